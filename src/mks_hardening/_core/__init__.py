@@ -1,0 +1,1 @@
+"""Private foundations shared by all areas; nothing here is public."""

@@ -1,0 +1,37 @@
+"""Exact translation of "this package is not installed".
+
+A door to a third-party package imports it inside a function, under ``with optional("redis", extra="cache"):``.
+Only the absence of that very package becomes a ``MissingDependencyError``; an installed package that fails to
+import shows its own error.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from mks_hardening.exceptions import MissingDependencyError
+
+__all__ = ["optional"]
+
+
+class optional:  # noqa: N801 - reads as a statement: with optional("redis", extra="cache")
+    """Context manager that names package, extra and install command when the package is absent.
+
+    Raises:
+        MissingDependencyError: the package itself is not installed.
+    """
+
+    __slots__ = ("_extra", "_package")
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        self._package = package
+        self._extra = extra
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ModuleNotFoundError) and error.name == self._package:
+            raise MissingDependencyError(self._package, self._extra) from error
