@@ -109,7 +109,7 @@ class AlertsCounted(NamedTuple):
 
     channel: str
     state: str
-    count: int
+    number: int
     reason: str = ""
 
 
@@ -117,5 +117,5 @@ class LogsDropped(NamedTuple):
     """Log records were dropped by a bounded queue or a file that cannot be written."""
 
     handler: str
-    count: int
+    number: int
     reason: str
