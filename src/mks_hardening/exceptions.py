@@ -43,7 +43,9 @@ class SettingsError(ConfigurationError):
     """
 
     def __init__(self, faults: tuple[str, ...]) -> None:
-        super().__init__("\n".join((f"{len(faults)} faulty setting(s):", *(f"  - {fault}" for fault in faults))))
+        super().__init__(
+            "\n".join((f"{len(faults)} faulty setting(s):", *(f"  - {fault}" for fault in faults)))
+        )
         self.faults = faults
 
 

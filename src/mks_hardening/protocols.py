@@ -14,8 +14,8 @@ __all__ = [
     "LimitStatus",
     "Limiter",
     "Observer",
-    "RedisLike",
     "Redactor",
+    "RedisLike",
     "SessionStore",
     "Transport",
     "TwoFactorStore",
@@ -36,7 +36,7 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Receives every event worth counting (see ``mks_hardening.events``); must be quick and must not raise."""
+    """Receives every event worth counting (``mks_hardening.events``); must be quick and must not raise."""
 
     def __call__(self, event: Any, /) -> None:
         """Take one event."""

@@ -1,6 +1,7 @@
 """Tools for tests of applications and of third-party backends.
 
-A clock that is moved by hand, fakes that fail on demand, and contract suites which any backend can be run through.
+A clock that is moved by hand, fakes that fail on demand, and contract suites that any backend can be run
+through.
 """
 
 from __future__ import annotations

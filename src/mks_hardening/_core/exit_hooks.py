@@ -1,0 +1,67 @@
+"""Work that must be finished before the process ends: at normal exit and on SIGTERM.
+
+Nothing is registered at import; the first call of ``on_exit`` arms ``atexit`` and, when SIGTERM still has its
+default action and we are on the main thread, a handler that runs the same callbacks and then lets the default
+action end the process. A server that handles SIGTERM itself (gunicorn, Celery) exits normally and is served by
+``atexit``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from weakref import WeakMethod
+
+__all__ = ["on_exit", "run_exit_callbacks"]
+
+_callbacks: list[WeakMethod[Callable[[], object]]] = []
+_lock = threading.RLock()
+_armed = False
+
+
+def on_exit(method: Callable[[], object]) -> None:
+    """Call the bound ``method`` once before the process ends, unless its object is gone by then.
+
+    Callbacks run in reverse order of registration, so an owner that registers after its parts goes first.
+    """
+    global _armed  # noqa: PLW0603 - armed once a process
+    with _lock:
+        _callbacks[:] = [known for known in _callbacks if known() is not None]
+        _callbacks.append(WeakMethod(method))
+        if not _armed:
+            _armed = True
+            atexit.register(run_exit_callbacks)
+            _arm_sigterm()
+
+
+def run_exit_callbacks() -> None:
+    """Run every callback once, newest first; one that raises does not keep the others from running."""
+    while True:
+        try:
+            reference = _callbacks.pop()
+        except IndexError:
+            return
+        method = reference()
+        if method is None:
+            continue
+        try:
+            method()
+        except Exception:  # noqa: BLE001, S112 - the process is ending; the next callback still has work to save
+            continue
+
+
+def _arm_sigterm() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _finish_and_die)
+
+
+def _finish_and_die(signum: int, _frame: FrameType | None) -> None:
+    run_exit_callbacks()
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
