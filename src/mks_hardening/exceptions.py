@@ -10,6 +10,7 @@ __all__ = [
     "BackendUnavailableError",
     "ConfigurationError",
     "DecodeError",
+    "EncodeError",
     "MissingDependencyError",
     "MksHardeningError",
     "SettingsError",
@@ -116,6 +117,10 @@ class DecodeError(MksHardeningError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class EncodeError(MksHardeningError, ValueError):
+    """A value cannot be stored: its type is not data, or it is too large or too deep."""
 
 
 def _rebuild(cls: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:

@@ -1,0 +1,314 @@
+"""Values as bytes and back: data only, typed, bounded, versioned. The one door to orjson and msgspec.
+
+MessagePack where msgspec is installed, JSON otherwise; a reader understands both. What neither format can say
+(tuples, sets, dates, decimals, big integers, keys that are not text) is written as a tagged mapping; what nobody
+can say (objects, subclasses, functions) is refused. Nothing is ever executed while reading.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from math import isfinite
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from mks_hardening._core.lazy import optional
+from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
+
+__all__ = ["Codec", "json_dumps", "json_loads", "orjson_dumps"]
+
+_VERSION: Final = 1
+_TAG: Final = "\x00"  # a mapping with this key is a tagged value; a user's mapping with it is tagged itself
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_MAX_INT: Final = 2**63 - 1
+
+Form = Literal["auto", "msgpack", "json"]
+
+
+@cache
+def _orjson() -> Any | None:
+    try:
+        import orjson
+    except ModuleNotFoundError:
+        return None
+    return orjson
+
+
+def orjson_dumps() -> Callable[..., bytes] | None:
+    """The fast JSON encoder, or ``None`` where orjson is not installed."""
+    module = _orjson()
+    return None if module is None else module.dumps
+
+
+def json_dumps(value: object) -> bytes:
+    """Compact strict JSON in UTF-8.
+
+    Raises:
+        EncodeError: a value JSON cannot say (NaN and infinity included).
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EncodeError(f"not JSON: {type(error).__name__}") from error
+
+
+def json_loads(data: bytes | str, *, max_bytes: int = 1_048_576, max_depth: int = 32) -> Any:
+    """Read strict JSON: no NaN, no infinity, no duplicate keys, bounded in size and depth.
+
+    Raises:
+        DecodeError: not such JSON.
+    """
+    if len(data) > max_bytes:
+        raise DecodeError(f"more than {max_bytes} bytes")
+    try:
+        value = json.loads(
+            data if isinstance(data, str) else data.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique,
+        )
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not strict JSON: {type(error).__name__}") from error
+    _check_depth(value, max_depth)
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key")
+    return result
+
+
+class Codec:
+    """Encodes and decodes values within limits that hold both ways.
+
+    Args:
+        form: ``msgpack`` (needs msgspec), ``json``, or ``auto`` for the former where it is installed.
+        max_bytes: largest encoded value in bytes.
+        max_depth: deepest nesting of containers.
+
+    Raises:
+        MissingDependencyError: ``msgpack`` was asked for and msgspec is not installed.
+    """
+
+    __slots__ = ("_form", "_max_bytes", "_max_depth")
+
+    def __init__(self, *, form: Form = "auto", max_bytes: int = 1_048_576, max_depth: int = 32) -> None:
+        if form not in ("auto", "msgpack", "json"):
+            raise ConfigurationError("form must be 'auto', 'msgpack' or 'json'", parameter="form")
+        if max_bytes < 16 or not 1 <= max_depth <= 100:
+            raise ConfigurationError(
+                "max_bytes must be at least 16, max_depth 1 to 100", parameter="max_bytes"
+            )
+        if form == "msgpack":
+            with optional("msgspec", extra="cache"):
+                import msgspec  # noqa: F401 - only to fail early
+        self._form = ("json" if _msgpack() is None else "msgpack") if form == "auto" else form
+        self._max_bytes = max_bytes
+        self._max_depth = max_depth
+
+    def encode(self, value: object) -> bytes:
+        """The value as bytes.
+
+        Raises:
+            EncodeError: a type that cannot be stored, or more than the limits allow.
+        """
+        binary = self._form == "msgpack"
+        tagged = _to_tagged(value, self._max_depth, binary)
+        try:
+            body = _msgpack_encode(tagged) if binary else json_dumps(tagged)
+        except UnicodeEncodeError as error:
+            raise EncodeError("text with a lone surrogate cannot be stored") from error
+        if len(body) + 2 > self._max_bytes:
+            raise EncodeError(f"encoded value is larger than {self._max_bytes} bytes")
+        return bytes((_VERSION, ord("m" if binary else "j"))) + body
+
+    def decode(self, data: bytes) -> Any:
+        """The value that ``encode`` was given, with its types.
+
+        Raises:
+            DecodeError: not such bytes; ``newer`` is set when a later version wrote them.
+        """
+        if len(data) > self._max_bytes:
+            raise DecodeError(f"more than {self._max_bytes} bytes")
+        if len(data) < 3:
+            raise DecodeError("too short")
+        if data[0] != _VERSION:
+            raise DecodeError("another version", newer=data[0] > _VERSION)
+        raw = self._read(data[1], data[2:])
+        _check_depth(raw, 2 * self._max_depth + 2)
+        try:
+            return _from_tagged(raw)
+        except (LookupError, TypeError, ValueError, InvalidOperation, OverflowError) as error:
+            raise DecodeError(f"damaged value: {type(error).__name__}") from error
+
+    def _read(self, form: int, body: bytes) -> Any:
+        if form == ord("j"):
+            return json_loads(body, max_bytes=self._max_bytes, max_depth=2 * self._max_depth + 2)
+        if form != ord("m"):
+            raise DecodeError("unknown form")
+        msgpack = _msgpack()
+        if msgpack is None:
+            raise DecodeError("MessagePack, but msgspec is not installed", newer=True)
+        try:
+            return msgpack.decode(body)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"damaged MessagePack: {type(error).__name__}") from error
+
+
+@cache
+def _msgpack() -> Any | None:
+    try:
+        import msgspec.msgpack
+    except ModuleNotFoundError:
+        return None
+    return msgspec.msgpack
+
+
+def _msgpack_encode(value: object) -> bytes:
+    encoded: bytes = _msgpack().encode(value)  # type: ignore[union-attr]  # the form was chosen with msgspec there
+    return encoded
+
+
+# --- tagging ---------------------------------------------------------------------------------
+
+
+def _to_tagged(value: object, depth: int, binary: bool) -> object:  # noqa: FBT001 - inner loop
+    """The value itself where the format can say it, a tagged mapping where not."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return _plain(value, binary)
+    if depth <= 0:
+        raise EncodeError("nested too deeply")
+    if kind is dict:
+        return _mapping(value, depth, binary)  # type: ignore[arg-type]  # exact type checked above
+    if kind is list:
+        return [_to_tagged(item, depth - 1, binary) for item in value]  # type: ignore[attr-defined]  # as above
+    if kind in (tuple, set, frozenset):
+        items = [_to_tagged(item, depth - 1, binary) for item in value]  # type: ignore[attr-defined]  # as above
+        return {_TAG: kind.__name__, "v": items}
+    write = _WRITERS.get(kind)
+    if write is None:
+        raise EncodeError(f"{kind.__module__}.{kind.__qualname__} cannot be stored")
+    return {_TAG: kind.__name__, "v": write(value)}
+
+
+def _plain(value: Any, binary: bool) -> object:  # noqa: FBT001 - inner loop
+    kind = type(value)
+    if kind is int and not -_MAX_INT <= value <= _MAX_INT:
+        return {_TAG: "int", "v": hex(value)}
+    if not binary:
+        if kind is bytes:
+            return {_TAG: "bytes", "v": b64encode(value).decode()}
+        if kind is float and not isfinite(value):
+            return {_TAG: "float", "v": repr(value)}
+    return value
+
+
+def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  # noqa: FBT001 - inner loop
+    if _TAG not in value and all(type(key) is str for key in value):
+        return {
+            key: item if type(item) is str else _to_tagged(item, depth - 1, binary)
+            for key, item in value.items()
+        }
+    pairs = [
+        [_to_tagged(key, depth - 1, binary), _to_tagged(item, depth - 1, binary)]
+        for key, item in value.items()
+    ]
+    return {_TAG: "dict", "v": pairs}
+
+
+def _from_tagged(value: Any) -> Any:
+    kind = type(value)
+    if kind is list:
+        return [item if type(item) is str else _from_tagged(item) for item in value]
+    if kind is not dict:
+        return value
+    if _TAG not in value:
+        return {key: item if type(item) is str else _from_tagged(item) for key, item in value.items()}
+    return _READERS[value[_TAG]](value["v"])
+
+
+def _write_datetime(value: datetime) -> list[object]:
+    zone = value.tzinfo
+    key = getattr(zone, "key", None)
+    if zone is not None and key is None and type(zone) is not timezone:
+        raise EncodeError("a datetime with this kind of time zone cannot be stored")
+    naive = value.replace(tzinfo=None) if isinstance(key, str) else value
+    return [naive.isoformat(), value.fold, key if isinstance(key, str) else None]
+
+
+def _read_datetime(value: Any) -> datetime:
+    text, fold, key = value
+    result = datetime.fromisoformat(text).replace(fold=int(fold))
+    if key is None:
+        return result
+    from zoneinfo import ZoneInfo
+
+    return result.replace(tzinfo=ZoneInfo(key))
+
+
+def _write_time(value: time) -> list[object]:
+    if value.tzinfo is not None and type(value.tzinfo) is not timezone:
+        raise EncodeError("a time with this kind of time zone cannot be stored")
+    return [value.isoformat(), value.fold]
+
+
+_WRITERS: Final[dict[type, Callable[[Any], object]]] = {
+    datetime: _write_datetime,
+    date: date.isoformat,
+    time: _write_time,
+    timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+    Decimal: str,
+    UUID: str,
+}
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "tuple": lambda value: tuple(_from_tagged(value)),
+    "set": lambda value: set(_from_tagged(value)),
+    "frozenset": lambda value: frozenset(_from_tagged(value)),
+    "dict": lambda value: {_from_tagged(key): _from_tagged(item) for key, item in value},
+    "int": lambda value: int(value, 16),
+    "float": float,
+    "bytes": lambda value: b64decode(value, validate=True),
+    "datetime": _read_datetime,
+    "date": date.fromisoformat,
+    "time": lambda value: time.fromisoformat(value[0]).replace(fold=int(value[1])),
+    "timedelta": lambda value: timedelta(*value),
+    "Decimal": Decimal,
+    "UUID": UUID,
+}
+
+
+def _check_depth(value: object, limit: int) -> None:
+    """Raise when containers are nested deeper than ``limit``; no recursion, so no stack to exhaust."""
+    layer: list[Any] = [value]
+    for _ in range(limit + 1):
+        layer = [
+            item
+            for container in layer
+            if type(container) in (dict, list)
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in (dict, list)
+        ]
+        if not layer:
+            return
+    raise DecodeError("nested too deeply")
