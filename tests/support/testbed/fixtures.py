@@ -1,0 +1,228 @@
+"""The servers as pytest fixtures, and the summary of what could not be had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import services
+from testbed.certificates import Certificates
+from testbed.fault_proxy import FaultProxy
+from testbed.http_sink import HttpSink
+from testbed.nginx_server import NginxServer
+from testbed.postgres_server import PostgresServer
+from testbed.redis_server import RedisServer
+from testbed.smtp_server import SmtpServer
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A throw-away authority with a certificate for localhost."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+# --- Redis
+
+
+@pytest.fixture(scope="session")
+def _session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    services.program("redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(_session_redis: RedisServer) -> Iterator[RedisServer]:
+    """A running, empty Redis; a test may kill, freeze and reconfigure it."""
+    _session_redis.reset()
+    yield _session_redis
+    _session_redis.resume()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of ``redis_server``."""
+    return redis_server.url
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start further Redis servers: ``make_redis(password=..., certificates=..., options={...})``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> RedisServer:
+            services.program("redis-server")
+            server = RedisServer(tmp_path / f"redis{len(stack._exit_callbacks)}", **options)  # type: ignore[attr-defined]
+            stack.callback(server.close)
+            server.start()
+            return server
+
+        yield make
+
+
+# --- PostgreSQL
+
+
+@pytest.fixture(scope="session")
+def _session_postgres() -> Iterator[PostgresServer]:
+    services.program("postgres")
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_server(_session_postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A running PostgreSQL; a test may stop, kill and freeze it."""
+    _session_postgres.reset()
+    yield _session_postgres
+    _session_postgres.resume()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """Name of a fresh, empty database."""
+    name = postgres_server.create_database()
+    yield name
+    postgres_server.reset()
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresServer, postgres_database: str) -> str:
+    """Address of a fresh database for psycopg."""
+    return postgres_server.dsn(postgres_database)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str:
+    """Address of a fresh database for SQLAlchemy (psycopg driver)."""
+    return postgres_server.url(postgres_database)
+
+
+# --- nginx
+
+
+@pytest.fixture
+def make_nginx(tmp_path: Path, certificates: Certificates) -> Iterator[Callable[..., NginxServer]]:
+    """Start nginx with a configuration: ``make_nginx(text, values={...})``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(config_text: str, *, values: dict[str, str] | None = None) -> NginxServer:
+            services.program("nginx")
+            folder = tmp_path / f"nginx{len(stack._exit_callbacks)}"  # type: ignore[attr-defined]
+            server = NginxServer(folder, config_text, certificates=certificates, values=values)
+            stack.callback(server.stop)
+            server.start()
+            return server
+
+        yield make
+
+
+# --- mail and HTTP
+
+
+@pytest.fixture
+def make_smtp(certificates: Certificates) -> Iterator[Callable[..., SmtpServer]]:
+    """Start SMTP servers: ``make_smtp(security="starttls", users={"mks": "secret"})``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> SmtpServer:
+            server = SmtpServer(certificates, **options)
+            stack.callback(server.stop)
+            server.start()
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def smtp_server(make_smtp: Callable[..., SmtpServer]) -> SmtpServer:
+    """A plain SMTP server on loopback."""
+    return make_smtp()
+
+
+@pytest.fixture
+def make_http_sink(certificates: Certificates) -> Iterator[Callable[..., HttpSink]]:
+    """Start HTTP sinks: ``make_http_sink(tls=True)``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, tls: bool = False) -> HttpSink:
+            sink = HttpSink(certificates=certificates if tls else None)
+            stack.callback(sink.stop)
+            sink.start()
+            return sink
+
+        yield make
+
+
+@pytest.fixture
+def http_sink(make_http_sink: Callable[..., HttpSink]) -> HttpSink:
+    """A plain HTTP server that records requests and answers by script."""
+    return make_http_sink()
+
+
+# --- the network between
+
+
+@pytest.fixture
+def make_fault_proxy() -> Iterator[Callable[[str, int], FaultProxy]]:
+    """Put a breakable wire before a server: ``make_fault_proxy(host, port)``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(host: str, port: int) -> FaultProxy:
+            proxy = FaultProxy(host, port)
+            stack.callback(proxy.close)
+            proxy.start()
+            return proxy
+
+        yield make
+
+
+@pytest.fixture
+def fault_proxy(redis_server: RedisServer, make_fault_proxy: Callable[[str, int], FaultProxy]) -> FaultProxy:
+    """A breakable wire before ``redis_server``."""
+    return make_fault_proxy(redis_server.host, redis_server.port)
+
+
+# --- browser
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Path of a Chromium for Playwright's ``executable_path``."""
+    return services.program("chromium")
+
+
+# --- what could not be had
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in plain sight which servers were away and which tests did not run for it."""
+    if not services.missing:
+        return
+    terminalreporter.section(
+        "SERVERS THAT COULD NOT BE HAD - THESE TESTS DID NOT RUN", sep="!", red=True, bold=True
+    )
+    for service, tests in sorted(services.missing.items()):
+        terminalreporter.line(f"{service} ({len(tests)} test(s))", red=True, bold=True)
+        for test in sorted(tests):
+            terminalreporter.line(f"    {test}")
+    verdict = (
+        "failed"
+        if os.environ.get(services.REQUIRE_VARIABLE) == "1"
+        else f"set {services.REQUIRE_VARIABLE}=1 to fail"
+    )
+    terminalreporter.line(
+        f"Install them, for example: apt-get install redis-server postgresql nginx chromium ({verdict})"
+    )

@@ -1,0 +1,49 @@
+"""Waiting without fixed sleeps, and ports nobody else uses."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Below the kernel's ephemeral range, so that no outgoing connection takes the port of a server that is being restarted.
+_PORTS = range(15000, 32000)
+_random = (
+    random.SystemRandom()
+)  # pytest-randomly seeds the global one, and then all sessions would ask for the same port
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on right now."""
+    for _ in range(200):
+        port = _random.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port on loopback")
+
+
+def wait_until(question: Callable[[], T], *, timeout: float = 20.0, what: str = "the condition") -> T:
+    """Ask every 10 ms until the answer is true, and return it.
+
+    Raises:
+        TimeoutError: the answer was not true within ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := question()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come true within {timeout:g} s")
+        time.sleep(0.01)
+    return answer
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether something listens on this loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

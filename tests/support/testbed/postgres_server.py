@@ -1,0 +1,181 @@
+"""A real PostgreSQL cluster in a folder of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from testbed.polling import free_port
+from testbed.process import ServerDied, ServerProcess
+from testbed.services import program, unprivileged
+
+_names = itertools.count(1)
+
+
+class PostgresServer:
+    """One PostgreSQL without durability; every test gets a database of its own.
+
+    The folder is made outside pytest's private one, because the server runs under an unprivileged account.
+
+    Args:
+        options: server settings, for example ``{"max_connections": "20"}``.
+    """
+
+    def __init__(self, **options: str) -> None:
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.user = "postgres"
+        self.directory = Path(tempfile.mkdtemp(prefix="mks-postgres-"))
+        self._identity = unprivileged()
+        self._options = {
+            "fsync": "off",
+            "full_page_writes": "off",
+            "listen_addresses": self.host,
+            "unix_socket_directories": str(self.directory),
+            "log_min_duration_statement": "-1",
+            "max_connections": "60",
+            "shared_buffers": "32MB",
+            **options,
+        }
+        self._process: ServerProcess | None = None
+
+    @property
+    def process(self) -> ServerProcess:
+        """The process, for its id and its log."""
+        assert self._process is not None, "the server was never started"
+        return self._process
+
+    def start(self) -> None:
+        """Make the cluster if there is none, and start; after a stop, on the same port again."""
+        if self.port:
+            self._start_on(self.port)
+            return
+        self._make_cluster()
+        for attempt in range(5):
+            self.port = free_port()
+            try:
+                self._start_on(self.port)
+            except ServerDied:
+                if attempt == 4:
+                    raise
+            else:
+                return
+
+    def _make_cluster(self) -> None:
+        if self._identity:
+            shutil.chown(self.directory, self._identity["user"])
+        command = [
+            program("initdb"),
+            "-D",
+            str(self.directory / "data"),
+            "-U",
+            self.user,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run(
+            [*command, "--no-sync", "--locale=C.UTF-8"],
+            check=True,
+            capture_output=True,
+            timeout=120,
+            cwd=self.directory,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            **self._identity,
+        )
+
+    def _start_on(self, port: int) -> None:
+        settings = {**self._options, "port": str(port)}
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._process = ServerProcess(
+            [program("postgres"), "-D", str(self.directory / "data"), *arguments],
+            log=self.directory / "postgres.log",
+            ready=self._answers,
+            stop_signal=signal.SIGINT,
+            identity=self._identity,
+            cwd=self.directory,
+        )
+        self._process.start(timeout=60)
+
+    def stop(self) -> None:
+        """Roll back what runs, disconnect everybody, end (SIGINT)."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End at once (SIGQUIT: the children too), as a crash does."""
+        self.process.signal(signal.SIGQUIT)
+        self.process.stop()
+
+    def restart(self) -> None:
+        """Stop if it runs, then start on the same port with the same data."""
+        if self.process.running:
+            self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the postmaster: new connections hang; open ones go on."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Go on after ``pause``."""
+        self.process.resume()
+
+    def reset(self) -> None:
+        """Make it running, whatever the last test did to it."""
+        self.resume()
+        if not self.process.running:
+            self.start()
+
+    def close(self) -> None:
+        """End and remove the folder."""
+        if self._process is not None:
+            self._process.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- use
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Address for psycopg."""
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{database}"
+
+    def url(self, database: str, *, driver: str = "psycopg") -> str:
+        """Address for SQLAlchemy."""
+        return self.dsn(database).replace("://", f"+{driver}://", 1)
+
+    def execute(
+        self, statement: str, *parameters: object, database: str = "postgres"
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement outside a transaction, as the superuser, on a connection of its own."""
+        with psycopg.connect(self.dsn(database), autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def create_database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"test_{os.getpid()}_{next(_names)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def disconnect_all(self, database: str) -> None:
+        """Cut every connection to a database, as a failover or an administrator does."""
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database)
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True

@@ -1,0 +1,207 @@
+"""A real redis-server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from testbed.certificates import Certificates
+from testbed.polling import free_port
+from testbed.process import ServerDied, ServerProcess
+from testbed.services import program
+
+ONE_TRY: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+
+
+class RedisServer:
+    """One redis-server without persistence.
+
+    Args:
+        directory: where its log and socket go.
+        password: password of the default user.
+        certificates: speak TLS (only) with these.
+        unix_socket: also listen on a socket file (``.unix_url``).
+        options: further configuration, for example ``{"maxclients": "10"}``.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        password: str | None = None,
+        certificates: Certificates | None = None,
+        unix_socket: bool = False,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.host = "127.0.0.1"
+        self.port = 0
+        self.directory = directory
+        self.password = password
+        self.certificates = certificates
+        self.socket_path = directory / "redis.sock"
+        self._options = {"maxmemory-policy": "noeviction", **(options or {})}
+        if unix_socket:
+            self._options["unixsocket"] = str(self.socket_path)
+        self._process: ServerProcess | None = None
+        self._initial: dict[str, str] = {}
+
+    # --- addresses
+
+    @property
+    def url(self) -> str:
+        """URL of database 0, with the password of the default user if there is one."""
+        return self.url_for(password=self.password)
+
+    def url_for(self, *, user: str = "", password: str | None = None, database: int = 0) -> str:
+        """URL for an account."""
+        scheme = "rediss" if self.certificates else "redis"
+        account = f"{user}:{quote(password, safe='')}@" if password else ""
+        return f"{scheme}://{account}{self.host}:{self.port}/{database}"
+
+    @property
+    def unix_url(self) -> str:
+        """URL of the socket file."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def process(self) -> ServerProcess:
+        """The process, for its id, its log and odd signals."""
+        assert self._process is not None, "the server was never started"
+        return self._process
+
+    # --- life
+
+    def start(self) -> None:
+        """Start on a free port; after a stop, on the same port again."""
+        if self.port:
+            self._start_on(self.port)
+            return
+        for attempt in range(5):
+            self.port = free_port()
+            try:
+                self._start_on(self.port)
+            except ServerDied:
+                if attempt == 4:
+                    raise
+            else:
+                break
+        self._initial = self._configuration()
+
+    def _start_on(self, port: int) -> None:
+        self._process = ServerProcess(
+            [program("redis-server"), *self._arguments(port)],
+            log=self.directory / "redis.log",
+            ready=self._answers,
+        )
+        self._process.start()
+
+    def _arguments(self, port: int) -> list[str]:
+        settings = {
+            "bind": self.host,
+            "port": "0" if self.certificates else str(port),
+            "dir": str(self.directory),
+            "save": "",
+            "appendonly": "no",
+            "enable-debug-command": "yes",
+            **self._options,
+        }
+        if self.password:
+            settings["requirepass"] = self.password
+        if self.certificates:
+            settings |= {
+                "tls-port": str(port),
+                "tls-cert-file": str(self.certificates.cert_file),
+                "tls-key-file": str(self.certificates.key_file),
+                "tls-ca-cert-file": str(self.certificates.ca_file),
+                "tls-auth-clients": "no",
+            }
+        return [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+    def stop(self) -> None:
+        """End in an orderly way."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End at once."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Kill if it runs, then start on the same port, empty."""
+        if self.process.running:
+            self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze (SIGSTOP): connections are accepted by the kernel, nothing answers."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Go on after ``pause`` (SIGCONT)."""
+        self.process.resume()
+
+    def close(self) -> None:
+        """End, whatever state it is in."""
+        if self._process is not None:
+            self._process.kill()
+
+    # --- use
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A redis-py client that tries once; the caller closes it."""
+        if self.certificates:
+            options["ssl_ca_certs"] = str(self.certificates.ca_file)
+        return redis.Redis.from_url(self.url, **{**ONE_TRY, **options})
+
+    def command(self, *arguments: str | bytes | float) -> Any:
+        """Send one command on a connection of its own and return the answer."""
+        with self.client() as client:
+            return client.execute_command(*arguments)
+
+    def command_count(self, name: str | None = None) -> int:
+        """Calls the server has counted since the last reset, of one command or of all (``INFO commandstats``)."""
+        with self.client() as client:
+            stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+        return sum(
+            row["calls"] for key, row in stats.items() if name is None or key == f"cmdstat_{name.lower()}"
+        )
+
+    def reset(self) -> None:
+        """Make it running, empty and configured as at its start, whatever the last test did to it."""
+        self.resume()
+        try:
+            self._clean()
+        except (redis.RedisError, AssertionError):
+            self.restart()
+
+    def _clean(self) -> None:
+        assert self.process.running
+        with self.client() as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+            changed = {k: v for k, v in self._configuration(client).items() if self._initial.get(k) != v}
+            for name in changed:
+                client.config_set(name, self._initial[name])
+            client.flushall()
+            client.script_flush()
+            for user in client.acl_users():
+                if user != "default":
+                    client.acl_deluser(user)
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.config_resetstat()
+
+    def _configuration(self, client: redis.Redis | None = None) -> dict[str, str]:
+        with contextlib.nullcontext(client) if client else self.client() as connected:
+            answer: dict[str, str] = connected.config_get("*")  # type: ignore[assignment]
+        return answer
+
+    def _answers(self) -> bool:
+        with self.client() as client, contextlib.suppress(redis.RedisError):
+            return bool(client.ping())
+        return False

@@ -1,0 +1,48 @@
+"""Where the server programs are, and what happens to a test whose server cannot be had."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+REQUIRE_VARIABLE = "MKS_REQUIRE_SERVICES"
+
+missing: dict[str, set[str]] = {}
+"""What was not there, with the tests that were skipped for it."""
+
+
+def program(name: str) -> str:
+    """Path of a server program; the test is skipped loudly, or fails, when there is none."""
+    folders = [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", *_postgres_folders()]
+    return shutil.which(name, path=os.pathsep.join(folders)) or unavailable(
+        name, "no such program on this machine"
+    )
+
+
+def unavailable(service: str, reason: str) -> NoReturn:
+    """Skip the running test, or fail it when all services are required, and remember it for the summary."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "?").rpartition(" ")[0]
+    missing.setdefault(f"{service}: {reason}", set()).add(test)
+    if os.environ.get(REQUIRE_VARIABLE) == "1":
+        pytest.fail(f"{service} is required ({REQUIRE_VARIABLE}=1) but {reason}", pytrace=False)
+    pytest.skip(f"{service}: {reason}")
+
+
+def unprivileged() -> dict[str, Any]:
+    """Arguments of ``Popen`` that give up root, for servers that refuse it; empty when we are not root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _postgres_folders() -> list[str]:
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True
+    )
+    return [str(folder) for folder in versions]
