@@ -1,0 +1,190 @@
+"""Takes secrets out of what is about to leave the process: structures, texts, query strings and URLs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Set
+from functools import cache
+from typing import Final
+
+from mks_hardening._core.redact_text import (
+    REDACTED,
+    is_card,
+    redact_cards,
+    redact_named,
+    redact_standalone,
+    stem_pattern,
+)
+from mks_hardening._core.secret_names import QUERY_NAMES, ends_in_secret, normalise
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["REDACTED", "SecretRedactor", "default_redactor"]
+
+_MAX_DEPTH: Final = 64
+_MAX_NAMES: Final = 4096
+_CUT: Final = "…"
+_PLAIN: Final = (bool, float, type(None))
+
+
+class SecretRedactor:
+    """Replaces secrets by name at any depth and by shape inside text.
+
+    Names count by their end: ``db_password`` is secret, ``password_policy`` is not. ``None``, booleans and empty
+    strings stay, since they tell nothing. Work is linear in the size of what is given.
+
+    Args:
+        keys: further names whose values are secret, in any spelling (``employeeNumber`` covers
+            ``employee_number``).
+        patterns: further regular expressions; the group named ``secret`` is replaced, or the whole match.
+
+    Raises:
+        ConfigurationError: a name without letters, or a pattern that does not compile.
+    """
+
+    __slots__ = ("_endings", "_patterns", "_stems", "_verdicts")
+
+    def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
+        names = tuple(keys)
+        self._endings = tuple("".join(_words(name)) for name in names)
+        self._patterns = tuple(_compiled(pattern) for pattern in patterns)
+        self._stems = stem_pattern(names)
+        self._verdicts: dict[str, bool] = {}
+
+    def is_secret_key(self, name: object) -> bool:
+        """Whether values under this name are secret."""
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "replace")
+        if not isinstance(name, str):
+            return False
+        verdict = self._verdicts.get(name)
+        if verdict is None:
+            verdict = ends_in_secret(name[-128:], extra_endings=self._endings)
+            if len(self._verdicts) >= _MAX_NAMES:
+                self._verdicts.clear()
+            if len(name) <= 128:
+                self._verdicts[name] = verdict
+        return verdict
+
+    def redact_text(self, text: str) -> str:
+        """The text with every secret inside it replaced by ``[REDACTED]``."""
+        text = redact_standalone(text)
+        text = redact_named(text, self._stems, self.is_secret_key)
+        text = redact_cards(text)
+        for pattern in self._patterns:
+            text = pattern.sub(_replace_group, text)
+        return text
+
+    def redact(self, value: object) -> object:
+        """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``."""
+        return self._walk(value, _MAX_DEPTH, set())
+
+    def redact_query(self, query_string: str) -> str:
+        """The query string with the values of secret parameters replaced (OAuth ``code`` and signatures too)."""
+        if not query_string:
+            return query_string
+        parts = [part.partition("=") for part in query_string.split("&")]
+        oauth = any(name == "code" for name, _, _ in parts)
+        return "&".join(
+            f"{name}{equals}{self._query_value(name, value, oauth=oauth)}" for name, equals, value in parts
+        )
+
+    def redact_url(self, url: str) -> str:
+        """The URL without credentials, secret parameters and webhook paths."""
+        rest, hash_mark, fragment = url.partition("#")
+        base, question, query = rest.partition("?")
+        if "@" in fragment or ("@" in query and "@" not in base):
+            return self.redact_text(url)
+        fragment = self.redact_query(fragment) if "=" in fragment else self.redact_text(fragment)
+        return f"{self.redact_text(base)}{question}{self.redact_query(query)}{hash_mark}{fragment}"
+
+    def _query_value(self, name: str, value: str, *, oauth: bool) -> str:
+        from urllib.parse import unquote_plus
+
+        if not value:
+            return value
+        plain_name = unquote_plus(name)
+        joined = "".join(normalise(plain_name))
+        if self.is_secret_key(plain_name) or joined in QUERY_NAMES or (oauth and joined == "state"):
+            return REDACTED
+        plain = unquote_plus(value)
+        clean = self.redact_text(plain)
+        if clean == plain:
+            return value
+        return self.redact_text(value) if plain == value else REDACTED
+
+    def _walk(self, value: object, depth: int, path: set[int]) -> object:
+        if isinstance(value, str):
+            return self.redact_text(value)
+        if isinstance(value, _PLAIN):
+            return value
+        if isinstance(value, int):
+            return REDACTED if value > 10**12 and is_card(str(value)) else value
+        if not isinstance(value, (Mapping, list, tuple, Set)):
+            return self._leaf(value)
+        if depth == 0 or id(value) in path:
+            return _CUT
+        path.add(id(value))
+        try:
+            return self._container(value, depth - 1, path)
+        finally:
+            path.discard(id(value))
+
+    def _container(self, value: object, depth: int, path: set[int]) -> object:
+        if isinstance(value, Mapping):
+            return {name: self._member(name, member, depth, path) for name, member in value.items()}
+        if isinstance(value, tuple):
+            names = getattr(value, "_fields", None)
+            if names:
+                return {n: self._member(n, m, depth, path) for n, m in zip(names, value, strict=False)}
+            if len(value) == 2 and isinstance(value[0], (str, bytes)):
+                return value[0], self._member(value[0], value[1], depth, path)
+            return tuple(self._walk(member, depth, path) for member in value)
+        assert isinstance(value, (list, Set))
+        return [self._walk(member, depth, path) for member in value]
+
+    def _member(self, name: object, value: object, depth: int, path: set[int]) -> object:
+        if self.is_secret_key(name) and not (value is None or isinstance(value, bool) or value in ("", b"")):
+            return REDACTED
+        return self._walk(value, depth, path)
+
+    def _leaf(self, value: object) -> object:
+        if isinstance(value, (bytes, bytearray)):
+            text = value.decode("utf-8", "backslashreplace")
+            clean = self.redact_text(text)
+            return value if clean == text else clean
+        return value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"
+
+
+def _words(name: object) -> list[str]:
+    words = normalise(name) if isinstance(name, str) else []
+    if not words:
+        raise ConfigurationError(
+            f"keys must be names with at least one letter, not {type(name).__name__}", parameter="keys"
+        )
+    return words
+
+
+def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ConfigurationError(
+            f"patterns must be regular expressions for text: {error}", parameter="patterns"
+        ) from None
+
+
+def _replace_group(match: re.Match[str]) -> str:
+    if "secret" not in match.re.groupindex or match["secret"] is None:
+        return REDACTED
+    start, end = match.span("secret")
+    offset = match.start()
+    return f"{match[0][: start - offset]}{REDACTED}{match[0][end - offset :]}"
+
+
+@cache
+def default_redactor() -> SecretRedactor:
+    """The redactor that everything uses when none is given."""
+    return SecretRedactor()

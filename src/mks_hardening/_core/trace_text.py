@@ -1,0 +1,183 @@
+"""Exceptions as bounded data and text, by an own walk over the traceback.
+
+The standard rendering costs 160 µs because it parses source for every frame. Here a frame is rendered once per
+code object and line and then kept, and what is kept is bounded. Nothing in here raises.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from types import CodeType, TracebackType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+__all__ = ["ExceptionDescription", "describe_exception", "safe_text"]
+
+Redact: TypeAlias = Callable[[str], str]
+Frame: TypeAlias = dict[str, Any]
+
+CUT: Final = "…"
+_MAX_LINE: Final = 300
+_MAX_CACHED: Final = 4096
+_CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_HEAD: Final = "Traceback (most recent call last):\n"
+
+# (id of code, line, redactor) -> (code, frame as data, frame as text). The code object is kept to be compared by
+# identity, since its id may be used again.
+_frames: dict[tuple[int, int, Redact | None], tuple[CodeType, Frame, str]] = {}
+
+
+class ExceptionDescription(NamedTuple):
+    """An exception as data and as text in the form of the standard library."""
+
+    structure: dict[str, Any]
+    text: str
+
+
+def describe_exception(
+    exc: BaseException,
+    *,
+    redact_text: Redact | None = None,
+    max_frames: int = 50,
+    max_chars: int = 16_384,
+    max_depth: int = 10,
+) -> ExceptionDescription:
+    """Describe an exception with its causes, contexts, groups and notes.
+
+    Args:
+        exc: the exception; its traceback is only read.
+        redact_text: applied to messages, notes and source lines.
+        max_frames: frames kept of one traceback; the middle is left out beyond that.
+        max_chars: characters of the text, and of one message.
+        max_depth: exceptions followed in one chain or nested in groups.
+    """
+    walk = _Walk(redact_text, max(2, max_frames), max(64, max_chars), max(1, max_depth))
+    structure, text = walk.describe(exc, max_depth)
+    if len(text) > max_chars:
+        # Head and tail both matter: how it began, and what was raised last.
+        half = max_chars // 2
+        text = f"{text[: max_chars - half - 3]}\n{CUT}\n{text[len(text) - half :]}"
+    return ExceptionDescription(structure, text)
+
+
+def safe_text(value: object, *, limit: int = 4096) -> str:
+    """``str(value)``, or a note in its place when it raises or gives no text."""
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001 - foreign code, and a log record must come out
+        text = f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+    return text if len(text) <= limit else f"{text[:limit]}{CUT}"
+
+
+class _Walk:
+    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_text", "seen")
+
+    def __init__(self, redact_text: Redact | None, max_frames: int, max_chars: int, max_depth: int) -> None:
+        self.redact_text = redact_text
+        self.max_frames = max_frames
+        self.max_chars = max_chars
+        self.max_depth = max_depth
+        self.seen: set[int] = set()
+
+    def describe(self, exc: BaseException, depth: int) -> tuple[dict[str, Any], str]:
+        self.seen.add(id(exc))
+        structure, text = self._one(exc)
+        group = getattr(exc, "exceptions", None)
+        if isinstance(exc, BaseExceptionGroup) and group:
+            structure["exceptions"], inner = self._members(tuple(group), depth - 1)
+            text += inner
+        cause, context = exc.__cause__, exc.__context__
+        if cause is not None:
+            return self._after("cause", cause, _CAUSE, structure, text, depth - 1)
+        if context is not None and not exc.__suppress_context__:
+            return self._after("context", context, _CONTEXT, structure, text, depth - 1)
+        return structure, text
+
+    def _after(
+        self, key: str, earlier: BaseException, join: str, structure: dict[str, Any], text: str, depth: int
+    ) -> tuple[dict[str, Any], str]:
+        if depth <= 0 or id(earlier) in self.seen:
+            structure[key] = {"type": _type_name(earlier), "message": CUT}
+            return structure, text
+        structure[key], before = self.describe(earlier, depth)
+        return structure, f"{before}{join}{text}"
+
+    def _members(self, members: tuple[BaseException, ...], depth: int) -> tuple[list[dict[str, Any]], str]:
+        described: list[dict[str, Any]] = []
+        text = ""
+        for number, member in enumerate(members, 1):
+            if depth <= 0 or id(member) in self.seen or number > self.max_frames:
+                described.append({"type": CUT, "message": f"{len(members) - number + 1} more"})
+                break
+            structure, inner = self.describe(member, depth)
+            described.append(structure)
+            indented = inner.rstrip("\n").replace("\n", "\n    | ")
+            text += f"    +---------------- {number} ----------------\n    | {indented}\n"
+        return described, text
+
+    def _one(self, exc: BaseException) -> tuple[dict[str, Any], str]:
+        name = _type_name(exc)
+        message = self._clean(safe_text(exc, limit=self.max_chars))
+        stack, text = self._stack(exc.__traceback__)
+        structure: dict[str, Any] = {"type": name, "message": message, "stack": stack}
+        line = f"{name}: {message}\n" if message else f"{name}\n"
+        text = f"{_HEAD}{text}{line}" if stack else line
+        notes = getattr(exc, "__notes__", None)
+        if notes:
+            lines = self._notes(notes)
+            structure["notes"] = lines
+            text += "".join(f"{note}\n" for note in lines)
+        return structure, text
+
+    def _notes(self, notes: object) -> list[str]:
+        if not isinstance(notes, (list, tuple)):
+            return [self._clean(safe_text(notes))]
+        return [self._clean(safe_text(note)) for note in notes[: self.max_frames]]
+
+    def _clean(self, text: str) -> str:
+        return text if self.redact_text is None else self.redact_text(text)
+
+    def _stack(self, traceback: TracebackType | None) -> tuple[list[Frame], str]:
+        places: list[TracebackType] = []
+        while traceback is not None:
+            places.append(traceback)
+            traceback = traceback.tb_next
+        left_out = len(places) - self.max_frames
+        if left_out <= 0:
+            rendered = [self._frame(place) for place in places]
+            return [frame for frame, _ in rendered], "".join([text for _, text in rendered])
+        half = self.max_frames // 2
+        head = [self._frame(place) for place in places[:half]]
+        tail = [self._frame(place) for place in places[half + left_out :]]
+        stack = [frame for frame, _ in head] + [{"left_out": left_out}] + [frame for frame, _ in tail]
+        gap = f"  {CUT} {left_out} frames left out\n"
+        return stack, "".join(text for _, text in head) + gap + "".join(text for _, text in tail)
+
+    def _frame(self, place: TracebackType) -> tuple[Frame, str]:
+        code, line = place.tb_frame.f_code, place.tb_lineno
+        key = (id(code), line, self.redact_text)
+        known = _frames.get(key)
+        if known is None or known[0] is not code:
+            known = (code, *_render(code, line, place.tb_frame.f_globals, self._clean))
+            if len(_frames) >= _MAX_CACHED:
+                _frames.clear()
+            _frames[key] = known
+        return known[1], known[2]
+
+
+def _render(code: CodeType, line: int, names: dict[str, Any], clean: Redact) -> tuple[Frame, str]:
+    try:
+        source = linecache.getline(code.co_filename, line or 0, names).strip()
+    except Exception:  # noqa: BLE001 - a foreign loader
+        source = ""
+    source = clean(source if len(source) <= _MAX_LINE else f"{source[:_MAX_LINE]}{CUT}")
+    frame = {"file": code.co_filename, "line": line, "function": code.co_name, "code": source}
+    text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
+    return frame, f"{text}    {source}\n" if source else text
+
+
+def _type_name(exc: BaseException) -> str:
+    cls = type(exc)
+    module = cls.__module__
+    return cls.__qualname__ if module in ("builtins", "__main__") else f"{module}.{cls.__qualname__}"
