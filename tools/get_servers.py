@@ -1,0 +1,59 @@
+"""Get the servers the tests start from the distribution, when they are missing and we may (root and apt-get)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def main() -> None:
+    """Install what is missing; never fail, because the test run reports what could not be had."""
+    missing = missing_packages()
+    if not missing:
+        return
+    line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"Not here: {' '.join(missing)}. Their tests will be skipped. On Debian, as root:  {line}", flush=True)
+        return
+    print(f"Getting from the distribution: {' '.join(missing)} ...", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with no_autostart():
+        for command in ("apt-get update -q", f"{line} -q"):
+            subprocess.run(command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+
+
+def missing_packages() -> list[str]:
+    """Debian packages whose program or font is not there."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    wanted = {"redis-server": "redis-server", "nginx": "nginx", "chromium": "chromium"}
+    missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:
+        missing.append("postgresql")
+    if not any(Path("/usr/share/fonts").rglob("*CJK*")):
+        missing.append("fonts-noto-cjk")
+    return missing
+
+
+@contextlib.contextmanager
+def no_autostart() -> Iterator[None]:
+    """Keep the packages from starting their services: the tests use their own, on ports of their own."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Make or complete .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev``.
+
+Needs only the standard library. ``dev`` holds everything ``demo`` does, in the same versions, so both share one
+environment: whichever comes later adds what is missing and takes nothing away.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+
+
+def main(kind: str) -> None:
+    """Bring .venv up to ``requirements/KIND.txt`` and install both packages of the tree into it."""
+    if not venv_works():
+        make_venv()
+    lock = ROOT / "requirements" / f"{kind}.txt"
+    install(["--require-hashes", "-r", str(lock)], count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)))
+    say("Installing mks-hardening and knowledge-system from this tree ...")
+    install(["--no-deps", "--no-build-isolation", "-e", str(ROOT), "-e", str(ROOT / "examples/knowledge_system")])
+    for stamp in {"demo", kind}:
+        (VENV / f"{stamp}.stamp").touch()
+
+
+def venv_works() -> bool:
+    """Whether .venv holds a usable interpreter and pip (a distribution upgrade may have taken them away)."""
+    question = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
+    return PYTHON.exists() and subprocess.run([PYTHON, "-c", question], check=False, capture_output=True).returncode == 0
+
+
+def make_venv() -> None:
+    """Create .venv, or say what the distribution has left out."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        sys.exit(
+            f"Python {version} at {sys.executable} cannot make virtual environments (ensurepip is not available).\n"
+            f"On Debian and Ubuntu:  apt-get update && apt-get install -y python3-venv\n"
+            f"(or python{version}-venv), then the same command again."
+        )
+    say(f"Creating .venv with Python {version} ({sys.executable}) ...")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+
+
+def install(arguments: list[str], *, count: int = 0) -> None:
+    """Run pip, show a counter while it works, and its whole output if it fails."""
+    command = [*PIP, "install", "--progress-bar", "off", "--root-user-action", "ignore", *arguments]
+    output: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        assert pip.stdout is not None
+        seen = 0
+        for line in pip.stdout:
+            output.append(line)
+            if count and line.startswith(("Collecting ", "Requirement already satisfied: ")):
+                seen += 1
+                show(f"Getting package {seen} of at most {count}: {re.split('[ =<>]+', line.split(': ')[-1])[-2]}")
+            elif line.startswith("Installing collected packages"):
+                show(f"Installing {line.count(',') + 1} packages ...")
+    if sys.stdout.isatty():
+        print()
+    if pip.returncode:
+        sys.exit("".join(output[-40:]) + f"pip failed (exit {pip.returncode}); the lines above say why.")
+
+
+def show(text: str) -> None:
+    """One line of progress: rewritten in place on a terminal, now and then elsewhere."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text[:100]}", end="", flush=True)
+    elif re.search(r"\b\d*[05] of|Installing", text):
+        say(text)
+
+
+def say(text: str) -> None:
+    """One line."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
