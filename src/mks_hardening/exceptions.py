@@ -76,7 +76,7 @@ class BackendUnavailableError(MksHardeningError):
 
     Attributes:
         backend: what was asked, for example ``"redis"``; never a URL with credentials.
-        reason: one word: ``refused``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``, ``auth``,
+        reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``, ``auth``,
             ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``closed`` or ``error``.
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
