@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from mks_hardening._core.loopback import is_loopback
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["RedisUrl", "is_loopback", "parse_redis_url"]
+__all__ = ["RedisUrl", "parse_redis_url"]
 
 _SCHEMES: Final = {
     "redis": ("single", False),
@@ -45,18 +46,6 @@ class RedisUrl(NamedTuple):
 
     def __repr__(self) -> str:
         return f"RedisUrl({self.topology}, {self.address}, database={self.database}, tls={self.tls})"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the name or address can only mean this machine."""
-    from ipaddress import ip_address
-
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisUrl:
