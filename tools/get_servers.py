@@ -20,13 +20,18 @@ def main() -> None:
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"Not here: {' '.join(missing)}. Their tests will be skipped. On Debian, as root:  {line}", flush=True)
+        print(
+            f"Not here: {' '.join(missing)}. Their tests will be skipped. On Debian, as root:  {line}",
+            flush=True,
+        )
         return
     print(f"Getting from the distribution: {' '.join(missing)} ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_autostart():
         for command in ("apt-get update -q", f"{line} -q"):
-            subprocess.run(command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+            subprocess.run(
+                command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
+            )
 
 
 def missing_packages() -> list[str]:

@@ -23,9 +23,14 @@ def main(kind: str) -> None:
     if not venv_works():
         make_venv()
     lock = ROOT / "requirements" / f"{kind}.txt"
-    install(["--require-hashes", "-r", str(lock)], count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)))
+    install(
+        ["--require-hashes", "-r", str(lock)],
+        count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)),
+    )
     say("Installing mks-hardening and knowledge-system from this tree ...")
-    install(["--no-deps", "--no-build-isolation", "-e", str(ROOT), "-e", str(ROOT / "examples/knowledge_system")])
+    install(
+        ["--no-deps", "--no-build-isolation", "-e", str(ROOT), "-e", str(ROOT / "examples/knowledge_system")]
+    )
     for stamp in {"demo", kind}:
         (VENV / f"{stamp}.stamp").touch()
 
@@ -33,7 +38,10 @@ def main(kind: str) -> None:
 def venv_works() -> bool:
     """Whether .venv holds a usable interpreter and pip (a distribution upgrade may have taken them away)."""
     question = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
-    return PYTHON.exists() and subprocess.run([PYTHON, "-c", question], check=False, capture_output=True).returncode == 0
+    return (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-c", question], check=False, capture_output=True).returncode == 0
+    )
 
 
 def make_venv() -> None:
@@ -49,18 +57,20 @@ def make_venv() -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
 
 
-def install(arguments: list[str], *, count: int = 0) -> None:
+def install(arguments: list[str], *, count: int) -> None:
     """Run pip, show a counter while it works, and its whole output if it fails."""
     command = [*PIP, "install", "--progress-bar", "off", "--root-user-action", "ignore", *arguments]
     output: list[str] = []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
         assert pip.stdout is not None
         seen = 0
         for line in pip.stdout:
             output.append(line)
-            if count and line.startswith(("Collecting ", "Requirement already satisfied: ")):
+            if name := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
                 seen += 1
-                show(f"Getting package {seen} of at most {count}: {re.split('[ =<>]+', line.split(': ')[-1])[-2]}")
+                show(f"Getting package {seen} of at most {count}: {name[1]}")
             elif line.startswith("Installing collected packages"):
                 show(f"Installing {line.count(',') + 1} packages ...")
     if sys.stdout.isatty():

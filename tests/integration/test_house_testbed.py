@@ -17,10 +17,11 @@ from testbed.certificates import Certificates
 from testbed.fault_proxy import FaultProxy
 from testbed.http_sink import Answer, HttpSink
 from testbed.nginx_server import NginxServer
+from testbed.polling import wait_until
 from testbed.postgres_server import PostgresServer
+from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import ONE_TRY, RedisServer
 from testbed.smtp_server import SmtpServer
-
 
 # --- Redis
 
@@ -77,14 +78,33 @@ def test_redis_with_password_tls_and_socket(
         assert client.ping()
     with redis.Redis(
         port=guarded.port, ssl=True, ssl_ca_certs=str(certificates.ca_file), **ONE_TRY
-    ) as nobody:
-        pytest.raises(redis.AuthenticationError, nobody.ping)
+    ) as nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
 
 
 def test_commands_are_counted(redis_server: RedisServer) -> None:
     redis_server.command("GET", "a")
     redis_server.command("GET", "a")
     assert redis_server.command_count("get") == 2
+
+
+@pytest.mark.slow
+def test_sentinels_promote_the_replica(redis_sentinels: SentinelGroup) -> None:
+    before = redis_sentinels.master
+    before.command("SET", "kept", "yes")
+    wait_until(lambda: redis_sentinels.nodes[1].command("GET", "kept") == b"yes", what="replication")
+    after = redis_sentinels.fail_over()
+    assert after is not before
+    assert after.command("GET", "kept") == b"yes"
+
+
+@pytest.mark.slow
+def test_a_cluster_replaces_a_lost_master(redis_cluster: RedisCluster) -> None:
+    before = redis_cluster.owner("key")
+    assert before.command("SET", "key", "value") is True
+    with redis.RedisCluster.from_url(redis_cluster.url) as client:
+        assert client.get("key") == b"value"
+    assert redis_cluster.fail_over("key") is not before
 
 
 # --- PostgreSQL
@@ -173,7 +193,7 @@ def test_smtp_modes(
             with pytest.raises(smtplib.SMTPAuthenticationError):
                 client.login("mks", "wrong")
             client.login("mks", "secret")
-        client.sendmail("a@example.test", ["b@example.test"], "Subject: x\r\n\r\nbody".encode())
+        client.sendmail("a@example.test", ["b@example.test"], b"Subject: x\r\n\r\nbody")
     (received,) = server.received
     assert received.message["Subject"] == "x"
     assert received.over_tls is (security != "plain")
@@ -199,7 +219,8 @@ def test_smtp_faults_are_scripted(
         with smtplib.SMTP(smtp_server.host, smtp_server.port, timeout=5) as client:
             client.sendmail("a@example.test", ["b@example.test"], b"Subject: x\r\n\r\nbody")
 
-    pytest.raises(error, send)
+    with pytest.raises(error):
+        send()
     assert smtp_server.received == []
     send()
     assert len(smtp_server.wait_for(1)) == 1
@@ -295,7 +316,8 @@ def test_the_wire_breaks_and_heals(fault_proxy: FaultProxy, mode: Any, error: ty
     with _through(fault_proxy, timeout=0.2) as client:
         assert client.ping()
         fault_proxy.mode = mode
-        pytest.raises(error, client.ping)
+        with pytest.raises(error):
+            client.ping()
         fault_proxy.heal()
         client.connection_pool.disconnect()
         assert client.ping()
@@ -305,8 +327,10 @@ def test_the_wire_refuses_and_heals(fault_proxy: FaultProxy) -> None:
     with _through(fault_proxy) as client:
         assert client.ping()
         fault_proxy.refuse()
-        pytest.raises(redis.ConnectionError, client.ping)
-        pytest.raises(redis.ConnectionError, client.ping)
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
         fault_proxy.heal()
         assert client.ping()
 
@@ -317,7 +341,8 @@ def test_a_lost_reply_was_carried_out(redis_server: RedisServer, fault_proxy: Fa
         client.set("other", 1)
         fault_proxy.lose_reply(matching=b"INCR", number=2, then=then)
         assert client.incr("n") == 1
-        pytest.raises((redis.ConnectionError, redis.TimeoutError), client.incr, "n")
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+            client.incr("n")
     assert redis_server.command("GET", "n") == b"2"
 
 

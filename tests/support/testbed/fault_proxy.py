@@ -169,7 +169,7 @@ class _Wire:
             if self._proxy.mode == "half_close":
                 break
             if self._proxy.mode == "corrupt":
-                piece = bytes([piece[0] ^ 0xFF]) + piece[1:]  # noqa: PLW2901 - the damaged piece takes its place
+                piece = bytes([piece[0] ^ 0xFF]) + piece[1:]
             await self._deliver(piece)
         with contextlib.suppress(OSError):
             self._client.write_eof()
@@ -187,7 +187,7 @@ class _Wire:
         if self._proxy.mode == "reset":
             self._reset()
             return True
-        while self._proxy.mode == "black_hole":
+        while self._proxy.mode == "black_hole":  # noqa: ASYNC110 - another thread sets the mode
             await asyncio.sleep(0.01)
         return False
 

@@ -16,6 +16,7 @@ from testbed.fault_proxy import FaultProxy
 from testbed.http_sink import HttpSink
 from testbed.nginx_server import NginxServer
 from testbed.postgres_server import PostgresServer
+from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
 from testbed.smtp_server import SmtpServer
 
@@ -65,6 +66,30 @@ def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield make
+
+
+@pytest.fixture
+def redis_sentinels(tmp_path: Path) -> Iterator[SentinelGroup]:
+    """One master, one replica, three sentinels; for tests marked slow."""
+    services.program("redis-server")
+    group = SentinelGroup(tmp_path)
+    try:
+        group.start()
+        yield group
+    finally:
+        group.close()
+
+
+@pytest.fixture
+def redis_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """Three masters with a replica each; for tests marked slow."""
+    services.program("redis-server")
+    cluster = RedisCluster(tmp_path)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
 
 
 # --- PostgreSQL

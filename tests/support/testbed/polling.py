@@ -11,20 +11,23 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Below the kernel's ephemeral range, so that no outgoing connection takes the port of a server that is being restarted.
+# Below the kernel's ephemeral range: no outgoing connection takes the port of a server that is being restarted.
 _PORTS = range(15000, 32000)
 _random = (
     random.SystemRandom()
-)  # pytest-randomly seeds the global one, and then all sessions would ask for the same port
+)  # pytest-randomly seeds the global one; all sessions would ask for the same ports
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on right now."""
-    for _ in range(200):
+    """A TCP port on loopback that nobody listens on, and that this process was not given before."""
+    for _ in range(500):
         port = _random.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
     raise RuntimeError("no free port on loopback")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -28,8 +29,13 @@ class RedisServer:
         password: password of the default user.
         certificates: speak TLS (only) with these.
         unix_socket: also listen on a socket file (``.unix_url``).
-        options: further configuration, for example ``{"maxclients": "10"}``.
+        options: further configuration, written as in redis.conf, for example ``{"maxclients": "10"}``.
     """
+
+    _mode: tuple[str, ...] = ()
+    _defaults: Mapping[str, str] = MappingProxyType(
+        {"save": '""', "appendonly": "no", "enable-debug-command": "yes", "repl-diskless-sync-delay": "0"}
+    )
 
     def __init__(
         self,
@@ -47,9 +53,9 @@ class RedisServer:
         self.password = password
         self.certificates = certificates
         self.socket_path = directory / "redis.sock"
-        self._options = {"maxmemory-policy": "noeviction", **(options or {})}
+        self._options = {**self._defaults, **(options or {})}
         if unix_socket:
-            self._options["unixsocket"] = str(self.socket_path)
+            self._options["unixsocket"] = f'"{self.socket_path}"'
         self._process: ServerProcess | None = None
         self._initial: dict[str, str] = {}
 
@@ -70,6 +76,11 @@ class RedisServer:
     def unix_url(self) -> str:
         """URL of the socket file."""
         return f"unix://{self.socket_path}"
+
+    @property
+    def bus_port(self) -> int:
+        """Port on which nodes of a cluster talk."""
+        return int(self._options["cluster-port"])
 
     @property
     def process(self) -> ServerProcess:
@@ -96,34 +107,33 @@ class RedisServer:
         self._initial = self._configuration()
 
     def _start_on(self, port: int) -> None:
+        config = self.directory / "redis.conf"
+        config.write_text("".join(f"{name} {value}\n" for name, value in self._settings(port).items()))
         self._process = ServerProcess(
-            [program("redis-server"), *self._arguments(port)],
+            [program("redis-server"), str(config), *self._mode],
             log=self.directory / "redis.log",
             ready=self._answers,
         )
         self._process.start()
 
-    def _arguments(self, port: int) -> list[str]:
+    def _settings(self, port: int) -> dict[str, str]:
         settings = {
             "bind": self.host,
             "port": "0" if self.certificates else str(port),
-            "dir": str(self.directory),
-            "save": "",
-            "appendonly": "no",
-            "enable-debug-command": "yes",
+            "dir": f'"{self.directory}"',
             **self._options,
         }
         if self.password:
-            settings["requirepass"] = self.password
+            settings["requirepass"] = f'"{self.password}"'
         if self.certificates:
             settings |= {
                 "tls-port": str(port),
-                "tls-cert-file": str(self.certificates.cert_file),
-                "tls-key-file": str(self.certificates.key_file),
-                "tls-ca-cert-file": str(self.certificates.ca_file),
+                "tls-cert-file": f'"{self.certificates.cert_file}"',
+                "tls-key-file": f'"{self.certificates.key_file}"',
+                "tls-ca-cert-file": f'"{self.certificates.ca_file}"',
                 "tls-auth-clients": "no",
             }
-        return [part for name, value in settings.items() for part in (f"--{name}", value)]
+        return settings
 
     def stop(self) -> None:
         """End in an orderly way."""

@@ -120,7 +120,7 @@ class SmtpServer:
     # --- scripting
 
     def answer(self, stage: Stage, reply: str | None = None, *, delay: float = 0.0, times: int = 1) -> None:
-        """Answer the next ``times`` visits of a stage with this reply (``None``: the usual one), after ``delay`` seconds.
+        """Answer the next ``times`` visits of a stage with ``reply`` (``None``: the usual one), after ``delay`` s.
 
         ``MESSAGE`` is the answer after the text of a message, ``DATA`` the one before it, ``CONNECT`` the greeting.
         """
