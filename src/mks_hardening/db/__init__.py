@@ -1,1 +1,66 @@
-"""Placeholder docstring, replaced by the area."""
+"""SQL that stays within its limits: engine, slow queries, fingerprints, paging, Japanese search, retry."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mks_hardening.db.engine import hardened_engine
+    from mks_hardening.db.fork import guard_fork
+    from mks_hardening.db.paging import InvalidCursorError, Page, PageResult, keyset_page
+    from mks_hardening.db.pool import PoolPlan, plan_pool
+    from mks_hardening.db.query_stats import StatementStats
+    from mks_hardening.db.retry import retry_on_serialization_failure
+    from mks_hardening.db.slow_query import SlowQueryMonitor, slow_query_record
+    from mks_hardening.db.sql_fingerprint import fingerprint, normalize_sql
+    from mks_hardening.db.text_search import JapaneseSearch
+
+__all__ = [
+    "InvalidCursorError",
+    "JapaneseSearch",
+    "Page",
+    "PageResult",
+    "PoolPlan",
+    "SlowQueryMonitor",
+    "StatementStats",
+    "fingerprint",
+    "guard_fork",
+    "hardened_engine",
+    "keyset_page",
+    "normalize_sql",
+    "plan_pool",
+    "retry_on_serialization_failure",
+    "slow_query_record",
+]
+
+_HOME = {
+    "InvalidCursorError": "mks_hardening.db.paging",
+    "JapaneseSearch": "mks_hardening.db.text_search",
+    "Page": "mks_hardening.db.paging",
+    "PageResult": "mks_hardening.db.paging",
+    "PoolPlan": "mks_hardening.db.pool",
+    "SlowQueryMonitor": "mks_hardening.db.slow_query",
+    "StatementStats": "mks_hardening.db.query_stats",
+    "fingerprint": "mks_hardening.db.sql_fingerprint",
+    "guard_fork": "mks_hardening.db.fork",
+    "hardened_engine": "mks_hardening.db.engine",
+    "keyset_page": "mks_hardening.db.paging",
+    "normalize_sql": "mks_hardening.db.sql_fingerprint",
+    "plan_pool": "mks_hardening.db.pool",
+    "retry_on_serialization_failure": "mks_hardening.db.retry",
+    "slow_query_record": "mks_hardening.db.slow_query",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
