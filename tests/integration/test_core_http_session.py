@@ -75,7 +75,7 @@ def test_certificates_are_verified(make_http_sink: Callable[..., HttpSink]) -> N
         session.get(sink.url)
     with HttpSession("hook", timeout=2, ca_file=str(sink.certificates.ca_file)) as session:
         assert session.get(sink.url).status == 200
-    context = sink.certificates.client_context()
+    context = sink.certificates.client_context
     with HttpSession("hook", timeout=2, ssl_context=context) as session:
         assert session.get(sink.url).status == 200
 
