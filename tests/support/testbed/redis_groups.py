@@ -79,7 +79,6 @@ class SentinelGroup:
         return all(
             len(sentinel.command("SENTINEL", "REPLICAS", self.name)) == 1
             and len(sentinel.command("SENTINEL", "SENTINELS", self.name)) == 2
-            and sentinel.command("SENTINEL", "MASTER", self.name)["flags"] == "master"
             for sentinel in self.sentinels
         )
 
