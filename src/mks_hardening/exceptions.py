@@ -6,14 +6,23 @@ and never hold a secret: a parameter is described by its name and type, not by i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
+
 __all__ = [
     "BackendUnavailableError",
     "ConfigurationError",
     "DecodeError",
+    "DeliveryError",
     "EncodeError",
+    "InvalidCodeError",
     "MissingDependencyError",
     "MksHardeningError",
+    "RateLimitExceededError",
     "SettingsError",
+    "SettingsWarning",
 ]
 
 
@@ -50,6 +59,10 @@ class SettingsError(ConfigurationError):
         self.faults = faults
 
 
+class SettingsWarning(UserWarning):
+    """A variable with our prefix that nobody knows, probably misspelt."""
+
+
 class MissingDependencyError(MksHardeningError, ImportError):
     """A third-party package that an extra brings is not installed.
 
@@ -76,8 +89,8 @@ class BackendUnavailableError(MksHardeningError):
 
     Attributes:
         backend: what was asked, for example ``"redis"``; never a URL with credentials.
-        reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``, ``auth``,
-            ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``closed`` or ``error``.
+        reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``,
+            ``auth``, ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``closed`` or ``error``.
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
         retry_after: seconds after which asking again makes sense, if known.
@@ -121,6 +134,60 @@ class DecodeError(MksHardeningError, ValueError):
 
 class EncodeError(MksHardeningError, ValueError):
     """A value cannot be stored: its type is not data, or it is too large or too deep."""
+
+
+class InvalidCodeError(MksHardeningError):
+    """A code that was needed to go on was not accepted.
+
+    Attributes:
+        reason: ``wrong``, ``replayed``, ``malformed``, ``locked``, ``not_enrolled``, ``no_enrolment``
+            or ``expired``.
+        retry_after: seconds until a code is looked at again, if known.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"the code was not accepted ({reason})")
+        self.reason = reason
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class RateLimitExceededError(MksHardeningError):
+    """A decorated function was not called because a limit was reached.
+
+    Attributes:
+        group: the group of limits.
+        decision: the refusal, for ``rate_limit_headers``.
+    """
+
+    def __init__(self, group: str, decision: LimitDecision) -> None:
+        super().__init__(f"the rate limit {group!r} is reached")
+        self.group = group
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class DeliveryError(MksHardeningError):
+    """An alert was not delivered.
+
+    Attributes:
+        reason: one word or a status, for example ``timeout``, ``tls``, ``smtp-550`` or ``http-429``; never a URL.
+        temporary: whether trying again makes sense.
+        retry_after: seconds the destination asked to be left alone, if it did.
+    """
+
+    def __init__(self, reason: str, *, temporary: bool, retry_after: float | None = None) -> None:
+        super().__init__(f"not delivered ({reason})")
+        self.reason = reason
+        self.temporary = temporary
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 def _rebuild(cls: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:

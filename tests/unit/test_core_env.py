@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_hardening._core import env
+
+integer = env.parse_integer(-5, 100)
+number = env.parse_float(0, 10)
+duration = env.parse_duration(maximum=86_400)
+minutes = env.parse_duration(bare="m")
+size = env.parse_size(maximum=1024**3)
+choice = env.parse_choice("JSON", "ecs")
+url = env.parse_url("redis", "rediss")
+
+GOOD: list[tuple[Callable[[str], Any], str, Any]] = [
+    *((env.parse_bool, text, True) for text in ("1", "true", "TRUE", "yes", "On", " on ")),
+    *((env.parse_bool, text, False) for text in ("0", "false", "False", "no", "OFF")),
+    (integer, "0", 0),
+    (integer, "-5", -5),
+    (integer, " 100 ", 100),
+    (integer, "007", 7),
+    (number, "0.5", 0.5),
+    (number, "10", 10.0),
+    (duration, "250ms", 0.25),
+    (duration, "30s", 30.0),
+    (duration, "1.5m", 90.0),
+    (duration, "8 h", 28_800.0),
+    (duration, "1d", 86_400.0),
+    (duration, "0s", 0.0),
+    (minutes, "30", 1800.0),
+    (minutes, "30s", 30.0),
+    (size, "65536", 65_536),
+    (size, "64KiB", 65_536),
+    (size, "1.5 MiB", 1_572_864),
+    (size, "100MB", 100_000_000),
+    (env.parse_list, "", ()),
+    (env.parse_list, " ", ()),
+    (env.parse_list, "a", ("a",)),
+    (env.parse_list, " a , b ", ("a", "b")),
+    (choice, "json", "JSON"),
+    (choice, " ECS ", "ecs"),
+    (url, "redis://localhost/0", "redis://localhost/0"),
+    (env.parse_text, "x", "x"),
+]
+
+BAD: list[tuple[Callable[[str], Any], str]] = [
+    *((env.parse_bool, text) for text in ("", "ture", "2", "y", "enabled", "1 0")),
+    *((integer, text) for text in ("", "101", "-6", "1.0", "1e2", "0x1", "1_0", "８", "²", "--1", "9" * 30)),
+    *((number, text) for text in ("", "nan", "inf", "1e3", "10.1", "-1", ".5")),
+    *((duration, text) for text in ("", "30", "2d", "-1s", "1w", "s", "1h30m", "１s", "nan s", "1s\n2s")),
+    *((minutes, text) for text in ("", "x", "30 min", "30,5")),
+    *((size, text) for text in ("", "1TB", "-1", "64 kibibytes", "2GiB")),
+    *((env.parse_list, text) for text in (",", "a,", ",a", "a,,b")),
+    *((choice, text) for text in ("", "xml", "json,ecs")),
+    *((url, text) for text in ("", "localhost", "http://x", "redis:", "redis://x\n", "redis://[::1")),
+    *((env.parse_text, text) for text in ("", "  ")),
+]
+
+
+@pytest.mark.parametrize(("parse", "text", "value"), GOOD)
+def test_accepted_forms(parse: Callable[[str], Any], text: str, value: Any) -> None:
+    result = parse(text)
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(("parse", "text"), BAD)
+def test_everything_else_is_refused_without_repeating_the_value(
+    parse: Callable[[str], Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse(text)
+    if len(text) > 6:
+        assert text not in str(caught.value)
+
+
+PARSERS = [env.parse_bool, integer, number, duration, minutes, size, env.parse_list, choice, url]
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(text=st.text(max_size=30))
+def test_any_text_gives_a_value_or_a_value_error(parse: Callable[[str], Any], text: str) -> None:
+    try:
+        parse(text)
+    except ValueError:
+        return
+
+
+def test_faults_are_collected_and_unset_is_none() -> None:
+    source = env.Environment({"A": "1", "B": "x", "C": ""})
+    assert source.read("A", env.parse_bool) is True
+    assert source.read("B", env.parse_bool) is None
+    assert source.read("C", integer) is None
+    assert source.read("D", integer) is None
+    assert source.faults == [
+        "B must be 1/0, true/false, yes/no or on/off",
+        "C must be a whole number from -5 to 100",
+    ]
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret value\n", encoding="utf-8")
+    source = env.Environment({"KEY_FILE": str(secret)})
+    assert source.read("KEY", env.parse_text, file=True) == "s3cret value"
+    assert source.read("KEY", env.parse_text) is None
+    assert source.faults == []
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * 70_000])
+def test_an_unusable_file_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    source = env.Environment({"KEY_FILE": str(path)})
+    assert source.read("KEY", env.parse_text, file=True) is None
+    assert len(source.faults) == 1
+    assert "KEY_FILE" in source.faults[0]
+
+
+def test_value_and_file_together_are_a_fault(tmp_path: Path) -> None:
+    source = env.Environment({"KEY": "topsecret", "KEY_FILE": str(tmp_path)})
+    assert source.read("KEY", env.parse_text, file=True) is None
+    assert "topsecret" not in source.faults[0]
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKS_TEST_ONLY", "1")
+    source = env.Environment()
+    assert source.read("MKS_TEST_ONLY", integer) == 1
+    assert "MKS_TEST_ONLY" in source.names("MKS_TEST")
