@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mks_hardening._core.backend_events import BackendFailed, BreakerChanged
 from mks_hardening._core.hooks import add_observer, remove_observer
 
 __all__ = [
@@ -19,29 +20,13 @@ __all__ = [
     "PoolEvent",
     "RateLimitDecided",
     "RequestFinished",
+    "RequestRefused",
     "SessionChanged",
     "SlowQuery",
     "TwoFactorEvent",
     "add_observer",
     "remove_observer",
 ]
-
-
-class BreakerChanged(NamedTuple):
-    """A circuit breaker changed its state (``closed``, ``open``, ``half_open``)."""
-
-    backend: str
-    before: str
-    after: str
-    reason: str
-
-
-class BackendFailed(NamedTuple):
-    """A call to a server outside the process failed."""
-
-    backend: str
-    operation: str
-    reason: str
 
 
 class CacheRead(NamedTuple):
@@ -70,6 +55,14 @@ class RequestFinished(NamedTuple):
     outcome: str
 
 
+class RequestRefused(NamedTuple):
+    """A wrapper refused a request: ``wrapper`` is ``https``, ``csrf`` or ``rate_limit``; ``reason`` one word."""
+
+    wrapper: str
+    reason: str
+    client_ip: str
+
+
 class RateLimitDecided(NamedTuple):
     """A limiter decided; ``source`` is ``backend``, ``local``, ``open`` or ``closed``."""
 
@@ -86,6 +79,7 @@ class TwoFactorEvent(NamedTuple):
     user_id: str
     method: str = ""
     reason: str = ""
+    actor: str = ""
 
 
 class SlowQuery(NamedTuple):

@@ -15,8 +15,8 @@ from typing import Final, Literal
 from weakref import WeakSet
 
 from mks_hardening._core import hooks
+from mks_hardening._core.backend_events import BreakerChanged
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.events import BreakerChanged
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock
 

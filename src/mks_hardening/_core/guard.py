@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 from mks_hardening._core import hooks
+from mks_hardening._core.backend_events import BackendFailed
 from mks_hardening._core.breaker import CircuitBreaker
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.deadline import current_budget
-from mks_hardening.events import BackendFailed
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["CallGuard", "GuardedCall"]
