@@ -58,7 +58,7 @@ BAD: list[tuple[Callable[[str], Any], str]] = [
     *((size, text) for text in ("", "1TB", "-1", "64 kibibytes", "2GiB")),
     *((env.parse_list, text) for text in (",", "a,", ",a", "a,,b")),
     *((choice, text) for text in ("", "xml", "json,ecs")),
-    *((url, text) for text in ("", "localhost", "http://x", "redis:", "redis://x\n", "redis://[::1")),
+    *((url, text) for text in ("", "localhost", "http://x", "redis:", "redis://x\ny", "redis://[::1")),
     *((env.parse_text, text) for text in ("", "  ")),
 ]
 
