@@ -14,7 +14,7 @@ from typing import Final
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.protocols import Clock
 
-__all__ = ["Budget", "current_budget", "request_budget"]
+__all__ = ["Budget", "current_budget", "request_budget", "start_request_budget"]
 
 
 class Budget:
@@ -61,13 +61,18 @@ def current_budget() -> Budget | None:
     return _budget.get()
 
 
+def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budget:
+    """Give all calls from here on, in this context, one budget together; it ends with the context."""
+    budget = Budget(seconds, clock=clock)
+    _budget.set(budget)
+    return budget
+
+
 @contextmanager
 def request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Budget]:
     """Give the calls inside the ``with`` block one budget together."""
-    budget = Budget(seconds, clock=clock)
     before = _budget.get()
-    _budget.set(budget)
     try:
-        yield budget
+        yield start_request_budget(seconds, clock=clock)
     finally:
         _budget.set(before)

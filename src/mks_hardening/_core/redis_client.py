@@ -130,6 +130,15 @@ class RedisClient:
         if self._url is not None:
             self._client.close()
 
+    async def aclose(self) -> None:
+        """``close`` for asyncio, with the connections of the running event loop."""
+        import asyncio
+
+        client = (self._async_clients or {}).pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 

@@ -15,15 +15,18 @@ __all__ = ["Script"]
 
 _ONCE_TTL_MS: Final = 60_000
 
+# Fakes lack cmsgpack; JSON there.
 _ONCE: Final = """
 local once = KEYS[#KEYS]
+local pack = cmsgpack and cmsgpack.pack or cjson.encode
+local unpack = cmsgpack and cmsgpack.unpack or cjson.decode
 local seen = redis.call('GET', once)
-if seen then return cmsgpack.unpack(seen) end
+if seen then return unpack(seen) end
 local function work(KEYS, ARGV)
 %s
 end
 local result = work(KEYS, ARGV)
-redis.call('SET', once, cmsgpack.pack(result), 'PX', ARGV[#ARGV])
+redis.call('SET', once, pack(result), 'PX', ARGV[#ARGV])
 return result
 """
 

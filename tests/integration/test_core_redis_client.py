@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import fakeredis
+import pytest
+
+from mks_hardening._core.deadline import request_budget
+from mks_hardening._core.redis_client import RedisClient
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from testbed.fault_proxy import FaultProxy
+from testbed.polling import wait_until
+from testbed.redis_server import RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+def failure(client: RedisClient, *command: Any, idempotent: bool = True) -> BackendUnavailableError:
+    with pytest.raises(BackendUnavailableError) as caught:
+        client.call(*command, idempotent=idempotent)
+    return caught.value
+
+
+def answers_again(client: RedisClient) -> None:
+    wait_until(client.ping, timeout=2.5)
+
+
+def test_commands_pipelines_and_scripts(redis_url: str) -> None:
+    with RedisClient(redis_url) as client:
+        assert client.ping()
+        assert client.call("SET", "a", b"\xff\x00") == b"OK"
+        assert client.call("GET", "a") == b"\xff\x00"
+        assert client.pipeline([("INCR", "n"), ("GET", "n")]) == [1, b"1"]
+        double = client.script("return {KEYS[1], tonumber(ARGV[1]) * 2}")
+        assert double.run(["k"], [21]) == [b"k", 42]
+        assert double.run(["k"], [4]) == [b"k", 8]
+
+
+def test_answers_about_a_command_are_typed_and_leave_the_breaker_alone(redis_url: str) -> None:
+    with RedisClient(redis_url) as client:
+        client.call("SET", "text", "x")
+        for _ in range(10):
+            assert failure(client, "INCR", "text").reason == "error"
+        assert client.ping()
+
+
+FAULTS: dict[str, tuple[Callable[[RedisServer], Any], Callable[[RedisServer], Any], str, bool]] = {
+    "killed": (RedisServer.kill, RedisServer.start, "refused", True),
+    "stopped": (RedisServer.pause, RedisServer.resume, "timeout", True),
+    "read only": (
+        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
+        lambda server: server.command("REPLICAOF", "NO", "ONE"),
+        "readonly",
+        False,
+    ),
+    "out of memory": (
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "1"),
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
+        "oom",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, fault: str) -> None:
+    break_it, mend_it, reason, opens = FAULTS[fault]
+    with RedisClient(redis_server.url) as client:
+        assert client.ping()
+        break_it(redis_server)
+        reasons = {failure(client, "SET", "a", "1").reason for _ in range(5)}
+        assert reasons <= {reason, "open", "timeout"}
+        assert ("open" in reasons) is opens
+        mend_it(redis_server)
+        answers_again(client)
+        client.call("SET", "a", "2", idempotent=True)
+
+
+def test_wrong_password(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis(password="hunter2")
+    with RedisClient(server.url) as good, RedisClient(server.url_for(password="hunter3")) as bad:
+        assert good.ping()
+        error = failure(bad, "GET", "a")
+        assert error.reason == "auth"
+        assert "hunter" not in f"{error!r}{error.__cause__!r}{bad!r}{good!r}"
+
+
+def test_acl_user_and_unix_socket(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis(unix_socket=True)
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "~app:*", "+@all")
+    with RedisClient(server.url_for(user="app", password="pw")) as client:
+        client.call("SET", "app:1", "x")
+        assert failure(client, "SET", "other", "x").reason == "auth"
+    with RedisClient(server.unix_url) as client:
+        assert client.call("GET", "app:1") == b"x"
+
+
+def test_tls_is_verified(make_redis: Callable[..., RedisServer], certificates: Any) -> None:
+    server = make_redis(certificates=certificates)
+    with RedisClient(server.url) as client:
+        assert failure(client, "PING").reason == "refused"
+    with RedisClient(f"{server.url}?ca_file={certificates.ca_file}", store_budget=2) as client:
+        assert client.ping()
+
+
+def test_client_limit(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis(options={"maxclients": "10"})
+    clients = [RedisClient(server.url) for _ in range(14)]
+    try:
+        for client in clients:
+            client.ping()
+        assert failure(clients[-1], "GET", "a").reason in ("clients", "reset", "open")
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_busy_script(redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "SET", "busy-reply-threshold", "10")
+    with RedisClient(redis_server.url) as client:
+        assert client.ping()
+        spin = threading.Thread(target=_swallow, args=(redis_server.command, "EVAL", "while true do end", 0))
+        spin.start()
+        try:
+            wait_until(lambda: _reason(client) == "busy", timeout=5)
+        finally:
+            redis_server.command("SCRIPT", "KILL")
+            spin.join()
+        answers_again(client)
+
+
+def _swallow(call: Callable[..., Any], *args: Any) -> None:
+    with pytest.raises(Exception, match=r"\w"):
+        call(*args)
+
+
+def _reason(client: RedisClient) -> str:
+    try:
+        client.call("GET", "a", idempotent=True)
+    except BackendUnavailableError as error:
+        return error.reason
+    return ""
+
+
+def test_a_lost_script_cache_is_no_error(redis_server: RedisServer) -> None:
+    with RedisClient(redis_server.url) as client:
+        script = client.script("return redis.call('INCR', KEYS[1])")
+        assert script.run(["n"], []) == 1
+        redis_server.command("SCRIPT", "FLUSH")
+        assert script.run(["n"], []) == 2
+
+
+WIRE = ["black_hole", "trickle", "latency", "corrupt", "half_close", "reset"]
+
+
+@pytest.mark.parametrize("fault", WIRE)
+def test_a_bad_wire_is_bounded_and_never_mixes_answers(fault: str, fault_proxy: FaultProxy) -> None:
+    url = fault_proxy.through("redis://127.0.0.1:1/0")
+    with RedisClient(url, store_budget=0.15) as client:
+        for number in range(5):
+            client.call("SET", f"key:{number}", str(number))
+        if fault == "trickle":
+            fault_proxy.trickle = 0.1
+        elif fault == "latency":
+            fault_proxy.latency = 0.5
+        else:
+            fault_proxy.mode = fault  # type: ignore[assignment]  # the names are the proxy's
+        for number in range(8):
+            failure(client, "GET", f"key:{number % 5}")
+        fault_proxy.heal()
+        answers_again(client)
+        for number in range(5):
+            assert client.call("GET", f"key:{number}", idempotent=True) == str(number).encode()
+
+
+def test_reads_are_tried_again_and_increments_are_not(
+    fault_proxy: FaultProxy, redis_server: RedisServer
+) -> None:
+    with RedisClient(fault_proxy.through(redis_server.url)) as client:
+        client.call("SET", "n", 5)
+        fault_proxy.lose_reply(matching=b"GET")
+        assert client.call("GET", "n", idempotent=True) == b"5"
+        fault_proxy.lose_reply(matching=b"INCR")
+        error = failure(client, "INCR", "n", idempotent=False)
+        assert (error.reason, error.sent) == ("reset", True)
+        assert redis_server.command("GET", "n") == b"6"
+
+
+def test_a_token_makes_a_lost_reply_harmless(fault_proxy: FaultProxy, redis_server: RedisServer) -> None:
+    with RedisClient(fault_proxy.through(redis_server.url)) as client:
+        take = client.script("return redis.call('GETDEL', KEYS[1])")
+        redis_server.command("SET", "code", "once")
+        assert take.run(["other"], [], token="warm") is None
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        assert take.run(["code"], [], token="t1") == b"once"
+        assert take.run(["code"], [], token="t2") is None
+
+
+def test_dead_pooled_connections_are_replaced(redis_server: RedisServer) -> None:
+    with RedisClient(redis_server.url) as client:
+        client.call("INCR", "n")
+        redis_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert client.call("INCR", "n") == 2
+
+
+def test_one_request_has_one_budget(redis_server: RedisServer) -> None:
+    with RedisClient(redis_server.url, store_budget=5) as client:
+        assert client.ping()
+        redis_server.pause()
+        with request_budget(0.05):
+            reasons = [failure(client, "GET", "a").reason for _ in range(3)]
+        assert reasons == ["timeout", "budget", "budget"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_its_own_connections(redis_server: RedisServer) -> None:
+    with RedisClient(redis_server.url) as client:
+        client.call("SET", "who", "parent")
+        children = []
+        for number in range(4):
+            child = os.fork()
+            if child == 0:
+                good = all(
+                    client.call("SET", f"c{number}", i)
+                    and client.call("GET", f"c{number}") == str(i).encode()
+                    for i in range(50)
+                )
+                os._exit(0 if good else 1)
+            children.append(child)
+        for _ in range(50):
+            assert client.call("GET", "who") == b"parent"
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0, 0, 0, 0]
+
+
+def test_threads_get_their_own_answers(redis_url: str) -> None:
+    wrong: list[str] = []
+    with RedisClient(redis_url, store_budget=5) as client:
+
+        def work(number: int) -> None:
+            asked = [f"{number}:{step}" for step in range(100)]
+            wrong.extend(text for text in asked if client.call("ECHO", text) != text.encode())
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_asyncio(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        client = RedisClient(redis_server.url)
+        script = client.script("return redis.call('INCR', KEYS[1])")
+        assert await client.acall("SET", "a", "1") == b"OK"
+        assert await client.apipeline([("GET", "a"), ("INCR", "a")]) == [b"1", 2]
+        assert [await script.arun(["n"], [], token="t") for _ in range(2)] == [1, 1]
+        redis_server.pause()
+        with pytest.raises(BackendUnavailableError) as caught:
+            await client.acall("GET", "a", idempotent=True)
+        assert caught.value.reason == "timeout"
+        redis_server.resume()
+        assert await client.acall("GET", "a") == b"2"
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_cancelled_calls_never_mix_answers(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        client = RedisClient(redis_server.url, store_budget=5)
+        for number in range(5):
+            await client.acall("SET", f"k{number}", number)
+        for number in range(60):
+            task = asyncio.ensure_future(client.acall("GET", f"k{number % 5}"))
+            for _ in range(number % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            key = (number + 1) % 5
+            assert await client.acall("GET", f"k{key}") == str(key).encode()
+            await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+class TenLineFake:
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "SET":
+            self.data[args[1]] = args[2]
+            return b"OK"
+        return self.data.get(args[1])
+
+
+@pytest.mark.parametrize("make", [TenLineFake, fakeredis.FakeRedis])
+def test_foreign_clients_are_enough(make: Callable[[], Any]) -> None:
+    with RedisClient(make()) as client:
+        client.call("SET", "a", b"1")
+        assert client.call("GET", "a") == b"1"
+        assert client.pipeline([("SET", "b", b"2"), ("GET", "b")])[1] == b"2"
+
+
+def test_tokens_work_with_fakeredis() -> None:
+    client = RedisClient(fakeredis.FakeRedis())
+    script = client.script("return redis.call('INCR', KEYS[1])")
+    assert [script.run(["n"], [], token="t") for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("wrong", [object(), 5, fakeredis.FakeRedis(decode_responses=True)], ids=repr)
+def test_unusable_clients(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        RedisClient(wrong)
+
+
+def test_closed(redis_url: str) -> None:
+    client = RedisClient(redis_url)
+    client.close()
+    client.close()
+    assert failure(client, "PING").reason == "closed"
