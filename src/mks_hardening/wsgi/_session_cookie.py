@@ -1,0 +1,97 @@
+"""The cookie that carries the session id, and cookies in general as far as a session needs them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["SessionCookie", "find_cookie", "sets_cookie", "without_cookies"]
+
+_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_DEFAULT_NAME: Final = "mks-session"
+_DEAD: Final = "Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class SessionCookie:
+    """Name and attributes of the session cookie: always HttpOnly, ``Path=/`` and without Domain.
+
+    Args:
+        name: ``__Host-mks-session`` by default (``mks-session`` without ``secure``). The prefix makes browsers
+            refuse a cookie that a neighbouring host or a plain-http answer plants (RFC 6265bis, 4.1.3.2).
+        secure: whether it is sent over https only; switch it off for plain-http development only.
+        same_site: ``"Lax"``, ``"Strict"`` or ``"None"``.
+
+    Raises:
+        ConfigurationError: a name that is no token, a prefix that needs ``secure``, or an unknown ``same_site``.
+    """
+
+    __slots__ = ("attributes", "name", "needle")
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        secure: bool = True,
+        same_site: Literal["Lax", "Strict", "None"] = "Lax",
+    ) -> None:
+        if name is None:
+            name = f"__Host-{_DEFAULT_NAME}" if secure else _DEFAULT_NAME
+        if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
+            raise ConfigurationError("name must be a cookie name (RFC 6265 token)", parameter="name")
+        if not secure and name.lower().startswith(("__host-", "__secure-")):
+            raise ConfigurationError("a __Host- or __Secure- name needs secure=True", parameter="secure")
+        if same_site not in ("Lax", "Strict", "None"):
+            raise ConfigurationError("same_site must be 'Lax', 'Strict' or 'None'", parameter="same_site")
+        if same_site == "None" and not secure:
+            raise ConfigurationError("same_site='None' needs secure=True", parameter="same_site")
+        self.name = name
+        self.needle = name + "="
+        self.attributes = f"HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")
+
+    def setting(self, value: str) -> tuple[str, str]:
+        """The header field that hands the cookie to the browser, until that is closed."""
+        return "Set-Cookie", f"{self.name}={value}; Path=/; {self.attributes}"
+
+    def clearing(self) -> tuple[str, str]:
+        """The header field that takes the cookie back."""
+        return self.clearing_of(self.name)
+
+    def clearing_of(self, name: str) -> tuple[str, str]:
+        """The header field that takes back another cookie of this host with ``Path=/``."""
+        return "Set-Cookie", f"{name}=; {_DEAD}; {self.attributes}"
+
+    def __repr__(self) -> str:
+        return f"SessionCookie({self.name!r})"
+
+
+def find_cookie(header: str, needle: str) -> str | None:
+    """The value of the cookie ``needle`` (name and ``=``) in a Cookie header.
+
+    ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
+    one is ours, and picking either would let a planted cookie win.
+    """
+    if needle not in header:
+        return None
+    values = {
+        part[len(needle) :].strip(' "')
+        for pair in header.split(";")
+        if (part := pair.strip()).startswith(needle)
+    }
+    values.discard("")
+    return ",".join(values) or None
+
+
+def without_cookies(header: str, names: frozenset[str]) -> str:
+    """The Cookie header without the named cookies."""
+    return "; ".join(
+        part
+        for pair in header.split(";")
+        if (part := pair.strip()) and part.partition("=")[0].rstrip() not in names
+    )
+
+
+def sets_cookie(headers: list[tuple[str, str]], name: str) -> bool:
+    """Whether the answer sets the cookie by itself."""
+    needle = name + "="
+    return any(field.lower() == "set-cookie" and value.startswith(needle) for field, value in headers)

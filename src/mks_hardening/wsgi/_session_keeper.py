@@ -1,0 +1,192 @@
+"""Looks sessions up, records their activity sparingly, and bridges short outages of the store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core import hooks
+from mks_hardening.events import SessionChanged
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.wsgi._session_rules import REVOKED, Limits, Verdict, judge
+from mks_hardening.wsgi._steady_clock import SteadyClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mks_hardening.protocols import Clock, SessionRecord, SessionStore
+
+__all__ = ["Found", "SessionKeeper", "key_of"]
+
+_logger: Final = logging.getLogger("mks_hardening.session")
+_MAX_RECENT: Final = 10_000
+
+
+def key_of(session_id: str) -> str:
+    """What a store knows a session by: the hash, so that a copy of the store opens no session (ASVS 11.5.1)."""
+    return sha256(session_id.encode()).hexdigest()
+
+
+class Found(NamedTuple):
+    """A session as it was found: its record, and the verdict on it."""
+
+    key: str
+    record: SessionRecord | None
+    verdict: Verdict
+
+
+class _Recent(NamedTuple):
+    record: SessionRecord
+    seen_at: float
+    confirmed_at: float
+
+
+class SessionKeeper:
+    """What all requests share: store, limits, clock, and a bounded memory of sessions seen lately.
+
+    The memory serves two ends. Activity is written to the store once in ``write_interval``; in between it is
+    remembered here, so that this process ends an idle session to the second. And while the store is away, a
+    session that it confirmed less than ``outage_grace`` seconds ago is still believed.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        limits: Limits,
+        write_interval: float,
+        outage_grace: float,
+        on_expired: Callable[[SessionRecord, str], object] | None,
+        clock: Clock,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.now = SteadyClock(clock).time
+        self._monotonic = clock.monotonic
+        self._write_interval = write_interval
+        self._outage_grace = outage_grace
+        self._on_expired = on_expired
+        self._recent: dict[str, _Recent] = {}
+        self._lock = threading.Lock()
+
+    def find(self, session_id: str, *, active: bool) -> Found:
+        """Judge the session and, when it lives and the request counts, record the activity.
+
+        Raises:
+            BackendUnavailableError: the store is away, and was so for longer than the grace.
+        """
+        key = key_of(session_id)
+        recent = self._recent.get(key)
+        try:
+            record = self.store.load(key)
+            confirmed_at = self._monotonic()
+        except BackendUnavailableError:
+            if recent is None or self._monotonic() - recent.confirmed_at >= self._outage_grace:
+                raise
+            record, confirmed_at = recent.record, recent.confirmed_at
+        now = self.now()
+        seen_at = record.seen_at if record is not None else 0.0
+        if recent is not None and recent.seen_at > seen_at:
+            seen_at = recent.seen_at
+        verdict = judge(record, seen_at, now, self.limits)
+        if record is None or verdict.reason:
+            self._forget(key)
+            return Found(key, record, verdict)
+        if active:
+            if now - record.seen_at >= self._write_interval:
+                record = self._touch(record, now)
+            seen_at = max(now, seen_at)
+            verdict = Verdict("", self.limits.deadline(record.created_at, seen_at))
+        self._remember(key, _Recent(record, seen_at, confirmed_at))
+        return Found(key, record, verdict)
+
+    def _touch(self, record: SessionRecord, now: float) -> SessionRecord:
+        deadline = self.limits.deadline(record.created_at, now)
+        try:
+            if self.store.touch(record.key, seen_at=now, expires_at=deadline):
+                return record._replace(seen_at=now, expires_at=deadline)
+        except BackendUnavailableError:
+            pass  # the activity is remembered here until the store is back
+        return record
+
+    def _remember(self, key: str, recent: _Recent) -> None:
+        if key not in self._recent and len(self._recent) >= _MAX_RECENT:
+            with self._lock:
+                self._recent.pop(next(iter(self._recent)), None)
+        self._recent[key] = recent
+
+    def _forget(self, key: str) -> None:
+        self._recent.pop(key, None)
+
+    def expire(self, record: SessionRecord, reason: str) -> None:
+        """Make the end of a session that ran out final, so that no clock revives it; tell once."""
+        try:
+            ended = self.store.end(record.key, reason=reason)
+        except BackendUnavailableError:
+            return
+        if ended and self._on_expired is not None:
+            try:
+                self._on_expired(record, reason)
+            except Exception:
+                _logger.exception("on_expired raised")
+
+    def create(self, record: SessionRecord, *, replaces: str | None, max_sessions: int | None) -> None:
+        """Record a new session."""
+        ended = self.store.create(record, now=record.created_at, replaces=replaces, max_sessions=max_sessions)
+        for key in (*ended, replaces or ""):
+            self._forget(key)
+        self._confirm(record)
+        tell("started", user_id=record.user_id)
+
+    def rotate(self, key: str, new_key: str, *, data: str | None) -> SessionRecord | None:
+        """Move a living session to a new key; ``None`` when it does not live."""
+        moved = self.store.rotate(key, new_key, now=self.now(), data=data)
+        self._forget(key)
+        if moved is not None:
+            self._confirm(moved)
+            tell("rotated", user_id=moved.user_id)
+        return moved
+
+    def refresh(self, record: SessionRecord) -> SessionRecord | None:
+        """Record activity now, whatever the write interval; ``None`` when the session does not live."""
+        now = self.now()
+        deadline = self.limits.deadline(record.created_at, now)
+        if not self.store.touch(record.key, seen_at=now, expires_at=deadline):
+            self._forget(record.key)
+            return None
+        record = record._replace(seen_at=now, expires_at=deadline)
+        self._confirm(record)
+        return record
+
+    def update(self, record: SessionRecord, data: str) -> SessionRecord | None:
+        """Replace the data, or return the record as it stands where another request was faster."""
+        if self.store.update(record.key, version=record.version, data=data):
+            return record._replace(data=data, version=record.version + 1)
+        current = self.store.load(record.key)
+        return None if current is None or current.ended else current
+
+    def end(self, record: SessionRecord) -> bool:
+        """End one session."""
+        ended = self.store.end(record.key, reason=REVOKED)
+        self._forget(record.key)
+        if ended:
+            tell("ended", REVOKED, record.user_id)
+        return ended
+
+    def end_others(self, record: SessionRecord) -> int:
+        """End the user's sessions but this one."""
+        number = self.store.end_user(record.user_id, now=self.now(), keep=record.key)
+        if number:
+            tell("ended", REVOKED, record.user_id)
+        return number
+
+    def _confirm(self, record: SessionRecord) -> None:
+        self._remember(record.key, _Recent(record, record.seen_at, self._monotonic()))
+
+
+def tell(change: str, reason: str = "", user_id: str | None = None) -> None:
+    """Hand an event to the observers, if there are any."""
+    if hooks.observers:
+        hooks.emit(SessionChanged(change, reason, user_id))

@@ -1,0 +1,84 @@
+"""Is this session alive? Pure functions over a record, a time and the limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import SessionRecord
+
+__all__ = ["ABSOLUTE", "IDLE", "REVOKED", "Limits", "Verdict", "decode_data", "encode_data", "judge"]
+
+IDLE: Final = "idle"
+ABSOLUTE: Final = "absolute"
+REVOKED: Final = "revoked"
+
+_MAX_DATA: Final = 4096
+
+
+class Limits(NamedTuple):
+    """Seconds a session may be idle, and seconds it may live at all."""
+
+    idle: float
+    absolute: float
+
+    def deadline(self, created_at: float, seen_at: float) -> float:
+        """Wall time of the nearer limit."""
+        return min(seen_at + self.idle, created_at + self.absolute)
+
+
+class Verdict(NamedTuple):
+    """``reason`` is empty for a living session, else ``idle``, ``absolute`` or ``revoked``."""
+
+    reason: str
+    deadline: float = 0.0
+
+
+_UNKNOWN: Final = Verdict(REVOKED)
+
+
+def judge(record: SessionRecord | None, seen_at: float, now: float, limits: Limits) -> Verdict:
+    """Judge a session.
+
+    Args:
+        record: what the store knows; ``None`` for an id it does not know.
+        seen_at: wall time of the last activity, at least ``record.seen_at``.
+        now: wall time.
+        limits: idle and absolute limit; the one that is reached first gives the reason (ASVS 7.3.1, 7.3.2).
+    """
+    if record is None:
+        return _UNKNOWN
+    if record.ended:
+        return Verdict(record.ended)
+    idle, absolute = seen_at + limits.idle, record.created_at + limits.absolute
+    if idle < absolute:
+        return Verdict(IDLE if now >= idle else "", idle)
+    return Verdict(ABSOLUTE if now >= absolute else "", absolute)
+
+
+def encode_data(data: Mapping[str, Any]) -> str:
+    """The data of a session as JSON text.
+
+    Raises:
+        TypeError: not a mapping with text keys, or a value JSON has no form for.
+        ValueError: NaN or infinity, or more than 4096 bytes.
+    """
+    if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
+        raise TypeError("session data must be a mapping with str keys")
+    text = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    if len(text.encode()) > _MAX_DATA:
+        raise ValueError(
+            f"session data must not exceed {_MAX_DATA} bytes of JSON; keep large things elsewhere"
+        )
+    return text
+
+
+def decode_data(text: str) -> dict[str, Any]:
+    """The data of a session; empty when the text is not what ``encode_data`` writes."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

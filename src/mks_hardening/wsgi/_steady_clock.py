@@ -1,0 +1,40 @@
+"""Wall time that never steps back within a process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+
+__all__ = ["SteadyClock"]
+
+# Rounding of large floats, and a wall clock that is disciplined while it is read, are no steps.
+_NOISE: Final = 0.001
+
+
+class SteadyClock:
+    """Follows the wall clock forwards; when that is set back, goes on by the monotonic clock.
+
+    Processes and hosts share the wall clock, so sessions are stamped with it; but a wall clock that is set back
+    would hand every session the time it was set back by.
+    """
+
+    __slots__ = ("_monotonic", "_offset", "_wall")
+
+    def __init__(self, clock: Clock) -> None:
+        self._wall = clock.time
+        self._monotonic = clock.monotonic
+        self._offset = self._wall() - self._monotonic()
+
+    def time(self) -> float:
+        """Seconds since the epoch; never less than before."""
+        # In this order: being interrupted in between makes the offset look smaller, never larger.
+        wall = self._wall()
+        monotonic = self._monotonic()
+        offset = wall - monotonic
+        if offset > self._offset:
+            self._offset = offset
+        elif offset < self._offset - _NOISE:
+            return monotonic + self._offset
+        return wall
