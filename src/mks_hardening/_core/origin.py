@@ -1,0 +1,349 @@
+"""Who sent a request, over which scheme, to which host: decided once, from what trusted peers say.
+
+A header is believed only when the peer that opened the connection is trusted, values are counted from the right,
+and exactly one family of headers is read: falling back from one to the other would be a way around the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from mks_hardening._core.addresses import UNKNOWN, client_key, parse_address, parse_network
+from mks_hardening._core.forwarded import elements_from_right
+from mks_hardening._core.hostname import DEFAULT_PORTS, authority, parse_host, parse_port
+from mks_hardening._core.memo import Memo
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = [
+    "ORIGIN_KEY",
+    "Family",
+    "ProxyTrust",
+    "RequestOrigin",
+    "Settlement",
+    "client_key",
+    "request_origin",
+]
+
+ORIGIN_KEY: Final = "mks_hardening.origin"
+"""Where the decision is kept in the environ, for all wrappers and the application."""
+
+Family = Literal["x-forwarded", "forwarded"]
+
+
+class RequestOrigin(NamedTuple):
+    """Where a request came from and what it was addressed to.
+
+    Attributes:
+        client_ip: address of the client in its one spelling, or ``"unknown"`` when there is none.
+        scheme: ``"http"`` or ``"https"`` as the client used it.
+        host: host the client asked for, lower case, without final dot and port, IPv6 in brackets; empty when the
+            request names none or a malformed one.
+        port: port the client asked for.
+        prefix: path under which the application is mounted, without a slash at its end.
+        peer_trusted: whether the connection came from a trusted proxy.
+    """
+
+    client_ip: str
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    peer_trusted: bool
+
+
+class Settlement(NamedTuple):
+    """A decision and what it changes in the environ: keys to set and keys to remove."""
+
+    origin: RequestOrigin
+    changes: Mapping[str, str]
+    removals: tuple[str, ...]
+
+
+class _Connection(NamedTuple):
+    """What the server itself says about a request, and the one ``Host`` the peer sent."""
+
+    peer: str | None
+    scheme: str | None
+    host: str | None
+    prefix: str | None
+    server_name: str | None
+    server_port: str | None
+
+
+class _Statements(NamedTuple):
+    """What trusted proxies say; ``None`` where they say nothing."""
+
+    client: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    port: str | None = None
+    prefix: str | None = None
+
+
+_CONNECTION_KEYS = (
+    "REMOTE_ADDR",
+    "wsgi.url_scheme",
+    "HTTP_HOST",
+    "SCRIPT_NAME",
+    "SERVER_NAME",
+    "SERVER_PORT",
+)
+_X_FORWARDED_KEYS = tuple(f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "PREFIX"))
+_FORWARDED_KEYS = ("HTTP_FORWARDED",)
+# Names under which one proxy product or another hands on the same facts; nobody else may.
+_OTHER_KEYS = (
+    *(f"HTTP_X_FORWARDED_{name}" for name in ("BY", "PATH", "PROTOCOL", "SCHEME", "SERVER", "SSL")),
+    *(f"HTTP_{name}" for name in ("FRONT_END_HTTPS", "PROXY", "TRUE_CLIENT_IP", "X_CLIENT_IP")),
+    *(f"HTTP_X_{name}" for name in ("CLUSTER_CLIENT_IP", "ORIGINAL_HOST", "ORIGINAL_URL", "REAL_IP")),
+    *(f"HTTP_X_{name}" for name in ("REWRITE_URL", "SCRIPT_NAME", "URL_SCHEME")),
+)
+_UNTRUSTED_KEYS = (*_X_FORWARDED_KEYS, *_FORWARDED_KEYS, *_OTHER_KEYS)
+_WITHOUT_ADDRESS = frozenset({"", "unix:", "localhost"})  # gunicorn and uWSGI, nginx, waitress
+_MOST_HOPS = 64
+_SECURE_SCHEMES = frozenset({"https", "wss"})
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+
+
+class ProxyTrust:
+    """Which peers are believed, and which family of headers they are believed in.
+
+    Args:
+        trusted_proxies: addresses and CIDR networks of the proxies, and ``"unix"`` for peers on a unix socket.
+            Empty trusts nobody.
+        family: ``"x-forwarded"`` (``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``) or
+            ``"forwarded"`` (RFC 7239). The other one is never read.
+        hops: number of proxies in front of the application, where their addresses are not known: the peer is
+            trusted (when ``trusted_proxies`` is given, only such a peer) and the value at that place from the
+            right counts. ``None`` walks leftwards over trusted addresses instead.
+
+    Raises:
+        ConfigurationError: an address or network is malformed, the family unknown, ``hops`` below 1.
+
+    Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
+    """
+
+    __slots__ = ("_anywhere", "_direct", "_family_keys", "_foreign", "_networks", "_peers", "_trusted", "_unix",
+                 "family", "hops", "trusted_proxies")  # fmt: skip
+
+    def __init__(
+        self, trusted_proxies: Iterable[str] = (), *, family: Family = "x-forwarded", hops: int | None = None
+    ) -> None:
+        self.trusted_proxies = _texts(trusted_proxies)
+        if family not in get_args(Family):
+            raise ConfigurationError("family must be 'x-forwarded' or 'forwarded'", parameter="family")
+        self.family: Family = family
+        self.hops = _positive(hops)
+        self._networks = tuple(
+            parse_network(text, parameter="trusted_proxies")
+            for text in self.trusted_proxies
+            if text != "unix"
+        )
+        self._unix = "unix" in self.trusted_proxies
+        self._anywhere = hops is not None and not self.trusted_proxies
+        x_family = family == "x-forwarded"
+        self._family_keys = _X_FORWARDED_KEYS if x_family else _FORWARDED_KEYS
+        self._foreign = _FORWARDED_KEYS if x_family else _X_FORWARDED_KEYS
+        self._peers = Memo(self._is_trusted_peer)
+        self._direct = Memo(_settle_direct)
+        self._trusted = Memo(self._settle_trusted, longest=1024)
+
+    def resolve(self, environ: Mapping[str, Any]) -> RequestOrigin:
+        """Decide for one request; ``environ`` is read, never changed."""
+        return self.settle(environ).origin
+
+    def admit(self, environ: dict[str, Any]) -> RequestOrigin:
+        """Decide for one request and make its environ say so: nothing untrusted is left in it."""
+        origin, changes, removals = self.settle(environ)
+        environ.update(changes)
+        for key in removals:
+            environ.pop(key, None)
+        environ[ORIGIN_KEY] = origin
+        return origin
+
+    def settle(self, environ: Mapping[str, Any]) -> Settlement:
+        """Decide for one request, with what must change in its environ before an application may read it."""
+        get = environ.get
+        connection = tuple(map(get, _CONNECTION_KEYS))
+        if self._peers[connection[0]]:
+            return self._trusted[connection, tuple(map(get, self._family_keys))]
+        return self._direct[connection]
+
+    def _is_trusted_peer(self, peer: str | None) -> bool:
+        return self._anywhere or (
+            self._unix if peer is None or peer in _WITHOUT_ADDRESS else self._is_trusted(peer)
+        )
+
+    def _is_trusted(self, text: str) -> bool:
+        address = parse_address(text)
+        return address is not None and any(address in network for network in self._networks)
+
+    def _settle_trusted(self, question: tuple[tuple[str | None, ...], tuple[str | None, ...]]) -> Settlement:
+        connection, headers = _Connection(*question[0]), question[1]
+        if self.family == "forwarded":
+            said = self._from_forwarded(headers[0] or "")
+        else:
+            said = self._from_x_forwarded(*map(_values_from_right, headers))
+        origin = _combine(connection, said)
+        changes = _changes(connection, said, origin)
+        changes.update(_restated(self._family_keys, headers, said, origin))
+        removals = [*self._foreign, *(key for key, value in changes.items() if not value)]
+        return Settlement(origin, {key: value for key, value in changes.items() if value}, tuple(removals))
+
+    def _from_forwarded(self, text: str) -> _Statements:
+        elements = list(elements_from_right(text))
+        place, client = self._walk([element.get("for", "") for element in elements])
+        if self.hops is not None:
+            elements = elements[self.hops - 1 : self.hops]
+        said: dict[str, str] = {}
+        # The statement nearest to the client wins; only trusted proxies wrote the elements up to `place`.
+        for element in elements[: max(place, 1)]:
+            said.update(element)
+        return _Statements(client, said.get("proto"), said.get("host"))
+
+    def _from_x_forwarded(
+        self,
+        addresses: list[str],
+        schemes: list[str],
+        hosts: list[str],
+        ports: list[str],
+        prefixes: list[str],
+    ) -> _Statements:
+        place, client = self._walk(addresses)
+        rest = (self._at(values, max(place, 1)) for values in (schemes, hosts, ports, prefixes))
+        return _Statements(client, *rest)
+
+    def _at(self, values: list[str], place: int) -> str | None:
+        if self.hops is not None:
+            return values[self.hops - 1] if len(values) >= self.hops else None
+        return values[min(place, len(values)) - 1] if values else None
+
+    def _walk(self, addresses: list[str]) -> tuple[int, str | None]:
+        """How many values were looked at from the right, and the client's address if one was found."""
+        if self.hops is not None and len(addresses) < self.hops:
+            return 0, None
+        client = None
+        for place, text in enumerate(addresses[: self.hops], start=1):
+            address = parse_address(text)
+            if address is None:
+                return place, client
+            client = str(address)
+            if self.hops is None and not self._is_trusted(client):
+                return place, client
+        return len(addresses[: self.hops]), client
+
+    def __repr__(self) -> str:
+        return f"ProxyTrust({self.trusted_proxies!r}, family={self.family!r}, hops={self.hops!r})"
+
+
+def request_origin(environ: dict[str, Any], trust: ProxyTrust | None = None) -> RequestOrigin:
+    """The decision an outer wrapper made, else that of ``trust``.
+
+    Without either no header is believed, and none is touched.
+    """
+    origin: RequestOrigin | None = environ.get(ORIGIN_KEY)
+    if origin is not None:
+        return origin
+    return _NOBODY.resolve(environ) if trust is None else trust.admit(environ)
+
+
+def _settle_direct(values: tuple[str | None, ...]) -> Settlement:
+    return Settlement(_combine(_Connection(*values), None), {}, _UNTRUSTED_KEYS)
+
+
+def _values_from_right(text: str | None) -> list[str]:
+    if not text:
+        return []
+    values = text.rsplit(",", _MOST_HOPS)
+    if len(values) > _MOST_HOPS:
+        del values[0]  # not one value, but all that were left of the bound
+    return [value.strip(" \t") for value in reversed(values)]
+
+
+def _combine(connection: _Connection, said: _Statements | None) -> RequestOrigin:
+    heard = said or _Statements()
+    scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
+    scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
+    host, written_port = _host(connection, heard)
+    return RequestOrigin(
+        client_ip=heard.client or _spelled(connection.peer or ""),
+        scheme=scheme,
+        host=host,
+        port=parse_port(heard.port or "") or written_port or DEFAULT_PORTS[scheme],
+        prefix=_prefix(connection, heard),
+        peer_trusted=said is not None,
+    )
+
+
+def _host(connection: _Connection, heard: _Statements) -> tuple[str, int | None]:
+    text = heard.host if heard.host is not None else connection.host
+    if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
+        text = f"{connection.server_name}:{connection.server_port or ''}"
+    return parse_host(text) or ("", None)
+
+
+def _prefix(connection: _Connection, heard: _Statements) -> str:
+    said = (heard.prefix or "").rstrip("/")
+    safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
+    return said if said and safe else (connection.prefix or "").rstrip("/")
+
+
+def _spelled(peer: str) -> str:
+    address = parse_address(peer)
+    return UNKNOWN if address is None else str(address)
+
+
+def _changes(connection: _Connection, said: _Statements, origin: RequestOrigin) -> dict[str, str]:
+    """What the application must see instead; an empty value means that the key goes."""
+    changes = {"wsgi.url_scheme": origin.scheme}
+    if said.client:
+        changes |= {"REMOTE_ADDR": origin.client_ip, "REMOTE_PORT": "", "REMOTE_HOST": ""}
+    if said.host is not None or said.port is not None:
+        changes["HTTP_HOST"] = origin.host and authority(origin.scheme, origin.host, origin.port)
+    if origin.host and any(statement is not None for statement in said[1:4]):
+        changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
+    if origin.prefix != connection.prefix:
+        changes["SCRIPT_NAME"] = origin.prefix
+    return changes
+
+
+def _restated(
+    keys: tuple[str, ...], headers: tuple[str | None, ...], said: _Statements, origin: RequestOrigin
+) -> Mapping[str, str]:
+    """The headers that were read, saying the decision and nothing else."""
+    host = origin.host and authority(origin.scheme, origin.host, origin.port)
+    if keys is _FORWARDED_KEYS:
+        client = f'for="{_bracketed(said.client)}";' if said.client else ""
+        values = [f'{client}proto={origin.scheme};host="{host}"']
+    else:
+        values = [said.client or "", origin.scheme, host, str(origin.port), origin.prefix]
+    return {
+        key: value for key, header, value in zip(keys, headers, values, strict=True) if header is not None
+    }
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, (str, bytes)):
+        raise ConfigurationError(
+            "trusted_proxies must be a sequence of addresses, not one string", parameter="trusted_proxies"
+        )
+    texts = tuple(values)
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigurationError("trusted_proxies must hold strings", parameter="trusted_proxies")
+    return texts
+
+
+def _positive(hops: int | None) -> int | None:
+    if hops is not None and (
+        isinstance(hops, bool) or not isinstance(hops, int) or not 1 <= hops <= _MOST_HOPS
+    ):
+        raise ConfigurationError(f"hops must be None or a number from 1 to {_MOST_HOPS}", parameter="hops")
+    return hops
+
+
+_NOBODY = ProxyTrust()

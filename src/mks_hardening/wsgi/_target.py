@@ -1,0 +1,30 @@
+"""Redirect targets from what a WSGI server leaves of a request: bytes in Latin-1 text (PEP 3333)."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["request_target"]
+
+# Everything RFC 3986 does not allow in a path, or in a query; "%" stands for itself in a path, where the server
+# has decoded it, and for an escape in a query, which comes as it was sent.
+_NOT_IN_PATH = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/]+")
+_NOT_IN_QUERY = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]+")
+
+
+def request_target(mount: str, path: str, query: str) -> str:
+    """Path and query, ready to stand after an authority: always begins with one slash of its own."""
+    full = mount + path
+    if not full.startswith("/"):
+        full = "/" + full
+    target = _NOT_IN_PATH.sub(_escape, full)
+    return f"{target}?{_NOT_IN_QUERY.sub(_escape, query)}" if query else target
+
+
+def _escape(found: re.Match[str]) -> str:
+    text = found[0]
+    try:
+        raw = text.encode("latin-1")
+    except UnicodeEncodeError:  # a server that does not keep to PEP 3333
+        raw = text.encode("utf-8", "surrogatepass")
+    return "".join([f"%{byte:02X}" for byte in raw])

@@ -1,0 +1,189 @@
+"""Everything over HTTPS, and only for hosts that are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core import hooks
+from mks_hardening._core.hostname import authority
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin, request_origin
+from mks_hardening.events import RequestRefused
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.wsgi._answers import Refusal, status_line
+from mks_hardening.wsgi._hosts import AllowedHosts, host_from_settings
+from mks_hardening.wsgi._paths import PathRules
+from mks_hardening.wsgi._target import request_target
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["HTTPSRedirectMiddleware"]
+
+_BAD_HOST: Final = Refusal(400, "This server does not answer for the requested host.")
+_PLAIN_API: Final = Refusal(403, "This resource is available over HTTPS only.")
+_BODY: Final = b"This page has moved; follow the Location field.\n"
+
+
+class _Request(NamedTuple):
+    """What the decision looks at."""
+
+    origin: RequestOrigin
+    method: str
+    mount: str
+    path: str
+    query: str
+    names_host: bool
+
+
+class _Redirect(NamedTuple):
+    status: int
+    location: str
+
+
+class HTTPSRedirectMiddleware:
+    """Redirects plain HTTP to HTTPS, and refuses hosts that are not listed with 400, over HTTPS as well.
+
+    GET and HEAD get 301, other methods 308, which keeps method and body (302 and 307 with ``permanent=False``).
+    The target is built from the list, never from an unchecked ``Host``; the port of the plain connection is not
+    copied into it.
+
+    Paths in ``exempt_paths``, ``probe_paths`` and ``api_paths`` are compared with the path below the mount point,
+    exactly, or as whole folders where they end in a slash; a path with empty or dot segments or backslashes is
+    never exempt.
+
+    Args:
+        app: the WSGI application.
+        allowed_hosts: hosts the application answers for; ``.example.com`` stands for it and everything below.
+        force_https: ``False`` checks the host alone.
+        trust: which proxies may name scheme and host; not needed inside ``TrustedProxyMiddleware``.
+        https_port: port of the target.
+        permanent: whether the answer may be remembered.
+        canonical_host: the one listed host that requests for the others are sent to.
+        exempt_paths: answered over plain HTTP.
+        probe_paths: answered over plain HTTP and for any well-formed host, or none: probes call a pod by address.
+        api_paths: refused over plain HTTP with 403, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
+
+    Raises:
+        ConfigurationError: no host or a malformed one, ``canonical_host`` not listed, a port out of range, a path
+            without leading slash, an exemption for everything.
+
+    Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
+    """
+
+    __slots__ = ("_api", "_app", "_bases", "_canonical", "_exempt", "_force", "_hosts", "_permanent", "_port",
+                 "_probes", "_trust")  # fmt: skip
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        allowed_hosts: Iterable[str],
+        force_https: bool = True,
+        trust: ProxyTrust | None = None,
+        https_port: int = 443,
+        permanent: bool = True,
+        canonical_host: str | None = None,
+        exempt_paths: Iterable[str] = ("/.well-known/acme-challenge/",),
+        probe_paths: Iterable[str] = ("/livez", "/readyz"),
+        api_paths: Iterable[str] = (),
+    ) -> None:
+        self._app = app
+        self._hosts = AllowedHosts(allowed_hosts)
+        self._force = force_https
+        self._trust = trust
+        self._port = _checked_port(https_port)
+        self._permanent = permanent
+        self._canonical = self._listed(canonical_host)
+        self._exempt = PathRules(exempt_paths, parameter="exempt_paths")
+        self._probes = PathRules(probe_paths, parameter="probe_paths")
+        self._api = PathRules(api_paths, parameter="api_paths")
+        # None lets a request pass, "" refuses its host, anything else is what to put before the new target.
+        self._bases: Memo[tuple[str | int, ...], str | None] = Memo(self._judge)
+        if self._exempt.match("/") or self._probes.match("/"):
+            raise ConfigurationError("'/' would exempt every path", parameter="exempt_paths")
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        origin = environ.get(ORIGIN_KEY) or request_origin(environ, self._trust)
+        base = self._bases[origin[1:4]]
+        if base is None:
+            return self._app(environ, start_response)
+        answer = self._answer(base, _request(environ, origin))
+        if answer is None:
+            return self._app(environ, start_response)
+        if isinstance(answer, Refusal):
+            if hooks.observers:
+                hooks.emit(
+                    RequestRefused("https", "host" if answer is _BAD_HOST else "plain", origin.client_ip)
+                )
+            return answer.send(environ, start_response)
+        return _send(answer, environ, start_response)
+
+    def _judge(self, place: tuple[str | int, ...]) -> str | None:
+        scheme, host, port = str(place[0]), str(place[1]), int(place[2])
+        if not self._hosts.lists(host, port):
+            return ""
+        target = self._canonical or host
+        if scheme == "https" or self._force:
+            moved = scheme != "https" or target != host
+            return f"https://{authority('https', target, self._port)}" if moved else None
+        return f"http://{authority('http', target, port)}" if target != host else None
+
+    def _answer(self, base: str, request: _Request) -> _Redirect | Refusal | None:
+        """What to do with a request that may not simply pass; ``None`` lets it pass after all."""
+        probe = self._probes.match(request.path)
+        if not base:
+            well_formed = request.origin.host or not request.names_host
+            return None if probe and well_formed else _BAD_HOST
+        if probe or self._exempt.match(request.path):
+            return None
+        if request.origin.scheme == "http" and self._force and self._api.covers(request.path):
+            return _PLAIN_API
+        return _Redirect(
+            self._status(request.method), base + request_target(request.mount, request.path, request.query)
+        )
+
+    def _status(self, method: str) -> int:
+        if method in ("GET", "HEAD"):
+            return 301 if self._permanent else 302
+        return 308 if self._permanent else 307
+
+    def _listed(self, canonical: str | None) -> str | None:
+        if canonical is None:
+            return None
+        name, port = host_from_settings(canonical, parameter="canonical_host")
+        if port is not None or not self._hosts.lists(name, self._port):
+            raise ConfigurationError(
+                "canonical_host must be one of allowed_hosts, without a port", parameter="canonical_host"
+            )
+        return name
+
+
+def _request(environ: WSGIEnvironment, origin: RequestOrigin) -> _Request:
+    get = environ.get
+    return _Request(
+        origin=origin,
+        method=get("REQUEST_METHOD", "GET"),
+        mount=get("SCRIPT_NAME", ""),
+        path=get("PATH_INFO", ""),
+        query=get("QUERY_STRING", ""),
+        names_host="HTTP_HOST" in environ,
+    )
+
+
+def _send(answer: _Redirect, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    headers = [
+        ("Location", answer.location),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(_BODY))),
+    ]
+    start_response(status_line(answer.status), headers)
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [_BODY]
+
+
+def _checked_port(port: int) -> int:
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise ConfigurationError("https_port must be a number from 1 to 65535", parameter="https_port")
+    return port
