@@ -1,0 +1,101 @@
+"""The second factor of one user as one immutable value, and its stored form (JSON, versioned).
+
+A store keeps these bytes and replaces them by compare-and-set; nothing but this module reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.security.failure_budget import NO_FAILURES, ClientFailures, Failures
+
+__all__ = ["EMPTY", "Device", "FactorRecord", "Pending", "decode_record", "encode_record"]
+
+_VERSION: Final = 1
+
+
+class Pending(NamedTuple):
+    """A secret that was shown and waits for its first code."""
+
+    secret: str
+    expires_at: float
+
+
+class Device(NamedTuple):
+    """A remembered device, by the digest of its token."""
+
+    digest: str
+    expires_at: float
+
+
+class FactorRecord(NamedTuple):
+    """All that is known of one user's second factor.
+
+    Attributes:
+        secret: the active secret, encrypted; ``None`` while the factor is off.
+        last_step: the step of the code accepted last; it only grows.
+        salt: salt of the recovery hashes.
+        recovery: hashes of the recovery codes not used yet.
+        verified_at: wall time of the last success.
+        pending: the enrolment that waits for confirmation.
+        failures: wrong codes.
+        enrolment_failures: wrong codes at confirmation.
+        devices: remembered devices.
+        touched: latest wall time seen; a clock that steps back does not revive what had expired.
+    """
+
+    secret: str | None = None
+    last_step: int = -1
+    salt: str = ""
+    recovery: tuple[str, ...] = ()
+    verified_at: float | None = None
+    pending: Pending | None = None
+    failures: Failures = NO_FAILURES
+    enrolment_failures: Failures = NO_FAILURES
+    devices: tuple[Device, ...] = ()
+    touched: float = 0.0
+
+
+EMPTY: Final = FactorRecord()
+
+
+def encode_record(record: FactorRecord) -> bytes:
+    """The stored form."""
+    return json.dumps({"v": _VERSION, **record._asdict()}, separators=(",", ":")).encode("ascii")
+
+
+def decode_record(data: bytes) -> FactorRecord:
+    """The record behind stored bytes.
+
+    Raises:
+        DecodeError: damaged, or of a newer version. It is never taken for "no second factor".
+    """
+    try:
+        fields = json.loads(data)
+        version = fields.pop("v")
+        if version == _VERSION:
+            return _record(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise DecodeError("the stored second factor is damaged") from None
+    raise DecodeError("the stored second factor has another version", newer=isinstance(version, int))
+
+
+def _record(**fields: Any) -> FactorRecord:
+    record = FactorRecord(**fields)
+    pending = record.pending
+    return record._replace(
+        last_step=int(record.last_step),
+        recovery=tuple(record.recovery),
+        pending=None if pending is None else Pending(*pending),
+        failures=_failures(record.failures),
+        enrolment_failures=_failures(record.enrolment_failures),
+        devices=tuple(Device(*device) for device in record.devices),
+        touched=float(record.touched),
+    )
+
+
+def _failures(stored: Any) -> Failures:
+    total, clients = stored
+    return Failures(int(total), tuple(ClientFailures(*client) for client in clients))

@@ -1,0 +1,94 @@
+"""Counts in the memory of one process: exact, atomic among its threads, bounded in keys."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening.security._windows import Counter, Look, counter_for
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+    from mks_hardening.security._limits import Limit, Strategy
+
+__all__ = ["Count", "MemoryCounters"]
+
+_MOST_KEYS: Final = 100_000
+
+
+class Count(NamedTuple):
+    """What a backend answers: a look at each limit, and when hits were taken (``None`` if they were not)."""
+
+    looks: Sequence[Look]
+    taken_at: int | None = None
+
+
+class MemoryCounters:
+    """Counters by group and key; the ones used longest ago are forgotten beyond ``max_keys``."""
+
+    def __init__(self, *, strategy: Strategy, clock: Clock, max_keys: int = _MOST_KEYS) -> None:
+        self._strategy: Strategy = strategy
+        self._clock = clock
+        self._max_keys = max_keys
+        self._lock = threading.Lock()
+        self._counters: OrderedDict[tuple[str, str], tuple[Counter, ...]] = OrderedDict()
+
+    def hit(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+        """Take hits from all limits or from none."""
+        with self._lock:
+            now = self._now()
+            counters = self._counters_of(group, key, limits)
+            looks = [counter.look(now, cost) for counter in counters]
+            for look in looks:
+                if look.retry_after:
+                    return Count(looks)
+            for counter in counters:
+                counter.take(now, cost)
+            return Count([counter.look(now, 0) for counter in counters], now)
+
+    def test(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+        """What ``hit`` would see, without counting."""
+        with self._lock:
+            counters = self._counters.get((group, key)) or self._fresh(limits)
+            now = self._now()
+            return Count([counter.look(now, cost) for counter in counters])
+
+    def give_back(
+        self,
+        group: str,
+        key: str,
+        limits: Sequence[Limit],  # noqa: ARG002 - other backends do not keep them
+        *,
+        at: int,
+        cost: int,
+    ) -> None:
+        """Uncount hits taken at that moment."""
+        with self._lock:
+            for counter in self._counters.get((group, key), ()):
+                counter.give_back(at, cost)
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key."""
+        with self._lock:
+            self._counters.pop((group, key), None)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _counters_of(self, group: str, key: str, limits: Sequence[Limit]) -> tuple[Counter, ...]:
+        found = self._counters.get((group, key))
+        if found is None:
+            found = self._counters[group, key] = self._fresh(limits)
+            if len(self._counters) > self._max_keys:
+                self._counters.popitem(last=False)
+        else:
+            self._counters.move_to_end((group, key))
+        return found
+
+    def _fresh(self, limits: Sequence[Limit]) -> tuple[Counter, ...]:
+        return tuple(counter_for(limit, self._strategy) for limit in limits)
+
+    def _now(self) -> int:
+        return int(self._clock.monotonic() * 1e6)

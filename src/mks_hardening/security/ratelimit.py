@@ -1,0 +1,322 @@
+"""Rate limits: named groups of limits, all or nothing, one round trip, with a named policy for outages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, Self, TypeVar
+
+from mks_hardening._core import hooks
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.lazy import optional
+from mks_hardening.events import RateLimitDecided
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
+from mks_hardening.security._limiter_memory import Count, MemoryCounters
+from mks_hardening.security._limits import Decision, Limit, LimitState, Strategy, checked_limit
+from mks_hardening.security._windows import STRATEGIES
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RateLimiter", "Reservation"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Policy = Literal["local", "open", "closed"]
+GroupSpec = str | Limit | Sequence[str | Limit]
+
+_POLICIES: Final = ("local", "open", "closed")
+_RETRY_WHEN_CLOSED: Final = 1.0
+_LONGEST_KEY: Final = 1024
+
+
+class Counters(Protocol):
+    """Where hits are counted."""
+
+    def hit(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+        """Take hits from all limits or from none."""
+        ...
+
+    def test(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+        """What ``hit`` would see, without counting."""
+        ...
+
+    def give_back(self, group: str, key: str, limits: Sequence[Limit], *, at: int, cost: int) -> None:
+        """Uncount hits taken at that moment."""
+        ...
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Reservation:
+    """Hits taken in advance, true when they were; ``cancel`` gives them back.
+
+    To count only failures: reserve before the attempt, cancel when it succeeded. Parallel attempts cannot exceed
+    the limit, as they could if failures were counted afterwards.
+    """
+
+    __slots__ = ("_give_back", "decision")
+
+    def __init__(self, decision: Decision, give_back: Callable[[], None] | None) -> None:
+        self.decision = decision
+        self._give_back = give_back
+
+    def cancel(self) -> None:
+        """Give the hits back; harmless when called twice or when none were taken."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def __bool__(self) -> bool:
+        return self.decision.allowed
+
+    def __repr__(self) -> str:
+        return f"Reservation({self.decision!r})"
+
+
+class RateLimiter:
+    """Counts hits of keys against named groups of limits.
+
+    A hit is allowed if every limit of its group has room; a refused hit takes nothing anywhere. Combine groups for
+    one action, for example sign-in by address and by account, so that neither many addresses nor many accounts help
+    (ASVS 5.0, 6.3.1).
+
+    Args:
+        groups: limits by group name, each a ``Limit``, a text like ``"5 per minute; 20 per hour"``, or several.
+        storage: ``"memory://"``, a Redis URL, or a Redis client.
+        strategy: how to count, see ``mks_hardening.security._windows``; ``auto`` is exact up to 100 hits a window
+            and a sliding window above.
+        on_unavailable: when the storage does not answer: ``local`` counts in this process, ``open`` allows,
+            ``closed`` refuses; one for all groups or by group (others then ``local``).
+        dry_run: groups whose refusals are only reported.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an impossible group, limit or option.
+        MissingDependencyError: limits (for limits written as text) or redis is not installed.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, GroupSpec],
+        *,
+        storage: str | RedisLike = "memory://",
+        strategy: Strategy = "auto",
+        on_unavailable: Policy | Mapping[str, Policy] = "local",
+        dry_run: Collection[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        if strategy not in STRATEGIES:
+            raise ConfigurationError(f"strategy must be one of {', '.join(STRATEGIES)}", parameter="strategy")
+        self._groups = {name: _limits_of(name, spec) for name, spec in groups.items()}
+        self._policies = self._checked_policies(on_unavailable)
+        self._dry_run = frozenset(dry_run)
+        for name in self._dry_run:
+            self._limits(name)
+        now = SYSTEM_CLOCK if clock is None else clock
+        self._local = MemoryCounters(strategy=strategy, clock=now)
+        self._counters = self._local if storage == "memory://" else _open_storage(storage, strategy, now)
+
+    def hit(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """Take ``cost`` hits of ``key`` if all limits of the group have room; otherwise take none.
+
+        Raises:
+            ConfigurationError: unknown group, unusable key, or a cost that is above a quota.
+        """
+        return self._decide(group, key, cost)[0]
+
+    def reserve(self, group: str, key: str, *, cost: int = 1) -> Reservation:
+        """Take hits like ``hit``, in a form that can be given back.
+
+        Raises:
+            ConfigurationError: see ``hit``.
+        """
+        decision, count, counters = self._decide(group, key, cost)
+        if count is None or count.taken_at is None:
+            return Reservation(decision, None)
+        at, limits = count.taken_at, self._groups[group]
+
+        def give_back() -> None:
+            try:
+                counters.give_back(group, key, limits, at=at, cost=cost)
+            except BackendUnavailableError:
+                return  # they stay counted: the safe side
+
+        return Reservation(decision, give_back)
+
+    def test(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """What ``hit`` would answer now, without counting; ``remaining`` is before the hit.
+
+        Raises:
+            ConfigurationError: see ``hit``.
+        """
+        limits = self._checked(group, key, cost)
+        try:
+            count = self._counters.test(group, key, limits, cost=cost)
+        except BackendUnavailableError as error:
+            if self._policies.get(group, "local") != "local":
+                return _outage_decision(limits, error, allowed=self._policies[group] == "open")
+            count = self._local.test(group, key, limits, cost=cost)
+        return self._judged(group, Decision.of(_states(limits, count)))
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key.
+
+        Raises:
+            ConfigurationError: unknown group or unusable key.
+            BackendUnavailableError: the storage did not answer, so they still count.
+        """
+        self._checked(group, key, 1)
+        self._local.reset(group, key)
+        if self._counters is not self._local:
+            self._counters.reset(group, key)
+
+    def limit(self, group: str, *, key: Callable[P, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Decorate a function so that it is called only within the limits.
+
+        Args:
+            group: checked when the function is decorated.
+            key: given the arguments of the call, whose hit it is.
+
+        Raises:
+            ConfigurationError: unknown group.
+            RateLimitExceededError: raised by the decorated function when a limit is reached.
+        """
+        self._limits(group)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            @wraps(function)
+            def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+                decision = self.hit(group, key(*args, **kwargs))
+                if not decision:
+                    raise RateLimitExceededError(group, decision)
+                return function(*args, **kwargs)
+
+            return limited
+
+        return decorate
+
+    def close(self) -> None:
+        """Release connections; harmless when called twice."""
+        self._counters.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"RateLimiter(groups={sorted(self._groups)})"
+
+    def _decide(self, group: str, key: str, cost: int) -> tuple[Decision, Count | None, Counters]:
+        limits = self._checked(group, key, cost)
+        counters, source = self._counters, "backend"
+        try:
+            count = counters.hit(group, key, limits, cost=cost)
+        except BackendUnavailableError as error:
+            source = self._policies.get(group, "local")
+            if source != "local":
+                decision = _outage_decision(limits, error, allowed=source == "open")
+                return self._judged(group, decision, tell=source), None, counters
+            counters = self._local
+            count = counters.hit(group, key, limits, cost=cost)
+        return self._judged(group, Decision.of(_states(limits, count)), tell=source), count, counters
+
+    def _judged(self, group: str, decision: Decision, *, tell: str = "") -> Decision:
+        dry = group in self._dry_run
+        if tell and hooks.observers:
+            hooks.emit(RateLimitDecided(group, decision.allowed, tell, dry))
+        return decision._replace(allowed=True, retry_after=None) if dry else decision
+
+    def _limits(self, group: str) -> tuple[Limit, ...]:
+        limits = self._groups.get(group)
+        if limits is None:
+            known = ", ".join(sorted(self._groups))
+            raise ConfigurationError(f"group {group!r} is unknown; there are {known}", parameter="group")
+        return limits
+
+    def _checked(self, group: str, key: object, cost: int) -> tuple[Limit, ...]:
+        limits = self._limits(group)
+        if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
+            raise ConfigurationError(
+                f"key must be a text of 1 to {_LONGEST_KEY} characters, not {type(key).__name__}",
+                parameter="key",
+            )
+        most = min(limit.quota for limit in limits)
+        if type(cost) is not int or not 1 <= cost <= most:
+            raise ConfigurationError(f"cost must be an integer from 1 to the quota {most}", parameter="cost")
+        return limits
+
+    def _checked_policies(self, given: Policy | Mapping[str, Policy]) -> dict[str, Policy]:
+        policies: dict[str, Policy] = (
+            dict.fromkeys(self._groups, given) if isinstance(given, str) else dict(given)
+        )
+        for group, policy in policies.items():
+            self._limits(group)
+            if policy not in _POLICIES:
+                raise ConfigurationError(
+                    f"on_unavailable must be one of {', '.join(_POLICIES)}", parameter="on_unavailable"
+                )
+        return policies
+
+
+def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
+    parts: Sequence[str | Limit] = [spec] if isinstance(spec, (str, Limit)) else spec
+    found: list[Limit] = []
+    for part in parts:
+        found += (
+            _parsed(part)
+            if isinstance(part, str)
+            else [checked_limit(part.quota, part.window, name=part.name)]
+        )
+    if not found or not group:
+        raise ConfigurationError("groups must be named and hold at least one limit each", parameter="groups")
+    if len({limit.name for limit in found}) != len(found):
+        raise ConfigurationError(f"group {group!r} has two limits of one name", parameter="groups")
+    return tuple(found)
+
+
+def _parsed(text: str) -> list[Limit]:
+    """Limits as the limits package writes them: ``5 per minute; 20/hour, 100 per 2 days``."""
+    with optional("limits", extra="security"):
+        from limits import parse_many
+    try:
+        items = parse_many(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is not a limit; write for example '5 per minute; 20 per hour'", parameter="groups"
+        ) from None
+    return [checked_limit(item.amount, float(item.get_expiry())) for item in items]
+
+
+def _states(limits: Sequence[Limit], count: Count) -> list[LimitState]:
+    return [
+        LimitState(limit, look.remaining, look.reset_after / 1e6, look.retry_after / 1e6)
+        for limit, look in zip(limits, count.looks, strict=True)
+    ]
+
+
+def _outage_decision(limits: Sequence[Limit], error: BackendUnavailableError, *, allowed: bool) -> Decision:
+    wait = 0.0 if allowed else error.retry_after or _RETRY_WHEN_CLOSED
+    return Decision.of(LimitState(limit, limit.quota if allowed else 0, wait, wait) for limit in limits)
+
+
+def _open_storage(storage: str | RedisLike, strategy: Strategy, clock: Clock) -> Counters:
+    if isinstance(storage, str) and not storage.startswith(("redis", "valkey", "unix")):
+        raise ConfigurationError(
+            "storage must be 'memory://', a Redis URL or a Redis client", parameter="storage"
+        )
+    from mks_hardening.security._limiter_redis import RedisCounters
+
+    return RedisCounters(storage, strategy=strategy, clock=clock)

@@ -1,0 +1,140 @@
+"""Secrets at rest: AES-256-GCM, bound to their owner and purpose, with keys that can be rotated."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.lazy import optional
+from mks_hardening.exceptions import ConfigurationError, DecodeError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+__all__ = ["SecretBox"]
+
+_VERSION: Final = "1"
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+
+
+class SecretBox:
+    """Encrypts small secrets so that a ciphertext is of use only for its own user and purpose.
+
+    A ciphertext moved to another user's row, or from a pending to an active secret, is refused like a damaged one.
+    Nonces are random: one key is good for 2**32 encryptions (NIST SP 800-38D, 8.3). ASVS 5.0, 11.3.3 and 13.3.4.
+
+    Args:
+        keys: one key or several, each 32 bytes or their base64; the first encrypts, all decrypt.
+            To rotate, put a new one in front, run ``TwoFactorManager.reencrypt``, then drop the old one.
+
+    Raises:
+        ConfigurationError: no key, a key that is not 32 bytes, or the same key twice.
+        MissingDependencyError: cryptography is not installed.
+    """
+
+    __slots__ = ("_ciphers", "_primary")
+
+    def __init__(self, keys: bytes | str | Sequence[bytes | str]) -> None:
+        with optional("cryptography", extra="security"):
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        materials = [_key_bytes(key) for key in ([keys] if isinstance(keys, (bytes, str)) else keys)]
+        if not materials or len(set(materials)) != len(materials):
+            raise ConfigurationError(
+                "keys must hold at least one key, and none of them twice", parameter="keys"
+            )
+        self._ciphers: dict[str, AESGCM] = {
+            _derived(material, b"id")[:6].hex(): AESGCM(_derived(material, b"encryption"))
+            for material in materials
+        }
+        self._primary = next(iter(self._ciphers))
+
+    @staticmethod
+    def generate_key() -> str:
+        """A new random key in base64, fit for an environment variable or a secret file."""
+        return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode("ascii")
+
+    def encrypt(self, plaintext: str, *, user_id: str, purpose: str) -> str:
+        """The ciphertext, as ASCII text ``version.key-id.base64``."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        bound_to = _associated_data(self._primary, user_id, purpose)
+        sealed = nonce + self._ciphers[self._primary].encrypt(nonce, plaintext.encode("utf-8"), bound_to)
+        return f"{_VERSION}.{self._primary}.{base64.urlsafe_b64encode(sealed).decode('ascii')}"
+
+    def decrypt(self, ciphertext: str, *, user_id: str, purpose: str) -> str:
+        """The plaintext.
+
+        Raises:
+            DecodeError: damaged, forged, made for another user or purpose, or encrypted with a key not given.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        key_id, sealed = _parsed(ciphertext)
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise DecodeError(
+                f"the ciphertext needs the key with id {key_id}, which is not among the keys given"
+            )
+        try:
+            plaintext = cipher.decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(key_id, user_id, purpose)
+            )
+        except (InvalidTag, ValueError):
+            raise DecodeError("the ciphertext is damaged, or was made for another user or purpose") from None
+        return plaintext.decode("utf-8")
+
+    def needs_rotation(self, ciphertext: str) -> bool:
+        """Whether the ciphertext was made with another key than the first.
+
+        Raises:
+            DecodeError: this is not a ciphertext of ours.
+        """
+        return _parsed(ciphertext)[0] != self._primary
+
+    def __repr__(self) -> str:
+        return f"SecretBox(primary={self._primary}, keys={len(self._ciphers)})"
+
+
+def _key_bytes(key: bytes | str) -> bytes:
+    material = _from_base64(key) if isinstance(key, str) else bytes(key)
+    if len(material) != _KEY_BYTES:
+        raise ConfigurationError(
+            f"keys must be {_KEY_BYTES} bytes or their base64; got a {type(key).__name__} that is not. "
+            "Make one with SecretBox.generate_key()",
+            parameter="keys",
+        )
+    return material
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _derived(material: bytes, use: bytes) -> bytes:
+    return hmac.digest(material, b"mks_hardening.secret_box." + use, "sha256")
+
+
+def _associated_data(key_id: str, user_id: str, purpose: str) -> bytes:
+    """Length-prefixed, so that no two triples share one encoding."""
+    parts = (_VERSION, key_id, user_id, purpose)
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+
+
+def _parsed(ciphertext: str) -> tuple[str, bytes]:
+    version, _, rest = ciphertext.partition(".")
+    key_id, _, body = rest.partition(".")
+    if version != _VERSION:
+        newer = version.isascii() and version.isdigit() and int(version) > int(_VERSION)
+        raise DecodeError("this is not a ciphertext of this version", newer=newer)
+    try:
+        return key_id, base64.b64decode(body, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise DecodeError("the ciphertext is damaged") from None

@@ -1,0 +1,1 @@
+"""Where second factors live: in memory, in Redis, in any database SQLAlchemy speaks to."""

@@ -1,0 +1,54 @@
+"""Second factors in the memory of one process, for tests and single-process tools."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+
+from mks_hardening.protocols import StoredFactor
+
+__all__ = ["MemoryTwoFactorStore"]
+
+
+class MemoryTwoFactorStore:
+    """Keeps second factors until the process ends; not shared between processes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[str, StoredFactor] = {}
+
+    def load(self, user_id: str, /) -> StoredFactor | None:
+        """The record of a user, or ``None``."""
+        return self._records.get(user_id)
+
+    def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
+        """Write or remove a record if its version is still the expected one."""
+        with self._lock:
+            present = self._records.get(user_id)
+            found = None if present is None else present.version
+            if found == version or (data is None and found is None):
+                return True
+            if found != expected:
+                return False
+            if data is None:
+                del self._records[user_id]
+            else:
+                self._records[user_id] = StoredFactor(version, data)
+            return True
+
+    def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
+        """User ids in order."""
+        ordered = sorted(self._records.copy())
+        start = 0 if cursor is None else bisect_right(ordered, cursor)
+        page = ordered[start : start + limit]
+        return page, page[-1] if start + limit < len(ordered) else None
+
+    def ping(self) -> bool:
+        """Always true."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __repr__(self) -> str:
+        return f"MemoryTwoFactorStore({len(self._records)} users)"

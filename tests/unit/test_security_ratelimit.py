@@ -1,0 +1,443 @@
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mks_hardening import events
+from mks_hardening._core import hooks
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
+from mks_hardening.security import (
+    DEFAULT_RATE_LIMITS,
+    Decision,
+    Limit,
+    LimitState,
+    RateLimiter,
+    rate_limit_headers,
+)
+from mks_hardening.security._limiter_memory import MemoryCounters
+from mks_hardening.testing import FrozenClock
+
+STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
+
+
+@pytest.fixture
+def clock() -> Any:
+    return FrozenClock()
+
+
+@pytest.fixture
+def seen() -> Iterator[Any]:
+    told = []
+    hooks.add_observer(told.append)
+    yield told
+    hooks.remove_observer(told.append)
+
+
+def limiter(clock: FrozenClock, spec: Any = "5 per minute", **options: Any) -> Any:
+    return RateLimiter({"g": spec}, clock=clock, **options)
+
+
+# --- what is allowed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_exactly_the_quota_passes_and_then_again(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    assert [bool(one.hit("g", "k")) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert one.hit("g", "other")
+    clock.advance(120)
+    assert [bool(one.hit("g", "k")) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_hit_exactly_one_window_old_does_not_count(clock: FrozenClock) -> None:
+    one = limiter(clock, "1 per minute")
+    assert one.hit("g", "k")
+    clock.advance(59.999)
+    assert one.hit("g", "k").retry_after == pytest.approx(0.001)
+    clock.advance(0.001)
+    assert one.hit("g", "k")
+
+
+def test_no_window_holds_more_than_the_quota_across_an_edge(clock: FrozenClock) -> None:
+    one = limiter(clock, "20 per minute")
+    clock.advance(59)
+    assert sum(bool(one.hit("g", "k")) for _ in range(40)) == 20
+    clock.advance(2)
+    assert sum(bool(one.hit("g", "k")) for _ in range(40)) == 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_refused_hit_takes_nothing_anywhere(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, "5 per minute, 8 per hour", strategy=strategy)
+    assert sum(bool(one.hit("g", "k")) for _ in range(20)) == 5
+    assert one.test("g", "k").remaining == (0, 3)
+    clock.advance(120)
+    assert sum(bool(one.hit("g", "k")) for _ in range(20)) >= 3
+    minute_left = one.test("g", "k").remaining[0]
+    refused = one.hit("g", "k", cost=minute_left) if minute_left else None
+    assert not refused
+    assert one.test("g", "k").remaining[0] == minute_left
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_costly_hit_that_is_refused_takes_nothing(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, "10 per minute", strategy=strategy)
+    assert [bool(one.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_decision(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, [Limit("burst", 2, 10.0), Limit("steady", 3, 60.0)], strategy=strategy)
+    first = one.hit("g", "k")
+    assert first.allowed
+    assert first.limits == (Limit("burst", 2, 10.0), Limit("steady", 3, 60.0))
+    assert first.remaining == (1, 2)
+    assert first.retry_after is None
+    assert first.breached == ()
+    one.hit("g", "k")
+    refused = one.hit("g", "k")
+    assert not refused
+    assert refused.breached == ("burst",)
+    assert refused.remaining == (0, 1)
+    assert 0 < refused.retry_after <= 20
+    assert all(reset > 0 for reset in refused.reset_after)
+
+
+def test_retry_after_is_the_longest_wait_of_those_that_refuse(clock: FrozenClock) -> None:
+    one = limiter(clock, "1 per minute, 1 per hour")
+    one.hit("g", "k")
+    refused = one.hit("g", "k")
+    assert refused.retry_after == 3600
+    assert refused.breached == ("minute", "hour")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_test_does_not_count(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    for _ in range(20):
+        assert one.test("g", "k").remaining == (5,)
+    assert one.hit("g", "k").remaining == (4,)
+    assert not one.test("g", "k", cost=5)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_reset(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    one.hit("g", "k", cost=5)
+    one.hit("g", "l", cost=5)
+    one.reset("g", "k")
+    assert one.hit("g", "k")
+    assert not one.hit("g", "l")
+
+
+def test_auto_counts_small_quotas_exactly_and_large_ones_by_windows(clock: FrozenClock) -> None:
+    one = limiter(clock, "100 per minute, 101 per hour")
+    counters = one._local._fresh(one._groups["g"])
+    assert [type(counter).__name__ for counter in counters] == ["ExactWindow", "SlidingWindow"]
+
+
+def test_threads_share_one_count(clock: FrozenClock) -> None:
+    one = limiter(clock, "100 per minute")
+    barrier = threading.Barrier(16)
+
+    def work(_: Any) -> Any:
+        barrier.wait()
+        return sum(bool(one.hit("g", "k")) for _ in range(40))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(work, range(16))) == 100
+
+
+def test_the_wall_clock_does_not_matter_in_memory(clock: FrozenClock) -> None:
+    one = limiter(clock, "1 per minute")
+    assert one.hit("g", "k")
+    clock.step_wall(3600)
+    assert not one.hit("g", "k")
+
+
+def test_keys_are_bounded_and_the_ones_in_use_stay(clock: FrozenClock) -> None:
+    counters = MemoryCounters(strategy="auto", clock=clock, max_keys=10)
+    limits = [Limit("minute", 2, 60.0)]
+    for number in range(100):
+        counters.hit("g", "hot", limits, cost=1)
+        counters.hit("g", f"k{number}", limits, cost=1)
+    assert len(counters._counters) == 10
+    assert counters.test("g", "hot", limits, cost=1).looks[0].remaining == 0
+
+
+# --- reservations --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_failures_count(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    for _ in range(20):
+        reservation = one.reserve("g", "k")
+        assert reservation
+        reservation.cancel()
+        reservation.cancel()
+    for _ in range(5):
+        assert one.reserve("g", "k")
+    refused = one.reserve("g", "k")
+    assert not refused
+    refused.cancel()
+    assert not one.hit("g", "k")
+
+
+def test_parallel_attempts_do_not_exceed_the_limit_by_reserving(clock: FrozenClock) -> None:
+    one = limiter(clock)
+    held = [one.reserve("g", "k") for _ in range(32)]
+    assert sum(bool(reservation) for reservation in held) == 5
+    for reservation in held:
+        reservation.cancel()
+    assert one.test("g", "k").remaining == (5,)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_given_back_late_frees_nothing_else(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    late = one.reserve("g", "k", cost=3)
+    clock.advance(180)
+    one.hit("g", "k", cost=5)
+    late.cancel()
+    assert not one.hit("g", "k", cost=4)
+
+
+# --- decorator -----------------------------------------------------------------------------------
+
+
+def test_decorator(clock: FrozenClock) -> None:
+    one = limiter(clock, "2 per minute")
+
+    @one.limit("g", key=lambda user, **_: user)
+    def greet(user: Any, *, times: Any = 1) -> Any:
+        """Say hello."""
+        return f"hello {user}" * times
+
+    assert greet.__name__ == "greet"
+    assert greet.__doc__ == "Say hello."
+    assert greet("a") == "hello a"
+    assert greet("a", times=2) == "hello ahello a"
+    with pytest.raises(RateLimitExceededError) as caught:
+        greet("a")
+    assert caught.value.group == "g"
+    assert dict(rate_limit_headers(caught.value.decision))["Retry-After"] == "60"
+    assert greet("b") == "hello b"
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    assert again.decision == caught.value.decision
+
+
+def test_decorating_with_an_unknown_group_fails_at_once(clock: FrozenClock) -> None:
+    with pytest.raises(ConfigurationError):
+        limiter(clock).limit("nope", key=str)
+
+
+# --- outages -------------------------------------------------------------------------------------
+
+
+class Away:
+    """Counters of a backend that does not answer."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.calls = 0
+
+    def __getattr__(self, name: Any) -> Any:
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            self.calls += 1
+            raise BackendUnavailableError("redis", "refused", retry_after=2.5)
+
+        return refuse
+
+
+def away(clock: FrozenClock, **options: Any) -> Any:
+    one = RateLimiter({"g": "5 per minute", "h": "5 per minute"}, clock=clock, **options)
+    one._counters = Away()
+    return one
+
+
+def test_local_still_limits(clock: FrozenClock, seen: list[Any]) -> None:
+    one = away(clock)
+    assert sum(bool(one.hit("g", "k")) for _ in range(20)) == 5
+    assert one.test("g", "k").remaining == (0,)
+    assert {event.source for event in seen} == {"local"}
+
+
+def test_open_allows(clock: FrozenClock, seen: list[Any]) -> None:
+    one = away(clock, on_unavailable="open")
+    decision = one.hit("g", "k")
+    assert decision == Decision(True, decision.limits, (5,), (0.0,), None, ())
+    assert all(one.hit("g", "k") for _ in range(20))
+    assert one.test("g", "k")
+    assert seen[0] == events.RateLimitDecided("g", allowed=True, source="open")
+
+
+def test_closed_refuses(clock: FrozenClock, seen: list[Any]) -> None:
+    one = away(clock, on_unavailable="closed")
+    decision = one.hit("g", "k")
+    assert not decision
+    assert decision.retry_after == 2.5
+    assert decision.breached == ("minute",)
+    assert not one.reserve("g", "k")
+    assert not one.test("g", "k")
+    assert seen[0] == events.RateLimitDecided("g", allowed=False, source="closed")
+
+
+def test_policy_by_group(clock: FrozenClock) -> None:
+    one = away(clock, on_unavailable={"g": "closed"})
+    assert not one.hit("g", "k")
+    assert one.hit("h", "k")
+
+
+def test_a_local_reservation_is_given_back_locally(clock: FrozenClock) -> None:
+    one = away(clock)
+    for _ in range(20):
+        reservation = one.reserve("g", "k")
+        assert reservation
+        reservation.cancel()
+
+
+def test_a_reservation_that_cannot_be_given_back_stays_counted(clock: FrozenClock) -> None:
+    one = limiter(clock)
+    reservation = one.reserve("g", "k")
+    one._counters.give_back = Away().give_back
+    reservation.cancel()
+    assert one.test("g", "k").remaining == (4,)
+
+
+def test_reset_says_when_it_could_not(clock: FrozenClock) -> None:
+    with pytest.raises(BackendUnavailableError):
+        away(clock).reset("g", "k")
+
+
+def test_dry_run_reports_and_allows(clock: FrozenClock, seen: list[Any]) -> None:
+    one = limiter(clock, "1 per minute", dry_run=["g"])
+    assert one.hit("g", "k").breached == ()
+    decision = one.hit("g", "k")
+    assert decision
+    assert decision.breached == ("minute",)
+    assert decision.retry_after is None
+    assert seen[-1] == events.RateLimitDecided("g", allowed=False, source="backend", dry_run=True)
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "limits"),
+    [
+        ("5 per minute", [("minute", 5, 60.0)]),
+        (
+            "5/second; 20 per hour,100 per day",
+            [("second", 5, 1.0), ("hour", 20, 3600.0), ("day", 100, 86400.0)],
+        ),
+        ("10 per 2 hours", [("7200s", 10, 7200.0)]),
+        (Limit("x", 1, 2.5), [("x", 1, 2.5)]),
+        (["1 per minute", Limit("y", 2, 60.0)], [("minute", 1, 60.0), ("y", 2, 60.0)]),
+    ],
+)
+def test_ways_to_write_limits(clock: FrozenClock, spec: Any, limits: Any) -> None:
+    assert list(limiter(clock, spec).test("g", "k").limits) == limits
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "five per minute",
+        "5 per fortnight",
+        "0 per minute",
+        [],
+        ["1 per minute", "2 per minute"],
+        Limit("x", 0, 60.0),
+        Limit("x", -1, 60.0),
+        Limit("x", True, 60.0),
+        Limit("x", 1, 0),
+        Limit("x", 1, float("nan")),
+        Limit("x", 1, float("inf")),
+        Limit('x"y', 1, 60.0),
+        Limit("名", 1, 60.0),
+        Limit("a\r\nSet-Cookie: x", 1, 60.0),
+        Limit("x", 10_000_000, 60.0),
+    ],
+)
+def test_impossible_limits(clock: FrozenClock, spec: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        limiter(clock, spec)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("strategy", "fixed-window-elastic-expiry"),
+        ("on_unavailable", "ignore"),
+        ("on_unavailable", {"g": "ignore"}),
+        ("on_unavailable", {"nope": "open"}),
+        ("dry_run", ["nope"]),
+        ("storage", "memcached://localhost"),
+        ("storage", ""),
+    ],
+)
+def test_impossible_options(clock: FrozenClock, parameter: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        limiter(clock, **{parameter: value})
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "cost"),
+    [
+        ("nope", "k", 1),
+        ("g", "", 1),
+        ("g", None, 1),
+        ("g", 7, 1),
+        ("g", "x" * 1025, 1),
+        ("g", "k", 0),
+        ("g", "k", -1),
+        ("g", "k", 6),
+        ("g", "k", 1.5),
+        ("g", "k", True),
+    ],
+)
+def test_impossible_hits_are_errors_at_once(clock: FrozenClock, group: Any, key: Any, cost: Any) -> None:
+    one = limiter(clock)
+    for call in (one.hit, one.test, one.reserve):
+        with pytest.raises(ConfigurationError):
+            call(group, key, cost=cost)
+    assert one.test("g", "k").remaining == (5,)
+
+
+def test_defaults_are_usable_without_the_limits_package(
+    clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "limits", None)
+    one = RateLimiter(DEFAULT_RATE_LIMITS, clock=clock)
+    assert sum(bool(one.hit("auth_login", "k")) for _ in range(9)) == 5
+    assert [(limit.name, limit.quota) for limit in DEFAULT_RATE_LIMITS["auth_login"]] == [
+        ("minute", 5),
+        ("hour", 20),
+        ("day", 100),
+    ]
+
+
+def test_a_decision_can_be_built_by_hand() -> None:
+    limit = Limit("minute", 5, 60.0)
+    assert Decision.of([LimitState(limit, 4, 60.0)]) == Decision(True, (limit,), (4,), (60.0,))
+    assert Decision.of([LimitState(limit, 0, 60.0, 7.0)]) == Decision(
+        False, (limit,), (0,), (60.0,), 7.0, ("minute",)
+    )
+
+
+def test_a_limiter_is_a_context_manager(clock: FrozenClock) -> None:
+    with limiter(clock) as one:
+        assert one.hit("g", "k")
+    one.close()
+    assert repr(one) == "RateLimiter(groups=['g'])"

@@ -1,0 +1,702 @@
+import json
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mks_hardening import events
+from mks_hardening._core import hooks
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConfigurationError,
+    DecodeError,
+    InvalidCodeError,
+)
+from mks_hardening.security import (
+    FailureBudget,
+    MemoryTwoFactorStore,
+    SecretBox,
+    TwoFactorManager,
+    generate_recovery_codes,
+    totp_code,
+)
+from mks_hardening.testing import FrozenClock
+
+OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
+START = 1_700_000_010.0
+
+
+class House:
+    """A manager with its store, clock and one enrolled user."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = FrozenClock(START)
+        self.store = options.pop("store", None) or MemoryTwoFactorStore()
+        self.manager = TwoFactorManager(
+            self.store, issuer="現場", secret_box=SecretBox(NEW_KEY), clock=self.clock, **options
+        )
+        enrolment = self.manager.begin_enrolment("u", account_name="taro")
+        self.secret = enrolment.secret
+        self.codes = self.manager.confirm_enrolment("u", self.code())
+        self.clock.advance(30)
+
+    def code(self, drift: int = 0, secret: Any = None) -> Any:
+        return totp_code(secret or self.secret, at=self.clock.time() + 30 * drift)
+
+    def wrong(self) -> Any:
+        return next(
+            text
+            for text in (f"{number:06}" for number in range(10))
+            if text not in {self.code(drift) for drift in (-1, 0, 1)}
+        )
+
+    def verify(self, code: Any, **options: Any) -> Any:
+        return self.manager.verify("u", code, **options)
+
+    def fail(self, times: Any, **options: Any) -> Any:
+        return [self.verify(self.wrong(), **options).reason for _ in range(times)]
+
+
+@pytest.fixture
+def house() -> Any:
+    return House()
+
+
+@pytest.fixture
+def seen() -> Iterator[Any]:
+    told = []
+    hooks.add_observer(told.append)
+    yield told
+    hooks.remove_observer(told.append)
+
+
+# --- enrolment -----------------------------------------------------------------------------------
+
+
+def fresh(**options: Any) -> Any:
+    clock = FrozenClock(START)
+    return TwoFactorManager(
+        MemoryTwoFactorStore(), issuer="MKS", secret_box=SecretBox(NEW_KEY), clock=clock, **options
+    ), clock
+
+
+def test_enrolment_is_on_only_after_its_first_code() -> None:
+    manager, _ = fresh()
+    assert manager.status("u") == (False, False, False, None, 0, False)
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    assert enrolment.expires_at == START + 600
+    assert enrolment.qr_code.startswith("data:image/png;base64,")
+    assert not manager.status("u").enabled
+    assert manager.status("u").pending
+    assert manager.verify("u", totp_code(enrolment.secret, at=START)).reason == "not_enrolled"
+    codes = manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
+    assert len(codes) == 10
+    assert manager.status("u") == (True, False, False, None, 10, False)
+
+
+def test_a_wrong_code_at_confirmation_leaves_the_pending_secret() -> None:
+    manager, _ = fresh()
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    for code, reason in (("000000", "wrong"), ("12345", "malformed"), ("", "malformed"), (None, "malformed")):
+        with pytest.raises(InvalidCodeError) as caught:
+            manager.confirm_enrolment("u", code)
+        assert caught.value.reason == reason
+    assert manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
+
+
+def test_confirmation_has_a_budget() -> None:
+    manager, clock = fresh()
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    right = totp_code(enrolment.secret, at=START)
+    wrong = "000000" if right != "000000" else "000001"
+    reasons = []
+    for _ in range(7):
+        with pytest.raises(InvalidCodeError) as caught:
+            manager.confirm_enrolment("u", wrong)
+        reasons.append(caught.value.reason)
+    assert reasons == ["wrong"] * 5 + ["locked"] * 2
+    assert caught.value.retry_after == 300
+    with pytest.raises(InvalidCodeError, match="locked"):
+        manager.confirm_enrolment("u", right)
+    enrolment = manager.begin_enrolment("u", account_name="taro")  # a new secret is no way around
+    with pytest.raises(InvalidCodeError, match="locked"):
+        manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
+    clock.advance(300)
+    assert manager.confirm_enrolment("u", totp_code(enrolment.secret, at=clock.time()))
+
+
+def test_a_pending_secret_expires_and_a_clock_set_back_does_not_revive_it() -> None:
+    manager, clock = fresh()
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    clock.advance(599.9)
+    assert manager.status("u").pending
+    clock.advance(0.1)
+    assert not manager.status("u").pending
+    with pytest.raises(InvalidCodeError, match="expired"):
+        manager.confirm_enrolment("u", totp_code(enrolment.secret, at=clock.time()))
+    clock.step_wall(-300)
+    with pytest.raises(InvalidCodeError, match="no_enrolment"):
+        manager.confirm_enrolment("u", totp_code(enrolment.secret, at=clock.time()))
+
+
+def test_cancel() -> None:
+    manager, _ = fresh()
+    assert not manager.cancel_enrolment("u")
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    assert manager.cancel_enrolment("u")
+    with pytest.raises(InvalidCodeError, match="no_enrolment"):
+        manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
+
+
+def test_the_confirming_code_is_used_up(house: House) -> None:
+    manager, _ = fresh()
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    code = totp_code(enrolment.secret, at=START)
+    manager.confirm_enrolment("u", code)
+    assert manager.verify("u", code).reason == "replayed"
+
+
+def test_replacing_a_factor_needs_proof_and_keeps_the_old_one_until_confirmed(house: House) -> None:
+    for proof in (None, "", "000000" if house.code() != "000000" else "000001"):
+        with pytest.raises(InvalidCodeError):
+            house.manager.begin_enrolment("u", account_name="taro", proof=proof)
+    new = house.manager.begin_enrolment("u", account_name="taro", proof=house.code())
+    house.clock.advance(30)
+    assert house.verify(house.code())
+    token = house.manager.remember_device("u")
+    house.clock.advance(30)
+    codes = house.manager.confirm_enrolment("u", house.code(secret=new.secret))
+    house.clock.advance(30)
+    assert not house.verify(house.code())
+    assert not house.verify(house.codes[0])
+    assert not house.manager.check_device("u", token)
+    assert house.verify(house.code(secret=new.secret))
+    assert house.verify(codes[0])
+
+
+# --- codes ---------------------------------------------------------------------------------------
+
+
+def test_a_code_works_once(house: House) -> None:
+    code = house.code()
+    result = house.verify(code)
+    assert result
+    assert result == (True, "totp", "", None, 10, False)
+    again = house.verify(code)
+    assert not again
+    assert (again.method, again.reason) == ("totp", "replayed")
+
+
+def test_an_older_step_is_refused_after_a_newer_one(house: House) -> None:
+    assert house.verify(house.code(+1))
+    assert house.verify(house.code(0)).reason == "replayed"
+    assert house.verify(house.code(-1)).reason == "replayed"
+
+
+def test_a_clock_set_back_does_not_revive_a_code(house: House) -> None:
+    code = house.code()
+    assert house.verify(code)
+    house.clock.step_wall(-30)
+    assert house.verify(code).reason == "replayed"
+
+
+def test_replays_and_malformed_codes_are_not_counted(house: House) -> None:
+    code = house.code()
+    assert house.verify(code)
+    for _ in range(30):
+        assert house.verify(code).reason == "replayed"
+        assert house.verify("12345").reason == "malformed"
+        assert house.verify(None).reason == "malformed"
+    house.clock.advance(30)
+    assert house.verify(house.code())
+
+
+def test_recovery_codes_work_once_and_are_counted_down(house: House) -> None:
+    low = []
+    for left in range(9, -1, -1):
+        code = house.codes[left].lower().replace("-", " ")
+        assert house.verify(code) == (True, "recovery", "", None, left, False)
+        assert house.verify(code).reason == "wrong"
+        low.append(house.manager.status("u").recovery_codes_low)
+    assert low == [False] * 6 + [True] * 4
+    assert house.manager.status("u").recovery_codes_left == 0
+
+
+@pytest.mark.parametrize(
+    ("methods", "totp", "recovery"),
+    [(("totp",), True, False), (("recovery",), False, True), ((), False, False)],
+)
+def test_methods(house: House, methods: Any, totp: Any, recovery: Any) -> None:
+    assert bool(house.verify(house.code(), methods=methods)) == totp
+    assert bool(house.verify(house.codes[0], methods=methods)) == recovery
+
+
+def test_the_secret_of_another_user_is_of_no_use(house: House) -> None:
+    enrolment = house.manager.begin_enrolment("v", account_name="hana")
+    house.manager.confirm_enrolment("v", house.code(secret=enrolment.secret))
+    house.clock.advance(30)
+    assert not house.verify(house.code(secret=enrolment.secret))
+    moved = house.store.load("v")
+    mine = house.store.load("u")
+    assert house.store.replace("u", moved.data, expected=mine.version, version="x")
+    with pytest.raises(DecodeError):
+        house.verify(house.code(secret=enrolment.secret))
+
+
+# --- failure budget ------------------------------------------------------------------------------
+
+
+def test_one_budget_over_both_methods(house: House) -> None:
+    assert house.fail(3) == ["wrong"] * 3
+    strange = list(generate_recovery_codes(2))
+    assert house.verify(strange[0]).reason == "wrong"
+    last = house.verify(strange[1])
+    assert (last.reason, last.retry_after, last.locked) == ("wrong", 300, True)
+    for code in (house.code(), house.codes[0]):
+        refused = house.verify(code)
+        assert (refused.reason, refused.retry_after, refused.locked) == ("locked", 300, True)
+    assert house.manager.status("u").locked
+
+
+def test_locks_grow_up_to_the_longest(house: House) -> None:
+    locks = []
+    for _ in range(6):
+        house.fail(4)
+        locks.append(house.verify(house.wrong()).retry_after)
+        house.clock.advance(locks[-1])
+    assert locks == [300, 600, 1200, 2400, 3600, 3600]
+    assert house.verify(house.code())
+    house.fail(4)
+    assert house.verify(house.wrong()).retry_after == 300
+
+
+def test_success_clears_the_count(house: House) -> None:
+    house.fail(4)
+    assert house.verify(house.code())
+    assert house.fail(4) == ["wrong"] * 4
+    house.clock.advance(30)
+    assert house.verify(house.code())
+
+
+def test_a_clock_set_back_does_not_lift_a_lock_and_set_forward_does(house: House) -> None:
+    house.fail(5)
+    house.clock.step_wall(-3600)
+    assert house.verify(house.code()).reason == "locked"
+    house.clock.step_wall(3600 + 299)
+    assert house.verify(house.code()).reason == "locked"
+    house.clock.step_wall(1)
+    assert house.verify(house.code())
+
+
+def test_an_attacker_on_one_address_does_not_lock_the_owner_out_on_another(house: House) -> None:
+    for _ in range(1_000):
+        house.verify(house.wrong(), client="203.0.113.9")
+    assert house.verify(house.code(), client="203.0.113.9").reason == "locked"
+    assert house.manager.status("u", client="203.0.113.9").locked
+    assert not house.manager.status("u", client="198.51.100.1").locked
+    assert house.verify(house.code(), client="198.51.100.1")
+    house.clock.advance(30)
+    assert house.verify(house.code(), client="203.0.113.9").reason == "locked"
+
+
+def test_the_lifetime_cap_holds_over_all_clients_until_unlocked(house: House) -> None:
+    reasons = house.fail(4)
+    for number in range(200):
+        reasons.append(house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64").reason)
+    assert reasons.count("wrong") == 100
+    assert reasons[100:] == ["locked"] * 104
+    house.clock.advance(10 * 365 * 86400)
+    result = house.verify(house.code(), client="anywhere")
+    assert (result.reason, result.retry_after, result.locked) == ("locked", None, True)
+    assert house.manager.status("u").retry_after is None
+    assert house.manager.unlock("u", actor="admin")
+    assert not house.manager.unlock("u", actor="admin")
+    assert house.verify(house.code(), client="anywhere")
+
+
+def test_the_record_stays_small_whatever_an_attacker_does(house: House) -> None:
+    for number in range(300):
+        house.verify(house.wrong(), client=f"client {number}")
+        if number % 90 == 0:
+            house.manager.verify("u", house.codes[number // 90])
+    assert len(house.store.load("u").data) < 20_000
+
+
+def test_clients_are_not_stored_in_clear(house: House) -> None:
+    house.verify(house.wrong(), client="203.0.113.9")
+    assert b"203.0.113.9" not in house.store.load("u").data
+
+
+def test_parallel_guesses_do_not_exceed_the_budget() -> None:
+    house = House()
+    barrier = threading.Barrier(16)
+    wrong = house.wrong()
+
+    def guess(_: Any) -> Any:
+        barrier.wait()
+        return [house.verify(wrong).reason for _ in range(10)]
+
+    with ThreadPoolExecutor(16) as pool:
+        reasons = [reason for some in pool.map(guess, range(16)) for reason in some]
+    assert reasons.count("wrong") == 5
+    assert reasons.count("locked") == 155
+
+
+def test_one_code_in_parallel_works_once() -> None:
+    house = House()
+    barrier = threading.Barrier(16)
+    code = house.code()
+
+    def use(_: Any) -> Any:
+        barrier.wait()
+        return bool(house.verify(code)), bool(house.verify(house.codes[0]))
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(use, range(16)))
+    assert sum(first for first, _ in answers) == 1
+    assert sum(second for _, second in answers) == 1
+
+
+# --- with proof ----------------------------------------------------------------------------------
+
+
+def test_regenerate_needs_a_code_and_voids_the_former_ones(house: House) -> None:
+    with pytest.raises(InvalidCodeError) as caught:
+        house.manager.regenerate_recovery_codes("u", proof=house.wrong())
+    assert caught.value.reason == "wrong"
+    codes = house.manager.regenerate_recovery_codes("u", proof=house.code())
+    assert house.verify(house.codes[0]).reason == "wrong"
+    assert house.verify(codes[0])
+    again = house.manager.regenerate_recovery_codes("u", proof=codes[1])
+    assert house.manager.status("u").recovery_codes_left == 10
+    assert house.verify(again[0])
+
+
+def test_disable_needs_a_code_and_forgets_everything(house: House) -> None:
+    token = house.manager.remember_device("u")
+    with pytest.raises(InvalidCodeError):
+        house.manager.disable("u", proof=house.wrong())
+    assert house.manager.status("u").enabled
+    house.manager.disable("u", proof=house.code())
+    assert not house.manager.status("u").enabled
+    assert not house.manager.check_device("u", token)
+    assert not house.manager.verified_within("u", 3600)
+    assert house.store.load("u") is None
+
+
+def test_proofs_share_the_failure_budget(house: House) -> None:
+    for _ in range(5):
+        with pytest.raises(InvalidCodeError):
+            house.manager.disable("u", proof=house.wrong())
+    with pytest.raises(InvalidCodeError) as caught:
+        house.manager.regenerate_recovery_codes("u", proof=house.code())
+    assert (caught.value.reason, caught.value.retry_after) == ("locked", 300)
+    assert house.verify(house.code()).reason == "locked"
+
+
+def test_admin_reset(house: House, seen: list[Any]) -> None:
+    assert house.manager.admin_reset("u", actor="admin", reason="phone lost, checked by telephone")
+    assert not house.manager.status("u").enabled
+    assert not house.manager.admin_reset("u", actor="admin", reason="again")
+    assert seen[0] == events.TwoFactorEvent("reset", "u", "", "phone lost, checked by telephone", "admin")
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_administration_needs_names(house: House, blank: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        house.manager.unlock("u", actor=blank)
+    with pytest.raises(ConfigurationError):
+        house.manager.admin_reset("u", actor=blank, reason="r")
+    with pytest.raises(ConfigurationError):
+        house.manager.admin_reset("u", actor="a", reason=blank)
+    with pytest.raises(ConfigurationError):
+        house.manager.status(blank)
+
+
+# --- freshness and devices -----------------------------------------------------------------------
+
+
+def test_verified_within(house: House) -> None:
+    assert house.verify(house.code())
+    assert house.manager.verified_within("u", 0)
+    house.clock.advance(60)
+    assert house.manager.verified_within("u", 60)
+    assert not house.manager.verified_within("u", 59)
+    house.clock.step_wall(-50)
+    house.fail(1)
+    assert house.manager.verified_within("u", 20)
+    assert not house.manager.verified_within("nobody", 1e9)
+
+
+def test_a_clock_set_back_does_not_make_a_verification_fresh(house: House) -> None:
+    assert house.verify(house.code())
+    house.clock.advance(600)
+    house.fail(1)
+    house.clock.step_wall(-590)
+    assert not house.manager.verified_within("u", 60)
+
+
+def test_devices(house: House) -> None:
+    token = house.manager.remember_device("u")
+    assert token.encode() not in house.store.load("u").data
+    assert house.manager.check_device("u", token)
+    for other in (None, "", "x", token + "x", 1, "x" * 500):
+        assert not house.manager.check_device("u", other)
+    assert not house.manager.check_device("v", token)
+    house.clock.advance(30 * 86400)
+    assert not house.manager.check_device("u", token)
+
+
+def test_forget_devices(house: House) -> None:
+    tokens = [house.manager.remember_device("u") for _ in range(3)]
+    assert house.manager.forget_devices("u") == 3
+    assert not any(house.manager.check_device("u", token) for token in tokens)
+    assert house.manager.forget_devices("u") == 0
+
+
+def test_the_device_that_expires_first_gives_way() -> None:
+    house = House(max_devices=2)
+    tokens = []
+    for _ in range(4):
+        tokens.append(house.manager.remember_device("u"))
+        house.clock.advance(1)
+    assert [house.manager.check_device("u", token) for token in tokens] == [False, False, True, True]
+
+
+def test_only_enrolled_users_have_devices() -> None:
+    manager, _ = fresh()
+    with pytest.raises(InvalidCodeError, match="not_enrolled"):
+        manager.remember_device("u")
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def test_reencryption_is_resumable_and_nobody_is_locked_out() -> None:
+    store, clock = MemoryTwoFactorStore(), FrozenClock(START)
+
+    def manager(*keys: Any) -> Any:
+        return TwoFactorManager(store, issuer="MKS", secret_box=SecretBox(keys), clock=clock)
+
+    secrets = {}
+    for number in range(7):
+        user = f"u{number}"
+        secrets[user] = manager(OLD_KEY).begin_enrolment(user, account_name=user).secret
+        if number != 3:  # one stays pending
+            manager(OLD_KEY).confirm_enrolment(user, totp_code(secrets[user], at=clock.time()))
+    both = manager(NEW_KEY, OLD_KEY)
+    first = both.reencrypt(batch=3)
+    assert first == (3, 3, 0, "u2")
+    progress = both.reencrypt(batch=3, cursor=first.cursor)
+    assert (progress.examined, progress.changed) == (3, 3)
+    progress = both.reencrypt(batch=3, cursor=progress.cursor)
+    assert progress == (1, 1, 0, None)
+    assert both.reencrypt(batch=100) == (7, 0, 0, None)
+    clock.advance(30)
+    new = manager(NEW_KEY)
+    assert new.confirm_enrolment("u3", totp_code(secrets["u3"], at=clock.time()))
+    clock.advance(30)
+    for user, secret in secrets.items():
+        assert new.verify(user, totp_code(secret, at=clock.time()))
+
+
+def test_reencryption_goes_past_what_it_cannot_read(house: House, seen: list[Any]) -> None:
+    house.store.replace("damaged", b"{", expected=None, version="1")
+    other = TwoFactorManager(house.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=house.clock)
+    assert other.reencrypt() == (2, 0, 2, None)
+    assert [event.change for event in seen] == ["reencryption_failed"] * 2
+
+
+# --- what is stored and shown --------------------------------------------------------------------
+
+
+def test_nothing_secret_is_stored_in_clear(house: House) -> None:
+    data = house.store.load("u").data.decode()
+    assert house.secret not in data
+    for code in house.codes:
+        assert code not in data
+        assert code.replace("-", "") not in data
+
+
+def test_repr_hides_secrets() -> None:
+    manager, _ = fresh()
+    enrolment = manager.begin_enrolment("u", account_name="taro")
+    shown = f"{enrolment!r} {manager!r} {FailureBudget()!r}"
+    assert enrolment.secret not in shown
+    assert "taro" not in shown
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"v":1,"secret":5,"x":1}',
+        b'{"v":1,"failures":3}',
+        b"\xff",
+        b'{"x":1}',
+        b"[" * 5000,
+    ],
+)
+def test_a_damaged_record_is_never_taken_for_no_second_factor(house: House, data: Any) -> None:
+    stored = house.store.load("u")
+    house.store.replace("u", data, expected=stored.version, version="x")
+    for call in (lambda: house.verify(house.code()), lambda: house.manager.status("u")):
+        with pytest.raises(DecodeError) as caught:
+            call()
+        assert not caught.value.newer
+    assert house.manager.admin_reset("u", actor="admin", reason="damaged")
+
+
+def test_a_record_of_a_newer_version_is_left_alone(house: House) -> None:
+    stored = house.store.load("u")
+    fields = json.loads(stored.data) | {"v": 2, "news": 1}
+    house.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="x")
+    with pytest.raises(DecodeError) as caught:
+        house.verify(house.code())
+    assert caught.value.newer
+
+
+# --- outages and conflicts -----------------------------------------------------------------------
+
+
+class Away:
+    def load(self, user_id: Any, /) -> None:
+        raise BackendUnavailableError("store", "refused")
+
+    def replace(self, user_id: Any, data: Any, /, *, expected: Any, version: Any) -> None:
+        raise BackendUnavailableError("store", "refused")
+
+
+class ReadOnly(MemoryTwoFactorStore):
+    frozen = False
+
+    def replace(self, user_id: Any, data: Any, /, *, expected: Any, version: Any) -> Any:
+        if self.frozen:
+            raise BackendUnavailableError("store", "readonly")
+        return super().replace(user_id, data, expected=expected, version=version)
+
+
+class Contended(MemoryTwoFactorStore):
+    refuse = 0
+
+    def replace(self, user_id: Any, data: Any, /, *, expected: Any, version: Any) -> Any:
+        if self.refuse:
+            self.refuse -= 1
+            return False
+        return super().replace(user_id, data, expected=expected, version=version)
+
+
+def test_a_store_that_is_away_lets_nobody_in() -> None:
+    manager = TwoFactorManager(Away(), issuer="MKS", secret_box=SecretBox(NEW_KEY))
+    for call in (
+        lambda: manager.verify("u", "123456"),
+        lambda: manager.status("u"),
+        lambda: manager.check_device("u", "token"),
+        lambda: manager.begin_enrolment("u", account_name="a"),
+        lambda: manager.admin_reset("u", actor="a", reason="r"),
+    ):
+        with pytest.raises(BackendUnavailableError):
+            call()
+
+
+def test_a_right_code_that_cannot_be_recorded_is_not_accepted() -> None:
+    house = House(store=ReadOnly())
+    house.store.frozen = True
+    for code in (house.code(), house.wrong(), house.codes[0]):
+        with pytest.raises(BackendUnavailableError):
+            house.verify(code)
+    house.store.frozen = False
+    assert house.verify(house.code())
+
+
+def test_conflicts_are_borne_up_to_a_limit() -> None:
+    house = House(store=Contended())
+    house.store.refuse = 10
+    assert house.verify(house.code())
+    house.clock.advance(30)
+    house.store.refuse = 1000
+    with pytest.raises(BackendUnavailableError, match="busy"):
+        house.verify(house.code())
+
+
+# --- events and parameters -----------------------------------------------------------------------
+
+
+def test_events_tell_the_story(seen: list[Any]) -> None:
+    house = House(failure_budget=FailureBudget(attempts=2))
+    house.fail(3)
+    house.manager.unlock("u", actor="admin")
+    for code in house.codes[:7]:
+        house.verify(code)
+    house.manager.disable("u", proof=house.code())
+    story = [(event.change, event.method, event.reason) for event in seen]
+    assert story[:6] == [
+        ("enrolment_begun", "", ""),
+        ("enrolled", "", ""),
+        ("refused", "totp", "wrong"),
+        ("refused", "totp", "wrong"),
+        ("locked", "totp", ""),
+        ("refused", "", "locked"),
+    ]
+    assert story[6] == ("unlocked", "", "")
+    assert story[7:15] == [("verified", "recovery", "")] * 7 + [("recovery_codes_low", "", "")]
+    assert story[15:] == [("disabled", "", "")]
+    assert house.secret not in repr(seen)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("issuer", "a:b"),
+        ("drift_window", 3),
+        ("drift_window", -1),
+        ("enrolment_ttl", 0),
+        ("recovery_codes", 7),
+        ("recovery_codes", 21),
+        ("low_water", -1),
+        ("max_devices", 0),
+        ("device_ttl", "1d"),
+    ],
+)
+def test_impossible_parameters(parameter: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TwoFactorManager(
+            MemoryTwoFactorStore(), **{"issuer": "MKS", "secret_box": SecretBox(NEW_KEY), parameter: value}
+        )
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("attempts", 0),
+        ("attempts", 21),
+        ("attempts", 2.5),
+        ("lock", 0),
+        ("growth", 0.5),
+        ("growth", 11),
+        ("growth", True),
+        ("max_lock", 299),
+        ("lifetime", 101),
+        ("lifetime", 4),
+    ],
+)
+def test_impossible_budgets(parameter: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        FailureBudget(**{parameter: value})
+    assert caught.value.parameter == parameter
+
+
+def test_errors_travel() -> None:
+    error = pickle.loads(pickle.dumps(InvalidCodeError("locked", retry_after=3.0)))  # noqa: S301 - our own bytes
+    assert (error.reason, error.retry_after, str(error)) == (
+        "locked",
+        3.0,
+        "the code was not accepted (locked)",
+    )
