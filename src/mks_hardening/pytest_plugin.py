@@ -1,20 +1,54 @@
-"""Fixtures for tests of applications that use this package; loaded by pytest through its entry point.
+"""Fixtures for tests of applications that use this package; pytest finds them through the entry point.
 
-Importing it costs nothing beyond itself: each fixture imports what it needs when a test asks for it.
+Loading it costs a test run nothing but this file: each fixture imports what it needs when a test asks for it, and
+none runs unasked.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-__all__ = ["mks_clock"]
+if TYPE_CHECKING:
+    import fakeredis
+
+    from mks_hardening.testing import FrozenClock, RecordingTransport
+
+__all__: list[str] = []
 
 
 @pytest.fixture
-def mks_clock() -> Any:
-    """A clock that stands still until it is moved (``mks_hardening.testing.FrozenClock``)."""
+def mks_clock() -> FrozenClock:
+    """A clock that stands still until it is moved; pass it as ``clock=``."""
     from mks_hardening.testing import FrozenClock
 
     return FrozenClock()
+
+
+@pytest.fixture
+def mks_redis() -> Iterator[fakeredis.FakeRedis]:
+    """An empty Redis inside the process; pass it where a URL or client is asked for."""
+    from mks_hardening._core.lazy import optional
+
+    with optional("fakeredis", extra="testing"):
+        import fakeredis
+    with fakeredis.FakeRedis() as client:
+        yield client
+
+
+@pytest.fixture
+def mks_outbox() -> RecordingTransport:
+    """A transport that keeps every alert instead of sending it; pass it as ``transport=``."""
+    from mks_hardening.testing import RecordingTransport
+
+    return RecordingTransport()
+
+
+@pytest.fixture
+def mks_wsgi() -> Callable[..., Any]:
+    """``mks_hardening.testing.call_wsgi``: one request to a WSGI application, without a server."""
+    from mks_hardening.testing import call_wsgi
+
+    return call_wsgi

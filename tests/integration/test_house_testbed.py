@@ -76,9 +76,10 @@ def test_redis_with_password_tls_and_socket(
     assert guarded.command("PING")
     with redis.Redis.from_url(guarded.unix_url, password=guarded.password, **ONE_TRY) as client:
         assert client.ping()
-    with redis.Redis(
-        port=guarded.port, ssl=True, ssl_ca_certs=str(certificates.ca_file), **ONE_TRY
-    ) as nobody, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(port=guarded.port, ssl=True, ssl_ca_certs=str(certificates.ca_file), **ONE_TRY) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
         nobody.ping()
 
 

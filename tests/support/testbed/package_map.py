@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 AREAS = ("cache", "db", "logging", "notify", "security", "wsgi")
 
+
 def all_modules() -> list[str]:
     """Every module of the package, private ones too, in order."""
     walked = pkgutil.walk_packages(mks_hardening.__path__, "mks_hardening.", onerror=lambda _: None)
@@ -27,7 +28,9 @@ def all_modules() -> list[str]:
 
 def public_modules() -> list[str]:
     """Modules whose names users may import: the package, its areas and its top-level modules."""
-    tops = [name for name in all_modules() if name.count(".") < 2 and not name.rpartition(".")[2].startswith("_")]
+    tops = [
+        name for name in all_modules() if name.count(".") < 2 and not name.rpartition(".")[2].startswith("_")
+    ]
     return tops + [name for name in all_modules() if name.startswith("mks_hardening.contrib.")]
 
 

@@ -12,13 +12,16 @@ import pytest
 
 REQUIRE_VARIABLE = "MKS_REQUIRE_SERVICES"
 
+SYSTEM_FOLDERS: tuple[str, ...] = ("/usr/local/sbin", "/usr/sbin")
+"""Where servers are and the PATH of an ordinary account does not lead."""
+
 missing: dict[str, set[str]] = {}
 """What was not there, with the tests that were skipped for it."""
 
 
 def program(name: str) -> str:
     """Path of a server program; the test is skipped loudly, or fails, when there is none."""
-    folders = [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", *_postgres_folders()]
+    folders = [os.environ.get("PATH", ""), *SYSTEM_FOLDERS, *_postgres_folders()]
     return shutil.which(name, path=os.pathsep.join(folders)) or unavailable(
         name, "no such program on this machine"
     )

@@ -1,0 +1,102 @@
+"""The wheel: what is in it, what it asks for, and that every area imports where no extra is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from testbed import package_map
+from testbed.run_python import run_python
+
+EXTRAS = {
+    "logging": {"python-json-logger", "orjson"},
+    "cache": {"redis", "hiredis", "msgspec"},
+    "security": {"pyotp", "limits", "cryptography", "werkzeug"},
+    "qr": {"qrcode[png]"},
+    "db": {"sqlalchemy"},
+    "notify": {"requests"},
+    "flask": {"flask"},
+    "celery": {"celery"},
+    "otel": {"opentelemetry-api"},
+    "prometheus": {"prometheus-client"},
+    "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    package_map.needs_source_tree()
+    folder = tmp_path_factory.mktemp("dist")
+    code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    return folder / run_python(code, str(folder), cwd=package_map.ROOT).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter whose only package is the wheel."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    site = run_python("import sysconfig; print(sysconfig.get_path('purelib'))", python=python).stdout.strip()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return python
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        size = sum(entry.file_size for entry in archive.infolist())
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"mks_hardening", "mks_hardening-0.1.0.dist-info"}
+    assert "mks_hardening/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert [name for name in names if "/test_" in name or "/tests/" in name or "__pycache__" in name] == []
+    assert set(names) >= {
+        f"mks_hardening/{file.relative_to(package_map.PACKAGE)}" for file in package_map.PACKAGE.rglob("*.py")
+    }
+    assert size <= 400 * 1024, f"{size / 1024:.0f} KiB"
+
+
+def test_wheel_needs_nothing_and_offers_the_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    needed = metadata.get_all("Requires-Dist") or []
+    assert [line for line in needed if "extra ==" not in line] == []
+    assert set(metadata.get_all("Provides-Extra") or []) == {*EXTRAS, "wsgi", "all"}
+    assert "limits[" not in " ".join(needed)
+    assert metadata["License-Expression"] == "MIT"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_each_extra_brings_what_it_should(extra: str) -> None:
+    found = {requirement.partition(">")[0].lower() for requirement in package_map.extras()[extra]}
+    assert found == EXTRAS[extra]
+
+
+@pytest.mark.parametrize(
+    "module", [*package_map.AREAS, "settings", "check", "testing", "compose", "cli", "contrib"]
+)
+def test_every_area_imports_without_any_extra(bare_python: Path, module: str) -> None:
+    code = f"""
+    import sys
+    import mks_hardening.{module}
+    foreign = {{name.split('.')[0] for name in sys.modules}} - set(sys.stdlib_module_names) - {{'mks_hardening', '__main__'}}
+    print(sorted(name for name in foreign if not name.startswith(('_', 'sitecustomize'))))
+    """
+    assert run_python(code, python=bare_python).stdout.strip() == "[]"
+
+
+def test_the_command_works_without_any_extra(bare_python: Path) -> None:
+    done = subprocess.run(
+        [bare_python, "-I", "-m", "mks_hardening", "version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("mks-hardening 0.1.0")
+    assert sys.version.split()[0] in done.stdout

@@ -1,0 +1,138 @@
+"""Who may import whom: the contracts hold, and they bite."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed import package_map
+
+STRING_IMPORTERS = {"import_module", "__import__", "find_spec", "load_module"}
+
+
+def _lint(project: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as run; run()",
+            "--no-cache",
+        ],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "src"), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def _broken(report: str) -> set[str]:
+    """First words of the contracts that a report calls broken."""
+    return {" ".join(line.split()[:2]) for line in report.splitlines() if "BROKEN" in line}
+
+
+@pytest.fixture
+def copied_project(tmp_path: Path) -> Path:
+    package_map.needs_source_tree()
+    shutil.copytree(package_map.ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(package_map.ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_contracts_are_kept(copied_project: Path) -> None:
+    done = _lint(copied_project)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("wsgi/__init__.py", "from mks_hardening.cache import keys", {"Layers: each"}),
+        ("logging/__init__.py", "def later():\n    import redis", {"One door"}),
+        ("_core/clock.py", "def later():\n    import flask", {"One door", "No framework"}),
+        ("_core/clock.py", "def later():\n    from mks_hardening import wsgi", {"Layers: each", "No cycles"}),
+        ("exceptions.py", "def later():\n    import mks_hardening._core.clock", {"Layers: each"}),
+    ],
+)
+def test_contracts_bite(copied_project: Path, file: str, line: str, broken: set[str]) -> None:
+    target = copied_project / "src" / "mks_hardening" / file
+    target.write_text(f"{target.read_text()}\n\n{line}\n")
+    done = _lint(copied_project)
+    assert done.returncode != 0
+    assert _broken(done.stdout) >= broken
+
+
+def test_a_closed_door_must_not_stay_in_the_list(copied_project: Path) -> None:
+    project = copied_project / "pyproject.toml"
+    text = project.read_text()
+    project.write_text(
+        text.replace("ignore_imports = [", 'ignore_imports = ["mks_hardening._core.clock -> redis",', 1)
+    )
+    done = _lint(copied_project)
+    assert done.returncode != 0
+    assert "mks_hardening._core.clock -> redis" in done.stdout + done.stderr
+
+
+def test_a_new_top_level_module_needs_a_layer(copied_project: Path) -> None:
+    (copied_project / "src/mks_hardening/newcomer.py").touch()
+    done = _lint(copied_project)
+    assert done.returncode != 0
+    assert "newcomer" in done.stdout
+
+
+# --- what a graph of imports cannot see
+
+
+def _calls_by_string(tree: ast.AST) -> list[ast.Call]:
+    def name(call: ast.Call) -> str:
+        return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name(node) in STRING_IMPORTERS]
+
+
+def _own_name_only(argument: ast.expr) -> bool:
+    """Whether an argument of ``import_module`` leads nowhere but into this package."""
+    match argument:
+        case ast.Constant(value=str(name)):
+            return name.split(".")[0] == "mks_hardening"
+        case ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name(id="__name__")), *_]):
+            return True
+        case ast.Name(id="home"):  # the table of a lazy facade, looked at below
+            return True
+    return False
+
+
+@pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
+def test_nothing_foreign_is_imported_by_string(file: Path) -> None:
+    for call in _calls_by_string(ast.parse(file.read_text())):
+        assert call.args, f"line {call.lineno}: name the module in the first argument"
+        assert _own_name_only(call.args[0]), f"line {call.lineno}: a door is a real import statement"
+
+
+@pytest.mark.parametrize("area", package_map.AREAS)
+def test_facades_point_into_the_package(area: str) -> None:
+    module = __import__(f"mks_hardening.{area}", fromlist=["_HOME"])
+    assert module._HOME
+    assert all(
+        home.startswith(("mks_hardening._core.", f"mks_hardening.{area}.")) for home in module._HOME.values()
+    )
+    assert sorted(module._HOME) == sorted(module.__all__)
+
+
+@pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
+def test_every_third_party_package_is_known(file: Path) -> None:
+    roots = set[str]()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            roots.add(str(node.module).split(".")[0])
+    assert roots - sys.stdlib_module_names <= {"mks_hardening", *package_map.third_party()}

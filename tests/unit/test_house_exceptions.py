@@ -1,0 +1,106 @@
+"""Every error: one root that is never raised itself, facts as attributes, survives pickle and copy."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import pickle
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError, MksHardeningError
+from testbed import package_map
+
+SAMPLES: dict[str, Any] = {
+    "str": "text",
+    "str | None": "text",
+    "int": 3,
+    "int | None": 3,
+    "float": 1.5,
+    "float | None": 1.5,
+    "bool": True,
+    "object": "thing",
+    "tuple[str, ...]": ("one", "two"),
+    "Sequence[str]": ("one", "two"),
+    "Mapping[str, object]": {"key": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def error_classes() -> list[type[Exception]]:
+    found = dict[str, type[Exception]]()
+    for name in package_map.all_modules():
+        if name.endswith("__main__"):
+            continue
+        for value in vars(import_module(name)).values():
+            if (
+                inspect.isclass(value)
+                and issubclass(value, Exception)
+                and value.__module__.startswith("mks_hardening")
+            ):
+                found[f"{value.__module__}.{value.__qualname__}"] = value
+    return [found[key] for key in sorted(found)]
+
+
+def _sample(error: type[Exception]) -> Exception:
+    if issubclass(error, Warning) or error.__init__ in (Exception.__init__, BaseException.__init__):
+        return error("text")
+    positional, named = [], {}
+    for parameter in list(inspect.signature(error).parameters.values()):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        value = SAMPLES.get(str(parameter.annotation), parameter.default)
+        assert value is not parameter.empty, f"add a sample of {parameter.annotation} for {error.__name__}"
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            named[parameter.name] = value
+        else:
+            positional.append(value)
+    return error(*positional, **named)
+
+
+def test_errors_survive_pickle_and_copy(error_classes: list[type[Exception]]) -> None:
+    for error in error_classes:
+        original = _sample(error)
+        for twin in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):  # noqa: S301
+            assert type(twin) is error
+            assert str(twin) == str(original)
+            assert twin.args == original.args
+            assert vars(twin) == vars(original)
+
+
+def test_errors_have_the_one_root_and_suffix(error_classes: list[type[Exception]]) -> None:
+    public = [error for error in error_classes if not error.__name__.startswith("_")]
+    warnings = [error for error in public if issubclass(error, Warning)]
+    assert [error for error in warnings if not error.__name__.endswith("Warning")] == []
+    errors = [error for error in public if error not in warnings]
+    assert [
+        error
+        for error in errors
+        if not (issubclass(error, MksHardeningError) and error.__name__.endswith("Error"))
+    ] == []
+    assert len(errors) > 5
+
+
+def test_a_missing_dependency_says_what_to_type() -> None:
+    error = MissingDependencyError("redis", "cache")
+    assert isinstance(error, ImportError)
+    assert (error.package, error.extra, error.name) == ("redis", "cache", "redis")
+    assert "pip install 'mks-hardening[cache]'" in str(error)
+
+
+def test_an_unavailable_backend_carries_its_facts() -> None:
+    error = BackendUnavailableError("redis", "timeout", operation="get", sent=False, retry_after=1.0)
+    assert str(error) == "redis is unavailable (timeout) during get"
+    assert (error.sent, error.retry_after) == (False, 1.0)
+
+
+@pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
+def test_the_root_is_never_raised_itself(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            assert getattr(raised, "id", "") != "MksHardeningError", f"line {node.lineno}"

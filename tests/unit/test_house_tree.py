@@ -1,0 +1,120 @@
+"""The shape of the tree: names that shadow nothing, one documented path for each name, nothing of this machine."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from testbed import package_map
+
+
+@pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
+def test_no_file_shadows_another_top_level_module(file: Path) -> None:
+    own = {"mks_hardening", "knowledge_system"}
+    taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - own
+    path = file.relative_to(package_map.PACKAGE)
+    names = {part.removesuffix(".py") for part in path.parts} - {"__init__", "__main__", "logging"}
+    assert not names & taken
+
+
+def test_test_files_have_unique_names_and_no_packages() -> None:
+    files = [file for file in (package_map.ROOT / "tests").rglob("*.py") if "support" not in file.parts]
+    names = [file.name for file in files if file.name != "conftest.py"]
+    assert len(names) == len(set(names))
+    assert "__init__.py" not in names
+
+
+# --- names
+
+
+@pytest.mark.parametrize("name", package_map.public_modules())
+def test_public_names_exist_once_and_are_public(name: str) -> None:
+    module = import_module(name)
+    names = list(getattr(module, "__all__", ()))
+    assert len(names) == len(set(names))
+    assert all(public == "__version__" or not public.startswith("_") for public in names)
+    assert all(hasattr(module, public) for public in names)
+    assert set(names) <= set(dir(module))
+
+
+@pytest.mark.parametrize("name", package_map.public_modules())
+def test_looking_around_never_raises(name: str) -> None:
+    module = import_module(name)
+    assert not hasattr(module, "no_such_name")
+    assert dict(inspect.getmembers(module)).keys() >= set(dir(module))
+    assert name in pydoc.render_doc(module)
+
+
+@pytest.mark.parametrize("name", package_map.AREAS)
+def test_facades_list_only_what_they_offer(name: str) -> None:
+    module = import_module(f"mks_hardening.{name}")
+    assert dir(module) == sorted(module.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+def test_every_name_has_one_documented_path() -> None:
+    homes: dict[str, set[str]] = {}
+    for area in package_map.AREAS:
+        for name in import_module(f"mks_hardening.{area}").__all__:
+            homes.setdefault(name, set()).add(area)
+    shared = {name: areas for name, areas in homes.items() if len(areas) > 1}
+    assert shared == {}
+
+
+# --- nothing of this machine, nothing of a registry
+
+
+def _committed() -> list[Path]:
+    package_map.needs_source_tree()
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=package_map.ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [package_map.ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
+    hosts = ["pypi" + ".org", "files." + "pythonhosted", "registry." + "npmjs"]
+    forbidden = re.compile(
+        "|".join(
+            [
+                *map(re.escape, hosts),
+                r"--(?:extra-)?index-" + "url[ =]",
+                r'"resolved": *"' + "http",
+                r"/(?:root|home/\w+)/" + r"\.",
+                "/work/" + "(?:main|shared)",
+            ]
+        )
+    )
+    found = [
+        f"{file.relative_to(package_map.ROOT)}: {match[0]}"
+        for file in _committed()
+        if file.is_file() and (match := forbidden.search(file.read_text(errors="ignore")))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["dev", "demo", "lowest", "node"])
+def test_lock_files_pin_every_package_by_hash(name: str) -> None:
+    text = (package_map.ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert lines
+    assert all(re.match(r"[\w.-]+(?:\[[\w,]+\])?==\S+.* --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+
+
+def test_demo_lock_is_a_part_of_the_dev_lock() -> None:
+    def pins(name: str) -> set[str]:
+        text = (package_map.ROOT / "requirements" / f"{name}.txt").read_text()
+        return set(re.findall(r"^[\w.-]+==[\w.+!-]+", text, re.MULTILINE))
+
+    assert pins("demo") <= pins("dev")
