@@ -1,1 +1,59 @@
-"""Placeholder docstring, replaced by the area."""
+"""Caching that is safe to forget: backends, decorators, invalidation, CDN purge."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mks_hardening.cache.backends.memory import MemoryCache
+    from mks_hardening.cache.backends.null import NullCache
+    from mks_hardening.cache.backends.redis_backend import RedisCache
+    from mks_hardening.cache.backends.tiered import TieredCache
+    from mks_hardening.cache.cdn import CDNManager, PurgeResult
+    from mks_hardening.cache.decorator import CachedFunction, cache_if, cached, set_default_cache
+    from mks_hardening.cache.entry import CacheStats
+    from mks_hardening.cache.keys import CacheKeyError
+
+__all__ = [
+    "CDNManager",
+    "CacheKeyError",
+    "CacheStats",
+    "CachedFunction",
+    "MemoryCache",
+    "NullCache",
+    "PurgeResult",
+    "RedisCache",
+    "TieredCache",
+    "cache_if",
+    "cached",
+    "set_default_cache",
+]
+
+_HOME = {
+    "CDNManager": "mks_hardening.cache.cdn",
+    "CacheKeyError": "mks_hardening.cache.keys",
+    "CacheStats": "mks_hardening.cache.entry",
+    "CachedFunction": "mks_hardening.cache.decorator",
+    "MemoryCache": "mks_hardening.cache.backends.memory",
+    "NullCache": "mks_hardening.cache.backends.null",
+    "PurgeResult": "mks_hardening.cache.cdn",
+    "RedisCache": "mks_hardening.cache.backends.redis_backend",
+    "TieredCache": "mks_hardening.cache.backends.tiered",
+    "cache_if": "mks_hardening.cache.decorator",
+    "cached": "mks_hardening.cache.decorator",
+    "set_default_cache": "mks_hardening.cache.decorator",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

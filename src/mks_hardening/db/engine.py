@@ -83,7 +83,11 @@ def hardened_engine(
         **engine_options,
     }
     if not _has_queue(parsed, engine_options):
-        options = {name: value for name, value in options.items() if name in engine_options or name not in _QUEUE_OPTIONS}
+        options = {
+            name: value
+            for name, value in options.items()
+            if name in engine_options or name not in _QUEUE_OPTIONS
+        }
     if parsed.get_backend_name() == "postgresql":
         given = dict(options.get("connect_args", {}))
         options["connect_args"] = _libpq_options(parsed, limits, application_name, given)
@@ -122,7 +126,9 @@ def _parse(url: str | URL) -> URL:
             parameter="url",
         ) from None
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise ConfigurationError(f"url names a database or driver that is not installed: {error}", parameter="url") from None
+        raise ConfigurationError(
+            f"url names a database or driver that is not installed: {error}", parameter="url"
+        ) from None
     if parsed.get_backend_name() == "postgresql" and parsed.get_driver_name() not in _LIBPQ_DRIVERS:
         raise ConfigurationError(
             f"url must use postgresql+psycopg; the limits cannot be set through {parsed.get_driver_name()}",

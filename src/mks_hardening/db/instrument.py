@@ -73,7 +73,12 @@ class _TimedFetch(Execution):
     __slots__ = ("_monotonic", "_strategy")
 
     def __init__(
-        self, context: Any, duration: float, listeners: tuple[Listener, ...], strategy: Any, monotonic: Callable[[], float]
+        self,
+        context: Any,
+        duration: float,
+        listeners: tuple[Listener, ...],
+        strategy: Any,
+        monotonic: Callable[[], float],
     ) -> None:
         super().__init__(context, duration, listeners)
         self._strategy = strategy
@@ -216,6 +221,7 @@ def _dialect(engine: Any) -> Any:
     dialect = getattr(getattr(engine, "sync_engine", engine), "dialect", None)
     if dialect is None:
         raise ConfigurationError(
-            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}", parameter="engine"
+            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}",
+            parameter="engine",
         )
     return dialect

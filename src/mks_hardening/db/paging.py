@@ -103,7 +103,9 @@ def keyset_page(
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import Select
     if not isinstance(select, Select):
-        raise ConfigurationError(f"select must be a select(), not {type(select).__name__}", parameter="select")
+        raise ConfigurationError(
+            f"select must be a select(), not {type(select).__name__}", parameter="select"
+        )
     if type(limit) is not int or not 1 <= limit <= 1000:
         raise ConfigurationError("limit must be a whole number from 1 to 1000", parameter="limit")
     keys = [_key(one) for one in order_by]
@@ -111,7 +113,9 @@ def keyset_page(
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
     width = len(select.column_descriptions)
     statement = select.add_columns(*(key.column.label(f"mks_key_{n}") for n, key in enumerate(keys)))
-    statement = statement.order_by(*(key.column.desc() if key.descending else key.column.asc() for key in keys))
+    statement = statement.order_by(
+        *(key.column.desc() if key.descending else key.column.asc() for key in keys)
+    )
     if after is not None:
         statement = statement.where(_beyond(keys, _read_cursor(after, keys)))
     return Page(statement.limit(limit + 1), keys=keys, limit=limit, width=width)

@@ -69,7 +69,10 @@ def slow_query_record(
 
 def _shown(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(name): _shown(one) for name, one in list(cast("Mapping[Any, Any]", value).items())[:_MOST_VALUES]}
+        return {
+            str(name): _shown(one)
+            for name, one in list(cast("Mapping[Any, Any]", value).items())[:_MOST_VALUES]
+        }
     if isinstance(value, (list, tuple)):
         return [_shown(one) for one in cast("Iterable[Any]", value[:_MOST_VALUES])]
     if value is None or isinstance(value, (bool, int, float)):
@@ -153,7 +156,9 @@ class SlowQueryMonitor:
         return fingerprint(text, dialect=self._dialect)
 
     def _finished(self, execution: Execution) -> None:
-        self._stats.add(execution.statement, execution.duration, execution.rows, failed=execution.error is not None)
+        self._stats.add(
+            execution.statement, execution.duration, execution.rows, failed=execution.error is not None
+        )
         if execution.duration >= self._threshold:
             self._report(execution)
 
@@ -212,7 +217,8 @@ def _known_dialect(engine: Any) -> Dialect:
     name = getattr(getattr(engine, "dialect", None), "name", None)
     if name is None:
         raise ConfigurationError(
-            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}", parameter="engine"
+            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}",
+            parameter="engine",
         )
     return "mysql" if name == "mariadb" else name if name in {"sqlite", "mysql"} else "postgresql"
 

@@ -24,7 +24,10 @@ def describe_error(error: BaseException, *, show_values: bool = False) -> dict[s
     """
     origin = getattr(error, "orig", None) or error
     message = str(origin) if show_values else _without_values(str(origin))
-    described = {"type": type(origin).__name__, "message": default_redactor().redact_text(message)[:_LONGEST_MESSAGE]}
+    described = {
+        "type": type(origin).__name__,
+        "message": default_redactor().redact_text(message)[:_LONGEST_MESSAGE],
+    }
     state = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorname", None)
     if isinstance(state, str):
         described["code"] = state

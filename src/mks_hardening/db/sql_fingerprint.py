@@ -67,7 +67,7 @@ _LEXERS: Final[dict[str, re.Pattern[str]]] = {
     ),
     "mysql": _lexer(
         comment=r"(?:--(?=\s|\Z)|#)[^\n]*|/\*.*?(?:\*/|\Z)",
-        value=rf'''[bBxXnN]?{_ESCAPED_STRING}|"(?:[^"\\]|""|\\.)*(?:"|\\?\Z)''',
+        value=rf"""[bBxXnN]?{_ESCAPED_STRING}|"(?:[^"\\]|""|\\.)*(?:"|\\?\Z)""",
         marks=r"\?",
         name=_BACKTICK_NAME,
     ),
@@ -233,7 +233,9 @@ def _drop_repeated(out: list[str], start: int, length: int) -> bool:
 
 _TIGHT_BEFORE: Final = frozenset({",", ")", "]", "[", ".", ";", "::"})
 _TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
-_SPACED_CALL: Final = frozenset("in values and or not as on from where select exists any all over using set".split())
+_SPACED_CALL: Final = frozenset(
+    "in values and or not as on from where select exists any all over using set".split()
+)
 
 
 def _join(tokens: list[str]) -> str:

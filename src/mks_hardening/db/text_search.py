@@ -83,7 +83,9 @@ class JapaneseSearch:
 
         bind.execute(text(f"DROP TABLE IF EXISTS {self._name}"))
 
-    def index(self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None) -> None:
+    def index(
+        self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
+    ) -> None:
         """Put a document into the index, or replace what it holds of it, in the caller's transaction."""
         dialect = _dialect(bind)
         title, body = normalize_text(title), normalize_text(body)

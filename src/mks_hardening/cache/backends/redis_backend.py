@@ -1,0 +1,249 @@
+"""A cache in Redis, shared by all processes: one round trip for a hit, one computation for a miss."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from random import random
+from typing import Any, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.redis_client import RedisClient
+from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.effects import Op, Pause, Pipeline, RunScript
+from mks_hardening.cache.entry import Entry, Lease, check_namespace
+from mks_hardening.cache.envelope import Envelope
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RedisCache"]
+
+_LEASE_MS: Final = 30_000
+_SHORTEST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.05
+_TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
+_SCAN_COUNT: Final = 1000
+
+_COMMIT: Final = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+_RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+class RedisCache(BaseCache):
+    """Keeps values in Redis. When Redis is away, everything is a miss and nothing is raised.
+
+    Keys are ``namespace:v:KEY`` (values), ``namespace:l:KEY`` (leases) and ``namespace:t:TAG`` (versions of tags).
+
+    Args:
+        url_or_client: Redis URL, or a client that does not decode its answers.
+        namespace: 1 to 64 characters of ``A-Za-z0-9_.-``; caches with different ones share nothing.
+        default_ttl: seconds a value is kept when nothing else is said.
+        signing_keys: secrets of at least 16 bytes; the first signs, all are accepted. Without them, whoever can write
+            to Redis can choose what the application reads (data only, never code).
+        store_budget: seconds that all Redis calls of one operation may take together.
+        allow_plaintext: whether clear text may leave this machine.
+        jitter: share of each ttl, up to 0.1, that is taken off at random.
+        clock: source of time.
+
+    Raises:
+        ConfigurationError: a parameter is impossible.
+        MissingDependencyError: redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisLike,
+        *,
+        namespace: str = "mks",
+        default_ttl: float | timedelta = 3600,
+        signing_keys: Iterable[str | bytes] | None = None,
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        jitter: float = 0.1,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            namespace=check_namespace(namespace),
+            default_ttl=seconds(default_ttl, parameter="default_ttl"),
+            jitter=jitter,
+            clock=clock,
+        )
+        self._envelope = Envelope(namespace=namespace, signing_keys=signing_keys)
+        self._client = RedisClient(
+            url_or_client,
+            name="cache",
+            store_budget=store_budget,
+            allow_plaintext=allow_plaintext,
+            clock=clock,
+        )
+        self._commit_script = self._client.script(_COMMIT)
+        self._release_script = self._client.script(_RELEASE)
+
+    def close(self) -> None:
+        """Give the connections back; harmless when called twice."""
+        self._client.close()
+
+    def __repr__(self) -> str:
+        return f"RedisCache({self._client!r}, namespace={self._namespace!r})"
+
+    # --- operations --------------------------------------------------------------------------
+
+    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        names = [self._value_name(key) for key in keys]
+        answers: list[Any] = yield from self._fetch([*names, *(self._tag_name(tag) for tag in tags)])
+        known = dict(zip(tags, answers[len(keys) :], strict=True))
+        entries, damaged = self._opened(keys, answers)
+        if damaged:
+            yield Pipeline(self._client, [("UNLINK", *map(self._value_name, damaged))], idempotent=True)
+        return (yield from self._still_valid(entries, known))
+
+    def _fetch(self, names: Sequence[str]) -> Op[list[Any]]:
+        command = ("GET", names[0]) if len(names) == 1 else ("MGET", *names)
+        (answer,) = yield Pipeline(self._client, [command], idempotent=True)
+        return [answer] if len(names) == 1 else answer
+
+    def _opened(self, keys: Sequence[str], answers: Sequence[Any]) -> tuple[list[Entry | None], list[str]]:
+        """Entries, and the keys whose bytes nobody will ever be able to read."""
+        entries: list[Entry | None] = []
+        damaged: list[str] = []
+        for key, data in zip(keys, answers, strict=False):
+            entry = None
+            if data is not None:
+                try:
+                    entry = self._envelope.open(key, data)
+                except DecodeError as error:
+                    if not error.newer:
+                        damaged.append(key)
+            entries.append(entry)
+        return entries, damaged
+
+    def _still_valid(self, entries: list[Entry | None], known: Mapping[str, Any]) -> Op[list[Entry | None]]:
+        """Drop entries one of whose tags has another version by now; asks only for tags nobody expected."""
+        unknown = sorted({tag for entry in entries if entry for tag in entry.tags if tag not in known})
+        versions = dict(known)
+        if unknown:
+            answers: list[Any] = yield from self._fetch([self._tag_name(tag) for tag in unknown])
+            versions |= dict(zip(unknown, answers, strict=True))
+        now = self._clock.time()
+        return [
+            entry
+            if entry
+            and now < entry.expires_at
+            and all(versions[tag] == version.encode() for tag, version in entry.tags.items())
+            else None
+            for entry in entries
+        ]
+
+    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        versions = yield from self._versions(tags)
+        commands: list[Sequence[Any]] = []
+        now = self._clock.time()
+        for key, (value, ttl) in entries.items():
+            data = self._envelope.seal(key, Entry(value, now + ttl, now + ttl, versions))
+            commands += [
+                ("SET", self._value_name(key), data, "PX", max(1, int(ttl * 1000))),
+                ("UNLINK", self._lease_name(key)),
+            ]
+        if commands:
+            yield Pipeline(self._client, commands, idempotent=True)
+
+    def _versions(self, tags: Sequence[str]) -> Op[dict[str, str]]:
+        """Versions of the tags, made where there are none. Random, so that none ever comes back."""
+        if not tags:
+            return {}
+        names = [self._tag_name(tag) for tag in tags]
+        commands: list[Sequence[Any]] = [
+            ("SET", name, secrets.token_hex(8), "NX", "PX", _TAG_TTL_MS) for name in names
+        ]
+        *_, answers = yield Pipeline(self._client, [*commands, ("MGET", *names)], idempotent=True)
+        return {tag: (answer or b"").decode() for tag, answer in zip(tags, answers, strict=True)}
+
+    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        token = secrets.token_hex(16)
+        pause = _SHORTEST_PAUSE
+        give_up = self._clock.monotonic() + _LEASE_MS / 1000
+        while True:
+            versions = yield from self._versions(tags)
+            # The look comes after the lock in the same round trip: who waited finds what the holder stored.
+            got, data = yield Pipeline(
+                self._client,
+                [
+                    ("SET", self._lease_name(key), token, "NX", "PX", _LEASE_MS),
+                    ("GET", self._value_name(key)),
+                ],
+            )
+            entries, _damaged = self._opened([key], [data])
+            (entry,) = yield from self._still_valid(
+                entries, {tag: made.encode() for tag, made in versions.items()}
+            )
+            if got is not None and entry is not None:
+                yield from self._release(key, Lease(token, {}))
+            if entry is not None:
+                return entry
+            if got is not None or self._clock.monotonic() >= give_up:
+                return Lease(token, versions)
+            yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads polls, protects nothing
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
+        data = self._envelope.seal(key, entry)
+        names = [self._value_name(key), self._lease_name(key)]
+        stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
+        return bool(stored)
+
+    def _release(self, key: str, lease: Lease) -> Op[None]:
+        yield RunScript(self._release_script, [self._lease_name(key)], [lease.token])
+
+    def _remove(self, keys: Sequence[str]) -> Op[int]:
+        values = [self._value_name(key) for key in keys]
+        leases = [self._lease_name(key) for key in keys]
+        # Leases go first: nobody can store between the two.
+        _, removed = yield Pipeline(self._client, [("UNLINK", *leases), ("UNLINK", *values)], idempotent=True)
+        return int(removed)
+
+    def _remove_matching(self, pattern: str) -> Op[int]:
+        yield from self._remove_names(self._lease_name(pattern))
+        return (yield from self._remove_names(self._value_name(pattern)))
+
+    def _remove_names(self, pattern: str) -> Op[int]:
+        """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole."""
+        removed = 0
+        cursor: Any = b"0"
+        while True:
+            ((cursor, names),) = yield Pipeline(
+                self._client, [("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)], idempotent=True
+            )
+            if names:
+                (count,) = yield Pipeline(self._client, [("UNLINK", *names)], idempotent=True)
+                removed += int(count)
+            if cursor in {b"0", 0}:
+                return removed
+
+    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
+        if tags:
+            yield Pipeline(self._client, [("UNLINK", *map(self._tag_name, tags))], idempotent=True)
+
+    def _ping(self) -> Op[bool]:
+        yield Pipeline(self._client, [("PING",)], idempotent=True)
+        return True
+
+    # --- names -------------------------------------------------------------------------------
+
+    def _value_name(self, key: str) -> str:
+        return f"{self._namespace}:v:{key}"
+
+    def _lease_name(self, key: str) -> str:
+        return f"{self._namespace}:l:{key}"
+
+    def _tag_name(self, tag: str) -> str:
+        return f"{self._namespace}:t:{tag}"

@@ -1,0 +1,123 @@
+"""Two caches as one: a small quick one in this process before a shared one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from mks_hardening._core.durations import seconds
+from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.effects import Op
+from mks_hardening.cache.entry import Entry, Lease
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+
+__all__ = ["TieredCache"]
+
+
+class TieredCache(BaseCache):
+    """Reads ``l1`` first, then ``l2``; writes and invalidations go to both.
+
+    What another process invalidates is seen here when the copy in ``l1`` ends, after ``l1_ttl`` seconds at most.
+
+    Args:
+        l1: the quick one, normally a ``MemoryCache``.
+        l2: the shared one, normally a ``RedisCache``.
+        l1_ttl: longest time in seconds a copy stays in ``l1``.
+
+    Raises:
+        ConfigurationError: ``l1`` or ``l2`` is no cache, or both are the same.
+    """
+
+    def __init__(self, l1: BaseCache, l2: BaseCache, *, l1_ttl: float | timedelta = 5) -> None:
+        for name, cache in (("l1", l1), ("l2", l2)):
+            if not isinstance(cache, BaseCache):
+                raise ConfigurationError(
+                    f"{name} must be a cache, not {type(cache).__name__}", parameter=name
+                )
+        if l1 is l2:
+            raise ConfigurationError("l1 and l2 must be different caches", parameter="l2")
+        super().__init__(
+            namespace=l2._namespace, default_ttl=l2._default_ttl, jitter=l2._jitter, clock=l2._clock
+        )
+        self._l1 = l1
+        self._l2 = l2
+        self._l1_ttl = seconds(l1_ttl, parameter="l1_ttl")
+
+    def close(self) -> None:
+        """Close both."""
+        self._l1.close()
+        self._l2.close()
+
+    def __repr__(self) -> str:
+        return f"TieredCache({self._l1!r}, {self._l2!r})"
+
+    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        entries = yield from self._l1._load(keys, tags)
+        missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
+        if not missing:
+            return entries
+        # The copies' leases are taken before the shared cache is asked, so that an invalidation meanwhile wins.
+        leases: dict[str, Entry | Lease] = {}
+        for key in missing:
+            leases[key] = yield from self._l1._acquire(key, tags)
+        loaded = yield from self._l2._load(missing, tags)
+        found = dict(zip(missing, loaded, strict=True))
+        for key, entry in found.items():
+            yield from self._copy(key, leases[key], entry)
+        return [entry or found[key] for key, entry in zip(keys, entries, strict=True)]
+
+    def _copy(self, key: str, lease: Entry | Lease, entry: Entry | None) -> Op[None]:
+        """Keep a shared entry here for a while, unless its tags are unknown here and could not be invalidated."""
+        if isinstance(lease, Entry):
+            return
+        if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
+            yield from self._l1._release(key, lease)
+            return
+        end = min(entry.expires_at, self._clock.time() + self._l1_ttl)
+        tags = {tag: lease.tags[tag] for tag in entry.tags}
+        yield from self._l1._commit(key, lease, Entry(entry.value, min(end, entry.fresh_until), end, tags))
+
+    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        yield from self._l1._remove(list(entries))
+        yield from self._l2._save(entries, tags)
+
+    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        local = yield from self._l1._acquire(key, tags)
+        if isinstance(local, Entry):
+            return local
+        try:
+            shared = yield from self._l2._acquire(key, tags)
+        except BackendUnavailableError:
+            yield from self._l1._release(key, local)
+            raise
+        if isinstance(shared, Entry):
+            yield from self._copy(key, local, shared)
+            return shared
+        return Lease((local, shared), shared.tags)
+
+    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        local, shared = lease.token
+        kept = yield from self._l2._commit(key, shared, entry)
+        yield from self._copy(key, local, entry if kept else None)
+        return kept
+
+    def _release(self, key: str, lease: Lease) -> Op[None]:
+        local, shared = lease.token
+        yield from self._l1._release(key, local)
+        yield from self._l2._release(key, shared)
+
+    def _remove(self, keys: Sequence[str]) -> Op[int]:
+        yield from self._l1._remove(keys)
+        return (yield from self._l2._remove(keys))
+
+    def _remove_matching(self, pattern: str) -> Op[int]:
+        yield from self._l1._remove_matching(pattern)
+        return (yield from self._l2._remove_matching(pattern))
+
+    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
+        yield from self._l1._void_tags(tags)
+        yield from self._l2._void_tags(tags)
+
+    def _ping(self) -> Op[bool]:
+        return (yield from self._l2._ping())

@@ -1,0 +1,384 @@
+"""The public face of every cache, and the one algorithm of "get it or compute it"."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mks_hardening._core import hooks
+from mks_hardening._core.sentinel import MISSING
+from mks_hardening.cache.effects import Call, Op, arun, run
+from mks_hardening.cache.entry import CacheStats, Entry, Lease, check_key, check_tags, check_ttl, jittered
+from mks_hardening.cache.flights import Flight, Flights
+from mks_hardening.events import CacheRead
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.protocols import Clock
+
+__all__ = ["BaseCache"]
+
+T = TypeVar("T")
+
+
+class BaseCache(ABC):
+    """What all caches do alike. Backends say how entries are kept; an outage of theirs never reaches the caller.
+
+    Values are data: None, booleans, numbers, text, bytes, dates, times, decimals, UUIDs, and lists, tuples, sets and
+    mappings of them. What comes out is equal to what went in, of the same types, and never the same mutable object.
+    """
+
+    def __init__(self, *, namespace: str, default_ttl: float, jitter: float, clock: Clock) -> None:
+        if not 0 <= jitter <= 0.1:
+            raise ConfigurationError("jitter must be a share from 0 to 0.1", parameter="jitter")
+        self._namespace = namespace
+        self._default_ttl = default_ttl
+        self._jitter = jitter
+        self._clock = clock
+        self._flights = Flights(wait_limit=30.0)
+        self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
+
+    # --- to be said by backends --------------------------------------------------------------
+
+    @abstractmethod
+    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        """Valid entries; ``tags`` are those the caller expects on them."""
+
+    @abstractmethod
+    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        """Store values with their ttl, and void all leases on them."""
+
+    @abstractmethod
+    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        """Wait for the right to compute, or for the entry another process made meanwhile."""
+
+    @abstractmethod
+    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        """Store what was computed unless the lease is void, and give the lease back."""
+
+    @abstractmethod
+    def _release(self, key: str, lease: Lease) -> Op[None]:
+        """Give the lease back without storing."""
+
+    @abstractmethod
+    def _remove(self, keys: Sequence[str]) -> Op[int]:
+        """Remove entries and void leases."""
+
+    @abstractmethod
+    def _remove_matching(self, pattern: str) -> Op[int]:
+        """The same for all keys that match a glob pattern."""
+
+    @abstractmethod
+    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
+        """Make every entry with one of the tags invalid, and every one that is being computed."""
+
+    @abstractmethod
+    def _ping(self) -> Op[bool]:
+        """Whether the backend answers."""
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of ``key``, or ``default``."""
+        return run(self._get(key, default))
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """``get`` for asyncio."""
+        return await arun(self._get(key, default))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values of those keys that have one, in one round trip."""
+        return run(self._get_many(keys))
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """``get_many`` for asyncio."""
+        return await arun(self._get_many(keys))
+
+    def exists(self, key: str) -> bool:
+        """Whether ``key`` has a value."""
+        return run(self._exists(key))
+
+    async def aexists(self, key: str) -> bool:
+        """``exists`` for asyncio."""
+        return await arun(self._exists(key))
+
+    def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], T],
+        *,
+        ttl: float | timedelta | None = None,
+        tags: Iterable[str] = (),
+    ) -> T:
+        """The value of ``key``; computed, by one caller of all processes, where there is none.
+
+        An invalidation while it is computed wins: the value goes to those who waited, but is not kept.
+
+        Raises:
+            EncodeError: the value is not data.
+        """
+        value: T = run(self._get_or_compute(key, compute, ttl, tags))
+        return value
+
+    async def aget_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], Awaitable[T]],
+        *,
+        ttl: float | timedelta | None = None,
+        tags: Iterable[str] = (),
+    ) -> T:
+        """``get_or_compute`` for asyncio."""
+        value: T = await arun(self._get_or_compute(key, compute, ttl, tags))
+        return value
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def set(
+        self, key: str, value: Any, *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
+    ) -> bool:
+        """Keep a value for ``ttl`` seconds (0: not at all); whether that could be done.
+
+        Raises:
+            EncodeError: the value is not data.
+        """
+        return run(self._set_many({key: value}, ttl, tags))
+
+    async def aset(
+        self, key: str, value: Any, *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
+    ) -> bool:
+        """``set`` for asyncio."""
+        return await arun(self._set_many({key: value}, ttl, tags))
+
+    def set_many(
+        self, values: Mapping[str, Any], *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
+    ) -> bool:
+        """``set`` for several keys in one round trip."""
+        return run(self._set_many(values, ttl, tags))
+
+    async def aset_many(
+        self, values: Mapping[str, Any], *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
+    ) -> bool:
+        """``set_many`` for asyncio."""
+        return await arun(self._set_many(values, ttl, tags))
+
+    # --- forgetting --------------------------------------------------------------------------
+
+    def delete(self, *keys: str) -> int:
+        """Forget the keys, and what is being computed for them; how many had a value."""
+        return run(self._delete(keys))
+
+    async def adelete(self, *keys: str) -> int:
+        """``delete`` for asyncio."""
+        return await arun(self._delete(keys))
+
+    def delete_pattern(self, pattern: str) -> int:
+        """Forget the keys that match a glob pattern (``*``, ``?``, ``[abc]``, ``\\`` before one that is meant literally).
+
+        Walks through all keys in small steps: for maintenance. Tags are cheaper and exact.
+        """
+        return run(self._delete_pattern(pattern))
+
+    async def adelete_pattern(self, pattern: str) -> int:
+        """``delete_pattern`` for asyncio."""
+        return await arun(self._delete_pattern(pattern))
+
+    def invalidate_tags(self, *tags: str) -> bool:
+        """Forget all values with one of the tags, however many, in one round trip; whether that could be done."""
+        return run(self._invalidate_tags(tags))
+
+    async def ainvalidate_tags(self, *tags: str) -> bool:
+        """``invalidate_tags`` for asyncio."""
+        return await arun(self._invalidate_tags(tags))
+
+    def clear(self) -> None:
+        """Forget everything in this namespace, and nothing else."""
+        self.delete_pattern("*")
+
+    async def aclear(self) -> None:
+        """``clear`` for asyncio."""
+        await self.adelete_pattern("*")
+
+    # --- the rest ----------------------------------------------------------------------------
+
+    def ping(self) -> bool:
+        """Whether the backend answers."""
+        return run(self._guarded(self._ping(), otherwise=False))
+
+    async def aping(self) -> bool:
+        """``ping`` for asyncio."""
+        return await arun(self._guarded(self._ping(), otherwise=False))
+
+    def stats(self) -> CacheStats:
+        """Counts of this process."""
+        return CacheStats(self._hits, self._misses, self._stale, self._errors, self._bypasses)
+
+    async def astats(self) -> CacheStats:
+        """``stats`` for asyncio."""
+        return self.stats()
+
+    def close(self) -> None:  # noqa: B027 - a backend without connections has nothing to close
+        """Give connections back; harmless when called twice."""
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def count_bypass(self, reason: str) -> None:
+        """Note a call that was not cached on purpose."""
+        self._bypasses += 1
+        self._tell("bypass", reason)
+
+    # --- operations --------------------------------------------------------------------------
+
+    def _get(self, key: str, default: Any) -> Op[Any]:
+        (entry,) = yield from self._look((check_key(key),))
+        return default if entry is None else entry.value
+
+    def _get_many(self, keys: Iterable[str]) -> Op[dict[str, Any]]:
+        wanted = [check_key(key) for key in dict.fromkeys(keys)]
+        entries = yield from self._look(wanted)
+        return {key: entry.value for key, entry in zip(wanted, entries, strict=True) if entry is not None}
+
+    def _exists(self, key: str) -> Op[bool]:
+        found: list[Entry | None] = yield from self._guarded(self._load((check_key(key),)), otherwise=[None])
+        return found[0] is not None
+
+    def _look(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        """Load and count."""
+        entries: list[Entry | None] = [None] * len(keys)
+        if keys:
+            entries = yield from self._guarded(self._load(keys, tags), otherwise=entries)
+        for entry in entries:
+            self._count(hit=entry is not None)
+        return entries
+
+    def _get_or_compute(
+        self, key: str, compute: Callable[[], Any], ttl: float | timedelta | None, tags: Iterable[str]
+    ) -> Op[Any]:
+        check_key(key)
+        expected = check_tags(tags)
+        lifetime = check_ttl(ttl, self._default_ttl)
+        (entry,) = yield from self._look((key,), expected)
+        if entry is not None:
+            return entry.value
+        if lifetime == 0 or self._flights.is_own(key):
+            return (yield Call(compute))
+        while True:
+            flight, ours = self._flights.join(key, expected)
+            if ours:
+                return (yield from self._fly(flight, compute, lifetime, expected))
+            value = yield flight
+            if value is not MISSING:
+                return value
+
+    def _fly(
+        self, flight: Flight, compute: Callable[[], Any], lifetime: float, tags: Sequence[str]
+    ) -> Op[Any]:
+        """Compute for everybody in this process that asks meanwhile."""
+        outcome: Any = MISSING
+        try:
+            with self._flights.computing(flight.key):
+                value, kept = yield from self._compute(flight.key, compute, lifetime, tags)
+            outcome = value if kept else MISSING
+        except Exception as error:
+            self._flights.leave(flight)
+            flight.crash(error)
+            raise
+        except BaseException:
+            self._land(flight, MISSING)
+            raise
+        self._land(flight, outcome)
+        return value
+
+    def _land(self, flight: Flight, outcome: Any) -> None:
+        self._flights.leave(flight)
+        flight.land(outcome)
+
+    def _compute(
+        self, key: str, compute: Callable[[], Any], lifetime: float, tags: Sequence[str]
+    ) -> Op[tuple[Any, bool]]:
+        """The value, and whether those who waited may have it too."""
+        lease: Entry | Lease | None = yield from self._guarded(self._acquire(key, tags), otherwise=None)
+        if isinstance(lease, Entry):
+            return lease.value, True
+        try:
+            value = yield Call(compute)
+        except BaseException:
+            if lease is not None:
+                yield from self._guarded(self._release(key, lease), otherwise=None)
+            raise
+        if lease is None:
+            return value, True
+        now = self._clock.time()
+        end = now + jittered(lifetime, self._jitter)
+        entry = Entry(value, end, end, lease.tags)
+        kept = yield from self._guarded(self._commit(key, lease, entry), otherwise=True)
+        return value, kept
+
+    def _set_many(
+        self, values: Mapping[str, Any], ttl: float | timedelta | None, tags: Iterable[str]
+    ) -> Op[bool]:
+        lifetime = check_ttl(ttl, self._default_ttl)
+        entries = {check_key(key): (value, jittered(lifetime, self._jitter)) for key, value in values.items()}
+        self._flights.void(keys=entries)
+        saving = self._save(entries, check_tags(tags)) if lifetime else self._remove(list(entries))
+        return (yield from self._done(saving))
+
+    def _delete(self, keys: Sequence[str]) -> Op[int]:
+        known = [check_key(key) for key in dict.fromkeys(keys)]
+        self._flights.void(keys=known)
+        return (yield from self._guarded(self._remove(known), otherwise=0)) if known else 0
+
+    def _delete_pattern(self, pattern: str) -> Op[int]:
+        self._flights.void(everything=True)
+        return (yield from self._guarded(self._remove_matching(check_key(pattern)), otherwise=0))
+
+    def _invalidate_tags(self, tags: Sequence[str]) -> Op[bool]:
+        known = check_tags(tags)
+        self._flights.void(tags=known)
+        return (yield from self._done(self._void_tags(known)))
+
+    # --- outages and counting ----------------------------------------------------------------
+
+    def _guarded(self, operation: Op[Any], *, otherwise: Any) -> Op[Any]:
+        """The operation, or ``otherwise`` when the backend is away."""
+        try:
+            return (yield from operation)
+        except BackendUnavailableError as error:
+            self._errors += 1
+            self._tell("error", error.reason)
+            return otherwise
+
+    def _done(self, operation: Op[Any]) -> Op[bool]:
+        """Whether the operation could be done."""
+        failed = yield from self._guarded(operation, otherwise=MISSING)
+        return failed is not MISSING
+
+    def _count(self, *, hit: bool) -> None:
+        if hit:
+            self._hits += 1
+        else:
+            self._misses += 1
+        self._tell("hit" if hit else "miss", "")
+
+    def _tell(self, outcome: str, reason: str) -> None:
+        if hooks.observers:
+            hooks.emit(CacheRead(self._namespace, outcome, reason))

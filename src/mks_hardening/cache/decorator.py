@@ -1,0 +1,151 @@
+"""Cached functions: ``@cached`` for ``def`` and ``async def``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import update_wrapper
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+
+from mks_hardening._core.durations import seconds
+from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.entry import check_tags
+from mks_hardening.cache.keys import call_normalizer, canonical, digest, function_name
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["CachedFunction", "cache_if", "cached", "set_default_cache"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_CO_COROUTINE: Final = 0x80
+_default: BaseCache | None = None
+
+
+class CachedFunction(Protocol[P, R_co]):
+    """A function whose answers are kept; the function itself is ``__wrapped__``."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """The answer, kept or computed."""
+        ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of one call."""
+        ...
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Forget the answer of one call."""
+        ...
+
+
+def set_default_cache(cache: BaseCache | None) -> None:
+    """The cache of all functions that were decorated without one; looked up at each call, None switches it off."""
+    if cache is not None and not isinstance(cache, BaseCache):
+        raise ConfigurationError(
+            f"cache must be a cache of this package, not {type(cache).__name__}", parameter="cache"
+        )
+    global _default  # noqa: PLW0603 - the one default of the process is what this function is for
+    _default = cache
+
+
+def cached(
+    *,
+    cache: BaseCache | None = None,
+    ttl: float | timedelta | None = None,
+    key_prefix: str = "",
+    key_func: Callable[..., Any] | None = None,
+    tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+    condition: Callable[..., object] | None = None,
+) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+    """Keep the answers of a function, ``None`` and empty ones included.
+
+    However a call is spelled (positions, keywords, defaults), it has one key; arguments that cannot be told apart
+    safely are refused. Callers that ask at the same time share one computation, over all processes with Redis.
+    Works before any cache is set (and calls the function each time then).
+
+    Args:
+        cache: where to keep them; the default cache of the process (``set_default_cache``) when left out.
+        ttl: seconds an answer is kept; the cache's own default when left out, 0 for not at all.
+        key_prefix: a name instead of module and function; needed to share answers between different functions.
+        key_func: takes the arguments, returns what names the call: a text, or a tuple of plain values.
+        tags: names for ``invalidate_tags``; or a function of the arguments that returns them.
+        condition: a function of the arguments; where it is false the call goes past the cache.
+
+    Raises:
+        CacheKeyError: at the call, when an argument cannot be part of a key.
+        ConfigurationError: at the decoration, when a parameter is impossible.
+        EncodeError: at the call, when the answer is not data.
+    """
+    if ttl is not None:
+        seconds(ttl, parameter="ttl")
+    for_call = tags if callable(tags) else None
+    fixed = () if callable(tags) else check_tags(tags)
+
+    def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
+        name = function_name(function, key_prefix=key_prefix)
+        arguments = key_func or call_normalizer(function)
+
+        def cache_key(*args: Any, **kwargs: Any) -> str:
+            named = arguments(*args, **kwargs)
+            return f"{name}:{digest(canonical(named if type(named) is tuple else (named,)))}"
+
+        def tags_of(*args: Any, **kwargs: Any) -> Iterable[str]:
+            return fixed if for_call is None else for_call(*args, **kwargs)
+
+        def chosen(*args: Any, **kwargs: Any) -> BaseCache | None:
+            """The cache of this call, or None where it goes past the cache."""
+            where = _default if cache is None else cache
+            if where is not None and condition is not None and not condition(*args, **kwargs):
+                where.count_bypass("condition")
+                return None
+            return where
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            where = chosen(*args, **kwargs)
+            if where is None:
+                return function(*args, **kwargs)
+            return where.get_or_compute(
+                cache_key(*args, **kwargs),
+                lambda: function(*args, **kwargs),
+                ttl=ttl,
+                tags=tags_of(*args, **kwargs),
+            )
+
+        async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
+            where = chosen(*args, **kwargs)
+            if where is None:
+                return await cast("Any", function)(*args, **kwargs)
+            compute = cast("Any", lambda: function(*args, **kwargs))
+            return await where.aget_or_compute(
+                cache_key(*args, **kwargs), compute, ttl=ttl, tags=tags_of(*args, **kwargs)
+            )
+
+        def invalidate(*args: Any, **kwargs: Any) -> None:
+            where = _default if cache is None else cache
+            if where is not None:
+                where.delete(cache_key(*args, **kwargs))
+
+        code = getattr(function, "__code__", None)
+        wrapper: Any = acall if code is not None and code.co_flags & _CO_COROUTINE else call
+        update_wrapper(wrapper, function)
+        wrapper.cache_key = cache_key
+        wrapper.invalidate = invalidate
+        return cast("CachedFunction[P, R]", wrapper)
+
+    return decorate
+
+
+def cache_if(
+    condition: Callable[..., object],
+    *,
+    cache: BaseCache | None = None,
+    ttl: float | timedelta | None = None,
+    key_prefix: str = "",
+    key_func: Callable[..., Any] | None = None,
+    tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+    """``cached``, for calls whose arguments fulfil ``condition``; the others go past the cache."""
+    return cached(
+        cache=cache, ttl=ttl, key_prefix=key_prefix, key_func=key_func, tags=tags, condition=condition
+    )

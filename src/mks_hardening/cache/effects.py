@@ -1,0 +1,147 @@
+"""One description of an operation, two ways to run it.
+
+An operation is a generator that yields what it needs from outside (a round trip, a pause, the caller's function) and
+is sent the answer. ``run`` does these things in place, ``arun`` awaits them: the logic exists once for both worlds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from mks_hardening._core.redis_client import RedisClient
+    from mks_hardening._core.redis_script import Script
+
+__all__ = ["Call", "Effect", "Op", "Pause", "Pipeline", "RunScript", "arun", "run"]
+
+T = TypeVar("T")
+
+
+class Effect(Protocol):
+    """Something to be done outside the operation."""
+
+    def run(self) -> Any:
+        """Do it here and now."""
+        ...
+
+    async def arun(self) -> Any:
+        """Do it on the running event loop."""
+        ...
+
+
+Op: TypeAlias = Generator[Effect, Any, T]
+
+
+def run(operation: Op[T]) -> T:
+    """Run an operation in this thread."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                answer = effect.run()
+            except BaseException as error:  # noqa: BLE001 - belongs to the operation, which raises it again
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def arun(operation: Op[T]) -> T:
+    """Run an operation on the running event loop."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                answer = await effect.arun()
+            except BaseException as error:  # noqa: BLE001 - as in run
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+class Pipeline:
+    """Redis commands in one round trip."""
+
+    __slots__ = ("_client", "_commands", "_idempotent")
+
+    def __init__(
+        self, client: RedisClient, commands: Sequence[Sequence[Any]], *, idempotent: bool = False
+    ) -> None:
+        self._client = client
+        self._commands = commands
+        self._idempotent = idempotent
+
+    def run(self) -> Any:
+        """Send them."""
+        if len(self._commands) == 1:
+            return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
+        return self._client.pipeline(self._commands, idempotent=self._idempotent)
+
+    async def arun(self) -> Any:
+        """Send them."""
+        if len(self._commands) == 1:
+            return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
+        return await self._client.apipeline(self._commands, idempotent=self._idempotent)
+
+
+class RunScript:
+    """One run of a Lua script."""
+
+    __slots__ = ("_args", "_keys", "_script")
+
+    def __init__(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> None:
+        self._script = script
+        self._keys = keys
+        self._args = args
+
+    def run(self) -> Any:
+        """Run it."""
+        return self._script.run(self._keys, self._args)
+
+    async def arun(self) -> Any:
+        """Run it."""
+        return await self._script.arun(self._keys, self._args)
+
+
+class Pause:
+    """Let other callers work for a while."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def run(self) -> None:
+        """Sleep."""
+        time.sleep(self._seconds)
+
+    async def arun(self) -> None:
+        """Sleep."""
+        import asyncio
+
+        await asyncio.sleep(self._seconds)
+
+
+class Call:
+    """The caller's own function, plain or ``async``."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], Any] | Callable[[], Awaitable[Any]]) -> None:
+        self._function = function
+
+    def run(self) -> Any:
+        """Call it."""
+        return self._function()
+
+    async def arun(self) -> Any:
+        """Call it, and await what it returns if that is awaitable."""
+        result = self._function()
+        return await result if hasattr(result, "__await__") else result

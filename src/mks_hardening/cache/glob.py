@@ -1,0 +1,40 @@
+"""Redis's glob patterns, for caches that are not Redis."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+__all__ = ["glob_pattern"]
+
+_PIECE: Final = re.compile(
+    r"\\(?P<literal>.)|(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]\\])*)\]|(?P<other>.)",
+    re.DOTALL,
+)
+_MEMBER: Final = re.compile(r"\\(.)|(.)-(.)|(.)", re.DOTALL)
+
+
+@lru_cache(maxsize=128)
+def glob_pattern(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression to be used with ``fullmatch``."""
+    return re.compile("".join(_translated(piece) for piece in _PIECE.finditer(pattern)), re.DOTALL)
+
+
+def _translated(piece: re.Match[str]) -> str:
+    if piece["star"]:
+        return ".*"
+    if piece["any"]:
+        return "."
+    if piece["set"] is not None:
+        members = "".join(_member(member) for member in _MEMBER.finditer(piece["set"]))
+        return f"[{piece['not']}{members}]" if members else ("." if piece["not"] else "(?!)")
+    return re.escape(piece["literal"] or piece["other"])
+
+
+def _member(member: re.Match[str]) -> str:
+    escaped, first, last, single = member.groups()
+    if first:
+        low, high = sorted((first, last))
+        return f"{re.escape(low)}-{re.escape(high)}"
+    return re.escape(escaped or single)
