@@ -1,0 +1,49 @@
+"""A clock for sessions that the demonstration can let run ahead, shared by all its processes."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+from mks_hardening.protocols import Clock
+
+__all__ = ["MovableClock"]
+
+_FORM = struct.Struct("<d")
+
+
+class MovableClock:
+    """The given clock plus an offset that only grows, kept in a small file that every process maps.
+
+    Args:
+        clock: what it runs ahead of.
+        file: made when it does not exist.
+    """
+
+    def __init__(self, clock: Clock, *, file: Path) -> None:
+        self._clock = clock
+        with file.open("a+b") as opened:
+            opened.truncate(_FORM.size)
+            opened.flush()
+            self._offset = mmap.mmap(opened.fileno(), _FORM.size)
+
+    def time(self) -> float:
+        """Wall time in seconds since the epoch, plus the offset."""
+        return self._clock.time() + self.offset
+
+    def monotonic(self) -> float:
+        """Monotonic time in seconds, plus the offset."""
+        return self._clock.monotonic() + self.offset
+
+    @property
+    def offset(self) -> float:
+        """Seconds this clock is ahead."""
+        value: float = _FORM.unpack(self._offset[: _FORM.size])[0]
+        return value
+
+    def advance(self, seconds: float) -> None:
+        """Run ahead by so many seconds more."""
+        if seconds < 0:
+            raise ValueError("time passes forwards")
+        self._offset[: _FORM.size] = _FORM.pack(self.offset + seconds)

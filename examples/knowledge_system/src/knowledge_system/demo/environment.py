@@ -1,0 +1,64 @@
+"""The environment of the demonstration: whatever is not set gets a value that works on one machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mks_hardening.security import SecretBox
+
+__all__ = ["Ports", "demo_environment", "worker_numbers"]
+
+
+class Ports(NamedTuple):
+    """Where the demonstration listens on loopback."""
+
+    https: int
+    http: int
+
+
+def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports) -> dict[str, str]:
+    """The given variables, completed; what the caller has set stays.
+
+    Makes the data folder and, at the first start, a key in it that encrypts second factors.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    defaults = {
+        "MKS_ENV": "development",
+        "MKS_APP_NAME": "knowledge-system",
+        "MKS_TOTP_ISSUER": "建設土木ナレッジ",
+        "MKS_ALLOWED_HOSTS": ",".join(
+            f"{host}:{port}"
+            for host in ("localhost", "127.0.0.1", "[::1]")
+            for port in (ports.https, ports.http)
+        ),
+        "MKS_HTTPS_PORT": str(ports.https),
+        # HSTS on localhost would stick to every other project there.
+        "MKS_HSTS": "0",
+        "MKS_LOG_FILE": str(data_dir / "app.log"),
+        "MKS_ALERT_SPOOL": str(data_dir / "spool"),
+        "MKS_ALERT_FROM": "alerts@knowledge.example",
+        "MKS_ALERT_TO": "operators@knowledge.example",
+        "DATABASE_URL": f"sqlite:///{data_dir / 'knowledge.db'}",
+    }
+    if not environ.get("MKS_SECRET_KEYS") and not environ.get("MKS_SECRET_KEYS_FILE"):
+        defaults["MKS_SECRET_KEYS_FILE"] = str(_key_file(data_dir))
+    given = {name: value for name, value in environ.items() if value != ""}
+    fixed = {"MKS_DEMO": "1", "MKS_DATA_DIR": str(data_dir)}
+    return {**defaults, **given, **fixed, **worker_numbers(given)}
+
+
+def worker_numbers(environ: Mapping[str, str]) -> dict[str, str]:
+    """One worker with threads while sessions and limits live in its memory; two when Redis holds them."""
+    workers = environ.get("MKS_GUNICORN_WORKERS") or ("2" if environ.get("MKS_REDIS_URL") else "1")
+    return {"MKS_GUNICORN_WORKERS": workers, "MKS_GUNICORN_THREADS": environ.get("MKS_GUNICORN_THREADS", "8")}
+
+
+def _key_file(folder: Path) -> Path:
+    path = folder / "secret.key"
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(SecretBox.generate_key())
+    return path

@@ -1,0 +1,256 @@
+"""``knowledge-system demo``: two gunicorn masters, the sink, and everything they need, ended by one Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from knowledge_system import app as application
+from knowledge_system import database
+from knowledge_system.console import complain, progress, say
+from knowledge_system.demo.ca import Certificates, ensure_certificates
+from knowledge_system.demo.environment import Ports, demo_environment
+from knowledge_system.demo.sink import Sink
+from knowledge_system.rules import ROLES
+from knowledge_system.services import content
+from knowledge_system.settings import DEMO_PASSWORD, AppSettings
+from mks_hardening.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+
+__all__ = ["run"]
+
+_READY_SECONDS = 30
+_STOP_SECONDS = 10
+
+
+class _Stop(Exception):  # noqa: N818 - a request, not an error
+    """SIGINT or SIGTERM came."""
+
+
+def run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock = time) -> int:
+    """Run the demonstration until a signal ends it; returns the exit code."""
+    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _run(environ, data_dir=data_dir.resolve(), ports=ports, clock=clock)
+    except SettingsError as error:
+        complain(f"設定に誤りがあります / wrong configuration\n{error}")
+        return 2
+    except _Stop:
+        say("\n終了しました。")
+        return 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise _Stop
+
+
+def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock) -> int:
+    variables = demo_environment(environ, data_dir=data_dir, ports=ports)
+    AppSettings.from_env(variables)
+    busy = [port for port in ports if not _is_free(port)]
+    if busy:
+        complain(_busy(busy))
+        return 3
+    certificates = ensure_certificates(data_dir / "tls", now=datetime.fromtimestamp(clock.time(), UTC))
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(Sink(data_dir / "sink", clock=clock))
+        variables = _with_sink(variables, environ, sink)
+        settings = AppSettings.from_env(variables)
+        _prepare(settings, clock)
+        console = stack.enter_context((data_dir / "console.log").open("ab"))
+        commands = (_https_command(certificates, ports, settings), _http_command(ports))
+        children = [stack.enter_context(_child(command, variables, console)) for command in commands]
+        if not _wait_until_ready(children, certificates, ports):
+            complain(f"起動できませんでした。詳しくは {data_dir / 'console.log'} を見てください。")
+            complain(_tail(data_dir / "console.log"))
+            return 1
+        _welcome(settings, certificates, ports)
+        return _watch(children, data_dir)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _busy(ports: list[int]) -> str:
+    named = ", ".join(map(str, ports))
+    return (
+        f"ポート {named} は使用中です。別の番号を選んでください。 / port {named} is in use; choose another:\n"
+        "  knowledge-system demo --https-port 9443 --http-port 9080\n"
+        "  MKS_DEMO_HTTPS_PORT=9443 MKS_DEMO_HTTP_PORT=9080 make demo"
+    )
+
+
+def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: Sink) -> dict[str, str]:
+    """Mail and chat go to the sink unless real servers were named."""
+    mail = {"MKS_SMTP_HOST": "127.0.0.1", "MKS_SMTP_PORT": str(sink.smtp_port), "MKS_SMTP_SECURITY": "plain"}
+    chat = {"MKS_SLACK_WEBHOOK_URL": sink.webhook_url}
+    named_mail = environ.get("MKS_SMTP_HOST")
+    named_chat = environ.get("MKS_SLACK_WEBHOOK_URL") or environ.get("MKS_SLACK_WEBHOOK_URL_FILE")
+    return {**variables, **({} if named_mail else mail), **({} if named_chat else chat)}
+
+
+def _prepare(settings: AppSettings, clock: Clock) -> None:
+    engine, search = application.open_database(settings)
+    try:
+        database.create_tables(engine, search)
+        people, articles = database.fill(
+            application.session_factory(engine),
+            search,
+            password=DEMO_PASSWORD,
+            clock=clock,
+            progress=progress,
+        )
+    finally:
+        engine.dispose()
+    if people or articles:
+        say(f"利用者 {people} 名、記事 {articles} 件を読み込みました。")
+
+
+def _https_command(certificates: Certificates, ports: Ports, settings: AppSettings) -> list[str]:
+    return [
+        *_gunicorn(ports.https),
+        f"--workers={settings.hardening.db.workers}",
+        f"--threads={settings.hardening.db.threads}",
+        f"--certfile={certificates.cert_file}",
+        f"--keyfile={certificates.key_file}",
+        "knowledge_system.app:from_env()",
+    ]
+
+
+def _http_command(ports: Ports) -> list[str]:
+    return [*_gunicorn(ports.http), "--threads=2", "knowledge_system.demo.redirect:from_env()"]
+
+
+def _gunicorn(port: int) -> list[str]:
+    from gunicorn.config import KNOWN_SETTINGS
+
+    command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--log-level=warning"]
+    if socket.has_ipv6 and _has_ipv6_loopback():
+        command.append(f"--bind=[::1]:{port}")
+    # Two masters of one user would share the default control socket.
+    if any(setting.name == "control_socket_disable" for setting in KNOWN_SETTINGS):
+        command.append("--no-control-socket")
+    return [*command, "--keep-alive=20", "--graceful-timeout=5"]
+
+
+def _has_ipv6_loopback() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _child(
+    command: list[str], variables: Mapping[str, str], console: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A gunicorn master in a session of its own, so that Ctrl-C reaches only the launcher, which ends it in order."""
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter
+        command,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        stdout=console,  # type: ignore[arg-type]
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _wait_until_ready(
+    children: list[subprocess.Popen[bytes]], certificates: Certificates, ports: Ports
+) -> bool:
+    context = ssl.create_default_context(cafile=str(certificates.ca_file))
+    deadline = time.monotonic() + _READY_SECONDS
+    waiting = {"https", "http"}
+    while waiting and time.monotonic() < deadline and all(child.poll() is None for child in children):
+        for scheme in sorted(waiting):
+            if _answers(scheme, ports, context):
+                waiting.discard(scheme)
+        time.sleep(0.05)
+    return not waiting
+
+
+def _answers(scheme: str, ports: Ports, context: ssl.SSLContext) -> bool:
+    connection: http.client.HTTPConnection
+    if scheme == "https":
+        connection = http.client.HTTPSConnection("localhost", ports.https, timeout=5, context=context)
+    else:
+        connection = http.client.HTTPConnection("localhost", ports.http, timeout=5)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _watch(children: list[subprocess.Popen[bytes]], data_dir: Path) -> int:
+    while all(child.poll() is None for child in children):
+        time.sleep(0.3)
+    complain(f"サーバーが予期せず終了しました。\n{_tail(data_dir / 'console.log')}")
+    return 1
+
+
+def _tail(file: Path, lines: int = 15) -> str:
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) -> None:
+    accounts = "\n".join(
+        f"    {person['username']:<10} {ROLES[person['role']]}  {person['display_name']}"
+        for person in content.people()
+    )
+    say(
+        f"""
+  建設土木ナレッジシステム
+  ------------------------------------------------------------
+  https://localhost:{ports.https}   (http://localhost:{ports.http} はリダイレクトのみ)
+
+  アカウント(パスワードはすべて {DEMO_PASSWORD})
+{accounts}
+
+  通知箱(メールと Slack の受け口)   https://localhost:{ports.https}/sink   (ito でサインイン)
+  診断(わざとエラーや遅い SQL)     https://localhost:{ports.https}/diagnostics
+  二段階認証のコードを端末で作る     knowledge-system totp 画面に出た文字
+  主な操作を通しで確かめる           knowledge-system walkthrough   (make walkthrough)
+
+  証明書の発行元(ブラウザーに登録すると警告が消えます)
+    {certificates.ca_file}
+  データ  {settings.data_dir}
+  終了は Ctrl-C
+"""
+    )

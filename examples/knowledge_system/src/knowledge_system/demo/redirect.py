@@ -1,0 +1,28 @@
+"""What listens on plain http in the demonstration: only a redirect to https."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from knowledge_system.settings import AppSettings
+from mks_hardening.wsgi import HTTPSRedirectMiddleware
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["from_env"]
+
+
+def from_env() -> WSGIApplication:
+    """The redirecting application, for gunicorn."""
+    wsgi = AppSettings.from_env().hardening.wsgi
+    return HTTPSRedirectMiddleware(
+        _nothing_here, allowed_hosts=wsgi.allowed_hosts, https_port=wsgi.https_port, permanent=True
+    )
+
+
+def _nothing_here(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    del environ
+    start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+    return [b""]

@@ -1,0 +1,206 @@
+"""Where mail and chat messages of the demonstration end up: two small real servers that write files.
+
+Mail really travels over SMTP and chat messages over HTTP, both on loopback; each accepted message becomes one JSON
+file, which the page ``/sink`` shows.
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+import uuid
+from collections.abc import Callable
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from mks_hardening.protocols import Clock
+
+__all__ = ["Outbox", "Sink", "read_messages"]
+
+MAX_MESSAGE = 1_000_000
+KEPT = 200
+
+Deliver = Callable[[str, dict[str, Any]], None]
+
+
+class Outbox:
+    """Writes messages into a folder, oldest removed beyond a bound."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def deliver(self, channel: str, message: dict[str, Any]) -> None:
+        """Keep one message of the channel ``mail`` or ``slack``."""
+        with self._lock:
+            now = self._clock.time()
+            self._last = max(self._last + 1, int(now * 1_000_000))
+            name = f"{self._last:020d}-{channel}"
+            partial = self._folder / f".{uuid.uuid4().hex}"
+            partial.write_text(
+                json.dumps({"channel": channel, "received": now, **message}, ensure_ascii=False),
+                encoding="utf-8",
+            )
+            partial.replace(self._folder / f"{name}.json")
+            for old in sorted(self._folder.glob("*.json"))[:-KEPT]:
+                old.unlink(missing_ok=True)
+
+
+def read_messages(folder: Path, *, limit: int = 50) -> list[dict[str, Any]]:
+    """The newest messages in the folder, newest first."""
+    files = sorted(folder.glob("*.json"), reverse=True)[:limit] if folder.is_dir() else []
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+class Sink:
+    """An SMTP server and an HTTP server on free loopback ports, running while the context is open."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        deliver = Outbox(folder, clock=clock).deliver
+        self._smtp = _Smtp(("127.0.0.1", 0), deliver)
+        self._http = _Http(("127.0.0.1", 0), deliver)
+
+    @property
+    def smtp_port(self) -> int:
+        """Port of the SMTP server."""
+        return int(self._smtp.server_address[1])
+
+    @property
+    def webhook_url(self) -> str:
+        """Address that takes chat messages as Slack's incoming webhooks do."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}/services/demo"
+
+    def __enter__(self) -> Self:
+        for server in (self._smtp, self._http):
+            threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="demo-sink").start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in (self._smtp, self._http):
+            server.shutdown()
+            server.server_close()
+
+
+class _Smtp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], deliver: Deliver) -> None:
+        super().__init__(address, _SmtpConversation)
+        self.deliver = deliver
+
+
+class _SmtpConversation(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as a sender of alerts needs: EHLO, MAIL, RCPT, DATA, RSET, NOOP, QUIT."""
+
+    timeout = 30
+
+    def handle(self) -> None:
+        self._recipients: list[str] = []
+        self._say("220 localhost knowledge-system sink")
+        while line := self.rfile.readline(2_000):
+            verb, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+            if verb.upper() == "QUIT":
+                self._say("221 bye")
+                return
+            self._answer(verb.upper(), rest)
+
+    def _answer(self, verb: str, rest: str) -> None:
+        if verb in {"HELO", "EHLO"}:
+            self._say(
+                "250-localhost\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 1000000"
+                if verb == "EHLO"
+                else "250 localhost"
+            )
+        elif verb in {"MAIL", "RSET", "NOOP"}:
+            self._recipients = [] if verb != "NOOP" else self._recipients
+            self._say("250 ok")
+        elif verb == "RCPT":
+            self._recipients.append(rest[3:].strip().split(" ")[0].strip("<>"))
+            self._say("250 ok")
+        elif verb == "DATA" and self._recipients:
+            self._say("354 go on")
+            self._receive()
+        else:
+            self._say("503 bad sequence" if verb == "DATA" else "502 not here")
+
+    def _receive(self) -> None:
+        lines: list[bytes] = []
+        size = 0
+        while (line := self.rfile.readline(100_000)) not in {b".\r\n", b""}:
+            size += len(line)
+            if size <= MAX_MESSAGE:
+                lines.append(line[1:] if line.startswith(b"..") else line)
+        if size > MAX_MESSAGE:
+            self._say("552 too large")
+            return
+        message = cast("EmailMessage", message_from_bytes(b"".join(lines), policy=SMTP))
+        part = message.get_body(("plain", "html"))
+        cast("_Smtp", self.server).deliver(
+            "mail",
+            {
+                "from": str(message["From"] or ""),
+                "to": self._recipients,
+                "subject": str(message["Subject"] or ""),
+                "text": str(part.get_content()) if part else "",
+            },
+        )
+        self._recipients = []
+        self._say("250 kept")
+
+    def _say(self, line: str) -> None:
+        self.wfile.write(line.encode() + b"\r\n")
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], deliver: Deliver) -> None:
+        super().__init__(address, _Webhook)
+        self.deliver = deliver
+
+
+class _Webhook(BaseHTTPRequestHandler):
+    timeout = 30
+
+    def do_POST(self) -> None:
+        """Keep one message."""
+        length = int(self.headers.get("Content-Length") or 0)
+        if not 0 < length <= MAX_MESSAGE:
+            self.send_error(413)
+            return
+        try:
+            body = json.loads(self.rfile.read(length))
+        except ValueError:
+            self.send_error(400)
+            return
+        text = "\n".join(_texts(body))
+        cast("_Http", self.server).deliver("slack", {"subject": text.partition("\n")[0], "text": text})
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of http.server
+        """Stay quiet: the terminal belongs to the launcher."""
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text of a Block Kit message, in order."""
+    if isinstance(value, dict):
+        own = [value["text"]] if isinstance(value.get("text"), str) else []
+        return own + [text for child in value.values() for text in _texts(child)]
+    if isinstance(value, list):
+        return [text for child in value for text in _texts(child)]
+    return []

@@ -1,0 +1,81 @@
+"""Every refusal and every failure as a problem document: JSON for programs, a page for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from flask import Response, make_response, redirect, render_template, request
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from werkzeug.exceptions import HTTPException
+
+from knowledge_system.problems import Problem, code_for_status, describe
+from knowledge_system.web import here
+from mks_hardening.exceptions import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["install"]
+
+_log = logging.getLogger(__name__)
+
+
+def install(app: Flask) -> None:
+    """Handle problems, refusals of the framework, absent servers and everything unforeseen."""
+    app.register_error_handler(Problem, answer)
+    app.register_error_handler(HTTPException, _from_framework)
+    for absent in (BackendUnavailableError, OperationalError, PoolTimeoutError):
+        app.register_error_handler(absent, _unavailable)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def answer(problem: Problem) -> AnyResponse:
+    """The answer for a problem."""
+    if problem.code == "sign-in-required" and request.method in {"GET", "HEAD"} and not here.wants_json():
+        return redirect(f"/sign-in?next={_quoted_here()}", 303)
+    document = describe(problem, language=here.language())
+    response = (
+        _json(document)
+        if here.wants_json()
+        else make_response(render_template("error.html", problem=document, language=here.language()))
+    )
+    response.status_code = problem.status
+    response.headers["Content-Language"] = here.language()
+    response.headers["Cache-Control"] = "no-store"
+    response.headers.update(problem.headers)
+    return response
+
+
+def _json(document: dict[str, object]) -> Response:
+    document = {**document, "instance": request.path}
+    if number := here.request_id():
+        document["request_id"] = number
+    return Response(json.dumps(document, ensure_ascii=False), mimetype="application/problem+json")
+
+
+def _from_framework(error: HTTPException) -> AnyResponse:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()  # type: ignore[return-value]  # a redirect is a response already
+    headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}}
+    return answer(Problem(code_for_status(status), headers=headers))
+
+
+def _unavailable(error: Exception) -> AnyResponse:
+    _log.error("a server the application needs is away", exc_info=error)
+    return answer(Problem("unavailable", headers={"Retry-After": "5"}))
+
+
+def _unforeseen(error: Exception) -> AnyResponse:
+    _log.error("unhandled error in %s %s", request.method, request.path, exc_info=error)
+    return answer(Problem("internal"))
+
+
+def _quoted_here() -> str:
+    from urllib.parse import quote
+
+    return quote(request.full_path.rstrip("?"), safe="/")
