@@ -5,7 +5,7 @@ Structural types only: nothing here is to be inherited from, and importing this 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [

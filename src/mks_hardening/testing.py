@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-__all__ = ["FrozenClock", "WSGIAnswer", "call_wsgi"]
+    from mks_hardening.protocols import OutgoingAlert
+
+__all__ = ["FrozenClock", "RecordingTransport", "WSGIAnswer", "call_wsgi"]
 
 
 class FrozenClock:
@@ -165,3 +167,33 @@ def _environ(**known: object) -> dict[str, Any]:
         "wsgi.run_once": False,
         **known,
     }
+
+
+class RecordingTransport:
+    """A transport that keeps what it is given, and fails as often as it is told to.
+
+    Args:
+        failures: raised, one a message, before anything is kept; ``DeliveryError`` says whether trying again helps.
+
+    Attributes:
+        messages: what was delivered, with ``id``, ``subject``, ``text``, ``headers`` and ``body``.
+        attempts: how often delivery was tried.
+        closed: whether ``close`` was called.
+    """
+
+    def __init__(self, failures: Iterable[Exception] = ()) -> None:
+        self.failures = list(failures)
+        self.messages: list[OutgoingAlert] = []
+        self.attempts = 0
+        self.closed = False
+
+    def send(self, message: OutgoingAlert, /) -> None:
+        """Keep the message, or raise the next failure."""
+        self.attempts += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        self.messages.append(message)
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True

@@ -1,1 +1,44 @@
-"""Placeholder docstring, replaced by the area."""
+"""Alerts by e-mail, Slack and webhook that are never lost and never flood: handlers, policy, spool."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mks_hardening.notify.email_handler import EmailNotificationHandler
+    from mks_hardening.notify.handler import NotificationHandler
+    from mks_hardening.notify.policy import AlertPolicy, AlertStats
+    from mks_hardening.notify.slack_handler import SlackNotificationHandler
+    from mks_hardening.notify.webhook_handler import WebhookNotificationHandler
+
+__all__ = [
+    "AlertPolicy",
+    "AlertStats",
+    "EmailNotificationHandler",
+    "NotificationHandler",
+    "SlackNotificationHandler",
+    "WebhookNotificationHandler",
+]
+
+_HOME = {
+    "AlertPolicy": "mks_hardening.notify.policy",
+    "AlertStats": "mks_hardening.notify.policy",
+    "EmailNotificationHandler": "mks_hardening.notify.email_handler",
+    "NotificationHandler": "mks_hardening.notify.handler",
+    "SlackNotificationHandler": "mks_hardening.notify.slack_handler",
+    "WebhookNotificationHandler": "mks_hardening.notify.webhook_handler",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,61 @@
+"""Which records tell of the same trouble: logger, kind of error, place, and words without their numbers."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from logging import LogRecord
+    from types import TracebackType
+
+__all__ = ["Fingerprint", "fingerprint_of", "words_of"]
+
+# Enough to tell messages apart, little enough to be cheap on the caller's thread.
+_MAX_WORDS: Final = 300
+_MAX_FRAMES: Final = 200
+# Decimal digits of any script, addresses of objects, and the long hexadecimal parts of ids.
+_NUMBERS: Final = re.compile(r"0x[0-9a-fA-F]+|(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}|\d+")
+
+
+class Fingerprint(NamedTuple):
+    """Equal for records that are repetitions of each other."""
+
+    logger: str
+    error: str
+    place: str
+    line: int
+    words: str
+
+    def digest(self) -> str:
+        """The same in every process: 32 hexadecimal digits."""
+        text = "\0".join(map(str, self))
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def fingerprint_of(record: LogRecord, message: str) -> Fingerprint:
+    """The fingerprint of a record whose arguments are already part of ``message``.
+
+    The place is where the exception was raised, else where the record was logged.
+    """
+    exc_info = record.exc_info
+    if exc_info is None or exc_info[0] is None:
+        return Fingerprint(record.name, "", record.pathname, record.lineno, words_of(message))
+    place, line = _raised_at(exc_info[2]) or (record.pathname, record.lineno)
+    return Fingerprint(record.name, exc_info[0].__qualname__, place, line, words_of(message))
+
+
+def words_of(message: str) -> str:
+    """The beginning of a message with its numbers taken out."""
+    return _NUMBERS.sub("#", message[:_MAX_WORDS])
+
+
+def _raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
+    if trace is None:
+        return None
+    for _ in range(_MAX_FRAMES):
+        if trace.tb_next is None:
+            break
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno

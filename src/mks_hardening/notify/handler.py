@@ -1,0 +1,111 @@
+"""The logging handler behind all destinations; a thin shell around the dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mks_hardening._core.redact import default_redactor
+from mks_hardening.notify.alert import Origin
+from mks_hardening.notify.dispatcher import OWN_LOGGER, Dispatcher, is_sending
+from mks_hardening.notify.spool import Spool
+
+if TYPE_CHECKING:
+    from mks_hardening._core.redact import SecretRedactor
+    from mks_hardening.notify.message import Render
+    from mks_hardening.notify.policy import AlertPolicy, AlertStats
+    from mks_hardening.protocols import Clock, Transport
+
+__all__ = ["NotificationHandler"]
+
+
+class NotificationHandler(logging.Handler):
+    """Base of the handlers that tell people.
+
+    ``emit`` only looks and queues; one worker thread sends. A handler is a context manager, and is drained at exit
+    and on SIGTERM.
+
+    Args:
+        channel: kind of destination: ``email``, ``slack``, ``webhook`` or one of your own.
+        render: turns alerts into the message that the transport gets.
+        transport: delivers.
+        level: least level of records that become alerts.
+        policy: when, how often, how much.
+        spool: folder for what cannot be delivered, or ``None``.
+        environment: for example ``production``.
+        redactor: takes secrets out; the default one when ``None``.
+        clock: wall and monotonic time.
+
+    Raises:
+        ConfigurationError: an unusable spool.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        *,
+        render: Render,
+        transport: Transport,
+        level: int | str,
+        policy: AlertPolicy,
+        spool: str | os.PathLike[str] | None,
+        environment: str,
+        redactor: SecretRedactor | None,
+        clock: Clock,
+    ) -> None:
+        super().__init__(level)
+        self._channel = channel
+        self._dispatcher = Dispatcher(
+            channel,
+            policy=policy,
+            render=render,
+            transport=transport,
+            spool=None if spool is None else Spool(spool, kind=channel, clock=clock),
+            origin=Origin(os.uname().nodename, environment),
+            redactor=redactor or default_redactor(),
+            clock=clock,
+        )
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record, unless it tells of a delivery: the notifier is not its own customer.
+
+        The lock of ``logging.Handler`` is not taken. ``logging.shutdown`` holds it while it waits for the worker,
+        and the worker may log.
+        """
+        if is_sending() or record.name == OWN_LOGGER or not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record. Never blocks, never raises; may be called from a signal handler."""
+        try:
+            self._dispatcher.take(record)
+        except Exception:  # noqa: BLE001 - a log call must not fail because of its alert; counted
+            self._dispatcher.fault()
+
+    def stats(self) -> AlertStats:
+        """What became of the records so far."""
+        return self._dispatcher.stats()
+
+    def flush(self, timeout: float = 5.0) -> bool:  # type: ignore[override]  # logging ignores the answer
+        """Send what waits, with the digests of open windows; whether all was settled within ``timeout`` seconds."""
+        return self._dispatcher.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Deliver or spool what waits, within ``timeout`` seconds. Harmless when called again."""
+        self._dispatcher.close(timeout)
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} ({logging.getLevelName(self.level)})>"

@@ -1,0 +1,140 @@
+"""What an alert says, in Japanese and English, before any destination gives it a form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, get_args
+
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.notify.alert import Alert
+
+__all__ = ["Language", "Layout", "one_line", "when"]
+
+Language = Literal["en", "ja"]
+
+_HEADLINE: Final = 300
+
+
+class _Words(NamedTuple):
+    level: str
+    time: str
+    environment: str
+    host: str
+    logger: str
+    place: str
+    request_id: str
+    occurrences: str
+    exception: str
+    details: str
+    repeated: str
+    repeated_before: str
+    summary: str
+
+
+_ENGLISH: Final = _Words(
+    level="Level",
+    time="Time",
+    environment="Environment",
+    host="Host",
+    logger="Logger",
+    place="Place",
+    request_id="Request ID",
+    occurrences="Count",
+    exception="Exception",
+    details="Details",
+    repeated="{number} more like this from {first} to {last}",
+    repeated_before="{number} more like this were suppressed before",
+    summary="{number} alerts",
+)
+_JAPANESE: Final = _Words(
+    level="レベル",
+    time="発生時刻",
+    environment="環境",
+    host="ホスト",
+    logger="ロガー",
+    place="発生箇所",
+    request_id="リクエストID",
+    occurrences="件数",
+    exception="例外",
+    details="詳細",
+    repeated="同じ内容のアラートを {first} から {last} までに {number} 件抑制しました",
+    repeated_before="これより前に同じ内容のアラートを {number} 件抑制しました",
+    summary="アラート {number} 件",
+)
+_WORDS: Final[dict[Language, _Words]] = {"en": _ENGLISH, "ja": _JAPANESE}
+
+
+class Layout:
+    """Puts alerts into words.
+
+    Args:
+        language: ``en`` or ``ja``.
+
+    Raises:
+        ConfigurationError: another language.
+    """
+
+    def __init__(self, language: Language) -> None:
+        if language not in _WORDS:
+            raise ConfigurationError(f"lang must be one of {', '.join(get_args(Language))}", parameter="lang")
+        self.words = _WORDS[language]
+
+    def headline(self, alerts: Sequence[Alert]) -> str:
+        """One line that tells what it is about."""
+        first = alerts[0]
+        line = f"{first.level}: {one_line(first.message, _HEADLINE)}"
+        if len(alerts) > 1:
+            return f"{self.words.summary.format(number=len(alerts))}: {line}"
+        return f"{line} (x{first.repeats})" if first.digest else line
+
+    def facts(self, alert: Alert) -> list[tuple[str, str]]:
+        """Label and value of everything short; what is not known is left out."""
+        words = self.words
+        rows = [
+            (words.level, alert.level),
+            (words.time, when(alert.created)),
+            (words.environment, alert.environment),
+            (words.host, alert.host),
+            (words.logger, alert.logger),
+            (words.place, alert.place),
+            (words.request_id, alert.request_id),
+            (words.occurrences, str(alert.repeats + alert.weight)),
+        ]
+        return [(label, value) for label, value in rows if value]
+
+    def repeats(self, alert: Alert) -> str:
+        """The sentence about suppressed repetitions, or an empty string."""
+        if not alert.repeats:
+            return ""
+        sentence = self.words.repeated if alert.digest else self.words.repeated_before
+        return sentence.format(number=alert.repeats, first=when(alert.since), last=when(alert.created))
+
+    def text(self, alerts: Sequence[Alert]) -> str:
+        """All of it as plain text."""
+        return "\n\n----------\n\n".join(self._text(alert, brief=len(alerts) > 1) for alert in alerts)
+
+    def _text(self, alert: Alert, *, brief: bool) -> str:
+        parts = [alert.message, self.repeats(alert), _rows(self.facts(alert))]
+        if not brief:
+            parts += [_rows(alert.fields.items()), alert.exception]
+        return "\n\n".join(part for part in parts if part)
+
+
+def one_line(text: str, limit: int) -> str:
+    """The text without line breaks, cut to ``limit`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def when(moment: float) -> str:
+    """Wall time as people on this machine read it, with the offset."""
+    try:
+        local = datetime.fromtimestamp(moment, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return str(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%z}"
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"{label}: {value}" for label, value in rows)

@@ -1,0 +1,85 @@
+"""Alerts in a Slack channel."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.durations import seconds
+from mks_hardening.notify.handler import NotificationHandler
+from mks_hardening.notify.layout import Language, Layout
+from mks_hardening.notify.policy import AlertPolicy
+from mks_hardening.notify.slack_layout import SlackLayout
+from mks_hardening.notify.transport import HttpTransport
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from mks_hardening._core.redact import SecretRedactor
+    from mks_hardening.protocols import Clock, Transport
+
+__all__ = ["SlackNotificationHandler"]
+
+
+class SlackNotificationHandler(NotificationHandler):
+    """Posts alerts to a Slack incoming webhook.
+
+    Args:
+        webhook_url: address of the webhook; a secret, never shown.
+        channel: named in the payload; only legacy webhooks heed it.
+        timeout: seconds for one delivery.
+        level: least level of records that become alerts.
+        policy: when, how often, how much.
+        spool: folder for what cannot be delivered.
+        ca_file: certificates to trust instead of the system's.
+        ssl_context: a ready context instead.
+        lang: ``en`` or ``ja``.
+        environment: shown in each alert, for example ``production``.
+        redactor: takes secrets out; the default one when ``None``.
+        transport: delivers instead of HTTP, for tests.
+        clock: wall and monotonic time.
+
+    Raises:
+        ConfigurationError: a URL that is neither https nor on this machine, or another unusable value.
+        MissingDependencyError: requests is not installed.
+    """
+
+    def __init__(
+        self,
+        webhook_url: str,
+        *,
+        channel: str | None = None,
+        timeout: float | timedelta = 10,
+        level: int | str = "ERROR",
+        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
+        spool: str | os.PathLike[str] | None = None,
+        ca_file: str | None = None,
+        ssl_context: SSLContext | None = None,
+        lang: Language = "en",
+        environment: str = "",
+        redactor: SecretRedactor | None = None,
+        transport: Transport | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            "slack",
+            render=SlackLayout(Layout(lang), channel=channel),
+            transport=transport
+            or HttpTransport(
+                webhook_url,
+                parameter="webhook_url",
+                timeout=seconds(timeout, parameter="timeout", allow_zero=False),
+                secret=None,
+                ca_file=ca_file,
+                ssl_context=ssl_context,
+                clock=clock,
+            ),
+            level=level,
+            policy=policy,
+            spool=spool,
+            environment=environment,
+            redactor=redactor,
+            clock=clock,
+        )

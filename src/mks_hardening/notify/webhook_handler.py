@@ -1,0 +1,100 @@
+"""Alerts for a receiver of one's own, signed."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.durations import seconds
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.notify.handler import NotificationHandler
+from mks_hardening.notify.layout import Language, Layout
+from mks_hardening.notify.policy import AlertPolicy
+from mks_hardening.notify.transport import HttpTransport
+from mks_hardening.notify.webhook_layout import WebhookLayout
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from mks_hardening._core.redact import SecretRedactor
+    from mks_hardening.protocols import Clock, Transport
+
+__all__ = ["WebhookNotificationHandler"]
+
+_MIN_SECRET = 16
+
+
+class WebhookNotificationHandler(NotificationHandler):
+    """Posts alerts as JSON: ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
+
+    ``Idempotency-Key`` is the same for every try. With a ``secret`` each request carries ``X-MKS-Timestamp``,
+    seconds since the epoch, and ``X-MKS-Signature``: ``v1=`` and the hexadecimal HMAC-SHA256 of ``v1:``, the time
+    stamp, ``:`` and the raw body. Receivers compute the same, compare in constant time, and refuse old time stamps.
+
+    Args:
+        url: address of the receiver; treated as a secret, never shown.
+        secret: key of the signature, at least 16 bytes; without one requests are not signed.
+        timeout: seconds for one delivery.
+        level: least level of records that become alerts.
+        policy: when, how often, how much.
+        spool: folder for what cannot be delivered.
+        ca_file: certificates to trust instead of the system's.
+        ssl_context: a ready context instead.
+        lang: language of the summary line, ``en`` or ``ja``.
+        environment: part of each alert, for example ``production``.
+        redactor: takes secrets out; the default one when ``None``.
+        transport: delivers instead of HTTP, for tests.
+        clock: wall and monotonic time.
+
+    Raises:
+        ConfigurationError: a URL that is neither https nor on this machine, a short secret, or another unusable
+            value.
+        MissingDependencyError: requests is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | bytes | None = None,
+        timeout: float | timedelta = 10,
+        level: int | str = "ERROR",
+        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
+        spool: str | os.PathLike[str] | None = None,
+        ca_file: str | None = None,
+        ssl_context: SSLContext | None = None,
+        lang: Language = "en",
+        environment: str = "",
+        redactor: SecretRedactor | None = None,
+        transport: Transport | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            "webhook",
+            render=WebhookLayout(Layout(lang)),
+            transport=transport
+            or HttpTransport(
+                url,
+                parameter="url",
+                timeout=seconds(timeout, parameter="timeout", allow_zero=False),
+                secret=_key(secret),
+                ca_file=ca_file,
+                ssl_context=ssl_context,
+                clock=clock,
+            ),
+            level=level,
+            policy=policy,
+            spool=spool,
+            environment=environment,
+            redactor=redactor,
+            clock=clock,
+        )
+
+
+def _key(secret: str | bytes | None) -> bytes | None:
+    key = secret.encode() if isinstance(secret, str) else secret
+    if key is not None and len(key) < _MIN_SECRET:
+        raise ConfigurationError(f"secret must have at least {_MIN_SECRET} bytes", parameter="secret")
+    return key

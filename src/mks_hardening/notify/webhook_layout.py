@@ -1,0 +1,43 @@
+"""Alerts as one JSON document for receivers of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mks_hardening._core.codec import json_dumps
+from mks_hardening.notify.alert import Alert
+from mks_hardening.notify.layout import Layout
+from mks_hardening.notify.message import AlertMessage
+from mks_hardening.notify.outbox import Parcel
+
+__all__ = ["WebhookLayout"]
+
+
+class WebhookLayout:
+    """Renders parcels as ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
+
+    Args:
+        layout: the words of the summary line.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def __call__(self, parcel: Parcel) -> AlertMessage:
+        """The document for a parcel."""
+        headline = self._layout.headline(parcel.alerts)
+        document = {
+            "version": 1,
+            "id": parcel.id,
+            "summary": headline,
+            "alerts": [_document(alert) for alert in parcel.alerts],
+        }
+        headers = {"Content-Type": "application/json", "Idempotency-Key": parcel.id}
+        return AlertMessage(
+            parcel.id, headline, self._layout.text(parcel.alerts), headers, json_dumps(document)
+        )
+
+
+def _document(alert: Alert) -> Mapping[str, Any]:
+    return {**alert._asdict(), "fields": dict(alert.fields)}

@@ -1,0 +1,151 @@
+"""Which alert is the first of its kind and which are repetitions, and when the repetitions must be told.
+
+A small state machine over a clock. It is asked on the thread that logs, so every step is a few dictionary
+operations; whoever uses it guards it with a lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from mks_hardening.notify.alert import Alert
+    from mks_hardening.notify.fingerprint import Fingerprint
+
+__all__ = ["Repeats", "Window", "Windows"]
+
+_MAX_WINDOWS: Final = 2000
+
+
+class Repeats(NamedTuple):
+    """Repetitions that are to be told: of which alert, how many, and when they were (wall time)."""
+
+    alert: Alert
+    number: int
+    first: float
+    last: float
+
+
+class Window:
+    """One kind of alert and what has come of it since it was last told."""
+
+    __slots__ = ("alert", "first", "last", "opened", "repeats")
+
+    def __init__(self, opened: float) -> None:
+        self.opened = opened
+        self.alert: Alert | None = None
+        self.repeats = 0
+        self.first = 0.0
+        self.last = 0.0
+
+    def count(self, number: int, *, at: float) -> None:
+        """Add repetitions that were logged at wall time ``at``."""
+        if not self.repeats:
+            self.first = at
+        self.last = at
+        self.repeats += number
+
+    def take(self) -> int:
+        """The number of repetitions, which starts anew."""
+        number, self.repeats = self.repeats, 0
+        return number
+
+
+class Windows:
+    """The windows of one handler, oldest first.
+
+    Args:
+        length: seconds in which repetitions are counted; 0 calls every alert a first one.
+        digest: whether repetitions are told when their window ends.
+    """
+
+    def __init__(self, length: float, *, digest: bool) -> None:
+        self._length = length
+        self._digest = digest
+        self._open: dict[Fingerprint, Window] = {}
+        self._pushed_out: list[Repeats] = []
+
+    def admit(self, kind: Fingerprint, *, now: float, at: float) -> bool:
+        """Whether an alert is the first of its window; otherwise it is counted as a repetition.
+
+        Args:
+            kind: what the alert is about.
+            now: monotonic time.
+            at: wall time of the record.
+        """
+        if not self._length:
+            return True
+        window = self._open.get(kind)
+        if window is None:
+            self._make_room()
+            self._open[kind] = Window(now)
+            return True
+        if self._ended(window, now) and not (self._digest and window.repeats):
+            self._reopen(kind, window, now)
+            return True
+        window.count(1, at=at)
+        return False
+
+    def remember(self, kind: Fingerprint, alert: Alert) -> None:
+        """Keep the alert that repetitions will be told of."""
+        window = self._open.get(kind)
+        if window is not None:
+            window.alert = alert
+
+    def take_repeats(self, kind: Fingerprint) -> int:
+        """Repetitions that no digest has told, to be told with the alert that comes now."""
+        window = self._open.get(kind)
+        return window.take() if window is not None else 0
+
+    def forget(self, kind: Fingerprint) -> None:
+        """Let the next one be a first one, because this one was not taken after all."""
+        self._open.pop(kind, None)
+
+    def due(self, *, now: float, everything: bool = False) -> list[Repeats]:
+        """Take the repetitions that must be told now, and close windows in which nothing came.
+
+        Args:
+            now: monotonic time.
+            everything: do not wait for the end of the windows.
+        """
+        told, self._pushed_out = self._pushed_out, []
+        for kind, window in list(self._open.items()) if everything else self._ended_ones(now):
+            if self._digest and window.repeats and window.alert is not None:
+                told.append(self._tell(window, window.alert))
+                self._reopen(kind, window, now)
+            elif not window.repeats and self._ended(window, now):
+                del self._open[kind]
+        return told
+
+    def next_end(self, *, now: float) -> float | None:
+        """Seconds until the next window ends, or ``None`` when none is open."""
+        for window in self._open.values():
+            return max(0.0, window.opened + self._length - now)
+        return None
+
+    def _ended(self, window: Window, now: float) -> bool:
+        return now - window.opened >= self._length
+
+    def _ended_ones(self, now: float) -> list[tuple[Fingerprint, Window]]:
+        ended: list[tuple[Fingerprint, Window]] = []
+        for kind, window in self._open.items():
+            if not self._ended(window, now):
+                break
+            ended.append((kind, window))
+        return ended
+
+    def _reopen(self, kind: Fingerprint, window: Window, now: float) -> None:
+        del self._open[kind]
+        window.opened = now
+        self._open[kind] = window
+
+    def _make_room(self) -> None:
+        if len(self._open) >= _MAX_WINDOWS:
+            oldest = next(iter(self._open))
+            window = self._open.pop(oldest)
+            if self._digest and window.repeats and window.alert is not None:
+                self._pushed_out.append(self._tell(window, window.alert))
+
+    @staticmethod
+    def _tell(window: Window, alert: Alert) -> Repeats:
+        return Repeats(alert, window.take(), window.first, window.last)
