@@ -28,9 +28,8 @@ def main(kind: str) -> None:
         count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)),
     )
     say("Installing mks-hardening and knowledge-system from this tree ...")
-    install(
-        ["--no-deps", "--no-build-isolation", "-e", str(ROOT), "-e", str(ROOT / "examples/knowledge_system")]
-    )
+    trees = ["-e", str(ROOT), "-e", str(ROOT / "examples" / "knowledge_system")]
+    install(["--no-deps", "--no-build-isolation", *trees], count=2)
     for stamp in {"demo", kind}:
         (VENV / f"{stamp}.stamp").touch()
 

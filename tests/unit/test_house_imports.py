@@ -114,10 +114,10 @@ def watched(owner, name):
     setattr(owner, name, replacement)
 
 def loggers():
-    all_loggers = {name: known for name, known in logging.root.manager.loggerDict.items() if isinstance(known, logging.Logger)}
+    real = {name: known for name, known in logging.root.manager.loggerDict.items() if hasattr(known, "level")}
     return {
         name: (known.level, tuple(known.handlers), tuple(known.filters), known.propagate, known.disabled)
-        for name, known in {"root": logging.root, **all_loggers}.items()
+        for name, known in {"root": logging.root, **real}.items()
     }
 
 def state():
@@ -125,12 +125,13 @@ def state():
         "threads": threading.active_count(),
         "hooks": [sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook],
         "signals": [signal.getsignal(number) for number in signal.valid_signals()],
-        "logging": [logging.getLogRecordFactory(), logging.getLoggerClass(), logging.lastResort, logging.raiseExceptions],
+        "logging": [logging.getLogRecordFactory(), logging.getLoggerClass(), logging.lastResort],
         "stdio": [sys.stdin, sys.stdout, sys.stderr],
     }
 
 os.environ.__class__ = Watched
-for owner, name in [(atexit, "register"), (os, "register_at_fork"), (signal, "signal"), (threading.Thread, "start")]:
+CALLS = [(atexit, "register"), (os, "register_at_fork"), (signal, "signal"), (threading.Thread, "start")]
+for owner, name in CALLS:
     watched(owner, name)
 sys.addaudithook(watch)
 fresh = (logging.NOTSET, (), (), True, False)

@@ -156,7 +156,7 @@ class PostgresServer:
     ) -> list[tuple[Any, ...]]:
         """Run one statement outside a transaction, as the superuser, on a connection of its own."""
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
-            cursor = connection.execute(statement, parameters or None)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self) -> str:

@@ -178,7 +178,7 @@ class RedisServer:
     def command_count(self, name: str | None = None) -> int:
         """Calls the server has counted since the last reset, of one command or of all (``INFO commandstats``)."""
         with self.client() as client:
-            stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+            stats: dict[str, Any] = client.info("commandstats")
         return sum(
             row["calls"] for key, row in stats.items() if name is None or key == f"cmdstat_{name.lower()}"
         )
