@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mks_hardening._core import hooks
+from mks_hardening._core.durations import seconds
 from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.effects import Call, Op, arun, run
-from mks_hardening.cache.entry import CacheStats, Entry, Lease, check_key, check_tags, check_ttl, jittered
+from mks_hardening.cache.entry import (
+    CacheStats,
+    Entry,
+    Lease,
+    check_key,
+    check_namespace,
+    check_tags,
+    check_ttl,
+    jittered,
+)
 from mks_hardening.cache.flights import Flight, Flights
+from mks_hardening.cache.store import Store
 from mks_hardening.events import CacheRead
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import Clock
@@ -22,60 +32,26 @@ __all__ = ["BaseCache"]
 T = TypeVar("T")
 
 
-class BaseCache(ABC):
+class BaseCache:
     """What all caches do alike. Backends say how entries are kept; an outage of theirs never reaches the caller.
 
-    Values are data: None, booleans, numbers, text, bytes, dates, times, decimals, UUIDs, and lists, tuples, sets and
-    mappings of them. What comes out is equal to what went in, of the same types, and never the same mutable object.
+    Values are data: None, booleans, numbers, text, bytes, dates, times, decimals, UUIDs, and lists, tuples, sets
+    and mappings of them. What comes out is equal to what went in, of the same types, and never the same mutable
+    object.
     """
 
-    def __init__(self, *, namespace: str, default_ttl: float, jitter: float, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, *, namespace: str, default_ttl: float | timedelta, jitter: float, clock: Clock
+    ) -> None:
         if not 0 <= jitter <= 0.1:
             raise ConfigurationError("jitter must be a share from 0 to 0.1", parameter="jitter")
-        self._namespace = namespace
-        self._default_ttl = default_ttl
-        self._jitter = jitter
-        self._clock = clock
+        self.store = store
+        self.namespace = check_namespace(namespace)
+        self.default_ttl = seconds(default_ttl, parameter="default_ttl")
+        self.jitter = jitter
+        self.clock = clock
         self._flights = Flights(wait_limit=30.0)
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
-
-    # --- to be said by backends --------------------------------------------------------------
-
-    @abstractmethod
-    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
-        """Valid entries; ``tags`` are those the caller expects on them."""
-
-    @abstractmethod
-    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
-        """Store values with their ttl, and void all leases on them."""
-
-    @abstractmethod
-    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
-        """Wait for the right to compute, or for the entry another process made meanwhile."""
-
-    @abstractmethod
-    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
-        """Store what was computed unless the lease is void, and give the lease back."""
-
-    @abstractmethod
-    def _release(self, key: str, lease: Lease) -> Op[None]:
-        """Give the lease back without storing."""
-
-    @abstractmethod
-    def _remove(self, keys: Sequence[str]) -> Op[int]:
-        """Remove entries and void leases."""
-
-    @abstractmethod
-    def _remove_matching(self, pattern: str) -> Op[int]:
-        """The same for all keys that match a glob pattern."""
-
-    @abstractmethod
-    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
-        """Make every entry with one of the tags invalid, and every one that is being computed."""
-
-    @abstractmethod
-    def _ping(self) -> Op[bool]:
-        """Whether the backend answers."""
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -174,7 +150,7 @@ class BaseCache(ABC):
         return await arun(self._delete(keys))
 
     def delete_pattern(self, pattern: str) -> int:
-        """Forget the keys that match a glob pattern (``*``, ``?``, ``[abc]``, ``\\`` before one that is meant literally).
+        r"""Forget the keys that match a glob pattern (``*``, ``?``, ``[abc]``; ``\`` before a literal one).
 
         Walks through all keys in small steps: for maintenance. Tags are cheaper and exact.
         """
@@ -204,11 +180,11 @@ class BaseCache(ABC):
 
     def ping(self) -> bool:
         """Whether the backend answers."""
-        return run(self._guarded(self._ping(), otherwise=False))
+        return run(self._guarded(self.store.ping(), otherwise=False))
 
     async def aping(self) -> bool:
         """``ping`` for asyncio."""
-        return await arun(self._guarded(self._ping(), otherwise=False))
+        return await arun(self._guarded(self.store.ping(), otherwise=False))
 
     def stats(self) -> CacheStats:
         """Counts of this process."""
@@ -218,8 +194,9 @@ class BaseCache(ABC):
         """``stats`` for asyncio."""
         return self.stats()
 
-    def close(self) -> None:  # noqa: B027 - a backend without connections has nothing to close
+    def close(self) -> None:
         """Give connections back; harmless when called twice."""
+        self.store.close()
 
     async def aclose(self) -> None:
         """``close`` for asyncio."""
@@ -258,14 +235,16 @@ class BaseCache(ABC):
         return {key: entry.value for key, entry in zip(wanted, entries, strict=True) if entry is not None}
 
     def _exists(self, key: str) -> Op[bool]:
-        found: list[Entry | None] = yield from self._guarded(self._load((check_key(key),)), otherwise=[None])
+        found: list[Entry | None] = yield from self._guarded(
+            self.store.load((check_key(key),)), otherwise=[None]
+        )
         return found[0] is not None
 
     def _look(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         """Load and count."""
         entries: list[Entry | None] = [None] * len(keys)
         if keys:
-            entries = yield from self._guarded(self._load(keys, tags), otherwise=entries)
+            entries = yield from self._guarded(self.store.load(keys, tags), otherwise=entries)
         for entry in entries:
             self._count(hit=entry is not None)
         return entries
@@ -275,7 +254,7 @@ class BaseCache(ABC):
     ) -> Op[Any]:
         check_key(key)
         expected = check_tags(tags)
-        lifetime = check_ttl(ttl, self._default_ttl)
+        lifetime = check_ttl(ttl, self.default_ttl)
         (entry,) = yield from self._look((key,), expected)
         if entry is not None:
             return entry.value
@@ -316,45 +295,48 @@ class BaseCache(ABC):
         self, key: str, compute: Callable[[], Any], lifetime: float, tags: Sequence[str]
     ) -> Op[tuple[Any, bool]]:
         """The value, and whether those who waited may have it too."""
-        lease: Entry | Lease | None = yield from self._guarded(self._acquire(key, tags), otherwise=None)
+        lease: Entry | Lease | None = yield from self._guarded(self.store.acquire(key, tags), otherwise=None)
         if isinstance(lease, Entry):
             return lease.value, True
         try:
             value = yield Call(compute)
         except BaseException:
             if lease is not None:
-                yield from self._guarded(self._release(key, lease), otherwise=None)
+                yield from self._guarded(self.store.release(key, lease), otherwise=None)
             raise
         if lease is None:
             return value, True
-        now = self._clock.time()
-        end = now + jittered(lifetime, self._jitter)
+        now = self.clock.time()
+        end = now + jittered(lifetime, self.jitter)
         entry = Entry(value, end, end, lease.tags)
-        kept = yield from self._guarded(self._commit(key, lease, entry), otherwise=True)
+        kept = yield from self._guarded(self.store.commit(key, lease, entry), otherwise=True)
         return value, kept
 
     def _set_many(
         self, values: Mapping[str, Any], ttl: float | timedelta | None, tags: Iterable[str]
     ) -> Op[bool]:
-        lifetime = check_ttl(ttl, self._default_ttl)
-        entries = {check_key(key): (value, jittered(lifetime, self._jitter)) for key, value in values.items()}
+        lifetime = check_ttl(ttl, self.default_ttl)
+        entries = {check_key(key): (value, jittered(lifetime, self.jitter)) for key, value in values.items()}
         self._flights.void(keys=entries)
-        saving = self._save(entries, check_tags(tags)) if lifetime else self._remove(list(entries))
-        return (yield from self._done(saving))
+        saving = self.store.save(entries, check_tags(tags)) if lifetime else self.store.remove(list(entries))
+        done: bool = yield from self._done(saving)
+        return done
 
     def _delete(self, keys: Sequence[str]) -> Op[int]:
         known = [check_key(key) for key in dict.fromkeys(keys)]
         self._flights.void(keys=known)
-        return (yield from self._guarded(self._remove(known), otherwise=0)) if known else 0
+        removed: int = yield from self._guarded(self.store.remove(known), otherwise=0)
+        return removed
 
     def _delete_pattern(self, pattern: str) -> Op[int]:
         self._flights.void(everything=True)
-        return (yield from self._guarded(self._remove_matching(check_key(pattern)), otherwise=0))
+        removed: int = yield from self._guarded(self.store.remove_matching(check_key(pattern)), otherwise=0)
+        return removed
 
     def _invalidate_tags(self, tags: Sequence[str]) -> Op[bool]:
         known = check_tags(tags)
         self._flights.void(tags=known)
-        return (yield from self._done(self._void_tags(known)))
+        return (yield from self._done(self.store.void_tags(known)))
 
     # --- outages and counting ----------------------------------------------------------------
 
@@ -381,4 +363,4 @@ class BaseCache(ABC):
 
     def _tell(self, outcome: str, reason: str) -> None:
         if hooks.observers:
-            hooks.emit(CacheRead(self._namespace, outcome, reason))
+            hooks.emit(CacheRead(self.namespace, outcome, reason))

@@ -1,7 +1,8 @@
 """One description of an operation, two ways to run it.
 
-An operation is a generator that yields what it needs from outside (a round trip, a pause, the caller's function) and
-is sent the answer. ``run`` does these things in place, ``arun`` awaits them: the logic exists once for both worlds.
+An operation is a generator that yields what it needs from outside (a round trip, a pause, the caller's function)
+and is sent the answer. ``run`` does these things in place, ``arun`` awaits them: the logic exists once for both
+worlds.
 """
 
 from __future__ import annotations

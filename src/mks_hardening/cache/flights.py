@@ -59,7 +59,11 @@ class Flight:
         waiter = asyncio.get_running_loop().create_future()
 
         def wake(_future: Future[Any]) -> None:
-            waiter.get_loop().call_soon_threadsafe(lambda: waiter.done() or waiter.set_result(None))
+            waiter.get_loop().call_soon_threadsafe(arrive)
+
+        def arrive() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
 
         self._future.add_done_callback(wake)
         try:

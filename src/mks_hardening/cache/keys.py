@@ -1,7 +1,7 @@
 """Keys of function calls: typed, canonical, free of collisions; what cannot be keyed is refused.
 
-A key is a digest of text in which every value names its type, so that ``1``, ``"1"``, ``True`` and ``1.0`` stay apart.
-An object whose ``repr`` may lie or hold an address has no such text unless it defines ``__cache_key__``.
+A key is a digest of text in which every value names its type, so that ``1``, ``"1"``, ``True`` and ``1.0`` stay
+apart. An object whose ``repr`` may lie or hold an address has no such text unless it defines ``__cache_key__``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 from hashlib import blake2b
 from itertools import count
 from types import CodeType
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from mks_hardening.exceptions import ConfigurationError, MksHardeningError
@@ -86,8 +86,8 @@ def _object_text(value: Any, depth: int) -> str:
         return f"{_type_name(kind)}.{value.name}" if value.name else f"{_type_name(kind)}({value.value!r})"
     if isinstance(value, type):
         return f"class {_type_name(value)}"
-    if isinstance(value, tuple) and hasattr(kind, "_fields") and kind.__repr__ is not tuple.__repr__:
-        return f"{_type_name(kind)}({_joined(cast('tuple[Any, ...]', value), depth)})"
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return f"{_type_name(kind)}({_joined(value, depth)})"
     raise CacheKeyError(
         f"{kind.__module__}.{kind.__qualname__} cannot be part of a cache key: pass an id instead, give key_func, "
         f"or define __cache_key__"

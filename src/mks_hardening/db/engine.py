@@ -1,10 +1,10 @@
-"""An SQLAlchemy engine with every limit set: connections, waiting, statements, locks, idle transactions, dead peers."""
+"""An SQLAlchemy engine with every limit set: connections, waiting, statements, locks, dead peers."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
@@ -44,12 +44,12 @@ def hardened_engine(
         url: SQLAlchemy URL; a password in it appears in no repr and no error.
         workers: processes that make such an engine.
         threads: threads in each that use the database at the same time.
-        max_connections: the server's limit or this application's share of it; PostgreSQL's default 100 when left out.
+        max_connections: the server's limit or this application's share of it; left out: PostgreSQL's default, 100.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0 means never.
         lock_timeout: seconds a statement waits for a lock (PostgreSQL), or for another writer (SQLite).
         idle_in_transaction_timeout: seconds after which PostgreSQL ends a session that forgot its transaction.
-        client_deadline: seconds to wait for a connection (libpq rounds up, to at least 2) and for a peer that no longer
-            acknowledges data.
+        client_deadline: seconds to wait for a connection (libpq rounds up, to at least 2) and for a peer that no
+            longer acknowledges data.
         application_name: how the connections are called in ``pg_stat_activity``.
         **engine_options: handed to ``sqlalchemy.create_engine``; explicit ``pool_*`` options win over the plan.
 
@@ -122,7 +122,7 @@ def _parse(url: str | URL) -> URL:
     except ArgumentError:
         # SQLAlchemy's message quotes the URL with its password.
         raise ConfigurationError(
-            f"url must be an SQLAlchemy URL such as postgresql+psycopg://host/name, not what this {type(url).__name__} holds",
+            f"url must be an SQLAlchemy URL such as postgresql+psycopg://host/name; this {type(url).__name__} is none",
             parameter="url",
         ) from None
     except (NoSuchModuleError, ModuleNotFoundError) as error:
@@ -138,7 +138,7 @@ def _parse(url: str | URL) -> URL:
 
 
 def _password_in_its_place(url: URL) -> URL:
-    """libpq also takes the password as a query parameter, where SQLAlchemy would show it in every repr."""
+    """PostgreSQL also takes the password as a query parameter, where SQLAlchemy would show it in every repr."""
     password = url.query.get("password")
     if not isinstance(password, str):
         return url
@@ -151,7 +151,7 @@ def _has_queue(url: URL, given: dict[str, Any]) -> bool:
 
     if "pool" in given:
         return False
-    kind: type = given.get("poolclass") or url.get_dialect().get_pool_class(url)
+    kind: type = given.get("poolclass") or cast("Any", url.get_dialect()).get_pool_class(url)
     return issubclass(kind, QueuePool)
 
 

@@ -1,9 +1,9 @@
 """Watches the executions of one engine without SQLAlchemy events.
 
-Any listener on an engine makes every execution run the whole event bookkeeping (three times the cost of this), and
-``after_cursor_execute`` sees neither failures nor the time rows take to arrive. So the dialect of the engine at hand
-gets a subclass of its execution context: it stamps the start, wraps the fetch strategy of the result, and is told
-of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported version.
+Any listener on an engine makes every execution run the whole event bookkeeping (three times the cost of this),
+and ``after_cursor_execute`` sees neither failures nor the time rows take to arrive. So the dialect of the engine
+at hand gets a subclass of its execution context: it stamps the start, wraps the fetch strategy of the result, and
+is told of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported version.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _timed_context(base: type[Any], listener: Listener, clock: Clock) -> type[An
         def _setup_result_proxy(self) -> Any:
             result = super()._setup_result_proxy()
             duration = self._mks_stop()
-            if result._soft_closed:
+            if result._soft_closed:  # noqa: SLF001 - as the module says
                 execution = Execution(self, duration, self.mks_listeners)
                 execution.rows = _rows_changed(self)
                 execution.finish()
@@ -185,7 +185,7 @@ def _rows_changed(context: Any) -> int:
     """What the driver counted; drivers that do not add up an ``executemany`` are helped out."""
     if context.executemany:
         return len(context.parameters)
-    return max(0, context._rowcount or 0)
+    return max(0, context._rowcount or 0)  # noqa: SLF001 - as the module says
 
 
 def attach(engine: Any, listener: Listener, *, clock: Clock) -> None:

@@ -51,7 +51,7 @@ class Page:
     """A select cut to one page; run ``fetch``.
 
     Attributes:
-        statement: the select with order, bounds and limit, the key columns appended, and one row more than the page.
+        statement: the select with order, bounds and limit, the key columns appended, and one row more.
     """
 
     __slots__ = ("_keys", "_limit", "_width", "statement")
@@ -86,8 +86,8 @@ def keyset_page(
 ) -> Page:
     """One page of ``select``, beginning after the row a cursor names.
 
-    The cursor is opaque but not secret; it only ever becomes bound parameters of comparisons with ``order_by``. Rows
-    inserted or deleted between two pages neither repeat nor hide others.
+    The cursor is opaque but not secret; it only ever becomes bound parameters of comparisons with ``order_by``.
+    Rows inserted or deleted between two pages neither repeat nor hide others.
 
     Args:
         select: a select without its own order or limit.
@@ -145,7 +145,8 @@ def _beyond(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
     if len({key.descending for key in keys}) == 1:
         left: Any = tuple_(*columns) if len(keys) > 1 else columns[0]
         right: Any = tuple_(*bound) if len(keys) > 1 else bound[0]
-        return left < right if keys[0].descending else left > right
+        whole: ColumnElement[bool] = left < right if keys[0].descending else left > right
+        return whole
     first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
     steps: list[Any] = []
     for n, key in enumerate(keys):
@@ -159,9 +160,10 @@ def _read_cursor(cursor: str, keys: Sequence[_Key]) -> list[Any]:
         if len(cursor) > _LONGEST_CURSOR:
             raise InvalidCursorError("the cursor is too long")
         data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        digest, *values = _codec().decode(data)
+        digest, *decoded = _codec().decode(data)
     except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
         raise InvalidCursorError("the cursor cannot be read") from None
+    values: list[Any] = decoded
     if digest != _order_digest(keys) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
     if not all(_fits(value, key.column) for value, key in zip(values, keys, strict=True)):

@@ -50,8 +50,7 @@ class _Row:
         self.errors += failed
         self.rows += rows
         self.total += duration
-        if duration > self.longest:
-            self.longest = duration
+        self.longest = max(self.longest, duration)
         bucket = int(log2(duration / _FASTEST) * _PER_DOUBLING) if duration > _FASTEST else 0
         self.buckets[min(bucket, _BUCKETS - 1)] += 1
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -69,10 +69,7 @@ def slow_query_record(
 
 def _shown(value: object) -> object:
     if isinstance(value, Mapping):
-        return {
-            str(name): _shown(one)
-            for name, one in list(cast("Mapping[Any, Any]", value).items())[:_MOST_VALUES]
-        }
+        return {str(name): _shown(one) for name, one in list(value.items())[:_MOST_VALUES]}
     if isinstance(value, (list, tuple)):
         return [_shown(one) for one in cast("Iterable[Any]", value[:_MOST_VALUES])]
     if value is None or isinstance(value, (bool, int, float)):
@@ -144,8 +141,9 @@ class SlowQueryMonitor:
         """Forget the statistics."""
         self._stats.reset()
 
-    def __enter__(self) -> SlowQueryMonitor:
-        return self.install()
+    def __enter__(self) -> Self:
+        self.install()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

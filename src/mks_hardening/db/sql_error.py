@@ -19,8 +19,8 @@ _QUOTED_VALUE: Final = re.compile(r'(?<=: )"[^"]*(?:"|\Z)|"(?=[^"]*[^\w".])[^"]*
 def describe_error(error: BaseException, *, show_values: bool = False) -> dict[str, str]:
     """Type, SQLSTATE (where the driver gives one) and message of an error.
 
-    Drivers quote values: PostgreSQL in DETAIL ("Key (email)=(…) already exists"), in CONTEXT and in the quoted line of
-    the statement. So only the first line is kept, with quoted values replaced by ``?``.
+    Drivers quote values: PostgreSQL in DETAIL ("Key (email)=(…) already exists"), in CONTEXT and in the quoted line
+    of the statement. So only the first line is kept, with quoted values replaced by ``?``.
     """
     origin = getattr(error, "orig", None) or error
     message = str(origin) if show_values else _without_values(str(origin))

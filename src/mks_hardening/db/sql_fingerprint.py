@@ -33,7 +33,7 @@ _NUMBER: Final = (
 
 
 def _lexer(
-    comment: str, value: str, name: str, marks: str = _NEVER, nested: str = _NEVER, dollar: str = _NEVER
+    *, comment: str, value: str, name: str, marks: str = _NEVER, nested: str = _NEVER, dollar: str = _NEVER
 ) -> re.Pattern[str]:
     marks = f"{_PLACEHOLDER}|{marks}"
     groups = {
@@ -77,7 +77,7 @@ _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 # After these a sign, NULL or "?" belongs to a value and is not an operator.
 _COMPARISONS: Final = frozenset({"=", "<", ">", "<=", ">=", "<>", "!="})
 _BEFORE_VALUE: Final = _COMPARISONS | frozenset(
-    "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "
+    "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "  # noqa: SIM905 - a list of words reads best as one
     "limit offset values by on having".split()
 )
 _SAVEPOINT: Final = frozenset(
@@ -166,9 +166,9 @@ def _add_value(tokens: list[str]) -> None:
 
 def _add_word(tokens: list[str], word: str) -> None:
     before = tokens[-1] if tokens else ""
-    if word in {"true", "false"} and before not in {"is", "not"}:
-        _add_value(tokens)
-    elif word == "null" and before in {"(", ",", "=", "["}:
+    if (word in {"true", "false"} and before not in {"is", "not"}) or (
+        word == "null" and before in {"(", ",", "=", "["}
+    ):
         _add_value(tokens)
     elif len(tokens) <= 4 and word != "savepoint" and tuple(tokens) in _SAVEPOINT:
         tokens.append(_VALUE)  # every savepoint has a name of its own
@@ -192,19 +192,19 @@ def _shorten(tokens: list[str]) -> list[str]:
     """Drop list items and parenthesised groups that repeat the one before: the length of a list is a value."""
     out: list[str] = []
     frames: list[_Frame] = []
-    for token in tokens:
-        if token in {"(", "["}:
-            frames.append(_Frame(len(out), is_list=token == "[" or out[-1:] == ["in"]))
-        elif frames and token in {",", ")", "]"}:
+    for piece in tokens:
+        if piece in {"(", "["}:
+            frames.append(_Frame(len(out), is_list=piece == "[" or out[-1:] == ["in"]))
+        elif frames and piece in {",", ")", "]"}:
             frame = frames[-1]
             frame.end_item(out)
-            if token != ",":
+            if piece != ",":
                 frames.pop()
-                out.append(token)
+                out.append(piece)
                 _drop_repeated(out, frame.start, len(out) - frame.start)
                 continue
-        out.append(token)
-        if frames and token in {"(", "[", ","}:
+        out.append(piece)
+        if frames and piece in {"(", "[", ","}:
             frames[-1].item = len(out)
     return out
 
@@ -234,17 +234,17 @@ def _drop_repeated(out: list[str], start: int, length: int) -> bool:
 _TIGHT_BEFORE: Final = frozenset({",", ")", "]", "[", ".", ";", "::"})
 _TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
 _SPACED_CALL: Final = frozenset(
-    "in values and or not as on from where select exists any all over using set".split()
+    "in values and or not as on from where select exists any all over using set".split()  # noqa: SIM905 - as above
 )
 
 
 def _join(tokens: list[str]) -> str:
     parts: list[str] = []
     before = "("
-    for token in tokens:
-        call = token == "(" and (before.isidentifier() or before[-1] == '"') and before not in _SPACED_CALL
-        if not (call or before in _TIGHT_AFTER or token in _TIGHT_BEFORE):
+    for piece in tokens:
+        call = piece == "(" and (before.isidentifier() or before[-1] == '"') and before not in _SPACED_CALL
+        if not (call or before in _TIGHT_AFTER or piece in _TIGHT_BEFORE):
             parts.append(" ")
-        parts.append(token)
-        before = token
+        parts.append(piece)
+        before = piece
     return "".join(parts)

@@ -1,9 +1,10 @@
 """Full-text search that finds Japanese words of one and two characters, on SQLite and PostgreSQL alike.
 
-Trigram indexes cannot see a two-character word, and most Japanese technical words have two. So the application makes
-the grams itself, from text normalised by NFKC and case folding: every pair of neighbouring characters of a run of
-letters or digits, and the last character alone. SQLite keeps them in an FTS5 table, PostgreSQL in an array with a GIN
-index. What a user types only ever becomes grams and bound parameters, never an operator.
+Trigram indexes cannot see a two-character word, and most Japanese technical words have two. So the
+application makes the grams itself, from text normalised by NFKC and case folding: every pair of neighbouring
+characters of a run of letters or digits, and the last character alone. SQLite keeps them in an FTS5 table,
+PostgreSQL in an array with a GIN index. What a user types only ever becomes grams and bound parameters, never an
+operator.
 """
 
 from __future__ import annotations
@@ -113,12 +114,11 @@ class JapaneseSearch:
 
         found = self.matching(bind, query)
         ordered = found.order_by(desc("score"), desc("document_id")).limit(limit)
-        return [SearchHit(*row) for row in bind.execute(ordered)]
+        return [SearchHit(row.document_id, row.score) for row in bind.execute(ordered)]
 
     def matching(self, bind: Session | Connection, query: str) -> Select[tuple[int, int]]:
-        """A select of ``document_id`` and ``score``, to be joined or used with ``.in_()`` in the caller's own select."""
-        from sqlalchemy import case, cast, column, false, func, select, table
-        from sqlalchemy import Integer, literal
+        """A select of ``document_id`` and ``score``, to be joined to the caller's own select."""
+        from sqlalchemy import Integer, case, cast, column, false, func, literal, select, table
 
         sqlite = _dialect(bind) == "sqlite"
         document_id = column("rowid" if sqlite else "document_id", Integer).label("document_id")
@@ -127,7 +127,7 @@ class JapaneseSearch:
         position = func.instr if sqlite else func.strpos
         in_title = (case((position(source.c.title, term) > 0, 1), else_=0) for term in terms)
         score = cast(sum(in_title, literal(0)), Integer).label("score")
-        found: Select[Any] = select(document_id, score).select_from(source)
+        found: Select[tuple[int, int]] = select(document_id, score).select_from(source)  # type: ignore[assignment]  # 2.0 and 2.1 type it differently
         if not terms:
             return found.where(false())
         if sqlite:
@@ -137,13 +137,13 @@ class JapaneseSearch:
     def _ddl(self, dialect: str) -> list[str]:
         if dialect == "sqlite":
             # The ascii tokenizer takes every other character as a letter, whatever SQLite knows of Unicode.
-            return [
-                f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._name} "
-                "USING fts5(grams, title UNINDEXED, whole UNINDEXED, tokenize = 'ascii', columnsize = 0, detail = full)"
-            ]
+            columns = "grams, title UNINDEXED, whole UNINDEXED, tokenize = 'ascii', columnsize = 0"
+            return [f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._name} USING fts5({columns})"]
+        columns = (
+            "document_id bigint PRIMARY KEY, title text NOT NULL, whole text NOT NULL, grams text[] NOT NULL"
+        )
         return [
-            f"CREATE TABLE IF NOT EXISTS {self._name} (document_id bigint PRIMARY KEY, "
-            "title text NOT NULL, whole text NOT NULL, grams text[] NOT NULL)",
+            f"CREATE TABLE IF NOT EXISTS {self._name} ({columns})",
             f"CREATE INDEX IF NOT EXISTS {self._name}_grams ON {self._name} USING gin (grams)",
         ]
 
@@ -163,9 +163,8 @@ def _fts5_query(terms: Iterable[str]) -> str:
 
 
 def _array_contains(terms: Iterable[str]) -> Any:
-    from sqlalchemy import bindparam, column
+    from sqlalchemy import Text, bindparam, column
     from sqlalchemy.dialects.postgresql import ARRAY
-    from sqlalchemy import Text
 
     grams = sorted({gram for term in terms for gram in (_grams(term)[:-1] or [term])})
     return column("grams", ARRAY(Text)).contains(bindparam(None, grams, type_=ARRAY(Text)))

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.codec import Codec
-from mks_hardening._core.durations import seconds
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
@@ -64,13 +63,19 @@ class MemoryCache(BaseCache):
             raise ConfigurationError(
                 "max_entries must be a whole number of at least 1", parameter="max_entries"
             )
-        super().__init__(
-            namespace=namespace,
-            default_ttl=seconds(default_ttl, parameter="default_ttl"),
-            jitter=jitter,
-            clock=clock,
-        )
+        store = MemoryStore(max_entries=max_entries, clock=clock)
+        super().__init__(store, namespace=namespace, default_ttl=default_ttl, jitter=jitter, clock=clock)
+
+    def __repr__(self) -> str:
+        return f"MemoryCache({self.store!r})"
+
+
+class MemoryStore:
+    """Entries in this process, the least recently used dropped first."""
+
+    def __init__(self, *, max_entries: int, clock: Clock) -> None:
         self._max_entries = max_entries
+        self._clock = clock
         self._codec = Codec(max_bytes=_LARGEST_VALUE)
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._versions: OrderedDict[str, str] = OrderedDict()  # of tags; a missing one makes entries invalid
@@ -84,19 +89,19 @@ class MemoryCache(BaseCache):
         self._lock = Lock()
         self._leases.clear()
 
-    def __len__(self) -> int:
-        return len(self._slots)
+    def close(self) -> None:
+        """Nothing to give back."""
 
     def __repr__(self) -> str:
-        return f"MemoryCache(max_entries={self._max_entries})"
+        return f"{len(self._slots)} of {self._max_entries} entries"
 
-    # --- operations --------------------------------------------------------------------------
-
-    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        """The valid entries."""
         yield from ()
         return [self._entry(key) for key in keys]
 
-    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+    def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        """Keep values."""
         yield from ()
         frozen = {key: (*self._freeze(value), ttl) for key, (value, ttl) in entries.items()}
         now = self._clock.monotonic()
@@ -105,7 +110,8 @@ class MemoryCache(BaseCache):
             for key, (payload, encoded, ttl) in frozen.items():
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
-    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        """The entry, or the right to compute it."""
         yield from ()
         entry = self._entry(key)  # another thread may have stored it since we looked
         if entry is not None:
@@ -115,7 +121,8 @@ class MemoryCache(BaseCache):
             self._leases[key] = token
             return Lease(token, self._current_versions(tags))
 
-    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        """Keep what was computed unless the lease is void."""
         yield from ()
         payload, encoded = self._freeze(entry.value)
         shift = self._clock.monotonic() - self._clock.time()
@@ -127,13 +134,15 @@ class MemoryCache(BaseCache):
             )
             return all(self._versions.get(tag) == version for tag, version in entry.tags.items())
 
-    def _release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: Lease) -> Op[None]:
+        """Give the lease back."""
         yield from ()
         with self._lock:
             if self._leases.get(key) is lease.token:
                 del self._leases[key]
 
-    def _remove(self, keys: Sequence[str]) -> Op[int]:
+    def remove(self, keys: Sequence[str]) -> Op[int]:
+        """Remove entries and void leases."""
         yield from ()
         present = sum(self._entry(key) is not None for key in keys)
         with self._lock:
@@ -142,19 +151,22 @@ class MemoryCache(BaseCache):
                 self._slots.pop(key, None)
         return present
 
-    def _remove_matching(self, pattern: str) -> Op[int]:
+    def remove_matching(self, pattern: str) -> Op[int]:
+        """The same by pattern."""
         matches = glob_pattern(pattern).fullmatch
         with self._lock:
             keys = [key for key in (*self._slots, *self._leases) if matches(key)]
-        return (yield from self._remove(list(dict.fromkeys(keys))))
+        return (yield from self.remove(list(dict.fromkeys(keys))))
 
-    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
+    def void_tags(self, tags: Sequence[str]) -> Op[None]:
+        """Give the tags no version, which no entry has."""
         yield from ()
         with self._lock:
             for tag in tags:
                 self._versions.pop(tag, None)
 
-    def _ping(self) -> Op[bool]:
+    def ping(self) -> Op[bool]:
+        """It is there."""
         yield from ()
         return True
 

@@ -9,7 +9,6 @@ from random import random
 from typing import Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.durations import seconds
 from mks_hardening._core.redis_client import RedisClient
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op, Pause, Pipeline, RunScript
@@ -47,8 +46,8 @@ class RedisCache(BaseCache):
         url_or_client: Redis URL, or a client that does not decode its answers.
         namespace: 1 to 64 characters of ``A-Za-z0-9_.-``; caches with different ones share nothing.
         default_ttl: seconds a value is kept when nothing else is said.
-        signing_keys: secrets of at least 16 bytes; the first signs, all are accepted. Without them, whoever can write
-            to Redis can choose what the application reads (data only, never code).
+        signing_keys: secrets of at least 16 bytes; the first signs, all are accepted. Without them, whoever can
+            write to Redis can choose what the application reads (data only, never code).
         store_budget: seconds that all Redis calls of one operation may take together.
         allow_plaintext: whether clear text may leave this machine.
         jitter: share of each ttl, up to 0.1, that is taken off at random.
@@ -71,33 +70,45 @@ class RedisCache(BaseCache):
         jitter: float = 0.1,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(
-            namespace=check_namespace(namespace),
-            default_ttl=seconds(default_ttl, parameter="default_ttl"),
-            jitter=jitter,
+        check_namespace(namespace)
+        store = RedisStore(
+            RedisClient(
+                url_or_client,
+                name="cache",
+                store_budget=store_budget,
+                allow_plaintext=allow_plaintext,
+                clock=clock,
+            ),
+            Envelope(namespace=namespace, signing_keys=signing_keys),
+            namespace=namespace,
             clock=clock,
         )
-        self._envelope = Envelope(namespace=namespace, signing_keys=signing_keys)
-        self._client = RedisClient(
-            url_or_client,
-            name="cache",
-            store_budget=store_budget,
-            allow_plaintext=allow_plaintext,
-            clock=clock,
-        )
-        self._commit_script = self._client.script(_COMMIT)
-        self._release_script = self._client.script(_RELEASE)
+        super().__init__(store, namespace=namespace, default_ttl=default_ttl, jitter=jitter, clock=clock)
+
+    def __repr__(self) -> str:
+        return f"RedisCache({self.store!r})"
+
+
+class RedisStore:
+    """Entries in Redis; see ``RedisCache`` for the names of the keys."""
+
+    def __init__(self, client: RedisClient, envelope: Envelope, *, namespace: str, clock: Clock) -> None:
+        self._client = client
+        self._envelope = envelope
+        self._namespace = namespace
+        self._clock = clock
+        self._commit_script = client.script(_COMMIT)
+        self._release_script = client.script(_RELEASE)
 
     def close(self) -> None:
         """Give the connections back; harmless when called twice."""
         self._client.close()
 
     def __repr__(self) -> str:
-        return f"RedisCache({self._client!r}, namespace={self._namespace!r})"
+        return f"{self._client!r}, namespace={self._namespace!r}"
 
-    # --- operations --------------------------------------------------------------------------
-
-    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        """The valid entries."""
         names = [self._value_name(key) for key in keys]
         answers: list[Any] = yield from self._fetch([*names, *(self._tag_name(tag) for tag in tags)])
         known = dict(zip(tags, answers[len(keys) :], strict=True))
@@ -143,7 +154,8 @@ class RedisCache(BaseCache):
             for entry in entries
         ]
 
-    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+    def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        """Keep values."""
         versions = yield from self._versions(tags)
         commands: list[Sequence[Any]] = []
         now = self._clock.time()
@@ -167,7 +179,8 @@ class RedisCache(BaseCache):
         *_, answers = yield Pipeline(self._client, [*commands, ("MGET", *names)], idempotent=True)
         return {tag: (answer or b"").decode() for tag, answer in zip(tags, answers, strict=True)}
 
-    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        """Poll for the lease; one caller of each process does."""
         token = secrets.token_hex(16)
         pause = _SHORTEST_PAUSE
         give_up = self._clock.monotonic() + _LEASE_MS / 1000
@@ -186,7 +199,7 @@ class RedisCache(BaseCache):
                 entries, {tag: made.encode() for tag, made in versions.items()}
             )
             if got is not None and entry is not None:
-                yield from self._release(key, Lease(token, {}))
+                yield from self.release(key, Lease(token, {}))
             if entry is not None:
                 return entry
             if got is not None or self._clock.monotonic() >= give_up:
@@ -194,24 +207,28 @@ class RedisCache(BaseCache):
             yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads polls, protects nothing
             pause = min(_LONGEST_PAUSE, pause * 1.5)
 
-    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        """Keep what was computed, if the lease is still ours, in one step."""
         ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
         data = self._envelope.seal(key, entry)
         names = [self._value_name(key), self._lease_name(key)]
         stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
         return bool(stored)
 
-    def _release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: Lease) -> Op[None]:
+        """Give the lease back."""
         yield RunScript(self._release_script, [self._lease_name(key)], [lease.token])
 
-    def _remove(self, keys: Sequence[str]) -> Op[int]:
+    def remove(self, keys: Sequence[str]) -> Op[int]:
+        """Remove entries and void leases."""
         values = [self._value_name(key) for key in keys]
         leases = [self._lease_name(key) for key in keys]
         # Leases go first: nobody can store between the two.
         _, removed = yield Pipeline(self._client, [("UNLINK", *leases), ("UNLINK", *values)], idempotent=True)
         return int(removed)
 
-    def _remove_matching(self, pattern: str) -> Op[int]:
+    def remove_matching(self, pattern: str) -> Op[int]:
+        """The same by pattern."""
         yield from self._remove_names(self._lease_name(pattern))
         return (yield from self._remove_names(self._value_name(pattern)))
 
@@ -229,11 +246,13 @@ class RedisCache(BaseCache):
             if cursor in {b"0", 0}:
                 return removed
 
-    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
+    def void_tags(self, tags: Sequence[str]) -> Op[None]:
+        """Remove the versions: new ones are random, so that no old one comes back."""
         if tags:
             yield Pipeline(self._client, [("UNLINK", *map(self._tag_name, tags))], idempotent=True)
 
-    def _ping(self) -> Op[bool]:
+    def ping(self) -> Op[bool]:
+        """Whether Redis answers."""
         yield Pipeline(self._client, [("PING",)], idempotent=True)
         return True
 

@@ -10,7 +10,9 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
+from mks_hardening.cache.store import Store
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.protocols import Clock
 
 __all__ = ["TieredCache"]
 
@@ -37,31 +39,39 @@ class TieredCache(BaseCache):
                 )
         if l1 is l2:
             raise ConfigurationError("l1 and l2 must be different caches", parameter="l2")
+        store = _TieredStore(l1.store, l2.store, l1_ttl=seconds(l1_ttl, parameter="l1_ttl"), clock=l2.clock)
         super().__init__(
-            namespace=l2._namespace, default_ttl=l2._default_ttl, jitter=l2._jitter, clock=l2._clock
+            store, namespace=l2.namespace, default_ttl=l2.default_ttl, jitter=l2.jitter, clock=l2.clock
         )
+
+    def __repr__(self) -> str:
+        return f"TieredCache({self.store!r})"
+
+
+class _TieredStore:
+    def __init__(self, l1: Store, l2: Store, *, l1_ttl: float, clock: Clock) -> None:
         self._l1 = l1
         self._l2 = l2
-        self._l1_ttl = seconds(l1_ttl, parameter="l1_ttl")
+        self._l1_ttl = l1_ttl
+        self._clock = clock
 
     def close(self) -> None:
-        """Close both."""
         self._l1.close()
         self._l2.close()
 
     def __repr__(self) -> str:
-        return f"TieredCache({self._l1!r}, {self._l2!r})"
+        return f"{self._l1!r}; {self._l2!r}"
 
-    def _load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
-        entries = yield from self._l1._load(keys, tags)
+    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        entries = yield from self._l1.load(keys, tags)
         missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
         if not missing:
             return entries
         # The copies' leases are taken before the shared cache is asked, so that an invalidation meanwhile wins.
         leases: dict[str, Entry | Lease] = {}
         for key in missing:
-            leases[key] = yield from self._l1._acquire(key, tags)
-        loaded = yield from self._l2._load(missing, tags)
+            leases[key] = yield from self._l1.acquire(key, tags)
+        loaded = yield from self._l2.load(missing, tags)
         found = dict(zip(missing, loaded, strict=True))
         for key, entry in found.items():
             yield from self._copy(key, leases[key], entry)
@@ -72,52 +82,52 @@ class TieredCache(BaseCache):
         if isinstance(lease, Entry):
             return
         if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
-            yield from self._l1._release(key, lease)
+            yield from self._l1.release(key, lease)
             return
         end = min(entry.expires_at, self._clock.time() + self._l1_ttl)
         tags = {tag: lease.tags[tag] for tag in entry.tags}
-        yield from self._l1._commit(key, lease, Entry(entry.value, min(end, entry.fresh_until), end, tags))
+        yield from self._l1.commit(key, lease, Entry(entry.value, min(end, entry.fresh_until), end, tags))
 
-    def _save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
-        yield from self._l1._remove(list(entries))
-        yield from self._l2._save(entries, tags)
+    def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+        yield from self._l1.remove(list(entries))
+        yield from self._l2.save(entries, tags)
 
-    def _acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
-        local = yield from self._l1._acquire(key, tags)
+    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+        local = yield from self._l1.acquire(key, tags)
         if isinstance(local, Entry):
             return local
         try:
-            shared = yield from self._l2._acquire(key, tags)
+            shared = yield from self._l2.acquire(key, tags)
         except BackendUnavailableError:
-            yield from self._l1._release(key, local)
+            yield from self._l1.release(key, local)
             raise
         if isinstance(shared, Entry):
             yield from self._copy(key, local, shared)
             return shared
         return Lease((local, shared), shared.tags)
 
-    def _commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         local, shared = lease.token
-        kept = yield from self._l2._commit(key, shared, entry)
+        kept = yield from self._l2.commit(key, shared, entry)
         yield from self._copy(key, local, entry if kept else None)
         return kept
 
-    def _release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: Lease) -> Op[None]:
         local, shared = lease.token
-        yield from self._l1._release(key, local)
-        yield from self._l2._release(key, shared)
+        yield from self._l1.release(key, local)
+        yield from self._l2.release(key, shared)
 
-    def _remove(self, keys: Sequence[str]) -> Op[int]:
-        yield from self._l1._remove(keys)
-        return (yield from self._l2._remove(keys))
+    def remove(self, keys: Sequence[str]) -> Op[int]:
+        yield from self._l1.remove(keys)
+        return (yield from self._l2.remove(keys))
 
-    def _remove_matching(self, pattern: str) -> Op[int]:
-        yield from self._l1._remove_matching(pattern)
-        return (yield from self._l2._remove_matching(pattern))
+    def remove_matching(self, pattern: str) -> Op[int]:
+        yield from self._l1.remove_matching(pattern)
+        return (yield from self._l2.remove_matching(pattern))
 
-    def _void_tags(self, tags: Sequence[str]) -> Op[None]:
-        yield from self._l1._void_tags(tags)
-        yield from self._l2._void_tags(tags)
+    def void_tags(self, tags: Sequence[str]) -> Op[None]:
+        yield from self._l1.void_tags(tags)
+        yield from self._l2.void_tags(tags)
 
-    def _ping(self) -> Op[bool]:
-        return (yield from self._l2._ping())
+    def ping(self) -> Op[bool]:
+        return (yield from self._l2.ping())

@@ -1,0 +1,55 @@
+"""What a backend has to say of itself; everything else about caches is the same for all (``base.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from mks_hardening.cache.effects import Op
+from mks_hardening.cache.entry import Entry, Lease
+
+__all__ = ["Store"]
+
+
+class Store(Protocol):
+    """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
+
+    def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[Entry | None]]:
+        """The valid entries; ``tags`` are those the caller expects on them."""
+        ...
+
+    def save(self, values: Mapping[str, tuple[Any, float]], tags: Sequence[str], /) -> Op[None]:
+        """Keep values for so many seconds each, and void all leases on their keys."""
+        ...
+
+    def acquire(self, key: str, tags: Sequence[str], /) -> Op[Entry | Lease]:
+        """Wait for the right to compute, or for the entry another process made meanwhile."""
+        ...
+
+    def commit(self, key: str, lease: Lease, entry: Entry, /) -> Op[bool]:
+        """Keep what was computed unless the lease is void, and give the lease back; whether it is valid now."""
+        ...
+
+    def release(self, key: str, lease: Lease, /) -> Op[None]:
+        """Give the lease back without keeping anything."""
+        ...
+
+    def remove(self, keys: Sequence[str], /) -> Op[int]:
+        """Remove entries and void leases; how many entries there were."""
+        ...
+
+    def remove_matching(self, pattern: str, /) -> Op[int]:
+        """The same for all keys that match a glob pattern."""
+        ...
+
+    def void_tags(self, tags: Sequence[str], /) -> Op[None]:
+        """Make every entry with one of the tags invalid, those that are being computed included."""
+        ...
+
+    def ping(self) -> Op[bool]:
+        """Whether the backend answers."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back; harmless when called twice."""
+        ...
