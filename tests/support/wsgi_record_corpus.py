@@ -1,0 +1,96 @@
+"""Runs the cases of ``tests/corpus/wsgi/record.jsonl`` over a request recorder.
+
+A case has ``name``, ``request``, ``app`` (see ``wsgi_scripted``), ``read``, ``options`` and ``expect``: ``record``
+(attributes), ``level``, ``answer`` (status, body, header), ``closed`` (calls of the application's ``close()``),
+``raised`` (what reached the server), ``environ`` (what the application saw), ``records`` (1 unless said).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mks_hardening.testing import FrozenClock
+from wsgi_scripted import ScriptedApp, environ_of, serve
+
+CASES = Path(__file__).parents[1] / "corpus" / "wsgi" / "record.jsonl"
+Recorder = Callable[[Any, logging.Logger, FrozenClock, dict[str, Any]], Any]
+
+
+def load_cases() -> list[dict[str, Any]]:
+    """All cases, in the order of the file."""
+    return [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+class _Collect(logging.Handler):
+    def __init__(self, *, raises: bool) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self.raises = raises
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.records.append(record)
+        if self.raises:
+            raise OSError("the log is gone")
+        return True
+
+
+def faults_of(case: dict[str, Any], recorder: Recorder) -> list[str]:
+    """What the recorder gets wrong in one case; empty when it passes."""
+    logger = logging.Logger("corpus", level=1)
+    handler = _Collect(raises=case.get("logger") == "raises")
+    logger.addHandler(handler)
+    clock = FrozenClock()
+    app = ScriptedApp(case.get("app", {}), clock)
+    wrapped = recorder(app, logger, clock, case.get("options", {}))
+    served = serve(wrapped, environ_of(case.get("request", {})), read=case.get("read", "all"))
+    expect = case["expect"]
+    faults: list[str] = []
+
+    def check(what: str, actual: Any, expected: Any) -> None:
+        if not _matches(actual, expected):
+            faults.append(f"{what}: {actual!r} instead of {expected!r}")
+
+    check("records", len(handler.records), expect.get("records", 1))
+    if handler.records:
+        record = handler.records[0]
+        for name, value in expect.get("record", {}).items():
+            check(name, getattr(record, name, None), value)
+        if "level" in expect:
+            check("level", record.levelname, expect["level"])
+        if "exc_info" in expect:
+            check("exc_info", record.exc_info is not None, expect["exc_info"])
+    check("raised", served.raised, expect.get("raised", ""))
+    if "closed" in expect:
+        check("closed", app.closed, expect["closed"])
+    for name, value in expect.get("environ", {}).items():
+        check(f"environ {name}", app.environ.get(name), value)
+    answer = expect.get("answer", {})
+    if "status" in answer:
+        check("status line", served.status[:3], str(answer["status"]))
+    if "body" in answer:
+        check("body", served.body.decode(), answer["body"])
+    for name, value in answer.get("headers", {}).items():
+        found = [text for field, text in served.headers if field.lower() == name.lower()]
+        check(f"header {name}", found[0] if len(found) == 1 else found or None, value)
+    if "length" in answer:
+        check("len()", len(served.result) if hasattr(served.result, "__len__") else None, answer["length"])
+    if answer.get("server_file"):
+        check("file wrapper kept", type(served.result).__name__, "FileWrapper")
+    return faults
+
+
+def _matches(actual: Any, expected: Any) -> bool:
+    """Equal, or matching where the expectation is written as ``/pattern/``."""
+    if (
+        isinstance(expected, str)
+        and len(expected) > 2
+        and expected[0] == expected[-1] == "/"
+        and "[" in expected
+    ):
+        return isinstance(actual, str) and re.fullmatch(expected[1:-1], actual) is not None
+    return bool(actual == expected)
