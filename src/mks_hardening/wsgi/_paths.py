@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["PathRules", "is_plain_path"]
+__all__ = ["PathRules", "exemptions", "is_plain_path"]
 
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:/|\Z)").search
 
@@ -57,6 +57,18 @@ class PathRules:
         """
         plain = _plain(path)
         return self.match(plain) or self.match(plain + "/") or plain in self._exact
+
+
+def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
+    """Paths to which a protection does not apply.
+
+    Raises:
+        ConfigurationError: as ``PathRules``, or ``/``, which would switch the protection off.
+    """
+    rules = PathRules(paths, parameter=parameter)
+    if rules.match("/"):
+        raise ConfigurationError(f"{parameter}: '/' would exempt every path", parameter=parameter)
+    return rules
 
 
 def _plain(path: str) -> str:

@@ -16,7 +16,7 @@ from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._answers import Refusal
 from mks_hardening.wsgi._form_field import read_form_field
-from mks_hardening.wsgi._paths import PathRules
+from mks_hardening.wsgi._paths import exemptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +88,7 @@ class CSRFMiddleware:
     ) -> None:
         self._app = app
         self._listed = _origins(allowed_origins)
-        self._exempt = PathRules(exempt_paths, parameter="exempt_paths")
-        if self._exempt.match("/"):
-            raise ConfigurationError("'/' would exempt every path", parameter="exempt_paths")
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         if isinstance(max_form_bytes, bool) or not isinstance(max_form_bytes, int) or max_form_bytes < 0:
             raise ConfigurationError("max_form_bytes must be a number of bytes", parameter="max_form_bytes")
         self._max_form_bytes = max_form_bytes

@@ -13,7 +13,7 @@ from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._answers import Refusal, status_line
 from mks_hardening.wsgi._hosts import AllowedHosts, host_from_settings
-from mks_hardening.wsgi._paths import PathRules
+from mks_hardening.wsgi._paths import PathRules, exemptions
 from mks_hardening.wsgi._target import request_target
 
 if TYPE_CHECKING:
@@ -96,13 +96,11 @@ class HTTPSRedirectMiddleware:
         self._port = _checked_port(https_port)
         self._permanent = permanent
         self._canonical = self._listed(canonical_host)
-        self._exempt = PathRules(exempt_paths, parameter="exempt_paths")
-        self._probes = PathRules(probe_paths, parameter="probe_paths")
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
+        self._probes = exemptions(probe_paths, parameter="probe_paths")
         self._api = PathRules(api_paths, parameter="api_paths")
         # None lets a request pass, "" refuses its host, anything else is what to put before the new target.
         self._bases: Memo[tuple[str | int, ...], str | None] = Memo(self._judge)
-        if self._exempt.match("/") or self._probes.match("/"):
-            raise ConfigurationError("'/' would exempt every path", parameter="exempt_paths")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""

@@ -1,0 +1,66 @@
+"""Our wrappers, built as the WSGI tables describe them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mks_hardening.wsgi import (
+    HSTS,
+    ContentSecurityPolicy,
+    HeaderPolicy,
+    HTTPSRedirectMiddleware,
+    ProxyTrust,
+    SecurityHeadersMiddleware,
+    TrustedProxyMiddleware,
+)
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+
+
+def corpus_runner() -> Any:
+    """The runner that stands beside the tables."""
+    if "wsgi_corpus" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("wsgi_corpus", CORPUS / "wsgi_corpus.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["wsgi_corpus"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["wsgi_corpus"])
+    return sys.modules["wsgi_corpus"]
+
+
+def make_redirect_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
+    """Trust outside, redirect inside."""
+    options = dict(config)
+    trust = _trust(options)
+    return TrustedProxyMiddleware(HTTPSRedirectMiddleware(app, **options), trust=trust)
+
+
+def make_one_wrapper_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
+    """The redirect alone, with the trust in its own hands."""
+    options = dict(config)
+    return HTTPSRedirectMiddleware(app, trust=_trust(options), **options)
+
+
+def make_headers_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
+    """A policy from a preset and its overrides."""
+    options = dict(config)
+    preset = options.pop("preset", None)
+    if options.get("hsts") is not None:
+        options["hsts"] = HSTS(**options["hsts"])
+    if options.get("csp") is not None:
+        csp = dict(options["csp"])
+        options["csp"] = ContentSecurityPolicy(csp.pop("directives"), **csp)
+    build = HeaderPolicy if preset is None else getattr(HeaderPolicy, preset)
+    return SecurityHeadersMiddleware(app, policy=build(**options))
+
+
+def _trust(options: dict[str, Any]) -> ProxyTrust:
+    names = ("family", "hops")
+    given = {name: options.pop(name) for name in names if name in options}
+    return ProxyTrust(options.pop("trusted_proxies", ()), **given)
