@@ -24,13 +24,14 @@ from mks_hardening.notify.fingerprint import fingerprint_of
 from mks_hardening.notify.ledger import Ledger, State
 from mks_hardening.notify.outbox import Outbox, Parcel
 from mks_hardening.notify.policy import AlertPolicy, AlertStats
-from mks_hardening.notify.windows import Windows
+from mks_hardening.notify.windows import Repeats, Windows
 
 if TYPE_CHECKING:
     from logging import LogRecord
 
     from mks_hardening._core.redact import SecretRedactor
     from mks_hardening.notify.message import Render
+    from mks_hardening.notify.shared_store import Moment, SharedStore
     from mks_hardening.notify.spool import Spool
     from mks_hardening.protocols import Clock, Transport
 
@@ -39,6 +40,8 @@ __all__ = ["OWN_LOGGER", "Dispatcher", "is_sending"]
 OWN_LOGGER: Final = "mks_hardening.notify"
 _REPLAY_AT_ONCE: Final = 40
 _NEWS_EVERY: Final = 10.0
+# What a shared store says of an alert that another process has told.
+_TOLD: Final = -1
 _sending = threading.local()
 
 
@@ -56,6 +59,7 @@ class Dispatcher:
         render: turns a parcel into a message.
         transport: delivers a message.
         spool: keeps what cannot be delivered, or ``None``.
+        shared: agrees with other processes, or ``None``.
         origin: host and environment.
         redactor: takes secrets out.
         clock: wall and monotonic time.
@@ -69,6 +73,7 @@ class Dispatcher:
         render: Render,
         transport: Transport,
         spool: Spool | None,
+        shared: SharedStore | None,
         origin: Origin,
         redactor: SecretRedactor,
         clock: Clock,
@@ -78,6 +83,7 @@ class Dispatcher:
         self._render = render
         self._transport = transport
         self._spool = spool
+        self._shared = shared
         self._origin = origin
         self._redactor = redactor
         self._clock = clock
@@ -98,7 +104,9 @@ class Dispatcher:
 
     def _reset(self) -> None:
         self._lock = threading.RLock()  # reentrant: a signal handler may log while we hold it
-        self._windows = Windows(self._policy.dedup_window, digest=self._policy.digest)
+        self._windows = Windows(
+            self._policy.dedup_window, digest=self._policy.digest, shared=self._shared is not None
+        )
         self._outbox = Outbox(
             self._policy, spooling=self._spool is not None, random=random.random, new_id=_new_id
         )
@@ -174,6 +182,8 @@ class Dispatcher:
         self._answer_flushes(complete=False)
         self._tell_observers()
         self._transport.close()
+        if self._shared is not None:
+            self._shared.close()
 
     # --- the worker --------------------------------------------------------------------------
 
@@ -181,14 +191,14 @@ class Dispatcher:
         if isinstance(item, Snapshot):
             self._accept(item)
         elif isinstance(item, _Flush):
-            self._add_digests(everything=True)
+            self._add_digests("flush")
             self._flushes.append(item)
         elif isinstance(item, _Drain):
             self._drain(item.until)
 
     def _tick(self) -> float | None:
         """Do what is due; seconds until there is more to do."""
-        self._add_digests(everything=False)
+        self._add_digests("window")
         delay = self._send_due()
         self._tell_observers()
         if delay is None or (self._outbox.failing and self._outbox.idle):
@@ -199,16 +209,21 @@ class Dispatcher:
 
     def _drain(self, until: float) -> None:
         self._replay = False
-        self._add_digests(everything=True)
+        self._add_digests("close")
         while (delay := self._send_due()) is not None:
             if self._clock.monotonic() + delay > until or self._abandoned.wait(delay):
                 return
 
     def _accept(self, taken: Snapshot) -> None:
         alert = self._alert(taken)
+        untold = self._shared.admit(alert.fingerprint) if self._shared is not None else None
         with self._lock:
             self._windows.remember(taken.kind, alert)
-            self._outbox.add([alert])
+            if untold == _TOLD:
+                self._windows.count(taken.kind, at=alert.created)
+                self._ledger.end("suppressed", "shared")
+            else:
+                self._outbox.add([alert._replace(repeats=alert.repeats + (untold or 0))])
 
     def _alert(self, taken: Snapshot) -> Alert:
         try:
@@ -226,19 +241,19 @@ class Dispatcher:
                 environment=self._origin.environment,
             )
 
-    def _add_digests(self, *, everything: bool) -> None:
+    def _add_digests(self, moment: Moment) -> None:
         with self._lock:
-            due = self._windows.due(now=self._clock.monotonic(), everything=everything)
-            self._outbox.add(
-                repeats.alert._replace(
-                    id=_new_id(),
-                    digest=True,
-                    repeats=repeats.number,
-                    since=repeats.first,
-                    created=repeats.last,
-                )
-                for repeats in due
-            )
+            due = self._windows.due(now=self._clock.monotonic(), everything=moment != "window")
+        digests = [_digest(repeats, number) for repeats in due if (number := self._untold(repeats, moment))]
+        with self._lock:
+            self._outbox.add(digests)
+
+    def _untold(self, repeats: Repeats, moment: Moment) -> int:
+        """The repetitions that are ours to tell now, perhaps those of other processes among them."""
+        number = None
+        if self._shared is not None:
+            number = self._shared.collect(repeats.alert.fingerprint, repeats.number, moment=moment)
+        return repeats.number if number is None else number
 
     def _send_due(self) -> float | None:
         """Send until the destination wants a pause; its length, or ``None`` when nothing is left to send."""
@@ -405,6 +420,12 @@ _Item: TypeAlias = "Snapshot | _Flush | _Drain | _Wake"
 
 _dispatchers: WeakSet[Dispatcher] = WeakSet()
 _fork_armed = False
+
+
+def _digest(repeats: Repeats, number: int) -> Alert:
+    return repeats.alert._replace(
+        id=_new_id(), digest=True, repeats=number, since=repeats.first, created=repeats.last
+    )
 
 
 def _new_id() -> str:

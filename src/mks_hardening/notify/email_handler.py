@@ -72,7 +72,7 @@ class EmailNotificationHandler(NotificationHandler):
         level: int | str = "ERROR",
         policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
         spool: str | os.PathLike[str] | None = None,
-        lang: Language = "en",
+        lang: Language = "ja",
         environment: str = "",
         redactor: SecretRedactor | None = None,
         transport: Transport | None = None,
@@ -107,6 +107,7 @@ class EmailNotificationHandler(NotificationHandler):
             level=level,
             policy=policy,
             spool=spool,
+            destination=",".join(address.addr_spec for address in recipients),
             environment=environment,
             redactor=redactor,
             clock=clock,

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mks_hardening._core.redact import default_redactor
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.alert import Origin
 from mks_hardening.notify.dispatcher import OWN_LOGGER, Dispatcher, is_sending
 from mks_hardening.notify.spool import Spool
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.redact import SecretRedactor
     from mks_hardening.notify.message import Render
     from mks_hardening.notify.policy import AlertPolicy, AlertStats
+    from mks_hardening.notify.shared_store import SharedStore
     from mks_hardening.protocols import Clock, Transport
 
 __all__ = ["NotificationHandler"]
@@ -34,12 +36,13 @@ class NotificationHandler(logging.Handler):
         level: least level of records that become alerts.
         policy: when, how often, how much.
         spool: folder for what cannot be delivered, or ``None``.
+        destination: tells destinations of one kind apart where processes share a store; only hashed.
         environment: for example ``production``.
         redactor: takes secrets out; the default one when ``None``.
         clock: wall and monotonic time.
 
     Raises:
-        ConfigurationError: an unusable spool.
+        ConfigurationError: an unknown level or an unusable spool.
     """
 
     def __init__(
@@ -51,22 +54,25 @@ class NotificationHandler(logging.Handler):
         level: int | str,
         policy: AlertPolicy,
         spool: str | os.PathLike[str] | None,
+        destination: str,
         environment: str,
         redactor: SecretRedactor | None,
         clock: Clock,
     ) -> None:
-        super().__init__(level)
-        self._channel = channel
+        number = _level(level)
         self._dispatcher = Dispatcher(
             channel,
             policy=policy,
             render=render,
             transport=transport,
             spool=None if spool is None else Spool(spool, kind=channel, clock=clock),
+            shared=_shared_store(policy, channel, destination, clock),
             origin=Origin(os.uname().nodename, environment),
             redactor=redactor or default_redactor(),
             clock=clock,
         )
+        # Last: from here on logging.shutdown knows the handler and will flush it.
+        super().__init__(number)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, unless it tells of a delivery: the notifier is not its own customer.
@@ -109,3 +115,20 @@ class NotificationHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} ({logging.getLevelName(self.level)})>"
+
+
+def _level(level: int | str) -> int:
+    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
+    if number is None:
+        raise ConfigurationError("level must be a number or the name of a level", parameter="level")
+    return number
+
+
+def _shared_store(policy: AlertPolicy, channel: str, destination: str, clock: Clock) -> SharedStore | None:
+    if policy.shared_store is None or not policy.dedup_window:
+        return None
+    from mks_hardening.notify.shared_store import SharedStore
+
+    return SharedStore(
+        policy.shared_store, destination=f"{channel}:{destination}", window=policy.dedup_window, clock=clock
+    )

@@ -35,6 +35,7 @@ class SlackNotificationHandler(NotificationHandler):
         spool: folder for what cannot be delivered.
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
+        allow_plaintext: whether ``http`` may leave this machine.
         lang: ``en`` or ``ja``.
         environment: shown in each alert, for example ``production``.
         redactor: takes secrets out; the default one when ``None``.
@@ -57,7 +58,9 @@ class SlackNotificationHandler(NotificationHandler):
         spool: str | os.PathLike[str] | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
-        lang: Language = "en",
+        allow_plaintext: whether ``http`` may leave this machine.
+        allow_plaintext: bool = False,
+        lang: Language = "ja",
         environment: str = "",
         redactor: SecretRedactor | None = None,
         transport: Transport | None = None,
@@ -74,11 +77,13 @@ class SlackNotificationHandler(NotificationHandler):
                 secret=None,
                 ca_file=ca_file,
                 ssl_context=ssl_context,
+                allow_plaintext=allow_plaintext,
                 clock=clock,
             ),
             level=level,
             policy=policy,
             spool=spool,
+            destination=webhook_url,
             environment=environment,
             redactor=redactor,
             clock=clock,

@@ -30,6 +30,7 @@ class HttpTransport:
         secret: key for signing; see ``signature``.
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
+        allow_plaintext: whether ``http`` may leave this machine.
         clock: wall clock for signatures and for dates in ``Retry-After``.
 
     Raises:
@@ -45,9 +46,10 @@ class HttpTransport:
         secret: bytes | None,
         ca_file: str | None,
         ssl_context: SSLContext | None,
+        allow_plaintext: bool,
         clock: Clock,
     ) -> None:
-        self._url = check_url(url, parameter=parameter)
+        self._url = check_url(url, parameter=parameter, allow_plaintext=allow_plaintext)
         self._secret = secret
         self._clock = clock
         self._session = HttpSession("webhook", timeout=timeout, ca_file=ca_file, ssl_context=ssl_context)

@@ -42,6 +42,7 @@ class WebhookNotificationHandler(NotificationHandler):
         spool: folder for what cannot be delivered.
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
+        allow_plaintext: whether ``http`` may leave this machine.
         lang: language of the summary line, ``en`` or ``ja``.
         environment: part of each alert, for example ``production``.
         redactor: takes secrets out; the default one when ``None``.
@@ -65,7 +66,8 @@ class WebhookNotificationHandler(NotificationHandler):
         spool: str | os.PathLike[str] | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
-        lang: Language = "en",
+        allow_plaintext: bool = False,
+        lang: Language = "ja",
         environment: str = "",
         redactor: SecretRedactor | None = None,
         transport: Transport | None = None,
@@ -82,11 +84,13 @@ class WebhookNotificationHandler(NotificationHandler):
                 secret=_key(secret),
                 ca_file=ca_file,
                 ssl_context=ssl_context,
+                allow_plaintext=allow_plaintext,
                 clock=clock,
             ),
             level=level,
             policy=policy,
             spool=spool,
+            destination=url,
             environment=environment,
             redactor=redactor,
             clock=clock,

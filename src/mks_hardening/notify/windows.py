@@ -57,11 +57,13 @@ class Windows:
     Args:
         length: seconds in which repetitions are counted; 0 calls every alert a first one.
         digest: whether repetitions are told when their window ends.
+        shared: other processes count as well, so that windows without repetitions are to be looked at too.
     """
 
-    def __init__(self, length: float, *, digest: bool) -> None:
+    def __init__(self, length: float, *, digest: bool, shared: bool) -> None:
         self._length = length
         self._digest = digest
+        self._shared = digest and shared
         self._open: dict[Fingerprint, Window] = {}
         self._pushed_out: list[Repeats] = []
 
@@ -92,6 +94,12 @@ class Windows:
         if window is not None:
             window.alert = alert
 
+    def count(self, kind: Fingerprint, *, at: float) -> None:
+        """Count an alert as a repetition after all: another process has told of it."""
+        window = self._open.get(kind)
+        if window is not None:
+            window.count(1, at=at)
+
     def take_repeats(self, kind: Fingerprint) -> int:
         """Repetitions that no digest has told, to be told with the alert that comes now."""
         window = self._open.get(kind)
@@ -110,11 +118,15 @@ class Windows:
         """
         told, self._pushed_out = self._pushed_out, []
         for kind, window in list(self._open.items()) if everything else self._ended_ones(now):
-            if self._digest and window.repeats and window.alert is not None:
-                told.append(self._tell(window, window.alert))
-                self._reopen(kind, window, now)
-            elif not window.repeats and self._ended(window, now):
-                del self._open[kind]
+            if window.repeats:
+                if self._digest and window.alert is not None:
+                    told.append(self._tell(window, window.alert))
+                    self._reopen(kind, window, now)
+            elif everything or self._ended(window, now):
+                if self._shared and window.alert is not None:
+                    told.append(self._tell(window, window.alert))
+                if not everything:
+                    del self._open[kind]
         return told
 
     def next_end(self, *, now: float) -> float | None:
@@ -148,4 +160,4 @@ class Windows:
 
     @staticmethod
     def _tell(window: Window, alert: Alert) -> Repeats:
-        return Repeats(alert, window.take(), window.first, window.last)
+        return Repeats(alert, window.take(), window.first or alert.created, window.last or alert.created)
