@@ -44,6 +44,7 @@ class EmailNotificationHandler(NotificationHandler):
         level: least level of records that become alerts.
         policy: when, how often, how much.
         spool: folder for what cannot be delivered.
+        allow_plaintext: whether ``plain`` may leave this machine.
         lang: ``en`` or ``ja``.
         environment: shown in each alert and its subject, for example ``production``.
         redactor: takes secrets out; the default one when ``None``.
@@ -72,6 +73,7 @@ class EmailNotificationHandler(NotificationHandler):
         level: int | str = "ERROR",
         policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
         spool: str | os.PathLike[str] | None = None,
+        allow_plaintext: bool = False,
         lang: Language = "ja",
         environment: str = "",
         redactor: SecretRedactor | None = None,
@@ -96,7 +98,8 @@ class EmailNotificationHandler(NotificationHandler):
             or SmtpTransport(
                 smtp_host,
                 _port(smtp_port),
-                security=_security(security, smtp_host),
+                security=_security(security, smtp_host, allow_plaintext=allow_plaintext),
+                loopback_only=not allow_plaintext,
                 context=_context(security, ssl_context, ca_file),
                 username=username or None,
                 password=password,
@@ -157,16 +160,17 @@ def _port(port: object) -> int:
     return port
 
 
-def _security(security: Security, host: str) -> Security:
+def _security(security: Security, host: str, *, allow_plaintext: bool) -> Security:
     from mks_hardening.notify.smtp_transport import Security as Known
 
     if security not in get_args(Known):
         raise ConfigurationError(
             f"security must be one of {', '.join(get_args(Known))}", parameter="security"
         )
-    if security == "plain" and not is_loopback(host):
+    if security == "plain" and not allow_plaintext and not is_loopback(host):
         raise ConfigurationError(
-            "security='plain' is for a server on this machine only", parameter="security"
+            "security='plain' is for a server on this machine; clear text to another one needs allow_plaintext",
+            parameter="security",
         )
     return security
 

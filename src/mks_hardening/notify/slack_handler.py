@@ -58,7 +58,6 @@ class SlackNotificationHandler(NotificationHandler):
         spool: str | os.PathLike[str] | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
-        allow_plaintext: whether ``http`` may leave this machine.
         allow_plaintext: bool = False,
         lang: Language = "ja",
         environment: str = "",

@@ -32,7 +32,8 @@ class SmtpTransport:
     Args:
         host: name of the server, which its certificate must carry.
         port: port of the server.
-        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (this machine only).
+        security: ``starttls``, ``tls`` (from the first byte) or ``plain``.
+        loopback_only: whether ``plain`` must not leave this machine.
         context: what to trust; unused for ``plain``.
         username: log in as, or ``None`` for not at all.
         password: password of that user.
@@ -47,6 +48,7 @@ class SmtpTransport:
         port: int,
         *,
         security: Security,
+        loopback_only: bool,
         context: ssl.SSLContext | None,
         username: str | None,
         password: str | None,
@@ -57,6 +59,7 @@ class SmtpTransport:
         self._host = host
         self._port = port
         self._security: Security = security
+        self._loopback_only = loopback_only
         self._context = context
         self._username = username
         self._password = password or ""
@@ -117,7 +120,7 @@ class SmtpTransport:
 
     def _secure(self, server: smtplib.SMTP) -> None:
         if self._security == "plain":
-            if server.sock is None or not is_loopback(server.sock.getpeername()[0]):
+            if self._loopback_only and not _leads_to_loopback(server):
                 raise DeliveryError("plaintext", temporary=False)
             return
         server.ehlo_or_helo_if_needed()
@@ -137,6 +140,11 @@ class SmtpTransport:
             self._left = (message.id, later)
             raise DeliveryError("some-recipients-deferred", temporary=True)
         self._left = ("", ())
+
+
+def _leads_to_loopback(server: smtplib.SMTP) -> bool:
+    """Whether the name meant this machine when it was looked up."""
+    return server.sock is not None and is_loopback(server.sock.getpeername()[0])
 
 
 class _Client(smtplib.SMTP):
