@@ -91,7 +91,7 @@ class RequestLoggingMiddleware:
         """Client address, request id and trace id; the environ holds what was accepted, and nothing else."""
         origin: Any = environ.get("mks_hardening.origin")
         if origin is None and self._trust is not None:
-            origin = environ["mks_hardening.origin"] = self._trust.resolve(environ)
+            origin = self._trust.admit(environ)
         request_id = trace_id = None
         if origin is None or origin.peer_trusted:
             request_id = accepted_request_id(environ.get(self.header_key))
