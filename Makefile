@@ -34,7 +34,7 @@ types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed 
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
 	$(BIN)/mypy src tests/typing
 	$(BIN)/pyright
-	$(BIN)/pyright --verifytypes mks_hardening --ignoreexternal
+	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
 
 bench: .venv/dev.stamp ## figures side by side with the peers
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done

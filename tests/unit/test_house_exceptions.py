@@ -8,14 +8,22 @@ import inspect
 import pickle
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError, MksHardeningError
 from testbed import package_map
 
+class _Decision(NamedTuple):
+    """Data that an error carries; at the top level, so that pickle finds it."""
+
+    allowed: bool = False
+    retry_after: float | None = 2.0
+
+
 SAMPLES: dict[str, Any] = {
+    "LimitDecision": _Decision(),
     "str": "text",
     "str | None": "text",
     "int": 3,
