@@ -15,7 +15,8 @@ from mks_hardening._core.redact_text import (
     redact_standalone,
     stem_pattern,
 )
-from mks_hardening._core.secret_names import QUERY_NAMES, ends_in_secret, normalise
+from mks_hardening._core.secret_gate import may_hold_secret, stems_in_bytes
+from mks_hardening._core.secret_names import QUERY_NAMES, STEMS, ends_in_secret, normalise
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["REDACTED", "SecretRedactor", "default_redactor"]
@@ -41,13 +42,14 @@ class SecretRedactor:
         ConfigurationError: a name without letters, or a pattern that does not compile.
     """
 
-    __slots__ = ("_endings", "_patterns", "_stems", "_verdicts")
+    __slots__ = ("_endings", "_gate", "_patterns", "_stems", "_verdicts")
 
     def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
         names = tuple(keys)
         self._endings = tuple("".join(_words(name)) for name in names)
         self._patterns = tuple(_compiled(pattern) for pattern in patterns)
         self._stems = stem_pattern(names)
+        self._gate = stems_in_bytes((*STEMS, *(word for name in names for word in normalise(name))))
         self._verdicts: dict[str, bool] = {}
 
     def is_secret_key(self, name: object) -> bool:
@@ -67,12 +69,18 @@ class SecretRedactor:
 
     def redact_text(self, text: str) -> str:
         """The text with every secret inside it replaced by ``[REDACTED]``."""
+        if not self._patterns and not may_hold_secret(text.encode("utf-8", "surrogatepass"), self._gate):
+            return text
         text = redact_standalone(text)
         text = redact_named(text, self._stems, self.is_secret_key)
         text = redact_cards(text)
         for pattern in self._patterns:
             text = pattern.sub(_replace_group, text)
         return text
+
+    def may_hold_secret(self, encoded: bytes, *, colons: int, expected: int) -> bool:
+        """Whether encoded JSON has to be looked at; see ``secret_gate``."""
+        return bool(self._patterns) or may_hold_secret(encoded, self._gate, colons=colons, expected=expected)
 
     def redact(self, value: object) -> object:
         """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``."""

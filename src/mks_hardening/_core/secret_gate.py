@@ -1,0 +1,125 @@
+"""The cheap question before the dear one: can this text hold a secret at all?
+
+Almost no log line does, and running the patterns over each would cost more than the rest of the formatter. Every
+form of secret the patterns know needs a rare character (a separator, a quote, one letter of a token's prefix) or
+many digits. One ``bytes.translate`` throws everything else away; only what is left decides which literals are then
+looked for. The gate may say yes to a harmless text; it never says no to one the patterns would change.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mks_hardening._core.secret_names import STEMS
+
+__all__ = ["holds_digits", "may_hold_secret", "stems_in_bytes"]
+
+_DIGITS: Final = b"0123456789"
+_TRIGGERS: Final = b"=:'`\\>%_-JIB\xef"
+_ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
+
+
+def _all_but(kept: bytes) -> bytes:
+    return bytes(byte for byte in range(256) if byte not in kept)
+
+
+# Inside encoded JSON a quote is structure, and one that belongs to the text stands behind a backslash.
+_DROP_FROM_JSON: Final = _all_but(_DIGITS + _TRIGGERS)
+_DROP_FROM_TEXT: Final = _all_but(_DIGITS + _TRIGGERS + b'"')
+
+# Where a card number can hide: digits become 0, blanks and dashes vanish, all else breaks the run.
+_RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
+_RUN: Final = b"0" * 13
+
+# Triggers that separate a name from its value; the others only announce the prefix of a token.
+_NOT_SEPARATORS: Final = b"0:_-JIB\xef"
+_QUERY: Final = re.compile(rb"[?&](?:code|sig|signature|ticket|samlresponse|assertion)=")
+_GITHUB: Final = re.compile(rb"gh[pousr]_|github_pat_")
+_WIDE: Final = re.compile(rb"\xef\xbc[\x90-\x9a\x9d]")
+_PASS, _NUMBER, _CODE, _TOKEN, _KEY = (word.encode() for word in ("パス", "番号", "コード", "トークン", "キー"))
+
+
+def stems_in_bytes(stems: tuple[str, ...] = STEMS) -> re.Pattern[bytes]:
+    """The pattern for stems of secret names in lower-case UTF-8."""
+    return re.compile(b"|".join(re.escape(stem.encode()) for stem in stems))
+
+
+def may_hold_secret(data: bytes, stems: re.Pattern[bytes], *, colons: int = -1, expected: int = 0) -> bool:
+    """Whether the patterns have to look at this text.
+
+    Args:
+        data: UTF-8 text, or encoded JSON when ``colons`` is given.
+        stems: see ``stems_in_bytes``.
+        colons: colons that are structure of the JSON; -1 for plain text.
+        expected: trigger characters that are structure of the JSON, colons included.
+    """
+    kept = data.translate(_ZEROED, _DROP_FROM_TEXT if colons < 0 else _DROP_FROM_JSON)
+    digits = kept.count(b"0")
+    if digits >= 13 and holds_digits(data):
+        return True
+    if len(kept) - digits == expected and b"earer" not in data and b" is " not in data and data.isascii():
+        return False
+    return _looks_closer(data, kept, stems, max(0, colons))
+
+
+def holds_digits(data: bytes) -> bool:
+    """Whether 13 digits stand in a row, blanks and dashes aside."""
+    return _RUN in data.translate(_RUNS, b" -")
+
+
+def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes], colons: int) -> bool:
+    # Spelled out: a loop over tables costs more than all of these look-ups together.
+    more_colons = kept.count(b":") > colons
+    if b"earer" in data or _holds_token(data, kept) or (more_colons and _holds_url(data)):
+        return True
+    lowered = data.lower()
+    if b"=" in kept and _QUERY.search(lowered):
+        return True
+    named = more_colons or b" is " in data or kept.translate(None, _NOT_SEPARATORS) or b"--" in data
+    if not data.isascii():
+        wide = b"\xef" in kept and _WIDE.search(data) is not None
+        if wide and holds_digits(unicode_digits(data)):
+            return True
+        named = named or wide or _PASS in data or _CODE in data or _NUMBER in data or _TOKEN in data or _KEY in data
+    return bool(named) and stems.search(lowered) is not None
+
+
+def unicode_digits(data: bytes) -> bytes:
+    """The data with full-width digits as ASCII ones."""
+    return re.sub(rb"\xef\xbc([\x90-\x99])", lambda match: bytes((match[1][0] - 0x60,)), data)
+
+
+def _holds_url(data: bytes) -> bool:
+    return b"://" in data and (b"@" in data or b".com/" in data.lower())
+
+
+def _holds_token(data: bytes, kept: bytes) -> bool:
+    return (
+        (b"-" in kept and _dashed(data))
+        or (b"_" in kept and _underscored(data))
+        or (b"I" in kept and (b"AKIA" in data or b"ASIA" in data or b"AIza" in data))
+        or (b"J" in kept and b"eyJ" in data)
+        or (b"B" in kept and (b"Basic" in data or b"BASIC" in data or b"BEARER" in data or b".com/" in data))
+    )
+
+
+def _dashed(data: bytes) -> bool:
+    return (
+        b"sk-" in data
+        or b"glpat-" in data
+        or b"xox" in data
+        or b"xapp-" in data
+        or b"pypi-" in data
+        or b"-----BEGIN" in data
+    )
+
+
+def _underscored(data: bytes) -> bool:
+    return (
+        (b"gh" in data and _GITHUB.search(data) is not None)
+        or b"k_live_" in data
+        or b"k_test_" in data
+        or b"whsec_" in data
+        or b"npm_" in data
+    )

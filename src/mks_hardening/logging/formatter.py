@@ -1,0 +1,399 @@
+"""The JSON formatter: one line a record, whatever is thrown at it, and no secret in it.
+
+Two ways lead to the line. The quick one serves records made of plain values: prepared pieces, one call of the fast
+encoder, and one cheap question whether the result can hold a secret. Everything else (containers, objects, faulty
+arguments, oversized values, overridden hooks) takes the careful one, which builds the same fields as data, bounds
+and redacts them, and encodes them with an encoder that refuses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.context import fields_var
+from mks_hardening._core.lazy import optional
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.trace_text import CUT, describe_exception, safe_text
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
+from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder
+from mks_hardening.logging.message import Templates
+from mks_hardening.logging.plain import Bounds, cut, to_plain
+from mks_hardening.logging.schemas import schema_named
+from mks_hardening.protocols import Redactor
+
+with optional("pythonjsonlogger", extra="logging"):
+    from pythonjsonlogger.core import BaseJsonFormatter
+
+__all__ = ["JsonFormatter"]
+
+_LAST: Final = STANDARD_ATTRIBUTES[-1]
+_COUNT: Final = len(STANDARD_ATTRIBUTES)
+_KNOWN: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
+_MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
+_FIELD_CHARACTERS: Final = 16_384
+# Text is cut a little late, redacted, and cut again, so that no half secret survives at the first cut.
+_SLACK: Final = 1_024
+_TRIGGERS: Final = frozenset("=:'`\\>%_-JIB")
+
+
+class JsonFormatter(BaseJsonFormatter):
+    """Formats a record as one line of strict JSON, with secrets replaced and sizes bounded.
+
+    Args:
+        fmt: record attributes to show besides the canonical fields, written as a format string
+            (``"%(process)d %(lineno)d"``) or as a sequence of names.
+        datefmt: format of ``asctime`` where ``fmt`` names it; ``timestamp`` is always ISO 8601 in UTC.
+        style: style of ``fmt``: ``%``, ``{``, ``$`` or ``,``.
+        validate: whether ``fmt`` must suit ``style``.
+        schema: names of the canonical fields: ``default``, ``ecs`` or ``gcp``.
+        static_fields: fields with fixed values for every record, for example the service.
+        environment: name of the deployment, for example ``production``; left out when ``None``.
+        redactor: takes the secrets out; the package's own when ``None``.
+        encoder: ``auto`` (orjson where it is installed), ``orjson`` or ``json``.
+        max_record_bytes: largest line in bytes; what is cut is marked with ``…``.
+        rename_fields: other names for fields.
+        defaults: fields that a record may replace.
+        reserved_attrs: further record attributes never to be shown.
+        prefix: text in front of every line.
+
+    Raises:
+        ConfigurationError: an impossible parameter.
+        MissingDependencyError: ``encoder="orjson"`` without orjson.
+    """
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: str = "%",
+        validate: bool = True,  # noqa: FBT001, FBT002 - position and name are those of logging.Formatter
+        *,
+        schema: str = "default",
+        static_fields: Mapping[str, Any] | None = None,
+        environment: str | None = None,
+        redactor: Redactor | None = None,
+        encoder: str = "auto",
+        max_record_bytes: int = 65_536,
+        rename_fields: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        reserved_attrs: tuple[str, ...] = (),
+        prefix: str = "",
+    ) -> None:
+        if isinstance(max_record_bytes, bool) or not isinstance(max_record_bytes, int) or max_record_bytes < 1024:
+            raise ConfigurationError(
+                f"max_record_bytes must be a whole number of at least 1024, not {type(max_record_bytes).__name__}",
+                parameter="max_record_bytes",
+            )
+        try:
+            super().__init__(
+                fmt,
+                datefmt,
+                style,
+                validate,
+                prefix=prefix,
+                rename_fields=dict(rename_fields or {}),
+                static_fields=dict(static_fields or {}),
+                defaults=dict(defaults or {}),
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"fmt and style do not fit: {error}", parameter="fmt") from None
+        self._schema = schema_named(schema)
+        self._environment = environment
+        self._dumps = fast_encoder(encoder)
+        self._max_bytes = max_record_bytes
+        self._bounds = Bounds(min(_FIELD_CHARACTERS, max_record_bytes // 4))
+        self._redactor: Redactor = default_redactor() if redactor is None else redactor
+        own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
+        self._gate = self._redactor.may_hold_secret if own is self._redactor else _always
+        self._is_secret_key = own.is_secret_key
+        self._hidden = _KNOWN | frozenset(reserved_attrs)
+        self._shown = tuple(name for name in self._required_fields if name in _KNOWN and name != "message")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Work out once what every record needs."""
+        rename = self.rename_fields
+        canonical = {name: rename.get(name, name) for name in self._schema.canonical()}
+        self._taken = frozenset((*canonical.values(), *self.static_fields))
+        self._message_key = rename.get(self._schema.message, self._schema.message)
+        self._message_weight = _weight(self._message_key)
+        self._start = f"{self.prefix}{{{encode_plain(self._renamed(self._schema.timestamp))}:\""
+        self._names: Memo[str, tuple[str | None, int, bool]] = Memo(self._name, entries=1024, longest=128)
+        self._templates = Templates(self._is_secret_key)
+        self._heads: Memo[tuple[str, int, str], str] = Memo(self._head, entries=2048)
+        self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
+        self._second = (-1, "")
+        cls = type(self)
+        self._hooked = any(
+            getattr(cls, name) is not getattr(JsonFormatter, name)
+            for name in ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
+        )
+        self._quick = not (self._hooked or self._shown or self.defaults)
+
+    # --- the quick way -----------------------------------------------------------------------
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON, without the newline. Never raises."""
+        try:
+            line = self._quickly(record) if self._quick else None
+        except Exception:  # noqa: BLE001 - whatever it was, the careful way copes with it or reports it
+            line = None
+        if line is not None:
+            return line
+        try:
+            return self._carefully(record)
+        except Exception as error:  # noqa: BLE001 - a foreign hook or redactor
+            return self._last_resort(record, error)
+
+    def _quickly(self, record: logging.LogRecord) -> str | None:
+        """The line, or ``None`` when the record needs care."""
+        message = record.msg
+        if type(message) is not str:
+            return None
+        args = record.args
+        if args:
+            if type(args) is not tuple or self._templates[message] is not None:
+                return None
+            message = message % args
+        data = record.__dict__
+        fields: dict[str, Any] = {self._message_key: message}
+        colons, expected = 1, self._message_weight
+        context = fields_var.get()
+        if len(data) != _COUNT:
+            names = self._names
+            items = islice(data.items(), _COUNT - 1, None)
+            if next(items)[0] != _LAST:
+                return None
+            for key, value in items:
+                name, weight, secret = names[key]
+                if name is None:
+                    if key == CONTEXT_ATTRIBUTE:
+                        context = value
+                    continue
+                kind = type(value)
+                if kind is float:
+                    if value - value != 0.0:  # NaN or infinite
+                        return None
+                elif kind is not str and kind is not int and kind is not bool and value is not None:
+                    return None
+                fields[name] = REDACTED if secret and value not in ("", None) and kind is not bool else value
+                colons += 1
+                expected += weight
+            if len(fields) != colons:
+                return None
+        around = ""
+        if context:
+            values, around = self._context(context)
+            if not values.keys().isdisjoint(fields):
+                for name in values.keys() & fields.keys():
+                    if fields.pop(name) != values[name]:
+                        return None
+                colons, expected = len(fields), sum(map(_weight, fields))
+        body = self._dumps(fields)
+        if len(body) > self._bounds.characters:
+            return None
+        if self._gate(body, colons=colons, expected=expected):
+            body = self._dumps({name: self._redactor.redact(value) for name, value in fields.items()})
+        text = body.decode()
+        if not text.isascii() or "\x7f" in text:
+            text = escape(text)
+        if record.exc_info or record.exc_text or record.stack_info:
+            around += self._exception_text(record)
+        head = self._heads[record.levelname, record.levelno, record.name]
+        line = f"{self._start}{self._timestamp(record.created)}{head}{around}{text[1:]}"
+        if len(line) * 4 > self._max_bytes and len(line.encode()) > self._max_bytes:
+            return None
+        return line
+
+    def _timestamp(self, created: float) -> str:
+        second = int(created // 1)
+        known = self._second
+        if known[0] != second:
+            known = self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+        return known[1] + _MILLISECONDS[int((created - second) * 1000)]
+
+    def _head(self, key: tuple[str, int, str]) -> str:
+        level, number, logger = key
+        fields = self._head_fields(level, number, logger)
+        return f'",{self._members(fields)}'
+
+    def _head_fields(self, level: str, number: int, logger: str) -> dict[str, Any]:
+        schema = self._schema
+        fields: dict[str, Any] = {
+            self._renamed(schema.level): schema.level_text(level, number),
+            self._renamed(schema.logger): logger,
+        }
+        if self._environment is not None:
+            fields[self._renamed(schema.environment)] = self._environment
+        return fields | {self._renamed(name): value for name, value in (*schema.constants.items(), *self.static_fields.items())}
+
+    def _members(self, fields: Mapping[str, Any]) -> str:
+        """The fields as the inside of an object, with a comma behind: a piece of a line."""
+        if not fields:
+            return ""
+        plain = to_plain(self._redactor.redact(to_plain(fields, self._bounds)), self._bounds)
+        return f"{encode_plain(plain)[1:-1]},"
+
+    def _context(self, context: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        known = self._contexts.get(id(context))
+        if known is None or known[0] is not context:
+            values = {
+                name: REDACTED if secret else value
+                for (name, _, secret), value in ((self._names[key], value) for key, value in context.items())
+                if name is not None
+            }
+            known = (context, values, self._members(values))
+            if len(self._contexts) >= 256:
+                self._contexts.clear()
+            self._contexts[id(context)] = known
+        return known[1], known[2]
+
+    def _name(self, key: str) -> tuple[str | None, int, bool]:
+        """What a record attribute is called in the line, how much it adds to the gate's count, whether it is secret."""
+        if not isinstance(key, str) or key in self._hidden or key.startswith("_"):
+            return None, 0, False
+        name = self._renamed(self._schema.renames.get(key, key))
+        if name in self._taken and not (key in self._schema.renames):
+            name = f"extra_{name}"
+        name = cut(self._redactor.redact_text(name), 256)
+        return name, _weight(name), self._is_secret_key(key)
+
+    def _renamed(self, name: str) -> str:
+        renamed: str = self.rename_fields.get(name, name)
+        return renamed
+
+    # --- exceptions --------------------------------------------------------------------------
+
+    def _exception_text(self, record: logging.LogRecord) -> str:
+        fields = self._exception_fields(record)
+        if not fields:
+            return ""
+        text = self._dumps(fields).decode()
+        return f"{escape(text)[1:-1]},"
+
+    def _exception_fields(self, record: logging.LogRecord, *, frames: int = 40, characters: int = 0) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        error = _exception_of(record)
+        limit = characters or self._bounds.characters
+        if error is not None:
+            described = describe_exception(
+                error, redact_text=self._redactor.redact_text, max_frames=frames, max_chars=limit
+            )
+            fields = self._schema.exception_fields(described.structure, described.text)
+        elif record.exc_text:
+            fields = self._schema.exception_fields({}, self._clean(record.exc_text))
+        if record.stack_info:
+            fields[self._schema.stack] = self._clean(record.stack_info)
+        return {self._renamed(name): value for name, value in fields.items() if value is not None}
+
+    def _clean(self, text: object) -> str:
+        whole = safe_text(text, limit=self._bounds.characters + _SLACK)
+        return cut(self._redactor.redact_text(whole), self._bounds.characters)
+
+    # --- the careful way ---------------------------------------------------------------------
+
+    def _carefully(self, record: logging.LogRecord) -> str:
+        message_dict: dict[str, Any] = dict(record.msg) if isinstance(record.msg, dict) else {}
+        record.message = str(message_dict.pop("message", "")) if message_dict else self._templates.render(record)
+        fields: dict[str, Any] = {}
+        self.add_fields(fields, record, message_dict)
+        fields = self.process_log_record(fields)
+        return self.serialize_log_record(fields)
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        """Fill ``log_data`` with the fields of the record; to be extended by subclasses.
+
+        What a subclass adds is bounded and redacted like everything else.
+        """
+        schema = self._schema
+        log_data.update(self.defaults)
+        log_data[self._renamed(schema.timestamp)] = self._careful_timestamp(record.created)
+        log_data.update(self._head_fields(safe_text(record.levelname), record.levelno, safe_text(record.name)))
+        log_data[self._message_key] = record.message
+        log_data.update(self._exception_fields(record))
+        if "asctime" in self._shown:
+            record.asctime = self.formatTime(record, self.datefmt)
+        for name in self._shown:
+            log_data[self._renamed(name)] = record.__dict__.get(name)
+        context = record.__dict__.get(CONTEXT_ATTRIBUTE)
+        for fields in (fields_var.get() if context is None else context, message_dict, record.__dict__):
+            for key, value in tuple(fields.items()):
+                self._add(log_data, key, value)
+
+    def _add(self, log_data: dict[str, Any], key: object, value: object) -> None:
+        name, _, secret = self._names[key if isinstance(key, str) else safe_text(key)]
+        if name is None:
+            return
+        while name in log_data and name not in self.defaults:
+            if log_data[name] is value or _same(log_data[name], value):
+                return
+            name = f"extra_{name}"
+        log_data[name] = REDACTED if secret and value not in ("", None, True, False) else value
+
+    def _careful_timestamp(self, created: object) -> str:
+        try:
+            return self._timestamp(created)  # type: ignore[arg-type]  # a foreign record may hold anything
+        except Exception:  # noqa: BLE001 - out of range or no number: now is the best guess
+            return self._timestamp(SYSTEM_CLOCK.time())
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """The fields as JSON text: bounded, redacted, strict."""
+        loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
+        clean = self._redactor.redact(to_plain(log_data, loose))
+        bounds = self._bounds
+        while True:
+            text = encode_plain(to_plain(clean, bounds))
+            if len(text) * 4 <= self._max_bytes or len(text.encode()) <= self._max_bytes:
+                return text
+            if bounds.members <= 8:
+                return self._essentials(clean)
+            bounds = Bounds(max(64, bounds.characters // 4), bounds.members // 2, max(2, bounds.depth // 2))
+
+    def _essentials(self, fields: object) -> str:
+        """The canonical fields alone, for a record that does not fit in any other way."""
+        essential = {
+            name: value
+            for name, value in (fields.items() if isinstance(fields, dict) else ())
+            if name in self._taken and isinstance(value, (str, int, float))
+        }
+        return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
+
+    def _last_resort(self, record: logging.LogRecord, error: Exception) -> str:
+        fields = {
+            self._schema.timestamp: self._careful_timestamp(getattr(record, "created", None)),
+            self._schema.level: safe_text(record.levelname, limit=64),
+            self._schema.logger: safe_text(record.name, limit=256),
+            self._schema.message: f"a log record could not be formatted ({type(error).__name__})",
+        }
+        return self.prefix + encode_plain(fields)
+
+
+def _always(_encoded: bytes, *, colons: int, expected: int) -> bool:  # noqa: ARG001 - stands in for the gate
+    return True
+
+
+def _weight(name: str) -> int:
+    """How many of the gate's trigger characters a key adds to the encoded record, its colon included."""
+    return 1 + sum(character in _TRIGGERS for character in name)
+
+
+def _exception_of(record: logging.LogRecord) -> BaseException | None:
+    info: object = record.exc_info
+    if isinstance(info, tuple) and len(info) == 3:
+        info = info[1]
+    return info if isinstance(info, BaseException) else None
+
+
+def _same(known: object, value: object) -> bool:
+    return type(known) is type(value) and isinstance(value, (str, int)) and known == value
+
+

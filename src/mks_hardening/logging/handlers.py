@@ -1,0 +1,149 @@
+"""Handlers that write lines: to a standard stream, and to a file that others rotate."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Final, Literal
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.logging.faults import FaultReport, to_stderr
+from mks_hardening.logging.line_file import LineFile
+from mks_hardening.protocols import Clock
+
+__all__ = ["FileHandler", "ReopeningFileHandler", "StandardStreamHandler"]
+
+_RETRY_SECONDS: Final = 1.0
+_SPACE_SECONDS: Final = 30.0
+
+
+class StandardStreamHandler(logging.Handler):
+    """Writes to ``sys.stdout`` or ``sys.stderr`` as they are at that moment.
+
+    A stream that is closed or full loses the record, not the request; that is counted.
+    """
+
+    def __init__(self, stream: Literal["stdout", "stderr"] = "stderr", *, level: int | str = 0) -> None:
+        if stream not in ("stdout", "stderr"):
+            raise ConfigurationError("stream must be 'stdout' or 'stderr'", parameter="stream")
+        super().__init__(level)
+        self._stream = stream
+        self._report = FaultReport(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            line = self.format(record) + "\n"
+            stream = getattr(sys, self._stream)
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+            stream.flush()
+        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
+            self._report.failed(type(error).__name__)
+        else:
+            self._report.works()
+
+
+class FileHandler(logging.Handler):
+    """What both file handlers share: faults that cost no request, and a look at the free space.
+
+    Args:
+        filename: the file; a bare name is taken from the current folder, missing folders are made.
+        level: lowest level written.
+        min_free_bytes: free space below which a warning is given on stderr; 0 to look at nothing.
+        clock: for retries after a fault and for the interval between looks at the free space.
+    """
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        *,
+        level: int | str = 0,
+        min_free_bytes: int = 104_857_600,
+        guarded: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if not isinstance(filename, (str, os.PathLike)) or not str(filename):
+            raise ConfigurationError(
+                f"filename must be a path, not {type(filename).__name__}", parameter="filename"
+            )
+        super().__init__(level)
+        self._file = LineFile(filename, guarded=guarded)
+        self.baseFilename = self._file.path  # the name logging.FileHandler gives it
+        self._clock = clock
+        self._min_free = min_free_bytes
+        self._report = FaultReport(f"log file {self._file.path}")
+        self._reason = ""
+        self._retry_at = 0.0
+        self._look_at = 0.0
+        self._warned = False
+        try:
+            self._file.open()
+        except OSError as error:
+            self._failed(error, lost=0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one line, or count it as lost."""
+        try:
+            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception as error:  # noqa: BLE001 - a foreign formatter
+            self._report.failed(type(error).__name__)
+            return
+        now = self._clock.monotonic()
+        if now < self._retry_at:
+            self._report.failed(self._reason)
+            return
+        try:
+            self._append(data)
+        except OSError as error:
+            self._failed(error)
+            return
+        if self._retry_at:
+            self._retry_at = 0.0
+            self._report.works()
+        if now >= self._look_at:
+            self._look_at = now + _SPACE_SECONDS
+            self._look_at_space()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.acquire()
+        try:
+            self._file.close()
+        finally:
+            self.release()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.baseFilename} ({logging.getLevelName(self.level)})>"
+
+    def _append(self, data: bytes) -> None:
+        self._file.append(data)
+
+    def _failed(self, error: OSError, *, lost: int = 1) -> None:
+        self._file.close()
+        self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
+        self._reason = error.strerror or type(error).__name__
+        self._report.failed(self._reason, lost=lost)
+
+    def _look_at_space(self) -> None:
+        if not self._min_free:
+            return
+        try:
+            status = os.statvfs(os.path.dirname(self._file.path))
+        except OSError:
+            return
+        free = status.f_bavail * status.f_frsize
+        if free >= self._min_free:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            to_stderr(f"only {free // 1_048_576} MiB are free for {self._file.path}")
+
+
+class ReopeningFileHandler(FileHandler):
+    """Appends to a file that logrotate (or whoever) may rename or remove: the next record goes into a new one."""

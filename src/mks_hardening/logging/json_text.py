@@ -1,0 +1,47 @@
+"""JSON on one line: strict, and free of characters that break lines, terminals or reading order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from mks_hardening._core.codec import orjson_dumps
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
+
+__all__ = ["encode_plain", "escape", "fast_encoder"]
+
+# C1 and DEL, line and paragraph separators, marks that change the reading order (Unicode TR 9), lone surrogates.
+_UNSAFE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def escape(text: str) -> str:
+    """The JSON text with unsafe characters written as ``\\uXXXX``."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def encode_plain(value: Any) -> str:
+    """The JSON text of plain data (see ``plain.to_plain``): slow, but refuses nothing plain."""
+    return escape(_encode(value))
+
+
+def fast_encoder(choice: str) -> Callable[[Any], bytes]:
+    """The encoder for the common case; it may raise ``TypeError`` for what only ``encode_plain`` can say.
+
+    Raises:
+        ConfigurationError: not ``auto``, ``orjson`` or ``json``.
+        MissingDependencyError: ``orjson`` was asked for and is not installed.
+    """
+    if choice not in ("auto", "orjson", "json"):
+        raise ConfigurationError("encoder must be 'auto', 'orjson' or 'json'", parameter="encoder")
+    dumps = None if choice == "json" else orjson_dumps()
+    if dumps is None and choice == "orjson":
+        raise MissingDependencyError("orjson", "logging")
+    return dumps or _json_bytes
+
+
+def _json_bytes(value: Any) -> bytes:
+    return _encode(value).encode()

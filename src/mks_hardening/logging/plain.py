@@ -1,0 +1,115 @@
+"""Any Python value as bounded data that JSON can say; nothing in here raises."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Set
+from enum import Enum
+from math import isfinite
+from typing import Any, NamedTuple
+
+from mks_hardening._core.trace_text import CUT, safe_text
+
+__all__ = ["Bounds", "cut", "to_plain"]
+
+
+class Bounds(NamedTuple):
+    """How much of one field is kept."""
+
+    characters: int = 16_384
+    members: int = 256
+    depth: int = 12
+
+
+def cut(text: str, limit: int) -> str:
+    """At most ``limit`` characters, the last of them the mark when something is missing."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}{CUT}"
+
+
+def to_plain(value: object, bounds: Bounds, path: tuple[int, ...] = ()) -> Any:
+    """The value as text, number, boolean, ``None``, ``dict``, ``list`` or ``tuple``, cut where it is too much."""
+    kind = type(value)
+    if kind is str:
+        return cut(value, bounds.characters)  # type: ignore[arg-type]  # exact type checked above
+    if kind is bool or value is None:
+        return value
+    if kind is int:
+        return _number(value, bounds)  # type: ignore[arg-type]  # as above
+    if kind is float:
+        return value if isfinite(value) else repr(value)  # type: ignore[arg-type]  # as above
+    try:
+        return _other(value, bounds, path)
+    except Exception:  # noqa: BLE001 - foreign code behind any of the calls
+        return cut(safe_text(value, limit=bounds.characters), bounds.characters)
+
+
+def _number(value: int, bounds: Bounds) -> int | str:
+    # More digits than the interpreter turns into text at once (4300), or than the field may have.
+    if value.bit_length() > 3 * min(bounds.characters, 4_000):
+        return f"{'-' if value < 0 else ''}{hex(abs(value))[: min(bounds.characters, 64)]}{CUT}"
+    return value
+
+
+def _other(value: object, bounds: Bounds, path: tuple[int, ...]) -> Any:
+    if isinstance(value, Enum):
+        return to_plain(value.value, bounds, path)
+    if isinstance(value, str):
+        return cut(str.__str__(value), bounds.characters)
+    if isinstance(value, int):
+        return _number(int(value), bounds)
+    if isinstance(value, float):
+        return to_plain(float(value), bounds)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return cut(bytes(value[: bounds.characters]).decode("utf-8", "backslashreplace"), bounds.characters)
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, BaseException):
+        return cut(f"{type(value).__name__}: {safe_text(value, limit=bounds.characters)}", bounds.characters)
+    members = _members(value)
+    if members is None:
+        return cut(safe_text(value, limit=bounds.characters), bounds.characters)
+    if id(value) in path or len(path) >= bounds.depth:
+        return CUT
+    return _container(members, bounds, (*path, id(value)))
+
+
+def _members(value: object) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...] | Set[Any] | None:
+    """What is inside, for containers and for objects that are records of fields."""
+    if isinstance(value, (Mapping, list, Set)):
+        return value
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        return dict(zip(names, value, strict=False)) if names else value
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    if fields and not isinstance(value, type):
+        return {name: getattr(value, name, None) for name, field in fields.items() if field.repr}
+    return None
+
+
+def _container(
+    members: Mapping[Any, Any] | list[Any] | tuple[Any, ...] | Set[Any], bounds: Bounds, path: tuple[int, ...]
+) -> Any:
+    if isinstance(members, Mapping):
+        result: dict[str, Any] = {}
+        for number, (name, member) in enumerate(members.items()):
+            if number >= bounds.members:
+                result[CUT] = f"{len(members) - number} more"
+                break
+            key = cut(name if isinstance(name, str) else safe_text(to_plain(name, bounds, path)), 256)
+            result[_free(key, result)] = to_plain(member, bounds, path)
+        return result
+    items: list[Any] = []
+    for number, member in enumerate(members):
+        if number >= bounds.members:
+            items.append(f"{CUT} {len(members) - number} more")
+            break
+        items.append(to_plain(member, bounds, path))
+    return tuple(items) if isinstance(members, tuple) else items
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+

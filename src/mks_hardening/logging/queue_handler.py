@@ -1,0 +1,128 @@
+"""A bounded queue in front of slow handlers: the thread that logs only enqueues."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final, Literal
+
+from mks_hardening._core.context import fields_var
+from mks_hardening._core.redact import default_redactor
+from mks_hardening._core.worker import BackgroundWorker
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.logging.faults import FaultReport
+from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
+from mks_hardening.logging.message import Templates
+from mks_hardening.logging.plain import Bounds, to_plain
+
+__all__ = ["BoundedQueueHandler"]
+
+_KNOWN: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
+_UNCHANGING: Final = frozenset((str, int, float, bool, type(None)))
+
+
+class BoundedQueueHandler(logging.Handler):
+    """Hands records to other handlers on a thread of its own.
+
+    May be used in a signal handler and never blocks. A record that finds the queue full is dropped (or pushes out
+    the oldest) and counted. The exception stays an exception, so that the handlers behind still see its structure;
+    what may change after the call (arguments, containers) is rendered on the thread that logs. ``close`` and
+    ``logging.shutdown`` drain the queue.
+
+    Args:
+        handlers: where the records go; each keeps its own level and filters.
+        level: lowest level taken.
+        max_queue: records that may wait.
+        overflow: ``drop_new`` or ``drop_oldest``.
+        timeout: seconds that ``close`` waits for the queue to drain.
+
+    Raises:
+        ConfigurationError: no handlers, or an impossible queue.
+    """
+
+    def __init__(
+        self,
+        handlers: Sequence[logging.Handler],
+        *,
+        level: int | str = 0,
+        max_queue: int = 10_000,
+        overflow: Literal["drop_new", "drop_oldest"] = "drop_new",
+        timeout: float = 5.0,
+    ) -> None:
+        if not handlers or not all(isinstance(handler, logging.Handler) for handler in handlers):
+            raise ConfigurationError("handlers must be one or more logging handlers", parameter="handlers")
+        super().__init__(level)
+        self.handlers = tuple(handlers)
+        self._timeout = timeout
+        self._templates = Templates(default_redactor().is_secret_key)
+        self._report = FaultReport("log queue")
+        self._worker: BackgroundWorker[logging.LogRecord] = BackgroundWorker(
+            self._deliver, name="mks-log-queue", max_queue=max_queue, overflow=overflow, leftover=self._lost
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Records that found the queue full."""
+        return self._worker.dropped
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Filter and enqueue; no lock is taken, so a signal handler may log."""
+        passed: Any = self.filter(record)
+        if isinstance(passed, logging.LogRecord):
+            record = passed
+        if passed:
+            self.emit(record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Enqueue a snapshot of the record."""
+        try:
+            snapshot = self.prepare(record)
+            if not self._worker.put(snapshot):
+                # Refused although nothing waits: the worker was drained at exit, before logging.shutdown.
+                if self._worker.pending == 0:
+                    self._deliver(snapshot)
+                else:
+                    self._report.failed("queue is full")
+        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
+            self._report.failed(type(error).__name__)
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """A copy that does not change any more."""
+        snapshot = copy(record)
+        data = snapshot.__dict__
+        args = record.args
+        if type(record.msg) is not str or not (
+            not args or (type(args) is tuple and all(type(value) in _UNCHANGING for value in args))
+        ):
+            data["msg"] = record.msg if isinstance(record.msg, dict) else self._templates.render(record)
+            data["args"] = None
+        if len(data) > len(STANDARD_ATTRIBUTES):
+            for name in data.keys() - _KNOWN:
+                if type(data[name]) not in _UNCHANGING:
+                    data[name] = to_plain(data[name], Bounds())
+        context = fields_var.get()
+        if context:
+            data.setdefault(CONTEXT_ATTRIBUTE, context)
+        return snapshot
+
+    def flush(self) -> None:
+        """Wait until everything logged so far is handled, at most for ``timeout`` seconds."""
+        if not self._worker.is_current_thread:
+            self._worker.flush(self._timeout)
+        for handler in self.handlers:
+            handler.flush()
+
+    def close(self) -> None:
+        """Drain the queue; records that could not be handled in time are counted as lost."""
+        self._worker.close(self._timeout)
+        super().close()
+
+    def _deliver(self, record: logging.LogRecord) -> None:
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+    def _lost(self, records: list[logging.LogRecord]) -> None:
+        self._report.failed("queue was not drained in time", lost=len(records))

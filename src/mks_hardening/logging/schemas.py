@@ -1,0 +1,111 @@
+"""How a record's fields are called: our own names, those of Elastic (ECS) and those of Google Cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["SCHEMAS", "Schema", "schema_named"]
+
+
+class Schema(NamedTuple):
+    """Names of the canonical fields and how levels and exceptions are written.
+
+    ``renames`` maps context and extra fields that have a canonical place in the schema.
+    """
+
+    timestamp: str
+    level: str
+    logger: str
+    message: str
+    environment: str
+    exception: str
+    stack: str
+    level_text: Callable[[str, int], str]
+    exception_fields: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    renames: Mapping[str, str]
+    constants: Mapping[str, Any]
+
+    def canonical(self) -> frozenset[str]:
+        """The names that no extra field may take."""
+        exception = self.exception_fields({}, "")
+        return frozenset((*self[:7], *exception, *self.constants, *self.renames.values()))
+
+
+def _as_it_is(name: str, number: int) -> str:  # noqa: ARG001 - one of three level texts
+    return name
+
+
+def _lower(name: str, number: int) -> str:  # noqa: ARG001
+    return name.lower()
+
+
+def _severity(name: str, number: int) -> str:
+    """Cloud Logging knows these words only; the number decides for levels of one's own."""
+    for floor, severity in ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (25, "NOTICE"), (20, "INFO")):
+        if number >= floor:
+            return severity
+    return "DEBUG" if number > 0 else "DEFAULT"
+
+
+def _nested(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+    return {"exception": {**structure, "text": text}}
+
+
+def _ecs_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+    return {
+        "error.type": structure.get("type"),
+        "error.message": structure.get("message"),
+        "error.stack_trace": text,
+        "error.exception": structure,
+    }
+
+
+def _gcp_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+    return {"stack_trace": text, "exception": structure}
+
+
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "default": Schema(
+        "timestamp", "level", "logger", "message", "environment", "exception", "stack",
+        _as_it_is, _nested, {}, {},
+    ),
+    # Elastic Common Schema 8.11, dotted names as in its logging libraries.
+    "ecs": Schema(
+        "@timestamp", "log.level", "log.logger", "message", "service.environment", "error.exception",
+        "error.stack_info", _lower, _ecs_error,
+        {
+            "request_id": "http.request.id",
+            "trace_id": "trace.id",
+            "span_id": "span.id",
+            "user_id": "user.id",
+            "client_ip": "client.ip",
+            "method": "http.request.method",
+            "status": "http.response.status_code",
+            "path": "url.path",
+        },
+        {"ecs.version": "8.11.0"},
+    ),
+    # Cloud Logging: special fields of structured payloads.
+    "gcp": Schema(
+        "time", "severity", "logger", "message", "environment", "exception", "stack",
+        _severity, _gcp_error,
+        {"trace_id": "logging.googleapis.com/trace", "span_id": "logging.googleapis.com/spanId"},
+        {},
+    ),
+}  # fmt: skip
+
+
+def schema_named(name: str) -> Schema:
+    """The schema of that name.
+
+    Raises:
+        ConfigurationError: no such schema.
+    """
+    schema = SCHEMAS.get(name) if isinstance(name, str) else None
+    if schema is None:
+        known = ", ".join(SCHEMAS)
+        raise ConfigurationError(f"schema must be one of {known}, not {type(name).__name__}", parameter="schema")
+    return schema

@@ -1,0 +1,47 @@
+"""The JSON formatter on single records."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from mks_hardening.logging import JsonFormatter, bound
+
+
+def record(message: Any, *args: Any, exc_info: Any = None, name: str = "app", **extra: Any) -> logging.LogRecord:
+    return logging.getLogger(name).makeRecord(name, logging.INFO, "/p.py", 1, message, args, exc_info, extra=extra)
+
+
+def fields(entry: logging.LogRecord, **options: Any) -> dict[str, Any]:
+    line = JsonFormatter(**options).format(entry)
+    assert len(line.splitlines()) == 1
+    result: dict[str, Any] = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+    return result
+
+
+def test_a_plain_record_has_the_canonical_fields() -> None:
+    entry = record("hello %s", "world", answer=42)
+    entry.created = 1_700_000_000.25
+    assert fields(entry, environment="test") == {
+        "timestamp": "2023-11-14T22:13:20.250Z",
+        "level": "INFO",
+        "logger": "app",
+        "environment": "test",
+        "message": "hello world",
+        "answer": 42,
+    }
+
+
+def test_canonical_fields_cannot_be_forged_and_the_extra_is_kept() -> None:
+    shown = fields(record("x", level="forged", timestamp="forged"), static_fields={"service": "s"})
+    assert (shown["level"], shown["extra_level"], shown["extra_timestamp"]) == ("INFO", "forged", "forged")
+
+
+def test_context_is_shown_and_wins_over_an_extra_of_the_same_name() -> None:
+    with bound(request_id="r1"):
+        assert fields(record("x"))["request_id"] == "r1"
+        assert fields(record("x", request_id="r1")).keys().isdisjoint({"extra_request_id"})
+        assert fields(record("x", request_id="r2"))["extra_request_id"] == "r2"
