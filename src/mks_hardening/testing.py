@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mks_hardening.protocols import SessionRecord
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from mks_hardening.protocols import OutgoingAlert
+    from mks_hardening.protocols import LimitDecision, Limiter, OutgoingAlert, SessionStore, TwoFactorStore
 
-__all__ = ["FrozenClock", "RecordingTransport", "WSGIAnswer", "call_wsgi"]
+__all__ = [
+    "FrozenClock",
+    "LimiterContract",
+    "RecordingTransport",
+    "SessionStoreContract",
+    "TwoFactorStoreContract",
+    "WSGIAnswer",
+    "call_wsgi",
+]
 
 
 class FrozenClock:
@@ -197,3 +209,393 @@ class RecordingTransport:
     def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
+
+
+def _require(condition: bool, rule: str) -> None:  # noqa: FBT001 - reads like an assertion
+    if not condition:
+        raise AssertionError(rule)
+
+
+def _at_once(work: Callable[[int], object], *, threads: int) -> list[Any]:
+    """What ``work`` returns in so many threads that start together."""
+    barrier = threading.Barrier(threads)
+    results: list[Any] = [None] * threads
+
+    def run(number: int) -> None:
+        barrier.wait()
+        results[number] = work(number)
+
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return results
+
+
+def _call(work: Sequence[Callable[[], object]], number: int) -> object:
+    return work[number]()
+
+
+class TwoFactorStoreContract:
+    """What every ``TwoFactorStore`` must do; derive a test class and say how to make a store.
+
+    Each test asks for a new, empty store that may be used from several threads.
+    """
+
+    def make_store(self) -> TwoFactorStore:
+        """A new, empty store."""
+        raise NotImplementedError
+
+    def test_unknown_users_have_no_record(self) -> None:
+        """Nothing is there before it is written."""
+        _require(self.make_store().load("u") is None, "an unknown user has no record")
+
+    def test_records_come_back_as_they_were_written(self) -> None:
+        """Any bytes and any text of 255 characters survive."""
+        store = self.make_store()
+        for number, user_id in enumerate(("u", "U", "現場 太郎", "a:b{c}d\n*?[x]", "x" * 255, "Ω" * 255)):
+            data = bytes(range(256)) * number + b"x"
+            _require(store.replace(user_id, data, expected=None, version=f"v{number}"), "a first write works")
+            _require(store.load(user_id) == (f"v{number}", data), "a record is read as it was written")
+
+    def test_only_the_expected_version_is_replaced(self) -> None:
+        """Compare and set."""
+        store = self.make_store()
+        _require(store.replace("u", b"1", expected=None, version="a"), "a first write works")
+        _require(not store.replace("u", b"2", expected=None, version="b"), "a first write does not overwrite")
+        _require(not store.replace("u", b"2", expected="x", version="b"), "another version is not replaced")
+        _require(store.load("u") == ("a", b"1"), "a refused write changes nothing")
+        _require(store.replace("u", b"2", expected="a", version="b"), "the expected version is replaced")
+        _require(not store.replace("u", b"3", expected="a", version="c"), "a version is replaced once")
+        _require(store.load("u") == ("b", b"2"), "the latest record counts")
+        _require(not store.replace("v", b"1", expected="a", version="b"), "a missing record is not replaced")
+
+    def test_a_repeated_write_is_not_a_conflict(self) -> None:
+        """A write whose answer was lost may be sent again."""
+        store = self.make_store()
+        for _ in range(2):
+            _require(store.replace("u", b"1", expected=None, version="a"), "a first write may be repeated")
+        for _ in range(2):
+            _require(store.replace("u", b"2", expected="a", version="b"), "a write may be repeated")
+        for _ in range(2):
+            _require(store.replace("u", None, expected="b", version="c"), "a removal may be repeated")
+        _require(store.load("u") is None, "a removed record is gone")
+
+    def test_removal_needs_the_expected_version(self) -> None:
+        """A record that changed meanwhile stays."""
+        store = self.make_store()
+        store.replace("u", b"1", expected=None, version="a")
+        _require(not store.replace("u", None, expected="x", version="b"), "another version is not removed")
+        _require(
+            not store.replace("u", None, expected=None, version="b"), "an unexpected record is not removed"
+        )
+        _require(store.load("u") == ("a", b"1"), "a refused removal changes nothing")
+
+    def test_scan_sees_everybody(self) -> None:
+        """With any page size, also while records change."""
+        store = self.make_store()
+        everybody = {f"user {number}" for number in range(25)}
+        for user_id in everybody:
+            store.replace(user_id, b"x", expected=None, version="a")
+        for limit in (1, 7, 25, 100):
+            seen: list[str] = []
+            cursor: str | None = None
+            while True:
+                page, cursor = store.scan(cursor, limit=limit)
+                for user_id in page:
+                    stored = store.load(user_id)
+                    if stored is not None:
+                        store.replace(user_id, b"y", expected=stored.version, version=f"{limit}")
+                seen += page
+                if cursor is None:
+                    break
+            _require(set(seen) == everybody, "a scan sees every user")
+        _require(self.make_store().scan(None, limit=5) == ([], None), "an empty store has nobody")
+
+    def test_one_of_many_writers_wins(self) -> None:
+        """Compare and set among threads, for a first write, a change and a removal."""
+        store = self.make_store()
+        first = _at_once(
+            lambda number: store.replace("u", b"1", expected=None, version=f"a{number}"), threads=8
+        )
+        _require(first.count(True) == 1, "one of many first writes works")
+        version = f"a{first.index(True)}"
+        second = _at_once(
+            lambda number: store.replace("u", b"2", expected=version, version=f"b{number}"), threads=8
+        )
+        _require(second.count(True) == 1, "one of many changes works")
+        _require(store.load("u") == (f"b{second.index(True)}", b"2"), "the winner's record is stored")
+
+    def test_ping_and_close(self) -> None:
+        """A store that works says so, and closing twice is harmless."""
+        store = self.make_store()
+        _require(store.ping(), "a working store answers")
+        store.close()
+        store.close()
+
+
+class SessionStoreContract:
+    """What every ``SessionStore`` must do; derive a test class and say how to make a store.
+
+    Each test asks for a new, empty store that may be used from several threads.
+    """
+
+    now = 1_700_000_000.0
+
+    def make_store(self) -> SessionStore:
+        """A new, empty store."""
+        raise NotImplementedError
+
+    def test_unknown_sessions(self) -> None:
+        """Nothing can be done with a session that was never made."""
+        store = self.make_store()
+        _require(store.load("k") is None, "an unknown session has no record")
+        _require(store.rotate("k", "n", now=self.now) is None, "an unknown session is not rotated")
+        _require(not store.touch("k", seen_at=self.now, expires_at=self.now + 9), "nor touched")
+        _require(not store.update("k", version=0, data="{}"), "nor updated")
+        _require(not store.end("k", reason="idle"), "nor ended")
+        _require(store.load("k") is None and store.load("n") is None, "and none of that makes one")
+        _require(list(store.sessions("u", now=self.now)) == [], "an unknown user has no sessions")
+        _require(store.end_user("u", now=self.now) == 0, "and none to end")
+
+    def test_records_come_back_as_they_were_made(self) -> None:
+        """Any user name, any JSON text, fractions of seconds."""
+        store = self.make_store()
+        for number, user_id in enumerate(("u", "現場 太郎", "a:b{c}d\n*?[x]", "x" * 255, "Ω")):
+            record = self._record(f"k{number}", user_id)._replace(
+                seen_at=self.now + 0.123456, data='{"名":"\\"\\n","n":[1.5,null,true,{}]}'
+            )
+            _require(list(store.create(record, now=self.now)) == [], "a first session ends no other")
+            _require(store.load(record.key) == record, "a record is read as it was made")
+            _require(list(store.sessions(user_id, now=self.now)) == [record], "and listed for its user")
+
+    def test_a_repeated_creation_changes_nothing(self) -> None:
+        """A creation whose answer was lost may be sent again."""
+        store = self.make_store()
+        store.create(self._record("k"), now=self.now)
+        store.update("k", version=0, data='{"a":1}')
+        store.create(self._record("k"), now=self.now)
+        record = store.load("k")
+        _require(record is not None and record.data == '{"a":1}', "a repeated creation changes nothing")
+        store.end("k", reason="revoked")
+        store.create(self._record("k"), now=self.now)
+        _require(self._ended(store, "k") == "revoked", "a repeated creation revives nothing")
+
+    def test_a_replaced_session_is_dead(self) -> None:
+        """Whoever's it was."""
+        store = self.make_store()
+        store.create(self._record("old", "u"), now=self.now)
+        store.create(self._record("new", "v"), now=self.now, replaces="old")
+        _require(self._ended(store, "old") == "revoked", "the replaced session is dead")
+        _require(self._ended(store, "new") == "", "the new one lives")
+        store.create(self._record("other"), now=self.now, replaces="unknown")
+        _require(self._ended(store, "other") == "", "a session may replace one that is gone")
+
+    def test_the_oldest_ends_beyond_the_limit(self) -> None:
+        """Counting living sessions of this user only."""
+        store = self.make_store()
+        store.create(self._record("other", "v"), now=self.now)
+        store.create(self._record("expired", life=10.0), now=self.now)
+        now = self.now + 20
+        for number in range(4):
+            key = f"k{number}"
+            ended = store.create(self._record(key, at=now + number), now=now + number, max_sessions=2)
+            _require(list(ended) == ([f"k{number - 2}"] if number >= 2 else []), "the oldest ends")
+        living = [record.key for record in store.sessions("u", now=now + 4)]
+        _require(living == ["k2", "k3"], "the newest stay, oldest first")
+        _require(self._ended(store, "k0") == "revoked", "a session that ended for the limit is dead")
+        _require(self._ended(store, "other") == "", "other users are not concerned")
+
+    def test_rotation_moves_a_session(self) -> None:
+        """User, time and data move; the old key is dead; a repetition gets the first answer."""
+        store = self.make_store()
+        store.create(self._record("old")._replace(data='{"a":1}'), now=self.now)
+        moved = store.rotate("old", "new", now=self.now)
+        _require(moved == self._record("new")._replace(data='{"a":1}'), "everything moves")
+        _require(store.rotate("old", "new", now=self.now) == moved, "a repetition gets the first answer")
+        _require(self._ended(store, "old") == "revoked", "the old key is dead")
+        _require(store.rotate("old", "third", now=self.now) is None, "a dead session is not rotated")
+        _require(store.load("third") is None, "and leaves nothing")
+        changed = store.rotate("new", "newer", now=self.now, data='{"b":2}')
+        _require(changed is not None and changed.data == '{"b":2}', "data can be replaced on the way")
+        _require(changed is not None and changed.version == 1, "which is a new version")
+        _require([one.key for one in store.sessions("u", now=self.now)] == ["newer"], "one session is listed")
+
+    def test_activity_moves_forward_only(self) -> None:
+        """A slow request does not take back what a faster one recorded."""
+        store = self.make_store()
+        store.create(self._record("k"), now=self.now)
+        _require(store.touch("k", seen_at=self.now + 50, expires_at=self.now + 150), "activity is recorded")
+        _require(
+            store.touch("k", seen_at=self.now + 20, expires_at=self.now + 120), "late activity is no fault"
+        )
+        record = store.load("k")
+        _require(record is not None and record.seen_at == self.now + 50, "activity moves forward only")
+        _require(record is not None and record.expires_at == self.now + 150, "so does the deadline")
+
+    def test_data_is_compared_and_set(self) -> None:
+        """The version that was read must still be there."""
+        store = self.make_store()
+        store.create(self._record("k"), now=self.now)
+        _require(store.update("k", version=0, data='{"a":1}'), "the version that was read is replaced")
+        _require(not store.update("k", version=0, data='{"a":2}'), "an older version is not")
+        _require(not store.update("k", version=2, data='{"a":2}'), "nor one that is not there yet")
+        record = store.load("k")
+        _require(
+            record is not None and (record.version, record.data) == (1, '{"a":1}'), "the first one counts"
+        )
+
+    def test_a_session_ends_once_and_for_all(self) -> None:
+        """The first reason stays, the data goes, and nothing revives it."""
+        store = self.make_store()
+        store.create(self._record("k")._replace(data='{"a":1}'), now=self.now)
+        _require(store.end("k", reason="idle"), "a living session ends")
+        _require(not store.end("k", reason="revoked"), "a dead one does not")
+        _require(not store.touch("k", seen_at=self.now + 5, expires_at=self.now + 500), "it is not touched")
+        _require(not store.update("k", version=0, data="{}"), "not updated")
+        _require(store.rotate("k", "n", now=self.now) is None, "not rotated")
+        record = store.load("k")
+        _require(record is not None and record.ended == "idle", "the first reason stays")
+        _require(record is not None and record.data == "{}", "the data is gone")
+        _require(list(store.sessions("u", now=self.now)) == [], "it is not listed")
+
+    def test_all_sessions_of_a_user_end_but_one(self) -> None:
+        """And nobody else's."""
+        store = self.make_store()
+        for key, user in (("a", "u"), ("b", "u"), ("c", "u"), ("d", "v")):
+            store.create(self._record(key, user), now=self.now)
+        _require(store.end_user("u", now=self.now, keep="b") == 2, "the others end")
+        _require(store.end_user("u", now=self.now, keep="b") == 0, "once")
+        _require([one.key for one in store.sessions("u", now=self.now)] == ["b"], "one stays")
+        _require(store.end_user("u", now=self.now) == 1, "all end")
+        _require(self._ended(store, "d") == "", "other users are not concerned")
+
+    def test_expired_sessions_are_not_listed(self) -> None:
+        """What ran out is no session, whoever was told."""
+        store = self.make_store()
+        store.create(self._record("k", life=10.0), now=self.now)
+        _require(len(store.sessions("u", now=self.now + 9)) == 1, "listed before its time")
+        _require(len(store.sessions("u", now=self.now + 10)) == 0, "not after")
+
+    def test_threads_do_not_get_past_the_limit(self) -> None:
+        """However many sign in at once."""
+        store = self.make_store()
+
+        def sign_in(number: int) -> None:
+            for again in range(4):
+                at = self.now + number / 100
+                store.create(self._record(f"k{number}-{again}", at=at), now=at, max_sessions=3)
+
+        _at_once(sign_in, threads=8)
+        _require(len(store.sessions("u", now=self.now + 1)) == 3, "the limit holds")
+
+    def test_threads_do_not_revive(self) -> None:
+        """Whatever goes on while a session ends."""
+        store = self.make_store()
+        for turn in range(20):
+            key = f"k{turn}"
+            store.create(self._record(key), now=self.now)
+            work: list[Callable[[], object]] = [
+                partial(store.end, key, reason="revoked"),
+                partial(store.touch, key, seen_at=self.now + 1, expires_at=self.now + 500),
+                partial(store.update, key, version=0, data='{"a":1}'),
+                partial(store.create, self._record(key), now=self.now),
+            ]
+            _at_once(partial(_call, work), threads=len(work))
+            _require(self._ended(store, key) == "revoked", "an ended session stays dead")
+        _require(list(store.sessions("u", now=self.now)) == [], "and none is listed")
+
+    def test_one_of_many_rotations_wins(self) -> None:
+        """The others find a dead session."""
+        store = self.make_store()
+        store.create(self._record("k"), now=self.now)
+        moved = _at_once(lambda number: store.rotate("k", f"n{number}", now=self.now), threads=8)
+        _require(sum(record is not None for record in moved) == 1, "one rotation wins")
+        _require(len(store.sessions("u", now=self.now)) == 1, "one session lives")
+
+    def test_ping_and_close(self) -> None:
+        """A store that works says so, and closing twice is harmless."""
+        store = self.make_store()
+        _require(store.ping(), "a working store answers")
+        store.close()
+        store.close()
+
+    def _record(
+        self, key: str, user_id: str = "u", *, at: float | None = None, life: float = 100.0
+    ) -> SessionRecord:
+        start = self.now if at is None else at
+        return SessionRecord(key, user_id, start, start, start + life)
+
+    @staticmethod
+    def _ended(store: SessionStore, key: str) -> str | None:
+        record = store.load(key)
+        return None if record is None else record.ended
+
+
+class LimiterContract:
+    """What every ``Limiter`` must do; derive a test class and say how to make a limiter.
+
+    Windows are a minute and longer, so that a test is over before one ends.
+    """
+
+    def make_limiter(self, groups: Mapping[str, str]) -> Limiter:
+        """A new limiter without any hits, with groups like ``{"g": "3 per minute, 5 per hour"}``."""
+        raise NotImplementedError
+
+    def test_the_quota_passes_and_no_more(self) -> None:
+        """For each key by itself."""
+        limiter = self.make_limiter({"g": "3 per minute"})
+        _require(self._passed(limiter, "k", 6) == 3, "the quota passes")
+        _require(self._passed(limiter, "other", 6) == 3, "keys are counted apart")
+
+    def test_groups_are_counted_apart(self) -> None:
+        """The same key in two groups is two counts."""
+        limiter = self.make_limiter({"g": "1 per minute", "h": "1 per minute"})
+        _require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted apart")
+
+    def test_a_refused_hit_takes_nothing(self) -> None:
+        """Neither from the limit that refused nor from the others."""
+        limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
+        _require(self._passed(limiter, "k", 10) == 3, "the tightest limit counts")
+        _require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit takes nothing")
+
+    def test_cost(self) -> None:
+        """A hit of many is taken whole or not at all."""
+        limiter = self.make_limiter({"g": "10 per minute"})
+        taken = [bool(limiter.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)]
+        _require(taken == [True, False, True, True, False], "a refused costly hit takes nothing")
+
+    def test_what_a_decision_tells(self) -> None:
+        """Limits in the order given, hits left, seconds to wait."""
+        limiter = self.make_limiter({"g": "1 per minute, 5 per hour"})
+        allowed, refused = limiter.hit("g", "k"), limiter.hit("g", "k")
+        rows = [(limit.quota, limit.window) for limit in allowed.limits]
+        _require(rows == [(1, 60.0), (5, 3600.0)], "limits come in the order given")
+        _require(tuple(allowed.remaining) == (0, 4), "remaining is after the hit")
+        _require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
+        _require(all(0 < reset <= 7200 for reset in allowed.reset_after), "reset lies within two windows")
+        _require(not refused.allowed and not refused, "a refused hit is false")
+        _require(
+            refused.retry_after is not None and 0 < refused.retry_after <= 120, "a refusal says how long"
+        )
+
+    def test_unknown_groups_are_errors(self) -> None:
+        """A name that was mistyped must not mean "no limit"."""
+        limiter = self.make_limiter({"g": "1 per minute"})
+        try:
+            limiter.hit("nope", "k")
+        except ValueError:
+            return
+        raise AssertionError("an unknown group is an error")
+
+    def test_threads_share_one_count(self) -> None:
+        """Exactly the quota passes, however many ask at once."""
+        limiter = self.make_limiter({"g": "20 per minute"})
+        passed = _at_once(lambda _: self._passed(limiter, "k", 10), threads=8)
+        _require(sum(passed) == 20, "threads share one count")
+
+    @staticmethod
+    def _passed(limiter: Limiter, key: str, tries: int) -> int:
+        decisions: list[LimitDecision] = [limiter.hit("g", key) for _ in range(tries)]
+        return sum(bool(decision) for decision in decisions)

@@ -41,7 +41,7 @@ class _Collect(logging.Handler):
 
 def faults_of(case: dict[str, Any], recorder: Recorder) -> list[str]:
     """What the recorder gets wrong in one case; empty when it passes."""
-    logger = logging.Logger("corpus", level=1)
+    logger = logging.Logger("corpus", level=1)  # noqa: LOG001 - of its own, without handlers of others
     handler = _Collect(raises=case.get("logger") == "raises")
     logger.addHandler(handler)
     clock = FrozenClock()

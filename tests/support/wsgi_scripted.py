@@ -55,7 +55,7 @@ class ScriptedApp:
             write(text.encode())
         if "restart" in self.script:
             try:
-                raise ValueError("changed its mind")
+                raise ValueError("changed its mind")  # noqa: TRY301 - exc_info is wanted
             except ValueError:
                 start_response(self.script["restart"], list(self.headers), sys.exc_info())
 
@@ -176,7 +176,7 @@ def serve(app: Callable[..., Any], environ: dict[str, Any], *, read: str | int =
         finally:
             if hasattr(result, "close"):
                 result.close()
-    except BaseException as error:  # a server logs it
+    except BaseException as error:  # noqa: BLE001 - a server logs it
         raised = type(error).__name__
     status, headers = head[0] if head else ("", [])
     return Served(status, headers, b"".join(sent), raised, result)

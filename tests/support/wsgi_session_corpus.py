@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
-from wsgi_scripted import Served, environ_of, serve
-
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionStore
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import SessionCookie, SessionManager, SessionTimeoutMiddleware
+from wsgi_scripted import Served, environ_of, serve
 
 CASES = Path(__file__).parents[1] / "corpus" / "wsgi" / "session.jsonl"
 

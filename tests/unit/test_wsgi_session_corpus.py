@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wsgi_session_corpus import faults_of, load_cases
 
 from mks_hardening.wsgi import MemorySessionStore
+from wsgi_session_corpus import faults_of, load_cases
 
 CASES = load_cases()
 

@@ -81,6 +81,8 @@ class MemorySessionStore:
     ) -> SessionRecord | None:
         """Move a living session to a new key and end the old one; ``None`` when it does not live."""
         with self._lock:
+            if new_key in self._records:
+                return self._records[new_key]
             record = self._records.get(key)
             if record is None or record.ended:
                 return None
