@@ -30,7 +30,7 @@ def answers_again(client: RedisClient) -> None:
 
 
 def test_commands_pipelines_and_scripts(redis_url: str) -> None:
-    with RedisClient(redis_url) as client:
+    with RedisClient(redis_url, store_budget=5) as client:
         assert client.ping()
         assert client.call("SET", "a", b"\xff\x00") == b"OK"
         assert client.call("GET", "a") == b"\xff\x00"
@@ -41,7 +41,7 @@ def test_commands_pipelines_and_scripts(redis_url: str) -> None:
 
 
 def test_answers_about_a_command_are_typed_and_leave_the_breaker_alone(redis_url: str) -> None:
-    with RedisClient(redis_url) as client:
+    with RedisClient(redis_url, store_budget=5) as client:
         client.call("SET", "text", "x")
         for _ in range(10):
             assert failure(client, "INCR", "text").reason == "error"
@@ -82,7 +82,8 @@ def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, 
 
 def test_wrong_password(make_redis: Callable[..., RedisServer]) -> None:
     server = make_redis(password="hunter2")
-    with RedisClient(server.url) as good, RedisClient(server.url_for(password="hunter3")) as bad:
+    wrong = server.url_for(password="hunter3")
+    with RedisClient(server.url, store_budget=5) as good, RedisClient(wrong, store_budget=5) as bad:
         assert good.ping()
         error = failure(bad, "GET", "a")
         assert error.reason == "auth"
@@ -92,24 +93,24 @@ def test_wrong_password(make_redis: Callable[..., RedisServer]) -> None:
 def test_acl_user_and_unix_socket(make_redis: Callable[..., RedisServer]) -> None:
     server = make_redis(unix_socket=True)
     server.command("ACL", "SETUSER", "app", "on", ">pw", "~app:*", "+@all")
-    with RedisClient(server.url_for(user="app", password="pw")) as client:
+    with RedisClient(server.url_for(user="app", password="pw"), store_budget=5) as client:
         client.call("SET", "app:1", "x")
         assert failure(client, "SET", "other", "x").reason == "auth"
-    with RedisClient(server.unix_url) as client:
+    with RedisClient(server.unix_url, store_budget=5) as client:
         assert client.call("GET", "app:1") == b"x"
 
 
 def test_tls_is_verified(make_redis: Callable[..., RedisServer], certificates: Any) -> None:
     server = make_redis(certificates=certificates)
-    with RedisClient(server.url) as client:
+    with RedisClient(server.url, store_budget=5) as client:
         assert failure(client, "PING").reason == "refused"
-    with RedisClient(f"{server.url}?ca_file={certificates.ca_file}", store_budget=2) as client:
+    with RedisClient(f"{server.url}?ca_file={certificates.ca_file}", store_budget=5) as client:
         assert client.ping()
 
 
 def test_client_limit(make_redis: Callable[..., RedisServer]) -> None:
     server = make_redis(options={"maxclients": "10"})
-    clients = [RedisClient(server.url) for _ in range(14)]
+    clients = [RedisClient(server.url, store_budget=1) for _ in range(14)]
     try:
         for client in clients:
             client.ping()
@@ -147,7 +148,7 @@ def _reason(client: RedisClient) -> str:
 
 
 def test_a_lost_script_cache_is_no_error(redis_server: RedisServer) -> None:
-    with RedisClient(redis_server.url) as client:
+    with RedisClient(redis_server.url, store_budget=5) as client:
         script = client.script("return redis.call('INCR', KEYS[1])")
         assert script.run(["n"], []) == 1
         redis_server.command("SCRIPT", "FLUSH")
@@ -180,7 +181,7 @@ def test_a_bad_wire_is_bounded_and_never_mixes_answers(fault: str, fault_proxy: 
 def test_reads_are_tried_again_and_increments_are_not(
     fault_proxy: FaultProxy, redis_server: RedisServer
 ) -> None:
-    with RedisClient(fault_proxy.through(redis_server.url)) as client:
+    with RedisClient(fault_proxy.through(redis_server.url), store_budget=5) as client:
         client.call("SET", "n", 5)
         fault_proxy.lose_reply(matching=b"GET")
         assert client.call("GET", "n", idempotent=True) == b"5"
@@ -191,7 +192,7 @@ def test_reads_are_tried_again_and_increments_are_not(
 
 
 def test_a_token_makes_a_lost_reply_harmless(fault_proxy: FaultProxy, redis_server: RedisServer) -> None:
-    with RedisClient(fault_proxy.through(redis_server.url)) as client:
+    with RedisClient(fault_proxy.through(redis_server.url), store_budget=5) as client:
         take = client.script("return redis.call('GETDEL', KEYS[1])")
         redis_server.command("SET", "code", "once")
         assert take.run(["other"], [], token="warm") is None
@@ -201,7 +202,7 @@ def test_a_token_makes_a_lost_reply_harmless(fault_proxy: FaultProxy, redis_serv
 
 
 def test_dead_pooled_connections_are_replaced(redis_server: RedisServer) -> None:
-    with RedisClient(redis_server.url) as client:
+    with RedisClient(redis_server.url, store_budget=5) as client:
         client.call("INCR", "n")
         redis_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert client.call("INCR", "n") == 2
@@ -218,7 +219,7 @@ def test_one_request_has_one_budget(redis_server: RedisServer) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_its_own_connections(redis_server: RedisServer) -> None:
-    with RedisClient(redis_server.url) as client:
+    with RedisClient(redis_server.url, store_budget=5) as client:
         client.call("SET", "who", "parent")
         children = []
         for number in range(4):

@@ -180,13 +180,21 @@ class CircuitBreaker:
         if self._probe is not None:
             _prober.watch(self)
 
+    def retire(self) -> None:
+        """Probe no more: the client is closed."""
+        self._probe = None
+
     def run_probe(self) -> float | None:
-        """Run one trial if it is due; seconds until the next, or ``None`` when the breaker is closed."""
-        if self._probe is not None and self._begin_trial():
-            self._try(self._probe)
-        if self._probe is None or self.phase == "closed":
-            return None
-        return max(0.0, self._state.trial_due(self._clock.monotonic()))
+        """Run one trial if it is due; seconds until the next, or ``None`` when there is none to come."""
+        probe = self._probe
+        if probe is not None and self._begin_trial():
+            self._try(probe)
+        return max(0.0, self._state.trial_due(self._clock.monotonic())) if self.wants_probing else None
+
+    @property
+    def wants_probing(self) -> bool:
+        """Whether it is open and has a probe."""
+        return self._probe is not None and self._state.phase != "closed"
 
     def _try(self, probe: Callable[[], object]) -> None:
         start = self._clock.monotonic()
@@ -222,18 +230,13 @@ class _Prober:
     def _run(self) -> None:
         wake = threading.Event()
         while True:
-            delays = [(breaker, breaker.run_probe()) for breaker in tuple(self._watched)]
+            delays = [delay for breaker in tuple(self._watched) if (delay := breaker.run_probe()) is not None]
             with self._lock:
-                self._watched = [
-                    breaker
-                    for breaker in self._watched
-                    if breaker.phase != "closed" or breaker not in dict(delays)
-                ]
+                self._watched = [breaker for breaker in self._watched if breaker.wants_probing]
                 if not self._watched:
                     self._thread = None
                     return
-            due = [delay for _, delay in delays if delay is not None]
-            wake.wait(min([*due, 1.0]) or 0.001)
+            wake.wait(max(0.001, min([*delays, 1.0])))
 
 
 _prober: Final = _Prober()
