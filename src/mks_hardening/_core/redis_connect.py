@@ -65,9 +65,12 @@ def _options(url: RedisUrl, timeout: float) -> dict[str, Any]:
         "socket_connect_timeout": timeout,
         "decode_responses": False,
         "protocol": 2,
-        "driver_info": None,
     }
-    if url.tls:
+    if not url.tls:
+        # No word before the first command. With TLS one is needed: it makes the client read the session tickets,
+        # which redis-py would otherwise take for an answer that nobody asked for.
+        options["driver_info"] = None
+    else:
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": url.ca_file}
     return options
 
