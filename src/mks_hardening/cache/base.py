@@ -180,11 +180,11 @@ class BaseCache:
 
     def ping(self) -> bool:
         """Whether the backend answers."""
-        return run(self._guarded(self.store.ping(), otherwise=False))
+        return run(self._done(self.store.ping()))
 
     async def aping(self) -> bool:
         """``ping`` for asyncio."""
-        return await arun(self._guarded(self.store.ping(), otherwise=False))
+        return await arun(self._done(self.store.ping()))
 
     def stats(self) -> CacheStats:
         """Counts of this process."""

@@ -119,10 +119,10 @@ def _parse(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # SQLAlchemy's message quotes the URL with its password.
         raise ConfigurationError(
-            f"url must be an SQLAlchemy URL such as postgresql+psycopg://host/name; this {type(url).__name__} is none",
+            f"url must be like postgresql+psycopg://host/name or sqlite:///file; this {type(url).__name__} is not",
             parameter="url",
         ) from None
     except (NoSuchModuleError, ModuleNotFoundError) as error:

@@ -3,7 +3,8 @@
 Any listener on an engine makes every execution run the whole event bookkeeping (three times the cost of this),
 and ``after_cursor_execute`` sees neither failures nor the time rows take to arrive. So the dialect of the engine
 at hand gets a subclass of its execution context: it stamps the start, wraps the fetch strategy of the result, and
-is told of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported version.
+is told of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported
+version.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Execution:
 
     @property
     def parameters(self) -> Any:
-        """The parameters sent: one set, or a list of them for ``executemany``."""
-        parameters = self.context.parameters
+        """The parameters sent: one set, or a list of them for ``executemany``; by name where they have names."""
+        compiled = self.context.compiled
+        parameters = self.context.parameters if compiled is None else self.context.compiled_parameters
         return parameters if self.context.executemany else parameters[0] if parameters else ()
 
     def finish(self) -> None:

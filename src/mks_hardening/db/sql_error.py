@@ -13,7 +13,7 @@ _LONGEST_MESSAGE: Final = 500
 _SINGLE_QUOTED: Final = re.compile(r"'(?:[^']|'')*(?:'|\Z)")
 # 'invalid input syntax for type integer: "abc"': a double quoted text after a colon, or one that is no identifier,
 # is a value; the others name tables, columns and constraints.
-_QUOTED_VALUE: Final = re.compile(r'(?<=: )"[^"]*(?:"|\Z)|"(?=[^"]*[^\w".])[^"]*(?:"|\Z)')
+_QUOTED: Final = re.compile(r'(: )?"(?:([\w.]+)"|[^"]*(?:"|\Z))')
 
 
 def describe_error(error: BaseException, *, show_values: bool = False) -> dict[str, str]:
@@ -36,4 +36,9 @@ def describe_error(error: BaseException, *, show_values: bool = False) -> dict[s
 
 def _without_values(message: str) -> str:
     first_line = message.strip().partition("\n")[0]
-    return _QUOTED_VALUE.sub('"?"', _SINGLE_QUOTED.sub("'?'", first_line))
+    return _QUOTED.sub(_name_or_mark, _SINGLE_QUOTED.sub("'?'", first_line))
+
+
+def _name_or_mark(quoted: re.Match[str]) -> str:
+    colon, name = quoted.groups()
+    return quoted.group() if name and not colon else f'{colon or ""}"?"'

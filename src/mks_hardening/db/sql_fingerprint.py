@@ -80,6 +80,7 @@ _BEFORE_VALUE: Final = _COMPARISONS | frozenset(
     "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "  # noqa: SIM905 - a list of words reads best as one
     "limit offset values by on having".split()
 )
+_SPECIAL: Final = frozenset("~!@#%^&|?")
 _SAVEPOINT: Final = frozenset(
     {
         ("savepoint",),
@@ -178,14 +179,15 @@ def _add_word(tokens: list[str], word: str) -> None:
 
 def _add_operator(tokens: list[str], run: str) -> None:
     """Split a run as PostgreSQL does: a trailing sign belongs to what follows unless the operator is special."""
-    signs: list[str] = []
-    while len(run) > 1 and run[-1] in "+-" and not set(run[:-1]) & set("~!@#%^&|?"):
-        signs.insert(0, run[-1])
-        run = run[:-1]
-    if run[-1] == "?" and run[:-1] in _COMPARISONS:
-        tokens.append(run[:-1])
-        run = _VALUE
-    tokens += [run, *signs]
+    operator = run.rstrip("+-") or run[0]
+    if set(operator) & _SPECIAL:
+        operator = run
+    signs = run[len(operator) :]
+    if operator[-1] == "?" and operator[:-1] in _COMPARISONS:
+        tokens += [operator[:-1], _VALUE]
+    else:
+        tokens.append(operator)
+    tokens += signs
 
 
 def _shorten(tokens: list[str]) -> list[str]:

@@ -1,0 +1,178 @@
+"""Keyset pages over real rows on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import BigInteger, Column, DateTime, Engine, MetaData, String, Table, insert, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from db_engines import engine  # noqa: F401 - a fixture
+from mks_hardening.db import InvalidCursorError, keyset_page
+from mks_hardening.exceptions import ConfigurationError
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Article(Base):
+    __tablename__ = "articles"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    updated_at: Mapped[datetime] = mapped_column(DateTime())
+    title: Mapped[str] = mapped_column(String(50))
+    note: Mapped[str | None]
+
+
+@pytest.fixture
+def session(engine: Engine) -> Any:  # noqa: F811 - the fixture
+    Base.metadata.create_all(engine)
+    with Session(engine) as opened:
+        start = datetime(2024, 1, 1)  # noqa: DTZ001 - a column without zone
+        opened.add_all(
+            Article(id=n, updated_at=start + timedelta(days=n % 7), title=f"t{n % 3}", note=None)
+            for n in range(1, 54)
+        )
+        opened.commit()
+        yield opened
+
+
+ORDERS = {
+    "newest": (Article.updated_at.desc(), Article.id.desc()),
+    "oldest": (Article.updated_at, Article.id),
+    "mixed": (Article.title.asc(), Article.updated_at.desc(), Article.id.asc()),
+    "mixed-2": (Article.updated_at.desc(), Article.title.desc(), Article.id.asc()),
+    "single": (Article.id.desc(),),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("limit", [1, 7, 53, 100])
+def test_pages_joined_are_the_whole_list(session: Session, order: Any, limit: int) -> None:
+    expected = [article.id for article in session.scalars(select(Article).order_by(*order))]
+    seen: list[int] = []
+    after: str | None = None
+    for _ in range(60):
+        result = keyset_page(select(Article), order_by=order, after=after, limit=limit).fetch(session)
+        assert 0 < len(result.items) <= limit
+        seen += [article.id for article in result.items]
+        after = result.next_cursor
+        if after is None:
+            break
+    assert seen == expected
+
+
+def test_rows_of_several_columns_keep_their_names(session: Session) -> None:
+    page = keyset_page(select(Article.title, Article.note), order_by=(Article.id,), limit=2).fetch(session)
+    assert [row.title for row in page.items] == ["t1", "t2"]
+
+
+def test_rows_that_come_and_go_between_pages_do_no_harm(session: Session) -> None:
+    order = ORDERS["single"]
+    first = keyset_page(select(Article), order_by=order, limit=5).fetch(session)
+    session.delete(first.items[-1])
+    session.add(Article(id=1000, updated_at=datetime(2024, 1, 1), title="new", note=None))  # noqa: DTZ001
+    session.flush()
+    second = keyset_page(select(Article), order_by=order, after=first.next_cursor, limit=5).fetch(session)
+    assert [article.id for article in second.items] == [48, 47, 46, 45, 44]
+
+
+def test_one_direction_becomes_one_row_comparison(session: Session) -> None:
+    first = keyset_page(select(Article), order_by=ORDERS["newest"], limit=5).fetch(session)
+    second = keyset_page(select(Article), order_by=ORDERS["newest"], after=first.next_cursor, limit=5)
+    assert "(articles.updated_at, articles.id) < (" in str(second.statement)
+    assert " OR " not in str(second.statement)
+
+
+def test_times_with_zone_survive_the_cursor(engine: Engine) -> None:  # noqa: F811
+    table = Table(
+        "moments",
+        MetaData(),
+        Column("at", DateTime(timezone=True), nullable=False),
+        Column("id", BigInteger, primary_key=True, autoincrement=False),
+    )
+    table.create(engine)
+    moments = [datetime(2024, 1, 1, 12, tzinfo=UTC) + timedelta(microseconds=n) for n in range(5)]
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"at": moment, "id": n} for n, moment in enumerate(moments)])
+        order = (table.c.at, table.c.id)
+        first = keyset_page(select(table.c.id), order_by=order, limit=2).fetch(connection)
+        second = keyset_page(select(table.c.id), order_by=order, after=first.next_cursor, limit=9).fetch(
+            connection
+        )
+    assert (first.items, second.items, second.next_cursor) == ([0, 1], [2, 3, 4], None)
+
+
+def test_a_number_too_large_for_the_column_is_only_beyond_it(session: Session) -> None:
+    page = keyset_page(select(Article), order_by=(Article.id,), after=_cursor((Article.id,), 2**40), limit=5)
+    assert page.fetch(session).items == []
+
+
+def _cursor(order: Any, *values: Any) -> str:
+    return keyset_page(select(Article), order_by=order, limit=1)._cursor(list(values))
+
+
+BAD = {
+    "empty": "",
+    "not base64": "!!!",
+    "not ascii": "技術",
+    "not json": "AWp7",
+    "too long": "A" * 5000,
+    "another order": _cursor((Article.id,), 1),
+    "another type": _cursor((Article.id.desc(),), "1"),
+    "too large": _cursor((Article.id.desc(),), 2**70),
+    "a truth value": _cursor((Article.id.desc(),), True),
+    "too many": _cursor((Article.id.desc(),), 1, 2),
+}
+
+
+@pytest.mark.parametrize("cursor", BAD.values(), ids=BAD)
+def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidCursorError, match="cursor"):
+        keyset_page(select(Article), order_by=(Article.id.desc(),), after=cursor)
+
+
+@pytest.mark.parametrize("value", ["a\0b", 5, None])
+def test_text_that_no_database_takes_is_refused(value: Any) -> None:
+    order = (Article.title, Article.id)
+    good = keyset_page(select(Article), order_by=order, limit=1)
+    if value is None:
+        with pytest.raises(ConfigurationError, match="NULL"):
+            good._cursor([value, 1])
+        return
+    with pytest.raises(InvalidCursorError):
+        keyset_page(select(Article), order_by=order, after=good._cursor([value, 1]))
+
+
+@pytest.mark.parametrize(
+    ("statement", "order", "limit", "parameter"),
+    [
+        ("select 1", (Article.id,), 5, "select"),
+        (select(Article), (), 5, "order_by"),
+        (select(Article), (Article.note,), 5, "order_by"),
+        (select(Article), (Article.id.desc().nulls_last(),), 5, "order_by"),
+        (select(Article), (Article.id,), 0, "limit"),
+        (select(Article), (Article.id,), 1001, "limit"),
+        (select(Article), (Article.id,), "5", "limit"),
+    ],
+)
+def test_impossible_parameters_are_refused(statement: Any, order: Any, limit: Any, parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        keyset_page(statement, order_by=order, limit=limit)
+    assert caught.value.parameter == parameter
+
+
+def test_every_damage_to_a_cursor_is_noticed_or_harmless(session: Session) -> None:
+    cursor = keyset_page(select(Article), order_by=ORDERS["newest"], limit=3).fetch(session).next_cursor
+    assert cursor is not None
+    for position, character in itertools.product(range(0, len(cursor), 3), "Az0_"):
+        damaged = cursor[:position] + character + cursor[position + 1 :]
+        try:
+            page = keyset_page(select(Article), order_by=ORDERS["newest"], after=damaged, limit=3)
+        except InvalidCursorError:
+            continue
+        assert len(page.fetch(session).items) <= 3
+    assert session.execute(text("SELECT count(*) FROM articles")).scalar() == 53

@@ -1,0 +1,126 @@
+"""Japanese search finds the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, func, select, text
+
+from db_engines import engine  # noqa: F401 - a fixture
+from mks_hardening.db import JapaneseSearch
+from mks_hardening.exceptions import ConfigurationError
+
+ARTICLES = {
+    1: ("杭打ち工事の安全管理", "既製コンクリート杭の建込みと、技術者の配置について。"),
+    2: ("技術資料の整理", None),
+    3: ("ｺﾝｸﾘｰﾄの打設とPC工法", "溶射による防食。100%の養生。"),
+    4: (None, "足場の点検 (2023年) がい数"),
+    5: ("", ""),
+    6: ("技術 術資", "空白で分かれた語"),
+}
+
+
+@pytest.fixture
+def search(engine: Engine) -> JapaneseSearch:  # noqa: F811 - the fixture
+    made = JapaneseSearch("article_search")
+    with engine.begin() as connection:
+        made.create(connection)
+        made.create(connection)
+        for number, (title, body) in ARTICLES.items():
+            made.index(connection, number, title=title, body=body)
+    return made
+
+
+QUERIES: dict[str, set[int]] = {
+    "技術": {1, 2, 6},
+    "杭": {1},
+    "溶射": {3},
+    "術資": {2, 6},
+    "技術資料": {2},
+    "技術資": {2},
+    "技術 資料": {2},
+    "資料　技術": {2},
+    "コンクリート": {1, 3},
+    "ｺﾝｸﾘｰﾄ": {1, 3},
+    "コンクリート 溶射": {3},
+    "pc": {3},
+    "ＰＣ": {3},
+    "c": {3},
+    "理": {1, 2},
+    "ち工": {1},
+    "2023年": {4},
+    "がい": {4},
+    "かい": set(),
+    "鉄骨": set(),
+    "100%": {3},
+    "": set(),
+    "%": set(),
+    "_": set(),
+    '"': set(),
+    "* OR 技術": set(),
+    "技術*": {1, 2, 6},
+    '"技術" NOT "資料"': set(),
+    "title:技術": set(),
+    "'; DROP TABLE article_search; --": set(),
+    "技術\x00資料": {2},
+    "\ud800技術": {1, 2, 6},
+    "技" * 5000: set(),
+}
+
+
+def test_words_are_found(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
+    with engine.connect() as connection:
+        for query, found in QUERIES.items():
+            assert {hit.document_id for hit in search.search(connection, query)} == found, query
+
+
+def test_titles_come_first_and_then_the_newest(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
+    with engine.connect() as connection:
+        hits = search.search(connection, "技術")
+        assert [(hit.document_id, hit.score) for hit in hits] == [(6, 1), (2, 1), (1, 0)]
+        assert [hit.document_id for hit in search.search(connection, "技術", limit=1)] == [6]
+
+
+def test_a_document_is_replaced_and_removed_in_the_callers_transaction(
+    engine: Engine,  # noqa: F811
+    search: JapaneseSearch,
+) -> None:
+    with engine.connect() as connection:
+        search.index(connection, 2, title="足場", body=None)
+        assert [hit.document_id for hit in search.search(connection, "足場")] == [2, 4]
+        assert 2 not in {hit.document_id for hit in search.search(connection, "技術")}
+        connection.rollback()
+        assert 2 in {hit.document_id for hit in search.search(connection, "技術")}
+        search.remove(connection, 2)
+        search.remove(connection, 4711)
+        assert search.search(connection, "整理") == []
+        connection.rollback()
+
+
+def test_matches_can_be_joined_to_the_callers_select(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
+    with engine.connect() as connection:
+        matches = search.matching(connection, "技術").subquery()
+        assert connection.execute(select(func.count()).select_from(matches)).scalar() == 3
+
+
+@pytest.mark.postgres
+def test_a_rare_word_uses_the_index(postgres_url: str) -> None:
+    from mks_hardening.db import hardened_engine
+
+    search = JapaneseSearch("article_search")
+    engine = hardened_engine(postgres_url)  # noqa: F811 - not the fixture
+    with engine.begin() as connection:
+        search.create(connection)
+        for number in range(300):
+            search.index(connection, number, title="土工事", body="盛土と切土")
+        search.index(connection, 999, title="溶射", body="")
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        statement = search.matching(connection, "溶射").compile(connection)
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params).scalars().all()
+    assert "article_search_grams" in "\n".join(plan)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["", "Articles", "a;b", "a" * 41, "1a", "a-b", None])
+def test_a_name_that_could_be_sql_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="name"):
+        JapaneseSearch(name)

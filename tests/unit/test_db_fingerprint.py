@@ -1,0 +1,86 @@
+"""Fingerprints against the corpus, and what the corpus cannot say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mks_hardening.db import fingerprint, normalize_sql
+from mks_hardening.exceptions import ConfigurationError
+
+CORPUS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "corpus" / "db" / "fingerprints.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("case", CORPUS["same"], ids=lambda case: f"{case['dialect']}-{case['name']}")
+def test_statements_that_differ_in_values_share(case: dict[str, Any]) -> None:
+    texts = {normalize_sql(statement, dialect=case["dialect"]) for statement in case["statements"]}
+    assert len(texts) == 1
+    assert len({fingerprint(statement, dialect=case["dialect"]) for statement in case["statements"]}) == 1
+
+
+@pytest.mark.parametrize("case", CORPUS["different"], ids=lambda case: case["statements"][0])
+def test_statements_that_do_different_things_do_not(case: dict[str, Any]) -> None:
+    one, other = case["statements"]
+    assert fingerprint(one, dialect=case["dialect"]) != fingerprint(other, dialect=case["dialect"])
+
+
+@pytest.mark.parametrize("case", CORPUS["secrets"], ids=lambda case: case["statement"])
+def test_no_literal_is_left(case: dict[str, Any]) -> None:
+    assert "s3cret" not in normalize_sql(case["statement"], dialect=case["dialect"]).lower()
+
+
+def test_the_groups_of_the_corpus_are_distinct() -> None:
+    for dialect in ("postgresql", "sqlite", "mysql"):
+        firsts = [case["statements"][0] for case in CORPUS["same"] if case["dialect"] == dialect]
+        assert len({fingerprint(first, dialect=dialect) for first in firsts}) == len(firsts)
+
+
+@pytest.mark.parametrize(
+    ("sql", "readable"),
+    [
+        (
+            "SELECT count(*), a.b FROM t AS a WHERE x IN (1,2)",
+            "select count(*), a.b from t as a where x in (?)",
+        ),
+        ("select data ? 'k'", "select data ? ?"),
+        ("select x::int, a[1:2]", "select x::int, a[? : ?]"),
+        ("", ""),
+        (";", ""),
+    ],
+)
+def test_the_text_stays_readable(sql: str, readable: str) -> None:
+    assert normalize_sql(sql) == readable
+
+
+def test_a_fingerprint_is_short_and_stable() -> None:
+    assert fingerprint("select 1") == fingerprint("SELECT  2")
+    assert len(fingerprint("select 1")) == 16
+    long = "select " + "x" * 20_000
+    assert fingerprint(long) == fingerprint(long.upper())
+
+
+def test_an_unknown_dialect_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="dialect"):
+        normalize_sql("select 1", dialect="oracle")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "'" * 100_001,
+        "/*" * 50_000,
+        "(" * 100_000,
+        "$a$" * 50_001,
+        "-" * 100_000,
+        '"' * 99_999,
+        "((1)," * 30_000,
+    ],
+)
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite", "mysql"])
+def test_hostile_text_is_read_to_the_end(hostile: str, dialect: Any) -> None:
+    assert isinstance(normalize_sql(hostile, dialect=dialect), str)

@@ -1,0 +1,111 @@
+"""Retry: which errors, how often, how long."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from mks_hardening.db import retry_on_serialization_failure
+from mks_hardening.exceptions import ConfigurationError
+
+
+class PostgresError(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+class MySQLError(Exception):
+    pass
+
+
+def _failing(error: Exception, times: int) -> tuple[Any, list[int]]:
+    calls: list[int] = []
+
+    def work(answer: str) -> str:
+        calls.append(1)
+        if len(calls) <= times:
+            raise error
+        return answer
+
+    return work, calls
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostgresError("40001"),
+        PostgresError("40P01"),
+        MySQLError(1213, "Deadlock found"),
+        MySQLError(1205, "Lock wait timeout"),
+        OperationalError("select 1", {}, PostgresError("40001")),
+    ],
+)
+def test_a_lost_race_is_run_again(error: Exception) -> None:
+    work, calls = _failing(error, 2)
+    waits: list[float] = []
+    again = retry_on_serialization_failure(backoff=0.1, sleep=waits.append)(work)
+    assert again("done") == "done"
+    assert len(calls) == 3
+    assert 0 <= waits[0] <= 0.1
+    assert 0 <= waits[1] <= 0.2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostgresError("23505"),
+        PostgresError("57014"),
+        ValueError("40001"),
+        MySQLError("1213"),
+        KeyError(1213.0),
+    ],
+)
+def test_other_errors_leave_at_once(error: Exception) -> None:
+    work, calls = _failing(error, 9)
+    with pytest.raises(type(error)):
+        retry_on_serialization_failure(sleep=lambda _seconds: None)(work)("done")
+    assert len(calls) == 1
+
+
+def test_the_last_error_leaves_as_it_came() -> None:
+    error = PostgresError("40001")
+    work, calls = _failing(error, 99)
+    waits: list[float] = []
+    with pytest.raises(PostgresError) as caught:
+        retry_on_serialization_failure(attempts=3, sleep=waits.append)(work)("done")
+    assert caught.value is error
+    assert (len(calls), len(waits)) == (3, 2)
+
+
+def test_a_busy_sqlite_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sqlite"
+    with sqlite3.connect(path) as writer, sqlite3.connect(path, timeout=0) as other:
+        writer.execute("CREATE TABLE t (a)")
+        writer.execute("BEGIN IMMEDIATE")
+        attempts: list[int] = []
+
+        @retry_on_serialization_failure(sleep=lambda _seconds: writer.rollback())
+        def write() -> None:
+            attempts.append(1)
+            other.execute("BEGIN IMMEDIATE")
+
+        write()
+        other.rollback()
+    writer.close()
+    other.close()
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("attempts", 0), ("attempts", "3"), ("backoff", -1), ("backoff_max", -1)]
+)
+def test_impossible_parameters_are_refused(parameter: str, value: Any) -> None:
+    options: dict[str, Any] = {parameter: value}
+    with pytest.raises(ConfigurationError) as caught:
+        retry_on_serialization_failure(**options)
+    assert caught.value.parameter == parameter
