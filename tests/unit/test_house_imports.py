@@ -197,11 +197,26 @@ def test_the_watch_sees_an_offence(tmp_path: Any, offence: str, clue: str) -> No
 # --- one package absent
 
 
-ONE_ABSENT = """
+ABSENT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Finder(PathFinder):
+    '''Finds everything but the package in the first argument, as if that were not installed.'''
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == sys.argv[1] else super().find_spec(name, path, target)
+
+sys.meta_path[:] = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+ONE_ABSENT = (
+    ABSENT
+    + """
 import json, sys
 from importlib import import_module
 package, modules = sys.argv[1], sys.argv[2:]
-sys.modules[package] = None
 from mks_hardening.exceptions import MissingDependencyError
 faults, told = [], []
 for module in modules:
@@ -221,6 +236,7 @@ for module in modules:
             faults.append(f"{module}.{name}: {error!r}")
 print(json.dumps({"faults": faults, "told": told}))
 """
+)
 
 
 @pytest.mark.parametrize("package", sorted(package_map.third_party() - {"pytest"}))
@@ -232,6 +248,52 @@ def test_an_absent_package_is_named_at_first_use_only(package: str) -> None:
     ]
     result = run_python(ONE_ABSENT, package, *modules, flags=("-I", "-W", "ignore")).json()
     assert result["faults"] == []
+
+
+CONSTRUCTIONS = [
+    ("redis", "cache", "mks_hardening.cache", "RedisCache('redis://localhost')"),
+    ("limits", "security", "mks_hardening.security", "RateLimiter({'login': '5 per minute'})"),
+    (
+        "pyotp",
+        "security",
+        "mks_hardening.security",
+        "provisioning_uri('A' * 32, account_name='a', issuer='b')",
+    ),
+    ("cryptography", "security", "mks_hardening.security", "SecretBox('A' * 43 + '=')"),
+    ("werkzeug", "security", "mks_hardening.security", "hash_password('correct horse battery staple')"),
+    ("qrcode", "qr", "mks_hardening.security", "qr_code('otpauth://totp/x')"),
+    ("sqlalchemy", "db", "mks_hardening.db", "hardened_engine('sqlite://')"),
+    ("sqlalchemy", "db", "mks_hardening.security", "SQLAlchemyTwoFactorStore(object())"),
+    (
+        "requests",
+        "notify",
+        "mks_hardening.notify",
+        "SlackNotificationHandler('https://hooks.example.com/services/T/B/X')",
+    ),
+    (
+        "requests",
+        "notify",
+        "mks_hardening.notify",
+        "WebhookNotificationHandler('https://hooks.example.com/x')",
+    ),
+    ("requests", "notify", "mks_hardening.cache", "CDNManager('0' * 32, api_token='t' * 40)"),
+    ("pythonjsonlogger", "logging", "mks_hardening.logging", "JsonFormatter()"),
+]
+
+
+@pytest.mark.parametrize(("package", "extra", "module", "expression"), CONSTRUCTIONS)
+def test_construction_says_which_extra_is_missing(
+    package: str, extra: str, module: str, expression: str
+) -> None:
+    code = f"""{ABSENT}
+from mks_hardening.exceptions import MissingDependencyError
+try:
+    from {module} import {expression.partition("(")[0]}
+    {expression}
+except MissingDependencyError as error:
+    print(error.package, error.extra, isinstance(error, ImportError))
+"""
+    assert run_python(code, package).stdout.split() == [package, extra, "True"]
 
 
 def test_a_broken_package_is_not_called_missing() -> None:
