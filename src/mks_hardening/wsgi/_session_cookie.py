@@ -71,14 +71,15 @@ def find_cookie(header: str, needle: str) -> str | None:
     ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
     one is ours, and picking either would let a planted cookie win.
     """
-    if needle not in header:
+    at = header.find(needle)
+    if at < 0:
         return None
-    values = {
-        part[len(needle) :].strip(' "')
-        for pair in header.split(";")
-        if (part := pair.strip()).startswith(needle)
-    }
-    values.discard("")
+    end = header.find(";", at)
+    if (at == 0 or header[at - 1] in " ;") and header.find(needle, at + 1) < 0:
+        value = header[at + len(needle) :] if end < 0 else header[at + len(needle) : end]
+        return value.strip(' "') or None
+    pairs = (pair.strip() for pair in header.split(";"))
+    values = {pair[len(needle) :].strip(' "') for pair in pairs if pair.startswith(needle)} - {""}
     return ",".join(values) or None
 
 

@@ -6,7 +6,7 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from mks_hardening._core.wsgi_iter import ExcInfo, Headers
 
-__all__ = ["CookieJar", "SessionHandle"]
+__all__ = ["ID_LENGTH", "CookieJar", "SessionHandle"]
 
 _ID_BYTES: Final = 32
+ID_LENGTH: Final = 43
 _UPDATE_TRIES: Final = 5
 _ROUNDING: Final = 0.001
 
@@ -65,19 +66,14 @@ class SessionHandle:
     leaves the application, the client gets a 503 with Retry-After.
     """
 
-    __slots__ = (
-        "_cleared",
-        "_deadline",
-        "_id",
-        "_jar",
-        "_keeper",
-        "_record",
-        "_set",
-        "_start_response",
-        "failed",
-        "head_given",
-        "reason",
-    )
+    # Defaults of the class: a request that only reads its session does not set them.
+    _fate = ""  # of the cookie in this answer: "set", "cleared", or nothing to say
+    _id: str | None = None
+    _record: SessionRecord | None = None
+    _deadline = inf
+    head_given = False
+    failed: BackendUnavailableError | None = None
+    reason = ""
 
     def __init__(
         self,
@@ -89,15 +85,8 @@ class SessionHandle:
         self._keeper = keeper
         self._jar = jar
         self._start_response = start_response
-        self._id: str | None = None
-        self._record: SessionRecord | None = None
-        self._deadline = 0.0
         if found is not None:
             self._id, self._record, self._deadline = found
-        self._set = self._cleared = False
-        self.head_given = False
-        self.failed: BackendUnavailableError | None = None
-        self.reason = ""
 
     # --- what it is ---
 
@@ -271,11 +260,12 @@ class SessionHandle:
     def _adopt(self, session_id: str, record: SessionRecord) -> None:
         self._id, self._record = session_id, record
         self._deadline = self._keeper.limits.deadline(record.created_at, record.seen_at)
-        self._set, self._cleared = True, False
+        self._fate = "set"
 
     def _drop(self) -> None:
         self._id = self._record = None
-        self._set, self._cleared = False, True
+        self._deadline = inf
+        self._fate = "cleared"
 
     def forget(self, reason: str) -> None:
         """The cookie was dead on arrival; the answer takes it back."""
@@ -299,14 +289,12 @@ class SessionHandle:
     ) -> Callable[[bytes], object]:
         """The ``start_response`` given to the application: adds what the session has to say to the client."""
         self.head_given = True
+        left = self._deadline - self._keeper.wall()
+        if self._fate or self.failed is not None or left <= self._jar.warn_before:
+            status, headers = self._completed(status, headers)
+        if exc_info is None:
+            return self._start_response(status, headers)
         try:
-            if self.failed is not None and status.startswith("500"):
-                status, headers = "503 Service Unavailable", [*headers, retry_after(self.failed)]
-            added = self._fields(headers)
-            if added:
-                headers = [*headers, *added]
-            if exc_info is None:
-                return self._start_response(status, headers)
             return self._start_response(status, headers, exc_info)
         finally:
             exc_info = None  # the traceback holds this very frame
@@ -315,19 +303,19 @@ class SessionHandle:
         """Answer 503 in place of the application; the client keeps its cookie."""
         return send(environ, self._start_response, unavailable(error), after_error=True)
 
-    def _fields(self, headers: Headers) -> Headers:
-        if self._cleared:
-            return self._jar.clear(headers)
-        fields: Headers = []
-        if self._set and self._id is not None:
-            fields.append(self._jar.cookie.setting(self._id))
+    def _completed(self, status: str, headers: Headers) -> tuple[str, Headers]:
+        if self.failed is not None and status.startswith("500"):
+            status, headers = "503 Service Unavailable", [*headers, retry_after(self.failed)]
+        if self._fate == "cleared":
+            headers = [*headers, *self._jar.clear(headers)]
+        elif self._fate == "set" and self._id is not None:
+            headers = [*headers, self._jar.cookie.setting(self._id)]
             if not any(name.lower() == "cache-control" for name, _ in headers):
-                fields.append(("Cache-Control", "no-store"))
-        if self._record is not None and self._jar.warn_before:
-            left = self._deadline - self._keeper.now()
-            if left <= self._jar.warn_before:
-                fields.append(("X-Session-Expires-In", str(max(0, ceil(left - _ROUNDING)))))
-        return fields
+                headers.append(("Cache-Control", "no-store"))
+        left = self.expires_in
+        if left is not None and left <= self._jar.warn_before > 0:
+            headers = [*headers, ("X-Session-Expires-In", str(ceil(max(0.0, left - _ROUNDING))))]
+        return status, headers
 
 
 def _new_id() -> str:

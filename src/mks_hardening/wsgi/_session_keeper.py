@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
 from mks_hardening.events import SessionChanged
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.wsgi._session_rules import REVOKED, Limits, Verdict, judge
+from mks_hardening.wsgi._session_rules import REVOKED, Limits, judge
 from mks_hardening.wsgi._steady_clock import SteadyClock
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
 
-__all__ = ["Found", "SessionKeeper", "key_of"]
+    # Record, time of the last activity, monotonic time at which the store confirmed it.
+    _Recent = tuple[SessionRecord, float, float]
+
+__all__ = ["NOT_FOUND", "Found", "SessionKeeper", "key_of"]
 
 _logger: Final = logging.getLogger("mks_hardening.session")
 _MAX_RECENT: Final = 10_000
@@ -29,18 +32,10 @@ def key_of(session_id: str) -> str:
     return sha256(session_id.encode()).hexdigest()
 
 
-class Found(NamedTuple):
-    """A session as it was found: its record, and the verdict on it."""
-
-    key: str
-    record: SessionRecord | None
-    verdict: Verdict
-
-
-class _Recent(NamedTuple):
-    record: SessionRecord
-    seen_at: float
-    confirmed_at: float
+# A session as it was found: its record, why it is over (empty while it lives), and the nearer limit. A plain
+# tuple, as is what is remembered: naming the fields would cost as much as judging the session.
+Found = tuple["SessionRecord | None", str, float]
+NOT_FOUND: Final[Found] = (None, REVOKED, 0.0)
 
 
 class SessionKeeper:
@@ -63,8 +58,10 @@ class SessionKeeper:
     ) -> None:
         self.store = store
         self.limits = limits
-        self.now = SteadyClock(clock).time
-        self._monotonic = clock.monotonic
+        self.wall = clock.time
+        steady = SteadyClock(clock)
+        self.now = steady.time
+        self._read_clock = steady.read
         self._write_interval = write_interval
         self._outage_grace = outage_grace
         self._on_expired = on_expired
@@ -79,43 +76,53 @@ class SessionKeeper:
         """
         key = key_of(session_id)
         recent = self._recent.get(key)
-        try:
-            record = self.store.load(key)
-            confirmed_at = self._monotonic()
-        except BackendUnavailableError:
-            if recent is None or self._monotonic() - recent.confirmed_at >= self._outage_grace:
-                raise
-            record, confirmed_at = recent.record, recent.confirmed_at
-        now = self.now()
-        seen_at = record.seen_at if record is not None else 0.0
-        if recent is not None and recent.seen_at > seen_at:
-            seen_at = recent.seen_at
-        verdict = judge(record, seen_at, now, self.limits)
-        if record is None or verdict.reason:
+        now, monotonic = self._read_clock()
+        record, confirmed_at = self._load(key, recent, monotonic)
+        if record is None:
             self._forget(key)
-            return Found(key, record, verdict)
-        if active:
-            if now - record.seen_at >= self._write_interval:
-                record = self._touch(record, now)
-            seen_at = max(now, seen_at)
-            verdict = Verdict("", self.limits.deadline(record.created_at, seen_at))
-        self._remember(key, _Recent(record, seen_at, confirmed_at))
-        return Found(key, record, verdict)
+            return NOT_FOUND
+        seen_at = record.seen_at
+        if recent is not None and recent[1] > seen_at:
+            seen_at = recent[1]
+        reason, deadline = judge(record, seen_at, now, self.limits)
+        if reason:
+            self._forget(key)
+            return record, reason, deadline
+        if active and now > seen_at:
+            seen_at = now
+            deadline = self.limits.deadline(record.created_at, now)
+            if now - record.seen_at >= self._write_interval and confirmed_at == monotonic:
+                touched = self._touch(record, now, deadline)
+                if touched is None:
+                    self._forget(key)
+                    return NOT_FOUND
+                record = touched
+        if recent is None:
+            self._make_room()
+        self._recent[key] = record, seen_at, confirmed_at
+        return record, "", deadline
 
-    def _touch(self, record: SessionRecord, now: float) -> SessionRecord:
-        deadline = self.limits.deadline(record.created_at, now)
+    def _load(self, key: str, recent: _Recent | None, monotonic: float) -> tuple[SessionRecord | None, float]:
         try:
-            if self.store.touch(record.key, seen_at=now, expires_at=deadline):
-                return record._replace(seen_at=now, expires_at=deadline)
+            return self.store.load(key), monotonic
         except BackendUnavailableError:
-            pass  # the activity is remembered here until the store is back
-        return record
+            if recent is None or monotonic - recent[2] >= self._outage_grace:
+                raise
+            return recent[0], recent[2]
 
-    def _remember(self, key: str, recent: _Recent) -> None:
-        if key not in self._recent and len(self._recent) >= _MAX_RECENT:
-            with self._lock:
-                self._recent.pop(next(iter(self._recent)), None)
-        self._recent[key] = recent
+    def _touch(self, record: SessionRecord, now: float, deadline: float) -> SessionRecord | None:
+        """Record activity; ``None`` when the session was ended since it was loaded."""
+        try:
+            if not self.store.touch(record.key, seen_at=now, expires_at=deadline):
+                return None
+        except BackendUnavailableError:
+            return record  # the activity is remembered here until the store is back
+        return record._replace(seen_at=now, expires_at=deadline)
+
+    def _make_room(self) -> None:
+        with self._lock:
+            while len(self._recent) >= _MAX_RECENT:
+                del self._recent[next(iter(self._recent))]
 
     def _forget(self, key: str) -> None:
         self._recent.pop(key, None)
@@ -183,7 +190,8 @@ class SessionKeeper:
         return number
 
     def _confirm(self, record: SessionRecord) -> None:
-        self._remember(record.key, _Recent(record, record.seen_at, self._monotonic()))
+        self._make_room()
+        self._recent[record.key] = record, record.seen_at, self._read_clock()[1]
 
 
 def tell(change: str, reason: str = "", user_id: str | None = None) -> None:

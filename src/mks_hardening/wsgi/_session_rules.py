@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from mks_hardening.protocols import SessionRecord
 
-__all__ = ["ABSOLUTE", "IDLE", "REVOKED", "Limits", "Verdict", "decode_data", "encode_data", "judge"]
+__all__ = ["ABSOLUTE", "IDLE", "REVOKED", "Limits", "decode_data", "encode_data", "judge"]
 
 IDLE: Final = "idle"
 ABSOLUTE: Final = "absolute"
@@ -29,33 +29,23 @@ class Limits(NamedTuple):
         return min(seen_at + self.idle, created_at + self.absolute)
 
 
-class Verdict(NamedTuple):
-    """``reason`` is empty for a living session, else ``idle``, ``absolute`` or ``revoked``."""
-
-    reason: str
-    deadline: float = 0.0
-
-
-_UNKNOWN: Final = Verdict(REVOKED)
-
-
-def judge(record: SessionRecord | None, seen_at: float, now: float, limits: Limits) -> Verdict:
-    """Judge a session.
+def judge(record: SessionRecord, seen_at: float, now: float, limits: Limits) -> tuple[str, float]:
+    """Judge a session that the store knows.
 
     Args:
-        record: what the store knows; ``None`` for an id it does not know.
+        record: what the store knows.
         seen_at: wall time of the last activity, at least ``record.seen_at``.
         now: wall time.
-        limits: idle and absolute limit; the one that is reached first gives the reason (ASVS 7.3.1, 7.3.2).
+        limits: idle and absolute limit (ASVS 7.3.1, 7.3.2).
+
+    Returns:
+        Why the session is over, or an empty text while it lives, and the wall time of the nearer limit. The
+        limit that is reached first gives the reason.
     """
-    if record is None:
-        return _UNKNOWN
-    if record.ended:
-        return Verdict(record.ended)
     idle, absolute = seen_at + limits.idle, record.created_at + limits.absolute
     if idle < absolute:
-        return Verdict(IDLE if now >= idle else "", idle)
-    return Verdict(ABSOLUTE if now >= absolute else "", absolute)
+        return record.ended or (IDLE if now >= idle else ""), idle
+    return record.ended or (ABSOLUTE if now >= absolute else ""), absolute
 
 
 def encode_data(data: Mapping[str, Any]) -> str:

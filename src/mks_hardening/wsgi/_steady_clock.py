@@ -29,6 +29,10 @@ class SteadyClock:
 
     def time(self) -> float:
         """Seconds since the epoch; never less than before."""
+        return self.read()[0]
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the epoch, never less than before, and the reading of the monotonic clock."""
         # In this order: being interrupted in between makes the offset look smaller, never larger.
         wall = self._wall()
         monotonic = self._monotonic()
@@ -36,5 +40,5 @@ class SteadyClock:
         if offset > self._offset:
             self._offset = offset
         elif offset < self._offset - _NOISE:
-            return monotonic + self._offset
-        return wall
+            wall = monotonic + self._offset
+        return wall, monotonic

@@ -13,9 +13,9 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._paths import PathRules
 from mks_hardening.wsgi._session_answers import redirect, refusal, send, unavailable, wants_html
 from mks_hardening.wsgi._session_cookie import SessionCookie, find_cookie, without_cookies
-from mks_hardening.wsgi._session_handle import CookieJar, SessionHandle
-from mks_hardening.wsgi._session_keeper import Found, SessionKeeper, tell
-from mks_hardening.wsgi._session_rules import REVOKED, Limits, Verdict
+from mks_hardening.wsgi._session_handle import ID_LENGTH, CookieJar, SessionHandle
+from mks_hardening.wsgi._session_keeper import NOT_FOUND, SessionKeeper, tell
+from mks_hardening.wsgi._session_rules import Limits
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["SessionCookie", "SessionHandle", "SessionTimeoutMiddleware"]
 
 _KEY: Final = "mks_hardening.session"
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _SIGN_IN_URL: Final = re.compile(r"(?:https://[^\s\\/@]+)?/(?![/\\])[^\x00-\x20\\\x7f-\uffff]*").fullmatch
 _LONGEST_WRITE_INTERVAL: Final = 10.0
-_NO_ID: Final = Found("", None, Verdict(REVOKED))
 
 
 class SessionTimeoutMiddleware:
@@ -119,24 +117,18 @@ class SessionTimeoutMiddleware:
         session_id = find_cookie(header, self._needle) if header else None
         if session_id is None:
             return self._run(environ, SessionHandle(self._keeper, self._jar, start_response))
+        active = not self._passive.match(environ.get("PATH_INFO", ""))
         try:
-            found = self._find(session_id, environ.get("PATH_INFO", ""))
+            found = (
+                self._keeper.find(session_id, active=active) if len(session_id) == ID_LENGTH else NOT_FOUND
+            )
         except BackendUnavailableError as error:
-            handle = SessionHandle(self._keeper, self._jar, start_response)
-            if not self._is_public(environ):
-                return send(environ, start_response, unavailable(error))
-            self._hide_cookies(environ)
-            return self._run(environ, handle)
-        record, verdict = found.record, found.verdict
-        if record is None or verdict.reason:
-            return self._dead(environ, start_response, found)
-        living = (session_id, record, verdict.deadline)
+            return self._unsure(environ, start_response, error)
+        record, reason, deadline = found
+        if record is None or reason:
+            return self._dead(environ, start_response, record, reason)
+        living = session_id, record, deadline
         return self._run(environ, SessionHandle(self._keeper, self._jar, start_response, living))
-
-    def _find(self, session_id: str, path: str) -> Found:
-        if _ID(session_id) is None:
-            return _NO_ID
-        return self._keeper.find(session_id, active=not self._passive.match(path))
 
     def _run(self, environ: WSGIEnvironment, handle: SessionHandle) -> Iterable[bytes]:
         environ[_KEY] = handle
@@ -146,8 +138,22 @@ class SessionTimeoutMiddleware:
             return handle.unavailable(environ, error)
         return result if handle.head_given else _LateBody(result, environ, handle)
 
-    def _dead(self, environ: WSGIEnvironment, start_response: StartResponse, found: Found) -> Iterable[bytes]:
-        reason, record = found.verdict.reason, found.record
+    def _unsure(
+        self, environ: WSGIEnvironment, start_response: StartResponse, error: BackendUnavailableError
+    ) -> Iterable[bytes]:
+        """The store is away: closed, but for what is public; the client keeps its cookie."""
+        if not self._is_public(environ):
+            return send(environ, start_response, unavailable(error))
+        self._hide_cookies(environ)
+        return self._run(environ, SessionHandle(self._keeper, self._jar, start_response))
+
+    def _dead(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        record: SessionRecord | None,
+        reason: str,
+    ) -> Iterable[bytes]:
         if record is not None and not record.ended:
             self._keeper.expire(record, reason)
         tell("refused", reason, record.user_id if record is not None else None)
