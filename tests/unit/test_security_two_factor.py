@@ -416,6 +416,13 @@ def test_administration_needs_names(house: House, blank: Any) -> None:
         house.manager.status(blank)
 
 
+@pytest.mark.parametrize("user_id", ["x" * 256, "a\0b", "\udc80", 7])
+def test_user_ids_that_a_store_could_not_keep(house: House, user_id: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        house.manager.status(user_id)
+    assert caught.value.parameter == "user_id"
+
+
 # --- freshness and devices -----------------------------------------------------------------------
 
 

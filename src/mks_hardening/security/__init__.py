@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from mks_hardening.security.secret_box import SecretBox
     from mks_hardening.security.stores.memory import MemoryTwoFactorStore
+    from mks_hardening.security.stores.redis_store import RedisTwoFactorStore
     from mks_hardening.security.stores.sql_store import SQLAlchemyTwoFactorStore, two_factor_table
     from mks_hardening.security.totp import (
         TOTPMatch,
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryTwoFactorStore",
     "RateLimiter",
     "RecoveryCodes",
+    "RedisTwoFactorStore",
     "ReencryptionProgress",
     "Reservation",
     "SQLAlchemyTwoFactorStore",
@@ -78,6 +80,7 @@ _HOME = {
     "LimitState": "mks_hardening.security._limits",
     "MemoryTwoFactorStore": "mks_hardening.security.stores.memory",
     "RateLimiter": "mks_hardening.security.ratelimit",
+    "RedisTwoFactorStore": "mks_hardening.security.stores.redis_store",
     "RecoveryCodes": "mks_hardening.security.recovery_codes",
     "ReencryptionProgress": "mks_hardening.security._results",
     "Reservation": "mks_hardening.security.ratelimit",

@@ -35,7 +35,7 @@ class MemoryCounters:
         self._lock = threading.Lock()
         self._counters: OrderedDict[tuple[str, str], tuple[Counter, ...]] = OrderedDict()
 
-    def hit(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """Take hits from all limits or from none."""
         with self._lock:
             now = self._now()
@@ -48,7 +48,7 @@ class MemoryCounters:
                 counter.take(now, cost)
             return Count([counter.look(now, 0) for counter in counters], now)
 
-    def test(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """What ``hit`` would see, without counting."""
         with self._lock:
             counters = self._counters.get((group, key)) or self._fresh(limits)
@@ -59,7 +59,7 @@ class MemoryCounters:
         self,
         group: str,
         key: str,
-        limits: Sequence[Limit],  # noqa: ARG002 - other backends do not keep them
+        limits: tuple[Limit, ...],  # noqa: ARG002 - other backends do not keep them
         *,
         at: int,
         cost: int,
@@ -77,7 +77,7 @@ class MemoryCounters:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _counters_of(self, group: str, key: str, limits: Sequence[Limit]) -> tuple[Counter, ...]:
+    def _counters_of(self, group: str, key: str, limits: tuple[Limit, ...]) -> tuple[Counter, ...]:
         found = self._counters.get((group, key))
         if found is None:
             found = self._counters[group, key] = self._fresh(limits)
@@ -87,7 +87,7 @@ class MemoryCounters:
             self._counters.move_to_end((group, key))
         return found
 
-    def _fresh(self, limits: Sequence[Limit]) -> tuple[Counter, ...]:
+    def _fresh(self, limits: tuple[Limit, ...]) -> tuple[Counter, ...]:
         return tuple(counter_for(limit, self._strategy) for limit in limits)
 
     def _now(self) -> int:

@@ -35,15 +35,15 @@ _LONGEST_KEY: Final = 1024
 class Counters(Protocol):
     """Where hits are counted."""
 
-    def hit(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """Take hits from all limits or from none."""
         ...
 
-    def test(self, group: str, key: str, limits: Sequence[Limit], *, cost: int) -> Count:
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """What ``hit`` would see, without counting."""
         ...
 
-    def give_back(self, group: str, key: str, limits: Sequence[Limit], *, at: int, cost: int) -> None:
+    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> None:
         """Uncount hits taken at that moment."""
         ...
 
@@ -97,6 +97,8 @@ class RateLimiter:
         on_unavailable: when the storage does not answer: ``local`` counts in this process, ``open`` allows,
             ``closed`` refuses; one for all groups or by group (others then ``local``).
         dry_run: groups whose refusals are only reported.
+        namespace: prefix of the keys in Redis.
+        store_budget: seconds one answer of Redis may take.
         clock: for tests.
 
     Raises:
@@ -112,6 +114,8 @@ class RateLimiter:
         strategy: Strategy = "auto",
         on_unavailable: Policy | Mapping[str, Policy] = "local",
         dry_run: Collection[str] = (),
+        namespace: str = "mks",
+        store_budget: float = 0.1,
         clock: Clock | None = None,
     ) -> None:
         if strategy not in STRATEGIES:
@@ -123,7 +127,11 @@ class RateLimiter:
             self._limits(name)
         now = SYSTEM_CLOCK if clock is None else clock
         self._local = MemoryCounters(strategy=strategy, clock=now)
-        self._counters = self._local if storage == "memory://" else _open_storage(storage, strategy, now)
+        self._counters: Counters = self._local
+        if storage != "memory://":
+            self._counters = _redis_counters(
+                storage, strategy=strategy, namespace=namespace, store_budget=store_budget, clock=now
+            )
 
     def hit(self, group: str, key: str, *, cost: int = 1) -> Decision:
         """Take ``cost`` hits of ``key`` if all limits of the group have room; otherwise take none.
@@ -300,23 +308,29 @@ def _parsed(text: str) -> list[Limit]:
     return [checked_limit(item.amount, float(item.get_expiry())) for item in items]
 
 
-def _states(limits: Sequence[Limit], count: Count) -> list[LimitState]:
+def _states(limits: tuple[Limit, ...], count: Count) -> list[LimitState]:
     return [
         LimitState(limit, look.remaining, look.reset_after / 1e6, look.retry_after / 1e6)
         for limit, look in zip(limits, count.looks, strict=True)
     ]
 
 
-def _outage_decision(limits: Sequence[Limit], error: BackendUnavailableError, *, allowed: bool) -> Decision:
+def _outage_decision(limits: tuple[Limit, ...], error: BackendUnavailableError, *, allowed: bool) -> Decision:
     wait = 0.0 if allowed else error.retry_after or _RETRY_WHEN_CLOSED
     return Decision.of(LimitState(limit, limit.quota if allowed else 0, wait, wait) for limit in limits)
 
 
-def _open_storage(storage: str | RedisLike, strategy: Strategy, clock: Clock) -> Counters:
-    if isinstance(storage, str) and not storage.startswith(("redis", "valkey", "unix")):
+def _redis_counters(
+    storage: str | RedisLike, *, strategy: Strategy, namespace: str, store_budget: float, clock: Clock
+) -> Counters:
+    if isinstance(storage, str) and "://" not in storage:
         raise ConfigurationError(
             "storage must be 'memory://', a Redis URL or a Redis client", parameter="storage"
         )
+    if not namespace or set(namespace) & set("{} \r\n"):
+        raise ConfigurationError("namespace must be a text without braces and blanks", parameter="namespace")
     from mks_hardening.security._limiter_redis import RedisCounters
 
-    return RedisCounters(storage, strategy=strategy, clock=clock)
+    return RedisCounters(
+        storage, strategy=strategy, namespace=namespace, store_budget=store_budget, clock=clock
+    )

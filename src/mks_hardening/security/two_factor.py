@@ -401,7 +401,7 @@ class TwoFactorManager:
         return record, self._moment(record).latest
 
     def _load(self, user_id: str) -> StoredFactor | None:
-        _need(user_id, "user_id")
+        _check_user_id(user_id)
         return self._store.load(user_id)
 
     def _moment(self, record: FactorRecord) -> Moment:
@@ -432,6 +432,14 @@ def _refusal(user_id: str, result: VerificationResult) -> InvalidCodeError:
 def _need(text: object, parameter: str) -> None:
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(f"{parameter} must be a text that is not blank", parameter=parameter)
+
+
+def _check_user_id(user_id: object) -> None:
+    """What every store can keep as it is: no NUL for PostgreSQL, no lone surrogates for UTF-8."""
+    _need(user_id, "user_id")
+    text = str(user_id)
+    if len(text) > 255 or any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigurationError("user_id must be at most 255 characters without NUL", parameter="user_id")
 
 
 def _nonce() -> str:

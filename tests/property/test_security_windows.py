@@ -1,0 +1,156 @@
+"""The counters against plain models that keep every hit for ever."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mks_hardening.security import Limit, RateLimiter
+from mks_hardening.security._windows import ExactWindow, FixedWindow, Gcra, SlidingWindow
+from mks_hardening.testing import FrozenClock
+
+COUNTERS = [ExactWindow, SlidingWindow, FixedWindow, Gcra]
+gaps = st.one_of(st.just(0), st.integers(0, 30), st.integers(0, 3000))
+
+
+@st.composite
+def runs(draw: Any) -> Any:
+    quota = draw(st.integers(1, 9))
+    window = draw(st.integers(quota, 1000))
+    steps = draw(st.lists(st.tuples(gaps, st.integers(1, quota)), max_size=60))
+    return quota, window, steps
+
+
+def play(counter: Any, steps: Any, *, start: Any = 1_000_000) -> Iterator[Any]:
+    """Offer hits one after another: (moment, cost, look before, taken)."""
+    now = start
+    for gap, cost in steps:
+        now += gap
+        look = counter.look(now, cost)
+        if not look.retry_after:
+            counter.take(now, cost)
+        yield now, cost, look
+
+
+@given(runs())
+def test_exact_window_equals_the_model_that_keeps_every_hit(run: Any) -> None:
+    quota, window, steps = run
+    hits = []
+    for now, cost, look in play(ExactWindow(quota, window), steps):
+        inside = [hit for hit in hits if hit > now - window]
+        fits = len(inside) + cost <= quota
+        assert look.remaining == quota - len(inside)
+        assert look.reset_after == (max(inside) + window - now if inside else 0)
+        assert (look.retry_after == 0) == fits
+        if fits:
+            hits += [now] * cost
+    for moment in hits:
+        assert sum(moment <= hit < moment + window for hit in hits) <= quota
+
+
+@given(runs())
+def test_sliding_window_equals_the_model_in_fractions(run: Any) -> None:
+    quota, window, steps = run
+    hits = []
+    for now, cost, look in play(SlidingWindow(quota, window), steps):
+        edge = now - now % window
+        present = sum(hit >= edge for hit in hits)
+        former = sum(edge - window <= hit < edge for hit in hits)
+        used = present + former * Fraction(window - now % window, window)
+        assert look.remaining == max(0, floor(quota - used))
+        assert (look.retry_after == 0) == (used + cost <= quota)
+        if not look.retry_after:
+            hits += [now] * cost
+
+
+@given(runs())
+def test_fixed_window_equals_the_model(run: Any) -> None:
+    quota, window, steps = run
+    start, used = None, 0
+    for now, cost, look in play(FixedWindow(quota, window), steps):
+        if start is None or now >= start + window:
+            start, used = None, 0
+        assert look.remaining == quota - used
+        assert (look.retry_after == 0) == (used + cost <= quota)
+        if not look.retry_after:
+            start, used = (now if start is None else start), used + cost
+
+
+@given(runs())
+def test_gcra_is_a_bucket_that_refills_steadily(run: Any) -> None:
+    quota, window, steps = run
+    spacing = -(-window // quota)
+    level, last = 0, 0
+    for now, cost, look in play(Gcra(quota, window), steps):
+        level, last = max(0, level - (now - last)), now
+        fits = level + cost * spacing <= quota * spacing
+        assert (look.retry_after == 0) == fits
+        assert look.remaining == (quota * spacing - level) // spacing
+        assert look.reset_after == level
+        if fits:
+            level += cost * spacing
+
+
+@pytest.mark.parametrize("make", COUNTERS)
+@given(run=runs())
+def test_retry_after_is_exact(make: Any, run: Any) -> None:
+    quota, window, steps = run
+    counter = make(quota, window)
+    for now, cost, look in play(counter, steps):
+        if look.retry_after:
+            assert counter.look(now + look.retry_after, cost).retry_after == 0
+            assert counter.look(now + look.retry_after - 1, cost).retry_after > 0
+
+
+@pytest.mark.parametrize("make", COUNTERS)
+@given(run=runs())
+def test_reset_after_brings_the_full_quota(make: Any, run: Any) -> None:
+    quota, window, steps = run
+    counter = make(quota, window)
+    for now, _, _ in play(counter, steps):
+        look = counter.look(now, quota)
+        assert counter.look(now + look.reset_after, quota).retry_after == 0
+        assert 0 <= look.remaining <= quota
+
+
+@pytest.mark.parametrize("make", COUNTERS)
+@given(run=runs())
+def test_giving_back_at_once_changes_nothing(make: Any, run: Any) -> None:
+    quota, window, steps = run
+    counter, twin = make(quota, window), make(quota, window)
+    for (now, _, look), (_, _, same) in zip(play(counter, steps), play(twin, steps), strict=True):
+        assert look.remaining == same.remaining
+        assert bool(look.retry_after) == bool(same.retry_after)
+        if not counter.look(now, 1).retry_after:
+            counter.take(now, 1)
+            counter.give_back(now, 1)
+
+
+@given(
+    quotas=st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from([10.0, 60.0, 600.0])), min_size=1, max_size=3
+    ),
+    strategy=st.sampled_from(["exact-window", "sliding-window", "fixed-window", "gcra"]),
+    steps=st.lists(st.tuples(st.floats(0, 100), st.integers(1, 6)), max_size=40),
+)
+@example(quotas=[(5, 60.0), (2, 600.0)], strategy="exact-window", steps=[(0.0, 1)] * 9)
+def test_a_group_is_all_or_nothing(quotas: Any, strategy: str, steps: Any) -> None:
+    limits = [Limit(f"l{number}", quota, window) for number, (quota, window) in enumerate(quotas)]
+    clock = FrozenClock()
+    limiter = RateLimiter({"g": limits}, strategy=strategy, clock=clock)
+    most = min(quota for quota, _ in quotas)
+    for gap, cost in steps:
+        clock.advance(gap)
+        before = limiter.test("g", "k", cost=min(cost, most))
+        decision = limiter.hit("g", "k", cost=min(cost, most))
+        assert bool(decision) == bool(before)
+        assert bool(decision) == (not decision.breached) == (decision.retry_after is None)
+        if decision:
+            taken = {was - now for was, now in zip(before.remaining, decision.remaining, strict=True)}
+            assert taken == {min(cost, most)}
+        else:
+            assert decision == before
