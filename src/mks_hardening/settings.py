@@ -10,7 +10,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from mks_hardening._core.env import (
     Environment,
@@ -134,7 +134,7 @@ class WsgiSettings:
         "integer",
         "Number of proxies in front, instead of their addresses.",
     )
-    proxy_family: str = _env(
+    proxy_family: Literal["x-forwarded", "forwarded"] = _env(
         "PROXY_FAMILY",
         "x-forwarded",
         parse_choice("x-forwarded", "forwarded"),
@@ -155,7 +155,7 @@ class WsgiSettings:
     hsts: bool = _env(
         "HSTS", True, parse_bool, "boolean", "Whether Strict-Transport-Security is sent at all."
     )
-    header_preset: str = _env(
+    header_preset: Literal["web", "api", "strict"] = _env(
         "HEADER_PRESET",
         "web",
         parse_choice("web", "api", "strict"),
@@ -234,7 +234,7 @@ class NotifySettings:
         "SMTP_HOST", None, parse_text, "text", "Mail server; without it no mail is sent."
     )
     smtp_port: int = _env("SMTP_PORT", 587, parse_integer(1, 65535), "integer", "Port of the mail server.")
-    smtp_security: str = _env(
+    smtp_security: Literal["starttls", "tls", "plain"] = _env(
         "SMTP_SECURITY",
         "starttls",
         parse_choice("starttls", "tls", "plain"),
@@ -269,7 +269,7 @@ class NotifySettings:
     alert_spool: str | None = _env(
         "ALERT_SPOOL", None, parse_text, "path", "Folder for alerts that could not be delivered."
     )
-    alert_language: str = _env(
+    alert_language: Literal["ja", "en"] = _env(
         "ALERT_LANGUAGE", "ja", parse_choice("ja", "en"), "ja or en", "Language of alerts."
     )
     slack_webhook_url: str | None = _env(
