@@ -1,0 +1,209 @@
+"""The commands of the tree: which Python they take, what they say when something is missing, what stays."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from testbed import package_map
+
+TOOLS = package_map.ROOT / "tools"
+
+
+def _tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"house_tool_{name}", TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _program(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+# --- tools/python
+
+
+def _tools_python(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", str(TOOLS / "python"), "-c", "print('ran')"],
+        env={"PATH": str(path), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+REAL = f'exec {sys.executable} "$@"'
+OLD = "exit 1"
+SHIM = "echo 'not installed' >&2; exit 127"
+
+
+@pytest.mark.parametrize(
+    "programs",
+    [
+        {"python3": REAL},
+        {"python3": OLD, "python3.12": REAL},
+        {"python3": SHIM, "python3.13": SHIM, "python3.11": REAL},
+    ],
+)
+def test_the_first_fitting_python_is_taken(tmp_path: Path, programs: dict[str, str]) -> None:
+    for name, text in programs.items():
+        _program(tmp_path, name, text)
+    assert _tools_python(tmp_path).stdout == "ran\n"
+
+
+def test_without_a_python_it_says_what_to_install(tmp_path: Path) -> None:
+    _program(tmp_path, "python3", OLD)
+    done = _tools_python(tmp_path)
+    assert done.returncode == 1
+    assert "apt-get install python3 python3-venv" in done.stderr
+
+
+def test_a_named_python_wins_and_must_fit(tmp_path: Path) -> None:
+    _program(tmp_path, "python3", REAL)
+    assert _tools_python(tmp_path, MKS_PYTHON=sys.executable).stdout == "ran\n"
+    refused = _tools_python(tmp_path, MKS_PYTHON="/no/such/python")
+    assert refused.returncode == 1
+    assert "/no/such/python is not a Python 3.11 or newer" in refused.stderr
+
+
+# --- tools/setup_venv.py
+
+
+@pytest.mark.parametrize("absent", ["venv", "ensurepip"])
+def test_a_python_without_venv_gets_the_line_for_apt(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("setup_venv")
+    monkeypatch.setattr(tool.importlib.util, "find_spec", lambda name: None if name == absent else object())
+    with pytest.raises(SystemExit) as ended:
+        tool.make_venv()
+    assert "ensurepip is not available" in str(ended.value)
+    assert "apt-get install -y python3-venv" in str(ended.value)
+
+
+@pytest.mark.parametrize("state", ["absent", "broken", "works"])
+def test_a_broken_environment_is_noticed(tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("setup_venv")
+    python = tmp_path / "python"
+    if state != "absent":
+        _program(tmp_path, "python", "exit 0" if state == "works" else "exit 127")
+    monkeypatch.setattr(tool, "PYTHON", python)
+    assert tool.venv_works() is (state == "works")
+
+
+def test_pip_that_fails_shows_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("setup_venv")
+    _program(tmp_path, "pip", "echo 'Collecting nothing'; echo 'ERROR: no route to host'; exit 7")
+    monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
+    with pytest.raises(SystemExit) as ended:
+        tool.install([], count=1)
+    assert "ERROR: no route to host" in str(ended.value)
+    assert "exit 7" in str(ended.value)
+
+
+# --- tools/get_servers.py
+
+
+def test_missing_servers_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("get_servers")
+    monkeypatch.setattr(tool.shutil, "which", lambda name, path=None: None)
+    assert {"redis-server", "nginx", "chromium"} <= set(tool.missing_packages())
+
+
+@pytest.mark.parametrize(("user", "apt"), [(1000, "/usr/bin/apt-get"), (0, None)])
+def test_who_may_not_install_is_told_the_line(
+    user: int, apt: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = _tool("get_servers")
+    monkeypatch.setattr(tool, "missing_packages", lambda: ["redis-server", "nginx"])
+    monkeypatch.setattr(tool.os, "geteuid", lambda: user)
+    monkeypatch.setattr(tool.shutil, "which", lambda name, path=None: apt)
+    monkeypatch.setattr(tool.subprocess, "run", lambda *arguments, **options: pytest.fail("must not install"))
+    tool.main()
+    assert "apt-get install -y --no-install-recommends redis-server nginx" in capsys.readouterr().out
+
+
+def test_services_are_kept_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("get_servers")
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(tool, "POLICY", policy)
+    with tool.no_autostart():
+        assert subprocess.run([policy], check=False).returncode == 101
+    assert not policy.exists()
+    policy.write_text("the administrator's own")
+    with tool.no_autostart():
+        pass
+    assert policy.read_text() == "the administrator's own"
+
+
+# --- tools/test_full.py
+
+
+@pytest.mark.parametrize(
+    ("mine", "at_hand", "whole"),
+    [
+        ((3, 11), ["3.11", "3.13"], "3.13"),
+        ((3, 13), ["3.11", "3.13"], "3.11"),
+        ((3, 11), ["3.11", "3.12", "3.13", "3.14"], "3.14"),
+        ((3, 12), ["3.12"], "3.12"),
+    ],
+)
+def test_the_whole_suite_runs_on_another_python(
+    mine: tuple[int, int], at_hand: list[str], whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = _tool("test_full")
+    monkeypatch.setattr(tool.sys, "version_info", mine)
+    assert tool.whole_suite_version(dict.fromkeys(at_hand, "python")) == whole
+
+
+def test_a_required_python_that_is_missing_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("test_full")
+    monkeypatch.setattr(tool, "find_python", lambda version: None if version == "3.13" else "python")
+    monkeypatch.setenv("MKS_REQUIRE_SERVICES", "1")
+    with pytest.raises(SystemExit, match=r"Python 3\.13 must be tested"):
+        tool.find_pythons()
+    monkeypatch.delenv("MKS_REQUIRE_SERVICES")
+    assert set(tool.find_pythons()) == {"3.11", "3.12", "3.14"}
+
+
+def test_a_shim_that_cannot_run_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("test_full")
+    _program(tmp_path / "shims", "python3.99", SHIM)
+    _program(tmp_path / "real", "python3.99", 'echo "(3, 99)"')
+    monkeypatch.setenv("PATH", f"{tmp_path}/shims{os.pathsep}{tmp_path}/real")
+    assert tool.find_python("3.99") == str(tmp_path / "real" / "python3.99")
+    assert tool.find_python("3.98") is None
+
+
+# --- Makefile and .ci/run
+
+
+def test_help_lists_every_target() -> None:
+    text = (package_map.ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    listed = re.findall(r"^([a-z-]+):.*## \S", text, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(listed)
+    assert {"demo", "test", "test-full", "lint", "types", "bench", "walkthrough", "lock", "clean"} <= set(
+        listed
+    )
+
+
+def test_the_deciding_script_fails_fast_and_asks_nothing() -> None:
+    script = package_map.ROOT / ".ci" / "run"
+    text = script.read_text()
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in text
+    assert "</dev/null" in text
+    assert "CI=true MKS_REQUIRE_SERVICES=1" in text
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
