@@ -252,7 +252,23 @@ class CacheContract:
         """Equal, of the same types, and never the same mutable object."""
         cache = self.make_cache("values", clock=FrozenClock())
         moment = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
-        values = [None, False, 0, "", b"", [], {}, (), 1, 1.5, -(2**70), "技術", b"\x00\xff", moment, {1: "a"}]
+        values = [
+            None,
+            False,
+            0,
+            "",
+            b"",
+            [],
+            {},
+            (),
+            1,
+            1.5,
+            -(2**70),
+            "技術",
+            b"\x00\xff",
+            moment,
+            {1: "a"},
+        ]
         values += [{"a": [1, (2, {"b": None})]}, {1, 2}, frozenset({"x"}), moment.date(), float("inf")]
         for number, value in enumerate(values):
             _require(cache.set(f"k{number}", value), "a value is stored")
@@ -357,9 +373,13 @@ class CacheContract:
                 invalidate(cache)
                 return "old"
 
-            _require(cache.get_or_compute("k", compute, tags=["t"]) == "old", "the caller gets what it computed")
+            _require(
+                cache.get_or_compute("k", compute, tags=["t"]) == "old", "the caller gets what it computed"
+            )
             _require(cache.get("k") is None, "but it is not kept")
-            _require(cache.get_or_compute("k", lambda: "new", tags=["t"]) == "new", "the next one computes anew")
+            _require(
+                cache.get_or_compute("k", lambda: "new", tags=["t"]) == "new", "the next one computes anew"
+            )
             _require(cache.get("k") == "new", "and that is kept")
 
     def test_a_write_during_a_computation_wins(self) -> None:
@@ -406,12 +426,15 @@ class CacheContract:
             _require(await cache.aget_many(["a", "c"]) == {"a": 1, "c": 3}, "several at once too")
             await cache.ainvalidate_tags("t")
             _require(await cache.aget("a", 7) == 7, "tags work")
-            _require(await cache.adelete("b") == 1 and await cache.adelete_pattern("c*") == 1, "deleting works")
+            _require(
+                await cache.adelete("b") == 1 and await cache.adelete_pattern("c*") == 1, "deleting works"
+            )
             values = await asyncio.gather(*(cache.aget_or_compute("k", compute) for _ in range(10)))
             _require(values == ["value"] * 10 and len(calls) == 1, "tasks share a computation")
             _require(await cache.aping(), "a working cache answers")
             await cache.aclear()
             _require(not await cache.aexists("k"), "clear works")
+            await cache.aclose()
 
         asyncio.run(scenario())
 

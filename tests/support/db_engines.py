@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine  # noqa: TC002 - a reader of the fixture's type
 
 from mks_hardening.db import hardened_engine
 

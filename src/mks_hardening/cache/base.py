@@ -199,8 +199,8 @@ class BaseCache:
         self.store.close()
 
     async def aclose(self) -> None:
-        """``close`` for asyncio."""
-        self.close()
+        """``close`` for asyncio, with the connections of the running event loop."""
+        await self.store.aclose()
 
     def __enter__(self) -> Self:
         return self

@@ -53,3 +53,7 @@ class Store(Protocol):
     def close(self) -> None:
         """Give connections back; harmless when called twice."""
         ...
+
+    async def aclose(self) -> None:
+        """The same, with those of the running event loop."""
+        ...

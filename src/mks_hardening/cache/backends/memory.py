@@ -92,6 +92,9 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to give back."""
 
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
     def __repr__(self) -> str:
         return f"{len(self._slots)} of {self._max_entries} entries"
 

@@ -59,3 +59,6 @@ class _NullStore:
 
     def close(self) -> None:
         pass
+
+    async def aclose(self) -> None:
+        pass

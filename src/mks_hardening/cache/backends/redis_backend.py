@@ -104,6 +104,10 @@ class RedisStore:
         """Give the connections back; harmless when called twice."""
         self._client.close()
 
+    async def aclose(self) -> None:
+        """The same, with those of the running event loop."""
+        await self._client.aclose()
+
     def __repr__(self) -> str:
         return f"{self._client!r}, namespace={self._namespace!r}"
 

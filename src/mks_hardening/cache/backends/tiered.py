@@ -59,6 +59,10 @@ class _TieredStore:
         self._l1.close()
         self._l2.close()
 
+    async def aclose(self) -> None:
+        await self._l1.aclose()
+        await self._l2.aclose()
+
     def __repr__(self) -> str:
         return f"{self._l1!r}; {self._l2!r}"
 

@@ -1,0 +1,229 @@
+"""The Redis cache against a real server: the contract, what others may read and write, and outages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.testing import CacheContract, FrozenClock
+from testbed.redis_server import RedisServer
+
+KEYS = ["0123456789abcdef-one"]
+
+pytestmark = pytest.mark.redis
+
+
+class _OnRedis(CacheContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: RedisServer) -> Iterator[None]:
+        self.url = redis_server.url
+        with ExitStack() as self.stack:
+            yield
+
+
+class TestRedisCache(_OnRedis):
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> RedisCache:
+        return self.stack.enter_context(
+            RedisCache(self.url, namespace=namespace, jitter=0, clock=clock, store_budget=2)
+        )
+
+
+class TestSignedRedisCache(_OnRedis):
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> RedisCache:
+        return self.stack.enter_context(
+            RedisCache(
+                self.url, namespace=namespace, signing_keys=KEYS, jitter=0, clock=clock, store_budget=2
+            )
+        )
+
+
+class TestTieredRedis(_OnRedis):
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> TieredCache:
+        far = RedisCache(self.url, namespace=namespace, jitter=0, clock=clock, store_budget=2)
+        return self.stack.enter_context(TieredCache(MemoryCache(clock=clock, jitter=0), far))
+
+
+@pytest.fixture
+def make(redis_server: RedisServer) -> Iterator[Any]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(
+            RedisCache(redis_server.url, **{"store_budget": 2, "signing_keys": KEYS, **options})
+        )
+
+
+def test_two_caches_share_values_and_invalidations(make: Any) -> None:
+    one, other = make(), make()
+    one.set("k", {"a": 1}, tags=["t"])
+    assert other.get("k") == {"a": 1}
+    other.invalidate_tags("t")
+    assert one.get("k") is None
+
+
+def test_a_hit_is_one_round_trip(make: Any, redis_server: RedisServer) -> None:
+    cache = make()
+    cache.set("k", 1, tags=["a", "b"])
+    before = {
+        name: redis_server.command_count(name) for name in ("mget", "get", "set", "evalsha", "eval", "exists")
+    }
+    assert cache.get_or_compute("k", lambda: 2, tags=["a", "b"]) == 1
+    after = {name: redis_server.command_count(name) for name in before}
+    assert after == {**before, "mget": before["mget"] + 1}
+
+
+def test_values_end_on_the_server_too(make: Any, redis_server: RedisServer) -> None:
+    make().set("k", 1, ttl=100)
+    assert 89_000 < redis_server.command("PTTL", "mks:v:k") <= 100_000
+
+
+def test_tampered_moved_and_planted_bytes_are_a_miss_and_removed(
+    make: Any, redis_server: RedisServer
+) -> None:
+    cache = make()
+    cache.set("k", "value")
+    good = redis_server.command("GET", "mks:v:k")
+    planted = {
+        "flipped": good[:-1] + bytes([good[-1] ^ 1]),
+        "cut": good[:-1],
+        "another key": None,
+        "unsigned": good[32:],
+        "pickle": b"cos\nsystem\n(S'true'\ntR.",
+        "empty": b"",
+        "text": b"17",
+    }
+    for name, data in planted.items():
+        key = "other" if name == "another key" else "k"
+        redis_server.command("SET", f"mks:v:{key}", good if data is None else data)
+        assert cache.get(key) is None, name
+        assert redis_server.command("EXISTS", f"mks:v:{key}") == 0, name
+
+
+def test_bytes_of_another_namespace_or_key_holder_are_not_read(make: Any, redis_server: RedisServer) -> None:
+    make(namespace="one").set("k", 1)
+    redis_server.command("COPY", "one:v:k", "two:v:k")
+    assert make(namespace="two").get("k") is None
+    make(signing_keys=None).set("k", "unsigned")
+    assert make().get("k") is None
+
+
+def test_keys_can_be_rotated(make: Any) -> None:
+    make().set("k", 1)
+    new_key = "fedcba9876543210-two"
+    rotated = make(signing_keys=[new_key, *KEYS])
+    assert rotated.get("k") == 1
+    rotated.set("k", 2)
+    assert make(signing_keys=[new_key]).get("k") == 2
+    assert make(signing_keys=["another-key-of-16-bytes"]).get("k") is None
+
+
+def test_bytes_of_a_newer_version_are_left_alone(make: Any, redis_server: RedisServer) -> None:
+    cache = make(signing_keys=None)
+    redis_server.command("SET", "mks:v:k", b"\x63mwhatever")
+    assert cache.get("k") is None
+    assert redis_server.command("EXISTS", "mks:v:k") == 1
+
+
+def test_flushed_tag_versions_never_bring_old_values_back(make: Any, redis_server: RedisServer) -> None:
+    cache = make()
+    cache.set("k", 1, tags=["t"])
+    redis_server.command("DEL", "mks:t:t")
+    cache.set("other", 2, tags=["t"])
+    assert cache.get("k") is None
+
+
+def test_clear_leaves_everything_else(make: Any, redis_server: RedisServer) -> None:
+    redis_server.command("SET", "foreign", "1")
+    make(namespace="mks2").set("k", 1)
+    cache = make()
+    cache.set_many({f"k{n}": n for n in range(2500)})
+    assert cache.delete_pattern("k1*") == 1111
+    cache.clear()
+    assert sorted(redis_server.command("KEYS", "*")) == [b"foreign", b"mks2:v:k"]
+
+
+def test_a_dead_holder_of_a_lease_does_not_block_for_ever(make: Any, redis_server: RedisServer) -> None:
+    redis_server.command("SET", "mks:l:k", "dead", "PX", 50)
+    assert make().get_or_compute("k", lambda: 7) == 7
+
+
+def test_an_outage_is_a_miss_and_never_an_error(redis_server: RedisServer) -> None:
+    with RedisCache(redis_server.url, store_budget=0.2) as cache:
+        cache.set("k", 1)
+        redis_server.kill()
+        calls: list[int] = []
+        assert cache.get("k", 7) == 7
+        assert [cache.get_or_compute("k", lambda: calls.append(1) or 2, tags=["t"]) for _ in range(3)] == [
+            2,
+            2,
+            2,
+        ]
+        assert not cache.set("k", 1)
+        assert cache.get_many(["k"]) == {}
+        assert (cache.delete("k"), cache.delete_pattern("*"), cache.exists("k")) == (0, 0, False)
+        assert not cache.invalidate_tags("t")
+        assert not cache.ping()
+        assert len(calls) == 3
+        assert cache.stats().errors >= 8
+
+
+def test_the_cache_works_again_after_a_restart(redis_server: RedisServer) -> None:
+    from mks_hardening._core.clock import SYSTEM_CLOCK
+
+    with RedisCache(redis_server.url, store_budget=0.2) as cache:
+        redis_server.kill()
+        assert cache.get("k") is None
+        redis_server.start()
+        deadline = SYSTEM_CLOCK.monotonic() + 10
+        while not cache.set("k", 1) and SYSTEM_CLOCK.monotonic() < deadline:
+            pass
+        assert cache.get("k") == 1
+
+
+def test_a_frozen_server_does_not_hold_the_caller(redis_server: RedisServer) -> None:
+    with RedisCache(redis_server.url, store_budget=0.05) as cache:
+        cache.set("k", 1)
+        redis_server.pause()
+        try:
+            assert [cache.get_or_compute("k", lambda: 7) for _ in range(20)] == [7] * 20
+        finally:
+            redis_server.resume()
+
+
+@pytest.mark.parametrize(
+    ("answer", "options"),
+    [("oom", {"maxmemory": "1", "maxmemory-policy": "noeviction"})],
+)
+def test_a_full_server_is_no_error(redis_server: RedisServer, answer: str, options: dict[str, str]) -> None:
+    with RedisCache(redis_server.url, store_budget=1) as cache:
+        for name, value in options.items():
+            redis_server.command("CONFIG", "SET", name, value)
+        assert not cache.set("k", 1)
+        assert cache.get_or_compute("k", lambda: 7) == 7
+        assert cache.stats().errors >= 2
+
+
+@pytest.mark.parametrize(
+    ("parameter", "options"),
+    [
+        ("signing_keys", {"signing_keys": ["short"]}),
+        ("signing_keys", {"signing_keys": "one long text that is a single key"}),
+        ("signing_keys", {"signing_keys": []}),
+        ("signing_keys", {"signing_keys": [17]}),
+        ("namespace", {"namespace": "a:b"}),
+        ("namespace", {"namespace": ""}),
+        ("namespace", {"namespace": "a*"}),
+    ],
+)
+def test_impossible_parameters_are_refused(parameter: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RedisCache("redis://127.0.0.1:1/0", **options)
+    assert caught.value.parameter == parameter
+
+
+def test_no_repr_shows_a_secret() -> None:
+    with RedisCache("redis://user:hunter2@127.0.0.1:1/0", signing_keys=["hunter2-hunter2-hunter2"]) as cache:
+        assert "hunter2" not in repr(cache)

@@ -1,0 +1,229 @@
+"""Keys of calls: what shares, what does not, what is refused."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from mks_hardening.cache import CacheKeyError, MemoryCache, cached
+from mks_hardening.cache.keys import canonical, digest
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Spot(NamedTuple):
+    x: int
+    y: int
+
+
+class Article:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __cache_key__(self) -> object:
+        return self.number
+
+
+class Page(Article):
+    pass
+
+
+class Liar:
+    def __repr__(self) -> str:
+        return "1"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+NOON = datetime(2024, 1, 1, 12)  # noqa: DTZ001 - a naive one on purpose
+DISTINCT: list[Any] = [
+    1, "1", True, 1.0, b"1", Decimal(1), Decimal("1.0"), Number.ONE, (1,), [1], {1}, frozenset({1}), {1: 1}, {"1": 1},
+    0, False, None, "", "None", "null", 0.0, -0.0, b"", (), [], {}, set(), frozenset(), ((),), [[]], ([],), (None,),
+    "a", "a ", "A", "あ", "か\u3099", "が", "a,b", ("a", "b"), ("a,b",), ["a", "b"], "('a', 'b')", ("a'", "b"), ("a", "'b"),
+    (1, (2, 3)), ((1, 2), 3), (1, 2, 3), [1, [2, 3]], {"a": {"b": 1}}, {"a": 1, "b": 1}, {"a b": 1},
+    Colour.RED, Colour.BLUE, "Colour.RED", Point(1, 2), Spot(1, 2), (1, 2),
+    date(2024, 1, 1), NOON, NOON.replace(tzinfo=UTC), NOON.replace(tzinfo=ZoneInfo("Asia/Tokyo")),
+    NOON.replace(tzinfo=timezone(timedelta(hours=9))), NOON.replace(fold=1), time(12), "2024-01-01", timedelta(1),
+    timedelta(seconds=1), 86400, UUID(int=1), str(UUID(int=1)), Article(1), Article(2), Page(1), float("inf"), float("nan"),
+    2**70, 1e300, int, str, Point, "int", "\ud800", "\x00", "\n",
+]  # fmt: skip
+
+
+def test_values_that_differ_in_value_or_type_never_share() -> None:
+    texts = [canonical((value,)) for value in DISTINCT]
+    assert len(set(texts)) == len(texts)
+    assert len({digest(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({1, 2, 3}, {3, 2, 1}),
+        (float("nan"), float("nan")),
+        (Article(7), Article(7)),
+        ({"a": [1, {"b": {2, 1}}]}, {"a": [1, {"b": {1, 2}}]}),
+    ],
+)
+def test_equal_values_share(one: Any, other: Any) -> None:
+    assert canonical((one,)) == canonical((other,))
+
+
+def _deep() -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(50):
+        nested = [nested]
+    return nested
+
+
+class Local:
+    pass
+
+
+def _local_class() -> type:
+    class Inner:
+        pass
+
+    return Inner
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        object(), Liar(), Local(), Text("a"), lambda: 1, [object()], {"a": Liar()}, (Text("a"),), OrderedDict(a=1),
+        bytearray(b"a"), memoryview(b"a"), range(3), iter([1]), _deep(), _local_class(), 1j, Ellipsis,
+        namedtuple, type("Made", (), {"__module__": __name__, "__qualname__": "<locals>.Made"}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_apart_safely_is_refused(refused: Any) -> None:
+    with pytest.raises(CacheKeyError, match="cache key"):
+        canonical((refused,))
+
+
+def _counted(cache: MemoryCache, **options: Any) -> tuple[Any, list[Any]]:
+    calls: list[Any] = []
+
+    @cached(cache=cache, **options)
+    def function(a: Any, /, b: Any, c: Any = 3, *rest: Any, d: Any, e: Any = None, **more: Any) -> Any:
+        calls.append((a, b, c, rest, d, e, more))
+        return len(calls)
+
+    return function, calls
+
+
+def test_every_spelling_of_a_call_shares() -> None:
+    function, calls = _counted(MemoryCache())
+    function(1, 2, d=4)
+    function(1, b=2, d=4)
+    function(1, d=4, c=3, b=2)
+    function(1, 2, 3, d=4, e=None)
+    assert len(calls) == 1
+
+
+def test_different_calls_do_not() -> None:
+    function, calls = _counted(MemoryCache())
+    for _ in range(2):
+        function(1, 2, d=4)
+        function(1, 2, 3, 4, d=4)
+        function(1, 2, d=4, f=4)
+        function(1, 2, d=4, g=4)
+        function(1, 2, d="4")
+        function(2, 1, d=4)
+        function(1, 2, (3,), d=4)
+    assert len(calls) == 7
+
+
+def test_a_call_that_is_wrong_fails_as_without_a_cache() -> None:
+    function, calls = _counted(MemoryCache())
+    for wrong in (lambda: function(), lambda: function(1, 2), lambda: function(a=1, b=2, d=3)):
+        with pytest.raises(TypeError):
+            wrong()
+    assert calls == []
+
+
+def module_level(a: int) -> int:
+    return a
+
+
+def test_functions_of_one_name_do_not_share() -> None:
+    cache = MemoryCache()
+    made = [cached(cache=cache)(function) for function in _two_locals()]
+    assert [function(1) for function in made] == ["first", "second"]
+    closures = [cached(cache=cache)(_closure(n)) for n in range(3)]
+    assert [function(1) for function in closures] == [0, 1, 2]
+
+
+def _two_locals() -> list[Callable[[int], str]]:
+    def same(_a: int) -> str:
+        return "first"
+
+    first = same
+
+    def same(_a: int) -> str:  # type: ignore[no-redef]  # the point of the test
+        return "second"
+
+    return [first, same]
+
+
+def _closure(captured: int) -> Callable[[int], int]:
+    def function(_a: int) -> int:
+        return captured
+
+    return function
+
+
+def test_a_module_function_has_one_key_in_every_process() -> None:
+    keys = {cached()(module_level).cache_key(1) for _ in range(2)}
+    assert len(keys) == 1
+    assert keys.pop().startswith(f"{__name__}.module_level:")
+
+
+def test_methods_need_an_identity() -> None:
+    cache = MemoryCache()
+
+    class Service:
+        @cached(cache=cache)
+        def answer(self, a: int) -> int:
+            return a
+
+    with pytest.raises(CacheKeyError):
+        Service().answer(1)
+
+    class Keyed:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        @cached(cache=cache, key_func=lambda self, a: (self.number, a))
+        def answer(self, a: int) -> tuple[int, int]:
+            return (self.number, a)
+
+    assert (Keyed(1).answer(5), Keyed(2).answer(5)) == ((1, 5), (2, 5))  # type: ignore[call-arg, arg-type]  # a method
+
+
+def test_key_prefix_lets_functions_share_on_purpose() -> None:
+    cache = MemoryCache()
+    one = cached(cache=cache, key_prefix="shared")(lambda _a: "one")
+    other = cached(cache=cache, key_prefix="shared")(lambda _a: "other")
+    assert (one(1), other(1)) == ("one", "one")

@@ -1,0 +1,142 @@
+"""The memory cache, the null cache and two memory caches as tiers keep the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mks_hardening.cache import CacheStats, MemoryCache, NullCache, TieredCache
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.testing import CacheContract, FrozenClock
+
+
+class TestMemoryCache(CacheContract):
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> MemoryCache:
+        return MemoryCache(namespace=namespace, jitter=0, clock=clock)
+
+
+class TestTieredMemory(CacheContract):
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> TieredCache:
+        shared = MemoryCache(namespace=namespace, jitter=0, clock=clock)
+        return TieredCache(MemoryCache(jitter=0, clock=clock), shared)
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = MemoryCache(max_entries=3)
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    cache.get("a")
+    cache.set("d", 4)
+    assert cache.get_many("abcd") == {"a": 1, "c": 3, "d": 4}
+
+
+def test_tags_are_bounded_and_a_forgotten_one_forgets_its_values() -> None:
+    cache = MemoryCache(max_entries=2)
+    cache.set("k", 1, tags=["first"])
+    for number in range(20):
+        cache.set("other", 1, tags=[f"t{number}"])
+    assert cache.get("k") is None
+    assert cache.get("other") == 1
+
+
+def test_a_wall_clock_set_back_revives_nothing() -> None:
+    clock = FrozenClock()
+    cache = MemoryCache(clock=clock, jitter=0)
+    cache.set("k", 1, ttl=10)
+    clock.advance(11)
+    clock.step_wall(-3600)
+    assert cache.get("k") is None
+    cache.set("k", 1, ttl=10)
+    clock.step_wall(3600)
+    assert cache.get("k") == 1
+
+
+def test_jitter_only_shortens() -> None:
+    clock = FrozenClock()
+    cache = MemoryCache(clock=clock)
+    cache.set_many({f"k{n}": n for n in range(300)}, ttl=100)
+    clock.advance(89.9)
+    assert len(cache.get_many(f"k{n}" for n in range(300))) == 300
+    clock.advance(5)
+    assert 60 < len(cache.get_many(f"k{n}" for n in range(300))) < 240
+    clock.advance(5.1)
+    assert cache.get_many(f"k{n}" for n in range(300)) == {}
+
+
+def test_the_null_cache_keeps_nothing_and_still_computes() -> None:
+    cache = NullCache()
+    assert cache.set("k", 1)
+    assert cache.get("k") is None
+    assert [cache.get_or_compute("k", lambda: 7) for _ in range(2)] == [7, 7]
+    assert cache.get_or_compute("k", lambda: object) is object
+    assert (cache.delete("k"), cache.delete_pattern("*"), cache.invalidate_tags("t"), cache.ping()) == (
+        0,
+        0,
+        True,
+        True,
+    )
+
+
+def test_a_tier_keeps_a_copy_for_a_short_while() -> None:
+    clock = FrozenClock()
+    near, far = MemoryCache(clock=clock, jitter=0), MemoryCache(clock=clock, jitter=0)
+    tiers = TieredCache(near, far, l1_ttl=5)
+    far.set("k", 1, ttl=100)
+    assert tiers.get("k") == 1
+    far.delete("k")  # as another process does
+    assert tiers.get("k") == 1
+    clock.advance(5)
+    assert tiers.get("k") is None
+
+
+def test_an_entry_near_its_end_is_not_prolonged_by_a_tier() -> None:
+    clock = FrozenClock()
+    near, far = MemoryCache(clock=clock, jitter=0), MemoryCache(clock=clock, jitter=0)
+    tiers = TieredCache(near, far, l1_ttl=60)
+    far.set("k", 1, ttl=10)
+    tiers.get("k")
+    clock.advance(11)
+    assert tiers.get("k") is None
+
+
+def test_values_with_tags_nobody_expected_are_not_copied() -> None:
+    near, far = MemoryCache(), MemoryCache()
+    tiers = TieredCache(near, far)
+    far.set("k", 1, tags=["t"])
+    assert tiers.get("k") == 1
+    assert near.get("k") is None
+
+
+def test_hit_rate() -> None:
+    assert CacheStats().hit_rate == 0
+    assert CacheStats(hits=2, misses=1, stale=1).hit_rate == 0.75
+
+
+def test_no_repr_shows_a_value() -> None:
+    cache = MemoryCache()
+    cache.set("k", "hunter2")
+    assert "hunter2" not in f"{cache!r} {TieredCache(cache, MemoryCache())!r} {NullCache()!r}"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "make"),
+    [
+        ("max_entries", lambda: MemoryCache(max_entries=0)),
+        ("default_ttl", lambda: MemoryCache(default_ttl=-1)),
+        ("jitter", lambda: MemoryCache(jitter=0.5)),
+        ("namespace", lambda: MemoryCache(namespace="a b")),
+        ("l1", lambda: TieredCache({}, MemoryCache())),  # type: ignore[arg-type]
+        ("l2", lambda: TieredCache(MemoryCache(), None)),  # type: ignore[arg-type]
+        ("l1_ttl", lambda: TieredCache(MemoryCache(), MemoryCache(), l1_ttl=-1)),
+    ],
+)
+def test_impossible_parameters_are_refused(parameter: str, make: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert caught.value.parameter == parameter
+
+
+def test_a_cache_is_not_two_tiers() -> None:
+    cache = MemoryCache()
+    with pytest.raises(ConfigurationError, match="different"):
+        TieredCache(cache, cache)
