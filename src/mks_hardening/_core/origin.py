@@ -7,7 +7,9 @@ and exactly one family of headers is read: falling back from one to the other wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from mks_hardening._core.addresses import UNKNOWN, client_key, parse_address, parse_network
@@ -57,19 +59,19 @@ class Settlement(NamedTuple):
     """A decision and what it changes in the environ: keys to set and keys to remove."""
 
     origin: RequestOrigin
-    changes: Mapping[str, str]
-    removals: tuple[str, ...]
+    changes: Mapping[str, Any]
+    removals: AbstractSet[str]
 
 
 class _Connection(NamedTuple):
     """What the server itself says about a request, and the one ``Host`` the peer sent."""
 
-    peer: str | None
-    scheme: str | None
-    host: str | None
-    prefix: str | None
-    server_name: str | None
-    server_port: str | None
+    peer: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    prefix: str | None = None
+    server_name: str | None = None
+    server_port: str | None = None
 
 
 class _Statements(NamedTuple):
@@ -82,14 +84,8 @@ class _Statements(NamedTuple):
     prefix: str | None = None
 
 
-_CONNECTION_KEYS = (
-    "REMOTE_ADDR",
-    "wsgi.url_scheme",
-    "HTTP_HOST",
-    "SCRIPT_NAME",
-    "SERVER_NAME",
-    "SERVER_PORT",
-)
+_CONNECTION_KEYS = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")
+_SERVER_KEYS = ("SERVER_NAME", "SERVER_PORT")  # count only where there is no Host
 _X_FORWARDED_KEYS = tuple(f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "PREFIX"))
 _FORWARDED_KEYS = ("HTTP_FORWARDED",)
 # Names under which one proxy product or another hands on the same facts; nobody else may.
@@ -99,7 +95,10 @@ _OTHER_KEYS = (
     *(f"HTTP_X_{name}" for name in ("CLUSTER_CLIENT_IP", "ORIGINAL_HOST", "ORIGINAL_URL", "REAL_IP")),
     *(f"HTTP_X_{name}" for name in ("REWRITE_URL", "SCRIPT_NAME", "URL_SCHEME")),
 )
-_UNTRUSTED_KEYS = (*_X_FORWARDED_KEYS, *_FORWARDED_KEYS, *_OTHER_KEYS)
+_FAMILY_KEYS = frozenset((*_X_FORWARDED_KEYS, *_FORWARDED_KEYS))
+_DIRECT_KEYS = (*_CONNECTION_KEYS, *_SERVER_KEYS)
+_connection_of = itemgetter(*_CONNECTION_KEYS)
+_UNTRUSTED_KEYS = frozenset((*_X_FORWARDED_KEYS, *_FORWARDED_KEYS, *_OTHER_KEYS))
 _WITHOUT_ADDRESS = frozenset({"", "unix:", "localhost"})  # gunicorn and uWSGI, nginx, waitress
 _MOST_HOPS = 64
 _SECURE_SCHEMES = frozenset({"https", "wss"})
@@ -124,7 +123,7 @@ class ProxyTrust:
     Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
     """
 
-    __slots__ = ("_anywhere", "_direct", "_family_keys", "_foreign", "_networks", "_peers", "_trusted", "_unix",
+    __slots__ = ("_anywhere", "_direct", "_keys", "_networks", "_peers", "_rare", "_trusted", "_unix", "_usual",
                  "family", "hops", "trusted_proxies")  # fmt: skip
 
     def __init__(
@@ -143,8 +142,11 @@ class ProxyTrust:
         self._unix = "unix" in self.trusted_proxies
         self._anywhere = hops is not None and not self.trusted_proxies
         x_family = family == "x-forwarded"
-        self._family_keys = _X_FORWARDED_KEYS if x_family else _FORWARDED_KEYS
-        self._foreign = _FORWARDED_KEYS if x_family else _X_FORWARDED_KEYS
+        # Most requests of a proxy have the same headers; those are read at C speed, all others one by one.
+        usual = (*_CONNECTION_KEYS, *(_X_FORWARDED_KEYS[:2] if x_family else _FORWARDED_KEYS))
+        self._usual = itemgetter(*usual)
+        self._rare = _FAMILY_KEYS.difference(usual)
+        self._keys = (*usual, *(_X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
         self._peers = Memo(self._is_trusted_peer)
         self._direct = Memo(_settle_direct)
         self._trusted = Memo(self._settle_trusted, longest=1024)
@@ -157,18 +159,24 @@ class ProxyTrust:
         """Decide for one request and make its environ say so: nothing untrusted is left in it."""
         origin, changes, removals = self.settle(environ)
         environ.update(changes)
-        for key in removals:
-            environ.pop(key, None)
-        environ[ORIGIN_KEY] = origin
+        if removals:
+            for key in environ.keys() & removals:
+                del environ[key]
         return origin
 
     def settle(self, environ: Mapping[str, Any]) -> Settlement:
         """Decide for one request, with what must change in its environ before an application may read it."""
-        get = environ.get
-        connection = tuple(map(get, _CONNECTION_KEYS))
-        if self._peers[connection[0]]:
-            return self._trusted[connection, tuple(map(get, self._family_keys))]
-        return self._direct[connection]
+        trusted = self._peers[environ.get("REMOTE_ADDR")]
+        try:
+            if not trusted:
+                return self._direct[_connection_of(environ)]
+            if environ.keys().isdisjoint(self._rare):
+                return self._trusted[self._usual(environ)]
+        except KeyError:  # a header that is usually there is not
+            pass
+        if not trusted:
+            return self._direct[tuple(map(environ.get, _DIRECT_KEYS))]
+        return self._trusted[tuple(map(environ.get, self._keys))]
 
     def _is_trusted_peer(self, peer: str | None) -> bool:
         return self._anywhere or (
@@ -179,17 +187,23 @@ class ProxyTrust:
         address = parse_address(text)
         return address is not None and any(address in network for network in self._networks)
 
-    def _settle_trusted(self, question: tuple[tuple[str | None, ...], tuple[str | None, ...]]) -> Settlement:
-        connection, headers = _Connection(*question[0]), question[1]
+    def _settle_trusted(self, question: tuple[str | None, ...]) -> Settlement:
+        found = dict(zip(self._keys, question, strict=False))
+        connection = _Connection(*map(found.get, _DIRECT_KEYS))
         if self.family == "forwarded":
-            said = self._from_forwarded(headers[0] or "")
+            said = self._from_forwarded(found.get("HTTP_FORWARDED") or "")
         else:
-            said = self._from_x_forwarded(*map(_values_from_right, headers))
+            said = self._from_x_forwarded(*(_values_from_right(found.get(key)) for key in _X_FORWARDED_KEYS))
         origin = _combine(connection, said)
-        changes = _changes(connection, said, origin)
-        changes.update(_restated(self._family_keys, headers, said, origin))
-        removals = [*self._foreign, *(key for key, value in changes.items() if not value)]
-        return Settlement(origin, {key: value for key, value in changes.items() if value}, tuple(removals))
+        wanted = _changes(said, origin)
+        for key, value in _restated(self.family, said, origin).items():
+            if found.get(key) is not None:
+                wanted[key] = value
+        changes = {key: value for key, value in wanted.items() if value and value != found.get(key)}
+        emptied = {key for key, value in wanted.items() if not value}
+        # A usual question says that no other header of either family is there.
+        foreign = self._rare.difference(self._keys) if len(question) == len(self._keys) else ()
+        return Settlement(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
 
     def _from_forwarded(self, text: str) -> _Statements:
         elements = list(elements_from_right(text))
@@ -237,19 +251,22 @@ class ProxyTrust:
         return f"ProxyTrust({self.trusted_proxies!r}, family={self.family!r}, hops={self.hops!r})"
 
 
-def request_origin(environ: dict[str, Any], trust: ProxyTrust | None = None) -> RequestOrigin:
-    """The decision an outer wrapper made, else that of ``trust``.
+def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], RequestOrigin]:
+    """How a wrapper learns the origin when no outer one has decided.
 
-    Without either no header is believed, and none is touched.
+    Without trust of its own it believes no header and touches none.
     """
-    origin: RequestOrigin | None = environ.get(ORIGIN_KEY)
-    if origin is not None:
-        return origin
-    return _NOBODY.resolve(environ) if trust is None else trust.admit(environ)
+    return _NOBODY.resolve if trust is None else trust.admit
+
+
+def request_origin(environ: dict[str, Any]) -> RequestOrigin:
+    """The origin that an outer wrapper has decided; without one, what the connection itself says."""
+    return environ.get(ORIGIN_KEY) or _NOBODY.resolve(environ)
 
 
 def _settle_direct(values: tuple[str | None, ...]) -> Settlement:
-    return Settlement(_combine(_Connection(*values), None), {}, _UNTRUSTED_KEYS)
+    origin = _combine(_Connection(*values), None)
+    return Settlement(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 
 
 def _values_from_right(text: str | None) -> list[str]:
@@ -279,7 +296,7 @@ def _combine(connection: _Connection, said: _Statements | None) -> RequestOrigin
 def _host(connection: _Connection, heard: _Statements) -> tuple[str, int | None]:
     text = heard.host if heard.host is not None else connection.host
     if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
-        text = f"{connection.server_name}:{connection.server_port or ''}"
+        text = f"{connection.server_name or ''}:{connection.server_port or ''}"
     return parse_host(text) or ("", None)
 
 
@@ -294,33 +311,31 @@ def _spelled(peer: str) -> str:
     return UNKNOWN if address is None else str(address)
 
 
-def _changes(connection: _Connection, said: _Statements, origin: RequestOrigin) -> dict[str, str]:
-    """What the application must see instead; an empty value means that the key goes."""
+def _changes(said: _Statements, origin: RequestOrigin) -> dict[str, str]:
+    """What the application must see; an empty value means that the key goes."""
     changes = {"wsgi.url_scheme": origin.scheme}
     if said.client:
-        changes |= {"REMOTE_ADDR": origin.client_ip, "REMOTE_PORT": "", "REMOTE_HOST": ""}
+        changes["REMOTE_ADDR"] = origin.client_ip
     if said.host is not None or said.port is not None:
-        changes["HTTP_HOST"] = origin.host and authority(origin.scheme, origin.host, origin.port)
-    if origin.host and any(statement is not None for statement in said[1:4]):
-        changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
-    if origin.prefix != connection.prefix:
+        changes["HTTP_HOST"] = _host_field(origin)
+        if origin.host:
+            changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
+    if said.prefix and origin.prefix:
         changes["SCRIPT_NAME"] = origin.prefix
     return changes
 
 
-def _restated(
-    keys: tuple[str, ...], headers: tuple[str | None, ...], said: _Statements, origin: RequestOrigin
-) -> Mapping[str, str]:
-    """The headers that were read, saying the decision and nothing else."""
-    host = origin.host and authority(origin.scheme, origin.host, origin.port)
-    if keys is _FORWARDED_KEYS:
+def _restated(family: Family, said: _Statements, origin: RequestOrigin) -> dict[str, str]:
+    """The headers that are read, saying the decision and nothing else."""
+    if family == "forwarded":
         client = f'for="{_bracketed(said.client)}";' if said.client else ""
-        values = [f'{client}proto={origin.scheme};host="{host}"']
-    else:
-        values = [said.client or "", origin.scheme, host, str(origin.port), origin.prefix]
-    return {
-        key: value for key, header, value in zip(keys, headers, values, strict=True) if header is not None
-    }
+        return {"HTTP_FORWARDED": f'{client}proto={origin.scheme};host="{_host_field(origin)}"'}
+    values = (said.client or "", origin.scheme, _host_field(origin), str(origin.port), origin.prefix)
+    return dict(zip(_X_FORWARDED_KEYS, values, strict=True))
+
+
+def _host_field(origin: RequestOrigin) -> str:
+    return origin.host and authority(origin.scheme, origin.host, origin.port)
 
 
 def _bracketed(address: str) -> str:

@@ -55,8 +55,8 @@ class PathRules:
 
         For rules that restrict: a spelling that only looks different must not escape them.
         """
-        plain = _plain(path)
-        return self.match(plain) or self.match(plain + "/") or plain in self._exact
+        plain = path if is_plain_path(path) else _plain(path)
+        return self.match(plain) or self.match(plain.removesuffix("/")) or self.match(plain + "/")
 
 
 def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core import hooks
 from mks_hardening._core.hostname import authority
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin, request_origin
+from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin, origin_reader
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._answers import Refusal, status_line
+from mks_hardening.wsgi._answers import Refusal
 from mks_hardening.wsgi._hosts import AllowedHosts, host_from_settings
 from mks_hardening.wsgi._paths import PathRules, exemptions
-from mks_hardening.wsgi._target import request_target
+from mks_hardening.wsgi._target import quoted_path, quoted_query
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,6 +24,13 @@ __all__ = ["HTTPSRedirectMiddleware"]
 _BAD_HOST: Final = Refusal(400, "This server does not answer for the requested host.")
 _PLAIN_API: Final = Refusal(403, "This resource is available over HTTPS only.")
 _BODY: Final = b"This page has moved; follow the Location field.\n"
+_BODY_FIELDS: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(_BODY))))
+_STATUSES: Final = {  # permanent, and whether the method may become GET
+    (True, True): "301 Moved Permanently",
+    (True, False): "308 Permanent Redirect",
+    (False, True): "302 Found",
+    (False, False): "307 Temporary Redirect",
+}
 
 
 class _Request(NamedTuple):
@@ -33,12 +40,13 @@ class _Request(NamedTuple):
     method: str
     mount: str
     path: str
-    query: str
     names_host: bool
 
 
 class _Redirect(NamedTuple):
-    status: int
+    """An answer but for the query, which comes as it was sent."""
+
+    status: str
     location: str
 
 
@@ -72,8 +80,8 @@ class HTTPSRedirectMiddleware:
     Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
     """
 
-    __slots__ = ("_api", "_app", "_bases", "_canonical", "_exempt", "_force", "_hosts", "_permanent", "_port",
-                 "_probes", "_trust")  # fmt: skip
+    __slots__ = ("_answers", "_api", "_app", "_bases", "_canonical", "_exempt", "_force", "_hosts", "_origin",
+                 "_permanent", "_port", "_probes")  # fmt: skip
 
     def __init__(
         self,
@@ -92,61 +100,64 @@ class HTTPSRedirectMiddleware:
         self._app = app
         self._hosts = AllowedHosts(allowed_hosts)
         self._force = force_https
-        self._trust = trust
+        self._origin = origin_reader(trust)
         self._port = _checked_port(https_port)
         self._permanent = permanent
         self._canonical = self._listed(canonical_host)
         self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._probes = exemptions(probe_paths, parameter="probe_paths")
         self._api = PathRules(api_paths, parameter="api_paths")
-        # None lets a request pass, "" refuses its host, anything else is what to put before the new target.
-        self._bases: Memo[tuple[str | int, ...], str | None] = Memo(self._judge)
+        self._bases = Memo(self._base)
+        self._answers = Memo(self._answer)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        origin = environ.get(ORIGIN_KEY) or request_origin(environ, self._trust)
-        base = self._bases[origin[1:4]]
-        if base is None:
+        origin = environ.get(ORIGIN_KEY) or self._origin(environ)
+        if self._bases[origin] is None:
             return self._app(environ, start_response)
-        answer = self._answer(base, _request(environ, origin))
+        get = environ.get
+        answer = self._answers[
+            origin,
+            environ["REQUEST_METHOD"],
+            get("SCRIPT_NAME", ""),
+            get("PATH_INFO", ""),
+            "HTTP_HOST" in environ,
+        ]
         if answer is None:
             return self._app(environ, start_response)
-        if isinstance(answer, Refusal):
-            if hooks.observers:
-                hooks.emit(
-                    RequestRefused("https", "host" if answer is _BAD_HOST else "plain", origin.client_ip)
-                )
-            return answer.send(environ, start_response)
-        return _send(answer, environ, start_response)
+        if isinstance(answer, _Redirect):
+            return _send(answer, environ, start_response)
+        if hooks.observers:
+            hooks.emit(RequestRefused("https", "host" if answer is _BAD_HOST else "plain", origin.client_ip))
+        return answer.send(environ, start_response)
 
-    def _judge(self, place: tuple[str | int, ...]) -> str | None:
-        scheme, host, port = str(place[0]), str(place[1]), int(place[2])
-        if not self._hosts.lists(host, port):
-            return ""
-        target = self._canonical or host
-        if scheme == "https" or self._force:
-            moved = scheme != "https" or target != host
-            return f"https://{authority('https', target, self._port)}" if moved else None
-        return f"http://{authority('http', target, port)}" if target != host else None
-
-    def _answer(self, base: str, request: _Request) -> _Redirect | Refusal | None:
-        """What to do with a request that may not simply pass; ``None`` lets it pass after all."""
-        probe = self._probes.match(request.path)
+    def _answer(self, question: tuple[RequestOrigin, str, str, str, bool]) -> _Redirect | Refusal | None:
+        """What to answer in place of the application; ``None`` lets the request pass."""
+        request = _Request(*question)
+        origin, path = request.origin, request.path
+        base = self._bases[origin]
+        probe = self._probes.match(path)
         if not base:
-            well_formed = request.origin.host or not request.names_host
-            return None if probe and well_formed else _BAD_HOST
-        if probe or self._exempt.match(request.path):
+            well_formed = origin.host or not request.names_host
+            return None if base is None or (probe and well_formed) else _BAD_HOST
+        if probe or self._exempt.match(path):
             return None
-        if request.origin.scheme == "http" and self._force and self._api.covers(request.path):
+        if self._force and origin.scheme == "http" and self._api.covers(path):
             return _PLAIN_API
-        return _Redirect(
-            self._status(request.method), base + request_target(request.mount, request.path, request.query)
-        )
+        status = _STATUSES[self._permanent, request.method in ("GET", "HEAD")]
+        return _Redirect(status, base + quoted_path(request.mount, path))
 
-    def _status(self, method: str) -> int:
-        if method in ("GET", "HEAD"):
-            return 301 if self._permanent else 302
-        return 308 if self._permanent else 307
+    def _base(self, origin: RequestOrigin) -> str | None:
+        """What to put before a new target; ``None`` when none is needed, empty when the host is not listed."""
+        if not self._hosts.lists(origin.host, origin.port):
+            return ""
+        host = self._canonical or origin.host
+        secure = origin.scheme == "https"
+        if host == origin.host and (secure or not self._force):
+            return None
+        if secure or self._force:
+            return f"https://{authority('https', host, self._port)}"
+        return f"http://{authority('http', host, origin.port)}"
 
     def _listed(self, canonical: str | None) -> str | None:
         if canonical is None:
@@ -159,26 +170,11 @@ class HTTPSRedirectMiddleware:
         return name
 
 
-def _request(environ: WSGIEnvironment, origin: RequestOrigin) -> _Request:
-    get = environ.get
-    return _Request(
-        origin=origin,
-        method=get("REQUEST_METHOD", "GET"),
-        mount=get("SCRIPT_NAME", ""),
-        path=get("PATH_INFO", ""),
-        query=get("QUERY_STRING", ""),
-        names_host="HTTP_HOST" in environ,
-    )
-
-
 def _send(answer: _Redirect, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    headers = [
-        ("Location", answer.location),
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", str(len(_BODY))),
-    ]
-    start_response(status_line(answer.status), headers)
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [_BODY]
+    query = environ.get("QUERY_STRING")
+    location = answer.location + quoted_query(query) if query else answer.location
+    start_response(answer.status, [("Location", location), *_BODY_FIELDS])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [_BODY]
 
 
 def _checked_port(port: int) -> int:

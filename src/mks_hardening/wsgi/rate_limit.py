@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core import hooks
-from mks_hardening._core.origin import ProxyTrust, client_key, request_origin
+from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, client_key, origin_reader, request_origin
 from mks_hardening._core.rate_headers import HeaderStyle, rate_limit_headers
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
@@ -94,7 +94,7 @@ class RateLimitMiddleware:
         ConfigurationError: no rule, or something that is not a rule.
     """
 
-    __slots__ = ("_app", "_limiter", "_rules", "_style", "_trust")
+    __slots__ = ("_app", "_limiter", "_origin", "_rules", "_style")
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class RateLimitMiddleware:
         self._app = app
         self._limiter = limiter
         self._rules = tuple(rules)
-        self._trust = trust
+        self._origin = origin_reader(trust)
         self._style: HeaderStyle = header_style
         if not self._rules or not all(isinstance(rule, RateLimitRule) for rule in self._rules):
             raise ConfigurationError(
@@ -117,7 +117,7 @@ class RateLimitMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        origin = request_origin(environ, self._trust)
+        origin = environ.get(ORIGIN_KEY) or self._origin(environ)
         decisions = []
         for rule in self._rules:
             decision = self._hit(rule, environ)
