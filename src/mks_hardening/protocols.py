@@ -230,7 +230,10 @@ class SessionStore(Protocol):
         ...
 
     def end_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
-        """End all living sessions of a user but ``keep``; tells how many."""
+        """End all sessions of a user but ``keep``; tells how many lived.
+
+        Those whose ``expires_at`` has passed end too: a web server may know of activity not written yet.
+        """
         ...
 
     def sessions(self, user_id: str, /, *, now: float) -> Sequence[SessionRecord]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from mks_hardening._core.redis_client import RedisClient
 from mks_hardening.exceptions import ConfigurationError
@@ -14,6 +16,7 @@ from mks_hardening.wsgi import RedisSessionStore
 from mks_hardening.wsgi._session_keeper import key_of
 from testbed.redis_server import RedisServer
 from wsgi_session_corpus import faults_of, load_cases
+from wsgi_session_machine import machine_of
 
 pytestmark = pytest.mark.redis
 NOW = 1_700_000_000.0
@@ -138,3 +141,17 @@ def test_the_namespace_is_checked(namespace: Any) -> None:
 
 def test_repr_tells_no_password() -> None:
     assert "hunter2" not in repr(RedisSessionStore("redis://:hunter2@127.0.0.1:1/0"))
+
+
+def test_random_histories_agree_with_a_model(redis_server: RedisServer) -> None:
+    clients: list[RedisSessionStore] = []
+
+    def make_store() -> RedisSessionStore:
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.flushall()
+        clients.append(RedisSessionStore(redis_server.url, store_budget=2.0))
+        return clients[-1]
+
+    run_state_machine_as_test(
+        machine_of(make_store), settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
+    )

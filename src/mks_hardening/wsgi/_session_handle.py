@@ -18,7 +18,7 @@ from mks_hardening.wsgi._session_keeper import SessionKeeper, key_of
 from mks_hardening.wsgi._session_rules import decode_data, encode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from mks_hardening._core.wsgi_iter import ExcInfo, Headers
@@ -277,7 +277,7 @@ class SessionHandle:
             raise RuntimeError("the session id can only change before start_response is called")
 
     @contextmanager
-    def _recorded(self) -> Iterator[None]:
+    def _recorded(self) -> Generator[None]:
         try:
             yield
         except BackendUnavailableError as error:

@@ -122,7 +122,10 @@ class MemorySessionStore:
     def end_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
         """End all living sessions of a user but ``keep``; tells how many."""
         with self._lock:
-            return sum(self._end(old.key, REVOKED) for old in self._living(user_id, now) if old.key != keep)
+            living = len([old for old in self._living(user_id, now) if old.key != keep])
+            for key in self._by_user.get(user_id, set()) - {keep}:
+                self._end(key, REVOKED)
+            return living
 
     def sessions(self, user_id: str, /, *, now: float) -> list[SessionRecord]:
         """The living sessions of a user whose ``expires_at`` lies ahead, oldest first."""

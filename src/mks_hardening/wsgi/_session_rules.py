@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import SessionRecord
@@ -68,7 +68,7 @@ def encode_data(data: Mapping[str, Any]) -> str:
 def decode_data(text: str) -> dict[str, Any]:
     """The data of a session; empty when the text is not what ``encode_data`` writes."""
     try:
-        data = json.loads(text)
+        data: Any = json.loads(text)
     except ValueError:
         return {}
-    return data if isinstance(data, dict) else {}
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}

@@ -137,8 +137,12 @@ END_USER: Final = (
     _COMMON
     + """
 local number = 0
-for _, key in ipairs(living(ARGV[2], tonumber(ARGV[3]))) do
-  if key ~= ARGV[4] then number = number + bury(key, 'revoked') end
+for _, key in ipairs(redis.call('ZRANGE', index(ARGV[2]), 0, -1)) do
+  if key ~= ARGV[4] then
+    local expires = tonumber(redis.call('HGET', session(key), 'x') or 0)
+    local ended = bury(key, 'revoked')
+    if expires > tonumber(ARGV[3]) then number = number + ended end
+  end
 end
 return number
 """
