@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -35,6 +36,7 @@ def on_exit(method: Callable[[], object]) -> None:
         if not _armed:
             _armed = True
             atexit.register(run_exit_callbacks)
+            os.register_at_fork(after_in_child=_arm_multiprocessing)
             _arm_sigterm()
 
 
@@ -52,6 +54,18 @@ def run_exit_callbacks() -> None:
             method()
         except Exception:  # noqa: BLE001, S112 - the process is ending; the next callback still has work to save
             continue
+
+
+def _arm_multiprocessing() -> None:
+    """In a forked child: one that multiprocessing made leaves past the ``atexit`` of its parent."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Its finalizers are cleared before these hooks of its own run, so this is the moment to add one.
+        util.register_after_fork(_finalize, _finalize)
+
+
+def _finalize(_owner: object) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, run_exit_callbacks, exitpriority=0)
 
 
 def _arm_sigterm() -> None:

@@ -7,6 +7,7 @@ addresses are secrets.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
@@ -80,15 +81,10 @@ class HttpSession:
     ) -> None:
         self._backend = backend
         self._timeout = seconds(timeout, parameter="timeout", allow_zero=False)
-        with optional("requests", extra="notify"):
-            import requests
-        self._session: Any = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.update({"User-Agent": "mks-hardening", **(headers or {})})
-        if ca_file is not None:
-            self._session.verify = ca_file
-        if ssl_context is not None:
-            self._session.mount("https://", _adapter(ssl_context))
+        self._headers = {"User-Agent": "mks-hardening", **(headers or {})}
+        self._ca_file = ca_file
+        self._ssl_context = ssl_context
+        self._open()
 
     def post(
         self,
@@ -133,7 +129,22 @@ class HttpSession:
     def __repr__(self) -> str:
         return f"HttpSession({self._backend!r}, timeout={self._timeout:g})"
 
+    def _open(self) -> None:
+        with optional("requests", extra="notify"):
+            import requests
+        self._session: Any = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.update(self._headers)
+        if self._ca_file is not None:
+            self._session.verify = self._ca_file
+        if self._ssl_context is not None:
+            self._session.mount("https://", _adapter(self._ssl_context))
+        self._pid = os.getpid()
+
     def _send(self, method: str, url: str, data: bytes | None, headers: dict[str, str]) -> HttpAnswer:
+        if self._pid != os.getpid():
+            self._inherited = self._session  # the parent's connections: neither used nor closed here
+            self._open()
         try:
             with self._session.request(
                 method,
