@@ -52,9 +52,9 @@ def harden_wsgi(
 ) -> WSGIApplication:
     """Put every wrapper of the edge around ``app``.
 
-    From the outside in: trust (everything below sees the real client), record (everything below has a request id
-    and is recorded, refusals too), headers, HTTPS and hosts, health (probes cost no session), limits, session,
-    CSRF. Each request gets one budget for all its store calls.
+    From the outside in: trust (everything below sees the real client), headers (every answer has them, a 500 too),
+    record (everything below has a request id and is recorded, refusals too), HTTPS and hosts, health (probes cost
+    no session), limits, session, CSRF. Each request gets one budget for all its store calls.
 
     Args:
         app: the application.
@@ -83,6 +83,8 @@ def harden_wsgi(
     rules = tuple(rate_limits)
     if rules and limiter is None:
         raise ConfigurationError("rate_limits need a limiter", parameter="limiter")
+    if not edge.allowed_hosts:
+        raise ConfigurationError("settings.wsgi.allowed_hosts must name the hosts", parameter="allowed_hosts")
     origins = tuple(_origins(settings)) if allowed_origins is None else tuple(allowed_origins)
     app = wsgi.CSRFMiddleware(app, allowed_origins=origins, exempt_paths=csrf_exempt_paths)
     app = wsgi.SessionTimeoutMiddleware(
@@ -109,8 +111,8 @@ def harden_wsgi(
         canonical_host=edge.canonical_host,
         api_paths=api_paths,
     )
-    app = wsgi.SecurityHeadersMiddleware(app, policy=headers if headers is not None else _headers(settings))
     app = wsgi.RequestLoggingMiddleware(_RequestBudget(app, seconds=settings.core.store_budget))
+    app = wsgi.SecurityHeadersMiddleware(app, policy=headers if headers is not None else _headers(settings))
     return wsgi.TrustedProxyMiddleware(app, trust=_trust(settings))
 
 
