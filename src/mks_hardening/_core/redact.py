@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cache
-from typing import Final
+from typing import Final, cast
 
 from mks_hardening._core.redact_text import (
     REDACTED,
@@ -78,9 +79,13 @@ class SecretRedactor:
             text = pattern.sub(_replace_group, text)
         return text
 
-    def may_hold_secret(self, encoded: bytes, *, colons: int, expected: int) -> bool:
-        """Whether encoded JSON has to be looked at; see ``secret_gate``."""
-        return bool(self._patterns) or may_hold_secret(encoded, self._gate, colons=colons, expected=expected)
+    @property
+    def gate(self) -> Callable[[bytes, int, int], bool]:
+        """Says of encoded JSON whether it has to be redacted; see ``secret_gate.may_hold_secret``."""
+        if self._patterns:
+            return lambda _encoded, _colons, _expected: True
+        stems = self._gate
+        return lambda encoded, colons, expected: may_hold_secret(encoded, stems, colons, expected)
 
     def redact(self, value: object) -> object:
         """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``."""
@@ -127,7 +132,7 @@ class SecretRedactor:
             return value
         if isinstance(value, int):
             return REDACTED if value > 10**12 and is_card(str(value)) else value
-        if not isinstance(value, (Mapping, list, tuple, Set)):
+        if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
             return self._leaf(value)
         if depth == 0 or id(value) in path:
             return _CUT
@@ -147,8 +152,7 @@ class SecretRedactor:
             if len(value) == 2 and isinstance(value[0], (str, bytes)):
                 return value[0], self._member(value[0], value[1], depth, path)
             return tuple(self._walk(member, depth, path) for member in value)
-        assert isinstance(value, (list, Set))
-        return [self._walk(member, depth, path) for member in value]
+        return [self._walk(member, depth, path) for member in cast("list[object]", value)]
 
     def _member(self, name: object, value: object, depth: int, path: set[int]) -> object:
         if self.is_secret_key(name) and not (value is None or isinstance(value, bool) or value in ("", b"")):

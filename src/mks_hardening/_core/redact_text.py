@@ -45,9 +45,8 @@ _WEBHOOK: Final = re.compile(
     r"(hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[^\s\"'<>\\]++",
     re.IGNORECASE,
 )
-_SCHEME: Final = re.compile(
-    r"\b([Bb]earer|BEARER|Basic|BASIC)((?:[ \t]|%20|\+){1,4})([\w.~+/=:%-]{4,}+)"
-)
+_SCHEME: Final = re.compile(r"\b([Bb]earer|BEARER|Basic|BASIC)((?:[ \t]|%20|\+){1,4})([\w.~+/=:%-]{4,}+)")
+_DIGIT: Final = re.compile("[0-9]")
 _URL: Final = re.compile(r"([A-Za-z0-9+.-]{1,20}+)://([^\s\"'<>\\]++)")
 _URL_QUERY: Final = re.compile(
     r"([?&](?:code|sig|signature|ticket|samlresponse|assertion)=)([^\s&#\"'<>\\]++)", re.IGNORECASE
@@ -135,7 +134,7 @@ def _without_scheme_value(match: re.Match[str]) -> str:
     if scheme.lower() == "basic":
         secret = _is_basic(value)
     else:
-        secret = len(value) >= 20 or not value.isalpha()
+        secret = _DIGIT.search(value) is not None or (scheme[0] == "B" and (len(value) >= 20 or not value.isalpha()))
     return f"{scheme}{space}{REDACTED}" if secret else match[0]
 
 

@@ -36,8 +36,11 @@ _RUN: Final = b"0" * 13
 _NOT_SEPARATORS: Final = b"0:_-JIB\xef"
 _QUERY: Final = re.compile(rb"[?&](?:code|sig|signature|ticket|samlresponse|assertion)=")
 _GITHUB: Final = re.compile(rb"gh[pousr]_|github_pat_")
+_HOOK: Final = re.compile(rb"(?i:hooks\.slack\.com|/api/webhooks/|\.office\.com/)")
 _WIDE: Final = re.compile(rb"\xef\xbc[\x90-\x9a\x9d]")
-_PASS, _NUMBER, _CODE, _TOKEN, _KEY = (word.encode() for word in ("パス", "番号", "コード", "トークン", "キー"))
+_PASS, _NUMBER, _CODE, _TOKEN, _KEY = (
+    word.encode() for word in ("パス", "番号", "コード", "トークン", "キー")
+)
 
 
 def stems_in_bytes(stems: tuple[str, ...] = STEMS) -> re.Pattern[bytes]:
@@ -45,7 +48,7 @@ def stems_in_bytes(stems: tuple[str, ...] = STEMS) -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(stem.encode()) for stem in stems))
 
 
-def may_hold_secret(data: bytes, stems: re.Pattern[bytes], *, colons: int = -1, expected: int = 0) -> bool:
+def may_hold_secret(data: bytes, stems: re.Pattern[bytes], colons: int = -1, expected: int = 0) -> bool:
     """Whether the patterns have to look at this text.
 
     Args:
@@ -56,11 +59,12 @@ def may_hold_secret(data: bytes, stems: re.Pattern[bytes], *, colons: int = -1, 
     """
     kept = data.translate(_ZEROED, _DROP_FROM_TEXT if colons < 0 else _DROP_FROM_JSON)
     digits = kept.count(b"0")
-    if digits >= 13 and holds_digits(data):
-        return True
-    if len(kept) - digits == expected and b"earer" not in data and b" is " not in data and data.isascii():
-        return False
-    return _looks_closer(data, kept, stems, max(0, colons))
+    if digits:
+        if digits >= 13 and holds_digits(data):
+            return True
+        if b"earer" in data or b" is " in data:
+            return _looks_closer(data, kept, stems, colons)
+    return (len(kept) - digits != expected or not data.isascii()) and _looks_closer(data, kept, stems, colons)
 
 
 def holds_digits(data: bytes) -> bool:
@@ -70,7 +74,7 @@ def holds_digits(data: bytes) -> bool:
 
 def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes], colons: int) -> bool:
     # Spelled out: a loop over tables costs more than all of these look-ups together.
-    more_colons = kept.count(b":") > colons
+    more_colons = kept.count(b":") > max(0, colons)
     if b"earer" in data or _holds_token(data, kept) or (more_colons and _holds_url(data)):
         return True
     lowered = data.lower()
@@ -81,7 +85,15 @@ def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes], colons: in
         wide = b"\xef" in kept and _WIDE.search(data) is not None
         if wide and holds_digits(unicode_digits(data)):
             return True
-        named = named or wide or _PASS in data or _CODE in data or _NUMBER in data or _TOKEN in data or _KEY in data
+        named = (
+            named
+            or wide
+            or _PASS in data
+            or _CODE in data
+            or _NUMBER in data
+            or _TOKEN in data
+            or _KEY in data
+        )
     return bool(named) and stems.search(lowered) is not None
 
 
@@ -91,7 +103,7 @@ def unicode_digits(data: bytes) -> bytes:
 
 
 def _holds_url(data: bytes) -> bool:
-    return b"://" in data and (b"@" in data or b".com/" in data.lower())
+    return b"://" in data and (b"@" in data or _HOOK.search(data) is not None)
 
 
 def _holds_token(data: bytes, kept: bytes) -> bool:
@@ -100,7 +112,7 @@ def _holds_token(data: bytes, kept: bytes) -> bool:
         or (b"_" in kept and _underscored(data))
         or (b"I" in kept and (b"AKIA" in data or b"ASIA" in data or b"AIza" in data))
         or (b"J" in kept and b"eyJ" in data)
-        or (b"B" in kept and (b"Basic" in data or b"BASIC" in data or b"BEARER" in data or b".com/" in data))
+        or (b"B" in kept and (b"Basic" in data or b"BASIC" in data or b"BEARER" in data or b"slack.com" in data))
     )
 
 

@@ -22,7 +22,7 @@ from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redacto
 from mks_hardening._core.trace_text import CUT, describe_exception, safe_text
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
-from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder
+from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder, is_safe
 from mks_hardening.logging.message import Templates
 from mks_hardening.logging.plain import Bounds, cut, to_plain
 from mks_hardening.logging.schemas import schema_named
@@ -111,7 +111,7 @@ class JsonFormatter(BaseJsonFormatter):
         self._bounds = Bounds(min(_FIELD_CHARACTERS, max_record_bytes // 4))
         self._redactor: Redactor = default_redactor() if redactor is None else redactor
         own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
-        self._gate = self._redactor.may_hold_secret if own is self._redactor else _always
+        self._gate = own.gate if own is self._redactor else _always
         self._is_secret_key = own.is_secret_key
         self._hidden = _KNOWN | frozenset(reserved_attrs)
         self._shown = tuple(name for name in self._required_fields if name in _KNOWN and name != "message")
@@ -127,15 +127,16 @@ class JsonFormatter(BaseJsonFormatter):
         self._start = f"{self.prefix}{{{encode_plain(self._renamed(self._schema.timestamp))}:\""
         self._names: Memo[str, tuple[str | None, int, bool]] = Memo(self._name, entries=1024, longest=128)
         self._templates = Templates(self._is_secret_key)
-        self._heads: Memo[tuple[str, int, str], str] = Memo(self._head, entries=2048)
+        self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
         self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
         self._second = (-1, "")
+        self._surely_fits = min(self._max_bytes // 4, self._bounds.characters)
         cls = type(self)
-        self._hooked = any(
+        hooked = any(
             getattr(cls, name) is not getattr(JsonFormatter, name)
             for name in ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
         )
-        self._quick = not (self._hooked or self._shown or self.defaults)
+        self._quick = not (hooked or self.defaults)
 
     # --- the quick way -----------------------------------------------------------------------
 
@@ -162,10 +163,11 @@ class JsonFormatter(BaseJsonFormatter):
             if type(args) is not tuple or self._templates[message] is not None:
                 return None
             message = message % args
-        data = record.__dict__
         fields: dict[str, Any] = {self._message_key: message}
-        colons, expected = 1, self._message_weight
+        expected = self._message_weight
+        others: dict[str, Any] = {}
         context = fields_var.get()
+        data = record.__dict__
         if len(data) != _COUNT:
             names = self._names
             items = islice(data.items(), _COUNT - 1, None)
@@ -177,57 +179,66 @@ class JsonFormatter(BaseJsonFormatter):
                     if key == CONTEXT_ATTRIBUTE:
                         context = value
                     continue
+                if secret and value:
+                    value = REDACTED  # noqa: PLW2901 - the loop's own variable
                 kind = type(value)
-                if kind is float:
-                    if value - value != 0.0:  # NaN or infinite
-                        return None
-                elif kind is not str and kind is not int and kind is not bool and value is not None:
-                    return None
-                fields[name] = REDACTED if secret and value not in ("", None) and kind is not bool else value
-                colons += 1
-                expected += weight
-            if len(fields) != colons:
-                return None
+                if (
+                    kind is str
+                    or kind is int
+                    or value is None
+                    or kind is bool
+                    or (kind is float and value - value == 0.0)  # neither NaN nor infinite
+                ):
+                    fields[name] = value
+                    expected += weight
+                else:
+                    others[name] = value
         around = ""
         if context:
-            values, around = self._context(context)
-            if not values.keys().isdisjoint(fields):
-                for name in values.keys() & fields.keys():
-                    if fields.pop(name) != values[name]:
-                        return None
-                colons, expected = len(fields), sum(map(_weight, fields))
+            known, around = self._context(context)
+            for name in known.keys() & (fields.keys() | others.keys()):
+                if not _same(fields.pop(name, None), known[name]):
+                    return None
+                expected -= _weight(name)
+        if others or self._shown:
+            around += self._members({**self._shown_fields(record), **others})
         body = self._dumps(fields)
-        if len(body) > self._bounds.characters:
-            return None
-        if self._gate(body, colons=colons, expected=expected):
+        if self._gate(body, len(fields), expected):
             body = self._dumps({name: self._redactor.redact(value) for name, value in fields.items()})
         text = body.decode()
-        if not text.isascii() or "\x7f" in text:
+        if not is_safe(body):
             text = escape(text)
         if record.exc_info or record.exc_text or record.stack_info:
             around += self._exception_text(record)
-        head = self._heads[record.levelname, record.levelno, record.name]
-        line = f"{self._start}{self._timestamp(record.created)}{head}{around}{text[1:]}"
-        if len(line) * 4 > self._max_bytes and len(line.encode()) > self._max_bytes:
+        created = record.created
+        second = int(created)
+        stamped, stamp = self._second
+        if second != stamped:
+            stamp = self._new_second(second)
+        line = (
+            f"{self._start}{stamp}{_MILLISECONDS[int((created - second) * 1000)]}"
+            f"{self._heads[record.name][record.levelname]}{around}{text[1:]}"
+        )
+        if len(line) > self._surely_fits and (
+            len(body) > self._bounds.characters or len(line.encode()) > self._max_bytes
+        ):
             return None
         return line
 
-    def _timestamp(self, created: float) -> str:
-        second = int(created // 1)
-        known = self._second
-        if known[0] != second:
-            known = self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-        return known[1] + _MILLISECONDS[int((created - second) * 1000)]
+    def _new_second(self, second: int) -> str:
+        if second <= 0:
+            raise ValueError(second)  # rounding towards zero is wrong before 1970
+        stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self._second = (second, stamp)
+        return stamp
 
-    def _head(self, key: tuple[str, int, str]) -> str:
-        level, number, logger = key
-        fields = self._head_fields(level, number, logger)
-        return f'",{self._members(fields)}'
+    def _heads_of(self, logger: str) -> Memo[str, str]:
+        return Memo(lambda level: f'",{self._members(self._head_fields(level, logger))}', entries=64)
 
-    def _head_fields(self, level: str, number: int, logger: str) -> dict[str, Any]:
+    def _head_fields(self, level: str, logger: str) -> dict[str, Any]:
         schema = self._schema
         fields: dict[str, Any] = {
-            self._renamed(schema.level): schema.level_text(level, number),
+            self._renamed(schema.level): schema.level_text(level),
             self._renamed(schema.logger): logger,
         }
         if self._environment is not None:
@@ -236,10 +247,14 @@ class JsonFormatter(BaseJsonFormatter):
 
     def _members(self, fields: Mapping[str, Any]) -> str:
         """The fields as the inside of an object, with a comma behind: a piece of a line."""
-        if not fields:
-            return ""
-        plain = to_plain(self._redactor.redact(to_plain(fields, self._bounds)), self._bounds)
-        return f"{encode_plain(plain)[1:-1]},"
+        loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
+        clean = to_plain(self._redactor.redact(to_plain(fields, loose)), self._bounds)
+        try:
+            encoded = self._dumps(clean)
+        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder refuses
+            return f"{encode_plain(clean)[1:-1]},"
+        text = encoded.decode()[1:-1]
+        return f"{text if is_safe(encoded) else escape(text)},"
 
     def _context(self, context: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         known = self._contexts.get(id(context))
@@ -260,7 +275,10 @@ class JsonFormatter(BaseJsonFormatter):
         if not isinstance(key, str) or key in self._hidden or key.startswith("_"):
             return None, 0, False
         name = self._renamed(self._schema.renames.get(key, key))
-        if name in self._taken and not (key in self._schema.renames):
+        bare = name
+        while bare.startswith("extra_"):
+            bare = bare[6:]
+        if bare in self._taken and key not in self._schema.renames:
             name = f"extra_{name}"
         name = cut(self._redactor.redact_text(name), 256)
         return name, _weight(name), self._is_secret_key(key)
@@ -275,8 +293,9 @@ class JsonFormatter(BaseJsonFormatter):
         fields = self._exception_fields(record)
         if not fields:
             return ""
-        text = self._dumps(fields).decode()
-        return f"{escape(text)[1:-1]},"
+        encoded = self._dumps(fields)
+        text = encoded.decode()[1:-1]
+        return f"{text if is_safe(encoded) else escape(text)},"
 
     def _exception_fields(self, record: logging.LogRecord, *, frames: int = 40, characters: int = 0) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -317,17 +336,20 @@ class JsonFormatter(BaseJsonFormatter):
         schema = self._schema
         log_data.update(self.defaults)
         log_data[self._renamed(schema.timestamp)] = self._careful_timestamp(record.created)
-        log_data.update(self._head_fields(safe_text(record.levelname), record.levelno, safe_text(record.name)))
+        log_data.update(self._head_fields(safe_text(record.levelname), safe_text(record.name)))
         log_data[self._message_key] = record.message
         log_data.update(self._exception_fields(record))
-        if "asctime" in self._shown:
-            record.asctime = self.formatTime(record, self.datefmt)
-        for name in self._shown:
-            log_data[self._renamed(name)] = record.__dict__.get(name)
+        log_data.update(self._shown_fields(record))
         context = record.__dict__.get(CONTEXT_ATTRIBUTE)
         for fields in (fields_var.get() if context is None else context, message_dict, record.__dict__):
             for key, value in tuple(fields.items()):
                 self._add(log_data, key, value)
+
+    def _shown_fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What ``fmt`` asks for besides the canonical fields."""
+        if "asctime" in self._shown:
+            record.asctime = self.formatTime(record, self.datefmt)
+        return {self._renamed(name): record.__dict__.get(name) for name in self._shown}
 
     def _add(self, log_data: dict[str, Any], key: object, value: object) -> None:
         name, _, secret = self._names[key if isinstance(key, str) else safe_text(key)]
@@ -341,9 +363,10 @@ class JsonFormatter(BaseJsonFormatter):
 
     def _careful_timestamp(self, created: object) -> str:
         try:
-            return self._timestamp(created)  # type: ignore[arg-type]  # a foreign record may hold anything
+            moment = datetime.fromtimestamp(float(created), UTC)  # type: ignore[arg-type]  # a foreign record may hold anything
         except Exception:  # noqa: BLE001 - out of range or no number: now is the best guess
-            return self._timestamp(SYSTEM_CLOCK.time())
+            moment = SYSTEM_CLOCK.now()
+        return f"{moment:%Y-%m-%dT%H:%M:%S}{_MILLISECONDS[moment.microsecond // 1000]}"
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """The fields as JSON text: bounded, redacted, strict."""
@@ -377,7 +400,7 @@ class JsonFormatter(BaseJsonFormatter):
         return self.prefix + encode_plain(fields)
 
 
-def _always(_encoded: bytes, *, colons: int, expected: int) -> bool:  # noqa: ARG001 - stands in for the gate
+def _always(_encoded: bytes, _colons: int, _expected: int) -> bool:
     return True
 
 

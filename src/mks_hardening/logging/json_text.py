@@ -10,12 +10,21 @@ from typing import Any, Final
 from mks_hardening._core.codec import orjson_dumps
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 
-__all__ = ["encode_plain", "escape", "fast_encoder"]
+__all__ = ["encode_plain", "escape", "fast_encoder", "is_safe"]
 
 # C1 and DEL, line and paragraph separators, marks that change the reading order (Unicode TR 9), lone surrogates.
 _UNSAFE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
+# First bytes of those characters in UTF-8; nearly every text has none of them.
+_SUSPECTS: Final = b"\x7f\xc2\xd8\xe2\xef"
+_ALL_BUT_SUSPECTS: Final = bytes(byte for byte in range(256) if byte not in _SUSPECTS)
+
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def is_safe(encoded: bytes) -> bool:
+    """Whether the UTF-8 text certainly has no unsafe characters."""
+    return not encoded.translate(None, _ALL_BUT_SUSPECTS)
 
 
 def escape(text: str) -> str:

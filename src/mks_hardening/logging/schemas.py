@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +24,7 @@ class Schema(NamedTuple):
     environment: str
     exception: str
     stack: str
-    level_text: Callable[[str, int], str]
+    level_text: Callable[[str], str]
     exception_fields: Callable[[Mapping[str, Any], str], dict[str, Any]]
     renames: Mapping[str, str]
     constants: Mapping[str, Any]
@@ -34,16 +35,12 @@ class Schema(NamedTuple):
         return frozenset((*self[:7], *exception, *self.constants, *self.renames.values()))
 
 
-def _as_it_is(name: str, number: int) -> str:  # noqa: ARG001 - one of three level texts
-    return name
-
-
-def _lower(name: str, number: int) -> str:  # noqa: ARG001
-    return name.lower()
-
-
-def _severity(name: str, number: int) -> str:
+def _severity(level: str) -> str:
     """Cloud Logging knows these words only; the number decides for levels of one's own."""
+    number = logging.getLevelName(level)
+    if not isinstance(number, int):
+        digits = level.removeprefix("Level ")
+        number = int(digits) if digits.isdecimal() else 0
     for floor, severity in ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (25, "NOTICE"), (20, "INFO")):
         if number >= floor:
             return severity
@@ -70,12 +67,12 @@ def _gcp_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "default": Schema(
         "timestamp", "level", "logger", "message", "environment", "exception", "stack",
-        _as_it_is, _nested, {}, {},
+        str, _nested, {}, {},
     ),
     # Elastic Common Schema 8.11, dotted names as in its logging libraries.
     "ecs": Schema(
         "@timestamp", "log.level", "log.logger", "message", "service.environment", "error.exception",
-        "error.stack_info", _lower, _ecs_error,
+        "error.stack_info", str.lower, _ecs_error,
         {
             "request_id": "http.request.id",
             "trace_id": "trace.id",

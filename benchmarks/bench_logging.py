@@ -1,0 +1,283 @@
+"""Formatter, whole call, redaction, tracebacks and rotation beside the peers, interleaved in one run.
+
+    python benchmarks/bench_logging.py [formatter] [rotation] [text]
+
+Peers that are not installed are left out. Figures are medians over interleaved rounds; ratios are to
+python-json-logger with orjson (formatter, whole call), to the standard library (traceback) or to
+concurrent-log-handler (rotation).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from mks_hardening._core.redact import default_redactor
+from mks_hardening._core.trace_text import describe_exception
+from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
+
+ROUNDS = 21
+EXTRAS = {"method": "GET", "path": "/api/items/12", "status": 200, "bytes": 5120, "duration_ms": 12.5}
+
+
+def installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def interleaved(title: str, contenders: dict[str, Callable[[], object]], *, base: str, number: int) -> None:
+    for call in contenders.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, call in contenders.items():
+            start = time.perf_counter_ns()
+            for _ in range(number):
+                call()
+            times[name].append((time.perf_counter_ns() - start) / number)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    print(f"\n{title}")
+    for name, value in sorted(medians.items(), key=lambda item: item[1]):
+        print(f"  {name:44} {value:10.0f} ns   {value / medians[base]:6.2f}")
+
+
+def exception_info() -> tuple[type[BaseException], BaseException, object]:
+    """A chain of two with eight frames."""
+
+    def descend(depth: int) -> None:
+        if depth:
+            descend(depth - 1)
+        else:
+            raise KeyError("inner")
+
+    def wrapped(depth: int) -> None:
+        if depth:
+            wrapped(depth - 1)
+            return
+        try:
+            descend(2)
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+
+    try:
+        wrapped(2)
+    except RuntimeError:
+        return sys.exc_info()  # type: ignore[return-value]
+    raise AssertionError
+
+
+def records() -> dict[str, tuple[str, tuple[object, ...], dict[str, object], object]]:
+    return {
+        "simple": ("user logged in", (), {}, None),
+        "simple with an argument": ("user %s logged in", ("tanaka",), {}, None),
+        "five extras": ("request finished", (), EXTRAS, None),
+        "exception": ("it failed", (), {}, exception_info()),
+        "a long message": ("the quick brown fox jumps over the lazy dog " * 20, (), {}, None),
+        "Japanese": ("利用者がログインしました。担当部署は土木設計部です。", (), {}, None),
+        "a URL and a request id": (
+            "calling https://example.com/items?page=2",
+            (),
+            {"request_ref": "6f1d2c3a-9f60-4d8f-8a83-0c2cbb6b8a11"},
+            None,
+        ),
+        "a password in the message": ("login with password=hunter2 refused", (), {}, None),
+        "a nested extra": ("x", (), {"user": {"id": 5, "roles": ["a", "b"]}}, None),
+    }
+
+
+def formatters() -> dict[str, logging.Formatter]:
+    found: dict[str, logging.Formatter] = {"ours (redacting)": JsonFormatter()}
+    fmt = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    from pythonjsonlogger.json import JsonFormatter as StandardJson
+    from pythonjsonlogger.orjson import OrjsonFormatter
+
+    found["python-json-logger + orjson"] = OrjsonFormatter("%(levelname)s %(name)s %(message)s", timestamp=True)
+    found["python-json-logger + json"] = StandardJson("%(levelname)s %(name)s %(message)s", timestamp=True)
+    if installed("msgspec"):
+        from pythonjsonlogger.msgspec import MsgspecFormatter
+
+        found["python-json-logger + msgspec"] = MsgspecFormatter(
+            "%(levelname)s %(name)s %(message)s", timestamp=True
+        )
+    if installed("ecs_logging"):
+        import ecs_logging
+
+        found["ecs-logging"] = ecs_logging.StdlibFormatter()
+    if installed("structlog"):
+        import structlog
+
+        found["structlog ProcessorFormatter"] = structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.processors.TimeStamper(fmt="iso"),
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.format_exc_info,
+            ],
+            processor=structlog.processors.JSONRenderer(serializer=lambda value, **_: json.dumps(value)),
+        )
+    found["logging.Formatter (text)"] = logging.Formatter(fmt)
+    return found
+
+
+def bench_formatter() -> None:
+    logger = logging.getLogger("app.api.knowledge")
+    for title, (message, args, extra, info) in records().items():
+        contenders: dict[str, Callable[[], object]] = {}
+        for name, formatter in formatters().items():
+            record = logger.makeRecord(logger.name, 20, __file__, 1, message, args, info, extra=extra)
+
+            def call(formatter: logging.Formatter = formatter, record: logging.LogRecord = record) -> None:
+                record.exc_text = None
+                formatter.format(record)
+
+            contenders[name] = call
+        interleaved(
+            f"Formatter.format, {title}", contenders, base="python-json-logger + orjson", number=300 if info else 2000
+        )
+
+
+def bench_whole_call() -> None:
+    class Sink(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            self.format(record)
+
+    for title, (message, args, extra, info) in list(records().items())[:4]:
+        contenders: dict[str, Callable[[], object]] = {}
+        for name, formatter in formatters().items():
+            logger = logging.Logger(f"bench.{name}", logging.INFO)
+            handler = Sink()
+            handler.setFormatter(formatter)
+            logger.addHandler(handler)
+
+            def call(logger: logging.Logger = logger) -> None:
+                logger.info(message, *args, extra=extra, exc_info=info)
+
+            contenders[name] = call
+        interleaved(f"Logger.info, {title}", contenders, base="python-json-logger + orjson", number=300 if info else 2000)
+    formatter, logger = JsonFormatter(), logging.getLogger("bench")
+    record = logger.makeRecord("bench", 20, __file__, 1, "x", (), None)
+
+    def in_context() -> None:
+        formatter.format(record)
+
+    with bound(request_id="6f1d2c3a-9f60-4d8f-8a83-0c2cbb6b8a11", user_id="u1"):
+        interleaved("JsonFormatter with a bound context", {"bound": in_context}, base="bound", number=2000)
+
+
+def bench_text() -> None:
+    redactor = default_redactor()
+    _, error, _ = exception_info()
+    interleaved(
+        "chain of two, eight frames",
+        {
+            "describe_exception": lambda: describe_exception(error),
+            "describe_exception, redacting": lambda: describe_exception(error, redact_text=redactor.redact_text),
+            "traceback.format_exception": lambda: traceback.format_exception(error),
+        },
+        base="traceback.format_exception",
+        number=300,
+    )
+    print("\nredact_text, µs for each kB (linear: the figures of a row are alike)")
+    samples = {
+        "harmless words": "the quick brown fox ",
+        "key=value": "user=tanaka page=2 ",
+        "secrets": "password=hunter2 ",
+        "stems without separator": "passpass",
+        "dashes": "-----BEGIN ",
+        "quotes": "password='",
+        "brackets": "token=[",
+        "digits": "4111 ",
+        "eyJ": "eyJ",
+        "urls": "https://user:",
+    }
+    for name, sample in samples.items():
+        row = []
+        for size in (1_000, 10_000, 100_000):
+            text = (sample * (size // len(sample) + 1))[:size]
+            best = min(_timed(lambda text=text: redactor.redact_text(text)) for _ in range(3))
+            row.append(best / size * 1000 / 1000)
+        print(f"  {name:28} " + "  ".join(f"{value:9.2f}" for value in row))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return time.perf_counter_ns() - start
+
+
+def _writer(kind: str, path: str, lines: int, barrier: object) -> None:
+    handler: logging.Handler
+    if kind == "ours, rotating":
+        handler = ProcessSafeRotatingFileHandler(path, max_bytes=4 << 20, backups=100, compress=False)
+    elif kind == "ours, rotating and compressing":
+        handler = ProcessSafeRotatingFileHandler(path, max_bytes=4 << 20, backups=100, compress=True)
+    elif kind == "ours, reopening":
+        handler = ReopeningFileHandler(path)
+    else:
+        from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+        handler = ConcurrentRotatingFileHandler(path, maxBytes=4 << 20, backupCount=100)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.Logger("writer", logging.INFO)
+    logger.addHandler(handler)
+    barrier.wait()  # type: ignore[attr-defined]
+    for number in range(lines):
+        logger.info("line %d of this process, with some more text in it to be of usual length", number)
+    barrier.wait()  # type: ignore[attr-defined]
+    handler.close()
+
+
+def bench_rotation(processes: int = 4, lines: int = 15_000) -> None:
+    kinds = ["ours, rotating", "ours, rotating and compressing", "ours, reopening"]
+    if installed("concurrent_log_handler"):
+        kinds.append("concurrent-log-handler")
+    context = multiprocessing.get_context("fork")
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(3):
+        for kind in kinds:
+            with tempfile.TemporaryDirectory() as folder:
+                barrier = context.Barrier(processes + 1)
+                workers = [
+                    context.Process(target=_writer, args=(kind, f"{folder}/app.log", lines, barrier))
+                    for _ in range(processes)
+                ]
+                for worker in workers:
+                    worker.start()
+                barrier.wait()
+                start = time.perf_counter()
+                barrier.wait()
+                rates[kind].append(processes * lines / (time.perf_counter() - start))
+                for worker in workers:
+                    worker.join()
+                kept = sum(path.stat().st_size for path in Path(folder).iterdir())
+                assert kept > 0
+    base = statistics.median(rates.get("concurrent-log-handler", [1.0]))
+    print(f"\n{processes} processes, {lines} lines each, one file of 4 MiB parts, thousand lines a second")
+    for kind, values in rates.items():
+        print(f"  {kind:44} {statistics.median(values) / 1000:10.0f}      {statistics.median(values) / base:6.2f}")
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or ["formatter", "rotation", "text"]
+    logging.raiseExceptions = False
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
+    if "formatter" in chosen:
+        bench_formatter()
+        bench_whole_call()
+    if "text" in chosen:
+        bench_text()
+    if "rotation" in chosen:
+        bench_rotation()
+
+
+if __name__ == "__main__":
+    main()
