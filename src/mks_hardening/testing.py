@@ -252,7 +252,7 @@ class CacheContract:
         """Equal, of the same types, and never the same mutable object."""
         cache = self.make_cache("values", clock=FrozenClock())
         moment = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
-        values = [
+        values: list[Any] = [
             None,
             False,
             0,
@@ -400,9 +400,13 @@ class CacheContract:
         calls: list[int] = []
         everybody = threading.Barrier(8)
 
+        def compute(number: int) -> str:
+            calls.append(number)
+            return "value"
+
         def work(number: int) -> object:
             everybody.wait()
-            return cache.get_or_compute("k", lambda: calls.append(number) or "value")
+            return cache.get_or_compute("k", lambda: compute(number))
 
         _require(_at_once(work, threads=8) == ["value"] * 8, "all get the value")
         _require(len(calls) == 1, "one computes it")
