@@ -49,7 +49,8 @@ class SessionTimeoutMiddleware:
         public_paths: work with a dead cookie too, as does the path of ``sign_in_url``; the application then sees
             neither that cookie nor those of ``strip_cookies``. A trailing slash means the folder.
         passive_paths: judged, but no activity: polling that must not keep a session alive.
-        sign_in_url: path or https URL of the sign-in page.
+        sign_in_url: path or https URL of the sign-in page; ``{reason}`` in it becomes ``idle``, ``absolute`` or
+            ``revoked``, so that the page can say why one has to sign in again.
         max_sessions: living sessions of one user; the oldest ends beyond that.
         strip_cookies: names of further cookies that end with the session, for example the framework's.
         write_interval: seconds between two records of activity in the store; 1 % of ``idle_timeout`` and at most
@@ -163,7 +164,7 @@ class SessionTimeoutMiddleware:
             self._hide_cookies(environ)
             return self._run(environ, handle)
         to_page = self._sign_in_url is not None and wants_html(environ)
-        status, headers, body = redirect(self._sign_in_url or "/") if to_page else refusal(reason)
+        status, headers, body = redirect(_named(self._sign_in_url, reason)) if to_page else refusal(reason)
         headers += [("X-Session-Timeout-Reason", reason), *self._jar.clear([])]
         return send(environ, start_response, (status, headers, body))
 
@@ -224,6 +225,10 @@ def _names(cookies: Iterable[str]) -> tuple[str, ...]:
             "strip_cookies must be a list of names, not one str", parameter="strip_cookies"
         )
     return tuple(SessionCookie(name).name for name in cookies)
+
+
+def _named(url: str | None, reason: str) -> str:
+    return (url or "/").replace("{reason}", reason)
 
 
 def _path_of(url: str | None) -> str | None:
