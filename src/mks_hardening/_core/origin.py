@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -60,7 +59,7 @@ class Settlement(NamedTuple):
 
     origin: RequestOrigin
     changes: Mapping[str, Any]
-    removals: AbstractSet[str]
+    removals: frozenset[str]
 
 
 class _Connection(NamedTuple):
@@ -159,7 +158,7 @@ class ProxyTrust:
         """Decide for one request and make its environ say so: nothing untrusted is left in it."""
         origin, changes, removals = self.settle(environ)
         environ.update(changes)
-        if removals:
+        if removals and not removals.isdisjoint(environ):
             for key in environ.keys() & removals:
                 del environ[key]
         return origin
@@ -200,7 +199,7 @@ class ProxyTrust:
             if found.get(key) is not None:
                 wanted[key] = value
         changes = {key: value for key, value in wanted.items() if value and value != found.get(key)}
-        emptied = {key for key, value in wanted.items() if not value}
+        emptied = frozenset(key for key, value in wanted.items() if not value)
         # A usual question says that no other header of either family is there.
         foreign = self._rare.difference(self._keys) if len(question) == len(self._keys) else ()
         return Settlement(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["quoted_path", "quoted_query"]
+__all__ = ["request_target"]
 
 # Everything RFC 3986 does not allow in a path, or in a query; "%" stands for itself in a path, where the server
 # has decoded it, and for an escape in a query, which comes as it was sent.
@@ -12,15 +12,14 @@ _NOT_IN_PATH = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/]+")
 _NOT_IN_QUERY = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]+")
 
 
-def quoted_path(mount: str, path: str) -> str:
-    """The path, ready to stand after an authority: always begins with a slash of its own."""
+def request_target(mount: str, path: str, query: str) -> str:
+    """Path and query, ready to stand after an authority: always begins with a slash of its own.
+
+    The query stays as it came, except for bytes that must not occur.
+    """
     full = mount + path
-    return _NOT_IN_PATH.sub(_escape, full if full.startswith("/") else "/" + full)
-
-
-def quoted_query(query: str) -> str:
-    """The query with its question mark as it came, except for bytes that must not occur."""
-    return "?" + _NOT_IN_QUERY.sub(_escape, query)
+    target = _NOT_IN_PATH.sub(_escape, full if full.startswith("/") else "/" + full)
+    return f"{target}?{_NOT_IN_QUERY.sub(_escape, query)}" if query else target
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -11,10 +11,10 @@ from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin, origin_reader
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._answers import Refusal
+from mks_hardening.wsgi._answers import FixedAnswer, Refusal
 from mks_hardening.wsgi._hosts import AllowedHosts, host_from_settings
 from mks_hardening.wsgi._paths import PathRules, exemptions
-from mks_hardening.wsgi._target import quoted_path, quoted_query
+from mks_hardening.wsgi._target import request_target
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -23,14 +23,8 @@ __all__ = ["HTTPSRedirectMiddleware"]
 
 _BAD_HOST: Final = Refusal(400, "This server does not answer for the requested host.")
 _PLAIN_API: Final = Refusal(403, "This resource is available over HTTPS only.")
-_BODY: Final = b"This page has moved; follow the Location field.\n"
-_BODY_FIELDS: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(_BODY))))
-_STATUSES: Final = {  # permanent, and whether the method may become GET
-    (True, True): "301 Moved Permanently",
-    (True, False): "308 Permanent Redirect",
-    (False, True): "302 Found",
-    (False, False): "307 Temporary Redirect",
-}
+_MOVED: Final = "This page has moved; follow the Location field.\n"
+_TEXT: Final = "text/plain; charset=utf-8"
 
 
 class _Request(NamedTuple):
@@ -40,14 +34,8 @@ class _Request(NamedTuple):
     method: str
     mount: str
     path: str
+    query: str
     names_host: bool
-
-
-class _Redirect(NamedTuple):
-    """An answer but for the query, which comes as it was sent."""
-
-    status: str
-    location: str
 
 
 class HTTPSRedirectMiddleware:
@@ -108,7 +96,7 @@ class HTTPSRedirectMiddleware:
         self._probes = exemptions(probe_paths, parameter="probe_paths")
         self._api = PathRules(api_paths, parameter="api_paths")
         self._bases = Memo(self._base)
-        self._answers = Memo(self._answer)
+        self._answers = Memo(self._answer, entries=1024, longest=1024)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -121,17 +109,18 @@ class HTTPSRedirectMiddleware:
             environ["REQUEST_METHOD"],
             get("SCRIPT_NAME", ""),
             get("PATH_INFO", ""),
+            get("QUERY_STRING", ""),
             "HTTP_HOST" in environ,
         ]
         if answer is None:
             return self._app(environ, start_response)
-        if isinstance(answer, _Redirect):
-            return _send(answer, environ, start_response)
-        if hooks.observers:
+        if hooks.observers and isinstance(answer, Refusal):
             hooks.emit(RequestRefused("https", "host" if answer is _BAD_HOST else "plain", origin.client_ip))
         return answer.send(environ, start_response)
 
-    def _answer(self, question: tuple[RequestOrigin, str, str, str, bool]) -> _Redirect | Refusal | None:
+    def _answer(
+        self, question: tuple[RequestOrigin, str, str, str, str, bool]
+    ) -> FixedAnswer | Refusal | None:
         """What to answer in place of the application; ``None`` lets the request pass."""
         request = _Request(*question)
         origin, path = request.origin, request.path
@@ -144,8 +133,13 @@ class HTTPSRedirectMiddleware:
             return None
         if self._force and origin.scheme == "http" and self._api.covers(path):
             return _PLAIN_API
-        status = _STATUSES[self._permanent, request.method in ("GET", "HEAD")]
-        return _Redirect(status, base + quoted_path(request.mount, path))
+        location = base + request_target(request.mount, path, request.query)
+        return FixedAnswer(self._status(request.method), _MOVED, _TEXT, [("Location", location)])
+
+    def _status(self, method: str) -> int:
+        if method in ("GET", "HEAD"):
+            return 301 if self._permanent else 302
+        return 308 if self._permanent else 307
 
     def _base(self, origin: RequestOrigin) -> str | None:
         """What to put before a new target; ``None`` when none is needed, empty when the host is not listed."""
@@ -168,13 +162,6 @@ class HTTPSRedirectMiddleware:
                 "canonical_host must be one of allowed_hosts, without a port", parameter="canonical_host"
             )
         return name
-
-
-def _send(answer: _Redirect, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    query = environ.get("QUERY_STRING")
-    location = answer.location + quoted_query(query) if query else answer.location
-    start_response(answer.status, [("Location", location), *_BODY_FIELDS])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [_BODY]
 
 
 def _checked_port(port: int) -> int:
