@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         VerificationResult,
     )
     from mks_hardening.security.failure_budget import FailureBudget
+    from mks_hardening.security.password_policy import PasswordPolicy, PasswordVerdict
     from mks_hardening.security.passwords import hash_password, needs_rehash, verify_password
     from mks_hardening.security.qr import qr_code
     from mks_hardening.security.ratelimit import RateLimiter, Reservation
@@ -45,6 +46,8 @@ __all__ = [
     "Limit",
     "LimitState",
     "MemoryTwoFactorStore",
+    "PasswordPolicy",
+    "PasswordVerdict",
     "RateLimiter",
     "RecoveryCodes",
     "RedisTwoFactorStore",
@@ -79,6 +82,8 @@ _HOME = {
     "Limit": "mks_hardening.security._limits",
     "LimitState": "mks_hardening.security._limits",
     "MemoryTwoFactorStore": "mks_hardening.security.stores.memory",
+    "PasswordPolicy": "mks_hardening.security.password_policy",
+    "PasswordVerdict": "mks_hardening.security.password_policy",
     "RateLimiter": "mks_hardening.security.ratelimit",
     "RedisTwoFactorStore": "mks_hardening.security.stores.redis_store",
     "RecoveryCodes": "mks_hardening.security.recovery_codes",
