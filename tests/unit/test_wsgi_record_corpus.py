@@ -4,10 +4,10 @@ import logging
 from typing import Any
 
 import pytest
-from wsgi_record_corpus import faults_of, load_cases
 
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware
+from wsgi_record_corpus import faults_of, load_cases
 
 CASES = load_cases()
 

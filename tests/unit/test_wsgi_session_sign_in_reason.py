@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pytest
+
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
 
@@ -23,7 +24,11 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 def test_the_reason_takes_its_place_in_the_address(passed: int, reason: str) -> None:
     clock = FrozenClock()
     app = SessionTimeoutMiddleware(
-        application, store=MemorySessionStore(), idle_timeout=60, sign_in_url="/in?reason={reason}", clock=clock
+        application,
+        store=MemorySessionStore(),
+        idle_timeout=60,
+        sign_in_url="/in?reason={reason}",
+        clock=clock,
     )
     cookie = dict(call_wsgi(app, "/").headers)["Set-Cookie"].partition(";")[0]
     clock.advance(passed)

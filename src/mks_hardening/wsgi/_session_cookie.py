@@ -95,4 +95,6 @@ def without_cookies(header: str, names: frozenset[str]) -> str:
 def sets_cookie(headers: list[tuple[str, str]], name: str) -> bool:
     """Whether the answer sets the cookie by itself."""
     needle = name + "="
-    return any(field.lower() == "set-cookie" and value.startswith(needle) for field, value in headers)
+    return any(
+        field.lower() == "set-cookie" and value.lstrip().startswith(needle) for field, value in headers
+    )

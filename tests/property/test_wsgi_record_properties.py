@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mks_hardening.testing import FrozenClock
+from mks_hardening.wsgi import RequestLoggingMiddleware
+from mks_hardening.wsgi._paths import PathRules, is_plain_path
+from mks_hardening.wsgi._request_record import full_path, status_code
+from mks_hardening.wsgi._traceparent import accepted_request_id, trace_id_of
+from wsgi_scripted import ERRORS, ScriptedApp, environ_of, serve
+
+CHUNKS = st.lists(st.sampled_from(["", "a", "bc", "日本"]), max_size=4)
+MOMENTS = st.sampled_from(["call", "started", "iter", "close", 0, 1, 2, 3])
+SCRIPTS = st.fixed_dictionaries(
+    {
+        "body": st.sampled_from(["list", "tuple", "generator", "iterator", "sized", "file"]),
+        "chunks": CHUNKS,
+        "status": st.sampled_from(
+            ["200 OK", "204 No Content", "304 Not Modified", "404 Not Found", "503 Busy"]
+        ),
+        "takes": st.dictionaries(st.sampled_from(["call", "chunk", "close"]), st.floats(0, 3), max_size=2),
+    },
+    optional={
+        "start": st.sampled_from(["early", "late"]),
+        "writes": st.lists(st.sampled_from(["", "w", "xy"]), max_size=2),
+        "raises": st.fixed_dictionaries({"at": MOMENTS, "error": st.sampled_from(sorted(ERRORS))}),
+    },
+)
+READS = st.sampled_from(["all", "all", "none", 1, 2])
+
+
+class Collect(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def lazy(script: dict[str, Any]) -> bool:
+    return script["body"] in ("generator", "iterator", "sized")
+
+
+@given(SCRIPTS, READS, st.sampled_from(["GET", "HEAD"]))
+@example({"body": "sized", "chunks": [""], "status": "200 OK", "takes": {}, "start": "late"}, "none", "GET")
+def test_the_wrapper_changes_nothing_but_the_id_and_tells_the_truth(
+    script: dict[str, Any], read: str | int, method: str
+) -> None:
+    if not lazy(script):
+        script = {**script, "start": "early"}
+    plain = ScriptedApp(script, FrozenClock())
+    request = {"method": method}
+    expected = serve(plain, environ_of(request), read=read)
+
+    logger, handler, clock = logging.Logger("p", level=1), Collect(), FrozenClock()  # noqa: LOG001
+    logger.addHandler(handler)
+    app = ScriptedApp(script, clock)
+    served = serve(RequestLoggingMiddleware(app, logger=logger, clock=clock), environ_of(request), read=read)
+
+    assert len(handler.records) == 1
+    record = handler.records[0]
+    assert record.levelno == (
+        logging.ERROR if record.status >= 500 or record.outcome == "error" else logging.INFO
+    )
+    assert (record.outcome == "error") == bool(expected.raised)
+    assert record.exc_type == (expected.raised or None)
+    assert app.closed == plain.closed
+    answered = expected.raised not in ("", "SystemExit", "KeyboardInterrupt") and not served.raised
+    if answered:
+        assert expected.body == b""
+        assert record.status == 500
+    else:
+        assert served.raised == expected.raised
+        assert served.body == expected.body
+        assert served.status == expected.status
+        if expected.status:
+            assert record.status == int(expected.status[:3])
+    has_body = method != "HEAD" and record.status not in (204, 304)
+    assert record.bytes == (len(served.body) if has_body else 0)
+    if not expected.raised and has_body and not (script["body"] == "file" and read == 2):
+        whole = "".join(script.get("writes", ())) + "".join(script["chunks"])
+        if len(served.body) < len(whole.encode()):
+            assert record.outcome == "aborted"
+    if read == "all" and not expected.raised:
+        assert record.outcome == "ok"
+    assert 0 <= (record.ttfb_ms or 0) <= record.duration_ms
+    ids = [value for name, value in served.headers if name == "X-Request-ID"]
+    assert ids == ([record.request_id] if served.headers else [])
+
+
+@given(st.text(max_size=300) | st.from_regex(r"[A-Za-z0-9._~:@/+=-]{1,200}", fullmatch=True))
+def test_accepted_ids_are_the_well_formed_ones(value: str) -> None:
+    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~:@/+=-")
+    well_formed = 1 <= len(value) <= 200 and set(value) <= allowed
+    assert accepted_request_id(value) == (value if well_formed else None)
+
+
+HEX = "0123456789abcdef"
+
+
+@given(
+    st.text(alphabet=HEX, min_size=2, max_size=2),
+    st.text(alphabet=HEX, min_size=32, max_size=32),
+    st.text(alphabet=HEX, min_size=16, max_size=16),
+    st.text(alphabet=HEX, min_size=2, max_size=2),
+    st.sampled_from(["", "-", "-more", "x"]),
+)
+@example("00", "0" * 32, "1" * 16, "01", "")
+@example("00", "1" * 32, "0" * 16, "01", "")
+@example("ff", "1" * 32, "1" * 16, "01", "")
+def test_traceparent(version: str, trace: str, parent: str, flags: str, rest: str) -> None:
+    valid = (
+        version != "ff"
+        and trace != "0" * 32
+        and parent != "0" * 16
+        and (rest == "" or (version != "00" and rest.startswith("-")))
+    )
+    assert trace_id_of(f"{version}-{trace}-{parent}-{flags}{rest}") == (trace if valid else None)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_a_path_is_one_printable_line(script: bytes, path: bytes) -> None:
+    shown = full_path({"SCRIPT_NAME": script.decode("latin-1"), "PATH_INFO": path.decode("latin-1")})
+    assert shown.isprintable()
+
+
+@given(st.text(max_size=40))
+def test_a_readable_path_is_shown_as_it_is(text: str) -> None:
+    path = "/" + "".join(char for char in text if char.isprintable())
+    assert full_path({"PATH_INFO": path.encode().decode("latin-1")}) == path
+
+
+@given(st.text(max_size=5))
+def test_a_status_is_three_digits(text: str) -> None:
+    plain = re.fullmatch(r"[0-9]{3}", text[:3])
+    assert status_code(text) == (int(plain[0]) if plain else 0)
+
+
+SEGMENTS = st.lists(st.sampled_from(["static", "a", "", ".", "..", "a\\b", "\n", "..."]), max_size=5)
+
+
+@given(SEGMENTS)
+def test_ambiguous_paths_match_nothing(segments: list[str]) -> None:
+    path = "/" + "/".join(segments)
+    rules = PathRules(["/static/", "/a"], parameter="paths")
+    ambiguous = any(part in ("", ".", "..", "a\\b", "\n") for part in segments[:-1]) or (
+        bool(segments) and segments[-1] in (".", "..", "a\\b", "\n")
+    )
+    assert is_plain_path(path) != ambiguous
+    listed = path == "/a" or path.startswith("/static/")
+    assert rules.match(path) == (listed and not ambiguous)

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import contextvars
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mks_hardening import events
+from mks_hardening._core.context import bind, current
+from mks_hardening._core.wsgi_iter import Body, Exchange, SizedBody
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.testing import FrozenClock, call_wsgi
+from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware, TrustedProxyMiddleware
+from wsgi_scripted import environ_of, serve
+
+Headers = [("Content-Type", "text/plain")]
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Any] = []
+        self.contexts: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self.contexts.append(dict(current()))
+
+
+@pytest.fixture
+def handler() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def logger(handler: Records) -> logging.Logger:
+    logger = logging.Logger("record", level=logging.INFO)  # noqa: LOG001 - of its own
+    logger.addHandler(handler)
+    return logger
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", list(Headers))
+    return [b"hello"]
+
+
+# --- context ---
+
+
+def test_interleaved_bodies_on_one_thread_keep_their_ids(logger: logging.Logger, handler: Records) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", list(Headers))
+        bind(user_id=environ["QUERY_STRING"])
+        for number in range(3):
+            yield f"{number} {current()['request_id']} {current()['user_id']};".encode()
+
+    wrapped = RequestLoggingMiddleware(app, logger=logger)
+    bodies, ids = [], ["first", "second", "third"]
+    for name in ids:
+        environ = environ_of({"query": name, "headers": {"X-Request-ID": name}})
+        bodies.append(iter(wrapped(environ, lambda *_: None)))
+    seen: dict[str, bytes] = dict.fromkeys(ids, b"")
+    for _ in range(3):
+        for name, body in zip(ids, bodies, strict=True):
+            seen[name] += next(body)
+    assert dict(current()) == {}
+    for body in reversed(bodies):
+        assert list(body) == []
+        body.close()  # type: ignore[attr-defined]
+    for name in ids:
+        assert seen[name].decode() == "".join(f"{number} {name} {name};" for number in range(3))
+    assert [record.request_id for record in handler.records] == ids[::-1]
+    assert [(one["request_id"], one["user_id"]) for one in handler.contexts] == [(n, n) for n in ids[::-1]]
+
+
+def test_nothing_bound_in_a_request_is_left_behind(logger: logging.Logger) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        bind(leak="yes")
+        return hello(environ, start_response)
+
+    call_wsgi(RequestLoggingMiddleware(app, logger=logger))
+    assert dict(current()) == {}
+
+
+def test_what_was_bound_outside_is_seen_inside(logger: logging.Logger, handler: Records) -> None:
+    def run() -> None:
+        bind(worker=7)
+        call_wsgi(RequestLoggingMiddleware(hello, logger=logger))
+
+    contextvars.copy_context().run(run)
+    assert handler.contexts[0]["worker"] == 7
+
+
+def test_close_may_come_from_another_thread(logger: logging.Logger, handler: Records) -> None:
+    seen: list[Any] = []
+
+    class Rows:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"a", b"b"])
+
+        def close(self) -> None:
+            seen.append(current()["request_id"])
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Rows:
+        start_response("200 OK", list(Headers))
+        return Rows()
+
+    environ = environ_of({"headers": {"X-Request-ID": "mine"}})
+    body: Any = RequestLoggingMiddleware(app, logger=logger)(environ, lambda *_: None)
+    assert next(body) == b"a"
+    thread = threading.Thread(target=body.close)
+    thread.start()
+    thread.join()
+    assert seen == ["mine"]
+    assert [record.outcome for record in handler.records] == ["aborted"]
+
+
+# --- the record ---
+
+
+def test_the_record_follows_the_last_byte(logger: logging.Logger, handler: Records) -> None:
+    body: Any = RequestLoggingMiddleware(hello, logger=logger)(environ_of({}), lambda *_: None)
+    assert next(body) == b"hello"
+    assert handler.records == []
+    assert next(body, None) is None
+    body.close()
+    body.close()
+    assert len(handler.records) == 1
+
+
+def test_the_attributes_are_those_promised(logger: logging.Logger, handler: Records) -> None:
+    call_wsgi(RequestLoggingMiddleware(hello, logger=logger))
+    promised = "method path status bytes duration_ms ttfb_ms outcome exc_type client_ip request_id trace_id"
+    plain = logging.makeLogRecord({}).__dict__
+    assert sorted(set(handler.records[0].__dict__) - set(plain)) == sorted(promised.split())
+    assert handler.records[0].getMessage() == "GET / 200 ok"
+    assert handler.records[0].name == "record"
+
+
+def test_the_header_list_of_the_application_is_left_alone(logger: logging.Logger) -> None:
+    shared = list(Headers)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", shared)
+        return [b""]
+
+    for _ in range(3):
+        call_wsgi(RequestLoggingMiddleware(app, logger=logger))
+    assert shared == Headers
+
+
+def test_a_level_that_is_off_costs_no_record(logger: logging.Logger, handler: Records) -> None:
+    logger.setLevel(logging.ERROR)
+    call_wsgi(RequestLoggingMiddleware(hello, logger=logger))
+    assert handler.records == []
+
+
+def test_the_default_logger_has_a_name() -> None:
+    assert RequestLoggingMiddleware(hello).logger.name == "mks_hardening.request"
+
+
+def test_two_wrappers_share_one_id(logger: logging.Logger, handler: Records) -> None:
+    inner = RequestLoggingMiddleware(hello, logger=logger)
+    answer = call_wsgi(RequestLoggingMiddleware(inner, logger=logger))
+    assert {record.request_id for record in handler.records} == {answer.header("X-Request-ID")}
+
+
+def test_inside_the_proxy_wrapper_its_decision_counts(logger: logging.Logger, handler: Records) -> None:
+    wrapped = TrustedProxyMiddleware(
+        RequestLoggingMiddleware(hello, logger=logger), trust=ProxyTrust(["10.0.0.0/8"])
+    )
+    headers = {"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "outer"}
+    call_wsgi(wrapped, headers=headers, environ={"REMOTE_ADDR": "10.1.2.3"})
+    call_wsgi(wrapped, headers=headers, environ={"REMOTE_ADDR": "192.0.2.1"})
+    inside, outside = handler.records
+    assert (inside.client_ip, inside.request_id) == ("203.0.113.9", "outer")
+    assert outside.client_ip == "192.0.2.1"
+    assert outside.request_id != "outer"
+
+
+@pytest.mark.parametrize(("fails", "outcome", "status"), [(False, "ok", 200), (True, "error", 500)])
+def test_observers_hear_of_the_end(logger: logging.Logger, fails: bool, outcome: str, status: int) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        if fails:
+            raise ValueError
+        return hello(environ, start_response)
+
+    heard: list[Any] = []
+    events.add_observer(heard.append)
+    try:
+        call_wsgi(RequestLoggingMiddleware(app, logger=logger), environ={"mks_hardening.route": "/<x>"})
+    finally:
+        events.remove_observer(heard.append)
+    assert [(e.method, e.route, e.status, e.outcome) for e in heard] == [("GET", "/<x>", status, outcome)]
+
+
+def test_observers_hear_even_when_the_logger_raises() -> None:
+    class Broken(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            raise OSError
+
+    heard: list[Any] = []
+    events.add_observer(heard.append)
+    try:
+        assert call_wsgi(RequestLoggingMiddleware(hello, logger=Broken("x"))).body == b"hello"
+    finally:
+        events.remove_observer(heard.append)
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "é", "a\n"])
+def test_the_header_name_is_checked(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RequestLoggingMiddleware(hello, request_id_header=name)
+    assert caught.value.parameter == "request_id_header"
+
+
+@pytest.mark.parametrize("paths", ["/livez", ["livez"], ["/a//b"], ["/a/../b"], ["/a\\b"], [5]])
+def test_skipped_paths_are_checked(paths: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RequestLoggingMiddleware(hello, skip_paths=paths)
+    assert caught.value.parameter == "skip_paths"
+
+
+def test_a_skipped_path_may_be_japanese(logger: logging.Logger, handler: Records) -> None:
+    wrapped = RequestLoggingMiddleware(hello, logger=logger, skip_paths=["/監視"])
+    call_wsgi(wrapped, "/監視")
+    assert handler.records == []
+
+
+# --- the exchange ---
+
+
+def test_a_failed_request_is_not_kept_alive_by_its_traceback() -> None:
+    class App:
+        def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+            raise ValueError
+
+    logger = logging.Logger("quiet", level=logging.CRITICAL + 1)  # noqa: LOG001 - of its own
+    exchanges: list[weakref.ref[Any]] = []
+
+    class Watched(Exchange):
+        __slots__ = ("__weakref__",)
+
+        def failure(self) -> tuple[str, list[tuple[str, str]], bytes]:
+            exchanges.append(weakref.ref(self))
+            return "500 Internal Server Error", list(Headers), b"x"
+
+        def finished(self) -> None:
+            logger.info("done")
+
+    gc.collect()
+    gc.disable()
+    try:
+        Watched(environ_of({}), lambda *_: None, FrozenClock().monotonic).answer(App())  # type: ignore[arg-type]
+        assert [reference() for reference in exchanges] == [None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("missing", ["head", "failure", "finished"])
+def test_an_exchange_must_decide(missing: str) -> None:
+    exchange = Exchange(environ_of({}), lambda *_: None, FrozenClock().monotonic)  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        getattr(exchange, missing)(*(("200 OK", []) if missing == "head" else ()))
+
+
+def test_bodies_are_iterators_with_a_length_only_where_there_was_one(logger: logging.Logger) -> None:
+    def generator(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", list(Headers))
+        yield b""
+
+    sized = RequestLoggingMiddleware(hello, logger=logger)(environ_of({}), lambda *_: None)
+    unsized = RequestLoggingMiddleware(generator, logger=logger)(environ_of({}), lambda *_: None)
+    assert (type(sized), type(unsized)) == (SizedBody, Body)
+    assert len(sized) == 1  # type: ignore[arg-type]
+    assert not hasattr(unsized, "__len__")
+    assert iter(sized) is sized
+
+
+class Stubborn:
+    """A file wrapper that lets nobody take its close()."""
+
+    __slots__ = ("filelike",)
+
+    def __init__(self, filelike: Any, size: int = 8192) -> None:
+        self.filelike = filelike
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([self.filelike.read()])
+
+    def close(self) -> None:
+        self.filelike.close()
+
+
+def test_a_file_wrapper_that_cannot_be_watched_is_read(logger: logging.Logger, handler: Records) -> None:
+    import io
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", list(Headers))
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"abcdef"))
+
+    environ = environ_of({"environ": {"wsgi.file_wrapper": Stubborn}})
+    served = serve(RequestLoggingMiddleware(app, logger=logger), environ)
+    assert served.body == b"abcdef"
+    assert (handler.records[0].bytes, handler.records[0].outcome) == (6, "ok")
+
+
+def test_a_file_without_a_position_counts_as_sent(logger: logging.Logger, handler: Records) -> None:
+    class Pipe:
+        def read(self, size: int = -1) -> bytes:
+            return b""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [*Headers, ("Content-Length", "0")])
+        return environ["wsgi.file_wrapper"](Pipe())
+
+    serve(RequestLoggingMiddleware(app, logger=logger), environ_of({}))
+    assert handler.records[0].outcome == "ok"
+
+
+def test_a_file_that_fails_to_close_is_an_error(logger: logging.Logger, handler: Records) -> None:
+    import io
+
+    class Bad(io.BytesIO):
+        def close(self) -> None:
+            raise OSError("disk gone")
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", list(Headers))
+        return environ["wsgi.file_wrapper"](Bad(b"abc"))
+
+    served = serve(RequestLoggingMiddleware(app, logger=logger), environ_of({}))
+    assert served.raised == "OSError"
+    assert (handler.records[0].outcome, handler.records[0].bytes) == ("error", 3)
