@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask
+from mks_hardening import compose
+from mks_hardening.cache import NullCache
+from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
+from mks_hardening.security import (
+    DEFAULT_RATE_LIMITS,
+    RateLimiter,
+    SecretBox,
+    SQLAlchemyTwoFactorStore,
+    TwoFactorManager,
+)
+from mks_hardening.wsgi import SessionManager
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,16 +30,7 @@ from knowledge_system.services.search import PlainSearch, SearchIndex
 from knowledge_system.services.sign_in import RATE_LIMITS
 from knowledge_system.settings import AppSettings
 from knowledge_system.web import account, admin, articles, demo_pages, errors, rendering
-from mks_hardening import cache as caching
-from mks_hardening.db import JapaneseSearch, hardened_engine
-from mks_hardening.security import (
-    DEFAULT_RATE_LIMITS,
-    RateLimiter,
-    SecretBox,
-    SQLAlchemyTwoFactorStore,
-    TwoFactorManager,
-)
-from mks_hardening.wsgi import MemorySessionStore, SessionManager
+from knowledge_system.web.policy import header_policy
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -36,13 +39,23 @@ __all__ = ["create_app", "from_env", "open_database", "session_factory"]
 
 
 def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
-    """The application with every area that the settings name; any of them may be missing."""
+    """The application with every area that the settings name; it runs without any of them."""
     hard, areas = settings.hardening, settings.areas
+    if "logging" in areas:
+        compose.setup_logging_with_notifications(hard)
     engine, search = open_database(settings)
     sessions = session_factory(engine)
-    cache: Any = caching.MemoryCache() if "cache" in areas else caching.NullCache()
+    cache = compose.cache_backend(hard) if "cache" in areas else NullCache()
+    limiter = two_factor = None
+    if "security" in areas:
+        storage = hard.security.rate_limit_url or hard.core.redis_url or "memory://"
+        limiter = RateLimiter({**DEFAULT_RATE_LIMITS, **RATE_LIMITS}, storage=storage, clock=clock)
+        factors = SQLAlchemyTwoFactorStore(engine, table=models.second_factors)
+        box = SecretBox(hard.security.secret_keys)
+        two_factor = TwoFactorManager(factors, issuer=hard.security.issuer, secret_box=box, clock=clock)
     session_clock = MovableClock(clock, file=settings.data_dir / "session-clock") if settings.demo else clock
-    store = MemorySessionStore()
+    store = compose.session_store(hard) if "wsgi" in areas else None
+
     app = Flask(__name__)
     app.config.update(MAX_CONTENT_LENGTH=262_144, MAX_FORM_MEMORY_SIZE=262_144, MAX_FORM_PARTS=50)
     app.extensions["knowledge"] = Parts(
@@ -53,26 +66,32 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
         search=search,
         cache=cache,
         catalogue=Catalogue(sessions, cache=cache, search=search),
-        limiter=RateLimiter({**DEFAULT_RATE_LIMITS, **RATE_LIMITS}, clock=clock)
-        if "security" in areas
-        else None,
-        two_factor=TwoFactorManager(
-            SQLAlchemyTwoFactorStore(engine, table=models.second_factors),
-            issuer=hard.security.issuer,
-            secret_box=SecretBox(hard.security.secret_keys),
-            clock=clock,
-        )
-        if "security" in areas
-        else None,
-        session_manager=SessionManager(store, clock=session_clock) if "wsgi" in areas else None,
+        limiter=limiter,
+        two_factor=two_factor,
+        session_manager=SessionManager(store, clock=session_clock) if store else None,
         session_clock=session_clock,
     )
     errors.install(app)
     rendering.install(app)
-    for blueprint in (articles.pages, account.pages, admin.pages, auth.endpoints, knowledge.endpoints):
+    blueprints = (articles.pages, account.pages, admin.pages, auth.endpoints, knowledge.endpoints)
+    for blueprint in (*blueprints, demo_pages.pages) if settings.demo else blueprints:
         app.register_blueprint(blueprint)
-    if settings.demo:
-        app.register_blueprint(demo_pages.pages)
+    if store is None:
+        app.secret_key = secrets.token_bytes(32)
+        return app
+    app.wsgi_app = compose.harden_wsgi(  # type: ignore[method-assign]  # the way Flask documents
+        app.wsgi_app,
+        hard,
+        store=store,
+        required={"database": lambda: engine.connect().close()},
+        optional={"cache": cache.ping, "sessions": store.ping},
+        headers=header_policy(hard),
+        sign_in_url="/sign-in?reason={reason}",
+        public_paths=("/static/",),
+        passive_paths=("/api/auth/session", "/static/"),
+        api_paths=("/api/",),
+        clock=session_clock,
+    )
     return app
 
 
@@ -87,8 +106,14 @@ def open_database(settings: AppSettings) -> tuple[Engine, SearchIndex]:
     if "db" not in settings.areas:
         return create_engine(db.url or ""), PlainSearch()
     engine = hardened_engine(
-        db.url or "", workers=db.workers, threads=db.threads, max_connections=db.max_connections
+        db.url or "",
+        workers=db.workers,
+        threads=db.threads,
+        max_connections=db.max_connections,
+        statement_timeout=db.statement_timeout,
+        application_name="knowledge-system",
     )
+    SlowQueryMonitor(engine, threshold=db.slow_query).install()
     return engine, JapaneseSearch("article_search")
 
 

@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from knowledge_system.problems import FieldFault, Problem
 
 __all__ = ["Integer", "Tags", "Text", "form_values", "parse_json_object", "take"]
 
 MAX_DEPTH = 8
+MAX_FIELDS = 50
 
 # C0 and C1 controls apart from tab and line ends, lone surrogates, bidirectional overrides: none has a place in an
 # article, a name or a password, and NUL cannot be stored in PostgreSQL.
@@ -122,22 +124,24 @@ def take(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, An
     return taken
 
 
-def form_values(pairs: Sequence[tuple[str, str]], *, ignore: Sequence[str] = ()) -> dict[str, str]:
-    """The fields of a submitted form, each at most once.
+def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]:
+    """The fields of a form or of an address, each at most once, in strict UTF-8.
 
     Raises:
-        Problem: ``invalid`` when a field is repeated, ``bad-request`` when bytes were not UTF-8.
+        Problem: ``bad-request`` for bytes that are not UTF-8 or for too many fields, ``invalid`` for a repeated one.
     """
+    try:
+        pairs = parse_qsl(
+            encoded.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError as error:
+        raise Problem("bad-request") from error
     values: dict[str, str] = {}
     for name, value in pairs:
-        if "\ufffd" in name or "\ufffd" in value:
-            raise Problem("bad-request")
-        if name in ignore:
-            continue
-        if name in values:
+        if name in values and name not in ignore:
             raise Problem("invalid", faults=[FieldFault(name[:40], "duplicate")])
         values[name] = value
-    return values
+    return {name: value for name, value in values.items() if name not in ignore}
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:

@@ -29,11 +29,7 @@ def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports
         "MKS_ENV": "development",
         "MKS_APP_NAME": "knowledge-system",
         "MKS_TOTP_ISSUER": "建設土木ナレッジ",
-        "MKS_ALLOWED_HOSTS": ",".join(
-            f"{host}:{port}"
-            for host in ("localhost", "127.0.0.1", "[::1]")
-            for port in (ports.https, ports.http)
-        ),
+        "MKS_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "MKS_HTTPS_PORT": str(ports.https),
         # HSTS on localhost would stick to every other project there.
         "MKS_HSTS": "0",

@@ -62,21 +62,17 @@ def with_list_parts(chosen: Select[tuple[Article]]) -> Select[tuple[Article]]:
 def summaries(session: Session, articles: Sequence[Article]) -> list[dict[str, Any]]:
     """What a list shows of each article, as plain values that a cache can keep."""
     ids = [article.id for article in articles]
-    counted = session.execute(
-        select(Comment.article_id, func.count())
-        .where(Comment.article_id.in_(ids))
-        .group_by(Comment.article_id)
-    )
-    comments = dict(counted.tuples().all())
+    number = func.count().label("number")
+    counted = select(Comment.article_id, number).where(Comment.article_id.in_(ids)).group_by(Comment.article_id)
+    comments = {row.article_id: row.number for row in session.execute(counted)}
     return [_summary(article, comments.get(article.id, 0)) for article in articles]
 
 
 def category_counts(session: Session) -> dict[str, int]:
     """How many published articles each category has, in the order of the categories."""
-    counted = session.execute(
-        select(Article.category, func.count()).where(Article.status == "published").group_by(Article.category)
-    )
-    counts = dict(counted.tuples().all())
+    number = func.count().label("number")
+    counted = select(Article.category, number).where(Article.status == "published").group_by(Article.category)
+    counts = {row.category: row.number for row in session.execute(counted)}
     return {category: counts.get(category, 0) for category in rules.CATEGORIES}
 
 

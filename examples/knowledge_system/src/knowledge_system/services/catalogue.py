@@ -71,7 +71,7 @@ class Catalogue:
 
     def forget(self) -> None:
         """Throw out every page after an edit was committed."""
-        self._cache.invalidate_tags([_TAG])
+        self._cache.invalidate_tags(_TAG)
 
     def _read_shared_page(
         self, category: str, tag: str, status: str, author: str, after: str | None

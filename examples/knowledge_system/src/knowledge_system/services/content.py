@@ -98,7 +98,7 @@ def _content(name: str) -> str:
 
 
 def _user_ids(session: Session) -> dict[str, int]:
-    return dict(session.execute(select(User.username, User.id)).tuples().all())
+    return {row.username: row.id for row in session.execute(select(User.username, User.id))}
 
 
 def _add(session: Session, search: SearchIndex, entry: Mapping[str, Any], authors: Mapping[str, int]) -> None:

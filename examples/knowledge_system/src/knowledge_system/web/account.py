@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, make_response, redirect, render_template, request
 
@@ -44,8 +45,8 @@ def sign_in() -> Response:
         complete = signing.begin(values["username"], values["password"])
     except Problem as problem:
         return _again(problem, _sign_in_page)
-    onward = forms.safe_next(request.form.get("next", "/"))
-    return redirect(onward if complete else f"/sign-in/code?next={onward}", 303)
+    onward = forms.safe_next(forms.retyped("next"))
+    return redirect(onward if complete else f"/sign-in/code?{urlencode({'next': onward})}", 303)
 
 
 @pages.get("/sign-in/code")
@@ -65,7 +66,7 @@ def code() -> Response:
         signing.finish(forms.read(fields.CODE, ignore=("next",))["code"])
     except Problem as problem:
         return _again(problem, _code_page)
-    return redirect(forms.safe_next(request.form.get("next", "/")), 303)
+    return redirect(forms.safe_next(forms.retyped("next")), 303)
 
 
 @pages.post("/sign-out")
@@ -80,9 +81,9 @@ def sign_out() -> Response:
 def extend() -> Response:
     """Keep the session alive, for browsers without JavaScript."""
     here.actor()
-    values = forms.submitted()
+    forms.read({}, ignore=("next",))
     here.handle().refresh()
-    path = forms.safe_next(values.get("next", "/"))
+    path = forms.safe_next(forms.retyped("next"))
     return redirect(f"{path}{'&' if '?' in path else '?'}done=extended", 303)
 
 
@@ -179,17 +180,21 @@ def _sign_in_page(problem: Problem | None = None) -> str:
     return render_template(
         "sign_in.html",
         reason=_REASONS.get(request.args.get("reason", "")),
-        username=request.form.get("username", "")[:64],
-        next_path=forms.safe_next(request.values.get("next", "/")),
+        username=forms.retyped("username")[:64],
+        next_path=_next_path(),
         demo_people=content.people() if settings.demo else (),
         demo_password=settings.demo_password,
         **_told(problem),
     )
 
 
+def _next_path() -> str:
+    return forms.safe_next(forms.retyped("next") or request.args.get("next", "/"))
+
+
 def _code_page(problem: Problem | None = None) -> str:
     return render_template(
-        "sign_in_code.html", next_path=forms.safe_next(request.values.get("next", "/")), **_told(problem)
+        "sign_in_code.html", next_path=_next_path(), **_told(problem)
     )
 
 
@@ -210,7 +215,7 @@ def _factor_page(*, enrolment: Any = None, problem: Problem | None = None, confi
 def _sessions() -> list[dict[str, Any]]:
     manager = here.parts().session_manager
     current = here.handle()
-    if manager is None or current is None:
+    if manager is None:
         return []
     return [
         {

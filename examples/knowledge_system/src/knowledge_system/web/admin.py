@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, make_response, redirect, render_template, request
+from flask import Blueprint, make_response, redirect, render_template
 
 from knowledge_system import fields
 from knowledge_system.problems import Problem, describe
@@ -40,7 +40,7 @@ def adding() -> Response:
     except Problem as problem:
         if here.wants_json() or problem.code not in {"invalid", "username-taken"}:
             raise
-        retyped = {name: request.form.get(name, "") for name in _EMPTY}
+        retyped = {name: forms.retyped(name) for name in _EMPTY}
         return make_response(_page(retyped, problem), problem.status)
     return redirect("/admin/accounts?done=registered", 303)
 

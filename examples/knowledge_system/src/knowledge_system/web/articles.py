@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, make_response, redirect, render_template, request
+from flask import Blueprint, make_response, redirect, render_template
 
 from knowledge_system import fields, markdown, rules
 from knowledge_system.problems import Problem, describe
@@ -163,7 +163,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> str:
         article=article,
         body=markdown.render(article["body"]),
         headings=markdown.headings(article["body"]),
-        comment_text=request.form.get("body", ""),
+        comment_text=forms.retyped("body") if problem else "",
         **_told(problem),
     )
 
@@ -187,7 +187,7 @@ def _form(article_id: int | None, values: dict[str, Any], problem: Problem | Non
 
 
 def _retyped() -> dict[str, Any]:
-    return {**_EMPTY, **{name: request.form.get(name, "") for name in _EMPTY}}
+    return {name: forms.retyped(name) for name in _EMPTY}
 
 
 def _told(problem: Problem | None) -> dict[str, Any]:

@@ -5,37 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import request
+from flask import g, request
 
 from knowledge_system.problems import Problem
 from knowledge_system.validation import Field, form_values, take
 
-__all__ = ["query_values", "read", "safe_next", "submitted"]
-
-_FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
-
-
-def submitted(*, ignore: tuple[str, ...] = ()) -> dict[str, str]:
-    """The raw fields of the form, without the CSRF token.
-
-    Raises:
-        Problem: ``unsupported-media-type`` when it is not a form, ``invalid`` or ``bad-request``.
-    """
-    if request.mimetype not in _FORM_TYPES and request.content_length:
-        raise Problem("unsupported-media-type")
-    if request.files:
-        raise Problem("bad-request")
-    return form_values(list(request.form.items(multi=True)), ignore=("csrf_token", *ignore))
+__all__ = ["query_values", "read", "retyped", "safe_next"]
 
 
 def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The checked fields of the form."""
-    return take(submitted(ignore=ignore), fields)
+    """The checked fields of the form, without the CSRF token.
+
+    Raises:
+        Problem: ``unsupported-media-type`` when it is not a form, ``bad-request``, ``invalid``, ``too-large``.
+    """
+    submitted = _submitted()
+    return take({name: submitted[name] for name in submitted if name not in ignore}, fields)
+
+
+def retyped(name: str) -> str:
+    """What was typed into a field of the form that was read, to be shown again."""
+    values: dict[str, str] = g.get("form", {})
+    return values.get(name, "")
 
 
 def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[str, Any]:
     """The checked parameters of the address; unknown ones are refused only if ``strict``."""
-    values = form_values(list(request.args.items(multi=True)))
+    values = form_values(request.query_string)
     return take(values if strict else {name: values[name] for name in values.keys() & fields.keys()}, fields)
 
 
@@ -43,3 +39,12 @@ def safe_next(path: str) -> str:
     """A path of this site to go on to; anything that could lead elsewhere becomes the start page."""
     plain = path.isascii() and path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") and len(path) <= 500 else "/"
+
+
+def _submitted() -> dict[str, str]:
+    body = request.get_data(cache=False)
+    if body and request.mimetype != "application/x-www-form-urlencoded":
+        raise Problem("unsupported-media-type")
+    g.form = form_values(body, ignore=("csrf_token",))
+    found: dict[str, str] = g.form
+    return found

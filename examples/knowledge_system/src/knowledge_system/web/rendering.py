@@ -55,7 +55,7 @@ def install(app: Flask) -> None:
 
 def _values() -> dict[str, Any]:
     current = here.handle()
-    left = _whole_seconds(current.expires_in) if current is not None and here.actor_or_none() else None
+    left = _whole_seconds(current.expires_in) if here.actor_or_none() else None
     settings = here.parts().settings
     return {
         "actor": here.actor_or_none(),

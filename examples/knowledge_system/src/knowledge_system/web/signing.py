@@ -35,7 +35,7 @@ def begin(username: str, password: str) -> bool:
     """Check the password; whether that was all, or a code has to follow.
 
     Raises:
-        Problem: ``bad-credentials``, ``rate-limited``, or ``unavailable`` where sessions are switched off.
+        Problem: ``bad-credentials``, ``rate-limited``.
     """
     services = here.parts()
     with services.sessions() as session:
@@ -44,14 +44,14 @@ def begin(username: str, password: str) -> bool:
         )
     factor = services.two_factor
     needs_code = factor is not None and factor.status(str(actor.id)).enabled
-    _session().start(str(actor.id), data=_data("code" if needs_code else "full"))
+    here.handle().start(str(actor.id), data=_data("code" if needs_code else "full"))
     return not needs_code
 
 
 def pending_user_id() -> int | None:
     """Who has given the password and not yet the code."""
     session = here.handle()
-    if session is None or not session.user_id or session.data.get("stage") != "code":
+    if not session.user_id or session.data.get("stage") != "code":
         return None
     fresh = here.parts().clock.time() - float(session.data.get("since", 0)) < PENDING_SECONDS
     return int(session.user_id) if fresh else None
@@ -70,7 +70,7 @@ def finish(code: str) -> Any:
     result = sign_in.check_code(
         two_factor(), services.limiter, user_id=user_id, code=code, address=here.address()
     )
-    if not _session().rotate(data=_data("full")):
+    if not here.handle().rotate(data=_data("full")):
         raise Problem("sign-in-required")
     return result
 
@@ -78,7 +78,7 @@ def finish(code: str) -> Any:
 def sign_out() -> None:
     """End the session, if there is one."""
     session = here.handle()
-    if session is not None and session.alive:
+    if session.alive:
         session.end()
 
 
@@ -170,16 +170,9 @@ def _proved(change: Any) -> Any:
 
 
 def _rights_changed() -> None:
-    session = _session()
+    session = here.handle()
     session.rotate()
     session.end_others()
-
-
-def _session() -> Any:
-    session = here.handle()
-    if session is None:
-        raise Problem("unavailable")
-    return session
 
 
 def _data(stage: str) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""Security headers of these pages: own files only, scripts by nonce, pictures from data URIs for the QR code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mks_hardening.wsgi import HSTS, ContentSecurityPolicy, HeaderPolicy
+
+if TYPE_CHECKING:
+    from mks_hardening.settings import HardeningSettings
+
+__all__ = ["header_policy"]
+
+
+def header_policy(settings: HardeningSettings) -> HeaderPolicy:
+    """The policy for the configured deployment."""
+    csp = ContentSecurityPolicy(
+        {
+            "default-src": "'none'",
+            "base-uri": "'none'",
+            "connect-src": "'self'",
+            "form-action": "'self'",
+            "frame-ancestors": "'none'",
+            "img-src": "'self' data:",
+            "object-src": "'none'",
+            "style-src": "'self'",
+        },
+        nonce=True,
+    )
+    wsgi = settings.wsgi
+    return HeaderPolicy.web(
+        hsts=HSTS(wsgi.hsts_max_age) if wsgi.hsts else None, csp=csp, referrer_policy="same-origin"
+    )

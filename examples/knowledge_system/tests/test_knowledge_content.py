@@ -1,0 +1,74 @@
+"""The articles that come with the application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from knowledge_system import app as application
+from knowledge_system import markdown, rules
+from knowledge_system.services import content
+from sqlalchemy import func, select
+
+from knowledge_system.models import Article, Comment  # isort: skip
+
+
+def test_there_is_enough_and_it_is_no_filler(stored_articles: list[dict[str, Any]]) -> None:
+    assert len(stored_articles) >= 40
+    assert len({article["slug"] for article in stored_articles}) == len(stored_articles)
+    assert len({article["body"] for article in stored_articles}) == len(stored_articles)
+    assert len({article["category"] for article in stored_articles}) >= 8
+
+
+def test_every_article_fits_the_forms(stored_articles: list[dict[str, Any]]) -> None:
+    from knowledge_system import fields
+    from knowledge_system.validation import take
+
+    for article in stored_articles:
+        take({name: article[name] for name in fields.ARTICLE}, fields.ARTICLE)
+        assert len(article["body"]) > 200, article["slug"]
+        assert markdown.headings(article["body"]), article["slug"]
+
+
+def test_people_of_every_role() -> None:
+    assert {person["role"] for person in content.people()} == set(rules.ROLES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category": "宇宙"}, "unknown category"),
+        ({"status": "gone"}, "unknown status"),
+        ({"author": "nobody"}, "unknown person nobody"),
+        ({"comments": [{"author": "ghost", "body": "x"}]}, "unknown person ghost"),
+    ],
+)
+def test_faulty_articles_are_named(
+    change: dict[str, Any], message: str, stored_articles: list[dict[str, Any]]
+) -> None:
+    faults = list(content._faults({**stored_articles[0], **change}, {p["username"] for p in content.people()}))
+    assert len(faults) == 1
+    assert message in faults[0]
+
+
+def test_loading_twice_adds_nothing_and_the_generator_stops_at_the_number(app: Any) -> None:
+    services = app.extensions["knowledge"]
+    with services.sessions.begin() as session:
+        before = session.scalar(select(func.count(Article.id)))
+        assert content.load_articles(session, search=services.search) == 0
+        assert content.generate(session, before + 150, search=services.search) == 150
+        assert content.generate(session, before + 150, search=services.search) == 0
+        assert session.scalar(select(func.count(Article.id))) == before + 150
+        assert session.scalar(select(func.count(Comment.id))) > 0
+
+
+def test_the_glue_is_short() -> None:
+    """``create_app`` puts everything together in at most sixty lines."""
+    import inspect
+
+    lines = inspect.getsource(application.create_app).splitlines()
+    assert len(lines) <= 60
+    source = Path(inspect.getfile(application)).read_text(encoding="utf-8")
+    defined = [line for line in source.splitlines() if line.startswith(("def ", "class "))]
+    assert len(defined) <= 4, defined

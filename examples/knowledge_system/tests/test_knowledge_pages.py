@@ -1,0 +1,543 @@
+"""The pages: reading, writing, roles, forms with bad input, cache, sessions, second factor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.security import totp_code
+from mks_hardening.testing import FrozenClock
+
+URL = "https://localhost:8443"
+
+
+def form(**changed: str) -> dict[str, str]:
+    return {
+        "title": "盛土の締固め管理",
+        "category": "土工",
+        "summary": "締固め度の測り方",
+        "body": "## 管理基準\n\n締固め度 **90%** 以上",
+        "tags": "盛土、締固め",
+        "status": "draft",
+        **changed,
+    }
+
+
+# --- who gets in
+
+
+def test_without_signing_in_there_is_only_the_sign_in_page(browser: Any) -> None:
+    answer = browser.get("/articles/1?x=1")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in?next=/articles/1%3Fx%3D1")
+    assert browser.post("/articles", form()).status_code == 401
+    assert browser.api("GET", "/api/knowledge").status_code == 401
+
+
+def test_signing_in_leads_back_but_never_elsewhere(browser: Any) -> None:
+    for wanted, leads_to in (("/articles/1", "/articles/1"), ("//evil.example", "/"), ("https://evil.example", "/")):
+        browser.client.delete_cookie("__Host-mks-session")
+        answer = browser.post("/sign-in", {"username": "tanaka", "password": DEMO_PASSWORD, "next": wanted})
+        assert (answer.status_code, answer.headers["Location"]) == (303, leads_to)
+
+
+def test_unknown_user_and_wrong_password_look_alike(browser: Any) -> None:
+    pages = []
+    for name in ("tanaka", "nobody"):
+        answer = browser.post("/sign-in", {"username": name, "password": "x", "next": "/"})
+        assert answer.status_code == 401
+        page = answer.get_data(as_text=True).replace(f'value="{name}"', "")
+        pages.append(re.sub(r"[0-9a-f]{32,}", "HEX", page))
+    assert pages[0] == pages[1]
+
+
+def test_failures_are_limited_and_successes_are_not(browser: Any, clock: FrozenClock) -> None:
+    for _ in range(12):
+        assert browser.sign_in("tanaka").status_code == 303
+    for _ in range(5):
+        assert browser.sign_in("tanaka", "wrong").status_code == 401
+    refused = browser.sign_in("tanaka")
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= 60
+    assert "上限" in refused.get_data(as_text=True)
+    clock.advance(61)
+    assert browser.sign_in("tanaka").status_code == 303
+
+
+def test_one_address_cannot_try_many_names(browser: Any) -> None:
+    seen = {browser.sign_in(f"name{n}", "wrong").status_code for n in range(61)}
+    assert seen == {401, 429}
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}])
+def test_forms_of_other_sites_are_refused(visit: Callable[..., Any], headers: dict[str, str]) -> None:
+    person = visit("tanaka")
+    assert person.post("/articles", form(), **headers).status_code == 403
+
+
+def test_without_origin_the_token_decides(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    person.get("/articles/new")
+    token, no_origin = person.token, {"Origin": None}
+    for given, status in (("", 403), ("0" * 64, 403), (token, 303)):
+        answer = person.send("POST", "/articles", data={**form(), "csrf_token": given}, headers=no_origin)
+        assert answer.status_code == status
+
+
+# --- reading
+
+
+def test_list_filters_and_pages(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    seen: list[str] = []
+    path = "/articles"
+    for _ in range(10):
+        page = person.get(path).get_data(as_text=True)
+        seen += re.findall(r'<h2><a href="(/articles/\d+)"', page)
+        following = re.search(r'rel="next" href="([^"]+)"', page)
+        if not following:
+            break
+        path = following[1].replace("&amp;", "&")
+    assert len(seen) == len(set(seen)) >= 40
+    narrowed = person.get("/articles?category=安全").get_data(as_text=True)
+    assert set(re.findall(r'<p class="kicker"><a href="[^"]*">([^<]+)</a>', narrowed)) == {"安全"}
+
+
+@pytest.mark.parametrize("word", ["養生", "足場", "ｺﾝｸﾘｰﾄ", "ＫＹ", "鉄筋 かぶり"])
+def test_search_finds_japanese_words(visit: Callable[..., Any], word: str) -> None:
+    page = visit("kobayashi").get(f"/articles?q={word}").get_data(as_text=True)
+    assert re.findall(r'<h2><a href="/articles/\d+"', page), word
+
+
+@pytest.mark.parametrize("query", ["zzzzqq", "'; DROP TABLE articles; --", "%", '"', "* NOT", "あ" * 100])
+def test_odd_searches_find_nothing_and_break_nothing(visit: Callable[..., Any], query: str) -> None:
+    answer = visit("kobayashi").send("GET", "/articles", query_string={"q": query})
+    assert answer.status_code == 200
+    assert "該当する記事はありません" in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/articles?after=%00", 422),
+        ("/articles?after=garbage", 400),
+        ("/articles?after=AAAA&status=draft", 400),
+        ("/articles?category=宇宙", 422),
+        ("/articles?status=deleted", 422),
+        ("/articles?q=" + "x" * 101, 422),
+        ("/articles?q=a&q=b", 422),
+        ("/articles?q=%ff", 400),
+        ("/articles/0", 404),
+        ("/articles/-1", 404),
+        ("/articles/999999", 404),
+        ("/articles/99999999999999999999999999", 404),
+        ("/articles/1.5", 404),
+        ("/articles/1%00", 404),
+        ("/articles/..%2f..%2fetc%2fpasswd", 404),
+        ("/static/..%2f..%2fapp.py", 404),
+        ("/static/%2e%2e/app.py", 404),
+        ("/static/..\\app.py", 404),
+        ("/problems/../../", 404),
+        ("/.git/config", 404),
+    ],
+)
+def test_addresses_that_lead_nowhere(visit: Callable[..., Any], path: str, status: int) -> None:
+    answer = visit("tanaka").get(path)
+    assert answer.status_code == status
+    text = answer.get_data(as_text=True)
+    assert "Traceback" not in text
+    assert "トップへ戻る" in text
+
+
+def test_drafts_are_for_their_author_and_for_reviewers(visit: Callable[..., Any]) -> None:
+    made = visit("tanaka").post("/articles", form()).headers["Location"].partition("?")[0]
+    seen = {name: visit(name).get(made).status_code for name in ("tanaka", "suzuki", "sato", "ito", "kobayashi")}
+    assert seen == {"tanaka": 200, "sato": 200, "ito": 200, "suzuki": 404, "kobayashi": 404}
+    for name, listed in (("tanaka", True), ("suzuki", False), ("sato", True)):
+        assert (f'href="{made}"' in visit(name).get("/articles?status=draft").get_data(as_text=True)) is listed
+
+
+# --- writing
+
+
+def test_write_edit_and_history(visit: Callable[..., Any]) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    made = writer.post("/articles", form()).headers["Location"].partition("?")[0]
+    page = writer.get(made).get_data(as_text=True)
+    assert "<strong>90%</strong>" in page
+    assert "第 1 版" in page
+    assert reviewer.post(f"{made}/edit", form(status="published", revision="1")).status_code == 303
+    page = writer.get(made).get_data(as_text=True)
+    assert "第 2 版" in page
+    assert "佐藤 誠" in page
+
+
+def test_what_a_writer_types_never_becomes_markup(visit: Callable[..., Any]) -> None:
+    attack = '<img src=x onerror=alert(1)>"\'><script>alert(1)</script>{{7*7}}'
+    person = visit("tanaka")
+    made = person.post("/articles", form(title=attack, summary=attack, body=attack, tags='"><b>')).headers["Location"]
+    for path in (made, f"{made.partition('?')[0]}/edit", "/articles?status=draft"):
+        page = person.get(path).get_data(as_text=True)
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "<b>" not in page.replace("<b>ナレッジ</b>", "")
+        assert "49" not in page.partition("{{7*7}}")[0][-50:]
+
+
+BAD_FORMS = [
+    (form(title=""), "title"),
+    (form(title="あ" * 201), "title"),
+    (form(title="a\nb"), "title"),
+    (form(title="\x00"), "title"),
+    (form(category=""), "category"),
+    (form(category="宇宙"), "category"),
+    (form(status="deleted"), "status"),
+    (form(status="published"), "status"),
+    (form(body=""), "body"),
+    (form(body="x" * 50_001), "body"),
+    (form(summary="あ" * 501), "summary"),
+    (form(tags=",".join(map(str, range(11)))), "tags"),
+    (form(tags="x" * 41), "tags"),
+    ({**form(), "author_id": "1"}, "author_id"),
+    ({**form(), "revision": "7"}, "revision"),
+    ({name: value for name, value in form().items() if name != "body"}, "body"),
+]
+
+
+@pytest.mark.parametrize(("fields", "faulty"), BAD_FORMS)
+def test_bad_forms_change_nothing(visit: Callable[..., Any], fields: dict[str, str], faulty: str) -> None:
+    person = visit("tanaka")
+    answer = person.post("/articles", fields, Accept="application/json")
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json["errors"]] == [faulty]
+    page = person.post("/articles", fields)
+    assert page.status_code == 422
+    assert "保存されていません" in page.get_data(as_text=True)
+    assert "該当する記事はありません" in person.get("/articles?status=draft").get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"data": "a=\xff".encode("latin-1"), "content_type": "application/x-www-form-urlencoded"}, 400),
+        ({"data": "title=%ff%fe", "content_type": "application/x-www-form-urlencoded"}, 400),
+        ({"data": b"x" * 300_000, "content_type": "application/x-www-form-urlencoded"}, 413),
+        ({"data": "&".join(f"f{n}=1" for n in range(2000)), "content_type": "application/x-www-form-urlencoded"}, 400),
+        ({"data": b"{}", "content_type": "application/json"}, 415),
+        ({"data": b"x", "content_type": "text/plain"}, 415),
+        ({"data": b"no boundary", "content_type": "multipart/form-data"}, 415),
+        ({"data": b"", "content_type": "application/x-www-form-urlencoded"}, 422),
+        ({"data": b"x", "content_type": ""}, 415),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/articles", "/articles/1/edit", "/articles/1/comments", "/account/second-factor/confirm", "/account/sessions/end"]
+)
+def test_bodies_that_are_no_forms(visit: Callable[..., Any], path: str, options: dict[str, Any], status: int) -> None:
+    answer = visit("sato").send("POST", path, **options)
+    assert answer.status_code == status
+    assert "Traceback" not in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/articles", 405),
+        ("DELETE", "/articles/1", 405),
+        ("GET", "/sign-out", 405),
+        ("POST", "/articles/999999/edit", 404),
+        ("POST", "/articles/999999/comments", 404),
+        ("BREW", "/articles", 405),
+    ],
+)
+def test_methods_and_ids(visit: Callable[..., Any], method: str, path: str, status: int) -> None:
+    assert visit("sato").send(method, path, data={"body": "x"}).status_code == status
+
+
+def test_a_reader_neither_writes_nor_edits(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    assert person.get("/articles/new").status_code == 403
+    assert person.post("/articles", form()).status_code == 403
+    assert person.get("/articles/1/edit").status_code == 403
+    assert person.post("/articles/1/edit", form(revision="1")).status_code == 403
+    assert "編集する" not in person.get("/articles/1").get_data(as_text=True)
+
+
+def test_of_two_edits_on_one_revision_one_is_saved(visit: Callable[..., Any]) -> None:
+    one, two = visit("sato"), visit("yamamoto")
+    assert one.post("/articles/1/edit", form(title="先の編集", revision="1")).status_code == 303
+    late = two.post("/articles/1/edit", form(title="後の編集", revision="1"))
+    text = late.get_data(as_text=True)
+    assert late.status_code == 409
+    assert 'value="後の編集"' in text
+    assert "先の編集" in text
+    assert 'name="revision" value="2"' in text
+    assert "先の編集" in one.get("/articles/1").get_data(as_text=True)
+
+
+def test_comments(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    assert person.post("/articles/1/comments", {"body": "<b>確認</b>しました"}).status_code == 303
+    assert "&lt;b&gt;確認&lt;/b&gt;しました" in person.get("/articles/1").get_data(as_text=True)
+    for bad in ({}, {"body": "  "}, {"body": "x" * 2001}, {"body": "x", "author": "sato"}):
+        answer = person.post("/articles/1/comments", bad)
+        assert answer.status_code == 422
+
+
+# --- the cache
+
+
+def test_the_list_comes_from_the_cache_until_something_changes(visit: Callable[..., Any]) -> None:
+    reader, reviewer = visit("kobayashi"), visit("sato")
+
+    def look(path: str = "/articles") -> str:
+        return reader.get(path).headers["X-Cache"]
+
+    assert [look(), look(), look("/articles?category=安全"), look("/articles?category=安全")] == ["miss", "hit", "miss", "hit"]
+    assert reviewer.post("/articles/1/edit", form(title="新しい題名", status="published", revision="1")).status_code == 303
+    page = reader.get("/articles")
+    assert page.headers["X-Cache"] == "miss"
+    assert "新しい題名" in page.get_data(as_text=True)
+    assert look() == "hit"
+    reviewer.post("/articles/1/comments", {"body": "x"})
+    assert look() == "miss"
+    assert look("/articles?q=養生") == look("/articles?q=養生") == "miss"
+    refused = reviewer.post("/articles/1/edit", form(revision="1"))
+    assert refused.status_code == 409
+    assert look() == "hit"
+
+
+def test_drafts_are_never_cached(visit: Callable[..., Any]) -> None:
+    writer, other = visit("tanaka"), visit("suzuki")
+    writer.post("/articles", form(title="秘密の下書き"))
+    for _ in range(2):
+        assert "秘密の下書き" in writer.get("/articles?status=draft").get_data(as_text=True)
+        assert "秘密の下書き" not in other.get("/articles?status=draft").get_data(as_text=True)
+
+
+# --- the session
+
+
+def test_warned_extended_and_ended_when_idle(visit: Callable[..., Any], clock: FrozenClock, app: Any) -> None:
+    person = visit("tanaka")
+    session = app.extensions["knowledge"].session_clock
+    assert "session-notice" not in person.get("/articles").get_data(as_text=True)
+    session.advance(1800 - 60)
+    asked = person.api("GET", "/api/auth/session")
+    assert asked.headers["X-Session-Expires-In"] == "60"
+    assert person.post("/session/refresh", {"next": "/articles"}).headers["Location"] == "/articles?done=extended"
+    assert "X-Session-Expires-In" not in person.get("/articles").headers
+    session.advance(1801)
+    ended = person.get("/articles")
+    assert ended.status_code == 303
+    assert ended.headers["X-Session-Timeout-Reason"] == "idle"
+    assert "操作がなかったため" in person.get(ended.headers["Location"]).get_data(as_text=True)
+
+
+def test_activity_does_not_outlast_the_absolute_limit(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    session = app.extensions["knowledge"].session_clock
+    passed = 0
+    while person.get("/articles").status_code == 200:
+        session.advance(1500)
+        passed += 1500
+    assert passed == 28_800 + 1500 - 28_800 % 1500
+    ended = person.api("GET", "/api/auth/me")
+    assert ended.status_code == 401
+
+
+def test_near_the_absolute_limit_the_page_warns_without_javascript(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    session = app.extensions["knowledge"].session_clock
+    for _ in range(19):
+        session.advance(1500)
+        person.get("/articles")
+    session.advance(28_800 - 19 * 1500 - 90)
+    page = person.get("/articles")
+    assert int(page.headers["X-Session-Expires-In"]) <= 90
+    assert "延長する" in page.get_data(as_text=True)
+
+
+def test_sessions_are_listed_and_ended(visit: Callable[..., Any]) -> None:
+    one, two, three = visit("tanaka"), visit("tanaka"), visit("tanaka")
+    stranger = visit("suzuki")
+    page = one.get("/account").get_data(as_text=True)
+    keys = re.findall(r'name="session" value="([^"]+)"', page)
+    assert len(keys) == 2
+    assert stranger.post("/account/sessions/end", {"session": keys[0]}).status_code == 404
+    assert one.post("/account/sessions/end", {"session": "0" * 64}).status_code == 404
+    assert one.post("/account/sessions/end", {"session": keys[0]}).status_code == 303
+    assert sorted([two.api("GET", "/api/auth/me").status_code, three.api("GET", "/api/auth/me").status_code]) == [200, 401]
+    assert one.post("/account/sessions/end-others").status_code == 303
+    assert {two.api("GET", "/api/auth/me").status_code, three.api("GET", "/api/auth/me").status_code} == {401}
+    assert one.get("/account").status_code == 200
+
+
+def test_after_signing_out_the_cookie_is_dead(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    kept = person.client.get_cookie("__Host-mks-session")
+    assert person.post("/sign-out").status_code == 303
+    person.client.set_cookie(kept.key, kept.value, domain="localhost", path="/", secure=True)
+    assert person.api("GET", "/api/auth/me").status_code == 401
+
+
+def test_signing_in_changes_the_session_id(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    before = person.client.get_cookie("__Host-mks-session").value
+    person.sign_in("tanaka")
+    assert person.client.get_cookie("__Host-mks-session").value != before
+
+
+# --- the second factor
+
+
+def enrol(person: Any, clock: FrozenClock) -> tuple[str, list[str]]:
+    page = person.post("/account/second-factor/begin").get_data(as_text=True)
+    assert 'src="data:image/png;base64,' in page
+    secret = re.search(r'id="secret">([^<]+)<', page)[1].replace(" ", "")  # type: ignore[index]
+    done = person.post("/account/second-factor/confirm", {"code": totp_code(secret, at=clock.time())})
+    assert done.status_code == 200
+    assert done.headers["Cache-Control"] == "no-store"
+    return secret, re.findall(r"<li><code>([^<]+)</code></li>", done.get_data(as_text=True))
+
+
+def test_second_factor_from_beginning_to_end(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+    person, elsewhere = visit("tanaka"), visit("tanaka")
+    secret, codes = enrol(person, clock)
+    assert len(codes) == 10
+    assert elsewhere.api("GET", "/api/auth/me").status_code == 401
+    assert person.get("/account").status_code == 200
+
+    assert browser.sign_in("tanaka").headers["Location"] == "/sign-in/code?next=%2Farticles"
+    for path in ("/articles", "/account"):
+        assert browser.get(path).status_code == 303
+    assert browser.api("GET", "/api/knowledge").status_code == 401
+    used = totp_code(secret, at=clock.time())
+    assert browser.post("/sign-in/code", {"code": used}).status_code == 401
+    clock.advance(30)
+    code = totp_code(secret, at=clock.time())
+    assert browser.post("/sign-in/code", {"code": code, "next": "/articles/1"}).headers["Location"] == "/articles/1"
+    assert browser.get("/articles/1").status_code == 200
+
+    assert browser.post("/account/second-factor/disable", {"code": code}).status_code == 403
+    assert browser.post("/account/second-factor/disable", {"code": codes[0]}).status_code == 303
+    assert "未設定" in browser.get("/account").get_data(as_text=True)
+    assert browser.sign_in("tanaka").headers["Location"] == "/articles"
+
+
+def test_recovery_codes_work_once_and_can_be_made_anew(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+    person = visit("tanaka")
+    secret, codes = enrol(person, clock)
+    browser.sign_in("tanaka")
+    assert browser.post("/sign-in/code", {"code": codes[0].lower()}).status_code == 303
+    again = browser.sign_in("tanaka")
+    assert again.status_code == 303
+    assert browser.post("/sign-in/code", {"code": codes[0]}).status_code == 401
+    clock.advance(30)
+    page = person.post("/account/second-factor/recovery-codes", {"code": totp_code(secret, at=clock.time())})
+    fresh = re.findall(r"<li><code>([^<]+)</code></li>", page.get_data(as_text=True))
+    assert len(fresh) == 10
+    assert not set(fresh) & set(codes)
+    assert browser.post("/sign-in/code", {"code": codes[1]}).status_code == 401
+    assert browser.post("/sign-in/code", {"code": fresh[0]}).status_code == 303
+
+
+def test_guessing_codes_ends_in_a_lock(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+    enrol(visit("tanaka"), clock)
+    browser.sign_in("tanaka")
+    seen = [browser.post("/sign-in/code", {"code": f"{n:06}"}).status_code for n in range(12)]
+    assert set(seen[:4]) == {401}
+    assert seen[-1] == 429
+
+
+def test_between_password_and_code_there_are_five_minutes(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+    secret, _ = enrol(visit("tanaka"), clock)
+    browser.sign_in("tanaka")
+    clock.advance(301)
+    assert browser.post("/sign-in/code", {"code": totp_code(secret, at=clock.time())}).headers["Location"] == "/sign-in"
+
+
+def test_enrolment_can_be_cancelled_and_wrong_codes_keep_it(visit: Callable[..., Any], clock: FrozenClock) -> None:
+    person = visit("tanaka")
+    page = person.post("/account/second-factor/begin").get_data(as_text=True)
+    secret = re.search(r'id="secret">([^<]+)<', page)[1].replace(" ", "")  # type: ignore[index]
+    for wrong in ("000000", "12345", "abcdef"):
+        answer = person.post("/account/second-factor/confirm", {"code": wrong})
+        assert answer.status_code == 422
+        assert secret not in answer.get_data(as_text=True)
+    assert person.post("/account/second-factor/cancel").status_code == 303
+    code = totp_code(secret, at=clock.time())
+    assert person.post("/account/second-factor/confirm", {"code": code}).status_code == 409
+
+
+# --- the rest
+
+
+def test_pages_of_administrators(visit: Callable[..., Any]) -> None:
+    for path in ("/admin/accounts", "/diagnostics", "/diagnostics/records", "/sink", "/sink.json"):
+        assert [visit(name).get(path).status_code for name in ("kobayashi", "tanaka", "sato", "ito")] == [403, 403, 403, 200]
+    for path in ("/diagnostics/error", "/diagnostics/slow-query", "/diagnostics/clock"):
+        assert visit("sato").post(path, {"advance": "5"}).status_code == 403
+
+
+def test_trouble_pages_exist_in_the_demonstration_only(make_app: Callable[..., Any], visit: Callable[..., Any]) -> None:
+    plain = make_app(demo=False)
+    person = visit("ito", at=plain)
+    for path in ("/diagnostics", "/sink", "/sink.json", "/diagnostics/records"):
+        assert person.get(path).status_code == 404
+    assert person.post("/diagnostics/error").status_code == 404
+    assert DEMO_PASSWORD not in person.get("/sign-in").get_data(as_text=True)
+
+
+def test_accounts_are_added_by_the_administrator(visit: Callable[..., Any], browser: Any) -> None:
+    person = visit("ito")
+    account = {"username": "okada", "display_name": "岡田 守", "department": "", "role": "writer", "password": "tall-crane-4417"}
+    for change, status in (
+        ({"username": "Ok"}, 422),
+        ({"role": "root"}, 422),
+        ({"password": "short"}, 422),
+        ({"password": "passwordpassword"}, 422),
+        ({"username": "tanaka"}, 409),
+        ({}, 303),
+        ({}, 409),
+    ):
+        assert person.post("/admin/accounts", {**account, **change}).status_code == status, change
+    assert browser.sign_in("okada", "tall-crane-4417").status_code == 303
+
+
+def test_an_unforeseen_error_shows_a_number_and_nothing_else(visit: Callable[..., Any]) -> None:
+    answer = visit("ito").post("/diagnostics/error")
+    text = answer.get_data(as_text=True)
+    assert answer.status_code == 500
+    assert "RuntimeError" not in text
+    assert "Traceback" not in text
+    assert answer.headers["X-Request-ID"] in text
+
+
+def test_error_pages_speak_japanese_and_english(browser: Any) -> None:
+    assert "見つかりません" in browser.get("/nothing").get_data(as_text=True)
+    english = browser.send("GET", "/nothing", headers={"Accept-Language": "en"})
+    assert "Not found" in english.get_data(as_text=True)
+    problem = browser.send("GET", "/nothing", headers={"Accept": "application/json"})
+    assert problem.headers["Content-Type"] == "application/problem+json"
+    assert problem.json["status"] == 404
+
+
+def test_static_files_are_versioned_and_pages_run_no_foreign_code(browser: Any) -> None:
+    page = browser.get("/sign-in")
+    policy = page.headers["Content-Security-Policy"]
+    nonce = re.search(r"'nonce-([^']+)'", policy)[1]  # type: ignore[index]
+    text = page.get_data(as_text=True)
+    assert f'nonce="{nonce}"' in text
+    assert "'unsafe-inline'" not in policy
+    assert not re.findall(r"\son\w+=|style=", text)
+    assert not re.findall(r'(?:src|href)="https?:', text)
+    for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
+        assert browser.get(path).status_code == 200
+
+
+def test_health(browser: Any) -> None:
+    assert browser.get("/livez").status_code == 200
+    assert browser.get("/readyz").status_code == 200
