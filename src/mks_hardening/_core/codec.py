@@ -156,7 +156,7 @@ class Codec:
         raw = self._read(data[1], data[2:])
         _check_depth(raw, 2 * self._max_depth + 2)
         try:
-            return _from_tagged(raw)
+            return _from_tagged(raw, self._max_depth)
         except (LookupError, TypeError, ValueError, InvalidOperation, OverflowError) as error:
             raise DecodeError(f"damaged value: {type(error).__name__}") from error
 
@@ -236,15 +236,29 @@ def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  
     return {_TAG: "dict", "v": pairs}
 
 
-def _from_tagged(value: Any) -> Any:
+def _from_tagged(value: Any, depth: int) -> Any:
     kind = type(value)
-    if kind is list:
-        return [item if type(item) is str else _from_tagged(item) for item in value]
-    if kind is not dict:
+    if kind in _PLAIN:
         return value
+    if depth <= 0:
+        raise ValueError("nested too deeply")
+    if kind is list:
+        return [item if type(item) is str else _from_tagged(item, depth - 1) for item in value]
+    if kind is not dict:  # a MessagePack extension, which we never write
+        raise ValueError(kind.__name__)
     if _TAG not in value:
-        return {key: item if type(item) is str else _from_tagged(item) for key, item in value.items()}
-    return _READERS[value[_TAG]](value["v"])
+        if not all(type(key) is str for key in value):
+            raise ValueError("a key that is not text")
+        return {
+            key: item if type(item) is str else _from_tagged(item, depth - 1) for key, item in value.items()
+        }
+    tag, inner = value[_TAG], value["v"]
+    container = _CONTAINERS.get(tag)
+    if container is not None:
+        return container(_from_tagged(item, depth - 1) for item in inner)
+    if tag == "dict":
+        return {_from_tagged(key, depth - 1): _from_tagged(item, depth - 1) for key, item in inner}
+    return _READERS[tag](inner)
 
 
 def _write_datetime(value: datetime) -> list[object]:
@@ -281,11 +295,9 @@ _WRITERS: Final[dict[type, Callable[[Any], object]]] = {
     UUID: str,
 }
 
+_CONTAINERS: Final[dict[str, Callable[[Any], Any]]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "tuple": lambda value: tuple(_from_tagged(value)),
-    "set": lambda value: set(_from_tagged(value)),
-    "frozenset": lambda value: frozenset(_from_tagged(value)),
-    "dict": lambda value: {_from_tagged(key): _from_tagged(item) for key, item in value},
     "int": lambda value: int(value, 16),
     "float": float,
     "bytes": lambda value: b64decode(value, validate=True),

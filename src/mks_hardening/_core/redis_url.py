@@ -55,7 +55,10 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisUrl:
         ConfigurationError: unknown scheme, no host, a bad port or database, an unknown option, or clear text to
             another machine without ``allow_plaintext=True``. The message never holds the URL.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _wrong("its host is not readable") from None
     if parts.scheme not in _SCHEMES:
         raise _wrong(f"the scheme must be one of {', '.join(_SCHEMES)}")
     topology, tls = _SCHEMES[parts.scheme]
