@@ -250,7 +250,14 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
                 told.slack_webhook_url, channel=told.slack_channel, spool=_spool(settings, "slack"), **common
             )
         )
+    for handler in handlers:
+        handler.addFilter(_is_news)
     return handlers
+
+
+def _is_news(record: stdlib_logging.LogRecord) -> bool:
+    """Whether a record tells operators something: a 5xx that the application sent itself was reported by it."""
+    return record.name != "mks_hardening.request" or getattr(record, "outcome", "") == "error"
 
 
 def _spool(settings: HardeningSettings, channel: str) -> str | None:
