@@ -257,7 +257,11 @@ def test_a_failed_request_is_not_kept_alive_by_its_traceback() -> None:
     gc.collect()
     gc.disable()
     try:
-        Watched(environ_of({}), lambda *_: None, FrozenClock().monotonic).answer(App())  # type: ignore[arg-type]
+        start: Any = lambda *_: None  # noqa: E731
+        body: Any = Watched(environ_of({}), start, FrozenClock().monotonic).answer(App())
+        assert list(body) == [b"x"]
+        body.close()
+        del body
         assert [reference() for reference in exchanges] == [None]
     finally:
         gc.enable()

@@ -8,6 +8,7 @@ bodies that are interleaved on one thread do not see each other's fields.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
@@ -35,6 +36,7 @@ class Exchange:
         status: status line the application gave last; empty until then.
         sent: body bytes handed to the server.
         first_byte_at: reading of the monotonic clock at the first body byte, or ``None``.
+        declared: the Content-Length, where ``head`` noted it.
         complete: whether the application's body was read to its end.
         error: what left the application, its body or its ``close()``; ``None`` after the end was reported.
     """
@@ -45,6 +47,7 @@ class Exchange:
         "_start_response",
         "_write",
         "complete",
+        "declared",
         "environ",
         "error",
         "first_byte_at",
@@ -60,6 +63,7 @@ class Exchange:
         self.status = ""
         self.sent = 0
         self.first_byte_at: float | None = None
+        self.declared: int | None = None
         self.complete = False
         self.error: BaseException | None = None
         self.run = copy_context().run
@@ -139,11 +143,13 @@ class Exchange:
                 self.first_byte_at = self._monotonic()
             self.sent += len(data)
 
-    def _failed_call(self, error: BaseException) -> list[bytes]:
+    def _failed_call(self, error: BaseException) -> Body:
         try:
-            return [self.recover(error)]
-        finally:
+            result = [self.recover(error)]
+        except BaseException:
             self.finish()
+            raise
+        return SizedBody(self, result, iter(result).__next__)
 
     def recover(self, error: BaseException) -> bytes:
         """Answer an error with the body of ``failure()``, or raise it on when that is no longer possible."""
@@ -156,7 +162,6 @@ class Exchange:
         status, headers, body = answer
         self._start_response(status, headers, sys.exc_info())
         self.status = status
-        self._count(body)
         return body
 
     def finish(self) -> None:
@@ -192,7 +197,7 @@ class Body:
             raise
         except BaseException as error:  # noqa: BLE001 - raised on, or answered
             self._step = _NOTHING_LEFT
-            return exchange.recover(error)
+            chunk = exchange.recover(error)
         if chunk:
             if exchange.first_byte_at is None:
                 exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - the two halves of one object
@@ -225,16 +230,18 @@ class SizedBody(Body):
 class FileBody:
     """A file that the server may send by itself (``sendfile``): not wrapped, only its ``close()`` is heard.
 
-    The bytes sent are read off the file's position: ``socket.sendfile`` and ``read`` both move it.
+    The bytes sent are read off the file's position, which ``read`` and ``socket.sendfile`` move. gunicorn puts it
+    back after it has sent everything; then, and only then, it is where it was although no exception is under way.
     """
 
-    __slots__ = ("_close", "_exchange", "_file", "_result", "_start")
+    __slots__ = ("_close", "_exchange", "_file", "_puts_back", "_result", "_start")
 
     def __init__(self, exchange: Exchange, result: Any) -> None:
         self._exchange = exchange
         self._result = result
         self._close: Callable[[], object] | None = getattr(result, "close", None)
-        self._file: Any = getattr(result, "filelike", None) or getattr(result, "file", None)
+        self._puts_back = hasattr(result, "filelike")
+        self._file: Any = result.filelike if self._puts_back else getattr(result, "file", None)
         self._start = _position(self._file)
 
     def attach(self) -> bool:
@@ -243,7 +250,9 @@ class FileBody:
             self._result.close = self.close
         except AttributeError:
             return False
-        self._exchange.first_byte_at = self._exchange._monotonic()  # noqa: SLF001 - as in Body
+        exchange = self._exchange
+        if exchange.first_byte_at is None:
+            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - as in Body
         return True
 
     def close(self) -> None:
@@ -261,17 +270,31 @@ class FileBody:
             exchange.finish()
 
     def _take_stock(self) -> None:
-        start, end = self._start, _position(self._file)
+        exchange, start, end = self._exchange, self._start, _position(self._file)
         if start is None or end is None:
-            self._exchange.complete = True
+            exchange.complete = True
+            return
+        if end == start and self._puts_back and sys.exc_info()[0] is None:
+            size = _size(self._file)
+            end = start if size is None else size
+            if exchange.declared is not None:
+                end = min(end, start + exchange.declared)
+            exchange.complete = True
         else:
-            self._exchange.sent = end - start
-            self._exchange.complete = not self._file.read(1)
+            exchange.complete = not self._file.read(1)
+        exchange.sent += end - start
 
 
 def _position(file: Any) -> int | None:
     try:
         return int(file.tell())
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _size(file: Any) -> int | None:
+    try:
+        return os.fstat(file.fileno()).st_size
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -111,14 +111,13 @@ class RequestLoggingMiddleware:
 
 
 class _Recorded(Exchange):
-    __slots__ = ("_client_ip", "_declared", "_middleware", "_request_id", "_started", "_trace_id")
+    __slots__ = ("_client_ip", "_middleware", "_request_id", "_started", "_trace_id")
 
     def __init__(
         self, middleware: RequestLoggingMiddleware, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         Exchange.__init__(self, environ, start_response, middleware.monotonic)
         self._middleware = middleware
-        self._declared: int | None = None
         self._started = self._monotonic()
         self._client_ip, self._request_id, self._trace_id = middleware.identify(environ)
 
@@ -135,7 +134,7 @@ class _Recorded(Exchange):
             if name == own:
                 continue
             if name == "content-length":
-                self._declared = _length(field[1])
+                self.declared = _length(field[1])
             sent.append(field)
         sent.append((self._middleware.header, self._request_id))
         return sent
@@ -167,7 +166,7 @@ class _Recorded(Exchange):
             complete=self.complete,
             expects_body=expects_body,
             sent=self.sent,
-            declared=self._declared,
+            declared=self.declared,
         )
         duration = self._monotonic() - self._started
         first = self.first_byte_at
