@@ -39,7 +39,7 @@ def run(url: str, *, http_url: str, ca_file: Path) -> int:
             title, result = step()
             say(f"  {number:>2}. {title}\n      {result}")
     except (Broken, requests.RequestException, OSError) as error:
-        complain(f"  {number + 1:>2}. 失敗 / failed: {error}")
+        complain(f"  {number:>2}. 失敗 / failed: {error}")
         return 1
     finally:
         walk.close()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
+_DRAINED = 4_194_304
+
 _log = logging.getLogger(__name__)
 
 
@@ -59,10 +61,19 @@ def _json(document: dict[str, object]) -> Response:
 
 def _from_framework(error: HTTPException) -> AnyResponse:
     status = error.code or 500
+    if status == 413:
+        _drain()
     if status < 400:
         return error.get_response()  # type: ignore[return-value]  # a redirect is a response already
     headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}}
     return answer(Problem(code_for_status(status), headers=headers))
+
+
+def _drain() -> None:
+    """Read on for a bounded while: closing on a client that still sends would cost it the answer."""
+    left = min(request.content_length or 0, _DRAINED)
+    while left > 0 and (chunk := request.environ["wsgi.input"].read(min(left, 65_536))):
+        left -= len(chunk)
 
 
 def _unavailable(error: Exception) -> AnyResponse:
