@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from typing import Final, cast
@@ -78,14 +78,6 @@ class SecretRedactor:
         for pattern in self._patterns:
             text = pattern.sub(_replace_group, text)
         return text
-
-    @property
-    def gate(self) -> Callable[[bytes, int, int], bool]:
-        """Says of encoded JSON whether it has to be redacted; see ``secret_gate.may_hold_secret``."""
-        if self._patterns:
-            return lambda _encoded, _colons, _expected: True
-        stems = self._gate
-        return lambda encoded, colons, expected: may_hold_secret(encoded, stems, colons, expected)
 
     def redact(self, value: object) -> object:
         """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``."""

@@ -13,27 +13,21 @@ from typing import Final
 
 from mks_hardening._core.secret_names import STEMS
 
-__all__ = ["holds_digits", "may_hold_secret", "stems_in_bytes"]
+__all__ = ["may_hold_secret", "stems_in_bytes"]
 
 _DIGITS: Final = b"0123456789"
-_TRIGGERS: Final = b"=:'`\\>%_-JIB\xef"
+_TRIGGERS: Final = b"=:'\"`\\>%_-JIB\xef"
 _ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
 
 
-def _all_but(kept: bytes) -> bytes:
-    return bytes(byte for byte in range(256) if byte not in kept)
-
-
-# Inside encoded JSON a quote is structure, and one that belongs to the text stands behind a backslash.
-_DROP_FROM_JSON: Final = _all_but(_DIGITS + _TRIGGERS)
-_DROP_FROM_TEXT: Final = _all_but(_DIGITS + _TRIGGERS + b'"')
+_DROP: Final = bytes(byte for byte in range(256) if byte not in _DIGITS + _TRIGGERS)
 
 # Where a card number can hide: digits become 0, blanks and dashes vanish, all else breaks the run.
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _RUN: Final = b"0" * 13
 
 # Triggers that separate a name from its value; the others only announce the prefix of a token.
-_NOT_SEPARATORS: Final = b"0:_-JIB\xef"
+_NOT_SEPARATORS: Final = b"0_-JIB\xef"
 _QUERY: Final = re.compile(rb"[?&](?:code|sig|signature|ticket|samlresponse|assertion)=")
 _GITHUB: Final = re.compile(rb"gh[pousr]_|github_pat_")
 _HOOK: Final = re.compile(rb"(?i:hooks\.slack\.com|/api/webhooks/|\.office\.com/)")
@@ -48,23 +42,15 @@ def stems_in_bytes(stems: tuple[str, ...] = STEMS) -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(stem.encode()) for stem in stems))
 
 
-def may_hold_secret(data: bytes, stems: re.Pattern[bytes], colons: int = -1, expected: int = 0) -> bool:
-    """Whether the patterns have to look at this text.
-
-    Args:
-        data: UTF-8 text, or encoded JSON when ``colons`` is given.
-        stems: see ``stems_in_bytes``.
-        colons: colons that are structure of the JSON; -1 for plain text.
-        expected: trigger characters that are structure of the JSON, colons included.
-    """
-    kept = data.translate(_ZEROED, _DROP_FROM_TEXT if colons < 0 else _DROP_FROM_JSON)
+def may_hold_secret(text: bytes, stems: re.Pattern[bytes]) -> bool:
+    """The question for plain text in UTF-8."""
+    kept = text.translate(_ZEROED, _DROP)
     digits = kept.count(b"0")
-    if digits:
-        if digits >= 13 and holds_digits(data):
-            return True
-        if b"earer" in data or b" is " in data:
-            return _looks_closer(data, kept, stems, colons)
-    return (len(kept) - digits != expected or not data.isascii()) and _looks_closer(data, kept, stems, colons)
+    if digits >= 13 and holds_digits(text):
+        return True
+    if len(kept) == digits and text.isascii() and b"earer" not in text and b" is " not in text:
+        return False
+    return _looks_closer(text, kept, stems)
 
 
 def holds_digits(data: bytes) -> bool:
@@ -72,15 +58,14 @@ def holds_digits(data: bytes) -> bool:
     return _RUN in data.translate(_RUNS, b" -")
 
 
-def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes], colons: int) -> bool:
+def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes]) -> bool:
     # Spelled out: a loop over tables costs more than all of these look-ups together.
-    more_colons = kept.count(b":") > max(0, colons)
-    if b"earer" in data or _holds_token(data, kept) or (more_colons and _holds_url(data)):
+    if b"earer" in data or _holds_token(data, kept) or (b":" in kept and _holds_url(data)):
         return True
     lowered = data.lower()
     if b"=" in kept and _QUERY.search(lowered):
         return True
-    named = more_colons or b" is " in data or kept.translate(None, _NOT_SEPARATORS) or b"--" in data
+    named = b" is " in data or kept.translate(None, _NOT_SEPARATORS) or b"--" in data
     if not data.isascii():
         wide = b"\xef" in kept and _WIDE.search(data) is not None
         if wide and holds_digits(unicode_digits(data)):

@@ -40,7 +40,8 @@ _MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
 _FIELD_CHARACTERS: Final = 16_384
 # Text is cut a little late, redacted, and cut again, so that no half secret survives at the first cut.
 _SLACK: Final = 1_024
-_TRIGGERS: Final = frozenset("=:'`\\>%_-JIB")
+# Whole numbers with fewer digits than a payment card.
+_LONG: Final = 10**12
 
 
 class JsonFormatter(BaseJsonFormatter):
@@ -111,7 +112,6 @@ class JsonFormatter(BaseJsonFormatter):
         self._bounds = Bounds(min(_FIELD_CHARACTERS, max_record_bytes // 4))
         self._redactor: Redactor = default_redactor() if redactor is None else redactor
         own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
-        self._gate = own.gate if own is self._redactor else _always
         self._is_secret_key = own.is_secret_key
         self._hidden = _KNOWN | frozenset(reserved_attrs)
         self._shown = tuple(name for name in self._required_fields if name in _KNOWN and name != "message")
@@ -123,9 +123,9 @@ class JsonFormatter(BaseJsonFormatter):
         canonical = {name: rename.get(name, name) for name in self._schema.canonical()}
         self._taken = frozenset((*canonical.values(), *self.static_fields))
         self._message_key = rename.get(self._schema.message, self._schema.message)
-        self._message_weight = _weight(self._message_key)
         self._start = f"{self.prefix}{{{encode_plain(self._renamed(self._schema.timestamp))}:\""
-        self._names: Memo[str, tuple[str | None, int, bool]] = Memo(self._name, entries=1024, longest=128)
+        self._names: Memo[str, tuple[str, bool]] = Memo(self._name, entries=1024, longest=128)
+        self._clean = _CleanTexts(self._redactor)
         self._templates = Templates(self._is_secret_key)
         self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
         self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
@@ -142,88 +142,78 @@ class JsonFormatter(BaseJsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON, without the newline. Never raises."""
+        # One long function without helpers: each call would cost as much as a step of it.
+        if not self._quick:
+            return self._safely(record)
         try:
-            line = self._quickly(record) if self._quick else None
-        except Exception:  # noqa: BLE001 - whatever it was, the careful way copes with it or reports it
-            line = None
-        if line is not None:
+            message = record.msg
+            if type(message) is not str:
+                return self._safely(record)
+            args = record.args
+            if args:
+                if type(args) is not tuple or self._templates[message] is not None:
+                    return self._safely(record)
+                message = message % args
+            clean = self._clean
+            fields: dict[str, Any] = {self._message_key: clean[message]}
+            others: dict[str, Any] = {}
+            context = fields_var.get()
+            data = record.__dict__
+            if len(data) != _COUNT:
+                names = self._names
+                items = islice(data.items(), _COUNT - 1, None)
+                if next(items)[0] != _LAST:
+                    return self._safely(record)
+                for key, value in items:
+                    name, secret = names[key]
+                    if secret:
+                        if name:
+                            others[name] = REDACTED if value else value
+                        elif key == CONTEXT_ATTRIBUTE:
+                            context = value
+                        continue
+                    kind = type(value)
+                    if kind is str:
+                        fields[name] = clean[value]
+                    elif (
+                        (kind is int and -_LONG < value < _LONG)
+                        or (kind is float and value - value == 0.0)  # neither NaN nor infinite
+                        or value is None
+                        or kind is bool
+                    ):
+                        fields[name] = value
+                    else:
+                        others[name] = value
+            around = ""
+            if context:
+                known, around = self._context(context)
+                for name in known.keys() & (fields.keys() | others.keys()):
+                    if not _same(fields.pop(name, None), known[name]):
+                        return self._safely(record)
+            if others or self._shown:
+                around += self._members({**self._shown_fields(record), **others})
+            body = self._dumps(fields)
+            text = body.decode()
+            if not body.isascii() and not is_safe(body):
+                text = escape(text)
+            if record.exc_info or record.exc_text or record.stack_info:
+                around += self._exception_text(record)
+            created = record.created
+            second = int(created)
+            stamped, stamp = self._second
+            if second != stamped:
+                stamp = self._new_second(second)
+            line = (
+                f"{self._start}{stamp}{_MILLISECONDS[int((created - second) * 1000)]}"
+                f"{self._heads[record.name][record.levelname]}{around}{text[1:]}"
+            )
+            if len(line) > self._surely_fits and (
+                len(body) > self._bounds.characters or len(line.encode()) > self._max_bytes
+            ):
+                return self._safely(record)
             return line
-        try:
-            return self._carefully(record)
-        except Exception as error:  # noqa: BLE001 - a foreign hook or redactor
-            return self._last_resort(record, error)
-
-    def _quickly(self, record: logging.LogRecord) -> str | None:
-        """The line, or ``None`` when the record needs care."""
-        message = record.msg
-        if type(message) is not str:
-            return None
-        args = record.args
-        if args:
-            if type(args) is not tuple or self._templates[message] is not None:
-                return None
-            message = message % args
-        fields: dict[str, Any] = {self._message_key: message}
-        expected = self._message_weight
-        others: dict[str, Any] = {}
-        context = fields_var.get()
-        data = record.__dict__
-        if len(data) != _COUNT:
-            names = self._names
-            items = islice(data.items(), _COUNT - 1, None)
-            if next(items)[0] != _LAST:
-                return None
-            for key, value in items:
-                name, weight, secret = names[key]
-                if name is None:
-                    if key == CONTEXT_ATTRIBUTE:
-                        context = value
-                    continue
-                if secret and value:
-                    value = REDACTED  # noqa: PLW2901 - the loop's own variable
-                kind = type(value)
-                if (
-                    kind is str
-                    or kind is int
-                    or value is None
-                    or kind is bool
-                    or (kind is float and value - value == 0.0)  # neither NaN nor infinite
-                ):
-                    fields[name] = value
-                    expected += weight
-                else:
-                    others[name] = value
-        around = ""
-        if context:
-            known, around = self._context(context)
-            for name in known.keys() & (fields.keys() | others.keys()):
-                if not _same(fields.pop(name, None), known[name]):
-                    return None
-                expected -= _weight(name)
-        if others or self._shown:
-            around += self._members({**self._shown_fields(record), **others})
-        body = self._dumps(fields)
-        if self._gate(body, len(fields), expected):
-            body = self._dumps({name: self._redactor.redact(value) for name, value in fields.items()})
-        text = body.decode()
-        if not is_safe(body):
-            text = escape(text)
-        if record.exc_info or record.exc_text or record.stack_info:
-            around += self._exception_text(record)
-        created = record.created
-        second = int(created)
-        stamped, stamp = self._second
-        if second != stamped:
-            stamp = self._new_second(second)
-        line = (
-            f"{self._start}{stamp}{_MILLISECONDS[int((created - second) * 1000)]}"
-            f"{self._heads[record.name][record.levelname]}{around}{text[1:]}"
-        )
-        if len(line) > self._surely_fits and (
-            len(body) > self._bounds.characters or len(line.encode()) > self._max_bytes
-        ):
-            return None
-        return line
+        except Exception:  # noqa: BLE001 - whatever it was, the careful way copes with it or reports it
+            return self._safely(record)
 
     def _new_second(self, second: int) -> str:
         if second <= 0:
@@ -261,8 +251,8 @@ class JsonFormatter(BaseJsonFormatter):
         if known is None or known[0] is not context:
             values = {
                 name: REDACTED if secret else value
-                for (name, _, secret), value in ((self._names[key], value) for key, value in context.items())
-                if name is not None
+                for (name, secret), value in ((self._names[key], value) for key, value in context.items())
+                if name
             }
             known = (context, values, self._members(values))
             if len(self._contexts) >= 256:
@@ -270,10 +260,10 @@ class JsonFormatter(BaseJsonFormatter):
             self._contexts[id(context)] = known
         return known[1], known[2]
 
-    def _name(self, key: str) -> tuple[str | None, int, bool]:
-        """What a record attribute is called in the line, how much it adds to the gate's count, whether it is secret."""
+    def _name(self, key: str) -> tuple[str, bool]:
+        """What an attribute is called in the line (empty: not shown), and whether its value is hidden."""
         if not isinstance(key, str) or key in self._hidden or key.startswith("_"):
-            return None, 0, False
+            return "", True
         name = self._renamed(self._schema.renames.get(key, key))
         bare = name
         while bare.startswith("extra_"):
@@ -281,7 +271,7 @@ class JsonFormatter(BaseJsonFormatter):
         if bare in self._taken and key not in self._schema.renames:
             name = f"extra_{name}"
         name = cut(self._redactor.redact_text(name), 256)
-        return name, _weight(name), self._is_secret_key(key)
+        return name, self._is_secret_key(key)
 
     def _renamed(self, name: str) -> str:
         renamed: str = self.rename_fields.get(name, name)
@@ -307,16 +297,22 @@ class JsonFormatter(BaseJsonFormatter):
             )
             fields = self._schema.exception_fields(described.structure, described.text)
         elif record.exc_text:
-            fields = self._schema.exception_fields({}, self._clean(record.exc_text))
+            fields = self._schema.exception_fields({}, self._cleaned(record.exc_text))
         if record.stack_info:
-            fields[self._schema.stack] = self._clean(record.stack_info)
+            fields[self._schema.stack] = self._cleaned(record.stack_info)
         return {self._renamed(name): value for name, value in fields.items() if value is not None}
 
-    def _clean(self, text: object) -> str:
+    def _cleaned(self, text: object) -> str:
         whole = safe_text(text, limit=self._bounds.characters + _SLACK)
         return cut(self._redactor.redact_text(whole), self._bounds.characters)
 
     # --- the careful way ---------------------------------------------------------------------
+
+    def _safely(self, record: logging.LogRecord) -> str:
+        try:
+            return self._carefully(record)
+        except Exception as error:  # noqa: BLE001 - a foreign hook or redactor
+            return self._last_resort(record, error)
 
     def _carefully(self, record: logging.LogRecord) -> str:
         message_dict: dict[str, Any] = dict(record.msg) if isinstance(record.msg, dict) else {}
@@ -352,8 +348,8 @@ class JsonFormatter(BaseJsonFormatter):
         return {self._renamed(name): record.__dict__.get(name) for name in self._shown}
 
     def _add(self, log_data: dict[str, Any], key: object, value: object) -> None:
-        name, _, secret = self._names[key if isinstance(key, str) else safe_text(key)]
-        if name is None:
+        name, secret = self._names[key if isinstance(key, str) else safe_text(key)]
+        if not name:
             return
         while name in log_data and name not in self.defaults:
             if log_data[name] is value or _same(log_data[name], value):
@@ -400,13 +396,27 @@ class JsonFormatter(BaseJsonFormatter):
         return self.prefix + encode_plain(fields)
 
 
-def _always(_encoded: bytes, _colons: int, _expected: int) -> bool:
-    return True
+class _CleanTexts(dict[str, str]):
+    """Texts without their secrets, each worked out once: messages and most values come again and again.
 
+    A text that held a secret is not kept, nor one that is long.
+    """
 
-def _weight(name: str) -> int:
-    """How many of the gate's trigger characters a key adds to the encoded record, its colon included."""
-    return 1 + sum(character in _TRIGGERS for character in name)
+    __slots__ = ("_redactor",)
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def __missing__(self, text: str) -> str:
+        if "\x7f" in text or len(text) > _FIELD_CHARACTERS:
+            raise ValueError(text)  # to be cut, or escaped as the fast encoder does not
+        clean = self._redactor.redact_text(text)
+        if clean is text and len(text) <= 256:
+            if len(self) >= 4096:
+                self.clear()
+            self[text] = clean
+        return clean
 
 
 def _exception_of(record: logging.LogRecord) -> BaseException | None:
