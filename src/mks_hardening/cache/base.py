@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -10,11 +11,12 @@ from typing import Any, Self, TypeVar
 from mks_hardening._core import hooks
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.sentinel import MISSING
-from mks_hardening.cache.effects import Call, Op, arun, run
+from mks_hardening.cache.effects import Call, Op, Spawn, arun, run
 from mks_hardening.cache.entry import (
     CacheStats,
     Entry,
     Lease,
+    Terms,
     check_key,
     check_namespace,
     check_tags,
@@ -30,6 +32,7 @@ from mks_hardening.protocols import Clock
 __all__ = ["BaseCache"]
 
 T = TypeVar("T")
+_logger = logging.getLogger("mks_hardening.cache")
 
 
 class BaseCache:
@@ -86,15 +89,24 @@ class BaseCache:
         *,
         ttl: float | timedelta | None = None,
         tags: Iterable[str] = (),
+        stale_while_revalidate: float | timedelta | None = None,
     ) -> T:
         """The value of ``key``; computed, by one caller of all processes, where there is none.
 
-        An invalidation while it is computed wins: the value goes to those who waited, but is not kept.
+        An invalidation while it is computed wins: the value goes to its caller, but is not kept.
+
+        Args:
+            key: text of 1 to 512 characters.
+            compute: makes the value; an error of it reaches everybody who waits, and is not kept.
+            ttl: seconds the value is kept; the cache's default when left out, 0 for not at all.
+            tags: names for ``invalidate_tags``.
+            stale_while_revalidate: seconds after ``ttl`` in which the old value is still handed out at once, while
+                one caller's thread (or task) computes the new one.
 
         Raises:
             EncodeError: the value is not data.
         """
-        value: T = run(self._get_or_compute(key, compute, ttl, tags))
+        value: T = run(self._get_or_compute(key, compute, self._terms(ttl, tags, stale_while_revalidate)))
         return value
 
     async def aget_or_compute(
@@ -104,10 +116,22 @@ class BaseCache:
         *,
         ttl: float | timedelta | None = None,
         tags: Iterable[str] = (),
+        stale_while_revalidate: float | timedelta | None = None,
     ) -> T:
         """``get_or_compute`` for asyncio."""
-        value: T = await arun(self._get_or_compute(key, compute, ttl, tags))
+        value: T = await arun(
+            self._get_or_compute(key, compute, self._terms(ttl, tags, stale_while_revalidate))
+        )
         return value
+
+    def _terms(
+        self, ttl: float | timedelta | None, tags: Iterable[str], grace: float | timedelta | None
+    ) -> Terms:
+        return Terms(
+            check_ttl(ttl, self.default_ttl),
+            0.0 if grace is None else seconds(grace, parameter="stale_while_revalidate"),
+            check_tags(tags),
+        )
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -238,79 +262,105 @@ class BaseCache:
         found: list[Entry | None] = yield from self._guarded(
             self.store.load((check_key(key),)), otherwise=[None]
         )
-        return found[0] is not None
+        return self._is_fresh(found[0])
 
-    def _look(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
-        """Load and count."""
+    def _look(self, keys: Sequence[str]) -> Op[list[Entry | None]]:
+        """The fresh ones, counted."""
         entries: list[Entry | None] = [None] * len(keys)
         if keys:
-            entries = yield from self._guarded(self.store.load(keys, tags), otherwise=entries)
-        for entry in entries:
-            self._count(hit=entry is not None)
-        return entries
+            entries = yield from self._guarded(self.store.load(keys), otherwise=entries)
+        fresh = [entry if self._is_fresh(entry) else None for entry in entries]
+        for entry in fresh:
+            self._count("miss" if entry is None else "hit")
+        return fresh
 
-    def _get_or_compute(
-        self, key: str, compute: Callable[[], Any], ttl: float | timedelta | None, tags: Iterable[str]
-    ) -> Op[Any]:
+    def _is_fresh(self, entry: Entry | None) -> bool:
+        return entry is not None and self.clock.time() < entry.fresh_until
+
+    def _get_or_compute(self, key: str, compute: Callable[[], Any], terms: Terms) -> Op[Any]:
         check_key(key)
-        expected = check_tags(tags)
-        lifetime = check_ttl(ttl, self.default_ttl)
-        (entry,) = yield from self._look((key,), expected)
-        if entry is not None:
+        (entry,) = yield from self._guarded(self.store.load((key,), terms.tags), otherwise=(None,))
+        if self._is_fresh(entry):
+            self._count("hit")
             return entry.value
-        if lifetime == 0 or self._flights.is_own(key):
+        if entry is not None and terms.grace:
+            self._count("stale")
+            yield from self._refresh_beside(key, compute, terms)
+            return entry.value
+        self._count("miss")
+        if not terms.lifetime or self._flights.is_own(key):
             return (yield Call(compute))
         while True:
-            flight, ours = self._flights.join(key, expected)
+            flight, ours = self._flights.join(key, terms.tags)
             if ours:
-                return (yield from self._fly(flight, compute, lifetime, expected))
+                return (yield from self._fly(flight, compute, terms))
             value = yield flight
             if value is not MISSING:
                 return value
 
-    def _fly(
-        self, flight: Flight, compute: Callable[[], Any], lifetime: float, tags: Sequence[str]
-    ) -> Op[Any]:
+    def _fly(self, flight: Flight, compute: Callable[[], Any], terms: Terms) -> Op[Any]:
         """Compute for everybody in this process that asks meanwhile."""
-        outcome: Any = MISSING
         try:
             with self._flights.computing(flight.key):
-                value, kept = yield from self._compute(flight.key, compute, lifetime, tags)
-            outcome = value if kept else MISSING
+                value, kept = yield from self._compute(flight.key, compute, terms)
         except Exception as error:
             self._flights.leave(flight)
             flight.crash(error)
             raise
         except BaseException:
-            self._land(flight, MISSING)
+            self._land(flight, MISSING)  # cancelled or interrupted: somebody else has to do it
             raise
-        self._land(flight, outcome)
+        self._land(flight, value if kept else MISSING)
         return value
 
     def _land(self, flight: Flight, outcome: Any) -> None:
         self._flights.leave(flight)
         flight.land(outcome)
 
-    def _compute(
-        self, key: str, compute: Callable[[], Any], lifetime: float, tags: Sequence[str]
-    ) -> Op[tuple[Any, bool]]:
+    def _compute(self, key: str, compute: Callable[[], Any], terms: Terms) -> Op[tuple[Any, bool]]:
         """The value, and whether those who waited may have it too."""
-        lease: Entry | Lease | None = yield from self._guarded(self.store.acquire(key, tags), otherwise=None)
+        acquiring = self.store.acquire(key, terms.tags, wait=True)
+        lease: Entry | Lease | None = yield from self._guarded(acquiring, otherwise=None)
         if isinstance(lease, Entry):
             return lease.value, True
+        if lease is None:
+            return (yield Call(compute)), True
+        return (yield from self._compute_under(lease, key, compute, terms))
+
+    def _compute_under(
+        self, lease: Lease, key: str, compute: Callable[[], Any], terms: Terms
+    ) -> Op[tuple[Any, bool]]:
         try:
             value = yield Call(compute)
-        except BaseException:
-            if lease is not None:
-                yield from self._guarded(self.store.release(key, lease), otherwise=None)
+            end = self.clock.time() + jittered(terms.lifetime, self.jitter)
+            entry = Entry(value, end, end + terms.grace, lease.tags)
+            return value, (yield from self._guarded(self.store.commit(key, lease, entry), otherwise=True))
+        except GeneratorExit:  # nobody is there any more to do anything for us
             raise
-        if lease is None:
-            return value, True
-        now = self.clock.time()
-        end = now + jittered(lifetime, self.jitter)
-        entry = Entry(value, end, end, lease.tags)
-        kept = yield from self._guarded(self.store.commit(key, lease, entry), otherwise=True)
-        return value, kept
+        except BaseException:
+            yield from self._guarded(self.store.release(key, lease), otherwise=None)
+            raise
+
+    def _refresh_beside(self, key: str, compute: Callable[[], Any], terms: Terms) -> Op[None]:
+        """Have a stale value computed anew while its readers go on; one process does it, the others need not."""
+        flight, ours = self._flights.join(key, terms.tags)
+        if ours and not (yield Spawn(self._refresh(flight, compute, terms))):
+            self._land(flight, MISSING)
+
+    def _refresh(self, flight: Flight, compute: Callable[[], Any], terms: Terms) -> Op[None]:
+        outcome: Any = MISSING
+        try:
+            acquiring = self.store.acquire(flight.key, terms.tags, wait=False)
+            lease = yield from self._guarded(acquiring, otherwise=None)
+            if isinstance(lease, Lease):
+                with self._flights.computing(flight.key):
+                    value, kept = yield from self._compute_under(lease, flight.key, compute, terms)
+                outcome = value if kept else MISSING
+        except Exception:
+            self._tell("error", "refresh")
+            _logger.warning("a cached value could not be computed anew", exc_info=True)
+        finally:
+            self._land(flight, outcome)
 
     def _set_many(
         self, values: Mapping[str, Any], ttl: float | timedelta | None, tags: Iterable[str]
@@ -354,13 +404,15 @@ class BaseCache:
         failed = yield from self._guarded(operation, otherwise=MISSING)
         return failed is not MISSING
 
-    def _count(self, *, hit: bool) -> None:
-        if hit:
+    def _count(self, outcome: str) -> None:
+        if outcome == "hit":
             self._hits += 1
-        else:
+        elif outcome == "miss":
             self._misses += 1
-        self._tell("hit" if hit else "miss", "")
+        else:
+            self._stale += 1
+        self._tell(outcome)
 
-    def _tell(self, outcome: str, reason: str) -> None:
+    def _tell(self, outcome: str, reason: str = "") -> None:
         if hooks.observers:
             hooks.emit(CacheRead(self.namespace, outcome, reason))

@@ -56,6 +56,7 @@ def cached(
     key_prefix: str = "",
     key_func: Callable[..., Any] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+    stale_while_revalidate: float | timedelta | None = None,
     condition: Callable[..., object] | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Keep the answers of a function, ``None`` and empty ones included.
@@ -70,6 +71,8 @@ def cached(
         key_prefix: a name instead of module and function; needed to share answers between different functions.
         key_func: takes the arguments, returns what names the call: a text, or a tuple of plain values.
         tags: names for ``invalidate_tags``; or a function of the arguments that returns them.
+        stale_while_revalidate: seconds after ``ttl`` in which the old answer is still given at once, while one
+            caller's thread (or task) computes the new one.
         condition: a function of the arguments; where it is false the call goes past the cache.
 
     Raises:
@@ -77,8 +80,9 @@ def cached(
         ConfigurationError: at the decoration, when a parameter is impossible.
         EncodeError: at the call, when the answer is not data.
     """
-    if ttl is not None:
-        seconds(ttl, parameter="ttl")
+    for name, duration in (("ttl", ttl), ("stale_while_revalidate", stale_while_revalidate)):
+        if duration is not None:
+            seconds(duration, parameter=name)
     for_call = tags if callable(tags) else None
     fixed = () if callable(tags) else check_tags(tags)
 
@@ -110,6 +114,7 @@ def cached(
                 lambda: function(*args, **kwargs),
                 ttl=ttl,
                 tags=tags_of(*args, **kwargs),
+                stale_while_revalidate=stale_while_revalidate,
             )
 
         async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -118,7 +123,11 @@ def cached(
                 return await cast("Any", function)(*args, **kwargs)
             compute = cast("Any", lambda: function(*args, **kwargs))
             return await where.aget_or_compute(
-                cache_key(*args, **kwargs), compute, ttl=ttl, tags=tags_of(*args, **kwargs)
+                cache_key(*args, **kwargs),
+                compute,
+                ttl=ttl,
+                tags=tags_of(*args, **kwargs),
+                stale_while_revalidate=stale_while_revalidate,
             )
 
         def invalidate(*args: Any, **kwargs: Any) -> None:
@@ -144,8 +153,15 @@ def cache_if(
     key_prefix: str = "",
     key_func: Callable[..., Any] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+    stale_while_revalidate: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """``cached``, for calls whose arguments fulfil ``condition``; the others go past the cache."""
     return cached(
-        cache=cache, ttl=ttl, key_prefix=key_prefix, key_func=key_func, tags=tags, condition=condition
+        cache=cache,
+        ttl=ttl,
+        key_prefix=key_prefix,
+        key_func=key_func,
+        tags=tags,
+        stale_while_revalidate=stale_while_revalidate,
+        condition=condition,
     )

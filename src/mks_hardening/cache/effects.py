@@ -7,17 +7,23 @@ worlds.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from mks_hardening._core.redis_client import RedisClient
     from mks_hardening._core.redis_script import Script
 
-__all__ = ["Call", "Effect", "Op", "Pause", "Pipeline", "RunScript", "arun", "run"]
+__all__ = ["Call", "Effect", "Op", "Pause", "Pipeline", "RunScript", "Spawn", "arun", "run"]
 
 T = TypeVar("T")
+
+_MOST_THREADS: Final = 8
+_threads: set[threading.Thread] = set()
+_tasks: set[Any] = set()  # asyncio itself keeps tasks only weakly
 
 
 class Effect(Protocol):
@@ -146,3 +152,40 @@ class Call:
         """Call it, and await what it returns if that is awaitable."""
         result = self._function()
         return await result if hasattr(result, "__await__") else result
+
+
+class Spawn:
+    """Another operation, beside this one: a daemon thread or a task. Answers whether it was started."""
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: Op[Any]) -> None:
+        self._operation = operation
+
+    def run(self) -> bool:
+        """Start a thread, unless there are many already."""
+        if len(_threads) >= _MOST_THREADS:
+            _threads.difference_update([thread for thread in tuple(_threads) if not thread.is_alive()])
+            if len(_threads) >= _MOST_THREADS:
+                return False
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._work,), daemon=True, name="mks-cache-refresh"
+        )
+        _threads.add(thread)
+        thread.start()
+        return True
+
+    def _work(self) -> None:
+        try:
+            run(self._operation)
+        finally:
+            _threads.discard(threading.current_thread())
+
+    async def arun(self) -> bool:
+        """Start a task."""
+        import asyncio
+
+        task = asyncio.get_running_loop().create_task(arun(self._operation))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+        return True

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CacheStats", "Entry", "Lease", "check_key", "check_namespace", "check_tags", "jittered"]
+__all__ = ["CacheStats", "Entry", "Lease", "Terms", "check_key", "check_namespace", "check_tags", "jittered"]
 
 _LONGEST_KEY: Final = 512
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -56,6 +56,14 @@ class Lease(NamedTuple):
 
     token: Any
     tags: Mapping[str, str]
+
+
+class Terms(NamedTuple):
+    """How a computed value is to be kept: seconds fresh, further seconds stale, tags."""
+
+    lifetime: float
+    grace: float
+    tags: tuple[str, ...]
 
 
 def check_key(key: str) -> str:

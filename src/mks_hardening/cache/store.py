@@ -15,15 +15,18 @@ class Store(Protocol):
     """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[Entry | None]]:
-        """The valid entries; ``tags`` are those the caller expects on them."""
+        """The entries that have not ended, stale ones included; ``tags`` are those the caller expects on them."""
         ...
 
     def save(self, values: Mapping[str, tuple[Any, float]], tags: Sequence[str], /) -> Op[None]:
         """Keep values for so many seconds each, and void all leases on their keys."""
         ...
 
-    def acquire(self, key: str, tags: Sequence[str], /) -> Op[Entry | Lease]:
-        """Wait for the right to compute, or for the entry another process made meanwhile."""
+    def acquire(self, key: str, tags: Sequence[str], /, *, wait: bool) -> Op[Entry | Lease | None]:
+        """The right to compute, or the fresh entry another process made meanwhile.
+
+        When another process has that right: wait, or None at once.
+        """
         ...
 
     def commit(self, key: str, lease: Lease, entry: Entry, /) -> Op[bool]:

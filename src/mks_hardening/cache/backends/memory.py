@@ -113,11 +113,11 @@ class MemoryStore:
             for key, (payload, encoded, ttl) in frozen.items():
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
-    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:  # noqa: ARG002 - nobody to wait for
         """The entry, or the right to compute it."""
         yield from ()
         entry = self._entry(key)  # another thread may have stored it since we looked
-        if entry is not None:
+        if entry is not None and self._clock.time() < entry.fresh_until:
             return entry
         token = object()
         with self._lock:

@@ -31,7 +31,7 @@ class _NullStore:
     def save(self, _values: Mapping[str, tuple[Any, float]], _tags: Sequence[str]) -> Op[None]:
         yield from ()
 
-    def acquire(self, _key: str, _tags: Sequence[str]) -> Op[Entry | Lease]:
+    def acquire(self, _key: str, _tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:  # noqa: ARG002 - the store's signature
         yield from ()
         return Lease(None, {})
 

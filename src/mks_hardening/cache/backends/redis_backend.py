@@ -183,7 +183,7 @@ class RedisStore:
         *_, answers = yield Pipeline(self._client, [*commands, ("MGET", *names)], idempotent=True)
         return {tag: (answer or b"").decode() for tag, answer in zip(tags, answers, strict=True)}
 
-    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
+    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
         """Poll for the lease; one caller of each process does."""
         token = secrets.token_hex(16)
         pause = _SHORTEST_PAUSE
@@ -202,12 +202,14 @@ class RedisStore:
             (entry,) = yield from self._still_valid(
                 entries, {tag: made.encode() for tag, made in versions.items()}
             )
-            if got is not None and entry is not None:
-                yield from self.release(key, Lease(token, {}))
-            if entry is not None:
+            if entry is not None and self._clock.time() < entry.fresh_until:
+                if got is not None:
+                    yield from self.release(key, Lease(token, {}))
                 return entry
             if got is not None or self._clock.monotonic() >= give_up:
                 return Lease(token, versions)
+            if not wait:
+                return None
             yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads polls, protects nothing
             pause = min(_LONGEST_PAUSE, pause * 1.5)
 

@@ -11,7 +11,7 @@ from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
 from mks_hardening.cache.store import Store
-from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
 
 __all__ = ["TieredCache"]
@@ -72,18 +72,18 @@ class _TieredStore:
         if not missing:
             return entries
         # The copies' leases are taken before the shared cache is asked, so that an invalidation meanwhile wins.
-        leases: dict[str, Entry | Lease] = {}
+        leases: dict[str, Entry | Lease | None] = {}
         for key in missing:
-            leases[key] = yield from self._l1.acquire(key, tags)
+            leases[key] = yield from self._l1.acquire(key, tags, wait=False)
         loaded = yield from self._l2.load(missing, tags)
         found = dict(zip(missing, loaded, strict=True))
         for key, entry in found.items():
             yield from self._copy(key, leases[key], entry)
         return [entry or found[key] for key, entry in zip(keys, entries, strict=True)]
 
-    def _copy(self, key: str, lease: Entry | Lease, entry: Entry | None) -> Op[None]:
+    def _copy(self, key: str, lease: Entry | Lease | None, entry: Entry | None) -> Op[None]:
         """Keep a shared entry here for a while, unless its tags are unknown here and could not be invalidated."""
-        if isinstance(lease, Entry):
+        if not isinstance(lease, Lease):
             return
         if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
             yield from self._l1.release(key, lease)
@@ -96,19 +96,17 @@ class _TieredStore:
         yield from self._l1.remove(list(entries))
         yield from self._l2.save(entries, tags)
 
-    def acquire(self, key: str, tags: Sequence[str]) -> Op[Entry | Lease]:
-        local = yield from self._l1.acquire(key, tags)
+    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
+        local = yield from self._l1.acquire(key, tags, wait=False)
         if isinstance(local, Entry):
             return local
+        shared: Entry | Lease | None = None
         try:
-            shared = yield from self._l2.acquire(key, tags)
-        except BackendUnavailableError:
-            yield from self._l1.release(key, local)
-            raise
-        if isinstance(shared, Entry):
-            yield from self._copy(key, local, shared)
-            return shared
-        return Lease((local, shared), shared.tags)
+            shared = yield from self._l2.acquire(key, tags, wait=wait)
+        finally:
+            if not isinstance(shared, Lease):
+                yield from self._copy(key, local, shared)
+        return Lease((local, shared), shared.tags) if isinstance(shared, Lease) else shared
 
     def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         local, shared = lease.token
@@ -118,7 +116,7 @@ class _TieredStore:
 
     def release(self, key: str, lease: Lease) -> Op[None]:
         local, shared = lease.token
-        yield from self._l1.release(key, local)
+        yield from self._copy(key, local, None)
         yield from self._l2.release(key, shared)
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
