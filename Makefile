@@ -37,7 +37,7 @@ types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed 
 	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
 
 bench: .venv/dev.stamp ## figures side by side with the peers
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -7,6 +7,7 @@ import pydoc
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -26,10 +27,10 @@ def test_no_file_shadows_another_top_level_module(file: Path) -> None:
 
 
 def test_test_files_have_unique_names_and_no_packages() -> None:
-    files = [file for file in (package_map.ROOT / "tests").rglob("*.py") if "support" not in file.parts]
-    names = [file.name for file in files if file.name != "conftest.py"]
-    assert len(names) == len(set(names))
-    assert "__init__.py" not in names
+    tests = package_map.ROOT / "tests"
+    names = Counter(file.name for file in tests.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+    assert list(tests.rglob("__init__.py")) == [tests / "support" / "testbed" / "__init__.py"]
 
 
 # --- names
