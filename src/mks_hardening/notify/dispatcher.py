@@ -310,7 +310,7 @@ class Dispatcher:
             self._replay = (self._replay or was_failing) and not self._closed
         self._reported.clear()
         if was_down:
-            self._report_state("open", "closed", "")
+            self._report_state(is_down=False)
 
     def _not_delivered(self, parcel: Parcel, error: DeliveryError) -> None:
         with self._lock:
@@ -328,8 +328,8 @@ class Dispatcher:
             self._put_aside(given, error.reason)
         if not error.temporary:
             self._report(f"an alert was refused ({error.reason})")
-        if is_down and not was_down:
-            self._report_state("closed", "open", error.reason)
+        if is_down != was_down:
+            self._report_state(is_down=is_down, reason=error.reason)
 
     def _put_aside(self, parcel: Parcel, reason: str) -> None:
         """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
@@ -384,10 +384,11 @@ class Dispatcher:
             self._ledger.faults += 1
         self._report(f"a fault in the notifier itself ({type(error).__name__})")
 
-    def _report_state(self, before: str, after: str, reason: str) -> None:
+    def _report_state(self, *, is_down: bool, reason: str = "") -> None:
+        before, after = ("closed", "open") if is_down else ("open", "closed")
         if hooks.observers:
             hooks.emit(BreakerChanged(self._channel, before, after, reason))
-        self._report(f"alerts cannot be delivered ({reason})" if reason else "alerts are delivered again")
+        self._report(f"alerts cannot be delivered ({reason})" if is_down else "alerts are delivered again")
 
     def _report(self, what: str) -> None:
         """Tell the other handlers once, until the next delivery; ours do not listen to this logger."""

@@ -18,6 +18,7 @@ from mks_hardening.notify.outbox import Parcel
 __all__ = ["EmailLayout"]
 
 _MAX_SUBJECT: Final = 200
+_BRIEF: Final = 300
 _CELL: Final = 'style="padding:2px 8px;text-align:left;vertical-align:top"'
 _CODE: Final = 'style="background:#f4f4f4;padding:8px;white-space:pre-wrap;word-break:break-word"'
 
@@ -67,7 +68,8 @@ class EmailLayout:
         return f"<!DOCTYPE html><html><body>{parts}</body></html>\n"
 
     def _one(self, alert: Alert, *, brief: bool) -> str:
-        parts = [f"<pre {_CODE}>{escape(alert.message)}</pre>"]
+        message = one_line(alert.message, _BRIEF) if brief else alert.message
+        parts = [f"<pre {_CODE}>{escape(message)}</pre>"]
         if repeats := self._layout.repeats(alert):
             parts.append(f"<p><strong>{escape(repeats)}</strong></p>")
         parts.append(_table(self._layout.facts(alert)))

@@ -15,8 +15,11 @@ __all__ = ["Fingerprint", "fingerprint_of", "words_of"]
 # Enough to tell messages apart, little enough to be cheap on the caller's thread.
 _MAX_WORDS: Final = 300
 _MAX_FRAMES: Final = 200
-# Decimal digits of any script, addresses of objects, and the long hexadecimal parts of ids.
-_NUMBERS: Final = re.compile(r"0x[0-9a-fA-F]+|(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}|\d+")
+# UUIDs, addresses of objects, other long hexadecimal ids, and decimal digits of any script.
+_HEX: Final = "[0-9a-fA-F]"
+_NUMBERS: Final = re.compile(
+    rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}|0x{_HEX}+|(?=[a-fA-F]*[0-9]){_HEX}{{8,}}|\d+"
+)
 
 
 class Fingerprint(NamedTuple):

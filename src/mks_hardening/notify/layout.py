@@ -115,7 +115,8 @@ class Layout:
         return "\n\n----------\n\n".join(self._text(alert, brief=len(alerts) > 1) for alert in alerts)
 
     def _text(self, alert: Alert, *, brief: bool) -> str:
-        parts = [alert.message, self.repeats(alert), _rows(self.facts(alert))]
+        message = one_line(alert.message, _HEADLINE) if brief else alert.message
+        parts = [message, self.repeats(alert), _rows(self.facts(alert))]
         if not brief:
             parts += [_rows(alert.fields.items()), alert.exception]
         return "\n\n".join(part for part in parts if part)

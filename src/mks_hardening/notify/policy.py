@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -110,6 +110,9 @@ class AlertPolicy(_Fields):
             shared_store=shared_store,
         )
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]:
+        return (), self._asdict()
+
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{name}={value!r}" for name, value in zip(self._fields[:-1], self[:-1], strict=True)
@@ -138,17 +141,13 @@ def retry_after_seconds(value: str | None, *, now: float) -> float | None:
 
 
 def _http_date(text: str) -> float | None:
-    from email.utils import parsedate_tz
-
-    fields = parsedate_tz(text[:64])
-    if fields is None:
-        return None
-    from calendar import timegm
+    from email.utils import parsedate_to_datetime
 
     try:
-        return timegm((*fields[:6], 0, 1, 0)) - (fields[9] or 0)
-    except (ValueError, OverflowError):
+        moment = parsedate_to_datetime(text[:64])
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _whole(value: object, *, parameter: str, minimum: int) -> int:

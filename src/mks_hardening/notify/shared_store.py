@@ -41,7 +41,7 @@ return untold
 _COLLECT: Final = """
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-if ARGV[5] == 'close' then
+if ARGV[5] == 'close' or (ARGV[5] == 'window' and ARGV[6] == '0') then
     redis.call('ZREM', KEYS[2], ARGV[2])
 else
     redis.call('ZADD', KEYS[2], now + tonumber(ARGV[3]), ARGV[2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,14 +59,7 @@ class Spool:
         self._kind = kind
         self._clock = clock
         self._max_files = max_files
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"spool must be a folder that can be created ({error.strerror})", parameter="spool"
-            ) from error
-        if not os.access(self._folder, os.W_OK | os.X_OK):
-            raise ConfigurationError("spool must be a folder that can be written", parameter="spool")
+        _make_private(self._folder)
 
     def put(self, alert: Alert) -> None:
         """Write one alert.
@@ -154,6 +148,24 @@ class Spool:
             with suppress(OSError):
                 draft.unlink()
             raise
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder, or close it to others; alerts tell of the inside of an application."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = folder.stat()
+        if known.st_uid == os.geteuid():
+            folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"spool must be a folder that can be created ({error.strerror})", parameter="spool"
+        ) from error
+    foreign = known.st_uid != os.geteuid() and known.st_mode & stat.S_IWOTH
+    if foreign or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            "spool must be a folder that this process, but not everybody, can write", parameter="spool"
+        )
 
 
 _FIELDS: Final[dict[str, Callable[[Any], Any]]] = {

@@ -160,4 +160,5 @@ class Windows:
 
     @staticmethod
     def _tell(window: Window, alert: Alert) -> Repeats:
-        return Repeats(alert, window.take(), window.first or alert.created, window.last or alert.created)
+        first, last = (window.first, window.last) if window.repeats else (alert.created, alert.created)
+        return Repeats(alert, window.take(), first, last)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mks_hardening.notify import AlertPolicy
+from mks_hardening.notify.alert import Alert
+from mks_hardening.notify.outbox import Outbox, Parcel
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Nothing is lost or doubled, the rate holds, ids stay, and no alert is tried too often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids = count()
+        self.spooling = False
+        self.policy = AlertPolicy(retries=2, backoff=1, backoff_max=8, rate=0.5)
+        self.box = self._box()
+        self.now = 0.0
+        self.inside: set[str] = set()
+        self.outside: set[str] = set()
+        self.under_way: Parcel | None = None
+        self.retried: Parcel | None = None
+        self.tries: dict[str, int] = {}
+        self.starts: deque[float] = deque()
+
+    def _box(self) -> Outbox:
+        return Outbox(
+            self.policy, spooling=self.spooling, random=lambda: 0.5, new_id=lambda: f"s{next(self.ids)}"
+        )
+
+    @precondition(lambda self: not self.inside and not self.outside)
+    @rule()
+    def with_spool(self) -> None:
+        self.spooling = True
+        self.box = self._box()
+
+    @rule(number=st.integers(1, 60))
+    def add(self, number: int) -> None:
+        alerts = [Alert(f"a{next(self.ids)}", "f", 0.0, "ERROR", "app", "x") for _ in range(number)]
+        self.inside |= {alert.id for alert in alerts}
+        self.box.add(alerts)
+
+    @rule(seconds=st.floats(0, 20))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.under_way is None)
+    @rule()
+    def take(self) -> None:
+        wait = self.box.wait(now=self.now)
+        parcel = self.box.take(now=self.now)
+        assert (parcel is None) == (wait > 0 or not self.inside)
+        if parcel is None:
+            return
+        self.starts.append(self.now)
+        self.under_way = parcel
+        self.tries[parcel.id] = self.tries.get(parcel.id, 0) + 1
+        assert self.tries[parcel.id] <= 1 + self.policy.retries
+        assert {alert.id for alert in parcel.alerts} <= self.inside
+        assert len(parcel.alerts) <= 40
+        if self.retried is not None:
+            assert parcel == self.retried
+        self.retried = None
+
+    @precondition(lambda self: self.under_way is not None)
+    @rule()
+    def deliver(self) -> None:
+        self.box.succeeded()
+        self._leave([self.under_way])
+        assert not self.box.failing
+
+    @precondition(lambda self: self.under_way is not None)
+    @rule()
+    def refuse(self) -> None:
+        self._leave(self.box.refused())
+
+    @precondition(lambda self: self.under_way is not None)
+    @rule(retry_after=st.none() | st.floats(0, 300))
+    def fail(self, retry_after: float | None) -> None:
+        parcel, self.under_way = self.under_way, None
+        assert parcel is not None
+        given_up = self.box.failed(now=self.now, retry_after=retry_after)
+        pause = self.box.wait(now=self.now)
+        assert pause >= (retry_after or 0) - 1e-6
+        self._leave(given_up)
+        self.retried = None if given_up else parcel._replace(tries=parcel.tries + 1)
+        if given_up and self.spooling and self.box.down:
+            assert self.box.idle
+
+    @rule()
+    def seize(self) -> None:
+        self._leave(self.box.seize())
+        self.retried = None
+        assert self.box.idle
+
+    def _leave(self, parcels: list[Parcel | None] | list[Parcel]) -> None:
+        for parcel in parcels:
+            assert parcel is not None
+            ids = {alert.id for alert in parcel.alerts}
+            assert ids <= self.inside
+            assert not ids & self.outside
+            self.inside -= ids
+            self.outside |= ids
+        self.under_way = None
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        assert self.box.idle == (not self.inside)
+
+    @invariant()
+    def the_rate_holds(self) -> None:
+        """Never more than the burst and what the time since then allows."""
+        for older, start in enumerate(self.starts):
+            allowed = 3 + (self.now - start) * self.policy.rate
+            assert len(self.starts) - older <= allowed + 1e-6
+
+
+TestOutbox = OutboxMachine.TestCase

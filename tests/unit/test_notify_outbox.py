@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from mks_hardening.notify import AlertPolicy
+from mks_hardening.notify.alert import Alert
+from mks_hardening.notify.outbox import Outbox, Parcel
+
+
+def alert(name: str, *, digest: bool = False) -> Alert:
+    return Alert(name, "f", 0.0, "ERROR", "app", name, digest=digest)
+
+
+def outbox(*, spooling: bool = False, **policy: float) -> Outbox:
+    ids = count()
+    return Outbox(
+        AlertPolicy(**{"rate": 1.0, "retries": 2, "backoff": 1, **policy}),  # type: ignore[arg-type]  # a mixed bag
+        spooling=spooling,
+        random=lambda: 1.0,
+        new_id=lambda: f"summary-{next(ids)}",
+    )
+
+
+def names(parcel: Parcel | None) -> list[str]:
+    return [] if parcel is None else [one.message for one in parcel.alerts]
+
+
+def taken(box: Outbox, *, now: float) -> list[list[str]]:
+    """What can be delivered at this moment."""
+    parcels = []
+    while parcel := box.take(now=now):
+        parcels.append(names(parcel))
+        box.succeeded()
+    return parcels
+
+
+def test_three_go_at_once_and_then_one_a_second() -> None:
+    box = outbox()
+    box.add([alert(name) for name in "abcde"])
+    assert taken(box, now=100) == [["a"], ["b"], ["c"]]
+    assert box.wait(now=100) == 1
+    assert box.wait(now=100.5) == 0.5
+    assert taken(box, now=100.9) == []
+    assert taken(box, now=101) == [["d"]]
+    assert taken(box, now=102) == [["e"]]
+    assert box.idle
+
+
+def test_the_burst_comes_back_with_time_but_does_not_grow() -> None:
+    box = outbox()
+    box.add([alert(name) for name in "abc"])
+    taken(box, now=0)
+    box.add([alert(name) for name in "defgh"])
+    assert len(taken(box, now=1_000_000)) == 3
+
+
+def test_many_that_wait_become_one_message_of_bounded_size() -> None:
+    box = outbox()
+    box.add([alert(str(number)) for number in range(100)])
+    parcel = box.take(now=0)
+    assert parcel is not None
+    assert parcel.id == "summary-0"
+    assert names(parcel) == [str(number) for number in range(40)]
+    assert parcel.weight == 40
+    box.succeeded()
+    assert [len(names) for names in taken(box, now=0)] == [40, 20]
+
+
+def test_one_at_a_time() -> None:
+    box = outbox()
+    box.add([alert("a"), alert("b")])
+    assert names(box.take(now=0)) == ["a"]
+    assert box.take(now=0) is None
+    assert not box.idle
+
+
+def test_a_failure_pauses_and_the_same_parcel_comes_again_first() -> None:
+    box = outbox()
+    box.add([alert("a"), alert("b")])
+    first = box.take(now=0)
+    assert box.failed(now=0) == []
+    assert box.wait(now=0) == 1
+    assert box.take(now=0.9) is None
+    again = box.take(now=1)
+    assert first is not None
+    assert again == first._replace(tries=1)
+    box.failed(now=1)
+    assert box.wait(now=1) == 2
+
+
+def test_after_the_last_try_it_is_given_up_alone_without_a_spool() -> None:
+    box = outbox(retries=1, backoff=0)
+    box.add([alert("a"), alert("b")])
+    box.take(now=0)
+    assert box.failed(now=0) == []
+    box.take(now=0)
+    assert [names(parcel) for parcel in box.failed(now=0)] == [["a"]]
+    assert names(box.take(now=100)) == ["b"]
+
+
+def test_with_a_spool_nothing_waits_for_a_destination_that_is_down() -> None:
+    box = outbox(retries=1, backoff=1, spooling=True)
+    box.add([alert("a"), alert("b"), alert("c")])
+    box.take(now=0)
+    box.failed(now=0)
+    box.take(now=1)
+    assert not box.down
+    assert [names(parcel) for parcel in box.failed(now=1)] == [["a"], ["b"], ["c"]]
+    assert box.down
+    assert box.idle
+    box.add([alert("d")])
+    assert box.take(now=2.9) is None
+    box.take(now=3)  # one look after the pause, and no second one
+    assert [names(parcel) for parcel in box.failed(now=3)] == [["d"]]
+
+
+def test_a_delivery_ends_the_trouble() -> None:
+    box = outbox(retries=0)
+    box.add([alert("a"), alert("b")])
+    box.take(now=0)
+    box.failed(now=0)
+    assert (box.failing, box.down) == (True, True)
+    box.take(now=10)
+    box.succeeded()
+    assert (box.failing, box.down) == (False, False)
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(None, 1.0), (0.0, 0.0), (7.0, 7.0), (300.0, 300.0)])
+def test_the_destination_may_ask_for_a_pause(asked: float | None, pause: float) -> None:
+    box = outbox()
+    box.add([alert("a")])
+    box.take(now=0)
+    box.failed(now=0, retry_after=asked)
+    assert box.wait(now=0) == pause
+
+
+def test_a_refusal_is_final_and_does_not_pause() -> None:
+    box = outbox()
+    box.add([alert("a"), alert("b")])
+    box.take(now=0)
+    assert [names(parcel) for parcel in box.refused()] == [["a"]]
+    assert not box.failing
+    assert names(box.take(now=0)) == ["b"]
+
+
+def test_replays_go_together_weigh_nothing_and_are_given_back_after_one_failure() -> None:
+    box = outbox(retries=5)
+    box.add_replay([alert("a"), alert("b")], ["claim a", "claim b"])
+    parcel = box.take(now=0)
+    assert parcel is not None
+    assert (parcel.id, parcel.weight, parcel.claims) == ("summary-0", 0, ("claim a", "claim b"))
+    assert box.failed(now=0) == [parcel._replace(tries=1)]
+    box.add_replay([alert("a")], ["claim a"])
+    again = box.take(now=10)
+    assert again is not None
+    assert again.id == "a"
+
+
+def test_digests_weigh_nothing() -> None:
+    assert Parcel("x", (alert("a"), alert("b", digest=True))).weight == 1
+
+
+def test_a_seized_box_is_empty_and_ignores_what_comes_later() -> None:
+    box = outbox()
+    box.add([alert("a"), alert("b")])
+    parcel = box.take(now=0)
+    assert parcel is not None
+    assert box.is_under_way(parcel)
+    assert [names(one) for one in box.seize()] == [["a"], ["b"]]
+    assert not box.is_under_way(parcel)
+    assert box.idle
+    assert box.failed(now=0) == box.refused() == []

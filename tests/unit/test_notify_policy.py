@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import timedelta
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.notify import AlertPolicy, AlertStats
+from mks_hardening.notify.policy import pause_before_retry, retry_after_seconds
+
+NOW = 1_700_000_000.0
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    policy = AlertPolicy()
+    assert policy._asdict() == {
+        "dedup_window": 300.0,
+        "digest": True,
+        "max_queue": 1000,
+        "retries": 5,
+        "backoff": 0.5,
+        "backoff_max": 60.0,
+        "rate": 1.0,
+        "shared_store": None,
+    }
+    assert copy.deepcopy(policy) == policy
+    assert pickle.loads(pickle.dumps(policy)) == policy  # noqa: S301 - our own bytes
+
+
+def test_durations_may_be_timedeltas() -> None:
+    assert AlertPolicy(dedup_window=timedelta(minutes=2), backoff=timedelta(seconds=1)).dedup_window == 120
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("dedup_window", -1),
+        ("dedup_window", "300"),
+        ("dedup_window", float("inf")),
+        ("max_queue", 0),
+        ("max_queue", 1.5),
+        ("max_queue", True),
+        ("retries", -1),
+        ("retries", None),
+        ("backoff", -0.1),
+        ("backoff_max", float("nan")),
+        ("rate", 0),
+        ("rate", -1),
+        ("rate", float("inf")),
+        ("rate", "fast"),
+        ("rate", True),
+    ],
+)
+def test_impossible_values_are_refused_by_name(parameter: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=parameter) as caught:
+        AlertPolicy(**{parameter: value})
+    assert caught.value.parameter == parameter
+
+
+def test_the_store_is_not_shown() -> None:
+    policy = AlertPolicy(shared_store="redis://:hunter22@localhost/0")
+    assert "hunter22" not in repr(policy)
+    assert "shared_store=..." in repr(policy)
+    assert "shared_store=None" in repr(AlertPolicy())
+
+
+@pytest.mark.parametrize(
+    ("value", "pause"),
+    [
+        ("0", 0.0),
+        ("7", 7.0),
+        (" 12 ", 12.0),
+        ("300", 300.0),
+        ("86400", 300.0),
+        ("9" * 400, 300.0),
+        (formatdate(NOW + 30, usegmt=True), 30.0),
+        (formatdate(NOW + 86_400, usegmt=True), 300.0),
+        (formatdate(NOW - 30, usegmt=True), 0.0),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        ("Tuesday, 14-Nov-23 22:13:50 GMT", 30.0),
+        ("Tue Nov 14 22:13:50 2023", 30.0),
+        ("Wed, 15 Nov 2023 07:13:50 +0900", 30.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("٣", None),
+        ("²", None),
+        ("Tue, 99 Nov 2023 22:13:50 GMT", None),
+        ("Tue, 14 Foo 2023 22:13:50 GMT", None),
+        ("x" * 100_000, None),
+    ],
+)
+def test_retry_after(value: str | None, pause: float | None) -> None:
+    assert retry_after_seconds(value, now=NOW) == pause
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "pause"),
+    [(1, 0.0, 0.25), (1, 1.0, 0.5), (2, 1.0, 1.0), (5, 1.0, 8.0), (8, 1.0, 60.0), (5000, 0.0, 30.0)],
+)
+def test_pauses_double_up_to_the_longest_with_half_of_it_by_chance(
+    failures: int, chance: float, pause: float
+) -> None:
+    assert pause_before_retry(AlertPolicy(), failures, random=lambda: chance) == pause
+
+
+def test_stats_name_every_state() -> None:
+    assert AlertStats._fields[:6] == ("logged", "delivered", "suppressed", "spooled", "dropped", "pending")
+    assert AlertStats() == (0,) * len(AlertStats._fields)
