@@ -132,6 +132,7 @@ def test_a_code_has_one_spelling(index: int) -> None:
         ("digits", "6"),
         ("digits", True),
         ("period", 0),
+        ("period", 121),
         ("period", 30.0),
         ("algorithm", "md5"),
         ("algorithm", "SHA1"),

@@ -82,20 +82,70 @@ def decode_record(data: bytes) -> FactorRecord:
     raise DecodeError("the stored second factor has another version", newer=isinstance(version, int))
 
 
-def _record(**fields: Any) -> FactorRecord:
-    record = FactorRecord(**fields)
-    pending = record.pending
-    return record._replace(
-        last_step=int(record.last_step),
-        recovery=tuple(record.recovery),
-        pending=None if pending is None else Pending(*pending),
-        failures=_failures(record.failures),
-        enrolment_failures=_failures(record.enrolment_failures),
-        devices=tuple(Device(*device) for device in record.devices),
-        touched=float(record.touched),
+def _record(
+    *,
+    secret: Any,
+    last_step: Any,
+    salt: Any,
+    recovery: Any,
+    verified_at: Any,
+    pending: Any,
+    failures: Any,
+    enrolment_failures: Any,
+    devices: Any,
+    touched: Any,
+) -> FactorRecord:
+    return FactorRecord(
+        secret=None if secret is None else _text(secret),
+        last_step=_whole(last_step),
+        salt=_text(salt),
+        recovery=tuple(_text(known) for known in _list(recovery)),
+        verified_at=None if verified_at is None else _number(verified_at),
+        pending=None if pending is None else _pending(*_list(pending)),
+        failures=_failures(*_list(failures)),
+        enrolment_failures=_failures(*_list(enrolment_failures)),
+        devices=tuple(_device(*_list(device)) for device in _list(devices)),
+        touched=_number(touched),
     )
 
 
-def _failures(stored: Any) -> Failures:
-    total, clients = stored
-    return Failures(int(total), tuple(ClientFailures(*client) for client in clients))
+def _pending(secret: Any, expires_at: Any) -> Pending:
+    return Pending(_text(secret), _number(expires_at))
+
+
+def _device(digest: Any, expires_at: Any) -> Device:
+    return Device(_text(digest), _number(expires_at))
+
+
+def _failures(total: Any, clients: Any) -> Failures:
+    return Failures(_whole(total), tuple(_client(*_list(client)) for client in _list(clients)))
+
+
+def _client(client: Any, wrong: Any, locks: Any, locked_until: Any, last_at: Any) -> ClientFailures:
+    return ClientFailures(
+        _text(client), _whole(wrong), _whole(locks), _number(locked_until), _number(last_at)
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value

@@ -20,6 +20,7 @@ __all__ = ["SecretBox"]
 _VERSION: Final = "1"
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
 
 
 class SecretBox:
@@ -83,7 +84,7 @@ class SecretBox:
             plaintext = cipher.decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(key_id, user_id, purpose)
             )
-        except (InvalidTag, ValueError):
+        except InvalidTag:
             raise DecodeError("the ciphertext is damaged, or was made for another user or purpose") from None
         return plaintext.decode("utf-8")
 
@@ -132,9 +133,12 @@ def _parsed(ciphertext: str) -> tuple[str, bytes]:
     version, _, rest = ciphertext.partition(".")
     key_id, _, body = rest.partition(".")
     if version != _VERSION:
-        newer = version.isascii() and version.isdigit() and int(version) > int(_VERSION)
+        newer = len(version) < 4 and version.isascii() and version.isdigit() and int(version) > int(_VERSION)
         raise DecodeError("this is not a ciphertext of this version", newer=newer)
     try:
-        return key_id, base64.b64decode(body, altchars=b"-_", validate=True)
+        sealed = base64.b64decode(body, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise DecodeError("the ciphertext is damaged") from None
+        sealed = b""
+    if len(sealed) < _NONCE_BYTES + _TAG_BYTES:
+        raise DecodeError("the ciphertext is damaged")
+    return key_id, sealed

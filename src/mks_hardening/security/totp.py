@@ -57,7 +57,7 @@ def totp_code(
         secret: base32, in any case, blanks and padding ignored.
         at: wall time in seconds since the epoch; now when omitted.
         digits: 6 to 8.
-        period: length of a step in seconds.
+        period: length of a step in seconds, at most 120 (NIST SP 800-63B-4, 3.1.4.1).
         algorithm: ``sha1`` is what every authenticator app understands.
 
     Raises:
@@ -206,7 +206,7 @@ def _step_at(at: float | None, period: int) -> int:
 def _check_parameters(*, digits: int, period: int, algorithm: str, window: int = 0) -> None:
     for name, value, low, high in (
         ("digits", digits, 6, 8),
-        ("period", period, 1, 300),
+        ("period", period, 1, 120),
         ("window", window, 0, 10),
     ):
         if type(value) is not int or not low <= value <= high:
