@@ -60,6 +60,18 @@ def test_all_areas_together_stay_within_their_budget() -> None:
     assert [name for name in HEAVY if name in new] == []
 
 
+@pytest.mark.parametrize("area", package_map.AREAS)
+def test_looking_at_every_name_loads_nothing_heavy(area: str) -> None:
+    base_class = {"logging": {"pythonjsonlogger"}}.get(area, set())  # the formatter is a subclass
+    code = f"""
+    import sys
+    before = set(sys.modules)
+    from mks_hardening.{area} import *
+    print("\\n".join(set(sys.modules) - before))
+    """
+    assert set(HEAVY) & set(run_python(code).stdout.split()) <= base_class
+
+
 def test_the_package_imports_no_area() -> None:
     assert [name for name in _new_modules("mks_hardening") if name.startswith("mks_hardening.")] == []
 
