@@ -1,0 +1,45 @@
+"""All wrappers of the edge around one application, and an application for real servers to serve."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mks_hardening.wsgi import (
+    CSRFMiddleware,
+    HeaderPolicy,
+    HealthMiddleware,
+    HTTPSRedirectMiddleware,
+    ProxyTrust,
+    SecurityHeadersMiddleware,
+    TrustedProxyMiddleware,
+)
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+HOST = "www.example.com"
+
+
+def harden(app: WSGIApplication, *trusted: str) -> WSGIApplication:
+    """Trust, headers, HTTPS, health, CSRF, application: from the outside to the inside."""
+    app = CSRFMiddleware(app, allowed_origins=[f"https://{HOST}"])
+    app = HealthMiddleware(app, required={"itself": lambda: True})
+    app = HTTPSRedirectMiddleware(app, allowed_hosts=[HOST], api_paths=["/api/"])
+    app = SecurityHeadersMiddleware(app, policy=HeaderPolicy.strict())
+    return TrustedProxyMiddleware(app, trust=ProxyTrust(trusted))
+
+
+def _mirror(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    shown = {key: value for key, value in environ.items() if isinstance(value, str)}
+    shown["client_ip"] = environ["mks_hardening.origin"].client_ip
+    body = json.dumps(shown).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+application = harden(_mirror, "127.0.0.0/8", "::1", "unix")
+"""Behind a proxy on this machine."""
+
+exposed = harden(_mirror)
+"""Without a proxy."""
