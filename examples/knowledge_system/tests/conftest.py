@@ -113,7 +113,7 @@ class Browser:
         headers = {name: value for name, value in headers.items() if value is not None}
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            answer = self.client.open(path, method=method, base_url=URL, headers=headers, **options)
+            answer = self.client.open(path, method=method, base_url=URL, headers=headers, buffered=True, **options)
         if found := TOKEN.search(answer.get_data(as_text=True) if answer.mimetype == "text/html" else ""):
             self.token = found[1]
         return answer

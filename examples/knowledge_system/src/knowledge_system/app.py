@@ -57,7 +57,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     store = compose.session_store(hard) if "wsgi" in areas else None
 
     app = Flask(__name__)
-    app.config.update(MAX_CONTENT_LENGTH=262_144, MAX_FORM_MEMORY_SIZE=262_144, MAX_FORM_PARTS=50)
+    app.config.update(MAX_CONTENT_LENGTH=262_144, SEND_FILE_MAX_AGE_DEFAULT=31_536_000)
     app.extensions["knowledge"] = Parts(
         settings=settings,
         clock=clock,

@@ -66,7 +66,12 @@ class AppSettings:
         faults.extend(
             f"MKS_AREAS_OFF names an unknown area: {name[:40]}" for name in sorted(areas_off - AREAS)
         )
-        faults.extend(_missing(source, hardening, AREAS - areas_off))
+        if source.get("MKS_DEMO", "") not in {"", "0", "1"}:
+            faults.append("MKS_DEMO must be 0 or 1")
+        workers = hardening.db.workers
+        if workers > 1 and hardening.core.redis_url is None:
+            faults.append(f"MKS_GUNICORN_WORKERS={workers} needs MKS_REDIS_URL: sessions and limits must be shared")
+        faults.extend(_missing(source, AREAS - areas_off))
         if faults:
             raise SettingsError(tuple(dict.fromkeys(faults)))
         return cls(
@@ -82,23 +87,27 @@ class AppSettings:
 DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 
 
-def _missing(source: Mapping[str, str], hardening: HardeningSettings, areas: frozenset[str]) -> Iterator[str]:
+def _missing(source: Mapping[str, str], areas: frozenset[str]) -> Iterator[str]:
     """What the library may do without, but this application not."""
     if not source.get("DATABASE_URL") and not source.get("DATABASE_URL_FILE"):
         yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
     if "wsgi" in areas and not source.get("MKS_ALLOWED_HOSTS"):
         yield "MKS_ALLOWED_HOSTS is missing: the host names under which the application is reached"
     if "security" in areas:
-        yield from _key_faults(source, hardening)
+        yield from _key_faults(source)
 
 
-def _key_faults(source: Mapping[str, str], hardening: HardeningSettings) -> Iterator[str]:
+def _key_faults(source: Mapping[str, str]) -> Iterator[str]:
     from mks_hardening.security import SecretBox
 
-    if not source.get("MKS_SECRET_KEYS") and not source.get("MKS_SECRET_KEYS_FILE"):
+    names = ("MKS_SECRET_KEYS", "MKS_SECRET_KEYS_FILE")
+    given = {name: source[name] for name in names if source.get(name)}
+    if not given:
         yield "MKS_SECRET_KEYS is missing: keys that encrypt second factors (base64 of 32 random bytes), newest first"
-    elif hardening.security.secret_keys:
-        try:
-            SecretBox(hardening.security.secret_keys)
-        except ConfigurationError as error:
-            yield f"MKS_SECRET_KEYS: {error}"
+        return
+    try:
+        SecretBox(HardeningSettings.from_env(environ=given).security.secret_keys)
+    except SettingsError:
+        return  # told already, with the other variables
+    except ConfigurationError as error:
+        yield f"MKS_SECRET_KEYS: {error}"
