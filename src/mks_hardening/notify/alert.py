@@ -99,7 +99,8 @@ def message_of(record: LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - foreign code formats here, and the alert must come out
-        return f"{safe_text(record.msg)} {safe_text(record.args)}"
+        args = record.args if isinstance(record.args, tuple) else (record.args,)
+        return " ".join(map(safe_text, (record.msg, *args)))
 
 
 def snapshot_of(

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from mks_hardening._core.redact import SecretRedactor
+from mks_hardening.logging import bound
+from mks_hardening.notify.alert import Alert, Origin, alert_from, message_of, snapshot_of
+from mks_hardening.notify.fingerprint import fingerprint_of
+
+REDACTOR = SecretRedactor()
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def record(
+    msg: Any = "failed", *args: Any, extra: dict[str, Any] | None = None, **more: Any
+) -> logging.LogRecord:
+    made = logging.LogRecord(
+        more.pop("name", "app"), logging.ERROR, "/srv/app.py", 7, msg, args, more.pop("exc_info", None), "run"
+    )
+    made.__dict__.update(extra or {})
+    made.__dict__.update(more)
+    return made
+
+
+def alert(made: logging.LogRecord, *, redactor: SecretRedactor = REDACTOR) -> Alert:
+    message = message_of(made)
+    taken = snapshot_of(
+        made, kind=fingerprint_of(made, message), message=message, repeats=0, redactor=redactor
+    )
+    return alert_from(taken, id="id", origin=Origin("web1", "production"), redactor=redactor)
+
+
+def raised(error: Exception) -> Any:
+    try:
+        raise error
+    except type(error) as caught:
+        return type(caught), caught, caught.__traceback__
+
+
+def test_everything_that_people_ask_for_is_there() -> None:
+    with bound(request_id="req-1", user_id="u7"):
+        made = alert(record("order %d failed", 4711, extra={"site": "B棟"}))
+    assert made._asdict() == {
+        "id": "id",
+        "fingerprint": fingerprint_of(record(), "order 4711 failed").digest(),
+        "created": made.created,
+        "level": "ERROR",
+        "logger": "app",
+        "message": "order 4711 failed",
+        "place": "/srv/app.py:7 run",
+        "exception": "",
+        "request_id": "req-1",
+        "fields": {"user_id": "u7", "site": "B棟"},
+        "host": "web1",
+        "environment": "production",
+        "repeats": 0,
+        "since": 0.0,
+        "digest": False,
+    }
+
+
+def test_the_context_is_that_of_the_log_call() -> None:
+    with bound(request_id="first"):
+        made = record()
+        message = message_of(made)
+        taken = snapshot_of(
+            made, kind=fingerprint_of(made, message), message=message, repeats=0, redactor=REDACTOR
+        )
+    with bound(request_id="second"):
+        assert alert_from(taken, id="x", origin=Origin("", ""), redactor=REDACTOR).request_id == "first"
+
+
+def test_a_request_id_may_come_with_the_record() -> None:
+    assert alert(record(extra={"request_id": "req-9"})).request_id == "req-9"
+
+
+def test_values_that_change_later_are_copied_at_the_log_call() -> None:
+    basket = {"items": ["nail"]}
+    made = record(extra={"basket": basket})
+    taken = snapshot_of(made, kind=fingerprint_of(made, "x"), message="x", repeats=0, redactor=REDACTOR)
+    basket["items"].append("hammer")
+    assert taken.fields == {"basket": {"items": ["nail"]}}
+
+
+@pytest.mark.parametrize(
+    ("msg", "args", "message"),
+    [
+        ("plain", (), "plain"),
+        ("%s and %s", ("a", "b"), "a and b"),
+        ("%d items", ("many",), "%d items many"),
+        ("%s %s", ("one",), "%s %s one"),
+        ("too few", ("one", 2), "too few one 2"),
+        ("100 % Vollständigkeit", ("x",), "100 % Vollständigkeit x"),
+        ("%(name)s", ({"other": 1},), "%(name)s {'other': 1}"),
+        ({"a": 1}, (), "{'a': 1}"),
+        (None, (), "None"),
+        ("%s", (Broken(),), "%s <Broken whose text raises RuntimeError>"),
+        (Broken(), (), "<Broken whose text raises RuntimeError>"),
+    ],
+)
+def test_no_record_is_too_odd_for_a_message(msg: Any, args: tuple[Any, ...], message: str) -> None:
+    assert message_of(record(msg, *args)) == message
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        record("login password=hunter22"),
+        record("login %s", "token=hunter22"),
+        record("login %s", {"password": "hunter22"}),
+        record("postgres://app:hunter22@db/app"),
+        record(extra={"password": "hunter22"}),
+        record(extra={"form": {"user": "x", "fields": [{"api_key": "hunter22"}]}}),
+        record(exc_info=raised(ValueError("secret=hunter22"))),
+        record(stack_info="Stack:\n  password = 'hunter22'"),
+    ],
+    ids=lambda made: made.msg[:20] if isinstance(made.msg, str) else "?",
+)
+def test_no_secret_comes_out(made: logging.LogRecord) -> None:
+    assert "hunter22" not in repr(alert(made))
+
+
+def test_secrets_in_the_context_do_not_come_out() -> None:
+    with bound(session_id="hunter22", request_id="r"):
+        assert "hunter22" not in repr(alert(record()))
+
+
+def test_a_redactor_of_ones_own_is_used() -> None:
+    redactor = SecretRedactor(keys=["employee_number"])
+    assert alert(record(extra={"employee_number": "4711"}), redactor=redactor).fields == {
+        "employee_number": "[REDACTED]"
+    }
+
+
+def test_exception_and_stack_are_both_told() -> None:
+    made = alert(record(exc_info=raised(ValueError("bad")), stack_info="Stack (most recent call last):\n  x"))
+    assert "ValueError: bad" in made.exception
+    assert made.exception.endswith("Stack (most recent call last):\n  x")
+
+
+def test_an_exc_info_of_nothing_is_no_exception() -> None:
+    assert alert(record(exc_info=(None, None, None))).exception == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x00b", "a\\x00b"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\x7f\x85b", "a\\x7f\\x85b"),
+        ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("a\u202egnp.exe", "a\\u202egnp.exe"),
+        ("a\u2066b\u200fc", "a\\u2066b\\u200fc"),
+        ("a\ud800b", "a\\ud800b"),
+        ("a\r\nb\tc", "a\nb\tc"),
+        ("a\rb", "a\\x0db"),
+        ("𠮷野家 👷‍♀️", "𠮷野家 👷‍♀️"),
+    ],
+)
+def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
+    assert alert(record(text)).message == shown
+    assert alert(record(extra={"note": text})).fields == {"note": shown}
+
+
+def test_everything_is_bounded() -> None:
+    made = alert(
+        record(
+            "x" * 1_000_000,
+            name="n" * 10_000,
+            extra={f"field{number}": "y" * 10_000 for number in range(500)},
+            exc_info=raised(ValueError("z" * 1_000_000)),
+        )
+    )
+    assert len(made.message) == 8192
+    assert made.message.endswith("…")
+    assert len(made.logger) == 200
+    assert len(made.fields) == 40
+    assert {len(value) for value in made.fields.values()} == {1000}
+    assert len(made.exception) <= 4 * 8192
+
+
+def test_extras_that_raise_do_not_lose_the_alert() -> None:
+    made = alert(record(extra={"thing": Broken(), "good": 1}))
+    assert made.fields["good"] == "1"
+    assert "Broken" in made.fields["thing"]
+
+
+def test_digests_stand_for_no_record_of_their_own() -> None:
+    made = alert(record())
+    assert made.weight == 1
+    assert made._replace(digest=True).weight == 0
