@@ -1,5 +1,6 @@
 """The limiter on a real Redis: exact among processes, on the server's clock, equal to the counters in memory."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -338,3 +339,44 @@ def test_one_round_trip_for_a_group(redis_url: str, admin: Any) -> None:
     assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 10
     assert isinstance(limiter._counters, RedisCounters)
     assert isinstance(limiter._counters._client, RedisClient)
+
+
+def test_coroutines_are_limited_without_holding_up_the_loop(redis_server: Any) -> None:
+    """While Redis hangs, another task goes on."""
+    with RateLimiter({"g": "2 per minute"}, storage=redis_server.url, store_budget=0.5) as limiter:
+
+        @limiter.limit("g", key=lambda: "k")
+        async def work() -> str:
+            return "done"
+
+        async def play() -> int:
+            assert await work() == "done"
+            redis_server.pause()
+            turns = 0
+            task = asyncio.ensure_future(work())
+            while not task.done():
+                turns += 1
+                await asyncio.sleep(0.001)
+            assert await task == "done"
+            return turns
+
+        assert asyncio.run(play()) > 20
+
+
+def test_a_lost_reply_counts_once(fault_proxy: Any, redis_url: str) -> None:
+    """What may have been counted is not sent again."""
+    groups = {"g": "5 per minute"}
+    with RateLimiter(
+        groups, storage=fault_proxy.through(redis_url), store_budget=5, on_unavailable="closed"
+    ) as limiter:
+        assert limiter.hit("g", "k").remaining == (4,)
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        assert not limiter.hit("g", "k")
+    with RateLimiter(groups, storage=redis_url, store_budget=5) as limiter:
+        assert limiter.test("g", "k").remaining == (3,)
+
+
+def test_clear_text_stays_on_this_machine_unless_asked_for() -> None:
+    with pytest.raises(ConfigurationError):
+        RateLimiter({"g": "5 per minute"}, storage="redis://192.0.2.1:6379")
+    RateLimiter({"g": "5 per minute"}, storage="redis://192.0.2.1:6379", allow_plaintext=True).close()

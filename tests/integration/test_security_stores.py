@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -297,7 +298,45 @@ def test_impossible_namespaces(namespace: Any) -> None:
 @pytest.mark.redis
 @pytest.mark.parametrize("cursor", ["x", "1", "1:x", ":"])
 def test_impossible_cursors(redis_url: str, cursor: Any) -> None:
-    with RedisTwoFactorStore(redis_url)._client as client:
-        assert client.ping()
-        with pytest.raises(ConfigurationError):
-            RedisTwoFactorStore(redis_url).scan(cursor, limit=1)
+    with RedisTwoFactorStore(redis_url) as store, pytest.raises(ConfigurationError):
+        store.scan(cursor, limit=1)
+
+
+@pytest.mark.redis
+def test_a_lost_reply_neither_uses_a_code_twice_nor_loses_the_answer(
+    fault_proxy: Any, redis_url: str
+) -> None:
+    """The write was done, its answer got lost, the client sends again and is told what happened the first time."""
+    clock = FrozenClock(START)
+    with RedisTwoFactorStore(fault_proxy.through(redis_url), store_budget=5) as store:
+        manager = manager_on(store, clock)
+        secret = manager.begin_enrolment("u", account_name="taro").secret
+        codes = manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
+        clock.advance(30)
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        assert manager.verify("u", totp_code(secret, at=clock.time()))
+        assert manager.verify("u", totp_code(secret, at=clock.time())).reason == "replayed"
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        assert manager.verify("u", codes[0]).recovery_codes_left == 9
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        assert manager.verify("u", codes[0]).reason == "wrong"
+        fault_proxy.lose_reply(matching=b"EVALSHA")
+        manager.disable("u", proof=codes[1])
+        assert store.load("u") is None
+
+
+@pytest.mark.redis
+def test_redis_comes_back_after_a_kill(make_redis: Any) -> None:
+    server = make_redis()
+    with RedisTwoFactorStore(server.url) as store:
+        assert store.replace("u", b"x", expected=None, version="a")
+        server.kill()
+        for _ in range(3):
+            with pytest.raises(BackendUnavailableError):
+                store.load("u")
+        server.restart()
+        deadline = time.monotonic() + 10
+        while not store.ping():
+            assert time.monotonic() < deadline, "not back within ten seconds"
+            time.sleep(0.02)
+        assert store.load("u") is None  # this server keeps nothing; a real one must

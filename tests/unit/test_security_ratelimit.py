@@ -1,3 +1,5 @@
+import asyncio
+import inspect
 import pickle
 import threading
 from collections.abc import Iterator
@@ -234,6 +236,24 @@ def test_decorator(clock: FrozenClock) -> None:
     assert greet("b") == "hello b"
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
     assert again.decision == caught.value.decision
+
+
+def test_decorator_of_coroutines(clock: FrozenClock) -> None:
+    one = limiter(clock, "2 per minute")
+
+    @one.limit("g", key=lambda user: user)
+    async def greet(user: str) -> str:
+        return f"hello {user}"
+
+    async def play() -> None:
+        assert await greet("a") == "hello a"
+        refused_later = greet("a"), greet("a")
+        assert await refused_later[0] == "hello a"
+        with pytest.raises(RateLimitExceededError):
+            await refused_later[1]
+
+    assert inspect.iscoroutinefunction(greet)
+    asyncio.run(play())
 
 
 def test_decorating_with_an_unknown_group_fails_at_once(clock: FrozenClock) -> None:

@@ -6,7 +6,7 @@ A store keeps these bytes and replaces them by compare-and-set; nothing but this
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.failure_budget import NO_FAILURES, ClientFailures, Failures
@@ -84,16 +84,16 @@ def decode_record(data: bytes) -> FactorRecord:
 
 def _record(
     *,
-    secret: Any,
-    last_step: Any,
-    salt: Any,
-    recovery: Any,
-    verified_at: Any,
-    pending: Any,
-    failures: Any,
-    enrolment_failures: Any,
-    devices: Any,
-    touched: Any,
+    secret: object,
+    last_step: object,
+    salt: object,
+    recovery: object,
+    verified_at: object,
+    pending: object,
+    failures: object,
+    enrolment_failures: object,
+    devices: object,
+    touched: object,
 ) -> FactorRecord:
     return FactorRecord(
         secret=None if secret is None else _text(secret),
@@ -109,43 +109,45 @@ def _record(
     )
 
 
-def _pending(secret: Any, expires_at: Any) -> Pending:
+def _pending(secret: object, expires_at: object) -> Pending:
     return Pending(_text(secret), _number(expires_at))
 
 
-def _device(digest: Any, expires_at: Any) -> Device:
+def _device(digest: object, expires_at: object) -> Device:
     return Device(_text(digest), _number(expires_at))
 
 
-def _failures(total: Any, clients: Any) -> Failures:
+def _failures(total: object, clients: object) -> Failures:
     return Failures(_whole(total), tuple(_client(*_list(client)) for client in _list(clients)))
 
 
-def _client(client: Any, wrong: Any, locks: Any, locked_until: Any, last_at: Any) -> ClientFailures:
+def _client(
+    client: object, wrong: object, locks: object, locked_until: object, last_at: object
+) -> ClientFailures:
     return ClientFailures(
         _text(client), _whole(wrong), _whole(locks), _number(locked_until), _number(last_at)
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-def _whole(value: Any) -> int:
-    if type(value) is not int:
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
     return value
 
 
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError
     return float(value)
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError
-    return value
+    return cast(list[object], value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.redis_client import RedisClient
 from mks_hardening.security._limiter_memory import Count
+from mks_hardening.security._namespace import check_namespace
 from mks_hardening.security._windows import Look, strategy_for
 
 if TYPE_CHECKING:
@@ -216,9 +217,13 @@ class RedisCounters:
         strategy: Strategy,
         namespace: str = "mks",
         store_budget: float = 0.1,
+        allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._client = RedisClient(storage, store_budget=store_budget, clock=clock)
+        check_namespace(namespace)
+        self._client = RedisClient(
+            storage, store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
+        )
         self._count = self._client.script(_COUNT)
         self._give_back = self._client.script(_GIVE_BACK)
         self._strategy: Strategy = strategy

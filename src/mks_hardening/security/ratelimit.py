@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Protocol, Self, TypeVar, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -99,6 +99,7 @@ class RateLimiter:
         dry_run: groups whose refusals are only reported.
         namespace: prefix of the keys in Redis.
         store_budget: seconds one answer of Redis may take.
+        allow_plaintext: whether clear text to Redis may leave this machine.
         clock: for tests.
 
     Raises:
@@ -116,6 +117,7 @@ class RateLimiter:
         dry_run: Collection[str] = (),
         namespace: str = "mks",
         store_budget: float = 0.1,
+        allow_plaintext: bool = False,
         clock: Clock | None = None,
     ) -> None:
         if strategy not in STRATEGIES:
@@ -130,7 +132,12 @@ class RateLimiter:
         self._counters: Counters = self._local
         if storage != "memory://":
             self._counters = _redis_counters(
-                storage, strategy=strategy, namespace=namespace, store_budget=store_budget, clock=now
+                storage,
+                strategy=strategy,
+                namespace=namespace,
+                store_budget=store_budget,
+                allow_plaintext=allow_plaintext,
+                clock=now,
             )
 
     def hit(self, group: str, key: str, *, cost: int = 1) -> Decision:
@@ -188,7 +195,7 @@ class RateLimiter:
             self._counters.reset(group, key)
 
     def limit(self, group: str, *, key: Callable[P, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Decorate a function so that it is called only within the limits.
+        """Decorate a function, ``def`` or ``async def``, so that it is called only within the limits.
 
         Args:
             group: checked when the function is decorated.
@@ -200,17 +207,32 @@ class RateLimiter:
         """
         self._limits(group)
 
+        def take(decision: Decision) -> None:
+            if not decision:
+                raise RateLimitExceededError(group, decision)
+
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             @wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-                decision = self.hit(group, key(*args, **kwargs))
-                if not decision:
-                    raise RateLimitExceededError(group, decision)
+                take(self.hit(group, key(*args, **kwargs)))
                 return function(*args, **kwargs)
 
-            return limited
+            @wraps(function)
+            async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
+                take(await self._hit_in_thread(group, key(*args, **kwargs)))
+                return await cast(Awaitable[object], function(*args, **kwargs))
+
+            return cast(Callable[P, R], limited_async) if _is_async(function) else limited
 
         return decorate
+
+    async def _hit_in_thread(self, group: str, key: str) -> Decision:
+        """``hit`` without holding up the event loop while Redis is asked."""
+        if self._counters is self._local:
+            return self.hit(group, key)
+        import asyncio
+
+        return await asyncio.to_thread(self.hit, group, key)
 
     def close(self) -> None:
         """Release connections; harmless when called twice."""
@@ -279,6 +301,12 @@ class RateLimiter:
         return policies
 
 
+def _is_async(function: Callable[..., object]) -> bool:
+    import inspect  # not at import: it is heavy, and decorators run once
+
+    return inspect.iscoroutinefunction(function)
+
+
 def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
     parts: Sequence[str | Limit] = [spec] if isinstance(spec, (str, Limit)) else spec
     found: list[Limit] = []
@@ -320,17 +348,11 @@ def _outage_decision(limits: tuple[Limit, ...], error: BackendUnavailableError, 
     return Decision.of(LimitState(limit, limit.quota if allowed else 0, wait, wait) for limit in limits)
 
 
-def _redis_counters(
-    storage: str | RedisLike, *, strategy: Strategy, namespace: str, store_budget: float, clock: Clock
-) -> Counters:
+def _redis_counters(storage: str | RedisLike, *, strategy: Strategy, **options: Any) -> Counters:
     if isinstance(storage, str) and "://" not in storage:
         raise ConfigurationError(
             "storage must be 'memory://', a Redis URL or a Redis client", parameter="storage"
         )
-    if not namespace or set(namespace) & set("{} \r\n"):
-        raise ConfigurationError("namespace must be a text without braces and blanks", parameter="namespace")
     from mks_hardening.security._limiter_redis import RedisCounters
 
-    return RedisCounters(
-        storage, strategy=strategy, namespace=namespace, store_budget=store_budget, clock=clock
-    )
+    return RedisCounters(storage, strategy=strategy, **options)

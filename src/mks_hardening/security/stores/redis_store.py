@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.redis_client import RedisClient
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import StoredFactor
+from mks_hardening.security._namespace import check_namespace
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, RedisLike
@@ -42,6 +44,7 @@ class RedisTwoFactorStore:
         url_or_client: a Redis URL or client that does not decode answers.
         namespace: prefix of the keys.
         store_budget: seconds one answer may take.
+        allow_plaintext: whether clear text may leave this machine.
         clock: for tests.
 
     Raises:
@@ -55,13 +58,13 @@ class RedisTwoFactorStore:
         *,
         namespace: str = "mks",
         store_budget: float = 0.1,
+        allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if not namespace or set(namespace) & set("{} \r\n"):
-            raise ConfigurationError(
-                "namespace must be a text without braces and blanks", parameter="namespace"
-            )
-        self._client = RedisClient(url_or_client, store_budget=store_budget, clock=clock)
+        check_namespace(namespace)
+        self._client = RedisClient(
+            url_or_client, store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
+        )
         self._replace = self._client.script(_REPLACE)
         self._prefix = f"{namespace}:two-factor:"
 
@@ -97,6 +100,14 @@ class RedisTwoFactorStore:
     def close(self) -> None:
         """Release connections; harmless when called twice."""
         self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"RedisTwoFactorStore({self._client!r})"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import BackendUnavailableError
@@ -118,6 +119,14 @@ class SQLAlchemyTwoFactorStore:
         except DBAPIError:
             # The driver's text may hold parameters; it stays out of the error and of its cause.
             raise BackendUnavailableError("database", "error", operation=operation) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"SQLAlchemyTwoFactorStore(table={self.table.fullname!r})"
