@@ -7,6 +7,7 @@ import shows its own error.
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from mks_hardening.exceptions import MissingDependencyError
@@ -33,5 +34,10 @@ class optional:  # noqa: N801 - reads as a statement: with optional("redis", ext
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name == self._package:
+        if isinstance(error, ModuleNotFoundError) and self._is_absent(error.name or ""):
             raise MissingDependencyError(self._package, self._extra) from error
+
+    def _is_absent(self, module: str) -> bool:
+        """``None`` in ``sys.modules`` blocks a package; its submodules are then missed under their own names."""
+        blocked = sys.modules.get(self._package, self) is None
+        return module == self._package or (blocked and module.startswith(f"{self._package}."))
