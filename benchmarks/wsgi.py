@@ -11,6 +11,7 @@ avoided: they check nothing, and are no alternative.
 from __future__ import annotations
 
 import gc
+import io
 import statistics
 import sys
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mks_hardening.wsgi import (
+    CSRFMiddleware,
     HeaderPolicy,
     HTTPSRedirectMiddleware,
     ProxyTrust,
@@ -33,7 +35,7 @@ ANSWER = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "5")]
 BODY = [b"hello"]
 
 
-def bare(environ, start_response):
+def bare(_environ, start_response):
     start_response("200 OK", ANSWER)
     return BODY
 
@@ -45,6 +47,8 @@ def request(**changes: Any) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
         "wsgi.url_scheme": "http",
         "SERVER_SOFTWARE": "gunicorn",
         "REQUEST_METHOD": "GET",
@@ -89,7 +93,7 @@ def floor_trust(app: App) -> App:
     return floor
 
 
-def floor_redirect(app: App) -> App:
+def floor_redirect(_app: App) -> App:
     """A look-up of the host, quoting of path and query, one list of header fields."""
     from urllib.parse import quote
 
@@ -97,7 +101,9 @@ def floor_redirect(app: App) -> App:
 
     def floor(environ, start_response):
         base = hosts[environ["HTTP_HOST"]]
-        path = quote(environ["SCRIPT_NAME"] + environ["PATH_INFO"], safe="/:@!$&'()*+,;=~", encoding="latin-1")
+        path = quote(
+            environ["SCRIPT_NAME"] + environ["PATH_INFO"], safe="/:@!$&'()*+,;=~", encoding="latin-1"
+        )
         query = environ["QUERY_STRING"]
         location = f"{base}{path}?{query}" if query else base + path
         start_response(
@@ -164,52 +170,48 @@ def waitress(app: App) -> App:
     return proxy_headers_middleware(app, trusted_proxy="10.0.0.1", trusted_proxy_headers=headers)
 
 
-def django(middleware: list[str], **settings: Any) -> Callable[[App], App]:
-    def build(app: App) -> App:
-        del app
+def django(*middleware: str) -> Callable[[App], App]:
+    def build(_app: App) -> App:
         import django as package
-        from django.conf import settings as configured
+        from django.conf import settings
         from django.core.handlers.wsgi import WSGIHandler
         from django.http import HttpResponse
-        from django.test.utils import override_settings
         from django.urls import re_path
 
-        if not configured.configured:
-            configured.configure(ALLOWED_HOSTS=[HOST], ROOT_URLCONF=__name__, SECRET_KEY="x" * 50)
+        globals()["urlpatterns"] = [re_path("", lambda _request: HttpResponse(b"hello"))]
+        if not settings.configured:
+            settings.configure(
+                ALLOWED_HOSTS=[HOST],
+                ROOT_URLCONF=__name__,
+                SECRET_KEY="x" * 50,
+                SECURE_SSL_REDIRECT=True,
+                SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
+            )
             package.setup()
-            globals()["urlpatterns"] = [re_path("", lambda request: HttpResponse(b"hello"))]
-        options = {
-            "SECURE_SSL_REDIRECT": True,
-            "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
-            **settings,
-        }
-        override = override_settings(MIDDLEWARE=middleware, **options)
-        override.enable()
-        try:
-            return WSGIHandler()
-        finally:
-            override.disable()
+        settings.MIDDLEWARE = list(middleware)
+        return WSGIHandler()
 
     return build
 
 
-def talisman(app: App) -> App:
-    del app
+DJANGO = ("django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware")
+
+
+def talisman(_app: App) -> App:
     from flask import Flask
     from flask_talisman import Talisman
 
     flask = Flask("talisman")
     Talisman(flask, force_https_permanent=True)
-    flask.add_url_rule("/<path:path>", view_func=lambda path: "hello", endpoint="all")
+    flask.add_url_rule("/<path:path>", view_func=lambda **_: "hello", endpoint="all")
     return flask
 
 
-def flask_alone(app: App) -> App:
-    del app
+def flask_alone(_app: App) -> App:
     from flask import Flask
 
     flask = Flask("alone")
-    flask.add_url_rule("/<path:path>", view_func=lambda path: "hello", endpoint="all")
+    flask.add_url_rule("/<path:path>", view_func=lambda **_: "hello", endpoint="all")
     return flask
 
 
@@ -233,6 +235,8 @@ GROUPS: list[tuple[str, dict[str, Any], list[tuple[str, Callable[[App], App]]]]]
             ("ours (redirect with trust)", ours_in_one),
             ("Werkzeug ProxyFix (no redirect, no peer check)", proxy_fix),
             ("waitress proxy_headers (no redirect)", waitress),
+            ("Django alone", django()),
+            ("Django Security + Common", django(*DJANGO)),
             ("Flask alone", flask_alone),
             ("Flask + Talisman", talisman),
         ],
@@ -240,7 +244,13 @@ GROUPS: list[tuple[str, dict[str, Any], list[tuple[str, Callable[[App], App]]]]]
     (
         "plain http: redirect",
         PLAIN,
-        [("floor", floor_redirect), ("ours", ours), ("ours (one wrapper)", ours_in_one), ("Flask + Talisman", talisman)],
+        [
+            ("floor", floor_redirect),
+            ("ours", ours),
+            ("ours (one wrapper)", ours_in_one),
+            ("Django Security + Common", django(*DJANGO)),
+            ("Flask + Talisman", talisman),
+        ],
     ),
     (
         "headers over https",
@@ -256,7 +266,7 @@ GROUPS: list[tuple[str, dict[str, Any], list[tuple[str, Callable[[App], App]]]]]
 ]
 
 
-def start_response(status, headers, exc_info=None):
+def start_response(*_head: Any) -> None:
     return None
 
 
@@ -282,6 +292,44 @@ def measure(environ: dict[str, Any], contenders: dict[str, App], rounds: int) ->
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
+HUNDRED_KILOBYTES = {
+    "letters": "a" * 100_000,
+    "commas": "," * 100_000,
+    "quotes": '"' * 100_000,
+    "escaped quotes": '\\"' * 50_000,
+    "semicolons": ";" * 100_000,
+    "addresses": "10.0.0.1," * 11_111,
+    "elements": "for=10.0.0.1;proto=https," * 4_000,
+    "dots": "." * 100_000,
+    "slashes": "/." * 50_000,
+    "brackets": "[" * 100_000,
+    "blanks": " " * 100_000,
+}
+READ = ("FORWARDED", "HOST", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDED_HOST", "X_FORWARDED_PREFIX",
+        "COOKIE", "ORIGIN", "REFERER", "ACCEPT", "X_CSRF_TOKEN")  # fmt: skip
+
+
+def long_values() -> None:
+    """The whole edge, asked with one enormous value in every field it reads, for both families."""
+    print("\n100 kB in every header field, path and query at once")
+    stacks = []
+    for family in ("x-forwarded", "forwarded"):
+        app = CSRFMiddleware(bare, allowed_origins=[f"https://{HOST}"])
+        app = HTTPSRedirectMiddleware(app, allowed_hosts=[HOST, ".example.org"], api_paths=["/api/"])
+        stacks.append(TrustedProxyMiddleware(app, trust=ProxyTrust(["10.0.0.0/8"], family=family)))
+    for name, value in HUNDRED_KILOBYTES.items():
+        fields = {f"HTTP_{key}": value for key in READ}
+        environ = request(**fields, REQUEST_METHOD="POST", PATH_INFO="/" + value, QUERY_STRING=value)
+        worst = 0.0
+        for stack in stacks:
+            for host in (value, HOST):
+                once = {**environ, "HTTP_HOST": host, "HTTP_X_FORWARDED_HOST": host}
+                started = time.thread_time_ns()
+                stack(once, start_response)
+                worst = max(worst, (time.thread_time_ns() - started) / 1e6)
+        print(f"  {name:50} {worst:8.2f} ms")
+
+
 def main(rounds: int) -> None:
     for title, environ, builders in GROUPS:
         contenders: dict[str, App] = {"bare": bare}
@@ -297,6 +345,7 @@ def main(rounds: int) -> None:
             added = median - medians["bare"]
             if name != "bare":
                 print(f"  {name:50} {added:8.2f} µs  {added / floor:7.2f} x floor")
+    long_values()
 
 
 if __name__ == "__main__":

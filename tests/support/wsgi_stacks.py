@@ -25,13 +25,13 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 
 def corpus_runner() -> Any:
     """The runner that stands beside the tables."""
-    if "wsgi_corpus" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("wsgi_corpus", CORPUS / "wsgi_corpus.py")
+    if "wsgi_cases" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("wsgi_cases", CORPUS / "wsgi_cases.py")
         assert spec is not None
         assert spec.loader is not None
-        sys.modules["wsgi_corpus"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["wsgi_corpus"])
-    return sys.modules["wsgi_corpus"]
+        sys.modules["wsgi_cases"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["wsgi_cases"])
+    return sys.modules["wsgi_cases"]
 
 
 def make_redirect_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:

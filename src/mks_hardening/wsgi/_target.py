@@ -28,4 +28,4 @@ def _escape(found: re.Match[str]) -> str:
         raw = text.encode("latin-1")
     except UnicodeEncodeError:  # a server that does not keep to PEP 3333
         raw = text.encode("utf-8", "surrogatepass")
-    return "".join([f"%{byte:02X}" for byte in raw])
+    return "%" + raw.hex("%").upper()

@@ -1,6 +1,6 @@
 """Runs tables of WSGI cases against any stack, ours or yours. Needs the standard library alone.
 
-    python tests/corpus/wsgi_corpus.py tests/corpus/wsgi/redirect.jsonl your_package.module:make_stack
+    python tests/corpus/wsgi_cases.py tests/corpus/wsgi/redirect.jsonl your_package.module:make_stack
 
 ``make_stack(app, config)`` wraps the WSGI application ``app`` as the mapping ``config`` asks and returns the
 result; a configuration that must be refused is refused by raising ``ValueError``.
