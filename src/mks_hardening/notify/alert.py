@@ -118,13 +118,20 @@ def snapshot_of(
         exc_info[1] if exc_info else None,
         record.stack_info,
         {
-            name: value if type(value) in _PLAIN else redactor.redact(value)
+            name: value if type(value) in _PLAIN else _copy(value, redactor)
             for name, value in record.__dict__.items()
             if name not in _STANDARD
         },
         fields_var.get(),
         repeats,
     )
+
+
+def _copy(value: object, redactor: SecretRedactor) -> object:
+    try:
+        return redactor.redact(value)
+    except Exception as error:  # noqa: BLE001 - foreign objects; the other fields and the alert must come out
+        return f"<{type(value).__name__} that raises {type(error).__name__}>"
 
 
 def alert_from(taken: Snapshot, *, id: str, origin: Origin, redactor: SecretRedactor) -> Alert:  # noqa: A002

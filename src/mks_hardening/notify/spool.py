@@ -128,7 +128,7 @@ class Spool:
         try:
             with claim.path.open("rb") as file:
                 return _alert(json.loads(file.read(_MAX_BYTES)))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Half a file cannot be: it was renamed whole. Somebody else wrote this; out of the way with it.
             self._rename(claim.path.name, f"{claim.name}.unreadable")
             return None

@@ -1,0 +1,501 @@
+"""The handler over a recording transport and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mks_hardening.events import AlertsCounted, BreakerChanged, add_observer, remove_observer
+from mks_hardening.exceptions import ConfigurationError, DeliveryError
+from mks_hardening.notify import AlertPolicy, SlackNotificationHandler, WebhookNotificationHandler
+from mks_hardening.protocols import OutgoingAlert
+from mks_hardening.testing import FrozenClock, RecordingTransport
+from testbed.polling import wait_until
+
+URL = "http://localhost/hook"
+LATER = DeliveryError("http-503", temporary=True)
+NEVER = DeliveryError("http-404", temporary=False)
+
+
+class Stage:
+    """A logger, a handler, a transport and a clock."""
+
+    def __init__(self, spool: Path | None, **policy: Any) -> None:
+        self.clock = FrozenClock()
+        self.transport = RecordingTransport()
+        self.spool = spool
+        self.policy = AlertPolicy(**{"rate": 1000, **policy})
+        self.handler = self.build(self.transport)
+        self.log = logging.Logger("app")  # noqa: LOG001 - not in the registry, so nothing is left behind
+        self.log.addHandler(self.handler)
+
+    def build(self, transport: Any, **options: Any) -> WebhookNotificationHandler:
+        return WebhookNotificationHandler(
+            URL,
+            transport=transport,
+            policy=self.policy,
+            spool=self.spool,
+            clock=self.clock,
+            lang="en",
+            **options,
+        )
+
+    def settle(self) -> bool:
+        """Let a second pass, so that the rate allows a message, and flush."""
+        self.clock.advance(1)
+        return self.handler.flush(5)
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return [alert for message in self.transport.messages for alert in json.loads(message.body)["alerts"]]
+
+    def told(self) -> list[tuple[str, int]]:
+        return [(alert["message"], alert["repeats"]) for alert in self.alerts()]
+
+    def sums(self) -> dict[str, int]:
+        return {name: number for name, number in self.handler.stats()._asdict().items() if number}
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def make(*, spool: bool = False, **policy: Any) -> Stage:
+        stages.append(Stage(tmp_path / "spool" if spool else None, **policy))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        stage.handler.close(0.05)
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage()
+
+
+# --- what goes out
+
+
+def test_the_first_goes_out_at_once(stage: Stage) -> None:
+    stage.log.error("order %d failed", 4711)
+    wait_until(lambda: stage.transport.messages)
+    assert stage.told() == [("order 4711 failed", 0)]
+
+
+def test_the_digest_goes_out_when_the_window_ends(stage: Stage) -> None:
+    for number in range(5):
+        stage.log.error("order %d failed", number)
+    wait_until(lambda: len(stage.transport.messages) == 1)
+    stage.clock.advance(299)
+    stage.log.error("something else")  # wakes the worker
+    wait_until(lambda: len(stage.transport.messages) == 2)
+    stage.clock.advance(1)
+    stage.log.error("a third thing")
+    wait_until(lambda: len(stage.transport.messages) == 4)
+    assert sorted(stage.told()) == [
+        ("a third thing", 0),
+        ("order 0 failed", 0),
+        ("order 0 failed", 4),
+        ("something else", 0),
+    ]
+
+
+def test_flush_tells_repetitions_at_once(stage: Stage) -> None:
+    for _ in range(3):
+        stage.log.error("again")
+    assert stage.handler.flush(5)
+    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.handler.flush(5)
+    assert len(stage.transport.messages) == 2
+
+
+def test_a_digest_has_an_id_of_its_own_and_names_the_time(stage: Stage) -> None:
+    for _ in range(2):
+        stage.log.error("again")
+    stage.handler.flush(5)
+    first, digest = stage.alerts()
+    assert first["id"] != digest["id"]
+    assert first["fingerprint"] == digest["fingerprint"]
+    assert digest["since"] == digest["created"] > first["created"]
+
+
+def test_without_digests_the_next_alert_names_the_number(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(digest=False)
+    for pause in (0, 0, 0, 300):
+        stage.clock.advance(pause)
+        stage.log.error("again")
+        stage.handler.flush(5)
+    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.sums() == {"logged": 4, "delivered": 2, "suppressed": 2, "deliveries": 2}
+
+
+def test_close_delivers_and_tells(stage: Stage) -> None:
+    for _ in range(3):
+        stage.log.error("again")
+    stage.handler.close(5)
+    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.transport.closed
+
+
+def test_a_handler_is_a_context_manager(stage: Stage) -> None:
+    with stage.handler as handler:
+        assert handler is stage.handler
+        stage.log.error("x")
+    assert stage.told() == [("x", 0)]
+
+
+def test_after_close_records_are_dropped_and_counted(stage: Stage) -> None:
+    stage.handler.close()
+    stage.log.error("too late")
+    assert stage.sums() == {"logged": 1, "dropped": 1}
+    assert stage.handler.flush(0)
+
+
+def test_levels_and_filters_are_heeded(stage: Stage) -> None:
+    stage.handler.addFilter(lambda record: "secret" not in record.msg)
+    stage.log.warning("below")
+    stage.log.error("a secret thing")
+    assert stage.sums() == {}
+    stage.handler.setLevel("WARNING")
+    stage.log.warning("now it counts")
+    stage.handler.flush(5)
+    assert stage.told() == [("now it counts", 0)]
+
+
+# --- failures
+
+
+def test_a_passing_fault_is_tried_again_after_its_pause(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(backoff=10)
+    stage.transport.failures = [LATER, LATER]
+    stage.log.error("x")
+    wait_until(lambda: stage.transport.attempts == 1)
+    assert stage.sums() == {"logged": 1, "pending": 1}
+    for attempt in (2, 3):
+        stage.clock.advance(20)
+        stage.handler.flush(0)
+        wait_until(lambda attempt=attempt: stage.transport.attempts == attempt)
+    wait_until(lambda: stage.handler.stats().pending == 0)
+    assert stage.sums() == {"logged": 1, "delivered": 1, "deliveries": 1}
+
+
+@pytest.mark.parametrize(
+    ("failures", "spool", "sums"),
+    [
+        ([LATER] * 3, False, {"logged": 1, "dropped": 1}),
+        ([LATER] * 3, True, {"logged": 1, "spooled": 1}),
+        ([NEVER], False, {"logged": 1, "dropped": 1}),
+        ([NEVER], True, {"logged": 1, "spooled": 1}),
+        ([ConnectionResetError()] * 2, False, {"logged": 1, "delivered": 1, "deliveries": 1}),
+        ([TimeoutError()] * 3, False, {"logged": 1, "dropped": 1}),
+        ([ZeroDivisionError()], False, {"logged": 1, "dropped": 1, "faults": 1}),
+        ([ZeroDivisionError()], True, {"logged": 1, "spooled": 1, "faults": 1}),
+    ],
+)
+def test_where_an_alert_ends(
+    make_stage: Callable[..., Stage], failures: list[Exception], spool: bool, sums: dict[str, int]
+) -> None:
+    stage = make_stage(spool=spool, retries=2, backoff=0)
+    stage.transport.failures = failures
+    stage.log.error("x")
+    assert stage.handler.flush(5)
+    assert stage.sums() == sums
+
+
+def test_a_pause_that_is_longer_than_the_patience_of_flush_is_not_waited_for(stage: Stage) -> None:
+    stage.transport.failures = [DeliveryError("http-429", temporary=True, retry_after=300)]
+    stage.log.error("x")
+    assert not stage.handler.flush(60)
+    assert stage.sums() == {"logged": 1, "pending": 1}
+    stage.clock.advance(300)
+    assert stage.handler.flush(5)
+    assert stage.told() == [("x", 0)]
+
+
+def test_a_full_queue_drops_counts_and_lets_the_kind_try_again(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(max_queue=2, backoff=50)
+    stage.transport.failures = [LATER]
+    for name in "abcc":
+        stage.log.error(name)
+    wait_until(lambda: stage.transport.attempts == 1)
+    assert stage.sums() == {"logged": 4, "pending": 2, "dropped": 2}
+    stage.clock.advance(50)
+    stage.handler.flush(5)
+    stage.log.error("c")
+    stage.handler.flush(5)
+    assert stage.told() == [("a", 0), ("b", 0), ("c", 0)]
+
+
+def test_a_full_spool_drops_and_counts(make_stage: Callable[..., Stage], tmp_path: Path) -> None:
+    stage = make_stage(spool=True)
+    for number in range(1000):
+        (tmp_path / "spool" / f"webhook-{number}.json.unreadable").touch()
+    stage.transport.failures = [NEVER]
+    stage.log.error("x")
+    stage.handler.flush(5)
+    assert stage.sums() == {"logged": 1, "dropped": 1}
+
+
+def test_what_is_spooled_is_replayed_by_the_next_handler(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(spool=True, retries=0)
+    stage.transport.failures = [LATER]
+    stage.log.error("kept")
+    stage.handler.flush(5)
+    stage.handler.close(0.05)
+    transport = RecordingTransport()
+    with stage.build(transport) as second:
+        assert second.flush(5)
+        assert second.stats()._asdict() | {"deliveries": 1, "replayed": 1} == second.stats()._asdict()
+        assert second.stats().logged == 0
+    assert [message.subject for message in transport.messages] == ["ERROR: kept"]
+
+
+def test_the_spool_is_the_probe_while_the_destination_is_down(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(spool=True, retries=0, backoff=10)
+    stage.transport.failures = [LATER, LATER]
+    stage.log.error("one")
+    assert stage.handler.flush(5)
+    assert stage.sums() == {"logged": 1, "spooled": 1}
+    stage.log.error("two")  # waits for the pause to end, then goes first
+    stage.clock.advance(10)
+    assert stage.handler.flush(5)
+    assert stage.sums() == {"logged": 2, "spooled": 2}
+    stage.clock.advance(20)
+    assert stage.handler.flush(5)
+    wait_until(lambda: stage.handler.stats().replayed == 2)
+    assert sorted(stage.told()) == [("one", 0), ("two", 0)]
+
+
+# --- the notifier is not its own customer
+
+
+class Chatty:
+    """A transport that logs errors while it sends."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.log = log
+        self.sent = 0
+
+    def send(self, message: OutgoingAlert, /) -> None:
+        self.sent += 1
+        self.log.error("while sending")
+        logging.getLogger("mks_hardening.notify").error("about alerts")
+        raise ZeroDivisionError
+
+    def close(self) -> None:
+        self.log.error("while closing")
+
+
+def test_what_the_transport_logs_is_no_alert(stage: Stage) -> None:
+    chatty = Chatty(stage.log)
+    handler = stage.build(chatty)
+    stage.log.addHandler(handler)
+    stage.log.removeHandler(stage.handler)
+    logging.getLogger("mks_hardening.notify").addHandler(handler)
+    try:
+        stage.log.error("x")
+        handler.flush(5)
+        handler.close(5)
+    finally:
+        logging.getLogger("mks_hardening.notify").removeHandler(handler)
+    assert chatty.sent == 1
+    assert handler.stats().logged == 2  # "x", and "while closing" on the thread that closes
+    assert handler.stats().dropped == 2
+
+
+def test_trouble_is_reported_once_until_the_next_delivery(
+    make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = make_stage()
+    stage.transport.failures = [NEVER, NEVER, ZeroDivisionError(), ZeroDivisionError()]
+    for name in "abcd":
+        stage.log.error(name)
+        stage.settle()
+    reports = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.notify"]
+    assert reports == [
+        "webhook: an alert was refused (http-404)",
+        "webhook: a fault in the notifier itself (ZeroDivisionError)",
+        "webhook: an alert was refused (fault)",
+    ]
+    stage.log.error("works")
+    stage.settle()
+    stage.transport.failures = [NEVER]
+    stage.log.error("again not")
+    stage.settle()
+    assert caplog.records[-1].getMessage() == reports[0]
+
+
+class Horrible:
+    """Everything about it raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda log: log.error("%d", "x"),
+        lambda log: log.error(Horrible()),
+        lambda log: log.error("%s %s", "x", Horrible()),
+        lambda log: log.error("x", extra={"thing": Horrible()}),
+        lambda log: log.error("x", extra={"thing": [Horrible()]}),
+        lambda log: log.error("x", exc_info=(RuntimeError, RuntimeError(Horrible()), None)),
+        lambda log: log.error("\ud800", extra={"\ud800": "\ud800"}),
+        lambda log: log.error("x", exc_info=True),
+        lambda log: log.error("x", stack_info=True),
+        lambda log: log.handle(logging.LogRecord("a", 40, "", 0, None, None, None)),  # type: ignore[arg-type]  # on purpose
+        lambda log: log.handle(logging.makeLogRecord({"levelno": 40})),
+        lambda log: log.handle(logging.makeLogRecord({"levelno": 40, "created": 1e300, "lineno": None})),
+        lambda log: log.handle(logging.makeLogRecord({"levelno": 40, "name": None, "levelname": None})),
+    ],
+)
+def test_no_record_raises_into_the_application_or_gets_lost(
+    stage: Stage, call: Callable[[logging.Logger], object]
+) -> None:
+    call(stage.log)
+    assert stage.handler.flush(5)
+    assert len(stage.transport.messages) == 1
+    assert stage.handler.stats().delivered == 1
+
+
+def test_a_record_that_is_no_record_is_counted(stage: Stage) -> None:
+    stage.handler.emit(object())  # type: ignore[arg-type]  # on purpose
+    assert stage.sums() == {"logged": 1, "dropped": 1, "faults": 1}
+
+
+# --- counting and telling
+
+
+def test_events_add_up_to_the_sums(make_stage: Callable[..., Stage]) -> None:
+    events: list[Any] = []
+    add_observer(events.append)
+    try:
+        stage = make_stage(spool=True, max_queue=6, retries=0)
+        stage.transport.failures = [NEVER]
+        for name in "abcaab":
+            stage.log.error(name)
+        wait_until(lambda: stage.transport.attempts == 3)
+        stage.clock.advance(1)
+        stage.handler.close(1)
+        stage.log.error("late")
+    finally:
+        remove_observer(events.append)
+    counted: dict[str, int] = {}
+    for event in events:
+        if isinstance(event, AlertsCounted):
+            assert event.channel == "webhook"
+            counted[event.state] = counted.get(event.state, 0) + event.number
+    stats = stage.handler.stats()
+    assert counted == {"delivered": 2, "spooled": 1, "suppressed": 3}
+    assert stats.dropped == 1
+    assert stats.logged == sum(counted.values()) + 1
+
+
+def test_a_destination_that_goes_down_and_comes_back_is_one_event_each(
+    make_stage: Callable[..., Stage],
+) -> None:
+    events: list[Any] = []
+    add_observer(events.append)
+    try:
+        stage = make_stage(retries=1, backoff=0)
+        stage.transport.failures = [LATER] * 5
+        for name in "abcd":
+            stage.log.error(name)
+            stage.settle()
+    finally:
+        remove_observer(events.append)
+    changes = [event for event in events if isinstance(event, BreakerChanged)]
+    assert changes == [
+        BreakerChanged("webhook", "closed", "open", "http-503"),
+        BreakerChanged("webhook", "open", "closed", ""),
+    ]
+
+
+def test_the_numbers_of_many_threads_are_exact(stage: Stage) -> None:
+    def work() -> None:
+        for number in range(500):
+            stage.log.error("order %d failed", number)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stage.handler.flush(5)
+    assert stage.sums() == {"logged": 4000, "delivered": 1, "suppressed": 3999, "deliveries": 2}
+    assert stage.told() == [("order 0 failed", 0), ("order 0 failed", 3999)]
+
+
+# --- set-up
+
+
+def test_the_url_and_the_secret_are_never_shown(stage: Stage) -> None:
+    url = "https://hooks.slack.com/services/T000/B000/hunter22"
+    for handler in (
+        SlackNotificationHandler(url, transport=RecordingTransport()),
+        WebhookNotificationHandler(url, secret="hunter22" * 4),
+    ):
+        with handler:
+            assert "hunter22" not in repr(handler)
+            assert "hunter22" not in repr(vars(handler))
+            assert "hunter22" not in repr(vars(handler._dispatcher))
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"level": "LOUD"}, "level"),
+        ({"lang": "de"}, "lang"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": "10"}, "timeout"),
+        ({"spool": "/proc/nowhere"}, "spool"),
+        ({"webhook_url": "http://hooks.example.com/x"}, "webhook_url"),
+        ({"webhook_url": "ftp://localhost/x"}, "webhook_url"),
+        ({"webhook_url": "https://user:hunter22@example.com/x"}, "webhook_url"),
+        ({"webhook_url": ""}, "webhook_url"),
+    ],
+)
+def test_a_wrong_set_up_is_refused_by_name(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SlackNotificationHandler(**{"webhook_url": URL, **options})
+    assert caught.value.parameter == parameter
+    assert "hunter22" not in str(caught.value)
+
+
+def test_clear_text_may_be_asked_for() -> None:
+    SlackNotificationHandler("http://hooks.example.com/x", allow_plaintext=True).close()
+
+
+@pytest.mark.parametrize("secret", ["", "short", b"15 bytes long.."])
+def test_a_short_secret_is_refused(secret: str | bytes) -> None:
+    with pytest.raises(ConfigurationError, match="secret must have at least 16 bytes"):
+        WebhookNotificationHandler(URL, secret=secret)
+
+
+def test_handlers_can_be_named_in_a_dictconfig() -> None:
+    config = logging.config.DictConfigurator({"version": 1})  # type: ignore[arg-type]  # typeshed knows DictConfig only by name
+    handler = config.configure_handler(
+        {
+            "()": "mks_hardening.notify.SlackNotificationHandler",
+            "webhook_url": URL,
+            "level": "CRITICAL",
+            "lang": "en",
+        }
+    )
+    assert isinstance(handler, SlackNotificationHandler)
+    assert handler.level == logging.CRITICAL
+    handler.close()

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.notify.alert import Alert
+from mks_hardening.notify.spool import Spool, SpoolFullError
+from mks_hardening.testing import FrozenClock
+
+
+def alert(name: str = "x", *, created: float = 1.0) -> Alert:
+    return Alert(
+        name, "f", created, "ERROR", "app", f"message {name}", fields={"site": "B棟"}, repeats=3, digest=True
+    )
+
+
+def spool(
+    folder: Path, *, clock: FrozenClock | None = None, kind: str = "email", max_files: int = 1000
+) -> Spool:
+    return Spool(folder, kind=kind, clock=clock or FrozenClock(), max_files=max_files)
+
+
+def claimed(known: Spool, most: int = 100) -> list[str]:
+    return [one.id for _, one in known.claim(most)]
+
+
+def test_what_goes_in_comes_out_oldest_first(tmp_path: Path) -> None:
+    known = spool(tmp_path / "deep" / "folder")
+    assert known.empty()
+    known.put(alert("late", created=20.0))
+    known.put(alert("early", created=3.0))
+    assert not known.empty()
+    assert [one for _, one in known.claim(10)] == [
+        alert("early", created=3.0),
+        alert("late", created=20.0),
+    ]
+
+
+def test_folder_and_files_are_private(tmp_path: Path) -> None:
+    known = spool(tmp_path / "spool")
+    known.put(alert())
+    (file,) = (tmp_path / "spool").iterdir()
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_was_open_is_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    spool(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("x")
+    with pytest.raises(ConfigurationError, match="spool") as caught:
+        spool(tmp_path / "spool")
+    assert caught.value.parameter == "spool"
+
+
+def test_a_folder_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="spool"):
+        spool(Path("/proc/nowhere/spool"))
+
+
+def test_a_claimed_alert_is_nobody_elses(tmp_path: Path) -> None:
+    one, other = spool(tmp_path), spool(tmp_path)
+    for name in "abc":
+        one.put(alert(name))
+    assert claimed(one, 2) == ["a", "b"]
+    assert claimed(other) == ["c"]
+    assert claimed(one) == []
+    assert one.empty()
+
+
+def test_released_alerts_are_in_line_again_and_done_ones_are_gone(tmp_path: Path) -> None:
+    known = spool(tmp_path)
+    known.put(alert("a"))
+    known.put(alert("b"))
+    (first, _), (second, _) = known.claim(2)
+    known.release(first)
+    known.done(second)
+    known.done(second)
+    assert claimed(known) == ["a"]
+
+
+def test_a_claim_left_behind_is_taken_up_after_a_while(tmp_path: Path) -> None:
+    clock = FrozenClock()
+    known = spool(tmp_path, clock=clock)
+    known.put(alert())
+    assert claimed(known) == ["x"]
+    clock.advance(119)
+    assert known.empty()
+    assert claimed(known) == []
+    clock.advance(2)
+    assert not known.empty()
+    assert claimed(known) == ["x"]
+    assert claimed(known) == []
+
+
+def test_kinds_share_a_folder_and_leave_each_other_alone(tmp_path: Path) -> None:
+    mail, slack = spool(tmp_path, kind="email"), spool(tmp_path, kind="slack")
+    mail.put(alert("m"))
+    slack.put(alert("s"))
+    assert claimed(mail) == ["m"]
+    assert claimed(slack) == ["s"]
+
+
+def test_a_full_spool_refuses_the_new_one(tmp_path: Path) -> None:
+    known = spool(tmp_path, max_files=2)
+    known.put(alert("a"))
+    known.put(alert("b"))
+    with pytest.raises(SpoolFullError):
+        known.put(alert("c"))
+    assert claimed(known) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"version": 1}',
+        b'{"version": 99, "id": "x"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"version": 1, **alert()._asdict(), "fields": None}).encode(),
+        json.dumps({"version": 1, **alert()._asdict(), "created": "soon"}).encode(),
+    ],
+)
+def test_what_is_not_ours_is_put_out_of_the_way(tmp_path: Path, content: bytes) -> None:
+    known = spool(tmp_path)
+    (tmp_path / "email-0000-bad.json").write_bytes(content)
+    known.put(alert("good"))
+    assert claimed(known) == ["good"]
+    assert (tmp_path / "email-0000-bad.json.unreadable").exists()
+    assert known.empty()
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "README").write_text("hello")
+    known = spool(tmp_path)
+    assert known.empty()
+    assert claimed(known) == []
+    assert (tmp_path / "README").read_text() == "hello"
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    folder, target = tmp_path / "spool", tmp_path / "target"
+    known = spool(folder)
+    draft = folder / f".email-000000000001000-x.{os.getpid()}.draft"
+    draft.symlink_to(target)
+    with pytest.raises(OSError, match="exist"):
+        known.put(alert())
+    assert not target.exists()
+
+
+def test_a_folder_that_vanished_is_an_error_of_the_system_and_no_crash(tmp_path: Path) -> None:
+    known = spool(tmp_path / "spool")
+    (tmp_path / "spool").rmdir()
+    with pytest.raises(OSError, match="No such file"):
+        known.put(alert())
+    assert known.empty()
+    assert claimed(known) == []
+
+
+def test_a_draft_that_cannot_be_renamed_leaves_nothing(tmp_path: Path) -> None:
+    known = spool(tmp_path)
+    (tmp_path / "email-000000000001000-x.json").mkdir()
+    with pytest.raises(OSError, match=r"[Dd]irectory"):
+        known.put(alert())
+    assert [file.name for file in tmp_path.iterdir()] == ["email-000000000001000-x.json"]
+
+
+def test_many_threads_get_each_alert_once(tmp_path: Path) -> None:
+    known = spool(tmp_path)
+    names = {f"a{number:03d}" for number in range(200)}
+    for name in names:
+        known.put(alert(name))
+    got: list[str] = []
+
+    def take() -> None:
+        other = spool(tmp_path)
+        while several := other.claim(7):
+            got.extend(one.id for _, one in several)
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == sorted(names)
