@@ -347,6 +347,7 @@ def test_a_lost_reply_was_carried_out(redis_server: RedisServer, fault_proxy: Fa
     assert redis_server.command("GET", "n") == b"2"
 
 
+# The one place where tests look at the wall clock: lower bounds, which no slow machine can break.
 def test_the_wire_is_slow(fault_proxy: FaultProxy) -> None:
     with _through(fault_proxy) as client:
         client.ping()

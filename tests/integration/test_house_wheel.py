@@ -7,12 +7,15 @@ import sys
 import venv
 import zipfile
 from email.parser import Parser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from testbed import package_map
 from testbed.run_python import run_python
+
+VERSION = version("mks-hardening")
 
 EXTRAS = {
     "logging": {"python-json-logger", "orjson"},
@@ -54,7 +57,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
         size = sum(entry.file_size for entry in archive.infolist())
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"mks_hardening", "mks_hardening-0.1.0.dist-info"}
+    assert tops == {"mks_hardening", f"mks_hardening-{VERSION}.dist-info"}
     assert "mks_hardening/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert [name for name in names if "/test_" in name or "/tests/" in name or "__pycache__" in name] == []
@@ -98,5 +101,5 @@ def test_the_command_works_without_any_extra(bare_python: Path) -> None:
     done = subprocess.run(
         [bare_python, "-I", "-m", "mks_hardening", "version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("mks-hardening 0.1.0")
+    assert done.stdout.startswith(f"mks-hardening {VERSION} ")
     assert sys.version.split()[0] in done.stdout

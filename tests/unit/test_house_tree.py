@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pydoc
 import re
@@ -31,6 +32,21 @@ def test_test_files_have_unique_names_and_no_packages() -> None:
     names = Counter(file.name for file in tests.rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
     assert list(tests.rglob("__init__.py")) == [tests / "support" / "testbed" / "__init__.py"]
+
+
+@pytest.mark.parametrize("folder", ["unit", "property"])
+def test_quick_tests_do_not_sleep(folder: str) -> None:
+    sleepers = [
+        f"{file.name}:{node.lineno}"
+        for file in (package_map.ROOT / "tests" / folder).glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) == "sleep"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, int | float)
+        and node.args[0].value > 0.05
+    ]
+    assert sleepers == []
 
 
 # --- names
