@@ -129,7 +129,12 @@ def test_a_child_has_connections_of_its_own(engine: Engine) -> None:
 def test_a_child_that_closes_everything_disturbs_nobody(engine: Engine) -> None:
     parent = _backend(engine)
     assert _in_child(engine.dispose) == "None"
-    assert _in_child(lambda: (_backend(engine), engine.dispose()) and None) == "None"
+
+    def use_and_close() -> None:
+        _backend(engine)
+        engine.dispose()
+
+    assert _in_child(use_and_close) == "None"
     assert _backend(engine) == parent
 
 

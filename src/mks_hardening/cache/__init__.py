@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from mks_hardening.cache.decorator import CachedFunction, cache_if, cached, set_default_cache
     from mks_hardening.cache.entry import CacheStats
     from mks_hardening.cache.keys import CacheKeyError
+    from mks_hardening.cache.response_cache import ResponseCacheMiddleware
+    from mks_hardening.cache.response_rules import CacheRule
 
 __all__ = [
     "CDNManager",
     "CacheKeyError",
+    "CacheRule",
     "CacheStats",
     "CachedFunction",
     "MemoryCache",
     "NullCache",
     "PurgeResult",
     "RedisCache",
+    "ResponseCacheMiddleware",
     "TieredCache",
     "cache_if",
     "cached",
@@ -33,12 +37,14 @@ __all__ = [
 _HOME = {
     "CDNManager": "mks_hardening.cache.cdn",
     "CacheKeyError": "mks_hardening.cache.keys",
+    "CacheRule": "mks_hardening.cache.response_rules",
     "CacheStats": "mks_hardening.cache.entry",
     "CachedFunction": "mks_hardening.cache.decorator",
     "MemoryCache": "mks_hardening.cache.backends.memory",
     "NullCache": "mks_hardening.cache.backends.null",
     "PurgeResult": "mks_hardening.cache.cdn",
     "RedisCache": "mks_hardening.cache.backends.redis_backend",
+    "ResponseCacheMiddleware": "mks_hardening.cache.response_cache",
     "TieredCache": "mks_hardening.cache.backends.tiered",
     "cache_if": "mks_hardening.cache.decorator",
     "cached": "mks_hardening.cache.decorator",

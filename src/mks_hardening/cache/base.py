@@ -242,6 +242,26 @@ class BaseCache:
     ) -> None:
         await self.aclose()
 
+    # --- for values that are made elsewhere and come later ----------------------------------------
+
+    def begin(self, key: str, tags: Iterable[str] = ()) -> Lease | None:
+        """The permission to keep a value of ``key`` that is going to be made; None while somebody else has it."""
+        acquiring = self.store.acquire(check_key(key), check_tags(tags), wait=False)
+        lease: Entry | Lease | None = run(self._guarded(acquiring, otherwise=None))
+        return lease if isinstance(lease, Lease) else None
+
+    def finish(self, key: str, lease: Lease, value: Any, *, ttl: float) -> bool:
+        """Keep the value, unless the key or a tag was invalidated since ``begin``; whether it is kept."""
+        end = self.clock.time() + jittered(ttl, self.jitter)
+        kept: bool = run(
+            self._guarded(self.store.commit(key, lease, Entry(value, end, end, lease.tags)), otherwise=False)
+        )
+        return kept
+
+    def abandon(self, key: str, lease: Lease) -> None:
+        """Give the permission back."""
+        run(self._guarded(self.store.release(key, lease), otherwise=None))
+
     def count_bypass(self, reason: str) -> None:
         """Note a call that was not cached on purpose."""
         self._bypasses += 1
@@ -353,14 +373,21 @@ class BaseCache:
             acquiring = self.store.acquire(flight.key, terms.tags, wait=False)
             lease = yield from self._guarded(acquiring, otherwise=None)
             if isinstance(lease, Lease):
-                with self._flights.computing(flight.key):
-                    value, kept = yield from self._compute_under(lease, flight.key, compute, terms)
-                outcome = value if kept else MISSING
+                outcome = yield from self._refresh_under(lease, flight.key, compute, terms)
         except Exception:
             self._tell("error", "refresh")
             _logger.warning("a cached value could not be computed anew", exc_info=True)
         finally:
             self._land(flight, outcome)
+
+    def _refresh_under(self, lease: Lease, key: str, compute: Callable[[], Any], terms: Terms) -> Op[Any]:
+        (entry,) = yield from self._guarded(self.store.load((key,), terms.tags), otherwise=(None,))
+        if self._is_fresh(entry):  # another process was quicker
+            yield from self._guarded(self.store.release(key, lease), otherwise=None)
+            return entry.value
+        with self._flights.computing(key):
+            value, kept = yield from self._compute_under(lease, key, compute, terms)
+        return value if kept else MISSING
 
     def _set_many(
         self, values: Mapping[str, Any], ttl: float | timedelta | None, tags: Iterable[str]

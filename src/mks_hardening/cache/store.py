@@ -23,9 +23,9 @@ class Store(Protocol):
         ...
 
     def acquire(self, key: str, tags: Sequence[str], /, *, wait: bool) -> Op[Entry | Lease | None]:
-        """The right to compute, or the fresh entry another process made meanwhile.
+        """The right to compute.
 
-        When another process has that right: wait, or None at once.
+        When another process has it: wait for the fresh entry it makes, or (without ``wait``) None at once.
         """
         ...
 

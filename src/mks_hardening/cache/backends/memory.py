@@ -113,10 +113,12 @@ class MemoryStore:
             for key, (payload, encoded, ttl) in frozen.items():
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
-    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:  # noqa: ARG002 - nobody to wait for
-        """The entry, or the right to compute it."""
+    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
+        """The right to compute; nobody else can have it, as only one caller of a process asks."""
         yield from ()
-        entry = self._entry(key)  # another thread may have stored it since we looked
+        entry = (
+            self._entry(key) if wait else None
+        )  # another thread may have stored it since the caller looked
         if entry is not None and self._clock.time() < entry.fresh_until:
             return entry
         token = object()

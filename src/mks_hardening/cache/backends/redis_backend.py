@@ -184,7 +184,7 @@ class RedisStore:
         return {tag: (answer or b"").decode() for tag, answer in zip(tags, answers, strict=True)}
 
     def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
-        """Poll for the lease; one caller of each process does."""
+        """Take the lease; one caller of each process polls for it."""
         token = secrets.token_hex(16)
         pause = _SHORTEST_PAUSE
         give_up = self._clock.monotonic() + _LEASE_MS / 1000
@@ -198,20 +198,24 @@ class RedisStore:
                     ("GET", self._value_name(key)),
                 ],
             )
-            entries, _damaged = self._opened([key], [data])
-            (entry,) = yield from self._still_valid(
-                entries, {tag: made.encode() for tag, made in versions.items()}
-            )
-            if entry is not None and self._clock.time() < entry.fresh_until:
-                if got is not None:
-                    yield from self.release(key, Lease(token, {}))
+            lease = Lease(token, versions)
+            if not wait:
+                return None if got is None else lease
+            entry = self._fresh(key, data, versions)
+            if entry is not None and got is not None:
+                yield from self.release(key, lease)
+            if entry is not None:
                 return entry
             if got is not None or self._clock.monotonic() >= give_up:
-                return Lease(token, versions)
-            if not wait:
-                return None
+                return lease
             yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads polls, protects nothing
             pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _fresh(self, key: str, data: Any, versions: Mapping[str, str]) -> Entry | None:
+        (entry,), _damaged = self._opened([key], [data])
+        if entry is None or self._clock.time() >= entry.fresh_until:
+            return None
+        return entry if all(versions.get(tag) == made for tag, made in entry.tags.items()) else None
 
     def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         """Keep what was computed, if the lease is still ours, in one step."""

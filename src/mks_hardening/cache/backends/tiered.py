@@ -75,10 +75,13 @@ class _TieredStore:
         leases: dict[str, Entry | Lease | None] = {}
         for key in missing:
             leases[key] = yield from self._l1.acquire(key, tags, wait=False)
-        loaded = yield from self._l2.load(missing, tags)
-        found = dict(zip(missing, loaded, strict=True))
-        for key, entry in found.items():
-            yield from self._copy(key, leases[key], entry)
+        found: dict[str, Entry | None] = {}
+        try:
+            loaded = yield from self._l2.load(missing, tags)
+            found = dict(zip(missing, loaded, strict=True))
+        finally:
+            for key in missing:
+                yield from self._copy(key, leases[key], found.get(key))
         return [entry or found[key] for key, entry in zip(keys, entries, strict=True)]
 
     def _copy(self, key: str, lease: Entry | Lease | None, entry: Entry | None) -> Op[None]:
@@ -93,8 +96,14 @@ class _TieredStore:
         yield from self._l1.commit(key, lease, Entry(entry.value, min(end, entry.fresh_until), end, tags))
 
     def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
-        yield from self._l1.remove(list(entries))
-        yield from self._l2.save(entries, tags)
+        yield from self._shared_first(self._l2.save(entries, tags), self._l1.remove(list(entries)))
+
+    def _shared_first(self, shared: Op[Any], local: Op[Any]) -> Op[Any]:
+        """What the shared cache forgets must not be copied from it after the local one has forgotten it."""
+        try:
+            return (yield from shared)
+        finally:
+            yield from local
 
     def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
         local = yield from self._l1.acquire(key, tags, wait=False)
@@ -120,16 +129,16 @@ class _TieredStore:
         yield from self._l2.release(key, shared)
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
-        yield from self._l1.remove(keys)
-        return (yield from self._l2.remove(keys))
+        removed: int = yield from self._shared_first(self._l2.remove(keys), self._l1.remove(keys))
+        return removed
 
     def remove_matching(self, pattern: str) -> Op[int]:
-        yield from self._l1.remove_matching(pattern)
-        return (yield from self._l2.remove_matching(pattern))
+        local = self._l1.remove_matching(pattern)
+        removed: int = yield from self._shared_first(self._l2.remove_matching(pattern), local)
+        return removed
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
-        yield from self._l1.void_tags(tags)
-        yield from self._l2.void_tags(tags)
+        yield from self._shared_first(self._l2.void_tags(tags), self._l1.void_tags(tags))
 
     def ping(self) -> Op[bool]:
         return (yield from self._l2.ping())

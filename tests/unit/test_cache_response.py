@@ -1,0 +1,454 @@
+"""The response cache: what is shared, what never is, and what HTTP asks of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+
+
+class Site:
+    """An application that counts its answers, behind a response cache on a clock that stands still."""
+
+    def __init__(
+        self, *headers: tuple[str, str], status: str = "200 OK", body: Any = None, **rule: Any
+    ) -> None:
+        self.headers: list[tuple[str, str]] = [("Content-Type", "text/plain"), *headers]
+        self.status = status
+        self.body = body
+        self.calls = 0
+        self.environ: dict[str, Any] = {}
+        self.clock = FrozenClock()
+        self.cache = MemoryCache(clock=self.clock, jitter=0)
+        self.rule = {"path": "/*", "ttl": 60, **rule}
+        self.middleware = ResponseCacheMiddleware(
+            self.app,
+            cache=self.cache,
+            rules=[CacheRule(self.rule.pop("path"), **self.rule)],
+            clock=self.clock,
+            max_body=1000,
+        )
+
+    def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self.calls += 1
+        self.environ = environ
+        start_response(self.status, list(self.headers))
+        if callable(self.body):
+            return self.body()
+        return [f"answer {self.calls}".encode() if self.body is None else self.body]
+
+    def get(self, path: str = "/page", **options: Any) -> WSGIAnswer:
+        return call_wsgi(self.app, path, wrap=lambda app: self._wrapped(app), **options)
+
+    def _wrapped(self, app: Any) -> Any:
+        self.middleware._app = app
+        return self.middleware
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def test_a_page_is_answered_from_the_cache(site: Site) -> None:
+    first, second = site.get(), site.get()
+    assert (first.status, first.body) == (second.status, second.body) == (200, b"answer 1")
+    assert site.calls == 1
+    assert first.header("Age") is None
+    assert second.header("Age") == "0"
+    assert second.header("Content-Type") == "text/plain"
+    assert second.header("Content-Length") == "8"
+
+
+def test_it_ends_and_tells_its_age(site: Site) -> None:
+    site.get()
+    site.clock.advance(59)
+    assert site.get().header("Age") == "59"
+    site.clock.advance(2)
+    assert site.get().body == b"answer 2"
+
+
+SHARED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"query": "a=1"}, {"query": "a=1"}),
+    ({"headers": {"User-Agent": "x"}}, {"headers": {"User-Agent": "y"}}),
+    ({"headers": {"Host": "EXAMPLE.com"}}, {"headers": {"Host": "example.com"}}),
+]
+APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"path": "/a"}, {"path": "/b"}),
+    ({"path": "/a"}, {"path": "/A"}),
+    ({"path": "/a"}, {"path": "/a/"}),
+    ({"query": "a=1"}, {"query": "a=2"}),
+    ({"query": "a=1"}, {}),
+    ({"query": "a=1&b=2"}, {"query": "b=2&a=1"}),
+    ({"query": "a"}, {"path": "/page?a"}),
+    ({"headers": {"Host": "a.example"}}, {"headers": {"Host": "b.example"}}),
+    ({"scheme": "http"}, {"scheme": "https"}),
+    (
+        {"environ": {"SCRIPT_NAME": "/page"}, "path": "/x"},
+        {"environ": {"SCRIPT_NAME": ""}, "path": "/page/x"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SHARED, ids=repr)
+def test_what_is_the_same_shares(site: Site, one: dict[str, Any], other: dict[str, Any]) -> None:
+    site.get(**one)
+    site.get(**other)
+    assert site.calls == 1
+
+
+@pytest.mark.parametrize(("one", "other"), APART, ids=repr)
+def test_what_is_not_does_not(site: Site, one: dict[str, Any], other: dict[str, Any]) -> None:
+    site.get(**one)
+    site.get(**other)
+    assert site.calls == 2
+
+
+PAST: list[tuple[str, dict[str, Any]]] = [
+    ("method", {"method": "POST"}),
+    ("method", {"method": "PUT"}),
+    ("method", {"method": "OPTIONS"}),
+    ("cookie", {"headers": {"Cookie": "session=1"}}),
+    ("authorization", {"headers": {"Authorization": "Bearer x"}}),
+    ("no-store", {"headers": {"Cache-Control": "no-store"}}),
+    ("no-store", {"headers": {"Cache-Control": 'max-age=0, NO-STORE="x"'}}),
+    ("conditional", {"headers": {"Range": "bytes=0-1"}}),
+    ("conditional", {"headers": {"If-Match": '"x"'}}),
+    ("conditional", {"headers": {"If-Unmodified-Since": "x"}}),
+]
+
+
+@pytest.mark.parametrize(("reason", "request_"), PAST, ids=repr)
+def test_requests_that_go_past_the_cache(site: Site, reason: str, request_: dict[str, Any]) -> None:
+    site.get()
+    assert site.get(**request_).body == b"answer 2"
+    assert site.get(**request_).body == b"answer 3"
+    assert site.get().body == b"answer 1"
+    assert site.cache.stats().bypasses == 2
+
+
+NEVER_KEPT: list[tuple[list[tuple[str, str]], str]] = [
+    ([("Set-Cookie", "a=1")], "200 OK"),
+    ([("set-cookie", "a=1")], "200 OK"),
+    ([("Cache-Control", "no-store")], "200 OK"),
+    ([("Cache-Control", "private")], "200 OK"),
+    ([("Cache-Control", 'private="X-A"')], "200 OK"),
+    ([("Cache-Control", "public"), ("Cache-Control", "no-cache")], "200 OK"),
+    ([("Cache-Control", "max-age=0")], "200 OK"),
+    ([("Cache-Control", "s-maxage=0, max-age=60")], "200 OK"),
+    ([("Cache-Control", "max-age=soon")], "200 OK"),
+    ([("Cache-Control", "max-age=10"), ("Age", "10")], "200 OK"),
+    ([("Expires", "0")], "200 OK"),
+    ([("Expires", "Tue, 14 Nov 2023 22:13:20 GMT")], "200 OK"),
+    ([("Vary", "*")], "200 OK"),
+    ([("Vary", "Accept"), ("Vary", "*")], "200 OK"),
+    ([("Content-Length", "99999")], "200 OK"),
+    ([], "404 Not Found"),
+    ([], "302 Found"),
+    ([], "500 Internal Server Error"),
+    ([("Content-Range", "bytes 0-1/5")], "206 Partial Content"),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), NEVER_KEPT, ids=repr)
+def test_answers_that_are_never_kept(headers: list[tuple[str, str]], status: str) -> None:
+    site = Site(
+        *headers, status=status, body=b"x" * 99999 if ("Content-Length", "99999") in headers else None
+    )
+    site.get()
+    site.get()
+    assert site.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "fresh"),
+    [
+        ([("Cache-Control", "max-age=10")], 10),
+        ([("Cache-Control", "max-age=10, s-maxage=20")], 20),
+        ([("Cache-Control", "MAX-AGE=10")], 10),
+        ([("Cache-Control", 'max-age="10"')], 10),
+        ([("Cache-Control", "max-age=3600")], 60),
+        ([("Cache-Control", "max-age=30"), ("Age", "10")], 20),
+        ([("Expires", "Tue, 14 Nov 2023 22:13:40 GMT"), ("Date", "Tue, 14 Nov 2023 22:13:30 GMT")], 10),
+        ([("Expires", "Tue, 14 Nov 2023 22:13:40 GMT"), ("Cache-Control", "max-age=5")], 5),
+        ([("Cache-Control", "public")], 60),
+    ],
+    ids=repr,
+)
+def test_an_answer_can_only_shorten_its_time(headers: list[tuple[str, str]], fresh: int) -> None:
+    site = Site(*headers)
+    site.get()
+    site.clock.advance(fresh - 1)
+    site.get()
+    assert site.calls == 1
+    site.clock.advance(1.5)
+    site.get()
+    assert site.calls == 2
+
+
+def test_an_answer_that_was_old_already_tells_so() -> None:
+    site = Site(("Age", "7"))
+    site.get()
+    site.clock.advance(3)
+    answer = site.get()
+    assert answer.header("Age") == "10"
+
+
+def test_variants_are_kept_apart() -> None:
+    site = Site(("Vary", "Accept-Language, Accept"))
+    languages = [{"Accept-Language": "ja"}, {"Accept-Language": "en"}, {}, {"Accept": "ja"}, {"Accept": ""}]
+    bodies = [site.get(headers=headers).body for headers in languages]
+    assert len(set(bodies)) == len(languages)
+    assert [site.get(headers=headers).body for headers in languages] == bodies
+
+
+def test_invented_variants_do_not_fill_the_cache() -> None:
+    site = Site(("Vary", "Accept-Language"))
+    for number in range(100):
+        site.get(headers={"Accept-Language": f"x-{number}"})
+    (slot,) = site.cache.store._slots.values()  # type: ignore[attr-defined]
+    assert len(slot.payload) < 4000
+    assert site.get(headers={"Accept-Language": "x-99"}).body == b"answer 100"
+
+
+def test_an_answer_that_stops_to_vary_is_not_mixed_up() -> None:
+    site = Site(("Vary", "Accept-Language"))
+    site.get(headers={"Accept-Language": "ja"})
+    site.headers = [("Content-Type", "text/plain"), ("Vary", "Accept")]
+    assert site.get(headers={"Accept-Language": "en", "Accept": "a"}).body == b"answer 2"
+    assert site.get(headers={"Accept-Language": "ja", "Accept": "b"}).body == b"answer 3"
+    assert site.get(headers={"Accept-Language": "ja", "Accept": "a"}).body == b"answer 2"
+
+
+def test_named_query_parameters() -> None:
+    site = Site(query=("page", "q"))
+    assert site.get(query="page=1&q=x").body == b"answer 1"
+    assert site.get(query="q=x&page=1").body == b"answer 1"
+    assert site.get(query="page=1&page=2").body == b"answer 2"
+    assert site.get(query="page=2&page=1").body == b"answer 3"
+    assert site.get(query="page=1&q=").body == b"answer 4"
+    assert site.get(query="page=1").body == b"answer 5"
+    assert site.get(query="page=1&utm_source=x").body == b"answer 6"
+    assert site.get(query="page=1&utm_source=x").body == b"answer 7"
+
+
+def test_an_identity_makes_private_answers_possible() -> None:
+    site = Site(("Cache-Control", "private"), identity=lambda environ: environ.get("HTTP_COOKIE"))
+    one, other = {"Cookie": "session=1"}, {"Cookie": "session=2"}
+    bodies = [site.get(headers=headers).body for headers in (one, other, one, other, {}, {})]
+    assert bodies == [b"answer 1", b"answer 2", b"answer 1", b"answer 2", b"answer 3", b"answer 4"]
+
+
+def test_head_is_answered_from_a_get_and_never_fills(site: Site) -> None:
+    assert site.get(method="HEAD").status == 200
+    assert site.calls == 1
+    site.get()
+    assert site.calls == 2
+    head = site.get(method="HEAD")
+    assert (head.status, head.body, head.header("Content-Length")) == (200, b"", "8")
+    assert site.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ({"If-None-Match": '"v1"'}, 304),
+        ({"If-None-Match": 'W/"v1"'}, 304),
+        ({"If-None-Match": '"v0", "v1"'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"v2"'}, 200),
+        ({"If-None-Match": "v1"}, 200),
+        ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 304),
+        ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
+        ({"If-Modified-Since": "yesterday"}, 200),
+        ({"If-None-Match": '"v2"', "If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 200),
+    ],
+    ids=repr,
+)
+def test_conditional_requests(condition: dict[str, str], status: int) -> None:
+    site = Site(("ETag", '"v1"'), ("Last-Modified", "Tue, 14 Nov 2023 22:13:20 GMT"))
+    for calls in (1, 1):
+        answer = site.get(headers=condition)
+        assert (answer.status, site.calls) == (status, calls)
+        assert answer.body == (b"" if status == 304 else b"answer 1")
+        assert answer.header("ETag") == '"v1"'
+        assert (answer.header("Content-Type") is None) == (status == 304)
+    assert site.get().body == b"answer 1"
+    assert "HTTP_IF_NONE_MATCH" not in site.environ
+
+
+def test_an_answer_without_a_tag_is_given_one(site: Site) -> None:
+    site.get()
+    tag = site.get().header("ETag")
+    assert tag is not None
+    assert site.get(headers={"If-None-Match": tag}).status == 304
+
+
+@pytest.mark.parametrize(
+    ("control", "body"),
+    [
+        ({"Cache-Control": "no-cache"}, b"answer 2"),
+        ({"Pragma": "no-cache"}, b"answer 2"),
+        ({"Pragma": "no-cache", "Cache-Control": "max-age=100"}, b"answer 1"),
+        ({"Cache-Control": "max-age=10"}, b"answer 2"),
+        ({"Cache-Control": "max-age=30"}, b"answer 1"),
+        ({"Cache-Control": "only-if-cached"}, b"answer 1"),
+    ],
+    ids=repr,
+)
+def test_a_client_may_ask_for_fresher_answers(site: Site, control: dict[str, str], body: bytes) -> None:
+    site.get()
+    site.clock.advance(20)
+    assert site.get(headers=control).body == body
+    assert site.get().body == body
+
+
+def test_only_if_cached_never_asks_the_application(site: Site) -> None:
+    assert site.get(headers={"Cache-Control": "only-if-cached"}).status == 504
+    assert site.calls == 0
+
+
+def test_an_invalidation_forgets_all_variants_and_wins_over_answers_being_made() -> None:
+    site = Site(("Vary", "Accept-Language"), tags=("articles",))
+    for language in ("ja", "en"):
+        site.get(headers={"Accept-Language": language})
+    site.cache.invalidate_tags("articles")
+    assert site.get(headers={"Accept-Language": "ja"}).body == b"answer 3"
+
+    def body() -> Iterable[bytes]:
+        yield b"old"
+        site.cache.invalidate_tags("articles")
+
+    site.cache.clear()
+    site.body = body
+    assert site.get().body == b"old"
+    site.body = None
+    assert site.get().body == b"answer 5"
+
+
+def test_a_body_that_breaks_or_is_cut_is_not_kept() -> None:
+    def broken() -> Iterable[bytes]:
+        yield b"half"
+        raise OSError("disk")
+
+    site = Site(body=broken)
+    with pytest.raises(OSError, match="disk"):
+        site.get()
+    site.body = None
+    assert site.get().body == b"answer 2"
+
+    site = Site(("Content-Length", "9"), body=lambda: iter([b"answer"]))
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "x", "SERVER_PORT": "80"}
+    site.middleware._app = site.app
+    result: Any = site.middleware(environ, lambda *_: lambda _data: None)
+    assert b"".join(result) == b"answer"
+    result.close()
+    assert len(site.cache.store._slots) == 0  # type: ignore[attr-defined]
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(site: Site) -> None:
+    closed: list[int] = []
+
+    class Endless:
+        def __iter__(self) -> Iterable[bytes]:
+            while True:
+                yield b"x"
+
+        def close(self) -> None:
+            closed.append(1)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return Endless()
+
+    site.middleware._app = app
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "x", "SERVER_PORT": "80"}
+    result: Any = site.middleware(environ, lambda *_: lambda _data: None)
+    next(iter(result))
+    result.close()
+    result.close()
+    assert closed == [1]
+    assert len(site.cache.store._slots) == 0  # type: ignore[attr-defined]
+    assert site.cache.store._leases == {}  # type: ignore[attr-defined]
+
+
+def test_the_old_write_is_kept_too(site: Site) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        site.calls += 1
+        start_response("200 OK", [("Content-Type", "text/plain")])(b"written ")
+        return [b"returned"]
+
+    bodies = [call_wsgi(app, "/w", wrap=site._wrapped).body for _ in range(2)]
+    assert bodies == [b"written returned"] * 2
+    assert site.calls == 1
+
+
+def test_large_bodies_pass_and_are_not_kept(site: Site) -> None:
+    site.body = lambda: iter([b"x" * 600, b"y" * 600])
+    assert len(site.get().body) == 1200
+    site.get()
+    assert site.calls == 2
+
+
+def test_a_page_with_the_nonce_of_its_request_is_not_kept(site: Site) -> None:
+    site.body = b"<script nonce=abc123>"
+    for _ in range(2):
+        site.get(environ={"mks_hardening.csp_nonce": "abc123"})
+    assert site.calls == 2
+    site.body = b"<p>"
+    for _ in range(2):
+        site.get(environ={"mks_hardening.csp_nonce": "abc124"})
+    assert site.calls == 3
+
+
+def test_fields_of_one_connection_are_not_kept() -> None:
+    site = Site(("X-Request-ID", "1"), ("X-Hop", "1"), ("X-Kept", "1"))
+    site.get()
+    site.headers = []
+    answer = site.get()
+    assert answer.header("X-Request-ID") is None
+    assert answer.header("X-Kept") == "1"
+
+
+def test_paths_without_a_rule_are_left_alone() -> None:
+    site = Site(path="/articles/*")
+    for path, calls in (("/articles/1", 1), ("/articles/1", 1), ("/article", 2), ("/article", 3), ("/", 4)):
+        site.get(path)
+        assert site.calls == calls
+
+
+def test_an_unavailable_cache_is_no_obstacle() -> None:
+    from mks_hardening.cache import RedisCache
+
+    site = Site()
+    with RedisCache("redis://127.0.0.1:1/0") as cache:
+        site.middleware._cache = cache
+        assert [site.get().body, site.get().body] == [b"answer 1", b"answer 2"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "make"),
+    [
+        ("path", lambda: CacheRule("articles", ttl=1)),
+        ("path", lambda: CacheRule("/*/x", ttl=1)),
+        ("ttl", lambda: CacheRule("/", ttl=0)),
+        ("query", lambda: CacheRule("/", ttl=1, query="page")),
+        ("tags", lambda: CacheRule("/", ttl=1, tags="one")),
+        ("cache", lambda: ResponseCacheMiddleware(lambda *_: [], cache={}, rules=[])),  # type: ignore[arg-type]
+        ("rules", lambda: ResponseCacheMiddleware(lambda *_: [], cache=MemoryCache(), rules=["/"])),  # type: ignore[list-item]
+        (
+            "max_body",
+            lambda: ResponseCacheMiddleware(lambda *_: [], cache=MemoryCache(), rules=[], max_body=-1),
+        ),
+    ],
+)
+def test_impossible_parameters_are_refused(parameter: str, make: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert caught.value.parameter == parameter
