@@ -114,7 +114,8 @@ def test_a_decision_made_outside_is_used_not_made_again() -> None:
         ({"allowed_hosts": [""]}, "allowed_hosts"),
         ({"allowed_hosts": ["https://www.example.com"]}, "allowed_hosts"),
         ({"allowed_hosts": ["www.example.com/x"]}, "allowed_hosts"),
-        ({"allowed_hosts": ["2001:db8::1"]}, "allowed_hosts"),
+        ({"allowed_hosts": ["2001:db8:::1"]}, "allowed_hosts"),
+        ({"allowed_hosts": ["www.example.com:80:80"]}, "allowed_hosts"),
         ({"allowed_hosts": [".example.com:80"]}, "allowed_hosts"),
         ({"allowed_hosts": ["faß.example"]}, "allowed_hosts"),
         ({"allowed_hosts": ["a..例え.jp"]}, "allowed_hosts"),
@@ -140,6 +141,12 @@ def test_wrong_settings_are_refused_at_construction(options: dict[str, Any], par
         redirecting(**options)
     assert caught.value.parameter == parameter
     assert parameter in str(caught.value)
+
+
+@pytest.mark.parametrize("entry", ["2001:db8::1", "[2001:db8::1]", "2001:DB8:0::1"])
+def test_an_ipv6_host_may_be_listed_with_and_without_brackets(entry: str) -> None:
+    answer = call_wsgi(redirecting(allowed_hosts=[entry]), headers={"Host": "[2001:db8::1]:80"})
+    assert answer.header("Location") == "https://[2001:db8::1]/"
 
 
 def test_api_paths_may_be_everything() -> None:

@@ -11,7 +11,7 @@ __all__ = ["AllowedHosts", "host_from_settings"]
 
 
 class AllowedHosts:
-    """Hosts as users write them: ``example.com``, ``.example.com`` (it and all below), ``[::1]``, ``例え.jp``.
+    """Hosts as users write them: ``example.com``, ``.example.com`` (it and all below), ``::1``, ``例え.jp``.
 
     An entry with a port (``example.com:8443``) is listed for that port alone; others for every port.
 
@@ -56,11 +56,12 @@ def host_from_settings(text: str, *, parameter: str) -> HostPort:
         raise ConfigurationError(
             f"{parameter} must hold strings, not {type(text).__name__}", parameter=parameter
         )
-    host = parse_host(_to_ascii(text, parameter))
+    written = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+    host = parse_host(_to_ascii(written, parameter))
     if host is None:
         raise ConfigurationError(
             f"{parameter}: {text!r} is not a host; allowed are names, '.example.com' for a name and all below it, "
-            "IPv4 addresses and IPv6 addresses in brackets",
+            "and addresses",
             parameter=parameter,
         )
     return host
