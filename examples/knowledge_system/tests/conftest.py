@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import update
+from werkzeug.security import generate_password_hash
+from werkzeug.test import Client, TestResponse
+
 from knowledge_system import app as application
-from knowledge_system import database
+from knowledge_system import database, walkthrough
 from knowledge_system.models import User
 from knowledge_system.services import content
 from knowledge_system.settings import AREAS, DEMO_PASSWORD, AppSettings
 from mks_hardening.security import SecretBox
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock
-from sqlalchemy import update
-from werkzeug.security import generate_password_hash
-from werkzeug.test import Client, TestResponse
 
 pytest_plugins = ["testbed.fixtures"]
 
@@ -113,7 +118,9 @@ class Browser:
         headers = {name: value for name, value in headers.items() if value is not None}
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            answer = self.client.open(path, method=method, base_url=URL, headers=headers, buffered=True, **options)
+            answer = self.client.open(
+                path, method=method, base_url=URL, headers=headers, buffered=True, **options
+            )
         if found := TOKEN.search(answer.get_data(as_text=True) if answer.mimetype == "text/html" else ""):
             self.token = found[1]
         return answer
@@ -161,14 +168,96 @@ def stored_articles() -> list[dict[str, Any]]:
     return content.articles()
 
 
-def article(**changed: Any) -> dict[str, Any]:
-    """A good body for ``POST /api/knowledge``."""
-    return {
-        "title": "盛土の締固め管理",
-        "category": "土工",
-        "summary": "締固め度の測り方",
-        "body": "## 管理基準\n\n- 締固め度 **90%** 以上",
-        "tags": ["盛土", "締固め"],
-        "status": "draft",
-        **changed,
+class Demo(NamedTuple):
+    process: subprocess.Popen[str]
+    folder: Path
+    https: int
+    http: int
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.https}"
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "tls" / "ca.pem"
+
+    def walk(self) -> int:
+        return walkthrough.run(self.url, http_url=f"http://localhost:{self.http}", ca_file=self.ca)
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MKS_", "DATABASE_URL", "PYTHONWARNINGS"))
     }
+    return {**kept, **variables}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "knowledge_system", *map(str, arguments)]
+
+
+@pytest.fixture
+def free_port() -> int:
+    return free_ports(1)[0]
+
+
+@pytest.fixture
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``knowledge-system`` to its end: ``run_command("seed", "--data", folder, MKS_X="y")``."""
+
+    def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments),
+            env=clean_environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    started: list[Demo] = []
+
+    def start(**variables: str) -> Demo:
+        https, http = free_ports(2)
+        folder = tmp_path / f"demo{len(started)}"
+        log = (tmp_path / f"demo{len(started)}.log").open("w")
+        process = subprocess.Popen(
+            command("demo", "--data", folder, "--https-port", https, "--http-port", http),
+            env=clean_environment(**variables),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        log.close()
+        demo = Demo(process, folder, https, http)
+        started.append(demo)
+        deadline = time.monotonic() + 60
+        while "Ctrl-C" not in Path(log.name).read_text():
+            assert process.poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.05)
+        return demo
+
+    yield start
+    for demo in started:
+        demo.process.terminate()
+        demo.process.wait(20)

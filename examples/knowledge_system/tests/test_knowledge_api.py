@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import totp_code
 from mks_hardening.testing import FrozenClock
@@ -112,7 +113,11 @@ def test_every_field_is_needed_typed_and_known(
         ("GET", "/api/auth/session"),
         ("GET", "/api/knowledge"),
         ("GET", "/api/knowledge/1"),
-        *[(method, path) for method, path, _ in ENDPOINTS if path not in {"/api/auth/login", "/api/auth/logout"}],
+        *[
+            (method, path)
+            for method, path, _ in ENDPOINTS
+            if path not in {"/api/auth/login", "/api/auth/logout"}
+        ],
     ],
 )
 def test_nothing_without_signing_in(browser: Any, method: str, path: str) -> None:
@@ -125,7 +130,7 @@ def test_nothing_without_signing_in(browser: Any, method: str, path: str) -> Non
 @pytest.mark.parametrize(
     ("name", "allowed"), [("kobayashi", False), ("tanaka", True), ("sato", True), ("ito", True)]
 )
-def test_who_creates(visit: Callable[..., Any], name: str, allowed: bool) -> None:
+def test_who_creates(visit: Callable[..., Any], name: str, *, allowed: bool) -> None:
     assert visit(name).api("POST", "/api/knowledge", ARTICLE).status_code == (201 if allowed else 403)
 
 
@@ -135,7 +140,9 @@ def test_create_read_save_list(visit: Callable[..., Any]) -> None:
     assert made.status_code == 201
     path = made.headers["Location"]
     assert made.json["tags"] == ["盛土", "締固め"]
-    saved = person.api("PUT", path, article(title="改めた題名", tags=["締固め", "試験"], status="published", revision=1))
+    saved = person.api(
+        "PUT", path, article(title="改めた題名", tags=["締固め", "試験"], status="published", revision=1)
+    )
     assert (saved.status_code, saved.json["revision"], saved.json["tags"]) == (200, 2, ["締固め", "試験"])
     assert [entry["revision"] for entry in saved.json["history"]] == [2, 1]
     late = person.api("PUT", path, article(revision=1))
@@ -161,7 +168,9 @@ def test_a_writer_cannot_publish_nor_touch_what_others_wrote(visit: Callable[...
     assert other.api("PUT", f"/api/knowledge/{theirs}", article(revision=1)).status_code == 403
 
 
-@pytest.mark.parametrize("query", ["status=deleted", "page=1", "after=%FF", "after=x", "category=x", "q=a&q=b", "tag=" + "x" * 41])
+@pytest.mark.parametrize(
+    "query", ["status=deleted", "page=1", "after=%FF", "after=x", "category=x", "q=a&q=b", "tag=" + "x" * 41]
+)
 def test_odd_queries(visit: Callable[..., Any], query: str) -> None:
     answer = visit("tanaka").api("GET", f"/api/knowledge?{query}")
     assert answer.status_code in {400, 422}
@@ -183,7 +192,11 @@ def test_unknown_ids(visit: Callable[..., Any], number: str) -> None:
 
 
 def test_methods(visit: Callable[..., Any]) -> None:
-    for method, path in (("DELETE", "/api/knowledge/1"), ("GET", "/api/auth/login"), ("PATCH", "/api/knowledge")):
+    for method, path in (
+        ("DELETE", "/api/knowledge/1"),
+        ("GET", "/api/auth/login"),
+        ("PATCH", "/api/knowledge"),
+    ):
         answer = visit("ito").api(method, path)
         assert answer.status_code == 405
         assert answer.headers["Allow"]

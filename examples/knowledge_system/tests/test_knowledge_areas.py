@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from knowledge_system.settings import AREAS, AppSettings
 from mks_hardening.exceptions import SettingsError
 from mks_hardening.security import SecretBox

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
+
 from knowledge_system import app as application
 from knowledge_system import markdown, rules
 from knowledge_system.services import content
-from sqlalchemy import func, select
 
 from knowledge_system.models import Article, Comment  # isort: skip
 
@@ -47,7 +48,9 @@ def test_people_of_every_role() -> None:
 def test_faulty_articles_are_named(
     change: dict[str, Any], message: str, stored_articles: list[dict[str, Any]]
 ) -> None:
-    faults = list(content._faults({**stored_articles[0], **change}, {p["username"] for p in content.people()}))
+    faults = list(
+        content._faults({**stored_articles[0], **change}, {p["username"] for p in content.people()})
+    )
     assert len(faults) == 1
     assert message in faults[0]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import totp_code
 from mks_hardening.testing import FrozenClock
@@ -37,7 +38,11 @@ def test_without_signing_in_there_is_only_the_sign_in_page(browser: Any) -> None
 
 
 def test_signing_in_leads_back_but_never_elsewhere(browser: Any) -> None:
-    for wanted, leads_to in (("/articles/1", "/articles/1"), ("//evil.example", "/"), ("https://evil.example", "/")):
+    for wanted, leads_to in (
+        ("/articles/1", "/articles/1"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+    ):
         browser.client.delete_cookie("__Host-mks-session")
         answer = browser.post("/sign-in", {"username": "tanaka", "password": DEMO_PASSWORD, "next": wanted})
         assert (answer.status_code, answer.headers["Location"]) == (303, leads_to)
@@ -71,7 +76,14 @@ def test_one_address_cannot_try_many_names(browser: Any) -> None:
     assert seen == {401, 429}
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+    ],
+)
 def test_forms_of_other_sites_are_refused(visit: Callable[..., Any], headers: dict[str, str]) -> None:
     person = visit("tanaka")
     assert person.post("/articles", form(), **headers).status_code == 403
@@ -153,10 +165,14 @@ def test_addresses_that_lead_nowhere(visit: Callable[..., Any], path: str, statu
 
 def test_drafts_are_for_their_author_and_for_reviewers(visit: Callable[..., Any]) -> None:
     made = visit("tanaka").post("/articles", form()).headers["Location"].partition("?")[0]
-    seen = {name: visit(name).get(made).status_code for name in ("tanaka", "suzuki", "sato", "ito", "kobayashi")}
+    seen = {
+        name: visit(name).get(made).status_code for name in ("tanaka", "suzuki", "sato", "ito", "kobayashi")
+    }
     assert seen == {"tanaka": 200, "sato": 200, "ito": 200, "suzuki": 404, "kobayashi": 404}
     for name, listed in (("tanaka", True), ("suzuki", False), ("sato", True)):
-        assert (f'href="{made}"' in visit(name).get("/articles?status=draft").get_data(as_text=True)) is listed
+        assert (
+            f'href="{made}"' in visit(name).get("/articles?status=draft").get_data(as_text=True)
+        ) is listed
 
 
 # --- writing
@@ -175,9 +191,11 @@ def test_write_edit_and_history(visit: Callable[..., Any]) -> None:
 
 
 def test_what_a_writer_types_never_becomes_markup(visit: Callable[..., Any]) -> None:
-    attack = '<img src=x onerror=alert(1)>"\'><script>alert(1)</script>{{7*7}}'
+    attack = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script>{{7*7}}"
     person = visit("tanaka")
-    made = person.post("/articles", form(title=attack, summary=attack, body=attack, tags='"><b>')).headers["Location"]
+    made = person.post("/articles", form(title=attack, summary=attack, body=attack, tags='"><b>')).headers[
+        "Location"
+    ]
     for path in (made, f"{made.partition('?')[0]}/edit", "/articles?status=draft"):
         page = person.get(path).get_data(as_text=True)
         assert "<script>alert" not in page
@@ -224,7 +242,13 @@ def test_bad_forms_change_nothing(visit: Callable[..., Any], fields: dict[str, s
         ({"data": "a=\xff".encode("latin-1"), "content_type": "application/x-www-form-urlencoded"}, 400),
         ({"data": "title=%ff%fe", "content_type": "application/x-www-form-urlencoded"}, 400),
         ({"data": b"x" * 300_000, "content_type": "application/x-www-form-urlencoded"}, 413),
-        ({"data": "&".join(f"f{n}=1" for n in range(2000)), "content_type": "application/x-www-form-urlencoded"}, 400),
+        (
+            {
+                "data": "&".join(f"f{n}=1" for n in range(2000)),
+                "content_type": "application/x-www-form-urlencoded",
+            },
+            400,
+        ),
         ({"data": b"{}", "content_type": "application/json"}, 415),
         ({"data": b"x", "content_type": "text/plain"}, 415),
         ({"data": b"no boundary", "content_type": "multipart/form-data"}, 415),
@@ -233,9 +257,18 @@ def test_bad_forms_change_nothing(visit: Callable[..., Any], fields: dict[str, s
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/articles", "/articles/1/edit", "/articles/1/comments", "/account/second-factor/confirm", "/account/sessions/end"]
+    "path",
+    [
+        "/articles",
+        "/articles/1/edit",
+        "/articles/1/comments",
+        "/account/second-factor/confirm",
+        "/account/sessions/end",
+    ],
 )
-def test_bodies_that_are_no_forms(visit: Callable[..., Any], path: str, options: dict[str, Any], status: int) -> None:
+def test_bodies_that_are_no_forms(
+    visit: Callable[..., Any], path: str, options: dict[str, Any], status: int
+) -> None:
     answer = visit("sato").send("POST", path, **options)
     assert answer.status_code == status
     assert "Traceback" not in answer.get_data(as_text=True)
@@ -295,8 +328,18 @@ def test_the_list_comes_from_the_cache_until_something_changes(visit: Callable[.
     def look(path: str = "/articles") -> str:
         return reader.get(path).headers["X-Cache"]
 
-    assert [look(), look(), look("/articles?category=安全"), look("/articles?category=安全")] == ["miss", "hit", "miss", "hit"]
-    assert reviewer.post("/articles/1/edit", form(title="新しい題名", status="published", revision="1")).status_code == 303
+    assert [look(), look(), look("/articles?category=安全"), look("/articles?category=安全")] == [
+        "miss",
+        "hit",
+        "miss",
+        "hit",
+    ]
+    assert (
+        reviewer.post(
+            "/articles/1/edit", form(title="新しい題名", status="published", revision="1")
+        ).status_code
+        == 303
+    )
     page = reader.get("/articles")
     assert page.headers["X-Cache"] == "miss"
     assert "新しい題名" in page.get_data(as_text=True)
@@ -327,7 +370,10 @@ def test_warned_extended_and_ended_when_idle(visit: Callable[..., Any], clock: F
     session.advance(1800 - 60)
     asked = person.api("GET", "/api/auth/session")
     assert asked.headers["X-Session-Expires-In"] == "60"
-    assert person.post("/session/refresh", {"next": "/articles"}).headers["Location"] == "/articles?done=extended"
+    assert (
+        person.post("/session/refresh", {"next": "/articles"}).headers["Location"]
+        == "/articles?done=extended"
+    )
     assert "X-Session-Expires-In" not in person.get("/articles").headers
     session.advance(1801)
     ended = person.get("/articles")
@@ -348,7 +394,9 @@ def test_activity_does_not_outlast_the_absolute_limit(visit: Callable[..., Any],
     assert ended.status_code == 401
 
 
-def test_near_the_absolute_limit_the_page_warns_without_javascript(visit: Callable[..., Any], app: Any) -> None:
+def test_near_the_absolute_limit_the_page_warns_without_javascript(
+    visit: Callable[..., Any], app: Any
+) -> None:
     person = visit("tanaka")
     session = app.extensions["knowledge"].session_clock
     for _ in range(19):
@@ -369,7 +417,9 @@ def test_sessions_are_listed_and_ended(visit: Callable[..., Any]) -> None:
     assert stranger.post("/account/sessions/end", {"session": keys[0]}).status_code == 404
     assert one.post("/account/sessions/end", {"session": "0" * 64}).status_code == 404
     assert one.post("/account/sessions/end", {"session": keys[0]}).status_code == 303
-    assert sorted([two.api("GET", "/api/auth/me").status_code, three.api("GET", "/api/auth/me").status_code]) == [200, 401]
+    assert sorted(
+        [two.api("GET", "/api/auth/me").status_code, three.api("GET", "/api/auth/me").status_code]
+    ) == [200, 401]
     assert one.post("/account/sessions/end-others").status_code == 303
     assert {two.api("GET", "/api/auth/me").status_code, three.api("GET", "/api/auth/me").status_code} == {401}
     assert one.get("/account").status_code == 200
@@ -403,7 +453,9 @@ def enrol(person: Any, clock: FrozenClock) -> tuple[str, list[str]]:
     return secret, re.findall(r"<li><code>([^<]+)</code></li>", done.get_data(as_text=True))
 
 
-def test_second_factor_from_beginning_to_end(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+def test_second_factor_from_beginning_to_end(
+    visit: Callable[..., Any], browser: Any, clock: FrozenClock
+) -> None:
     person, elsewhere = visit("tanaka"), visit("tanaka")
     secret, codes = enrol(person, clock)
     assert len(codes) == 10
@@ -418,7 +470,10 @@ def test_second_factor_from_beginning_to_end(visit: Callable[..., Any], browser:
     assert browser.post("/sign-in/code", {"code": used}).status_code == 401
     clock.advance(30)
     code = totp_code(secret, at=clock.time())
-    assert browser.post("/sign-in/code", {"code": code, "next": "/articles/1"}).headers["Location"] == "/articles/1"
+    assert (
+        browser.post("/sign-in/code", {"code": code, "next": "/articles/1"}).headers["Location"]
+        == "/articles/1"
+    )
     assert browser.get("/articles/1").status_code == 200
 
     assert browser.post("/account/second-factor/disable", {"code": code}).status_code == 403
@@ -427,7 +482,9 @@ def test_second_factor_from_beginning_to_end(visit: Callable[..., Any], browser:
     assert browser.sign_in("tanaka").headers["Location"] == "/articles"
 
 
-def test_recovery_codes_work_once_and_can_be_made_anew(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+def test_recovery_codes_work_once_and_can_be_made_anew(
+    visit: Callable[..., Any], browser: Any, clock: FrozenClock
+) -> None:
     person = visit("tanaka")
     secret, codes = enrol(person, clock)
     browser.sign_in("tanaka")
@@ -452,14 +509,21 @@ def test_guessing_codes_ends_in_a_lock(visit: Callable[..., Any], browser: Any, 
     assert seen[-1] == 429
 
 
-def test_between_password_and_code_there_are_five_minutes(visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+def test_between_password_and_code_there_are_five_minutes(
+    visit: Callable[..., Any], browser: Any, clock: FrozenClock
+) -> None:
     secret, _ = enrol(visit("tanaka"), clock)
     browser.sign_in("tanaka")
     clock.advance(301)
-    assert browser.post("/sign-in/code", {"code": totp_code(secret, at=clock.time())}).headers["Location"] == "/sign-in"
+    assert (
+        browser.post("/sign-in/code", {"code": totp_code(secret, at=clock.time())}).headers["Location"]
+        == "/sign-in"
+    )
 
 
-def test_enrolment_can_be_cancelled_and_wrong_codes_keep_it(visit: Callable[..., Any], clock: FrozenClock) -> None:
+def test_enrolment_can_be_cancelled_and_wrong_codes_keep_it(
+    visit: Callable[..., Any], clock: FrozenClock
+) -> None:
     person = visit("tanaka")
     page = person.post("/account/second-factor/begin").get_data(as_text=True)
     secret = re.search(r'id="secret">([^<]+)<', page)[1].replace(" ", "")  # type: ignore[index]
@@ -477,12 +541,19 @@ def test_enrolment_can_be_cancelled_and_wrong_codes_keep_it(visit: Callable[...,
 
 def test_pages_of_administrators(visit: Callable[..., Any]) -> None:
     for path in ("/admin/accounts", "/diagnostics", "/diagnostics/records", "/sink", "/sink.json"):
-        assert [visit(name).get(path).status_code for name in ("kobayashi", "tanaka", "sato", "ito")] == [403, 403, 403, 200]
+        assert [visit(name).get(path).status_code for name in ("kobayashi", "tanaka", "sato", "ito")] == [
+            403,
+            403,
+            403,
+            200,
+        ]
     for path in ("/diagnostics/error", "/diagnostics/slow-query", "/diagnostics/clock"):
         assert visit("sato").post(path, {"advance": "5"}).status_code == 403
 
 
-def test_trouble_pages_exist_in_the_demonstration_only(make_app: Callable[..., Any], visit: Callable[..., Any]) -> None:
+def test_trouble_pages_exist_in_the_demonstration_only(
+    make_app: Callable[..., Any], visit: Callable[..., Any]
+) -> None:
     plain = make_app(demo=False)
     person = visit("ito", at=plain)
     for path in ("/diagnostics", "/sink", "/sink.json", "/diagnostics/records"):
@@ -493,7 +564,13 @@ def test_trouble_pages_exist_in_the_demonstration_only(make_app: Callable[..., A
 
 def test_accounts_are_added_by_the_administrator(visit: Callable[..., Any], browser: Any) -> None:
     person = visit("ito")
-    account = {"username": "okada", "display_name": "岡田 守", "department": "", "role": "writer", "password": "tall-crane-4417"}
+    account = {
+        "username": "okada",
+        "display_name": "岡田 守",
+        "department": "",
+        "role": "writer",
+        "password": "tall-crane-4417",
+    }
     for change, status in (
         ({"username": "Ok"}, 422),
         ({"role": "root"}, 422),

@@ -7,17 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from mks_hardening import compose
-from mks_hardening.cache import NullCache
-from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
-from mks_hardening.security import (
-    DEFAULT_RATE_LIMITS,
-    RateLimiter,
-    SecretBox,
-    SQLAlchemyTwoFactorStore,
-    TwoFactorManager,
-)
-from mks_hardening.wsgi import SessionManager
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -31,6 +20,17 @@ from knowledge_system.services.sign_in import RATE_LIMITS
 from knowledge_system.settings import AppSettings
 from knowledge_system.web import account, admin, articles, demo_pages, errors, rendering
 from knowledge_system.web.policy import header_policy
+from mks_hardening import compose
+from mks_hardening.cache import NullCache
+from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
+from mks_hardening.security import (
+    DEFAULT_RATE_LIMITS,
+    RateLimiter,
+    SecretBox,
+    SQLAlchemyTwoFactorStore,
+    TwoFactorManager,
+)
+from mks_hardening.wsgi import SessionManager
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -79,7 +79,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     if store is None:
         app.secret_key = secrets.token_bytes(32)
         return app
-    app.wsgi_app = compose.harden_wsgi(  # type: ignore[method-assign]  # the way Flask documents
+    app.wsgi_app = compose.harden_wsgi(  # type: ignore[assignment,method-assign]  # the way Flask documents
         app.wsgi_app,
         hard,
         store=store,

@@ -7,9 +7,14 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knowledge_system.console import complain, progress, say
 from mks_hardening.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from knowledge_system.demo.environment import Ports
+    from knowledge_system.settings import AppSettings
 
 __all__ = ["main"]
 
@@ -125,7 +130,7 @@ def _totp(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> object:
+def _settings(options: argparse.Namespace) -> AppSettings:
     from knowledge_system.demo.environment import demo_environment
     from knowledge_system.settings import AppSettings
 
@@ -134,7 +139,7 @@ def _settings(options: argparse.Namespace) -> object:
     )
 
 
-def _ports(https: int | None, http: int | None) -> object:
+def _ports(https: int | None, http: int | None) -> Ports:
     from knowledge_system.demo.environment import Ports
 
     return Ports(

@@ -37,7 +37,7 @@ def fill(
     number: int = 0,
     progress: Progress = lambda _label: lambda _done, _total: None,
 ) -> tuple[int, int]:
-    """Load people and articles that are missing, and generate more up to ``number``; returns how many were added."""
+    """Load people and articles that are missing, generate more up to ``number``; returns how many were added."""
     with sessions.begin() as session:
         people = content.load_people(
             session,

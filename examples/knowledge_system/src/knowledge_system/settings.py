@@ -70,7 +70,9 @@ class AppSettings:
             faults.append("MKS_DEMO must be 0 or 1")
         workers = hardening.db.workers
         if workers > 1 and hardening.core.redis_url is None:
-            faults.append(f"MKS_GUNICORN_WORKERS={workers} needs MKS_REDIS_URL: sessions and limits must be shared")
+            faults.append(
+                f"MKS_GUNICORN_WORKERS={workers} needs MKS_REDIS_URL: sessions and limits must be shared"
+            )
         faults.extend(_missing(source, AREAS - areas_off))
         if faults:
             raise SettingsError(tuple(dict.fromkeys(faults)))
@@ -89,7 +91,7 @@ DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 
 def _missing(source: Mapping[str, str], areas: frozenset[str]) -> Iterator[str]:
     """What the library may do without, but this application not."""
-    if not source.get("DATABASE_URL") and not source.get("DATABASE_URL_FILE"):
+    if not {"DATABASE_URL", "DATABASE_URL_FILE"} & source.keys():
         yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
     if "wsgi" in areas and not source.get("MKS_ALLOWED_HOSTS"):
         yield "MKS_ALLOWED_HOSTS is missing: the host names under which the application is reached"
@@ -103,7 +105,7 @@ def _key_faults(source: Mapping[str, str]) -> Iterator[str]:
     names = ("MKS_SECRET_KEYS", "MKS_SECRET_KEYS_FILE")
     given = {name: source[name] for name in names if source.get(name)}
     if not given:
-        yield "MKS_SECRET_KEYS is missing: keys that encrypt second factors (base64 of 32 random bytes), newest first"
+        yield "MKS_SECRET_KEYS is missing: keys for second factors at rest (base64 of 32 bytes), newest first"
         return
     try:
         SecretBox(HardeningSettings.from_env(environ=given).security.secret_keys)

@@ -128,7 +128,7 @@ def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]
     """The fields of a form or of an address, each at most once, in strict UTF-8.
 
     Raises:
-        Problem: ``bad-request`` for bytes that are not UTF-8 or for too many fields, ``invalid`` for a repeated one.
+        Problem: ``bad-request`` for other bytes than UTF-8 or too many fields, ``invalid`` for a repeated one.
     """
     try:
         pairs = parse_qsl(

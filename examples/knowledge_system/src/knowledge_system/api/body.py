@@ -27,9 +27,11 @@ def read(fields: Mapping[str, Field]) -> dict[str, Any]:
     return take(parse_json_object(body), fields)
 
 
-def answer(values: Mapping[str, Any], status: int = 200, **headers: str) -> Response:
+def answer(
+    values: Mapping[str, Any], status: int = 200, *, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON answer for this person only."""
     response = Response(json.dumps(values, ensure_ascii=False), status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
-    response.headers.update(headers)
+    response.headers.update(headers or {})
     return response

@@ -27,7 +27,7 @@ def listing() -> Response:
     page, from_cache = here.parts().catalogue.page(
         actor, wanted, query=asked["q"], after=asked["after"] or None
     )
-    return answer(page, **{"X-Cache": "hit" if from_cache else "miss"})
+    return answer(page, headers={"X-Cache": "hit" if from_cache else "miss"})
 
 
 @endpoints.post("")
@@ -39,7 +39,7 @@ def creating() -> Response:
     with here.parts().sessions.begin() as session:
         new = articles.create(session, actor, values, search=here.parts().search, now=here.now())
     here.parts().catalogue.forget()
-    return answer(_article(new), 201, Location=f"/api/knowledge/{new}")
+    return answer(_article(new), 201, headers={"Location": f"/api/knowledge/{new}"})
 
 
 @endpoints.get("/<int:article_id>")

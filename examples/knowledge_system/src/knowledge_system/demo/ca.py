@@ -1,4 +1,4 @@
-"""A certificate authority of this machine alone, made at the first start, and a certificate for localhost from it."""
+"""A certificate authority of this machine alone, made at the first start, and its certificate for localhost."""
 
 from __future__ import annotations
 

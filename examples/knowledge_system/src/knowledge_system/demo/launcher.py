@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from knowledge_system import app as application
 from knowledge_system import database
@@ -147,7 +147,7 @@ def _http_command(ports: Ports) -> list[str]:
 
 
 def _gunicorn(port: int) -> list[str]:
-    from gunicorn.config import KNOWN_SETTINGS
+    from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]  # ships no types
 
     command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--log-level=warning"]
     if socket.has_ipv6 and _has_ipv6_loopback():
@@ -167,14 +167,14 @@ def _has_ipv6_loopback() -> bool:
 
 @contextlib.contextmanager
 def _child(
-    command: list[str], variables: Mapping[str, str], console: object
+    command: list[str], variables: Mapping[str, str], console: BinaryIO
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A gunicorn master in a session of its own, so that Ctrl-C reaches only the launcher, which ends it in order."""
+    """A gunicorn master in a session of its own: Ctrl-C reaches the launcher alone, which ends all in order."""
     child = subprocess.Popen(  # noqa: S603 - our own interpreter
         command,
         env=dict(variables),
         stdin=subprocess.DEVNULL,
-        stdout=console,  # type: ignore[arg-type]
+        stdout=console,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )

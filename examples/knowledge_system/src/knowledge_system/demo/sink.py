@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from email import message_from_bytes
-from email.message import EmailMessage
 from email.policy import SMTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -145,7 +144,7 @@ class _SmtpConversation(socketserver.StreamRequestHandler):
         if size > MAX_MESSAGE:
             self._say("552 too large")
             return
-        message = cast("EmailMessage", message_from_bytes(b"".join(lines), policy=SMTP))
+        message = message_from_bytes(b"".join(lines), policy=SMTP)
         part = message.get_body(("plain", "html"))
         cast("_Smtp", self.server).deliver(
             "mail",

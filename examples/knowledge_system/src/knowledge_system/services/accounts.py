@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from knowledge_system.models import User
 from knowledge_system.problems import FieldFault, Problem
 from knowledge_system.rules import Actor
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
 from mks_hardening.security import hash_password, verify_password
 
 __all__ = ["account_names", "actor_of", "authenticate", "find", "password_is_right", "register"]
@@ -81,4 +85,4 @@ def account_names(session: Session) -> list[tuple[str, str, str, str]]:
     rows = session.execute(
         select(User.username, User.display_name, User.role, User.department).order_by(User.username)
     )
-    return [tuple(row) for row in rows]  # type: ignore[misc]
+    return [(row.username, row.display_name, row.role, row.department) for row in rows]

@@ -40,7 +40,7 @@ class ArticleFilter(NamedTuple):
     author: str = ""
 
 
-def selection(actor: Actor, wanted: ArticleFilter) -> Select[tuple[Article]]:
+def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     """The articles that pass the filter and that the actor may see."""
     chosen = select(Article).where(Article.status == wanted.status)
     if wanted.status in {"draft", "review"} and not rules.sees_all(actor):
@@ -54,7 +54,7 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[tuple[Article]]:
     return with_list_parts(chosen)
 
 
-def with_list_parts(chosen: Select[tuple[Article]]) -> Select[tuple[Article]]:
+def with_list_parts(chosen: Select[Any]) -> Select[Any]:
     """The selection with what a list shows beside the article itself, in two statements altogether."""
     return chosen.options(joinedload(Article.author), selectinload(Article.tags))
 
@@ -63,7 +63,9 @@ def summaries(session: Session, articles: Sequence[Article]) -> list[dict[str, A
     """What a list shows of each article, as plain values that a cache can keep."""
     ids = [article.id for article in articles]
     number = func.count().label("number")
-    counted = select(Comment.article_id, number).where(Comment.article_id.in_(ids)).group_by(Comment.article_id)
+    counted = (
+        select(Comment.article_id, number).where(Comment.article_id.in_(ids)).group_by(Comment.article_id)
+    )
     comments = {row.article_id: row.number for row in session.execute(counted)}
     return [_summary(article, comments.get(article.id, 0)) for article in articles]
 

@@ -1,17 +1,19 @@
-"""The list of articles: filtered, searched, paged by position, and served from the cache where it is the same for all."""
+"""The list of articles: filtered, searched, paged by position, cached where it is the same for everybody."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
-
-from sqlalchemy.orm import Session, sessionmaker
+from typing import TYPE_CHECKING, Any
 
 from knowledge_system.models import Article
 from knowledge_system.problems import Problem
 from knowledge_system.rules import Actor
 from knowledge_system.services.articles import ArticleFilter, category_counts, selection, summaries
-from knowledge_system.services.search import SearchIndex
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.services.search import SearchIndex
 from mks_hardening.cache import cached
 from mks_hardening.db import InvalidCursorError, keyset_page
 

@@ -7,15 +7,18 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from knowledge_system.models import Article, ArticleTag, Comment, Revision, User
 from knowledge_system.rules import CATEGORIES, ROLES, STATUSES
 from knowledge_system.services.articles import index
-from knowledge_system.services.search import SearchIndex
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.services.search import SearchIndex
 from mks_hardening.security import hash_password
 
 __all__ = ["articles", "generate", "load_articles", "load_people", "people"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy import Connection, Select, literal, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, literal, or_, select
 
 from knowledge_system.models import Article
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
 
 __all__ = ["PlainSearch", "SearchIndex"]
 
@@ -44,8 +47,9 @@ class PlainSearch:
     def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
         """Articles that hold every word of the query somewhere."""
         del bind
-        found: Select[Any] = select(Article.id.label("document_id"), literal(0).label("score"))
+        columns = (Article.id.label("document_id"), literal(0).label("score"))
+        found = cast("Select[Any]", select(*columns))
         for word in query.split()[:10]:
-            columns = (Article.title, Article.summary, Article.body)
-            found = found.where(or_(*(column.contains(word, autoescape=True) for column in columns)))
+            texts = (Article.title, Article.summary, Article.body)
+            found = found.where(or_(*(text.contains(word, autoescape=True) for text in texts)))
         return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RATE_LIMITS", "check_code", "check_limit", "check_password", "refused_code"]
 
-# Beside the library's own groups: one address may try many names, as offices behind one router do, but not without end.
+# Beside the library's own groups: one address may try many names, as an office behind one router does, but not all.
 RATE_LIMITS = {"auth_login_address": "60 per minute; 600 per hour"}
 
 

@@ -102,8 +102,7 @@ def end_session() -> Response:
     here.actor()
     wanted = forms.read(fields.SESSION)["session"]
     manager = here.parts().session_manager
-    own = [item for item in manager.sessions(here.handle().user_id) if item.key == wanted] if manager else []
-    if not own:
+    if manager is None or wanted not in {item.key for item in manager.sessions(here.handle().user_id)}:
         raise Problem("not-found")
     manager.end(wanted)
     return redirect("/account?done=ended", 303)
@@ -193,9 +192,7 @@ def _next_path() -> str:
 
 
 def _code_page(problem: Problem | None = None) -> str:
-    return render_template(
-        "sign_in_code.html", next_path=_next_path(), **_told(problem)
-    )
+    return render_template("sign_in_code.html", next_path=_next_path(), **_told(problem))
 
 
 def _factor_page(*, enrolment: Any = None, problem: Problem | None = None, confirming: bool = False) -> str:

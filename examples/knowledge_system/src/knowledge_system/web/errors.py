@@ -64,7 +64,7 @@ def _from_framework(error: HTTPException) -> AnyResponse:
     if status == 413:
         _drain()
     if status < 400:
-        return error.get_response()  # type: ignore[return-value]  # a redirect is a response already
+        return error.get_response()
     headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}}
     return answer(Problem(code_for_status(status), headers=headers))
 

@@ -47,7 +47,7 @@ def install(app: Flask) -> None:
         jst_seconds=lambda value: _jst(value).strftime("%Y/%m/%d %H:%M:%S"),
         duration=_duration,
         spaced=lambda secret: " ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
-        fault_text=lambda fault: _fault_text(fault),
+        fault_text=_fault_text,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_values)

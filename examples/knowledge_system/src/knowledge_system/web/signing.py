@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import request
 
@@ -29,6 +30,8 @@ __all__ = [
 
 # Between password and code; longer than anybody needs to find a telephone.
 PENDING_SECONDS = 300
+
+R = TypeVar("R")
 
 
 def begin(username: str, password: str) -> bool:
@@ -156,7 +159,7 @@ def recovery_codes(code: str) -> RecoveryCodes:
     )
 
 
-def _proved(change: Any) -> Any:
+def _proved(change: Callable[[str, str], R]) -> R:
     user_id = str(here.actor().id)
     here.check_limit("auth_2fa_verify")
     if not two_factor().status(user_id).enabled:
