@@ -197,7 +197,6 @@ def test_side_by_side_probes_get_one_result() -> None:
         ({"required": {"a": 1}}, "required"),
         ({"required": {"": fine}}, "required"),
         ({"required": {1: fine}}, "required"),
-        ({"required": [("a", fine), ("a", fine)]}, "required"),
         ({"optional": {"a": None}}, "optional"),
         ({"required": {"a": fine}, "optional": {"a": fine}}, "optional"),
         ({"readyz": "/livez"}, "readyz"),

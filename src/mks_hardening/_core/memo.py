@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 __all__ = ["Memo"]
 
@@ -43,4 +43,4 @@ class Memo(dict[K, V]):
 def _length(question: object) -> int:
     if isinstance(question, str):
         return len(question)
-    return sum(map(_length, question)) if isinstance(question, tuple) else 0
+    return sum(map(_length, cast("tuple[object, ...]", question))) if isinstance(question, tuple) else 0

@@ -34,7 +34,8 @@ def _buffered(environ: WSGIEnvironment, limit: int) -> bytes | None:
     declared = environ.get("CONTENT_LENGTH") or ""
     if not declared.isascii() or not declared.isdigit() or len(declared) > 12 or int(declared) > limit:
         return None
-    left, chunks = int(declared), []
+    left = int(declared)
+    chunks: list[bytes] = []
     source = environ["wsgi.input"]
     while left > 0 and (chunk := source.read(left)):
         chunks.append(chunk)
@@ -55,7 +56,7 @@ def _multipart(body: bytes, content_type: str, name: str) -> list[bytes]:
         return []
     mark = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1")
     wanted = f'; name="{name}"'.encode()
-    values = []
+    values: list[bytes] = []
     for part in (b"\r\n" + body).split(mark)[1:]:
         head, blank, content = part.partition(b"\r\n\r\n")
         disposition = next(

@@ -225,7 +225,7 @@ def _origin(url: str) -> str | None:
 def _origins(allowed: Iterable[str]) -> frozenset[str]:
     if isinstance(allowed, str):
         raise ConfigurationError("allowed_origins must be a list, not one str", parameter="allowed_origins")
-    listed = set()
+    listed: set[str] = set()
     for url in allowed:
         origin = _origin(url) if isinstance(url, str) and _URL.fullmatch(url) else None
         if origin is None:

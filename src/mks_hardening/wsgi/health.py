@@ -53,7 +53,8 @@ class HealthMiddleware:
         clock: source of time.
 
     Raises:
-        ConfigurationError: a check is not callable or named twice, a path without leading slash, both paths equal.
+        ConfigurationError: a check is not callable, or both required and optional; a path without leading slash;
+            both paths equal.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class HealthMiddleware:
         deadline = self._clock.monotonic() + self._timeout
         for name, check in self._checks.items():
             self._start(name, check)
-        results = {}
+        results: dict[str, str] = {}
         for name, run in self._runs.items():
             run.join(max(0.0, deadline - self._clock.monotonic()))
             results[name] = "timeout" if run.is_alive() else run.result
@@ -150,10 +151,8 @@ def _answer(results: Mapping[str, str], required: frozenset[str]) -> FixedAnswer
 
 
 def _named(checks: Checks, parameter: str) -> dict[str, Check]:
-    pairs = list(checks.items() if isinstance(checks, Mapping) else checks)
-    for name, check in pairs:
+    named: dict[str, Check] = dict(checks)
+    for name, check in named.items():
         if not isinstance(name, str) or not name or not callable(check):
             raise ConfigurationError(f"{parameter} must map names to callables", parameter=parameter)
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ConfigurationError(f"{parameter} names a check twice", parameter=parameter)
-    return dict(pairs)
+    return named

@@ -118,7 +118,7 @@ class RateLimitMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         origin = environ.get(ORIGIN_KEY) or self._origin(environ)
-        decisions = []
+        decisions: list[LimitDecision] = []
         for rule in self._rules:
             decision = self._hit(rule, environ)
             if decision is None:
