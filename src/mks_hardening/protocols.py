@@ -188,6 +188,9 @@ class SessionRecord(NamedTuple):
     version: int = 0
     ended: str = ""
 
+    def __repr__(self) -> str:
+        return f"SessionRecord(key={self.key[:8]!r}..., ended={self.ended!r})"
+
 
 class SessionStore(Protocol):
     """Keeps sessions; see ``mks_hardening.testing`` for the contract suite every store must pass.

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["SessionCookie", "find_cookie", "sets_cookie", "without_cookies"]
+__all__ = ["SessionCookie", "find_cookie", "is_cookie_name", "sets_cookie", "without_cookies"]
 
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DEFAULT_NAME: Final = "mks-session"
@@ -37,8 +37,8 @@ class SessionCookie:
     ) -> None:
         if name is None:
             name = f"__Host-{_DEFAULT_NAME}" if secure else _DEFAULT_NAME
-        if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
-            raise ConfigurationError("name must be a cookie name (RFC 6265 token)", parameter="name")
+        if not is_cookie_name(name):
+            raise ConfigurationError("name must be a cookie name, a token of RFC 6265", parameter="name")
         if not secure and name.lower().startswith(("__host-", "__secure-")):
             raise ConfigurationError("a __Host- or __Secure- name needs secure=True", parameter="secure")
         if same_site not in ("Lax", "Strict", "None"):
@@ -63,6 +63,11 @@ class SessionCookie:
 
     def __repr__(self) -> str:
         return f"SessionCookie({self.name!r})"
+
+
+def is_cookie_name(name: object) -> bool:
+    """Whether it is a token (RFC 6265, 4.1.1)."""
+    return isinstance(name, str) and name != "" and _TOKEN.issuperset(name)
 
 
 def find_cookie(header: str, needle: str) -> str | None:

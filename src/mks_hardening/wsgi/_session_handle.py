@@ -62,8 +62,9 @@ class SessionHandle:
     """The session of one request, at ``environ["mks_hardening.session"]``; made by ``SessionTimeoutMiddleware``.
 
     Methods that change the session ask the store at once. ``start``, ``rotate``, ``end`` and ``end_others`` raise
-    ``BackendUnavailableError`` when that cannot record the change; nothing is changed then, and if the error
-    leaves the application, the client gets a 503 with Retry-After.
+    ``BackendUnavailableError`` when that does not confirm the change; if the error leaves the application, the
+    client gets a 503 with Retry-After and keeps its cookie. An answer that a framework has turned into a 500
+    because of it becomes a 503 too.
     """
 
     # Defaults of the class: a request that only reads its session does not set them.
@@ -134,8 +135,10 @@ class SessionHandle:
                 that is verified too.
 
         Raises:
-            BackendUnavailableError: the store could not record it; there is no new session.
+            BackendUnavailableError: the store did not confirm it; the client gets no new id.
             RuntimeError: the head of the answer was given already, so no cookie can be set.
+            TypeError: the user id is no text, or the data is no mapping of JSON values.
+            ValueError: more than 4096 bytes of JSON.
         """
         if not isinstance(user_id, str) or not user_id:
             raise TypeError("user_id must be a str that is not empty")
@@ -161,7 +164,7 @@ class SessionHandle:
             ``False`` when there is no living session any more.
 
         Raises:
-            BackendUnavailableError: the store could not record it; the old id stays valid.
+            BackendUnavailableError: the store did not confirm it.
             RuntimeError: the head of the answer was given already.
         """
         self._require_head()
@@ -184,7 +187,7 @@ class SessionHandle:
             Seconds left until the nearer limit; 0 when there is no living session any more.
 
         Raises:
-            BackendUnavailableError: the store could not record it.
+            BackendUnavailableError: the store did not confirm it.
         """
         if self._record is None:
             return 0.0
@@ -204,7 +207,7 @@ class SessionHandle:
             ``False`` when there is no living session any more.
 
         Raises:
-            BackendUnavailableError: the store could not record it.
+            BackendUnavailableError: the store did not confirm it.
             ValueError: more than 4096 bytes of JSON.
         """
         for _ in range(_UPDATE_TRIES):
@@ -232,7 +235,7 @@ class SessionHandle:
             ``False`` when there was no living session.
 
         Raises:
-            BackendUnavailableError: the store could not record it; the session lives on.
+            BackendUnavailableError: the store did not confirm it.
         """
         if self._record is None:
             return False
@@ -245,7 +248,7 @@ class SessionHandle:
         """End the user's other sessions, for example after a password change (ASVS 7.4.3); tells how many.
 
         Raises:
-            BackendUnavailableError: the store could not record it.
+            BackendUnavailableError: the store did not confirm it.
         """
         if self._record is None:
             return 0

@@ -145,6 +145,8 @@ class SessionKeeper:
         for key in (*ended, replaces or ""):
             self._forget(key)
         self._confirm(record)
+        if ended:
+            tell("ended", REVOKED, record.user_id)
         tell("started", user_id=record.user_id)
 
     def rotate(self, key: str, new_key: str, *, data: str | None) -> SessionRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.wsgi import _session_scripts as lua
 from mks_hardening.wsgi._session_memory import RETENTION
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisSessionStore"]
 
+_FIELDS: Final = "uctxdve"
 _BRACES: Final = frozenset("{}")
 
 
@@ -73,8 +74,16 @@ class RedisSessionStore:
 
     def load(self, key: str, /) -> SessionRecord | None:
         """The session, alive or remembered as ended; ``None`` when it is unknown."""
-        found = self._redis.call("HMGET", self._session(key), *"uctxdve", idempotent=True)
-        return _record(key, found)
+        try:
+            found = self._redis.call("HMGET", self._session(key), *_FIELDS, idempotent=True)
+        except BackendUnavailableError as error:
+            if not str(error.__cause__).startswith("WRONGTYPE"):
+                raise
+            found = [b"not a session"]
+        record = _record(key, found)
+        if record is None and any(found):
+            self._redis.call("DEL", self._session(key), idempotent=True)
+        return record
 
     def create(
         self,
@@ -176,8 +185,8 @@ def _ttl(seconds: float) -> int:
 
 def _record(key: str, fields: Sequence[Any]) -> SessionRecord | None:
     """The record from its fields; ``None`` when they are missing or are not what this version writes."""
-    user, created, seen, expires, data, version, ended = fields
     try:
+        user, created, seen, expires, data, version, ended = fields
         return SessionRecord(
             key,
             user.decode(),

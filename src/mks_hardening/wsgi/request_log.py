@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable
@@ -153,8 +154,19 @@ class _Recorded(Exchange):
         try:
             if not self._middleware.skips(self.environ):
                 self._report()
-        except Exception:  # noqa: BLE001, S110 - a log that cannot be written must not break the answer
-            pass
+        except Exception:  # noqa: BLE001 - a log that cannot be written must not break the answer
+            self._last_resort()
+
+    def _last_resort(self) -> None:
+        """Keep an error that the log did not take from being lost (ASVS 16.5.4)."""
+        import traceback
+
+        with contextlib.suppress(Exception):
+            self.environ["wsgi.errors"].write(
+                f"request {self._request_id}: the record could not be written\n"
+            )
+            if self.error is not None:
+                traceback.print_exception(self.error, file=self.environ["wsgi.errors"])
 
     def _report(self) -> None:
         environ, error = self.environ, self.error

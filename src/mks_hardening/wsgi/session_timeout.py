@@ -12,7 +12,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._paths import PathRules
 from mks_hardening.wsgi._session_answers import redirect, refusal, send, unavailable, wants_html
-from mks_hardening.wsgi._session_cookie import SessionCookie, find_cookie, without_cookies
+from mks_hardening.wsgi._session_cookie import SessionCookie, find_cookie, is_cookie_name, without_cookies
 from mks_hardening.wsgi._session_handle import ID_LENGTH, CookieJar, SessionHandle
 from mks_hardening.wsgi._session_keeper import NOT_FOUND, SessionKeeper, tell
 from mks_hardening.wsgi._session_rules import Limits
@@ -88,7 +88,7 @@ class SessionTimeoutMiddleware:
             seconds(idle_timeout, parameter="idle_timeout", allow_zero=False),
             seconds(absolute_timeout, parameter="absolute_timeout", allow_zero=False),
         )
-        if max_sessions is not None and (not isinstance(max_sessions, int) or max_sessions < 1):
+        if max_sessions is not None and not _is_positive(max_sessions):
             raise ConfigurationError("max_sessions must be a positive int or None", parameter="max_sessions")
         self._app = app
         self._jar = CookieJar(
@@ -181,10 +181,11 @@ class SessionTimeoutMiddleware:
 class _LateBody:
     """Body of an application that calls ``start_response`` only when its first chunk is asked for."""
 
-    __slots__ = ("_close", "_environ", "_handle", "_step")
+    __slots__ = ("_close", "_environ", "_handle", "_result", "_step")
 
     def __init__(self, result: Iterable[bytes], environ: WSGIEnvironment, handle: SessionHandle) -> None:
-        self._step = iter(result).__next__
+        self._result = result
+        self._step: Callable[[], bytes] | None = None
         self._close: Callable[[], object] | None = getattr(result, "close", None)
         self._environ = environ
         self._handle = handle
@@ -194,6 +195,8 @@ class _LateBody:
 
     def __next__(self) -> bytes:
         try:
+            if self._step is None:
+                self._step = iter(self._result).__next__
             return self._step()
         except BackendUnavailableError as error:
             if self._handle.head_given:
@@ -208,6 +211,10 @@ class _LateBody:
             close()
 
 
+def _is_positive(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+
 def _write_interval(value: float | timedelta | None, idle: float) -> float:
     if value is None:
         return min(_LONGEST_WRITE_INTERVAL, idle / 100)
@@ -220,11 +227,10 @@ def _write_interval(value: float | timedelta | None, idle: float) -> float:
 
 
 def _names(cookies: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(cookies, str):
-        raise ConfigurationError(
-            "strip_cookies must be a list of names, not one str", parameter="strip_cookies"
-        )
-    return tuple(SessionCookie(name).name for name in cookies)
+    names = tuple(cookies)
+    if isinstance(cookies, str) or not all(is_cookie_name(name) for name in names):
+        raise ConfigurationError("strip_cookies must be a list of cookie names", parameter="strip_cookies")
+    return names
 
 
 def _named(url: str | None, reason: str) -> str:
