@@ -112,6 +112,31 @@ def test_a_policy_is_asked_for() -> None:
         SecurityHeadersMiddleware(lambda environ, start_response: [], policy="web")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("directive", "values"),
+    [
+        ("report-to", []),
+        ("report-uri", []),
+        ("require-trusted-types-for", []),
+        ("trusted-types", ["'self'"]),
+        ("trusted-types", ["none"]),
+        ("sandbox", ["'allow-forms'"]),
+        ("block-all-mixed-content", ["x"]),
+        ("img-src", ["'"]),
+        ("img-src", ["''"]),
+    ],
+)
+def test_directives_that_are_no_source_lists_are_checked_too(directive: str, values: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=directive):
+        ContentSecurityPolicy({"default-src": "'self'", directive: values})
+
+
+@pytest.mark.parametrize("directive", ["sandbox", "trusted-types"])
+def test_some_directives_may_be_empty(directive: str) -> None:
+    policy = ContentSecurityPolicy({"default-src": "'self'", directive: []})
+    assert policy.header_value() == f"default-src 'self'; {directive}"
+
+
 def test_directives_are_a_mapping() -> None:
     with pytest.raises(ConfigurationError, match="mapping"):
         ContentSecurityPolicy([("default-src", "'self'")])  # type: ignore[arg-type]

@@ -149,5 +149,14 @@ def test_an_ipv6_host_may_be_listed_with_and_without_brackets(entry: str) -> Non
     assert answer.header("Location") == "https://[2001:db8::1]/"
 
 
+def test_a_server_that_decodes_too_much_gets_a_valid_target() -> None:
+    environ = {"PATH_INFO": "/日本\ud800", "QUERY_STRING": "q=日"}
+    app = redirecting()
+    answers: list[Any] = []
+    request = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "http", "HTTP_HOST": "www.example.com", **environ}
+    app(request, lambda status, headers, exc_info=None: answers.append(dict(headers)))  # type: ignore[arg-type, return-value]
+    assert answers[0]["Location"] == "https://www.example.com/%E6%97%A5%E6%9C%AC%ED%A0%80?q=%E6%97%A5"
+
+
 def test_api_paths_may_be_everything() -> None:
     assert call_wsgi(redirecting(api_paths=["/"]), "/x", headers=LISTED).status == 403

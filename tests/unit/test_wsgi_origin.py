@@ -12,7 +12,8 @@ from mks_hardening._core.hostname import HostPort, authority, parse_host, parse_
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin import client_key
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi import ProxyTrust, RequestOrigin, request_origin
+from mks_hardening.testing import call_wsgi
+from mks_hardening.wsgi import ProxyTrust, RequestOrigin, TrustedProxyMiddleware, request_origin
 
 PEER = {
     "REMOTE_ADDR": "10.0.0.1",
@@ -136,6 +137,32 @@ def test_each_way_to_read_the_headers_leads_to_the_same_decision(family: Any) ->
     usual.pop("HTTP_X_FORWARDED_PROTO") if family == "forwarded" else None
     foreign = "HTTP_FORWARDED" if family == "x-forwarded" else "HTTP_X_FORWARDED_PROTO"
     assert trust.resolve({**usual, foreign: "proto=http"}) == trust.resolve(usual)
+
+
+def test_the_walk_has_an_end() -> None:
+    """Nobody has 64 proxies; what lies further left is not looked at."""
+    hops = [f"10.0.1.{number}" for number in range(100)]
+    environ = {**PEER, "HTTP_X_FORWARDED_FOR": ", ".join(["203.0.113.9", *hops])}
+    assert TRUST.resolve(environ).client_ip == "10.0.1.36"
+
+
+def test_a_second_proxy_wrapper_changes_nothing() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["REMOTE_ADDR"].encode()]
+
+    inside = TrustedProxyMiddleware(app, trust=ProxyTrust(["203.0.113.0/24"]))
+    outside = TrustedProxyMiddleware(inside, trust=TRUST)
+    headers = {"X-Forwarded-For": "203.0.113.7, 203.0.113.9"}
+    assert call_wsgi(outside, headers=headers, environ={"REMOTE_ADDR": "10.0.0.1"}).body == b"203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    "server", [{}, {"SERVER_NAME": "a.test"}, {"SERVER_NAME": "a.test", "SERVER_PORT": "8000"}]
+)
+def test_a_request_without_host_is_for_the_server_itself(server: dict[str, str]) -> None:
+    origin = ProxyTrust().resolve({"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http", **server})
+    assert (origin.host, origin.port) == (server.get("SERVER_NAME", ""), int(server.get("SERVER_PORT", 80)))
 
 
 @pytest.mark.parametrize(
