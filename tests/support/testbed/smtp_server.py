@@ -105,7 +105,7 @@ class SmtpServer:
         assert self._server is not None
         self._server.close()
         for protocol in tuple(self._open):
-            if protocol.transport is not None:
+            if protocol.transport is not None and not protocol.transport.is_closing():
                 protocol.transport.abort()  # type: ignore[attr-defined]  # always a write transport
         await asyncio.sleep(0)
 
