@@ -1,0 +1,7 @@
+from mks_hardening.security import RateLimiter
+
+limiter = RateLimiter({"sign_in": "5 per minute, 20 per hour"})
+decisions = [limiter.hit("sign_in", "203.0.113.9") for _ in range(6)]
+
+assert [bool(decision) for decision in decisions] == [True] * 5 + [False]
+assert decisions[-1].retry_after is not None  # seconds
