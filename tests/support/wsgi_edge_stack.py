@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 HOST = "www.example.com"
 
 
-def harden(app: WSGIApplication, *trusted: str) -> WSGIApplication:
+def harden(app: WSGIApplication, *trusted: str, hops: int | None = None) -> WSGIApplication:
     """Trust, headers, HTTPS, health, CSRF, application: from the outside to the inside."""
     app = CSRFMiddleware(app, allowed_origins=[f"https://{HOST}"])
     app = HealthMiddleware(app, required={"itself": lambda: True})
     app = HTTPSRedirectMiddleware(app, allowed_hosts=[HOST], api_paths=["/api/"])
     app = SecurityHeadersMiddleware(app, policy=HeaderPolicy.strict())
-    return TrustedProxyMiddleware(app, trust=ProxyTrust(trusted))
+    return TrustedProxyMiddleware(app, trust=ProxyTrust(trusted, hops=hops))
 
 
 def _mirror(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -43,3 +43,6 @@ application = harden(_mirror, "127.0.0.0/8", "::1", "unix")
 
 exposed = harden(_mirror)
 """Without a proxy."""
+
+one_hop = harden(_mirror, "127.0.0.1", hops=1)
+"""Behind exactly one proxy, which shares its address with the clients of a test."""
