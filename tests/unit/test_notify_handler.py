@@ -355,7 +355,7 @@ class Horrible:
         lambda log: log.error("x", extra={"thing": [Horrible()]}),
         lambda log: log.error("x", exc_info=(RuntimeError, RuntimeError(Horrible()), None)),
         lambda log: log.error("\ud800", extra={"\ud800": "\ud800"}),
-        lambda log: log.error("x", exc_info=True),
+        lambda log: log.error("x", exc_info=True),  # noqa: LOG014 - there is none, on purpose
         lambda log: log.error("x", stack_info=True),
         lambda log: log.handle(logging.LogRecord("a", 40, "", 0, None, None, None)),  # type: ignore[arg-type]  # on purpose
         lambda log: log.handle(logging.makeLogRecord({"levelno": 40})),

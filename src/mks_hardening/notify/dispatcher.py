@@ -103,7 +103,13 @@ class Dispatcher:
             self._worker.put(_Wake())
 
     def _reset(self) -> None:
-        self._lock = threading.RLock()  # reentrant: a signal handler may log while we hold it
+        # Both reentrant: a signal handler may log, or end the process, while we hold them. The first one guards
+        # what the log call touches and is held for moments; the second keeps the worker and close() from settling
+        # the same alert, and is held while the spool is written.
+        self._lock = threading.RLock()
+        self._settling = threading.RLock()
+        self._sealed = False
+        self._queued: dict[int, Snapshot] = {}
         self._windows = Windows(
             self._policy.dedup_window, digest=self._policy.digest, shared=self._shared is not None
         )
@@ -137,7 +143,9 @@ class Dispatcher:
                 return
             repeats = self._windows.take_repeats(kind)
         taken = snapshot_of(record, kind=kind, message=message, repeats=repeats, redactor=self._redactor)
+        self._queued[id(taken)] = taken
         if not self._worker.put(taken):
+            del self._queued[id(taken)]
             self._end("dropped", "closed")
 
     def fault(self) -> None:
@@ -173,12 +181,15 @@ class Dispatcher:
         for item in left:
             if isinstance(item, Snapshot):
                 self._accept(item)
+        self._add_digests("close")
         if self._clock.monotonic() < drain.until:
             self._send_due()  # too late for threads, and nobody has sent anything yet
-        with self._lock:
-            rest = self._outbox.seize()
-        for parcel in rest:
-            self._put_aside(parcel, "closed")
+        with self._settling:
+            self._sealed = True
+            with self._lock:
+                rest = self._outbox.seize()
+            for parcel in rest:
+                self._put_aside(parcel, "closed")
         self._answer_flushes(complete=False)
         self._tell_observers()
         self._transport.close()
@@ -215,6 +226,12 @@ class Dispatcher:
                 return
 
     def _accept(self, taken: Snapshot) -> None:
+        with self._settling:
+            # close() gets back what the worker has in hand; whoever comes first settles it.
+            if self._queued.pop(id(taken), None) is not None:
+                self._admit(taken)
+
+    def _admit(self, taken: Snapshot) -> None:
         alert = self._alert(taken)
         untold = self._shared.admit(alert.fingerprint) if self._shared is not None else None
         with self._lock:
@@ -222,8 +239,17 @@ class Dispatcher:
             if untold == _TOLD:
                 self._windows.count(taken.kind, at=alert.created)
                 self._ledger.end("suppressed", "shared")
-            else:
-                self._outbox.add([alert._replace(repeats=alert.repeats + (untold or 0))])
+                return
+        self._enqueue([alert._replace(repeats=alert.repeats + (untold or 0))])
+
+    def _enqueue(self, alerts: list[Alert]) -> None:
+        with self._settling:
+            if not self._sealed:
+                with self._lock:
+                    self._outbox.add(alerts)
+                return
+            for alert in alerts:
+                self._put_aside(Parcel(alert.id, (alert,)), "closed")
 
     def _alert(self, taken: Snapshot) -> Alert:
         try:
@@ -244,9 +270,9 @@ class Dispatcher:
     def _add_digests(self, moment: Moment) -> None:
         with self._lock:
             due = self._windows.due(now=self._clock.monotonic(), everything=moment != "window")
-        digests = [_digest(repeats, number) for repeats in due if (number := self._untold(repeats, moment))]
-        with self._lock:
-            self._outbox.add(digests)
+        self._enqueue(
+            [_digest(repeats, number) for repeats in due if (number := self._untold(repeats, moment))]
+        )
 
     def _untold(self, repeats: Repeats, moment: Moment) -> int:
         """The repetitions that are ours to tell now, perhaps those of other processes among them."""
@@ -272,34 +298,52 @@ class Dispatcher:
                 self._fetch_from_spool()
 
     def _fetch_from_spool(self) -> None:
-        claimed = self._spool.claim(_REPLAY_AT_ONCE) if self._spool is not None else []
-        if not claimed:
-            self._replay = False
-            return
-        with self._lock:
-            self._outbox.add_replay([alert for _, alert in claimed], [claim for claim, _ in claimed])
+        with self._settling:
+            claimed = (
+                self._spool.claim(_REPLAY_AT_ONCE) if self._spool is not None and not self._sealed else []
+            )
+            if not claimed:
+                self._replay = False
+                return
+            with self._lock:
+                self._outbox.add_replay([alert for _, alert in claimed], [claim for claim, _ in claimed])
 
     def _send(self, parcel: Parcel) -> None:
         _sending.active = True
         try:
             self._transport.send(self._render(parcel))
         except DeliveryError as error:
-            self._not_delivered(parcel, error)
+            self._settle(parcel, error)
         except OSError as error:
-            self._not_delivered(parcel, DeliveryError(type(error).__name__, temporary=True))
+            self._settle(parcel, DeliveryError(type(error).__name__, temporary=True))
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a foreign transport; the alert is kept
             self._count_fault(error)
-            self._not_delivered(parcel, DeliveryError("fault", temporary=False))
+            self._settle(parcel, DeliveryError("fault", temporary=False))
         else:
-            self._delivered(parcel)
+            self._settle(parcel, None)
         finally:
             _sending.active = False
 
+    def _settle(self, parcel: Parcel, error: DeliveryError | None) -> None:
+        with self._settling:
+            if not self._outbox.is_under_way(parcel):
+                return  # close() has waited long enough and put it aside
+            was_down = self._outbox.down
+            if error is None:
+                self._delivered(parcel)
+            else:
+                self._not_delivered(error)
+            is_down = self._outbox.down
+        if error is None:
+            self._reported.clear()
+        elif not error.temporary:
+            self._report(f"an alert was refused ({error.reason})")
+        if is_down != was_down:
+            self._report_state(is_down=is_down, reason=error.reason if error else "")
+
     def _delivered(self, parcel: Parcel) -> None:
         with self._lock:
-            if not self._outbox.is_under_way(parcel):
-                return
-            was_down, was_failing = self._outbox.down, self._outbox.failing
+            was_failing = self._outbox.failing
             self._outbox.succeeded()
             self._ledger.deliveries += 1
             self._ledger.replayed += len(parcel.claims)
@@ -308,28 +352,17 @@ class Dispatcher:
             for claim in parcel.claims:
                 self._spool.done(claim)
             self._replay = (self._replay or was_failing) and not self._closed
-        self._reported.clear()
-        if was_down:
-            self._report_state(is_down=False)
 
-    def _not_delivered(self, parcel: Parcel, error: DeliveryError) -> None:
+    def _not_delivered(self, error: DeliveryError) -> None:
         with self._lock:
-            if not self._outbox.is_under_way(parcel):
-                return
-            was_down = self._outbox.down
             if error.temporary:
                 given_up = self._outbox.failed(now=self._clock.monotonic(), retry_after=error.retry_after)
             else:
                 given_up = self._outbox.refused()
-            is_down = self._outbox.down
         # What was refused for good waits for the next start; what may pass is tried again when the pause is over.
         self._replay = error.temporary and bool(given_up) and not self._closed
         for given in given_up:
             self._put_aside(given, error.reason)
-        if not error.temporary:
-            self._report(f"an alert was refused ({error.reason})")
-        if is_down != was_down:
-            self._report_state(is_down=is_down, reason=error.reason)
 
     def _put_aside(self, parcel: Parcel, reason: str) -> None:
         """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
@@ -384,7 +417,7 @@ class Dispatcher:
             self._ledger.faults += 1
         self._report(f"a fault in the notifier itself ({type(error).__name__})")
 
-    def _report_state(self, *, is_down: bool, reason: str = "") -> None:
+    def _report_state(self, *, is_down: bool, reason: str) -> None:
         before, after = ("closed", "open") if is_down else ("open", "closed")
         if hooks.observers:
             hooks.emit(BreakerChanged(self._channel, before, after, reason))
