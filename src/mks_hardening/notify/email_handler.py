@@ -96,7 +96,7 @@ class EmailNotificationHandler(NotificationHandler):
             ),
             transport=transport
             or SmtpTransport(
-                smtp_host,
+                _host(smtp_host),
                 _port(smtp_port),
                 security=_security(security, smtp_host, allow_plaintext=allow_plaintext),
                 loopback_only=not allow_plaintext,
@@ -152,6 +152,12 @@ def _check_login(username: str | None, password: str | None) -> None:
         raise ConfigurationError(
             "username and password belong together", parameter="username" if password else "password"
         )
+
+
+def _host(host: object) -> str:
+    if not isinstance(host, str) or not host or not all(char.isalnum() or char in "-._:" for char in host):
+        raise ConfigurationError("smtp_host must be the name or address of a host", parameter="smtp_host")
+    return host
 
 
 def _port(port: object) -> int:
