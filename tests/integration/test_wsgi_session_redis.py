@@ -101,6 +101,13 @@ def test_a_record_that_is_damaged_is_no_session(
     assert store.sessions("u", now=NOW) == []
 
 
+def test_a_key_of_another_type_is_no_session(store: RedisSessionStore, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("{mks:sessions}:s:k", "planted")
+        assert store.load("k") is None
+        assert client.exists("{mks:sessions}:s:k") == 0
+
+
 def test_namespaces_are_apart(redis_url: str) -> None:
     with RedisSessionStore(redis_url, namespace="a") as a, RedisSessionStore(redis_url, namespace="b") as b:
         a.create(record("k"), now=NOW)

@@ -342,3 +342,21 @@ def test_a_file_that_fails_to_close_is_an_error(logger: logging.Logger, handler:
     served = serve(RequestLoggingMiddleware(app, logger=logger), environ_of({}))
     assert served.raised == "OSError"
     assert (handler.records[0].outcome, handler.records[0].bytes) == ("error", 3)
+
+
+def test_an_error_that_the_log_does_not_take_goes_to_the_server_log() -> None:
+    import io
+
+    class Broken(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        raise ValueError("the cause")
+
+    errors = io.StringIO()
+    environ = environ_of({"headers": {"X-Request-ID": "the-id"}, "environ": {"wsgi.errors": errors}})
+    served = serve(RequestLoggingMiddleware(app, logger=Broken("x")), environ)
+    assert served.status.startswith("500")
+    assert "request the-id: the record could not be written" in errors.getvalue()
+    assert "ValueError: the cause" in errors.getvalue()

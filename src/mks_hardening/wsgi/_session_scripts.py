@@ -81,7 +81,7 @@ ROTATE: Final = (
 local old, new = ARGV[2], ARGV[3]
 if redis.call('EXISTS', session(new)) == 1 then return fields(new) end
 if not lives(old) then return false end
-local found = redis.call('HMGET', session(old), 'u', 'i', 'c', 't', 'x')
+local found = redis.call('HMGET', session(old), 'u', 'i', 'c', 't', 'x', 'v')
 local ttl = redis.call('PTTL', session(old))
 redis.call('RENAME', session(old), session(new))
 if ARGV[4] ~= '' then
@@ -91,7 +91,7 @@ end
 redis.call('ZREM', index(found[2]), old)
 list(found[2], found[3], new, ttl)
 redis.call('HSET', session(old), 'u', found[1], 'i', found[2], 'c', found[3], 't', found[4], 'x', found[5],
-  'd', '{}', 'v', 0, 'e', 'revoked')
+  'd', '{}', 'v', found[6], 'e', 'revoked')
 redis.call('PEXPIRE', session(old), ttl)
 return fields(new)
 """

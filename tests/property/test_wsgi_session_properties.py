@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mks_hardening.protocols import SessionRecord
+from mks_hardening.testing import FrozenClock
+from mks_hardening.wsgi import SessionCookie
+from mks_hardening.wsgi._session_answers import wants_html
+from mks_hardening.wsgi._session_cookie import find_cookie, without_cookies
+from mks_hardening.wsgi._session_rules import Limits, decode_data, encode_data, judge
+from mks_hardening.wsgi._steady_clock import SteadyClock
+
+NOW = 1_700_000_000
+SPAN = st.integers(0, 100_000)
+LIMIT = st.integers(1, 50_000)
+
+
+def record_of(created: int, ended: str = "") -> SessionRecord:
+    return SessionRecord("k", "u", float(created), float(created), float(created), ended=ended)
+
+
+@given(SPAN, SPAN, LIMIT, LIMIT)
+def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: int, absolute: int) -> None:
+    now = NOW + seen + passed
+    reason, deadline = judge(record_of(NOW), NOW + seen, now, Limits(idle, absolute))
+    assert (
+        deadline == min(NOW + seen + idle, NOW + absolute) == Limits(idle, absolute).deadline(NOW, NOW + seen)
+    )
+    assert bool(reason) == (now >= deadline)
+    if reason:
+        assert reason == ("idle" if seen + idle < absolute else "absolute")
+
+
+@given(SPAN, LIMIT, LIMIT, st.sampled_from(["idle", "absolute", "revoked"]))
+def test_an_ended_session_keeps_its_reason(passed: int, idle: int, absolute: int, reason: str) -> None:
+    assert judge(record_of(NOW, reason), NOW, NOW + passed, Limits(idle, absolute))[0] == reason
+
+
+@given(SPAN, SPAN, SPAN, LIMIT, LIMIT)
+def test_what_is_over_stays_over(seen: int, passed: int, more: int, idle: int, absolute: int) -> None:
+    limits, record = Limits(idle, absolute), record_of(NOW)
+    first = judge(record, NOW + seen, NOW + seen + passed, limits)
+    later = judge(record, NOW + seen, NOW + seen + passed + more, limits)
+    assert not first[0] or later == first
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(-1e5, 1e5)), max_size=30))
+@example([(True, 10.0), (False, -5.0), (True, 1.0)])
+def test_the_steady_clock_never_loses_time(moves: list[tuple[bool, float]]) -> None:
+    clock = FrozenClock()
+    steady = SteadyClock(clock)
+    before, ticked = steady.time(), clock.monotonic()
+    for passes, seconds in moves:
+        if passes:
+            clock.advance(abs(seconds))
+        else:
+            clock.step_wall(seconds)
+        now = steady.time()
+        assert now - before >= clock.monotonic() - ticked - 0.002
+        assert now >= clock.time()
+        before, ticked = now, clock.monotonic()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=3))
+def test_data_comes_back(data: dict[str, Any]) -> None:
+    try:
+        text = encode_data(data)
+    except ValueError:
+        return
+    assert decode_data(text) == data
+
+
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(["sid", "xsid", "sid2", "SID", "a", ""]),
+        st.text(alphabet='abc="\\ ', max_size=4),
+        st.sampled_from([";", "; ", " ;  "]),
+    ),
+    max_size=6,
+)
+
+
+@given(PAIRS)
+@example([("sid", "a", ";"), ("sid", "b", ";")])
+@example([("a", "sid=x", "; "), ("sid", "b", "; ")])
+def test_finding_a_cookie_agrees_with_the_long_way(pairs: list[tuple[str, str, str]]) -> None:
+    header = "".join(f"{name}={value}{gap}" for name, value, gap in pairs)
+    values = {value.strip(' "') for name, value, _ in pairs if name == "sid"} - {""}
+    found = find_cookie(header, "sid=")
+    if len(values) > 1:
+        assert found is not None
+        assert "," in found
+    else:
+        assert found == (values.pop() if values else None)
+
+
+@given(PAIRS)
+def test_hidden_cookies_are_not_found(pairs: list[tuple[str, str, str]]) -> None:
+    header = "".join(f"{name}={value}{gap}" for name, value, gap in pairs)
+    left = without_cookies(header, frozenset({"sid"}))
+    assert find_cookie(left, "sid=") is None
+    assert [part for part in left.split("; ") if part] == [
+        part
+        for part in (f"{name}={value}".strip() for name, value, _ in pairs)
+        if part.partition("=")[0].strip() != "sid"
+    ]
+
+
+@given(st.sampled_from(["Lax", "Strict", "None"]), st.booleans())
+def test_a_cookie_is_cleared_as_it_was_set(same_site: Any, secure: bool) -> None:
+    if same_site == "None" and not secure:
+        return
+    cookie = SessionCookie(secure=secure, same_site=same_site)
+    set_parts = set(cookie.setting("v")[1].split("; ")[1:])
+    assert set_parts < set(cookie.clearing()[1].split("; ")[1:])
+    assert ("Secure" in set_parts) == secure == cookie.name.startswith("__Host-")
+
+
+@given(st.text(alphabet="texhml/q=01.5,;* applicationjs", max_size=80))
+def test_accept_is_never_an_error(accept: str) -> None:
+    assert wants_html({"HTTP_ACCEPT": accept}) in (True, False)
