@@ -364,7 +364,7 @@ def test_the_wire_is_slow(fault_proxy: FaultProxy) -> None:
 def test_the_wire_before_nothing_resets(make_fault_proxy: Callable[[str, int], FaultProxy]) -> None:
     proxy = make_fault_proxy("127.0.0.1", 1)
     with (
-        socket.create_connection((proxy.host, proxy.port), timeout=5) as client,
         pytest.raises(ConnectionResetError),
+        socket.create_connection((proxy.host, proxy.port), timeout=5) as client,
     ):
         client.recv(1)

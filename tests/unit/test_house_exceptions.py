@@ -15,6 +15,7 @@ import pytest
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError, MksHardeningError
 from testbed import package_map
 
+
 class _Decision(NamedTuple):
     """Data that an error carries; at the top level, so that pickle finds it."""
 
