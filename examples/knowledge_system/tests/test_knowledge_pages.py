@@ -117,7 +117,7 @@ def test_list_filters_and_pages(visit: Callable[..., Any]) -> None:
     assert set(re.findall(r'<p class="kicker"><a href="[^"]*">([^<]+)</a>', narrowed)) == {"安全"}
 
 
-@pytest.mark.parametrize("word", ["養生", "足場", "ｺﾝｸﾘｰﾄ", "ＫＹ", "鉄筋 かぶり"])
+@pytest.mark.parametrize("word", ["養生", "足場", "ｺﾝｸﾘｰﾄ", "ＢＩＭ", "鉄筋 かぶり"])
 def test_search_finds_japanese_words(visit: Callable[..., Any], word: str) -> None:
     page = visit("kobayashi").get(f"/articles?q={word}").get_data(as_text=True)
     assert re.findall(r'<h2><a href="/articles/\d+"', page), word
@@ -405,7 +405,17 @@ def test_near_the_absolute_limit_the_page_warns_without_javascript(
     session.advance(28_800 - 19 * 1500 - 90)
     page = person.get("/articles")
     assert int(page.headers["X-Session-Expires-In"]) <= 90
-    assert "延長する" in page.get_data(as_text=True)
+    assert "サインインし直してください" in page.get_data(as_text=True)
+
+
+def test_with_a_short_idle_limit_the_page_offers_to_extend(
+    make_app: Callable[..., Any], visit: Callable[..., Any]
+) -> None:
+    person = visit("tanaka", at=make_app(MKS_SESSION_IDLE_TIMEOUT="60s"))
+    assert "延長する" in person.get("/articles").get_data(as_text=True)
+    assert (
+        person.post("/session/refresh", {"next": "//evil.example"}).headers["Location"] == "/?done=extended"
+    )
 
 
 def test_sessions_are_listed_and_ended(visit: Callable[..., Any]) -> None:

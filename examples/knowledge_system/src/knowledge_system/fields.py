@@ -24,7 +24,7 @@ __all__ = [
 _REVISION_LIMIT = 2**31 - 2
 
 SIGN_IN: dict[str, Field] = {"username": Text(64), "password": Text(256, trim=False)}
-CODE: dict[str, Field] = {"code": Text(32)}
+CODE: dict[str, Field] = {"code": Text(64)}
 COMMENT: dict[str, Field] = {"body": Text(2000, multiline=True)}
 SESSION: dict[str, Field] = {"session": Text(128, pattern=re.compile(r"[A-Za-z0-9_.:=-]+"))}
 CLOCK_FORM: dict[str, Field] = {"advance": Integer(1, 86_400, from_text=True)}

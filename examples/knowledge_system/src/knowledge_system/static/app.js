@@ -19,7 +19,11 @@
   const extend = async () => {
     const answer = await fetch("/api/auth/session/refresh", { method: "POST", headers: headers() });
     if (answer.ok) await ask();
-    watch();
+    if (left() > warn) return watch();
+    for (const part of dialog.querySelectorAll("[data-can-extend]")) part.hidden = true;
+    dialog.querySelector("[data-cannot-extend]").hidden = false;
+    dialog.showModal();
+    return count();
   };
   const watch = () => {
     const wait = Math.max(0, left() - warn);

@@ -68,6 +68,8 @@ def _values() -> dict[str, Any]:
         "request_id": here.request_id(),
         "rules": rules,
         "session_ends_soon": left is not None and left <= settings.warn_before,
+        # A page is activity: what is left after it and still less than the idle limit comes from the absolute one.
+        "session_can_extend": left is not None and left >= settings.hardening.wsgi.session_idle_timeout - 2,
         "session_expires_in": left,
         "warn_before": int(settings.warn_before),
     }
