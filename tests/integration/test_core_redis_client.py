@@ -69,7 +69,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], Any], Callable[[RedisServer], An
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, fault: str) -> None:
     break_it, mend_it, reason, opens = FAULTS[fault]
-    with RedisClient(redis_server.url) as client:
+    with RedisClient(redis_server.url, store_budget=0.1 if opens else 5) as client:
         assert client.ping()
         break_it(redis_server)
         reasons = {failure(client, "SET", "a", "1").reason for _ in range(5)}
@@ -145,6 +145,22 @@ def _reason(client: RedisClient) -> str:
     except BackendUnavailableError as error:
         return error.reason
     return ""
+
+
+def test_a_server_that_is_loading(redis_server: RedisServer) -> None:
+    for number in range(60):
+        redis_server.command("SET", f"key:{number}", "x" * 2000)
+    redis_server.command("CONFIG", "SET", "loading-process-events-interval-bytes", "2048")
+    redis_server.command("CONFIG", "SET", "key-load-delay", "20000")
+    with RedisClient(redis_server.url, store_budget=1) as client:
+        assert client.ping()
+        reload = threading.Thread(target=redis_server.command, args=("DEBUG", "RELOAD"))
+        reload.start()
+        wait_until(lambda: _reason(client) == "loading", timeout=5)
+        assert failure(client, "GET", "key:1").reason == "open"
+        reload.join()
+        answers_again(client)
+        assert client.call("GET", "key:1", idempotent=True) == b"x" * 2000
 
 
 def test_a_lost_script_cache_is_no_error(redis_server: RedisServer) -> None:

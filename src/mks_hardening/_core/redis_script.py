@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from mks_hardening._core.redis_faults import is_missing_script
-
-if TYPE_CHECKING:
-    from mks_hardening._core.redis_client import RedisClient
 
 __all__ = ["Script"]
 
@@ -31,6 +28,12 @@ return result
 """
 
 
+class _Caller(Protocol):
+    def call(self, *command: Any, idempotent: bool = ...) -> Any: ...
+
+    async def acall(self, *command: Any, idempotent: bool = ...) -> Any: ...
+
+
 class Script:
     """A Lua script of one client.
 
@@ -40,7 +43,7 @@ class Script:
 
     __slots__ = ("_client", "_once_sha", "_once_source", "_sha", "_source")
 
-    def __init__(self, client: RedisClient, source: str) -> None:
+    def __init__(self, client: _Caller, source: str) -> None:
         self._client = client
         self._source = source
         self._sha = _sha1(source)

@@ -1,0 +1,376 @@
+"""The small parts of the core: context, observers, optional packages, durations, URLs, faults, headers."""
+
+from __future__ import annotations
+
+import contextvars
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_hardening._core import context, exit_hooks, hooks
+from mks_hardening._core.clock import SYSTEM_CLOCK, SystemClock
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.lazy import optional
+from mks_hardening._core.loopback import is_loopback
+from mks_hardening._core.rate_headers import HeaderStyle, rate_limit_headers
+from mks_hardening._core.redis_faults import is_missing_script, reason_of
+from mks_hardening._core.redis_url import parse_redis_url
+from mks_hardening._core.sentinel import MISSING
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
+from mks_hardening.protocols import Clock
+from mks_hardening.security import Decision, Limit
+from mks_hardening.testing import FrozenClock
+
+# --- clocks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clock", [SYSTEM_CLOCK, FrozenClock(datetime(2026, 4, 1, tzinfo=UTC))], ids=repr)
+def test_clocks_tell_wall_and_monotonic_time(clock: SystemClock | FrozenClock) -> None:
+    assert isinstance(clock, Clock)
+    assert clock.now().tzinfo is UTC
+    assert abs(clock.now().timestamp() - clock.time()) < 60
+    assert clock.monotonic() <= clock.monotonic()
+
+
+def test_a_frozen_clock_moves_by_hand_only() -> None:
+    clock = FrozenClock(1000.0)
+    start = clock.monotonic()
+    clock.advance(5)
+    clock.step_wall(-100)
+    assert (clock.time(), clock.monotonic() - start) == (905.0, 5.0)
+    with pytest.raises(ValueError, match="step_wall"):
+        clock.advance(-1)
+
+
+# --- context ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def clean_context() -> Iterator[None]:
+    context.clear()
+    yield
+    context.clear()
+
+
+def test_fields_are_bound_unbound_and_cleared() -> None:
+    context.bind(a=1, b=2)
+    context.bind(b=3)
+    assert dict(context.current()) == {"a": 1, "b": 3}
+    context.unbind("a", "unknown")
+    assert dict(context.current()) == {"b": 3}
+    context.clear()
+    assert dict(context.current()) == {}
+
+
+def test_the_mapping_handed_out_never_changes() -> None:
+    context.bind(a=1)
+    taken = context.current()
+    context.bind(a=2)
+    assert taken["a"] == 1
+    with pytest.raises(TypeError):
+        taken["a"] = 5  # type: ignore[index]  # read-only on purpose
+
+
+def test_bound_puts_the_former_fields_back_even_after_an_error() -> None:
+    context.bind(a=1)
+    with pytest.raises(RuntimeError), context.bound(a=2, b=3) as inside:
+        assert dict(inside) == {"a": 2, "b": 3}
+        raise RuntimeError
+    assert dict(context.current()) == {"a": 1}
+
+
+def test_contexts_and_threads_do_not_see_each_other() -> None:
+    context.bind(a="outer")
+    seen: list[dict[str, Any]] = []
+
+    def inside(value: str) -> None:
+        context.bind(a=value)
+        seen.append(dict(context.current()))
+
+    contextvars.copy_context().run(inside, "copy")
+    thread = threading.Thread(target=lambda: seen.append(dict(context.current())))
+    thread.start()
+    thread.join()
+    assert seen == [{"a": "copy"}, {}]
+    assert dict(context.current()) == {"a": "outer"}
+
+
+# --- observers -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def observed() -> Iterator[list[Any]]:
+    seen: list[Any] = []
+    before = hooks.observers[:]
+    hooks.add_observer(seen.append)
+    yield seen
+    hooks.observers[:] = before
+
+
+def test_an_observer_is_told_once_and_can_leave(observed: list[Any]) -> None:
+    hooks.add_observer(observed.append)
+    hooks.emit("one")
+    hooks.remove_observer(observed.append)
+    hooks.remove_observer(observed.append)
+    hooks.emit("two")
+    assert observed == ["one"]
+
+
+def test_an_observer_that_raises_or_causes_events_harms_nobody(observed: list[Any]) -> None:
+    def bad(event: Any) -> None:
+        hooks.emit("endless")
+        raise RuntimeError(event)
+
+    hooks.observers[:] = [bad, *hooks.observers]
+    hooks.emit("one")
+    assert observed == ["one"]
+
+
+def test_all_observers_can_be_forgotten(observed: list[Any]) -> None:
+    hooks.reset_observers()
+    hooks.emit("nobody hears")
+    assert observed == []
+
+
+# --- optional packages -----------------------------------------------------------------------
+
+
+def test_an_absent_package_names_extra_and_command() -> None:
+    with pytest.raises(MissingDependencyError) as caught, optional("absent_package", extra="cache"):
+        import absent_package  # type: ignore[import-not-found]  # noqa: F401
+    error = caught.value
+    assert (error.package, error.extra) == ("absent_package", "cache")
+    assert "pip install 'mks-hardening[cache]'" in str(error)
+    assert isinstance(error, ImportError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModuleNotFoundError("x", name="inside_the_package"), ImportError("broken", name="redis"), KeyError()],
+)
+def test_a_broken_package_shows_its_own_error(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, optional("redis", extra="cache"):
+        raise error
+    assert caught.value is error
+
+
+def test_missing_is_false_and_has_a_name() -> None:
+    assert not MISSING
+    assert repr(MISSING) == "MISSING"
+
+
+# --- durations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0), (0, 0.0)]
+)
+def test_durations(value: float | timedelta, expected: float) -> None:
+    assert seconds(value, parameter="timeout") == expected
+
+
+WRONG: list[tuple[Any, dict[str, Any]]] = [
+    (True, {}),
+    ("5", {}),
+    (None, {}),
+    (-1, {}),
+    (float("nan"), {}),
+    (float("inf"), {}),
+    (0, {"allow_zero": False}),
+    (0.5, {"minimum": 1}),
+]
+
+
+@pytest.mark.parametrize(("value", "options"), WRONG)
+def test_impossible_durations_name_the_parameter(value: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^timeout ") as caught:
+        seconds(value, parameter="timeout", **options)
+    assert caught.value.parameter == "timeout"
+
+
+# --- Redis URLs and faults -------------------------------------------------------------------
+
+URLS: list[tuple[str, tuple[Any, ...]]] = [
+    ("redis://localhost", ("single", False, (("localhost", 6379),), None, 0)),
+    ("redis://127.0.0.1:7000/3", ("single", False, (("127.0.0.1", 7000),), None, 3)),
+    ("redis://[::1]:7000/?db=2", ("single", False, (("::1", 7000),), None, 2)),
+    ("rediss://app:p%40ss@redis.example.com/1", ("single", True, (("redis.example.com", 6379),), "p@ss", 1)),
+    ("rediss://:pw@h?ca_file=/etc/ca.pem", ("single", True, (("h", 6379),), "pw", 0)),
+    ("unix:///run/redis.sock?db=4", ("single", False, (), None, 4)),
+    (
+        "redis+sentinel://127.0.0.1,127.0.0.2:1000/mks/5",
+        ("sentinel", False, (("127.0.0.1", 26379), ("127.0.0.2", 1000)), None, 5),
+    ),
+    ("rediss+cluster://a:1,b:2", ("cluster", True, (("a", 1), ("b", 2)), None, 0)),
+]
+
+
+@pytest.mark.parametrize(("url", "expected"), URLS)
+def test_redis_urls(url: str, expected: tuple[Any, ...]) -> None:
+    parsed = parse_redis_url(url)
+    assert (parsed.topology, parsed.tls, parsed.hosts, parsed.password, parsed.database) == expected
+    if parsed.password:
+        assert parsed.password not in f"{parsed!r}{parsed.address}"
+
+
+BAD_URLS = [
+    "http://localhost",
+    "localhost:6379",
+    "redis://",
+    "redis://:hunter2@redis.example.com/0",
+    "redis://localhost:99999/0",
+    "redis://localhost:１/0",
+    "redis://localhost/zero",
+    "redis://localhost/0?ssl_cert_reqs=none",
+    "rediss://localhost/0?ssl_cert_reqs=none",
+    "redis+sentinel://localhost",
+    "redis://[::1",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_unusable_redis_urls_are_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a usable Redis URL") as caught:
+        parse_redis_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_clear_text_leaves_the_machine_only_when_asked_to() -> None:
+    assert parse_redis_url("redis://redis.example.com", allow_plaintext=True).hosts == (
+        ("redis.example.com", 6379),
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("localhost.evil", False)],
+)
+def test_loopback(host: str, *, near: bool) -> None:
+    assert is_loopback(host) is near
+
+
+def _named(name: str, *bases: type[BaseException]) -> type[BaseException]:
+    return type(name, bases or (Exception,), {})
+
+
+RedisError = _named("RedisError")
+ResponseError = _named("ResponseError", RedisError)
+FAULTS: list[tuple[BaseException, str | None]] = [
+    (_named("TimeoutError", RedisError)("Timeout reading from socket"), "timeout"),
+    (
+        _named("ConnectionError", RedisError)("Error 111 connecting to localhost:1. Connection refused."),
+        "refused",
+    ),
+    (_named("ConnectionError", RedisError)("Connection closed by server."), "reset"),
+    (_named("BusyLoadingError", RedisError)("Redis is loading the dataset in memory"), "loading"),
+    (_named("ReadOnlyError", ResponseError)("You can't write against a read only replica."), "readonly"),
+    (_named("AuthenticationError", RedisError)("invalid username-password pair"), "auth"),
+    (_named("InvalidResponse", RedisError)("Protocol Error"), "protocol"),
+    (ResponseError("OOM command not allowed when used memory > 'maxmemory'."), "oom"),
+    (ResponseError("BUSY Redis is busy running a script."), "busy"),
+    (ResponseError("LOADING Redis is loading the dataset in memory"), "loading"),
+    (ResponseError("NOAUTH Authentication required."), "auth"),
+    (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "readonly"),
+    (ResponseError("ERR max number of clients reached"), "clients"),
+    (ResponseError("WRONGTYPE Operation against a key"), "error"),
+    (TimeoutError(), "timeout"),
+    (ConnectionRefusedError(), "refused"),
+    (BrokenPipeError(), "reset"),
+    (OSError("no route to host"), "refused"),
+    (KeyError("a bug"), None),
+    (ValueError("a bug"), None),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), FAULTS, ids=lambda value: repr(value)[:40])
+def test_what_an_exception_means(error: BaseException, reason: str | None) -> None:
+    assert reason_of(error) == reason
+
+
+def test_a_script_the_server_has_forgotten() -> None:
+    assert is_missing_script(_named("NoScriptError")("No matching script"))
+    assert is_missing_script(ResponseError("NOSCRIPT No matching script"))
+    assert not is_missing_script(ResponseError("ERR"))
+
+
+# --- rate limit headers ----------------------------------------------------------------------
+
+
+@given(
+    remaining=st.lists(st.integers(0, 100), min_size=1, max_size=4),
+    retry=st.none() | st.floats(0.01, 1000),
+    style=st.sampled_from(["x", "ietf", "both"]),
+)
+def test_headers_never_promise_too_much(
+    remaining: list[int], retry: float | None, style: HeaderStyle
+) -> None:
+    limits = tuple(Limit(f"l{number}", 100, 60.0) for number in range(len(remaining)))
+    answer = Decision(retry is None, limits, tuple(remaining), (12.3,) * len(remaining), retry)
+    headers = dict(rate_limit_headers(answer, style=style))
+    assert ("X-RateLimit-Limit" in headers) is (style != "ietf")
+    assert ("RateLimit" in headers) is ("RateLimit-Policy" in headers) is (style != "x")
+    if style != "ietf":
+        assert int(headers["X-RateLimit-Remaining"]) == min(remaining)
+        assert headers["X-RateLimit-Reset"] == "13"
+    if style != "x":
+        assert headers["RateLimit-Policy"].count(";q=100;w=60") == len(remaining)
+    assert ("Retry-After" in headers) is (retry is not None)
+    if retry is not None:
+        assert int(headers["Retry-After"]) >= max(1, retry)
+
+
+def test_no_limits_no_headers() -> None:
+    assert rate_limit_headers(Decision(True, (), (), ())) == []
+
+
+# --- the end of the process ------------------------------------------------------------------
+
+
+class Owner:
+    def __init__(self, log: list[str], name: str, *, fails: bool = False) -> None:
+        self.log, self.name, self.fails = log, name, fails
+
+    def finish(self) -> None:
+        self.log.append(self.name)
+        if self.fails:
+            raise RuntimeError(self.name)
+
+
+def test_callbacks_run_newest_first_once_and_skip_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exit_hooks, "_callbacks", [])
+    log: list[str] = []
+    first, second, dead = Owner(log, "first"), Owner(log, "second", fails=True), Owner(log, "dead")
+    for owner in (first, second, dead):
+        exit_hooks.on_exit(owner.finish)
+    del dead, owner
+    exit_hooks.run_exit_callbacks()
+    exit_hooks.run_exit_callbacks()
+    assert log == ["second", "first"]
+
+
+SCRIPT = """
+import os, signal, sys
+from mks_hardening._core.exit_hooks import on_exit
+if sys.argv[1] == "own":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+class Owner:
+    def finish(self):
+        os.write(1, b"finished")
+owner = Owner()
+on_exit(owner.finish)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize(("whose", "code"), [("default", -signal.SIGTERM), ("own", 7)])
+def test_sigterm_keeps_its_meaning(whose: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, whose], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (code, b"finished"), done.stderr
