@@ -94,6 +94,19 @@ def test_refusals_are_counted() -> None:
     ]
 
 
+def test_without_trust_nothing_that_was_forwarded_reaches_the_application() -> None:
+    spoofed = {
+        **LISTED,
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Host": "evil.test",
+        "Forwarded": "for=6.6.6.6",
+    }
+    answer = call_wsgi(redirecting(), headers=spoofed, scheme="https")
+    assert answer.status == 200
+    assert not [key for key in answer.environ if "FORWARDED" in key]
+    assert answer.environ["mks_hardening.origin"].client_ip == "127.0.0.1"
+
+
 def test_a_decision_made_outside_is_used_not_made_again() -> None:
     inside = redirecting(trust=ProxyTrust(["203.0.113.0/24"]))
     app = TrustedProxyMiddleware(inside, trust=ProxyTrust(["10.0.0.0/8"]))

@@ -6,15 +6,23 @@ and exactly one family of headers is read: falling back from one to the other wo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
-from mks_hardening._core.addresses import UNKNOWN, client_key, parse_address, parse_network
+from mks_hardening._core.addresses import client_key, parse_address, parse_network
 from mks_hardening._core.forwarded import elements_from_right
-from mks_hardening._core.hostname import DEFAULT_PORTS, authority, parse_host, parse_port
 from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin_facts import (
+    X_FORWARDED_KEYS,
+    Connection,
+    Family,
+    RequestOrigin,
+    Statements,
+    combine,
+    restated,
+    wanted,
+)
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
@@ -24,34 +32,12 @@ __all__ = [
     "RequestOrigin",
     "Settlement",
     "client_key",
+    "origin_reader",
     "request_origin",
 ]
 
 ORIGIN_KEY: Final = "mks_hardening.origin"
 """Where the decision is kept in the environ, for all wrappers and the application."""
-
-Family = Literal["x-forwarded", "forwarded"]
-
-
-class RequestOrigin(NamedTuple):
-    """Where a request came from and what it was addressed to.
-
-    Attributes:
-        client_ip: address of the client in its one spelling, or ``"unknown"`` when there is none.
-        scheme: ``"http"`` or ``"https"`` as the client used it.
-        host: host the client asked for, lower case, without final dot and port, IPv6 in brackets; empty when the
-            request names none or a malformed one.
-        port: port the client asked for.
-        prefix: path under which the application is mounted, without a slash at its end.
-        peer_trusted: whether the connection came from a trusted proxy.
-    """
-
-    client_ip: str
-    scheme: str
-    host: str
-    port: int
-    prefix: str
-    peer_trusted: bool
 
 
 class Settlement(NamedTuple):
@@ -62,30 +48,8 @@ class Settlement(NamedTuple):
     removals: frozenset[str]
 
 
-class _Connection(NamedTuple):
-    """What the server itself says about a request, and the one ``Host`` the peer sent."""
-
-    peer: str | None = None
-    scheme: str | None = None
-    host: str | None = None
-    prefix: str | None = None
-    server_name: str | None = None
-    server_port: str | None = None
-
-
-class _Statements(NamedTuple):
-    """What trusted proxies say; ``None`` where they say nothing."""
-
-    client: str | None = None
-    scheme: str | None = None
-    host: str | None = None
-    port: str | None = None
-    prefix: str | None = None
-
-
 _CONNECTION_KEYS = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")
 _SERVER_KEYS = ("SERVER_NAME", "SERVER_PORT")  # count only where there is no Host
-_X_FORWARDED_KEYS = tuple(f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "PREFIX"))
 _FORWARDED_KEYS = ("HTTP_FORWARDED",)
 # Names under which one proxy product or another hands on the same facts; nobody else may.
 _OTHER_KEYS = (
@@ -94,14 +58,12 @@ _OTHER_KEYS = (
     *(f"HTTP_X_{name}" for name in ("CLUSTER_CLIENT_IP", "ORIGINAL_HOST", "ORIGINAL_URL", "REAL_IP")),
     *(f"HTTP_X_{name}" for name in ("REWRITE_URL", "SCRIPT_NAME", "URL_SCHEME")),
 )
-_FAMILY_KEYS = frozenset((*_X_FORWARDED_KEYS, *_FORWARDED_KEYS))
+_FAMILY_KEYS = frozenset((*X_FORWARDED_KEYS, *_FORWARDED_KEYS))
 _DIRECT_KEYS = (*_CONNECTION_KEYS, *_SERVER_KEYS)
 _connection_of = itemgetter(*_CONNECTION_KEYS)
-_UNTRUSTED_KEYS = frozenset((*_X_FORWARDED_KEYS, *_FORWARDED_KEYS, *_OTHER_KEYS))
+_UNTRUSTED_KEYS = frozenset((*X_FORWARDED_KEYS, *_FORWARDED_KEYS, *_OTHER_KEYS))
 _WITHOUT_ADDRESS = frozenset({"", "unix:", "localhost"})  # gunicorn and uWSGI, nginx, waitress
 _MOST_HOPS = 64
-_SECURE_SCHEMES = frozenset({"https", "wss"})
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
 
 
 class ProxyTrust:
@@ -142,10 +104,10 @@ class ProxyTrust:
         self._anywhere = hops is not None and not self.trusted_proxies
         x_family = family == "x-forwarded"
         # Most requests of a proxy have the same headers; those are read at C speed, all others one by one.
-        usual = (*_CONNECTION_KEYS, *(_X_FORWARDED_KEYS[:2] if x_family else _FORWARDED_KEYS))
+        usual = (*_CONNECTION_KEYS, *(X_FORWARDED_KEYS[:2] if x_family else _FORWARDED_KEYS))
         self._usual = itemgetter(*usual)
         self._rare = _FAMILY_KEYS.difference(usual)
-        self._keys = (*usual, *(_X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
+        self._keys = (*usual, *(X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
         self._peers = Memo(self._is_trusted_peer)
         self._direct = Memo(_settle_direct)
         self._trusted = Memo(self._settle_trusted, longest=1024)
@@ -188,23 +150,23 @@ class ProxyTrust:
 
     def _settle_trusted(self, question: tuple[str | None, ...]) -> Settlement:
         found = dict(zip(self._keys, question, strict=False))
-        connection = _Connection(*map(found.get, _DIRECT_KEYS))
+        connection = Connection(*map(found.get, _DIRECT_KEYS))
         if self.family == "forwarded":
             said = self._from_forwarded(found.get("HTTP_FORWARDED") or "")
         else:
-            said = self._from_x_forwarded(*(_values_from_right(found.get(key)) for key in _X_FORWARDED_KEYS))
-        origin = _combine(connection, said)
-        wanted = _changes(said, origin)
-        for key, value in _restated(self.family, said, origin).items():
+            said = self._from_x_forwarded(*(_values_from_right(found.get(key)) for key in X_FORWARDED_KEYS))
+        origin = combine(connection, said)
+        seen = wanted(said, origin)
+        for key, value in restated(self.family, said, origin).items():
             if found.get(key) is not None:
-                wanted[key] = value
-        changes = {key: value for key, value in wanted.items() if value and value != found.get(key)}
-        emptied = frozenset(key for key, value in wanted.items() if not value)
+                seen[key] = value
+        changes = {key: value for key, value in seen.items() if value and value != found.get(key)}
+        emptied = frozenset(key for key, value in seen.items() if not value)
         # A usual question says that no other header of either family is there.
         foreign = self._rare.difference(self._keys) if len(question) == len(self._keys) else ()
         return Settlement(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
 
-    def _from_forwarded(self, text: str) -> _Statements:
+    def _from_forwarded(self, text: str) -> Statements:
         elements = list(elements_from_right(text))
         place, client = self._walk([element.get("for", "") for element in elements])
         if self.hops is not None:
@@ -213,7 +175,7 @@ class ProxyTrust:
         # The statement nearest to the client wins; only trusted proxies wrote the elements up to `place`.
         for element in elements[: max(place, 1)]:
             said.update(element)
-        return _Statements(client, said.get("proto"), said.get("host"))
+        return Statements(client, said.get("proto"), said.get("host"))
 
     def _from_x_forwarded(
         self,
@@ -222,10 +184,10 @@ class ProxyTrust:
         hosts: list[str],
         ports: list[str],
         prefixes: list[str],
-    ) -> _Statements:
+    ) -> Statements:
         place, client = self._walk(addresses)
         rest = (self._at(values, max(place, 1)) for values in (schemes, hosts, ports, prefixes))
-        return _Statements(client, *rest)
+        return Statements(client, *rest)
 
     def _at(self, values: list[str], place: int) -> str | None:
         if self.hops is not None:
@@ -264,7 +226,7 @@ def request_origin(environ: dict[str, Any]) -> RequestOrigin:
 
 
 def _settle_direct(values: tuple[str | None, ...]) -> Settlement:
-    origin = _combine(_Connection(*values), None)
+    origin = combine(Connection(*values), None)
     return Settlement(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 
 
@@ -275,70 +237,6 @@ def _values_from_right(text: str | None) -> list[str]:
     if len(values) > _MOST_HOPS:
         del values[0]  # not one value, but all that were left of the bound
     return [value.strip(" \t") for value in reversed(values)]
-
-
-def _combine(connection: _Connection, said: _Statements | None) -> RequestOrigin:
-    heard = said or _Statements()
-    scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
-    scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
-    host, written_port = _host(connection, heard)
-    return RequestOrigin(
-        client_ip=heard.client or _spelled(connection.peer or ""),
-        scheme=scheme,
-        host=host,
-        port=parse_port(heard.port or "") or written_port or DEFAULT_PORTS[scheme],
-        prefix=_prefix(connection, heard),
-        peer_trusted=said is not None,
-    )
-
-
-def _host(connection: _Connection, heard: _Statements) -> tuple[str, int | None]:
-    text = heard.host if heard.host is not None else connection.host
-    if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
-        text = f"{connection.server_name or ''}:{connection.server_port or ''}"
-    return parse_host(text) or ("", None)
-
-
-def _prefix(connection: _Connection, heard: _Statements) -> str:
-    said = (heard.prefix or "").rstrip("/")
-    safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
-    return said if said and safe else (connection.prefix or "").rstrip("/")
-
-
-def _spelled(peer: str) -> str:
-    address = parse_address(peer)
-    return UNKNOWN if address is None else str(address)
-
-
-def _changes(said: _Statements, origin: RequestOrigin) -> dict[str, str]:
-    """What the application must see; an empty value means that the key goes."""
-    changes = {"wsgi.url_scheme": origin.scheme}
-    if said.client:
-        changes["REMOTE_ADDR"] = origin.client_ip
-    if said.host is not None or said.port is not None:
-        changes["HTTP_HOST"] = _host_field(origin)
-        if origin.host:
-            changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
-    if said.prefix and origin.prefix:
-        changes["SCRIPT_NAME"] = origin.prefix
-    return changes
-
-
-def _restated(family: Family, said: _Statements, origin: RequestOrigin) -> dict[str, str]:
-    """The headers that are read, saying the decision and nothing else."""
-    if family == "forwarded":
-        client = f'for="{_bracketed(said.client)}";' if said.client else ""
-        return {"HTTP_FORWARDED": f'{client}proto={origin.scheme};host="{_host_field(origin)}"'}
-    values = (said.client or "", origin.scheme, _host_field(origin), str(origin.port), origin.prefix)
-    return dict(zip(_X_FORWARDED_KEYS, values, strict=True))
-
-
-def _host_field(origin: RequestOrigin) -> str:
-    return origin.host and authority(origin.scheme, origin.host, origin.port)
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class FixedAnswer:
     __slots__ = ("_body", "_headers", "_status")
 
     def __init__(self, status: int, body: str, content_type: str, headers: Iterable[Header] = ()) -> None:
-        self._status = status_line(status)
+        self._status = f"{status} {HTTPStatus(status).phrase}"
         self._body = body.encode()
         self._headers = [
             ("Content-Type", content_type),
@@ -55,11 +55,6 @@ class Refusal:
         """Refuse the request in the form its ``Accept`` prefers."""
         answer = self._text if _prefers_text(environ.get("HTTP_ACCEPT", "")) else self._problem
         return answer.send(environ, start_response, headers)
-
-
-def status_line(status: int) -> str:
-    """The status as WSGI wants it, for example ``404 Not Found``."""
-    return f"{status} {HTTPStatus(status).phrase}"
 
 
 def _prefers_text(accept: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core import hooks
 from mks_hardening._core.hostname import authority
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin, origin_reader
+from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, RequestOrigin
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._answers import FixedAnswer, Refusal
@@ -53,7 +53,8 @@ class HTTPSRedirectMiddleware:
         app: the WSGI application.
         allowed_hosts: hosts the application answers for; ``.example.com`` stands for it and everything below.
         force_https: ``False`` checks the host alone.
-        trust: which proxies may name scheme and host; not needed inside ``TrustedProxyMiddleware``.
+        trust: which proxies may name scheme and host, by default none; not needed inside
+            ``TrustedProxyMiddleware``.
         https_port: port of the target.
         permanent: whether the answer may be remembered.
         canonical_host: the one listed host that requests for the others are sent to.
@@ -88,7 +89,7 @@ class HTTPSRedirectMiddleware:
         self._app = app
         self._hosts = AllowedHosts(allowed_hosts)
         self._force = force_https
-        self._origin = origin_reader(trust)
+        self._origin = (trust or ProxyTrust()).admit
         self._port = _checked_port(https_port)
         self._permanent = permanent
         self._canonical = self._listed(canonical_host)
