@@ -1,7 +1,6 @@
 """Everything worth counting, as small frozen events, and who is told of them.
 
 An event is built only when somebody listens; without observers it costs one truth test (at most 100 ns).
-Adapters for Prometheus and OpenTelemetry are in ``mks_hardening.contrib``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ BUDGETS = {
     "mks_hardening.wsgi": 60,
     "mks_hardening.settings": 60,
     **{f"mks_hardening.{area}": 75 for area in ("logging", "cache", "security", "db", "notify")},
-    "mks_hardening.check": 75,
     "mks_hardening.exceptions": 40,
     "mks_hardening.protocols": 60,
     "mks_hardening.events": 60,
