@@ -240,7 +240,7 @@ class FileBody:
         self._exchange = exchange
         self._result = result
         self._close: Callable[[], object] | None = getattr(result, "close", None)
-        self._puts_back = hasattr(result, "filelike")
+        self._puts_back = hasattr(result, "filelike")  # gunicorn's name, and wsgiref's; waitress says "file"
         self._file: Any = result.filelike if self._puts_back else getattr(result, "file", None)
         self._start = _position(self._file)
 
@@ -274,11 +274,9 @@ class FileBody:
         if start is None or end is None:
             exchange.complete = True
             return
-        if end == start and self._puts_back and sys.exc_info()[0] is None:
-            size = _size(self._file)
-            end = start if size is None else size
-            if exchange.declared is not None:
-                end = min(end, start + exchange.declared)
+        size = _size(self._file) if self._puts_back else None
+        if end == start and size is not None and sys.exc_info()[0] is None:
+            end = size if exchange.declared is None else min(size, start + exchange.declared)
             exchange.complete = True
         else:
             exchange.complete = not self._file.read(1)
@@ -293,6 +291,7 @@ def _position(file: Any) -> int | None:
 
 
 def _size(file: Any) -> int | None:
+    """Size of a file that ``sendfile`` can send; ``None`` for others."""
     try:
         return os.fstat(file.fileno()).st_size
     except (AttributeError, OSError, ValueError):
