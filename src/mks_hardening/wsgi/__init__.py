@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from mks_hardening._core.origin import ProxyTrust, RequestOrigin, request_origin
     from mks_hardening.wsgi.csp import ContentSecurityPolicy
     from mks_hardening.wsgi.csrf import CSRFMiddleware
+    from mks_hardening.wsgi.header_policy import HSTS, HeaderPolicy
     from mks_hardening.wsgi.health import HealthMiddleware
     from mks_hardening.wsgi.https import HTTPSRedirectMiddleware
     from mks_hardening.wsgi.proxy import TrustedProxyMiddleware
     from mks_hardening.wsgi.rate_limit import RateLimitMiddleware, RateLimitRule
     from mks_hardening.wsgi.request_log import RequestLoggingMiddleware
-    from mks_hardening.wsgi.security_headers import HSTS, HeaderPolicy, SecurityHeadersMiddleware
+    from mks_hardening.wsgi.security_headers import SecurityHeadersMiddleware
     from mks_hardening.wsgi.session_store import MemorySessionStore, RedisSessionStore, SessionManager
     from mks_hardening.wsgi.session_timeout import SessionCookie, SessionHandle, SessionTimeoutMiddleware
 
@@ -47,9 +48,9 @@ __all__ = [
 _HOME = {
     "CSRFMiddleware": "mks_hardening.wsgi.csrf",
     "ContentSecurityPolicy": "mks_hardening.wsgi.csp",
-    "HSTS": "mks_hardening.wsgi.security_headers",
+    "HSTS": "mks_hardening.wsgi.header_policy",
     "HTTPSRedirectMiddleware": "mks_hardening.wsgi.https",
-    "HeaderPolicy": "mks_hardening.wsgi.security_headers",
+    "HeaderPolicy": "mks_hardening.wsgi.header_policy",
     "HealthMiddleware": "mks_hardening.wsgi.health",
     "MemorySessionStore": "mks_hardening.wsgi.session_store",
     "ProxyTrust": "mks_hardening._core.origin",
