@@ -119,6 +119,7 @@ def test_redis_decides_like_the_counters_in_memory(
     moment, latest, floor = 1_700_000_000_000_000, 0, 0
     taken = []
     counters._client.call("FLUSHALL")
+    counters._arguments.clear()
     for operation, gap, cost in steps:
         floor = latest if operation == "back" else floor  # hits given back no longer hold the clock
         moment = max(moment + gap, floor)

@@ -143,7 +143,7 @@ def test_reset(clock: FrozenClock, strategy: str) -> None:
 
 def test_auto_counts_small_quotas_exactly_and_large_ones_by_windows(clock: FrozenClock) -> None:
     one = limiter(clock, "100 per minute, 101 per hour")
-    counters = one._local._fresh(one._groups["g"])
+    counters = one._local._fresh(one._groups["g"].limits)
     assert [type(counter).__name__ for counter in counters] == ["ExactWindow", "SlidingWindow"]
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from mks_hardening.security._counters import Count
 from mks_hardening.security._windows import Counter, Look, counter_for
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security._limits import Limit, Strategy
 
-__all__ = ["Count", "MemoryCounters"]
+__all__ = ["MemoryCounters"]
 
 _MOST_KEYS: Final = 100_000
-
-
-class Count(NamedTuple):
-    """What a backend answers: a look at each limit, and when hits were taken (``None`` if they were not)."""
-
-    looks: Sequence[Look]
-    taken_at: int | None = None
 
 
 class MemoryCounters:
@@ -44,9 +37,13 @@ class MemoryCounters:
             for look in looks:
                 if look.retry_after:
                     return Count(looks)
-            for counter in counters:
-                counter.take(now, cost)
-            return Count([counter.look(now, 0) for counter in counters], now)
+            return Count(
+                [
+                    Look(look.remaining - cost, counter.take(now, cost))
+                    for look, counter in zip(looks, counters, strict=True)
+                ],
+                now,
+            )
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """What ``hit`` would see, without counting."""

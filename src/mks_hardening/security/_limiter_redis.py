@@ -6,11 +6,11 @@ limits, and a hash with one field for each other limit. Both vanish by themselve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.redis_client import RedisClient
-from mks_hardening.security._limiter_memory import Count
+from mks_hardening.security._counters import Count
 from mks_hardening.security._namespace import check_namespace
 from mks_hardening.security._windows import Look, strategy_for
 
@@ -66,12 +66,14 @@ function look.e(limit)
     if hit_at(middle) > edge then high = middle else low = middle + 1 end
   end
   local used = length - low
-  local excess = used + cost - limit.quota
-  local retry = 0
+  local excess, retry, reset = used + cost - limit.quota, 0, 0
   if excess > 0 then retry = hit_at(low + excess - 1) + limit.window - now end
-  local reset = 0
   if used > 0 then reset = hit_at(length - 1) + limit.window - now end
   return limit.quota - used, reset, retry
+end
+
+function take.e(limit)
+  return limit.window, limit.window
 end
 
 function look.s(limit)
@@ -83,9 +85,8 @@ function look.s(limit)
   limit.present, limit.former, limit.index = present, former, index
   local left = window - now % window
   local free = (limit.quota - present) * window - former * left
-  local reset = 0
+  local retry, reset, room = 0, 0, limit.quota - cost
   if present > 0 then reset = left + window elseif former > 0 then reset = left end
-  local retry, room = 0, limit.quota - cost
   if cost * window > free then
     if present <= room then retry = left - math.floor((room - present) * window / former)
     else retry = left + window - math.floor(room * window / present) end
@@ -95,85 +96,74 @@ end
 
 function take.s(limit)
   stored[limit.field] = format(limit.index, limit.present + cost, limit.former)
-  return 2 * limit.window
+  return 2 * limit.window - now % limit.window, 2 * limit.window
 end
 
 function look.f(limit)
   local start, used = string.match(stored[limit.field] or '', '(%d+) (%d+)')
   start, used = tonumber(start or 0), tonumber(used or 0)
-  local left = start + limit.window - now
+  local left, retry = start + limit.window - now, 0
   if used == 0 or left <= 0 then start, used, left = now, 0, 0 end
   limit.start, limit.used = start, used
-  local retry = 0
   if used + cost > limit.quota then retry = left end
   return limit.quota - used, left, retry
 end
 
 function take.f(limit)
   stored[limit.field] = format(limit.start, limit.used + cost)
-  return limit.window
+  return limit.start + limit.window - now, limit.window
 end
 
 function look.g(limit)
   limit.spacing = math.ceil(limit.window / limit.quota)
-  limit.arrival = math.max(tonumber(stored[limit.field] or 0), now)
-  local burst, ahead = limit.spacing * limit.quota, limit.arrival - now
-  return math.floor((burst - ahead) / limit.spacing), ahead, math.max(0, ahead + cost * limit.spacing - burst)
+  limit.ahead = math.max(0, tonumber(stored[limit.field] or 0) - now)
+  local burst = limit.spacing * limit.quota
+  local late = limit.ahead + cost * limit.spacing - burst
+  return math.floor((burst - limit.ahead) / limit.spacing), limit.ahead, math.max(0, late)
 end
 
 function take.g(limit)
-  stored[limit.field] = format(limit.arrival + cost * limit.spacing)
-  return limit.spacing * limit.quota
+  local ahead = limit.ahead + cost * limit.spacing
+  stored[limit.field] = format(now + ahead)
+  return ahead, limit.spacing * limit.quota
 end
 
 local answer, fits = {0}, true
-local function describe()
-  for i, limit in ipairs(limits) do
-    local remaining, reset, retry = look[limit.kind](limit)
-    answer[3 * i - 1], answer[3 * i], answer[3 * i + 1] = remaining, reset, retry
-    if retry > 0 then fits = false end
-  end
+for i, limit in ipairs(limits) do
+  local remaining, reset, retry = look[limit.kind](limit)
+  answer[3 * i - 1], answer[3 * i], answer[3 * i + 1] = remaining, reset, retry
+  if retry > 0 then fits = false end
 end
-
-describe()
 if not (taking and fits) then return answer end
 
-local longest, kept, lasting = 0, 0, 0
-for _, limit in ipairs(limits) do
+answer[1] = now
+local kept, longest, lasting = 0, 0, 0
+for i, limit in ipairs(limits) do
+  local reset, ttl = take[limit.kind](limit)
+  answer[3 * i - 1], answer[3 * i] = answer[3 * i - 1] - cost, reset
   if limit.kind == 'e' then
-    longest, kept = math.max(longest, limit.window), math.max(kept, limit.quota)
+    longest, kept = math.max(longest, ttl), math.max(kept, limit.quota)
   else
-    lasting = math.max(lasting, take[limit.kind](limit))
+    lasting = math.max(lasting, ttl)
   end
 end
 if listing then
-  local stamp = format(now)
-  for i = 1, cost do
-    redis.call('RPUSH', list, stamp)
-    hits[length] = now
-    length = length + 1
-  end
-  if length > kept then
-    redis.call('LTRIM', list, -kept, -1)
-    hits, length = {[kept - 1] = now}, kept
-  end
+  for _ = 1, cost do redis.call('RPUSH', list, format(now)) end
+  if length + cost > kept then redis.call('LTRIM', list, -kept, -1) end
   redis.call('PEXPIRE', list, math.ceil(longest / 1000))
 end
 if counting then
   stored.now = format(now)
-  local pairs_of = {}
+  local written = {}
   for field, value in pairs(stored) do
     if value then
-      pairs_of[#pairs_of + 1] = field
-      pairs_of[#pairs_of + 1] = value
+      written[#written + 1] = field
+      written[#written + 1] = value
     end
   end
-  redis.call('HSET', hash, unpack(pairs_of))
+  redis.call('HSET', hash, unpack(written))
   redis.call('PEXPIRE', hash, math.ceil(lasting / 1000))
 end
-cost = 0
-describe()
-answer[1] = now
 return answer
 """
 
@@ -228,7 +218,7 @@ class RedisCounters:
         self._give_back = self._client.script(_GIVE_BACK)
         self._strategy: Strategy = strategy
         self._prefix = f"{namespace}:limit:"
-        self._arguments: dict[tuple[Limit, ...], list[Any]] = {}
+        self._arguments: dict[str, list[bytes]] = {}
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """Take hits from all limits or from none."""
@@ -240,7 +230,7 @@ class RedisCounters:
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> None:
         """Uncount hits taken at that moment."""
-        self._give_back.run(self._keys(group, key), [at, cost, *self._described(limits)])
+        self._give_back.run(self._keys(group, key), [at, cost, *self._described(group, limits)])
 
     def reset(self, group: str, key: str) -> None:
         """Forget all hits of a key."""
@@ -251,7 +241,7 @@ class RedisCounters:
         self._client.close()
 
     def _counted(self, group: str, key: str, limits: tuple[Limit, ...], taking: int, cost: int) -> Count:
-        answer = self._count.run(self._keys(group, key), [taking, cost, *self._described(limits)])
+        answer = self._count.run(self._keys(group, key), [taking, cost, *self._described(group, limits)])
         looks = [Look(*answer[start : start + 3]) for start in range(1, len(answer), 3)]
         return Count(looks, answer[0] or None)
 
@@ -261,15 +251,14 @@ class RedisCounters:
         base = f"{self._prefix}{{{group}:{text}}}"
         return f"{base}:hits", f"{base}:counts"
 
-    def _described(self, limits: tuple[Limit, ...]) -> list[Any]:
-        found = self._arguments.get(limits)
+    def _described(self, group: str, limits: tuple[Limit, ...]) -> list[bytes]:
+        found = self._arguments.get(group)
         if found is None:
-            found = self._arguments[limits] = [
-                part for limit in limits for part in self._described_one(limit)
-            ]
+            parts = [part for limit in limits for part in self._described_one(limit)]
+            found = self._arguments[group] = [str(part).encode("ascii") for part in parts]
         return found
 
-    def _described_one(self, limit: Limit) -> tuple[Any, ...]:
+    def _described_one(self, limit: Limit) -> tuple[str | int, ...]:
         kind = _CODES[strategy_for(limit, self._strategy)]
         window = round(limit.window * 1e6)
         return kind, f"{kind}:{window}:{limit.name}", limit.quota, window

@@ -6,9 +6,11 @@ them back (``give_back``). Time is whole microseconds, so that the arithmetic is
 - ``exact-window``: the moments of the last hits; never more than the quota in any window. A hit exactly one
   window old does not count any more.
 - ``sliding-window``: the numbers of the present and the former window, the former weighted by its part still
-  inside; windows lie on the clock.
+  inside; windows lie on the clock. About the quota for even traffic; when hits come in bunches, up to twice the
+  quota in one window.
 - ``fixed-window``: counts from the first hit on; up to twice the quota across an edge.
-- ``gcra``: one theoretical arrival time; the quota as a burst, then evenly spaced.
+- ``gcra``: one theoretical arrival time; the quota as a burst, then evenly spaced: up to twice the quota in one
+  window.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Counter(Protocol):
         """Where the limit stands before the hit."""
         ...
 
-    def take(self, now: int, cost: int) -> None:
-        """Count hits that fit."""
+    def take(self, now: int, cost: int) -> int:
+        """Count hits that fit; ``reset_after`` then."""
         ...
 
     def give_back(self, at: int, cost: int) -> None:
@@ -72,10 +74,11 @@ class ExactWindow:
             hits[gone + excess - 1] + self._window - now if excess > 0 else 0,
         )
 
-    def take(self, now: int, cost: int) -> None:
+    def take(self, now: int, cost: int) -> int:
         """See ``Counter``."""
         self._hits += [now] * cost
         del self._hits[: -self._quota]
+        return self._window
 
     def give_back(self, at: int, cost: int) -> None:
         """See ``Counter``."""
@@ -112,12 +115,13 @@ class SlidingWindow:
             return left - (room - present) * self._window // former
         return left + self._window - room * self._window // present
 
-    def take(self, now: int, cost: int) -> None:
+    def take(self, now: int, cost: int) -> int:
         """See ``Counter``."""
         index = now // self._window
         self._present, self._former = self._numbers(index)
         self._index = index
         self._present += cost
+        return 2 * self._window - now % self._window
 
     def give_back(self, at: int, cost: int) -> None:
         """See ``Counter``."""
@@ -151,11 +155,12 @@ class FixedWindow:
             return Look(self._quota, 0)
         return Look(self._quota - self._used, left, left if self._used + cost > self._quota else 0)
 
-    def take(self, now: int, cost: int) -> None:
+    def take(self, now: int, cost: int) -> int:
         """See ``Counter``."""
         if not self._used or now >= self._start + self._window:
             self._start, self._used = now, 0
         self._used += cost
+        return self._start + self._window - now
 
     def give_back(self, at: int, cost: int) -> None:
         """See ``Counter``."""
@@ -183,9 +188,10 @@ class Gcra:
         late = ahead + cost * self._spacing - self._burst
         return Look((self._burst - ahead) // self._spacing, ahead, max(0, late))
 
-    def take(self, now: int, cost: int) -> None:
+    def take(self, now: int, cost: int) -> int:
         """See ``Counter``."""
         self._arrival = max(self._arrival, now) + cost * self._spacing
+        return self._arrival - now
 
     def give_back(self, at: int, cost: int) -> None:  # noqa: ARG002 - what has drained meanwhile stays drained
         """See ``Counter``."""

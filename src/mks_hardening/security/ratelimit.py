@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.lazy import optional
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
-from mks_hardening.security._limiter_memory import Count, MemoryCounters
+from mks_hardening.security._counters import Count, Counters
+from mks_hardening.security._limiter_memory import MemoryCounters
 from mks_hardening.security._limits import Decision, Limit, LimitState, Strategy, checked_limit
-from mks_hardening.security._windows import STRATEGIES
+from mks_hardening.security._windows import STRATEGIES, Look
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,33 +28,17 @@ R = TypeVar("R")
 Policy = Literal["local", "open", "closed"]
 GroupSpec = str | Limit | Sequence[str | Limit]
 
-_POLICIES: Final = ("local", "open", "closed")
+_POLICIES: Final[tuple[Policy, ...]] = ("local", "open", "closed")
 _RETRY_WHEN_CLOSED: Final = 1.0
 _LONGEST_KEY: Final = 1024
 
 
-class Counters(Protocol):
-    """Where hits are counted."""
-
-    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
-        """Take hits from all limits or from none."""
-        ...
-
-    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
-        """What ``hit`` would see, without counting."""
-        ...
-
-    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> None:
-        """Uncount hits taken at that moment."""
-        ...
-
-    def reset(self, group: str, key: str) -> None:
-        """Forget all hits of a key."""
-        ...
-
-    def close(self) -> None:
-        """Release connections."""
-        ...
+class _Group(NamedTuple):
+    name: str
+    limits: tuple[Limit, ...]
+    smallest_quota: int
+    policy: Policy
+    dry_run: bool
 
 
 class Reservation:
@@ -122,11 +107,23 @@ class RateLimiter:
     ) -> None:
         if strategy not in STRATEGIES:
             raise ConfigurationError(f"strategy must be one of {', '.join(STRATEGIES)}", parameter="strategy")
-        self._groups = {name: _limits_of(name, spec) for name, spec in groups.items()}
-        self._policies = self._checked_policies(on_unavailable)
-        self._dry_run = frozenset(dry_run)
-        for name in self._dry_run:
-            self._limits(name)
+        limits = {name: _limits_of(name, spec) for name, spec in groups.items()}
+        policies = (
+            dict.fromkeys(limits, on_unavailable) if isinstance(on_unavailable, str) else on_unavailable
+        )
+        for name in (*policies, *dry_run):
+            if name not in limits:
+                raise _unknown(name, limits)
+        self._groups = {
+            name: _Group(
+                name,
+                some,
+                min(limit.quota for limit in some),
+                _policy(policies.get(name, "local")),
+                name in dry_run,
+            )
+            for name, some in limits.items()
+        }
         now = SYSTEM_CLOCK if clock is None else clock
         self._local = MemoryCounters(strategy=strategy, clock=now)
         self._counters: Counters = self._local
@@ -157,7 +154,7 @@ class RateLimiter:
         decision, count, counters = self._decide(group, key, cost)
         if count is None or count.taken_at is None:
             return Reservation(decision, None)
-        at, limits = count.taken_at, self._groups[group]
+        at, limits = count.taken_at, decision.limits
 
         def give_back() -> None:
             try:
@@ -173,14 +170,14 @@ class RateLimiter:
         Raises:
             ConfigurationError: see ``hit``.
         """
-        limits = self._checked(group, key, cost)
+        rules = self._checked(group, key, cost)
         try:
-            count = self._counters.test(group, key, limits, cost=cost)
+            count = self._counters.test(group, key, rules.limits, cost=cost)
         except BackendUnavailableError as error:
-            if self._policies.get(group, "local") != "local":
-                return _outage_decision(limits, error, allowed=self._policies[group] == "open")
-            count = self._local.test(group, key, limits, cost=cost)
-        return self._judged(group, Decision.of(_states(limits, count)))
+            if rules.policy != "local":
+                return _outage_decision(rules, error)
+            count = self._local.test(group, key, rules.limits, cost=cost)
+        return _judged(rules, _decision(rules.limits, count.looks))
 
     def reset(self, group: str, key: str) -> None:
         """Forget all hits of a key.
@@ -205,7 +202,8 @@ class RateLimiter:
             ConfigurationError: unknown group.
             RateLimitExceededError: raised by the decorated function when a limit is reached.
         """
-        self._limits(group)
+        if group not in self._groups:
+            raise _unknown(group, self._groups)
 
         def take(decision: Decision) -> None:
             if not decision:
@@ -250,55 +248,74 @@ class RateLimiter:
         return f"RateLimiter(groups={sorted(self._groups)})"
 
     def _decide(self, group: str, key: str, cost: int) -> tuple[Decision, Count | None, Counters]:
-        limits = self._checked(group, key, cost)
+        rules = self._checked(group, key, cost)
         counters, source = self._counters, "backend"
         try:
-            count = counters.hit(group, key, limits, cost=cost)
+            count = counters.hit(group, key, rules.limits, cost=cost)
         except BackendUnavailableError as error:
-            source = self._policies.get(group, "local")
+            source = rules.policy
             if source != "local":
-                decision = _outage_decision(limits, error, allowed=source == "open")
-                return self._judged(group, decision, tell=source), None, counters
+                return _judged(rules, _outage_decision(rules, error), source), None, counters
             counters = self._local
-            count = counters.hit(group, key, limits, cost=cost)
-        return self._judged(group, Decision.of(_states(limits, count)), tell=source), count, counters
+            count = counters.hit(group, key, rules.limits, cost=cost)
+        return _judged(rules, _decision(rules.limits, count.looks), source), count, counters
 
-    def _judged(self, group: str, decision: Decision, *, tell: str = "") -> Decision:
-        dry = group in self._dry_run
-        if tell and hooks.observers:
-            hooks.emit(RateLimitDecided(group, decision.allowed, tell, dry))
-        return decision._replace(allowed=True, retry_after=None) if dry else decision
-
-    def _limits(self, group: str) -> tuple[Limit, ...]:
-        limits = self._groups.get(group)
-        if limits is None:
-            known = ", ".join(sorted(self._groups))
-            raise ConfigurationError(f"group {group!r} is unknown; there are {known}", parameter="group")
-        return limits
-
-    def _checked(self, group: str, key: object, cost: int) -> tuple[Limit, ...]:
-        limits = self._limits(group)
+    def _checked(self, group: str, key: object, cost: int) -> _Group:
+        rules = self._groups.get(group)
+        if rules is None:
+            raise _unknown(group, self._groups)
         if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
             raise ConfigurationError(
                 f"key must be a text of 1 to {_LONGEST_KEY} characters, not {type(key).__name__}",
                 parameter="key",
             )
-        most = min(limit.quota for limit in limits)
-        if type(cost) is not int or not 1 <= cost <= most:
-            raise ConfigurationError(f"cost must be an integer from 1 to the quota {most}", parameter="cost")
-        return limits
+        if type(cost) is not int or not 1 <= cost <= rules.smallest_quota:
+            raise ConfigurationError(
+                f"cost must be an integer from 1 to the quota {rules.smallest_quota}", parameter="cost"
+            )
+        return rules
 
-    def _checked_policies(self, given: Policy | Mapping[str, Policy]) -> dict[str, Policy]:
-        policies: dict[str, Policy] = (
-            dict.fromkeys(self._groups, given) if isinstance(given, str) else dict(given)
-        )
-        for group, policy in policies.items():
-            self._limits(group)
-            if policy not in _POLICIES:
-                raise ConfigurationError(
-                    f"on_unavailable must be one of {', '.join(_POLICIES)}", parameter="on_unavailable"
-                )
-        return policies
+
+def _decision(limits: tuple[Limit, ...], looks: Sequence[Look]) -> Decision:
+    """On the path of every hit: lists, because generators cost twice as much."""
+    waits = [look.retry_after for look in looks]
+    longest = max(waits)
+    return Decision(
+        not longest,
+        limits,
+        tuple([look.remaining for look in looks]),
+        tuple([look.reset_after / 1e6 for look in looks]),
+        longest / 1e6 if longest else None,
+        tuple([limit.name for limit, wait in zip(limits, waits, strict=True) if wait]) if longest else (),
+    )
+
+
+def _outage_decision(rules: _Group, error: BackendUnavailableError) -> Decision:
+    if rules.policy == "open":
+        return Decision.of(LimitState(limit, limit.quota, 0.0) for limit in rules.limits)
+    wait = error.retry_after or _RETRY_WHEN_CLOSED
+    return Decision.of(LimitState(limit, 0, wait, wait) for limit in rules.limits)
+
+
+def _judged(rules: _Group, decision: Decision, source: str = "") -> Decision:
+    if source and hooks.observers:
+        hooks.emit(RateLimitDecided(rules.name, decision.allowed, source, rules.dry_run))
+    return decision._replace(allowed=True, retry_after=None) if rules.dry_run else decision
+
+
+def _unknown(group: str, known: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"group {group!r} is unknown; there are {', '.join(sorted(known))}", parameter="group"
+    )
+
+
+def _policy(given: object) -> Policy:
+    for policy in _POLICIES:
+        if policy == given:
+            return policy
+    raise ConfigurationError(
+        f"on_unavailable must be one of {', '.join(_POLICIES)}", parameter="on_unavailable"
+    )
 
 
 def _is_async(function: Callable[..., object]) -> bool:
@@ -334,18 +351,6 @@ def _parsed(text: str) -> list[Limit]:
             f"{text!r} is not a limit; write for example '5 per minute; 20 per hour'", parameter="groups"
         ) from None
     return [checked_limit(item.amount, float(item.get_expiry())) for item in items]
-
-
-def _states(limits: tuple[Limit, ...], count: Count) -> list[LimitState]:
-    return [
-        LimitState(limit, look.remaining, look.reset_after / 1e6, look.retry_after / 1e6)
-        for limit, look in zip(limits, count.looks, strict=True)
-    ]
-
-
-def _outage_decision(limits: tuple[Limit, ...], error: BackendUnavailableError, *, allowed: bool) -> Decision:
-    wait = 0.0 if allowed else error.retry_after or _RETRY_WHEN_CLOSED
-    return Decision.of(LimitState(limit, limit.quota if allowed else 0, wait, wait) for limit in limits)
 
 
 def _redis_counters(storage: str | RedisLike, *, strategy: Strategy, **options: Any) -> Counters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.redis_client import RedisClient
@@ -78,7 +78,7 @@ class RedisTwoFactorStore:
 
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
         """Write or remove a record if its version is still the expected one."""
-        args: list[Any] = [user_id, expected or "", version, data or b""]
+        args: list[str | bytes] = [user_id, expected or "", version, data or b""]
         return bool(self._replace.run([self._key(user_id)], args, idempotent=True))
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
