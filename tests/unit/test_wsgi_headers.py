@@ -107,9 +107,22 @@ def test_faults_name_the_parameter(options: dict[str, Any], parameter: str) -> N
     assert caught.value.parameter == parameter
 
 
-def test_a_policy_is_asked_for() -> None:
-    with pytest.raises(ConfigurationError, match="policy must be a HeaderPolicy, not str"):
-        SecurityHeadersMiddleware(lambda environ, start_response: [], policy="web")  # type: ignore[arg-type]
+@pytest.mark.parametrize("policy", ["web", None, {}])
+def test_a_policy_is_asked_for(policy: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"policy must be a HeaderPolicy, not {type(policy).__name__}"
+    ):
+        SecurityHeadersMiddleware(lambda environ, start_response: [], policy=policy)
+
+
+def test_a_nonce_is_where_script_elements_look_for_it() -> None:
+    directives = {"default-src": "'self'", "script-src-elem": "'none'"}
+    policy = ContentSecurityPolicy(directives, nonce=True)
+    assert (
+        policy.header_value("x")
+        == "default-src 'self'; script-src-elem 'nonce-x'; script-src 'self' 'nonce-x'"
+    )
+    assert directives["script-src-elem"] == "'none'"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class ContentSecurityPolicy:
     Args:
         directives: sources by directive, as a sequence or separated by blanks in one string; keywords in their
             quotes (``"'self'"``). ``True`` stands for a directive without value, ``False`` leaves one out.
-        nonce: put a fresh nonce into ``script-src`` for each request (found at
+        nonce: put a fresh nonce into ``script-src`` (and ``script-src-elem``) for each request (found at
             ``environ["mks_hardening.csp_nonce"]``). Leave it off where pages are cached.
         report_only: only report what would have been blocked.
 
@@ -73,9 +73,11 @@ class ContentSecurityPolicy:
         self._parts = tuple(text.split(_PLACE))
 
     def _admit_nonce(self) -> None:
-        scripts = self.directives.get("script-src", self.directives["default-src"])
-        allowed = tuple(source for source in scripts if source != "'none'")
-        self.directives["script-src"] = (*allowed, f"'nonce-{_PLACE}'")
+        self.directives.setdefault("script-src", self.directives["default-src"])
+        for name in ("script-src", "script-src-elem"):  # where the second is there, elements heed it alone
+            if name in self.directives:
+                allowed = (source for source in self.directives[name] if source != "'none'")
+                self.directives[name] = (*allowed, f"'nonce-{_PLACE}'")
 
     @property
     def header_name(self) -> str:

@@ -138,8 +138,10 @@ class HeaderPolicy:
         extra: Mapping[str, str] = {},
         remove: Iterable[str] = ("Server", "X-Powered-By"),
     ) -> None:
-        check_kind(hsts, HSTS, "hsts")
-        check_kind(csp, ContentSecurityPolicy, "csp")
+        if hsts is not None:
+            check_kind(hsts, HSTS, "hsts")
+        if csp is not None:
+            check_kind(csp, ContentSecurityPolicy, "csp")
         self.hsts = hsts
         self.csp = csp
         endpoints = _endpoints(reporting_endpoints or {}, csp)
@@ -245,8 +247,8 @@ def _strict_csp() -> ContentSecurityPolicy:
 
 
 def check_kind(value: object, kind: type, parameter: str) -> None:
-    """Refuse what is neither ``None`` nor of the kind a parameter takes."""
-    if value is not None and not isinstance(value, kind):
+    """Refuse what is not of the kind that a parameter takes."""
+    if not isinstance(value, kind):
         raise ConfigurationError(
             f"{parameter} must be a {kind.__name__}, not {type(value).__name__}", parameter=parameter
         )
