@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from io import BufferedReader
 from typing import Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -55,6 +56,13 @@ class DeadlineSocket:
         """Receive before the deadline."""
         self._limit()
         return self._sock.recv_into(buffer, nbytes, flags)
+
+    def makefile(self, mode: str = "rb") -> BufferedReader:  # noqa: ARG002 - callers name it; there is one way
+        """A file that reads before the deadline; like a socket's own, it keeps the connection open."""
+        facade: Any = self
+        real: Any = self._sock
+        real._io_refs += 1  # noqa: SLF001 - what socket.makefile does
+        return BufferedReader(socket.SocketIO(facade, "r"))
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Send before the deadline."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.codec import json_dumps
+from mks_hardening._core.deadline_socket import DeadlineSocket, call_deadline
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.loopback import is_loopback
@@ -61,7 +62,7 @@ class HttpSession:
 
     Args:
         backend: what errors call the service.
-        timeout: seconds for connecting, and for each wait for more of the answer.
+        timeout: seconds for a whole exchange, however slowly the answer trickles.
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
         headers: sent with every request.
@@ -137,14 +138,15 @@ class HttpSession:
         self._session.headers.update(self._headers)
         if self._ca_file is not None:
             self._session.verify = self._ca_file
-        if self._ssl_context is not None:
-            self._session.mount("https://", _adapter(self._ssl_context))
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _adapter(self._ssl_context))
         self._pid = os.getpid()
 
     def _send(self, method: str, url: str, data: bytes | None, headers: dict[str, str]) -> HttpAnswer:
         if self._pid != os.getpid():
             self._inherited = self._session  # the parent's connections: neither used nor closed here
             self._open()
+        call_deadline.at = SYSTEM_CLOCK.monotonic() + self._timeout
         try:
             with self._session.request(
                 method,
@@ -155,28 +157,26 @@ class HttpSession:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return HttpAnswer(response.status_code, response.headers, self._body(response.raw))
-        except BackendUnavailableError:
-            raise
+                return HttpAnswer(response.status_code, response.headers, _body(response.raw))
         except Exception as error:  # noqa: BLE001 - becomes the one typed error
             # requests and urllib3 put the URL into their messages; neither they nor their causes may leave here.
-            raise self._away(_reason(error), method) from None
+            reason = _reason(error)
+            raise BackendUnavailableError(
+                self._backend, reason, operation=method, sent=reason != "refused"
+            ) from None
+        finally:
+            call_deadline.at = None
 
-    def _body(self, raw: Any) -> bytes:
-        """At most 64 KiB, read before the time-out however slowly it trickles."""
-        deadline = SYSTEM_CLOCK.monotonic() + self._timeout
-        body = b""
-        while len(body) < _MAX_ANSWER:
-            piece = raw.read1(_MAX_ANSWER - len(body), decode_content=True)
-            if not piece:
-                break
-            if SYSTEM_CLOCK.monotonic() > deadline:
-                raise self._away("timeout", "reading")
-            body += piece
-        return body
 
-    def _away(self, reason: str, operation: str) -> BackendUnavailableError:
-        return BackendUnavailableError(self._backend, reason, operation=operation, sent=reason != "refused")
+def _body(raw: Any) -> bytes:
+    """At most 64 KiB of the answer."""
+    body = b""
+    while len(body) < _MAX_ANSWER:
+        piece = raw.read1(_MAX_ANSWER - len(body), decode_content=True)
+        if not piece:
+            break
+        body += piece
+    return body
 
 
 def _reason(error: Exception) -> str:
@@ -189,10 +189,31 @@ def _reason(error: Exception) -> str:
 
 
 def _adapter(ssl_context: Any) -> Any:
+    """Connections whose sockets obey the deadline of the call."""
     from requests.adapters import HTTPAdapter
+    from urllib3 import connection, connectionpool
 
-    class ContextAdapter(HTTPAdapter):
+    class Plain(connection.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock: Any = DeadlineSocket(self.sock)
+
+    class Secure(connection.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock: Any = DeadlineSocket(self.sock)
+
+    class PlainPool(connectionpool.HTTPConnectionPool):
+        ConnectionCls: Any = Plain
+
+    class SecurePool(connectionpool.HTTPSConnectionPool):
+        ConnectionCls: Any = Secure
+
+    class DeadlineAdapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            super().init_poolmanager(*args, ssl_context=ssl_context, **kwargs)
+            if ssl_context is not None:
+                kwargs["ssl_context"] = ssl_context
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
-    return ContextAdapter()
+    return DeadlineAdapter()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import smtplib
-import socket
 import ssl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from io import BufferedReader
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -154,8 +152,7 @@ class _Client(smtplib.SMTP):
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
-            # SocketIO only calls recv_into on what it is given.
-            self.file = BufferedReader(socket.SocketIO(DeadlineSocket(self.sock), "r"))  # type: ignore[arg-type]
+            self.file = DeadlineSocket(self.sock).makefile()
         return super().getreply()
 
 
