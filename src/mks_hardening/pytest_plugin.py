@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import fakeredis
 
+    from mks_hardening.db import QueryLog
     from mks_hardening.testing import FrozenClock, RecordingTransport
 
 __all__: list[str] = []
@@ -44,6 +47,14 @@ def mks_outbox() -> RecordingTransport:
     from mks_hardening.testing import RecordingTransport
 
     return RecordingTransport()
+
+
+@pytest.fixture
+def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
+    """``mks_hardening.db.query_budget``: fails a ``with`` block that sends more than so many statements."""
+    from mks_hardening.db import query_budget
+
+    return query_budget
 
 
 @pytest.fixture

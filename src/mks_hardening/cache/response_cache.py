@@ -1,6 +1,6 @@
 """A response cache for any WSGI application, private by default.
 
-Answers stream through as they are made; a copy is kept when the application said nothing against it and the
+Answers stream through as they are made; a copy is kept when the application said nothing against it and its
 body was sent whole. All variants of a URL are one entry, so that a hit is one round trip and an invalidation forgets
 all of them at once; it also wins against an answer that was being made meanwhile.
 """

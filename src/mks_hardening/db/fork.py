@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["guard_fork"]
+__all__ = ["guard_fork", "guarded_engines"]
 
 # Engine -> connection records of its pools. Filled by pool events, read in the child only.
 _guarded: WeakKeyDictionary[Engine, WeakSet[Any]] = WeakKeyDictionary()
@@ -43,6 +43,11 @@ def guard_fork(engine: Engine) -> None:
     if not _registered:
         os.register_at_fork(after_in_child=_start_over)
         _registered = True
+
+
+def guarded_engines() -> tuple[Engine, ...]:
+    """The engines that are guarded and still in use."""
+    return tuple(_guarded)
 
 
 def _idle_records(engine: Engine) -> list[Any]:

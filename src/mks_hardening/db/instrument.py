@@ -19,7 +19,7 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
-__all__ = ["Execution", "Listener", "attach", "detach"]
+__all__ = ["Execution", "Listener", "attach", "detach", "dialect_of"]
 
 _lock = Lock()
 
@@ -196,7 +196,7 @@ def attach(engine: Any, listener: Listener, *, clock: Clock) -> None:
     Raises:
         ConfigurationError: not an engine.
     """
-    dialect = _dialect(engine)
+    dialect = dialect_of(engine)
     with _lock:
         current = dialect.execution_ctx_cls
         listeners = getattr(current, "mks_listeners", ())
@@ -208,7 +208,7 @@ def attach(engine: Any, listener: Listener, *, clock: Clock) -> None:
 
 def detach(engine: Any, listener: Listener) -> None:
     """Undo ``attach``; with the last listener the dialect is as it was. Unknown listeners are ignored."""
-    dialect = _dialect(engine)
+    dialect = dialect_of(engine)
     with _lock:
         current = dialect.execution_ctx_cls
         known = getattr(current, "mks_listeners", ())
@@ -219,7 +219,12 @@ def detach(engine: Any, listener: Listener) -> None:
             del dialect.execution_ctx_cls
 
 
-def _dialect(engine: Any) -> Any:
+def dialect_of(engine: Any) -> Any:
+    """The dialect of an ``Engine`` or ``AsyncEngine``.
+
+    Raises:
+        ConfigurationError: not an engine.
+    """
     dialect = getattr(getattr(engine, "sync_engine", engine), "dialect", None)
     if dialect is None:
         raise ConfigurationError(

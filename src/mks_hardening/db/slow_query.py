@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from pathlib import PurePath
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.redact import default_redactor
-from mks_hardening.db.instrument import Execution, attach, detach
+from mks_hardening.db.call_site import call_site
+from mks_hardening.db.instrument import Execution, attach, detach, dialect_of
 from mks_hardening.db.query_stats import QueryStats, StatementStats
 from mks_hardening.db.sql_error import describe_error
-from mks_hardening.db.sql_fingerprint import Dialect, fingerprint, normalize_sql
+from mks_hardening.db.sql_fingerprint import Dialect, fingerprint, known_dialect, normalize_sql
 from mks_hardening.events import SlowQuery
 from mks_hardening.exceptions import ConfigurationError
 
@@ -116,7 +115,7 @@ class SlowQueryMonitor:
         self._logger = logger or logging.getLogger("mks_hardening.db")
         self._clock = clock
         self._valve = _Valve(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
-        self._dialect = _known_dialect(engine)
+        self._dialect = known_dialect(dialect_of(engine).name)
         self._stats = QueryStats(self._fingerprint, capacity=max_fingerprints)
         self._installed = False
 
@@ -179,7 +178,7 @@ class SlowQueryMonitor:
             "duration_ms": duration_ms,
             "rows": execution.rows,
             "outcome": outcome,
-            "caller": _caller(sys._getframe(1)),  # noqa: SLF001 - inspect.stack reads source files
+            "caller": call_site(),
         }
         if left_out:
             record["left_out"] = left_out
@@ -209,23 +208,3 @@ class _Valve:
         self._tokens -= 1
         left_out, self._left_out = self._left_out, 0
         return left_out
-
-
-def _known_dialect(engine: Any) -> Dialect:
-    name = getattr(getattr(engine, "dialect", None), "name", None)
-    if name is None:
-        raise ConfigurationError(
-            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}",
-            parameter="engine",
-        )
-    return "mysql" if name == "mariadb" else name if name in {"sqlite", "mysql"} else "postgresql"
-
-
-def _caller(frame: FrameType | None) -> str:
-    """``file:line`` of the nearest frame that is neither SQLAlchemy's nor ours."""
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if not module.startswith(("sqlalchemy.", "mks_hardening.db.", "contextlib")):
-            return f"{'/'.join(PurePath(frame.f_code.co_filename).parts[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

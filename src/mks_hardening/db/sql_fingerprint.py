@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["Dialect", "fingerprint", "normalize_sql"]
+__all__ = ["Dialect", "fingerprint", "known_dialect", "normalize_sql"]
 
 Dialect = Literal["postgresql", "sqlite", "mysql"]
 
@@ -113,6 +113,13 @@ def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
 def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
     """Sixteen hexadecimal digits that name a statement whatever its values are; see ``normalize_sql``."""
     return (_digest if len(sql) > _LONGEST_CACHED else _cached_digest)(sql, dialect)
+
+
+def known_dialect(name: str) -> Dialect:
+    """The dialect to read statements in, for a name of SQLAlchemy's; unknown ones are read as PostgreSQL."""
+    if name == "mariadb":
+        return "mysql"
+    return cast("Dialect", name) if name in _LEXERS else "postgresql"
 
 
 def _digest(sql: str, dialect: Dialect) -> str:
