@@ -1,6 +1,7 @@
 """Cost of the request record and of the session check beside their floors and the peers.
 
-    .venv/bin/python benchmarks/wsgi_record_session.py [rounds]
+    python benchmarks/wsgi_record_session.py [rounds]
+    python benchmarks/wsgi_record_session.py --corpus
 
 Every contender answers the same request in one process; rounds are interleaved, medians are printed as
 microseconds over the bare application and as ratios to the floor. The floors do only the unavoidable and are
@@ -8,6 +9,8 @@ listed here. Peers that are not installed are left out.
 
 With ``--corpus`` the peers are run over ``tests/corpus/wsgi/record.jsonl`` instead.
 """
+
+# ruff: noqa: ARG001, D101, D102 - signatures of WSGI, and floors that are read rather than documented
 
 from __future__ import annotations
 
@@ -95,10 +98,10 @@ class FloorRecord:
 
 
 class FloorBody:
-    def __init__(self, body, logger, environ, seen, started, request_id):
+    def __init__(self, body, *facts):
         self.body = body
         self.next = iter(body).__next__
-        self.facts = (logger, environ, seen, started, request_id)
+        self.facts = facts
         self.bytes = 0
 
     def __iter__(self):
@@ -167,18 +170,31 @@ def record_contenders():
     logger = quiet_logger("bench")
     yield "floor", FloorRecord(bare, logger)
     yield "RequestLoggingMiddleware", RequestLoggingMiddleware(bare, logger=logger)
+    if translogger := paste():
+        yield "Paste TransLogger", translogger(bare, quiet_logger("wsgi"))
+    if traced := opentelemetry():
+        yield "OpenTelemetry WSGI, no provider", traced(bare)
+    if traced := opentelemetry(sdk=True):
+        yield "OpenTelemetry WSGI, SDK", traced(bare)
+
+
+def paste():
     try:
         from paste.translogger import TransLogger
     except ImportError:
-        print("Paste is not installed: no TransLogger")
-    else:
-        yield "Paste TransLogger", TransLogger(bare, logger=quiet_logger("wsgi"), setup_console_handler=False)
+        return print("  Paste is not installed: no TransLogger")
+    return lambda app, logger: TransLogger(app, logger=logger, setup_console_handler=False)
+
+
+def opentelemetry(*, sdk=False):
     try:
         from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+
+        if sdk:
+            from opentelemetry.sdk.trace import TracerProvider
     except ImportError:
-        print("opentelemetry-instrumentation-wsgi is not installed: no OpenTelemetry")
-    else:
-        yield "OpenTelemetry WSGI, no provider", OpenTelemetryMiddleware(bare)
+        return print("  opentelemetry-instrumentation-wsgi is not installed: no OpenTelemetry")
+    return lambda app: OpenTelemetryMiddleware(app, tracer_provider=TracerProvider() if sdk else None)
 
 
 def session_contenders():
@@ -202,7 +218,7 @@ def django_sessions():
         from django.contrib.sessions.middleware import SessionMiddleware
         from django.http import HttpRequest, HttpResponse
     except ImportError:
-        print("Django is not installed: no Django sessions")
+        print("  Django is not installed: no Django sessions")
         return
     if not settings.configured:
         import django
@@ -259,8 +275,18 @@ def measure(contenders, rounds):
 
 
 def run_corpus():
-    from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware
     from wsgi_record_corpus import faults_of, load_cases
+
+    cases = load_cases()
+    print(f"{len(cases)} cases: whole, and without what is said in the record")
+    for name, recorder in corpus_recorders():
+        whole = sum(not faults_of(case, recorder) for case in cases)
+        answer = sum(not faults_of(case, recorder, record=False) for case in cases)
+        print(f"  {name:32s} {whole:4d} {answer:4d}")
+
+
+def corpus_recorders():
+    from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware
 
     def ours(app, logger, clock, options):
         options = dict(options)
@@ -268,19 +294,11 @@ def run_corpus():
         trust = ProxyTrust(proxies) if proxies else None
         return RequestLoggingMiddleware(app, logger=logger, trust=trust, clock=clock, **options)
 
-    recorders = {"RequestLoggingMiddleware": ours}
-    try:
-        from paste.translogger import TransLogger
-    except ImportError:
-        print("Paste is not installed: no TransLogger")
-    else:
-        recorders["Paste TransLogger"] = lambda app, logger, clock, options: TransLogger(
-            app, logger=logger, setup_console_handler=False
-        )
-    cases = load_cases()
-    for name, recorder in recorders.items():
-        passed = sum(not faults_of(case, recorder) for case in cases)
-        print(f"  {name:32s} {passed} of {len(cases)}")
+    yield "RequestLoggingMiddleware", ours
+    if translogger := paste():
+        yield "Paste TransLogger", lambda app, logger, *_: translogger(app, logger)
+    if traced := opentelemetry():
+        yield "OpenTelemetry WSGI", lambda app, *_: traced(app)
 
 
 def main():
