@@ -46,9 +46,7 @@ class PathRules:
 
     def match(self, path: str) -> bool:
         """Whether the path is listed."""
-        if path not in self._exact and not (self._folders and path.startswith(self._folders)):
-            return False
-        return is_plain_path(path)
+        return self._lists(path) and is_plain_path(path)
 
     def covers(self, path: str) -> bool:
         """Whether the path, in any spelling that some reader takes for a listed one, is listed.
@@ -56,7 +54,10 @@ class PathRules:
         For rules that restrict: a spelling that only looks different must not escape them.
         """
         plain = path if is_plain_path(path) else _plain(path)
-        return self.match(plain) or self.match(plain.removesuffix("/")) or self.match(plain + "/")
+        return self._lists(plain) or self._lists(plain.removesuffix("/")) or self._lists(plain + "/")
+
+    def _lists(self, path: str) -> bool:
+        return path in self._exact or path.startswith(self._folders)
 
 
 def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
