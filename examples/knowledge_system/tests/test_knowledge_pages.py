@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import totp_code
 from mks_hardening.testing import FrozenClock
 
@@ -544,6 +545,65 @@ def test_enrolment_can_be_cancelled_and_wrong_codes_keep_it(
     assert person.post("/account/second-factor/cancel").status_code == 303
     code = totp_code(secret, at=clock.time())
     assert person.post("/account/second-factor/confirm", {"code": code}).status_code == 409
+
+
+# --- what the library refuses, in our words
+
+
+@pytest.mark.parametrize(
+    ("accept", "language", "kind", "words"),
+    [
+        ("text/html", "ja", "text/html; charset=utf-8", "操作を確認できません"),
+        ("text/html", "en", "text/html; charset=utf-8", "could not be confirmed"),
+        ("application/json", "ja", "application/problem+json", "操作を確認できません"),
+        ("application/json", "en", "application/problem+json", "could not be confirmed"),
+    ],
+)
+def test_a_forged_form(visit: Callable[..., Any], accept: str, language: str, kind: str, words: str) -> None:
+    headers = {"Origin": "https://evil.example", "Accept": accept, "Accept-Language": language}
+    answer = visit("tanaka").send("POST", "/articles", data=form(), headers=headers)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, kind)
+    assert words in answer.get_data(as_text=True)
+    assert answer.headers.getlist("Content-Type") == [kind]
+    assert answer.headers["X-Request-ID"]
+    assert "Content-Security-Policy" in answer.headers
+
+
+def test_an_ended_session_tells_programs_why(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    app.extensions["knowledge"].session_clock.advance(1801)
+    answer = person.api("GET", "/api/auth/me")
+    assert answer.status_code == 401
+    assert answer.json["reason"] == answer.headers["X-Session-Timeout-Reason"] == "idle"
+    assert "操作がなかったため" in answer.json["detail"]
+    assert "__Host-mks-session=;" in str(answer.headers.getlist("Set-Cookie"))
+
+
+def test_an_unknown_host(browser: Any) -> None:
+    answer = browser.client.get("/sign-in", base_url="https://evil.example", headers={"Accept": "text/html"})
+    assert answer.status_code == 400
+    assert "リクエストを処理できません" in answer.get_data(as_text=True)
+    assert "evil.example" not in answer.get_data(as_text=True)
+
+
+def test_a_session_store_that_is_away(
+    visit: Callable[..., Any], app: Any, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = visit("tanaka")
+    store = app.extensions["knowledge"].session_manager._store
+
+    def away(*_: object, **__: object) -> None:
+        raise BackendUnavailableError("redis", "refused")
+
+    monkeypatch.setattr(type(store), "load", away)
+    assert person.get("/articles").status_code == 200
+    app.extensions["knowledge"].session_clock.advance(100)
+    page = person.get("/articles")
+    assert page.status_code == 503
+    assert page.headers["Retry-After"]
+    assert "一時的に利用できません" in page.get_data(as_text=True)
+    head = person.send("HEAD", "/articles")
+    assert (head.status_code, head.get_data()) == (503, b"")
 
 
 # --- the rest

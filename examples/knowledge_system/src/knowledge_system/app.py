@@ -19,6 +19,7 @@ from knowledge_system.services.search import PlainSearch, SearchIndex
 from knowledge_system.services.sign_in import RATE_LIMITS
 from knowledge_system.settings import AppSettings
 from knowledge_system.web import account, admin, articles, demo_pages, errors, rendering
+from knowledge_system.web.edge_answers import InOurWords
 from knowledge_system.web.policy import header_policy
 from mks_hardening import compose
 from mks_hardening.cache import NullCache
@@ -79,7 +80,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     if store is None:
         app.secret_key = secrets.token_bytes(32)
         return app
-    app.wsgi_app = compose.harden_wsgi(  # type: ignore[assignment,method-assign]  # the way Flask documents
+    hardened = compose.harden_wsgi(
         app.wsgi_app,
         hard,
         store=store,
@@ -92,6 +93,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
         api_paths=("/api/",),
         clock=session_clock,
     )
+    app.wsgi_app = InOurWords(hardened, app)  # type: ignore[method-assign]  # as Flask documents
     return app
 
 

@@ -22,11 +22,7 @@ __all__ = ["pages"]
 
 pages = Blueprint("account", __name__)
 
-_REASONS = {
-    "idle": "しばらく操作がなかったため、サインアウトしました。もう一度サインインしてください。",
-    "absolute": "サインインから長い時間がたったため、サインアウトしました。もう一度サインインしてください。",
-    "revoked": "このセッションは終了しています。もう一度サインインしてください。",
-}
+_REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
 
 
 @pages.get("/sign-in")
@@ -178,13 +174,18 @@ def _sign_in_page(problem: Problem | None = None) -> str:
     settings = here.parts().settings
     return render_template(
         "sign_in.html",
-        reason=_REASONS.get(request.args.get("reason", "")),
+        reason=_why_ended(request.args.get("reason", "")),
         username=forms.retyped("username")[:64],
         next_path=_next_path(),
         demo_people=content.people() if settings.demo else (),
         demo_password=settings.demo_password,
         **_told(problem),
     )
+
+
+def _why_ended(reason: str) -> str | None:
+    code = _REASONS.get(reason)
+    return describe(Problem(code), language=here.language())["detail"] if code else None
 
 
 def _next_path() -> str:
