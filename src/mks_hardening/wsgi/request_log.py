@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,7 +169,7 @@ class _Recorded(Exchange):
 
     def _report(self) -> None:
         environ, error = self.environ, self.error
-        status = status_code(self.status) or (HTTPStatus.INTERNAL_SERVER_ERROR if error else 0)
+        status = status_code(self.status) or (500 if error else 0)
         method = environ.get("REQUEST_METHOD", "")
         expects_body = has_body(method, status)
         outcome = outcome_of(
