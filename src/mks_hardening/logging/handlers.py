@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Final, Literal
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -64,7 +65,6 @@ class FileHandler(logging.Handler):
         *,
         level: int | str = 0,
         min_free_bytes: int = 104_857_600,
-        guarded: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if not isinstance(filename, (str, os.PathLike)) or not str(filename):
@@ -72,17 +72,17 @@ class FileHandler(logging.Handler):
                 f"filename must be a path, not {type(filename).__name__}", parameter="filename"
             )
         super().__init__(level)
-        self._file = LineFile(filename, guarded=guarded)
-        self.baseFilename = self._file.path  # the name logging.FileHandler gives it
+        self.baseFilename = str(Path(filename).absolute())  # the name that logging.FileHandler gives it
         self._clock = clock
         self._min_free = min_free_bytes
-        self._report = FaultReport(f"log file {self._file.path}")
+        self._report = FaultReport(f"log file {self.baseFilename}")
         self._reason = ""
         self._retry_at = 0.0
         self._look_at = 0.0
         self._warned = False
         try:
-            self._file.open()
+            # An empty write opens the file and changes nothing: a fault is told now, not at the first record.
+            self._append(b"", clock.monotonic())
         except OSError as error:
             self._failed(error, lost=0)
 
@@ -98,7 +98,7 @@ class FileHandler(logging.Handler):
             self._report.failed(self._reason)
             return
         try:
-            self._append(data)
+            self._append(data, now)
         except OSError as error:
             self._failed(error)
             return
@@ -113,7 +113,7 @@ class FileHandler(logging.Handler):
         """Close the file."""
         self.acquire()
         try:
-            self._file.close()
+            self._close_file()
         finally:
             self.release()
         super().close()
@@ -121,11 +121,14 @@ class FileHandler(logging.Handler):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.baseFilename} ({logging.getLevelName(self.level)})>"
 
-    def _append(self, data: bytes) -> None:
-        self._file.append(data)
+    def _append(self, line: bytes, now: float) -> None:
+        raise NotImplementedError
+
+    def _close_file(self) -> None:
+        raise NotImplementedError
 
     def _failed(self, error: OSError, *, lost: int = 1) -> None:
-        self._file.close()
+        self._close_file()
         self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
         self._reason = error.strerror or type(error).__name__
         self._report.failed(self._reason, lost=lost)
@@ -134,7 +137,7 @@ class FileHandler(logging.Handler):
         if not self._min_free:
             return
         try:
-            status = os.statvfs(os.path.dirname(self._file.path))
+            status = os.statvfs(Path(self.baseFilename).parent)
         except OSError:
             return
         free = status.f_bavail * status.f_frsize
@@ -142,8 +145,26 @@ class FileHandler(logging.Handler):
             self._warned = False
         elif not self._warned:
             self._warned = True
-            to_stderr(f"only {free // 1_048_576} MiB are free for {self._file.path}")
+            to_stderr(f"only {free // 1_048_576} MiB are free for {self.baseFilename}")
 
 
 class ReopeningFileHandler(FileHandler):
     """Appends to a file that logrotate (or whoever) may rename or remove: the next record goes into a new one."""
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        *,
+        level: int | str = 0,
+        min_free_bytes: int = 104_857_600,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._file = LineFile(filename)
+        super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
+
+    def _append(self, line: bytes, now: float) -> None:
+        self._file.follow()
+        self._file.write(line)
+
+    def _close_file(self) -> None:
+        self._file.close()

@@ -1,0 +1,220 @@
+"""A log that many processes write and rotate together, without losing, tearing or doubling a line.
+
+Rotation is a rename, done by whoever gets the lock file first. A counter in that file, mapped into the memory of
+all writers, tells them to open the new file: looking at it costs no system call. A line on its way goes into the
+file under its new name, so nothing is lost.
+
+Compressing needs more: no line may come after the file has been read. Writers therefore hold a shared lock on the
+log while they look at the counter and write. The compressor takes an exclusive one and gives it back at once:
+when it was granted, the last line on its way has been written, and whoever comes later sees the new counter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from mks_hardening.logging.line_file import LineFile
+
+__all__ = ["RotatedLog"]
+
+_MODE: Final = 0o640
+_WIDTH: Final = 8
+_LOOK_SECONDS: Final = 1.0
+
+
+class RotatedLog:
+    """The log at ``path`` and its old files ``path.1`` (newest), ``path.2`` or ``path.2.gz`` and so on.
+
+    Args:
+        path: the log; the lock lies beside it as ``.NAME.lock``.
+        max_bytes: size that a line does not make the log exceed.
+        backups: old files kept.
+        compress: whether old files will be compressed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, backups: int, compress: bool) -> None:
+        self._file = LineFile(path)
+        self.path = self._file.path
+        self._path = Path(self.path)
+        self._lock_path = self._path.with_name(f".{self._path.name}.lock")
+        self._max_bytes = max_bytes
+        self._keep = backups
+        self._guarded = compress
+        self._counter: mmap.mmap | None = None
+        self._seen = b""
+        self._look_at = 0.0
+
+    def append(self, line: bytes, now: float) -> bool:
+        """Write one line; whether the log was rotated before it.
+
+        Args:
+            line: the line with its newline.
+            now: monotonic time; once a second the path is looked at, in case someone has removed the files.
+
+        Raises:
+            OSError: the log cannot be opened or written.
+        """
+        if self._counter is None or now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._open_counter()
+        rotated = self._is_full(line) and self._rotate(len(line))
+        while not self._written(line):
+            pass
+        return rotated
+
+    def close(self) -> None:
+        """Close the log; the next line opens it again."""
+        self._file.close()
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            counter.close()
+
+    def compress(self, _item: object = None) -> None:
+        """Compress every old file that is not; what another process is compressing is left to it."""
+        for number in range(1, self._keep + 1):
+            with suppress(FileNotFoundError), self._numbered(number).open("rb") as raw:
+                self._compress_one(raw)
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def _written(self, line: bytes) -> bool:
+        """Write unless the log was rotated by another process this very moment; whether it was written."""
+        self._follow()
+        if not self._guarded:
+            self._file.write(line)
+            return True
+        descriptor = self._file.descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            if self._count() != self._seen:
+                return False
+            self._file.write(line)
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return True
+
+    def _follow(self) -> None:
+        count = self._count()
+        if count != self._seen:
+            self._file.follow()
+            # Only now: when the log is rotated between the two, the next look sees yet another count.
+            self._seen = count
+
+    def _count(self) -> bytes:
+        counter = self._counter
+        return b"" if counter is None else counter[:_WIDTH]
+
+    def _is_full(self, line: bytes) -> bool:
+        self._follow()
+        size = os.lseek(self._file.descriptor, 0, os.SEEK_END)
+        return size > 0 and size + len(line) > self._max_bytes
+
+    def _open_counter(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(wait=True) as descriptor:
+            if os.fstat(descriptor).st_size < _WIDTH:
+                os.truncate(descriptor, _WIDTH)
+            counter = mmap.mmap(descriptor, _WIDTH)
+        if self._counter is not None:
+            self._counter.close()
+        self._counter = counter
+        self._file.follow()
+        self._seen = self._count()
+
+    # --- rotating ----------------------------------------------------------------------------
+
+    def _rotate(self, room: int) -> bool:
+        """Rename the log unless another process has just done so or is at it; whether it was done."""
+        with self._locked(wait=False) as descriptor:
+            if descriptor < 0 or _size(self._path) + room <= self._max_bytes:
+                return False
+            for number in range(self._keep, 0, -1):
+                self._shift(number, "")
+                self._shift(number, ".gz")
+            self._path.rename(self._numbered(1))
+            count = int.from_bytes(os.pread(descriptor, _WIDTH, 0), "little") + 1
+            os.pwrite(descriptor, count.to_bytes(_WIDTH, "little"), 0)
+            return True
+
+    def _shift(self, number: int, suffix: str) -> None:
+        old = self._numbered(number, suffix)
+        with suppress(FileNotFoundError):
+            if number == self._keep:
+                old.unlink()
+            else:
+                old.rename(self._numbered(number + 1, suffix))
+
+    def _numbered(self, number: int, suffix: str = "") -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}{suffix}")
+
+    @contextmanager
+    def _locked(self, *, wait: bool) -> Iterator[int]:
+        """The descriptor of the lock file, locked; -1 when another process has it and we do not wait."""
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            yield -1
+            return
+        try:
+            yield descriptor
+        finally:
+            # Not left to close: the mapping holds a second descriptor of the same open file.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+    # --- compressing -------------------------------------------------------------------------
+
+    def _compress_one(self, raw: BinaryIO) -> None:
+        inode = os.fstat(raw.fileno()).st_ino
+        packed = self._path.with_name(f".{self._path.name}.{inode}.gz.tmp")
+        claim = os.open(packed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        with os.fdopen(claim, "wb") as target:
+            try:
+                fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            if os.fstat(raw.fileno()).st_nlink == 0:
+                # Compressed by another process since we opened it; what we claimed may be its finished file.
+                return
+            fcntl.flock(raw, fcntl.LOCK_EX)
+            fcntl.flock(raw, fcntl.LOCK_UN)
+            target.truncate(0)
+            os.fchmod(target.fileno(), _MODE)
+            with gzip.GzipFile("", "wb", 6, target) as stream:
+                shutil.copyfileobj(raw, stream, 1 << 20)
+            target.flush()
+            self._put_in_place(inode, packed)
+
+    def _put_in_place(self, inode: int, packed: Path) -> None:
+        with self._locked(wait=True):
+            for number in range(1, self._keep + 1):
+                raw = self._numbered(number)
+                if _inode(raw) == inode:
+                    packed.rename(self._numbered(number, ".gz"))
+                    raw.unlink()
+                    return
+            packed.unlink()  # pushed out by newer files meanwhile
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return -1
