@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -210,3 +211,19 @@ def test_wrong_settings_are_refused_at_construction(options: dict[str, Any], par
     with pytest.raises(ConfigurationError) as caught:
         HealthMiddleware(application, **{"required": {}, **options})
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_in_the_middle_of_a_round_answers_by_itself(hanging: Callable[[], None]) -> None:
+    """Neither a lock that was held nor a thread that is gone may stop the child."""
+    app = HealthMiddleware(application, required={"a": hanging}, timeout=0.05, cache_for=0)
+    busy = threading.Thread(target=lambda: call_wsgi(app, "/readyz"))
+    busy.start()
+    while not app._lock.locked():
+        pass
+    child = os.fork()
+    if child == 0:
+        app._checks["a"] = fine
+        os._exit(call_wsgi(app, "/readyz").status == 200)
+    busy.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

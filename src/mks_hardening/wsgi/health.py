@@ -114,7 +114,8 @@ class HealthMiddleware:
         for name, check in self._checks.items():
             self._start(name, check)
         results: dict[str, str] = {}
-        for name, run in self._runs.items():
+        for name in self._checks:
+            run = self._runs[name]
             run.join(max(0.0, deadline - self._clock.monotonic()))
             results[name] = "timeout" if run.is_alive() else run.result
             if results[name] != "ok" and hooks.observers:
