@@ -251,6 +251,7 @@ def test_a_slack_summary_has_one_block_an_alert() -> None:
         ("a&&&&&", 6, "a…"),
         ("&&&&&&", 8, "&amp;…"),
         ("x;<<<<", 7, "x;&lt;…"),
+        ("```x", 9, "'''x"),
     ],
 )
 def test_escaping_for_slack(text: str, limit: int, result: str) -> None:

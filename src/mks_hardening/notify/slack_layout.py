@@ -54,7 +54,7 @@ class SlackLayout:
     def _title(self, alerts: Sequence[Alert]) -> str:
         first = alerts[0]
         what = first.level if len(alerts) == 1 else self._layout.words.summary.format(number=len(alerts))
-        return one_line(f"{what} [{first.environment}]" if first.environment else what, 100)
+        return one_line(f"{what} [{first.environment}]" if first.environment else what, 100) or "-"
 
     def _whole(self, alert: Alert) -> list[Block]:
         blocks = [_section(_code(alert.message))]
@@ -76,11 +76,11 @@ class SlackLayout:
 
 
 def escaped(text: str, limit: int) -> str:
-    """Text in which Slack finds no mention, link or entity, at most ``limit`` characters after escaping.
+    """Text in which Slack finds no mention, link, entity or fence, at most ``limit`` characters after escaping.
 
     Slack asks for exactly three characters to be replaced; none of the entities is cut in half.
     """
-    whole = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    whole = text.replace(_FENCE, "'''").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if len(whole) <= limit:
         return whole
     cut = whole[: limit - 1]
@@ -92,8 +92,7 @@ def escaped(text: str, limit: int) -> str:
 
 def _code(text: str) -> str:
     """A code block that the text cannot leave."""
-    inner = text.replace(_FENCE, "'''")
-    return f"{_FENCE}{escaped(inner, _MAX_SECTION - 2 * len(_FENCE))}{_FENCE}"
+    return f"{_FENCE}{escaped(text, _MAX_SECTION - 2 * len(_FENCE))}{_FENCE}"
 
 
 def _ends(text: str) -> str:
