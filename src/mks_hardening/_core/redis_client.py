@@ -68,7 +68,9 @@ class RedisClient:
             require_redis()
         else:
             self._made = _checked_client(url_or_client)
-        breaker = CircuitBreaker(name, probe=self._probe, slow_after=budget, clock=clock)
+        breaker = CircuitBreaker(
+            name, probe=self._probe, slow_after=budget, recovery_timeout=self._probe_interval(), clock=clock
+        )
         self._guard = CallGuard(name, budget=budget, breaker=breaker, reason_of=_reason)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] | None = None
 
@@ -185,6 +187,10 @@ class RedisClient:
             else:
                 call.succeeded()
                 return answer
+
+    def _probe_interval(self) -> float:
+        """Once a second; a group that is failing over is back within moments, and asking it is cheap."""
+        return 1.0 if self._url is None or self._url.topology == "single" else 0.2
 
     def _probe(self) -> None:
         call_deadline.at = SYSTEM_CLOCK.monotonic() + self._guard.budget
