@@ -40,6 +40,8 @@ class SwitchedStore:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self.store, name)
+        if not callable(operation):
+            return operation
 
         def call(*args: Any, **options: Any) -> Any:
             self.calls.append(name)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mks_hardening import events
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord, SessionStore
 from mks_hardening.testing import FrozenClock, call_wsgi
@@ -16,7 +17,7 @@ from mks_hardening.wsgi import _session_keeper as keeper
 from mks_hardening.wsgi._session_answers import wants_html
 from mks_hardening.wsgi._session_cookie import find_cookie, sets_cookie, without_cookies
 from mks_hardening.wsgi._session_rules import encode_data
-from mks_hardening.wsgi._steady_clock import SteadyClock
+from mks_hardening.wsgi._steady_clock import SteadyClock, shared_clock
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
 
@@ -588,3 +589,29 @@ def test_rounding_is_no_step() -> None:
     steady = SteadyClock(clock)
     clock.step_wall(-0.0005)
     assert steady.time() == clock.time()
+
+
+def test_a_manager_reads_the_time_of_the_middleware() -> None:
+    clock, store = FrozenClock(1000.0), MemorySessionStore()
+    middleware = SessionTimeoutMiddleware(
+        lambda environ, start: (environ["mks_hardening.session"].start("alice"), nothing(environ, start))[1],
+        store=store,
+        clock=clock,
+    )
+    manager = SessionManager(store)
+    call_wsgi(nothing, wrap=lambda _: middleware)
+    assert len(manager.sessions("alice")) == 1
+    clock.advance(1800)
+    assert list(manager.sessions("alice")) == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_whose_clock_counts(own: bool) -> None:
+    ours, theirs, stores = FrozenClock(1.0), FrozenClock(2.0), FrozenClock(3.0)
+    store = MemorySessionStore(clock=stores if own else None)
+    assert shared_clock(store, None) is (stores if own else SYSTEM_CLOCK)
+    assert shared_clock(store, ours) is ours
+    assert shared_clock(store, None) is (stores if own else ours)
+    assert shared_clock(store, theirs) is theirs
+    assert store.clock is (stores if own else ours)
+    assert shared_clock(object(), ours) is ours

@@ -12,6 +12,8 @@ from mks_hardening.wsgi._session_rules import REVOKED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mks_hardening.protocols import Clock
+
 __all__ = ["RETENTION", "MemorySessionStore"]
 
 # Seconds an ended or expired session is remembered, only so that the reason can be named to late requests.
@@ -27,16 +29,18 @@ class MemorySessionStore:
 
     Args:
         max_entries: sessions kept at most, ended ones that are still remembered included.
+        clock: source of time for those who use the store.
 
     Raises:
         ConfigurationError: ``max_entries`` is not a positive whole number.
     """
 
-    __slots__ = ("_by_user", "_lock", "_max_entries", "_records", "_swept_at")
+    __slots__ = ("_by_user", "_lock", "_max_entries", "_records", "_swept_at", "clock")
 
-    def __init__(self, *, max_entries: int = 100_000) -> None:
+    def __init__(self, *, max_entries: int = 100_000, clock: Clock | None = None) -> None:
         if not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1:
             raise ConfigurationError("max_entries must be a positive int", parameter="max_entries")
+        self.clock = clock
         self._max_entries = max_entries
         self._records: dict[str, SessionRecord] = {}
         self._by_user: dict[str, set[str]] = {}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mks_hardening._core.redis_client import RedisClient
-    from mks_hardening.protocols import RedisLike
+    from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RedisSessionStore"]
 
@@ -36,6 +36,7 @@ class RedisSessionStore:
         namespace: begins all keys; letters of your choice without braces.
         store_budget: seconds one call may take.
         allow_plaintext: whether clear text may leave this machine.
+        clock: source of time for those who use the store.
 
     Raises:
         ConfigurationError: an unusable URL, client or namespace.
@@ -49,12 +50,14 @@ class RedisSessionStore:
         namespace: str = "mks:sessions",
         store_budget: float = 0.1,
         allow_plaintext: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         # Here, so that an application without Redis does not load the client.
         from mks_hardening._core.redis_client import RedisClient
 
         if not isinstance(namespace, str) or not namespace or not _BRACES.isdisjoint(namespace):
             raise ConfigurationError("namespace must be a str without braces", parameter="namespace")
+        self.clock = clock
         self._owned = not isinstance(url_or_client, RedisClient)
         self._redis = (
             url_or_client

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
-__all__ = ["SteadyClock"]
+__all__ = ["SteadyClock", "shared_clock"]
 
 # Rounding of large floats, and a wall clock that is disciplined while it is read, are no steps.
 _NOISE: Final = 0.001
@@ -42,3 +44,15 @@ class SteadyClock:
         elif offset < self._offset - _NOISE:
             wall = monotonic + self._offset
         return wall, monotonic
+
+
+def shared_clock(store: Any, clock: Clock | None) -> Clock:
+    """The clock of all that use one store: the one given, else the store's, else the system's.
+
+    A clock that is given to the first user of a store is lent to it, because a wrapper and a manager that read
+    different times would disagree about which sessions live.
+    """
+    lent: Clock | None = getattr(store, "clock", None)
+    if clock is not None and lent is None and hasattr(store, "clock"):
+        store.clock = clock
+    return clock or lent or SYSTEM_CLOCK

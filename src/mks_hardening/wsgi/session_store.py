@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.wsgi._session_keeper import tell
 from mks_hardening.wsgi._session_memory import MemorySessionStore
 from mks_hardening.wsgi._session_redis import RedisSessionStore
 from mks_hardening.wsgi._session_rules import REVOKED
-from mks_hardening.wsgi._steady_clock import SteadyClock
+from mks_hardening.wsgi._steady_clock import SteadyClock, shared_clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +26,14 @@ class SessionManager:
 
     Args:
         store: the store that ``SessionTimeoutMiddleware`` uses.
-        clock: source of time.
+        clock: source of time; by default the store's, which is that of the middleware.
     """
 
     __slots__ = ("_now", "_store")
 
-    def __init__(self, store: SessionStore, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: SessionStore, *, clock: Clock | None = None) -> None:
         self._store = store
-        self._now = SteadyClock(clock).time
+        self._now = SteadyClock(shared_clock(store, clock)).time
 
     def sessions(self, user_id: str) -> Sequence[SessionRecord]:
         """The living sessions of a user, oldest first.

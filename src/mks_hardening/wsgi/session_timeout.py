@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._paths import PathRules
@@ -16,6 +15,7 @@ from mks_hardening.wsgi._session_cookie import SessionCookie, find_cookie, is_co
 from mks_hardening.wsgi._session_handle import ID_LENGTH, CookieJar, SessionHandle
 from mks_hardening.wsgi._session_keeper import NOT_FOUND, SessionKeeper, tell
 from mks_hardening.wsgi._session_rules import Limits
+from mks_hardening.wsgi._steady_clock import shared_clock
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -59,7 +59,7 @@ class SessionTimeoutMiddleware:
         outage_grace: seconds for which a session confirmed by the store is believed while that is away; after
             that, and always with 0, the answer is 503 and the cookie is kept.
         on_expired: called once with the record and the reason when a session is found to have run out.
-        clock: source of time.
+        clock: source of time; by default the store's.
 
     Raises:
         ConfigurationError: an impossible duration, path, URL, number or cookie name.
@@ -82,7 +82,7 @@ class SessionTimeoutMiddleware:
         write_interval: float | timedelta | None = None,
         outage_grace: float | timedelta = 60,
         on_expired: Callable[[SessionRecord, str], object] | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        clock: Clock | None = None,
     ) -> None:
         limits = Limits(
             seconds(idle_timeout, parameter="idle_timeout", allow_zero=False),
@@ -109,7 +109,7 @@ class SessionTimeoutMiddleware:
             write_interval=_write_interval(write_interval, limits.idle),
             outage_grace=seconds(outage_grace, parameter="outage_grace"),
             on_expired=on_expired,
-            clock=clock,
+            clock=shared_clock(store, clock),
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
