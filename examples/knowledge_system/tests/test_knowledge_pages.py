@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.exceptions import BackendUnavailableError
@@ -351,6 +352,25 @@ def test_the_list_comes_from_the_cache_until_something_changes(visit: Callable[.
     refused = reviewer.post("/articles/1/edit", form(revision="1"))
     assert refused.status_code == 409
     assert look() == "hit"
+
+
+def test_pages_cost_a_fixed_number_of_statements(visit: Callable[..., Any], app: Any) -> None:
+    person, statements = visit("kobayashi"), []
+    event.listen(
+        app.extensions["knowledge"].engine, "before_cursor_execute", lambda *call: statements.append(call[2])
+    )
+
+    def cost(path: str) -> int:
+        statements.clear()
+        assert person.get(path).status_code == 200
+        return len(statements)
+
+    # Who asks, the articles with authors, their tags, their comments counted, the categories counted.
+    assert cost("/articles") == 5
+    assert cost("/articles") == 1
+    assert cost("/articles?q=養生") == 4
+    # Who asks, the article with its author, tags, comments and revisions, both with their people.
+    assert cost("/articles/1") == 5
 
 
 def test_drafts_are_never_cached(visit: Callable[..., Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, redirect, render_template, request
@@ -29,6 +29,7 @@ _SLOW_SQL = (
     "SELECT count(*) FROM counter"
 )
 _SLOW_ROWS = 1_500_000
+_LOG_BYTES = 2_000_000
 
 
 @pages.before_request
@@ -98,13 +99,13 @@ def _folder() -> Path:
 def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
     """The end of the log file, newest first."""
     file = _folder() / "app.log"
-    found: deque[dict[str, Any]] = deque(maxlen=limit)
-    if file.exists():
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                if not request_id or request_id in line:
-                    found.append(json.loads(line))
-    return list(reversed(found))
+    if not file.exists():
+        return []
+    with file.open("rb") as log:
+        log.seek(max(0, file.stat().st_size - _LOG_BYTES))
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    wanted = (line for line in reversed(lines) if line.startswith("{") and request_id in line)
+    return [json.loads(line) for line in islice(wanted, limit)]
 
 
 def _cache_figures() -> dict[str, int]:
