@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.forked import renew_in_child
 from mks_hardening.security._counters import Count
 from mks_hardening.security._windows import Counter, Look, counter_for
 
@@ -25,8 +26,13 @@ class MemoryCounters:
         self._strategy: Strategy = strategy
         self._clock = clock
         self._max_keys = max_keys
-        self._lock = threading.Lock()
+        self.renew()
         self._counters: OrderedDict[tuple[str, str], tuple[Counter, ...]] = OrderedDict()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        self._lock = threading.Lock()
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """Take hits from all limits or from none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 
+from mks_hardening._core.forked import renew_in_child
 from mks_hardening.protocols import StoredFactor
 
 __all__ = ["MemoryTwoFactorStore"]
@@ -14,8 +15,13 @@ class MemoryTwoFactorStore:
     """Keeps second factors until the process ends; not shared between processes."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew()
         self._records: dict[str, StoredFactor] = {}
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        self._lock = threading.Lock()
 
     def load(self, user_id: str, /) -> StoredFactor | None:
         """The record of a user, or ``None``."""
