@@ -191,7 +191,7 @@ class RateLimiter:
         if self._counters is not self._local:
             self._counters.reset(group, key)
 
-    def limit(self, group: str, *, key: Callable[P, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def limit(self, group: str, *, key: Callable[..., str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function, ``def`` or ``async def``, so that it is called only within the limits.
 
         Args:
