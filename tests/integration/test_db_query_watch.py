@@ -295,8 +295,9 @@ def allowed_by_statement(session: Session) -> None:
 
 CLEAN = [
     joined, selected_in, subqueried, selected_in_batches, lists_in_batches, one_plus_one,
-    same_statement_on_three_lines, from_the_identity_map, statements_without_a_table, transactions, pragmas, executemany, executemany_update,
-    added_together, different_statements, two_rounds, allowed_by_block, allowed_by_place, allowed_by_statement,
+    same_statement_on_three_lines, from_the_identity_map, statements_without_a_table, transactions, pragmas,
+    executemany, executemany_update, added_together, different_statements, two_rounds, allowed_by_block,
+    allowed_by_place, allowed_by_statement,
 ]  # fmt: skip
 
 

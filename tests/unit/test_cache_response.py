@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ class Site:
         return [f"answer {self.calls}".encode() if self.body is None else self.body]
 
     def get(self, path: str = "/page", **options: Any) -> WSGIAnswer:
-        return call_wsgi(self.app, path, wrap=lambda app: self._wrapped(app), **options)
+        return call_wsgi(self.app, path, wrap=self._wrapped, **options)
 
     def _wrapped(self, app: Any) -> Any:
         self.middleware._app = app
@@ -356,7 +356,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(site: Site) -> None:
     closed: list[int] = []
 
     class Endless:
-        def __iter__(self) -> Iterable[bytes]:
+        def __iter__(self) -> Iterator[bytes]:
             while True:
                 yield b"x"
 

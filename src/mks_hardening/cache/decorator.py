@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 from mks_hardening._core.durations import seconds
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.entry import check_tags
-from mks_hardening.cache.keys import call_normalizer, canonical, digest, function_name
+from mks_hardening.cache.keys import call_normalizer, canonical, digest, function_name, kind_of
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["CachedFunction", "cache_if", "cached", "set_default_cache"]
@@ -91,8 +91,8 @@ def cached(
         arguments = key_func or call_normalizer(function)
 
         def cache_key(*args: Any, **kwargs: Any) -> str:
-            named = arguments(*args, **kwargs)
-            return f"{name}:{digest(canonical(named if type(named) is tuple else (named,)))}"
+            named: Any = arguments(*args, **kwargs)
+            return f"{name}:{digest(canonical(named if kind_of(named) is tuple else (named,)))}"
 
         def tags_of(*args: Any, **kwargs: Any) -> Iterable[str]:
             return fixed if for_call is None else for_call(*args, **kwargs)

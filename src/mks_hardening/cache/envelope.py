@@ -58,11 +58,13 @@ class Envelope:
         """
         body = self._verified(key, data) if self._keys else data
         content = self._codec.decode(body)
-        match content:
-            case [value, float(fresh_until), float(expires_at), dict(tags)]:
-                return Entry(value, fresh_until, expires_at, tags)
-            case _:
-                raise DecodeError("not a cache entry")
+        try:
+            value, fresh_until, expires_at, tags = content
+        except (TypeError, ValueError):
+            raise DecodeError("not a cache entry") from None
+        if (type(fresh_until), type(expires_at), type(tags)) != (float, float, dict):
+            raise DecodeError("not a cache entry")
+        return Entry(value, fresh_until, expires_at, tags)
 
     def _verified(self, key: str, data: bytes) -> bytes:
         mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]

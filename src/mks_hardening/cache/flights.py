@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -117,7 +117,7 @@ class Flights:
         return (id(self), key) in _computing.get()
 
     @contextmanager
-    def computing(self, key: str) -> Iterator[None]:
+    def computing(self, key: str) -> Generator[None]:
         """Mark the running call chain as computing ``key``."""
         token = _computing.set(_computing.get() | {(id(self), key)})
         try:

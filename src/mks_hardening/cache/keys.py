@@ -18,12 +18,13 @@ from uuid import UUID, uuid4
 
 from mks_hardening.exceptions import ConfigurationError, MksHardeningError
 
-__all__ = ["CacheKeyError", "call_normalizer", "canonical", "digest", "function_name"]
+__all__ = ["CacheKeyError", "call_normalizer", "canonical", "digest", "function_name", "kind_of"]
 
 _SCALARS: Final = frozenset({str, int, bool, float, bytes, type(None)})
 _BY_STR: Final = frozenset({Decimal, UUID, date, timedelta})
 _MOMENTS: Final = frozenset({datetime, time})
 _DEEPEST: Final = 32
+kind_of: Final[Callable[[object], Any]] = type  # the exact type, which type checkers must not reason about
 _local_functions: Final = count(1)
 
 
@@ -52,7 +53,7 @@ def digest(text: str) -> str:
 
 
 def _text(value: Any, depth: int) -> str:
-    kind = type(value)
+    kind = kind_of(value)
     if kind in _SCALARS:
         return repr(value)
     if depth == 0:
@@ -78,7 +79,7 @@ def _joined(values: Any, depth: int) -> str:
 
 
 def _object_text(value: Any, depth: int) -> str:
-    kind = type(value)
+    kind = kind_of(value)
     own = getattr(kind, "__cache_key__", None)
     if own is not None:
         return f"{_type_name(kind)}<{_text(own(value), depth - 1)}>"

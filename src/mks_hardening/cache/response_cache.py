@@ -1,8 +1,8 @@
 """A response cache for any WSGI application, private by default.
 
 Answers stream through as they are made; a copy is kept when the application said nothing against it and its
-body was sent whole. All variants of a URL are one entry, so that a hit is one round trip and an invalidation forgets
-all of them at once; it also wins against an answer that was being made meanwhile.
+body was sent whole. All variants of a URL are one entry, so that a hit is one round trip and an invalidation
+forgets all of them at once; it also wins against an answer that was being made meanwhile.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ResponseCacheMiddleware:
         if request is None:
             return self._app(environ, start_response)
         control = _request_control(environ)
-        variants = self._cache.get(request.key) or {}
+        variants: dict[str, Any] = self._cache.get(request.key) or {}
         answer = self._fitting(environ, variants, control)
         if answer is not None:
             return self._from_cache(environ, answer, start_response)

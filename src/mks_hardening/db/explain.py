@@ -9,7 +9,7 @@ accepted, no more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -107,7 +107,7 @@ def _check(construct: Any, dialect: Any) -> None:
 
 
 @contextmanager
-def _read_only(connection: Any) -> Iterator[None]:
+def _read_only(connection: Any) -> Generator[None]:
     autocommit = bool(getattr(connection.connection.driver_connection, "autocommit", False))
     began_here = not connection.in_transaction()
     begin, end = (
@@ -128,7 +128,7 @@ def _read_only(connection: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _query_only(connection: Any) -> Iterator[None]:
+def _query_only(connection: Any) -> Generator[None]:
     began_here = not connection.in_transaction()
     before = connection.exec_driver_sql("PRAGMA query_only").scalar()
     connection.exec_driver_sql("PRAGMA query_only = 1")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -146,41 +147,44 @@ class _TimedFetch(Execution):
         self.finish()
 
 
-def _timed_context(base: type[Any], listener: Listener, clock: Clock) -> type[Any]:
-    monotonic = clock.monotonic
+class _Timing:
+    """Goes before the dialect's own execution context, whose methods it extends."""
 
-    class TimedContext(base):  # type: ignore[misc]  # the base is the dialect's, known at run time only
-        mks_listeners: tuple[Listener, ...] = (listener,)
-        mks_started: float | None = None  # only while the driver executes; fetches look after themselves
+    mks_listeners: tuple[Listener, ...] = ()
+    mks_monotonic: Callable[[], float] = staticmethod(SYSTEM_CLOCK.monotonic)
+    mks_started: float | None = None  # only while the driver executes; fetches look after themselves
 
-        def pre_exec(self) -> None:
-            super().pre_exec()
-            self.mks_started = monotonic()
+    def pre_exec(self) -> None:
+        whole: Any = super()
+        whole.pre_exec()
+        self.mks_started = self.mks_monotonic()
 
-        def _setup_result_proxy(self) -> Any:
-            result = super()._setup_result_proxy()
-            duration = self._mks_stop()
-            if result._soft_closed:  # noqa: SLF001 - as the module says
-                execution = Execution(self, duration, self.mks_listeners)
-                execution.rows = _rows_changed(self)
-                execution.finish()
-            else:
-                timed = _TimedFetch(self, duration, self.mks_listeners, result.cursor_strategy, monotonic)
-                result.cursor_strategy = timed
-            return result
+    def _setup_result_proxy(self) -> Any:
+        whole: Any = super()
+        result = whole._setup_result_proxy()  # noqa: SLF001 - as the module says
+        duration = self._mks_stop()
+        if result._soft_closed:  # noqa: SLF001 - as the module says
+            execution = Execution(self, duration, self.mks_listeners)
+            execution.rows = _rows_changed(self)
+            execution.finish()
+        else:
+            strategy = result.cursor_strategy
+            result.cursor_strategy = _TimedFetch(
+                self, duration, self.mks_listeners, strategy, self.mks_monotonic
+            )
+        return result
 
-        def handle_dbapi_exception(self, error: BaseException) -> None:
-            super().handle_dbapi_exception(error)
-            if self.mks_started is not None:
-                execution = Execution(self, self._mks_stop(), self.mks_listeners)
-                execution.error = error
-                execution.finish()
+    def handle_dbapi_exception(self, error: BaseException) -> None:
+        whole: Any = super()
+        whole.handle_dbapi_exception(error)
+        if self.mks_started is not None:
+            execution = Execution(self, self._mks_stop(), self.mks_listeners)
+            execution.error = error
+            execution.finish()
 
-        def _mks_stop(self) -> float:
-            started, self.mks_started = self.mks_started, None
-            return 0.0 if started is None else monotonic() - started
-
-    return TimedContext
+    def _mks_stop(self) -> float:
+        started, self.mks_started = self.mks_started, None
+        return 0.0 if started is None else self.mks_monotonic() - started
 
 
 def _rows_changed(context: Any) -> int:
@@ -203,7 +207,8 @@ def attach(engine: Any, listener: Listener, *, clock: Clock) -> None:
         if listeners:
             current.mks_listeners = (*listeners, listener)
         else:
-            dialect.execution_ctx_cls = _timed_context(current, listener, clock)
+            timing = {"mks_listeners": (listener,), "mks_monotonic": staticmethod(clock.monotonic)}
+            dialect.execution_ctx_cls = type(f"Timed{current.__name__}", (_Timing, current), timing)
 
 
 def detach(engine: Any, listener: Listener) -> None:

@@ -123,13 +123,12 @@ def keyset_page(
 
 def _key(element: Any) -> _Key:
     from sqlalchemy.sql import operators
-    from sqlalchemy.sql.elements import UnaryExpression
 
-    element = element.__clause_element__() if hasattr(element, "__clause_element__") else element
-    modifier = element.modifier if isinstance(element, UnaryExpression) else None
+    plain: Any = element.__clause_element__() if hasattr(element, "__clause_element__") else element
+    modifier: Any = getattr(plain, "modifier", None)
     if modifier not in {None, operators.asc_op, operators.desc_op}:
         raise ConfigurationError("order_by takes plain columns, .asc() and .desc()", parameter="order_by")
-    column = element.element if modifier else element
+    column: Any = plain.element if modifier else plain
     if getattr(column, "nullable", False):
         raise ConfigurationError(f"order_by column {column.name} may be NULL", parameter="order_by")
     return _Key(column, modifier is operators.desc_op)

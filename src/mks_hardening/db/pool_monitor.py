@@ -85,6 +85,7 @@ class PoolMonitor:
     ) -> None:
         dialect_of(engine)
         self._engine: Any = getattr(engine, "sync_engine", engine)
+        self._connect: Any = self._engine.raw_connection
         self._log_every = seconds(log_every, parameter="log_every")
         self._logger = logger or logging.getLogger("mks_hardening.db")
         self._clock = clock
@@ -151,7 +152,7 @@ class PoolMonitor:
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
         try:
-            return type(self._engine).raw_connection(self._engine)
+            return self._connect()
         except PoolTimeoutError:
             self._timeouts += 1
             self._tell()

@@ -8,7 +8,7 @@ alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -210,7 +210,7 @@ def _hint(execution: Execution) -> str:
 
 
 @contextmanager
-def watch_queries(*engines: Engine, action: Action = "collect", threshold: int = 3) -> Iterator[QueryLog]:
+def watch_queries(*engines: Engine, action: Action = "collect", threshold: int = 3) -> Generator[QueryLog]:
     """Watch what this thread or task asks of the engines in a ``with`` block.
 
     Args:
@@ -238,7 +238,7 @@ def watch_queries(*engines: Engine, action: Action = "collect", threshold: int =
 
 
 @contextmanager
-def query_budget(limit: int, *engines: Engine) -> Iterator[QueryLog]:
+def query_budget(limit: int, *engines: Engine) -> Generator[QueryLog]:
     """Fail when a ``with`` block sends more than ``limit`` statements; transaction control is not counted.
 
     Args:
@@ -259,7 +259,7 @@ def query_budget(limit: int, *engines: Engine) -> Iterator[QueryLog]:
 
 
 @contextmanager
-def allow_n_plus_one(*patterns: str) -> Iterator[None]:
+def allow_n_plus_one(*patterns: str) -> Generator[None]:
     """Do not count statements in this block as N+1.
 
     Args:
@@ -273,7 +273,7 @@ def allow_n_plus_one(*patterns: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(engines: tuple[Any, ...], log: QueryLog) -> Iterator[None]:
+def _watching(engines: tuple[Any, ...], log: QueryLog) -> Generator[None]:
     watched = engines or guarded_engines()
     if not watched:
         raise ConfigurationError("there is no engine to watch", parameter="engines")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -66,9 +66,10 @@ def slow_query_record(
     return record
 
 
-def _shown(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(name): _shown(one) for name, one in list(value.items())[:_MOST_VALUES]}
+def _shown(value: Any) -> object:
+    if hasattr(value, "items"):
+        items = list(value.items())[:_MOST_VALUES]
+        return {str(name): _shown(one) for name, one in items}
     if isinstance(value, (list, tuple)):
         return [_shown(one) for one in cast("Iterable[Any]", value[:_MOST_VALUES])]
     if value is None or isinstance(value, (bool, int, float)):
@@ -115,7 +116,7 @@ class SlowQueryMonitor:
         self._logger = logger or logging.getLogger("mks_hardening.db")
         self._clock = clock
         self._valve = _Valve(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
-        self._dialect = known_dialect(dialect_of(engine).name)
+        self._dialect: Dialect = known_dialect(dialect_of(engine).name)
         self._stats = QueryStats(self._fingerprint, capacity=max_fingerprints)
         self._installed = False
 
