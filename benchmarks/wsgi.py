@@ -79,9 +79,9 @@ SECURE = request(**{"wsgi.url_scheme": "https"})
 # --- floors -------------------------------------------------------------------------------------------------
 
 
-def floor_trust(app: App) -> App:
+def floor_trust(app: App, peer: str = "10.0.0.1") -> App:
     """Two dictionary look-ups (peer, host) and the scheme."""
-    peers, hosts = {"10.0.0.1": True}, {HOST: True}
+    peers, hosts = {peer: True}, {HOST: True}
 
     def floor(environ, start_response):
         if environ["REMOTE_ADDR"] in peers and environ.get("HTTP_X_FORWARDED_PROTO") == "https":
