@@ -1,10 +1,9 @@
-"""Filters for handlers: by level, for the context of the request, and for handlers of one's own that do not redact."""
+"""Filters: by level, for the context of the request, and for handlers whose formatter does not redact."""
 
 from __future__ import annotations
 
 import logging
-from copy import copy
-from typing import Final
+from typing import Any, Final
 
 from mks_hardening._core.context import fields_var
 from mks_hardening._core.redact import default_redactor
@@ -13,10 +12,20 @@ from mks_hardening.logging.message import redacted_message
 from mks_hardening.logging.plain import Bounds, to_plain
 from mks_hardening.protocols import Redactor
 
-__all__ = ["CONTEXT_ATTRIBUTE", "STANDARD_ATTRIBUTES", "BelowLevelFilter", "ContextFilter", "RedactionFilter"]
+__all__ = [
+    "CONTEXT_ATTRIBUTE",
+    "EXCEPTION_ATTRIBUTE",
+    "STANDARD_ATTRIBUTES",
+    "BelowLevelFilter",
+    "ContextFilter",
+    "RedactionFilter",
+    "exception_of",
+]
 
 #: Record attribute in which a queue carries the context of the thread that logged.
 CONTEXT_ATTRIBUTE: Final = "_mks_context"
+#: Record attribute in which ``RedactionFilter`` keeps the exception itself.
+EXCEPTION_ATTRIBUTE: Final = "_mks_exception"
 #: Attributes every record has, in the order in which it gets them.
 STANDARD_ATTRIBUTES: Final = tuple(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _KNOWN: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
@@ -56,9 +65,11 @@ class ContextFilter(logging.Filter):
 
 
 class RedactionFilter(logging.Filter):
-    """Hands a copy of the record without secrets to a handler that does not redact by itself.
+    """Takes the secrets out of a record, for handlers whose formatter does not do it.
 
-    Message, arguments, extra fields, exception and stack are covered. The record of other handlers stays as it is.
+    Message, arguments, extra fields, exception and stack are covered. The record itself is changed (a filter cannot
+    hand on another one before Python 3.12), so handlers that come later see the clean one as well. The exception is
+    kept aside for ``JsonFormatter``, which still shows its structure.
 
     Args:
         redactor: takes the secrets out; the package's own when ``None``.
@@ -68,25 +79,34 @@ class RedactionFilter(logging.Filter):
         super().__init__()
         self._redactor: Redactor = default_redactor() if redactor is None else redactor
 
-    def filter(self, record: logging.LogRecord) -> logging.LogRecord:
-        """A clean copy of the record."""
-        clean = copy(record)
-        clean.msg = redacted_message(record, self._redactor)
-        clean.args = None
-        clean.__dict__.pop("message", None)
-        for name in clean.__dict__.keys() - _KNOWN:
-            value = {name: to_plain(clean.__dict__[name], _BOUNDS)}
-            clean.__dict__[name] = dict(self._redactor.redact(value)).get(name)  # type: ignore[call-overload]  # a dict goes in, a dict comes out
-        self._clean_exception(clean)
-        return clean
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Clean the record; every record passes."""
+        data = record.__dict__
+        record.msg = redacted_message(record, self._redactor)
+        record.args = None
+        data.pop("message", None)
+        for name in data.keys() - _KNOWN - {CONTEXT_ATTRIBUTE, EXCEPTION_ATTRIBUTE}:
+            clean: Any = self._redactor.redact({name: to_plain(data[name], _BOUNDS)})
+            data[name] = clean[name]
+        self._clean_exception(record)
+        return True
 
     def _clean_exception(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        error = exception_of(record)
         if error is not None:
             # Formatters print exc_text when it is there instead of rendering the exception anew.
             described = describe_exception(error, redact_text=self._redactor.redact_text)
+            record.__dict__[EXCEPTION_ATTRIBUTE] = error
             record.exc_info, record.exc_text = None, described.text.rstrip("\n")
         elif record.exc_text:
             record.exc_text = self._redactor.redact_text(record.exc_text)
         if record.stack_info:
             record.stack_info = self._redactor.redact_text(record.stack_info)
+
+
+def exception_of(record: logging.LogRecord) -> BaseException | None:
+    """The exception of the record, also when a ``RedactionFilter`` has kept it aside."""
+    info: object = record.exc_info or record.__dict__.get(EXCEPTION_ATTRIBUTE)
+    if isinstance(info, tuple) and len(info) == 3:
+        info = info[1]
+    return info if isinstance(info, BaseException) else None

@@ -21,7 +21,7 @@ from mks_hardening._core.memo import Memo
 from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor
 from mks_hardening._core.trace_text import CUT, describe_exception, safe_text
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
+from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES, exception_of
 from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder, is_safe
 from mks_hardening.logging.message import Templates
 from mks_hardening.logging.plain import Bounds, cut, to_plain
@@ -289,7 +289,7 @@ class JsonFormatter(BaseJsonFormatter):
 
     def _exception_fields(self, record: logging.LogRecord, *, frames: int = 40, characters: int = 0) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        error = _exception_of(record)
+        error = exception_of(record)
         limit = characters or self._bounds.characters
         if error is not None:
             described = describe_exception(
@@ -417,13 +417,6 @@ class _CleanTexts(dict[str, str]):
                 self.clear()
             self[text] = clean
         return clean
-
-
-def _exception_of(record: logging.LogRecord) -> BaseException | None:
-    info: object = record.exc_info
-    if isinstance(info, tuple) and len(info) == 3:
-        info = info[1]
-    return info if isinstance(info, BaseException) else None
 
 
 def _same(known: object, value: object) -> bool:

@@ -48,9 +48,10 @@ class RotatedLog:
         self._max_bytes = max_bytes
         self._keep = backups
         self._guarded = compress
-        self._counter: mmap.mmap | None = None
+        self._counter: mmap.mmap | bytes = b""
         self._seen = b""
         self._look_at = 0.0
+        self._room = 0
 
     def append(self, line: bytes, now: float) -> bool:
         """Write one line; whether the log was rotated before it.
@@ -62,10 +63,11 @@ class RotatedLog:
         Raises:
             OSError: the log cannot be opened or written.
         """
-        if self._counter is None or now >= self._look_at:
+        if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             self._open_counter()
-        rotated = self._is_full(line) and self._rotate(len(line))
+        self._room -= len(line)
+        rotated = self._room < 0 and self._make_room(len(line))
         while not self._written(line):
             pass
         return rotated
@@ -73,9 +75,7 @@ class RotatedLog:
     def close(self) -> None:
         """Close the log; the next line opens it again."""
         self._file.close()
-        counter, self._counter = self._counter, None
-        if counter is not None:
-            counter.close()
+        self._counter, self._seen, self._look_at = b"", b"", 0.0
 
     def compress(self, _item: object = None) -> None:
         """Compress every old file that is not; what another process is compressing is left to it."""
@@ -87,7 +87,8 @@ class RotatedLog:
 
     def _written(self, line: bytes) -> bool:
         """Write unless the log was rotated by another process this very moment; whether it was written."""
-        self._follow()
+        if self._count() != self._seen:
+            self._follow()
         if not self._guarded:
             self._file.write(line)
             return True
@@ -103,19 +104,21 @@ class RotatedLog:
 
     def _follow(self) -> None:
         count = self._count()
-        if count != self._seen:
-            self._file.follow()
-            # Only now: when the log is rotated between the two, the next look sees yet another count.
-            self._seen = count
+        self._file.follow()
+        # Only now: when the log is rotated between the two, the next look sees yet another count.
+        self._seen = count
 
     def _count(self) -> bytes:
-        counter = self._counter
-        return b"" if counter is None else counter[:_WIDTH]
+        return self._counter[:_WIDTH]
 
-    def _is_full(self, line: bytes) -> bool:
-        self._follow()
-        size = os.lseek(self._file.descriptor, 0, os.SEEK_END)
-        return size > 0 and size + len(line) > self._max_bytes
+    def _make_room(self, length: int) -> bool:
+        """Look how large the log is, and rotate it when the line does not fit; whether it was rotated."""
+        if self._count() != self._seen:
+            self._follow()
+        free = self._max_bytes - os.lseek(self._file.descriptor, 0, os.SEEK_END)
+        # Others write too: after an eighth of what is free look again.
+        self._room = (free - length) // 8
+        return free < min(length, self._max_bytes) and self._rotate(length)
 
     def _open_counter(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,11 +126,8 @@ class RotatedLog:
             if os.fstat(descriptor).st_size < _WIDTH:
                 os.truncate(descriptor, _WIDTH)
             counter = mmap.mmap(descriptor, _WIDTH)
-        if self._counter is not None:
-            self._counter.close()
         self._counter = counter
-        self._file.follow()
-        self._seen = self._count()
+        self._follow()
 
     # --- rotating ----------------------------------------------------------------------------
 
