@@ -10,6 +10,7 @@ __all__ = ["full_path", "level_of", "outcome_of", "record_fields", "status_code"
 
 # RFC 9110, 6.4.1 and 15.3.5, 15.4.5: these answers have no body whatever the header fields say.
 _BODYLESS: Final = frozenset({204, 304})
+_LONGEST_PATH: Final = 4096
 
 
 def status_code(line: str) -> int:
@@ -24,6 +25,8 @@ def full_path(environ: Mapping[str, Any]) -> str:
     WSGI hands the bytes over as Latin-1 (PEP 3333); what is not UTF-8 or not printable is shown escaped.
     """
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    if len(path) > _LONGEST_PATH:
+        path = path[:_LONGEST_PATH] + "..."
     if path.isascii() and path.isprintable():
         return path
     text = path.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")

@@ -19,6 +19,7 @@ __all__ = ["Answer", "redirect", "refusal", "retry_after", "send", "unavailable"
 Answer = tuple[str, "Headers", bytes]
 
 _RETRY_AFTER: Final = 2.0
+_LONGEST_ACCEPT: Final = 2048  # browsers send about 150 characters
 _TITLES: Final = {
     "idle": "The session ended because it was not used for some time.",
     "absolute": "The session ended because it reached its longest duration.",
@@ -38,7 +39,7 @@ def wants_html(environ: Mapping[str, Any]) -> bool:
 
 def _qualities(accept: str) -> dict[str, float]:
     result: dict[str, float] = {}
-    for item in accept.lower().split(","):
+    for item in accept[:_LONGEST_ACCEPT].lower().split(","):
         kind, *parameters = item.split(";")
         weight = 1.0
         for parameter in parameters:

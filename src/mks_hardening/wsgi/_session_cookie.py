@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["SessionCookie", "find_cookie", "is_cookie_name", "sets_cookie", "without_cookies"]
+__all__ = ["CookieFilter", "SessionCookie", "find_cookie", "is_cookie_name", "sets_cookie"]
 
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DEFAULT_NAME: Final = "mks-session"
+_AMBIGUOUS: Final = "two,values"
 _DEAD: Final = "Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -76,25 +79,44 @@ def find_cookie(header: str, needle: str) -> str | None:
     ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
     one is ours, and picking either would let a planted cookie win.
     """
+    found = ""
     at = header.find(needle)
-    if at < 0:
-        return None
-    end = header.find(";", at)
-    if (at == 0 or header[at - 1] in " ;") and header.find(needle, at + 1) < 0:
-        value = header[at + len(needle) :] if end < 0 else header[at + len(needle) : end]
-        return value.strip(' "') or None
-    pairs = (pair.strip() for pair in header.split(";"))
-    values = {pair[len(needle) :].strip(' "') for pair in pairs if pair.startswith(needle)} - {""}
-    return ",".join(values) or None
+    while at >= 0:
+        end = header.find(";", at)
+        if end < 0:
+            end = len(header)
+        if at == 0 or _begins_pair(header, at):
+            value = header[at + len(needle) : end].strip(' \t"')
+            if found and value not in ("", found):
+                return _AMBIGUOUS
+            found = found or value
+        at = header.find(needle, end)
+    return found or None
 
 
-def without_cookies(header: str, names: frozenset[str]) -> str:
-    """The Cookie header without the named cookies."""
-    return "; ".join(
-        part
-        for pair in header.split(";")
-        if (part := pair.strip()) and part.partition("=")[0].rstrip() not in names
-    )
+def _begins_pair(header: str, at: int) -> bool:
+    before = at - 1
+    while before >= 0 and header[before] in " \t":
+        before -= 1
+    return before < 0 or header[before] == ";"
+
+
+class CookieFilter:
+    """Takes cookies out of a Cookie header.
+
+    Args:
+        names: names of the cookies.
+    """
+
+    __slots__ = ("_remove",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        alternatives = "|".join(map(re.escape, names))
+        self._remove = re.compile(rf"(?:\A|(?<=;))[ \t]*(?:{alternatives})[ \t]*=[^;]*(?:;|\Z)").sub
+
+    def without(self, header: str) -> str:
+        """The header without them."""
+        return self._remove("", header).strip("; ")
 
 
 def sets_cookie(headers: list[tuple[str, str]], name: str) -> bool:

@@ -11,7 +11,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._paths import PathRules
 from mks_hardening.wsgi._session_answers import redirect, refusal, send, unavailable, wants_html
-from mks_hardening.wsgi._session_cookie import SessionCookie, find_cookie, is_cookie_name, without_cookies
+from mks_hardening.wsgi._session_cookie import CookieFilter, SessionCookie, find_cookie, is_cookie_name
 from mks_hardening.wsgi._session_handle import ID_LENGTH, CookieJar, SessionHandle
 from mks_hardening.wsgi._session_keeper import NOT_FOUND, SessionKeeper, tell
 from mks_hardening.wsgi._session_rules import Limits
@@ -98,7 +98,7 @@ class SessionTimeoutMiddleware:
             max_sessions=max_sessions,
         )
         self._needle = self._jar.cookie.needle
-        self._dead_cookies = frozenset((self._jar.cookie.name, *self._jar.also_cleared))
+        self._dead_cookies = CookieFilter((self._jar.cookie.name, *self._jar.also_cleared))
         self._public = PathRules(public_paths, parameter="public_paths")
         self._passive = PathRules(passive_paths, parameter="passive_paths")
         self._sign_in_url = sign_in_url
@@ -175,7 +175,7 @@ class SessionTimeoutMiddleware:
         return bool(environ.get("SCRIPT_NAME", "") + path == self._sign_in_path)
 
     def _hide_cookies(self, environ: WSGIEnvironment) -> None:
-        environ["HTTP_COOKIE"] = without_cookies(environ["HTTP_COOKIE"], self._dead_cookies)
+        environ["HTTP_COOKIE"] = self._dead_cookies.without(environ["HTTP_COOKIE"])
 
 
 class _LateBody:
