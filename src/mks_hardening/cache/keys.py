@@ -24,7 +24,6 @@ _SCALARS: Final = frozenset({str, int, bool, float, bytes, type(None)})
 _BY_STR: Final = frozenset({Decimal, UUID, date, timedelta})
 _MOMENTS: Final = frozenset({datetime, time})
 _DEEPEST: Final = 32
-kind_of: Final[Callable[[object], Any]] = type  # the exact type, which type checkers must not reason about
 _local_functions: Final = count(1)
 
 
@@ -50,6 +49,11 @@ def canonical(arguments: tuple[Any, ...]) -> str:
 def digest(text: str) -> str:
     """160 bits of a text, as 40 hexadecimal digits."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+
+
+def kind_of(value: object) -> Any:
+    """The exact type, as something type checkers do not reason about."""
+    return type(value)
 
 
 def _text(value: Any, depth: int) -> str:
