@@ -10,7 +10,7 @@ __all__ = ["full_path", "level_of", "outcome_of", "record_fields", "status_code"
 
 # RFC 9110, 6.4.1 and 15.3.5, 15.4.5: these answers have no body whatever the header fields say.
 _BODYLESS: Final = frozenset({204, 304})
-_LONGEST_PATH: Final = 4096
+_LONGEST_PATH: Final = 2048
 
 
 def status_code(line: str) -> int:

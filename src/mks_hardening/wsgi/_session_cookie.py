@@ -13,6 +13,7 @@ __all__ = ["CookieFilter", "SessionCookie", "find_cookie", "is_cookie_name", "se
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _DEFAULT_NAME: Final = "mks-session"
 _AMBIGUOUS: Final = "two,values"
+_MOST_OF_ONE_NAME: Final = 16
 _DEAD: Final = "Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -79,26 +80,21 @@ def find_cookie(header: str, needle: str) -> str | None:
     ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
     one is ours, and picking either would let a planted cookie win.
     """
-    found = ""
-    at = header.find(needle)
-    while at >= 0:
+    found, end = "", -1
+    for _ in range(_MOST_OF_ONE_NAME):
+        at = header.find(needle, end + 1)
+        if at < 0:
+            return found or None
+        begin = max(end, header.rfind(";", end + 1, at)) + 1
         end = header.find(";", at)
         if end < 0:
             end = len(header)
-        if at == 0 or _begins_pair(header, at):
+        if not header[begin:at].strip(" \t"):
             value = header[at + len(needle) : end].strip(' \t"')
             if found and value not in ("", found):
                 return _AMBIGUOUS
             found = found or value
-        at = header.find(needle, end)
-    return found or None
-
-
-def _begins_pair(header: str, at: int) -> bool:
-    before = at - 1
-    while before >= 0 and header[before] in " \t":
-        before -= 1
-    return before < 0 or header[before] == ";"
+    return _AMBIGUOUS
 
 
 class CookieFilter:
