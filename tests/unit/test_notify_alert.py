@@ -118,6 +118,7 @@ def test_no_record_is_too_odd_for_a_message(msg: Any, args: tuple[Any, ...], mes
         record("login %s", "token=hunter22"),
         record("login %s", {"password": "hunter22"}),
         record("postgres://app:hunter22@db/app"),
+        record({"password": "hunter22"}),
         record(extra={"password": "hunter22"}),
         record(extra={"form": {"user": "x", "fields": [{"api_key": "hunter22"}]}}),
         record(exc_info=raised(ValueError("secret=hunter22"))),
@@ -139,6 +140,11 @@ def test_a_redactor_of_ones_own_is_used() -> None:
     assert alert(record(extra={"employee_number": "4711"}), redactor=redactor).fields == {
         "employee_number": "[REDACTED]"
     }
+
+
+@pytest.mark.parametrize("created", [1e300, -1.0, float("nan"), float("inf")])
+def test_impossible_times_become_the_beginning_of_time(created: float) -> None:
+    assert alert(record(created=created)).created == 0.0
 
 
 def test_exception_and_stack_are_both_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,6 +170,16 @@ def test_levels_and_filters_are_heeded(stage: Stage) -> None:
     assert stage.told() == [("now it counts", 0)]
 
 
+def test_a_filter_may_put_another_record_in_its_place(stage: Stage) -> None:
+    def replace(record: logging.LogRecord) -> Any:
+        return logging.makeLogRecord({**record.__dict__, "msg": "replaced"})
+
+    stage.handler.addFilter(replace)
+    stage.log.error("x")
+    stage.handler.flush(5)
+    assert stage.told() == [("replaced" if sys.version_info >= (3, 12) else "x", 0)]
+
+
 # --- failures
 
 
@@ -330,6 +341,25 @@ def test_trouble_is_reported_once_until_the_next_delivery(
     stage.log.error("again not")
     stage.settle()
     assert caplog.records[-1].getMessage() == reports[0]
+
+
+def test_a_handler_of_the_application_that_raises_does_not_stop_the_worker(stage: Stage) -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError
+
+    raising = Raising()
+    logging.getLogger("mks_hardening.notify").addHandler(raising)
+    try:
+        stage.transport.failures = [ZeroDivisionError()]
+        stage.log.error("x")
+        stage.handler.flush(5)
+        stage.log.error("y")
+        stage.handler.flush(5)
+    finally:
+        logging.getLogger("mks_hardening.notify").removeHandler(raising)
+    assert stage.told() == [("y", 0)]
+    assert stage.sums() == {"logged": 2, "delivered": 1, "dropped": 1, "deliveries": 1, "faults": 1}
 
 
 class Horrible:

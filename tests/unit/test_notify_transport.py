@@ -43,6 +43,21 @@ def test_what_an_smtp_error_means(error: smtplib.SMTPException, reason: str, tem
     assert (meaning.reason, meaning.temporary) == (reason, temporary)
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ("web1.example.com", "web1.example.com"),
+        ("web1", "[127.0.0.1]"),
+        ("", "[127.0.0.1]"),
+        ("web 1.example.com", "[127.0.0.1]"),
+        ("ホスト.example.com", "[127.0.0.1]"),
+        ("a.b\r\nRSET", "[127.0.0.1]"),
+    ],
+)
+def test_what_a_machine_calls_itself(node: str, said: str) -> None:
+    assert smtp_transport._full_name(node) == said
+
+
 def test_delivery_errors_carry_their_facts_and_travel() -> None:
     error = DeliveryError("http-429", temporary=True, retry_after=7.0)
     assert isinstance(error, MksHardeningError)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from mks_hardening._core.redact import SecretRedactor
     from mks_hardening.notify.fingerprint import Fingerprint
 
-__all__ = ["Alert", "Origin", "Snapshot", "alert_from", "message_of", "snapshot_of"]
+__all__ = ["Alert", "Origin", "Snapshot", "alert_from", "message_of", "moment_of", "snapshot_of"]
 
+_LATEST: Final = 253_370_764_800.0  # the year 9999 begins
 _MAX_MESSAGE: Final = 8192
 _MAX_FIELD: Final = 1000
 _MAX_FIELDS: Final = 40
@@ -141,7 +142,7 @@ def alert_from(taken: Snapshot, *, id: str, origin: Origin, redactor: SecretReda
     return Alert(
         id=id,
         fingerprint=taken.kind.digest(),
-        created=taken.created,
+        created=moment_of(taken.created),
         level=_plain(taken.level, 40),
         logger=_plain(taken.logger, 200),
         message=_plain(clean(_cut(taken.message, 4 * _MAX_MESSAGE)), _MAX_MESSAGE),
@@ -149,10 +150,15 @@ def alert_from(taken: Snapshot, *, id: str, origin: Origin, redactor: SecretReda
         exception=_exception_text(taken, clean),
         request_id=texts.pop("request_id", ""),
         fields=texts,
-        host=origin.host,
-        environment=origin.environment,
+        host=_plain(origin.host, 100),
+        environment=_plain(origin.environment, 100),
         repeats=taken.repeats,
     )
+
+
+def moment_of(created: float) -> float:
+    """A time that every calendar can show; a record may claim any."""
+    return created if 0.0 <= created <= _LATEST else 0.0
 
 
 def _exception_text(taken: Snapshot, clean: Callable[[str], str]) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import uuid4
 from weakref import WeakSet
@@ -19,7 +20,15 @@ from mks_hardening._core.exit_hooks import on_exit
 from mks_hardening._core.worker import BackgroundWorker
 from mks_hardening.events import BreakerChanged
 from mks_hardening.exceptions import DeliveryError
-from mks_hardening.notify.alert import Alert, Origin, Snapshot, alert_from, message_of, snapshot_of
+from mks_hardening.notify.alert import (
+    Alert,
+    Origin,
+    Snapshot,
+    alert_from,
+    message_of,
+    moment_of,
+    snapshot_of,
+)
 from mks_hardening.notify.fingerprint import fingerprint_of
 from mks_hardening.notify.ledger import Ledger, State
 from mks_hardening.notify.outbox import Outbox, Parcel
@@ -259,9 +268,9 @@ class Dispatcher:
             return Alert(
                 id=_new_id(),
                 fingerprint=taken.kind.digest(),
-                created=taken.created,
-                level=taken.level,
-                logger=taken.logger,
+                created=0.0,
+                level="ERROR",
+                logger="?",
                 message=f"(this alert could not be put into words: {type(error).__name__})",
                 host=self._origin.host,
                 environment=self._origin.environment,
@@ -425,8 +434,10 @@ class Dispatcher:
 
     def _report(self, what: str) -> None:
         """Tell the other handlers once, until the next delivery; ours do not listen to this logger."""
-        if what not in self._reported:
-            self._reported.add(what)
+        if what in self._reported:
+            return
+        self._reported.add(what)
+        with suppress(Exception):  # a handler of the application that raises must not stop the worker
             logging.getLogger(OWN_LOGGER).error("%s: %s", self._channel, what)
 
 
@@ -458,7 +469,11 @@ _fork_armed = False
 
 def _digest(repeats: Repeats, number: int) -> Alert:
     return repeats.alert._replace(
-        id=_new_id(), digest=True, repeats=number, since=repeats.first, created=repeats.last
+        id=_new_id(),
+        digest=True,
+        repeats=number,
+        since=moment_of(repeats.first),
+        created=moment_of(repeats.last),
     )
 
 

@@ -80,9 +80,13 @@ class NotificationHandler(logging.Handler):
         The lock of ``logging.Handler`` is not taken. ``logging.shutdown`` holds it while it waits for the worker,
         and the worker may log.
         """
-        if is_sending() or record.name == OWN_LOGGER or not self.filter(record):
+        if is_sending() or record.name == OWN_LOGGER:
             return False
-        self.emit(record)
+        passed: object = self.filter(record)
+        if not passed:
+            return False
+        # From Python 3.12 on a filter may put another record in its place.
+        self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
 import ssl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mks_hardening._core import hostname
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.deadline_socket import DeadlineSocket, call_deadline
 from mks_hardening._core.loopback import is_loopback
@@ -20,8 +22,8 @@ __all__ = ["Security", "SmtpTransport"]
 
 Security = Literal["starttls", "tls", "plain"]
 
-# Our name in EHLO; the full name of this machine would cost a look-up and tell more than needed.
-_GREETING: Final = "[127.0.0.1]"
+# Said in EHLO by a machine without a full name: servers refuse short ones, and a look-up may take long.
+_NAMELESS: Final = "[127.0.0.1]"
 
 
 class SmtpTransport:
@@ -64,6 +66,7 @@ class SmtpTransport:
         self._sender = sender
         self._recipients = tuple(recipients)
         self._timeout = timeout
+        self._name = _full_name(os.uname().nodename)
         self._left: tuple[str, tuple[str, ...]] = ("", ())
 
     def send(self, message: OutgoingAlert, /) -> None:
@@ -106,9 +109,13 @@ class SmtpTransport:
     def _connect(self) -> smtplib.SMTP:
         if self._security == "tls":
             return _TlsClient(
-                self._host, self._port, local_hostname=_GREETING, timeout=self._timeout, context=self._context
+                self._host,
+                self._port,
+                local_hostname=self._name,
+                timeout=self._timeout,
+                context=self._context,
             )
-        server = _Client(self._host, self._port, local_hostname=_GREETING, timeout=self._timeout)
+        server = _Client(self._host, self._port, local_hostname=self._name, timeout=self._timeout)
         try:
             self._secure(server)
         except BaseException:
@@ -138,6 +145,10 @@ class SmtpTransport:
             self._left = (message.id, later)
             raise DeliveryError("some-recipients-deferred", temporary=True)
         self._left = ("", ())
+
+
+def _full_name(node: str) -> str:
+    return node if "." in node and hostname.parse_host(node) else _NAMELESS
 
 
 def _leads_to_loopback(server: smtplib.SMTP) -> bool:
