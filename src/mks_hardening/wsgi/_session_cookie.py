@@ -80,6 +80,17 @@ def find_cookie(header: str, needle: str) -> str | None:
     ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
     one is ours, and picking either would let a planted cookie win.
     """
+    at = header.find(needle)
+    if at < 0:
+        return None
+    # Browsers write "a=1; b=2" and each name once.
+    if (at == 0 or header.startswith("; ", at - 2)) and header.find(needle, at + 1) < 0:
+        end = header.find(";", at)
+        return header[at + len(needle) : end if end > 0 else None].strip(' \t"') or None
+    return _find_among(header, needle)
+
+
+def _find_among(header: str, needle: str) -> str | None:
     found, end = "", -1
     for _ in range(_MOST_OF_ONE_NAME):
         at = header.find(needle, end + 1)
