@@ -3,7 +3,8 @@
     python benchmarks/wsgi_served.py [rounds]
 
 Needs gunicorn and wrk, on Linux. All servers run side by side and are asked in turn. The figure is how many
-requests one second of the worker's processor time serves (median of the rounds); so neighbours on the machine count less.
+requests one second of the worker's processor time serves (median of the rounds), so that neighbours on the machine
+count less.
 The floor stack is the hand-written floor of each group: trust, headers, record and session check. Peers that are
 not installed are left out.
 """
