@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
-from typing import Final, cast
+from itertools import islice
+from typing import Final, TypeAlias
 
 from mks_hardening._core.redact_text import (
     REDACTED,
@@ -20,11 +21,18 @@ from mks_hardening._core.secret_gate import may_hold_secret, stems_in_bytes
 from mks_hardening._core.secret_names import QUERY_NAMES, STEMS, ends_in_secret, normalise
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["REDACTED", "SecretRedactor", "default_redactor"]
+__all__ = ["CUT", "REDACTED", "SecretRedactor", "default_redactor", "tells"]
+
+#: Stands where something was left out.
+CUT: Final = "…"
+
+_Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
 _MAX_DEPTH: Final = 64
 _MAX_NAMES: Final = 4096
-_CUT: Final = "…"
+_MAX_MEMBERS: Final = 10_000
+_MAX_CHARACTERS: Final = 1_048_576
+_SHORTEST_CARD: Final = 10**12
 _PLAIN: Final = (bool, float, type(None))
 
 
@@ -69,7 +77,9 @@ class SecretRedactor:
         return verdict
 
     def redact_text(self, text: str) -> str:
-        """The text with every secret inside it replaced by ``[REDACTED]``."""
+        """The text with every secret inside it replaced by ``[REDACTED]``; cut at a million characters."""
+        if len(text) > _MAX_CHARACTERS:
+            text = text[: _MAX_CHARACTERS - 1] + CUT
         if not self._patterns and not may_hold_secret(text.encode("utf-8", "surrogatepass"), self._gate):
             return text
         text = redact_standalone(text)
@@ -80,7 +90,10 @@ class SecretRedactor:
         return text
 
     def redact(self, value: object) -> object:
-        """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``."""
+        """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
+
+        Containers are cut at ten thousand members and at 64 levels; ``…`` marks the place.
+        """
         return self._walk(value, _MAX_DEPTH, set())
 
     def redact_query(self, query_string: str) -> str:
@@ -123,33 +136,44 @@ class SecretRedactor:
         if isinstance(value, _PLAIN):
             return value
         if isinstance(value, int):
-            return REDACTED if value > 10**12 and is_card(str(value)) else value
+            return REDACTED if value >= _SHORTEST_CARD and is_card(str(value)) else value
         if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
             return self._leaf(value)
         if depth == 0 or id(value) in path:
-            return _CUT
+            return CUT
         path.add(id(value))
         try:
             return self._container(value, depth - 1, path)
         finally:
             path.discard(id(value))
 
-    def _container(self, value: object, depth: int, path: set[int]) -> object:
+    def _container(self, value: _Container, depth: int, path: set[int]) -> object:
         if isinstance(value, Mapping):
-            return {name: self._member(name, member, depth, path) for name, member in value.items()}
+            return self._mapping(value, depth, path)
         if isinstance(value, tuple):
             names = getattr(value, "_fields", None)
             if names:
-                return {n: self._member(n, m, depth, path) for n, m in zip(names, value, strict=False)}
+                return self._mapping(dict(zip(names, value, strict=False)), depth, path)
             if len(value) == 2 and isinstance(value[0], (str, bytes)):
                 return value[0], self._member(value[0], value[1], depth, path)
-            return tuple(self._walk(member, depth, path) for member in value)
-        return [self._walk(member, depth, path) for member in cast("list[object]", value)]
+        members = [self._walk(member, depth, path) for member in islice(value, _MAX_MEMBERS)]
+        if len(value) > _MAX_MEMBERS:
+            members.append(CUT)
+        return tuple(members) if isinstance(value, tuple) else members
+
+    def _mapping(self, value: Mapping[object, object], depth: int, path: set[int]) -> dict[object, object]:
+        clean: dict[object, object] = {}
+        for name, member in islice(value.items(), _MAX_MEMBERS):
+            shown = self.redact_text(name) if isinstance(name, str) else name
+            while shown in clean:
+                shown = f"{shown}_"
+            clean[shown] = self._member(name, member, depth, path)
+        if len(value) > _MAX_MEMBERS:
+            clean[CUT] = CUT
+        return clean
 
     def _member(self, name: object, value: object, depth: int, path: set[int]) -> object:
-        if self.is_secret_key(name) and not (value is None or isinstance(value, bool) or value in ("", b"")):
-            return REDACTED
-        return self._walk(value, depth, path)
+        return REDACTED if tells(value) and self.is_secret_key(name) else self._walk(value, depth, path)
 
     def _leaf(self, value: object) -> object:
         if isinstance(value, (bytes, bytearray)):
@@ -160,6 +184,11 @@ class SecretRedactor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"
+
+
+def tells(value: object) -> bool:
+    """Whether a value under a secret name gives anything away: nothing, a yes or no and empty text do not."""
+    return not (value is None or isinstance(value, bool) or (isinstance(value, (str, bytes)) and not value))
 
 
 def _words(name: object) -> list[str]:

@@ -18,7 +18,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.context import fields_var
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor, tells
 from mks_hardening._core.trace_text import CUT, describe_exception, safe_text
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES, exception_of
@@ -130,6 +130,7 @@ class JsonFormatter(BaseJsonFormatter):
         self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
         self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
         self._second = (-1, "")
+        self._look_for_del = False  # the one unsafe ASCII character; in values it never gets this far
         self._surely_fits = min(self._max_bytes // 4, self._bounds.characters)
         cls = type(self)
         hooked = any(
@@ -168,7 +169,7 @@ class JsonFormatter(BaseJsonFormatter):
                     name, secret = names[key]
                     if secret:
                         if name:
-                            others[name] = REDACTED if value else value
+                            others[name] = REDACTED if tells(value) else value
                         elif key == CONTEXT_ATTRIBUTE:
                             context = value
                         continue
@@ -194,7 +195,7 @@ class JsonFormatter(BaseJsonFormatter):
                 around += self._members({**self._shown_fields(record), **others})
             body = self._dumps(fields)
             text = body.decode()
-            if not body.isascii() and not is_safe(body):
+            if (self._look_for_del or not body.isascii()) and not is_safe(body):
                 text = escape(text)
             if record.exc_info or record.exc_text or record.stack_info:
                 around += self._exception_text(record)
@@ -250,7 +251,7 @@ class JsonFormatter(BaseJsonFormatter):
         known = self._contexts.get(id(context))
         if known is None or known[0] is not context:
             values = {
-                name: REDACTED if secret else value
+                name: REDACTED if secret and tells(value) else value
                 for (name, secret), value in ((self._names[key], value) for key, value in context.items())
                 if name
             }
@@ -271,6 +272,7 @@ class JsonFormatter(BaseJsonFormatter):
         if bare in self._taken and key not in self._schema.renames:
             name = f"extra_{name}"
         name = cut(self._redactor.redact_text(name), 256)
+        self._look_for_del |= "\x7f" in name
         return name, self._is_secret_key(key)
 
     def _renamed(self, name: str) -> str:
@@ -355,7 +357,7 @@ class JsonFormatter(BaseJsonFormatter):
             if log_data[name] is value or _same(log_data[name], value):
                 return
             name = f"extra_{name}"
-        log_data[name] = REDACTED if secret and value not in ("", None, True, False) else value
+        log_data[name] = REDACTED if secret and tells(value) else value
 
     def _careful_timestamp(self, created: object) -> str:
         try:

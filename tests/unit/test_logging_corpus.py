@@ -1,0 +1,46 @@
+"""Every nasty record of the corpus comes out as one safe line, with each encoder and in each schema."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import logging_corpus
+import pytest
+
+from mks_hardening.logging import JsonFormatter
+
+CASES = logging_corpus.load()
+
+
+class Hooked(JsonFormatter):
+    """Overrides a hook, so that every record takes the careful way."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return log_data
+
+
+FORMATTERS: dict[str, logging.Formatter] = {
+    "orjson": JsonFormatter(),
+    "json": JsonFormatter(encoder="json"),
+    "careful": Hooked(),
+}
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS)
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+def test_nasty_records(case: dict[str, Any], formatter: logging.Formatter) -> None:
+    assert logging_corpus.faults(case, formatter) == []
+
+
+@pytest.mark.parametrize("schema", ["ecs", "gcp"])
+def test_nasty_records_in_other_schemas(schema: str) -> None:
+    formatter = JsonFormatter(schema=schema)
+    wrong = {case["id"]: logging_corpus.faults({**case, "fields": {}}, formatter) for case in CASES}
+    assert {identity: found for identity, found in wrong.items() if found} == {}
+
+
+def test_the_corpus_is_large_and_its_runner_sees_faults() -> None:
+    assert len(CASES) >= 200
+    plain = logging.Formatter()
+    assert sum(bool(logging_corpus.faults(case, plain)) for case in CASES) == len(CASES)
