@@ -69,3 +69,9 @@ def test_repr_tells_numbers_only() -> None:
     store = MemorySessionStore()
     store.create(record("k", user="alice"), now=0)
     assert repr(store) == "MemorySessionStore(1 of 100000)"
+
+
+def test_one_entry_is_allowed() -> None:
+    store = MemorySessionStore(max_entries=1)
+    store.create(record("a"), now=0)
+    assert store.load("a") == record("a")

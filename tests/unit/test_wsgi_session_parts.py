@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -214,6 +215,8 @@ def test_what_an_answer_sets() -> None:
         ("text/html;q=0.000", False),
         ("text/html;q=nonsense", False),
         ("text/html;q=1.5", True),
+        ("text/html, application/json;q=1.5", True),
+        ("text/html;q=0.05, application/json;q=0.04", True),
         ("text/html;q=0.1234", False),
         ("text/html;q=２", False),
         ("text/html;level=1;q=0.7", True),
@@ -628,3 +631,30 @@ def test_whose_clock_counts(own: bool) -> None:
     assert shared_clock(store, theirs) is theirs
     assert store.clock is (stores if own else ours)
     assert shared_clock(object(), ours) is ours
+
+
+@pytest.mark.parametrize("signs_in", [True, False])
+def test_a_second_head_replaces_the_first_and_carries_the_error(signs_in: bool) -> None:
+    heads: list[Any] = []
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        if signs_in:
+            environ["mks_hardening.session"].start("alice")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b""]
+
+    def start_response(*arguments: Any) -> Callable[[bytes], None]:
+        heads.append(arguments)
+        return lambda data: None
+
+    SessionTimeoutMiddleware(app, store=MemorySessionStore())(environ_of({}), start_response)
+    (first, second) = heads
+    assert (first[0], len(first)) == ("200 OK", 2)
+    assert second[0] == "500 Oops"
+    assert second[2][0] is ZeroDivisionError
+    cookies = [[name for name, _ in head[1]].count("Set-Cookie") for head in heads]
+    assert cookies == [int(signs_in)] * 2
