@@ -73,9 +73,9 @@ def test_the_form_of_nobody_has_todays_parameters() -> None:
 
 def test_needs_rehash() -> None:
     assert not needs_rehash(STORED)
-    assert needs_rehash(werkzeug.security.generate_password_hash("x", method="scrypt:16384:8:1"))
+    assert needs_rehash(werkzeug.security.generate_password_hash("x", method="scrypt:32768:8:1"))
     assert needs_rehash(werkzeug.security.generate_password_hash("x", method="pbkdf2:sha256:1000"))
     assert needs_rehash(
-        werkzeug.security.generate_password_hash("x", method="scrypt:32768:8:1", salt_length=8)
+        werkzeug.security.generate_password_hash("x", method="scrypt:32768:8:3", salt_length=8)
     )
     assert needs_rehash("rubbish")
