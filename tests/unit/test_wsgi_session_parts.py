@@ -642,7 +642,7 @@ def test_a_second_head_replaces_the_first_and_carries_the_error(signs_in: bool) 
             environ["mks_hardening.session"].start("alice")
         start_response("200 OK", [("Content-Type", "text/plain")])
         try:
-            raise ZeroDivisionError
+            raise ZeroDivisionError  # noqa: TRY301 - exc_info is wanted
         except ZeroDivisionError:
             start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
         return [b""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from hashlib import sha256
@@ -122,7 +123,9 @@ class SessionKeeper:
     def _make_room(self) -> None:
         with self._lock:
             while len(self._recent) >= _MAX_RECENT:
-                del self._recent[next(iter(self._recent))]
+                # Other threads write without the lock.
+                with contextlib.suppress(RuntimeError, StopIteration):
+                    self._recent.pop(next(iter(self._recent)), None)
 
     def _forget(self, key: str) -> None:
         self._recent.pop(key, None)

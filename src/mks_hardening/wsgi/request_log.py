@@ -98,6 +98,7 @@ class RequestLoggingMiddleware:
             trace_id = trace_id_of(environ.get("HTTP_TRACEPARENT"))
         if trace_id is None:
             environ.pop("HTTP_TRACEPARENT", None)
+            environ.pop("HTTP_TRACESTATE", None)
             trace_id = os.urandom(16).hex()
         if request_id is None:
             request_id = os.urandom(16).hex()
