@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 
 def told(environ: dict[str, Any], *, url: str, secure: bool, client: str) -> str:
     """The page ``/where``."""
@@ -46,6 +48,7 @@ def django_app() -> WSGIApplication:
     from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpRequest, HttpResponse
+    from django.test.utils import override_settings
     from django.urls import path
 
     def where(request: HttpRequest) -> HttpResponse:
@@ -55,17 +58,22 @@ def django_app() -> WSGIApplication:
     def form(request: HttpRequest) -> HttpResponse:
         return HttpResponse(request.POST["name"])
 
-    if not settings.configured:
-        settings.configure(
-            ALLOWED_HOSTS=["www.example.com"],
-            ROOT_URLCONF="wsgi_framework_apps",
-            MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-            SECRET_KEY="only for tests",
-            USE_TZ=True,
-        )
+    class Urls:
+        urlpatterns = (path("where", where), path("form", form))
+
+    if not settings.configured:  # once in a process, and other tests configure it too
+        settings.configure(SECRET_KEY="only for tests", USE_TZ=True)
         django.setup()
-    globals()["urlpatterns"] = [path("where", where), path("form", form)]
-    return WSGIHandler()
+    common = ["django.middleware.common.CommonMiddleware"]
+    ours = override_settings(ALLOWED_HOSTS=["www.example.com"], ROOT_URLCONF=Urls, MIDDLEWARE=common)
+    with ours:
+        handler: WSGIApplication = WSGIHandler()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with ours:
+            return handler(environ, start_response)
+
+    return app
 
 
 def pyramid_app() -> WSGIApplication:
