@@ -1,0 +1,189 @@
+"""Properties of fingerprints, pages, search and statistics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, insert, select
+from sqlalchemy.pool import StaticPool
+
+from mks_hardening.db import InvalidCursorError, JapaneseSearch, fingerprint, keyset_page, normalize_sql
+from mks_hardening.db.query_stats import QueryStats
+from mks_hardening.db.text_search import normalize_text
+
+DIALECTS = st.sampled_from(["postgresql", "sqlite", "mysql"])
+
+# --- fingerprints ----------------------------------------------------------------------------
+
+SECRET = "S3CRET"
+LITERALS = st.one_of(
+    st.integers(0, 10**12).map(str),
+    st.floats(0, 1e6).map(repr),
+    st.text(max_size=20).map(
+        lambda text: "'" + text.replace("\\", "").replace("'", "''").replace("\0", "") + "'"
+    ),
+    st.just("%s"),
+    st.sampled_from(["%(a)s", ":a"]),
+)
+BLANKS = st.sampled_from([" ", "\n", "\t  ", " /* note */ ", " -- note\n"])
+
+
+@given(
+    dialect=DIALECTS,
+    values=st.tuples(LITERALS, LITERALS, LITERALS),
+    blanks=st.lists(BLANKS, min_size=16, max_size=16),
+)
+def test_values_blanks_and_case_do_not_matter(
+    dialect: Any, values: tuple[str, str, str], blanks: list[str]
+) -> None:
+    b, c, d = values
+    words = ["SELECT", "a", "From", "T", "where", "b", "=", b, "AND", "c", "in", "(", c, ",", d, ")"]
+    varied = "".join(word + blank for word, blank in zip(words, blanks, strict=True))
+    assert normalize_sql(varied, dialect=dialect) == "select a from t where b = ? and c in (?)"
+
+
+@given(dialect=DIALECTS, sql=st.text(max_size=200))
+def test_any_text_is_read_and_reading_twice_changes_nothing(dialect: Any, sql: str) -> None:
+    once = normalize_sql(sql, dialect=dialect)
+    assert len(fingerprint(sql, dialect=dialect)) == 16
+    assert once == once.strip()
+
+
+@given(
+    dialect=DIALECTS,
+    pieces=st.lists(
+        st.sampled_from([*"'\"$-/*#\\;()[]`%?:,.=+", " ", "\n", "a", "1", "''", "/*", "*/", "--", "$$"])
+    ),
+)
+def test_fragments_of_sql_are_read_to_the_end(dialect: Any, pieces: list[str]) -> None:
+    assert isinstance(normalize_sql("".join(pieces), dialect=dialect), str)
+
+
+@given(
+    dialect=DIALECTS,
+    before=st.text(alphabet="ab ,=(", max_size=20),
+    inside=st.text(alphabet="ab '\"-/*;$", max_size=20),
+)
+def test_what_stands_in_a_string_never_shows(dialect: Any, before: str, inside: str) -> None:
+    literal = "'" + (inside + SECRET + inside).replace("'", "''") + "'"
+    assert SECRET.lower() not in normalize_sql(f"select {before} {literal}", dialect=dialect).lower()
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+ROWS = Table(
+    "rows",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("a", Integer, nullable=False),
+    Column("b", String, nullable=False),
+)
+
+
+def _memory() -> Engine:
+    return create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(st.tuples(st.integers(-2, 2), st.sampled_from(["", "a", "A", "あ", "b'"])), max_size=25),
+    directions=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    limit=st.integers(1, 7),
+)
+def test_pages_are_the_sorted_list(
+    rows: list[tuple[int, str]], directions: tuple[bool, bool, bool], limit: int
+) -> None:
+    engine = _memory()
+    columns = (ROWS.c.a, ROWS.c.b, ROWS.c.id)
+    order = [column.desc() if down else column for column, down in zip(columns, directions, strict=True)]
+    with engine.begin() as connection:
+        ROWS.create(connection)
+        if rows:
+            connection.execute(insert(ROWS), [{"id": n, "a": a, "b": b} for n, (a, b) in enumerate(rows)])
+        expected = list(connection.execute(select(ROWS.c.id).order_by(*order)).scalars())
+        seen: list[int] = []
+        after: str | None = None
+        for _ in range(len(rows) + 1):
+            page = keyset_page(select(ROWS.c.id), order_by=order, after=after, limit=limit).fetch(connection)
+            seen += page.items
+            after = page.next_cursor
+            if after is None:
+                break
+    engine.dispose()
+    assert seen == expected
+
+
+@given(cursor=st.text(max_size=300))
+def test_any_text_is_a_cursor_or_refused(cursor: str) -> None:
+    try:
+        keyset_page(select(ROWS.c.id), order_by=[ROWS.c.id], after=cursor)
+    except InvalidCursorError:
+        return
+    raise AssertionError("no arbitrary text is a cursor")
+
+
+# --- search ----------------------------------------------------------------------------------
+
+JAPANESE = st.text(alphabet="技術資料杭打コンクﾘｰﾄPCpc12 ・-。%_*\"'", max_size=12)
+
+
+@settings(max_examples=60)
+@given(
+    documents=st.lists(st.tuples(JAPANESE, JAPANESE), max_size=8),
+    queries=st.lists(JAPANESE, min_size=1, max_size=6),
+)
+def test_search_is_substring_search_of_normalised_words(
+    documents: list[tuple[str, str]], queries: list[str]
+) -> None:
+    engine = _memory()
+    search = JapaneseSearch("s")
+    with engine.begin() as connection:
+        search.create(connection)
+        for number, (title, body) in enumerate(documents):
+            search.index(connection, number, title=title, body=body)
+        for query in queries:
+            terms = normalize_text(query).split()
+            expected = {
+                number
+                for number, (title, body) in enumerate(documents)
+                if terms and all(term in normalize_text(f"{title} {body}") for term in terms)
+            }
+            assert {hit.document_id for hit in search.search(connection, query)} == expected
+    engine.dispose()
+
+
+@given(text=st.text(max_size=50))
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    once = normalize_text(text)
+    assert normalize_text(once) == once
+
+
+# --- statistics ------------------------------------------------------------------------------
+
+
+@given(durations=st.lists(st.floats(0, 500), min_size=1, max_size=200))
+def test_percentiles_are_close_upper_bounds(durations: list[float]) -> None:
+    stats = QueryStats(lambda text: text, capacity=10)
+    for duration in durations:
+        stats.add("s", duration, 1, failed=False)
+    (row,) = stats.snapshot()
+    ordered = sorted(durations)
+    assert (row.calls, row.rows, row.errors) == (len(durations), len(durations), 0)
+    assert row.max_ms == 1000 * ordered[-1]
+    assert math.isclose(row.total_ms, 1000 * math.fsum(durations), rel_tol=1e-9, abs_tol=1e-9)
+    for share, value in ((0.5, row.p50_ms), (0.95, row.p95_ms), (0.99, row.p99_ms)):
+        exact = 1000 * ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        assert exact * (1 - 1e-9) <= value <= max(exact * 1.2, 0.0012)
+
+
+@given(texts=st.lists(st.integers(0, 30).map(str), max_size=200), capacity=st.integers(1, 10))
+def test_nothing_is_lost_when_the_table_is_full(texts: list[str], capacity: int) -> None:
+    stats = QueryStats(lambda text: text, capacity=capacity)
+    for text in texts:
+        stats.add(text, 0.001, 2, failed=True)
+    rows = stats.snapshot()
+    assert len(rows) <= capacity + 1
+    assert sum(row.calls for row in rows) == sum(row.errors for row in rows) == len(texts)
