@@ -8,6 +8,7 @@ bodies that are interleaved on one thread do not see each other's fields.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -164,6 +165,17 @@ class Exchange:
         self.status = status
         return body
 
+    def close(self, close: Callable[[], object] | None) -> None:
+        """Close the application's body, if that can be closed, and report the end."""
+        try:
+            if close is not None:
+                self.run(close)
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.finish()
+
     def finish(self) -> None:
         """Report the end, once."""
         if not self._done:
@@ -207,15 +219,7 @@ class Body:
     def close(self) -> None:
         """Close the application's body (once) and report the end."""
         close, self._close = self._close, None
-        exchange = self._exchange
-        try:
-            if close is not None:
-                exchange.run(close)
-        except BaseException as error:
-            exchange.error = error
-            raise
-        finally:
-            exchange.finish()
+        self._exchange.close(close)
 
 
 class SizedBody(Body):
@@ -258,16 +262,9 @@ class FileBody:
     def close(self) -> None:
         """Take stock, close the file (once) and report the end."""
         close, self._close = self._close, None
-        exchange = self._exchange
-        try:
+        with contextlib.suppress(OSError):
             self._take_stock()
-            if close is not None:
-                exchange.run(close)
-        except BaseException as error:
-            exchange.error = error
-            raise
-        finally:
-            exchange.finish()
+        self._exchange.close(close)
 
     def _take_stock(self) -> None:
         exchange, start, end = self._exchange, self._start, _position(self._file)
