@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import update
 from werkzeug.security import generate_password_hash
 from werkzeug.test import Client, TestResponse
@@ -80,8 +81,16 @@ def clock() -> FrozenClock:
     return FrozenClock(datetime(2026, 11, 25, tzinfo=UTC))
 
 
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Templates are compiled once, not once for each application."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def make_app(tmp_path: Path, filled_database: Path, clock: FrozenClock) -> Iterator[Callable[..., Any]]:
+def make_app(
+    tmp_path: Path, filled_database: Path, clock: FrozenClock, compiled_templates: FileSystemBytecodeCache
+) -> Iterator[Callable[..., Any]]:
     made = []
 
     def make(**options: Any) -> Any:
@@ -92,6 +101,7 @@ def make_app(tmp_path: Path, filled_database: Path, clock: FrozenClock) -> Itera
                 make_settings(tmp_path, database_url=f"sqlite:///{file}", **options), clock=clock
             )
         )
+        made[-1].jinja_env.bytecode_cache = compiled_templates
         return made[-1]
 
     yield make
