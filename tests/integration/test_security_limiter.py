@@ -1,8 +1,6 @@
 """The limiter on a real Redis: exact among processes, on the server's clock, equal to the counters in memory."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +16,7 @@ from mks_hardening.security import Limit, RateLimiter
 from mks_hardening.security._limiter_redis import _COUNT, RedisCounters
 from mks_hardening.security._windows import counter_for
 from mks_hardening.testing import FrozenClock, LimiterContract
+from together import run_together
 
 STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
 
@@ -166,21 +165,8 @@ with ThreadPoolExecutor(8) as pool:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_processes_and_threads_share_one_exact_count(redis_url: str, strategy: str) -> None:
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", HAMMER, redis_url, strategy],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for child in children:
-        assert child.stdout.readline() == "ready\n"
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    assert sum(int(child.communicate(timeout=60)[0]) for child in children) == 100
+    passed = run_together(HAMMER, redis_url, strategy)
+    assert sum(int(number) for (number,) in passed) == 100
 
 
 def test_the_clock_of_the_host_does_not_matter(redis_url: str) -> None:

@@ -1,7 +1,5 @@
 """Every store passes the contract, the manager works on each, and two processes cannot both win."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import (
     MemoryTwoFactorStore,
+    RecoveryCodes,
     RedisTwoFactorStore,
     SecretBox,
     SQLAlchemyTwoFactorStore,
@@ -22,6 +21,7 @@ from mks_hardening.security import (
     two_factor_table,
 )
 from mks_hardening.testing import FrozenClock, TwoFactorStoreContract
+from together import run_together
 
 KEY = b"k" * 32
 START = 1_700_000_010.0
@@ -119,13 +119,20 @@ def manager_on(store: Any, clock: FrozenClock) -> Any:
     return TwoFactorManager(store, issuer="MKS", secret_box=SecretBox(KEY), clock=clock)
 
 
-def test_the_whole_life_of_a_factor(store: Any) -> None:
-    clock = FrozenClock(START)
-    manager = manager_on(store, clock)
+def enrolled(manager: TwoFactorManager, clock: FrozenClock) -> tuple[str, str, RecoveryCodes]:
+    """Turn on the factor of user "u": a right and a wrong code of the next step, and the recovery codes."""
     secret = manager.begin_enrolment("u", account_name="taro").secret
     codes = manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
     clock.advance(30)
-    code = totp_code(secret, at=clock.time())
+    near = {totp_code(secret, at=clock.time() + 30 * drift) for drift in (-1, 0, 1)}
+    wrong = next(code for code in ("000000", "000001", "000002", "000003") if code not in near)
+    return totp_code(secret, at=clock.time()), wrong, codes
+
+
+def test_the_whole_life_of_a_factor(store: Any) -> None:
+    clock = FrozenClock(START)
+    manager = manager_on(store, clock)
+    code, _, codes = enrolled(manager, clock)
     assert manager.verify("u", code)
     assert manager.verify("u", code).reason == "replayed"
     assert manager_on(store, clock).verify("u", code).reason == "replayed"  # also after a restart
@@ -141,15 +148,7 @@ def test_the_whole_life_of_a_factor(store: Any) -> None:
 def test_threads_cannot_exceed_the_budget_nor_use_a_code_twice(store: Any) -> None:
     clock = FrozenClock(START)
     manager = manager_on(store, clock)
-    secret = manager.begin_enrolment("u", account_name="taro").secret
-    manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
-    clock.advance(30)
-    right = totp_code(secret, at=clock.time())
-    wrong = next(
-        c
-        for c in ("000000", "000001", "000002", "000003")
-        if c not in {totp_code(secret, at=START + 30 * d) for d in range(3)}
-    )
+    right, wrong, _ = enrolled(manager, clock)
     with ThreadPoolExecutor(8) as pool:
         accepted = list(pool.map(lambda _: patient(manager, right), range(16)))
         reasons = list(pool.map(lambda _: patient(manager, wrong).reason, range(32)))
@@ -198,30 +197,8 @@ print(int(bool(ask(right))), *[ask(wrong).reason for _ in range(10)], flush=True
 def test_two_processes_cannot_both_win(place: Any, store: Any) -> None:
     clock = FrozenClock(START)
     manager = manager_on(store, clock)
-    secret = manager.begin_enrolment("u", account_name="taro").secret
-    manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
-    clock.advance(30)
-    right = totp_code(secret, at=clock.time())
-    wrong = next(
-        c
-        for c in ("000000", "000001", "000002", "000003")
-        if c not in {totp_code(secret, at=START + 30 * d) for d in range(3)}
-    )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, place, str(clock.time()), right, wrong],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for child in children:
-        assert child.stdout.readline() == "ready\n"
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    answers = [child.communicate(timeout=60)[0].split() for child in children]
+    right, wrong, _ = enrolled(manager, clock)
+    answers = run_together(RACE, place, str(clock.time()), right, wrong)
     assert sum(int(answer[0]) for answer in answers) == 1
     reasons = [reason for answer in answers for reason in answer[1:]]
     assert reasons.count("wrong") == 5
@@ -237,12 +214,10 @@ def test_redis_away_lets_nobody_in_and_comes_back(make_redis: Any) -> None:
     clock = FrozenClock(START)
     store = RedisTwoFactorStore(server.url)
     manager = manager_on(store, clock)
-    secret = manager.begin_enrolment("u", account_name="taro").secret
-    manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
-    clock.advance(30)
+    code, _, _ = enrolled(manager, clock)
     server.kill()
     with pytest.raises(BackendUnavailableError) as caught:
-        manager.verify("u", totp_code(secret, at=clock.time()))
+        manager.verify("u", code)
     assert caught.value.backend == "redis"
     assert not store.ping()
     store.close()
@@ -310,12 +285,10 @@ def test_a_lost_reply_neither_uses_a_code_twice_nor_loses_the_answer(
     clock = FrozenClock(START)
     with RedisTwoFactorStore(fault_proxy.through(redis_url), store_budget=5) as store:
         manager = manager_on(store, clock)
-        secret = manager.begin_enrolment("u", account_name="taro").secret
-        codes = manager.confirm_enrolment("u", totp_code(secret, at=clock.time()))
-        clock.advance(30)
+        code, _, codes = enrolled(manager, clock)
         fault_proxy.lose_reply(matching=b"EVALSHA")
-        assert manager.verify("u", totp_code(secret, at=clock.time()))
-        assert manager.verify("u", totp_code(secret, at=clock.time())).reason == "replayed"
+        assert manager.verify("u", code)
+        assert manager.verify("u", code).reason == "replayed"
         fault_proxy.lose_reply(matching=b"EVALSHA")
         assert manager.verify("u", codes[0]).recovery_codes_left == 9
         fault_proxy.lose_reply(matching=b"EVALSHA")

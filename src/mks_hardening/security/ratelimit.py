@@ -17,8 +17,6 @@ from mks_hardening.security._limits import Decision, Limit, LimitState, Strategy
 from mks_hardening.security._windows import STRATEGIES, Look
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RateLimiter", "Reservation"]
@@ -239,9 +237,7 @@ class RateLimiter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

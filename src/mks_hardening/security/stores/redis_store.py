@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -114,9 +113,7 @@ class RedisTwoFactorStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
