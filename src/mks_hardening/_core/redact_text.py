@@ -170,7 +170,8 @@ def stem_pattern(extra: tuple[str, ...] = ()) -> re.Pattern[str]:
     """The pattern that finds places where a secret name may stand."""
     alternatives = [re.escape(stem) for stem in STEMS]
     alternatives += [r"[\W_]?".join(map(re.escape, normalise(name))) for name in extra]
-    return re.compile("|".join(alternatives), re.IGNORECASE)
+    # ASCII: no foreign letters folded to ours, as in the bytes that the gate looks at.
+    return re.compile("|".join(alternatives), re.IGNORECASE | re.ASCII)
 
 
 def redact_named(text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool]) -> str:

@@ -18,8 +18,6 @@ __all__ = ["may_hold_secret", "stems_in_bytes"]
 _DIGITS: Final = b"0123456789"
 _TRIGGERS: Final = b"=:'\"`\\>%_-JIB\xef"
 _ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
-
-
 _DROP: Final = bytes(byte for byte in range(256) if byte not in _DIGITS + _TRIGGERS)
 
 # Where a card number can hide: digits become 0, blanks and dashes vanish, all else breaks the run.
@@ -31,10 +29,8 @@ _NOT_SEPARATORS: Final = b"0_-JIB\xef"
 _QUERY: Final = re.compile(rb"[?&](?:code|sig|signature|ticket|samlresponse|assertion)=")
 _GITHUB: Final = re.compile(rb"gh[pousr]_|github_pat_")
 _HOOK: Final = re.compile(rb"(?i:hooks\.slack\.com|/api/webhooks/|\.office\.com/)")
+_PARTICLE: Final = re.compile(rb"\xe3\x81[\xaf\x8c][ \t]{0,2}[!-~]{4}")
 _WIDE: Final = re.compile(rb"\xef\xbc[\x90-\x9a\x9d]")
-_PASS, _NUMBER, _CODE, _TOKEN, _KEY = (
-    word.encode() for word in ("パス", "番号", "コード", "トークン", "キー")
-)
 
 
 def stems_in_bytes(stems: tuple[str, ...] = STEMS) -> re.Pattern[bytes]:
@@ -70,15 +66,7 @@ def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes]) -> bool:
         wide = b"\xef" in kept and _WIDE.search(data) is not None
         if wide and holds_digits(unicode_digits(data)):
             return True
-        named = (
-            named
-            or wide
-            or _PASS in data
-            or _CODE in data
-            or _NUMBER in data
-            or _TOKEN in data
-            or _KEY in data
-        )
+        named = named or wide or _PARTICLE.search(data)
     return bool(named) and stems.search(lowered) is not None
 
 

@@ -1,0 +1,195 @@
+"""Redaction: secrets go, harmless text stays, the gate misses nothing, and the work is linear."""
+
+from __future__ import annotations
+
+import re
+import re._parser as sre  # type: ignore[import-not-found]  # private, but the only way to look at a pattern
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mks_hardening._core import redact_text as patterns
+from mks_hardening._core import secret_gate
+from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.redact_text import redact_cards, redact_named, redact_standalone
+
+REDACTOR = default_redactor()
+NAMES = ["password", "db_password", "apiKey", "X-Api-Key", "token", "session id", "パスワード", "secret_key", "otp"]
+PIECES = st.sampled_from(
+    [
+        *NAMES, "=", ":", "：", " ", "'", '"', "\\", "[", "]", "(", ")", "{", "}", ",", ";", "&", "?", "@", "://", "https",
+        "postgres", "--", "->", "=>", "は", " is ", "Bearer ", "bearer ", "Basic ", "dXNlcjpwYXNz", "eyJhbGci.eyJzdWIi.x",
+        "AKIAIOSFODNN7EXAMPLE", "ghp_0123456789abcdefABCD", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
+        "4111111111111111", "4111 1111 1111 1111", "４１１１", "hunter2", "code", "hooks.slack.com/services/T0001/B0001/x",
+        "\n", "%3D", "%22", "&quot;", "<", ">", "xoxb-12345678", "sk_live_0123456789", "abc", "1", "ー", "コード", "x",
+        "npm_0123456789abcdef01", "glpat-0123456789abcdef01", "AIza0123456789012345678901234567890123",
+    ]
+)  # fmt: skip
+TEXTS = st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=60)
+
+
+def without_gate(text: str) -> str:
+    return redact_cards(redact_named(redact_standalone(text), REDACTOR._stems, REDACTOR.is_secret_key))
+
+
+@given(TEXTS)
+@example("password is hunter2")
+@example("パスワードは hunter2")
+@example("--password hunter2")
+def test_the_gate_misses_nothing(text: str) -> None:
+    assert REDACTOR.redact_text(text) == without_gate(text)
+
+
+@given(TEXTS)
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once = REDACTOR.redact_text(text)
+    assert REDACTOR.redact_text(once) == once
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    value=st.from_regex(r"[A-Za-z][A-Za-z0-9!#$%^*+._/~-]{5,30}[A-Za-z0-9]", fullmatch=True),
+    form=st.sampled_from(
+        ["{n}={v}", "{n}: {v}", "'{n}': '{v}'", '"{n}":"{v}"', '{{\\"{n}\\": \\"{v}\\"}}', "a=1&{n}={v}&b=2", "({n!r}, {v!r})"]
+    ),
+    before=st.sampled_from(["", "login ", "x; ", "{'a': 1, ", "エラー "]),
+)
+def test_values_behind_secret_names_go(name: str, value: str, form: str, before: str) -> None:
+    text = before + form.format(n=name, v=value)
+    clean = REDACTOR.redact_text(text)
+    assert value not in clean
+    assert REDACTED in clean
+    assert clean.startswith(before.rstrip())
+
+
+@given(st.lists(st.sampled_from("the user has changed a page at noon and left count policy 7 12 5.5 - , .".split()), max_size=30))
+def test_harmless_words_stay(words: list[str]) -> None:
+    text = " ".join(words)
+    assert REDACTOR.redact_text(text) == text
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["hunter2hunter2", "plain"])
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["password", "a", "token", "b_c"]), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+def test_structures_keep_their_shape_and_lose_what_secret_names_hold(tree: Any) -> None:
+    clean = REDACTOR.redact(tree)
+
+    def check(before: Any, after: Any) -> None:
+        if isinstance(before, dict):
+            assert list(before) == list(after)
+            for key, member in before.items():
+                if REDACTOR.is_secret_key(key) and not (member is None or isinstance(member, bool) or member == ""):
+                    assert after[key] == REDACTED
+                else:
+                    check(member, after[key])
+        elif isinstance(before, list):
+            assert len(before) == len(after)
+            for one, other in zip(before, after, strict=True):
+                check(one, other)
+
+    check(tree, clean)
+
+
+@given(st.text(alphabet="0123456789", min_size=12, max_size=20), st.sampled_from(["", " ", "-"]))
+def test_card_numbers_are_told_by_their_check_digit(digits: str, mark: str) -> None:
+    text = mark.join(digits[place : place + 4] for place in range(0, len(digits), 4))
+    changed = redact_cards(text) != text
+    luhn = sum(sum(divmod(int(d) * (2 if place % 2 else 1), 10)) for place, d in enumerate(reversed(digits))) % 10 == 0
+    assert not changed or (luhn and 13 <= len(digits) <= 19)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_queries_keep_their_parameters(name: str, value: str) -> None:
+    clean = REDACTOR.redact_query(f"a=1&{name}={value}")
+    assert clean.startswith("a=1&")
+    assert clean.count("&") == f"a=1&{name}={value}".count("&")
+
+
+@given(TEXTS)
+def test_urls_and_queries_never_raise(text: str) -> None:
+    REDACTOR.redact_url(text)
+    REDACTOR.redact_query(text)
+
+
+# --- linear work -----------------------------------------------------------------------------
+
+
+def _patterns() -> list[tuple[str, re.Pattern[Any]]]:
+    found: list[tuple[str, re.Pattern[Any]]] = []
+    for module in (patterns, secret_gate):
+        for name, value in vars(module).items():
+            if isinstance(value, re.Pattern):
+                found.append((name, value))
+    found += [(literals[0], pattern) for literals, pattern in patterns._TOKENS]
+    return [*found, ("stems", REDACTOR._stems)]
+
+
+def _repeats(parsed: Any) -> list[str]:
+    faults = []
+    for op, argument in parsed:
+        if str(op) in ("MAX_REPEAT", "MIN_REPEAT"):
+            _, most, inner = argument
+            if most == sre.MAXREPEAT:
+                faults.append(f"{op} without bound")
+            faults += _repeats(inner)
+        elif str(op) == "POSSESSIVE_REPEAT":
+            faults += _repeats(argument[2])
+        elif str(op) == "SUBPATTERN":
+            faults += _repeats(argument[-1])
+        elif str(op) == "BRANCH":
+            for branch in argument[1]:
+                faults += _repeats(branch)
+    return faults
+
+
+@pytest.mark.parametrize(("name", "pattern"), _patterns(), ids=[name for name, _ in _patterns()])
+def test_patterns_never_go_back_without_bound(name: str, pattern: re.Pattern[Any]) -> None:
+    assert _repeats(sre.parse(pattern.pattern, pattern.flags & ~re.UNICODE)) == []
+
+
+def _calls(function: Callable[[str], object], text: str) -> int:
+    """How many calls, of Python and of C functions, the work takes."""
+    count = 0
+
+    def tally(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(tally)
+    try:
+        function(text)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@given(st.lists(PIECES, min_size=1, max_size=6).map("".join))
+@example("password='")
+@example("token=[")
+@example("'password', \"")
+@example("-----BEGIN PRIVATE KEY-----")
+@example("https://user:")
+@example("passpass")
+@example("eyJ")
+def test_ten_times_the_text_takes_ten_times_the_steps(piece: str) -> None:
+    repeats = max(1, 2_000 // len(piece))
+    few, many = (_calls(REDACTOR.redact_text, piece * number) for number in (repeats, repeats * 10))
+    assert many <= 12 * few + 300
+
+
+@given(TEXTS)
+def test_added_names_are_found_in_text_and_in_structures(text: str) -> None:
+    redactor = SecretRedactor(keys=("badgeNumber",))
+    assert redactor.redact({"badge_number": "7x7x7x"}) == {"badge_number": REDACTED}
+    assert "7x7x7x" not in redactor.redact_text(f"{text}\nbadge-number=7x7x7x")
