@@ -73,5 +73,5 @@ assert_type(manager.end_user("alice"), int)
 
 # --- what must not pass
 
-SessionCookie(same_site="lax")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-SessionTimeoutMiddleware(plain, memory)  # type: ignore[misc, call-arg]  # pyright: ignore[reportCallIssue]
+SessionCookie(same_site="lax")  # type: ignore[arg-type]
+SessionTimeoutMiddleware(plain, memory)  # type: ignore[call-arg]
