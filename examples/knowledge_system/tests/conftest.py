@@ -130,7 +130,13 @@ class Browser:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             answer = self.client.open(
-                path, method=method, base_url=URL, headers=headers, buffered=True, **options
+                path,
+                method=method,
+                base_url=URL,
+                headers=headers,
+                environ_base={"REMOTE_ADDR": "127.0.0.1"},
+                buffered=True,
+                **options,
             )
         if found := TOKEN.search(answer.get_data(as_text=True) if answer.mimetype == "text/html" else ""):
             self.token = found[1]

@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.security import totp_code
+from mks_hardening.security import client_key, totp_code
 from mks_hardening.testing import FrozenClock
 
 URL = "https://localhost:8443"
@@ -74,7 +74,7 @@ def test_failures_are_limited_and_successes_are_not(browser: Any, clock: FrozenC
 
 
 def test_one_address_cannot_try_many_names(browser: Any, app: Any) -> None:
-    app.extensions["knowledge"].limiter.hit("auth_login_address", "127.0.0.1", cost=58)
+    app.extensions["knowledge"].limiter.hit("auth_login_address", client_key("127.0.0.1"), cost=58)
     seen = [browser.sign_in(f"name{n}", "wrong").status_code for n in range(4)]
     assert seen == [401, 401, 429, 429]
 

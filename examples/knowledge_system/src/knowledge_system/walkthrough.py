@@ -170,6 +170,7 @@ class Walk:
         yield self.searched
         yield self.commented
         yield self.second_edit_refused
+        yield self.article_retired
         yield self.roles_hold
         yield self.json_is_strict
         yield self.error_recorded_and_told
@@ -418,6 +419,15 @@ class Walk:
         page = self.reviewer.submit(f"/articles/{self.article}/edit", stale)
         expect("古い版への編集" in status(page, 409).text, "what was typed is lost")
         return "同じ版への二つ目の編集は保存されない", "409、入力は残る"
+
+    def article_retired(self) -> tuple[str, str]:
+        """What is out of date leaves the list and stays readable, with a warning."""
+        body = self._json(4, status="retired", title=f"場所打ち杭の養生と杭頭処理 改 {self.name}")
+        status(self.reviewer.api("PUT", f"/api/knowledge/{self.article}", body), 200)
+        page = status(self.me.get(f"/articles/{self.article}"), 200).text
+        expect("この記事は廃止されています" in page, "no warning on a retired article")
+        expect(self.name not in self.me.get("/articles").text, "a retired article is still listed")
+        return "記事を廃止する", "一覧から外れ、開くと注意が出る"
 
     def roles_hold(self) -> tuple[str, str]:
         """A reader may not write, a writer may not see the diagnostics."""
