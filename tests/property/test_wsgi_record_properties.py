@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RequestLoggingMiddleware
 from mks_hardening.wsgi._paths import PathRules, is_plain_path
-from mks_hardening.wsgi._request_record import full_path, status_code
+from mks_hardening.wsgi._request_record import full_path, has_body, outcome_of, status_code
 from mks_hardening.wsgi._traceparent import accepted_request_id, trace_id_of
 from wsgi_scripted import ERRORS, ScriptedApp, environ_of, serve
 
@@ -157,3 +157,29 @@ def test_ambiguous_paths_match_nothing(segments: list[str]) -> None:
     assert is_plain_path(path) != ambiguous
     listed = path == "/a" or path.startswith("/static/")
     assert rules.match(path) == (listed and not ambiguous)
+
+
+@given(st.sampled_from(["GET", "HEAD", "POST"]), st.integers(90, 599))
+@example("GET", 99)
+@example("GET", 100)
+@example("GET", 199)
+@example("GET", 200)
+@example("GET", 204)
+@example("GET", 205)
+@example("GET", 304)
+def test_what_has_a_body(method: str, status: int) -> None:
+    bodyless = [*range(100, 200), 204, 304]
+    assert has_body(method, status) == (method != "HEAD" and status not in bodyless)
+
+
+@given(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 5), st.none() | st.integers(0, 5))
+def test_the_outcome(
+    failed: bool, complete: bool, expects_body: bool, sent: int, declared: int | None
+) -> None:
+    outcome = outcome_of(
+        failed=failed, complete=complete, expects_body=expects_body, sent=sent, declared=declared
+    )
+    reached = declared is not None and sent >= declared
+    assert (outcome == "error") == failed
+    assert (outcome == "aborted") == (not failed and expects_body and not complete and not reached)
+    assert outcome in ("ok", "error", "aborted")

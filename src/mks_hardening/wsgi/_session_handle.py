@@ -65,6 +65,12 @@ class SessionHandle:
     ``BackendUnavailableError`` when that does not confirm the change; if the error leaves the application, the
     client gets a 503 with Retry-After and keeps its cookie. An answer that a framework has turned into a 500
     because of it becomes a 503 too.
+
+    Attributes:
+        reason: why the session of the request's cookie is over (``idle``, ``absolute``, ``revoked``), on pages
+            that are served all the same; else empty.
+        failed: the error of a change that the store did not confirm, or ``None``.
+        head_given: whether the application has called ``start_response``.
     """
 
     # Defaults of the class: a request that only reads its session does not set them.
