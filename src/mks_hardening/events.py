@@ -72,7 +72,13 @@ class RateLimitDecided(NamedTuple):
 
 
 class TwoFactorEvent(NamedTuple):
-    """Something happened to a second factor, for example ``enrolled``, ``verified``, ``refused``, ``locked``."""
+    """Something happened to a second factor; worth an audit record, most also a message to its owner.
+
+    ``change`` is ``enrolment_begun``, ``enrolment_cancelled``, ``enrolment_refused``, ``enrolled``, ``verified``,
+    ``refused``, ``locked``, ``unlocked``, ``recovery_codes_low``, ``recovery_codes_regenerated``, ``disabled``,
+    ``reset``, ``device_remembered``, ``devices_forgotten`` or ``reencryption_failed``; ``actor`` is who unlocked or
+    reset somebody else's.
+    """
 
     change: str
     user_id: str

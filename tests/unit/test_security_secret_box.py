@@ -84,6 +84,8 @@ def test_rotation() -> None:
 def test_keys_may_be_written_in_base64() -> None:
     key = SecretBox.generate_key()
     raw = base64.b64decode(key)
+    assert repr(SecretBox(key)) == repr(SecretBox(key.rstrip("=")))
+    assert SecretBox(secrets.token_urlsafe(32))
     assert SecretBox(raw).decrypt(SecretBox(key).encrypt("x", **WHO), **WHO) == "x"
     assert (
         SecretBox(base64.urlsafe_b64encode(raw).decode()).decrypt(SecretBox(key).encrypt("x", **WHO), **WHO)

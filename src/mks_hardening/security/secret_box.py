@@ -113,7 +113,8 @@ def _key_bytes(key: bytes | str) -> bytes:
 
 def _from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        padded = text + "=" * (-len(text) % 4)
+        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
         return b""
 
