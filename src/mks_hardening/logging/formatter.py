@@ -238,6 +238,8 @@ class JsonFormatter(BaseJsonFormatter):
 
     def _members(self, fields: Mapping[str, Any]) -> str:
         """The fields as the inside of an object, with a comma behind: a piece of a line."""
+        if not fields:
+            return ""
         loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
         clean = to_plain(self._redactor.redact(to_plain(fields, loose)), self._bounds)
         try:
