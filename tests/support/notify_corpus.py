@@ -217,7 +217,14 @@ class _Play:
 
     def _build(self, changes: dict[str, Any]) -> NotificationHandler:
         policy = AlertPolicy(**{**QUICK, **self.case.get("policy", {})})
-        options = {"lang": "en", "timeout": 5, "spool": self.spool, **self.case.get("options", {}), **changes}
+        options = {
+            "lang": "en",
+            "environment": "",
+            "timeout": 5,
+            "spool": self.spool,
+            **self.case.get("options", {}),
+            **changes,
+        }
         return self.server.build({"policy": policy, **options})
 
     def step(self, name: str, value: Any) -> None:

@@ -506,6 +506,29 @@ def test_a_wrong_set_up_is_refused_by_name(options: dict[str, Any], parameter: s
     assert "hunter22" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "given", "shown"),
+    [
+        ("staging", None, "staging"),
+        ("staging", "production", "production"),
+        ("staging", "", ""),
+        (None, None, ""),
+    ],
+)
+def test_the_environment_is_given_or_that_of_the_process(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, variable: str | None, given: str | None, shown: str
+) -> None:
+    monkeypatch.delenv("MKS_ENV", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("MKS_ENV", variable)
+    transport = RecordingTransport()
+    with stage.build(transport, environment=given) as handler:
+        stage.log.addHandler(handler)
+        stage.log.error("x")
+        handler.flush(5)
+    assert json.loads(transport.messages[0].body)["alerts"][0]["environment"] == shown
+
+
 def test_clear_text_may_be_asked_for() -> None:
     SlackNotificationHandler("http://hooks.example.com/x", allow_plaintext=True).close()
 

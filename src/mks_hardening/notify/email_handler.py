@@ -46,7 +46,7 @@ class EmailNotificationHandler(NotificationHandler):
         spool: folder for what cannot be delivered.
         allow_plaintext: whether ``plain`` may leave this machine.
         lang: ``en`` or ``ja``.
-        environment: shown in each alert and its subject, for example ``production``.
+        environment: shown in each alert and its subject, for example ``production``; ``MKS_ENV`` when ``None``.
         redactor: takes secrets out; the default one when ``None``.
         transport: delivers instead of SMTP, for tests.
         clock: wall and monotonic time.
@@ -75,7 +75,7 @@ class EmailNotificationHandler(NotificationHandler):
         spool: str | os.PathLike[str] | None = None,
         allow_plaintext: bool = False,
         lang: Language = "ja",
-        environment: str = "",
+        environment: str | None = None,
         redactor: SecretRedactor | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from mks_hardening._core.redact import default_redactor
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.alert import Origin
-from mks_hardening.notify.dispatcher import OWN_LOGGER, Dispatcher, is_sending
+from mks_hardening.notify.dispatcher import Dispatcher
+from mks_hardening.notify.reporter import OWN_LOGGER, is_sending
 from mks_hardening.notify.spool import Spool
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class NotificationHandler(logging.Handler):
         policy: when, how often, how much.
         spool: folder for what cannot be delivered, or ``None``.
         destination: tells destinations of one kind apart where processes share a store; only hashed.
-        environment: for example ``production``.
+        environment: for example ``production``; ``MKS_ENV`` when ``None``.
         redactor: takes secrets out; the default one when ``None``.
         clock: wall and monotonic time.
 
@@ -55,7 +56,7 @@ class NotificationHandler(logging.Handler):
         policy: AlertPolicy,
         spool: str | os.PathLike[str] | None,
         destination: str,
-        environment: str,
+        environment: str | None,
         redactor: SecretRedactor | None,
         clock: Clock,
     ) -> None:
@@ -67,7 +68,7 @@ class NotificationHandler(logging.Handler):
             transport=transport,
             spool=None if spool is None else Spool(spool, kind=channel, clock=clock),
             shared=_shared_store(policy, channel, destination, clock),
-            origin=Origin(os.uname().nodename, environment),
+            origin=Origin(os.uname().nodename, _environment(environment)),
             redactor=redactor or default_redactor(),
             clock=clock,
         )
@@ -126,6 +127,14 @@ def _level(level: int | str) -> int:
     if number is None:
         raise ConfigurationError("level must be a number or the name of a level", parameter="level")
     return number
+
+
+def _environment(given: str | None) -> str:
+    if given is not None:
+        return given
+    from mks_hardening._core.env import Environment, parse_text
+
+    return Environment().read("MKS_ENV", parse_text) or ""
 
 
 def _shared_store(policy: AlertPolicy, channel: str, destination: str, clock: Clock) -> SharedStore | None:

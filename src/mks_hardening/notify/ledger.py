@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from typing import Literal, TypeAlias
 
@@ -15,18 +16,20 @@ State: TypeAlias = Literal["delivered", "suppressed", "spooled", "dropped"]
 
 
 class Ledger:
-    """Counts records from the log call to their end. Not locked; its owner is.
+    """Counts records from the log call to their end.
 
     Attributes:
+        lock: held by callers; reentrant, because a signal handler may log while it is held.
         pending: records on their way.
         deliveries: messages accepted by the destination.
         replayed: alerts delivered from the spool.
         faults: errors of the notifier itself.
     """
 
-    __slots__ = ("_ended", "_logged", "_told", "deliveries", "faults", "pending", "replayed")
+    __slots__ = ("_ended", "_logged", "_told", "deliveries", "faults", "lock", "pending", "replayed")
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self._logged = 0
         self._ended: defaultdict[tuple[State, str], int] = defaultdict(int)
         self._told: defaultdict[tuple[State, str], int] = defaultdict(int)

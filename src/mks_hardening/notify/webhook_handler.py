@@ -44,7 +44,7 @@ class WebhookNotificationHandler(NotificationHandler):
         ssl_context: a ready context instead.
         allow_plaintext: whether ``http`` may leave this machine.
         lang: language of the summary line, ``en`` or ``ja``.
-        environment: part of each alert, for example ``production``.
+        environment: part of each alert, for example ``production``; ``MKS_ENV`` when ``None``.
         redactor: takes secrets out; the default one when ``None``.
         transport: delivers instead of HTTP, for tests.
         clock: wall and monotonic time.
@@ -68,7 +68,7 @@ class WebhookNotificationHandler(NotificationHandler):
         ssl_context: SSLContext | None = None,
         allow_plaintext: bool = False,
         lang: Language = "ja",
-        environment: str = "",
+        environment: str | None = None,
         redactor: SecretRedactor | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
