@@ -39,6 +39,13 @@ def test_an_ended_session_keeps_its_reason(passed: int, idle: int, absolute: int
     assert judge(record_of(NOW, reason), NOW, NOW + passed, Limits(idle, absolute))[0] == reason
 
 
+@given(st.text(min_size=1))
+@example("idle\r\nSet-Cookie: a=b")
+def test_a_store_does_not_choose_the_text_of_the_reason(ended: str) -> None:
+    reason, _ = judge(record_of(NOW, ended), NOW, NOW, Limits(1, 1))
+    assert reason == (ended if ended in ("idle", "absolute", "revoked") else "revoked")
+
+
 @given(SPAN, SPAN, SPAN, LIMIT, LIMIT)
 def test_what_is_over_stays_over(seen: int, passed: int, more: int, idle: int, absolute: int) -> None:
     limits, record = Limits(idle, absolute), record_of(NOW)

@@ -14,6 +14,7 @@ __all__ = ["ABSOLUTE", "IDLE", "REVOKED", "Limits", "decode_data", "encode_data"
 IDLE: Final = "idle"
 ABSOLUTE: Final = "absolute"
 REVOKED: Final = "revoked"
+_REASONS: Final = frozenset({IDLE, ABSOLUTE, REVOKED})
 
 _MAX_DATA: Final = 4096
 
@@ -42,10 +43,14 @@ def judge(record: SessionRecord, seen_at: float, now: float, limits: Limits) -> 
         Why the session is over, or an empty text while it lives, and the wall time of the nearer limit. The
         limit that is reached first gives the reason.
     """
-    idle, absolute = seen_at + limits.idle, record.created_at + limits.absolute
-    if idle < absolute:
-        return record.ended or (IDLE if now >= idle else ""), idle
-    return record.ended or (ABSOLUTE if now >= absolute else ""), absolute
+    reason, deadline = IDLE, seen_at + limits.idle
+    absolute = record.created_at + limits.absolute
+    if absolute <= deadline:
+        reason, deadline = ABSOLUTE, absolute
+    if record.ended:
+        # The reason becomes a header field, so a store that was tampered with must not choose its text.
+        return (record.ended if record.ended in _REASONS else REVOKED), deadline
+    return (reason if now >= deadline else ""), deadline
 
 
 def encode_data(data: Mapping[str, Any]) -> str:
