@@ -311,6 +311,7 @@ def test_authority(scheme: str, port: int | None, expected: str) -> None:
         (r'for="a\"b"', [{"for": 'a"b'}]),
         (r'for="a\\"', [{"for": "a\\"}]),
         (r'for="a\\", for=b', [{"for": "b"}, {"for": "a\\"}]),
+        (r'for="a\\\"b, c", for=d', [{"for": "d"}, {"for": 'a\\"b, c'}]),
         ('for="a,b;c", for=d', [{"for": "d"}, {"for": "a,b;c"}]),
         ('for=""', [{"for": ""}]),
         ("for=a,", []),
