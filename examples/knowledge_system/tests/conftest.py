@@ -43,7 +43,11 @@ QUIET = AREAS - {"logging", "notify"}
 @pytest.fixture(scope="session")
 def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("knowledge") / "filled.db"
-    settings = make_settings(file.parent, database_url=f"sqlite:///{file}")
+    fill(make_settings(file.parent, database_url=f"sqlite:///{file}"))
+    return file
+
+
+def fill(settings: AppSettings) -> None:
     engine, search = application.open_database(settings)
     database.create_tables(engine, search)
     sessions = application.session_factory(engine)
@@ -53,7 +57,6 @@ def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cheap = generate_password_hash(DEMO_PASSWORD, method="pbkdf2:sha256:1")
         session.execute(update(User).values(password_hash=cheap))
     engine.dispose()
-    return file
 
 
 def make_settings(
@@ -93,14 +96,14 @@ def make_app(
 ) -> Iterator[Callable[..., Any]]:
     made = []
 
-    def make(**options: Any) -> Any:
-        file = tmp_path / f"app{len(made)}.db"
-        shutil.copy(filled_database, file)
-        made.append(
-            application.create_app(
-                make_settings(tmp_path, database_url=f"sqlite:///{file}", **options), clock=clock
-            )
-        )
+    def make(*, database_url: str = "", **options: Any) -> Any:
+        if not database_url:
+            file = tmp_path / f"app{len(made)}.db"
+            shutil.copy(filled_database, file)
+        settings = make_settings(tmp_path, database_url=database_url or f"sqlite:///{file}", **options)
+        if database_url:
+            fill(settings)
+        made.append(application.create_app(settings, clock=clock))
         made[-1].jinja_env.bytecode_cache = compiled_templates
         return made[-1]
 

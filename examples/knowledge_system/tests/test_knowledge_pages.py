@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -311,6 +312,58 @@ def test_of_two_edits_on_one_revision_one_is_saved(visit: Callable[..., Any]) ->
     assert "先の編集" in text
     assert 'name="revision" value="2"' in text
     assert "先の編集" in one.get("/articles/1").get_data(as_text=True)
+
+
+def test_of_many_edits_at_once_one_is_saved_and_none_fails(visit: Callable[..., Any]) -> None:
+    people = [visit(name) for name in ("sato", "yamamoto", "ito")]
+    for revision in range(1, 5):
+        fields = form(status="published", revision=str(revision))
+        with ThreadPoolExecutor(3) as pool:
+            seen = list(
+                pool.map(
+                    lambda person, sent=fields: person.post("/articles/1/edit", sent).status_code, people
+                )
+            )
+        assert sorted(seen) == [303, 409, 409]
+
+
+def test_remarks_of_many_people_at_once_are_all_kept(visit: Callable[..., Any]) -> None:
+    people = [visit(name) for name in ("sato", "yamamoto", "ito", "kobayashi")] * 3
+    with ThreadPoolExecutor(6) as pool:
+        seen = list(
+            pool.map(
+                lambda person: person.api("POST", "/api/knowledge/1/comments", {"body": "x"}).status_code,
+                people,
+            )
+        )
+    assert seen == [201] * 12
+
+
+@pytest.mark.postgres
+def test_the_same_on_postgresql(
+    make_app: Callable[..., Any], visit: Callable[..., Any], postgres_url: str
+) -> None:
+    app = make_app(database_url=postgres_url)
+    people = [visit(name, at=app) for name in ("sato", "yamamoto", "ito")]
+    for revision in range(1, 5):
+        fields = form(status="published", title=f"題名 {revision}", revision=str(revision))
+        with ThreadPoolExecutor(3) as pool:
+            seen = list(
+                pool.map(
+                    lambda person, sent=fields: person.post("/articles/1/edit", sent).status_code, people
+                )
+            )
+        assert sorted(seen) == [303, 409, 409]
+    reader = people[0]
+    assert "題名 4" in reader.get("/articles").get_data(as_text=True)
+    for word in ("養生", "ｺﾝｸﾘｰﾄ", "題名"):
+        assert '<h2><a href="/articles/' in reader.get(f"/articles?q={word}").get_data(as_text=True), word
+    for query in ("'; DROP TABLE articles; --", "%", '"', "\\", "a" * 100):
+        assert reader.send("GET", "/articles", query_string={"q": query}).status_code == 200
+    following = re.search(r'rel="next" href="([^"]+)"', reader.get("/articles").get_data(as_text=True))
+    assert reader.get(following[1].replace("&amp;", "&")).status_code == 200  # type: ignore[index]
+    for path in ("/articles/2147483648", "/articles/9223372036854775808", "/articles?after=x"):
+        assert reader.get(path).status_code in {400, 404}
 
 
 def test_comments(visit: Callable[..., Any]) -> None:

@@ -6,8 +6,7 @@ from flask import Blueprint, Response
 
 from knowledge_system import fields
 from knowledge_system.api.body import answer, read
-from knowledge_system.services import accounts
-from knowledge_system.web import here, signing
+from knowledge_system.web import here, signing, writing
 
 __all__ = ["endpoints"]
 
@@ -48,9 +47,7 @@ def logout() -> Response:
 def register() -> Response:
     """Add a member of staff; for administrators, since nobody joins a company by a form."""
     here.check_limit("admin")
-    values = read(fields.ACCOUNT)
-    with here.parts().sessions.begin() as session:
-        added = accounts.register(session, **values, now=here.now())
+    added = writing.register(read(fields.ACCOUNT))
     return answer({"id": added.id, "username": added.username, "role": added.role}, 201)
 
 

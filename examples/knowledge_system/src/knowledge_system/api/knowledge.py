@@ -8,7 +8,7 @@ from knowledge_system import fields
 from knowledge_system.api.body import answer, read
 from knowledge_system.services import articles
 from knowledge_system.services.articles import ArticleFilter
-from knowledge_system.web import forms, here
+from knowledge_system.web import forms, here, writing
 
 __all__ = ["endpoints"]
 
@@ -33,12 +33,9 @@ def listing() -> Response:
 @endpoints.post("")
 def creating() -> Response:
     """A new article."""
-    actor = here.actor()
+    here.actor()
     here.check_limit("api_write")
-    values = read(fields.ARTICLE)
-    with here.parts().sessions.begin() as session:
-        new = articles.create(session, actor, values, search=here.parts().search, now=here.now())
-    here.parts().catalogue.forget()
+    new = writing.create_article(read(fields.ARTICLE))
     return answer(_article(new), 201, headers={"Location": f"/api/knowledge/{new}"})
 
 
@@ -53,28 +50,18 @@ def reading(article_id: int) -> Response:
 @endpoints.put("/<int:article_id>")
 def saving(article_id: int) -> Response:
     """Replace an article; ``revision`` is the one the edit was made on."""
-    actor = here.actor()
+    here.actor()
     here.check_limit("api_write")
-    values = read(fields.ARTICLE_EDIT)
-    revision = values.pop("revision")
-    with here.parts().sessions.begin() as session:
-        articles.save(
-            session, actor, article_id, values, revision=revision, search=here.parts().search, now=here.now()
-        )
-    here.parts().catalogue.forget()
+    writing.save_article(article_id, read(fields.ARTICLE_EDIT))
     return answer(_article(article_id))
 
 
 @endpoints.post("/<int:article_id>/comments")
 def commenting(article_id: int) -> Response:
     """Add a remark."""
-    actor = here.actor()
+    here.actor()
     here.check_limit("api_write")
-    values = read(fields.COMMENT)
-    with here.parts().sessions.begin() as session:
-        new = articles.add_comment(session, actor, article_id, values["body"], now=here.now())
-    here.parts().catalogue.forget()
-    return answer({"id": new}, 201)
+    return answer({"id": writing.add_comment(article_id, read(fields.COMMENT)["body"])}, 201)
 
 
 def _article(article_id: int) -> dict[str, object]:

@@ -9,7 +9,7 @@ from flask import Blueprint, make_response, redirect, render_template
 from knowledge_system import fields
 from knowledge_system.problems import Problem, describe
 from knowledge_system.services import accounts
-from knowledge_system.web import forms, here
+from knowledge_system.web import forms, here, writing
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -34,9 +34,7 @@ def adding() -> Response:
     """Add a member of staff."""
     here.check_limit("admin")
     try:
-        values = forms.read(fields.ACCOUNT)
-        with here.parts().sessions.begin() as session:
-            accounts.register(session, **values, now=here.now())
+        writing.register(forms.read(fields.ACCOUNT))
     except Problem as problem:
         if here.wants_json() or problem.code not in {"invalid", "username-taken"}:
             raise

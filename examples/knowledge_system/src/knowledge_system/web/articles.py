@@ -12,7 +12,7 @@ from knowledge_system import fields, markdown, rules
 from knowledge_system.problems import Problem, describe
 from knowledge_system.services import articles
 from knowledge_system.services.articles import ArticleFilter
-from knowledge_system.web import forms, here
+from knowledge_system.web import forms, here, writing
 
 if TYPE_CHECKING:
     from flask import Response
@@ -74,15 +74,12 @@ def reading(article_id: int) -> str:
 @pages.post("/articles/<int:article_id>/comments")
 def commenting(article_id: int) -> AnyResponse:
     """Add a remark."""
-    actor = here.actor()
+    here.actor()
     here.check_limit("api_write")
     try:
-        values = forms.read(fields.COMMENT)
+        writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
     except Problem as problem:
         return _shown_again(problem, lambda shown: _reading(article_id, shown))
-    with here.parts().sessions.begin() as session:
-        articles.add_comment(session, actor, article_id, values["body"], now=here.now())
-    here.parts().catalogue.forget()
     return redirect(f"/articles/{article_id}?done=commented#comments-title", 303)
 
 
@@ -97,17 +94,13 @@ def blank() -> str:
 @pages.post("/articles")
 def creating() -> AnyResponse:
     """Save a new article."""
-    actor = here.actor()
-    here.check_limit("api_write")
-    if not rules.may_write(actor):
+    if not rules.may_write(here.actor()):
         raise Problem("forbidden")
+    here.check_limit("api_write")
     try:
-        values = forms.read(fields.ARTICLE_FORM)
-        with here.parts().sessions.begin() as session:
-            new = articles.create(session, actor, values, search=here.parts().search, now=here.now())
+        new = writing.create_article(forms.read(fields.ARTICLE_FORM))
     except Problem as problem:
         return _shown_again(problem, lambda shown: _form(None, _retyped(), shown))
-    here.parts().catalogue.forget()
     return redirect(f"/articles/{new}?done=created", 303)
 
 
@@ -121,25 +114,12 @@ def editing(article_id: int) -> str:
 @pages.post("/articles/<int:article_id>/edit")
 def saving(article_id: int) -> AnyResponse:
     """Save an edit, unless somebody else saved first."""
-    actor = here.actor()
-    here.check_limit("api_write")
     _editable(article_id)
+    here.check_limit("api_write")
     try:
-        values = forms.read(fields.ARTICLE_EDIT_FORM)
-        revision = values.pop("revision")
-        with here.parts().sessions.begin() as session:
-            articles.save(
-                session,
-                actor,
-                article_id,
-                values,
-                revision=revision,
-                search=here.parts().search,
-                now=here.now(),
-            )
+        writing.save_article(article_id, forms.read(fields.ARTICLE_EDIT_FORM))
     except Problem as problem:
         return _shown_again(problem, lambda shown: _form(article_id, _retyped(), shown))
-    here.parts().catalogue.forget()
     return redirect(f"/articles/{article_id}?done=saved", 303)
 
 
