@@ -245,8 +245,6 @@ def test_a_failed_request_is_not_kept_alive_by_its_traceback() -> None:
     exchanges: list[weakref.ref[Any]] = []
 
     class Watched(Exchange):
-        __slots__ = ("__weakref__",)
-
         def failure(self) -> tuple[str, list[tuple[str, str]], bytes]:
             exchanges.append(weakref.ref(self))
             return "500 Internal Server Error", list(Headers), b"x"

@@ -42,36 +42,23 @@ class Exchange:
         error: what left the application, its body or its ``close()``; ``None`` after the end was reported.
     """
 
-    __slots__ = (
-        "_done",
-        "_monotonic",
-        "_start_response",
-        "_write",
-        "complete",
-        "declared",
-        "environ",
-        "error",
-        "first_byte_at",
-        "run",
-        "sent",
-        "status",
-    )
+    # Defaults of the class: most requests set few of them.
+    status = ""
+    sent = 0
+    first_byte_at: float | None = None
+    declared: int | None = None
+    complete = False
+    error: BaseException | None = None
+    _write: Callable[[bytes], object] | None = None
+    _done = False
 
     def __init__(
         self, environ: WSGIEnvironment, start_response: StartResponse, monotonic: Callable[[], float]
     ) -> None:
         self.environ = environ
-        self.status = ""
-        self.sent = 0
-        self.first_byte_at: float | None = None
-        self.declared: int | None = None
-        self.complete = False
-        self.error: BaseException | None = None
         self.run = copy_context().run
         self._start_response = start_response
         self._monotonic = monotonic
-        self._write: Callable[[bytes], object] | None = None
-        self._done = False
 
     # --- what subclasses decide ---
 

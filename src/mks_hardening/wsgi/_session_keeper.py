@@ -78,7 +78,12 @@ class SessionKeeper:
         key = key_of(session_id)
         recent = self._recent.get(key)
         now, monotonic = self._read_clock()
-        record, confirmed_at = self._load(key, recent, monotonic)
+        try:
+            record, confirmed_at = self.store.load(key), monotonic
+        except BackendUnavailableError:
+            if recent is None or monotonic - recent[2] >= self._outage_grace:
+                raise
+            record, _, confirmed_at = recent
         if record is None:
             self._forget(key)
             return NOT_FOUND
@@ -102,14 +107,6 @@ class SessionKeeper:
             self._make_room()
         self._recent[key] = record, seen_at, confirmed_at
         return record, "", deadline
-
-    def _load(self, key: str, recent: _Recent | None, monotonic: float) -> tuple[SessionRecord | None, float]:
-        try:
-            return self.store.load(key), monotonic
-        except BackendUnavailableError:
-            if recent is None or monotonic - recent[2] >= self._outage_grace:
-                raise
-            return recent[0], recent[2]
 
     def _touch(self, record: SessionRecord, now: float, deadline: float) -> SessionRecord | None:
         """Record activity; ``None`` when the session was ended since it was loaded."""

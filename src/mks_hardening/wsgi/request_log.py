@@ -112,8 +112,6 @@ class RequestLoggingMiddleware:
 
 
 class _Recorded(Exchange):
-    __slots__ = ("_client_ip", "_middleware", "_request_id", "_started", "_trace_id")
-
     def __init__(
         self, middleware: RequestLoggingMiddleware, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
@@ -124,7 +122,8 @@ class _Recorded(Exchange):
 
     def begin(self) -> None:
         ids = {"request_id": self._request_id, "trace_id": self._trace_id}
-        fields_var.set(MappingProxyType({**fields_var.get(), **ids}))
+        bound = fields_var.get()
+        fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
 
     def head(self, status: str, headers: Headers) -> Headers:
         del status
