@@ -11,6 +11,7 @@ from typing import Final, Literal
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.faults import FaultReport, to_stderr
+from mks_hardening.logging.json_text import to_ascii
 from mks_hardening.logging.line_file import LineFile
 from mks_hardening.protocols import Clock
 
@@ -41,7 +42,7 @@ class StandardStreamHandler(logging.Handler):
             try:
                 stream.write(line)
             except UnicodeEncodeError:
-                stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+                stream.write(to_ascii(line))
             stream.flush()
         except Exception as error:  # noqa: BLE001 - logging must not break what it logs
             self._report.failed(type(error).__name__)
@@ -67,10 +68,6 @@ class FileHandler(logging.Handler):
         min_free_bytes: int = 104_857_600,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if not isinstance(filename, (str, os.PathLike)) or not str(filename):
-            raise ConfigurationError(
-                f"filename must be a path, not {type(filename).__name__}", parameter="filename"
-            )
         super().__init__(level)
         self.baseFilename = str(Path(filename).absolute())  # the name that logging.FileHandler gives it
         self._clock = clock

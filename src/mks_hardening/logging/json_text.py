@@ -10,10 +10,12 @@ from typing import Any, Final
 from mks_hardening._core.codec import orjson_dumps
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 
-__all__ = ["encode_plain", "escape", "fast_encoder", "is_safe"]
+__all__ = ["encode_plain", "escape", "fast_encoder", "is_safe", "to_ascii"]
 
 # C1 and DEL, line and paragraph separators, marks that change the reading order (Unicode TR 9), lone surrogates.
 _UNSAFE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+_NOT_ASCII: Final = re.compile("[^\x00-\x7f]+")
 
 # First bytes of those characters in UTF-8; nearly every text has none of them.
 _SUSPECTS: Final = b"\x7f\xc2\xd8\xe2\xef"
@@ -30,6 +32,11 @@ def is_safe(encoded: bytes) -> bool:
 def escape(text: str) -> str:
     """The JSON text with unsafe characters written as ``\\uXXXX``."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def to_ascii(text: str) -> str:
+    """The JSON text for an output that takes ASCII alone."""
+    return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def encode_plain(value: Any) -> str:

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from mks_hardening.exceptions import ConfigurationError
+
 __all__ = ["LineFile"]
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -27,6 +29,8 @@ class LineFile:
     __slots__ = ("_torn", "descriptor", "identity", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)) or not str(path):
+            raise ConfigurationError(f"filename must be a path, not {type(path).__name__}", parameter="filename")
         self.path = str(Path(path).absolute())
         self.descriptor = -1
         self.identity = (0, 0)
