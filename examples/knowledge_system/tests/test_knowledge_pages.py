@@ -13,7 +13,7 @@ from sqlalchemy import event
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import client_key, totp_code
-from mks_hardening.testing import FrozenClock
+from mks_hardening.testing import FrozenClock, call_wsgi
 
 URL = "https://localhost:8443"
 
@@ -678,6 +678,28 @@ def test_a_session_store_that_is_away(
     assert "一時的に利用できません" in page.get_data(as_text=True)
     head = person.send("HEAD", "/articles")
     assert (head.status_code, head.get_data()) == (503, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/sign-in", {}, 200),
+        ("GET", "/nothing", {}, 404),
+        ("HEAD", "/nothing", {}, 404),
+        ("GET", "/static/app.css", {}, 200),
+        ("POST", "/sign-in", {"Origin": "https://evil.example"}, 403),
+        ("GET", "/sign-in", {"Host": "evil.example"}, 400),
+        ("HEAD", "/sign-in", {"Host": "evil.example"}, 400),
+        ("GET", "/api/auth/me", {"Cookie": "__Host-mks-session=" + "A" * 43}, 401),
+        ("GET", "/articles", {"Cookie": "__Host-mks-session=" + "A" * 43, "Accept": "text/html"}, 303),
+    ],
+)
+def test_the_whole_stack_keeps_to_the_rules_of_wsgi(
+    app: Any, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    sent = {"Host": "localhost:8443", **headers}
+    answer = call_wsgi(app.wsgi_app, path, method=method, headers=sent, scheme="https")
+    assert answer.status == status
 
 
 # --- the rest

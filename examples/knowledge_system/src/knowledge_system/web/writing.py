@@ -1,4 +1,4 @@
-"""Changes that pages and JSON endpoints share: one transaction, tried again when it lost; then the cache forgets."""
+"""Changes that pages and endpoints share: one transaction, tried again when it lost; then the cache forgets."""
 
 from __future__ import annotations
 
