@@ -552,3 +552,84 @@ def test_handlers_can_be_named_in_a_dictconfig() -> None:
     assert isinstance(handler, SlackNotificationHandler)
     assert handler.level == logging.CRITICAL
     handler.close()
+
+
+# --- the end of the interpreter
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter shuts down, from Python 3.12 on."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_too_late_for_threads_close_delivers_by_itself(stage: Stage) -> None:
+    for name in "abaa":
+        stage.log.error(name)
+    assert not stage.handler.flush(0)
+    stage.handler.close(1)
+    assert stage.told() == [("a", 0), ("b", 0), ("a", 2)]
+    assert stage.sums() == {"logged": 4, "delivered": 2, "suppressed": 2, "deliveries": 3}
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_too_late_for_threads_and_a_dead_server_close_spools(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(spool=True)
+    stage.transport.failures = [LATER]
+    stage.log.error("a")
+    stage.handler.close(1)
+    assert stage.sums() == {"logged": 1, "spooled": 1}
+
+
+class Stuck:
+    """A transport that does not come back until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.released = threading.Event()
+        self.left = threading.Event()
+
+    def send(self, message: OutgoingAlert, /) -> None:
+        self.entered.set()
+        self.released.wait(10)
+        self.left.set()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_transport_that_is_stuck_does_not_hold_close_and_its_late_answer_counts_nothing(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(spool=True)
+    stuck = Stuck()
+    handler = stage.build(stuck)
+    stage.log.addHandler(handler)
+    stage.log.removeHandler(stage.handler)
+    stage.log.error("under way")
+    assert stuck.entered.wait(5)
+    for _ in range(2):
+        stage.log.error("waiting")
+    flushed: list[bool] = []
+    flusher = threading.Thread(target=lambda: flushed.append(handler.flush(10)))
+    flusher.start()
+    handler.close(0.05)
+    before = handler.stats()
+    stuck.released.set()
+    assert stuck.left.wait(5)
+    flusher.join(5)
+    assert flushed == [False]
+    assert before[:6] == (3, 0, 1, 2, 0, 0)
+    assert handler.stats() == before
+    assert stage.spool is not None
+    kept = [json.loads(file.read_text()) for file in stage.spool.glob("*.json")]
+    assert sorted((alert["message"], alert["repeats"]) for alert in kept) == [
+        ("under way", 0),
+        ("waiting", 0),
+        ("waiting", 1),
+    ]

@@ -173,6 +173,8 @@ class Dispatcher:
         for item in left:
             if isinstance(item, Snapshot):
                 self._accept(item)
+            elif isinstance(item, _Flush):
+                self._flushes.append(item)
         if not drain.begun:
             self._add_digests("close")
         if self._clock.monotonic() < drain.until:
