@@ -24,6 +24,7 @@ __all__ = ["Codec", "json_dumps", "json_loads", "orjson_dumps"]
 
 _VERSION: Final = 1
 _TAG: Final = "\x00"  # a mapping with this key is a tagged value; a user's mapping with it is tagged itself
+_TAG_IN_MSGPACK: Final = b"\xa1\x00"
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _MAX_INT: Final = 2**63 - 1
 
@@ -141,8 +142,13 @@ class Codec:
             raise EncodeError(f"encoded value is larger than {self._max_bytes} bytes")
         return bytes((_VERSION, ord("m" if binary else "j"))) + body
 
-    def decode(self, data: bytes) -> Any:
+    def decode(self, data: bytes, *, trusted: bool = False) -> Any:
         """The value that ``encode`` was given, with its types.
+
+        Args:
+            data: what ``encode`` returned.
+            trusted: the bytes certainly come from ``encode`` (their signature was checked, or they never left this
+                process), so that values without tags need not be walked through.
 
         Raises:
             DecodeError: not such bytes; ``newer`` is set when a later version wrote them.
@@ -154,6 +160,8 @@ class Codec:
         if data[0] != _VERSION:
             raise DecodeError("another version", newer=data[0] > _VERSION)
         raw = self._read(data[1], data[2:])
+        if trusted and data[1] == ord("m") and _TAG_IN_MSGPACK not in data:
+            return raw
         _check_depth(raw, 2 * self._max_depth + 2)
         try:
             return _from_tagged(raw, self._max_depth)

@@ -60,11 +60,20 @@ class BaseCache:
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
-        return run(self._get(key, default))
+        value = self.peek(key)
+        return run(self._get(key, default)) if value is MISSING else value
 
     async def aget(self, key: str, default: Any = None) -> Any:
         """``get`` for asyncio."""
-        return await arun(self._get(key, default))
+        value = self.peek(key)
+        return await arun(self._get(key, default)) if value is MISSING else value
+
+    def peek(self, key: str) -> Any:
+        """The value, where it can be had at once without a round trip; otherwise the marker ``MISSING``."""
+        value = self.store.peek(key)
+        if value is not MISSING:
+            self._count("hit")
+        return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values of those keys that have one, in one round trip."""
@@ -106,8 +115,12 @@ class BaseCache:
         Raises:
             EncodeError: the value is not data.
         """
-        value: T = run(self._get_or_compute(key, compute, self._terms(ttl, tags, stale_while_revalidate)))
-        return value
+        value: Any = self.peek(key)
+        if value is MISSING:
+            terms = self._terms(ttl, tags, stale_while_revalidate)
+            value = run(self._get_or_compute(key, compute, terms))
+        result: T = value
+        return result
 
     async def aget_or_compute(
         self,
@@ -119,10 +132,12 @@ class BaseCache:
         stale_while_revalidate: float | timedelta | None = None,
     ) -> T:
         """``get_or_compute`` for asyncio."""
-        value: T = await arun(
-            self._get_or_compute(key, compute, self._terms(ttl, tags, stale_while_revalidate))
-        )
-        return value
+        value: Any = self.peek(key)
+        if value is MISSING:
+            terms = self._terms(ttl, tags, stale_while_revalidate)
+            value = await arun(self._get_or_compute(key, compute, terms))
+        result: T = value
+        return result
 
     def _terms(
         self, ttl: float | timedelta | None, tags: Iterable[str], grace: float | timedelta | None
@@ -270,36 +285,43 @@ class BaseCache:
     # --- operations --------------------------------------------------------------------------
 
     def _get(self, key: str, default: Any) -> Op[Any]:
-        (entry,) = yield from self._look((check_key(key),))
-        return default if entry is None else entry.value
+        entry = yield from self._entry(check_key(key))
+        fresh = self._is_fresh(entry)
+        self._count("hit" if fresh else "miss")
+        return entry.value if fresh else default
+
+    def _entry(self, key: str, tags: Sequence[str] = ()) -> Op[Any]:
+        """The entry, fresh or stale; None when there is none or the backend is away."""
+        try:
+            (entry,) = yield from self.store.load((key,), tags)
+        except BackendUnavailableError as error:
+            self._failed(error)
+            return None
+        return entry
 
     def _get_many(self, keys: Iterable[str]) -> Op[dict[str, Any]]:
         wanted = [check_key(key) for key in dict.fromkeys(keys)]
-        entries = yield from self._look(wanted)
-        return {key: entry.value for key, entry in zip(wanted, entries, strict=True) if entry is not None}
+        nothing: list[Entry | None] = [None] * len(wanted)
+        entries = (
+            (yield from self._guarded(self.store.load(wanted), otherwise=nothing)) if wanted else nothing
+        )
+        found: dict[str, Any] = {}
+        for key, entry in zip(wanted, entries, strict=True):
+            fresh = self._is_fresh(entry)
+            self._count("hit" if fresh else "miss")
+            if entry is not None and fresh:
+                found[key] = entry.value
+        return found
 
     def _exists(self, key: str) -> Op[bool]:
-        found: list[Entry | None] = yield from self._guarded(
-            self.store.load((check_key(key),)), otherwise=[None]
-        )
-        return self._is_fresh(found[0])
-
-    def _look(self, keys: Sequence[str]) -> Op[list[Entry | None]]:
-        """The fresh ones, counted."""
-        entries: list[Entry | None] = [None] * len(keys)
-        if keys:
-            entries = yield from self._guarded(self.store.load(keys), otherwise=entries)
-        fresh = [entry if self._is_fresh(entry) else None for entry in entries]
-        for entry in fresh:
-            self._count("miss" if entry is None else "hit")
-        return fresh
+        return self._is_fresh((yield from self._entry(check_key(key))))
 
     def _is_fresh(self, entry: Entry | None) -> bool:
         return entry is not None and self.clock.time() < entry.fresh_until
 
     def _get_or_compute(self, key: str, compute: Callable[[], Any], terms: Terms) -> Op[Any]:
         check_key(key)
-        (entry,) = yield from self._guarded(self.store.load((key,), terms.tags), otherwise=(None,))
+        entry = yield from self._entry(key, terms.tags)
         if self._is_fresh(entry):
             self._count("hit")
             return entry.value
@@ -381,7 +403,7 @@ class BaseCache:
             self._land(flight, outcome)
 
     def _refresh_under(self, lease: Lease, key: str, compute: Callable[[], Any], terms: Terms) -> Op[Any]:
-        (entry,) = yield from self._guarded(self.store.load((key,), terms.tags), otherwise=(None,))
+        entry = yield from self._entry(key, terms.tags)
         if self._is_fresh(entry):  # another process was quicker
             yield from self._guarded(self.store.release(key, lease), otherwise=None)
             return entry.value
@@ -422,9 +444,12 @@ class BaseCache:
         try:
             return (yield from operation)
         except BackendUnavailableError as error:
-            self._errors += 1
-            self._tell("error", error.reason)
+            self._failed(error)
             return otherwise
+
+    def _failed(self, error: BackendUnavailableError) -> None:
+        self._errors += 1
+        self._tell("error", error.reason)
 
     def _done(self, operation: Op[Any]) -> Op[bool]:
         """Whether the operation could be done."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.entry import check_tags
 from mks_hardening.cache.keys import call_normalizer, canonical, digest, function_name, kind_of
@@ -94,8 +95,9 @@ def cached(
             named: Any = arguments(*args, **kwargs)
             return f"{name}:{digest(canonical(named if kind_of(named) is tuple else (named,)))}"
 
-        def tags_of(*args: Any, **kwargs: Any) -> Iterable[str]:
-            return fixed if for_call is None else for_call(*args, **kwargs)
+        def terms(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            wanted = fixed if for_call is None else for_call(*args, **kwargs)
+            return {"ttl": ttl, "tags": wanted, "stale_while_revalidate": stale_while_revalidate}
 
         def chosen(*args: Any, **kwargs: Any) -> BaseCache | None:
             """The cache of this call, or None where it goes past the cache."""
@@ -109,26 +111,23 @@ def cached(
             where = chosen(*args, **kwargs)
             if where is None:
                 return function(*args, **kwargs)
-            return where.get_or_compute(
-                cache_key(*args, **kwargs),
-                lambda: function(*args, **kwargs),
-                ttl=ttl,
-                tags=tags_of(*args, **kwargs),
-                stale_while_revalidate=stale_while_revalidate,
-            )
+            key = cache_key(*args, **kwargs)
+            value = where.peek(key)
+            if value is MISSING:
+                compute = partial(function, *args, **kwargs)
+                value = where.get_or_compute(key, compute, **terms(*args, **kwargs))
+            return cast("R", value)
 
         async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
             where = chosen(*args, **kwargs)
             if where is None:
                 return await cast("Any", function)(*args, **kwargs)
-            compute = cast("Any", lambda: function(*args, **kwargs))
-            return await where.aget_or_compute(
-                cache_key(*args, **kwargs),
-                compute,
-                ttl=ttl,
-                tags=tags_of(*args, **kwargs),
-                stale_while_revalidate=stale_while_revalidate,
-            )
+            key = cache_key(*args, **kwargs)
+            value = where.peek(key)
+            if value is MISSING:
+                compute = cast("Any", partial(function, *args, **kwargs))
+                value = await where.aget_or_compute(key, compute, **terms(*args, **kwargs))
+            return value
 
         def invalidate(*args: Any, **kwargs: Any) -> None:
             where = _default if cache is None else cache

@@ -14,6 +14,10 @@ __all__ = ["Store"]
 class Store(Protocol):
     """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
 
+    def peek(self, key: str, /) -> Any:
+        """The fresh value where it can be had at once, without a round trip; otherwise ``MISSING``."""
+        ...
+
     def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[Entry | None]]:
         """The entries that have not ended, stale ones included; ``tags`` are those the caller expects on them."""
         ...

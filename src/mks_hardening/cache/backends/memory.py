@@ -13,6 +13,7 @@ from uuid import UUID
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.codec import Codec
+from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
@@ -98,6 +99,20 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"{len(self._slots)} of {self._max_entries} entries"
 
+    def peek(self, key: str) -> Any:
+        """The fresh value. Each step is atomic by itself, so that a hit needs no lock."""
+        slot = self._slots.get(key)
+        if slot is None or self._clock.monotonic() >= slot.fresh_until or (slot.tags and self._is_void(slot)):
+            return MISSING
+        try:
+            self._slots.move_to_end(key)
+        except KeyError:  # removed by another thread meanwhile
+            return MISSING
+        return self._codec.decode(slot.payload, trusted=True) if slot.encoded else slot.payload
+
+    def _is_void(self, slot: _Slot) -> bool:
+        return any(self._versions.get(tag) != made for tag, made in slot.tags.items())
+
     def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         """The valid entries."""
         yield from ()
@@ -182,7 +197,7 @@ class MemoryStore:
         if slot is None:
             return None
         now = self._clock.monotonic()
-        if now >= slot.expires_at or any(self._versions.get(tag) != made for tag, made in slot.tags.items()):
+        if now >= slot.expires_at or self._is_void(slot):
             with self._lock:
                 if self._slots.get(key) is slot:
                     del self._slots[key]
@@ -191,7 +206,7 @@ class MemoryStore:
             if key in self._slots:
                 self._slots.move_to_end(key)
         shift = self._clock.time() - now
-        value = self._codec.decode(slot.payload) if slot.encoded else slot.payload
+        value = self._codec.decode(slot.payload, trusted=True) if slot.encoded else slot.payload
         return Entry(value, slot.fresh_until + shift, slot.expires_at + shift, slot.tags)
 
     def _put(self, key: str, slot: _Slot) -> None:

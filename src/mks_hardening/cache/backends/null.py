@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
@@ -24,6 +25,9 @@ class NullCache(BaseCache):
 
 
 class _NullStore:
+    def peek(self, _key: str) -> Any:
+        return MISSING
+
     def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         yield from ()
         return [None] * len(keys)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.redis_client import RedisClient
+from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op, Pause, Pipeline, RunScript
 from mks_hardening.cache.entry import Entry, Lease, check_namespace
@@ -112,24 +113,33 @@ class RedisStore:
         return f"{self._client!r}, namespace={self._namespace!r}"
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
-        """The valid entries."""
-        names = [self._value_name(key) for key in keys]
-        answers: list[Any] = yield from self._fetch([*names, *(self._tag_name(tag) for tag in tags)])
-        known = dict(zip(tags, answers[len(keys) :], strict=True))
+        """The entries that have not ended, in one round trip if the caller named their tags."""
+        names = [self._value_name(key) for key in keys] + [self._tag_name(tag) for tag in tags]
+        answers: Sequence[Any] = yield from self._fetch(names)
         entries, damaged = self._opened(keys, answers)
         if damaged:
             yield Pipeline(self._client, [("UNLINK", *map(self._value_name, damaged))], idempotent=True)
-        return (yield from self._still_valid(entries, known))
+        if not any(entry is not None and entry.tags for entry in entries):
+            return entries
+        versions = dict(zip(tags, answers[len(keys) :], strict=True))
+        unknown = [tag for entry in entries if entry for tag in entry.tags if tag not in versions]
+        if unknown:
+            versions |= zip(unknown, (yield from self._fetch(map(self._tag_name, unknown))), strict=True)
+        return [entry if entry and _has_versions(entry, versions) else None for entry in entries]
 
-    def _fetch(self, names: Sequence[str]) -> Op[list[Any]]:
-        command = ("GET", names[0]) if len(names) == 1 else ("MGET", *names)
-        (answer,) = yield Pipeline(self._client, [command], idempotent=True)
-        return [answer] if len(names) == 1 else answer
+    def _fetch(self, names: Iterable[str]) -> Op[Sequence[Any]]:
+        command = ("MGET", *names)
+        if len(command) == 2:
+            command = ("GET", command[1])
+        answers: list[Any] = yield Pipeline(self._client, (command,), idempotent=True)
+        several: Sequence[Any] = answers if command[0] == "GET" else answers[0]
+        return several
 
     def _opened(self, keys: Sequence[str], answers: Sequence[Any]) -> tuple[list[Entry | None], list[str]]:
-        """Entries, and the keys whose bytes nobody will ever be able to read."""
+        """Entries that have not ended, and the keys whose bytes nobody will ever be able to read."""
         entries: list[Entry | None] = []
         damaged: list[str] = []
+        now = self._clock.time()
         for key, data in zip(keys, answers, strict=False):
             entry = None
             if data is not None:
@@ -138,25 +148,8 @@ class RedisStore:
                 except DecodeError as error:
                     if not error.newer:
                         damaged.append(key)
-            entries.append(entry)
+            entries.append(None if entry is None or now >= entry.expires_at else entry)
         return entries, damaged
-
-    def _still_valid(self, entries: list[Entry | None], known: Mapping[str, Any]) -> Op[list[Entry | None]]:
-        """Drop entries one of whose tags has another version by now; asks only for tags nobody expected."""
-        unknown = sorted({tag for entry in entries if entry for tag in entry.tags if tag not in known})
-        versions = dict(known)
-        if unknown:
-            answers: list[Any] = yield from self._fetch([self._tag_name(tag) for tag in unknown])
-            versions |= dict(zip(unknown, answers, strict=True))
-        now = self._clock.time()
-        return [
-            entry
-            if entry
-            and now < entry.expires_at
-            and all(versions[tag] == version.encode() for tag, version in entry.tags.items())
-            else None
-            for entry in entries
-        ]
 
     def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
         """Keep values."""
@@ -215,7 +208,7 @@ class RedisStore:
         (entry,), _damaged = self._opened([key], [data])
         if entry is None or self._clock.time() >= entry.fresh_until:
             return None
-        return entry if all(versions.get(tag) == made for tag, made in entry.tags.items()) else None
+        return entry if entry.tags.items() <= versions.items() else None
 
     def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         """Keep what was computed, if the lease is still ours, in one step."""
@@ -261,6 +254,10 @@ class RedisStore:
         if tags:
             yield Pipeline(self._client, [("UNLINK", *map(self._tag_name, tags))], idempotent=True)
 
+    def peek(self, _key: str) -> Any:
+        """Nothing is here without a round trip."""
+        return MISSING
+
     def ping(self) -> Op[bool]:
         """Whether Redis answers."""
         yield Pipeline(self._client, [("PING",)], idempotent=True)
@@ -276,3 +273,8 @@ class RedisStore:
 
     def _tag_name(self, tag: str) -> str:
         return f"{self._namespace}:t:{tag}"
+
+
+def _has_versions(entry: Entry, versions: Mapping[str, Any]) -> bool:
+    """Whether all tags still have the versions the entry was made under."""
+    return all(versions[tag] == version.encode() for tag, version in entry.tags.items())

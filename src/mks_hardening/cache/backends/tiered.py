@@ -66,6 +66,9 @@ class _TieredStore:
     def __repr__(self) -> str:
         return f"{self._l1!r}; {self._l2!r}"
 
+    def peek(self, key: str) -> Any:
+        return self._l1.peek(key)
+
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         entries = yield from self._l1.load(keys, tags)
         missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
