@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mks_hardening._core.wsgi_iter import ExcInfo, Headers
 
-__all__ = ["ID_LENGTH", "CookieJar", "SessionHandle"]
+__all__ = ["ID_LENGTH", "AnswerFields", "SessionHandle"]
 
 _ID_BYTES: Final = 32
 ID_LENGTH: Final = 43
@@ -31,23 +31,15 @@ _UPDATE_TRIES: Final = 5
 _ROUNDING: Final = 0.001
 
 
-class CookieJar:
-    """Which cookies are set and taken back, and when the time left is told; fixed at construction."""
+class AnswerFields:
+    """What answers say about a session: cookies set and taken back, and from when on the time left."""
 
-    __slots__ = ("also_cleared", "cookie", "max_sessions", "warn_before")
+    __slots__ = ("also_cleared", "cookie", "warn_before")
 
-    def __init__(
-        self,
-        cookie: SessionCookie,
-        *,
-        also_cleared: tuple[str, ...],
-        warn_before: float,
-        max_sessions: int | None,
-    ) -> None:
+    def __init__(self, cookie: SessionCookie, *, also_cleared: tuple[str, ...], warn_before: float) -> None:
         self.cookie = cookie
         self.also_cleared = also_cleared
         self.warn_before = warn_before
-        self.max_sessions = max_sessions
 
     def clear(self, headers: Headers) -> Headers:
         """Fields that take back the session cookie and the framework's, unless the answer sets them itself."""
@@ -85,12 +77,12 @@ class SessionHandle:
     def __init__(
         self,
         keeper: SessionKeeper,
-        jar: CookieJar,
+        fields: AnswerFields,
         start_response: StartResponse,
         found: tuple[str, SessionRecord, float] | None = None,
     ) -> None:
         self._keeper = keeper
-        self._jar = jar
+        self._fields = fields
         self._start_response = start_response
         if found is not None:
             self._id, self._record, self._deadline = found
@@ -155,7 +147,7 @@ class SessionHandle:
         deadline = self._keeper.limits.deadline(now, now)
         record = SessionRecord(key_of(new_id), user_id, now, now, deadline, text)
         with self._recorded():
-            self._keeper.create(record, replaces=self.reference, max_sessions=self._jar.max_sessions)
+            self._keeper.create(record, replaces=self.reference)
         self._adopt(new_id, record)
 
     def rotate(self, *, data: Mapping[str, Any] | None = None) -> bool:
@@ -299,7 +291,7 @@ class SessionHandle:
         """The ``start_response`` given to the application: adds what the session has to say to the client."""
         self.head_given = True
         left = self._deadline - self._keeper.wall()
-        if self._fate or self.failed is not None or left <= self._jar.warn_before:
+        if self._fate or self.failed is not None or left <= self._fields.warn_before:
             status, headers = self._completed(status, headers)
         if exc_info is None:
             return self._start_response(status, headers)
@@ -316,13 +308,13 @@ class SessionHandle:
         if self.failed is not None and status.startswith("500"):
             status, headers = "503 Service Unavailable", [*headers, retry_after(self.failed)]
         if self._fate == "cleared":
-            headers = [*headers, *self._jar.clear(headers)]
+            headers = [*headers, *self._fields.clear(headers)]
         elif self._fate == "set" and self._id is not None:
-            headers = [*headers, self._jar.cookie.setting(self._id)]
+            headers = [*headers, self._fields.cookie.setting(self._id)]
             if not any(name.lower() == "cache-control" for name, _ in headers):
                 headers.append(("Cache-Control", "no-store"))
         left = self.expires_in
-        if left is not None and left <= self._jar.warn_before > 0:
+        if left is not None and left <= self._fields.warn_before > 0:
             headers = [*headers, ("X-Session-Expires-In", str(ceil(max(0.0, left - _ROUNDING))))]
         return status, headers
 

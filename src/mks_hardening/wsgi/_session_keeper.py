@@ -54,6 +54,7 @@ class SessionKeeper:
         limits: Limits,
         write_interval: float,
         outage_grace: float,
+        max_sessions: int | None,
         on_expired: Callable[[SessionRecord, str], object] | None,
         clock: Clock,
     ) -> None:
@@ -65,6 +66,7 @@ class SessionKeeper:
         self._read_clock = steady.read
         self._write_interval = write_interval
         self._outage_grace = outage_grace
+        self._max_sessions = max_sessions
         self._on_expired = on_expired
         self._recent: dict[str, _Recent] = {}
         self._lock = threading.Lock()
@@ -139,9 +141,11 @@ class SessionKeeper:
             except Exception:
                 _logger.exception("on_expired raised")
 
-    def create(self, record: SessionRecord, *, replaces: str | None, max_sessions: int | None) -> None:
+    def create(self, record: SessionRecord, *, replaces: str | None) -> None:
         """Record a new session."""
-        ended = self.store.create(record, now=record.created_at, replaces=replaces, max_sessions=max_sessions)
+        ended = self.store.create(
+            record, now=record.created_at, replaces=replaces, max_sessions=self._max_sessions
+        )
         for key in (*ended, replaces or ""):
             self._forget(key)
         self._confirm(record)

@@ -12,7 +12,7 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._paths import PathRules
 from mks_hardening.wsgi._session_answers import redirect, refusal, send, unavailable, wants_html
 from mks_hardening.wsgi._session_cookie import CookieFilter, SessionCookie, find_cookie, is_cookie_name
-from mks_hardening.wsgi._session_handle import ID_LENGTH, CookieJar, SessionHandle
+from mks_hardening.wsgi._session_handle import ID_LENGTH, AnswerFields, SessionHandle
 from mks_hardening.wsgi._session_keeper import NOT_FOUND, SessionKeeper, tell
 from mks_hardening.wsgi._session_rules import Limits
 from mks_hardening.wsgi._steady_clock import shared_clock
@@ -91,14 +91,13 @@ class SessionTimeoutMiddleware:
         if max_sessions is not None and not _is_positive(max_sessions):
             raise ConfigurationError("max_sessions must be a positive int or None", parameter="max_sessions")
         self._app = app
-        self._jar = CookieJar(
+        self._fields = AnswerFields(
             cookie if cookie is not None else SessionCookie(),
             also_cleared=_names(strip_cookies),
             warn_before=seconds(warn_before, parameter="warn_before"),
-            max_sessions=max_sessions,
         )
-        self._needle = self._jar.cookie.needle
-        self._dead_cookies = CookieFilter((self._jar.cookie.name, *self._jar.also_cleared))
+        self._needle = self._fields.cookie.needle
+        self._dead_cookies = CookieFilter((self._fields.cookie.name, *self._fields.also_cleared))
         self._public = PathRules(public_paths, parameter="public_paths")
         self._passive = PathRules(passive_paths, parameter="passive_paths")
         self._sign_in_url = sign_in_url
@@ -108,6 +107,7 @@ class SessionTimeoutMiddleware:
             limits=limits,
             write_interval=_write_interval(write_interval, limits.idle),
             outage_grace=seconds(outage_grace, parameter="outage_grace"),
+            max_sessions=max_sessions,
             on_expired=on_expired,
             clock=shared_clock(store, clock),
         )
@@ -117,7 +117,7 @@ class SessionTimeoutMiddleware:
         header = environ.get("HTTP_COOKIE")
         session_id = find_cookie(header, self._needle) if header else None
         if session_id is None:
-            return self._run(environ, SessionHandle(self._keeper, self._jar, start_response))
+            return self._run(environ, SessionHandle(self._keeper, self._fields, start_response))
         active = not self._passive.match(environ.get("PATH_INFO", ""))
         try:
             found = (
@@ -129,7 +129,7 @@ class SessionTimeoutMiddleware:
         if record is None or reason:
             return self._dead(environ, start_response, record, reason)
         living = session_id, record, deadline
-        return self._run(environ, SessionHandle(self._keeper, self._jar, start_response, living))
+        return self._run(environ, SessionHandle(self._keeper, self._fields, start_response, living))
 
     def _run(self, environ: WSGIEnvironment, handle: SessionHandle) -> Iterable[bytes]:
         environ[_KEY] = handle
@@ -146,7 +146,7 @@ class SessionTimeoutMiddleware:
         if not self._is_public(environ):
             return send(environ, start_response, unavailable(error))
         self._hide_cookies(environ)
-        return self._run(environ, SessionHandle(self._keeper, self._jar, start_response))
+        return self._run(environ, SessionHandle(self._keeper, self._fields, start_response))
 
     def _dead(
         self,
@@ -159,13 +159,13 @@ class SessionTimeoutMiddleware:
             self._keeper.expire(record, reason)
         tell("refused", reason, record.user_id if record is not None else None)
         if self._is_public(environ):
-            handle = SessionHandle(self._keeper, self._jar, start_response)
+            handle = SessionHandle(self._keeper, self._fields, start_response)
             handle.forget(reason)
             self._hide_cookies(environ)
             return self._run(environ, handle)
         to_page = self._sign_in_url is not None and wants_html(environ)
         status, headers, body = redirect(_named(self._sign_in_url, reason)) if to_page else refusal(reason)
-        headers += [("X-Session-Timeout-Reason", reason), *self._jar.clear([])]
+        headers += [("X-Session-Timeout-Reason", reason), *self._fields.clear([])]
         return send(environ, start_response, (status, headers, body))
 
     def _is_public(self, environ: WSGIEnvironment) -> bool:
