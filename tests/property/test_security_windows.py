@@ -154,3 +154,35 @@ def test_a_group_is_all_or_nothing(quotas: Any, strategy: str, steps: Any) -> No
             assert taken == {min(cost, most)}
         else:
             assert decision == before
+
+
+@pytest.mark.parametrize("make", COUNTERS)
+@given(
+    quota=st.integers(1, 9), window=st.integers(10, 1000), gap=st.integers(0, 2500), cost=st.integers(1, 9)
+)
+def test_what_is_given_back_later_leaves_no_more_than_a_fresh_counter(
+    make: Any, quota: int, window: int, gap: int, cost: int
+) -> None:
+    counter, fresh = make(quota, window), make(quota, window)
+    cost, now = min(cost, quota), 1_000_000
+    counter.take(now, cost)
+    counter.give_back(now, cost)
+    for later in (now, now + gap):
+        assert counter.look(later, 1).remaining == fresh.look(later, 1).remaining == quota
+    counter.take(now + gap, quota)
+    assert counter.look(now + gap, 1).retry_after > 0
+
+
+@given(
+    quota=st.integers(2, 9), window=st.integers(10, 1000), gap=st.integers(0, 2500), cost=st.integers(1, 9)
+)
+def test_a_hit_given_back_in_the_next_window_fades_no_more(
+    quota: int, window: int, gap: int, cost: int
+) -> None:
+    counter, cost, now = SlidingWindow(quota, window), min(cost, quota - 1), 1_000_000
+    counter.take(now, cost)
+    counter.take(now + gap, 1)
+    counter.give_back(now, cost)
+    twin = SlidingWindow(quota, window)
+    twin.take(now + gap, 1)
+    assert counter.look(now + gap, 1) == twin.look(now + gap, 1)

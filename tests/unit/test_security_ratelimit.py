@@ -195,6 +195,14 @@ def test_only_failures_count(clock: FrozenClock, strategy: str) -> None:
     assert not one.hit("g", "k")
 
 
+def test_a_reservation_shows_its_decision_and_is_its_truth(clock: FrozenClock) -> None:
+    one = limiter(clock, "1 per minute")
+    first, second = one.reserve("g", "k"), one.reserve("g", "k")
+    assert (bool(first), bool(second)) == (True, False)
+    assert second.decision.breached == ("minute",)
+    assert repr(second) == f"Reservation({second.decision!r})"
+
+
 def test_parallel_attempts_do_not_exceed_the_limit_by_reserving(clock: FrozenClock) -> None:
     one = limiter(clock)
     held = [one.reserve("g", "k") for _ in range(32)]

@@ -116,6 +116,8 @@ class TwoFactorManager:
     ) -> Enrolment:
         """A new secret to be confirmed; a factor that is on keeps working until then.
 
+        Ask for the password again before: where no factor is on yet, the session alone is the proof.
+
         Args:
             user_id: whose.
             account_name: name shown by the authenticator app.
