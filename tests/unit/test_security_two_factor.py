@@ -23,6 +23,7 @@ from mks_hardening.security import (
     generate_recovery_codes,
     totp_code,
 )
+from mks_hardening.security.failure_budget import NO_FAILURES
 from mks_hardening.testing import FrozenClock
 
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
@@ -698,6 +699,33 @@ def test_impossible_budgets(parameter: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         FailureBudget(**{parameter: value})
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"attempts": 1},
+        {"attempts": 20},
+        {"growth": 1},
+        {"growth": 10},
+        {"attempts": 9, "lifetime": 9},
+        {"max_lock": 300},
+    ],
+)
+def test_budgets_at_the_edge_of_what_is_possible(given: Any) -> None:
+    budget = FailureBudget(**given)
+    assert {name: getattr(budget, name) for name in given} == given
+
+
+def test_clients_are_forgotten_when_there_are_too_many_or_they_were_quiet() -> None:
+    budget, state = FailureBudget(), NO_FAILURES
+    for number in range(300):
+        state = budget.charged(state, f"client {number}", now=1_000.0)
+        state = budget.forgiven(state, "owner", now=1_000.0)
+    assert [entry.client for entry in state.clients] == [f"client {number}" for number in range(171, 300)]
+    assert len(budget.forgiven(state, "owner", now=1_000.0 + 3599).clients) == 129
+    assert budget.forgiven(state, "owner", now=1_000.0 + 3600).clients == ()
+    assert [e.client for e in budget.charged(state, "late", now=1_000.0 + 3600).clients] == ["late"]
 
 
 def test_errors_travel() -> None:

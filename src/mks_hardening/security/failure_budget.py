@@ -96,7 +96,7 @@ class FailureBudget:
         if wrong >= self.attempts:
             wrong, locks, until = 0, locks + 1, now + self._lock_length(locks)
         others = [e for e in failures.clients if e.client != client and self._counts(e, now)]
-        kept = [*others[-(_MOST_CLIENTS - 1) :], ClientFailures(client, wrong, locks, until, now)]
+        kept = [*others[-_MOST_CLIENTS:], ClientFailures(client, wrong, locks, until, now)]
         return Failures(failures.total + 1, tuple(kept))
 
     def forgiven(self, failures: Failures, client: str, now: float) -> Failures:

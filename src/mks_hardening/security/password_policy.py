@@ -1,6 +1,6 @@
 """Which passwords are accepted: long enough, not what everybody uses, not about the user. No composition rules.
 
-ASVS 5.0, 6.2.1 and 6.2.4 to 6.2.12. The words in ``common_words.txt`` are recognised behind the usual decorations
+ASVS 5.0, 6.2.1 and 6.2.4 to 6.2.12. The words in ``data/common_words.txt`` are recognised behind the usual decorations
 (digits and signs at the ends, letters replaced by look-alikes, repetition), and runs along a keyboard by rule; so a
 few thousand words stand for some hundred thousand passwords.
 """
@@ -204,5 +204,5 @@ def _folded(text: str) -> str:
 
 @cache
 def _common_words() -> frozenset[str]:
-    lines = Path(__file__).with_name("common_words.txt").read_text("utf-8").splitlines()
+    lines = (Path(__file__).parent / "data" / "common_words.txt").read_text("utf-8").splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))
