@@ -171,5 +171,11 @@ def test_a_server_that_decodes_too_much_gets_a_valid_target() -> None:
     assert answers[0]["Location"] == "https://www.example.com/%E6%97%A5%E6%9C%AC%ED%A0%80?q=%E6%97%A5"
 
 
+@pytest.mark.parametrize("port", [1, 65535])
+def test_every_port_there_is_may_be_the_target(port: int) -> None:
+    answer = call_wsgi(redirecting(https_port=port), headers=LISTED)
+    assert answer.header("Location") == f"https://www.example.com:{port}/"
+
+
 def test_api_paths_may_be_everything() -> None:
     assert call_wsgi(redirecting(api_paths=["/"]), "/x", headers=LISTED).status == 403

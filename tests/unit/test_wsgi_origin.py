@@ -146,6 +146,13 @@ def test_the_walk_has_an_end() -> None:
     assert TRUST.resolve(environ).client_ip == "10.0.1.36"
 
 
+@pytest.mark.parametrize("hops", [1, 64])
+def test_as_many_hops_as_there_may_be(hops: int) -> None:
+    values = [f"203.0.113.{number}" for number in range(70)]
+    environ = {**PEER, "HTTP_X_FORWARDED_FOR": ", ".join(values)}
+    assert ProxyTrust(hops=hops).resolve(environ).client_ip == f"203.0.113.{70 - hops}"
+
+
 def test_a_second_proxy_wrapper_changes_nothing() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
