@@ -1,8 +1,8 @@
 """Which passwords are accepted: long enough, not what everybody uses, not about the user. No composition rules.
 
 ASVS 5.0, 6.2.1 and 6.2.4 to 6.2.12. The words in ``data/common_words.txt`` are recognised behind the usual
-decorations (digits and signs at the ends, letters replaced by look-alikes, repetition), and runs along a keyboard by
-rule; so a few thousand words stand for some hundred thousand passwords.
+decorations (digits and signs at the ends, letters replaced by look-alikes, repetition), and runs along a keyboard
+by rule; so a few thousand words stand for some hundred thousand passwords.
 """
 
 from __future__ import annotations
