@@ -270,7 +270,7 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         log.close()
         demo = Demo(process, folder, https, http)
         started.append(demo)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while "Ctrl-C" not in Path(log.name).read_text():
             assert process.poll() is None, Path(log.name).read_text()
             assert time.monotonic() < deadline, Path(log.name).read_text()
@@ -280,4 +280,4 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     yield start
     for demo in started:
         demo.process.terminate()
-        demo.process.wait(20)
+        demo.process.wait(60)

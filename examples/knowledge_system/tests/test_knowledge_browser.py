@@ -13,7 +13,7 @@ import pytest
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import totp_code
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 FLAGS = [
     "--headless",
@@ -55,7 +55,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on(
             "console",

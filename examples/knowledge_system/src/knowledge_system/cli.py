@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
+
 from knowledge_system.console import complain, progress, say
 from mks_hardening.exceptions import SettingsError
 
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         complain(f"設定に誤りがあります / wrong configuration\n{error}")
         return 2
+    except OperationalError as error:
+        complain(
+            f"データベースを使えません / the database cannot be used\n  {str(error.orig).splitlines()[0]}"
+        )
+        return 4
     return code
 
 

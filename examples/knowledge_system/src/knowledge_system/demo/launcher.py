@@ -26,7 +26,6 @@ from knowledge_system.demo.sink import Sink
 from knowledge_system.rules import ROLES
 from knowledge_system.services import content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
-from mks_hardening.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -38,17 +37,21 @@ _STOP_SECONDS = 10
 
 
 class _Stop(Exception):  # noqa: N818 - a request, not an error
-    """SIGINT or SIGTERM came."""
+    """SIGINT, SIGTERM or SIGHUP came."""
 
 
 def run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock = time) -> int:
-    """Run the demonstration until a signal ends it; returns the exit code."""
-    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Run the demonstration until a signal ends it; returns the exit code.
+
+    Raises:
+        SettingsError: the configuration is wrong.
+        sqlalchemy.exc.OperationalError: the database cannot be used.
+    """
+    previous = {
+        number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         return _run(environ, data_dir=data_dir.resolve(), ports=ports, clock=clock)
-    except SettingsError as error:
-        complain(f"設定に誤りがあります / wrong configuration\n{error}")
-        return 2
     except _Stop:
         say("\n終了しました。")
         return 0
