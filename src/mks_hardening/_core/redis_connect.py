@@ -101,7 +101,7 @@ def _single(url: RedisUrl, options: dict[str, Any]) -> Any:
         **_place(url),
         **options,
     )
-    return redis.Redis(connection_pool=pool)
+    return redis.Redis.from_pool(pool)  # closes it as well
 
 
 def _sentinel(url: RedisUrl, options: dict[str, Any]) -> Any:
