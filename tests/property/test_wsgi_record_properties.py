@@ -68,7 +68,7 @@ def test_the_wrapper_changes_nothing_but_the_id_and_tells_the_truth(
     assert len(handler.records) == 1
     record = handler.records[0]
     assert record.levelno == (
-        logging.ERROR if record.status >= 500 or record.outcome == "error" else logging.INFO
+        logging.INFO if 0 < record.status < 500 and record.outcome != "error" else logging.ERROR
     )
     assert (record.outcome == "error") == bool(expected.raised)
     assert record.exc_type == (expected.raised or None)

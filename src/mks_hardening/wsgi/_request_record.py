@@ -48,8 +48,8 @@ def outcome_of(*, failed: bool, complete: bool, expects_body: bool, sent: int, d
 
 
 def level_of(status: int, outcome: str) -> int:
-    """ERROR for what the service did wrong; what a client did wrong is no reason to wake anybody."""
-    return logging.ERROR if status >= 500 or outcome == "error" else logging.INFO
+    """ERROR for what the service did wrong, also for no status; what a client did wrong need wake nobody."""
+    return logging.INFO if 0 < status < 500 and outcome != "error" else logging.ERROR
 
 
 def record_fields(
