@@ -61,8 +61,8 @@ class CSRFMiddleware:
     header ``X-CSRF-Token``, or the field ``csrf_token`` of a form. Requests with a bearer token and no cookie pass.
 
     ``str(environ["mks_hardening.csrf_token"])`` is a token for a form, new each time it is asked for. It is bound
-    to the session of ``SessionTimeoutMiddleware`` when there is one, otherwise to a ``__Host-csrf`` cookie, which
-    is set with the answer; ask for it before the answer starts.
+    to the session when this wrapper stands inside ``SessionTimeoutMiddleware`` and there is one, otherwise to a
+    ``__Host-csrf`` cookie, which is set with the answer; ask for it before the answer starts.
 
     Args:
         app: the WSGI application.
