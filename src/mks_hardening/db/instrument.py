@@ -10,11 +10,9 @@ version.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,11 +33,10 @@ class Execution:
         error: what the driver raised.
     """
 
-    __slots__ = ("_listeners", "_open", "context", "duration", "error", "rows")
+    __slots__ = ("_listeners", "context", "duration", "error", "rows")
 
     def __init__(self, context: Any, duration: float, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners
-        self._open = True
         self.context = context
         self.duration = duration
         self.rows = 0
@@ -60,32 +57,26 @@ class Execution:
 
     def finish(self) -> None:
         """Tell the listeners, once; one that fails must not break the statement it watches."""
-        if self._open:
-            self._open = False
-            for listener in self._listeners:
-                with suppress(Exception):
-                    listener(self)
+        listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
+            try:
+                listener(self)
+            except Exception:  # noqa: BLE001, S112 - as the first line says
+                continue
 
 
 Listener: TypeAlias = Callable[[Execution], None]
 
 
 class _TimedFetch(Execution):
-    """Stands in for the fetch strategy of one result and adds up the time and rows of its fetches."""
+    """Stands in for the fetch strategy of one result and adds up the time and rows of its fetches.
+
+    The methods repeat each other because a statement passes through here once for each row or result.
+    """
 
     __slots__ = ("_monotonic", "_strategy")
-
-    def __init__(
-        self,
-        context: Any,
-        duration: float,
-        listeners: tuple[Listener, ...],
-        strategy: Any,
-        monotonic: Callable[[], float],
-    ) -> None:
-        super().__init__(context, duration, listeners)
-        self._strategy = strategy
-        self._monotonic = monotonic
+    _monotonic: Callable[[], float]
+    _strategy: Any
 
     def fetchone(self, result: Any, cursor: Any, hard_close: bool = False) -> Any:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
         started = self._monotonic()
@@ -94,30 +85,37 @@ class _TimedFetch(Execution):
         except BaseException as error:
             self._failed(error, started)
             raise
-        self._fetched(result, started, row is not None)
+        self.duration += self._monotonic() - started
+        self.rows += row is not None
+        if result.cursor_strategy is not self:  # the last row arrived and the result closed itself
+            self.finish()
         return row
 
     def fetchmany(self, result: Any, cursor: Any, size: int | None = None) -> Any:
-        return self._fetch(self._strategy.fetchmany, result, cursor, size)
-
-    def fetchall(self, result: Any, cursor: Any) -> Any:
-        return self._fetch(self._strategy.fetchall, result, cursor)
-
-    def _fetch(self, fetch: Callable[..., Any], result: Any, *args: Any) -> Any:
         started = self._monotonic()
         try:
-            rows = fetch(result, *args)
+            rows = self._strategy.fetchmany(result, cursor, size)
         except BaseException as error:
             self._failed(error, started)
             raise
-        self._fetched(result, started, len(rows))
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
+            self.finish()
         return rows
 
-    def _fetched(self, result: Any, started: float, rows: int) -> None:
+    def fetchall(self, result: Any, cursor: Any) -> Any:
+        started = self._monotonic()
+        try:
+            rows = self._strategy.fetchall(result, cursor)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
         self.duration += self._monotonic() - started
-        self.rows += rows
-        if result.cursor_strategy is not self:  # the last row arrived and the result closed itself
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
             self.finish()
+        return rows
 
     def _failed(self, error: BaseException, started: float) -> None:
         self.duration += self._monotonic() - started
@@ -147,44 +145,45 @@ class _TimedFetch(Execution):
         self.finish()
 
 
-class _Timing:
-    """Goes before the dialect's own execution context, whose methods it extends."""
+def _timed_context(base: Any, listener: Listener, clock: Clock) -> type[Any]:
+    """The dialect's execution context with a stopwatch."""
+    monotonic = clock.monotonic
+    base_pre_exec = base.pre_exec
+    base_setup = base._setup_result_proxy  # noqa: SLF001 - as the module says
+    base_handle = base.handle_dbapi_exception
 
-    mks_listeners: tuple[Listener, ...] = ()
-    mks_monotonic: Callable[[], float] = staticmethod(SYSTEM_CLOCK.monotonic)
-    mks_started: float | None = None  # only while the driver executes; fetches look after themselves
+    def pre_exec(self: Any) -> None:
+        base_pre_exec(self)
+        self.mks_started = monotonic()
 
-    def pre_exec(self) -> None:
-        whole: Any = super()
-        whole.pre_exec()
-        self.mks_started = self.mks_monotonic()
-
-    def _setup_result_proxy(self) -> Any:
-        whole: Any = super()
-        result = whole._setup_result_proxy()  # noqa: SLF001 - as the module says
-        duration = self._mks_stop()
+    def _setup_result_proxy(self: Any) -> Any:
+        result = base_setup(self)
+        duration = monotonic() - self.mks_started
+        self.mks_started = None  # from here on fetches look after themselves
         if result._soft_closed:  # noqa: SLF001 - as the module says
             execution = Execution(self, duration, self.mks_listeners)
             execution.rows = _rows_changed(self)
             execution.finish()
         else:
-            strategy = result.cursor_strategy
-            result.cursor_strategy = _TimedFetch(
-                self, duration, self.mks_listeners, strategy, self.mks_monotonic
-            )
+            timed = _TimedFetch(self, duration, self.mks_listeners)
+            timed._monotonic = monotonic  # noqa: SLF001 - spares a constructor on the way of every statement
+            timed._strategy = result.cursor_strategy  # noqa: SLF001 - as above
+            result.cursor_strategy = timed
         return result
 
-    def handle_dbapi_exception(self, error: BaseException) -> None:
-        whole: Any = super()
-        whole.handle_dbapi_exception(error)
+    def handle_dbapi_exception(self: Any, error: BaseException) -> None:
+        base_handle(self, error)
         if self.mks_started is not None:
-            execution = Execution(self, self._mks_stop(), self.mks_listeners)
+            execution = Execution(self, monotonic() - self.mks_started, self.mks_listeners)
             execution.error = error
+            self.mks_started = None
             execution.finish()
 
-    def _mks_stop(self) -> float:
-        started, self.mks_started = self.mks_started, None
-        return 0.0 if started is None else self.mks_monotonic() - started
+    methods = (pre_exec, _setup_result_proxy, handle_dbapi_exception)
+    names = {method.__name__: method for method in methods}
+    return type(
+        f"Timed{base.__name__}", (base,), {"mks_listeners": (listener,), "mks_started": None, **names}
+    )
 
 
 def _rows_changed(context: Any) -> int:
@@ -207,8 +206,7 @@ def attach(engine: Any, listener: Listener, *, clock: Clock) -> None:
         if listeners:
             current.mks_listeners = (*listeners, listener)
         else:
-            timing = {"mks_listeners": (listener,), "mks_monotonic": staticmethod(clock.monotonic)}
-            dialect.execution_ctx_cls = type(f"Timed{current.__name__}", (_Timing, current), timing)
+            dialect.execution_ctx_cls = _timed_context(current, listener, clock)
 
 
 def detach(engine: Any, listener: Listener) -> None:

@@ -1,0 +1,196 @@
+"""What watching a database costs, and how search and paging scale, on SQLite.
+
+    python benchmarks/bench_db.py
+
+Medians and minima over interleaved rounds; the engines are compared within one run.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+)
+
+from mks_hardening.db import (
+    JapaneseSearch,
+    SlowQueryMonitor,
+    fingerprint,
+    hardened_engine,
+    keyset_page,
+    watch_queries,
+)
+
+WORDS = [
+    "技術",
+    "資料",
+    "杭打ち",
+    "コンクリート",
+    "足場",
+    "安全",
+    "品質",
+    "積算",
+    "盛土",
+    "鉄筋",
+    "型枠",
+    "養生",
+    "測量",
+]
+ROWS = Table(
+    "rows",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("u", Integer, nullable=False, index=True),
+    Column("title", String, nullable=False),
+)
+
+
+def interleaved(
+    contenders: dict[str, Callable[[], Any]], *, calls: int, rounds: int = 25
+) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            times[name].append((time.perf_counter() - start) / calls * 1e6)
+    return {name: min(values) for name, values in times.items()}
+
+
+def show(title: str, figures: dict[str, float]) -> None:
+    base = next(iter(figures.values()))
+    print(f"\n{title}")
+    for name, value in figures.items():
+        print(f"  {name:44} {value:10.2f} µs {value / base:7.2f}×")
+
+
+def overhead(folder: Path) -> None:
+    statement = text("SELECT 1 WHERE 1 = :a")
+    engines: dict[str, Engine] = {}
+    for name in ("bare", "SlowQueryMonitor", "two listeners that do nothing", "watch_queries"):
+        engines[name] = create_engine(f"sqlite:///{folder / name.replace(' ', '_')}")
+    SlowQueryMonitor(engines["SlowQueryMonitor"], threshold=60).install()
+    event.listen(engines["two listeners that do nothing"], "before_cursor_execute", lambda *_: None)
+    event.listen(engines["two listeners that do nothing"], "after_cursor_execute", lambda *_: None)
+    connections = {name: engine.connect() for name, engine in engines.items()}
+
+    def asking(name: str) -> Callable[[], Any]:
+        connection = connections[name]
+        return lambda: connection.execute(statement, {"a": 1}).all()
+
+    with watch_queries(engines["watch_queries"]):
+        show(
+            "One statement on SQLite (minimum)",
+            interleaved({name: asking(name) for name in engines}, calls=500),
+        )
+    for connection in connections.values():
+        connection.close()
+
+
+def fingerprints() -> None:
+    short = "SELECT a, b FROM t WHERE id = %(id_1)s AND state IN ('open', 'held') ORDER BY a LIMIT 20"
+    long = short.replace("'open'", ", ".join(f"'value {number}'" for number in range(500)))
+    numbers = iter(range(10**9))
+    show(
+        "A fingerprint",
+        {
+            **interleaved({"seen before": lambda: fingerprint(short)}, calls=5_000),
+            **interleaved(
+                {
+                    f"new text, {len(short)} characters": lambda: fingerprint(f"{short} {next(numbers)}"),
+                    f"new text, {len(long)} characters": lambda: fingerprint(f"{long} {next(numbers)}"),
+                },
+                calls=50,
+            ),
+        },
+    )
+
+
+def paging(folder: Path) -> None:
+    engine = hardened_engine(f"sqlite:///{folder / 'paging'}")
+    ROWS.create(engine)
+    generator = random.Random(7)
+    with engine.begin() as connection:
+        rows = [{"id": n, "u": generator.randrange(50_000), "title": "x"} for n in range(200_000)]
+        connection.execute(insert(ROWS), rows)
+        connection.execute(text("CREATE INDEX by_u ON rows (u DESC, id DESC)"))
+        order = (ROWS.c.u.desc(), ROWS.c.id.desc())
+        for depth in (1_000, 100_000, 199_000):
+            at = connection.execute(
+                select(ROWS.c.u, ROWS.c.id).order_by(*order).offset(depth - 1).limit(1)
+            ).one()
+            cursor = keyset_page(select(ROWS.c.id), order_by=order, limit=50)._cursor(list(at))
+            offset = select(ROWS.c.id).order_by(*order).offset(depth).limit(50)
+            show(
+                f"A page of 50 at {depth:,}",
+                interleaved(
+                    {
+                        "keyset_page": lambda cursor=cursor: keyset_page(  # type: ignore[misc]
+                            select(ROWS.c.id), order_by=order, after=cursor, limit=50
+                        ).fetch(connection),
+                        "OFFSET": lambda offset=offset: connection.execute(offset).all(),  # type: ignore[misc]
+                    },
+                    calls=5,
+                    rounds=7,
+                ),
+            )
+    engine.dispose()
+
+
+def search(folder: Path) -> None:
+    engine = hardened_engine(f"sqlite:///{folder / 'search'}")
+    generator = random.Random(7)
+    index = JapaneseSearch("articles_index")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE articles (id INTEGER PRIMARY KEY, body TEXT)"))
+        index.create(connection)
+        start = time.perf_counter()
+        for number in range(20_000):
+            body = "の".join(generator.choices(WORDS, k=30)) + ("溶射" if number % 1000 == 0 else "")
+            connection.execute(text("INSERT INTO articles VALUES (:id, :body)"), {"id": number, "body": body})
+            index.index(connection, number, title=WORDS[number % 13], body=body)
+        print(f"\n20,000 articles indexed in {time.perf_counter() - start:.1f} s")
+        for word in ("溶射", "技術"):
+            like = text("SELECT id FROM articles WHERE body LIKE :like LIMIT 50")
+            show(
+                f"The first 50 with {word}",
+                interleaved(
+                    {
+                        "JapaneseSearch": lambda word=word: index.search(connection, word),  # type: ignore[misc]
+                        "LIKE": lambda word=word: connection.execute(like, {"like": f"%{word}%"}).all(),  # type: ignore[misc]
+                    },
+                    calls=3,
+                    rounds=5,
+                ),
+            )
+    engine.dispose()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overhead(folder)
+        fingerprints()
+        paging(folder)
+        search(folder)
+
+
+if __name__ == "__main__":
+    main()
