@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_READY_SECONDS = 30
+_READY_SECONDS = 60
 _STOP_SECONDS = 10
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -40,7 +39,7 @@ def sign_in() -> Response:
         values = forms.read(fields.SIGN_IN, ignore=("next",))
         complete = signing.begin(values["username"], values["password"])
     except Problem as problem:
-        return _again(problem, _sign_in_page)
+        return forms.shown_again(problem, _sign_in_page)
     onward = forms.safe_next(forms.retyped("next"))
     return redirect(onward if complete else f"/sign-in/code?{urlencode({'next': onward})}", 303)
 
@@ -61,7 +60,7 @@ def code() -> Response:
     try:
         signing.finish(forms.read(fields.CODE, ignore=("next",))["code"])
     except Problem as problem:
-        return _again(problem, _code_page)
+        return forms.shown_again(problem, _code_page)
     return redirect(forms.safe_next(forms.retyped("next")), 303)
 
 
@@ -144,7 +143,7 @@ def confirm_enrolment() -> Response:
     try:
         codes = signing.confirm_enrolment(forms.read(fields.CODE)["code"])
     except Problem as problem:
-        return _again(problem, lambda shown: _factor_page(problem=shown, confirming=True))
+        return forms.shown_again(problem, lambda shown: _factor_page(problem=shown, confirming=True))
     return _no_store(render_template("recovery_codes.html", section="account", codes=list(codes)))
 
 
@@ -155,7 +154,7 @@ def new_recovery_codes() -> Response:
     try:
         codes = signing.recovery_codes(forms.read(fields.CODE)["code"])
     except Problem as problem:
-        return _again(problem, lambda shown: _factor_page(problem=shown))
+        return forms.shown_again(problem, lambda shown: _factor_page(problem=shown))
     return _no_store(render_template("recovery_codes.html", section="account", codes=list(codes)))
 
 
@@ -166,7 +165,7 @@ def disable() -> Response:
     try:
         signing.disable(forms.read(fields.CODE)["code"])
     except Problem as problem:
-        return _again(problem, lambda shown: _factor_page(problem=shown))
+        return forms.shown_again(problem, lambda shown: _factor_page(problem=shown))
     return redirect("/account?done=factor-off", 303)
 
 
@@ -179,7 +178,7 @@ def _sign_in_page(problem: Problem | None = None) -> str:
         next_path=_next_path(),
         demo_people=content.people() if settings.demo else (),
         demo_password=settings.demo_password,
-        **_told(problem),
+        **forms.told(problem),
     )
 
 
@@ -193,7 +192,7 @@ def _next_path() -> str:
 
 
 def _code_page(problem: Problem | None = None) -> str:
-    return render_template("sign_in_code.html", next_path=_next_path(), **_told(problem))
+    return render_template("sign_in_code.html", next_path=_next_path(), **forms.told(problem))
 
 
 def _factor_page(*, enrolment: Any = None, problem: Problem | None = None, confirming: bool = False) -> str:
@@ -206,7 +205,7 @@ def _factor_page(*, enrolment: Any = None, problem: Problem | None = None, confi
         factor=factor,
         enrolment=enrolment,
         confirming=confirming or (factor.pending and enrolment is None),
-        **_told(problem),
+        **forms.told(problem),
     )
 
 
@@ -243,23 +242,6 @@ def _device(agent: str) -> str:
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")
     plain = re.sub(r"[^\w./ -]", "", agent.partition(" ")[0])[:40]
     return " / ".join(part for part in (browser, system) if part) or plain or "不明な端末"
-
-
-def _told(problem: Problem | None) -> dict[str, Any]:
-    if problem is None:
-        return {"problem": None, "faults": ()}
-    return {"problem": describe(problem, language=here.language()), "faults": problem.faults}
-
-
-def _again(problem: Problem, page: Callable[[Problem], str]) -> Response:
-    """The same page with what was wrong; programs get the bare problem."""
-    shown = {"invalid", "bad-credentials", "bad-code", "bad-proof", "enrolment-refused", "rate-limited"}
-    if here.wants_json() or problem.code not in shown:
-        raise problem
-    response = _no_store(page(problem))
-    response.status_code = problem.status
-    response.headers.update(problem.headers)
-    return response
 
 
 def _no_store(body: str) -> Response:

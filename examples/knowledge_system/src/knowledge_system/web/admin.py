@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, make_response, redirect, render_template
+from flask import Blueprint, redirect, render_template
 
 from knowledge_system import fields
-from knowledge_system.problems import Problem, describe
+from knowledge_system.problems import Problem
 from knowledge_system.services import accounts
 from knowledge_system.web import forms, here, writing
 
@@ -36,10 +36,9 @@ def adding() -> Response:
     try:
         writing.register(forms.read(fields.ACCOUNT))
     except Problem as problem:
-        if here.wants_json() or problem.code not in {"invalid", "username-taken"}:
-            raise
-        retyped = {name: forms.retyped(name) for name in _EMPTY}
-        return make_response(_page(retyped, problem), problem.status)
+        return forms.shown_again(
+            problem, lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown)
+        )
     return redirect("/admin/accounts?done=registered", 303)
 
 
@@ -51,6 +50,5 @@ def _page(values: dict[str, str], problem: Problem | None = None) -> str:
         section="admin",
         accounts=listed,
         values=values,
-        problem=describe(problem, language=here.language()) if problem else None,
-        faults=problem.faults if problem else (),
+        **forms.told(problem),
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, make_response, redirect, render_template
 
 from knowledge_system import fields, markdown, rules
-from knowledge_system.problems import Problem, describe
+from knowledge_system.problems import Problem
 from knowledge_system.services import articles
 from knowledge_system.services.articles import ArticleFilter
 from knowledge_system.web import forms, here, writing
@@ -79,7 +79,7 @@ def commenting(article_id: int) -> AnyResponse:
     try:
         writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
     except Problem as problem:
-        return _shown_again(problem, lambda shown: _reading(article_id, shown))
+        return forms.shown_again(problem, lambda shown: _reading(article_id, shown))
     return redirect(f"/articles/{article_id}?done=commented#comments-title", 303)
 
 
@@ -100,7 +100,7 @@ def creating() -> AnyResponse:
     try:
         new = writing.create_article(forms.read(fields.ARTICLE_FORM))
     except Problem as problem:
-        return _shown_again(problem, lambda shown: _form(None, _retyped(), shown))
+        return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
     return redirect(f"/articles/{new}?done=created", 303)
 
 
@@ -119,7 +119,7 @@ def saving(article_id: int) -> AnyResponse:
     try:
         writing.save_article(article_id, forms.read(fields.ARTICLE_EDIT_FORM))
     except Problem as problem:
-        return _shown_again(problem, lambda shown: _form(article_id, _retyped(), shown))
+        return forms.shown_again(problem, lambda shown: _form(article_id, _retyped(), shown))
     return redirect(f"/articles/{article_id}?done=saved", 303)
 
 
@@ -144,7 +144,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> str:
         body=markdown.render(article["body"]),
         headings=markdown.headings(article["body"]),
         comment_text=forms.retyped("body") if problem else "",
-        **_told(problem),
+        **forms.told(problem),
     )
 
 
@@ -162,27 +162,12 @@ def _form(article_id: int | None, values: dict[str, Any], problem: Problem | Non
         current=current,
         categories=[(name, name) for name in rules.CATEGORIES],
         statuses=[(key, rules.STATUSES[key]) for key in choices],
-        **_told(problem),
+        **forms.told(problem),
     )
 
 
 def _retyped() -> dict[str, Any]:
     return {name: forms.retyped(name) for name in _EMPTY}
-
-
-def _told(problem: Problem | None) -> dict[str, Any]:
-    if problem is None:
-        return {"problem": None, "faults": ()}
-    return {"problem": describe(problem, language=here.language()), "faults": problem.faults}
-
-
-def _shown_again(problem: Problem, page: Callable[[Problem], str]) -> AnyResponse:
-    """The form again with what was typed; programs get the bare problem."""
-    if here.wants_json() or problem.code not in {"invalid", "conflict"}:
-        raise problem
-    response = make_response(page(problem), problem.status)
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _list_url(wanted: ArticleFilter, query: str) -> Callable[..., str]:

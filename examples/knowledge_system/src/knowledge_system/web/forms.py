@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from flask import g, request
+from flask import g, make_response, request
 
-from knowledge_system.problems import Problem
+from knowledge_system.problems import Problem, describe
 from knowledge_system.validation import Field, form_values, take
+from knowledge_system.web import here
 
-__all__ = ["query_values", "read", "retyped", "safe_next"]
+if TYPE_CHECKING:
+    from flask import Response
+
+__all__ = ["query_values", "read", "retyped", "safe_next", "shown_again", "told"]
+
+_MENDABLE = {
+    "bad-code",
+    "bad-credentials",
+    "bad-proof",
+    "conflict",
+    "enrolment-refused",
+    "invalid",
+    "rate-limited",
+    "username-taken",
+}
 
 
 def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -33,6 +48,22 @@ def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[s
     """The checked parameters of the address; unknown ones are refused only if ``strict``."""
     values = form_values(request.query_string)
     return take(values if strict else {name: values[name] for name in values.keys() & fields.keys()}, fields)
+
+
+def told(problem: Problem | None) -> dict[str, Any]:
+    """What a template needs to show a problem above its form and the faults at its fields."""
+    if problem is None:
+        return {"problem": None, "faults": ()}
+    return {"problem": describe(problem, language=here.language()), "faults": problem.faults}
+
+
+def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
+    """The form again with what was typed, for people who can mend it; everything else is refused plainly."""
+    if here.wants_json() or problem.code not in _MENDABLE:
+        raise problem
+    response = make_response(page(problem), problem.status)
+    response.headers.update({"Cache-Control": "no-store", "Content-Language": "ja", **problem.headers})
+    return response
 
 
 def safe_next(path: str) -> str:
