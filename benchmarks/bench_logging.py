@@ -20,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mks_hardening._core.redact import default_redactor
@@ -100,7 +101,9 @@ def formatters() -> dict[str, logging.Formatter]:
     from pythonjsonlogger.json import JsonFormatter as StandardJson
     from pythonjsonlogger.orjson import OrjsonFormatter
 
-    found["python-json-logger + orjson"] = OrjsonFormatter("%(levelname)s %(name)s %(message)s", timestamp=True)
+    found["python-json-logger + orjson"] = OrjsonFormatter(
+        "%(levelname)s %(name)s %(message)s", timestamp=True
+    )
     found["python-json-logger + json"] = StandardJson("%(levelname)s %(name)s %(message)s", timestamp=True)
     if installed("msgspec"):
         from pythonjsonlogger.msgspec import MsgspecFormatter
@@ -141,7 +144,10 @@ def bench_formatter() -> None:
 
             contenders[name] = call
         interleaved(
-            f"Formatter.format, {title}", contenders, base="python-json-logger + orjson", number=300 if info else 2000
+            f"Formatter.format, {title}",
+            contenders,
+            base="python-json-logger + orjson",
+            number=300 if info else 2000,
         )
 
 
@@ -153,16 +159,18 @@ def bench_whole_call() -> None:
     for title, (message, args, extra, info) in list(records().items())[:4]:
         contenders: dict[str, Callable[[], object]] = {}
         for name, formatter in formatters().items():
-            logger = logging.Logger(f"bench.{name}", logging.INFO)
+            logger = logging.Logger(f"bench.{name}", logging.INFO)  # noqa: LOG001 - outside the tree
             handler = Sink()
             handler.setFormatter(formatter)
             logger.addHandler(handler)
 
-            def call(logger: logging.Logger = logger) -> None:
-                logger.info(message, *args, extra=extra, exc_info=info)
-
-            contenders[name] = call
-        interleaved(f"Logger.info, {title}", contenders, base="python-json-logger + orjson", number=300 if info else 2000)
+            contenders[name] = partial(logger.info, message, *args, extra=extra, exc_info=info)
+        interleaved(
+            f"Logger.info, {title}",
+            contenders,
+            base="python-json-logger + orjson",
+            number=300 if info else 2000,
+        )
     formatter, logger = JsonFormatter(), logging.getLogger("bench")
     record = logger.makeRecord("bench", 20, __file__, 1, "x", (), None)
 
@@ -180,7 +188,9 @@ def bench_text() -> None:
         "chain of two, eight frames",
         {
             "describe_exception": lambda: describe_exception(error),
-            "describe_exception, redacting": lambda: describe_exception(error, redact_text=redactor.redact_text),
+            "describe_exception, redacting": lambda: describe_exception(
+                error, redact_text=redactor.redact_text
+            ),
             "traceback.format_exception": lambda: traceback.format_exception(error),
         },
         base="traceback.format_exception",
@@ -227,7 +237,7 @@ def _writer(kind: str, path: str, lines: int, barrier: object) -> None:
 
         handler = ConcurrentRotatingFileHandler(path, maxBytes=4 << 20, backupCount=100)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.Logger("writer", logging.INFO)
+    logger = logging.Logger("writer", logging.INFO)  # noqa: LOG001 - outside the tree
     logger.addHandler(handler)
     barrier.wait()  # type: ignore[attr-defined]
     for number in range(lines):
@@ -263,7 +273,9 @@ def bench_rotation(processes: int = 4, lines: int = 15_000) -> None:
     base = statistics.median(rates.get("concurrent-log-handler", [1.0]))
     print(f"\n{processes} processes, {lines} lines each, one file of 4 MiB parts, thousand lines a second")
     for kind, values in rates.items():
-        print(f"  {kind:44} {statistics.median(values) / 1000:10.0f}      {statistics.median(values) / base:6.2f}")
+        print(
+            f"  {kind:44} {statistics.median(values) / 1000:10.0f}      {statistics.median(values) / base:6.2f}"
+        )
 
 
 def main() -> None:

@@ -58,7 +58,9 @@ def expected(names: list[str], lines: int) -> Counter[str]:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "plain"])
-def test_four_processes_rotate_one_file_and_no_line_is_lost_torn_or_doubled(tmp_path: Path, kind: str) -> None:
+def test_four_processes_rotate_one_file_and_no_line_is_lost_torn_or_doubled(
+    tmp_path: Path, kind: str
+) -> None:
     names, lines = ["a", "b", "c", "d"], 3000
     writers = [start(WRITER, tmp_path / "app.log", kind, name, lines) for name in names]
     for writer in writers:

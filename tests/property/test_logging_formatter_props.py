@@ -29,10 +29,12 @@ SCALARS = (
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(ANY_TEXT | st.integers() | st.none(), inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.sets(st.integers(), max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(ANY_TEXT | st.integers() | st.none(), inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.sets(st.integers(), max_size=3)
+    ),
     max_leaves=8,
 )
 PLAIN = st.dictionaries(
@@ -68,7 +70,11 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-@given(message=ANY_TEXT | VALUES, args=st.lists(VALUES, max_size=3), extra=st.dictionaries(NAMES, VALUES, max_size=5))
+@given(
+    message=ANY_TEXT | VALUES,
+    args=st.lists(VALUES, max_size=3),
+    extra=st.dictionaries(NAMES, VALUES, max_size=5),
+)
 @example(message="%s", args=["\ud800"], extra={"a\x7f": "\u2028"})
 def test_any_record_is_one_strict_line(message: Any, args: list[Any], extra: dict[str, Any]) -> None:
     for formatter in (QUICK, CAREFUL):
@@ -89,7 +95,9 @@ def test_both_ways_say_the_same(message: str, extra: dict[str, Any], context: di
         assert json.loads(QUICK.format(record)) == json.loads(CAREFUL.format(record))
 
 
-@given(st.dictionaries(st.text(alphabet="abc", min_size=1, max_size=3), st.integers(max_value=10**9), max_size=6))
+@given(
+    st.dictionaries(st.text(alphabet="abc", min_size=1, max_size=3), st.integers(max_value=10**9), max_size=6)
+)
 def test_no_extra_is_lost_and_no_canonical_field_changes(extra: dict[str, int]) -> None:
     static = {"a": "s", "b": "t", "ab": "u"}
     decoded = json.loads(JsonFormatter(static_fields=static).format(make("m", (), extra)))
@@ -120,7 +128,9 @@ def test_plain_data_is_bounded(value: Any, characters: int, members: int) -> Non
     check(to_plain(value, bounds), 0)
 
 
-@given(st.integers(min_value=1024, max_value=4096), st.integers(min_value=0, max_value=60), st.integers(0, 3000))
+@given(
+    st.integers(min_value=1024, max_value=4096), st.integers(min_value=0, max_value=60), st.integers(0, 3000)
+)
 def test_no_record_is_larger_than_allowed(limit: int, extras: int, length: int) -> None:
     record = make("あ" * length, (), {f"e{number}": "é" * length for number in range(extras)})
     line = JsonFormatter(max_record_bytes=limit).format(record)

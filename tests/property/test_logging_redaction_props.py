@@ -18,14 +18,29 @@ from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redacto
 from mks_hardening._core.redact_text import redact_cards, redact_named, redact_standalone
 
 REDACTOR = default_redactor()
-NAMES = ["password", "db_password", "apiKey", "X-Api-Key", "token", "session id", "パスワード", "secret_key", "otp"]
+NAMES = [
+    "password",
+    "db_password",
+    "apiKey",
+    "X-Api-Key",
+    "token",
+    "session id",
+    "パスワード",
+    "secret_key",
+    "otp",
+]
 PIECES = st.sampled_from(
     [
-        *NAMES, "=", ":", "：", " ", "'", '"', "\\", "[", "]", "(", ")", "{", "}", ",", ";", "&", "?", "@", "://", "https",
-        "postgres", "--", "->", "=>", "は", " is ", "Bearer ", "bearer ", "Basic ", "dXNlcjpwYXNz", "eyJhbGci.eyJzdWIi.x",
-        "AKIAIOSFODNN7EXAMPLE", "ghp_0123456789abcdefABCD", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
-        "4111111111111111", "4111 1111 1111 1111", "４１１１", "hunter2", "code", "hooks.slack.com/services/T0001/B0001/x",
-        "\n", "%3D", "%22", "&quot;", "<", ">", "xoxb-12345678", "sk_live_0123456789", "abc", "1", "ー", "コード", "x",
+        *NAMES, "=", ":", "：", " ", "'", '"', "\\", "[", "]", "(", ")", "{", "}", ",", ";", "&", "?", "@", "://",
+        "https",
+        "postgres", "--", "->", "=>", "は", " is ", "Bearer ", "bearer ", "Basic ", "dXNlcjpwYXNz",
+        "eyJhbGci.eyJzdWIi.x",
+        "AKIAIOSFODNN7EXAMPLE", "ghp_0123456789abcdefABCD", "-----BEGIN PRIVATE KEY-----",
+        "-----END PRIVATE KEY-----",
+        "4111111111111111", "4111 1111 1111 1111", "４１１１", "hunter2", "code",
+        "hooks.slack.com/services/T0001/B0001/x",
+        "\n", "%3D", "%22", "&quot;", "<", ">", "xoxb-12345678", "sk_live_0123456789", "abc", "1", "ー", "コード",
+        "x",
         "npm_0123456789abcdef01", "glpat-0123456789abcdef01", "AIza0123456789012345678901234567890123",
     ]
 )  # fmt: skip
@@ -54,7 +69,15 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
     name=st.sampled_from(NAMES),
     value=st.from_regex(r"[A-Za-z][A-Za-z0-9!#$%^*+._/~-]{5,30}[A-Za-z0-9]", fullmatch=True),
     form=st.sampled_from(
-        ["{n}={v}", "{n}: {v}", "'{n}': '{v}'", '"{n}":"{v}"', '{{\\"{n}\\": \\"{v}\\"}}', "a=1&{n}={v}&b=2", "({n!r}, {v!r})"]
+        [
+            "{n}={v}",
+            "{n}: {v}",
+            "'{n}': '{v}'",
+            '"{n}":"{v}"',
+            '{{\\"{n}\\": \\"{v}\\"}}',
+            "a=1&{n}={v}&b=2",
+            "({n!r}, {v!r})",
+        ]
     ),
     before=st.sampled_from(["", "login ", "x; ", "{'a': 1, ", "エラー "]),
 )
@@ -66,16 +89,24 @@ def test_values_behind_secret_names_go(name: str, value: str, form: str, before:
     assert clean.startswith(before.rstrip())
 
 
-@given(st.lists(st.sampled_from("the user has changed a page at noon and left count policy 7 12 5.5 - , .".split()), max_size=30))
+HARMLESS = "the user has changed a page at noon and left count policy 7 12 5.5 - , ."
+
+
+@given(st.lists(st.sampled_from(HARMLESS.split()), max_size=30))
 def test_harmless_words_stay(words: list[str]) -> None:
     text = " ".join(words)
     assert REDACTOR.redact_text(text) == text
 
 
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["hunter2hunter2", "plain"])
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["hunter2hunter2", "plain"])
+)
 TREES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["password", "a", "token", "b_c"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["password", "a", "token", "b_c"]), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -88,7 +119,9 @@ def test_structures_keep_their_shape_and_lose_what_secret_names_hold(tree: Any) 
         if isinstance(before, dict):
             assert list(before) == list(after)
             for key, member in before.items():
-                if REDACTOR.is_secret_key(key) and not (member is None or isinstance(member, bool) or member == ""):
+                if REDACTOR.is_secret_key(key) and not (
+                    member is None or isinstance(member, bool) or member == ""
+                ):
                     assert after[key] == REDACTED
                 else:
                     check(member, after[key])
@@ -100,12 +133,11 @@ def test_structures_keep_their_shape_and_lose_what_secret_names_hold(tree: Any) 
     check(tree, clean)
 
 
-@given(st.text(alphabet="0123456789", min_size=12, max_size=20), st.sampled_from(["", " ", "-"]))
-def test_card_numbers_are_told_by_their_check_digit(digits: str, mark: str) -> None:
-    text = mark.join(digits[place : place + 4] for place in range(0, len(digits), 4))
-    changed = redact_cards(text) != text
-    luhn = sum(sum(divmod(int(d) * (2 if place % 2 else 1), 10)) for place, d in enumerate(reversed(digits))) % 10 == 0
-    assert not changed or (luhn and 13 <= len(digits) <= 19)
+@given(st.text(alphabet="0123456789", min_size=12, max_size=20))
+def test_card_numbers_are_told_by_their_check_digit(digits: str) -> None:
+    changed = redact_cards(digits) != digits
+    doubled = [sum(divmod(int(digit) * (1 + place % 2), 10)) for place, digit in enumerate(reversed(digits))]
+    assert not changed or (sum(doubled) % 10 == 0 and 13 <= len(digits) <= 19)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

@@ -10,10 +10,11 @@ SECRET_NAMES = """password passwd pwd PASSWORD userPassword db_password password
     token access_token refreshToken csrf_token id-token secret client_secret SECRET_KEY apiKey X-Api-Key api.key
     Authorization proxy-authorization cookie Set-Cookie session_id sessionid JSESSIONID sid otp totp otp_code
     recovery_code recovery_codes private_key privateKey dsn DATABASE_URL webhook_url SLACK_WEBHOOK_URL
-    aws_secret_access_key AWS_ACCESS_KEY_ID card_number cvv パスワード 新しいパスワード パスワード確認 ｐａｓｓｗｏｒｄ"""
-HARMLESS_NAMES = """token_count password_policy tokenizer secretary max_tokens prompt_tokens cookie_name cookie_secure
-    password_changed_at authorization_url token_type cache_key primary_key public_key keyboard monkey compass
-    spinning author authority status_code session_timeout code url key パスワードポリシー passenger surpassed"""
+    aws_secret_access_key AWS_ACCESS_KEY_ID card_number cvv
+    パスワード 新しいパスワード パスワード確認 ｐａｓｓｗｏｒｄ"""
+HARMLESS_NAMES = """token_count password_policy tokenizer secretary max_tokens prompt_tokens cookie_name
+    cookie_secure password_changed_at authorization_url token_type cache_key primary_key public_key keyboard monkey
+    compass spinning author authority status_code session_timeout code url key パスワードポリシー passenger surpassed"""
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES.split())
@@ -27,7 +28,11 @@ def test_harmless_names(name: str) -> None:
 
 
 def test_secrets_at_any_depth_go_and_the_rest_stays() -> None:
-    given = {"a": [{"db_password": "x", "n": (("Authorization", "B x"),)}], "token_count": 3, "password": None}
+    given = {
+        "a": [{"db_password": "x", "n": (("Authorization", "B x"),)}],
+        "token_count": 3,
+        "password": None,
+    }
     assert default_redactor().redact(given) == {
         "a": [{"db_password": REDACTED, "n": (("Authorization", REDACTED),)}],
         "token_count": 3,

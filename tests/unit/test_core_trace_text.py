@@ -15,9 +15,13 @@ def _raised(function: object) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
+def _fail() -> None:
+    raise KeyError("inner")
+
+
 def _chain() -> None:
     try:
-        raise KeyError("inner")
+        _fail()
     except KeyError as error:
         raise RuntimeError("outer") from error
 
@@ -25,7 +29,9 @@ def _chain() -> None:
 def test_the_text_is_that_of_the_standard_library_without_carets() -> None:
     error = _raised(_chain)
     standard = "".join(traceback.format_exception(error)).splitlines()
-    assert describe_exception(error).text.splitlines() == [line for line in standard if set(line) - set(" ^~")  or not line]
+    assert describe_exception(error).text.splitlines() == [
+        line for line in standard if set(line) - set(" ^~") or not line
+    ]
 
 
 def test_the_structure_names_type_message_stack_and_cause() -> None:
@@ -38,4 +44,6 @@ def test_the_structure_names_type_message_stack_and_cause() -> None:
 def test_redaction_reaches_message_and_notes() -> None:
     error = ValueError("password=hunter2")
     error.add_note("token: hunter2")
-    assert "hunter2" not in str(describe_exception(error, redact_text=lambda text: text.replace("hunter2", "*")))
+    assert "hunter2" not in str(
+        describe_exception(error, redact_text=lambda text: text.replace("hunter2", "*"))
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import logging_corpus
 import pytest
 
+import logging_corpus
 from mks_hardening.logging import JsonFormatter
 
 CASES = logging_corpus.load()

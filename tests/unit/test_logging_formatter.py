@@ -11,14 +11,18 @@ import pytest
 from mks_hardening.logging import JsonFormatter, bound
 
 
-def record(message: Any, *args: Any, exc_info: Any = None, name: str = "app", **extra: Any) -> logging.LogRecord:
-    return logging.getLogger(name).makeRecord(name, logging.INFO, "/p.py", 1, message, args, exc_info, extra=extra)
+def record(
+    message: Any, *args: Any, exc_info: Any = None, name: str = "app", **extra: Any
+) -> logging.LogRecord:
+    return logging.getLogger(name).makeRecord(
+        name, logging.INFO, "/p.py", 1, message, args, exc_info, extra=extra
+    )
 
 
 def fields(entry: logging.LogRecord, **options: Any) -> dict[str, Any]:
     line = JsonFormatter(**options).format(entry)
     assert len(line.splitlines()) == 1
-    result: dict[str, Any] = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+    result: dict[str, Any] = json.loads(line, parse_constant=pytest.fail)
     return result
 
 

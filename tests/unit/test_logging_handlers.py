@@ -39,6 +39,10 @@ def record(message: Any = "hello", *args: Any, level: int = 20, **attributes: An
     return made
 
 
+def fail(error: Exception) -> None:
+    raise error
+
+
 @pytest.fixture
 def dropped() -> Iterator[list[events.LogsDropped]]:
     seen: list[events.LogsDropped] = []
@@ -136,7 +140,9 @@ def test_little_free_space_is_warned_about_once(
 ) -> None:
     clock, free = FrozenClock(), [5]
     monkeypatch.setattr(
-        handlers_module.os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, free[0], 0, 0, 0, 0, 255))
+        handlers_module.os,
+        "statvfs",
+        lambda path: os.statvfs_result((4096, 4096, 0, 0, free[0], 0, 0, 0, 0, 255)),
     )
     handler = ReopeningFileHandler(tmp_path / "a.log", min_free_bytes=1 << 20, clock=clock)
     for blocks in (5, 5, 10_000, 5):
@@ -256,16 +262,25 @@ def test_context_fields_become_attributes_without_replacing_any() -> None:
     entry = record(user_id="given")
     with bound(request_id="r1", user_id="bound"):
         assert ContextFilter().filter(entry)
-    assert (entry.__dict__["request_id"], entry.__dict__["user_id"], entry.__dict__["trace_id"]) == ("r1", "given", "-")
+    assert (entry.__dict__["request_id"], entry.__dict__["user_id"], entry.__dict__["trace_id"]) == (
+        "r1",
+        "given",
+        "-",
+    )
 
 
 def test_the_redaction_filter_cleans_for_foreign_formatters() -> None:
     try:
-        raise ValueError("token=hunter2")
+        fail(ValueError("token=hunter2"))
     except ValueError:
         info = sys.exc_info()
     entry = record(
-        "password %s", "hunter2", exc_info=info, api_key="hunter2", detail={"pwd": "hunter2"}, stack_info="otp=hunter2"
+        "password %s",
+        "hunter2",
+        exc_info=info,
+        api_key="hunter2",
+        detail={"pwd": "hunter2"},
+        stack_info="otp=hunter2",
     )
     RedactionFilter().filter(entry)
     text = logging.Formatter("%(message)s %(api_key)s %(detail)s").format(entry)
@@ -295,7 +310,7 @@ def test_the_queue_hands_on_a_snapshot_with_its_exception() -> None:
     kept, changing = Kept(), [1]
     handler = BoundedQueueHandler([kept])
     try:
-        raise KeyError("x")
+        fail(KeyError("x"))
     except KeyError:
         handler.handle(record("list %s", changing, exc_info=sys.exc_info(), data={"a": changing}))
     changing.append(2)

@@ -28,6 +28,10 @@ from mks_hardening.logging import (
 )
 
 
+def fail(error: Exception) -> None:
+    raise error
+
+
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A tree of loggers of our own: the real root belongs to pytest."""
@@ -46,7 +50,9 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_records_below_error_go_to_stdout_and_the_others_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_error_go_to_stdout_and_the_others_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logger = setup_logging("app", environment="test")
     logger.debug("hidden")
     logger.info("fine")
@@ -142,7 +148,9 @@ def test_two_ways_of_rotation_for_one_file_are_refused(tmp_path: Path) -> None:
     handler.close()
 
 
-def test_the_environment_is_read_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MKS_ENV", "staging")
     logger = setup_logging("app")
     monkeypatch.setenv("MKS_ENV", "changed")
@@ -154,7 +162,7 @@ def test_with_the_queue_context_and_exception_survive(capsys: pytest.CaptureFixt
     logger = setup_logging("app", queue=True)
     with bound(request_id="r1"):
         try:
-            raise ValueError("password=hunter2")
+            fail(ValueError("password=hunter2"))
         except ValueError:
             logger.exception("failed")
     logging.getLogger().handlers[0].flush()
@@ -194,7 +202,10 @@ def test_ext_and_class_forms_work_in_dict_config(capsys: pytest.CaptureFixture[s
             "disable_existing_loggers": False,
             "formatters": {
                 "ours": {"()": "ext://mks_hardening.logging.JsonFormatter", "schema": "ecs"},
-                "plain": {"class": "mks_hardening.logging.JsonFormatter", "format": "%(process)d %(message)s"},
+                "plain": {
+                    "class": "mks_hardening.logging.JsonFormatter",
+                    "format": "%(process)d %(message)s",
+                },
             },
             "filters": {
                 "clean": {"()": "mks_hardening.logging.RedactionFilter"},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from mks_hardening._core.redact_text import (
     REDACTED,
@@ -139,13 +139,14 @@ class SecretRedactor:
             return REDACTED if value >= _SHORTEST_CARD and is_card(str(value)) else value
         if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
             return self._leaf(value)
-        if depth == 0 or id(value) in path:
+        container = cast("_Container", value)
+        if depth == 0 or id(container) in path:
             return CUT
-        path.add(id(value))
+        path.add(id(container))
         try:
-            return self._container(value, depth - 1, path)
+            return self._container(container, depth - 1, path)
         finally:
-            path.discard(id(value))
+            path.discard(id(container))
 
     def _container(self, value: _Container, depth: int, path: set[int]) -> object:
         if isinstance(value, Mapping):

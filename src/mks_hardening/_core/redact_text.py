@@ -12,7 +12,7 @@ from typing import Final
 
 from mks_hardening._core.secret_names import HEADER_NAMES, STEMS, normalise
 
-__all__ = ["REDACTED", "redact_cards", "redact_standalone", "redact_named", "stem_pattern"]
+__all__ = ["REDACTED", "redact_cards", "redact_named", "redact_standalone", "stem_pattern"]
 
 REDACTED: Final = "[REDACTED]"
 
@@ -65,7 +65,7 @@ _SPACED: Final = re.compile(
     r"[ \t]{1,4}(?=\\{0,8}[\"'])|[ ]is[ ](?=[^\s]*\d)|[ \t]{0,2}[はが][ \t]{0,2}(?=[!-~]{4})"
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
-_PAIR_END: Final = re.compile(r"[ \t]{0,4}[)\]]")
+_PAIR_END: Final = re.compile(r"\\{0,8}[\"'`]?[ \t]{0,4}[)\]]")
 _FLAG: Final = re.compile(r"[ \t]{1,4}(?=[^\s-])")
 _QUOTE: Final = re.compile(r"[bruBRU]{0,2}(\\{0,8}[\"'`]|%22|&quot;)")
 _BARE: Final = re.compile(
@@ -74,6 +74,7 @@ _BARE: Final = re.compile(
     re.IGNORECASE,
 )
 _REST_OF_LINE: Final = re.compile(r"[^\r\n\"]*+")
+_COLONS: Final = frozenset((":", "\uff1a"))
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
 _HARMLESS_VALUES: Final = frozenset(
     (
@@ -134,7 +135,9 @@ def _without_scheme_value(match: re.Match[str]) -> str:
     if scheme.lower() == "basic":
         secret = _is_basic(value)
     else:
-        secret = _DIGIT.search(value) is not None or (scheme[0] == "B" and (len(value) >= 20 or not value.isalpha()))
+        secret = _DIGIT.search(value) is not None or (
+            scheme[0] == "B" and (len(value) >= 20 or not value.isalpha())
+        )
     return f"{scheme}{space}{REDACTED}" if secret else match[0]
 
 
@@ -213,16 +216,16 @@ def _value_span(
             end = text.find("<", start)
             return start, end if end >= 0 else len(text)
         if (
-            mark in {":", "："}
+            mark in _COLONS
             and "".join(normalise(name)).endswith(HEADER_NAMES)
             and not _QUOTE.match(text, start)
-        ):  # noqa: RUF001
+        ):
             return start, _end(_REST_OF_LINE, text, start)
         return _value_at(text, start)
     pair = _PAIR.match(text, name_end)
     if pair and is_secret_key(name):
         start, end = _value_at(text, pair.end())
-        return (start, end) if _PAIR_END.match(text, _after_quote(text, start, end)) else None
+        return (start, end) if _PAIR_END.match(text, end) else None
     spaced = _SPACED.match(text, name_end) or (
         _FLAG.match(text, name_end)
         if text[max(0, stem_start - 48) : stem_start].rpartition(" ")[2].startswith("--")
@@ -231,11 +234,6 @@ def _value_span(
     if spaced and is_secret_key(name):
         return _value_at(text, spaced.end())
     return None
-
-
-def _after_quote(text: str, start: int, end: int) -> int:
-    match = re.compile(r"\\{0,8}[\"'`]").match(text, end)
-    return match.end() if match else end
 
 
 def _value_at(text: str, start: int) -> tuple[int, int]:

@@ -61,13 +61,12 @@ def _looks_closer(data: bytes, kept: bytes, stems: re.Pattern[bytes]) -> bool:
     lowered = data.lower()
     if b"=" in kept and _QUERY.search(lowered):
         return True
-    named = b" is " in data or kept.translate(None, _NOT_SEPARATORS) or b"--" in data
-    if not data.isascii():
-        wide = b"\xef" in kept and _WIDE.search(data) is not None
-        if wide and holds_digits(unicode_digits(data)):
-            return True
-        named = named or wide or _PARTICLE.search(data)
-    return bool(named) and stems.search(lowered) is not None
+    named = b" is " in data or b"--" in data or bool(kept.translate(None, _NOT_SEPARATORS))
+    if not named and not data.isascii():
+        named = (b"\xef" in kept and _WIDE.search(data) is not None) or _PARTICLE.search(data) is not None
+    if named and b"\xef" in kept and holds_digits(unicode_digits(data)):
+        return True
+    return named and stems.search(lowered) is not None
 
 
 def unicode_digits(data: bytes) -> bytes:
@@ -85,7 +84,10 @@ def _holds_token(data: bytes, kept: bytes) -> bool:
         or (b"_" in kept and _underscored(data))
         or (b"I" in kept and (b"AKIA" in data or b"ASIA" in data or b"AIza" in data))
         or (b"J" in kept and b"eyJ" in data)
-        or (b"B" in kept and (b"Basic" in data or b"BASIC" in data or b"BEARER" in data or b"slack.com" in data))
+        or (
+            b"B" in kept
+            and (b"Basic" in data or b"BASIC" in data or b"BEARER" in data or b"slack.com" in data)
+        )
     )
 
 

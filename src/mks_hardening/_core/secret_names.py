@@ -28,8 +28,8 @@ _ENDINGS: Final = (
     "databaseurl", "databaseuri", "dburl", "dburi", "redisurl", "brokerurl", "resultbackend", "amqpurl",
     "mongouri", "mongourl", "connectionstring", "connectionuri", "connstr",
     "パスワード", "パスフレーズ", "暗証番号", "秘密鍵", "トークン", "認証コード", "確認コード", "リカバリーコード",
-    "復旧コード", "バックアップコード", "apiキー", "カード番号", "セッションid", "クッキー", "認証情報", "シークレット",
-    "合言葉",
+    "復旧コード", "バックアップコード", "apiキー", "カード番号", "セッションid", "クッキー", "認証情報",
+    "シークレット", "合言葉",
 )  # fmt: skip
 
 # Short nouns that are secret only as a whole word: ``db_pass`` but not ``compass``, ``pin`` but not ``spin``.
@@ -63,8 +63,8 @@ STEMS: Final = (
     "pass", "pwd", "pw", "token", "secret", "cred", "cookie", "auth", "key", "sess", "sid", "signature", "code",
     "otp", "jwt", "dsn", "pin", "cvv", "cvc", "pan", "card", "ccnumber", "srf", "bearer", "psk", "webhook", "uri",
     "url", "backend", "connectionstring", "connstr",
-    "パスワード", "パスフレーズ", "暗証番号", "秘密鍵", "トークン", "コード", "キー", "カード番号", "セッション", "認証情報",
-    "シークレット", "合言葉",
+    "パスワード", "パスフレーズ", "暗証番号", "秘密鍵", "トークン", "コード", "キー", "カード番号", "セッション",
+    "認証情報", "シークレット", "合言葉",
 )  # fmt: skip
 
 _PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable
 from types import CodeType, TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 __all__ = ["ExceptionDescription", "describe_exception", "safe_text"]
 
@@ -83,24 +83,20 @@ class _Walk:
     def describe(self, exc: BaseException, depth: int) -> tuple[dict[str, Any], str]:
         self.seen.add(id(exc))
         structure, text = self._one(exc)
-        group = getattr(exc, "exceptions", None)
-        if isinstance(exc, BaseExceptionGroup) and group:
-            structure["exceptions"], inner = self._members(tuple(group), depth - 1)
+        if isinstance(exc, BaseExceptionGroup):
+            structure["exceptions"], inner = self._members(
+                cast("tuple[BaseException, ...]", exc.exceptions), depth - 1
+            )
             text += inner
-        cause, context = exc.__cause__, exc.__context__
-        if cause is not None:
-            return self._after("cause", cause, _CAUSE, structure, text, depth - 1)
-        if context is not None and not exc.__suppress_context__:
-            return self._after("context", context, _CONTEXT, structure, text, depth - 1)
-        return structure, text
-
-    def _after(
-        self, key: str, earlier: BaseException, join: str, structure: dict[str, Any], text: str, depth: int
-    ) -> tuple[dict[str, Any], str]:
-        if depth <= 0 or id(earlier) in self.seen:
+        key, join, earlier = "cause", _CAUSE, exc.__cause__
+        if earlier is None and not exc.__suppress_context__:
+            key, join, earlier = "context", _CONTEXT, exc.__context__
+        if earlier is None:
+            return structure, text
+        if depth <= 1 or id(earlier) in self.seen:
             structure[key] = {"type": _type_name(earlier), "message": CUT}
             return structure, text
-        structure[key], before = self.describe(earlier, depth)
+        structure[key], before = self.describe(earlier, depth - 1)
         return structure, f"{before}{join}{text}"
 
     def _members(self, members: tuple[BaseException, ...], depth: int) -> tuple[list[dict[str, Any]], str]:
@@ -133,7 +129,8 @@ class _Walk:
     def _notes(self, notes: object) -> list[str]:
         if not isinstance(notes, (list, tuple)):
             return [self._clean(safe_text(notes))]
-        return [self._clean(safe_text(note)) for note in notes[: self.max_frames]]
+        some = cast("list[object]", notes)[: self.max_frames]
+        return [self._clean(safe_text(note)) for note in some]
 
     def _clean(self, text: str) -> str:
         return text if self.redact_text is None else self.redact_text(text)

@@ -209,7 +209,11 @@ def _file_handlers(
 
 
 def _install(
-    targets: list[logging.Logger], chain: list[logging.Handler], level: int, *, keep: tuple[logging.Handler, ...]
+    targets: list[logging.Logger],
+    chain: list[logging.Handler],
+    level: int,
+    *,
+    keep: tuple[logging.Handler, ...],
 ) -> None:
     before = _Installed.handlers
     remove = [handler for target in targets for handler in target.handlers]
@@ -243,7 +247,9 @@ def _known_loggers() -> list[logging.Logger]:
 
 
 def _level_number(level: str | int) -> int:
-    number = logging.getLevelName(level.strip().upper()) if isinstance(level, str) else level
+    number = (
+        logging.getLevelNamesMapping().get(level.strip().upper(), -1) if isinstance(level, str) else level
+    )
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ConfigurationError(
             f"level must be the name or number of a level, not {type(level).__name__}", parameter="level"
@@ -261,7 +267,9 @@ def _targets(names: Iterable[str] | None) -> list[logging.Logger]:
 
 
 def _check_file(
-    log_file: str | os.PathLike[str] | None, rotation: Rotation | None, reopen: bool | None  # noqa: FBT001 - inner
+    log_file: str | os.PathLike[str] | None,
+    rotation: Rotation | None,
+    reopen: bool | None,  # noqa: FBT001 - inner
 ) -> None:
     if rotation is not None:
         if not isinstance(rotation, Rotation):
@@ -285,7 +293,9 @@ def _check_one_rotation(
     paths = [os.path.abspath(log_file)] if log_file is not None else []  # noqa: PTH100 - as logging.FileHandler does
     paths += [os.path.abspath(path) for path in (getattr(h, "baseFilename", None) for h in given) if path]  # noqa: PTH100
     if len(set(paths)) != len(paths):
-        raise ConfigurationError("two handlers write to the same file", parameter="handlers" if rotation is None else "rotation")
+        raise ConfigurationError(
+            "two handlers write to the same file", parameter="handlers" if rotation is None else "rotation"
+        )
 
 
 def _environment(given: str | None) -> str | None:

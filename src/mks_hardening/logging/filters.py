@@ -9,7 +9,7 @@ from mks_hardening._core.context import fields_var
 from mks_hardening._core.redact import default_redactor
 from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging.message import redacted_message
-from mks_hardening.logging.plain import Bounds, to_plain
+from mks_hardening.logging.plain import Bounds, is_a, to_plain
 from mks_hardening.protocols import Redactor
 
 __all__ = [
@@ -106,7 +106,7 @@ class RedactionFilter(logging.Filter):
 
 def exception_of(record: logging.LogRecord) -> BaseException | None:
     """The exception of the record, also when a ``RedactionFilter`` has kept it aside."""
-    info: object = record.exc_info or record.__dict__.get(EXCEPTION_ATTRIBUTE)
-    if isinstance(info, tuple) and len(info) == 3:
+    info: Any = record.exc_info or record.__dict__.get(EXCEPTION_ATTRIBUTE)
+    if is_a(info, tuple) and len(info) == 3:
         info = info[1]
     return info if isinstance(info, BaseException) else None

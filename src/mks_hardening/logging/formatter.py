@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.context import fields_var
@@ -24,7 +24,8 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES, exception_of
 from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder, is_safe
 from mks_hardening.logging.message import Templates
-from mks_hardening.logging.plain import Bounds, cut, to_plain
+from mks_hardening.logging.names import LONGEST_TEXT, CleanTexts, FieldNames
+from mks_hardening.logging.plain import Bounds, cut, is_a, to_plain
 from mks_hardening.logging.schemas import schema_named
 from mks_hardening.protocols import Redactor
 
@@ -37,7 +38,9 @@ _LAST: Final = STANDARD_ATTRIBUTES[-1]
 _COUNT: Final = len(STANDARD_ATTRIBUTES)
 _KNOWN: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
 _MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
-_FIELD_CHARACTERS: Final = 16_384
+_FRAMES: Final = 40
+_FEWEST_MEMBERS: Final = 4
+_HOOKS: Final = ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
 # Text is cut a little late, redacted, and cut again, so that no half secret survives at the first cut.
 _SLACK: Final = 1_024
 # Whole numbers with fewer digits than a payment card.
@@ -87,7 +90,11 @@ class JsonFormatter(BaseJsonFormatter):
         reserved_attrs: tuple[str, ...] = (),
         prefix: str = "",
     ) -> None:
-        if isinstance(max_record_bytes, bool) or not isinstance(max_record_bytes, int) or max_record_bytes < 1024:
+        if (
+            isinstance(max_record_bytes, bool)
+            or not isinstance(max_record_bytes, int)
+            or max_record_bytes < 1024
+        ):
             raise ConfigurationError(
                 f"max_record_bytes must be a whole number of at least 1024, not {type(max_record_bytes).__name__}",
                 parameter="max_record_bytes",
@@ -109,39 +116,33 @@ class JsonFormatter(BaseJsonFormatter):
         self._environment = environment
         self._dumps = fast_encoder(encoder)
         self._max_bytes = max_record_bytes
-        self._bounds = Bounds(min(_FIELD_CHARACTERS, max_record_bytes // 4))
+        self._bounds = Bounds(min(LONGEST_TEXT, max_record_bytes // 4))
+        self._loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
         self._redactor: Redactor = default_redactor() if redactor is None else redactor
         own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
-        self._is_secret_key = own.is_secret_key
-        self._hidden = _KNOWN | frozenset(reserved_attrs)
+        self._names = FieldNames(
+            self._schema,
+            rename=self.rename_fields,
+            static=self.static_fields,
+            hidden=_KNOWN | frozenset(reserved_attrs),
+            redactor=self._redactor,
+            is_secret_key=own.is_secret_key,
+        )
+        self._clean = CleanTexts(self._redactor)
+        self._templates = Templates(own.is_secret_key)
         self._shown = tuple(name for name in self._required_fields if name in _KNOWN and name != "message")
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Work out once what every record needs."""
-        rename = self.rename_fields
-        canonical = {name: rename.get(name, name) for name in self._schema.canonical()}
-        self._taken = frozenset((*canonical.values(), *self.static_fields))
-        self._message_key = rename.get(self._schema.message, self._schema.message)
-        self._start = f"{self.prefix}{{{encode_plain(self._renamed(self._schema.timestamp))}:\""
-        self._names: Memo[str, tuple[str, bool]] = Memo(self._name, entries=1024, longest=128)
-        self._clean = _CleanTexts(self._redactor)
-        self._templates = Templates(self._is_secret_key)
+        self._message_key = self._names.renamed(self._schema.message)
+        self._start = f'{self.prefix}{{{encode_plain(self._names.renamed(self._schema.timestamp))}:"'
         self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
         self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
         self._second = (-1, "")
-        self._look_for_del = False  # the one unsafe ASCII character; in values it never gets this far
         self._surely_fits = min(self._max_bytes // 4, self._bounds.characters)
-        cls = type(self)
-        hooked = any(
-            getattr(cls, name) is not getattr(JsonFormatter, name)
-            for name in ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
-        )
+        hooked = any(getattr(type(self), name) is not getattr(JsonFormatter, name) for name in _HOOKS)
         self._quick = not (hooked or self.defaults)
 
     # --- the quick way -----------------------------------------------------------------------
 
-    def format(self, record: logging.LogRecord) -> str:
+    def format(self, record: logging.LogRecord) -> str:  # noqa: PLR0915 - see the comment
         """The record as one line of JSON, without the newline. Never raises."""
         # One long function without helpers: each call would cost as much as a step of it.
         if not self._quick:
@@ -160,8 +161,8 @@ class JsonFormatter(BaseJsonFormatter):
             others: dict[str, Any] = {}
             context = fields_var.get()
             data = record.__dict__
+            names = self._names
             if len(data) != _COUNT:
-                names = self._names
                 items = islice(data.items(), _COUNT - 1, None)
                 if next(items)[0] != _LAST:
                     return self._safely(record)
@@ -173,7 +174,7 @@ class JsonFormatter(BaseJsonFormatter):
                         elif key == CONTEXT_ATTRIBUTE:
                             context = value
                         continue
-                    kind = type(value)
+                    kind: object = type(value)
                     if kind is str:
                         fields[name] = clean[value]
                     elif (
@@ -195,10 +196,10 @@ class JsonFormatter(BaseJsonFormatter):
                 around += self._members({**self._shown_fields(record), **others})
             body = self._dumps(fields)
             text = body.decode()
-            if (self._look_for_del or not body.isascii()) and not is_safe(body):
+            if (names.look_for_del or not body.isascii()) and not is_safe(body):
                 text = escape(text)
             if record.exc_info or record.exc_text or record.stack_info:
-                around += self._exception_text(record)
+                around += self._piece(self._exception_fields(record))
             created = record.created
             second = int(created)
             stamped, stamp = self._second
@@ -208,13 +209,14 @@ class JsonFormatter(BaseJsonFormatter):
                 f"{self._start}{stamp}{_MILLISECONDS[int((created - second) * 1000)]}"
                 f"{self._heads[record.name][record.levelname]}{around}{text[1:]}"
             )
-            if len(line) > self._surely_fits and (
-                len(body) > self._bounds.characters or len(line.encode()) > self._max_bytes
-            ):
-                return self._safely(record)
-            return line
-        except Exception:  # noqa: BLE001 - whatever it was, the careful way copes with it or reports it
-            return self._safely(record)
+            if len(line) <= self._surely_fits or self._fits(line, body):
+                return line
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the careful way copes with it or reports it
+            pass
+        return self._safely(record)
+
+    def _fits(self, line: str, body: bytes) -> bool:
+        return len(body) <= self._bounds.characters and len(line.encode()) <= self._max_bytes
 
     def _new_second(self, second: int) -> str:
         if second <= 0:
@@ -229,23 +231,31 @@ class JsonFormatter(BaseJsonFormatter):
     def _head_fields(self, level: str, logger: str) -> dict[str, Any]:
         schema = self._schema
         fields: dict[str, Any] = {
-            self._renamed(schema.level): schema.level_text(level),
-            self._renamed(schema.logger): logger,
+            self._names.renamed(schema.level): schema.level_text(level),
+            self._names.renamed(schema.logger): logger,
         }
         if self._environment is not None:
-            fields[self._renamed(schema.environment)] = self._environment
-        return fields | {self._renamed(name): value for name, value in (*schema.constants.items(), *self.static_fields.items())}
+            fields[self._names.renamed(schema.environment)] = self._environment
+        return fields | {
+            self._names.renamed(name): value
+            for name, value in (*schema.constants.items(), *self.static_fields.items())
+        }
 
     def _members(self, fields: Mapping[str, Any]) -> str:
         """The fields as the inside of an object, with a comma behind: a piece of a line."""
-        if not fields:
+        clean = self._redactor.redact(to_plain(fields, self._loose))
+        piece = self._piece(clean)
+        if len(piece) > self._bounds.characters:
+            piece = self._piece(to_plain(clean, self._bounds))
+        return piece
+
+    def _piece(self, plain: Any) -> str:
+        if not plain:
             return ""
-        loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
-        clean = to_plain(self._redactor.redact(to_plain(fields, loose)), self._bounds)
         try:
-            encoded = self._dumps(clean)
+            encoded = self._dumps(plain)
         except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder refuses
-            return f"{encode_plain(clean)[1:-1]},"
+            return f"{encode_plain(plain)[1:-1]},"
         text = encoded.decode()[1:-1]
         return f"{text if is_safe(encoded) else escape(text)},"
 
@@ -263,51 +273,28 @@ class JsonFormatter(BaseJsonFormatter):
             self._contexts[id(context)] = known
         return known[1], known[2]
 
-    def _name(self, key: str) -> tuple[str, bool]:
-        """What an attribute is called in the line (empty: not shown), and whether its value is hidden."""
-        if not isinstance(key, str) or key in self._hidden or key.startswith("_"):
-            return "", True
-        name = self._renamed(self._schema.renames.get(key, key))
-        bare = name
-        while bare.startswith("extra_"):
-            bare = bare[6:]
-        if bare in self._taken and key not in self._schema.renames:
-            name = f"extra_{name}"
-        name = cut(self._redactor.redact_text(name), 256)
-        self._look_for_del |= "\x7f" in name
-        return name, self._is_secret_key(key)
-
-    def _renamed(self, name: str) -> str:
-        renamed: str = self.rename_fields.get(name, name)
-        return renamed
-
     # --- exceptions --------------------------------------------------------------------------
 
-    def _exception_text(self, record: logging.LogRecord) -> str:
-        fields = self._exception_fields(record)
-        if not fields:
-            return ""
-        encoded = self._dumps(fields)
-        text = encoded.decode()[1:-1]
-        return f"{text if is_safe(encoded) else escape(text)},"
-
-    def _exception_fields(self, record: logging.LogRecord, *, frames: int = 40, characters: int = 0) -> dict[str, Any]:
+    def _exception_fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """The exception and the stack of the record, redacted."""
         fields: dict[str, Any] = {}
         error = exception_of(record)
-        limit = characters or self._bounds.characters
         if error is not None:
             described = describe_exception(
-                error, redact_text=self._redactor.redact_text, max_frames=frames, max_chars=limit
+                error,
+                redact_text=self._redactor.redact_text,
+                max_frames=_FRAMES,
+                max_chars=self._bounds.characters,
             )
             fields = self._schema.exception_fields(described.structure, described.text)
         elif record.exc_text:
             fields = self._schema.exception_fields({}, self._cleaned(record.exc_text))
         if record.stack_info:
             fields[self._schema.stack] = self._cleaned(record.stack_info)
-        return {self._renamed(name): value for name, value in fields.items() if value is not None}
+        return {self._names.renamed(name): value for name, value in fields.items() if value is not None}
 
     def _cleaned(self, text: object) -> str:
-        whole = safe_text(text, limit=self._bounds.characters + _SLACK)
+        whole = safe_text(text, limit=self._loose.characters)
         return cut(self._redactor.redact_text(whole), self._bounds.characters)
 
     # --- the careful way ---------------------------------------------------------------------
@@ -319,8 +306,12 @@ class JsonFormatter(BaseJsonFormatter):
             return self._last_resort(record, error)
 
     def _carefully(self, record: logging.LogRecord) -> str:
-        message_dict: dict[str, Any] = dict(record.msg) if isinstance(record.msg, dict) else {}
-        record.message = str(message_dict.pop("message", "")) if message_dict else self._templates.render(record)
+        message_dict: dict[str, Any] = {}
+        if is_a(record.msg, dict):
+            message_dict.update(cast("dict[str, Any]", record.msg))
+            record.message = safe_text(message_dict.pop("message", ""))
+        else:
+            record.message = self._templates.render(record)
         fields: dict[str, Any] = {}
         self.add_fields(fields, record, message_dict)
         fields = self.process_log_record(fields)
@@ -335,7 +326,7 @@ class JsonFormatter(BaseJsonFormatter):
         """
         schema = self._schema
         log_data.update(self.defaults)
-        log_data[self._renamed(schema.timestamp)] = self._careful_timestamp(record.created)
+        log_data[self._names.renamed(schema.timestamp)] = self._careful_timestamp(record.created)
         log_data.update(self._head_fields(safe_text(record.levelname), safe_text(record.name)))
         log_data[self._message_key] = record.message
         log_data.update(self._exception_fields(record))
@@ -349,7 +340,7 @@ class JsonFormatter(BaseJsonFormatter):
         """What ``fmt`` asks for besides the canonical fields."""
         if "asctime" in self._shown:
             record.asctime = self.formatTime(record, self.datefmt)
-        return {self._renamed(name): record.__dict__.get(name) for name in self._shown}
+        return {self._names.renamed(name): record.__dict__.get(name) for name in self._shown}
 
     def _add(self, log_data: dict[str, Any], key: object, value: object) -> None:
         name, secret = self._names[key if isinstance(key, str) else safe_text(key)]
@@ -370,24 +361,16 @@ class JsonFormatter(BaseJsonFormatter):
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """The fields as JSON text: bounded, redacted, strict."""
-        loose = self._bounds._replace(characters=self._bounds.characters + _SLACK)
-        clean = self._redactor.redact(to_plain(log_data, loose))
+        clean = self._redactor.redact(to_plain(log_data, self._loose))
         bounds = self._bounds
-        while True:
+        while bounds.members > _FEWEST_MEMBERS:
             text = encode_plain(to_plain(clean, bounds))
             if len(text) * 4 <= self._max_bytes or len(text.encode()) <= self._max_bytes:
                 return text
-            if bounds.members <= 8:
-                return self._essentials(clean)
-            bounds = Bounds(max(64, bounds.characters // 4), bounds.members // 2, max(2, bounds.depth // 2))
-
-    def _essentials(self, fields: object) -> str:
-        """The canonical fields alone, for a record that does not fit in any other way."""
-        essential = {
-            name: value
-            for name, value in (fields.items() if isinstance(fields, dict) else ())
-            if name in self._taken and isinstance(value, (str, int, float))
-        }
+            bounds = bounds.tighter()
+        # It does not fit in any other way: the canonical fields alone.
+        fields = cast("dict[str, Any]", clean) if isinstance(clean, dict) else {}
+        essential = {name: fields[name] for name in fields if name in self._names.taken}
         return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
 
     def _last_resort(self, record: logging.LogRecord, error: Exception) -> str:
@@ -400,30 +383,5 @@ class JsonFormatter(BaseJsonFormatter):
         return self.prefix + encode_plain(fields)
 
 
-class _CleanTexts(dict[str, str]):
-    """Texts without their secrets, each worked out once: messages and most values come again and again.
-
-    A text that held a secret is not kept, nor one that is long.
-    """
-
-    __slots__ = ("_redactor",)
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-
-    def __missing__(self, text: str) -> str:
-        if "\x7f" in text or len(text) > _FIELD_CHARACTERS:
-            raise ValueError(text)  # to be cut, or escaped as the fast encoder does not
-        clean = self._redactor.redact_text(text)
-        if clean is text and len(text) <= 256:
-            if len(self) >= 4096:
-                self.clear()
-            self[text] = clean
-        return clean
-
-
 def _same(known: object, value: object) -> bool:
     return type(known) is type(value) and isinstance(value, (str, int)) and known == value
-
-

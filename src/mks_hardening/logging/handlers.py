@@ -159,7 +159,7 @@ class ReopeningFileHandler(FileHandler):
         self._file = LineFile(filename)
         super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
 
-    def _append(self, line: bytes, now: float) -> None:
+    def _append(self, line: bytes, now: float) -> None:  # noqa: ARG002 - the rotating handler needs the time
         self._file.follow()
         self._file.write(line)
 

@@ -30,7 +30,7 @@ def is_safe(encoded: bytes) -> bool:
 
 
 def escape(text: str) -> str:
-    """The JSON text with unsafe characters written as ``\\uXXXX``."""
+    """The JSON text with unsafe characters written as hexadecimal escapes."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

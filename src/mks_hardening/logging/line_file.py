@@ -30,7 +30,9 @@ class LineFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, (str, os.PathLike)) or not str(path):
-            raise ConfigurationError(f"filename must be a path, not {type(path).__name__}", parameter="filename")
+            raise ConfigurationError(
+                f"filename must be a path, not {type(path).__name__}", parameter="filename"
+            )
         self.path = str(Path(path).absolute())
         self.descriptor = -1
         self.identity = (0, 0)

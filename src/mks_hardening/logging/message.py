@@ -11,6 +11,7 @@ from typing import Any, Final
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redact import REDACTED, default_redactor
 from mks_hardening._core.trace_text import safe_text
+from mks_hardening.logging.plain import is_a
 from mks_hardening.protocols import Redactor
 
 __all__ = ["Templates", "redacted_message", "render_message", "without_secret_placeholders"]
@@ -53,7 +54,9 @@ def _default_templates() -> Templates:
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\))?[#0\- +]*(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?[hlL]?(?P<kind>[a-zA-Z%])"
 )
-_NAME_BEFORE: Final = re.compile(r"([\w.\- ]{1,48}?)(?:[\"'\]]{0,2}[ \t]*(?:[:=]|=>|は|[ ]is)?[ \t]*[\"']?)\Z")
+_NAME_BEFORE: Final = re.compile(
+    r"([\w.\- ]{1,48}?)(?:[\"'\]]{0,2}[ \t]*(?:[:=]|=>|は|[ ]is)?[ \t]*[\"']?)\Z"
+)
 
 
 def render_message(message: object, args: object) -> str:
@@ -67,12 +70,12 @@ def render_message(message: object, args: object) -> str:
         return _despite_faults(template, args)
 
 
-def _despite_faults(template: str, args: object) -> str:
+def _despite_faults(template: str, args: Any) -> str:
     shown: Any
-    if isinstance(args, Mapping):
+    if is_a(args, Mapping):
         shown = {key: _harmless(value) for key, value in args.items()}
     else:
-        shown = tuple(_harmless(value) for value in args) if isinstance(args, tuple) else (_harmless(args),)
+        shown = tuple(_harmless(value) for value in args) if is_a(args, tuple) else (_harmless(args),)
     try:
         return str(template % shown)
     except Exception:  # noqa: BLE001 - as above
@@ -82,7 +85,7 @@ def _despite_faults(template: str, args: object) -> str:
 def _harmless(value: object) -> object:
     """The value itself where formatting it cannot run foreign code that raises."""
     try:
-        str(value), repr(value)
+        _ = str(value), repr(value)
     except Exception:  # noqa: BLE001 - as above
         return safe_text(value)
     return value

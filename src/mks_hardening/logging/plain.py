@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from mks_hardening._core.trace_text import CUT, safe_text
 
-__all__ = ["Bounds", "cut", "to_plain"]
+__all__ = ["Bounds", "cut", "is_a", "to_plain"]
+
+
+_Members: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
 
 
 class Bounds(NamedTuple):
@@ -19,6 +23,15 @@ class Bounds(NamedTuple):
     characters: int = 16_384
     members: int = 256
     depth: int = 12
+
+    def tighter(self) -> Bounds:
+        """Less of everything, for a record that is too large as a whole."""
+        return Bounds(max(64, self.characters // 4), self.members // 2, max(2, self.depth // 2))
+
+
+def is_a(value: object, *kinds: type) -> bool:
+    """``isinstance`` for values of which nothing is known: the type checker learns no half-known type from it."""
+    return isinstance(value, kinds)
 
 
 def cut(text: str, limit: int) -> str:
@@ -50,7 +63,7 @@ def _number(value: int, bounds: Bounds) -> int | str:
     return value
 
 
-def _other(value: object, bounds: Bounds, path: tuple[int, ...]) -> Any:
+def _other(value: Any, bounds: Bounds, path: tuple[int, ...]) -> Any:
     if isinstance(value, Enum):
         return to_plain(value.value, bounds, path)
     if isinstance(value, str):
@@ -59,7 +72,7 @@ def _other(value: object, bounds: Bounds, path: tuple[int, ...]) -> Any:
         return _number(int(value), bounds)
     if isinstance(value, float):
         return to_plain(float(value), bounds)
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if is_a(value, bytes, bytearray, memoryview):
         return cut(bytes(value[: bounds.characters]).decode("utf-8", "backslashreplace"), bounds.characters)
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
@@ -73,22 +86,20 @@ def _other(value: object, bounds: Bounds, path: tuple[int, ...]) -> Any:
     return _container(members, bounds, (*path, id(value)))
 
 
-def _members(value: object) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...] | Set[Any] | None:
+def _members(value: Any) -> _Members | None:
     """What is inside, for containers and for objects that are records of fields."""
-    if isinstance(value, (Mapping, list, Set)):
-        return value
-    if isinstance(value, tuple):
+    if is_a(value, Mapping, list, AbstractSet):
+        return cast("_Members", value)
+    if is_a(value, tuple):
         names = getattr(value, "_fields", None)
-        return dict(zip(names, value, strict=False)) if names else value
-    fields = getattr(type(value), "__dataclass_fields__", None)
-    if fields and not isinstance(value, type):
+        return dict(zip(names, value, strict=False)) if names else cast("_Members", value)
+    fields: Any = getattr(value, "__dataclass_fields__", None)
+    if fields and not is_a(value, type):
         return {name: getattr(value, name, None) for name, field in fields.items() if field.repr}
     return None
 
 
-def _container(
-    members: Mapping[Any, Any] | list[Any] | tuple[Any, ...] | Set[Any], bounds: Bounds, path: tuple[int, ...]
-) -> Any:
+def _container(members: _Members, bounds: Bounds, path: tuple[int, ...]) -> Any:
     if isinstance(members, Mapping):
         result: dict[str, Any] = {}
         for number, (name, member) in enumerate(members.items()):
@@ -111,5 +122,3 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     while name in taken:
         name += "_"
     return name
-
-

@@ -14,7 +14,7 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.faults import FaultReport
 from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
 from mks_hardening.logging.message import Templates
-from mks_hardening.logging.plain import Bounds, to_plain
+from mks_hardening.logging.plain import Bounds, is_a, to_plain
 
 __all__ = ["BoundedQueueHandler"]
 
@@ -96,7 +96,10 @@ class BoundedQueueHandler(logging.Handler):
         if type(record.msg) is not str or not (
             not args or (type(args) is tuple and all(type(value) in _UNCHANGING for value in args))
         ):
-            data["msg"] = record.msg if isinstance(record.msg, dict) else self._templates.render(record)
+            if is_a(record.msg, dict):
+                data["msg"] = to_plain(record.msg, Bounds())
+            else:
+                data["msg"] = self._templates.render(record)
             data["args"] = None
         if len(data) > len(STANDARD_ATTRIBUTES):
             for name in data.keys() - _KNOWN:

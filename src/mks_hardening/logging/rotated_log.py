@@ -16,7 +16,7 @@ import gzip
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -156,7 +156,7 @@ class RotatedLog:
         return self._path.with_name(f"{self._path.name}.{number}{suffix}")
 
     @contextmanager
-    def _locked(self, *, wait: bool) -> Iterator[int]:
+    def _locked(self, *, wait: bool) -> Generator[int]:
         """The descriptor of the lock file, locked; -1 when another process has it and we do not wait."""
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:

@@ -97,7 +97,8 @@ def check_rotation(rotation: Rotation) -> None:
     for name, value, least in (("max_bytes", rotation.max_bytes, 1024), ("backups", rotation.backups, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(
-                f"{name} must be a whole number of at least {least}, not {type(value).__name__}", parameter=name
+                f"{name} must be a whole number of at least {least}, not {type(value).__name__}",
+                parameter=name,
             )
 
 

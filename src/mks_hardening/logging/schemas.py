@@ -37,8 +37,8 @@ class Schema(NamedTuple):
 
 def _severity(level: str) -> str:
     """Cloud Logging knows these words only; the number decides for levels of one's own."""
-    number = logging.getLevelName(level)
-    if not isinstance(number, int):
+    number = logging.getLevelNamesMapping().get(level)
+    if number is None:
         digits = level.removeprefix("Level ")
         number = int(digits) if digits.isdecimal() else 0
     for floor, severity in ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (25, "NOTICE"), (20, "INFO")):
@@ -104,5 +104,7 @@ def schema_named(name: str) -> Schema:
     schema = SCHEMAS.get(name) if isinstance(name, str) else None
     if schema is None:
         known = ", ".join(SCHEMAS)
-        raise ConfigurationError(f"schema must be one of {known}, not {type(name).__name__}", parameter="schema")
+        raise ConfigurationError(
+            f"schema must be one of {known}, not {type(name).__name__}", parameter="schema"
+        )
     return schema
