@@ -445,6 +445,14 @@ def test_data_that_everybody_changes_gives_up_in_the_end() -> None:
     assert site.seen == {"turn": 4}
 
 
+def test_changes_in_one_request_know_of_each_other() -> None:
+    site = Site()
+    site.ask(lambda handle: handle.start("alice"))
+    site.ask(lambda handle: [handle.update_data(a=1), handle.update_data(b=2), dict(handle.data)])
+    assert site.seen == [True, True, {"a": 1, "b": 2}]
+    assert site.store.calls.count("update") == 2
+
+
 # --- the keeper ---
 
 
