@@ -10,7 +10,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.spool import Spool, SpoolFullError
+from mks_hardening.notify.spool import Spool
 from mks_hardening.testing import FrozenClock
 
 
@@ -117,7 +117,7 @@ def test_a_full_spool_refuses_the_new_one(tmp_path: Path) -> None:
     known = spool(tmp_path, max_files=2)
     known.put(alert("a"))
     known.put(alert("b"))
-    with pytest.raises(SpoolFullError):
+    with pytest.raises(OSError, match="the spool holds 2 alerts"):
         known.put(alert("c"))
     assert claimed(known) == ["a", "b"]
 

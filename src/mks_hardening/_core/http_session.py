@@ -191,29 +191,27 @@ def _reason(error: Exception) -> str:
 def _adapter(ssl_context: Any) -> Any:
     """Connections whose sockets obey the deadline of the call."""
     from requests.adapters import HTTPAdapter
-    from urllib3 import connection, connectionpool
-
-    class Plain(connection.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.sock: Any = DeadlineSocket(self.sock)
-
-    class Secure(connection.HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.sock: Any = DeadlineSocket(self.sock)
-
-    class PlainPool(connectionpool.HTTPConnectionPool):
-        ConnectionCls: Any = Plain
-
-    class SecurePool(connectionpool.HTTPSConnectionPool):
-        ConnectionCls: Any = Secure
 
     class DeadlineAdapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             if ssl_context is not None:
                 kwargs["ssl_context"] = ssl_context
             super().init_poolmanager(*args, **kwargs)
-            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+            manager: Any = self.poolmanager
+            manager.pool_classes_by_scheme = {
+                scheme: _with_deadline(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+            }
 
     return DeadlineAdapter()
+
+
+def _with_deadline(pool: Any) -> Any:
+    """The same kind of pool, whose connections wrap their sockets."""
+    plain: Any = pool.ConnectionCls
+
+    def connect(self: Any) -> None:
+        plain.connect(self)
+        self.sock = DeadlineSocket(self.sock)
+
+    connection = type("DeadlineConnection", (plain,), {"connect": connect})
+    return type("DeadlinePool", (pool,), {"ConnectionCls": connection})

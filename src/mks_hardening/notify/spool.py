@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,17 +20,13 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.alert import Alert
 from mks_hardening.protocols import Clock
 
-__all__ = ["Claim", "Spool", "SpoolFullError"]
+__all__ = ["Claim", "Spool"]
 
 _VERSION: Final = 1
 _MAX_FILES: Final = 1000
 _MAX_BYTES: Final = 262_144
 # Longer than any try can take; a claim is renewed with each try.
 _STALE_CLAIM: Final = 120.0
-
-
-class SpoolFullError(OSError):
-    """The folder holds as many alerts as it may."""
 
 
 class Claim(NamedTuple):
@@ -68,7 +65,7 @@ class Spool:
             OSError: the disk or the folder is full, or the folder is gone.
         """
         if len(self._names()) >= self._max_files:
-            raise SpoolFullError(f"the spool holds {self._max_files} alerts")
+            raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
         name = f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}"
         self._write(name, json.dumps({"version": _VERSION, **alert._asdict()}).encode())
 
