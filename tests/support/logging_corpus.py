@@ -4,9 +4,9 @@ Run it against another formatter:
 
     python tests/support/logging_corpus.py pythonjsonlogger.orjson:OrjsonFormatter
 
-A case has ``message``, ``args``, ``extra``, ``exc`` and ``record`` (attributes set on the finished record), and
-what to expect: ``absent`` and ``present`` texts and ``fields`` (decoded values of the top level). For every case the
-line must be one line, strict JSON, an object with no key twice, bounded, and without characters that control a terminal.
+A case has ``message``, ``args``, ``extra``, ``exc`` and ``record`` (attributes of the finished record), and what to
+expect: ``absent`` and ``present`` texts, and ``fields`` (decoded values of the top level). For every case the line
+must be one line, strict JSON, an object with no key twice, bounded, and free of characters that control a terminal.
 Values that JSON cannot say are written ``{"$": name, ...}``; see ``BUILDERS``.
 """
 

@@ -14,7 +14,8 @@ SECRET_NAMES = """password passwd pwd PASSWORD userPassword db_password password
     パスワード 新しいパスワード パスワード確認 ｐａｓｓｗｏｒｄ"""
 HARMLESS_NAMES = """token_count password_policy tokenizer secretary max_tokens prompt_tokens cookie_name
     cookie_secure password_changed_at authorization_url token_type cache_key primary_key public_key keyboard monkey
-    compass spinning author authority status_code session_timeout code url key パスワードポリシー passenger surpassed"""
+    compass spinning author authority status_code session_timeout code url key passenger
+    パスワードポリシー surpassed"""
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES.split())

@@ -18,6 +18,7 @@ Frame: TypeAlias = dict[str, Any]
 
 CUT: Final = "…"
 _MAX_LINE: Final = 300
+_MAX_EXCEPTIONS: Final = 100
 _MAX_CACHED: Final = 4096
 _CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -85,7 +86,7 @@ class _Walk:
         structure, text = self._one(exc)
         if isinstance(exc, BaseExceptionGroup):
             structure["exceptions"], inner = self._members(
-                cast("tuple[BaseException, ...]", exc.exceptions), depth - 1
+                cast("Any", exc).exceptions, depth - 1
             )
             text += inner
         key, join, earlier = "cause", _CAUSE, exc.__cause__
@@ -103,7 +104,8 @@ class _Walk:
         described: list[dict[str, Any]] = []
         text = ""
         for number, member in enumerate(members, 1):
-            if depth <= 0 or id(member) in self.seen or number > self.max_frames:
+            full = number > self.max_frames or len(self.seen) >= _MAX_EXCEPTIONS
+            if full or depth <= 0 or id(member) in self.seen:
                 described.append({"type": CUT, "message": f"{len(members) - number + 1} more"})
                 break
             structure, inner = self.describe(member, depth)

@@ -174,7 +174,7 @@ class JsonFormatter(BaseJsonFormatter):
                         elif key == CONTEXT_ATTRIBUTE:
                             context = value
                         continue
-                    kind: object = type(value)
+                    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # the value may be anything
                     if kind is str:
                         fields[name] = clean[value]
                     elif (
