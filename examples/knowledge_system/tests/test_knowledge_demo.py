@@ -15,7 +15,7 @@ import pytest
 
 from knowledge_system import walkthrough
 from knowledge_system.settings import DEMO_PASSWORD
-from knowledge_system.walkthrough import Visitor
+from knowledge_system.visitor import Visitor
 
 # A walk takes four seconds on an idle machine; a busy one may need ten times as long.
 pytestmark = pytest.mark.timeout(300)

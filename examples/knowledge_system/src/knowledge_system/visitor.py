@@ -1,0 +1,88 @@
+"""A plain HTTP client that goes through the pages as a person would, and the means to insist on an answer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import requests
+
+__all__ = ["Broken", "Visitor", "expect", "status"]
+
+
+class Broken(Exception):  # noqa: N818 - a broken promise
+    """The demonstration did not do what it promises."""
+
+
+class Visitor:
+    """A person with a browser that keeps cookies, runs no JavaScript and says nothing about origins."""
+
+    def __init__(self, url: str, ca_file: Path, agent: str = "walkthrough") -> None:
+        self.url = url
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.http.verify = str(ca_file)
+        self.http.headers.update({"User-Agent": agent, "Accept-Language": "ja", "Accept": "text/html"})
+        self._token = ""
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """Open a page; redirects are shown, not followed."""
+        answer = self.http.get(self.url + path, timeout=30, allow_redirects=False, **options)
+        self._remember_token(answer)
+        return answer
+
+    def submit(self, page: str, fields: dict[str, str], *, action: str = "") -> requests.Response:
+        """Open a page and send its form, with the token the page holds."""
+        self.get(page)
+        return self.post(action or page, fields)
+
+    def post(self, path: str, fields: dict[str, str]) -> requests.Response:
+        """Send a form with the token of the page seen last."""
+        data = {"csrf_token": self._token, **fields}
+        answer = self.http.post(self.url + path, data=data, timeout=30, allow_redirects=False)
+        self._remember_token(answer)
+        return answer
+
+    def api(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+        """Call a JSON endpoint; ``bytes`` are sent as they are."""
+        sent = {"json": body} if not isinstance(body, bytes) else {"data": body}
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        answer = self.http.request(
+            method,
+            self.url + path,
+            headers={"Accept": "application/json", "X-CSRF-Token": self._token, **kind, **headers},
+            timeout=30,
+            allow_redirects=False,
+            **(sent if body is not None else {}),
+        )
+        if answer.headers.get("Content-Type") == "application/json":
+            self._token = answer.json().get("csrf_token", self._token)
+        return answer
+
+    def sign_in(self, username: str, password: str) -> requests.Response:
+        """Fill in the sign-in page."""
+        answer = self.submit("/sign-in", {"username": username, "password": password, "next": "/articles"})
+        if answer.status_code == 303:
+            self.get(answer.headers["Location"])
+        return answer
+
+    def _remember_token(self, answer: requests.Response) -> None:
+        if found := re.search(r'name="csrf_token" value="([^"]+)"', answer.text):
+            self._token = found[1]
+
+
+def expect(condition: object, what: str) -> None:
+    """Raise unless the promise was kept."""
+    if not condition:
+        raise Broken(what)
+
+
+def status(answer: requests.Response, wanted: int) -> requests.Response:
+    """The answer, if it has the wanted status."""
+    request = answer.request
+    seen = (
+        f"{request.method} {request.path_url} -> {answer.status_code}, expected {wanted}: {answer.text[:300]}"
+    )
+    expect(answer.status_code == wanted, seen)
+    return answer
