@@ -174,7 +174,9 @@ def search(folder: Path) -> None:
                 interleaved(
                     {
                         "JapaneseSearch": lambda word=word: index.search(connection, word),  # type: ignore[misc]
-                        "LIKE": lambda word=word: connection.execute(like, {"like": f"%{word}%"}).all(),  # type: ignore[misc]
+                        "LIKE, in no order": lambda word=word: connection.execute(
+                            like, {"like": f"%{word}%"}
+                        ).all(),  # type: ignore[misc]
                     },
                     calls=3,
                     rounds=5,

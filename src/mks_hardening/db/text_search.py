@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select, TextClause
+    from sqlalchemy import ColumnElement, Connection, Select
     from sqlalchemy.orm import Session
 
 __all__ = ["JapaneseSearch", "SearchHit", "normalize_text"]
@@ -30,7 +30,7 @@ _MOST_TERMS: Final = 10
 
 
 class SearchHit(NamedTuple):
-    """One document found; ``score`` is the number of terms that stand in its title."""
+    """One document found; ``score`` is 1 when every word of the query stands in its title, otherwise 0."""
 
     document_id: int
     score: int
@@ -43,7 +43,7 @@ def normalize_text(text: str | None) -> str:
 
 
 def _grams(run: str) -> list[str]:
-    return [run[i : i + 2] for i in range(len(run))]
+    return [*_pairs(run), run[-1]]
 
 
 def _terms(query: str) -> list[str]:
@@ -75,7 +75,7 @@ class JapaneseSearch:
         """Create table and index unless they exist, in the caller's transaction."""
         from sqlalchemy import text
 
-        for statement in self._ddl(_dialect(bind)):
+        for statement in self._form(bind).ddl():
             bind.execute(text(statement))
 
     def drop(self, bind: Session | Connection) -> None:
@@ -88,90 +88,136 @@ class JapaneseSearch:
         self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
     ) -> None:
         """Put a document into the index, or replace what it holds of it, in the caller's transaction."""
-        dialect = _dialect(bind)
-        title, body = normalize_text(title), normalize_text(body)
-        whole = f"{title} {body}".strip()
-        grams = [gram for run in whole.split() for gram in _grams(run)]
-        stored = " ".join(grams) if dialect == "sqlite" else sorted({*grams, *whole} - {" "})
+        from sqlalchemy import text
+
+        form = self._form(bind)
+        row = form.row(normalize_text(title), normalize_text(body))
+        names = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
         self.remove(bind, document_id)
-        bind.execute(
-            self._insert(dialect), {"id": document_id, "title": title, "whole": whole, "grams": stored}
-        )
+        insert = f"INSERT INTO {self._name} ({form.key}, {names}) VALUES (:id, {values})"  # noqa: S608 - our own names
+        bind.execute(text(insert), {"id": document_id, **row})
 
     def remove(self, bind: Session | Connection, document_id: int) -> None:
         """Take a document out of the index; harmless when it is not in it."""
         from sqlalchemy import text
 
-        id_column = "rowid" if _dialect(bind) == "sqlite" else "document_id"
-        bind.execute(text(f"DELETE FROM {self._name} WHERE {id_column} = :id"), {"id": document_id})  # noqa: S608 - checked name
+        delete = f"DELETE FROM {self._name} WHERE {self._form(bind).key} = :id"  # noqa: S608 - our own names
+        bind.execute(text(delete), {"id": document_id})
 
     def search(self, bind: Session | Connection, query: str, *, limit: int = 50) -> list[SearchHit]:
-        """The best documents that hold every word of ``query``: most words in the title first, then newest id.
+        """The best documents that hold every word of ``query``: all words in the title first, then newest id.
 
         A query without a letter or digit finds nothing.
         """
         from sqlalchemy import desc
 
-        found = self.matching(bind, query)
-        ordered = found.order_by(desc("score"), desc("document_id")).limit(limit)
+        ordered = self.matching(bind, query).order_by(desc("score"), desc("document_id")).limit(limit)
         return [SearchHit(row.document_id, row.score) for row in bind.execute(ordered)]
 
     def matching(self, bind: Session | Connection, query: str) -> Select[tuple[int, int]]:
         """A select of ``document_id`` and ``score``, to be joined to the caller's own select."""
-        from sqlalchemy import Integer, case, cast, column, false, func, literal, select, table
+        from sqlalchemy import Integer, case, column, false, select, table
 
-        sqlite = _dialect(bind) == "sqlite"
-        document_id = column("rowid" if sqlite else "document_id", Integer).label("document_id")
-        source = table(self._name, column("title"), column("whole"))
+        form = self._form(bind)
         terms = _terms(query)
-        position = func.instr if sqlite else func.strpos
-        in_title = (case((position(source.c.title, term) > 0, 1), else_=0) for term in terms)
-        score = cast(sum(in_title, literal(0)), Integer).label("score")
-        found: Select[tuple[int, int]] = select(document_id, score).select_from(source)  # type: ignore[assignment]  # 2.0 and 2.1 type it differently
+        document_id = column(form.key, Integer).label("document_id")
+        source = table(self._name)
         if not terms:
-            return found.where(false())
-        if sqlite:
-            return found.where(column(self._name).op("MATCH")(_fts5_query(terms)))
-        return found.where(_array_contains(terms), *(func.strpos(source.c.whole, term) > 0 for term in terms))
+            return _typed(select(document_id, document_id.label("score")).select_from(source).where(false()))
+        score = case((form.in_title(terms), 1), else_=0).label("score")
+        return _typed(select(document_id, score).select_from(source).where(form.everywhere(terms)))
 
-    def _ddl(self, dialect: str) -> list[str]:
-        if dialect == "sqlite":
-            # The ascii tokenizer takes every other character as a letter, whatever SQLite knows of Unicode.
-            columns = "grams, title UNINDEXED, whole UNINDEXED, tokenize = 'ascii', columnsize = 0"
-            return [f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._name} USING fts5({columns})"]
-        columns = (
-            "document_id bigint PRIMARY KEY, title text NOT NULL, whole text NOT NULL, grams text[] NOT NULL"
+    def _form(self, bind: Session | Connection) -> _Fts5 | _BigramArray:
+        caller: Any = bind
+        dialect: str = (caller.get_bind() if hasattr(caller, "get_bind") else caller).dialect.name
+        if dialect not in {"sqlite", "postgresql"}:
+            raise ConfigurationError(f"bind must be of SQLite or PostgreSQL, not {dialect}", parameter="bind")
+        return _Fts5(self._name) if dialect == "sqlite" else _BigramArray(self._name)
+
+
+class _Fts5:
+    """SQLite: an FTS5 table of grams, in which a word is a phrase."""
+
+    key = "rowid"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def ddl(self) -> list[str]:
+        # The ascii tokenizer takes every other character as a letter, whatever SQLite knows of Unicode.
+        columns = "title, whole, tokenize = 'ascii', columnsize = 0"
+        return [f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._name} USING fts5({columns})"]
+
+    def row(self, title: str, body: str) -> dict[str, Any]:
+        return {"title": self._grams(title), "whole": self._grams(f"{title} {body}")}
+
+    def _grams(self, text: str) -> str:
+        return " ".join(gram for run in text.split() for gram in _grams(run))
+
+    def everywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
+        return self._match("whole", terms)
+
+    def in_title(self, terms: Sequence[str]) -> ColumnElement[bool]:
+        from sqlalchemy import Integer, column, select, table
+
+        # A second look into the index is quicker than reading the title of each document found.
+        key: ColumnElement[int] = column(self.key, Integer)
+        rows = select(key).select_from(table(self._name)).where(self._match("title", terms))
+        return key.in_(rows.scalar_subquery())
+
+    def _match(self, where: str, terms: Sequence[str]) -> ColumnElement[bool]:
+        """Each term as a phrase of its pairs; one character is the beginning of a pair."""
+        from sqlalchemy import column
+
+        phrases = (f'"{term}" *' if len(term) == 1 else f'"{" ".join(_pairs(term))}"' for term in terms)
+        matches: ColumnElement[bool] = column(self._name).op("MATCH")(
+            f"{{{where}}} : ({' AND '.join(phrases)})"
         )
+        return matches
+
+
+class _BigramArray:
+    """PostgreSQL: an array of grams with a GIN index finds candidates, the text itself decides."""
+
+    key = "document_id"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def ddl(self) -> list[str]:
+        columns = "title text NOT NULL, whole text NOT NULL, grams text[] NOT NULL"
         return [
-            f"CREATE TABLE IF NOT EXISTS {self._name} ({columns})",
+            f"CREATE TABLE IF NOT EXISTS {self._name} (document_id bigint PRIMARY KEY, {columns})",
             f"CREATE INDEX IF NOT EXISTS {self._name}_grams ON {self._name} USING gin (grams)",
         ]
 
-    def _insert(self, dialect: str) -> TextClause:
-        from sqlalchemy import text
+    def row(self, title: str, body: str) -> dict[str, Any]:
+        whole = f"{title} {body}".strip()
+        pairs = {pair for run in whole.split() for pair in _pairs(run)}
+        return {"title": title, "whole": whole, "grams": sorted({*pairs, *whole} - {" "})}
 
-        id_column = "rowid" if dialect == "sqlite" else "document_id"
-        insert = f"INSERT INTO {self._name} ({id_column}, title, whole, grams) VALUES (:id, :title, :whole, :grams)"  # noqa: S608 - checked name
-        return text(insert)
+    def everywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
+        from sqlalchemy import Text, and_, bindparam, column
+        from sqlalchemy.dialects.postgresql import ARRAY
+
+        grams = sorted({gram for term in terms for gram in (_pairs(term) or [term])})
+        candidates = column("grams", ARRAY(Text)).contains(bindparam(None, grams, type_=ARRAY(Text)))
+        return and_(candidates, self._hold("whole", terms))
+
+    def in_title(self, terms: Sequence[str]) -> ColumnElement[bool]:
+        return self._hold("title", terms)
+
+    def _hold(self, where: str, terms: Sequence[str]) -> ColumnElement[bool]:
+        from sqlalchemy import and_, column, func
+
+        return and_(*(func.strpos(column(where), term) > 0 for term in terms))
 
 
-def _fts5_query(terms: Iterable[str]) -> str:
-    """Each term as a phrase of its pairs; the last character alone is a prefix of whatever follows it."""
-    return " AND ".join(
-        f'"{term}" *' if len(term) == 1 else f'"{" ".join(_grams(term)[:-1])}"' for term in terms
-    )
+def _pairs(run: str) -> list[str]:
+    return [run[i : i + 2] for i in range(len(run) - 1)]
 
 
-def _array_contains(terms: Iterable[str]) -> Any:
-    from sqlalchemy import Text, bindparam, column
-    from sqlalchemy.dialects.postgresql import ARRAY
-
-    grams = sorted({gram for term in terms for gram in (_grams(term)[:-1] or [term])})
-    return column("grams", ARRAY(Text)).contains(bindparam(None, grams, type_=ARRAY(Text)))
-
-
-def _dialect(bind: Any) -> str:
-    name: str = (bind.get_bind() if hasattr(bind, "get_bind") else bind).dialect.name
-    if name not in {"sqlite", "postgresql"}:
-        raise ConfigurationError(f"bind must be of SQLite or PostgreSQL, not {name}", parameter="bind")
-    return name
+def _typed(select: Any) -> Select[tuple[int, int]]:
+    """SQLAlchemy 2.0 and 2.1 write this type differently."""
+    return cast("Select[tuple[int, int]]", select)

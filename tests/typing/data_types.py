@@ -1,0 +1,94 @@
+"""Never run: what type checkers see of cached functions, pages, searches and watched queries."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from sqlalchemy import Engine, Integer, column, select
+
+from mks_hardening.cache import (
+    CacheStats,
+    MemoryCache,
+    NullCache,
+    PurgeResult,
+    RedisCache,
+    cached,
+    set_default_cache,
+)
+from mks_hardening.cache.cdn import CDNManager
+from mks_hardening.db import (
+    Page,
+    PoolPlan,
+    StatementStats,
+    fingerprint,
+    hardened_engine,
+    keyset_page,
+    plan_pool,
+    query_budget,
+    retry_on_serialization_failure,
+    watch_queries,
+)
+
+cache = MemoryCache(max_entries=10)
+set_default_cache(cache)
+set_default_cache(None)
+
+# --- a cached function keeps its arguments and its answer
+
+
+@cached(cache=cache, ttl=5, tags=("a",))
+def article(number: int, *, draft: bool = False) -> str | None:
+    return None
+
+
+assert_type(article(1), str | None)
+assert_type(article(1, draft=True), str | None)
+assert_type(article.cache_key(1), str)
+article.invalidate(1, draft=True)
+article("1")  # type: ignore[arg-type]
+article(1, True)  # type: ignore[call-arg]
+
+
+def tags_of(number: int) -> tuple[str, ...]:
+    return (f"article:{number}",)
+
+
+@cached(tags=tags_of)
+async def later(number: int) -> list[int]:
+    return [number]
+
+
+async def main() -> None:
+    assert_type(await later(1), list[int])
+    assert_type(await cache.aget_or_compute("k", lambda: later(1)), list[int])
+
+
+# --- caches are interchangeable
+
+caches: list[MemoryCache | NullCache | RedisCache] = [cache, NullCache(), RedisCache("redis://localhost/0")]
+assert_type(cache.get_or_compute("k", lambda: 1), int)
+assert_type(cache.stats(), CacheStats)
+assert_type(cache.delete("a", "b"), int)
+assert_type(CDNManager("0" * 32, api_token="t" * 20).purge_cache(["https://example.com/"]), PurgeResult)
+
+# --- databases
+
+engine = hardened_engine("sqlite://", pool_size=3)
+assert_type(engine, Engine)
+assert_type(plan_pool(workers=1, threads=1, max_connections=10), PoolPlan)
+assert_type(fingerprint("select 1", dialect="sqlite"), str)
+fingerprint("select 1", dialect="oracle")  # type: ignore[arg-type]
+number: Any = column("n", Integer)
+assert_type(keyset_page(select(number), order_by=[number]), Page)
+
+with watch_queries(engine, action="raise") as log, query_budget(3):
+    assert_type(log.statements[0].rows, int)
+
+
+@retry_on_serialization_failure(attempts=3)
+def transfer(amount: int) -> bool:
+    return amount > 0
+
+
+assert_type(transfer(3), bool)
+stats: list[StatementStats] = []
