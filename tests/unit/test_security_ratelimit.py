@@ -174,6 +174,9 @@ def test_keys_are_bounded_and_the_ones_in_use_stay(clock: FrozenClock) -> None:
         counters.hit("g", f"k{number}", limits, cost=1)
     assert len(counters._counters) == 10
     assert counters.test("g", "hot", limits, cost=1).looks[0].remaining == 0
+    remaining = [counters.hit("g", "new", limits, cost=1).looks[0].remaining for _ in range(3)]
+    assert remaining == [1, 0, 0]
+    assert len(counters._counters) == 10
 
 
 # --- reservations --------------------------------------------------------------------------------
@@ -395,7 +398,9 @@ def test_ways_to_write_limits(clock: FrozenClock, spec: Any, limits: Any) -> Non
         Limit('x"y', 1, 60.0),
         Limit("名", 1, 60.0),
         Limit("a\r\nSet-Cookie: x", 1, 60.0),
-        Limit("x", 10_000_000, 60.0),
+        Limit("x", 1_000_001, 60.0),
+        Limit("x", 1, 0.0009),
+        Limit("x", 1, 366 * 86400.0 + 1),
     ],
 )
 def test_impossible_limits(clock: FrozenClock, spec: Any) -> None:
@@ -449,11 +454,33 @@ def test_defaults_are_usable_without_the_limits_package(
     monkeypatch.setitem(__import__("sys").modules, "limits", None)
     one = RateLimiter(DEFAULT_RATE_LIMITS, clock=clock)
     assert sum(bool(one.hit("auth_login", "k")) for _ in range(9)) == 5
-    assert [(limit.name, limit.quota) for limit in DEFAULT_RATE_LIMITS["auth_login"]] == [
-        ("minute", 5),
-        ("hour", 20),
-        ("day", 100),
-    ]
+
+
+def test_defaults() -> None:
+    written = {
+        group: ", ".join(f"{limit.quota} per {limit.name}" for limit in limits)
+        for group, limits in DEFAULT_RATE_LIMITS.items()
+    }
+    assert written == {
+        "auth_login": "5 per minute, 20 per hour, 100 per day",
+        "auth_register": "3 per hour, 10 per day",
+        "auth_password_reset": "3 per hour",
+        "auth_2fa_verify": "10 per minute, 50 per hour",
+        "search": "30 per minute, 500 per hour",
+        "api_read": "100 per minute, 5000 per hour",
+        "api_write": "20 per minute, 200 per hour",
+        "api_delete": "10 per minute, 100 per hour",
+        "admin": "200 per minute",
+        "file_upload": "5 per minute, 50 per hour",
+    }
+    lengths = {limit.name: limit.window for limits in DEFAULT_RATE_LIMITS.values() for limit in limits}
+    assert lengths == {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
+@pytest.mark.parametrize("window", [0.001, 366 * 86400.0])
+@pytest.mark.parametrize("quota", [1, 1_000_000])
+def test_limits_at_the_edge_of_what_is_possible(clock: FrozenClock, quota: int, window: float) -> None:
+    assert limiter(clock, Limit("x", quota, window)).hit("g", "k").remaining == (quota - 1,)
 
 
 def test_a_decision_can_be_built_by_hand() -> None:

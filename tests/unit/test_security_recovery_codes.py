@@ -65,6 +65,11 @@ def test_what_is_no_code(typed: Any) -> None:
     assert normalize_recovery_code(typed) is None
 
 
+def test_long_input_is_refused_before_it_is_read() -> None:
+    assert normalize_recovery_code(PLAIN + " " * (128 - len(PLAIN))) == PLAIN
+    assert normalize_recovery_code(PLAIN + " " * (129 - len(PLAIN))) is None
+
+
 def test_text_forms_hide_the_codes_and_the_tuple_shows_them() -> None:
     codes = RecoveryCodes([SHOWN])
     assert SHOWN not in f"{codes} {codes!r} {codes!s}"
@@ -74,6 +79,7 @@ def test_text_forms_hide_the_codes_and_the_tuple_shows_them() -> None:
 
 def test_hashes_are_salted_and_found() -> None:
     salt, other = new_salt(), new_salt()
+    assert len(bytes.fromhex(salt)) == 16
     hashes = [hash_recovery_code(code.replace("-", ""), salt=salt) for code in generate_recovery_codes()]
     mine = hash_recovery_code(PLAIN, salt=salt)
     assert find_recovery_code(PLAIN, [*hashes, mine], salt=salt) == mine

@@ -63,6 +63,22 @@ def test_what_is_no_ciphertext_is_refused(text: Any) -> None:
     assert not caught.value.newer
 
 
+@pytest.mark.parametrize("junk", ["!", "\n", " ", "=", "é"])
+def test_a_ciphertext_has_one_spelling(junk: str) -> None:
+    box = SecretBox(NEW)
+    sealed = box.encrypt("secret", **WHO)
+    for position in (len(sealed) - 20, len(sealed)):
+        with pytest.raises(DecodeError):
+            box.decrypt(sealed[:position] + junk + sealed[position:], **WHO)
+
+
+@pytest.mark.parametrize("junk", ["!", "\n", " "])
+def test_a_key_has_no_junk(junk: str) -> None:
+    key = SecretBox.generate_key()
+    with pytest.raises(ConfigurationError):
+        SecretBox(key[:4] + junk * 4 + key[4:])
+
+
 def test_a_newer_version_is_told_apart() -> None:
     with pytest.raises(DecodeError) as caught:
         SecretBox(NEW).decrypt("2.00.AAAA", **WHO)

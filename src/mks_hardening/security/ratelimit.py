@@ -350,10 +350,6 @@ def _parsed(text: str) -> list[Limit]:
 
 
 def _redis_counters(storage: str | RedisLike, *, strategy: Strategy, **options: Any) -> Counters:
-    if isinstance(storage, str) and "://" not in storage:
-        raise ConfigurationError(
-            "storage must be 'memory://', a Redis URL or a Redis client", parameter="storage"
-        )
     from mks_hardening.security._limiter_redis import RedisCounters
 
     return RedisCounters(storage, strategy=strategy, **options)
