@@ -365,3 +365,11 @@ def test_a_path_without_end_is_cut(logger: logging.Logger, handler: Records) -> 
     call_wsgi(RequestLoggingMiddleware(hello, logger=logger), "/" + "x" * 100_000)
     assert len(handler.records[0].path) == 2051
     assert handler.records[0].path.endswith("xx...")
+
+
+def test_a_result_that_is_no_iterable_is_an_error(logger: logging.Logger, handler: Records) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", list(Headers))
+
+    served = serve(RequestLoggingMiddleware(app, logger=logger), environ_of({}))
+    assert (served.status[:3], handler.records[0].exc_type) == ("500", "TypeError")

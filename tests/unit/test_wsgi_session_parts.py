@@ -169,6 +169,11 @@ def test_finding_a_cookie(header: str, value: str | None) -> None:
     assert find_cookie(header, "sid=") == value
 
 
+def test_a_name_that_comes_too_often_is_no_id() -> None:
+    assert find_cookie("sid=abc; " * 15, "sid=") == "abc"
+    assert "," in str(find_cookie("sid=abc; " * 17, "sid="))
+
+
 def test_two_values_are_no_id() -> None:
     found = find_cookie("sid=abc; sid=abd", "sid=")
     assert found is not None
@@ -347,6 +352,31 @@ def test_a_late_application_sets_its_cookie_too() -> None:
     answer = call_wsgi(late, wrap=lambda app: SessionTimeoutMiddleware(app, store=MemorySessionStore()))
     assert str(answer.header("Set-Cookie")).startswith(COOKIE)
     assert answer.body == b"hello"
+
+
+def test_a_late_body_need_not_have_a_close() -> None:
+    class Plain:
+        def __init__(self, start_response: Callable[..., Any]) -> None:
+            self.chunks = [b"hello"]
+            self.start_response = start_response
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> bytes:
+            if not self.chunks:
+                raise StopIteration
+            self.start_response("200 OK", [("Content-Type", "text/plain")])
+            return self.chunks.pop()
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Plain:
+        return Plain(start_response)
+
+    assert (
+        call_wsgi(app, wrap=lambda app: SessionTimeoutMiddleware(app, store=MemorySessionStore())).body
+        == b"hello"
+    )
+    assert serve(SessionTimeoutMiddleware(app, store=MemorySessionStore()), environ_of({})).body == b"hello"
 
 
 class Late:
