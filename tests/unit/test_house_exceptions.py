@@ -6,8 +6,11 @@ import ast
 import copy
 import inspect
 import pickle
+import re
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -55,19 +58,30 @@ def error_classes() -> list[type[Exception]]:
     return [found[key] for key in sorted(found)]
 
 
+def _value(annotation: object, module: ModuleType) -> Any:
+    """Some value of a type that is written in a signature."""
+    text = str(getattr(annotation, "__forward_arg__", annotation))  # NamedTuple keeps references
+    if text in SAMPLES:
+        return SAMPLES[text]
+    if several := re.fullmatch(r"tuple\[(\w+), \.\.\.\]", text):
+        return (_value(several[1], module),)
+    kind: Any = getattr(module, text, None)
+    assert hasattr(kind, "_fields"), f"add a sample of {text}"
+    return kind(*(_value(field, module) for field in inspect.get_annotations(kind).values()))
+
+
 def _sample(error: type[Exception]) -> Exception:
     if not inspect.isfunction(error.__init__):  # an exception without a constructor of its own
         return error("text")
+    module = sys.modules[error.__module__]
     positional, named = [], {}
-    for parameter in list(inspect.signature(error).parameters.values()):
+    for parameter in inspect.signature(error).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        value = SAMPLES.get(str(parameter.annotation), parameter.default)
-        assert value is not parameter.empty, f"add a sample of {parameter.annotation} for {error.__name__}"
         if parameter.kind is parameter.KEYWORD_ONLY:
-            named[parameter.name] = value
+            named[parameter.name] = _value(parameter.annotation, module)
         else:
-            positional.append(value)
+            positional.append(_value(parameter.annotation, module))
     return error(*positional, **named)
 
 
