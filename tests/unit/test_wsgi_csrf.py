@@ -298,6 +298,10 @@ MULTIPART = (
         ("application/x-www-form-urlencoded; charset=UTF-8", "a=1&csrf_token={0}&b=2"),
         ("APPLICATION/X-WWW-FORM-URLENCODED", "csrf_token={0}&x_csrf_token=0"),
         ("multipart/form-data; boundary=xyz", MULTIPART),
+        (
+            "multipart/form-data; boundary=xyz",
+            '--xyz\r\ncontent-disposition: form-data; name="csrf_token"\r\n\r\n{0}\r\n--xyz--\r\n',
+        ),
         ('multipart/form-data; charset=utf-8; boundary="xyz"', MULTIPART),
     ],
 )
@@ -369,6 +373,11 @@ def test_a_body_shorter_than_declared_is_put_back_as_far_as_it_came() -> None:
     environ["wsgi.input"] = io.BytesIO(b"a=1&t=x")
     assert read_form_field(environ, "t", limit=100) == "x"
     assert environ["wsgi.input"].read() == b"a=1&t=x"
+
+
+def test_a_form_may_be_as_large_as_the_limit() -> None:
+    assert read_form_field(form(b"t=x"), "t", limit=3) == "x"
+    assert read_form_field(form(b"t=x"), "t", limit=2) is None
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1e3", "²", "9" * 20, "101"])
