@@ -75,3 +75,13 @@ def test_one_entry_is_allowed() -> None:
     store = MemorySessionStore(max_entries=1)
     store.create(record("a"), now=0)
     assert store.load("a") == record("a")
+
+
+def test_a_user_without_sessions_leaves_no_index() -> None:
+    store = MemorySessionStore()
+    store.create(record("a"), now=0)
+    store.create(record("b"), now=0)
+    store.end("a", reason="revoked")
+    assert store._by_user == {"u": {"b"}}
+    store.end("b", reason="revoked")
+    assert store._by_user == {}

@@ -268,6 +268,10 @@ def test_damaged_data_is_empty(stored: str) -> None:
     assert site.seen == {}
 
 
+def test_data_is_counted_in_bytes_of_utf8() -> None:
+    assert encode_data({"a": "日" * 1300}) == '{"a":"' + "日" * 1300 + '"}'
+
+
 # --- the handle ---
 
 
@@ -483,6 +487,30 @@ def test_changes_in_one_request_know_of_each_other() -> None:
     assert site.store.calls.count("update") == 2
 
 
+@pytest.mark.parametrize(("passed", "reason"), [(1800, "idle"), (28800, "absolute")])
+def test_a_refusal_is_a_problem_document(passed: float, reason: str) -> None:
+    site = Site(idle_timeout=1800 if reason == "idle" else 90_000)
+    site.ask(lambda handle: handle.start("alice"))
+    site.clock.advance(passed)
+    problem = json.loads(site.ask().body)
+    assert problem.pop("detail").startswith("The session ended because it ")
+    assert problem == {"type": "about:blank", "title": "Unauthorized", "status": 401, "reason": reason}
+
+
+def test_a_refresh_confirms_a_session_for_an_outage() -> None:
+    site = Site(outage_grace=60)
+    site.ask(lambda handle: handle.start("alice"))
+    handles: list[Any] = []
+    site.ask(handles.append)
+    site.clock.advance(50)
+    handles[0].refresh()
+    site.store.away = True
+    site.clock.advance(50)
+    assert site.ask().status == 200
+    site.clock.advance(10)
+    assert site.ask().status == 503
+
+
 # --- the keeper ---
 
 
@@ -596,6 +624,11 @@ def test_observers_hear_of_everything() -> None:
         manager.end_user("bob")
         manager.end_user("bob")
         site.cookie = None
+        site.ask(lambda handle: handle.start("dan"))
+        (record,) = manager.sessions("dan")
+        manager.end(record)
+        manager.end(record)
+        site.cookie = None
         site.ask(lambda handle: (handle.start("carol"), handle.end_others()))
     finally:
         events.remove_observer(heard.append)
@@ -608,6 +641,8 @@ def test_observers_hear_of_everything() -> None:
         ("refused", "revoked", "alice"),
         ("started", "", "bob"),
         ("ended", "revoked", "bob"),
+        ("started", "", "dan"),
+        ("ended", "revoked", "dan"),
         ("started", "", "carol"),
     ]
 
