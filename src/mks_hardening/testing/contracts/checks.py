@@ -1,0 +1,37 @@
+"""What the contract suites share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["at_once", "call_nth", "require"]
+
+
+def require(condition: bool, rule: str) -> None:  # noqa: FBT001 - reads like an assertion
+    """Fail with the rule that was broken."""
+    if not condition:
+        raise AssertionError(rule)
+
+
+def at_once(work: Callable[[int], object], *, threads: int) -> list[Any]:
+    """What ``work`` returns in so many threads that start together."""
+    barrier = threading.Barrier(threads)
+    results: list[Any] = [None] * threads
+
+    def run(number: int) -> None:
+        barrier.wait()
+        results[number] = work(number)
+
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return results
+
+
+def call_nth(work: Sequence[Callable[[], object]], number: int) -> object:
+    """Call one of several."""
+    return work[number]()

@@ -1,0 +1,82 @@
+"""The contract of limiters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mks_hardening.testing.contracts.checks import at_once, require
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import (
+        LimitDecision,
+        Limiter,
+    )
+
+__all__ = ["LimiterContract"]
+
+
+class LimiterContract:
+    """What every ``Limiter`` must do; derive a test class and say how to make a limiter.
+
+    Windows are a minute and longer, so that a test is over before one ends.
+    """
+
+    def make_limiter(self, groups: Mapping[str, str]) -> Limiter:
+        """A new limiter without any hits, with groups like ``{"g": "3 per minute, 5 per hour"}``."""
+        raise NotImplementedError
+
+    def test_the_quota_passes_and_no_more(self) -> None:
+        """For each key by itself."""
+        limiter = self.make_limiter({"g": "3 per minute"})
+        require(self._passed(limiter, "k", 6) == 3, "the quota passes")
+        require(self._passed(limiter, "other", 6) == 3, "keys are counted apart")
+
+    def test_groups_are_counted_apart(self) -> None:
+        """The same key in two groups is two counts."""
+        limiter = self.make_limiter({"g": "1 per minute", "h": "1 per minute"})
+        require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted apart")
+
+    def test_a_refused_hit_takes_nothing(self) -> None:
+        """Neither from the limit that refused nor from the others."""
+        limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
+        require(self._passed(limiter, "k", 10) == 3, "the tightest limit counts")
+        require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit takes nothing")
+
+    def test_cost(self) -> None:
+        """A hit of many is taken whole or not at all."""
+        limiter = self.make_limiter({"g": "10 per minute"})
+        taken = [bool(limiter.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)]
+        require(taken == [True, False, True, True, False], "a refused costly hit takes nothing")
+
+    def test_what_a_decision_tells(self) -> None:
+        """Limits in the order given, hits left, seconds to wait."""
+        limiter = self.make_limiter({"g": "1 per minute, 5 per hour"})
+        allowed, refused = limiter.hit("g", "k"), limiter.hit("g", "k")
+        rows = [(limit.quota, limit.window) for limit in allowed.limits]
+        require(rows == [(1, 60.0), (5, 3600.0)], "limits come in the order given")
+        require(tuple(allowed.remaining) == (0, 4), "remaining is after the hit")
+        require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
+        require(all(0 < reset <= 7200 for reset in allowed.reset_after), "reset lies within two windows")
+        require(not refused.allowed and not refused, "a refused hit is false")
+        require(refused.retry_after is not None and 0 < refused.retry_after <= 120, "a refusal says how long")
+
+    def test_unknown_groups_are_errors(self) -> None:
+        """A name that was mistyped must not mean "no limit"."""
+        limiter = self.make_limiter({"g": "1 per minute"})
+        try:
+            limiter.hit("nope", "k")
+        except ValueError:
+            return
+        raise AssertionError("an unknown group is an error")
+
+    def test_threads_share_one_count(self) -> None:
+        """Exactly the quota passes, however many ask at once."""
+        limiter = self.make_limiter({"g": "20 per minute"})
+        passed = at_once(lambda _: self._passed(limiter, "k", 10), threads=8)
+        require(sum(passed) == 20, "threads share one count")
+
+    @staticmethod
+    def _passed(limiter: Limiter, key: str, tries: int) -> int:
+        decisions: list[LimitDecision] = [limiter.hit("g", key) for _ in range(tries)]
+        return sum(bool(decision) for decision in decisions)
