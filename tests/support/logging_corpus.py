@@ -109,15 +109,14 @@ def _error(spec: dict[str, Any]) -> BaseException:
         for name in ("ValueError", "KeyError", "RuntimeError", "KeyboardInterrupt", "SystemExit", "OSError")
     }
     if "group" in spec:
-        error: BaseException = ExceptionGroup(
-            spec.get("message", "group"), [_error(s) for s in spec["group"]]
-        )  # type: ignore[misc]
+        members = [_error(member) for member in spec["group"]]
+        error: BaseException = BaseExceptionGroup(spec.get("message", "group"), members)
     else:
         error = kinds[spec.get("type", "ValueError")](build(spec.get("message", "boom")))
     for note in spec.get("notes", ()):
         error.add_note(note)
     if "raw_notes" in spec:
-        error.__notes__ = build(spec["raw_notes"])  # type: ignore[attr-defined]
+        error.__notes__ = build(spec["raw_notes"])
     if "cause" in spec:
         error.__cause__ = _error(spec["cause"])
     if "context" in spec:

@@ -122,7 +122,8 @@ def _without_credentials(match: re.Match[str]) -> str:
             return match[0]
     user, colon, _ = rest.partition("@")[0].partition(":")
     if not colon:
-        return match[0].replace(user, REDACTED, 1) if scheme.lower().startswith("http") else match[0]
+        token_alone = user and scheme.lower().startswith("http")
+        return f"{scheme}://{REDACTED}{rest[len(user) :]}" if token_alone else match[0]
     # A password may hold a raw "@" and "/": everything up to the last "@" before the query belongs to it.
     head, mark, query = rest.partition("?")
     if "@" not in head:
