@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._core.deadline import request_budget
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import CacheContract, FrozenClock
@@ -148,6 +149,13 @@ def test_clear_leaves_everything_else(make: Any, redis_server: RedisServer) -> N
 def test_a_dead_holder_of_a_lease_does_not_block_for_ever(make: Any, redis_server: RedisServer) -> None:
     redis_server.command("SET", "mks:l:k", "dead", "PX", 50)
     assert make().get_or_compute("k", lambda: 7) == 7
+
+
+def test_maintenance_has_time_of_its_own(make: Any) -> None:
+    cache = make(store_budget=5)
+    cache.set_many({f"k{number}": number for number in range(1500)})
+    with request_budget(0.000001):  # the request has spent what it may
+        assert cache.delete_pattern("k*") == 1500
 
 
 def test_an_outage_is_a_miss_and_never_an_error(redis_server: RedisServer) -> None:

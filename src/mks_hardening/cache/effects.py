@@ -10,8 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+
+from mks_hardening._core.deadline import request_budget
 
 if TYPE_CHECKING:
     from mks_hardening._core.redis_client import RedisClient
@@ -22,6 +25,7 @@ __all__ = ["Call", "Effect", "Op", "Pause", "Pipeline", "RunScript", "Spawn", "a
 T = TypeVar("T")
 
 _MOST_THREADS: Final = 8
+_PATIENCE: Final = 60.0
 _threads: set[threading.Thread] = set()
 _tasks: set[Any] = set()  # asyncio itself keeps tasks only weakly
 
@@ -74,28 +78,39 @@ async def arun(operation: Op[T]) -> T:
 
 
 class Pipeline:
-    """Redis commands in one round trip."""
+    """Redis commands in one round trip.
 
-    __slots__ = ("_client", "_commands", "_idempotent")
+    ``patient`` is for what may take longer than a request's store budget: maintenance, and waiting for another.
+    """
+
+    __slots__ = ("_client", "_commands", "_idempotent", "_patient")
 
     def __init__(
-        self, client: RedisClient, commands: Sequence[Sequence[Any]], *, idempotent: bool = False
+        self,
+        client: RedisClient,
+        commands: Sequence[Sequence[Any]],
+        *,
+        idempotent: bool = False,
+        patient: bool = False,
     ) -> None:
         self._client = client
         self._commands = commands
         self._idempotent = idempotent
+        self._patient = patient
 
     def run(self) -> Any:
         """Send them."""
-        if len(self._commands) == 1:
-            return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
-        return self._client.pipeline(self._commands, idempotent=self._idempotent)
+        with request_budget(_PATIENCE) if self._patient else nullcontext():
+            if len(self._commands) == 1:
+                return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
+            return self._client.pipeline(self._commands, idempotent=self._idempotent)
 
     async def arun(self) -> Any:
         """Send them."""
-        if len(self._commands) == 1:
-            return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
-        return await self._client.apipeline(self._commands, idempotent=self._idempotent)
+        with request_budget(_PATIENCE) if self._patient else nullcontext():
+            if len(self._commands) == 1:
+                return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
+            return await self._client.apipeline(self._commands, idempotent=self._idempotent)
 
 
 class RunScript:

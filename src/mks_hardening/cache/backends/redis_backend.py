@@ -165,7 +165,7 @@ class RedisStore:
         if commands:
             yield Pipeline(self._client, commands, idempotent=True)
 
-    def _versions(self, tags: Sequence[str]) -> Op[dict[str, str]]:
+    def _versions(self, tags: Sequence[str], *, patient: bool = False) -> Op[dict[str, str]]:
         """Versions of the tags, made where there are none. Random, so that none ever comes back."""
         if not tags:
             return {}
@@ -173,24 +173,24 @@ class RedisStore:
         commands: list[Sequence[Any]] = [
             ("SET", name, secrets.token_hex(8), "NX", "PX", _TAG_TTL_MS) for name in names
         ]
-        *_, answers = yield Pipeline(self._client, [*commands, ("MGET", *names)], idempotent=True)
+        commands.append(("MGET", *names))
+        *_, answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
         return {tag: (answer or b"").decode() for tag, answer in zip(tags, answers, strict=True)}
 
     def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
         """Take the lease; one caller of each process polls for it."""
         token = secrets.token_hex(16)
-        pause = _SHORTEST_PAUSE
+        pause = 0.0
         give_up = self._clock.monotonic() + _LEASE_MS / 1000
         while True:
-            versions = yield from self._versions(tags)
+            waiting = pause > 0
+            versions = yield from self._versions(tags, patient=waiting)
             # The look comes after the lock in the same round trip: who waited finds what the holder stored.
-            got, data = yield Pipeline(
-                self._client,
-                [
-                    ("SET", self._lease_name(key), token, "NX", "PX", _LEASE_MS),
-                    ("GET", self._value_name(key)),
-                ],
+            look = (
+                ("SET", self._lease_name(key), token, "NX", "PX", _LEASE_MS),
+                ("GET", self._value_name(key)),
             )
+            got, data = yield Pipeline(self._client, look, patient=waiting)
             lease = Lease(token, versions)
             if not wait:
                 return None if got is None else lease
@@ -201,8 +201,8 @@ class RedisStore:
                 return entry
             if got is not None or self._clock.monotonic() >= give_up:
                 return lease
+            pause = min(_LONGEST_PAUSE, pause * 1.5) or _SHORTEST_PAUSE
             yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads polls, protects nothing
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
 
     def _fresh(self, key: str, data: Any, versions: Mapping[str, str]) -> Entry | None:
         (entry,), _damaged = self._opened([key], [data])
@@ -240,14 +240,15 @@ class RedisStore:
         removed = 0
         cursor: Any = b"0"
         while True:
-            ((cursor, names),) = yield Pipeline(
-                self._client, [("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)], idempotent=True
-            )
+            ((cursor, names),) = yield self._patiently("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
             if names:
-                (count,) = yield Pipeline(self._client, [("UNLINK", *names)], idempotent=True)
+                (count,) = yield self._patiently("UNLINK", *names)
                 removed += int(count)
             if cursor in {b"0", 0}:
                 return removed
+
+    def _patiently(self, *command: Any) -> Pipeline:
+        return Pipeline(self._client, (command,), idempotent=True, patient=True)
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         """Remove the versions: new ones are random, so that no old one comes back."""
