@@ -72,6 +72,11 @@ def test_svg_holds_the_modules_and_is_small() -> None:
     assert len(data) < 20_000
 
 
+@pytest.mark.parametrize("length", [1, 100, 1024])
+def test_any_length_up_to_the_longest(length: int) -> None:
+    assert png_pixels(data_of(qr_code("x" * length), "image/png"))
+
+
 @pytest.mark.parametrize(
     ("uri", "kind", "parameter"), [("", "png", "uri"), ("x" * 1025, "png", "uri"), ("x", "gif", "kind")]
 )

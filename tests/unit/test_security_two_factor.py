@@ -669,6 +669,8 @@ def test_events_tell_the_story(seen: list[Any]) -> None:
         ("recovery_codes", 21),
         ("low_water", -1),
         ("max_devices", 0),
+        ("max_devices", 101),
+        ("low_water", 21),
         ("device_ttl", "1d"),
     ],
 )
@@ -678,6 +680,20 @@ def test_impossible_parameters(parameter: str, value: Any) -> None:
             MemoryTwoFactorStore(), **{"issuer": "MKS", "secret_box": SecretBox(NEW_KEY), parameter: value}
         )
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"drift_window": 0, "recovery_codes": 8, "low_water": 0, "max_devices": 1},
+        {"drift_window": 2, "recovery_codes": 20, "low_water": 20, "max_devices": 100},
+    ],
+)
+def test_parameters_at_the_edge_of_what_is_possible(given: Any) -> None:
+    house = House(**given)
+    assert len(house.codes) == given["recovery_codes"]
+    assert bool(house.verify(house.code(given["drift_window"])))
+    assert house.manager.status("u").recovery_codes_low == (given["low_water"] == 20)
 
 
 @pytest.mark.parametrize(
