@@ -95,6 +95,43 @@ def test_a_server_that_never_answers_does_not_hold_the_process(http_sink: HttpSi
     assert spooled_in(spool) == kinds("end", 20)
 
 
+def test_two_silent_servers_at_the_end(make_http_sink: Callable[[], HttpSink], tmp_path: Path) -> None:
+    sinks = make_http_sink(), make_http_sink()
+    for sink in sinks:
+        sink.default = Answer(delay=30)
+    code = """
+    from mks_hardening.notify import SlackNotificationHandler
+    build()
+    log.addHandler(SlackNotificationHandler(sys.argv[3], spool=spool, timeout=10))
+    for n in range(3): log.error('end %s', letters(n))
+    """
+    spool = tmp_path / "spool"
+    run(code, sinks[0].url, spool, sinks[1].url)
+    assert spooled_in(spool) == kinds("end", 3) + kinds("end", 3)
+
+
+@pytest.mark.parametrize("moment", ["close", "exit"])
+def test_sigterm_in_the_middle_of_the_end_loses_nothing(
+    http_sink: HttpSink, tmp_path: Path, moment: str
+) -> None:
+    http_sink.default = Answer(delay=1)
+    spool = tmp_path / "spool"
+    code = f"""
+    import atexit
+    handler = build()
+    for n in range(3): log.error('end %s', letters(n))
+    def terminate():
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=terminate, daemon=True).start()
+    {"handler.close()" if moment == "close" else ""}
+    """
+    script = textwrap.dedent(PRELUDE) + textwrap.dedent(code)
+    ended = run_python(script, http_sink.url, str(spool), timeout=40, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    assert set(spooled_in(spool)) | set(messages_in(http_sink)) == set(kinds("end", 3))
+
+
 @pytest.mark.parametrize("server", ["up", "down"])
 def test_sigterm_loses_nothing(http_sink: HttpSink, tmp_path: Path, server: str) -> None:
     spool = tmp_path / "spool"

@@ -586,6 +586,40 @@ def test_too_late_for_threads_and_a_dead_server_close_spools(make_stage: Callabl
     assert stage.sums() == {"logged": 1, "spooled": 1}
 
 
+def test_at_exit_all_handlers_begin_to_end_together(make_stage: Callable[..., Stage]) -> None:
+    first, second = make_stage(backoff=100), make_stage(backoff=100)
+    second.transport.failures = [LATER]
+    second.log.error("waits")
+    wait_until(lambda: second.transport.attempts == 1)
+    first.handler._dispatcher._at_exit()
+    second.log.error("too late")
+    assert second.sums() == {"logged": 2, "pending": 1, "dropped": 1}
+    second.handler._dispatcher._at_exit()
+    assert second.sums() == {"logged": 2, "dropped": 2}
+    assert second.transport.closed
+
+
+def test_an_end_that_is_interrupted_on_its_own_thread_puts_everything_aside(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(spool=True, backoff=100)
+    stage.transport.failures = [LATER]
+    stage.log.error("waits")
+    wait_until(lambda: stage.transport.attempts == 1)
+    interrupted: list[dict[str, int]] = []
+    join = threading.Thread.join
+
+    def interrupt(thread: threading.Thread, timeout: float | None = None) -> None:
+        stage.handler.close()  # as the handler of SIGTERM does
+        interrupted.append(stage.sums())
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupt)
+    stage.handler.close(0.1)
+    assert interrupted == [{"logged": 1, "spooled": 1}]
+    assert stage.sums() == {"logged": 1, "spooled": 1}
+
+
 class Stuck:
     """A transport that does not come back until it is let go."""
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from weakref import WeakMethod
 
@@ -22,6 +23,8 @@ __all__ = ["on_exit", "run_exit_callbacks"]
 _callbacks: list[WeakMethod[Callable[[], object]]] = []
 _lock = threading.RLock()
 _armed = False
+_ending = False
+_signal: int | None = None
 
 
 def on_exit(method: Callable[[], object]) -> None:
@@ -42,18 +45,16 @@ def on_exit(method: Callable[[], object]) -> None:
 
 def run_exit_callbacks() -> None:
     """Run every callback once, newest first; one that raises does not keep the others from running."""
-    while True:
-        try:
-            reference = _callbacks.pop()
-        except IndexError:
-            return
-        method = reference()
-        if method is None:
-            continue
-        try:
-            method()
-        except Exception:  # noqa: BLE001, S112 - the process is ending; the next callback still has work to save
-            continue
+    global _ending  # noqa: PLW0603 - one end a process
+    _ending = True
+    while _callbacks:
+        method = _callbacks.pop()()
+        if method is not None:
+            with suppress(Exception):  # the process is ending; the next callback still has work to save
+                method()
+    _ending = False
+    if _signal is not None:
+        _die(_signal)
 
 
 def _arm_multiprocessing() -> None:
@@ -76,6 +77,12 @@ def _arm_sigterm() -> None:
 
 
 def _finish_and_die(signum: int, _frame: FrameType | None) -> None:
-    run_exit_callbacks()
+    global _signal  # noqa: PLW0603 - one end a process
+    _signal = signum
+    if not _ending:  # else the callbacks are running below us, and go on when we return
+        run_exit_callbacks()
+
+
+def _die(signum: int) -> None:
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
+# Seconds for delivering what waits when the handler is closed or the process ends.
+_PATIENCE: Final = 5.0
 _NEWS_EVERY: Final = 10.0
 # What a shared store says of an alert that another process has told.
 _TOLD: Final = -1
@@ -83,7 +85,7 @@ class Dispatcher:
         self._origin = origin
         self._redactor = redactor
         self._clock = clock
-        self._closed = False
+        self._end: _End | None = None
         self._reset()
         self._worker: BackgroundWorker[_Item] = BackgroundWorker(
             self._handle,
@@ -92,7 +94,7 @@ class Dispatcher:
             tick=self._tick,
             clock=clock,
         )
-        on_exit(self.close)
+        on_exit(self._at_exit)
         _remember(self)
         if spool is not None and not spool.empty():
             self._delivery.start_replaying()
@@ -125,7 +127,7 @@ class Dispatcher:
         ledger, windows = self._ledger, self._windows
         with ledger.lock:
             ledger.begin()
-            if self._closed:
+            if self._end is not None:
                 return ledger.end("dropped", "closed")
             if not windows.admit(kind, now=now, at=record.created):
                 return ledger.end("suppressed")
@@ -155,36 +157,57 @@ class Dispatcher:
     def flush(self, timeout: float) -> bool:
         """Send what waits, and tell all repetitions; whether that was done within ``timeout`` seconds."""
         flush = _Flush(self._clock.monotonic() + timeout)
-        if self._closed or self._worker.is_current_thread or not self._worker.put(flush):
+        if self._end is not None or self._worker.is_current_thread or not self._worker.put(flush):
             return self.stats().pending == 0
         return flush.done.wait(timeout) and flush.complete
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, timeout: float = _PATIENCE) -> None:
         """Deliver what can be delivered in ``timeout`` seconds, spool the rest. Harmless when called again."""
+        self._begin_end(timeout)
+        self._finish_end()
+
+    def _at_exit(self) -> None:
+        """Close, in one and the same time with all others: two dead destinations must not take twice as long."""
+        for dispatcher in list(_dispatchers):
+            dispatcher._begin_end(_PATIENCE)  # noqa: SLF001 - same class
+        self._finish_end()
+
+    def _begin_end(self, timeout: float) -> None:
         with self._ledger.lock:
-            if self._closed:
+            if self._end is not None:
                 return
-            self._closed = True
-        # A little earlier than the worker is given up, so that it can come back by itself.
-        drain = _Drain(self._clock.monotonic() + 0.9 * timeout)
-        self._worker.put(drain)
-        left = self._worker.close(timeout)
+            self._end = _End(self._clock.monotonic() + timeout, patience=timeout)
+        self._worker.put(self._end)
+
+    def _finish_end(self) -> None:
+        end = self._end
+        if end is None or end.finisher is not None:
+            if end is not None and end.finisher == threading.get_ident():
+                self._seal()  # SIGTERM interrupts close() on this thread, which may not go on
+            return
+        end.finisher = threading.get_ident()
+        left = self._worker.close(max(0.0, end.until - self._clock.monotonic()))
         self._abandoned.set()
-        for item in left:
-            if isinstance(item, Snapshot):
-                self._accept(item)
-            elif isinstance(item, _Flush):
-                self._flushes.append(item)
-        if not drain.begun:
+        self._flushes += [item for item in left if isinstance(item, _Flush)]
+        if not end.begun:
+            self._accept_queued()
             self._add_digests("close")
-        if self._clock.monotonic() < drain.until:
+        if self._clock.monotonic() < end.until:
             self._delivery.send_due()  # too late for threads, and nobody has sent anything yet
-        self._delivery.seal()
+        self._seal()
         self._answer_flushes(complete=False)
         self._tell_observers()
         self._transport.close()
         if self._shared is not None:
             self._shared.close()
+
+    def _seal(self) -> None:
+        self._accept_queued()
+        self._delivery.seal()
+
+    def _accept_queued(self) -> None:
+        for taken in list(self._queued.values()):
+            self._accept(taken)
 
     # --- the worker --------------------------------------------------------------------------
 
@@ -194,7 +217,7 @@ class Dispatcher:
         elif isinstance(item, _Flush):
             self._add_digests("flush")
             self._flushes.append(item)
-        elif isinstance(item, _Drain):
+        elif isinstance(item, _End):
             self._drain(item)
 
     def _tick(self) -> float | None:
@@ -208,12 +231,14 @@ class Dispatcher:
             self._answer_flushes(complete=False, not_before=self._clock.monotonic() + delay)
         return self._until_next(delay)
 
-    def _drain(self, drain: _Drain) -> None:
-        drain.begun = True
+    def _drain(self, end: _End) -> None:
+        """Send what can be sent; a little earlier than the worker is given up, so that it can come back itself."""
+        end.begun = True
         self._delivery.stop_replaying()
         self._add_digests("close")
         while (delay := self._delivery.send_due()) is not None:
-            if self._clock.monotonic() + delay > drain.until or self._abandoned.wait(delay):
+            late = self._clock.monotonic() + delay > end.until - 0.1 * end.patience
+            if late or self._abandoned.wait(delay):
                 return
 
     def _accept(self, taken: Snapshot) -> None:
@@ -285,19 +310,21 @@ class _Flush:
         self.complete = False
 
 
-class _Drain:
+class _End:
     """Asks the worker to send what can be sent before ``until``, and then to stop."""
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, *, patience: float) -> None:
         self.until = until
+        self.patience = patience
         self.begun = False
+        self.finisher: int | None = None
 
 
 class _Wake:
     """Asks the worker to look around."""
 
 
-_Item: TypeAlias = "Snapshot | _Flush | _Drain | _Wake"
+_Item: TypeAlias = "Snapshot | _Flush | _End | _Wake"
 
 _dispatchers: WeakSet[Dispatcher] = WeakSet()
 _fork_armed = False
