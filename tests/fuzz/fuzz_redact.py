@@ -12,7 +12,7 @@ def one_input(data: bytes) -> None:
     """Redact the bytes as text, as a URL and as a query string."""
     text = data.decode("utf-8", "surrogateescape")
     clean = REDACTOR.redact_text(text)
-    ungated = redact_cards(redact_named(redact_standalone(text), REDACTOR._stems, REDACTOR.is_secret_key))
+    ungated = redact_named(redact_cards(redact_standalone(text)), REDACTOR._stems, REDACTOR.is_secret_key)
     assert clean == ungated, "the gate let a text through that the patterns change"
     assert REDACTOR.redact_text(clean) == clean, "a second time changes more"
     REDACTOR.redact_url(text)

@@ -82,9 +82,8 @@ class SecretRedactor:
             text = text[: _MAX_CHARACTERS - 1] + CUT
         if not self._patterns and not may_hold_secret(text.encode("utf-8", "surrogatepass"), self._gate):
             return text
-        text = redact_standalone(text)
+        text = redact_cards(redact_standalone(text))
         text = redact_named(text, self._stems, self.is_secret_key)
-        text = redact_cards(text)
         for pattern in self._patterns:
             text = pattern.sub(_replace_group, text)
         return text

@@ -66,7 +66,7 @@ _SPACED: Final = re.compile(
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
 _PAIR_END: Final = re.compile(r"\\{0,8}[\"'`]?[ \t]{0,4}[)\]]")
-_FLAG: Final = re.compile(r"[ \t]{1,4}(?=[^\s-])")
+_FLAG: Final = re.compile(r"[ \t]{1,4}(?![\s-]|is )")
 _QUOTE: Final = re.compile(r"[bruBRU]{0,2}(\\{0,8}[\"'`]|%22|&quot;)")
 _BARE: Final = re.compile(
     r"(?:(?:bearer|basic|digest|token|apikey|negotiate)[ \t]{1,4})?"

@@ -35,11 +35,12 @@ _ENDINGS: Final = (
 # Short nouns that are secret only as a whole word: ``db_pass`` but not ``compass``, ``pin`` but not ``spin``.
 _WORDS: Final = frozenset((
     "pass", "pwd", "pw", "auth", "otp", "otps", "totp", "hotp", "jwt", "dsn", "sid", "pin", "cvv", "cvc", "cvv2",
-    "cvc2", "pan", "csrf", "xsrf", "creds", "cred", "bearer", "psk", "jsessionid", "phpsessid", "aspsessionid",
+    "cvc2", "pan", "csrf", "xsrf", "creds", "cred", "bearer", "psk", "session", "jsessionid", "phpsessid",
+    "aspsessionid",
 ))  # fmt: skip
 
 # Names that are secret only when nothing stands in front of them.
-_WHOLE: Final = frozenset(("session", "tokens", "privkey", "webhooks"))
+_WHOLE: Final = frozenset(("tokens", "privkey", "webhooks"))
 
 # What may follow the noun without making it harmless.
 _NEUTRAL: Final = frozenset((
