@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mks_hardening.wsgi import (
     HSTS,
     ContentSecurityPolicy,
+    CSRFMiddleware,
     HeaderPolicy,
     HTTPSRedirectMiddleware,
     ProxyTrust,
@@ -64,3 +65,8 @@ def _trust(options: dict[str, Any]) -> ProxyTrust:
     names = ("family", "hops")
     given = {name: options.pop(name) for name in names if name in options}
     return ProxyTrust(options.pop("trusted_proxies", ()), **given)
+
+
+def make_csrf_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
+    """The check alone."""
+    return CSRFMiddleware(app, **config)
