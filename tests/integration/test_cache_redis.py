@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -201,17 +202,69 @@ def test_a_frozen_server_does_not_hold_the_caller(redis_server: RedisServer) -> 
             redis_server.resume()
 
 
-@pytest.mark.parametrize(
-    ("answer", "options"),
-    [("oom", {"maxmemory": "1", "maxmemory-policy": "noeviction"})],
-)
-def test_a_full_server_is_no_error(redis_server: RedisServer, answer: str, options: dict[str, str]) -> None:
-    with RedisCache(redis_server.url, store_budget=1) as cache:
-        for name, value in options.items():
-            redis_server.command("CONFIG", "SET", name, value)
-        assert not cache.set("k", 1)
+FAULTS: dict[str, list[tuple[str | int, ...]]] = {
+    "full": [("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory-policy", "noeviction")],
+    "read-only": [("REPLICAOF", "127.0.0.1", 1)],
+    "too few replicas": [("CONFIG", "SET", "min-replicas-to-write", 3)],
+    "wrong types": [
+        ("DEL", "mks:v:k"),
+        ("LPUSH", "mks:v:k", 1),
+        ("LPUSH", "mks:l:c", 1),
+        ("LPUSH", "mks:t:t", 1),
+    ],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_answers_with_errors_is_no_error(make_redis: Any, fault: str) -> None:
+    server = make_redis()
+    with RedisCache(server.url, store_budget=1) as cache:
+        cache.set("k", 1)
+        for command in FAULTS[fault]:
+            server.command(*command)
+        assert cache.get_or_compute("c", lambda: 7, tags=["t"]) == 7
+        assert cache.get("k", 7) in {1, 7}
+        cache.set("k", 2, tags=["t"])
+        cache.delete("x")
+        assert cache.stats().errors >= 1
+
+
+def test_a_server_that_wants_a_password_is_no_error(make_redis: Any) -> None:
+    server = make_redis(password="hunter2")
+    with RedisCache(f"redis://127.0.0.1:{server.port}/0", store_budget=1) as cache:
         assert cache.get_or_compute("k", lambda: 7) == 7
-        assert cache.stats().errors >= 2
+        assert cache.stats().errors >= 1
+    with RedisCache(server.url, store_budget=1) as cache:
+        assert cache.set("k", 1)
+        assert cache.get("k") == 1
+
+
+def test_garbage_on_the_wire_is_no_error(redis_server: RedisServer, make_http_sink: Any) -> None:
+    from testbed.http_sink import Answer
+
+    sink = make_http_sink()
+    sink.default = Answer(raw=b"HTTP/1.0 400 Bad Request\r\n\r\n")
+    with RedisCache(f"redis://127.0.0.1:{sink.port}/0", store_budget=0.3) as cache:
+        assert cache.get_or_compute("k", lambda: 7) == 7
+        assert cache.get("k") is None
+
+
+def test_an_outage_is_no_error_on_an_event_loop_either(redis_server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with RedisCache(redis_server.url, store_budget=0.3) as cache:
+            await cache.aset("k", 1)
+            redis_server.kill()
+
+            async def compute() -> int:
+                return 7
+
+            assert await cache.aget("k", 7) == 7
+            assert await cache.aget_or_compute("k", compute) == 7
+            assert not await cache.aset("k", 1)
+            assert not await cache.aping()
+            assert await cache.adelete_pattern("*") == 0
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
