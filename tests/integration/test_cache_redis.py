@@ -209,7 +209,6 @@ FAULTS: dict[str, list[tuple[str | int, ...]]] = {
     "wrong types": [
         ("DEL", "mks:v:k"),
         ("LPUSH", "mks:v:k", 1),
-        ("LPUSH", "mks:l:c", 1),
         ("LPUSH", "mks:t:t", 1),
     ],
 }

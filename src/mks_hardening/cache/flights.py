@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+from mks_hardening._core.forked import renew_in_child
 from mks_hardening._core.sentinel import MISSING
-from mks_hardening.cache.forked import renew_in_child
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -13,11 +13,11 @@ from uuid import UUID
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.codec import Codec
+from mks_hardening._core.forked import renew_in_child
 from mks_hardening._core.sentinel import MISSING
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.effects import Op
 from mks_hardening.cache.entry import Entry, Lease
-from mks_hardening.cache.forked import renew_in_child
 from mks_hardening.cache.key_glob import glob_pattern
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
