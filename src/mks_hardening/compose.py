@@ -66,6 +66,7 @@ def harden_wsgi(
         optional: readiness checks whose failure only degrades it.
         headers: policy; the preset of the settings by default.
         allowed_origins: origins whose pages may send unsafe requests; by default the allowed hosts, over https.
+            Needed where ``allowed_hosts`` has wildcards alone: those name no origin.
         sign_in_url: where people are sent whose session has ended.
         public_paths: paths that work with a dead cookie.
         passive_paths: paths that poll and do not keep a session alive.
@@ -211,8 +212,11 @@ def _origins(settings: HardeningSettings) -> Iterable[str]:
     edge = settings.wsgi
     port = "" if edge.https_port == 443 else f":{edge.https_port}"
     for host in edge.allowed_hosts:
-        if not host.startswith("."):
-            yield f"https://{host}{port}"
+        if host.startswith("."):
+            continue
+        literal = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+        has_port = ":" in literal.rpartition("]")[2]
+        yield f"https://{literal}" if has_port else f"https://{literal}{port}"
 
 
 def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]:

@@ -133,6 +133,29 @@ def test_hosts_are_required() -> None:
         compose.harden_wsgi(application, HardeningSettings())
 
 
+@pytest.mark.parametrize(
+    ("hosts", "origin", "status"),
+    [
+        ("knowledge.example.com", "https://knowledge.example.com", 200),
+        ("knowledge.example.com", "https://knowledge.example.com:8443", 403),
+        ("knowledge.example.com:8443,knowledge.example.com", "https://knowledge.example.com:8443", 200),
+        ("::1,knowledge.example.com", "https://[::1]", 200),
+        (".example.com,knowledge.example.com", "https://other.example.com", 403),
+    ],
+)
+def test_allowed_hosts_are_the_origins_of_forms(hosts: str, origin: str, status: int) -> None:
+    app = compose.harden_wsgi(application, settings(MKS_ALLOWED_HOSTS=hosts))
+    assert ask(app, method="POST", headers={"Origin": origin}).status == status
+
+
+def test_wildcards_alone_need_origins_spelled_out() -> None:
+    wild = settings(MKS_ALLOWED_HOSTS=".example.com")
+    with pytest.raises(ConfigurationError, match="allowed_origins"):
+        compose.harden_wsgi(application, wild)
+    app = compose.harden_wsgi(application, wild, allowed_origins=["https://knowledge.example.com"])
+    assert ask(app, method="POST", headers={"Origin": "https://knowledge.example.com"}).status == 200
+
+
 def test_stores_follow_the_settings() -> None:
     near, far = settings(), settings(MKS_REDIS_URL="redis://localhost:1/0")
     assert isinstance(compose.session_store(near), MemorySessionStore)
