@@ -407,6 +407,26 @@ def test_a_record_that_is_no_record_is_counted(stage: Stage) -> None:
     assert stage.sums() == {"logged": 1, "dropped": 1, "faults": 1}
 
 
+class OddRecord(logging.LogRecord):
+    """Keeps one attribute to itself."""
+
+    @property
+    def stack_info(self) -> str:
+        raise RuntimeError
+
+    @stack_info.setter
+    def stack_info(self, value: object) -> None:
+        """Not kept."""
+
+
+def test_an_odd_record_is_counted_once_and_the_next_of_its_kind_comes_out(stage: Stage) -> None:
+    stage.handler.emit(OddRecord("app", logging.ERROR, "x.py", 1, "x", None, None))
+    assert stage.sums() == {"logged": 1, "dropped": 1, "faults": 1}
+    stage.handler.emit(logging.LogRecord("app", logging.ERROR, "x.py", 1, "x", None, None))
+    stage.handler.flush(5)
+    assert stage.told() == [("x", 0)]
+
+
 # --- counting and telling
 
 

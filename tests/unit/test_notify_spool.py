@@ -42,6 +42,18 @@ def test_what_goes_in_comes_out_oldest_first(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("letter", ["x", "障", "👷", '"', "\n"])
+def test_the_largest_alert_comes_back_whole(tmp_path: Path, letter: str) -> None:
+    known = spool(tmp_path)
+    largest = alert()._replace(
+        message=letter * 8192,
+        exception=letter * 32_768,
+        fields={f"{number:03d}{letter * 97}": letter * 1000 for number in range(40)},
+    )
+    known.put(largest)
+    assert [one for _, one in known.claim(1)] == [largest]
+
+
 def test_folder_and_files_are_private(tmp_path: Path) -> None:
     known = spool(tmp_path / "spool")
     known.put(alert())

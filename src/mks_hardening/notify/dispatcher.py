@@ -135,7 +135,13 @@ class Dispatcher:
                 windows.forget(kind)
                 return ledger.end("dropped", "queue_full")
             repeats = windows.take_repeats(kind)
-        taken = snapshot_of(record, kind=kind, message=message, repeats=repeats, redactor=self._redactor)
+        try:
+            taken = snapshot_of(record, kind=kind, message=message, repeats=repeats, redactor=self._redactor)
+        except Exception:  # noqa: BLE001 - an odd record; a log call must not fail because of its alert
+            with ledger.lock:
+                windows.forget(kind)
+                ledger.faults += 1
+                return ledger.end("dropped", "fault")
         self._queued[id(taken)] = taken
         if not self._worker.put(taken) and self._queued.pop(id(taken), None) is not None:
             with ledger.lock:

@@ -16,6 +16,7 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from mks_hardening._core.codec import json_dumps
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.alert import Alert
 from mks_hardening.protocols import Clock
@@ -24,7 +25,8 @@ __all__ = ["Claim", "Spool"]
 
 _VERSION: Final = 1
 _MAX_FILES: Final = 1000
-_MAX_BYTES: Final = 262_144
+# The largest alert has some 85,000 characters.
+_MAX_BYTES: Final = 1_048_576
 # Longer than any try can take; a claim is renewed with each try.
 _STALE_CLAIM: Final = 120.0
 
@@ -67,7 +69,7 @@ class Spool:
         if len(self._names()) >= self._max_files:
             raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
         name = f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}"
-        self._write(name, json.dumps({"version": _VERSION, **alert._asdict()}).encode())
+        self._write(name, json_dumps({"version": _VERSION, **alert._asdict()}))
 
     def empty(self) -> bool:
         """Whether no alert waits for anybody."""
@@ -98,7 +100,8 @@ class Spool:
 
     def _names(self) -> list[str]:
         try:
-            return [path.name for path in self._folder.iterdir() if path.name.startswith(f"{self._kind}-")]
+            with os.scandir(self._folder) as entries:
+                return [entry.name for entry in entries if entry.name.startswith(f"{self._kind}-")]
         except OSError:
             return []
 
