@@ -16,6 +16,7 @@ from mks_hardening.settings import HardeningSettings
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening._core.redis_client import RedisClient
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
     from mks_hardening.security import RateLimiter
@@ -146,12 +147,26 @@ def cache_backend(settings: HardeningSettings) -> RedisCache | MemoryCache:
     )
 
 
-def rate_limiter(settings: HardeningSettings, groups: Mapping[str, Any] | None = None) -> RateLimiter:
-    """Limits counted in Redis where a URL is set, in this process otherwise; ``groups`` default to ours."""
+def rate_limiter(
+    settings: HardeningSettings, groups: Mapping[str, Any] | None = None, **options: Any
+) -> RateLimiter:
+    """Limits counted in Redis where a URL is set, in this process otherwise.
+
+    Args:
+        settings: where Redis is.
+        groups: groups of limits; ``DEFAULT_RATE_LIMITS`` when left out.
+        options: further parameters of ``RateLimiter``.
+    """
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
 
-    storage = settings.security.rate_limit_url or settings.core.redis_url or "memory://"
-    return RateLimiter(DEFAULT_RATE_LIMITS if groups is None else groups, storage=storage)
+    core = settings.core
+    return RateLimiter(
+        DEFAULT_RATE_LIMITS if groups is None else groups,
+        storage=settings.security.rate_limit_url or core.redis_url or "memory://",
+        store_budget=core.store_budget,
+        allow_plaintext=core.allow_plaintext,
+        **options,
+    )
 
 
 def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logging.Logger:
@@ -223,7 +238,7 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
     from mks_hardening import notify
 
     told, core = settings.notify, settings.core
-    policy = notify.AlertPolicy(dedup_window=told.alert_window, shared_store=core.redis_url)
+    policy = notify.AlertPolicy(dedup_window=told.alert_window, shared_store=_shared_store(settings))
     common: dict[str, Any] = {
         "level": told.alert_level,
         "policy": policy,
@@ -262,6 +277,15 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
 def _is_news(record: stdlib_logging.LogRecord) -> bool:
     """Whether a record tells operators something: a 5xx that the application sent itself was reported by it."""
     return record.name != "mks_hardening.request" or getattr(record, "outcome", "") == "error"
+
+
+def _shared_store(settings: HardeningSettings) -> RedisClient | None:
+    from mks_hardening._core.redis_client import RedisClient
+
+    core = settings.core
+    if core.redis_url is None:
+        return None
+    return RedisClient(core.redis_url, name="alerts", allow_plaintext=core.allow_plaintext)
 
 
 def _spool(settings: HardeningSettings, channel: str) -> str | None:

@@ -167,6 +167,14 @@ def test_stores_follow_the_settings() -> None:
     store.close()
 
 
+def test_clear_text_to_redis_must_be_allowed_everywhere_at_once() -> None:
+    remote = {"MKS_REDIS_URL": "redis://redis.example.com/0"}
+    for build in (compose.session_store, compose.cache_backend, compose.rate_limiter):
+        with pytest.raises(ConfigurationError, match="clear text"):
+            build(settings(**remote))
+        build(settings(**remote, MKS_ALLOW_PLAINTEXT="1")).close()
+
+
 @pytest.fixture
 def quiet_logging() -> Iterator[None]:
     root = logging.getLogger()
