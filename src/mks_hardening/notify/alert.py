@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from mks_hardening._core.context import fields_var
 from mks_hardening._core.trace_text import describe_exception, safe_text
@@ -40,8 +40,8 @@ class Snapshot(NamedTuple):
     place: str
     error: BaseException | None
     stack: str | None
-    fields: Mapping[str, Any]
-    context: Mapping[str, Any]
+    fields: Mapping[str, object]
+    context: Mapping[str, object]
     repeats: int
 
 

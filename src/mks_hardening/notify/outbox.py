@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening.notify.alert import Alert
 from mks_hardening.notify.policy import BURST, AlertPolicy, pause_before_retry
+
+if TYPE_CHECKING:
+    from mks_hardening.notify.spool import Claim
 
 __all__ = ["Outbox", "Parcel"]
 
@@ -33,7 +36,7 @@ class Parcel(NamedTuple):
     id: str
     alerts: tuple[Alert, ...]
     tries: int = 0
-    claims: tuple[Any, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -84,7 +87,7 @@ class Outbox:
         """Put alerts at the end of the line, each a parcel of its own."""
         self._waiting.extend(Parcel(alert.id, (alert,)) for alert in alerts)
 
-    def add_replay(self, alerts: Iterable[Alert], claims: Iterable[Any]) -> None:
+    def add_replay(self, alerts: Iterable[Alert], claims: Iterable[Claim]) -> None:
         """Put alerts from the spool at the end of the line, together in one parcel."""
         several = tuple(alerts)
         self._waiting.append(
