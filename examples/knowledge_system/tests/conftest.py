@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,7 +190,7 @@ def stored_articles() -> list[dict[str, Any]]:
 
 
 class Demo(NamedTuple):
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     folder: Path
     https: int
     http: int
@@ -252,32 +253,38 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
-def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    started: list[Demo] = []
-
-    def start(**variables: str) -> Demo:
-        https, http = free_ports(2)
-        folder = tmp_path / f"demo{len(started)}"
-        log = (tmp_path / f"demo{len(started)}.log").open("w")
+@contextmanager
+def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
+    https, http = free_ports(2)
+    log = folder.with_suffix(".log")
+    with log.open("w") as output:
         process = subprocess.Popen(
             command("demo", "--data", folder, "--https-port", https, "--http-port", http),
             env=clean_environment(**variables),
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        log.close()
-        demo = Demo(process, folder, https, http)
-        started.append(demo)
+    try:
         deadline = time.monotonic() + 120
-        while "Ctrl-C" not in Path(log.name).read_text():
-            assert process.poll() is None, Path(log.name).read_text()
-            assert time.monotonic() < deadline, Path(log.name).read_text()
+        while "Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        return demo
+        yield Demo(process, folder, https, http)
+    finally:
+        process.terminate()
+        process.wait(60)
 
-    yield start
-    for demo in started:
-        demo.process.terminate()
-        demo.process.wait(60)
+
+@pytest.fixture
+def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Start a demonstration with these variables: ``start_demo(MKS_REDIS_URL=...)``."""
+    with ExitStack() as stack:
+        yield lambda **variables: stack.enter_context(running_demo(tmp_path / "demo", **variables))
+
+
+@pytest.fixture(scope="session")
+def shared_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One demonstration on embedded defaults, for tests that leave it in order."""
+    with running_demo(tmp_path_factory.mktemp("shared") / "demo") as demo:
+        yield demo
