@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy import Engine, func, select, text
 
 from db_engines import engine  # noqa: F401 - a fixture
-from mks_hardening.db import JapaneseSearch
+from mks_hardening.db import JapaneseSearch, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
 
 ARTICLES = {
@@ -104,8 +106,6 @@ def test_matches_can_be_joined_to_the_callers_select(engine: Engine, search: Jap
 
 @pytest.mark.postgres
 def test_a_rare_word_uses_the_index(postgres_url: str) -> None:
-    from mks_hardening.db import hardened_engine
-
     search = JapaneseSearch("article_search")
     engine = hardened_engine(postgres_url)  # noqa: F811 - not the fixture
     with engine.begin() as connection:
@@ -117,6 +117,35 @@ def test_a_rare_word_uses_the_index(postgres_url: str) -> None:
         statement = search.matching(connection, "溶射").compile(connection)
         plan = connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params).scalars().all()
     assert "article_search_grams" in "\n".join(plan)
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_workers_that_start_or_edit_together_do_not_fail(postgres_url: str) -> None:
+    engine = hardened_engine(postgres_url, threads=8)  # noqa: F811 - not the fixture
+    search = JapaneseSearch("article_search")
+    errors: list[BaseException] = []
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        try:
+            together.wait()
+            with engine.begin() as connection:
+                search.create(connection)
+            for _ in range(10):
+                with engine.begin() as connection:
+                    search.index(connection, 1, title=f"足場 {number}", body=None)
+        except BaseException as error:  # noqa: BLE001 - is looked at below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with engine.connect() as connection:
+        assert [hit.document_id for hit in search.search(connection, "足場")] == [1]
     engine.dispose()
 
 

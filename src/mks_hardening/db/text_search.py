@@ -94,8 +94,9 @@ class JapaneseSearch:
         row = form.row(normalize_text(title), normalize_text(body))
         names = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
-        self.remove(bind, document_id)
-        insert = f"INSERT INTO {self._name} ({form.key}, {names}) VALUES (:id, {values})"  # noqa: S608 - our own names
+        insert = f"INSERT INTO {self._name} ({form.key}, {names}) VALUES (:id, {values}) {form.replacing}"  # noqa: S608 - our own names
+        if not form.replacing:
+            self.remove(bind, document_id)
         bind.execute(text(insert), {"id": document_id, **row})
 
     def remove(self, bind: Session | Connection, document_id: int) -> None:
@@ -140,6 +141,7 @@ class _Fts5:
     """SQLite: an FTS5 table of grams, in which a word is a phrase."""
 
     key = "rowid"
+    replacing = ""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -181,6 +183,8 @@ class _BigramArray:
     """PostgreSQL: an array of grams with a GIN index finds candidates, the text itself decides."""
 
     key = "document_id"
+    # In one statement: between a DELETE and an INSERT another transaction could insert the same document.
+    replacing = "ON CONFLICT (document_id) DO UPDATE SET title = excluded.title, whole = excluded.whole, grams = excluded.grams"
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -188,6 +192,7 @@ class _BigramArray:
     def ddl(self) -> list[str]:
         columns = "title text NOT NULL, whole text NOT NULL, grams text[] NOT NULL"
         return [
+            f"SELECT pg_advisory_xact_lock(hashtext('{self._name}'))",  # IF NOT EXISTS alone fails in a race
             f"CREATE TABLE IF NOT EXISTS {self._name} (document_id bigint PRIMARY KEY, {columns})",
             f"CREATE INDEX IF NOT EXISTS {self._name}_grams ON {self._name} USING gin (grams)",
         ]
