@@ -184,7 +184,9 @@ class _BigramArray:
 
     key = "document_id"
     # In one statement: between a DELETE and an INSERT another transaction could insert the same document.
-    replacing = "ON CONFLICT (document_id) DO UPDATE SET title = excluded.title, whole = excluded.whole, grams = excluded.grams"
+    replacing = "ON CONFLICT (document_id) DO UPDATE SET " + ", ".join(
+        f"{name} = excluded.{name}" for name in ("title", "whole", "grams")
+    )
 
     def __init__(self, name: str) -> None:
         self._name = name
