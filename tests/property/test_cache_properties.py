@@ -1,0 +1,214 @@
+"""Properties of keys, stored bytes, patterns and HTTP fields."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_hardening.cache import CacheRule, MemoryCache, cached
+from mks_hardening.cache.entry import Entry, jittered
+from mks_hardening.cache.envelope import Envelope
+from mks_hardening.cache.key_glob import glob_pattern
+from mks_hardening.cache.keys import canonical
+from mks_hardening.cache.response_rules import answer_key, directives, is_not_modified, lifetime, variant_of
+from mks_hardening.exceptions import DecodeError
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.binary(max_size=8),
+    st.decimals(allow_nan=False),
+    st.uuids(),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.just(UTC)),
+    st.timedeltas(),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    ),
+    max_leaves=8,
+)
+
+
+def _shape(value: Any) -> Any:
+    """The value with the type of every part: what two keys must agree on."""
+    if isinstance(value, (list, tuple)):
+        return (type(value).__name__, [_shape(part) for part in value])
+    if isinstance(value, dict):
+        return ("dict", sorted((name, repr(_shape(part))) for name, part in value.items()))
+    return (type(value).__name__, repr(value))
+
+
+@given(one=VALUES, other=VALUES)
+def test_keys_are_equal_exactly_for_the_same_values_of_the_same_types(one: Any, other: Any) -> None:
+    assert (canonical((one,)) == canonical((other,))) == (_shape(one) == _shape(other))
+
+
+@given(values=st.lists(VALUES, max_size=4), others=st.lists(VALUES, max_size=4))
+def test_arguments_cannot_shift_into_each_other(values: list[Any], others: list[Any]) -> None:
+    same = [_shape(value) for value in values] == [_shape(other) for other in others]
+    assert (canonical(tuple(values)) == canonical(tuple(others))) == same
+
+
+@given(items=st.dictionaries(st.text(max_size=4), SCALARS, max_size=6), seed=st.randoms())
+def test_the_order_of_a_mapping_does_not_matter(items: dict[str, Any], seed: Any) -> None:
+    shuffled = list(items.items())
+    seed.shuffle(shuffled)
+    assert canonical((items,)) == canonical((dict(shuffled),))
+
+
+@given(a=st.integers(), b=st.text(max_size=5), c=st.booleans())
+def test_however_a_call_is_spelled_it_has_one_key(a: int, b: str, c: bool) -> None:
+    @cached(cache=MemoryCache(), key_prefix="f")
+    def function(a: int, b: str = "x", *, c: bool = False) -> None:
+        """Take three."""
+
+    keys = {
+        function.cache_key(a, b, c=c),
+        function.cache_key(a, b=b, c=c),
+        function.cache_key(c=c, b=b, a=a),
+    }
+    assert len(keys) == 1
+    assert function.cache_key(a) == function.cache_key(a, "x", c=False)
+
+
+# --- stored bytes ----------------------------------------------------------------------------
+
+ENTRIES = st.builds(
+    Entry,
+    VALUES.filter(lambda value: "\\ud" not in ascii(value)),
+    st.floats(0, 1e10),
+    st.floats(0, 1e10),
+    st.dictionaries(
+        st.text("abc:", min_size=1, max_size=4), st.text("0123456789abcdef", max_size=16), max_size=3
+    ),
+)
+SIGNED = Envelope(namespace="n", signing_keys=["0123456789abcdef"])
+PLAIN = Envelope(namespace="n", signing_keys=None)
+
+
+@given(entry=ENTRIES, envelope=st.sampled_from([SIGNED, PLAIN]))
+def test_an_entry_comes_back_as_it_was(entry: Entry, envelope: Envelope) -> None:
+    opened = envelope.open("k", envelope.seal("k", entry))
+    assert _shape(opened.value) == _shape(entry.value)
+    assert opened[1:] == entry[1:]
+
+
+@given(entry=ENTRIES, position=st.integers(0, 10_000), change=st.integers(1, 255))
+def test_no_byte_of_a_signed_entry_can_be_changed(entry: Entry, position: int, change: int) -> None:
+    data = bytearray(SIGNED.seal("k", entry))
+    data[position % len(data)] ^= change
+    with pytest.raises(DecodeError):
+        SIGNED.open("k", bytes(data))
+
+
+@given(key=st.text(max_size=10), other=st.text(max_size=10))
+def test_a_signed_entry_belongs_to_its_key_and_namespace(key: str, other: str) -> None:
+    data = SIGNED.seal(key, Entry(1, 2.0, 3.0, {}))
+    foreign = Envelope(namespace="m", signing_keys=["0123456789abcdef"])
+    with pytest.raises(DecodeError):
+        foreign.open(key, data)
+    if other != key:
+        with pytest.raises(DecodeError):
+            SIGNED.open(other, data)
+
+
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_an_entry_or_refused(data: bytes) -> None:
+    for envelope in (SIGNED, PLAIN):
+        try:
+            entry = envelope.open("k", data)
+        except DecodeError:
+            continue
+        assert envelope is PLAIN
+        assert isinstance(entry.fresh_until, float)
+
+
+# --- patterns and durations ------------------------------------------------------------------
+
+
+@given(text=st.text(max_size=12))
+def test_an_escaped_text_matches_itself_only(text: str) -> None:
+    pattern = glob_pattern("".join(f"\\{character}" for character in text))
+    assert pattern.fullmatch(text)
+    assert not pattern.fullmatch(text + "x")
+
+
+@given(pattern=st.text(alphabet="ab*?[]^-\\", max_size=10), text=st.text(alphabet="ab-]^", max_size=6))
+def test_any_pattern_can_be_used(pattern: str, text: str) -> None:
+    assert isinstance(glob_pattern(pattern), re.Pattern)
+    glob_pattern(pattern).fullmatch(text)
+
+
+@given(before=st.text("abc", max_size=4), after=st.text("abc", max_size=4))
+def test_a_star_is_anything(before: str, after: str) -> None:
+    assert glob_pattern(f"{before}*{after}").fullmatch(f"{before}\nb{after}")
+
+
+@given(ttl=st.floats(0.001, 1e6), share=st.floats(0, 0.1))
+def test_jitter_never_prolongs(ttl: float, share: float) -> None:
+    assert ttl * 0.899 <= jittered(ttl, share) <= ttl
+
+
+# --- HTTP ------------------------------------------------------------------------------------
+
+FIELDS = st.text(alphabet="abmaxges-=,;\"' 0123456789\\*", max_size=40)
+
+
+@given(control=FIELDS, age=FIELDS, expires=FIELDS, ttl=st.floats(0.1, 1e5))
+def test_any_field_is_read_and_a_lifetime_stays_within_the_rule(
+    control: str, age: str, expires: str, ttl: float
+) -> None:
+    headers = [("Cache-Control", control), ("Age", age), ("Expires", expires)]
+    assert 0 <= lifetime(headers, ttl=ttl, now=1_700_000_000.0) <= ttl
+    assert all(name == name.lower() for name in directives(control))
+
+
+@given(tag=FIELDS, own=FIELDS)
+def test_any_condition_is_an_answer(tag: str, own: str) -> None:
+    environ = {"HTTP_IF_NONE_MATCH": tag, "HTTP_IF_MODIFIED_SINCE": own}
+    assert is_not_modified(environ, [("ETag", own), ("Last-Modified", tag)]) in {True, False}
+
+
+@given(
+    one=st.dictionaries(st.sampled_from("abc"), FIELDS), other=st.dictionaries(st.sampled_from("abc"), FIELDS)
+)
+def test_variants_differ_exactly_when_a_named_field_does(one: dict[str, str], other: dict[str, str]) -> None:
+    def environ(fields: dict[str, str]) -> dict[str, Any]:
+        return {f"HTTP_{name.upper()}": value for name, value in fields.items()}
+
+    same = all(one.get(name) == other.get(name) for name in "ab")
+    assert (variant_of(environ(one), ["a", "b"]) == variant_of(environ(other), ["a", "b"])) == same
+
+
+@given(one=st.tuples(FIELDS, FIELDS), other=st.tuples(FIELDS, FIELDS))
+def test_path_and_query_cannot_shift_into_each_other(one: tuple[str, str], other: tuple[str, str]) -> None:
+    rule = CacheRule("/*", ttl=1)
+    keys = [
+        answer_key({"PATH_INFO": path, "QUERY_STRING": query, "HTTP_HOST": "h"}, rule, None)
+        for path, query in (one, other)
+    ]
+    assert (keys[0] == keys[1]) == (one == other)
+
+
+MOMENTS: list[Any] = [date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), timedelta(1), Decimal("1.10")]
+
+
+def test_memory_keeps_moments_and_decimals_as_they_are() -> None:
+    cache = MemoryCache()
+    for number, value in enumerate(MOMENTS):
+        cache.set(f"k{number}", value)
+        assert _shape(cache.get(f"k{number}")) == _shape(value)
