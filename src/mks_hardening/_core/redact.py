@@ -9,6 +9,7 @@ from functools import cache
 from itertools import islice
 from typing import Final, TypeAlias, cast
 
+from mks_hardening._core.memo import Memo
 from mks_hardening._core.redact_text import (
     REDACTED,
     is_card,
@@ -29,10 +30,11 @@ CUT: Final = "…"
 _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
 _MAX_DEPTH: Final = 64
-_MAX_NAMES: Final = 4096
+_LONGEST_NAME: Final = 128
 _MAX_MEMBERS: Final = 10_000
 _MAX_CHARACTERS: Final = 1_048_576
 _SHORTEST_CARD: Final = 10**12
+_CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _PLAIN: Final = (bool, float, type(None))
 
 
@@ -51,7 +53,7 @@ class SecretRedactor:
         ConfigurationError: a name without letters, or a pattern that does not compile.
     """
 
-    __slots__ = ("_endings", "_gate", "_patterns", "_stems", "_verdicts")
+    __slots__ = ("_endings", "_gate", "_names", "_patterns", "_stems")
 
     def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
         names = tuple(keys)
@@ -59,22 +61,13 @@ class SecretRedactor:
         self._patterns = tuple(_compiled(pattern) for pattern in patterns)
         self._stems = stem_pattern(names)
         self._gate = stems_in_bytes((*STEMS, *(word for name in names for word in normalise(name))))
-        self._verdicts: dict[str, bool] = {}
+        self._names: Memo[str, tuple[str, bool]] = Memo(self._judge, longest=_LONGEST_NAME)
 
     def is_secret_key(self, name: object) -> bool:
         """Whether values under this name are secret."""
         if isinstance(name, bytes):
             name = name.decode("utf-8", "replace")
-        if not isinstance(name, str):
-            return False
-        verdict = self._verdicts.get(name)
-        if verdict is None:
-            verdict = ends_in_secret(name[-128:], extra_endings=self._endings)
-            if len(self._verdicts) >= _MAX_NAMES:
-                self._verdicts.clear()
-            if len(name) <= 128:
-                self._verdicts[name] = verdict
-        return verdict
+        return isinstance(name, str) and self._names[name][1]
 
     def redact_text(self, text: str) -> str:
         """The text with every secret inside it replaced by ``[REDACTED]``; cut at a million characters."""
@@ -130,14 +123,16 @@ class SecretRedactor:
         return self.redact_text(value) if plain == value else REDACTED
 
     def _walk(self, value: object, depth: int, path: set[int]) -> object:
-        if isinstance(value, str):
-            return self.redact_text(value)
-        if isinstance(value, _PLAIN):
-            return value
-        if isinstance(value, int):
-            return REDACTED if value >= _SHORTEST_CARD and is_card(str(value)) else value
-        if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
-            return self._leaf(value)
+        kind = type(value)
+        if kind not in _CONTAINERS:
+            if isinstance(value, str):
+                return self.redact_text(value)
+            if isinstance(value, _PLAIN):
+                return value
+            if isinstance(value, int):
+                return REDACTED if value >= _SHORTEST_CARD and is_card(str(value)) else value
+            if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
+                return self._leaf(value)
         container = cast("_Container", value)
         if depth == 0 or id(container) in path:
             return CUT
@@ -148,7 +143,7 @@ class SecretRedactor:
             path.discard(id(container))
 
     def _container(self, value: _Container, depth: int, path: set[int]) -> object:
-        if isinstance(value, Mapping):
+        if type(value) is dict or isinstance(value, Mapping):
             return self._mapping(value, depth, path)
         if isinstance(value, tuple):
             names = getattr(value, "_fields", None)
@@ -164,16 +159,20 @@ class SecretRedactor:
     def _mapping(self, value: Mapping[object, object], depth: int, path: set[int]) -> dict[object, object]:
         clean: dict[object, object] = {}
         for name, member in islice(value.items(), _MAX_MEMBERS):
-            shown = self.redact_text(name) if isinstance(name, str) else name
+            shown, secret = self._names[name] if isinstance(name, str) else (name, self.is_secret_key(name))
             while shown in clean:
                 shown = f"{shown}_"
-            clean[shown] = self._member(name, member, depth, path)
+            clean[shown] = REDACTED if secret and tells(member) else self._walk(member, depth, path)
         if len(value) > _MAX_MEMBERS:
             clean[CUT] = CUT
         return clean
 
     def _member(self, name: object, value: object, depth: int, path: set[int]) -> object:
         return REDACTED if tells(value) and self.is_secret_key(name) else self._walk(value, depth, path)
+
+    def _judge(self, name: str) -> tuple[str, bool]:
+        """A name as it may be shown, and whether what stands under it is secret."""
+        return self.redact_text(name), ends_in_secret(name[-_LONGEST_NAME:], extra_endings=self._endings)
 
     def _leaf(self, value: object) -> object:
         if isinstance(value, (bytes, bytearray)):

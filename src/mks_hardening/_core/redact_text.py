@@ -45,13 +45,16 @@ _WEBHOOK: Final = re.compile(
     r"(hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/)[^\s\"'<>\\]++",
     re.IGNORECASE,
 )
-_SCHEME: Final = re.compile(r"\b([Bb]earer|BEARER|Basic|BASIC)((?:[ \t]|%20|\+){1,4})([\w.~+/=:%-]{4,}+)")
+_BLANK: Final = r"((?:[ \t]|%20|\+){1,4})"
+_BEARER: Final = re.compile(rf"\b([Bb]earer|BEARER){_BLANK}([\w.~+/=:%-]{{4,}}+)")
+_BASIC: Final = re.compile(rf"\b(Basic|BASIC){_BLANK}([A-Za-z0-9+/=_-]{{4,}}+)")
 _DIGIT: Final = re.compile("[0-9]")
 _URL: Final = re.compile(r"([A-Za-z0-9+.-]{1,20}+)://([^\s\"'<>\\]++)")
 _URL_QUERY: Final = re.compile(
     r"([?&](?:code|sig|signature|ticket|samlresponse|assertion)=)([^\s&#\"'<>\\]++)", re.IGNORECASE
 )
-_DIGITS: Final = re.compile(r"(?<![\w.])\d(?:[ -]?\d){11,18}+(?!\w|[ -]\d)")
+# Groups of digits with one blank or dash between them; a group longer than a card number belongs to none.
+_DIGITS: Final = re.compile(r"(?<![\w.])\d{1,19}+(?!\w)(?:[ -]\d{1,19}+(?!\w)){0,31}+")
 
 _WORD_BEFORE: Final = re.compile(r"[\w.\- ]{0,48}\Z")
 _WORD_AFTER: Final = re.compile(
@@ -109,7 +112,7 @@ def redact_standalone(text: str) -> str:
         text = _URL_QUERY.sub(rf"\1{REDACTED}", text)
     if ".com/" in text:
         text = _WEBHOOK.sub(rf"\1{REDACTED}", text)
-    return _SCHEME.sub(_without_scheme_value, text)
+    return _BASIC.sub(_without_basic, _BEARER.sub(_without_bearer, text))
 
 
 def _without_credentials(match: re.Match[str]) -> str:
@@ -131,15 +134,16 @@ def _without_credentials(match: re.Match[str]) -> str:
     return f"{scheme}://{user}:{REDACTED}@{head.rpartition('@')[2]}{mark}{query}"
 
 
-def _without_scheme_value(match: re.Match[str]) -> str:
-    scheme, space, value = match.groups()
-    if scheme.lower() == "basic":
-        secret = _is_basic(value)
-    else:
-        secret = _DIGIT.search(value) is not None or (
-            scheme[0] == "B" and (len(value) >= 20 or not value.isalpha())
-        )
-    return f"{scheme}{space}{REDACTED}" if secret else match[0]
+def _without_bearer(match: re.Match[str]) -> str:
+    scheme, blank, value = match.groups()
+    has_digit = _DIGIT.search(value) is not None
+    secret = has_digit or (scheme[0] == "B" and (len(value) >= 20 or not value.isalpha()))
+    return f"{scheme}{blank}{REDACTED}" if secret else match[0]
+
+
+def _without_basic(match: re.Match[str]) -> str:
+    scheme, blank, value = match.groups()
+    return f"{scheme}{blank}{REDACTED}" if _is_basic(value) else match[0]
 
 
 def _is_basic(value: str) -> bool:
@@ -153,7 +157,36 @@ def _is_basic(value: str) -> bool:
 
 def redact_cards(text: str) -> str:
     """Replace payment card numbers: 13 to 19 digits of a known issuer with a right check digit (ISO/IEC 7812)."""
-    return _DIGITS.sub(lambda match: REDACTED if is_card(match[0]) else match[0], text)
+    return _DIGITS.sub(_without_cards, text)
+
+
+def _without_cards(match: re.Match[str]) -> str:
+    if match.end() - match.start() < 13:
+        return match[0]
+    pieces = re.split("([ -])", match[0])
+    groups = pieces[::2]
+    out: list[str] = []
+    first = 0
+    while first < len(groups):
+        last = _end_of_card(groups, first)
+        out.append(REDACTED if last > first else pieces[2 * first])
+        first = max(last, first + 1)
+        out += pieces[2 * first - 1 : 2 * first]
+    return "".join(out)
+
+
+def _end_of_card(groups: list[str], first: int) -> int:
+    """Where the card number that begins with this group ends: one long group, or three and more short ones."""
+    if len(groups[first]) >= 13:
+        return first + 1 if is_card(groups[first]) else first
+    number = ""
+    for last in range(first, min(len(groups), first + 7)):
+        if not 2 <= len(groups[last]) <= 7:
+            break
+        number += groups[last]
+        if last >= first + 2 and is_card(number):
+            return last + 1
+    return first
 
 
 _ISSUERS: Final = re.compile(r"4|5[0-8]|6|3[4-9]|30[0-5]|35|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)")

@@ -85,9 +85,7 @@ class _Walk:
         self.seen.add(id(exc))
         structure, text = self._one(exc)
         if isinstance(exc, BaseExceptionGroup):
-            structure["exceptions"], inner = self._members(
-                cast("Any", exc).exceptions, depth - 1
-            )
+            structure["exceptions"], inner = self._members(cast("Any", exc).exceptions, depth - 1)
             text += inner
         key, join, earlier = "cause", _CAUSE, exc.__cause__
         if earlier is None and not exc.__suppress_context__:

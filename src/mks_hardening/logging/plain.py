@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from math import isfinite
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from mks_hardening._core.trace_text import CUT, safe_text
 
 __all__ = ["Bounds", "cut", "is_a", "to_plain"]
 
 
+_LONGEST_KEY: Final = 256
+_CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _Members: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
 
 
@@ -51,7 +53,7 @@ def to_plain(value: object, bounds: Bounds, path: tuple[int, ...] = ()) -> Any:
     if kind is float:
         return value if isfinite(value) else repr(value)  # type: ignore[arg-type]  # as above
     try:
-        return _other(value, bounds, path)
+        return _enclosed(value, value, bounds, path) if kind in _CONTAINERS else _other(value, bounds, path)
     except Exception:  # noqa: BLE001 - foreign code behind any of the calls
         return cut(safe_text(value, limit=bounds.characters), bounds.characters)
 
@@ -81,9 +83,7 @@ def _other(value: Any, bounds: Bounds, path: tuple[int, ...]) -> Any:
     members = _members(value)
     if members is None:
         return cut(safe_text(value, limit=bounds.characters), bounds.characters)
-    if id(value) in path or len(path) >= bounds.depth:
-        return CUT
-    return _container(members, bounds, (*path, id(value)))
+    return _enclosed(members, value, bounds, path)
 
 
 def _members(value: Any) -> _Members | None:
@@ -99,15 +99,17 @@ def _members(value: Any) -> _Members | None:
     return None
 
 
-def _container(members: _Members, bounds: Bounds, path: tuple[int, ...]) -> Any:
-    if isinstance(members, Mapping):
+def _enclosed(members: Any, owner: object, bounds: Bounds, path: tuple[int, ...]) -> Any:
+    if len(path) >= bounds.depth or id(owner) in path:
+        return CUT
+    path = (*path, id(owner))
+    if is_a(members, dict, Mapping):
         result: dict[str, Any] = {}
         for number, (name, member) in enumerate(members.items()):
             if number >= bounds.members:
                 result[CUT] = f"{len(members) - number} more"
                 break
-            key = cut(name if isinstance(name, str) else safe_text(to_plain(name, bounds, path)), 256)
-            result[_free(key, result)] = to_plain(member, bounds, path)
+            result[_key(name, result, bounds, path)] = to_plain(member, bounds, path)
         return result
     items: list[Any] = []
     for number, member in enumerate(members):
@@ -118,7 +120,11 @@ def _container(members: _Members, bounds: Bounds, path: tuple[int, ...]) -> Any:
     return tuple(items) if isinstance(members, tuple) else items
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+def _key(name: object, taken: Mapping[str, Any], bounds: Bounds, path: tuple[int, ...]) -> str:
+    key = name if type(name) is str else safe_text(to_plain(name, bounds, path))
+    if len(key) > _LONGEST_KEY:
+        # The end is kept too: it tells whether the value is a secret.
+        key = f"{key[: _LONGEST_KEY // 2]}{CUT}{key[-_LONGEST_KEY // 2 :]}"
+    while key in taken:
+        key += "_"
+    return key
