@@ -79,10 +79,32 @@ def test_a_key_has_no_junk(junk: str) -> None:
         SecretBox(key[:4] + junk * 4 + key[4:])
 
 
-def test_a_newer_version_is_told_apart() -> None:
+@pytest.mark.parametrize(
+    ("version", "newer"),
+    [
+        ("2", True),
+        ("999", True),
+        ("0", False),
+        ("1000", False),
+        ("x", False),
+        ("²", False),
+        ("", False),
+        ("-2", False),
+    ],
+)
+def test_a_newer_version_is_told_apart(version: str, newer: bool) -> None:
     with pytest.raises(DecodeError) as caught:
-        SecretBox(NEW).decrypt("2.00.AAAA", **WHO)
-    assert caught.value.newer
+        SecretBox(NEW).decrypt(f"{version}.00.AAAA", **WHO)
+    assert caught.value.newer == newer
+
+
+def test_what_was_written_by_the_first_release_stays_readable() -> None:
+    kept = "1.827a45ba2114.1RUmPrlCgRFnsBeFNiaqbDZP8xhomy64la_nrbZiDPsIXsFRDgLBOpdBkKk="
+    box = SecretBox(bytes(range(32)))
+    assert box.decrypt(kept, user_id="u1", purpose="totp") == "JBSWY3DPEHPK3PXP"
+    assert not box.needs_rotation(kept)
+    made = box.encrypt("JBSWY3DPEHPK3PXP", user_id="u1", purpose="totp")
+    assert len(made) == len(kept)
 
 
 def test_rotation() -> None:
