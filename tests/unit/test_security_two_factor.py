@@ -23,7 +23,14 @@ from mks_hardening.security import (
     generate_recovery_codes,
     totp_code,
 )
-from mks_hardening.security.failure_budget import NO_FAILURES
+from mks_hardening.security._factor_record import (
+    Device,
+    FactorRecord,
+    Pending,
+    decode_record,
+    encode_record,
+)
+from mks_hardening.security.failure_budget import NO_FAILURES, ClientFailures, Failures
 from mks_hardening.testing import FrozenClock
 
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
@@ -559,6 +566,26 @@ def test_a_damaged_record_is_never_taken_for_no_second_factor(house: House, data
             call()
         assert not caught.value.newer
     assert house.manager.admin_reset("u", actor="admin", reason="damaged")
+
+
+def test_a_record_written_by_the_first_release_stays_readable() -> None:
+    kept = (
+        b'{"v":1,"secret":"s","last_step":7,"salt":"00","recovery":["a","b"],"verified_at":1.5,"pending":["p",2.5],'
+        b'"failures":[3,[["c",1,2,3.5,4.5]]],"enrolment_failures":[0,[]],"devices":[["d",5.5]],"touched":6.5}'
+    )
+    record = decode_record(kept)
+    assert record == FactorRecord(
+        secret="s",
+        last_step=7,
+        salt="00",
+        recovery=("a", "b"),
+        verified_at=1.5,
+        pending=Pending("p", 2.5),
+        failures=Failures(3, (ClientFailures("c", 1, 2, 3.5, 4.5),)),
+        devices=(Device("d", 5.5),),
+        touched=6.5,
+    )
+    assert encode_record(record) == kept
 
 
 def test_a_record_of_a_newer_version_is_left_alone(house: House) -> None:
