@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import json
 import logging
 import multiprocessing
@@ -151,6 +152,25 @@ def bench_formatter() -> None:
         )
 
 
+def bench_new_messages() -> None:
+    """The worst case for what is remembered: no message occurs twice within reach."""
+    logger = logging.getLogger("app.api.knowledge")
+    made = [
+        logger.makeRecord(logger.name, 20, __file__, 1, f"user {number} opened page {number * 7}", (), None)
+        for number in range(10_000)
+    ]
+    contenders: dict[str, Callable[[], object]] = {}
+    for name, formatter in formatters().items():
+        endless = itertools.cycle(made)
+        contenders[name] = lambda formatter=formatter, endless=endless: formatter.format(next(endless))
+    interleaved(
+        "Formatter.format, a new message each time",
+        contenders,
+        base="python-json-logger + orjson",
+        number=2000,
+    )
+
+
 def bench_whole_call() -> None:
     class Sink(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -284,6 +304,7 @@ def main() -> None:
     sys.stdout = io.TextIOWrapper(sys.stdout.buffer, line_buffering=True)
     if "formatter" in chosen:
         bench_formatter()
+        bench_new_messages()
         bench_whole_call()
     if "text" in chosen:
         bench_text()

@@ -143,7 +143,7 @@ class SecretRedactor:
             path.discard(id(container))
 
     def _container(self, value: _Container, depth: int, path: set[int]) -> object:
-        if type(value) is dict or isinstance(value, Mapping):
+        if isinstance(value, Mapping):
             return self._mapping(value, depth, path)
         if isinstance(value, tuple):
             names = getattr(value, "_fields", None)

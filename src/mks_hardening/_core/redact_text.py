@@ -184,7 +184,9 @@ def _end_of_card(groups: list[str], first: int) -> int:
         if not 2 <= len(groups[last]) <= 7:
             break
         number += groups[last]
-        if last >= first + 2 and is_card(number):
+        if len(number) > 19:
+            break
+        if len(number) >= 13 and is_card(number):
             return last + 1
     return first
 
@@ -192,15 +194,19 @@ def _end_of_card(groups: list[str], first: int) -> int:
 _ISSUERS: Final = re.compile(r"4|5[0-8]|6|3[4-9]|30[0-5]|35|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)")
 
 
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
 def is_card(text: str) -> bool:
     """Whether the digits of the text are a plausible card number."""
-    digits = [int(char) for char in text if char.isdigit()]
-    if not 13 <= len(digits) <= 19 or not _ISSUERS.match("".join(map(str, digits[:4]))):
+    digits = "".join(filter(str.isdecimal, text))
+    if not digits.isascii():
+        digits = "".join(str(int(digit)) for digit in digits)
+    if not 13 <= len(digits) <= 19 or not _ISSUERS.match(digits) or len(set(digits)) == 1:
         return False
-    if len(set(digits)) == 1:
-        return False
-    doubled = sum(digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2])
-    return (doubled + sum(digits[-1::-2])) % 10 == 0
+    return (
+        sum(map(_DOUBLED.__getitem__, map(int, digits[-2::-2]))) + sum(map(int, digits[-1::-2]))
+    ) % 10 == 0
 
 
 def stem_pattern(extra: tuple[str, ...] = ()) -> re.Pattern[str]:
