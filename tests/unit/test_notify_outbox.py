@@ -68,6 +68,15 @@ def test_many_that_wait_become_one_message_of_bounded_size() -> None:
     assert [len(names) for names in taken(box, now=0)] == [40, 20]
 
 
+@pytest.mark.parametrize(("waiting", "messages"), [(1, 1), (3, 3), (5, 5), (6, 1), (40, 1), (41, 2)])
+def test_how_many_messages_so_many_alerts_become(waiting: int, messages: int) -> None:
+    box = outbox()
+    box.add([alert(str(number)) for number in range(waiting)])
+    sent = [parcel for now in range(10) for parcel in taken(box, now=float(now))]
+    assert len(sent) == messages
+    assert [name for names in sent for name in names] == [str(number) for number in range(waiting)]
+
+
 def test_one_at_a_time() -> None:
     box = outbox()
     box.add([alert("a"), alert("b")])

@@ -31,6 +31,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert pickle.loads(pickle.dumps(policy)) == policy  # noqa: S301 - our own bytes
 
 
+def test_the_least_values_are_taken() -> None:
+    least = AlertPolicy(dedup_window=0, max_queue=1, retries=0, backoff=0, backoff_max=0, rate=1e-9)
+    assert least[:7] == (0, True, 1, 0, 0, 0, 1e-9)
+
+
 def test_durations_may_be_timedeltas() -> None:
     assert AlertPolicy(dedup_window=timedelta(minutes=2), backoff=timedelta(seconds=1)).dedup_window == 120
 
