@@ -40,8 +40,10 @@ def test_the_pool_follows_the_plan_and_explicit_options_win(url: str) -> None:
 
 def test_pools_without_sizes_are_not_given_any(url: str) -> None:
     assert isinstance(hardened_engine(url, poolclass=NullPool).pool, NullPool)
-    with hardened_engine("sqlite://").connect() as connection:
+    engine = hardened_engine("sqlite://")
+    with engine.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar() == 1
+    engine.dispose()
 
 
 def test_errors_carry_no_values(url: str) -> None:
