@@ -183,3 +183,9 @@ def test_labels_that_would_be_misread_are_refused(parameter: str, text: Any) -> 
     with pytest.raises(ConfigurationError) as caught:
         provisioning_uri(SHA1, **{"issuer": "i", "account_name": "a", parameter: text})
     assert caught.value.parameter == parameter
+
+
+def test_the_window_is_one_step_to_each_side_unless_told_otherwise() -> None:
+    at = 1_700_000_000
+    accepted = [bool(verify_totp(SHA1, totp_code(SHA1, at=at + 30 * drift), at=at)) for drift in range(-3, 4)]
+    assert accepted == [False, False, True, True, True, False, False]
