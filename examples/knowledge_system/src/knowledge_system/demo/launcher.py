@@ -232,11 +232,20 @@ def _tail(file: Path, lines: int = 15) -> str:
     return "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
+def _command() -> str:
+    """How this program is called from here: the environment made by ``make`` is not on the path."""
+    program = Path(sys.argv[0])
+    if program.name != "knowledge-system":
+        return f"{os.path.relpath(sys.executable)} -m knowledge_system"
+    return os.path.relpath(program) if program.parent.name == "bin" else program.name
+
+
 def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) -> None:
     accounts = "\n".join(
         f"    {person['username']:<10} {ROLES[person['role']]}  {person['display_name']}"
         for person in content.people()
     )
+    command = _command()
     say(
         f"""
   建設土木ナレッジシステム
@@ -248,8 +257,8 @@ def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) ->
 
   通知箱(メールと Slack の受け口)   https://localhost:{ports.https}/sink   (ito でサインイン)
   診断(わざとエラーや遅い SQL)     https://localhost:{ports.https}/diagnostics
-  二段階認証のコードを端末で作る     knowledge-system totp 画面に出た文字
-  主な操作を通しで確かめる           knowledge-system walkthrough   (make walkthrough)
+  二段階認証のコードを端末で作る     {command} totp 画面に出た文字
+  主な操作を通しで確かめる           {command} walkthrough   (make walkthrough)
 
   証明書の発行元(ブラウザーに登録すると警告が消えます)
     {certificates.ca_file}
