@@ -78,7 +78,7 @@ def show(title: str, figures: dict[str, float]) -> None:
     base = next(iter(figures.values()))
     print(f"\n{title}")
     for name, value in figures.items():
-        print(f"  {name:44} {value:10.2f} µs {value / base:7.2f}×")
+        print(f"  {name:44} {value:10.2f} µs {value / base:7.2f} x")
 
 
 def overhead(folder: Path) -> None:

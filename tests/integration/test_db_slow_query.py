@@ -11,7 +11,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, insert,
 from sqlalchemy.exc import DBAPIError
 
 from db_engines import engine  # noqa: F401 - a fixture
-from mks_hardening.db import SlowQueryMonitor, fingerprint, slow_query_record
+from mks_hardening.db import SlowQueryMonitor, fingerprint, hardened_engine, slow_query_record
 from mks_hardening.events import SlowQuery, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
@@ -102,11 +102,9 @@ def test_a_failed_statement_is_timed_and_its_error_says_no_values(
     assert "user1@example.com" not in str(record)
 
 
-def test_an_error_while_fetching_belongs_to_its_statement(
-    users: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    if users.dialect.name != "postgresql":
-        pytest.skip("SQLite has no server-side cursor that fails half-way")
+@pytest.mark.postgres
+def test_an_error_while_fetching_belongs_to_its_statement(postgres_url: str) -> None:
+    users = hardened_engine(postgres_url)
     sql = "SELECT 1 / (15000 - n) FROM generate_series(1, 20000) n"
     with SlowQueryMonitor(users, threshold=0) as monitor, users.connect() as connection:
         rows = connection.execution_options(stream_results=True, max_row_buffer=1000).execute(text(sql))
@@ -115,6 +113,7 @@ def test_an_error_while_fetching_belongs_to_its_statement(
         del rows
         gc.collect()
         row = _stats(monitor, sql, "postgresql")
+    users.dispose()
     assert (row.calls, row.errors) == (1, 1)
 
 
