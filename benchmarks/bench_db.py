@@ -174,7 +174,7 @@ def search(folder: Path) -> None:
                 interleaved(
                     {
                         "JapaneseSearch": lambda word=word: index.search(connection, word),  # type: ignore[misc]
-                        "LIKE, in no order": lambda word=word: connection.execute(
+                        "LIKE, in no order": lambda word=word, like=like: connection.execute(
                             like, {"like": f"%{word}%"}
                         ).all(),  # type: ignore[misc]
                     },
