@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
+from types import MappingProxyType
+from typing import Any
+
 import pytest
 
-from mks_hardening._core.redact import REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.redact import CUT, REDACTED, SecretRedactor, default_redactor
+from mks_hardening.exceptions import ConfigurationError
 
 SECRET_NAMES = """password passwd pwd PASSWORD userPassword db_password password2 password_confirm passphrase
     token access_token refreshToken csrf_token id-token secret client_secret SECRET_KEY apiKey X-Api-Key api.key
@@ -57,3 +62,88 @@ def test_urls_lose_credentials_and_secret_parameters() -> None:
 def test_users_add_names_and_patterns() -> None:
     redactor = SecretRedactor(keys=("employeeNumber",), patterns=(r"EMP-(?P<secret>\d+)",))
     assert redactor.redact_text("employee_number=77 EMP-123") == f"employee_number={REDACTED} EMP-{REDACTED}"
+
+
+def test_every_kind_of_container_is_looked_into() -> None:
+    pair = namedtuple("pair", ["user", "password"])  # noqa: PYI024 - the untyped kind is the common one
+    redact = default_redactor().redact
+    assert redact({"token=x"}) == [f"token={REDACTED}"]
+    assert redact(("token", "x")) == ("token", REDACTED)
+    assert redact(("a", "b", "token=x")) == ("a", "b", f"token={REDACTED}")
+    assert redact(pair("bob", "x")) == {"user": "bob", "password": REDACTED}
+    assert redact({b"password": "x", 5: "y"}) == {b"password": REDACTED, 5: "y"}
+    assert redact({"token=x": 1, "token=y": 2}) == {f"token={REDACTED}": 1, f"token={REDACTED}_": 2}
+    assert redact(MappingProxyType({"pwd": 1})) == {"pwd": REDACTED}
+
+
+def test_plain_values_stay_and_texts_in_bytes_are_cleaned() -> None:
+    redact = default_redactor().redact
+    moment = object()
+    assert [redact(value) for value in (None, True, 5, 0.5, moment, b"\xff")] == [
+        None,
+        True,
+        5,
+        0.5,
+        moment,
+        b"\xff",
+    ]
+    assert redact(b"token=x") == f"token={REDACTED}"
+    assert redact([4111111111111111, 4111111111111112]) == [REDACTED, 4111111111111112]
+
+
+def test_cycles_depth_and_size_are_bounded() -> None:
+    redactor = default_redactor()
+    cycle: list[object] = [1]
+    cycle.append(cycle)
+    assert redactor.redact(cycle) == [1, CUT]
+    deep: object = 1
+    for _ in range(200):
+        deep = [deep]
+    assert CUT in str(redactor.redact(deep))
+    assert redactor.redact(list(range(10_001))) == [*range(10_000), CUT]
+    wide = redactor.redact({number: number for number in range(10_001)})
+    assert isinstance(wide, dict)
+    assert (len(wide), wide[CUT]) == (10_001, CUT)
+    assert len(redactor.redact_text("x" * 2_000_000)) == 1_048_576
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("https://h/p?q=a@b&token=x", f"https://h/p?q=a@b&token={REDACTED}"),
+        ("/cb?code=1&state=2", f"/cb?code={REDACTED}&state={REDACTED}"),
+        ("/list?state=open", "/list?state=open"),
+        ("https://h/#section", "https://h/#section"),
+        ("", ""),
+    ],
+)
+def test_more_urls(url: str, clean: str) -> None:
+    assert default_redactor().redact_url(url) == clean
+
+
+def test_query_values_are_looked_into_also_when_they_are_encoded() -> None:
+    redactor = default_redactor()
+    assert redactor.redact_query("") == ""
+    assert redactor.redact_query("next=%2Fcb%3Ftoken%3Dx") == f"next={REDACTED}"
+    assert redactor.redact_query("n=token:x") == f"n=token:{REDACTED}"
+    assert redactor.redact_query("pass%77ord=x") == f"pass%77ord={REDACTED}"
+
+
+@pytest.mark.parametrize("keys", [("",), (5,), ("--",)])
+def test_names_need_letters(keys: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="keys"):
+        SecretRedactor(keys=keys)
+
+
+@pytest.mark.parametrize("pattern", ["(", 5])
+def test_patterns_must_compile(pattern: Any) -> None:
+    with pytest.raises(ConfigurationError, match="patterns"):
+        SecretRedactor(patterns=(pattern,))
+
+
+def test_its_text_shows_nothing_of_what_was_added() -> None:
+    assert "badge" not in repr(SecretRedactor(keys=("badge",), patterns=("x",)))
+    assert not default_redactor().is_secret_key(None)
+    assert default_redactor() is default_redactor()
+    optional = SecretRedactor(patterns=(r"id(?P<secret>\d+)?",))
+    assert optional.redact_text("id5 id") == f"id{REDACTED} {REDACTED}"
