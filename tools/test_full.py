@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 WANTED = {"3.11", "3.13"}
-AREAS = ("logging", "cache", "security", "wsgi", "db", "notify", "settings", "check", "compose", "cli")
+AREAS = ("logging", "cache", "security", "wsgi", "db", "notify", "settings", "testing", "compose", "cli")
 LEFT_OUT = (
     "src",
     ".git",
