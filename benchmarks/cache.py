@@ -1,6 +1,6 @@
 """What a cached call costs, beside functools.lru_cache and a raw Redis GET.
 
-    python benchmarks/bench_cache.py [redis-server]
+    python benchmarks/cache.py [redis-server]
 
 Medians over interleaved rounds. The second part starts a redis-server of its own on a free loopback port, and is
 left out where there is none.

@@ -1,6 +1,6 @@
 """Codes, ciphertexts, QR codes and limits beside the peers, interleaved in one run.
 
-    python benchmarks/bench_security.py [codes] [limits] [accuracy]
+    python benchmarks/security.py [codes] [limits] [accuracy]
 
 Peers that are not installed are left out. Figures are medians over interleaved rounds; ratios are to the floor
 named first in each table. The Redis parts start a redis-server of their own and are left out where there is none.

@@ -1,6 +1,6 @@
 """What watching a database costs, and how search and paging scale, on SQLite.
 
-    python benchmarks/bench_db.py
+    python benchmarks/db.py
 
 Medians and minima over interleaved rounds; the engines are compared within one run.
 """
