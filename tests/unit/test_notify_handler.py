@@ -16,6 +16,7 @@ import pytest
 from mks_hardening.events import AlertsCounted, BreakerChanged, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, DeliveryError
 from mks_hardening.notify import AlertPolicy, SlackNotificationHandler, WebhookNotificationHandler
+from mks_hardening.notify.alert import Alert
 from mks_hardening.protocols import OutgoingAlert
 from mks_hardening.testing import FrozenClock, RecordingTransport
 from testbed.polling import wait_until
@@ -244,7 +245,20 @@ def test_a_full_queue_drops_counts_and_lets_the_kind_try_again(make_stage: Calla
     assert stage.told() == [("a", 0), ("b", 0), ("c", 0)]
 
 
-def test_a_full_spool_drops_and_counts(make_stage: Callable[..., Stage], tmp_path: Path) -> None:
+def test_what_the_worker_brings_after_the_end_is_put_aside(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(spool=True)
+    stage.log.error("x")
+    stage.handler.close(1)
+    assert stage.spool is not None
+    assert list(stage.spool.iterdir()) == []
+    late = Alert("late", "f", 1.0, "ERROR", "app", "late", digest=True)
+    stage.handler._dispatcher._delivery.enqueue([late])
+    assert [json.loads(file.read_text())["id"] for file in stage.spool.iterdir()] == ["late"]
+
+
+def test_a_full_spool_drops_counts_and_reports(
+    make_stage: Callable[..., Stage], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     stage = make_stage(spool=True)
     for number in range(1000):
         (tmp_path / "spool" / f"webhook-{number}.json.unreadable").touch()
@@ -252,6 +266,7 @@ def test_a_full_spool_drops_and_counts(make_stage: Callable[..., Stage], tmp_pat
     stage.log.error("x")
     stage.handler.flush(5)
     assert stage.sums() == {"logged": 1, "dropped": 1}
+    assert "webhook: the spool takes no more alerts (OSError)" in caplog.text
 
 
 def test_what_is_spooled_is_replayed_by_the_next_handler(make_stage: Callable[..., Stage]) -> None:
