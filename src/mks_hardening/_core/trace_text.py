@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 __all__ = ["ExceptionDescription", "describe_exception", "safe_text"]
 
 Redact: TypeAlias = Callable[[str], str]
-Frame: TypeAlias = dict[str, Any]
+Frame: TypeAlias = dict[str, object]
+Structure: TypeAlias = dict[str, Any]
 
 CUT: Final = "…"
 _MAX_LINE: Final = 300
@@ -32,7 +33,7 @@ _frames: dict[tuple[int, int, Redact | None], tuple[CodeType, Frame, str]] = {}
 class ExceptionDescription(NamedTuple):
     """An exception as data and as text in the form of the standard library."""
 
-    structure: dict[str, Any]
+    structure: Structure
     text: str
 
 
@@ -81,7 +82,7 @@ class _Walk:
         self.max_depth = max_depth
         self.seen: set[int] = set()
 
-    def describe(self, exc: BaseException, depth: int) -> tuple[dict[str, Any], str]:
+    def describe(self, exc: BaseException, depth: int) -> tuple[Structure, str]:
         self.seen.add(id(exc))
         structure, text = self._one(exc)
         if isinstance(exc, BaseExceptionGroup):
@@ -98,8 +99,8 @@ class _Walk:
         structure[key], before = self.describe(earlier, depth - 1)
         return structure, f"{before}{join}{text}"
 
-    def _members(self, members: tuple[BaseException, ...], depth: int) -> tuple[list[dict[str, Any]], str]:
-        described: list[dict[str, Any]] = []
+    def _members(self, members: tuple[BaseException, ...], depth: int) -> tuple[list[Structure], str]:
+        described: list[Structure] = []
         text = ""
         for number, member in enumerate(members, 1):
             full = number > self.max_frames or len(self.seen) >= _MAX_EXCEPTIONS
@@ -112,11 +113,11 @@ class _Walk:
             text += f"    +---------------- {number} ----------------\n    | {indented}\n"
         return described, text
 
-    def _one(self, exc: BaseException) -> tuple[dict[str, Any], str]:
+    def _one(self, exc: BaseException) -> tuple[Structure, str]:
         name = _type_name(exc)
         message = self._clean(safe_text(exc, limit=self.max_chars))
         stack, text = self._stack(exc.__traceback__)
-        structure: dict[str, Any] = {"type": name, "message": message, "stack": stack}
+        structure: Structure = {"type": name, "message": message, "stack": stack}
         line = f"{name}: {message}\n" if message else f"{name}\n"
         text = f"{_HEAD}{text}{line}" if stack else line
         notes = getattr(exc, "__notes__", None)
@@ -163,13 +164,13 @@ class _Walk:
         return known[1], known[2]
 
 
-def _render(code: CodeType, line: int, names: dict[str, Any], clean: Redact) -> tuple[Frame, str]:
+def _render(code: CodeType, line: int, names: Structure, clean: Redact) -> tuple[Frame, str]:
     try:
         source = linecache.getline(code.co_filename, line or 0, names).strip()
     except Exception:  # noqa: BLE001 - a foreign loader
         source = ""
     source = clean(source if len(source) <= _MAX_LINE else f"{source[:_MAX_LINE]}{CUT}")
-    frame = {"file": code.co_filename, "line": line, "function": code.co_name, "code": source}
+    frame: Frame = {"file": code.co_filename, "line": line, "function": code.co_name, "code": source}
     text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
     return frame, f"{text}    {source}\n" if source else text
 

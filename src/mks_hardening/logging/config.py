@@ -42,7 +42,7 @@ def setup_logging(
     schema: str = "default",
     queue: bool = False,
     environment: str | None = None,
-    static_fields: Mapping[str, Any] | None = None,
+    static_fields: Mapping[str, object] | None = None,
     redactor: Redactor | None = None,
     encoder: str = "auto",
     max_record_bytes: int = 65_536,
@@ -123,7 +123,7 @@ def dict_config(
     loggers: Iterable[str] | None = None,
     schema: str = "default",
     environment: str | None = None,
-    static_fields: Mapping[str, Any] | None = None,
+    static_fields: Mapping[str, object] | None = None,
     max_record_bytes: int = 65_536,
 ) -> dict[str, Any]:
     """The same set-up as a dictionary for ``logging.config.dictConfig`` (Django's ``LOGGING``, gunicorn, Celery).

@@ -25,7 +25,7 @@ from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
 from mks_hardening.logging.json_text import encode_plain, escape, fast_encoder, is_safe
 from mks_hardening.logging.message import Templates
 from mks_hardening.logging.names import LONGEST_TEXT, CleanTexts, FieldNames
-from mks_hardening.logging.plain import Bounds, cut, is_a, to_plain
+from mks_hardening.logging.plain import Bounds, Fields, cut, is_a, to_plain
 from mks_hardening.logging.schemas import schema_named
 from mks_hardening.protocols import Redactor
 
@@ -80,13 +80,13 @@ class JsonFormatter(BaseJsonFormatter):
         validate: bool = True,  # noqa: FBT001, FBT002 - position and name are those of logging.Formatter
         *,
         schema: str = "default",
-        static_fields: Mapping[str, Any] | None = None,
+        static_fields: Mapping[str, object] | None = None,
         environment: str | None = None,
         redactor: Redactor | None = None,
         encoder: str = "auto",
         max_record_bytes: int = 65_536,
         rename_fields: Mapping[str, str] | None = None,
-        defaults: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, object] | None = None,
         reserved_attrs: tuple[str, ...] = (),
         prefix: str = "",
     ) -> None:
@@ -134,7 +134,7 @@ class JsonFormatter(BaseJsonFormatter):
         self._message_key = self._names.renamed(self._schema.message)
         self._start = f'{self.prefix}{{{encode_plain(self._names.renamed(self._schema.timestamp))}:"'
         self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
-        self._contexts: dict[int, tuple[Mapping[str, Any], dict[str, Any], str]] = {}
+        self._contexts: dict[int, tuple[Mapping[str, object], Fields, str]] = {}
         self._second = (-1, "")
         self._surely_fits = min(self._max_bytes // 4, self._bounds.characters)
         hooked = any(getattr(type(self), name) is not getattr(JsonFormatter, name) for name in _HOOKS)
@@ -157,8 +157,8 @@ class JsonFormatter(BaseJsonFormatter):
                     return self._safely(record)
                 message = message % args
             clean = self._clean
-            fields: dict[str, Any] = {self._message_key: clean[message]}
-            others: dict[str, Any] = {}
+            fields: Fields = {self._message_key: clean[message]}
+            others: Fields = {}
             context = fields_var.get()
             data = record.__dict__
             names = self._names
@@ -228,9 +228,9 @@ class JsonFormatter(BaseJsonFormatter):
     def _heads_of(self, logger: str) -> Memo[str, str]:
         return Memo(lambda level: f'",{self._members(self._head_fields(level, logger))}', entries=64)
 
-    def _head_fields(self, level: str, logger: str) -> dict[str, Any]:
+    def _head_fields(self, level: str, logger: str) -> Fields:
         schema = self._schema
-        fields: dict[str, Any] = {
+        fields: Fields = {
             self._names.renamed(schema.level): schema.level_text(level),
             self._names.renamed(schema.logger): logger,
         }
@@ -241,7 +241,7 @@ class JsonFormatter(BaseJsonFormatter):
             for name, value in (*schema.constants.items(), *self.static_fields.items())
         }
 
-    def _members(self, fields: Mapping[str, Any]) -> str:
+    def _members(self, fields: Mapping[str, object]) -> str:
         """The fields as the inside of an object, with a comma behind: a piece of a line."""
         clean = self._redactor.redact(to_plain(fields, self._loose))
         piece = self._piece(clean)
@@ -259,7 +259,7 @@ class JsonFormatter(BaseJsonFormatter):
         text = encoded.decode()[1:-1]
         return f"{text if is_safe(encoded) else escape(text)},"
 
-    def _context(self, context: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    def _context(self, context: Mapping[str, object]) -> tuple[Fields, str]:
         known = self._contexts.get(id(context))
         if known is None or known[0] is not context:
             values = {
@@ -275,9 +275,9 @@ class JsonFormatter(BaseJsonFormatter):
 
     # --- exceptions --------------------------------------------------------------------------
 
-    def _exception_fields(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _exception_fields(self, record: logging.LogRecord) -> Fields:
         """The exception and the stack of the record, redacted."""
-        fields: dict[str, Any] = {}
+        fields: Fields = {}
         error = exception_of(record)
         if error is not None:
             described = describe_exception(
@@ -306,20 +306,18 @@ class JsonFormatter(BaseJsonFormatter):
             return self._last_resort(record, error)
 
     def _carefully(self, record: logging.LogRecord) -> str:
-        message_dict: dict[str, Any] = {}
+        message_dict: Fields = {}
         if is_a(record.msg, dict):
-            message_dict.update(cast("dict[str, Any]", record.msg))
+            message_dict.update(cast("Fields", record.msg))
             record.message = safe_text(message_dict.pop("message", ""))
         else:
             record.message = self._templates.render(record)
-        fields: dict[str, Any] = {}
+        fields: Fields = {}
         self.add_fields(fields, record, message_dict)
         fields = self.process_log_record(fields)
         return self.serialize_log_record(fields)
 
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
+    def add_fields(self, log_data: Fields, record: logging.LogRecord, message_dict: Fields) -> None:
         """Fill ``log_data`` with the fields of the record; to be extended by subclasses.
 
         What a subclass adds is bounded and redacted like everything else.
@@ -336,13 +334,13 @@ class JsonFormatter(BaseJsonFormatter):
             for key, value in tuple(fields.items()):
                 self._add(log_data, key, value)
 
-    def _shown_fields(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _shown_fields(self, record: logging.LogRecord) -> Fields:
         """What ``fmt`` asks for besides the canonical fields."""
         if "asctime" in self._shown:
             record.asctime = self.formatTime(record, self.datefmt)
         return {self._names.renamed(name): record.__dict__.get(name) for name in self._shown}
 
-    def _add(self, log_data: dict[str, Any], key: object, value: object) -> None:
+    def _add(self, log_data: Fields, key: object, value: object) -> None:
         name, secret = self._names[key if isinstance(key, str) else safe_text(key)]
         if not name:
             return
@@ -359,7 +357,7 @@ class JsonFormatter(BaseJsonFormatter):
             moment = SYSTEM_CLOCK.now()
         return f"{moment:%Y-%m-%dT%H:%M:%S}{_MILLISECONDS[moment.microsecond // 1000]}"
 
-    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+    def jsonify_log_record(self, log_data: Fields) -> str:
         """The fields as JSON text: bounded, redacted, strict."""
         clean = self._redactor.redact(to_plain(log_data, self._loose))
         bounds = self._bounds
@@ -369,7 +367,7 @@ class JsonFormatter(BaseJsonFormatter):
                 return text
             bounds = bounds.tighter()
         # It does not fit in any other way: the canonical fields alone.
-        fields = cast("dict[str, Any]", clean) if isinstance(clean, dict) else {}
+        fields = cast("Fields", clean) if isinstance(clean, dict) else {}
         essential = {name: fields[name] for name in fields if name in self._names.taken}
         return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
 

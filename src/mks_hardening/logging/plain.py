@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from mks_hardening._core.trace_text import CUT, safe_text
 
-__all__ = ["Bounds", "cut", "is_a", "to_plain"]
+__all__ = ["Bounds", "Fields", "cut", "is_a", "to_plain"]
 
 
+#: Names and what they hold, of which nothing is known.
+Fields: TypeAlias = dict[str, Any]
 _LONGEST_KEY: Final = 256
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _Members: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
@@ -104,7 +106,7 @@ def _enclosed(members: Any, owner: object, bounds: Bounds, path: tuple[int, ...]
         return CUT
     path = (*path, id(owner))
     if is_a(members, dict, Mapping):
-        result: dict[str, Any] = {}
+        result: Fields = {}
         for number, (name, member) in enumerate(members.items()):
             if number >= bounds.members:
                 result[CUT] = f"{len(members) - number} more"
@@ -120,7 +122,7 @@ def _enclosed(members: Any, owner: object, bounds: Bounds, path: tuple[int, ...]
     return tuple(items) if isinstance(members, tuple) else items
 
 
-def _key(name: object, taken: Mapping[str, Any], bounds: Bounds, path: tuple[int, ...]) -> str:
+def _key(name: object, taken: Mapping[str, object], bounds: Bounds, path: tuple[int, ...]) -> str:
     key = name if type(name) is str else safe_text(to_plain(name, bounds, path))
     if len(key) > _LONGEST_KEY:
         # The end is kept too: it tells whether the value is a secret.

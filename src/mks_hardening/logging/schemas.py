@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mks_hardening.exceptions import ConfigurationError
 
@@ -25,9 +25,9 @@ class Schema(NamedTuple):
     exception: str
     stack: str
     level_text: Callable[[str], str]
-    exception_fields: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    exception_fields: Callable[[Mapping[str, object], str], dict[str, object]]
     renames: Mapping[str, str]
-    constants: Mapping[str, Any]
+    constants: Mapping[str, object]
 
     def canonical(self) -> frozenset[str]:
         """The names that no extra field may take."""
@@ -47,11 +47,11 @@ def _severity(level: str) -> str:
     return "DEBUG" if number > 0 else "DEFAULT"
 
 
-def _nested(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+def _nested(structure: Mapping[str, object], text: str) -> dict[str, object]:
     return {"exception": {**structure, "text": text}}
 
 
-def _ecs_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+def _ecs_error(structure: Mapping[str, object], text: str) -> dict[str, object]:
     return {
         "error.type": structure.get("type"),
         "error.message": structure.get("message"),
@@ -60,7 +60,7 @@ def _ecs_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
     }
 
 
-def _gcp_error(structure: Mapping[str, Any], text: str) -> dict[str, Any]:
+def _gcp_error(structure: Mapping[str, object], text: str) -> dict[str, object]:
     return {"stack_trace": text, "exception": structure}
 
 
