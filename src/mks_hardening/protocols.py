@@ -206,7 +206,13 @@ class SessionStore(Protocol):
         ...
 
     def create(
-        self, record: SessionRecord, /, *, now: float, replaces: str | None = None, max_sessions: int | None = None
+        self,
+        record: SessionRecord,
+        /,
+        *,
+        now: float,
+        replaces: str | None = None,
+        max_sessions: int | None = None,
     ) -> Sequence[str]:
         """Add a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``.
 

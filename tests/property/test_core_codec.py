@@ -177,7 +177,18 @@ def test_a_pickle_is_just_bytes_that_do_not_decode() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["NaN", "Infinity", "-Infinity", "1e999", '{"a":1,"a":2}', "[" * 50 + "]" * 50, "", "{", "\x00", '"\x00"'],
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        '{"a":1,"a":2}',
+        "[" * 50 + "]" * 50,
+        "",
+        "{",
+        "\x00",
+        '"\x00"',
+    ],
 )
 def test_strict_json_refuses(document: str) -> None:
     with pytest.raises(DecodeError):
@@ -208,7 +219,9 @@ def test_json_dumps_refuses(value: object) -> None:
         json_dumps(value)
 
 
-@pytest.mark.parametrize("wrong", [{"form": "pickle"}, {"max_bytes": 1}, {"max_depth": 0}, {"max_depth": 101}])
+@pytest.mark.parametrize(
+    "wrong", [{"form": "pickle"}, {"max_bytes": 1}, {"max_depth": 0}, {"max_depth": 101}]
+)
 def test_wrong_parameters(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Codec(**wrong)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from uuid import UUID
 
 from mks_hardening._core.lazy import optional
@@ -220,7 +220,7 @@ def _to_tagged(value: object, depth: int, binary: bool) -> object:  # noqa: FBT0
 
 
 def _plain(value: Any, binary: bool) -> object:  # noqa: FBT001 - inner loop
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if kind is int and not -_MAX_INT <= value <= _MAX_INT:
         return {_TAG: "int", "v": hex(value)}
     if not binary:
@@ -245,7 +245,7 @@ def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  
 
 
 def _from_tagged(value: Any, depth: int) -> Any:
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if kind in _PLAIN:
         return value
     if depth <= 0:
@@ -318,6 +318,12 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
+_INSIDE: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
+    dict: lambda container: container.values(),
+    list: lambda container: container,
+}
+
+
 def _check_depth(value: object, limit: int) -> None:
     """Raise when containers are nested deeper than ``limit``; no recursion, so no stack to exhaust."""
     layer: list[Any] = [value]
@@ -325,9 +331,9 @@ def _check_depth(value: object, limit: int) -> None:
         layer = [
             item
             for container in layer
-            if type(container) in (dict, list)
-            for item in (container.values() if type(container) is dict else container)
-            if type(item) in (dict, list)
+            if type(container) in _INSIDE
+            for item in _INSIDE[type(container)](container)
+            if type(item) in _INSIDE
         ]
         if not layer:
             return

@@ -7,7 +7,7 @@ interleaved streaming bodies on one thread apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -42,7 +42,7 @@ def clear() -> None:
 
 
 @contextmanager
-def bound(**fields: Any) -> Iterator[Mapping[str, Any]]:
+def bound(**fields: Any) -> Generator[Mapping[str, Any]]:
     """Bind fields for the length of a ``with`` block and put the former ones back.
 
     Works when the block is left in another context than it was entered in (a generator that was handed on).

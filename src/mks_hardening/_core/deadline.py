@@ -6,7 +6,7 @@ seconds still has its whole budget, and ten slow calls do not have ten budgets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -41,7 +41,7 @@ class Budget:
         self._left -= seconds
 
     @contextmanager
-    def spending(self) -> Iterator[None]:
+    def spending(self) -> Generator[None]:
         """Take off the time that the ``with`` block needs."""
         start = self._clock.monotonic()
         try:
@@ -69,7 +69,7 @@ def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budg
 
 
 @contextmanager
-def request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Budget]:
+def request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Generator[Budget]:
     """Give the calls inside the ``with`` block one budget together."""
     before = _budget.get()
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import cast
 
 from mks_hardening.exceptions import MissingDependencyError
 
@@ -39,5 +40,6 @@ class optional:  # noqa: N801 - reads as a statement: with optional("redis", ext
 
     def _is_absent(self, module: str) -> bool:
         """``None`` in ``sys.modules`` blocks a package; its submodules are then missed under their own names."""
-        blocked = sys.modules.get(self._package, self) is None
+        loaded = cast("dict[str, object]", sys.modules)
+        blocked = loaded.get(self._package, self) is None
         return module == self._package or (blocked and module.startswith(f"{self._package}."))

@@ -6,6 +6,7 @@ Whether something may be tried again is the guard's decision.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.deadline_socket import DeadlineSocket, call_deadline
@@ -118,15 +119,10 @@ def _sentinel(url: RedisUrl, options: dict[str, Any]) -> Any:
 
 
 def _cluster(url: RedisUrl, options: dict[str, Any]) -> Any:
-    import redis
     from redis.cluster import ClusterNode, RedisCluster
     from redis.connection import Connection, SSLConnection
 
     connection_class = _with_deadline(SSLConnection if url.tls else Connection)
-
-    class DeadlinePool(redis.ConnectionPool):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**{**kwargs, "connection_class": connection_class})
 
     node: Any = ClusterNode
     host, port = url.hosts[0]
@@ -134,9 +130,15 @@ def _cluster(url: RedisUrl, options: dict[str, Any]) -> Any:
         # Only a client made from a URL uses the pool class.
         url=f"{'rediss' if url.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}",
         startup_nodes=[node(*place) for place in url.hosts],
-        connection_pool_class=DeadlinePool,
+        connection_pool_class=partial(_pool_of, connection_class),
         **options,
     )
+
+
+def _pool_of(connection_class: Any, **options: Any) -> Any:
+    import redis
+
+    return redis.ConnectionPool(**{**options, "connection_class": connection_class})
 
 
 def _async_single(url: RedisUrl, options: dict[str, Any]) -> Any:
@@ -164,12 +166,13 @@ def _async_cluster(url: RedisUrl, options: dict[str, Any]) -> Any:
     return RedisCluster(startup_nodes=nodes, ssl=url.tls, **options)
 
 
-def _with_deadline(base: Any) -> type[Any]:
-    class DeadlineConnection(base):  # type: ignore[misc]  # the base depends on the URL
-        def _connect(self) -> Any:
-            left = call_deadline.remaining()
-            if left is not None:
-                self.socket_connect_timeout = left
-            return DeadlineSocket(super()._connect())
+def _with_deadline(base: Any) -> Any:
+    """The connection class, with sockets that obey the deadline of the call."""
 
-    return DeadlineConnection
+    def connect(self: Any) -> DeadlineSocket:
+        left = call_deadline.remaining()
+        if left is not None:
+            self.socket_connect_timeout = left
+        return DeadlineSocket(base._connect(self))  # noqa: SLF001 - the one method that makes the socket
+
+    return type(f"Deadline{base.__name__}", (base,), {"_connect": connect})

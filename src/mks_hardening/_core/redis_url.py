@@ -71,8 +71,8 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisUrl:
     if topology == "sentinel" and not service:
         raise _wrong("a sentinel URL names the service: redis+sentinel://host:26379/service/0")
     database = options.get("db") or ("0" if path or not segments else segments[0])
-    hosts = () if path else tuple(_host_port(item, topology) for item in hostlist.split(","))
-    if not path and not hosts[0][0]:
+    hosts = tuple(_host_port(item, topology) for item in hostlist.split(",")) if not path else ()
+    if not path and not all(host for host, _ in hosts):
         raise _wrong("it names no host")
     if not tls and not allow_plaintext and not all(is_loopback(host) for host, _ in hosts):
         raise _wrong("clear text goes to loopback only; use rediss:// or allow_plaintext=True")

@@ -38,7 +38,8 @@ class FlakyRedis:
                 and the answer lost).
             times: how many commands.
         """
-        self._faults += [fault] * times
+        faults: list[Fault] = [fault] * times
+        self._faults.extend(faults)
 
     def heal(self) -> None:
         """Break nothing any more."""

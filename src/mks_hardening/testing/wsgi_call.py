@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -79,7 +79,7 @@ def call_wsgi(
     )
     if body:
         request["CONTENT_LENGTH"] = str(len(body))
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    for name, value in _pairs(headers):
         key = name.upper().replace("-", "_")
         request[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
     request |= environ or {}
@@ -104,6 +104,10 @@ def call_wsgi(
         answered.close()  # type: ignore[attr-defined]  # the validator's own iterator
     status, fields = started[0]
     return WSGIAnswer(int(status[:3]), fields, b"".join(written), request)
+
+
+def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    return cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers
 
 
 def _environ(**known: object) -> dict[str, Any]:

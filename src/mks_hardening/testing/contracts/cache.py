@@ -133,15 +133,14 @@ class CacheContract:
 
     def test_an_invalidation_during_a_computation_wins(self) -> None:
         """However it is made."""
-        for number, invalidate in enumerate(
-            (
-                lambda cache: cache.delete("k"),
-                lambda cache: cache.invalidate_tags("t"),
-                lambda cache: cache.delete_pattern("k*"),
-                lambda cache: cache.clear(),
-                lambda cache: cache.set("k", "newer") and cache.delete("k"),
-            )
-        ):
+        invalidations: tuple[Callable[[Any], object], ...] = (
+            lambda cache: cache.delete("k"),
+            lambda cache: cache.invalidate_tags("t"),
+            lambda cache: cache.delete_pattern("k*"),
+            lambda cache: cache.clear(),
+            lambda cache: cache.set("k", "newer") and cache.delete("k"),
+        )
+        for number, invalidate in enumerate(invalidations):
             cache = self.make_cache(f"lease{number}", clock=FrozenClock())
 
             def compute(cache: Any = cache, invalidate: Any = invalidate) -> str:

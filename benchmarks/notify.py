@@ -1,6 +1,6 @@
 """What an alert costs the thread that logs, and what a burst becomes, beside the peers, interleaved in one run.
 
-    python benchmarks/bench_notify.py [emit] [burst]
+    python benchmarks/notify.py [emit] [burst]
 
 The floor is ``logger.error`` into a handler that only puts the record on a ``SimpleQueue``. Peers that are not
 installed are left out; those that send on the caller's thread are measured with few calls.
