@@ -147,7 +147,8 @@ def _reason(client: RedisClient) -> str:
     return ""
 
 
-def test_a_server_that_is_loading(redis_server: RedisServer) -> None:
+def test_a_server_that_is_loading(make_redis: Callable[..., RedisServer]) -> None:
+    redis_server = make_redis()  # its own: a reload leaves a dump behind
     for number in range(60):
         redis_server.command("SET", f"key:{number}", "x" * 2000)
     redis_server.command("CONFIG", "SET", "loading-process-events-interval-bytes", "2048")
