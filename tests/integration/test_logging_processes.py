@@ -33,7 +33,8 @@ logging.shutdown()
 
 
 def start(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, args)]
+    # Forking while threads run is what is tried here; Python 3.12 and later warn of it.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code, *map(str, args)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 

@@ -186,14 +186,18 @@ def _context(security: Security, given: SSLContext | None, ca_file: str | None) 
         return None
     if given is not None and ca_file is not None:
         raise ConfigurationError("give ssl_context or ca_file, not both", parameter="ca_file")
-    from ssl import create_default_context
+    if given is not None:
+        return given
+    from ssl import TLSVersion, create_default_context
 
     try:
-        return given or create_default_context(cafile=ca_file)
+        context = create_default_context(cafile=ca_file)
     except OSError:
         raise ConfigurationError(
             "ca_file must be a readable file of certificates", parameter="ca_file"
         ) from None
+    context.minimum_version = TLSVersion.TLSv1_2  # some distributions leave it to OpenSSL's own configuration
+    return context
 
 
 def _line(prefix: object) -> str:

@@ -107,6 +107,8 @@ class RedisServer:
         self._initial = self._configuration()
 
     def _start_on(self, port: int) -> None:
+        if self._options.get("save") == '""':  # what a replica or DEBUG RELOAD has left is not to come back
+            (self.directory / "dump.rdb").unlink(missing_ok=True)
         config = self.directory / "redis.conf"
         config.write_text("".join(f"{name} {value}\n" for name, value in self._settings(port).items()))
         self._process = ServerProcess(
