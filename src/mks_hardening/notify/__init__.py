@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mks_hardening._core.facade import facade
 
 if TYPE_CHECKING:
     from mks_hardening.notify.email_handler import EmailNotificationHandler
@@ -30,15 +31,4 @@ _HOME = {
     "WebhookNotificationHandler": "mks_hardening.notify.webhook_handler",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = facade(__name__, _HOME)

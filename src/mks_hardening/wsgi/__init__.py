@@ -5,8 +5,9 @@ Each takes the application first and works alone; together they share one decisi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mks_hardening._core.facade import facade
 
 if TYPE_CHECKING:
     from mks_hardening._core.origin import ProxyTrust, RequestOrigin, request_origin
@@ -68,15 +69,4 @@ _HOME = {
     "request_origin": "mks_hardening._core.origin",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = facade(__name__, _HOME)

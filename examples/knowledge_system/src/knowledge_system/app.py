@@ -26,7 +26,6 @@ from mks_hardening.cache import NullCache
 from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
 from mks_hardening.security import (
     DEFAULT_RATE_LIMITS,
-    RateLimiter,
     SecretBox,
     SQLAlchemyTwoFactorStore,
     TwoFactorManager,
@@ -49,8 +48,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     cache = compose.cache_backend(hard) if "cache" in areas else NullCache()
     limiter = two_factor = None
     if "security" in areas:
-        storage = hard.security.rate_limit_url or hard.core.redis_url or "memory://"
-        limiter = RateLimiter({**DEFAULT_RATE_LIMITS, **RATE_LIMITS}, storage=storage, clock=clock)
+        limiter = compose.rate_limiter(hard, {**DEFAULT_RATE_LIMITS, **RATE_LIMITS}, clock=clock)
         factors = SQLAlchemyTwoFactorStore(engine, table=models.second_factors)
         box = SecretBox(hard.security.secret_keys)
         two_factor = TwoFactorManager(factors, issuer=hard.security.issuer, secret_box=box, clock=clock)
