@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from knowledge_system import walkthrough
+from knowledge_system.demo.sink import read_messages
 from knowledge_system.settings import DEMO_PASSWORD
 from knowledge_system.visitor import Visitor
 
@@ -47,6 +48,29 @@ def test_the_walk_passes_on_postgresql_and_redis(
 ) -> None:
     demo = start_demo(DATABASE_URL=postgres_url, MKS_REDIS_URL=redis_url)
     assert demo.walk() == 0, capsys.readouterr()
+
+
+@pytest.mark.postgres
+def test_with_the_database_gone_answers_say_when_to_come_back_and_one_alert_goes_out(
+    start_demo: Callable[..., Any], postgres_url: str, postgres_server: Any
+) -> None:
+    demo = start_demo(DATABASE_URL=postgres_url)
+    visitor = Visitor(demo.url, demo.ca)
+    assert visitor.sign_in("tanaka", DEMO_PASSWORD).status_code == 303
+    postgres_server.kill()
+    for _ in range(5):
+        page = visitor.get("/articles/1")
+        assert page.status_code == 503
+        assert page.headers["Retry-After"]
+    assert visitor.get("/livez").status_code == 200
+    assert visitor.get("/readyz").status_code == 503
+    told = read_messages(demo.folder / "sink")
+    assert 1 <= sum(message["channel"] == "slack" for message in told) <= 3
+    postgres_server.start()
+    deadline = time.monotonic() + 30
+    while visitor.get("/articles/1").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.redis

@@ -78,6 +78,7 @@ def _drain() -> None:
 
 def _unavailable(error: Exception) -> AnyResponse:
     _log.error("a server the application needs is away", exc_info=error)
+    here.stay_anonymous()
     return answer(Problem("unavailable", headers={"Retry-After": "5"}))
 
 

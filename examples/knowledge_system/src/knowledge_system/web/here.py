@@ -30,6 +30,7 @@ __all__ = [
     "now",
     "parts",
     "request_id",
+    "stay_anonymous",
     "wants_json",
 ]
 
@@ -58,6 +59,11 @@ def actor_or_none() -> Actor | None:
     if "actor" not in g:
         g.actor = _find_actor()
     return cast("Actor | None", g.actor)
+
+
+def stay_anonymous() -> None:
+    """Ask nobody who this is: for the page that says the database is away."""
+    g.actor = None
 
 
 def actor() -> Actor:
