@@ -83,9 +83,7 @@ def test_each_extra_brings_what_it_should(extra: str) -> None:
     assert found == EXTRAS[extra]
 
 
-@pytest.mark.parametrize(
-    "module", [*package_map.AREAS, "settings", "testing", "compose", "cli"]
-)
+@pytest.mark.parametrize("module", [*package_map.AREAS, "settings", "testing", "compose", "cli"])
 def test_every_area_imports_without_any_extra(bare_python: Path, module: str) -> None:
     code = f"""
     import sys
