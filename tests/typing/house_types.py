@@ -20,6 +20,7 @@ from mks_hardening.testing import FrozenClock
 assert_type(cache.MemoryCache(), MemoryCache)
 redacted: str = logging.REDACTED
 assert_type(security.generate_secret(), str)
+cache.NoSuchName  # type: ignore[attr-defined]  # noqa: B018
 of_the_facade: type[wsgi.ProxyTrust] = wsgi.ProxyTrust
 
 

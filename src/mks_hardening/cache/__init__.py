@@ -52,4 +52,5 @@ _HOME = {
     "set_default_cache": "mks_hardening.cache.decorator",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

@@ -91,4 +91,5 @@ _HOME = {
     "watch_queries": "mks_hardening.db.query_watch",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

@@ -61,4 +61,5 @@ _HOME = {
     "setup_logging": "mks_hardening.logging.config",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

@@ -31,4 +31,5 @@ _HOME = {
     "WebhookNotificationHandler": "mks_hardening.notify.webhook_handler",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

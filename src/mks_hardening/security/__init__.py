@@ -111,4 +111,5 @@ _HOME = {
     "verify_totp": "mks_hardening.security.totp",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

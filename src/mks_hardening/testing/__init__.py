@@ -46,4 +46,5 @@ _HOME = {
     "call_wsgi": "mks_hardening.testing.wsgi_call",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)

@@ -69,4 +69,5 @@ _HOME = {
     "request_origin": "mks_hardening._core.origin",
 }
 
-__getattr__, __dir__ = facade(__name__, _HOME)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+    __getattr__, __dir__ = facade(__name__, _HOME)
