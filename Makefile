@@ -34,7 +34,8 @@ types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed 
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
 	$(BIN)/mypy src tests/typing
 	$(BIN)/pyright
-	PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
+	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
 
 bench: .venv/dev.stamp ## figures side by side with the peers
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done

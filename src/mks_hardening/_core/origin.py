@@ -90,11 +90,11 @@ class ProxyTrust:
     def __init__(
         self, trusted_proxies: Iterable[str] = (), *, family: Family = "x-forwarded", hops: int | None = None
     ) -> None:
-        self.trusted_proxies = _texts(trusted_proxies)
+        self.trusted_proxies: tuple[str, ...] = _texts(trusted_proxies)
         if family not in get_args(Family):
             raise ConfigurationError("family must be 'x-forwarded' or 'forwarded'", parameter="family")
         self.family: Family = family
-        self.hops = _positive(hops)
+        self.hops: int | None = _positive(hops)
         self._networks = tuple(
             parse_network(text, parameter="trusted_proxies")
             for text in self.trusted_proxies

@@ -49,8 +49,8 @@ class BaseCache:
         if not 0 <= jitter <= 0.1:
             raise ConfigurationError("jitter must be a share from 0 to 0.1", parameter="jitter")
         self.store = store
-        self.namespace = check_namespace(namespace)
-        self.default_ttl = seconds(default_ttl, parameter="default_ttl")
+        self.namespace: str = check_namespace(namespace)
+        self.default_ttl: float = seconds(default_ttl, parameter="default_ttl")
         self.jitter = jitter
         self.clock = clock
         self._flights = Flights(wait_limit=30.0)

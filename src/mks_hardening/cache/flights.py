@@ -30,9 +30,9 @@ class Flight:
     def __init__(self, key: str, tags: Collection[str], wait_limit: float) -> None:
         from concurrent.futures import Future
 
-        self.key = key
-        self.tags = frozenset(tags)
-        self.wait_limit = wait_limit
+        self.key: str = key
+        self.tags: frozenset[str] = frozenset(tags)
+        self.wait_limit: float = wait_limit
         self._future: Future[Any] = Future()
 
     def land(self, value: Any) -> None:

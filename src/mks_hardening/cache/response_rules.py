@@ -84,11 +84,11 @@ class CacheRule:
             raise ConfigurationError("path must begin with / and have a * at its end only", parameter="path")
         if isinstance(query, str):
             raise ConfigurationError("query must be several names, not one text", parameter="query")
-        self.path = path
-        self.ttl = seconds(ttl, parameter="ttl", allow_zero=False)
-        self.query = None if query is None else frozenset(query)
-        self.identity = identity
-        self.tags = check_tags(tags)
+        self.path: str = path
+        self.ttl: float = seconds(ttl, parameter="ttl", allow_zero=False)
+        self.query: frozenset[str] | None = None if query is None else frozenset(query)
+        self.identity: Callable[[WSGIEnvironment], object] | None = identity
+        self.tags: tuple[str, ...] = check_tags(tags)
 
     def matches(self, path: str) -> bool:
         """Whether the rule speaks of this path."""

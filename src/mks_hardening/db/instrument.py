@@ -37,9 +37,9 @@ class Execution:
 
     def __init__(self, context: Any, duration: float, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners
-        self.context = context
-        self.duration = duration
-        self.rows = 0
+        self.context: Any = context
+        self.duration: float = duration
+        self.rows: int = 0
         self.error: BaseException | None = None
 
     @property

@@ -57,7 +57,7 @@ class Page:
     __slots__ = ("_keys", "_limit", "_width", "statement")
 
     def __init__(self, statement: Select[Any], *, keys: Sequence[_Key], limit: int, width: int) -> None:
-        self.statement = statement
+        self.statement: Select[Any] = statement
         self._keys = keys
         self._limit = limit
         self._width = width

@@ -34,7 +34,7 @@ class FaultReport:
         self._name = name
         self._say = say
         self._broken = ""
-        self.lost = 0
+        self.lost: int = 0
 
     def failed(self, reason: str, *, lost: int = 1) -> None:
         """Note a fault; a new reason is told, a known one only counted."""

@@ -69,7 +69,7 @@ class FileHandler(logging.Handler):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(level)
-        self.baseFilename = str(Path(filename).absolute())  # the name that logging.FileHandler gives it
+        self.baseFilename: str = str(Path(filename).absolute())  # the name that logging.FileHandler gives it
         self._clock = clock
         self._min_free = min_free_bytes
         self._report = FaultReport(f"log file {self.baseFilename}")

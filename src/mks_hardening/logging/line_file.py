@@ -33,9 +33,9 @@ class LineFile:
             raise ConfigurationError(
                 f"filename must be a path, not {type(path).__name__}", parameter="filename"
             )
-        self.path = str(Path(path).absolute())
-        self.descriptor = -1
-        self.identity = (0, 0)
+        self.path: str = str(Path(path).absolute())
+        self.descriptor: int = -1
+        self.identity: tuple[int, int] = (0, 0)
         self._torn = False
 
     def follow(self) -> None:

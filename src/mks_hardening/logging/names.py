@@ -51,9 +51,9 @@ class FieldNames(Memo[str, tuple[str, bool]]):
         self._hidden = hidden
         self._redactor = redactor
         self._is_secret_key = is_secret_key
-        self.taken = frozenset(map(self.renamed, (*schema.canonical(), *static)))
+        self.taken: frozenset[str] = frozenset(map(self.renamed, (*schema.canonical(), *static)))
         #: Set by the first name with DEL in it: the one unsafe ASCII character that the fast encoder lets through.
-        self.look_for_del = False
+        self.look_for_del: bool = False
 
     def renamed(self, name: str) -> str:
         """The name the user wants for a field."""

@@ -53,7 +53,7 @@ class BoundedQueueHandler(logging.Handler):
         if not handlers or not all(isinstance(handler, logging.Handler) for handler in handlers):
             raise ConfigurationError("handlers must be one or more logging handlers", parameter="handlers")
         super().__init__(level)
-        self.handlers = tuple(handlers)
+        self.handlers: tuple[logging.Handler, ...] = tuple(handlers)
         self._timeout = timeout
         self._templates = Templates(default_redactor().is_secret_key)
         self._report = FaultReport("log queue")

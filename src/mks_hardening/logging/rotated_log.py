@@ -42,7 +42,7 @@ class RotatedLog:
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, backups: int, compress: bool) -> None:
         self._file = LineFile(path)
-        self.path = self._file.path
+        self.path: str = self._file.path
         self._path = Path(self.path)
         self._lock_path = self._path.with_name(f".{self._path.name}.lock")
         self._max_bytes = max_bytes

@@ -67,7 +67,8 @@ class Delivery:
         self._clock = clock
         self._outbox = Outbox(policy, spooling=spool is not None, random=random.random, new_id=new_id)
         self._sealed = False
-        self.lock = threading.RLock()  # reentrant: a signal handler may end the process while we hold it
+        # Reentrant: a signal handler may end the process while we hold it.
+        self.lock: threading.RLock = threading.RLock()
         self._replaying = False  # whether the spool is to be looked at when nothing else waits
         self._ending = False
 

@@ -78,7 +78,7 @@ class Layout:
     def __init__(self, language: Language) -> None:
         if language not in _WORDS:
             raise ConfigurationError(f"lang must be one of {', '.join(get_args(Language))}", parameter="lang")
-        self.words = _WORDS[language]
+        self.words: _Words = _WORDS[language]
 
     def headline(self, alerts: Sequence[Alert]) -> str:
         """One line that tells what it is about."""

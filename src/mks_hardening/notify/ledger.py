@@ -29,14 +29,14 @@ class Ledger:
     __slots__ = ("_ended", "_logged", "_told", "deliveries", "faults", "lock", "pending", "replayed")
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._logged = 0
         self._ended: defaultdict[tuple[State, str], int] = defaultdict(int)
         self._told: defaultdict[tuple[State, str], int] = defaultdict(int)
-        self.pending = 0
-        self.deliveries = 0
-        self.replayed = 0
-        self.faults = 0
+        self.pending: int = 0
+        self.deliveries: int = 0
+        self.replayed: int = 0
+        self.faults: int = 0
 
     # The steps on the thread that logs are single additions: a signal handler that logs cannot come between.
 

@@ -32,11 +32,11 @@ class Window:
     __slots__ = ("alert", "first", "last", "opened", "repeats")
 
     def __init__(self, opened: float) -> None:
-        self.opened = opened
+        self.opened: float = opened
         self.alert: Alert | None = None
-        self.repeats = 0
-        self.first = 0.0
-        self.last = 0.0
+        self.repeats: int = 0
+        self.first: float = 0.0
+        self.last: float = 0.0
 
     def count(self, number: int, *, at: float) -> None:
         """Add repetitions that were logged at wall time ``at``."""

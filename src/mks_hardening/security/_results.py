@@ -29,9 +29,9 @@ class Enrolment:
     __slots__ = ("expires_at", "provisioning_uri", "secret")
 
     def __init__(self, secret: str, *, provisioning_uri: str, expires_at: float) -> None:
-        self.secret = secret
-        self.provisioning_uri = provisioning_uri
-        self.expires_at = expires_at
+        self.secret: str = secret
+        self.provisioning_uri: str = provisioning_uri
+        self.expires_at: float = expires_at
 
     @property
     def qr_code(self) -> str:

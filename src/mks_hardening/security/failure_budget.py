@@ -76,11 +76,11 @@ class FailureBudget:
             raise ConfigurationError("lifetime must be an integer from attempts to 100", parameter="lifetime")
         if isinstance(growth, bool) or not 1 <= growth <= 10:
             raise ConfigurationError("growth must be a number from 1 to 10", parameter="growth")
-        self.attempts = attempts
-        self.lock = seconds(lock, parameter="lock", allow_zero=False)
-        self.growth = float(growth)
-        self.max_lock = seconds(max_lock, parameter="max_lock", minimum=self.lock)
-        self.lifetime = lifetime
+        self.attempts: int = attempts
+        self.lock: float = seconds(lock, parameter="lock", allow_zero=False)
+        self.growth: float = float(growth)
+        self.max_lock: float = seconds(max_lock, parameter="max_lock", minimum=self.lock)
+        self.lifetime: int = lifetime
 
     def lock_of(self, failures: Failures, client: str, now: float) -> Lock | None:
         """The lock that holds for this client now, if any."""

@@ -49,7 +49,7 @@ class Reservation:
     __slots__ = ("_give_back", "decision")
 
     def __init__(self, decision: Decision, give_back: Callable[[], None] | None) -> None:
-        self.decision = decision
+        self.decision: Decision = decision
         self._give_back = give_back
 
     def cancel(self) -> None:

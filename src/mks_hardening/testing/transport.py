@@ -26,10 +26,10 @@ class RecordingTransport:
     """
 
     def __init__(self, failures: Iterable[Exception] = ()) -> None:
-        self.failures = list(failures)
+        self.failures: list[Exception] = list(failures)
         self.messages: list[OutgoingAlert] = []
-        self.attempts = 0
-        self.closed = False
+        self.attempts: int = 0
+        self.closed: bool = False
 
     def send(self, message: OutgoingAlert, /) -> None:
         """Keep the message, or raise the next failure."""

@@ -37,9 +37,9 @@ class AnswerFields:
     __slots__ = ("also_cleared", "cookie", "warn_before")
 
     def __init__(self, cookie: SessionCookie, *, also_cleared: tuple[str, ...], warn_before: float) -> None:
-        self.cookie = cookie
-        self.also_cleared = also_cleared
-        self.warn_before = warn_before
+        self.cookie: SessionCookie = cookie
+        self.also_cleared: tuple[str, ...] = also_cleared
+        self.warn_before: float = warn_before
 
     def clear(self, headers: Headers) -> Headers:
         """Fields that take back the session cookie and the framework's, unless the answer sets them itself."""
@@ -70,9 +70,9 @@ class SessionHandle:
     _id: str | None = None
     _record: SessionRecord | None = None
     _deadline = inf
-    head_given = False
+    head_given: bool = False
     failed: BackendUnavailableError | None = None
-    reason = ""
+    reason: str = ""
 
     def __init__(
         self,

@@ -60,9 +60,9 @@ class SessionKeeper:
     ) -> None:
         self.store = store
         self.limits = limits
-        self.wall = clock.time
+        self.wall: Callable[[], float] = clock.time
         steady = SteadyClock(clock)
-        self.now = steady.time
+        self.now: Callable[[], float] = steady.time
         self._read_clock = steady.read
         self._write_interval = write_interval
         self._outage_grace = outage_grace

@@ -40,7 +40,7 @@ class MemorySessionStore:
     def __init__(self, *, max_entries: int = 100_000, clock: Clock | None = None) -> None:
         if not isinstance(max_entries, int) or isinstance(max_entries, bool) or max_entries < 1:
             raise ConfigurationError("max_entries must be a positive int", parameter="max_entries")
-        self.clock = clock
+        self.clock: Clock | None = clock
         self._max_entries = max_entries
         self._records: dict[str, SessionRecord] = {}
         self._by_user: dict[str, set[str]] = {}

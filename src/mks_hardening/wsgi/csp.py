@@ -59,9 +59,9 @@ class ContentSecurityPolicy:
     def __init__(
         self, directives: Mapping[str, Sources], *, nonce: bool = False, report_only: bool = False
     ) -> None:
-        self.nonce = nonce
-        self.report_only = report_only
-        self.directives = _checked(directives)
+        self.nonce: bool = nonce
+        self.report_only: bool = report_only
+        self.directives: dict[str, tuple[str, ...]] = _checked(directives)
         if "default-src" not in self.directives:
             raise _fault("default-src is missing: what is not listed would be allowed from anywhere")
         if nonce:

@@ -154,7 +154,13 @@ class CSRFToken:
         mask = os.urandom(_MAC_BYTES)
         return (mask + _xor(mask, _mac(secret))).hex()
 
-    __call__ = __html__ = __str__
+    def __html__(self) -> str:
+        """The token as it is; template engines ask this instead of escaping."""
+        return str(self)
+
+    def __call__(self) -> str:
+        """The same, for templates that call what they show."""
+        return str(self)
 
     def accepts(self, given: str) -> bool:
         """Whether ``given`` is a token for this session, or for this browser where there is none."""

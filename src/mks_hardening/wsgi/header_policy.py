@@ -77,7 +77,7 @@ class HSTS:
                 f"preload needs include_subdomains and a max_age of at least {_PRELOAD_MINIMUM} seconds",
                 parameter="preload",
             )
-        self.value = f"max-age={age}"
+        self.value: str = f"max-age={age}"
         if age:
             self.value += "; includeSubDomains" * include_subdomains + "; preload" * preload
 
@@ -142,8 +142,8 @@ class HeaderPolicy:
             check_kind(hsts, HSTS, "hsts")
         if csp is not None:
             check_kind(csp, ContentSecurityPolicy, "csp")
-        self.hsts = hsts
-        self.csp = csp
+        self.hsts: HSTS | None = hsts
+        self.csp: ContentSecurityPolicy | None = csp
         endpoints = _endpoints(reporting_endpoints or {}, csp)
         fields = {
             "X-Content-Type-Options": content_type_options,
@@ -160,10 +160,10 @@ class HeaderPolicy:
             "Reporting-Endpoints": endpoints,
             **extra,
         }
-        self.fields = tuple(
+        self.fields: tuple[tuple[str, str], ...] = tuple(
             (name, _checked(name, value)) for name, value in fields.items() if value is not None
         )
-        self.remove = _names(remove)
+        self.remove: frozenset[str] = _names(remove)
 
     @classmethod
     def web(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:

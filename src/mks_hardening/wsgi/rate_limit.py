@@ -61,8 +61,8 @@ class RateLimitRule:
             raise ConfigurationError("group must be the name of a group of limits", parameter="group")
         if not callable(key):
             raise ConfigurationError("key must be callable", parameter="key")
-        self.group = group
-        self.key = key
+        self.group: str = group
+        self.key: Key = key
         self._methods = _methods(methods)
         paths = (path,) if isinstance(path, str) else path
         self._paths = None if paths is None else PathRules(paths, parameter="path")

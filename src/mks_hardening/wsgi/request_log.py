@@ -76,12 +76,12 @@ class RequestLoggingMiddleware:
         self._app = app
         self._trust = trust
         self._skipped = PathRules(skip_paths, parameter="skip_paths")
-        self.logger = logger if logger is not None else logging.getLogger(_LOGGER_NAME)
+        self.logger: logging.Logger = logger if logger is not None else logging.getLogger(_LOGGER_NAME)
         self.header = request_id_header
-        self.header_lower = request_id_header.lower()
-        self.header_key = "HTTP_" + request_id_header.upper().replace("-", "_")
+        self.header_lower: str = request_id_header.lower()
+        self.header_key: str = "HTTP_" + request_id_header.upper().replace("-", "_")
         self.redact_query: Callable[[str], str] = default_redactor().redact_query
-        self.monotonic = clock.monotonic
+        self.monotonic: Callable[[], float] = clock.monotonic
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""

@@ -53,7 +53,7 @@ class SQLAlchemyTwoFactorStore:
         with optional("sqlalchemy", extra="db"):
             from sqlalchemy import MetaData
         self._engine = engine
-        self.table = two_factor_table(MetaData()) if table is None else table
+        self.table: Table = two_factor_table(MetaData()) if table is None else table
 
     def create_table(self) -> None:
         """Create the table if it is missing, for applications without migrations."""

@@ -23,7 +23,7 @@ class SessionStoreContract:
     Each test asks for a new, empty store that may be used from several threads.
     """
 
-    now = 1_700_000_000.0
+    now: float = 1_700_000_000.0
 
     def make_store(self) -> SessionStore:
         """A new, empty store."""
