@@ -11,6 +11,7 @@ from typing import Final, Literal
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.faults import FaultReport, to_stderr
+from mks_hardening.logging.fork_hold import hold_at_fork
 from mks_hardening.logging.json_text import to_ascii
 from mks_hardening.logging.line_file import LineFile
 from mks_hardening.protocols import Clock
@@ -33,6 +34,7 @@ class StandardStreamHandler(logging.Handler):
         super().__init__(level)
         self._stream = stream
         self._report = FaultReport(stream)
+        hold_at_fork(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
