@@ -125,7 +125,7 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
                 r"--(?:extra-)?index-" + "url[ =]",
                 r'"resolved": *"' + "http",
                 r"/(?:root|home/\w+)/" + r"\.",
-                "/work/" + "(?:main|shared)",
+                "/" + "work/(?:main|shared)",
             ]
         )
     )
