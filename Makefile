@@ -5,7 +5,7 @@ LOCKED := pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_ve
 PYTHON_CODE := src tests examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo walkthrough test test-full lint types bench lock clean
+.PHONY: bench-app verify-deploy help demo walkthrough test test-full facades generated lint types docs coverage mutants bench changelog release-check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,16 +18,36 @@ walkthrough: .venv/demo.stamp ## drive a running demo through its whole main pat
 
 test: .venv/dev.stamp ## run the test suite on one Python, with real servers
 	@$(BIN)/python tools/get_servers.py
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-full: .venv/dev.stamp ## the built wheel on every Python at hand, slow cases, lowest versions, no extras
 	@$(BIN)/python tools/get_servers.py
 	$(BIN)/python tools/test_full.py $(ARGS)
 
+facades: .venv/dev.stamp ## write anew what type checkers see of each area
+	@$(BIN)/python tools/write_facades.py
+
+verify-deploy: .venv/dev.stamp ## every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
+	@$(BIN)/python tools/get_servers.py
+	$(BIN)/python tools/verify_deploy.py $(ARGS)
+
+bench-app: .venv/dev.stamp ## the reference application under readers; writes examples/knowledge_system/measured
+	@$(BIN)/python tools/get_servers.py
+	$(BIN)/python tools/bench_app.py --write examples/knowledge_system/measured $(ARGS)
+
+generated: facades ## write anew everything that is made from the code
+	@$(BIN)/python tools/write_architecture.py
+	@$(BIN)/python tools/write_reference.py
+
 lint: .venv/dev.stamp ## style, format, import contracts, spelling
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
+	$(BIN)/python tools/write_facades.py --check
+	$(BIN)/python tools/write_architecture.py --check
+	$(BIN)/python tools/write_reference.py --check
+	$(BIN)/python tools/names_since.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
 	$(BIN)/codespell $(PYTHON_CODE) README.md
 
 types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed public names
@@ -36,9 +56,32 @@ types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed 
 	$(BIN)/pyright
 	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
+	$(BIN)/python tools/count_any.py
 
-bench: .venv/dev.stamp ## figures side by side with the peers
+docs: .venv/dev.stamp ## the documentation in both languages, strictly, into build/docs
+	$(BIN)/python tools/check_translation.py
+	for language in en ja; do \
+		$(BIN)/sphinx-build -q -W -n -c docs -d build/docs/.cache/$$language -D language=$$language \
+			docs/$$language build/docs/$$language || exit 1; \
+	done
+
+coverage: .venv/dev.stamp ## the share of branches that the quick tests take; it may not fall below the floor
+	$(BIN)/coverage erase
+	$(BIN)/python tools/run_tests.py --coverage -q -n 3 --dist worksteal -m "not slow" tests/unit tests/property $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered
+
+mutants: .venv/dev.stamp ## how many small changes to one place the quick tests notice (AREA=_core/resilience)
+	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
+
+bench: .venv/peers.stamp ## figures side by side with the peers
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+changelog: .venv/release.stamp ## what the next release brings; with VERSION=1.2.3 collected into CHANGELOG.md
+	@$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next) $(ARGS)
+
+release-check: .venv/release.stamp ## all that must hold before a release (ARGS=--strict on the day itself)
+	@$(BIN)/python tools/release_check.py $(ARGS)
 
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
@@ -46,6 +89,8 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 
 lock: $(UV) ## compute requirements/*.txt anew (ARGS=--upgrade for newer versions)
 	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --group peers -c requirements/dev.txt -o requirements/peers.txt
+	$(COMPILE) pyproject.toml --group release -c requirements/dev.txt -o requirements/release.txt
 	$(COMPILE) examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
@@ -64,3 +109,9 @@ clean: ## remove what was built, never what was configured
 
 .venv/dev.stamp: requirements/dev.txt $(LOCKED)
 	@tools/python tools/setup_venv.py dev
+
+.venv/peers.stamp: requirements/peers.txt .venv/dev.stamp
+	@tools/python tools/setup_venv.py peers
+
+.venv/release.stamp: requirements/release.txt .venv/dev.stamp
+	@tools/python tools/setup_venv.py release

@@ -37,10 +37,24 @@ def main() -> None:
 def missing_packages() -> list[str]:
     """Debian packages whose program or font is not there."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    wanted = {"redis-server": "redis-server", "nginx": "nginx", "chromium": "chromium"}
+    wanted = {
+        "redis-server": "redis-server",
+        "nginx": "nginx",
+        "chromium": "chromium",
+        # What the deployment kit is tried with.
+        "certbot": "certbot",
+        "pebble": "pebble",
+        "testssl.sh": "testssl",
+        "logrotate": "logrotate",
+        "prometheus": "promtool",
+        "systemd": "systemd-analyze",
+        "strace": "strace",
+    }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:
         missing.append("postgresql")
+    if not any(Path("/usr/lib").glob("python3*/ensurepip/__init__.py")):
+        missing.append("python3-venv")  # the tutorials make environments as their reader does
     if not any(Path("/usr/share/fonts").rglob("*CJK*")):
         missing.append("fonts-noto-cjk")
     return missing

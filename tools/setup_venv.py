@@ -1,7 +1,8 @@
-"""Make or complete .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev``.
+"""Make or complete .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
 
-Needs only the standard library. ``dev`` holds everything ``demo`` does, in the same versions, so both share one
-environment: whichever comes later adds what is missing and takes nothing away.
+Needs only the standard library. ``dev`` holds everything ``demo`` does; ``peers`` and ``release`` hold what
+benchmarks and releases need. All are in the same versions and share one environment: whichever comes later adds
+what is missing and takes nothing away.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(kind: str) -> None:
     say("Installing mks-hardening and knowledge-system from this tree ...")
     trees = ["-e", str(ROOT), "-e", str(ROOT / "examples" / "knowledge_system")]
     install(["--no-deps", "--no-build-isolation", *trees], count=2)
-    for stamp in {"demo", kind}:
+    for stamp in {"demo", kind} if kind == "dev" else {kind}:
         (VENV / f"{stamp}.stamp").touch()
 
 

@@ -5,7 +5,7 @@
 2. The oldest Python runs the library's tests with the lowest versions we say we accept.
 3. An environment with no extra imports every area.
 
-All of it keeps within half an hour on two cores. ``MKS_REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
+All of it keeps within half an hour on two cores. ``REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 WANTED = {"3.11", "3.13"}
-AREAS = ("logging", "cache", "security", "wsgi", "db", "notify", "settings", "testing", "compose", "cli")
+AREAS = (
+    "logging",
+    "cache",
+    "security",
+    "wsgi",
+    "db",
+    "notify",
+    "tasks",
+    "settings",
+    "testing",
+    "compose",
+    "cli",
+)
 LEFT_OUT = (
     "src",
     ".git",
@@ -50,12 +62,20 @@ def main() -> None:
         for version, python in pythons.items():
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
-            selection = ["-m", ""] if version == whole else ["-m", "not slow", "tests/unit", "tests/property"]
-            run_tests(environment, tree, *selection)
+            quick = ["-n", "2", "-m", "not slow"]
+            run_tests(
+                environment, tree, *quick, *([] if version == whole else ["tests/unit", "tests/property"])
+            )
+            if version == whole:
+                # `.ci/run` has tried the deployment kit by `make verify-deploy` before.
+                verified = os.environ.get("DEPLOY_VERIFIED") == "1"
+                run_tests(
+                    environment, tree, "-m", "slow", *(["--ignore-glob=*/test_deploy_*"] if verified else [])
+                )
         oldest = min(pythons)
         section(f"Python {oldest}, lowest versions, wheel")
         lowest = make_environment(work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels)
-        run_tests(lowest, tree, "-m", "not slow", "tests")
+        run_tests(lowest, tree, "-n", "2", "-m", "not slow", "tests")
         section("No extra installed")
         import_all_areas(
             make_environment(work / "venv-bare", pythons[max(pythons)], lock=None, wheels=wheels[:1])
@@ -68,7 +88,7 @@ def find_pythons() -> dict[str, str]:
     found = {version: python for version in VERSIONS if (python := find_python(version))}
     section(f"Pythons at hand: {', '.join(found) or 'none'}")
     missing = sorted(WANTED - found.keys())
-    if missing and os.environ.get("MKS_REQUIRE_SERVICES") == "1":
+    if missing and os.environ.get("REQUIRE_SERVICES") == "1":
         sys.exit(f"Python {' and '.join(missing)} must be tested and is not here.")
     if missing:
         say(f"!!!!! NOT TESTED, because it is not here: Python {' and '.join(missing)}")
@@ -131,7 +151,7 @@ def make_environment(folder: Path, python: str, *, lock: str | None, wheels: lis
 
 def run_tests(python: Path, tree: Path, *arguments: str) -> None:
     """The test suite in the copied tree; the environment must not see this one."""
-    run(str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, cwd=tree)
+    run(str(python), "tools/run_tests.py", "-q", *arguments, cwd=tree)
 
 
 def import_all_areas(python: Path) -> None:

@@ -1,0 +1,526 @@
+"""The reference application under readers: how long they wait, what the cache is worth, where the time goes.
+
+    python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
+
+PostgreSQL, Redis and two gunicorns run side by side, one application with its cache and one without. Readers who
+pause for one to three seconds, as people do, ask one and then the other, round by round, so that neighbours on the
+machine slow both down. The load generator has a core of its own, the servers have the others (at most two).
+All of it takes five minutes where nothing else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import http.client
+import json
+import os
+import platform
+import pstats
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tools")]
+
+HOST = "knowledge.example"
+PASSWORD = "load-2026-load"  # noqa: S105 - of accounts that live as long as this run
+WORDS = (
+    "養生",
+    "コンクリート",
+    "足場",
+    "鉄筋",
+    "安全",
+    "品質",
+    "型枠",
+    "検査",
+    "土工",
+    "測量",
+    "工程",
+    "試験",
+)
+KINDS = ("list", "detail", "search")
+P95 = {"list": 60, "detail": 60, "search": 80}
+"""Milliseconds."""
+WITH, WITHOUT = "with cache", "without"
+# The first part of a path that fits says whose the time is.
+PARTS = (
+    ("templates", ("jinja2", "markupsafe", "/templates/")),
+    ("Markdown", ("markdown_it", "mdurl", "domain/markdown", "domain/snippets")),
+    ("database", ("sqlalchemy", "psycopg", "mks_hardening/db")),
+    ("session", ("mks_hardening/wsgi/session",)),
+    ("record", ("mks_hardening/wsgi/request_record", "mks_hardening/logging", "/logging/")),
+    ("cache", ("mks_hardening/cache", "msgspec", "orjson")),
+    ("Redis", ("/redis/", "mks_hardening/_core/backend", "mks_hardening/_core/resilience")),
+    ("rest of the edge", ("mks_hardening",)),
+    ("Flask", ("/flask/", "/werkzeug/", "itsdangerous")),
+    ("application", ("knowledge_system",)),
+)
+
+
+@dataclass
+class Seen:
+    """What readers of one application saw.
+
+    Attributes:
+        milliseconds: of each answer, by kind of page.
+        hits: answers of list and search that came from the cache, and all of them.
+        faults: what was no good answer.
+    """
+
+    milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    hits: list[bool] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def share(self, kind: str, percent: float) -> float:
+        """Milliseconds within which so many percent of the answers came."""
+        ordered = sorted(self.milliseconds[kind]) or [float("nan")]
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def main() -> int:
+    """Measure, tell, and write; 1 where an answer was no good one."""
+    options = _options()
+    cores = sorted(os.sched_getaffinity(0))
+    servers, load = (cores[:-1][:2], cores[-1:]) if len(cores) > 1 else (cores, cores)
+    os.sched_setaffinity(0, servers)  # what is started from here on inherits it
+    with ExitStack() as stack:
+        variables = _servers(stack)
+        _say(f"filling {options.articles} articles ...")
+        names = _fill(variables, options)
+        ports = {
+            WITH: stack.enter_context(_application(variables)),
+            WITHOUT: stack.enter_context(_application({**variables, "MKS_AREAS_OFF": "cache,notify,tasks"})),
+        }
+        cookies = {which: [_sign_in(port, name) for name in names] for which, port in ports.items()}
+        os.sched_setaffinity(0, load)
+        seen = {which: Seen() for which in ports}
+        for number in range(options.rounds + 1):
+            for which, port in ports.items():
+                _say(f"round {number or 'to warm up'}, {which} ...")
+                length = options.seconds if number else options.seconds / 3
+                one = asyncio.run(_read(port, cookies[which], options.articles, length, seed=number))
+                if number:  # the first fills caches and pools
+                    for kind, times in one.milliseconds.items():
+                        seen[which].milliseconds[kind] += times
+                    seen[which].hits += one.hits
+                    seen[which].faults += one.faults
+        os.sched_setaffinity(0, servers)
+        alone = _search_alone(variables)
+        profile = {which: _profile(variables, off) for which, off in ((WITH, ""), (WITHOUT, "cache,"))}
+    text = _report(options, seen, alone, profile, cores=(servers, load))
+    print(text)
+    if any(each.faults for each in seen.values()):
+        return 1  # figures of refusals are none
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        (options.write / "README.md").write_text(text, encoding="utf-8")
+        (options.write / "waiting.svg").write_text(_waiting_plot(seen), encoding="utf-8")
+        (options.write / "profile.svg").write_text(_profile_plot(profile), encoding="utf-8")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--articles", type=int, default=10_000)
+    parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=30, help="of each round, for each application")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="folder for the report and its plots")
+    return parser.parse_args()
+
+
+def _servers(stack: ExitStack) -> dict[str, str]:
+    from mks_hardening.security import SecretBox
+    from testbed.postgres_server import PostgresServer
+    from testbed.redis_server import RedisServer
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    database, redis = PostgresServer(max_connections="120", shared_buffers="128MB"), RedisServer(folder / "r")
+    for server in (database, redis):
+        server.start()
+        stack.callback(server.stop)
+    return {
+        "DATABASE_URL": database.url("postgres"),
+        "MKS_REDIS_URL": redis.url,
+        "MKS_ENV": "test",
+        "MKS_ALLOWED_HOSTS": HOST,
+        "MKS_TRUSTED_PROXIES": "127.0.0.0/8",
+        "MKS_SECRET_KEYS": SecretBox.generate_key(),
+        "MKS_AREAS_OFF": "notify,tasks",
+        "MKS_GUNICORN_WORKERS": "2",
+        "MKS_GUNICORN_THREADS": "8",
+        "MKS_LOG_FILE": str(folder / "app.log"),
+    }
+
+
+def _fill(variables: dict[str, str], options: argparse.Namespace) -> list[str]:
+    from werkzeug.security import generate_password_hash
+
+    from knowledge_system import app, database
+    from knowledge_system.models import User
+    from knowledge_system.settings import AppSettings
+
+    names = [f"reader{number}" for number in range(options.readers)]
+    settings = AppSettings.from_env(variables)
+    with app.open_database(settings) as (engine, search):
+        database.upgrade(engine, settings, clock=time)
+        sessions = app.session_factory(engine)
+        database.fill(sessions, search, password="unused-unused-1", clock=time, number=options.articles)  # noqa: S106
+        # A hash that is quick to check: the readers sign in before anything is measured.
+        cheap = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
+        now = datetime.now(UTC)
+        with sessions.begin() as session:
+            session.add_all(
+                User(username=name, display_name=name, role="viewer", password_hash=cheap, created_at=now)
+                for name in names
+            )
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")
+    return names
+
+
+@contextmanager
+def _application(variables: dict[str, str]) -> Iterator[int]:
+    from testbed.polling import accepts_connections, free_port, wait_until
+
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("gunicorn")), "knowledge_system.app:from_env()"]
+    command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8", "--keep-alive", "30"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_until(lambda: accepts_connections(port), timeout=60, what="gunicorn")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _sign_in(port: int, name: str) -> str:
+    """The cookie of somebody who is signed in; a busy machine may ask to come again."""
+    # Each from an address of its own, as people are.
+    fields = {"X-Forwarded-Proto": "https", "X-Forwarded-For": f"198.51.100.{int(name[6:]) % 250 + 1}"}
+    fields |= {"Host": HOST, "Content-Type": "application/json"}
+    body = json.dumps({"username": name, "password": PASSWORD})
+    for _ in range(60):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/api/auth/login", body, fields)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        if answer.status == 200:
+            cookies = [value.partition(";")[0] for value in answer.headers.get_all("Set-Cookie") or ()]
+            return "; ".join(cookie for cookie in cookies if "session" in cookie)
+        if answer.status != 503:
+            raise RuntimeError(f"signing in was answered with {answer.status}")
+        time.sleep(0.5)
+    raise RuntimeError("the application stayed unavailable")
+
+
+# --- readers ---------------------------------------------------------------------------------------
+
+
+async def _read(port: int, cookies: Sequence[str], articles: int, seconds: float, *, seed: int) -> Seen:
+    seen = Seen()
+    end = time.monotonic() + seconds
+    readers = (
+        _reader(port, cookie, seen, end, articles, random.Random(f"{seed} {number}"))  # noqa: S311 - a reader's choice
+        for number, cookie in enumerate(cookies)
+    )
+    await asyncio.gather(*readers)
+    return seen
+
+
+async def _reader(  # noqa: PLR0917 - called from one place, above
+    port: int, cookie: str, seen: Seen, end: float, articles: int, chance: random.Random
+) -> None:
+    incoming, outgoing = await asyncio.open_connection("127.0.0.1", port)
+    fields = (
+        f"Host: {HOST}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 198.51.100.7\r\nCookie: {cookie}\r\n"
+    )
+    await asyncio.sleep(chance.uniform(0, 3))
+    while time.monotonic() < end:
+        kind, path = _wanted(articles, chance)
+        asked = time.perf_counter()
+        outgoing.write(f"GET {path} HTTP/1.1\r\n{fields}Accept: text/html\r\n\r\n".encode())
+        status, hit = await _answer(incoming)
+        seen.milliseconds[kind].append(1000 * (time.perf_counter() - asked))
+        if status != 200:
+            seen.faults.append(f"{status} {kind}")
+        if hit is not None:
+            seen.hits.append(hit)
+        await asyncio.sleep(chance.uniform(1, 3))
+    outgoing.close()
+
+
+def _wanted(articles: int, chance: random.Random) -> tuple[str, str]:
+    """List 3, detail 2, search 1; few articles are read by many (Zipf), and most lists are the first page."""
+    kind = chance.choices(KINDS, (3, 2, 1))[0]
+    if kind == "list":
+        return kind, chance.choice(("/articles", "/articles", f"/articles?category={quote('コンクリート')}"))
+    if kind == "detail":
+        return kind, f"/articles/{max(1, min(articles, int(articles ** chance.random())))}"
+    return kind, f"/articles?q={quote(chance.choice(WORDS))}"
+
+
+async def _answer(incoming: asyncio.StreamReader) -> tuple[int, bool | None]:
+    head = (await incoming.readuntil(b"\r\n\r\n")).decode("latin-1")
+    fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+    await incoming.readexactly(int(fields["content-length"]))
+    cache = fields.get("x-cache")
+    return int(head.split(" ", 2)[1]), None if cache is None else cache == "hit"
+
+
+# --- one reader, and where the time goes --------------------------------------------------------------
+
+
+def _search_alone(variables: dict[str, str]) -> dict[str, float]:
+    """Median milliseconds of one search by one reader, page and nothing from the cache, by word."""
+    with _asked(variables, "cache,") as ask:
+        found = {}
+        for word in ("コンクリート", "養生", "品質"):
+            path = f"/articles?q={quote(word)}"
+            ask(path)
+            times = []
+            for _ in range(15):
+                begin = time.perf_counter()
+                ask(path)
+                times.append(1000 * (time.perf_counter() - begin))
+            found[word] = statistics.median(times)
+        return found
+
+
+def _profile(variables: dict[str, str], off: str) -> dict[str, dict[str, float]]:
+    """The share of each part in the time of a page, by kind; waits for servers are in the part that waits."""
+    shares: dict[str, dict[str, float]] = {}
+    pages = {"list": "/articles", "detail": "/articles/1", "search": f"/articles?q={quote('養生')}"}
+    with _asked(variables, off) as ask:
+        for kind, path in pages.items():
+            for _ in range(5):
+                ask(path)
+            profile = cProfile.Profile()
+            profile.enable()
+            for _ in range(40):
+                ask(path)
+            profile.disable()
+            shares[kind] = _shares(profile)
+    return shares
+
+
+@contextmanager
+def _asked(variables: dict[str, str], off: str) -> Iterator[Any]:
+    """The application in this process, asked by a reader who is signed in."""
+    from werkzeug.test import Client
+
+    from knowledge_system.app import create_app
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.security import DEFAULT_RATE_LIMITS, Limit
+
+    DEFAULT_RATE_LIMITS["search"] = (Limit("minute", 100_000, 60),)  # one reader asks faster than people
+    app = create_app(AppSettings.from_env({**variables, "MKS_AREAS_OFF": f"{off}logging,notify,tasks"}))
+    client = Client(app)
+    base = {"base_url": f"https://{HOST}", "environ_base": {"REMOTE_ADDR": "127.0.0.1"}}
+    client.post("/api/auth/login", json={"username": "reader0", "password": PASSWORD}, **base)
+
+    def ask(path: str) -> None:
+        if client.get(path, **base, headers={"Accept": "text/html"}).status_code != 200:
+            raise RuntimeError(f"{path} was refused")
+
+    try:
+        yield ask
+    finally:
+        app.extensions["knowledge"].close()
+
+
+def _shares(profile: cProfile.Profile) -> dict[str, float]:
+    spent: dict[str, float] = defaultdict(float)
+    rows: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    for (file, _, name), (_, _, own, _, callers) in rows.items():
+        if file == "~":  # built-ins belong to whoever calls them
+            for (caller, _, caller_name), row in callers.items():
+                spent[_part(caller, caller_name)] += row[2]
+        else:
+            spent[_part(file, name)] += own
+    whole = sum(spent.values())
+    return {part: seconds / whole for part, seconds in spent.items()}
+
+
+def _part(file: str, _name: str) -> str:
+    path = file.replace("\\", "/")
+    return next((part for part, marks in PARTS if any(mark in path for mark in marks)), "other")
+
+
+# --- what is told --------------------------------------------------------------------------------------
+
+
+def _report(
+    options: argparse.Namespace,
+    seen: dict[str, Seen],
+    alone: dict[str, float],
+    profile: dict[str, dict[str, dict[str, float]]],
+    *,
+    cores: tuple[list[int], list[int]],
+) -> str:
+    hits = seen[WITH].hits
+    setting = (
+        f"`make bench-app`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles on PostgreSQL and Redis, "
+        f"{options.readers} readers who pause 1 to 3 s, {options.rounds} rounds of {options.seconds:g} s for each "
+        f"application in turn. Servers on {len(cores[0])} core(s), the load generator on {len(cores[1])}; Python "
+        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. Compare columns, not days: "
+        "other work on the machine slows both applications down."
+    )
+    busy = os.getloadavg()[1] / max(1, os.cpu_count() or 1)
+    if busy > 1.5:
+        setting += (
+            f"\n\n**The machine had {busy:.0f} times as much to do as it has cores for: the ratios are figures, "
+            "milliseconds and shares of waiting are not. Run it again where nothing else runs.**"
+        )
+    lines = [
+        "# Measured",
+        "",
+        setting,
+        "",
+        "| milliseconds | p50 / p95 / p99 with the cache | without | p50 with ÷ without |",
+        "|---|---|---|---|",
+    ]
+    for kind in KINDS:
+        cells = [
+            " / ".join(f"{each.share(kind, percent):.0f}" for percent in (50, 95, 99))
+            for each in (seen[WITH], seen[WITHOUT])
+        ]
+        ratio = seen[WITH].share(kind, 50) / seen[WITHOUT].share(kind, 50)
+        lines.append(f"| {kind} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
+    answers = sum(len(times) for each in seen.values() for times in each.milliseconds.values())
+    faults = [fault for each in seen.values() for fault in each.faults]
+    told = ", ".join(f"{word} {milliseconds:.1f} ms" for word, milliseconds in alone.items())
+    lines += [*_promises(seen, alone)]
+    lines += [
+        "",
+        f"- {answers} answers, {len(faults)} faults{': ' + ', '.join(sorted(set(faults))) if faults else ''}.",
+        f"- Lists and searches from the cache: {100 * sum(hits) / max(1, len(hits)):.0f} % of {len(hits)}.",
+        f"- Search by one reader, the whole page, nothing from the cache (median of 15): {told}.",
+        "",
+        "![How long readers wait](waiting.svg)",
+        "",
+        "Where the time of a page goes, by a profile of one process (a wait belongs to the part that waits):",
+        "",
+        "![Where the time goes](profile.svg)",
+        "",
+        "| share of the time | "
+        + " | ".join(f"{kind}, {which}" for which in profile for kind in KINDS)
+        + " |",
+        "|---|" + "---|" * (len(profile) * len(KINDS)),
+    ]
+    for part in (*(part for part, _ in PARTS), "other"):
+        cells = [f"{100 * profile[which][kind].get(part, 0):.0f} %" for which in profile for kind in KINDS]
+        lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _promises(seen: dict[str, Seen], alone: dict[str, float]) -> list[str]:
+    """What was promised beside what was measured."""
+    fast, slow = seen[WITH], seen[WITHOUT]
+    rate = 100 * sum(fast.hits) / max(1, len(fast.hits))
+    ratio = max(fast.share(kind, 50) / slow.share(kind, 50) for kind in KINDS)
+    rows = [
+        *((f"p95 of {kind}, with the cache", fast.share(kind, 95), most, "ms") for kind, most in P95.items()),
+        ("search of a frequent word by one reader", max(alone.values()), 15, "ms"),
+        ("answers of lists and searches that are not from the cache", 100 - rate, 30, "%"),
+        ("median with ÷ without the cache, worst kind", ratio, 0.5, ""),
+    ]
+    told = [
+        f"| {what} | {most:g} {unit} | {found:.3g} {unit} | {'yes' if found <= most else '**no**'} |"
+        for what, found, most, unit in rows
+    ]
+    return ["", "| promised | at most | measured | kept |", "|---|---|---|---|", *told]
+
+
+COLOURS = (
+    "#c9ada7",
+    "#1f5f8b",
+    "#c8553d",
+    "#588157",
+    "#8a6f3e",
+    "#6d597a",
+    "#b5838d",
+    "#457b9d",
+    "#7f8c8d",
+    "#2a9d8f",
+    "#bbbbbb",
+)
+
+
+def _waiting_plot(seen: dict[str, Seen]) -> str:
+    bars = [
+        (f"{kind} {which}", [(f"p{percent}", each.share(kind, percent)) for percent in (50, 95)])
+        for kind in KINDS
+        for which, each in seen.items()
+    ]
+    most = max(value for _, values in bars for _, value in values)
+    parts, y = [], 30
+    for label, values in bars:
+        parts.append(_text(8, y + 20, label))
+        for number, (name, value) in enumerate(values):
+            width = 380 * value / most
+            parts.append(_bar(170, y + 18 * number, width, COLOURS[number]))
+            parts.append(_text(176 + width, y + 12 + 18 * number, f"{name} {value:.0f} ms"))
+        y += 48
+    return _svg(660, y, "How long readers wait", parts)
+
+
+def _profile_plot(profile: dict[str, dict[str, dict[str, float]]]) -> str:
+    names = [*(part for part, _ in PARTS), "other"]
+    parts, y = [], 30
+    for which, kinds in profile.items():
+        for kind, shares in kinds.items():
+            parts.append(_text(8, y + 13, f"{kind} {which}"))
+            x = 170.0
+            for number, name in enumerate(names):
+                width = 460 * shares.get(name, 0)
+                parts.append(_bar(x, y, width, COLOURS[number]))
+                x += width
+            y += 26
+    for number, name in enumerate(names):
+        x, row = 8 + 160 * (number % 4), y + 14 + 22 * (number // 4)
+        parts += [_bar(x, row, 14, COLOURS[number]), _text(x + 20, row + 12, name)]
+    return _svg(660, y + 90, "Where the time of a page goes", parts)
+
+
+def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
+    size = f'viewBox="0 0 {width} {height}" role="img" aria-label="{title}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
+    style = '<g font-family="sans-serif" font-size="12" fill="#222">'
+    ground = f'<rect width="{width}" height="{height}" fill="#fff"/>'
+    return "\n".join((head, ground, style, _text(8, 16, title), *parts, "</g>", "</svg>")) + "\n"
+
+
+def _bar(x: float, y: float, width: float, colour: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="16" fill="{colour}"/>'
+
+
+def _text(x: float, y: float, words: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}">{words}</text>'
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

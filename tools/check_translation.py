@@ -1,0 +1,192 @@
+"""Keep the Japanese pages in step with the English ones: ``python tools/check_translation.py [--stamp FILE ...]``.
+
+A Japanese page has the same headings in level, anchor and order, the same fences byte for byte, the same links, and
+below each heading the digest of the English section that it was translated from. ``--stamp`` writes the present
+digests after translating; it says that somebody has looked, not that the words are right.
+
+Every heading of level 2 and more has an anchor above it: a link then survives a translated heading.
+Words that are never translated stand in ``docs/glossary.toml``; where an English section uses one, so does the
+Japanese. What the others are called stands there too; where an English page uses one, the Japanese says that word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+# Written by a tool in both languages.
+MADE = "reference"
+
+# Code, and directives without prose; prose stands between colons, and is translated.
+_FENCE = re.compile(r"^(`{3,})")
+_HEADING = re.compile(r"^(#{1,6}) ")
+_ANCHOR = re.compile(r"^\(([\w.-]+)\)=$")
+_LINK = re.compile(r"\]\(([^)\s]+)\)|\{(?:doc|ref|py:\w+)\}`(?:[^`<]*<)?([^`>]+)>?`")
+# From one language to the other.
+_SWITCH = re.compile(r"README(\.ja)?\.md$")
+# Names in code, and where links lead.
+_NO_PROSE = re.compile(r"`[^`]*`|\]\([^)]*\)")
+_STAMP = re.compile(r"^<!-- en: ([0-9a-f]{12}) -->$")
+
+
+@dataclass
+class Section:
+    """From one heading to the next."""
+
+    level: int
+    anchor: str
+    lines: list[str] = field(default_factory=list)
+    fences: list[str] = field(default_factory=list)
+    stamp: str = ""
+
+    @property
+    def prose(self) -> str:
+        """What is to be translated."""
+        return "\n".join(self.lines)
+
+    def links(self) -> list[str]:
+        """Where the section leads, sorted."""
+        found = (first or second for first, second in _LINK.findall(self.prose))
+        return sorted(target.replace("docs/ja/", "docs/en/") for target in found if not _SWITCH.match(target))
+
+    def digest(self) -> str:
+        """Of text and fences, in one form of Unicode, without blanks at the ends of lines."""
+        text = "\n".join(line.rstrip() for line in [*self.lines, *self.fences]).strip()
+        return hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()[:12]
+
+
+def sections(text: str) -> list[Section]:
+    """A page cut at its headings; a fence is never cut."""
+    found = [Section(0, "")]
+    anchor, closing, fence = "", "", list[str]()
+    for line in text.splitlines():
+        if closing:
+            fence.append(line)
+            if line.strip() == closing:
+                found[-1].fences.append("\n".join(fence))
+                closing, fence = "", []
+        elif mark := _FENCE.match(line):
+            closing, fence = mark[1], [line]
+        elif target := _ANCHOR.match(line):
+            anchor = target[1]
+        elif heading := _HEADING.match(line):
+            found.append(Section(len(heading[1]), anchor, [line]))
+            anchor = ""
+        elif stamp := _STAMP.match(line):
+            found[-1].stamp = stamp[1]
+        else:
+            found[-1].lines.append(line)
+    return found
+
+
+def faults(english: str, japanese: str, *, terms: list[str], anchors: bool = True) -> Iterator[str]:
+    """What a Japanese page lacks, one sentence each.
+
+    Args:
+        english: the source.
+        japanese: the translation.
+        terms: words that stay as they are.
+        anchors: whether headings need one; package pages and code hosts do not know the form.
+    """
+    theirs, ours = sections(english), sections(japanese)
+    if [(part.level, part.anchor) for part in theirs] != [(part.level, part.anchor) for part in ours]:
+        yield (
+            "headings differ: "
+            f"{[f'{part.level} {part.anchor}' for part in theirs]} in English, "
+            f"{[f'{part.level} {part.anchor}' for part in ours]} here"
+        )
+        return
+    for source, part in zip(theirs, ours, strict=True):
+        name = source.anchor or (source.lines[0].strip("# ") if source.level else "before the title")
+        if anchors and source.level > 1 and not source.anchor:
+            yield f"{source.lines[0]!r} needs an anchor above it"
+        if source.fences != part.fences:
+            yield f"{name}: code differs"
+        if source.links() != part.links():
+            yield f"{name}: links differ: {source.links()} in English, {part.links()} here"
+        for term in terms:
+            if _uses(source.prose, term) and not _uses(part.prose, term):
+                yield f"{name}: {term!r} is not to be translated"
+        if source.level and source.digest() != part.stamp:
+            yield f"{name}: translated from another text ({part.stamp or 'no stamp'}, now {source.digest()})"
+
+
+def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[str]:
+    """Words of the glossary that a Japanese page calls by another name, one sentence each."""
+    source = _NO_PROSE.sub("", "\n".join(part.prose for part in sections(english))).lower()
+    text = "\n".join(part.prose for part in sections(japanese))
+    for term, word in words.items():
+        if (_uses(source, term) or _uses(source, f"{term}s")) and word not in text:
+            yield f"{term!r} is called {word!r} here"
+
+
+def _uses(text: str, term: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(term)}(?![\w-])", text, re.ASCII) is not None
+
+
+def stamped(english: str, japanese: str) -> str:
+    """The Japanese page with the present digests."""
+    digests = [part.digest() for part in sections(english) if part.level]
+    lines: list[str] = []
+    inside = ""
+    for line in japanese.splitlines():
+        mark = _FENCE.match(line)
+        if inside:
+            inside = "" if line.strip() == inside else inside
+        elif mark:
+            inside = mark[1]
+        elif _STAMP.match(line):
+            continue
+        lines.append(line)
+        if not inside and _HEADING.match(line):
+            lines.append(f"<!-- en: {digests.pop(0)} -->")
+    return "\n".join(lines) + "\n"
+
+
+def pages(language: str) -> set[str]:
+    """The pages of a language that people write."""
+    folder = DOCS / language
+    return {
+        str(file.relative_to(folder))
+        for file in folder.rglob("*.md")
+        if file.relative_to(folder).parts[0] != MADE
+    }
+
+
+def main() -> None:
+    """Check every page, or stamp those that are named."""
+    if "--stamp" in sys.argv[1:]:
+        for name in sys.argv[sys.argv.index("--stamp") + 1 :]:
+            file = Path(name).resolve()
+            source = (
+                ROOT / "README.md" if file.parent == ROOT else DOCS / "en" / file.relative_to(DOCS / "ja")
+            )
+            file.write_text(stamped(source.read_text("utf-8"), file.read_text("utf-8")), encoding="utf-8")
+        return
+    glossary = tomllib.loads((DOCS / "glossary.toml").read_text("utf-8"))
+    found = [f"{name}: only in one language" for name in sorted(pages("en") ^ pages("ja"))]
+    both = [(DOCS / "en" / name, DOCS / "ja" / name) for name in sorted(pages("en") & pages("ja"))]
+    both.append((ROOT / "README.md", ROOT / "README.ja.md"))
+    for english, japanese in both:
+        texts = english.read_text("utf-8"), japanese.read_text("utf-8")
+        found += [
+            f"{japanese.relative_to(ROOT)}: {fault}"
+            for fault in (
+                *faults(*texts, terms=glossary["never_translated"], anchors=english.parent != ROOT),
+                *wording(*texts, glossary["terms"]),
+            )
+        ]
+    print("\n".join(found), end="\n" if found else "")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

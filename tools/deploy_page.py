@@ -1,0 +1,176 @@
+"""The page of what the deployment kit promises, in both languages; what was not measured now stays as it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["LOADS", "PAGES", "TESTED", "Promise", "Row", "merged", "page", "rows_of"]
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = {language: DOCS / language / "reference" / "deployment.md" for language in ("en", "ja")}
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is promised: its key, and how each language says it."""
+
+    key: str
+    en: str
+    ja: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one promise; ``figure`` is a text that both languages show."""
+
+    key: str
+    holds: bool
+    figure: str
+
+
+TESTED = (
+    Promise(
+        "test_deploy_render",
+        "Bad settings and secrets: every fault in one message, nothing written",
+        "誤った設定と秘密情報: すべての誤りを1つのメッセージで伝え、何も書かない",
+    ),
+    Promise(
+        "test_deploy_nginx",
+        "nginx: names, redirects, header fields, limits, static files; nginx -t and gixy silent",
+        "nginx: 名前、リダイレクト、ヘッダーフィールド、制限、静的ファイル。nginx -t と gixy の指摘なし",
+    ),
+    Promise(
+        "test_deploy_gunicorn",
+        "gunicorn with its own TLS, and a listener that only redirects",
+        "gunicorn 自身の TLS と、リダイレクトだけの待ち受け",
+    ),
+    Promise(
+        "test_deploy_probe",
+        "TLS: testssl grade A+; a real host is tested from outside",
+        "TLS: testssl の評価 A+。実ホストを外から検査する",
+    ),
+    Promise(
+        "test_deploy_certificates",
+        "Certificates: issue, renewal, hook, account binding, failures, against pebble",
+        "証明書: pebble を相手に、発行、更新、フック、アカウント紐付け、失敗",
+    ),
+    Promise(
+        "test_deploy_units",
+        "Units: exposure at most 1.2; the application needs nothing that they forbid",
+        "ユニット: 露出度 1.2 以下。禁じたものをアプリケーションは必要としない",
+    ),
+    Promise(
+        "test_deploy_logrotate",
+        "Rotation: no line is lost while four processes write",
+        "ローテーション: 4プロセスが書く間に1行も失われない",
+    ),
+    Promise(
+        "test_deploy_release",
+        "Release and rollback under load: no request fails, whatever step does",
+        "負荷中のリリースとロールバック: どの手順が失敗しても、リクエストは失敗しない",
+    ),
+    Promise(
+        "test_deploy_backup",
+        "Backup, and a restore with equal checksums and rows",
+        "バックアップと、チェックサムと行数の一致するリストア",
+    ),
+    Promise(
+        "test_deploy_watching",
+        "Alerts rise and rest, by promtool; Redis and PostgreSQL take their settings",
+        "promtool で確かめたアラートの発火と沈黙。Redis と PostgreSQL が設定を受け付ける",
+    ),
+    Promise(
+        "test_deploy_containers",
+        "Containers and Kubernetes: hadolint, kubernetes-validate and compose rules say nothing",
+        "コンテナーと Kubernetes: hadolint、kubernetes-validate、compose の規則の指摘なし",
+    ),
+    Promise(
+        "test_deploy_runbooks",
+        "Runbooks: a section for every alert, every command run",
+        "ランブック: すべてのアラートに節があり、すべてのコマンドを実行済み",
+    ),
+)
+
+LOADS = (
+    Promise(
+        "readers",
+        "1000 signed-in readers over TLS, 1 to 3 s between requests, 10,000 articles: no error, p95 ≤ 100 ms",
+        "サインイン済みの読者 1000 人(TLS、要求の間隔 1〜3 秒、記事 1 万件): エラーなし、p95 ≤ 100 ms",
+    ),
+    Promise("closed", "50 readers without a pause: no error", "間隔を置かない読者 50 人: エラーなし"),
+    Promise(
+        "static",
+        "Static files from nginx, beside the application's own answer; 304 and gzip",
+        "nginx の静的ファイル(アプリケーション自身の応答と並べて)。304 と gzip",
+    ),
+    Promise(
+        "reload",
+        "nginx -s reload ten times under new TLS connections: no request fails",
+        "新しい TLS 接続が続く中で nginx -s reload を10回: 失敗するリクエストなし",
+    ),
+    Promise(
+        "hangup",
+        "SIGHUP of gunicorn ten times under new TLS connections: no request fails",
+        "新しい TLS 接続が続く中で gunicorn に SIGHUP を10回: 失敗するリクエストなし",
+    ),
+)
+
+_ABOUT_EN = """\
+Written by `make verify-deploy`, which tries all of it on one machine, in less than twenty minutes. Counts do not
+depend on the machine; figures of load do, and on what else it does. `ARGS=--no-load` leaves the load out and its
+figures as they were, `ARGS=--only-load` measures it alone."""
+_ABOUT_JA = """\
+`make verify-deploy` が1台のマシンで20分以内にすべてを試して書きます。件数はマシンに左右されませんが、負荷の数値は
+マシンと、そのときほかに何が動いているかに左右されます。`ARGS=--no-load` は負荷を省いて数値をそのまま残し、
+`ARGS=--only-load` は負荷だけを測ります。"""
+_NOT_TRIED_EN = """\
+Not tried here, because it needs a running systemd, a registry or a cluster: limits of memory and of tasks, name
+spaces of users and restrictions of addresses; building the image; applying the manifests. The system calls of the
+application are compared with those that its units allow, while it runs on a read-only file system, without
+capabilities and without memory that is writable and executable."""
+_NOT_TRIED_JA = """\
+動いている systemd、レジストリ、クラスターが必要なため、ここで試していないもの: メモリーとタスク数の上限、ユーザー
+名前空間とアドレスの制限、イメージのビルド、マニフェストの適用。アプリケーションが必要とするものは、読み取り専用の
+ファイルシステム、ケーパビリティなし、書き込み可能な実行メモリーなしの状態で、システムコールをユニットの禁止事項と
+比べています。"""
+_TEXTS = {
+    "en": (
+        "What the deployment kit promises",
+        _ABOUT_EN,
+        "promise",
+        "figure",
+        "not measured yet",
+        _NOT_TRIED_EN,
+    ),
+    "ja": ("デプロイキットの約束", _ABOUT_JA, "約束", "数値", "未測定", _NOT_TRIED_JA),
+}
+_LINE = re.compile(r"^\| (.+) \| ([✓✗?]) \| (.*) \|$", re.MULTILINE)
+
+
+def rows_of(text: str) -> dict[str, Row]:
+    """The rows of an English page, by their keys."""
+    keys = {promise.en: promise.key for promise in (*TESTED, *LOADS)}
+    return {
+        keys[said]: Row(keys[said], mark == "✓", figure)
+        for said, mark, figure in _LINE.findall(text)
+        if said in keys and mark != "?"
+    }
+
+
+def merged(rows: Iterable[Row], before: str) -> dict[str, Row]:
+    """What was found now, and of everything else what the page said before."""
+    return {**rows_of(before), **{row.key: row for row in rows}}
+
+
+def page(rows: dict[str, Row], language: str) -> str:
+    """The page of the documentation."""
+    title, about, promise, figure, unknown, not_tried = _TEXTS[language]
+    lines = [f"# {title}", "", about, "", f"| {promise} | | {figure} |", "|---|---|---|"]
+    for each in (*TESTED, *LOADS):
+        row = rows.get(each.key)
+        mark, said = ("?", unknown) if row is None else ("✓" if row.holds else "✗", row.figure)
+        lines.append(f"| {getattr(each, language)} | {mark} | {said} |")
+    return "\n".join([*lines, "", not_tried]) + "\n"

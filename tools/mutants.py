@@ -1,0 +1,365 @@
+"""Change the code of one place in many small ways and see whether the quick tests notice: the share they kill.
+
+``make mutants AREA=_core/resilience`` (``wsgi/session``, ``security/sign_in`` and so on) works in a copy of the
+tree. ``ARGS="--sample 150 --seed 8"`` tries a random part, which is enough for a figure; ``--write`` puts it into
+``tests/mutants.toml``. The exit status is 1 when less than 85 % were killed.
+
+mutmut makes the mutants and says by which functions a test passes. They are run here: tests are collected once, and
+each mutant is a fork that meets its quickest tests first and ends at the first one that fails. mutmut's own loop
+collects anew for every mutant, which takes hours for a place of three thousand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "tests" / "mutants.toml"
+LEAST_KILLED = 0.85
+LEFT_OUT = (".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "var", "mutants")
+# Where the names of the tests do not begin with the name of the place.
+TESTS = {
+    "_core/origin": ("core_origin", "wsgi_origin", "wsgi_edge"),
+    "_core/redaction": ("core_redact", "logging_redaction"),
+    "_core": ("core",),
+    "security/concurrency": ("security_concurrency", "security_fork", "security_wrong"),
+    "security/passwords": (
+        "security_breached",
+        "security_passwords",
+        "security_password_policy",
+        "security_wrong",
+    ),
+    "security/rate_limits": (
+        "security_fork",
+        "security_limiter",
+        "security_lost_replies",
+        "security_outage",
+        "security_pace",
+        "security_ratelimit",
+        "security_windows",
+        "security_wrong",
+    ),
+    "security/second_factor": (
+        "security_cli",
+        "security_codes",
+        "security_factors",
+        "security_qr",
+        "security_recovery",
+        "security_second_factor",
+        "security_store_model",
+        "security_totp",
+        "security_two_factor",
+        "security_sign_in_passkeys",
+        "security_passkeys",
+        "security_wrong",
+    ),
+    "security/passkeys": (
+        "security_passkey",
+        "security_sign_in_passkeys",
+        "security_factors",
+        "security_wrong",
+    ),
+    "security/sign_in": ("security_sign_in", "security_factors_in_sign_in", "security_wrong"),
+}
+
+
+def main() -> None:
+    """Make the mutants of a place, try them, and print what survived."""
+    parser = argparse.ArgumentParser(
+        prog="make mutants", description="AREA is a folder or module of the package."
+    )
+    parser.add_argument("place")
+    parser.add_argument("--sample", type=int, default=0, help="so many, drawn at random (0: all)")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants tried side by side")
+    parser.add_argument(
+        "--write", action="store_true", help=f"put the figure into {RESULTS.relative_to(ROOT)}"
+    )
+    asked = parser.parse_args()
+    if not (ROOT / "src" / "mks_hardening" / asked.place).exists():
+        parser.error("AREA is a folder or module of the package, such as _core/resilience")
+    with tempfile.TemporaryDirectory(prefix="mks-mutants-") as folder:
+        lay_out(Path(folder), asked.place)
+        names = mutants_of(Path(folder), asked.place)
+        drawn = random.Random(asked.seed).sample(  # noqa: S311 - repeatable
+            names, min(asked.sample or len(names), len(names))
+        )
+        trial = Trial(drawn, asked.jobs)
+        os.chdir(Path(folder) / "mutants")
+        run_pytest(trial, tests_of(asked.place))
+        os.chdir(folder)
+        sys.exit(report(asked, trial, len(names)))
+
+
+def tests_of(place: str) -> list[str]:
+    """The unit and property tests of a place, by their names: the room's own, else the area's."""
+    area, room = (*place.removesuffix(".py").split("/"), "")[:2]
+    for stems in (TESTS.get(f"{area}/{room}"), (f"{area}_{room}",), TESTS.get(area), (area,)):
+        found = [
+            str(file.relative_to(ROOT))
+            for folder in ("unit", "property")
+            for file in sorted((ROOT / "tests" / folder).glob("test_*.py"))
+            if file.name.startswith(tuple(f"test_{stem}" for stem in stems or ()))
+        ]
+        if found:
+            return found
+    sys.exit(f"no unit or property tests for {place}")
+
+
+def lay_out(folder: Path, place: str) -> None:
+    """Two trees: the sources that mutmut reads, and ``mutants``, where it writes and the tests run."""
+    shutil.copytree(ROOT, folder / "mutants", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    pattern = f"src/mks_hardening/{place}" + ("" if place.endswith(".py") else "/*")
+    (folder / "pyproject.toml").write_text(
+        f'[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["{pattern}"]\nuse_git_change_detection = false\n',
+        encoding="utf-8",
+    )
+
+
+def mutants_of(folder: Path, place: str) -> list[str]:
+    """Write the mutants into the tree of the tests, and name them in an order that never changes."""
+    os.chdir(folder)
+    from mutmut.__main__ import (
+        create_mutants,
+        setup_source_paths,
+        walk_mutatable_files,
+    )  # it reads the folder it is in
+    from mutmut.mutation.data import SourceFileMutationData
+
+    setup_source_paths()
+    # Programs that a test starts import the mutants too, not what is installed.
+    os.environ["PYTHONPATH"] = str(folder / "mutants" / "src")
+    with contextlib.redirect_stdout(io.StringIO()):
+        create_mutants(1)
+    names = []
+    for path in walk_mutatable_files():
+        data = SourceFileMutationData(path=path)
+        data.load()
+        names += data.exit_code_by_key
+    if not names:
+        sys.exit(f"nothing in {place} can be changed")
+    return sorted(name.replace("__init__.", "") for name in names)
+
+
+def run_pytest(trial: Trial, tests: list[str]) -> None:
+    """One session, which collects and hands over to the trial."""
+    import pytest
+
+    os.environ |= {"HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
+    # Output is caught in memory: the files of the other way would be shared by all forks.
+    options = [
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+        "--capture=sys",
+        "-m",
+        "not slow",
+    ]
+    pytest.main([*options, *tests], plugins=[trial])
+
+
+@dataclass
+class Trial:
+    """A plug-in that runs no test in its own process: each mutant is a fork of the collected session."""
+
+    drawn: list[str]
+    jobs: int
+    outcome: dict[str, str] = field(default_factory=dict)
+    passed_by: dict[str, list[int]] = field(default_factory=dict)  # function -> tests, the quickest first
+    seconds: list[float] = field(default_factory=list)
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """In place of pytest's own loop."""
+        base = session.config._tmp_path_factory.getbasetemp()  # noqa: SLF001 - each fork has its own
+        self._look_once(session, base)
+        waiting = [name for name in self.drawn if self.passed_by.get(function_of(name))]
+        self.outcome = {name: "no tests" for name in self.drawn if name not in waiting}
+        at_work: dict[int, tuple[str, float]] = {}
+        while waiting or at_work:
+            while waiting and len(at_work) < self.jobs:
+                name = waiting.pop()
+                tests = self.passed_by[function_of(name)]
+                limit = sum(self.seconds[number] for number in tests)
+                child = self._fork(session, base / f"m{len(self.outcome)}-{len(waiting)}", name, tests, limit)
+                # An infinite loop ends by its share of the processor; a deadlock needs a clock, one that no busy
+                # machine outruns.
+                at_work[child] = (name, time.monotonic() + min(600, 120 + 10 * limit))
+            self._reap(at_work)
+        return True
+
+    def _reap(self, at_work: dict[int, tuple[str, float]]) -> None:
+        for child, (name, until) in list(at_work.items()):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if not done and time.monotonic() < until:
+                continue
+            if not done:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            del at_work[child]
+            code = os.waitstatus_to_exitcode(status) if done else None
+            self.outcome[name] = (
+                {0: "survived", 1: "killed"}.get(code, "timeout") if code is not None else "timeout"
+            )
+            print(
+                f"{len(self.outcome)}/{len(self.drawn)} {self.outcome[name]} {name}",
+                file=sys.__stderr__,
+                flush=True,
+            )
+        time.sleep(0.02)
+
+    def _look_once(self, session: Any, base: Path) -> None:
+        """Run every test without a mutant, in a fork: which pass, by what functions, and how quickly."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(reader)
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(look(session, base / "look"), pipe)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            seen = json.load(pipe)
+        os.waitpid(child, 0)
+        self.seconds = [entry["seconds"] for entry in seen]
+        for number in sorted(range(len(seen)), key=self.seconds.__getitem__):
+            if not seen[number]["passed"]:
+                print(f"left out, it fails by itself: {session.items[number].nodeid}", file=sys.__stderr__)
+                continue
+            for function in seen[number]["functions"]:
+                self.passed_by.setdefault(function, []).append(number)
+
+    @staticmethod
+    def _fork(session: Any, place: Path, mutant: str, tests: list[int], limit: float) -> int:
+        child = os.fork()
+        if child:
+            return child
+        os.setpgid(0, 0)
+        cpu = int(10 * limit) + 60
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 5))
+        os.environ["MUTANT_UNDER_TEST"] = mutant
+        from mutmut.mutation.trampoline import set_mutant_under_test
+
+        set_mutant_under_test(mutant)
+        failed = any(not run(session, place, number)[0] for number in tests)
+        shutil.rmtree(place, ignore_errors=True)
+        os._exit(int(failed))
+
+
+def look(session: Any, place: Path) -> list[dict[str, Any]]:
+    """What each test does by itself; in a fork."""
+    from mutmut.mutation.trampoline import set_mutant_under_test
+    from mutmut.state import state
+
+    set_mutant_under_test("stats")
+    seen = []
+    for number in range(len(session.items)):
+        passed, seconds = run(session, place, number)
+        hit = state()._stats  # noqa: SLF001 - as mutmut's own collector does
+        seen.append({"passed": passed, "seconds": seconds, "functions": sorted(hit)})
+        hit.clear()
+    return seen
+
+
+def run(session: Any, place: Path, number: int) -> tuple[bool, float]:
+    """Run one test with all its fixtures, and leave none behind; whether it passed, and its seconds."""
+    session.config._tmp_path_factory._basetemp = place  # noqa: SLF001 - folders of two forks must not meet
+    place.mkdir(parents=True, exist_ok=True)
+    before, start = session.testsfailed, time.monotonic()
+    item = session.items[number]
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = nowhere, nowhere
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    return session.testsfailed == before, time.monotonic() - start
+
+
+def function_of(mutant: str) -> str:
+    """The function that a mutant changes, as mutmut writes it."""
+    return mutant.partition("__mutmut_")[0]
+
+
+def is_equivalent(entry: dict[str, str], function: str, after: str) -> bool:
+    """Whether this mutant is one of those that the file of results calls equivalent."""
+    return fnmatchcase(function, entry["function"]) and re.search(entry["becomes"], after) is not None
+
+
+def changed_lines(mutant: str) -> tuple[str, str]:
+    """The lines before and after."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+    lines = [line for line in get_diff_for_mutant(mutant).splitlines() if not line.startswith(("---", "+++"))]
+    before, after = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    return before, after
+
+
+def report(asked: argparse.Namespace, trial: Trial, of: int) -> int:
+    """Print the sums and the survivors, and write the figure where that was asked; the exit status."""
+    kept = tomllib.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    equal = kept.get("equivalent", [])
+    sums = Counter(trial.outcome.values())
+    for name, state in sorted(trial.outcome.items()):
+        if state in {"survived", "no tests"}:
+            before, after = changed_lines(name)
+            if any(is_equivalent(entry, function_of(name), after) for entry in equal):
+                sums[state] -= 1
+                sums["equivalent"] += 1
+                continue
+            print(f"{state}: {name}\n  - {before}\n  + {after}")
+    killed = sums["killed"] + sums["timeout"]
+    tried = sum(sums.values()) - sums["equivalent"]
+    share = killed / max(1, tried)
+    print(f"{asked.place}: {killed} of {tried} killed ({100 * share:.1f} %), drawn from {of}; {dict(sums)}")
+    if asked.write:
+        figure = {
+            "killed": killed,
+            "tried": tried,
+            "of": of,
+            "seed": asked.seed,
+            "equivalent": sums["equivalent"],
+        }
+        kept.setdefault("sample", {})[asked.place] = figure | {"date": datetime.now(UTC).date().isoformat()}
+        RESULTS.write_text(as_toml(kept), encoding="utf-8")
+    return int(share < LEAST_KILLED)
+
+
+def as_toml(kept: dict[str, Any]) -> str:
+    """The file of results: figures first, then what no test can kill, each with its reason."""
+    lines = [
+        '# Written by `make mutants AREA=... ARGS="--sample N --seed S --write"`; [[equivalent]] by hand.'
+    ]
+    for place, figure in sorted(kept["sample"].items()):
+        lines += [
+            "",
+            f"[sample.{json.dumps(place)}]",
+            *(f"{key} = {json.dumps(value)}" for key, value in figure.items()),
+        ]
+    for entry in kept.get("equivalent", []):
+        lines += ["", "[[equivalent]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What the build puts on the page of the package: its addresses, and the README with links that lead somewhere.
+
+The tree knows no public address of its own. Whoever publishes it says where at build time:
+
+    PROJECT_URL=https://host/group/mks_hardening PROJECT_FILES_URL=https://host/group/mks_hardening/blob/v0.1.0
+
+Links of the README to files are then links to there. Without it they name the file in the source archive, so that
+no dead link is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_PAGES = {
+    "Documentation": "docs/en/index.md",
+    "Changelog": "CHANGELOG.md",
+    "Security": "SECURITY.md",
+}
+
+
+class PackagePage(MetadataHookInterface):
+    """Called by hatchling for wheel, source archive and editable installation."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the README and the addresses."""
+        home, files = (os.environ.get(name, "").rstrip("/") for name in ("PROJECT_URL", "PROJECT_FILES_URL"))
+        text = (Path(self.root) / "README.md").read_text("utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": page(text, files)}
+        metadata["urls"] = urls(home, files)
+
+
+def page(readme: str, files: str) -> str:
+    """The README with absolute links, or with the names of files where they would lead nowhere."""
+
+    def lead(found: re.Match[str]) -> str:
+        words, path, anchor = found[1], found[2], found[3] or ""
+        return f"[{words}]({files}/{path}{anchor})" if files else f"{words} (`{path}`)"
+
+    linked = _LINK.sub(lead, readme)
+    return linked if files else f"{linked}\nFiles in brackets are in the source archive of this package.\n"
+
+
+def urls(home: str, files: str) -> dict[str, str]:
+    """The addresses by name; none where none is known."""
+    found = {"Homepage": home, "Source": home} if home else {}
+    return found | ({name: f"{files}/{path}" for name, path in _PAGES.items()} if files else {})

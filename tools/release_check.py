@@ -1,0 +1,399 @@
+"""Everything that must hold before a release: ``make release-check``.
+
+Builds wheel and source archive twice, from two copies of the tree, and compares them; reads licences, locks and
+changelog; has twine read the page of the package, cyclonedx-bom write a bill of materials into ``dist`` and
+pip-audit ask for known weaknesses. A fault ends it with 1. What could not be asked (pip-audit without the network)
+is told as a note and is no fault; ``--strict`` makes notes faults, for the day of the release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ("dev", "lowest")
+# For what is installed with the package; tools for its development are not handed on to anybody.
+ALLOWED = frozenset(
+    {
+        *(
+            "MIT",
+            "MIT-0",
+            "0BSD",
+            "BSD",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "Apache-2.0",
+            "ISC",
+            "PSF-2.0",
+            "Python-2.0",
+        ),
+        *("MPL-2.0", "HPND", "MIT-CMU", "Unlicense", "ZPL-2.1", "OpenLDAP"),
+    }
+)
+# Spellings from before licence expressions (PEP 639), as they are met among our dependencies.
+SPELLINGS = {
+    "apache software license": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "bsd license": "BSD",
+    "isc license (iscl)": "ISC",
+    "mit license": "MIT",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
+    "python software foundation license": "PSF-2.0",
+    "the unlicense (unlicense)": "Unlicense",
+    "zope public license": "ZPL-2.1",
+    "historical permission notice and disclaimer (hpnd)": "HPND",
+}
+
+# Whose metadata contradict themselves or are no expression; read in their licence files.
+READ_BY_HAND = {"lupa": "MIT", "qrcode": "BSD-3-Clause"}
+
+Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says.
+
+    Attributes:
+        text: one sentence.
+        fault: whether it forbids the release; else it is a note.
+    """
+
+    text: str
+    fault: bool = True
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of the environment that this script runs in."""
+    program = Path(sys.executable).with_name(command[0])
+    return subprocess.run(
+        [str(program), *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+# --- the files of a release
+
+
+def build(tree: Path, target: Path) -> list[Path]:
+    """Wheel and source archive of a tree."""
+    code = (
+        "import sys; from hatchling.build import build_sdist, build_wheel; build_wheel(sys.argv[1]); "
+        "build_sdist(sys.argv[1])"
+    )
+    target.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", code, str(target)], cwd=tree, check=True, capture_output=True)
+    return sorted(target.iterdir())
+
+
+def copy_of(tree: Path, target: Path) -> Path:
+    """What is built from, with other times than the original's."""
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "var", "node_modules")
+    return Path(shutil.copytree(tree, target, ignore=left_out, copy_function=shutil.copyfile))
+
+
+def differences(first: Iterable[Path], second: Iterable[Path]) -> Iterator[Finding]:
+    """Two builds of one tree must be the same, byte by byte."""
+    ours, theirs = ({file.name: file for file in files} for files in (first, second))
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        yield Finding(f"{name} was built only once of two times")
+    for name in sorted(ours.keys() & theirs.keys()):
+        if _digest(ours[name].read_bytes()) == _digest(theirs[name].read_bytes()):
+            continue
+        one, other = _members(ours[name]), _members(theirs[name])
+        changed = sorted(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
+        yield Finding(
+            f"{name} differs in its second build: {', '.join(changed[:5]) or 'times or order of its members'}"
+        )
+
+
+def _members(archive: Path) -> dict[str, str]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return {name: _digest(wheel.read(name)) for name in wheel.namelist()}
+    with tarfile.open(archive) as source:
+        opened = ((member.name, source.extractfile(member)) for member in source)
+        return {name: _digest(file.read()) for name, file in opened if file is not None}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# --- dependencies
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Names and versions of a lock; where it holds several versions of a package, the newest."""
+    found: dict[str, str] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock, re.MULTILINE):
+        known = found.get(canonicalize_name(name))
+        if known is None or Version(known) < Version(version):
+            found[canonicalize_name(name)] = version
+    return found
+
+
+def extras_in_lock(project: dict[str, Any], lock: str, *, name: str) -> Iterator[Finding]:
+    """Every package that an extra asks for stands in the lock, in a version that the extra accepts."""
+    versions = locked(lock)
+    for extra, lines in project["optional-dependencies"].items():
+        for requirement in map(Requirement, lines):
+            package = canonicalize_name(requirement.name)
+            if package == canonicalize_name(project["name"]):
+                unknown = requirement.extras - project["optional-dependencies"].keys()
+                yield from (
+                    Finding(f"extra {extra} names {one}, which is no extra") for one in sorted(unknown)
+                )
+            elif package not in versions:
+                yield Finding(f"{package} of extra {extra} is not in requirements/{name}.txt: make lock")
+            elif not requirement.specifier.contains(versions[package], prereleases=True):
+                yield Finding(
+                    f"requirements/{name}.txt has {package} {versions[package]}, "
+                    f"extra {extra} wants {requirement.specifier}: make lock"
+                )
+
+
+def handed_on(
+    project: dict[str, Any], find: Callable[[str], Distribution] = distribution
+) -> dict[str, Distribution]:
+    """All packages that come with any extra, by name, as they are installed here."""
+    waiting = [line for lines in project["optional-dependencies"].values() for line in lines]
+    found: dict[str, Distribution] = {}
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        wanted = {"extra": ""}
+        if name == canonicalize_name(project["name"]) or (name in found and not requirement.extras):
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate(wanted):
+            continue
+        found[name] = find(name)
+        for line in found[name].requires or ():
+            inner = Requirement(line)
+            extras = [{"extra": extra} for extra in requirement.extras] or [wanted]
+            if inner.marker is None or any(inner.marker.evaluate(extra) for extra in extras):
+                inner.marker = None
+                if canonicalize_name(inner.name) not in found:
+                    waiting.append(str(inner))
+    return found
+
+
+def licences(packages: dict[str, Distribution]) -> Iterator[Finding]:
+    """Every package that is handed on has a licence of the list."""
+    for name, package in sorted(packages.items()):
+        said = licences_of(package)
+        if not said:
+            yield Finding(f"{name} does not say under which licence it stands")
+        elif not said <= ALLOWED:
+            yield Finding(
+                f"{name} stands under {', '.join(sorted(said - ALLOWED))}, which is not in the list"
+            )
+
+
+def licences_of(package: Distribution) -> set[str]:
+    """The licences of a package: its expression, else its classifiers, else its field."""
+    metadata: Any = package.metadata
+    if by_hand := READ_BY_HAND.get(canonicalize_name(metadata["Name"])):
+        return {by_hand}
+    if expression := metadata.get("License-Expression"):
+        # Of licences to choose from all have to be in the list, which is more than is needed.
+        return {part for part in re.split(r"[()\s]+", expression) if part not in {"", "AND", "OR"}}
+    classified = [
+        line.rpartition(" :: ")[2]
+        for line in metadata.get_all("Classifier") or ()
+        if line.startswith("License :: ") and line != "License :: OSI Approved"
+    ]
+    said = classified or [metadata.get("License") or ""]
+    return {SPELLINGS.get(text.strip().lower(), text.strip()) for text in said if 0 < len(text.strip()) < 80}
+
+
+# --- other programs
+
+
+def page_of_the_package(files: Iterable[Path], *, run: Run = run) -> Iterator[Finding]:
+    """Twine reads the metadata as the index would."""
+    done = run(["twine", "check", "--strict", *map(str, files)])
+    if done.returncode:
+        yield Finding(f"twine check: {_last_line(done)}")
+
+
+def addresses(files: Iterable[Path]) -> Iterator[Finding]:
+    """The page of the package says where the project lives; a tree that is not published knows no address."""
+    for file in files:
+        if file.suffix == ".whl":
+            with zipfile.ZipFile(file) as wheel:
+                (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+                head, _, page = wheel.read(name).decode().partition("\n\n")
+            if "\nProject-URL: " not in head:
+                yield Finding("no project URLs: build with PROJECT_URL and PROJECT_FILES_URL", fault=False)
+            for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page):
+                yield Finding(f"the page of the package links {link}, which leads nowhere there")
+
+
+def bill_of_materials(
+    lock: Path, target: Path, packages: Iterable[str], *, run: Run = run
+) -> Iterator[Finding]:
+    """cyclonedx-bom writes what is handed on, with versions and hashes."""
+    done = run(["cyclonedx-py", "requirements", "--output-reproducible", "-o", str(target), str(lock)])
+    if done.returncode:
+        yield Finding(f"cyclonedx-py: {_last_line(done)}")
+        return
+    listed = {
+        canonicalize_name(part["name"])
+        for part in json.loads(target.read_text("utf-8")).get("components", ())
+    }
+    for name in sorted(set(packages) - listed):
+        yield Finding(f"the bill of materials lacks {name}")
+
+
+def known_weaknesses(lock: Path, *, run: Run = run) -> Iterator[Finding]:
+    """Asks pip-audit for known weaknesses of what is handed on; without its data that is told."""
+    done = run(
+        [
+            "pip-audit",
+            "--progress-spinner",
+            "off",
+            "--format",
+            "json",
+            "--require-hashes",
+            "--disable-pip",
+            "-r",
+            str(lock),
+        ]
+    )
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        yield Finding(f"not audited, as pip-audit got no data: {_last_line(done)}", fault=False)
+        return
+    for package in answer["dependencies"]:
+        if reason := package.get("skip_reason"):
+            yield Finding(f"{package['name']} was not audited: {reason}", fault=False)
+        for weakness in package.get("vulns", ()):
+            fixed = ", ".join(weakness["fix_versions"]) or "no version yet"
+            yield Finding(f"{package['name']} {package['version']} has {weakness['id']}, mended in {fixed}")
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit {done.returncode} without a word"
+
+
+# --- version and changelog
+
+
+def version_and_changelog(version: str, changelog: str, fragments: Iterable[str]) -> Iterator[Finding]:
+    """The newest release in the changelog is this version, and no change waits for being listed."""
+    waiting = sorted(fragments)
+    releases = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
+    listed = version in releases
+    if listed and waiting:
+        yield Finding(
+            f"CHANGELOG.md lists {version} already, and {len(waiting)} changes came after it: raise the version"
+        )
+    elif waiting:
+        yield Finding(f"{len(waiting)} changes wait for `make changelog VERSION={version}`", fault=False)
+    elif not listed:
+        yield Finding(f"CHANGELOG.md does not list {version}")
+    elif releases[0] != version:
+        yield Finding(f"the newest release in CHANGELOG.md is {releases[0]}, the version is {version}")
+
+
+def supported_version(version: str, policy: str) -> Iterator[Finding]:
+    """SECURITY.md names the minor version that gets fixes."""
+    minor = ".".join(version.split(".")[:2])
+    if f"(now {minor})" not in policy:
+        yield Finding(f"SECURITY.md does not name {minor} as the supported version")
+
+
+def versions_of_files(version: str, files: Iterable[Path]) -> Iterator[Finding]:
+    """What was built carries the version."""
+    for file in files:
+        if f"-{version}-" not in file.name and not file.name.endswith(f"-{version}.tar.gz"):
+            yield Finding(f"{file.name} is not of version {version}")
+
+
+# --- all of it
+
+
+def part_of(lock: str, packages: Iterable[str]) -> str:
+    """The lines of a lock that speak of these packages."""
+    blocks = re.split(r"^(?=\S+==)", lock, flags=re.MULTILINE)
+    wanted = set(packages)
+    return "".join(
+        block
+        for block in blocks
+        if (name := re.match(r"(\S+)==", block)) and canonicalize_name(name[1]) in wanted
+    )
+
+
+def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
+    """Every check by its name, in the order in which they are run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    version = project["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    fragments = [file.name for file in (ROOT / "changelog.d").glob("*.*.md")]
+    yield "version and changelog", version_and_changelog(version, changelog, fragments)
+    yield "supported version", supported_version(version, (ROOT / "SECURITY.md").read_text("utf-8"))
+    for name in LOCKS:
+        lock = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
+        yield f"extras in requirements/{name}.txt", extras_in_lock(project, lock, name=name)
+    packages = handed_on(project)
+    yield f"licences of {len(packages)} packages", licences(packages)
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    files = build(copy_of(ROOT, work / "one"), dist)
+    again = build(copy_of(ROOT, work / "another" / "place"), work / "again")
+    yield "two builds are one", differences(files, again)
+    yield "versions of the files", versions_of_files(version, files)
+    yield "page of the package (twine)", page_of_the_package(files)
+    yield "addresses", addresses(files)
+    lock = work / "requirements.txt"
+    lock.write_text(
+        part_of((ROOT / "requirements" / "dev.txt").read_text("utf-8"), packages), encoding="utf-8"
+    )
+    sbom = dist / f"mks_hardening-{version}.cdx.json"
+    yield "bill of materials (cyclonedx-bom)", bill_of_materials(lock, sbom, packages)
+    yield "known weaknesses (pip-audit)", known_weaknesses(lock)
+
+
+def main() -> None:
+    """Run every check and say what it found."""
+    strict = "--strict" in sys.argv[1:]
+    faults = 0
+    try:
+        with tempfile.TemporaryDirectory(prefix="mks-release-") as folder:
+            for name, found in checks(Path(folder)):
+                findings = list(found)
+                faults += sum(finding.fault or strict for finding in findings)
+                print(f"{'ok   ' if not findings else 'see  '} {name}", flush=True)
+                for finding in findings:
+                    print(
+                        f"      {'FAULT' if finding.fault or strict else 'note '} {finding.text}", flush=True
+                    )
+    except PackageNotFoundError as error:
+        sys.exit(f"{error.name} is not installed here: make .venv/dev.stamp")
+    print(f"{faults} faults" if faults else "ready, but for the notes above")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

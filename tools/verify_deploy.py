@@ -1,0 +1,320 @@
+"""Try every promise of the deployment kit on this machine and write the table: ``make verify-deploy``.
+
+The promises that are tests run as tests. Load is measured here: nginx, gunicorn, PostgreSQL and Redis with the
+real application, and as many readers as the promise says. ``--no-load`` leaves that out, ``--only-load`` the rest;
+what is left out stays in the table as it was measured before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from deploy_page import LOADS, PAGES, TESTED, Row, merged, page
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "examples" / "knowledge_system" / "tests"
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+
+_SAID = {promise.key: promise.en for promise in (*TESTED, *LOADS)}
+_LOOKED_AT_AGAIN = 3
+_PROMISED = (1000, 10_000)
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a promise does not hold."""
+    options = _options()
+    started = time.monotonic()
+    rows: list[Row] = []
+    if not options.only_load:
+        rows += _shown(tested(slow_alone=options.only_slow))
+    if not options.no_load:
+        rows += _shown(loaded(options))
+    # Another load than the one that is promised says nothing about the promise.
+    if not options.no_page and (options.connections, options.articles) == _PROMISED:
+        _write(rows)
+    print(f"{time.monotonic() - started:.0f} s")
+    return int(not all(row.holds for row in rows))
+
+
+def _shown(rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        print(f"{'✓' if row.holds else '✗'} {_SAID[row.key]}: {row.figure}", flush=True)
+        yield row
+
+
+def _write(rows: list[Row]) -> None:
+    """Both pages; what was left out now stays on them as it was."""
+    before = PAGES["en"].read_text(encoding="utf-8") if PAGES["en"].exists() else ""
+    known = merged(rows, before)
+    for language, file in PAGES.items():
+        file.write_text(page(known, language), encoding="utf-8")
+        print(f"{file.relative_to(ROOT)} written")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--no-load", action="store_true", help="leave the load groups out")
+    only.add_argument("--only-load", action="store_true", help="run nothing else")
+    parser.add_argument(
+        "--only-slow", action="store_true", help="of the tests those that `make test` leaves out"
+    )
+    parser.add_argument("--no-page", action="store_true", help="write nothing into the documentation")
+    parser.add_argument("--connections", type=int, default=_PROMISED[0])
+    parser.add_argument("--articles", type=int, default=_PROMISED[1])
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each load lasts")
+    return parser.parse_args()
+
+
+def tested(*, slow_alone: bool) -> Iterator[Row]:
+    """The promises that are tests, slow ones included."""
+    files = [str(file) for file in sorted(TESTS.glob("test_deploy_*.py"))]
+    chosen = ["-m", "slow"] if slow_alone else []
+    with tempfile.TemporaryDirectory() as folder:
+        cases = _cases(Path(folder), "-n", "2", *chosen, *files)
+        failed = [name for name, outcome in cases.items() if outcome == "failed"]
+        if os.environ.get("CI") and 1 <= len(failed) <= _LOOKED_AT_AGAIN:
+            # As `tools/run_tests.py` does: what fails alone as well, fails.
+            print(f"looked at again, alone: {', '.join(name for _, name in failed)}", flush=True)
+            cases |= _cases(Path(folder), "--last-failed", "-n", "0", *chosen, *files)
+    for promise in TESTED:
+        of_it = [outcome for (module, _), outcome in cases.items() if promise.key in module]
+        passed = of_it.count("passed")
+        if of_it or not slow_alone:
+            yield Row(promise.key, bool(of_it) and passed == len(of_it), f"{passed} / {len(of_it)}")
+
+
+def _cases(folder: Path, *arguments: str) -> dict[tuple[str, str], str]:
+    """Outcomes of a run, by module and name."""
+    report = folder / "report.xml"
+    options = ["-q", "-o", f"cache_dir={folder}/cache", "--junitxml", str(report)]
+    environment = {**os.environ, "MKS_VERIFY_DEPLOY": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *arguments], check=False, cwd=ROOT, env=environment
+    )
+    found = {}
+    for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - written by pytest, just now
+        bad = case.find("failure") is not None or case.find("error") is not None
+        outcome = "failed" if bad else "skipped" if case.find("skipped") is not None else "passed"
+        found[case.get("classname", ""), case.get("name", "")] = outcome
+    return found
+
+
+def loaded(options: argparse.Namespace) -> Iterator[Row]:
+    """The promises that are figures."""
+    from deploy_load import read
+
+    with ExitStack() as stack:
+        host, cookies = _site(stack, options.articles, min(options.connections, 200))
+        with_pauses = read(
+            host, cookies, connections=options.connections, seconds=options.seconds, think=(1, 3)
+        )
+        yield Row(
+            "readers",
+            not with_pauses.faults and with_pauses.share(95) <= 100,
+            _figure(with_pauses, options.seconds),
+        )
+        without = read(host, cookies, connections=50, seconds=options.seconds / 2, think=None)
+        yield Row("closed", not without.faults, _figure(without, options.seconds / 2))
+        yield _static(host)
+        yield _reloaded("reload", host, lambda: _reload_nginx(host))
+        application = host.servers[0]
+        yield _reloaded("hangup", host, lambda: _hang_up(application))
+
+
+def _figure(outcome: Any, seconds: float) -> str:
+    shares = " / ".join(f"{outcome.share(percent):.0f}" for percent in (50, 95, 99))
+    faults = f"; {outcome.faults}" if outcome.faults else ", 0 errors"
+    return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms{faults}"
+
+
+def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str]]:
+    from deploy_host import Host
+    from deploy_load import sign_in
+    from testbed.certificates import Certificates
+    from testbed.postgres_server import PostgresServer
+    from testbed.redis_server import RedisServer
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    database, redis = (
+        PostgresServer(max_connections="120", shared_buffers="128MB"),
+        RedisServer(folder / "redis"),
+    )
+    for server in (database, redis):
+        server.start()
+        stack.callback(server.stop)
+    host = Host(
+        Certificates(folder),
+        application="knowledge_system.app:from_env()",
+        # The limits are tried by tests; here they would be what is measured.
+        edge='proxies_in_front = ["127.0.0.0/8"]\nconnections_per_address = 5000\nsign_in_per_minute = 600\n'
+        "requests_per_second = 10000\nburst = 100000",
+        workers="2",
+        threads="16",
+    )
+    # As patient as browsers are: while workers are replaced, requests wait for the new ones.
+    host.patience = 30.0
+    stack.callback(host.stop)
+    host.render()
+    variables = host.application_variables(redis_url=redis.url, postgres_url=database.url("postgres"))
+    print(f"filling {articles} articles ...", flush=True)
+    names = _fill(variables, articles, accounts)
+    host.start_application(**variables)
+    host.start_nginx()
+    print("signing in ...", flush=True)
+    cookies = [sign_in(host, name, "load-2026-load", f"198.51.100.{n + 1}") for n, name in enumerate(names)]
+    return host, cookies
+
+
+def _fill(variables: dict[str, str], articles: int, accounts: int) -> list[str]:
+    from datetime import UTC, datetime
+
+    from werkzeug.security import generate_password_hash
+
+    from knowledge_system import app, database
+    from knowledge_system.models import User
+    from knowledge_system.settings import AppSettings
+
+    names = [f"reader{number}" for number in range(accounts)]
+    settings = AppSettings.from_env(variables)
+    with app.open_database(settings) as (engine, search):
+        database.upgrade(engine, settings, clock=time)
+        sessions = app.session_factory(engine)
+        database.fill(sessions, search, password="unused-unused-1", clock=time, number=articles)  # noqa: S106 - of a test
+        # A hash that is quick to check: the readers sign in before anything is measured.
+        cheap = generate_password_hash("load-2026-load", method="pbkdf2:sha256:1")
+        now = datetime.now(UTC)
+        with sessions.begin() as session:
+            session.add_all(
+                User(username=name, display_name=name, role="viewer", password_hash=cheap, created_at=now)
+                for name in names
+            )
+    return names
+
+
+def _reloaded(key: str, host: Any, reload: Callable[[], None]) -> Row:
+    seen: Counter[str] = Counter()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                answer = host.ask("/sign-in")
+            except OSError as error:
+                seen[type(error).__name__] += 1
+                continue
+            seen["nothing" if answer is None else str(answer.status)] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        # One after the other, as operators do: workers that are replaced while they still start answer nobody.
+        answered = seen["200"]
+        reload()
+        time.sleep(1)
+        deadline = time.monotonic() + 30
+        while seen["200"] < answered + 16 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    failed = sum(number for word, number in seen.items() if word != "200")
+    figure = f"{failed} / {sum(seen.values())}" + (f": {dict(seen)}" if failed else "")
+    return Row(key, failed == 0, figure)
+
+
+def _reload_nginx(host: Any) -> None:
+    subprocess.run(host.nginx_command("-s", "reload"), check=True, capture_output=True)
+
+
+def _hang_up(server: Any) -> None:
+    import signal
+
+    server.signal(signal.SIGHUP)
+
+
+def _static(host: Any) -> Row:
+    """The same file from nginx and from the application."""
+    from knowledge_system import web
+    from mks_deploy.operations.static_files import publish
+
+    public = host.path("state") / "public"
+    publish(Path(str(web.__file__)).parent.parent / "static", public)
+    for path in public.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    fast = _per_second(_Secured(host.https))
+    slow = _per_second(_Straight(str(host.socket_file())))
+    small = host.ask("/static/app.css", fields={"Accept-Encoding": "gzip"})
+    whole = host.ask("/static/app.css")
+    again = host.ask("/static/app.css", fields={"If-None-Match": whole.one("ETag")})
+    return Row(
+        "static",
+        again.status == 304 and not again.body and len(small.body) < len(whole.body),
+        f"{fast:.0f} : {slow:.0f} requests/s, {len(small.body)} / {len(whole.body)} bytes",
+    )
+
+
+class _Straight(http.client.HTTPConnection):
+    """To the application, past nginx."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("knowledge.example.test")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket of the slot."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+class _Secured(http.client.HTTPConnection):
+    """To nginx, over TLS."""
+
+    def __init__(self, tls_port: int) -> None:
+        super().__init__("knowledge.example.test")
+        self._tls_port = tls_port
+
+    def connect(self) -> None:
+        """Connect to this machine, whatever the name is."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        plain = socket.create_connection(("127.0.0.1", self._tls_port))
+        self.sock = context.wrap_socket(plain, server_hostname=self.host)
+
+
+def _per_second(connection: http.client.HTTPConnection) -> float:
+    told = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Host": "knowledge.example.test",
+    }
+    started, number = time.monotonic(), 0
+    while time.monotonic() - started < 3:
+        connection.request("GET", "/static/app.css", headers=told)
+        if (answer := connection.getresponse()).status != 200:
+            raise RuntimeError(f"{answer.status} for a static file")
+        answer.read()
+        number += 1
+    connection.close()
+    return number / (time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

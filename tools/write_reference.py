@@ -1,0 +1,289 @@
+"""Write the reference pages that are made from the code, in both languages: one function for each page.
+
+With --check: say which are not up to date, and change nothing. The text is English everywhere; a Japanese page
+begins with a paragraph that says what it lists. Definition lists, which a phone can show, instead of wide tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
+
+from public_names import MODULES  # noqa: E402 - found through the line above
+
+LANGUAGES = ("en", "ja")
+
+
+def main() -> None:
+    """Write, or check."""
+    words = tomllib.loads((ROOT / "docs" / "reference.toml").read_text("utf-8"))
+    wanted = {
+        ROOT / "docs" / language / "reference" / f"{name}.md": page(words[name][language], body())
+        for name, body in PAGES.items()
+        for language in LANGUAGES
+    }
+    wanted |= {
+        ROOT / "docs" / language / "reference" / "api" / f"{module}.md": page(
+            {"title": f"mks_hardening.{module}", **words["module"][language]}, names_of(module)
+        )
+        for module in MODULES
+        for language in LANGUAGES
+    }
+    wanted |= {
+        ROOT / "docs" / language / "reference" / "api" / "index.md": page(
+            words["modules"][language], contents()
+        )
+        for language in LANGUAGES
+    }
+    stale = [file for file, text in wanted.items() if not file.exists() or file.read_text("utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        for file in stale:
+            print(f"{file.relative_to(ROOT)} is not up to date: make generated")
+        sys.exit(bool(stale))
+    for file in stale:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(wanted[file], encoding="utf-8")
+
+
+def page(words: Mapping[str, str], body: Iterable[str]) -> str:
+    """A whole page: its title, its lead and what was made."""
+    lines = [f"# {words['title']}", "", words["lead"].strip(), "", *body]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+# --- the pages
+
+
+def environment() -> Iterator[str]:
+    """Every variable that is read."""
+    from mks_hardening.settings import variables
+
+    area = ""
+    for variable in variables():
+        if variable.area != area:
+            area = variable.area
+            yield from ("", f"({area}-variables)=", f"## {area}", "")
+        default = f" · default `{variable.default_text}`" if variable.default_text else " · no default"
+        secret = f" · secret, so that `{variable.name}_FILE` may name a file" if variable.secret else ""
+        yield from _entry(
+            variable.name, f"`{variable.name}`", variable.help, f"{variable.form}{default}{secret}"
+        )
+
+
+def events() -> Iterator[str]:
+    """Every event with its fields."""
+    module = importlib.import_module("mks_hardening.events")
+    for name in module.__all__:
+        item = getattr(module, name)
+        if isinstance(item, type):
+            fields = ", ".join(f"`{field}`" for field in getattr(item, "_fields", ()))
+            yield from _entry(
+                name, f"{{py:class}}`~mks_hardening.events.{name}`", _first(item), f"Fields: {fields}"
+            )
+
+
+def exceptions() -> Iterator[str]:
+    """Every exception, what it is a kind of and what it carries."""
+    module = importlib.import_module("mks_hardening.exceptions")
+    for name in sorted(module.__all__):
+        item = getattr(module, name)
+        parent = item.__mro__[1].__name__
+        yield from _entry(
+            name, f"{{py:exc}}`~mks_hardening.exceptions.{name}`", _first(item), f"A kind of `{parent}`."
+        )
+
+
+def command_line() -> Iterator[str]:
+    """Every command of mks-hardening."""
+    from mks_hardening import cli
+
+    yield from _commands(cli.parser(), level=2)
+
+
+def log_fields() -> Iterator[str]:
+    """The canonical fields of each schema, and those of a request record."""
+    from mks_hardening.logging.formatting._schemas import SCHEMAS
+    from mks_hardening.wsgi.request_record import _fields
+
+    for name, schema in SCHEMAS.items():
+        yield from ("", f"({name}-schema)=", f'## `schema="{name}"`', "")
+        canonical = ("timestamp", "level", "logger", "message", "environment", "exception", "stack")
+        yield from (f"- {what}: `{field}`" for what, field in zip(canonical, schema[:7], strict=True))
+        yield from (f"- `{old}` becomes `{new}`" for old, new in schema.renames.items())
+        yield from (f"- always `{field}`: `{value}`" for field, value in schema.constants.items())
+    yield from ("", "(request-record-fields)=", "## The request record", "")
+    for field, meaning in _argument_texts(inspect.getdoc(_fields.record_fields) or "", "Returns"):
+        yield f"- `{field}`: {meaning}"
+
+
+def metrics() -> Iterator[str]:
+    """Every metric of the Prometheus observer, and the events it is made from."""
+    from mks_hardening.contrib._metrics.table import METRICS, RULES
+
+    for metric in METRICS:
+        events = {f"`{rule.event.__name__}`" for rule in RULES if metric in {rule.counted, rule.timed}}
+        facts = ["gauge" if metric.kind == "level" else metric.kind]
+        if metric.labels:
+            facts.append(f"labels {', '.join(f'`{label}`' for label in metric.labels)}")
+        if metric.buckets:
+            facts.append(f"buckets {', '.join(f'{bound:g}' for bound in metric.buckets)} s")
+        if events:
+            facts.append(f"from {', '.join(sorted(events))}")
+        yield from _entry(metric.name, f"`{metric.name}`", metric.help, " · ".join(facts))
+
+
+def defaults() -> Iterator[str]:
+    """Every number that is a default: time-outs, bounds, counts."""
+    for name in MODULES:
+        module = importlib.import_module(f"mks_hardening.{name}")
+        found = [(item, list(_numbers(getattr(module, item)))) for item in module.__all__]
+        if not any(numbers for _, numbers in found):
+            continue
+        yield from ("", f"({_anchor(name)}-defaults)=", f"## {name}", "")
+        for item, numbers in found:
+            if numbers:
+                lines = [
+                    f"`{option}={value}`" + (f": {text}" if text else "") for option, value, text in numbers
+                ]
+                yield from _entry(f"{name}-{item}", f"`{item}`", *lines)
+
+
+def names_of(module: str) -> Iterator[str]:
+    """The public names of a module, from their docstrings."""
+    yield from (
+        "```{eval-rst}",
+        f".. automodule:: mks_hardening.{module}",
+        "   :members:",
+        "   :imported-members:",
+    )
+    for name, item in _data_of(module):
+        yield from ("", f".. py:data:: {name}", f"   :module: mks_hardening.{module}")
+        yield from (f"   :value: {item!r}",) if isinstance(item, str) else ()
+        yield from ("", f"   {_DATA[name]}")
+    yield "```"
+
+
+def contents() -> Iterator[str]:
+    """The list of the modules."""
+    yield from ("```{toctree}", ":maxdepth: 1", "", *MODULES, "```")
+
+
+# --- their parts
+
+
+def _data_texts() -> Iterator[tuple[str, str]]:
+    """Names bound at the top of a module and the text below them."""
+    for file in sorted((ROOT / "src" / "mks_hardening").rglob("*.py")):
+        for statement, below in pairwise(ast.parse(file.read_text("utf-8")).body):
+            match statement, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    yield name, " ".join(text.split())
+
+
+_DATA = dict(_data_texts())
+
+
+def _data_of(module: str) -> Iterator[tuple[str, object]]:
+    """The public names of a module that are neither classes nor functions, which no tool finds by itself."""
+    package = importlib.import_module(f"mks_hardening.{module}")
+    for name in package.__all__:
+        item = getattr(package, name)
+        if not isinstance(item, type) and not inspect.isroutine(item):
+            yield name, item
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _entry(anchor: str, term: str, *paragraphs: str) -> Iterator[str]:
+    yield from (f"({_anchor(anchor)})=", term)
+    for number, text in enumerate(paragraphs):
+        yield f"{':' if not number else ' '} {text}"
+        yield ""
+
+
+def _first(item: object) -> str:
+    """The first paragraph of a docstring, as one line of Markdown."""
+    return _markdown((inspect.getdoc(item) or "").partition("\n\n")[0])
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _commands(parser: argparse.ArgumentParser, *, level: int) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no way to walk its commands
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001 - the same
+            for name, command in action.choices.items():
+                yield from ("", f"({command.prog.replace(' ', '-')})=", f"{'#' * level} `{command.prog}`", "")
+                yield from (helps[name][:1].upper() + helps[name][1:] + ".", "")
+                yield from _options(command)
+                yield from _commands(command, level=level + 1)
+
+
+def _options(command: argparse.ArgumentParser) -> Iterator[str]:
+    for action in command._actions:  # noqa: SLF001 - as above
+        if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)):  # noqa: SLF001 - as above
+            continue
+        name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
+        text = (action.help or "").replace("%(default)s", str(action.default))
+        yield f"- `{name}`" + (f": {text}" if text else "")
+    yield ""
+
+
+def _numbers(item: Any) -> Iterator[tuple[str, str, str]]:
+    """Options with a number as default, and what the docstring says of them."""
+    try:
+        parameters = inspect.signature(item).parameters.values()
+    except (TypeError, ValueError):
+        return
+    texts = dict(_argument_texts(inspect.getdoc(item) or "", "Args"))
+    for parameter in parameters:
+        default = parameter.default
+        if isinstance(default, (int, float)) and not isinstance(default, bool):
+            yield (
+                parameter.name,
+                f"{default:g}" if default < 1e6 else str(default),
+                texts.get(parameter.name, ""),
+            )
+
+
+def _argument_texts(doc: str, section: str) -> Iterator[tuple[str, str]]:
+    """The entries of one section of a Google style docstring."""
+    block = re.search(rf"^{section}:\n((?:[ ]{{4}}.*\n?|\n)+)", doc, re.MULTILINE)
+    for entry in re.split(r"\n(?=    \S)", f"\n{block[1].rstrip()}" if block else ""):
+        name, colon, text = entry.strip().partition(": ")
+        if colon:
+            yield name.strip("`*"), _markdown(text)
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "environment": environment,
+    "events": events,
+    "exceptions": exceptions,
+    "command-line": command_line,
+    "log-fields": log_fields,
+    "metrics": metrics,
+    "defaults": defaults,
+}
+
+
+if __name__ == "__main__":
+    main()
