@@ -1,16 +1,16 @@
-"""Production hardening for Python web applications, in six areas that can each be used alone.
+"""Production hardening for Python web applications, in seven areas that can each be used alone.
 
-The areas are ``logging``, ``cache``, ``security``, ``wsgi``, ``db`` and ``notify``; each is imported when it is
-first touched, and nothing third-party is imported before an object that needs it is built.
+The areas are ``logging``, ``cache``, ``security``, ``wsgi``, ``db``, ``notify`` and ``tasks``; each is imported
+when it is first touched, and nothing third-party is imported before an object that needs it is built.
 """
 
 from __future__ import annotations
 
-__all__ = ["__version__", "cache", "db", "logging", "notify", "security", "wsgi"]
+__all__ = ["__version__", "cache", "db", "logging", "notify", "security", "tasks", "wsgi"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mks_hardening import cache, db, logging, notify, security, wsgi
+    from mks_hardening import cache, db, logging, notify, security, tasks, wsgi
 
     __version__: str
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mks_hardening._core.backend_events import BackendFailed, BreakerChanged
 from mks_hardening._core.hooks import add_observer, remove_observer
+from mks_hardening._core.resilience.events import BackendFailed, BreakerChanged
 
 __all__ = [
     "AlertsCounted",
@@ -18,10 +18,14 @@ __all__ = [
     "LogsDropped",
     "PoolEvent",
     "RateLimitDecided",
+    "RateLimitNear",
     "RequestFinished",
     "RequestRefused",
     "SessionChanged",
+    "SignInEvent",
     "SlowQuery",
+    "TaskChanged",
+    "TaskQueueSeen",
     "TwoFactorEvent",
     "add_observer",
     "remove_observer",
@@ -55,7 +59,7 @@ class RequestFinished(NamedTuple):
 
 
 class RequestRefused(NamedTuple):
-    """A wrapper refused a request: ``wrapper`` is ``https``, ``csrf`` or ``rate_limit``; ``reason`` one word."""
+    """A wrapper (``https``, ``csrf``, ``rate_limit``, ``health``) refused a request; ``reason`` is one word."""
 
     wrapper: str
     reason: str
@@ -63,7 +67,11 @@ class RequestRefused(NamedTuple):
 
 
 class RateLimitDecided(NamedTuple):
-    """A limiter decided; ``source`` is ``backend``, ``local``, ``open`` or ``closed``."""
+    """A limiter decided.
+
+    ``source`` is ``backend``; ``remembered`` where a refusal of the last moment still held; ``exempt``; or while
+    the storage is away the policy: ``local``, ``open`` or ``closed``.
+    """
 
     group: str
     allowed: bool
@@ -71,19 +79,49 @@ class RateLimitDecided(NamedTuple):
     dry_run: bool = False
 
 
+class RateLimitNear(NamedTuple):
+    """A hit brought some key to 80 % of a limit or beyond: the limit is tight, or somebody is about to reach it."""
+
+    group: str
+    limit: str
+    used: int
+    quota: int
+
+
 class TwoFactorEvent(NamedTuple):
     """Something happened to a second factor; worth an audit record, most also a message to its owner.
 
     ``change`` is ``enrolment_begun``, ``enrolment_cancelled``, ``enrolment_refused``, ``enrolled``, ``verified``,
     ``refused``, ``locked``, ``unlocked``, ``recovery_codes_low``, ``recovery_codes_regenerated``, ``disabled``,
-    ``reset``, ``device_remembered``, ``devices_forgotten`` or ``reencryption_failed``; ``actor`` is who unlocked or
-    reset somebody else's.
+    ``reset``, ``device_remembered``, ``device_revoked``, ``devices_forgotten``, ``passkey_registered``,
+    ``passkey_revoked``, ``passkey_cloned`` (a counter ran backwards) or ``reencryption_failed``; ``actor`` is who
+    unlocked or reset somebody else's. The ``reason`` of ``enrolled`` is ``adopted`` where the secret came from
+    another library.
     """
 
     change: str
     user_id: str
     method: str = ""
     reason: str = ""
+    actor: str = ""
+
+
+class SignInEvent(NamedTuple):
+    """A step of a sign-in or a change of credentials; worth an audit record (ASVS 5.0, 16.3.1).
+
+    ``change`` is ``signed_in``, ``challenged``, ``refused``, ``limited``, ``factor_refused``,
+    ``challenge_refused``, ``confirmed``, ``confirmation_refused``, ``locked``, ``lock_passed``, ``unlocked``,
+    ``factor_reset``, ``password_changed``, ``reset_requested``, ``reset_refused``, ``email_change_requested``,
+    ``email_changed``, ``email_change_refused``, ``rehash_failed`` or ``notice_failed``. The ``reason`` of a refusal
+    (``unknown``, ``wrong``, ``disabled``, ``locked``) must reach no client. ``user_id`` is empty where nobody is
+    known by the name, which itself is not told: people type passwords into its field.
+    """
+
+    change: str
+    user_id: str = ""
+    client: str = ""
+    reason: str = ""
+    method: str = ""
     actor: str = ""
 
 
@@ -118,3 +156,25 @@ class LogsDropped(NamedTuple):
     handler: str
     number: int
     reason: str
+
+
+class TaskChanged(NamedTuple):
+    """A run of a background task ended.
+
+    ``done``, ``retried``, ``dead``, ``cancelled``, ``lost`` (its lease ran out), ``interrupted`` (by the end of its
+    worker), ``unknown`` (to this worker; another one gets it) or ``stranded`` (unknown for longer than a deploy).
+    """
+
+    name: str
+    outcome: str
+    seconds: float
+
+
+class TaskQueueSeen(NamedTuple):
+    """What a look at the queue of tasks found: how many are due and nobody works at, and for how many seconds."""
+
+    due: int
+    oldest_due: float
+    running: int
+    dead: int
+    stalled: bool

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendUnavailableError",
+    "ConcurrencyExceededError",
     "ConfigurationError",
     "DecodeError",
     "DeliveryError",
@@ -20,14 +21,23 @@ __all__ = [
     "InvalidCodeError",
     "MissingDependencyError",
     "MksHardeningError",
+    "PaceTimeoutError",
     "RateLimitExceededError",
     "SettingsError",
     "SettingsWarning",
+    "TaskCancelledError",
+    "TaskLostError",
+    "TaskRefusedError",
+    "TaskRetryError",
 ]
 
 
 class MksHardeningError(Exception):
     """Root of all errors of this package; catch it, never raise it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own way calls the constructor with ``args``, which are the message here.
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(MksHardeningError, ValueError):
@@ -40,9 +50,6 @@ class ConfigurationError(MksHardeningError, ValueError):
     def __init__(self, message: str, *, parameter: str = "") -> None:
         super().__init__(message)
         self.parameter = parameter
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class SettingsError(ConfigurationError):
@@ -81,7 +88,7 @@ class MissingDependencyError(MksHardeningError, ImportError):
         self.extra = extra
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.package, self.extra)
+        return type(self), (self.package, self.extra)  # ImportError keeps ``name`` outside ``__dict__``
 
 
 class BackendUnavailableError(MksHardeningError):
@@ -90,7 +97,9 @@ class BackendUnavailableError(MksHardeningError):
     Attributes:
         backend: what was asked, for example ``"redis"``; never a URL with credentials.
         reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``,
-            ``auth``, ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``closed`` or ``error``.
+            ``auth``, ``denied`` (by an ACL), ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``pool``
+            (all connections of ours in use), ``uncovered`` (a slot of a cluster), ``closed``, ``certificate``,
+            ``tls``, ``dns`` (no answer for now), ``unknown-host``, ``unreachable`` or ``error``.
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
         retry_after: seconds after which asking again makes sense, if known.
@@ -113,9 +122,6 @@ class BackendUnavailableError(MksHardeningError):
         self.sent = sent
         self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class DecodeError(MksHardeningError, ValueError):
     """Stored bytes are not what this version writes: damaged, forged, too large, too deep or of a newer version.
@@ -128,9 +134,6 @@ class DecodeError(MksHardeningError, ValueError):
         super().__init__(message)
         self.newer = newer
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class EncodeError(MksHardeningError, ValueError):
     """A value cannot be stored: its type is not data, or it is too large or too deep."""
@@ -140,8 +143,9 @@ class InvalidCodeError(MksHardeningError):
     """A code that was needed to go on was not accepted.
 
     Attributes:
-        reason: ``wrong``, ``replayed``, ``malformed``, ``locked``, ``not_enrolled``, ``no_enrolment``
-            or ``expired``.
+        reason: ``wrong``, ``replayed``, ``malformed``, ``locked``, ``not_enrolled``, ``no_enrolment``,
+            ``expired``; of a passkey also ``cloned``, ``known`` (it is registered already), ``synced`` (the site
+            takes none that are copied) or ``too_many``.
         retry_after: seconds until a code is looked at again, if known.
     """
 
@@ -149,9 +153,6 @@ class InvalidCodeError(MksHardeningError):
         super().__init__(f"the code was not accepted ({reason})")
         self.reason = reason
         self.retry_after = retry_after
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class RateLimitExceededError(MksHardeningError):
@@ -167,27 +168,83 @@ class RateLimitExceededError(MksHardeningError):
         self.group = group
         self.decision = decision
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+
+class ConcurrencyExceededError(MksHardeningError):
+    """As much was under way at once as a limit allows.
+
+    Attributes:
+        limit: name of the limit.
+        quota: how much it allows.
+        retry_after: seconds after which the first lease of others runs out, if known.
+    """
+
+    def __init__(self, limit: str, quota: int, *, retry_after: float | None = None) -> None:
+        super().__init__(f"the concurrency limit {limit!r} is reached: {quota} at once")
+        self.limit = limit
+        self.quota = quota
+        self.retry_after = retry_after
+
+
+class PaceTimeoutError(MksHardeningError, TimeoutError):
+    """A call's turn to go out would not have come in time; nothing was waited for, and nothing reserved.
+
+    Attributes:
+        group: the group of limits that set the pace.
+        wait: seconds until the turn would have come.
+        timeout: seconds that it might have been away.
+    """
+
+    def __init__(self, group: str, wait: float, *, timeout: float) -> None:
+        super().__init__(f"the next turn in {group!r} comes in {wait:.3g} s, and may take {timeout:g} s")
+        self.group = group
+        self.wait = wait
+        self.timeout = timeout
+
+
+class TaskRefusedError(MksHardeningError, ValueError):
+    """A task was not accepted: unknown name, arguments that are not JSON, or too many; nothing was stored."""
+
+
+class TaskLostError(MksHardeningError):
+    """The lease on a task ran out and another worker may have it: stop, and have no more effect."""
+
+
+class TaskRetryError(MksHardeningError):
+    """Raised by a task that wants to be run again later.
+
+    Attributes:
+        after: seconds until then; ``None`` for the usual back-off.
+    """
+
+    def __init__(self, after: float | None = None) -> None:
+        super().__init__("the task asks to be run again")
+        self.after = after
+
+
+class TaskCancelledError(MksHardeningError):
+    """Somebody asked a running task to stop."""
 
 
 class DeliveryError(MksHardeningError):
-    """An alert was not delivered.
+    """An alert or a mail was not delivered.
 
     Attributes:
-        reason: one word or a status, for example ``timeout``, ``tls``, ``smtp-550`` or ``http-429``; never a URL.
+        reason: a few words or a status, for example ``timeout``, ``certificate``, ``smtp-550`` or ``http-429``;
+            never a URL.
         temporary: whether trying again makes sense.
         retry_after: seconds the destination asked to be left alone, if it did.
+        partial: whether the message was delivered, but not to everyone: it counts as delivered and is not sent
+            again, and the reason is reported.
     """
 
-    def __init__(self, reason: str, *, temporary: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, temporary: bool, retry_after: float | None = None, partial: bool = False
+    ) -> None:
         super().__init__(f"not delivered ({reason})")
         self.reason = reason
         self.temporary = temporary
         self.retry_after = retry_after
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        self.partial = partial
 
 
 def _rebuild(cls: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:

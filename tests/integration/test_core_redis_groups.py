@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+import redis
+import redis.asyncio
 
-from mks_hardening._core.redis_client import RedisClient
+from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.testing import FrozenClock
 from testbed.polling import wait_until
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
@@ -76,7 +79,7 @@ def sentinel_url(group: SentinelGroup) -> str:
 
 
 def cluster_url(cluster: RedisCluster) -> str:
-    return cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+    return "redis+cluster://" + ",".join(f"{node.host}:{node.port}" for node in cluster.nodes)
 
 
 def test_sentinel_failover(redis_sentinels: SentinelGroup) -> None:
@@ -120,6 +123,155 @@ def test_asyncio(kind: str, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
 def test_absent_servers_are_the_same_typed_error(kind: str) -> None:
     url = "redis+sentinel://127.0.0.1:1/mks/0" if kind == "sentinel" else "redis+cluster://127.0.0.1:1"
-    with RedisClient(url) as client, pytest.raises(BackendUnavailableError) as caught:
+    with RedisClient(url, store_budget=5) as client, pytest.raises(BackendUnavailableError) as caught:
         client.call("GET", "a", idempotent=True)
     assert caught.value.reason == "refused"
+
+
+def keys_by_owner(cluster: RedisCluster) -> dict[int, str]:
+    """A key for each primary, by its port."""
+    found: dict[int, str] = {}
+    for number in range(100):
+        found.setdefault(cluster.owner(f"key:{number}").port, f"key:{number}")
+        if len(found) == 3:
+            break
+    return found
+
+
+def kill_pair(cluster: RedisCluster, key: str) -> list[RedisServer]:
+    """Kill the primary of a key and its replica, so that nobody can take over."""
+    primary = cluster.owner(key)
+    replicas = [
+        node
+        for node in cluster.nodes[3:]
+        if int(node.command("ROLE")[2]) == primary.port  # its primary's port
+    ]
+    for node in (primary, *replicas):
+        node.kill()
+    return [primary, *replicas]
+
+
+def outcome(call: Callable[[], Any]) -> str:
+    try:
+        return str(call().decode())
+    except BackendUnavailableError as error:
+        return error.reason
+
+
+def test_a_half_covered_cluster_serves_the_other_half(
+    redis_cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    for node in redis_cluster.nodes:
+        node.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    lost_key, *kept = keys_by_owner(redis_cluster).values()
+    with RedisClient(cluster_url(redis_cluster), store_budget=0.5) as client:
+        for key in (lost_key, *kept):
+            client.call("SET", key, "1", idempotent=True)
+        dead = kill_pair(redis_cluster, lost_key)
+        with caplog.at_level("WARNING", logger="mks_hardening.breaker"):
+            for _ in range(30):
+                outcomes = [outcome(lambda key=key: client.call("GET", key, idempotent=True)) for key in kept]
+                assert outcomes == ["1", "1"]
+                assert outcome(lambda: client.call("GET", lost_key, idempotent=True)) in ("refused", "open")
+                assert outcome(lambda: client.pipeline([("GET", lost_key), ("GET", kept[0])])[1]) != "1"
+
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert f":{dead[0].port} " in caplog.records[0].getMessage()
+
+
+def test_a_half_covered_cluster_serves_the_other_half_of_the_loop_too(redis_cluster: RedisCluster) -> None:
+    for node in redis_cluster.nodes:
+        node.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    owners = keys_by_owner(redis_cluster)
+    lost_key = owners.pop(redis_cluster.nodes[0].port)
+    kept = list(owners.values())
+
+    async def main() -> None:
+        client = RedisClient(cluster_url(redis_cluster), store_budget=0.5)
+        for key in (lost_key, *kept):
+            await client.acall("SET", key, "1", idempotent=True)
+        await asyncio.to_thread(kill_pair, redis_cluster, lost_key)
+        for _ in range(10):
+            for key in kept:
+                assert await client.acall("GET", key, idempotent=True) == b"1"
+            with pytest.raises(BackendUnavailableError):
+                await client.acall("GET", lost_key, idempotent=True)
+        await client.aclose()
+        # One that starts now, with the primary of the first slots away.
+        client = RedisClient(cluster_url(redis_cluster), store_budget=0.5)
+        for key in kept:
+            assert await client.acall("GET", key, idempotent=True) == b"1"
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_cluster_that_is_down_is_one_outage(
+    redis_cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = list(keys_by_owner(redis_cluster).values())
+    with RedisClient(cluster_url(redis_cluster), store_budget=0.5) as client:
+        for key in keys:
+            client.call("SET", key, "1", idempotent=True)
+        with caplog.at_level("WARNING", logger="mks_hardening.breaker"):
+            for node in redis_cluster.nodes:
+                node.kill()
+            for key in keys * 4:
+                assert outcome(lambda key=key: client.call("GET", key, idempotent=True)) in (
+                    "refused",
+                    "open",
+                )
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def uncovered_on_a_loop(client: RedisClient, lost: str, kept: str) -> None:
+    with RedisClient(client, store_budget=0.1) as quick:  # no time to sleep for 0.25 s
+        for _ in range(4):
+            with pytest.raises(BackendUnavailableError, match="uncovered"):
+                await quick.acall("GET", lost, idempotent=True)
+            assert await quick.acall("GET", kept, idempotent=True) is None
+        await quick.aclose()
+
+
+def test_an_unassigned_slot_is_an_answer_about_one_key(redis_cluster: RedisCluster) -> None:
+    for node in redis_cluster.nodes:
+        node.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    lost, kept, _ = keys_by_owner(redis_cluster).values()
+    slot = redis_cluster.owner(lost).command("CLUSTER", "KEYSLOT", lost)
+    with RedisClient(cluster_url(redis_cluster), store_budget=0.5) as client:
+        assert client.call("GET", kept, idempotent=True) is None
+        for node in redis_cluster.nodes:
+            node.command("CLUSTER", "DELSLOTS", slot)
+        for _ in range(5):
+            assert outcome(lambda: client.call("GET", lost, idempotent=True)) == "uncovered"
+            assert client.call("GET", kept, idempotent=True) is None
+        # One that learns of the cluster now has a hole in its map, and must not keep it.
+        clock = FrozenClock()
+        with RedisClient(cluster_url(redis_cluster), store_budget=0.5, clock=clock) as late:
+            assert outcome(lambda: late.call("GET", lost, idempotent=True)) == "uncovered"
+            asyncio.run(uncovered_on_a_loop(late, lost, kept))
+            redis_cluster.nodes[0].command("CLUSTER", "ADDSLOTS", slot)
+            wait_until(lambda: outcome(lambda: late.call("SET", lost, b"1") or b"") == "OK", timeout=10)
+            assert late.call("GET", lost) == b"1"
+
+
+@pytest.mark.parametrize("kind", ["plain", "asyncio"])
+def test_a_handed_in_cluster_client_is_built_anew(kind: str, redis_cluster: RedisCluster) -> None:
+    node = redis_cluster.nodes[0]
+
+    async def make() -> Any:
+        handed_in = redis.asyncio.RedisCluster(host=node.host, port=node.port)
+        client = RedisClient(handed_in, store_budget=1)
+        assert await client.acall("SET", "a", "1") == b"OK"
+        await handed_in.aclose()
+        await client.aclose()
+
+    if kind == "asyncio":
+        asyncio.run(make())
+        return
+    with (
+        redis.RedisCluster(host=node.host, port=node.port) as handed_in,
+        RedisClient(handed_in, store_budget=1) as client,
+    ):
+        assert client.call("SET", "a", "1") == b"OK"
+        assert handed_in.get("a") == b"1"

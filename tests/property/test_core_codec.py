@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mks_hardening._core.codec import Codec, json_dumps, json_loads
 from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
+from testbed.ids import plain_repr
 
 FORMS: list[Literal["msgpack", "json"]] = ["msgpack", "json"]
 
@@ -131,7 +132,7 @@ class Zone(tzinfo):
         time(1, tzinfo=Zone()),
         bytearray(b"x"),
     ],
-    ids=repr,
+    ids=plain_repr,
 )
 def test_what_is_not_data_is_refused(form: Literal["msgpack", "json"], value: object) -> None:
     with pytest.raises(EncodeError):
@@ -213,7 +214,7 @@ def test_json_dumps_is_json(value: object) -> None:
     assert json.loads(json_dumps(value)) == value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()], ids=plain_repr)
 def test_json_dumps_refuses(value: object) -> None:
     with pytest.raises(EncodeError):
         json_dumps(value)

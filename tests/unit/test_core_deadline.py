@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.breaker import CircuitBreaker
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_faults import reason_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.deadline import Budget, current_budget, request_budget, start_request_budget
-from mks_hardening._core.deadline_socket import DeadlineSocket, call_deadline
-from mks_hardening._core.guard import CallGuard
-from mks_hardening._core.redis_faults import reason_of
+from mks_hardening._core.resilience.breaker import CircuitBreaker
+from mks_hardening._core.resilience.budget import Budget, current_budget, request_budget, start_request_budget
+from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
+from mks_hardening._core.resilience.guard import CallGuard
 from mks_hardening.events import BackendFailed, add_observer, remove_observer
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.testing import FrozenClock
@@ -118,6 +119,33 @@ def test_a_failure_is_an_event() -> None:
     finally:
         remove_observer(seen.append)
     assert BackendFailed("store", "GET", "timeout") in seen
+
+
+class Interrupted:
+    """Below its first command a signal handler or a finalizer makes another call."""
+
+    def __init__(self) -> None:
+        self.seen: list[float | None] = []
+        self.client = RedisClient(self, store_budget=5)
+
+    def execute_command(self, *args: Any, **options: Any) -> bytes:
+        if args[0] == "OUTER":
+            self.seen.append(call_deadline.at)
+            with RedisClient(self.client, store_budget=1) as inner:
+                inner.call("INNER")
+        self.seen.append(call_deadline.at)
+        return b"OK"
+
+
+def test_a_call_inside_a_call_leaves_the_deadline_of_the_outer_one() -> None:
+    interrupted = Interrupted()
+    interrupted.client.call("OUTER")
+    before, inner, after = interrupted.seen
+    assert before == after is not None
+    assert inner is not None
+    assert inner < before
+    assert call_deadline.at is None
+    interrupted.client.close()
 
 
 def test_the_whole_exchange_shares_one_deadline() -> None:

@@ -15,18 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mks_hardening._core import context, exit_hooks, hooks
+from mks_hardening._core import hooks
+from mks_hardening._core.backend.redis_faults import is_missing_script, reason_of
+from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.clock import SYSTEM_CLOCK, SystemClock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.loopback import is_loopback
-from mks_hardening._core.rate_headers import HeaderStyle, rate_limit_headers
-from mks_hardening._core.redis_faults import is_missing_script, reason_of
-from mks_hardening._core.redis_url import parse_redis_url
-from mks_hardening._core.sentinel import MISSING
+from mks_hardening._core.missing import MISSING
+from mks_hardening._core.process import context, exit_hooks
+from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.protocols import Clock
-from mks_hardening.security import Decision, Limit
+from mks_hardening.security import Decision, Limit, LimitState
 from mks_hardening.testing import FrozenClock
 
 # --- clocks ----------------------------------------------------------------------------------
@@ -217,6 +218,7 @@ URLS: list[tuple[str, tuple[Any, ...]]] = [
 def test_redis_urls(url: str, expected: tuple[Any, ...]) -> None:
     parsed = parse_redis_url(url)
     assert (parsed.topology, parsed.tls, parsed.hosts, parsed.password, parsed.database) == expected
+    assert hash(parsed) == hash(parse_redis_url(url))
     if parsed.password:
         assert parsed.password not in f"{parsed!r}{parsed.address}"
 
@@ -233,6 +235,12 @@ BAD_URLS = [
     "rediss://localhost/0?ssl_cert_reqs=none",
     "redis+sentinel://localhost",
     "redis://[::1",
+    "redis://:S3cr?hunter2@localhost",
+    "redis://:S3cr/hunter2@localhost",
+    "redis://:S3cr#hunter2@localhost",
+    "redis://:hunter2?tail",
+    "redis://localhost?hunter2",
+    "redis://localhost/" + "9" * 5000,
 ]
 
 
@@ -313,7 +321,13 @@ def test_headers_never_promise_too_much(
     remaining: list[int], retry: float | None, style: HeaderStyle
 ) -> None:
     limits = tuple(Limit(f"l{number}", 100, 60.0) for number in range(len(remaining)))
-    answer = Decision(retry is None, limits, tuple(remaining), (12.3,) * len(remaining), retry)
+    answer = Decision(
+        allowed=retry is None,
+        limits=limits,
+        remaining=tuple(remaining),
+        reset_after=(12.3,) * len(remaining),
+        retry_after=retry,
+    )
     headers = dict(rate_limit_headers(answer, style=style))
     assert ("X-RateLimit-Limit" in headers) is (style != "ietf")
     assert ("RateLimit" in headers) is ("RateLimit-Policy" in headers) is (style != "x")
@@ -328,7 +342,24 @@ def test_headers_never_promise_too_much(
 
 
 def test_no_limits_no_headers() -> None:
-    assert rate_limit_headers(Decision(True, (), (), ())) == []
+    assert rate_limit_headers(Decision(allowed=True, limits=(), remaining=(), reset_after=())) == []
+
+
+def test_a_refusal_that_waiting_does_not_lift_names_no_time() -> None:
+    never = Decision(allowed=False, limits=(), remaining=(), reset_after=(), breached=("minute",))
+    assert rate_limit_headers(never) == []
+
+
+@given(
+    st.text(alphabet=st.characters()) | st.sampled_from(["a\r\nSet-Cookie: x=1", '"', "\\", "\udc80", "現場"])
+)
+def test_a_name_built_by_hand_stays_inside_its_field(name: str) -> None:
+    answer = Decision.of([LimitState(Limit(name, 5, 60.0), 4, 60.0)])
+    for _, value in rate_limit_headers(answer):
+        assert value.isascii()
+        assert value.isprintable()
+        assert value.count('"') in (0, 2)
+        assert "\\" not in value
 
 
 # --- the end of the process ------------------------------------------------------------------
@@ -358,7 +389,7 @@ def test_callbacks_run_newest_first_once_and_skip_the_dead(monkeypatch: pytest.M
 
 SCRIPT = """
 import os, signal, sys
-from mks_hardening._core.exit_hooks import on_exit
+from mks_hardening._core.process.exit_hooks import on_exit
 if sys.argv[1] == "own":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 class Owner:

@@ -211,3 +211,22 @@ def test_frames_of_code_whose_address_is_used_again_are_not_confused() -> None:
         assert f"made_{number}" in functions
         texts.add(tuple(functions))
     assert len(texts) == 200
+
+
+class _OddNotesError(ValueError):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("no notes")
+
+
+class _OddGroupError(ExceptionGroup[ValueError]):
+    @property
+    def exceptions(self) -> Any:
+        raise RuntimeError("no members")
+
+
+@pytest.mark.parametrize("error", [_OddNotesError("boom"), _OddGroupError("boom", [ValueError()])])
+def test_attributes_that_raise_lose_no_exception(error: Exception) -> None:
+    described = describe_exception(error)
+    assert "boom" in described.text
+    assert described.structure["type"].endswith(type(error).__name__)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from mks_hardening._core.worker import BackgroundWorker
+from mks_hardening._core.process.worker import BackgroundWorker
 from mks_hardening.exceptions import ConfigurationError
 
 
@@ -95,10 +95,98 @@ def test_close_hands_back_what_could_not_be_handled_with_the_item_in_hand() -> N
 def test_an_item_put_while_closing_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     worker = BackgroundWorker(Gate(), name="late", leftover=left.extend)
-    monkeypatch.setattr(worker, "_is_closed", lambda: True)
+    monkeypatch.setattr(worker, "_has_ended", lambda: True)
     worker.put(7)
     assert left == [7]
     worker.close()
+
+
+class RacingQueue:
+    """Lets another thread close the worker after an item was let in and before it is queued."""
+
+    def __init__(self, worker: BackgroundWorker[int]) -> None:
+        self.worker = worker
+        self.real = worker._queue
+        self.closing = threading.Thread(target=worker.close, args=(5,))
+
+    def put(self, item: object) -> None:
+        if item == 7:
+            self.closing.start()
+            while self.real.qsize() == 0:  # until the mark that stops the thread is in
+                threading.Event().wait(0.001)
+        self.real.put(item)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+def test_a_put_that_races_with_close_does_not_swallow_the_mark_that_stops_the_thread() -> None:
+    gate = Gate()
+    gate.open.clear()
+    left: list[int] = []
+    worker = BackgroundWorker(gate, name="race", leftover=left.extend)
+    worker.put(1)
+    assert gate.entered.wait(5)
+    racing = RacingQueue(worker)
+    worker._queue = racing  # type: ignore[assignment]
+    assert worker.put(7)
+    gate.open.set()
+    racing.closing.join(3)
+    assert not racing.closing.is_alive()
+    assert worker._thread is not None
+    assert not worker._thread.is_alive()
+    assert (gate.seen, left) == ([1], [7])
+    assert worker.pending == 0
+
+
+def test_a_thread_that_was_busy_at_the_end_stops_after_its_item() -> None:
+    gate = Gate()
+    gate.open.clear()
+    worker = BackgroundWorker(gate, name="busy")
+    worker.put(1)
+    assert gate.entered.wait(5)
+    assert worker.close(timeout=0.001) == [1]
+    gate.open.set()
+    assert worker._thread is not None
+    worker._thread.join(3)
+    assert not worker._thread.is_alive()
+
+
+@pytest.mark.parametrize("death", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_item_that_ends_the_thread_does_not_strand_the_others(death: type[BaseException]) -> None:
+    seen: list[int] = []
+
+    def handle(item: int) -> None:
+        if item == 1:
+            raise death
+        seen.append(item)
+
+    worker = BackgroundWorker(handle, name="exit")
+    for item in (1, 2, 3):
+        assert worker.put(item)
+    assert worker.flush(5)
+    assert (seen, worker.failed, worker.pending) == ([2, 3], 1, 0)
+    worker.close()
+
+
+@pytest.mark.filterwarnings("ignore:Exception in thread killed")
+def test_a_thread_that_is_killed_is_replaced_by_the_next_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    worker = BackgroundWorker(gate, name="killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_work", _killed)
+        worker.put(1)
+        for thread in threading.enumerate():
+            if thread.name == "killed":
+                thread.join(5)  # its last words belong to this test
+    worker.put(2)
+    assert worker.flush(5)
+    assert gate.seen == [1, 2]
+    worker.close()
+
+
+def _killed() -> None:
+    raise SystemExit
 
 
 def test_tick_is_called_after_items_and_when_its_time_has_come() -> None:
@@ -193,25 +281,39 @@ def test_a_forked_child_does_not_repeat_the_parents_items() -> None:
 
 
 SCRIPT = """
-import os, signal, sys, time
-from mks_hardening._core.worker import BackgroundWorker
+import os, signal, sys, threading, time
+from mks_hardening._core.process.worker import BackgroundWorker
 def handle(item):
     time.sleep(0.01)
     os.write(1, f"{item}\\n".encode())
-worker = BackgroundWorker(handle, name="exit")
+def make():
+    global worker
+    worker = BackgroundWorker(handle, name="exit")
+    if sys.argv[1] == "sigterm, made elsewhere":
+        worker.put(-1)
+if sys.argv[1] == "sigterm, made elsewhere":
+    maker = threading.Thread(target=make)
+    maker.start()
+    maker.join()
+    worker.flush(5)
+else:
+    make()
 for number in range(20):
     worker.put(number)
-if sys.argv[1] == "sigterm":
+if sys.argv[1].startswith("sigterm"):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(5)
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("exit", 0), ("sigterm", -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("how", "code"), [("exit", 0), ("sigterm", -signal.SIGTERM), ("sigterm, made elsewhere", -signal.SIGTERM)]
+)
 def test_the_queue_is_drained_at_exit_and_on_sigterm(how: str, code: int) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, timeout=30, check=False)
     assert done.returncode == code, done.stderr
-    assert done.stdout.split() == [str(number).encode() for number in range(20)]
+    numbers = [int(line) for line in done.stdout.split()]
+    assert [number for number in numbers if number >= 0] == list(range(20))
 
 
 @pytest.mark.parametrize("wrong", [{"max_queue": 0}, {"overflow": "block"}])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time as _time
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["SYSTEM_CLOCK", "SystemClock"]
+from mks_hardening._core.checks import offers
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+
+__all__ = ["SYSTEM_CLOCK", "SystemClock", "given_clock"]
 
 
 class SystemClock:
@@ -27,3 +32,14 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Final = SystemClock()
+
+
+def given_clock(clock: Clock | None) -> Clock:
+    """The clock that was given, or the machine's.
+
+    Raises:
+        ConfigurationError: it is no clock.
+    """
+    if clock is None:
+        return SYSTEM_CLOCK
+    return offers(clock, "time", "monotonic", parameter="clock", kind="a Clock")

@@ -11,10 +11,10 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from math import isfinite
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 from uuid import UUID
 
 from mks_hardening._core.lazy import optional
@@ -31,8 +31,14 @@ _MAX_INT: Final = 2**63 - 1
 Form = Literal["auto", "msgpack", "json"]
 
 
+Stored: TypeAlias = Any
+"""Data of whatever type: what another process may have written is known only once it has been read."""
+Package: TypeAlias = Any
+"""An optional package that ships no types for what we use of it."""
+
+
 @cache
-def _orjson() -> Any | None:
+def _orjson() -> Package | None:
     try:
         import orjson
     except ModuleNotFoundError:
@@ -59,7 +65,7 @@ def json_dumps(value: object) -> bytes:
         raise EncodeError(f"not JSON: {type(error).__name__}") from error
 
 
-def json_loads(data: bytes | str, *, max_bytes: int = 1_048_576, max_depth: int = 32) -> Any:
+def json_loads(data: bytes | str, *, max_bytes: int = 1_048_576, max_depth: int = 32) -> Stored:
     """Read strict JSON: no NaN, no infinity, no duplicate keys, bounded in size and depth.
 
     Raises:
@@ -91,7 +97,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Stored]]) -> dict[str, Stored]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("duplicate key")
@@ -142,7 +148,7 @@ class Codec:
             raise EncodeError(f"encoded value is larger than {self._max_bytes} bytes")
         return bytes((_VERSION, ord("m" if binary else "j"))) + body
 
-    def decode(self, data: bytes, *, trusted: bool = False) -> Any:
+    def decode(self, data: bytes, *, trusted: bool = False) -> Stored:
         """The value that ``encode`` was given, with its types.
 
         Args:
@@ -165,10 +171,10 @@ class Codec:
         _check_depth(raw, 2 * self._max_depth + 2)
         try:
             return _from_tagged(raw, self._max_depth)
-        except (LookupError, TypeError, ValueError, InvalidOperation, OverflowError) as error:
+        except Exception as error:  # each reader is a constructor that was given anything whatever
             raise DecodeError(f"damaged value: {type(error).__name__}") from error
 
-    def _read(self, form: int, body: bytes) -> Any:
+    def _read(self, form: int, body: bytes) -> Stored:
         if form == ord("j"):
             return json_loads(body, max_bytes=self._max_bytes, max_depth=2 * self._max_depth + 2)
         if form != ord("m"):
@@ -183,7 +189,7 @@ class Codec:
 
 
 @cache
-def _msgpack() -> Any | None:
+def _msgpack() -> Package | None:
     try:
         import msgspec.msgpack
     except ModuleNotFoundError:
@@ -219,7 +225,7 @@ def _to_tagged(value: object, depth: int, binary: bool) -> object:  # noqa: FBT0
     return {_TAG: kind.__name__, "v": write(value)}
 
 
-def _plain(value: Any, binary: bool) -> object:  # noqa: FBT001 - inner loop
+def _plain(value: Stored, binary: bool) -> object:  # noqa: FBT001 - inner loop
     kind = cast("type[object]", type(value))
     if kind is int and not -_MAX_INT <= value <= _MAX_INT:
         return {_TAG: "int", "v": hex(value)}
@@ -244,7 +250,7 @@ def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  
     return {_TAG: "dict", "v": pairs}
 
 
-def _from_tagged(value: Any, depth: int) -> Any:
+def _from_tagged(value: Stored, depth: int) -> Stored:
     kind = cast("type[object]", type(value))
     if kind in _PLAIN:
         return value
@@ -278,7 +284,7 @@ def _write_datetime(value: datetime) -> list[object]:
     return [naive.isoformat(), value.fold, key if isinstance(key, str) else None]
 
 
-def _read_datetime(value: Any) -> datetime:
+def _read_datetime(value: Stored) -> datetime:
     text, fold, key = value
     result = datetime.fromisoformat(text).replace(fold=int(fold))
     if key is None:
@@ -294,7 +300,7 @@ def _write_time(value: time) -> list[object]:
     return [value.isoformat(), value.fold]
 
 
-_WRITERS: Final[dict[type, Callable[[Any], object]]] = {
+_WRITERS: Final[dict[type, Callable[[Stored], object]]] = {
     datetime: _write_datetime,
     date: date.isoformat,
     time: _write_time,
@@ -303,9 +309,13 @@ _WRITERS: Final[dict[type, Callable[[Any], object]]] = {
     UUID: str,
 }
 
-_CONTAINERS: Final[dict[str, Callable[[Any], Any]]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+_CONTAINERS: Final[dict[str, Callable[[Stored], Stored]]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+}
 
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+_READERS: Final[dict[str, Callable[[Stored], Stored]]] = {
     "int": lambda value: int(value, 16),
     "float": float,
     "bytes": lambda value: b64decode(value, validate=True),
@@ -318,7 +328,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-_INSIDE: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
+_INSIDE: Final[dict[type, Callable[[Stored], Iterable[Stored]]]] = {
     dict: lambda container: container.values(),
     list: lambda container: container,
 }
@@ -326,7 +336,7 @@ _INSIDE: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
 
 def _check_depth(value: object, limit: int) -> None:
     """Raise when containers are nested deeper than ``limit``; no recursion, so no stack to exhaust."""
-    layer: list[Any] = [value]
+    layer: list[Stored] = [value]
     for _ in range(limit + 1):
         layer = [
             item

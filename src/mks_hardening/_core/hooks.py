@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.checks import function
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Observer
 
 __all__ = ["add_observer", "emit", "observers", "remove_observer", "reset_observers"]
 
-# Callers test this list before they build an event. It is changed in place, under the lock, by copying slices,
-# so that a loop over it in another thread sees either the old or the new state.
+# Callers test this list before they build an event. It is changed in place, each time by one step of the
+# interpreter, so a loop over it in another thread sees the old or the new state, and no fork finds a lock held.
 observers: list[Observer] = []
-_lock = threading.Lock()
-_depth = threading.local()
+# Per context and not per thread: greenlets share a thread.
+_busy: Final[ContextVar[bool]] = ContextVar("mks_hardening.emitting", default=False)
 
 
 def add_observer(observer: Observer) -> None:
     """Tell ``observer`` of every event from now on; adding it twice changes nothing."""
-    with _lock:
-        if observer not in observers:
-            observers[:] = [*observers, observer]
+    function(observer, parameter="observer")
+    if observer not in observers:
+        observers.append(observer)
 
 
 def remove_observer(observer: Observer) -> None:
     """Stop telling ``observer``; removing an unknown one changes nothing."""
-    with _lock:
-        observers[:] = [known for known in observers if known is not observer and known != observer]
+    with suppress(ValueError):
+        observers.remove(observer)
 
 
 def reset_observers() -> None:
     """Forget all observers (for tests)."""
-    with _lock:
-        observers.clear()
+    observers.clear()
 
 
 def emit(event: Any) -> None:
     """Hand one event to all observers. An observer that raises is skipped, and cannot cause events itself."""
-    if getattr(_depth, "busy", False):
+    if _busy.get():
         return
-    _depth.busy = True
+    token = _busy.set(True)
     try:
         for observer in tuple(observers):
             try:
@@ -48,4 +50,4 @@ def emit(event: Any) -> None:
             except Exception:  # noqa: BLE001, S112 - an observer must never break what it observes
                 continue
     finally:
-        _depth.busy = False
+        _busy.reset(token)

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from types import CodeType, TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-__all__ = ["ExceptionDescription", "describe_exception", "safe_text"]
+__all__ = ["CUT", "ExceptionDescription", "describe_exception", "safe_text"]
 
 Redact: TypeAlias = Callable[[str], str]
 Frame: TypeAlias = dict[str, object]
 Structure: TypeAlias = dict[str, Any]
 
+#: Stands where something was left out.
 CUT: Final = "…"
 _MAX_LINE: Final = 300
 _MAX_EXCEPTIONS: Final = 100
@@ -86,7 +87,9 @@ class _Walk:
         self.seen.add(id(exc))
         structure, text = self._one(exc)
         if isinstance(exc, BaseExceptionGroup):
-            structure["exceptions"], inner = self._members(cast("Any", exc).exceptions, depth - 1)
+            structure["exceptions"], inner = self._members(
+                _exceptions_of(cast("BaseExceptionGroup[BaseException]", exc)), depth - 1
+            )
             text += inner
         key, join, earlier = "cause", _CAUSE, exc.__cause__
         if earlier is None and not exc.__suppress_context__:
@@ -120,17 +123,24 @@ class _Walk:
         structure: Structure = {"type": name, "message": message, "stack": stack}
         line = f"{name}: {message}\n" if message else f"{name}\n"
         text = f"{_HEAD}{text}{line}" if stack else line
-        notes = getattr(exc, "__notes__", None)
-        if notes:
-            lines = self._notes(notes)
+        lines = self._notes(exc)
+        if lines:
             structure["notes"] = lines
             text += "".join(f"{note}\n" for note in lines)
         return structure, text
 
-    def _notes(self, notes: object) -> list[str]:
-        if not isinstance(notes, (list, tuple)):
-            return [self._clean(safe_text(notes))]
-        some = cast("list[object]", notes)[: self.max_frames]
+    def _notes(self, exc: BaseException) -> list[str]:
+        try:
+            notes: object = getattr(exc, "__notes__", None)
+            if not notes:
+                return []
+            some = (
+                list(cast("list[object]", notes)[: self.max_frames])
+                if isinstance(notes, (list, tuple))
+                else [notes]
+            )
+        except Exception as error:  # noqa: BLE001 - an attribute that somebody computes
+            return [f"<notes that raise {type(error).__name__}>"]
         return [self._clean(safe_text(note)) for note in some]
 
     def _clean(self, text: str) -> str:
@@ -173,6 +183,13 @@ def _render(code: CodeType, line: int, names: Structure, clean: Redact) -> tuple
     frame: Frame = {"file": code.co_filename, "line": line, "function": code.co_name, "code": source}
     text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
     return frame, f"{text}    {source}\n" if source else text
+
+
+def _exceptions_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
+    try:
+        return tuple(group.exceptions)
+    except Exception:  # noqa: BLE001 - a subclass may compute them
+        return ()
 
 
 def _type_name(exc: BaseException) -> str:

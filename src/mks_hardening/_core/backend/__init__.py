@@ -1,0 +1,1 @@
+"""Connections to servers outside the process: Redis and HTTP."""

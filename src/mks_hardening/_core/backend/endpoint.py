@@ -1,0 +1,277 @@
+"""One server as this process sees it: connections, breaker and prober, shared by everybody who uses it.
+
+The registry hands out leases. Equal targets (and one and the same handed-in object) share an endpoint for as long
+as one lease on it lives, so that one outage is found once, told once, and probed once. All databases of a server
+are one endpoint with a pool each; other credentials, TLS options or clocks make another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from mks_hardening._core.backend.cluster_shards import ClusterShards
+from mks_hardening._core.backend.redis_connect import close_async, connect, connect_async
+from mks_hardening._core.backend.redis_faults import reason_of
+from mks_hardening._core.backend.redis_target import RedisTarget
+from mks_hardening._core.backend.redis_types import Client
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.process.forked import ModuleLock, renew_in_child
+from mks_hardening._core.resilience.breaker import (
+    GROUP_RECOVERY_TIMEOUT,
+    RECOVERY_TIMEOUT,
+    CircuitBreaker,
+)
+from mks_hardening._core.resilience.deadline_socket import call_deadline
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.protocols import Clock, RedisLike
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Endpoint", "Lease", "lease"]
+
+_FAIR_SHARE: Final = 0.5
+
+
+class Endpoint:
+    """What leads to one server. Made and forgotten by the registry.
+
+    Args:
+        target: the server, or ``None`` for a client that is used as it stands.
+        foreign: that client.
+        clock: monotonic clock of the breaker.
+    """
+
+    def __init__(self, target: RedisTarget | None, foreign: RedisLike | None, clock: Clock) -> None:
+        self.target = target
+        self.clock = clock  # also keeps the clock alive, whose identity is part of the registry's key
+        self.address = type(foreign).__name__ if target is None else target.address
+        self.closed = False
+        self._foreign = foreign
+        self._leases: set[Lease] = set()
+        self._clients: dict[int, Client] = {}
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Shared]] = WeakKeyDictionary()
+        group = target is not None and target.topology != "single"
+        self.breaker = CircuitBreaker(
+            "redis",
+            endpoint=self.address,
+            # A fake answers at once and has nothing to recover from: the next call is its trial, so that nothing
+            # reaches it that its owner did not send.
+            probe=None if target is None else self._probe,
+            recovery_timeout=GROUP_RECOVERY_TIMEOUT if group else RECOVERY_TIMEOUT,
+            clock=clock,
+        )
+        self.shards: ClusterShards | None = None
+        if target is not None and target.topology == "cluster":
+            self.shards = ClusterShards(lambda: self.client(0), lambda: self.budget, self._shard_breaker)
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: leave the parent's connections alone, open or not, and make others when needed."""
+        self._of_the_parent = (self._clients, self._by_loop)
+        self._clients = {}
+        self._by_loop = WeakKeyDictionary()
+
+    @property
+    def budget(self) -> float:
+        """The smallest budget of those who use it: what a healthy server must keep."""
+        return min((lease.budget for lease in tuple(self._leases)), default=RECOVERY_TIMEOUT)
+
+    def fair_share(self) -> float:
+        """Seconds without which a silent server is not to blame."""
+        return self.budget * _FAIR_SHARE
+
+    def client(self, database: int) -> Client:
+        """The synchronous client, made at the first call, inside its deadline: a cluster is asked at once."""
+        if self._foreign is not None:
+            return self._foreign
+        made = self._clients.get(database)
+        if made is None and self.target is not None:
+            fresh = connect(self.target._replace(database=database))
+            made = self._clients.setdefault(database, fresh)  # another thread may have been faster
+            if made is not fresh:
+                fresh.close()
+        return made
+
+    def made(self, database: int) -> Client:
+        """The synchronous client if a call has made it, else ``None``."""
+        return self._clients.get(database)
+
+    def async_client(self, lease: Lease) -> Client:
+        """The client of the running event loop; connections must not wander between loops."""
+        import asyncio
+
+        if self.target is None:
+            return self._foreign
+        clients = self._by_loop.setdefault(asyncio.get_running_loop(), {})
+        shared = clients.get(lease.database)
+        if shared is None:
+            made = connect_async(self.target._replace(database=lease.database), self.budget)
+            shared = clients[lease.database] = _Shared(made)
+        shared.users.add(lease)
+        return shared.client
+
+    def forget_connections(self) -> None:
+        """Close what is idle: it leads to a server that is no longer the primary."""
+        for client in tuple(self._clients.values()):
+            pool = getattr(client, "connection_pool", None)
+            if pool is not None:
+                pool.disconnect(inuse_connections=False)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back; the last one closes everything but what belongs to running event loops."""
+        for loop, clients in list(self._by_loop.items()):
+            for shared in _unused(clients, lease):
+                # Only its own loop can close it; one that has ended has closed its sockets.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(_close_soon, loop, shared.client)
+        with _registry.lock:
+            self._leases.discard(lease)
+            if self._leases or self.closed:
+                return
+            self.closed = True
+            _registry.forget(self)
+        self.breaker.retire()
+        if self.shards is not None:
+            self.shards.retire()
+        self._close_clients()
+
+    async def arelease(self, lease: Lease) -> None:
+        """``release``, which also waits until the connections of the running loop are closed."""
+        import asyncio
+
+        clients = self._by_loop.get(asyncio.get_running_loop())
+        for shared in _unused(clients, lease) if clients else ():
+            await close_async(shared.client)
+        self.release(lease)
+
+    def _shard_breaker(self, address: str, probe: Callable[[], object]) -> CircuitBreaker:
+        return CircuitBreaker(
+            "redis", endpoint=address, probe=probe, recovery_timeout=GROUP_RECOVERY_TIMEOUT, clock=self.clock
+        )
+
+    def _close_clients(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def _probe(self) -> None:
+        call_deadline.at = SYSTEM_CLOCK.monotonic() + self.budget
+        try:
+            client = self.client(next((lease.database for lease in tuple(self._leases)), 0))
+            if self.shards is None:
+                client.execute_command("PING")
+            else:
+                self.shards.probe_all(client)
+        except BackendUnavailableError:
+            raise
+        except Exception as error:
+            raise BackendUnavailableError("redis", reason_of(error) or "error", operation="PING") from error
+        finally:
+            call_deadline.at = None
+            if self.closed:  # while we were asking
+                self._close_clients()
+
+
+class Lease:
+    """The right of one user to use an endpoint, with its own budget."""
+
+    __slots__ = ("__weakref__", "budget", "database", "endpoint")
+
+    def __init__(self, endpoint: Endpoint, *, budget: float, database: int) -> None:
+        self.endpoint = endpoint
+        self.budget = budget
+        self.database = database
+        endpoint._leases.add(self)  # noqa: SLF001 - same module
+
+    def client(self) -> Client:
+        """The synchronous client."""
+        return self.endpoint.client(self.database)
+
+    def made(self) -> Client:
+        """The synchronous client if a call has made it, else ``None``."""
+        return self.endpoint.made(self.database)
+
+    def async_client(self) -> Client:
+        """The client of the running event loop."""
+        return self.endpoint.async_client(self)
+
+    def end(self) -> None:
+        """Give it back; harmless when called twice."""
+        self.endpoint.release(self)
+
+    async def aend(self) -> None:
+        """Give it back, with what belongs to the running event loop."""
+        await self.endpoint.arelease(self)
+
+    def sibling(self, *, budget: float) -> Lease:
+        """Another lease on the same endpoint."""
+        with _registry.lock:
+            if not self.endpoint.closed:
+                return Lease(self.endpoint, budget=budget, database=self.database)
+        raise ConfigurationError("the RedisClient is closed", parameter="url_or_client")
+
+
+class _Shared:
+    """An asynchronous client of one loop and those who use it there."""
+
+    __slots__ = ("client", "users")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.users: set[Lease] = set()
+
+
+class _Registry:
+    """The endpoints of this process. Nothing foreign runs under its lock."""
+
+    def __init__(self) -> None:
+        self.lock = ModuleLock()  # reentrant: a finalizer may come back in on the same thread
+        self.endpoints: dict[Hashable, Endpoint] = {}
+
+    def lease(
+        self, target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock
+    ) -> Lease:
+        key = (id(foreign) if target is None else target.server, id(clock))
+        with self.lock:
+            endpoint = self.endpoints.get(key)
+            if endpoint is None:
+                endpoint = self.endpoints[key] = Endpoint(target, foreign, clock)
+            return Lease(endpoint, budget=budget, database=0 if target is None else target.database)
+
+    def forget(self, endpoint: Endpoint) -> None:
+        for key, known in tuple(self.endpoints.items()):
+            if known is endpoint:
+                del self.endpoints[key]
+
+
+_registry: Final = _Registry()
+
+
+def lease(target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock) -> Lease:
+    """A lease on the endpoint of this target, or of this client."""
+    return _registry.lease(target, foreign, budget=budget, clock=clock)
+
+
+def _unused(clients: dict[int, _Shared], lease: Lease) -> list[_Shared]:
+    """Take the lease out, and out of the dictionary what nobody else uses."""
+    unused: list[_Shared] = []
+    for database, shared in list(clients.items()):
+        if lease in shared.users:
+            shared.users.discard(lease)
+            if not shared.users:
+                del clients[database]
+                unused.append(shared)
+    return unused
+
+
+def _close_soon(loop: asyncio.AbstractEventLoop, client: Client) -> None:
+    task = loop.create_task(close_async(client))
+    _closing.add(task)  # asyncio itself keeps tasks only weakly
+    task.add_done_callback(_closing.discard)
+
+
+_closing: Final[set[object]] = set()

@@ -1,0 +1,242 @@
+"""One careful way out over HTTP for all areas; the one door to requests.
+
+Always a time-out, no proxies or credentials from the environment, no redirects followed, no cookies kept,
+certificates verified, the address looked at before anything is sent, and an answer that is bounded. A URL is never
+part of an error: webhook addresses are secrets.
+
+Of requests only the adapter is used, not the session above it: that one reads the whole body of a redirect, however
+large, parses its ``Location`` and keeps cookies, also when it is told not to follow.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+from weakref import finalize
+
+from mks_hardening._core.backend.network_faults import NOT_SENT, network_fault
+from mks_hardening._core.checks import text_of
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.codec import json_dumps
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.lazy import optional
+from mks_hardening._core.loopback import is_loopback
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
+from mks_hardening._core.resilience.reach import connect_within_deadline
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+
+__all__ = ["HttpAnswer", "HttpSession", "check_url"]
+
+FromRequests: TypeAlias = Any
+"""An object of requests or urllib3, whose inner parts have no types."""
+
+_MAX_ANSWER: Final = 65_536
+
+
+class HttpAnswer(NamedTuple):
+    """What a server answered; the body is cut at 64 KiB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def check_url(url: str, *, parameter: str = "url", allow_plaintext: bool = False) -> str:
+    """The URL, when it may be spoken to: ``https``, or ``http`` to this machine (or with ``allow_plaintext``).
+
+    Raises:
+        ConfigurationError: another scheme, no host, credentials inside, or clear text to another machine.
+    """
+    try:
+        parts = urlsplit(text_of(url, parameter=parameter))
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"{parameter} is not a URL", parameter=parameter) from None
+    if parts.scheme not in ("http", "https") or not host or "\\" in url or not url.isprintable():
+        raise ConfigurationError(f"{parameter} must be an https URL with a host", parameter=parameter)
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{parameter} must not hold credentials", parameter=parameter)
+    if parts.scheme == "http" and not allow_plaintext and not is_loopback(host):
+        raise ConfigurationError(
+            f"{parameter}: clear text goes to loopback only; use https", parameter=parameter
+        )
+    return url
+
+
+class HttpSession(Closing):
+    """Keeps connections to one kind of service.
+
+    Args:
+        backend: what errors call the service.
+        timeout: seconds for a whole exchange, however slowly the answer trickles.
+        ca_file: certificates to trust instead of the system's.
+        ssl_context: a ready context instead; nothing is added to what it trusts.
+        headers: sent with every request.
+
+    Raises:
+        MissingDependencyError: requests is not installed.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        *,
+        timeout: float | timedelta = 10.0,
+        ca_file: str | None = None,
+        ssl_context: FromRequests = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._timeout = seconds(timeout, parameter="timeout", allow_zero=False)
+        # A compressed answer could be a thousand times what is read of it.
+        self._headers = {"User-Agent": "mks-hardening", "Accept-Encoding": "identity", **(headers or {})}
+        self._ca_file = ca_file
+        self._ssl_context = ssl_context
+        self._adapter: FromRequests = self._connect()
+        renew_in_child(self)
+
+    def post(
+        self,
+        url: str,
+        *,
+        json: object = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        status_suffices: bool = False,
+    ) -> HttpAnswer:
+        """Send one POST; ``json`` is encoded strictly, ``data`` goes as it is.
+
+        Args:
+            url: where to, as ``check_url`` allows it.
+            json: what to send, or
+            data: bytes to send.
+            headers: sent with this request.
+            status_suffices: whether an answer counts whose body breaks off.
+
+        Raises:
+            BackendUnavailableError: no answer in time.
+            EncodeError: ``json`` is not JSON.
+        """
+        extra = dict(headers or {})
+        if data is None:
+            data = json_dumps(json)
+            extra.setdefault("Content-Type", "application/json; charset=utf-8")
+        return self._send("POST", url, data, extra, status_suffices=status_suffices)
+
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+        """Send one GET.
+
+        Raises:
+            BackendUnavailableError: no answer in time.
+        """
+        return self._send("GET", url, None, dict(headers or {}), status_suffices=False)
+
+    def close(self) -> None:
+        """Close the connections; harmless when called twice."""
+        self._adapter.close()
+
+    def renew(self) -> None:
+        """In a forked child: use none of the parent's connections."""
+        self._adapter = self._connect()
+
+    def __repr__(self) -> str:
+        return f"HttpSession({self._backend!r}, timeout={self._timeout:g})"
+
+    def _connect(self) -> FromRequests:
+        adapter = _adapter(self._ssl_context)
+        # One that is dropped without ``close()`` must not keep its connections.
+        finalize(self, adapter.close).atexit = False
+        return adapter
+
+    def _send(
+        self, method: str, url: str, data: bytes | None, headers: dict[str, str], *, status_suffices: bool
+    ) -> HttpAnswer:
+        call_deadline.at = SYSTEM_CLOCK.monotonic() + self._timeout
+        try:
+            with self._adapter.send(
+                _prepared(method, url, {**self._headers, **headers}, data),
+                stream=True,
+                timeout=self._timeout,
+                verify=self._ca_file or True,
+            ) as response:
+                body = _body(response.raw, may_break_off=status_suffices)
+                return HttpAnswer(response.status_code, response.headers, body)
+        except Exception as error:  # noqa: BLE001 - becomes the one typed error
+            # requests and urllib3 put the URL into their messages; neither they nor their causes may leave here.
+            reason = network_fault(error)
+            raise BackendUnavailableError(
+                self._backend, reason, operation=method, sent=reason not in NOT_SENT
+            ) from None
+        finally:
+            call_deadline.at = None
+
+
+def _prepared(method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> FromRequests:
+    from requests import Request
+
+    return Request(method, url, headers=headers, data=data).prepare()
+
+
+def _body(raw: FromRequests, *, may_break_off: bool) -> bytes:
+    """At most 64 KiB of the answer.
+
+    ``read`` and not ``read1``, which urllib3 has only since 2.2; the deadline of the socket bounds it all the same.
+    """
+    body = b""
+    try:
+        while len(body) < _MAX_ANSWER and (piece := raw.read(_MAX_ANSWER - len(body), decode_content=False)):
+            body += piece
+    except Exception:
+        if not may_break_off:
+            raise
+    if len(body) < _MAX_ANSWER and raw.length_remaining and not may_break_off:  # urllib3 1.26 does not mind
+        raise ConnectionResetError("the answer broke off")
+    return body
+
+
+def _adapter(ssl_context: FromRequests) -> FromRequests:
+    """Connections whose sockets obey the deadline of the call."""
+    with optional("requests", extra="notify"):
+        from requests.adapters import HTTPAdapter
+
+    class DeadlineAdapter(HTTPAdapter):
+        def init_poolmanager(self, *args: FromRequests, **kwargs: FromRequests) -> None:
+            if ssl_context is not None:
+                kwargs["ssl_context"] = ssl_context
+            super().init_poolmanager(*args, **kwargs)
+            manager: FromRequests = self.poolmanager
+            manager.pool_classes_by_scheme = {
+                scheme: _with_deadline(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+            }
+
+        def cert_verify(self, conn: FromRequests, url: str, verify: FromRequests, cert: FromRequests) -> None:
+            if ssl_context is None:
+                super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # of requests
+            else:  # requests would load the public authorities into the caller's context
+                conn.cert_reqs = "CERT_REQUIRED"
+
+    return DeadlineAdapter()
+
+
+def _with_deadline(pool: FromRequests) -> FromRequests:
+    """The same kind of pool, whose connections are made, and used, within the deadline."""
+    plain: FromRequests = pool.ConnectionCls
+
+    def new_conn(self: FromRequests) -> socket.socket:
+        return connect_within_deadline(self._dns_host, self.port, _no_delay)
+
+    def connect(self: FromRequests) -> None:
+        plain.connect(self)
+        self.sock = DeadlineSocket(self.sock)
+
+    connection = type("DeadlineConnection", (plain,), {"connect": connect, "_new_conn": new_conn})
+    return type("DeadlinePool", (pool,), {"ConnectionCls": connection})
+
+
+def _no_delay(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,339 @@
+"""One resilient way to Redis for all areas.
+
+Every call ends within its budget with an answer or one typed error. Reads and idempotent writes are tried again
+inside the budget; anything else only when it certainly was not sent. A script run with a ``token`` remembers its
+first answer on the server, so that a retry after a lost reply repeats the answer and not the work.
+
+Answers are raw (bytes, integers, lists); a client handed in by the user must not decode them either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+from weakref import finalize
+
+from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
+from mks_hardening._core.backend.endpoint import Lease, lease
+from mks_hardening._core.backend.redis_connect import require_redis
+from mks_hardening._core.backend.redis_faults import is_about_all, is_missing_script, reason_of
+from mks_hardening._core.backend.redis_handed_in import target_of
+from mks_hardening._core.backend.redis_script import Script
+from mks_hardening._core.backend.redis_types import Answer, Client, Command
+from mks_hardening._core.backend.redis_url import parse_redis_url
+from mks_hardening._core.checks import flag
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.resilience.deadline_socket import call_deadline
+from mks_hardening._core.resilience.guard import CallGuard
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RedisClient"]
+
+T = TypeVar("T")
+
+_POOL_PAUSE: Final = 0.002
+"""Seconds between two looks for a free connection, while all of them are in use."""
+
+
+class RedisClient(Closing):
+    """Commands, pipelines and scripts with a budget, a breaker and honest retries.
+
+    Clients of one server share connections, breaker and prober (see ``endpoint``); each has its own name, budget
+    and ``close()``.
+
+    Args:
+        url_or_client: a Redis URL (see ``redis_url``), another ``RedisClient``, a client of redis-py (built anew
+            from its arguments, see ``redis_handed_in``), or any object with ``execute_command``.
+        name: what errors and events call it.
+        store_budget: seconds that one call may take at most; inside a request all calls together share the
+            request's budget.
+        allow_plaintext: whether clear text may leave this machine, for a URL.
+        clock: monotonic clock of the breaker.
+
+    Raises:
+        ConfigurationError: an unusable URL or client.
+        MissingDependencyError: a URL was given and redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisLike | RedisClient,
+        *,
+        name: str = "redis",
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        budget = seconds(store_budget, parameter="store_budget", allow_zero=False)
+        plain = flag(allow_plaintext, parameter="allow_plaintext")
+        timer = given_clock(clock)
+        self._lease = _lease(url_or_client, budget=budget, allow_plaintext=plain, clock=timer)
+        endpoint = self._lease.endpoint
+        self._guard = CallGuard(
+            name,
+            budget=budget,
+            breaker=endpoint.breaker,
+            reason_of=reason_of,
+            fair_share=endpoint.fair_share,
+            paced=endpoint.target is not None,
+        )
+        self._shards: ClusterShards | None = endpoint.shards
+        # One that is dropped without ``close()`` must not be probed for, nor keep its connections.
+        finalize(self, self._lease.end).atexit = False
+
+    def call(self, *command: object, idempotent: bool = False, node: str = "") -> Answer:
+        """Send one command.
+
+        Args:
+            command: name and arguments.
+            idempotent: whether sending it twice is harmless, so that it may be tried again.
+            node: the node of a cluster that it is for; wherever it belongs when left out.
+
+        Raises:
+            BackendUnavailableError: no usable answer within the budget.
+        """
+        send = partial(self._send_to, node) if node else self._send_one
+        return self._guarded(str(command[0]), (command,), send, idempotent=idempotent)
+
+    def pipeline(self, commands: Sequence[Command], *, idempotent: bool = False) -> list[Answer]:
+        """Send several commands in one round trip (not atomic) and return their answers.
+
+        Raises:
+            BackendUnavailableError: no usable answer to one of them.
+        """
+        return self._guarded("pipeline", commands, self._send_all, idempotent=idempotent)
+
+    def script(self, source: str) -> Script:
+        """A Lua script, sent by its hash and in full only where the server does not know it."""
+        return Script(self, source)
+
+    @property
+    def budget(self) -> float:
+        """Seconds that one call may take at most."""
+        return self._guard.budget
+
+    def in_doubt(self) -> bool:
+        """Whether the server did not answer the last call, and a probe is finding out whether it does again."""
+        breaker = self._guard.breaker
+        return breaker.doubted and breaker.in_doubt()
+
+    @property
+    def place(self) -> Hashable:
+        """Equal for clients of the same database of the same server, as long as one of them lives."""
+        return id(self._lease.endpoint), self._lease.database
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys of one command must lie in one slot."""
+        return self._shards is not None
+
+    def ping(self) -> bool:
+        """Whether the server answers within the budget."""
+        try:
+            self.call("PING", idempotent=True)
+        except BackendUnavailableError:
+            return False
+        return True
+
+    async def acall(self, *command: object, idempotent: bool = False, node: str = "") -> Answer:
+        """``call`` for asyncio; a fake, which has no asynchronous side, is asked in a worker thread."""
+        if self._lease.endpoint.target is None:
+            return await _in_thread(partial(self.call, *command, idempotent=idempotent, node=node))
+        send = partial(self._asend_to, node) if node else self._asend_one
+        return await self._aguarded(str(command[0]), (command,), send, idempotent=idempotent)
+
+    async def apipeline(self, commands: Sequence[Command], *, idempotent: bool = False) -> list[Answer]:
+        """``pipeline`` for asyncio; see ``acall``."""
+        if self._lease.endpoint.target is None:
+            return await _in_thread(partial(self.pipeline, commands, idempotent=idempotent))
+        return await self._aguarded("pipeline", commands, self._asend_all, idempotent=idempotent)
+
+    def close(self) -> None:
+        """Give the connections back; harmless when called twice. A client that was handed in stays open."""
+        self._guard.closed = True
+        self._lease.end()
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio, with the connections of the running event loop."""
+        self._guard.closed = True
+        await self._lease.aend()
+
+    def __repr__(self) -> str:
+        return f"RedisClient({self._guard.backend!r}, {self._lease.endpoint.address})"
+
+    # --- one call, guarded -------------------------------------------------------------------
+
+    def _send_one(self, commands: Sequence[Command]) -> Answer:
+        return self._lease.client().execute_command(*commands[0])
+
+    def _send_to(self, node: str, commands: Sequence[Command]) -> Answer:
+        client = self._lease.client()
+        return client.execute_command(*commands[0], target_nodes=_node(client, node))
+
+    def _send_all(self, commands: Sequence[Command]) -> list[Answer]:
+        client = self._lease.client()
+        if not hasattr(client, "pipeline"):
+            return [client.execute_command(*command) for command in commands]
+        pipe = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        answers: list[Answer] = pipe.execute()
+        return answers
+
+    async def _asend_one(self, commands: Sequence[Command]) -> Answer:
+        answer = self._lease.async_client().execute_command(*commands[0])
+        return await answer if hasattr(answer, "__await__") else answer  # a plain fake answers at once
+
+    async def _asend_to(self, node: str, commands: Sequence[Command]) -> Answer:
+        client = self._lease.async_client()
+        return await client.execute_command(*commands[0], target_nodes=_node(client, node))
+
+    async def _asend_all(self, commands: Sequence[Command]) -> list[Answer]:
+        if self._lease.endpoint.target is None:
+            return [await self._asend_one((command,)) for command in commands]
+        pipe = self._lease.async_client().pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        answers: list[Answer] = await pipe.execute()
+        return answers
+
+    def _guarded(
+        self,
+        operation: str,
+        commands: Sequence[Command],
+        send: Callable[[Sequence[Command]], T],
+        *,
+        idempotent: bool,
+    ) -> T:
+        call = self._guard.begin(
+            operation,
+            idempotent=idempotent,
+            part=None if self._shards is None else self._shards.finder(self._lease.made, commands, operation),
+        )
+        before = call_deadline.begin(call.deadline)
+        try:
+            while True:
+                try:
+                    answer = send(commands)
+                except Exception as raised:
+                    if isinstance(raised, UnicodeEncodeError):
+                        commands = _encoded(commands, raised)
+                        continue
+                    error = raised if self._shards is None else what_is_meant(raised)
+                    if is_missing_script(error):
+                        call.succeeded()
+                        raise
+                    reason = call.failed(error, share=call_deadline.share, whole=is_about_all(error))
+                    if reason == "pool":
+                        time.sleep(_POOL_PAUSE)
+                    elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
+                        with suppress(Exception):  # the next try tells
+                            self._lease.client().nodes_manager.initialize()
+                    self._after_failure(reason)
+                else:
+                    call.succeeded()
+                    return answer
+        finally:
+            call_deadline.restore(before)
+            call.end()
+
+    async def _aguarded(
+        self,
+        operation: str,
+        commands: Sequence[Command],
+        send: Callable[[Sequence[Command]], Awaitable[T]],
+        *,
+        idempotent: bool,
+    ) -> T:
+        import asyncio
+
+        from mks_hardening._core.resilience.loop_time import ServedDeadline, loop_time
+
+        time_of_loop = loop_time()
+        call = self._guard.begin(
+            operation,
+            idempotent=idempotent,
+            loop=time_of_loop,
+            part=self._shards.finder(self._lease.async_client, commands, operation) if self._shards else None,
+        )
+        try:
+            while True:
+                try:
+                    async with ServedDeadline(time_of_loop, call.deadline - SYSTEM_CLOCK.monotonic()):
+                        answer = await send(commands)
+                except Exception as raised:
+                    if isinstance(raised, UnicodeEncodeError):
+                        commands = _encoded(commands, raised)
+                        continue
+                    error = raised if self._shards is None else what_is_meant(raised)
+                    if is_missing_script(error):
+                        call.succeeded()
+                        raise
+                    reason = call.failed(error, whole=is_about_all(error))
+                    if reason == "pool":
+                        await asyncio.sleep(_POOL_PAUSE)
+                    elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
+                        with suppress(Exception):  # the next try tells
+                            await self._lease.async_client().nodes_manager.initialize()
+                    self._after_failure(reason)
+                else:
+                    call.succeeded()
+                    return answer
+        finally:
+            call.end()
+
+    def _after_failure(self, reason: str) -> None:
+        if reason == "readonly":
+            self._lease.endpoint.forget_connections()
+
+
+def _lease(
+    url_or_client: str | RedisLike | RedisClient, *, budget: float, allow_plaintext: bool, clock: Clock
+) -> Lease:
+    if isinstance(url_or_client, RedisClient):
+        return url_or_client._lease.sibling(budget=budget)  # noqa: SLF001 - same module
+    if isinstance(url_or_client, str):
+        target = parse_redis_url(url_or_client, allow_plaintext=allow_plaintext)
+        require_redis()
+        return lease(target, None, budget=budget, clock=clock)
+    built_anew = target_of(url_or_client)
+    foreign = url_or_client if built_anew is None else None
+    return lease(built_anew, foreign, budget=budget, clock=clock)
+
+
+def _node(client: Client, name: str) -> Client:
+    node = client.get_node(node_name=name)
+    if node is None:
+        raise ConnectionError(f"{name} has left the cluster")
+    return node
+
+
+def _encoded(commands: Sequence[Command], error: UnicodeEncodeError) -> list[Command]:
+    """The commands with texts that have no UTF-8 (lone surrogates from a header or a path) as bytes of their own.
+
+    Nothing was sent yet: a client packs all commands before it sends the first.
+
+    Raises:
+        UnicodeEncodeError: the error that was given; none of the texts is at fault.
+    """
+    if all(item.isascii() for command in commands for item in command if isinstance(item, str)):
+        raise error
+    return [
+        [
+            item.encode("utf-8", "surrogatepass") if isinstance(item, str) and number else item
+            for number, item in enumerate(command)
+        ]
+        for command in commands
+    ]
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    import asyncio
+
+    return await asyncio.to_thread(call)

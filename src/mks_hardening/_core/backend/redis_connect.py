@@ -1,0 +1,304 @@
+"""redis-py clients for checked targets, made to obey our deadlines; the one door to redis-py.
+
+Retries are off everywhere: redis-py repeats what was sent and not answered, which applies an increment twice.
+Whether something may be tried again is the guard's decision. Time-outs are those of the call at hand
+(``call_deadline``, ``asyncio``), so that users with different budgets can share the connections.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from mks_hardening._core.backend.redis_direct import direct_client, direct_pool
+from mks_hardening._core.backend.redis_types import Client, Options
+from mks_hardening._core.lazy import optional
+from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
+from mks_hardening._core.resilience.reach import connect_within_deadline
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_target import RedisTarget
+
+__all__ = ["MAX_CONNECTIONS", "close_async", "connect", "connect_async", "require_redis"]
+
+MAX_CONNECTIONS: Final = 200
+"""Connections to one server; who finds all of them in use waits for one within the budget."""
+
+
+def require_redis() -> None:
+    """Fail early and clearly.
+
+    Raises:
+        MissingDependencyError: redis is not installed.
+    """
+    with optional("redis", extra="cache"):
+        import redis  # noqa: F401 - only to see whether it is there
+
+
+def connect(target: RedisTarget) -> Client:
+    """A synchronous client whose sockets obey the deadline of the call. May talk to the servers at once."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    options = {**_options(target), "retry": Retry(NoBackoff(), 0)}
+    make = {"single": _single, "sentinel": _sentinel, "cluster": _cluster}[target.topology]
+    return _raw(make(target, options))
+
+
+def connect_async(target: RedisTarget, budget: float) -> Client:
+    """A client for the running event loop; all sentinels together must answer within the budget."""
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    options = {**_options(target), "retry": Retry(NoBackoff(), 0)}
+    if target.topology == "sentinel":
+        return _raw(_async_sentinel(target, options, budget / len(target.hosts)))
+    return _raw((_async_single if target.topology == "single" else _async_cluster)(target, options))
+
+
+async def close_async(client: Client) -> None:
+    """Close the client's connections, those to the sentinels too."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in getattr(manager, "sentinels", ()):
+        await sentinel.aclose()
+
+
+def _options(target: RedisTarget) -> Options:
+    return {
+        **_socket_options(target, tls=target.tls),
+        "username": target.username,
+        "password": target.password,
+        "credential_provider": target.credential_provider,
+        "max_connections": MAX_CONNECTIONS,
+    }
+
+
+def _sentinel_options(target: RedisTarget, options: Options) -> Options:
+    return {
+        **_socket_options(target, tls=target.sentinel_tls),
+        "username": target.sentinel_username,
+        "password": target.sentinel_password,
+        "retry": options["retry"],
+    }
+
+
+def _socket_options(target: RedisTarget, *, tls: bool) -> Options:
+    options: Options = {
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+    if not tls:
+        # No word before the first command. With TLS one is needed: it makes the client read the session tickets,
+        # which redis-py would otherwise take for an answer that nobody asked for.
+        options["driver_info"] = None
+        return options
+    return options | {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | dict(target.tls_options)
+
+
+def _raw(client: Client) -> Client:
+    """Answers as the server gave them, without redis-py's conversions."""
+    callbacks = getattr(client, "response_callbacks", {})
+    for command in list(callbacks):
+        # The cluster clients read the map of slots and commands through their own callbacks.
+        if not command.startswith(("CLUSTER", "COMMAND")):
+            del callbacks[command]
+    return client
+
+
+def _place(target: RedisTarget) -> Options:
+    return {"path": target.path} if target.path else {"host": target.hosts[0][0], "port": target.hosts[0][1]}
+
+
+def _single(target: RedisTarget, options: Options) -> Client:
+    import redis
+    from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+    base: Client = UnixDomainSocketConnection if target.path else SSLConnection if target.tls else Connection
+    # A provider that renews its credentials does so by events of redis-py's own pool.
+    kind = direct_pool(redis.ConnectionPool) if target.credential_provider is None else redis.ConnectionPool
+    pool = kind(connection_class=_with_deadline(base), db=target.database, **_place(target), **options)
+    return direct_client(redis.Redis, refusal=redis.ResponseError).from_pool(pool)  # closes it as well
+
+
+def _sentinel(target: RedisTarget, options: Options) -> Client:
+    import redis
+    from redis import sentinel
+    from redis.connection import Connection, SSLConnection
+
+    make: Client = sentinel.Sentinel
+    group = make(())
+    # A frozen sentinel must leave time for the others.
+    ask = _with_deadline(SSLConnection if target.sentinel_tls else Connection, share=len(target.hosts))
+    quick = _sentinel_options(target, options)
+    group.sentinels = [
+        redis.Redis.from_pool(redis.ConnectionPool(connection_class=ask, host=host, port=port, **quick))
+        for host, port in target.hosts
+    ]
+    base: Client = sentinel.SentinelManagedSSLConnection if target.tls else sentinel.SentinelManagedConnection
+    return group.master_for(
+        target.service,
+        redis_class=direct_client(redis.Redis, refusal=redis.ResponseError),
+        db=target.database,
+        connection_class=_with_deadline(base),
+        **options,
+    )
+
+
+def _cluster(target: RedisTarget, options: Options) -> Client:
+    from redis.cluster import ClusterNode, RedisCluster
+    from redis.connection import Connection, SSLConnection
+
+    connection_class = _with_deadline(SSLConnection if target.tls else Connection)
+    node: Client = ClusterNode
+    host, port = target.hosts[0]
+    client = RedisCluster(
+        # Only a client made from a URL uses the pool class.
+        url=f"{'rediss' if target.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}",
+        startup_nodes=[node(*place) for place in target.hosts],
+        connection_pool_class=partial(_pool_of, connection_class),
+        # Whether half a cluster serves is for its servers to say.
+        require_full_coverage=False,
+        **options,
+    )
+    manager: Client = client.nodes_manager
+    make = manager.create_redis_node
+
+    def make_raw(*args: Client, **kwargs: Client) -> Client:
+        return _raw(make(*args, **kwargs))
+
+    manager.create_redis_node = make_raw
+    for known in (*manager.nodes_cache.values(), *manager.startup_nodes.values()):
+        if known.redis_connection is not None:
+            _raw(known.redis_connection)
+    return client
+
+
+def _pool_of(connection_class: Client, **options: Client) -> Client:
+    import redis
+
+    return redis.ConnectionPool(**{**options, "connection_class": connection_class})
+
+
+def _async_single(target: RedisTarget, options: Options) -> Client:
+    from redis import asyncio as aredis
+
+    if target.path:
+        return aredis.Redis(unix_socket_path=target.path, db=target.database, **options)
+    return aredis.Redis(**_place(target), db=target.database, ssl=target.tls, **options)
+
+
+def _async_sentinel(target: RedisTarget, options: Options, patience: float) -> Client:
+    from redis.asyncio.sentinel import Sentinel
+
+    quick = _sentinel_options(target, options) | {
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
+        "ssl": target.sentinel_tls,
+    }
+    group: Client = Sentinel
+    return group(target.hosts, sentinel_kwargs=quick).master_for(
+        target.service, db=target.database, ssl=target.tls, **options
+    )
+
+
+def _async_cluster(target: RedisTarget, options: Options) -> Client:
+    from inspect import signature
+
+    from redis.asyncio.cluster import ClusterNode, RedisCluster
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    silent = {"driver_info": None} if "driver_info" in options else {}
+    if "driver_info" not in signature(RedisCluster).parameters:  # before redis-py 8
+        options = {name: value for name, value in options.items() if name != "driver_info"}
+    nodes = [ClusterNode(*place) for place in target.hosts]
+    client: Client = RedisCluster(startup_nodes=nodes, ssl=target.tls, require_full_coverage=False, **options)
+    manager = client.nodes_manager
+    connection_class = _without_cluster_sleep(client.connection_kwargs["connection_class"])
+    client.connection_kwargs["connection_class"] = connection_class
+    for node in manager.startup_nodes.values():
+        node.connection_class = connection_class
+    for arguments in (
+        client.connection_kwargs,
+        *(node.connection_kwargs for node in manager.startup_nodes.values()),
+    ):
+        # redis-py 7 warns of these two, which it sets itself.
+        if arguments.pop("lib_name", None) is not None:
+            arguments.pop("lib_version", None)
+            arguments.update(silent)
+    learn = client.commands_parser.initialize
+
+    async def learn_from_anyone(default_node: Client) -> None:
+        # redis-py asks the first primary only, and never starts while that one is away.
+        others = [node for node in manager.nodes_cache.values() if node is not default_node]
+        for node in (default_node, *others):
+            try:
+                await learn(node)
+            except (RedisConnectionError, RedisTimeoutError):
+                if node is others[-1]:
+                    raise
+            else:
+                manager.default_node = node
+                return
+
+    client.commands_parser.initialize = learn_from_anyone
+    return client
+
+
+def _without_cluster_sleep(base: Client) -> Client:
+    """The asynchronous connection class, without the error at which the cluster client sleeps for 0.25 s."""
+    from redis.exceptions import ClusterDownError, ResponseError
+
+    async def read_response(self: Client, *args: Client, **kwargs: Client) -> Client:
+        try:
+            return await base.read_response(self, *args, **kwargs)
+        except ClusterDownError as error:
+            raise ResponseError(f"CLUSTERDOWN {error}") from None
+
+    return type(base.__name__, (base,), {"read_response": read_response})
+
+
+def _with_deadline(base: Client, *, share: int = 1) -> Client:
+    """The connection class, with sockets that obey the deadline of the call; an operation takes a share of it."""
+    from redis.connection import Connection, UnixDomainSocketConnection
+    from redis.exceptions import ClusterDownError, ResponseError
+
+    class Reaching(Connection):
+        """Looks up the name and walks over the addresses within the deadline."""
+
+        def _connect(self) -> Client:
+            return connect_within_deadline(self.host, self.port, self._prepare, share=share)
+
+        def read_response(self, *args: Client, **kwargs: Client) -> Client:
+            try:
+                return cast("object", super().read_response(*args, **kwargs))
+            except ClusterDownError as error:
+                # At this class the cluster client sleeps for 0.25 s, whatever the deadline.
+                raise ResponseError(f"CLUSTERDOWN {error}") from None
+
+        def _prepare(self, sock: socket.socket) -> None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.socket_keepalive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                options: Client = self.socket_keepalive_options
+                for option, value in options.items():
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    if base is Connection:
+        below: Client = Reaching
+    elif issubclass(base, UnixDomainSocketConnection):
+        below = base
+    else:  # in front of Connection, and behind what adds TLS or asks the sentinels
+        below = type(base.__name__, (base, Reaching), {})
+
+    def connect(self: Client) -> DeadlineSocket:
+        left = call_deadline.remaining()
+        if left is not None:
+            self.socket_connect_timeout = left / share
+        return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - makes the socket
+
+    return type(f"Deadline{base.__name__}", (below,), {"_connect": connect})

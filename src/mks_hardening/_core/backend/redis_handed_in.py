@@ -1,0 +1,147 @@
+"""Clients that users hand in: what is taken as it stands, what is built anew, and what is refused.
+
+A client of redis-py or valkey brings its own time-outs and retries, which would void every promise of ours: one
+call may then take 25 s, and an increment whose answer was lost is applied twice. So its connection arguments are
+read, and a client of our own goes to the same place; the one that was handed in is never used. Whatever else has
+``execute_command`` (fakeredis, fakes of a few lines) has no connections, and is used as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Final, cast
+
+from mks_hardening._core.backend.redis_target import RedisTarget
+from mks_hardening._core.backend.redis_types import Client, Options
+from mks_hardening._core.checks import offers
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["target_of"]
+
+_PACKAGES: Final = ("redis", "valkey")
+_DEFAULT_PORT: Final = 6379
+
+
+def target_of(client: object) -> RedisTarget | None:
+    """Where a redis-py or valkey client leads; ``None`` for a client that is used as it stands.
+
+    Raises:
+        ConfigurationError: the object is no client, a fake that decodes its answers, or a client that cannot be
+            built anew from its arguments: its own connection class, a replica, a hook at connecting, an overridden
+            ``execute_command``.
+    """
+    offers(
+        client,
+        "execute_command",
+        parameter="url_or_client",
+        kind="a Redis URL, a RedisClient or a client with execute_command",
+    )
+    nodes: Client = getattr(client, "nodes_manager", None)
+    if nodes is not None and _is_foreign(client):
+        return _cluster(client, nodes)
+    if not _is_foreign(client) and _is_asynchronous(client):
+        raise _refused("an asynchronous fake has no plain methods, and a plain one serves both")
+    pool: Client = getattr(client, "connection_pool", None)
+    if pool is None:
+        return None
+    arguments: Mapping[str, Client] = getattr(pool, "connection_kwargs", {})
+    if not _is_foreign(client):
+        if arguments.get("decode_responses"):
+            raise _refused("a fake must not decode its answers")
+        return None
+    connection: type = pool.connection_class
+    if connection.__module__.partition(".")[0] not in _PACKAGES:
+        raise _refused("it has a connection class of its own")
+    _check(client, arguments)
+    if hasattr(pool, "service_name"):
+        return _sentinel(pool, arguments)
+    return RedisTarget(
+        hosts=() if arguments.get("path") else (_place(arguments),),
+        path=arguments.get("path") or "",
+        database=int(arguments.get("db") or 0),
+        **_credentials(arguments, tls="SSL" in connection.__name__),
+    )
+
+
+def _is_asynchronous(client: Client) -> bool:
+    import inspect  # heavy, and only here
+
+    return inspect.iscoroutinefunction(client.execute_command)
+
+
+def _is_foreign(client: object) -> bool:
+    """Whether it comes from a package that opens sockets, or inherits from one without being a fake."""
+    packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
+    return "fakeredis" not in packages and any(package in _PACKAGES for package in packages)
+
+
+def _check(client: object, arguments: Mapping[str, Client]) -> None:
+    method = getattr(type(client), "execute_command", None)
+    # Instrumentation replaces the method of the package's own class, and then sees our client as well.
+    if type(client).__module__.partition(".")[0] not in _PACKAGES and (
+        getattr(method, "__module__", "").partition(".")[0] not in _PACKAGES
+    ):
+        raise _refused(f"{type(client).__name__} overrides execute_command")
+    if arguments.get("redis_connect_func") is not None:
+        raise _refused("it has a redis_connect_func")
+
+
+def _cluster(client: object, nodes: Client) -> RedisTarget:
+    _check(client, {})
+    arguments: Mapping[str, Client] = getattr(client, "connection_kwargs", None) or nodes.connection_kwargs
+    startup: Iterable[Client] = nodes.startup_nodes.values()
+    tls = bool(arguments.get("ssl")) or "SSL" in getattr(arguments.get("connection_class"), "__name__", "")
+    return RedisTarget(
+        topology="cluster",
+        # The map grows with what the cluster tells; sorted, so that two clients of one cluster are equal.
+        hosts=tuple(sorted((str(node.host), int(node.port)) for node in startup)),
+        **_credentials(arguments, tls=tls),
+    )
+
+
+def _sentinel(pool: Client, arguments: Mapping[str, Client]) -> RedisTarget:
+    if not pool.is_master:
+        raise _refused("it leads to replicas, and what is written must be read")
+    asked: list[Client] = pool.sentinel_manager.sentinels
+    own: Mapping[str, Client] = asked[0].connection_pool.connection_kwargs
+    return RedisTarget(
+        topology="sentinel",
+        hosts=tuple(_place(sentinel.connection_pool.connection_kwargs) for sentinel in asked),
+        database=int(arguments.get("db") or 0),
+        service=pool.service_name,
+        sentinel_username=own.get("username"),
+        sentinel_password=own.get("password"),
+        sentinel_tls="SSL" in asked[0].connection_pool.connection_class.__name__,
+        **_credentials({**_tls_options(own), **arguments}, tls="SSL" in pool.connection_class.__name__),
+    )
+
+
+def _place(arguments: Mapping[str, Client]) -> tuple[str, int]:
+    return str(arguments.get("host") or "localhost"), int(arguments.get("port") or _DEFAULT_PORT)
+
+
+def _credentials(arguments: Mapping[str, Client], *, tls: bool) -> Options:
+    return {
+        "tls": tls,
+        "username": arguments.get("username"),
+        "password": arguments.get("password"),
+        "credential_provider": arguments.get("credential_provider"),
+        "tls_options": tuple(sorted(_tls_options(arguments).items())),
+    }
+
+
+def _tls_options(arguments: Mapping[str, Client]) -> dict[str, Hashable]:
+    return {
+        name: tuple(cast("list[Hashable]", value)) if isinstance(value, list) else value
+        for name, value in arguments.items()
+        # OCSP is off unless asked for, and redis-py's asynchronous connections do not know its names.
+        if name.startswith("ssl_")
+        and value is not None
+        and not (name.startswith("ssl_validate") and not value)
+    }
+
+
+def _refused(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"this client cannot be used: {why}; pass the Redis URL instead", parameter="url_or_client"
+    )

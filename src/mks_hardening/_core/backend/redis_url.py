@@ -1,0 +1,121 @@
+"""Redis URLs: what is allowed, decided without touching the network or the client library.
+
+``redis://`` and ``rediss://`` (with ACL user and database), ``unix://``, ``redis+sentinel://host,host/service/db``
+and ``redis+cluster://host,host`` (``rediss+…`` for TLS). Options after ``?``: ``db``; with TLS ``ca_file``; for
+sentinels that ask for credentials of their own ``sentinel_username`` and ``sentinel_password``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from mks_hardening._core.backend.redis_target import RedisTarget, Topology
+from mks_hardening._core.loopback import is_loopback
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["parse_redis_url"]
+
+_SCHEMES: Final[Mapping[str, tuple[Topology, bool]]] = MappingProxyType(
+    {
+        "redis": ("single", False),
+        "rediss": ("single", True),
+        "unix": ("single", False),
+        "redis+sentinel": ("sentinel", False),
+        "rediss+sentinel": ("sentinel", True),
+        "redis+cluster": ("cluster", False),
+        "rediss+cluster": ("cluster", True),
+    }
+)
+_DEFAULT_PORT: Final[Mapping[Topology, int]] = MappingProxyType(
+    {"single": 6379, "sentinel": 26379, "cluster": 6379}
+)
+_LARGEST_NUMBER: Final = 65535
+_ENCODE: Final = "write the characters / ? # of a password as %2F %3F %23"
+
+
+def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
+    """Check a Redis URL.
+
+    Raises:
+        ConfigurationError: unknown scheme, no host, a bad port or database, an unknown option, or clear text to
+            another machine without ``allow_plaintext=True``. The message never repeats any part of the URL.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _wrong("its host is not readable") from None
+    if parts.scheme not in _SCHEMES:
+        raise _wrong(f"the scheme must be one of {', '.join(_SCHEMES)}")
+    topology, tls = _SCHEMES[parts.scheme]
+    _refuse_cut_password(parts)
+    userinfo, _, hostlist = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    options = _options(parts.query, topology, tls=tls)
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    path = unquote(parts.path) if parts.scheme == "unix" else ""
+    service = segments.pop(0) if topology == "sentinel" and segments else ""
+    if topology == "sentinel" and not service:
+        raise _wrong("a sentinel URL names the service: redis+sentinel://host:26379/service/0")
+    database = options.get("db") or ("0" if path or not segments else segments[0])
+    hosts = tuple(_host_port(item, topology) for item in hostlist.split(",")) if not path else ()
+    if not path and not all(host for host, _ in hosts):
+        raise _wrong("it names no host")
+    if not tls and not allow_plaintext and not all(is_loopback(host) for host, _ in hosts):
+        raise _wrong("clear text goes to loopback only; use rediss:// or allow_plaintext=True")
+    return RedisTarget(
+        topology=topology,
+        tls=tls,
+        hosts=hosts,
+        path=path,
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        database=_number(database, "database"),
+        service=service,
+        sentinel_username=options.get("sentinel_username") or None,
+        sentinel_password=options.get("sentinel_password") or None,
+        sentinel_tls=tls,
+        tls_options=(("ssl_ca_certs", options["ca_file"]),) if "ca_file" in options else (),
+    )
+
+
+def _refuse_cut_password(parts: SplitResult) -> None:
+    # A raw "/", "?" or "#" in the password ends the host part (RFC 3986, 3.2), and the rest of the password
+    # would be read, and reported, as something else.
+    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise _wrong(_ENCODE)
+
+
+def _options(query: str, topology: Topology, *, tls: bool) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    allowed = {"db"}
+    if tls:
+        allowed.add("ca_file")
+    if topology == "sentinel":
+        allowed |= {"sentinel_username", "sentinel_password"}
+    if not options.keys() <= allowed and "@" in query:
+        raise _wrong(_ENCODE)
+    if not options.keys() <= allowed:
+        raise _wrong(f"it has an unknown option; allowed: {', '.join(sorted(allowed))}")
+    return options
+
+
+def _host_port(text: str, topology: Topology) -> tuple[str, int]:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    return host.lower(), _number(port, "port") if port else _DEFAULT_PORT[topology]
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or int(text) > _LARGEST_NUMBER:
+        raise _wrong(f"the {what} must be a number up to {_LARGEST_NUMBER}")
+    return int(text)
+
+
+def _wrong(why: str) -> ConfigurationError:
+    return ConfigurationError(f"not a usable Redis URL: {why}", parameter="url")

@@ -1,0 +1,250 @@
+"""One verdict and one wording for parameters: each check returns the value or raises ``ConfigurationError``.
+
+A message names the parameter, the type that was given (never the value, which may be a secret) and what is allowed.
+Durations have ``_core/durations.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
+from typing import Any, Final, TypeVar, cast
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = [
+    "choice",
+    "flag",
+    "function",
+    "instance",
+    "level_number",
+    "mapping",
+    "namespace_of",
+    "number",
+    "offers",
+    "path_text",
+    "port_number",
+    "several",
+    "shows",
+    "text_of",
+    "texts",
+    "whole_number",
+]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
+M = TypeVar("M", bound=Mapping[Any, Any])
+P = TypeVar("P")
+S = TypeVar("S", bound=str)
+
+_LARGEST_PORT: Final = 65535
+# No braces, which would move the hash tag of a Redis Cluster key, no blanks, no glob characters.
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+
+
+def whole_number(value: object, *, parameter: str, minimum: int, maximum: int | None = None) -> int:
+    """An ``int`` within the bounds; ``True`` and ``1.0`` are none."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < minimum
+        or (maximum is not None and value > maximum)
+    ):
+        raise _refused(parameter, f"a whole number {_bounds(minimum, maximum)}", value)
+    return value
+
+
+def number(
+    value: object, *, parameter: str, minimum: float, maximum: float | None = None, above: bool = False
+) -> float:
+    """A finite number within the bounds.
+
+    Args:
+        value: what was given.
+        parameter: its name.
+        minimum: the smallest that is allowed, or with ``above`` the largest that is not.
+        maximum: the largest that is allowed.
+        above: whether ``minimum`` itself is refused.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not isfinite(value)
+        or value < minimum
+        or (above and value == minimum)
+        or (maximum is not None and value > maximum)
+    ):
+        bounds = f"above {minimum:g}" if above and maximum is None else _bounds(minimum, maximum)
+        raise _refused(parameter, f"a finite number {bounds}", value)
+    return float(value)
+
+
+def port_number(value: object, *, parameter: str) -> int:
+    """A TCP port that can be connected to."""
+    return whole_number(value, parameter=parameter, minimum=1, maximum=_LARGEST_PORT)
+
+
+def choice(value: object, choices: Iterable[S], *, parameter: str) -> S:
+    """One of a few words."""
+    words = tuple(choices)
+    for word in words:
+        if isinstance(value, str) and word == value:
+            return word
+    raise _refused(parameter, f"one of {', '.join(words)}", value)
+
+
+def instance(value: object, kind: type[T], *, parameter: str) -> T:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[:1] in "AEIOU" else "a"
+        raise _refused(parameter, f"{article} {kind.__name__}", value)
+    return value
+
+
+def flag(value: object, *, parameter: str) -> bool:
+    """``True`` or ``False``; ``"no"`` is neither, though it counts as true."""
+    if not isinstance(value, bool):
+        raise _refused(parameter, "True or False", value)
+    return value
+
+
+def function(value: C, *, parameter: str) -> C:
+    """Something that can be called."""
+    if not callable(value):
+        raise _refused(parameter, "callable", value)
+    return value
+
+
+def mapping(value: M, *, parameter: str, of: str) -> M:
+    """A mapping.
+
+    Args:
+        value: what was given.
+        parameter: its name.
+        of: what it maps to what, for the message (``names to limits``).
+    """
+    if not isinstance(value, Mapping):
+        raise _refused(parameter, f"a mapping of {of}", value)
+    return value
+
+
+def offers(value: P, *methods: str, parameter: str, kind: str) -> P:
+    """An object with the methods of a protocol; a class that has them is none.
+
+    Args:
+        value: what was given.
+        methods: names of the methods.
+        parameter: its name.
+        kind: what was wanted, with its article.
+    """
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        raise ConfigurationError(f"{parameter} must be {kind}, not {_what_it_is(value)}", parameter=parameter)
+    return value
+
+
+def shows(value: P, *fields: str, parameter: str, kind: str) -> P:
+    """An object with the fields of a protocol; see ``offers``."""
+    if isinstance(value, type) or not all(hasattr(value, field) for field in fields):
+        raise ConfigurationError(f"{parameter} must be {kind}, not {_what_it_is(value)}", parameter=parameter)
+    return value
+
+
+def _what_it_is(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def text_of(value: object, *, parameter: str, empty: bool = True) -> str:
+    """One text.
+
+    Args:
+        value: what was given.
+        parameter: its name.
+        empty: whether it may be empty.
+    """
+    if not isinstance(value, str) or not (value or empty):
+        raise _refused(parameter, "a text" if empty else "a text that is not empty", value)
+    return value
+
+
+def texts(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[str, ...]:
+    """Several texts, where one ``str`` is a mistake: its characters would be taken for the items.
+
+    Args:
+        value: what was given.
+        parameter: its name.
+        of: what the items are, for the message (``hosts``, ``paths``).
+    """
+    whole: object = value
+    if not isinstance(whole, Iterable):
+        raise _refused(parameter, f"a list of {of}", whole)
+    if isinstance(whole, (str, bytes, Mapping)):
+        raise _refused(parameter, f"a list of {of}", cast(object, whole))
+    items = tuple(value)
+    for item in items:
+        if not isinstance(item, str):
+            raise ConfigurationError(
+                f"{parameter} must be a list of {of}; one of them is {type(item).__name__}",
+                parameter=parameter,
+            )
+    return items
+
+
+def several(value: Iterable[T], kind: type[T], *, parameter: str) -> tuple[T, ...]:
+    """Several objects of a class."""
+    whole: object = value
+    if not isinstance(whole, Iterable) or isinstance(whole, (str, bytes, Mapping)):
+        raise _refused(parameter, f"a list of {kind.__name__}", value)
+    return tuple(instance(item, kind, parameter=parameter) for item in value)
+
+
+def path_text(value: object, *, parameter: str) -> str:
+    """The path of a file or folder, which is text that the file system has bytes for."""
+    given, text = value, value
+    if isinstance(given, os.PathLike):
+        text = os.fspath(cast("os.PathLike[str]", given))
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise _refused(parameter, "the path of a file or folder", value)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise _refused(parameter, "a path that the file system can name", value) from None
+    return text
+
+
+def namespace_of(value: object, *, parameter: str = "namespace") -> str:
+    """First part of keys in a shared store: 1 to 64 of ``A-Za-z0-9_.:-``, the first a letter or digit."""
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+        raise _refused(
+            parameter, "1 to 64 characters of A-Za-z0-9_.:- that begin with a letter or digit", value
+        )
+    return value
+
+
+def level_number(value: object, *, parameter: str = "level") -> int:
+    """The number of a level of ``logging``, given by name in any case or by number."""
+    if isinstance(value, str):
+        known = logging.getLevelNamesMapping()
+        found = known.get(value.strip().upper())
+        if found is None:
+            raise ConfigurationError(
+                f"{parameter} must be the name of a level ({', '.join(known)}) or its number",
+                parameter=parameter,
+            )
+        return found
+    return whole_number(value, parameter=parameter, minimum=0)
+
+
+def _bounds(minimum: float, maximum: float | None) -> str:
+    return f"of at least {minimum:g}" if maximum is None else f"from {minimum:g} to {maximum:g}"
+
+
+def _refused(parameter: str, allowed: str, value: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{parameter} must be {allowed}, not {type(value).__name__}"
+        if not isinstance(value, (int, float, str)) or isinstance(value, bool)
+        else f"{parameter} must be {allowed}",
+        parameter=parameter,
+    )

@@ -1,0 +1,1 @@
+"""What operators write: variables, the forms of their texts, and keys."""

@@ -1,0 +1,195 @@
+"""Texts of operators as values: each parser reads one form strictly and can say which one that is.
+
+A parser returns a value or raises ``ValueError`` whose text completes "... must be". Its ``form`` is what the table
+of variables shows. The text that was given never enters a message: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Parser",
+    "duration_text",
+    "parse_bool",
+    "parse_choice",
+    "parse_duration",
+    "parse_float",
+    "parse_integer",
+    "parse_list",
+    "parse_path",
+    "parse_size",
+    "parse_text",
+    "parse_url",
+]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=str)
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZES: Final = {
+    "b": 1,
+    "kib": 1024,
+    "mib": 1024**2,
+    "gib": 1024**3,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+}
+_AMOUNT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)[ ]?([A-Za-z]*)", re.ASCII)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
+_YEAR: Final = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parser(Generic[T]):
+    """One form of text.
+
+    Attributes:
+        form: the form in few words.
+        read: from text to value.
+        show: from value to a text that would be read as that value.
+    """
+
+    form: str
+    read: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+    def __call__(self, text: str) -> T:
+        return self.read(text)
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("text that is not empty")
+    return text
+
+
+parse_text: Final = Parser("text", _text)
+parse_path: Final = Parser("path", _text)
+
+
+def _bool(text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("1/0, true/false, yes/no or on/off")
+
+
+parse_bool: Final = Parser("boolean", _bool, lambda value: str(int(value)))
+
+
+def _list(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip() for item in text.split(","))
+    if items == ("",):
+        return ()
+    if "" in items:
+        raise ValueError("items between commas, none of them empty")
+    return items
+
+
+parse_list: Final = Parser("list with commas", _list, ",".join)
+
+
+def parse_integer(minimum: int, maximum: int) -> Parser[int]:
+    """A whole number in ASCII digits within the bounds."""
+
+    def read(text: str) -> int:
+        if not _INTEGER.fullmatch(text.strip()) or not minimum <= int(text) <= maximum:
+            raise ValueError(f"a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return Parser(f"whole number, {minimum} to {maximum}", read)
+
+
+def parse_float(minimum: float, maximum: float) -> Parser[float]:
+    """A decimal number in ASCII digits within the bounds."""
+
+    def read(text: str) -> float:
+        if not _NUMBER.fullmatch(text.strip()) or not minimum <= float(text) <= maximum:
+            raise ValueError(f"a number from {minimum:g} to {maximum:g}")
+        return float(text)
+
+    return Parser(f"number, {minimum:g} to {maximum:g}", read, "{:g}".format)
+
+
+def duration_text(value: float) -> str:
+    """A duration in the largest unit that gives a whole number: ``730d``, ``90s``, ``250ms``."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        amount = value / _UNITS[unit]
+        if amount >= 1 and abs(amount - round(amount)) < 1e-9:
+            return f"{round(amount)}{unit}"
+    return f"{value:g}s"
+
+
+def parse_duration(*, minimum: float = 0.0, maximum: float = _YEAR, bare: str | None = None) -> Parser[float]:
+    """A number with a unit (``250ms``, ``30s``, ``15m``, ``8h``, ``7d``), as seconds.
+
+    Args:
+        minimum: smallest accepted value in seconds.
+        maximum: largest accepted value in seconds.
+        bare: unit of a number without one, for variables that older deployments have; refused otherwise.
+    """
+    span = f"{duration_text(minimum)} to {duration_text(maximum)}"
+    note = "" if bare is None else f" (a bare number counts as {bare})"
+
+    def read(text: str) -> float:
+        match = _AMOUNT.fullmatch(text.strip())
+        unit = _UNITS.get((match.group(2).lower() or bare or "") if match else "")
+        if match is None or unit is None or not minimum <= float(match.group(1)) * unit <= maximum:
+            raise ValueError(f"a duration such as 250ms, 30s, 15m, 8h or 7d, from {span}{note}")
+        return float(match.group(1)) * unit
+
+    return Parser(f"duration, {span}{note}", read, duration_text)
+
+
+def parse_size(*, minimum: int = 0, maximum: int = 1024**4) -> Parser[int]:
+    """A number of bytes, plain or with a unit (``64KiB``, ``100MB``)."""
+
+    def read(text: str) -> int:
+        match = _AMOUNT.fullmatch(text.strip())
+        unit = _SIZES.get(match.group(2).lower() or "b") if match else None
+        if match is None or unit is None or not minimum <= float(match.group(1)) * unit <= maximum:
+            raise ValueError(f"a size in bytes such as 65536, 64KiB or 100MB, from {minimum} to {maximum}")
+        return int(float(match.group(1)) * unit)
+
+    return Parser(f"size in bytes, at least {minimum}", read)
+
+
+def parse_choice(*choices: S) -> Parser[S]:
+    """One of a few words, in any case."""
+    by_word = {choice.lower(): choice for choice in choices}
+
+    def read(text: str) -> S:
+        choice = by_word.get(text.strip().lower())
+        if choice is None:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return choice
+
+    return Parser(", ".join(choices[:-1]) + f" or {choices[-1]}", read)
+
+
+def parse_url(*schemes: str) -> Parser[str]:
+    """An absolute URL with one of the schemes."""
+
+    def read(text: str) -> str:
+        url = text.strip()
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in schemes and bool(parts.netloc or parts.path) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not url.isprintable():
+            raise ValueError(f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return url
+
+    return Parser("URL", read)

@@ -1,0 +1,82 @@
+"""Strict reading of environment variables; the one place that looks at ``os.environ``.
+
+``Environment`` applies parsers to variables and collects every fault, so that all are reported at once. Values
+never enter a message: they may be secrets. A variable that is empty or blank is not set: unit and
+compose files leave such behind where a value was left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+__all__ = ["Environment"]
+
+T = TypeVar("T")
+
+_MAX_FILE: Final = 65_536
+
+
+class Environment:
+    """Variables and what is wrong with them.
+
+    Args:
+        variables: instead of the process's environment.
+    """
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables: Mapping[str, str] = os.environ if variables is None else variables
+        self.faults: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], T], *, file: bool = False) -> T | None:
+        """The parsed value of a variable; ``None`` when it is not set, or faulty (then a fault is noted).
+
+        Args:
+            name: name of the variable.
+            parse: one of the parsers.
+            file: whether ``NAME_FILE`` may name a file that holds the value instead.
+        """
+        text = self._text(name, file=file)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.faults.append(f"{name} must be {error}")
+            return None
+
+    def names(self, prefix: str) -> list[str]:
+        """The variables that begin with ``prefix``."""
+        return sorted(name for name in self._variables if name.startswith(prefix))
+
+    def _text(self, name: str, *, file: bool) -> str | None:
+        text = self._given(name)
+        path = self._given(f"{name}_FILE") if file else None
+        if path is None:
+            return text
+        if text is not None:
+            self.faults.append(f"{name} and {name}_FILE are both set; keep one")
+            return None
+        return self._file(f"{name}_FILE", Path(path))
+
+    def _given(self, name: str) -> str | None:
+        text = self._variables.get(name)
+        return text if text is not None and text.strip() else None
+
+    def _file(self, name: str, path: Path) -> str | None:
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(_MAX_FILE + 1)
+            text = data.decode("utf-8")
+        except (OSError, ValueError) as error:
+            self.faults.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
+            return None
+        if len(data) > _MAX_FILE:
+            self.faults.append(f"{name} must name a file of at most {_MAX_FILE} bytes")
+            return None
+        if not text.strip():
+            self.faults.append(f"{name} must name a file that is not empty")
+            return None
+        return text.removesuffix("\n").removesuffix("\r")

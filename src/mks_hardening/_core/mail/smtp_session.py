@@ -1,0 +1,184 @@
+"""The one careful way out over SMTP: verified TLS or this machine, one deadline for all of a delivery."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Literal
+
+from mks_hardening._core.backend.network_faults import LASTING, network_fault
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.loopback import is_loopback
+from mks_hardening._core.origin import hostname
+from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
+from mks_hardening._core.resilience.reach import connect_within_deadline
+from mks_hardening.exceptions import DeliveryError
+
+__all__ = ["Security", "SmtpSession"]
+
+Security = Literal["starttls", "tls", "plain"]
+
+# Said in EHLO by a machine without a full name: servers refuse short ones, and a look-up may take long.
+_NAMELESS: Final = "[127.0.0.1]"
+
+
+class SmtpSession:
+    """Delivers messages over one connection each.
+
+    Args:
+        host: name of the server, which its certificate must carry.
+        port: port of the server.
+        security: ``starttls``, ``tls`` (from the first byte) or ``plain``.
+        loopback_only: whether ``plain`` must not leave this machine.
+        context: what to trust; unused for ``plain``.
+        username: log in as, or ``None`` for not at all.
+        password: password of that user.
+        timeout: seconds for a whole delivery.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        security: Security,
+        loopback_only: bool,
+        context: ssl.SSLContext | None,
+        username: str | None,
+        password: str | None,
+        timeout: float,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._security: Security = security
+        self._loopback_only = loopback_only
+        self._context = context
+        self._username = username
+        self._password = password or ""
+        self._timeout = timeout
+        self._name = _full_name(os.uname().nodename)
+
+    def deliver(
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        body: bytes,
+        *,
+        before: Callable[[], object] = lambda: None,
+    ) -> dict[str, int]:
+        """Hand a message over.
+
+        Args:
+            sender: envelope sender.
+            recipients: envelope recipients.
+            body: the message with its header.
+            before: called when nothing but the message itself is left to be said; what it raises ends the delivery.
+
+        Returns:
+            The reply code of each recipient that was refused.
+
+        Raises:
+            DeliveryError: nobody got it, for a reason that is not a recipient's.
+        """
+        call_deadline.at = SYSTEM_CLOCK.monotonic() + self._timeout
+        try:
+            with self._connected() as server:
+                server.ehlo_or_helo_if_needed()
+                if self._username is not None:
+                    server.login(self._username, self._password)
+                before()
+                return _sent(server, sender, recipients, body)
+        except smtplib.SMTPException as error:
+            raise _refusal(error) from None
+        except OSError as error:
+            reason = network_fault(error)
+            raise DeliveryError(reason, temporary=reason not in LASTING) from None
+        finally:
+            call_deadline.at = None
+
+    @contextmanager
+    def _connected(self) -> Generator[smtplib.SMTP]:
+        server = self._connect()
+        try:
+            yield server
+            with suppress(smtplib.SMTPException, OSError):
+                server.quit()
+        finally:
+            server.close()
+
+    def _connect(self) -> smtplib.SMTP:
+        if self._security == "tls":
+            return _TlsClient(
+                self._host,
+                self._port,
+                local_hostname=self._name,
+                timeout=self._timeout,
+                context=self._context,
+            )
+        server = _Client(self._host, self._port, local_hostname=self._name, timeout=self._timeout)
+        try:
+            self._secure(server)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _secure(self, server: smtplib.SMTP) -> None:
+        if self._security == "plain":
+            if self._loopback_only and not _leads_to_loopback(server):
+                raise DeliveryError("plaintext", temporary=False)
+            return
+        server.ehlo_or_helo_if_needed()
+        if not server.has_extn("starttls"):
+            # Perhaps somebody on the way took the offer out; the message waits rather than travel in clear.
+            raise DeliveryError("starttls-not-offered", temporary=False)
+        server.starttls(context=self._context)
+
+
+def _sent(server: smtplib.SMTP, sender: str, recipients: Sequence[str], body: bytes) -> dict[str, int]:
+    try:
+        refused = server.sendmail(sender, recipients, body)
+    except smtplib.SMTPRecipientsRefused as error:  # all of them
+        refused = error.recipients
+    return {address: code for address, (code, _) in refused.items()}
+
+
+def _full_name(node: str) -> str:
+    return node if "." in node and hostname.parse_host(node) else _NAMELESS
+
+
+def _leads_to_loopback(server: smtplib.SMTP) -> bool:
+    """Whether the name meant this machine when it was looked up."""
+    return server.sock is not None and is_loopback(server.sock.getpeername()[0])
+
+
+class _Client(smtplib.SMTP):
+    """Connects before the deadline, and reads replies before it, however slowly they trickle."""
+
+    file: Any
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's
+        return connect_within_deadline(host, port, lambda _: None)
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = DeadlineSocket(self.sock).makefile()
+        return super().getreply()
+
+
+class _TlsClient(smtplib.SMTP_SSL, _Client):
+    """The same over TLS from the first byte."""
+
+
+def _refusal(error: smtplib.SMTPException) -> DeliveryError:
+    """4xx may pass, 5xx will not (RFC 5321, 4.2.1); a broken connection may pass as well."""
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return DeliveryError("disconnected", temporary=True)
+    if not isinstance(error, smtplib.SMTPResponseException):  # a needed extension (AUTH) is not offered
+        return DeliveryError("unsupported", temporary=False)
+    code = error.smtp_code
+    return DeliveryError(f"smtp-{code}" if code > 0 else "protocol", temporary=code < 500)

@@ -1,0 +1,1 @@
+"""Where a request came from: which proxies are believed, what they said, and what follows from it."""

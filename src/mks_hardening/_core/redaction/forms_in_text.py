@@ -1,0 +1,117 @@
+"""Secrets inside free text that need no name: tokens of known shape, keys, URLs with credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort, replace_matches
+from mks_hardening._core.redaction.secret_table import FORMS, Form
+
+__all__ = ["PATTERNS", "redact_forms"]
+
+# The start of a token: not inside a word, but directly after a percent escape.
+_START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))"
+_DIGIT: Final = re.compile("[0-9]")
+_STEPS: Final = 15
+
+
+def _compiled(form: Form) -> re.Pattern[str]:
+    flags = re.IGNORECASE | re.ASCII if form.folded else 0
+    return re.compile(form.pattern if form.inside else _START + form.pattern, flags)
+
+
+#: For each row of the table its pattern.
+PATTERNS: Final = {form: _compiled(form) for form in FORMS}
+
+
+def redact_forms(text: str, forms: Iterable[Form], effort: Effort) -> str:
+    """Replace secrets of these forms; cut where the effort ends."""
+    for form in forms:
+        effort.next_pass()
+        if form.folded:
+            matches = PATTERNS[form].finditer(text)
+            text = replace_matches(text, matches, _JUDGES[form.judge], effort, steps=_STEPS)
+        else:
+            text = _without(text, form, effort)
+    return text
+
+
+def _without(text: str, form: Form, effort: Effort) -> str:
+    """Places are found by their literals: a search by the pattern would cost ten times as much."""
+    pattern, judge = PATTERNS[form], _JUDGES[form.judge]
+    out: list[str] = []
+    done = end = 0
+    places = {literal: text.find(literal) for literal in form.literals}
+    while places := {literal: place for literal, place in places.items() if place >= 0}:
+        literal = min(places, key=places.__getitem__)
+        place = places[literal]
+        if place >= end:
+            if not effort.spend(_STEPS):
+                return "".join((*out, text[done:place], CUT))
+            match = pattern.match(text, place)
+            new = judge(match) if match else None
+            if match:
+                end = match.end()
+            if new is not None:
+                out += (text[done:place], new)
+                done = end
+        places[literal] = text.find(literal, max(place + 1, end))
+    return "".join((*out, text[done:])) if out else text
+
+
+def _whole(match: re.Match[str]) -> str:
+    return f"{match['kept'] if 'kept' in match.re.groupindex else ''}{REDACTED}"
+
+
+def _url(match: re.Match[str]) -> str | None:
+    rest = match[0][3:]
+    if "@" not in rest:
+        return None
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" not in authority:
+        _, colon, port = authority.rpartition(":")
+        # A password with a raw slash in it: what looks like a port is not a number.
+        if not colon or port.isdigit() or not port or "]" in port:
+            return None
+    user, colon, _ = rest.partition("@")[0].partition(":")
+    if not colon:
+        scheme = match.string[max(0, match.start() - 5) : match.start()].lower()
+        token_alone = user and scheme.endswith(("http", "https"))
+        return f"://{REDACTED}{rest[len(user) :]}" if token_alone else None
+    # A password may hold a raw "@" and "/": everything up to the last "@" before the query belongs to it.
+    head, mark, query = rest.partition("?")
+    if "@" not in head:
+        head, mark, query = rest, "", ""
+    return f"://{user}:{REDACTED}@{head.rpartition('@')[2]}{mark}{query}"
+
+
+def _bearer(match: re.Match[str]) -> str | None:
+    value = match["value"]
+    has_digit = _DIGIT.search(value) is not None
+    secret = has_digit or (match[0][0] == "B" and (len(value) >= 20 or not value.isalpha()))
+    return _without_value(match) if secret else None
+
+
+def _basic(match: re.Match[str]) -> str | None:
+    from binascii import a2b_base64
+
+    value = match["value"]
+    try:
+        secret = b":" in a2b_base64(value + "=" * (-len(value) % 4))
+    except ValueError:
+        secret = False
+    return _without_value(match) if secret else None
+
+
+def _without_value(match: re.Match[str]) -> str:
+    return f"{match[0][: match.start('value') - match.start()]}{REDACTED}"
+
+
+_JUDGES: Final[dict[str, Callable[[re.Match[str]], str | None]]] = {
+    "": _whole,
+    "url": _url,
+    "bearer": _bearer,
+    "basic": _basic,
+}

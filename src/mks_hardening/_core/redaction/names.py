@@ -1,0 +1,79 @@
+"""Which names hold secrets: one verdict for dictionary keys, header names, query parameters and ``key=value`` text.
+
+A name is reduced to lower-case words without separators. It is secret when it *ends* in a secret noun, so that
+``db_password`` and ``X-Api-Key`` are, and ``password_policy``, ``token_count`` and ``secretary`` are not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mks_hardening._core.redaction.secret_table import NEUTRAL_WORDS, NOUNS, WEAK_VALUES
+
+__all__ = ["STEMS", "ends_in_secret", "is_weak", "normalise", "tells"]
+
+#: Every secret name contains one of these.
+STEMS: Final = tuple(NOUNS)
+
+_ALL: Final = " ".join(NOUNS.values()).split()
+_ENDINGS: Final = tuple(noun[1:] for noun in _ALL if noun[0] == "…")
+_WEAK: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "~")
+_WORDS: Final = _WEAK | frozenset(noun for noun in _ALL if noun[0] not in "…~^")
+_WHOLE: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "^")
+
+_PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")
+_SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}")
+
+
+def normalise(name: str) -> list[str]:
+    """The lower-case words of a name: ``X-ApiKey2`` gives ``x api key 2``."""
+    if not name.isascii():
+        from unicodedata import normalize
+
+        name = normalize("NFKC", name)
+    return [piece.lower() for piece in _PIECE.findall(name)]
+
+
+def _without_neutral(name: str) -> list[str]:
+    words = normalise(name)
+    while len(words) > 1 and (words[-1] in NEUTRAL_WORDS or words[-1].isdigit()):
+        words.pop()
+    return words
+
+
+def ends_in_secret(name: str, *, extra_endings: tuple[str, ...] = ()) -> bool:
+    """Whether the name ends in a secret noun, neutral words such as ``confirm`` or ``2`` behind it aside."""
+    words = _without_neutral(name)
+    if not words:
+        return False
+    joined = "".join(words)
+    return (
+        joined.endswith(_ENDINGS)
+        or words[-1] in _WORDS
+        or joined in _WHOLE
+        or (bool(extra_endings) and joined.endswith(extra_endings))
+    )
+
+
+def is_weak(name: str) -> bool:
+    """Whether a secret name often stands for a method or an outcome: ``auth``, ``pass``, ``session``."""
+    words = _without_neutral(name)
+    return bool(words) and words[-1] in _WEAK and not "".join(words).endswith(_ENDINGS)
+
+
+def tells(value: object, name: str = "") -> bool:
+    """Whether a value under a secret name gives anything away.
+
+    Nothing, a yes or no and empty text do not; nor do ``auth=ldap`` and ``pass=3``.
+    """
+    if value is None or isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return not (-1000 < value < 1000 and is_weak(name))
+    if isinstance(value, str):
+        if not value:
+            return False
+        harmless = value.lower() in WEAK_VALUES if len(value) < 16 else False
+        return not ((harmless or _SMALL_NUMBER.fullmatch(value)) and is_weak(name))
+    return not (isinstance(value, bytes) and not value)

@@ -1,0 +1,200 @@
+"""Secrets inside free text that stand behind a secret name: where such a value begins, and where it ends.
+
+Everything is linear in the text. Patterns have bounded or possessive repeats; names are found by their stems, and
+their surroundings are looked at in a bounded window.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
+from mks_hardening._core.redaction.names import STEMS, normalise, tells
+from mks_hardening._core.redaction.secret_table import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
+from mks_hardening._core.redaction.value_end import end_of_line, value_at
+
+__all__ = ["redact_named", "stem_pattern"]
+
+_Span = tuple[int, int]
+
+_WORD_AFTER: Final = r"(?:(?![はが])[\w.-]){0,64}+(?:[ ](?:id|ids|number|no|string)\b)?+"
+#: The longest name that is looked at before its stem: ``one time`` of ``one time code``.
+_WINDOW: Final = 48
+_NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
+
+_QUOTES: Final = r"\\{0,8}[\"'`]"
+_SEPARATOR: Final = re.compile(
+    rf"(?P<quote>{_QUOTES}|%22|&quot;|\]){{0,2}}[ \t]{{0,8}}"
+    r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t]{0,8}(?!//)"  # noqa: RUF001
+)
+_PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
+_PAIR_END: Final = re.compile(rf"{_QUOTES}?[ \t]{{0,4}}[)\]]")
+#: ``"name": "password", "value": …``
+_LABELLED: Final = re.compile(
+    rf"{_QUOTES}[ \t]{{0,4}},\s{{0,8}}{_QUOTES}(?:value|values|val|content|data){_QUOTES}[ \t]{{0,4}}:[ \t]{{0,4}}",
+    re.IGNORECASE,
+)
+#: A field of a form in RFC 7578: further headers, an empty line, the value. Also as ``repr`` shows it.
+_LINE_END: Final = r"(?:\r?\n|\\r\\n|\\n)"
+_MULTIPART: Final = re.compile(
+    rf"\\?\"(?:;[^\r\n\\]{{0,200}})?(?:{_LINE_END}[^\r\n\\]{{1,200}}){{0,4}}{_LINE_END}{{2}}"
+)
+_MULTIPART_END: Final = re.compile(r"(?:\r?\n|\\r\\n|\\n)--")
+_LINK: Final = r"(?:(?:set|changed|reset|updated|now|value|has|been)[ ]){0,3}(?:is|was|are|to|as|equals)[ ]"
+_QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'「『【“‘])", re.IGNORECASE)  # noqa: RUF001
+_SPACED: Final = re.compile(rf"[ \t\u3000]{{1,4}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
+_PARTICLE: Final = re.compile(r"[ \t\u3000]{0,2}[はが][ \t\u3000]{0,2}(?=[!-~]{4}|[「『【“‘])|(?=[「『【])")  # noqa: RUF001
+_FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
+_COLONS: Final = frozenset((":", "\uff1a"))
+
+_WORD: Final = re.compile(r"[^\s\"'<>,;]++")
+_DIGIT: Final = re.compile(r"\d")
+_UNLIKE_PROSE: Final = re.compile(r"\d|[a-z][A-Z]|[A-Z]-")
+_STRUCTURE: Final = re.compile(r"[=:(/\[{]")
+_COMPOUND: Final = re.compile(r"[A-Za-z0-9][_-][A-Za-z0-9]|[a-z][A-Z]")
+_GROUPS: Final = re.compile(r"[A-Z0-9]{3,}+(?:-[A-Z0-9]{3,}+)++")
+#: Names of algorithms and things that are counted: words with a digit that are no secret.
+_COUNTED: Final = re.compile(
+    r"(?:sha|md|[rhep]s|a|ed|aes|argon|pbkdf|bcrypt|scrypt|utf|base|ipv|http|oauth|saml|v|ver|version|id|no|row|line|page"
+    r"|step|try|attempt|type|group|level|worker|node|shard|part|slot)[-_/#]?[0-9]{1,5}[a-z]{0,2}",
+    re.IGNORECASE,
+)
+_NOT_NUMBERS: Final = frozenset(
+    ("token", "session", "cookie", "sid", "auth", "pass", "key", "secret", "webhook")
+)
+
+
+def stem_pattern(extra: Iterable[str] = ()) -> re.Pattern[str]:
+    """The pattern that finds where a secret name may stand, from its stem to the end of the word."""
+    alternatives = [re.escape(stem) for stem in STEMS]
+    alternatives += [r"[\W_]?".join(map(re.escape, normalise(name))) for name in extra]
+    # ASCII: no foreign letters folded to ours, as in the bytes that the gate looks at.
+    return re.compile(rf"(?ai:{'|'.join(alternatives)})(?i:{_WORD_AFTER})")
+
+
+def redact_named(
+    text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: Effort
+) -> str:
+    """Replace the values that stand behind a secret name; cut where the effort ends."""
+    out: list[str] = []
+    done = position = 0
+    while found := stems.search(text, position):
+        position = found.end()
+        if not effort.spend(5):
+            return "".join((*out, text[done : max(done, found.start())], CUT))
+        if text[position : position + 1].isalnum() and text[position] not in "はが":
+            continue
+        span = _value_span(text, found.start(), position, is_secret_key, effort)
+        if span is None:
+            continue
+        start, end = span
+        if end > start:
+            effort.spend(12)
+            out += (text[done:start], REDACTED)
+            done = end
+        position = max(end, position)
+    out.append(text[done:])
+    return "".join(out)
+
+
+def _value_span(
+    text: str, stem: int, name_end: int, is_secret_key: Callable[[str], bool], effort: Effort
+) -> _Span | None:
+    after = text[name_end : name_end + 1]
+    separator = (
+        _SEPARATOR.match(text, name_end) if after not in " \t\u3000はが「『【" or after == " " else None
+    )
+    name = _name_at(text, stem, name_end)
+    effort.spend(10)
+    if not name or not is_secret_key(name):
+        return None
+    if separator:
+        return _separated(text, name, separator["mark"], separator.end())
+    effort.spend(10)
+    if after in "\"'\\":
+        return _quoted_name(text, stem, name_end, name)
+    quoted = _QUOTED.match(text, name_end) or _PARTICLE.match(text, name_end)
+    if quoted:
+        return _unless_harmless(text, name, value_at(text, quoted.end()))
+    if _is_flag(text, stem) and (flag := _FLAG.match(text, name_end)):
+        return value_at(text, flag.end())
+    spaced = _SPACED.match(text, name_end)
+    word = spaced and _WORD.match(text, spaced.end())
+    if spaced and word and _is_opaque(word[0], name, linked=bool(spaced[1])):
+        start, end = value_at(text, spaced.end())
+        return start, max(end, start)
+    return None
+
+
+def _name_at(text: str, stem: int, name_end: int) -> str:
+    window = text[max(0, stem - _WINDOW) : stem]
+    foreign = _NOT_A_NAME.match(window)
+    before = window[foreign.end() :] if foreign else window
+    # Three words are enough for every noun of the table, and few names are found again the sooner they end.
+    return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
+
+
+def _separated(text: str, name: str, mark: str, start: int) -> _Span:
+    if mark == ">":
+        end = text.find("<", start)
+        return start, end if end >= 0 else len(text)
+    span = value_at(text, start)
+    unquoted = span[0] == start
+    if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
+        return start, end_of_line(text, start)
+    prose = mark in _COLONS and unquoted and text[start - 1 : start].isspace()
+    return _unless_harmless(text, name, span, prose=prose)
+
+
+def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) -> _Span:
+    start, end = span
+    value = text[start:end].lower()
+    harmless = (
+        value in HARMLESS_VALUES or not tells(text[start:end], name) or (prose and value in HARMLESS_WORDS)
+    )
+    return (start, start) if harmless else span
+
+
+def _quoted_name(text: str, stem: int, name_end: int, name: str) -> _Span | None:
+    labelled = _LABELLED.match(text, name_end)
+    if labelled:
+        return _unless_harmless(text, name, value_at(text, labelled.end()))
+    before = text[max(0, stem - _WINDOW) : stem]
+    part = _MULTIPART.match(text, name_end) if "name=" in before else None
+    if part:
+        boundary = _MULTIPART_END.search(text, part.end())
+        return part.end(), boundary.start() if boundary else len(text)
+    flag = _is_flag(text, stem)
+    pair = _PAIR.match(text, name_end)
+    if pair:
+        start, end = value_at(text, pair.end())
+        return (start, end) if flag or _PAIR_END.match(text, end) else None
+    if flag and (spaced := _FLAG.match(text, name_end)):
+        return value_at(text, spaced.end())
+    return None
+
+
+def _is_flag(text: str, stem: int) -> bool:
+    before = text[max(0, stem - _WINDOW) : stem]
+    return "--" in before and re.split(r"[ \"'\[,]", before)[-1].startswith("--")
+
+
+def _is_opaque(word: str, name: str, *, linked: bool) -> bool:
+    """Whether a bare word behind a name, or behind ``is`` and ``to``, looks like its value and not like prose."""
+    word = word.rstrip(".:!?)]}")
+    if len(word) < 4 or not _UNLIKE_PROSE.search(word) or _STRUCTURE.search(word):
+        return False
+    compound = _COMPOUND.search(name.rpartition(" ")[2]) is not None
+    has_digit = _DIGIT.search(word) is not None
+    if linked and has_digit:
+        return True
+    if word.isdigit():
+        return compound or normalise(name)[-1] not in _NOT_NUMBERS or len(word) >= 16
+    if has_digit:
+        return not _COUNTED.fullmatch(word) and (compound or len(word) >= 6)
+    if _GROUPS.fullmatch(word):
+        return True
+    # The gate lets nothing through that has no digit, dash or underscore.
+    return compound and ("_" in name or "-" in name) and not word.isupper() and len(word) >= 6

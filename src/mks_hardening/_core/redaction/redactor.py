@@ -1,0 +1,314 @@
+"""Takes secrets out of what is about to leave the process: structures, texts, query strings and URLs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import cache
+from itertools import islice
+from typing import Final, TypeAlias, cast
+
+from mks_hardening._core.checks import several, texts
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.redaction.card_numbers import SHORTEST_CARD, is_card, redact_cards
+from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort, replace_matches
+from mks_hardening._core.redaction.forms_in_text import redact_forms
+from mks_hardening._core.redaction.gate import Gate, Suspects
+from mks_hardening._core.redaction.names import STEMS, ends_in_secret, normalise, tells
+from mks_hardening._core.redaction.names_in_text import redact_named, stem_pattern
+from mks_hardening._core.redaction.plain_data import FreeNames
+from mks_hardening._core.redaction.secret_table import QUERY_NAMES
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["CUT", "REDACTED", "SecretRedactor", "default_redactor", "tells"]
+
+_Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
+
+_MAX_DEPTH: Final = 64
+_LONGEST_NAME: Final = 128
+_NAME_EFFORT: Final = 12  # what judging a name costs that was never seen before
+_MAX_MEMBERS: Final = 10_000
+_MAX_CHARACTERS: Final = 1_048_576
+# A stem of two letters, a separator, and a value.
+_SHORTEST: Final = 4
+_MOST_NAMES: Final = 4096
+_MOST_PARAMETERS: Final = 500
+_CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
+_PLAIN: Final = (bool, float, type(None))
+#: Where forms and headers given as data keep the name and the value of a field.
+_LABELS: Final = ("name", "Name", "key", "Key", "field", "header", "parameter", "id", "label", "variable")
+_HOLDERS: Final = frozenset(("value", "values", "val", "content", "data"))
+_HOLDER_SPELLINGS: Final = _HOLDERS | {"Value", "Values"}
+
+
+class SecretRedactor:
+    """Replaces secrets by name at any depth and by shape inside text.
+
+    Names count by their end: ``db_password`` is secret, ``password_policy`` is not. ``None``, booleans and empty
+    strings stay, since they tell nothing. Work is linear in the size of what is given, and bounded.
+
+    Args:
+        keys: further names whose values are secret, in any spelling (``employeeNumber`` covers
+            ``employee_number``).
+        patterns: further regular expressions; the group named ``secret`` is replaced, or the whole match.
+
+    Raises:
+        ConfigurationError: a name without letters, or a pattern that does not compile.
+    """
+
+    __slots__ = ("_endings", "_gate", "_names", "_patterns", "_secret", "_stems")
+
+    def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
+        names = texts(keys, parameter="keys", of="names")
+        self._endings = tuple("".join(_words(name)) for name in names)
+        self._patterns = tuple(
+            _compiled(pattern) for pattern in several(patterns, object, parameter="patterns")
+        )
+        self._stems = stem_pattern(names)
+        self._gate = Gate((*STEMS, *(word for name in names for word in normalise(name))))
+        self._secret: Memo[str, bool] = Memo(self._ends_in_secret, longest=_LONGEST_NAME)
+        self._names: dict[str, tuple[str, bool]] = {}
+
+    def is_secret_key(self, name: object) -> bool:
+        """Whether values under this name are secret."""
+        if isinstance(name, bytes):
+            name = name[-_LONGEST_NAME:].decode("utf-8", "replace")
+        return isinstance(name, str) and self._secret[name[-_LONGEST_NAME:]]
+
+    def redact_text(self, text: str) -> str:
+        """The text with every secret inside it replaced by ``[REDACTED]``.
+
+        Cut at a million characters, and after some two thousand places where a secret may stand.
+        """
+        return self._text(text, Effort())
+
+    def redact(self, value: object) -> object:
+        """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
+
+        Containers are cut at ten thousand members, at 64 levels, and where the work in all takes too long (some
+        milliseconds); ``…`` marks the place.
+        """
+        return _Walk(self).value(value, _MAX_DEPTH)
+
+    def _text(self, text: str, effort: Effort) -> str:
+        if len(text) > _MAX_CHARACTERS:
+            text = text[: _MAX_CHARACTERS - 1] + CUT
+        if len(text) < _SHORTEST and not self._patterns:
+            return text
+        if not effort.spend(5 + (len(text) >> 7)):
+            return CUT
+        suspects = self._gate.suspects(text)
+        if suspects is None and not self._patterns:
+            return text
+        return self._careful_text(text, suspects, effort)
+
+    def _careful_text(self, text: str, suspects: Suspects | None, effort: Effort) -> str:
+        effort.spend(10)
+        if suspects is not None:
+            text = redact_forms(text, suspects.forms, effort)
+            if suspects.cards:
+                effort.next_pass()
+                text = redact_cards(text, effort)
+            if suspects.named:
+                effort.next_pass()
+                text = redact_named(text, self._stems, self.is_secret_key, effort)
+        for pattern in self._patterns:
+            effort.next_pass()
+            text = replace_matches(text, pattern.finditer(text), _without_group, effort, steps=6)
+        effort.end_of_text()
+        return text
+
+    def _name(self, name: str, effort: Effort) -> tuple[str, bool]:
+        """A name as it may be shown, and whether what stands under it is secret."""
+        known = self._names.get(name)
+        if known is None:
+            effort.spend(8)
+            known = (self._text(name, effort), self.is_secret_key(name))
+            if effort.left > 0 and len(name) <= _LONGEST_NAME:
+                if len(self._names) >= _MOST_NAMES:
+                    self._names.clear()
+                self._names[name] = known
+        return known
+
+    def _ends_in_secret(self, name: str) -> bool:
+        return ends_in_secret(name, extra_endings=self._endings)
+
+    def redact_query(self, query_string: str) -> str:
+        """The query string with the values of secret parameters replaced (OAuth ``code`` and signatures too)."""
+        if not query_string:
+            return query_string
+        effort = Effort()
+        parts = [part.partition("=") for part in query_string.split("&", _MOST_PARAMETERS)]
+        oauth = any(name == "code" for name, _, _ in parts)
+        if len(parts) > _MOST_PARAMETERS:
+            parts[-1] = (CUT, "", "")
+        return "&".join(
+            f"{name}{equals}{self._query_value(name, value, effort, oauth=oauth)}"
+            for name, equals, value in parts
+        )
+
+    def redact_url(self, url: str) -> str:
+        """The URL without credentials, secret parameters and webhook paths."""
+        rest, hash_mark, fragment = url.partition("#")
+        base, question, query = rest.partition("?")
+        if "@" in fragment or ("@" in query and "@" not in base):
+            return self.redact_text(url)
+        fragment = self.redact_query(fragment) if "=" in fragment else self.redact_text(fragment)
+        return f"{self.redact_text(base)}{question}{self.redact_query(query)}{hash_mark}{fragment}"
+
+    def _query_value(self, name: str, value: str, effort: Effort, *, oauth: bool) -> str:
+        from urllib.parse import unquote_plus
+
+        if not value:
+            return value
+        plain_name = unquote_plus(name[-_LONGEST_NAME:])
+        joined = "".join(normalise(plain_name))
+        if self.is_secret_key(plain_name) or joined in QUERY_NAMES or (oauth and joined == "state"):
+            return REDACTED
+        plain = unquote_plus(value)
+        clean = self._text(plain, effort)
+        if clean == plain:
+            return value
+        return clean if plain == value else REDACTED
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"
+
+
+def _words(name: object) -> list[str]:
+    words = normalise(name) if isinstance(name, str) else []
+    if not words:
+        raise ConfigurationError(
+            f"keys must be names with at least one letter, not {type(name).__name__}", parameter="keys"
+        )
+    return words
+
+
+def _compiled(pattern: object) -> re.Pattern[str]:
+    try:
+        return re.compile(cast(str, pattern))
+    except (re.error, TypeError) as error:
+        raise ConfigurationError(
+            f"patterns must be regular expressions for text: {error}", parameter="patterns"
+        ) from None
+
+
+def _without_group(match: re.Match[str]) -> str:
+    if "secret" not in match.re.groupindex or match["secret"] is None:
+        return REDACTED
+    start, end = match.span("secret")
+    offset = match.start()
+    return f"{match[0][: start - offset]}{REDACTED}{match[0][end - offset :]}"
+
+
+@cache
+def default_redactor() -> SecretRedactor:
+    """The redactor that everything uses when none is given."""
+    return SecretRedactor()
+
+
+class _Walk:
+    """One structure on its way through a redactor."""
+
+    __slots__ = ("effort", "path", "redactor")
+
+    def __init__(self, redactor: SecretRedactor) -> None:
+        self.redactor = redactor
+        self.effort = Effort()
+        self.path: set[int] = set()
+
+    def value(self, value: object, depth: int) -> object:
+        if not self.effort.spend(1):
+            return CUT
+        kind = type(value)
+        if kind not in _CONTAINERS:
+            if isinstance(value, str):
+                return self.redactor._text(value, self.effort)  # noqa: SLF001 - same module
+            if isinstance(value, _PLAIN):
+                return value
+            if isinstance(value, int):
+                return REDACTED if SHORTEST_CARD <= value < 10**19 and is_card(str(int(value))) else value
+            if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
+                return self.leaf(value)
+        container = cast("_Container", value)
+        if depth == 0 or id(container) in self.path:
+            return CUT
+        self.path.add(id(container))
+        try:
+            return self.container(container, depth - 1)
+        finally:
+            self.path.discard(id(container))
+
+    def container(self, value: _Container, depth: int) -> object:
+        if isinstance(value, Mapping):
+            return self.mapping(value, depth)
+        if isinstance(value, tuple):
+            names = getattr(value, "_fields", None)
+            if names:
+                return self.mapping(dict(zip(names, value, strict=False)), depth)
+        if len(value) == 2 and not isinstance(value, AbstractSet) and isinstance(value[0], (str, bytes)):
+            pair = (self.value(value[0], depth), self.member(value[0], value[1], depth))
+            return pair if isinstance(value, tuple) else list(pair)
+        members: list[object] = []
+        option = ""
+        for member in islice(value, _MAX_MEMBERS):
+            if self.effort.left <= 0:
+                break
+            if option:
+                self.effort.spend(_NAME_EFFORT)
+            members.append(self.member(option, member, depth) if option else self.value(member, depth))
+            # An argument list: the value of an option is the next item.
+            option = member if isinstance(member, str) and member.startswith("--") else ""
+        if len(value) > len(members):
+            members.append(CUT)
+        return tuple(members) if isinstance(value, tuple) else members
+
+    def mapping(self, value: Mapping[object, object], depth: int) -> dict[object, object]:
+        clean: dict[object, object] = {}
+        names = FreeNames()
+        label = self.label(value)
+        for name, member in islice(value.items(), _MAX_MEMBERS):
+            if self.effort.left <= 0:
+                break
+            if not isinstance(name, str):
+                clean[name] = self.member(name, member, depth)
+                continue
+            self.effort.spend(1)
+            shown, secret = self.redactor._name(name, self.effort)  # noqa: SLF001 - same module
+            if shown in clean:
+                shown = names.free(shown, clean)
+            if secret:
+                clean[shown] = REDACTED if tells(member, name) else member
+            elif label and name.lower() in _HOLDERS:
+                clean[shown] = self.member(label, member, depth)
+            else:
+                clean[shown] = self.value(member, depth)
+        if len(value) > len(clean):
+            clean[CUT] = CUT
+        return clean
+
+    def label(self, value: Mapping[object, object]) -> object:
+        """The name in ``{"name": "password", "value": …}``, when it is secret."""
+        self.effort.spend(8)
+        if not value.keys() & _HOLDER_SPELLINGS:
+            return ""
+        self.effort.spend(12)
+        for key in _LABELS:
+            name = value.get(key)
+            if isinstance(name, (str, bytes)) and self.redactor.is_secret_key(name):
+                return name
+        return ""
+
+    def member(self, name: object, value: object, depth: int) -> object:
+        if not self.redactor.is_secret_key(name):
+            return self.value(value, depth)
+        shown = name if isinstance(name, str) else ""
+        return REDACTED if tells(value, shown) else value
+
+    def leaf(self, value: object) -> object:
+        if isinstance(value, (bytes, bytearray)):
+            text = value.decode("utf-8", "backslashreplace")
+            clean = self.redactor._text(text, self.effort)  # noqa: SLF001 - same module
+            return value if clean == text else clean
+        return value

@@ -1,0 +1,259 @@
+"""What a secret looks like: the one table. Names, patterns for text, and the gate before them are derived from it.
+
+A new kind of secret is a new row here; nothing else has to know of it, and the property tests pick it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+__all__ = [
+    "FORMS",
+    "HARMLESS_VALUES",
+    "HARMLESS_WORDS",
+    "HEADER_NAMES",
+    "NEUTRAL_WORDS",
+    "NOUNS",
+    "QUERY_NAMES",
+    "WEAK_VALUES",
+    "Form",
+]
+
+# --- secrets by name -------------------------------------------------------------------------
+
+#: For each stem the nouns it stands in; a text without any stem holds no secret name. ``…x`` makes every name
+#: secret that ends in x (``db_password``), ``x`` needs a word of its own (``db_pass`` but not ``compass``), ``~x``
+#: is the same but harmless with a value such as ``ldap`` or ``3``, ``^x`` is the whole name.
+NOUNS: Final[Mapping[str, str]] = {
+    "pass": "…password …passwords …passwd …passphrase …passphrases …passcode …passcodes ~pass",
+    "pwd": "pwd",
+    "pw": "pw",
+    "token": "…token …accesstokens …refreshtokens …apitokens …authtokens …sessiontokens …devicetokens ^tokens",
+    "secret": "…secret …secrets",
+    "cred": "…credential …credentials cred creds",
+    "cookie": "…cookie …cookies",
+    "auth": "…authorization …authorisation ~auth …otpauthuri",
+    "key": "…apikey …apikeys …accesskey …accesskeys …accesskeyid …secretkey …secretkeys …privatekey"
+    " …privatekeys …encryptionkey …encryptionkeys …signingkey …signingkeys …masterkey …sessionkey …sharedkey"
+    " …accountkey …authkey …sshkey …hmackey …functionkey …subscriptionkey ^privkey",
+    "sess": "…sessionid …sessionids …sessid ~session jsessionid phpsessid aspsessionid",
+    "sid": "sid",
+    # Presigned URLs of Amazon and Google, shared access signatures of Azure.
+    "signature": "…amzsignature …googsignature …sharedaccesssignature",
+    "code": "…recoverycode …recoverycodes …backupcode …backupcodes …onetimecode …onetimecodes …otpcode …totpcode"
+    " …mfacode …2facode …verificationcode …authcode …authorizationcode …authenticationcode …securitycode …resetcode"
+    " …logincode …smscode …pincode …confirmationcode …signincode",
+    "otp": "otp otps totp hotp",
+    "jwt": "jwt",
+    "dsn": "dsn",
+    "pin": "pin",
+    "cvv": "cvv cvv2",
+    "cvc": "cvc cvc2",
+    "pan": "pan",
+    "card": "…cardnumber …cardno …creditcard",
+    "ccnumber": "…ccnumber",
+    "srf": "csrf xsrf",
+    "bearer": "bearer",
+    "psk": "psk",
+    "webhook": "…webhook …webhookurl …webhookuri ^webhooks",
+    "uri": "…provisioninguri …databaseuri …dburi …mongouri …connectionuri",
+    "url": "…databaseurl …dburl …redisurl …brokerurl …amqpurl …mongourl",
+    "backend": "…resultbackend",
+    "connectionstring": "…connectionstring",
+    "connstr": "…connstr",
+    "パスワード": "…パスワード",
+    "パスフレーズ": "…パスフレーズ",
+    "パスコード": "…パスコード",
+    "暗証番号": "…暗証番号",
+    "認証番号": "…認証番号",
+    "確認番号": "…確認番号",
+    "秘密鍵": "…秘密鍵",
+    "トークン": "…トークン",
+    "コード": "…認証コード …確認コード …リカバリーコード …復旧コード …バックアップコード …セキュリティコード",
+    "キー": "…apiキー …アクセスキー …シークレットキー …秘密キー",
+    "カード番号": "…カード番号",
+    "セッション": "…セッションid",
+    "クッキー": "…クッキー",
+    "認証情報": "…認証情報",
+    "シークレット": "…シークレット",
+    "合言葉": "…合言葉",
+}
+
+#: What may follow the noun without making it harmless.
+NEUTRAL_WORDS: Final = frozenset((
+    "value", "values", "val", "raw", "plain", "plaintext", "cleartext", "text", "string", "str", "old", "new",
+    "current", "previous", "confirm", "confirmation", "again", "repeat", "repeated", "retype", "verify", "header",
+    "hash", "hashed", "digest", "encoded", "encrypted", "b64", "base64", "hex", "bytes", "input", "field", "data",
+    "確認", "確認用", "再入力",
+))  # fmt: skip
+
+#: Header names whose unquoted value runs to the end of the line.
+HEADER_NAMES: Final = ("authorization", "authorisation", "cookie", "cookies")
+
+#: Query parameters that are secret in a URL although the word is harmless elsewhere.
+QUERY_NAMES: Final = frozenset((
+    "code", "sig", "signature", "xamzsignature", "xamzcredential", "xgoogsignature", "xgoogcredential", "ticket",
+    "samlresponse", "samlrequest", "assertion", "key", "passkey", "auth", "hash",
+))  # fmt: skip
+
+#: Values that give nothing away, whatever they are called.
+HARMLESS_VALUES: Final = frozenset((
+    "", "none", "null", "nil", "true", "false", "str", "bytes", "int", "...", "…", "undefined",
+))  # fmt: skip
+
+#: First words of prose about a secret, after a colon and a blank: ``password: required field``.
+HARMLESS_WORDS: Final = frozenset((
+    "required", "missing", "invalid", "incorrect", "wrong", "expired", "changed", "unchanged", "updated",
+    "rejected", "accepted", "revoked", "rotated", "valid", "ok", "okay", "failed", "failure", "success", "too",
+    "must", "cannot",
+    "not", "no", "is", "was", "this", "please", "may", "should", "unset", "empty", "blank", "hidden", "masked",
+    "mismatch", "denied", "disabled", "enabled", "optional", "unknown", "error", "your", "the", "does", "do",
+    "必須", "必須です", "未入力", "無効", "有効", "不正", "不一致", "変更済み", "確認", "入力してください",
+))  # fmt: skip
+
+#: Values of weak nouns (``~``) that tell a method or an outcome and no secret.
+WEAK_VALUES: Final = HARMLESS_WORDS | frozenset((
+    "ldap", "ldaps", "saml", "saml2", "oauth", "oauth2", "oidc", "openid", "sso", "kerberos", "gssapi", "ntlm",
+    "basic", "digest", "negotiate", "token", "session", "cookie", "jwt", "mtls", "tls", "cert", "certificate",
+    "radius", "pam", "local", "internal", "external", "anonymous", "password", "peer", "trust", "md5", "scram",
+    "pending", "granted", "on", "off", "yes", "started", "ended", "closed", "opened", "new", "active", "inactive",
+    "pass", "passed", "fail", "skip", "skipped", "done", "created", "destroyed", "terminated", "timeout", "login",
+    "logout",
+))  # fmt: skip
+
+
+# --- secrets by shape ------------------------------------------------------------------------
+
+
+class Form(NamedTuple):
+    """A shape by which a secret is known without a name.
+
+    Attributes:
+        literals: every match begins with one of them.
+        pattern: the whole match, from the literal on.
+        example: for the tests.
+        folded: whether upper and lower case are the same.
+        inside: whether it may begin within a word.
+        needs: must occur as well, somewhere.
+        judge: decides on a match in ``forms_in_text``; without one all but the group ``kept`` is replaced.
+    """
+
+    literals: tuple[str, ...]
+    pattern: str
+    example: str
+    folded: bool = False
+    inside: bool = False
+    needs: str = ""
+    judge: str = ""
+
+
+_REST: Final = r"[^\s\"'<>\\]++"
+# To the end of the message: a value may have lines of its own.
+_DETAIL: Final = r"(?:[^\n]|\n(?!\n|CONTEXT:|HINT:|LINE |\[SQL|\(Background))++"
+
+FORMS: Final[tuple[Form, ...]] = (
+    Form(
+        ("-----BEGIN ",),
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        r"[^-]*+(?:-(?!----)[^-]*+)*+(?:-----END [A-Z0-9 ]{0,48}-----)?",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+        inside=True,
+    ),
+    # JSON Web Token, also with one part only.
+    Form(("eyJ",), r"eyJ[\w-]{4,}+(?:\.[\w-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
+    Form(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
+    Form(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[0-9A-Za-z]{16,}+", "ghp_0123456789abcdefABCD"),
+    Form(("github_pat_",), r"github_pat_[0-9A-Za-z_]{16,}+", "github_pat_0123456789abcdefABCD"),
+    Form(("glpat-",), r"glpat-[\w-]{16,}+", "glpat-0123456789abcdefABCD"),
+    Form(
+        ("xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),
+        r"(?:xox[a-eoprs]|xapp)-[0-9A-Za-z-]{8,}+",
+        "xoxb-1234567890-abc",
+    ),
+    Form(
+        ("sk_live_", "sk_test_", "pk_live_", "pk_test_", "rk_live_", "rk_test_", "whsec_"),
+        r"(?:[spr]k_(?:live|test)|whsec)_[0-9A-Za-z]{8,}+",
+        "sk_live_0123456789",
+    ),
+    Form(("sk-",), r"sk-[\w-]{20,}+", "sk-0123456789abcdefABCDEF"),
+    Form(("AIza",), r"AIza[\w-]{30,}+", "AIza0123456789012345678901234567890123"),
+    Form(("npm_", "pypi-"), r"(?:npm_|pypi-)[\w-]{16,}+", "npm_0123456789abcdef01"),
+    # Access tokens of Google, keys of SendGrid.
+    Form(("ya29.",), r"ya29\.[\w-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
+    Form(("SG.",), r"SG\.[\w-]{16,64}+\.[\w-]{16,128}+", "SG.0123456789abcdefABCDEF.0123456789abcdefABCDEF"),
+    Form(("hf_",), r"hf_[0-9A-Za-z]{24,}+", "hf_0123456789abcdefABCDEFGH"),
+    Form(
+        ("shpat_", "shpss_", "shpca_", "shppa_"), r"shp(?:at|ss|ca|pa)_[0-9a-fA-F]{24,}+",
+        "shpat_0123456789abcdef01234567",
+    ),
+    # Credentials in a URL, also a password with a raw "@" or "/" in it.
+    Form(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
+    Form(
+        ("hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "webhook.office.com/"),
+        rf"(?P<kept>hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/){_REST}",
+        "hooks.slack.com/services/T0001/B0001/x",
+        folded=True,
+        inside=True,
+    ),
+    Form(
+        tuple(
+            f"{mark}{name}="
+            for mark in "?&"
+            for name in ("code", "sig", "signature", "ticket", "samlresponse", "assertion")
+        ),
+        r"(?P<kept>[?&](?:code|sig|signature|ticket|samlresponse|assertion)=)[^\s&#\"'<>\\]++",
+        "?code=4d5e",
+        folded=True,
+        inside=True,
+    ),
+    # Schemes of the Authorization header (RFC 6750, RFC 7617).
+    # Values in the errors of databases: SQLAlchemy without hide_parameters, DETAIL of PostgreSQL.
+    Form(
+        ("[parameters: ",), r"(?P<kept>\[parameters: )[^\n]++", "[parameters: ('hunter2',)]", inside=True
+    ),
+    Form(
+        ("Key (",),
+        rf"(?P<kept>Key \((?:[^()\n]|\([^()\n]*+\)){{1,300}}+\)=\(){_DETAIL}",
+        "Key (token)=(hunter2) already exists.",
+        inside=True,
+    ),
+    Form(
+        ("Failing row contains (",),
+        rf"(?P<kept>Failing row contains \(){_DETAIL}",
+        "Failing row contains (1, hunter2).",
+        inside=True,
+    ),
+    # psycopg2 puts values into the statement, and PostgreSQL shows the line of it.
+    Form(("LINE ",), r"(?P<kept>\bLINE [0-9]{1,6}: )[^\n]++", "LINE 1: SELECT 'hunter2'", inside=True),
+    Form(
+        ("invalid input syntax for ",),
+        r"(?P<kept>invalid input syntax for [^:\n]{1,80}+: )[^\n]++",
+        'invalid input syntax for type integer: "hunter2"',
+        inside=True,
+    ),
+    Form(
+        ('value "',),
+        r"(?P<kept>value \")[^\"\n]*+(?=\" is out of range)",
+        'value "99999" is out of range',
+        inside=True,
+    ),
+    Form(
+        ("syntax error in tsquery: ",),
+        r"(?P<kept>syntax error in tsquery: )[^\n]++",
+        'syntax error in tsquery: "hunter2 x"',
+        inside=True,
+    ),
+    Form(
+        ("Bearer", "bearer", "BEARER"),
+        r"(?:[Bb]earer|BEARER)(?:[ \t]|%20|\+){1,4}(?P<value>[\w.~+/=:%-]{4,}+)",
+        "Bearer abc123",
+        judge="bearer",
+    ),
+    Form(
+        ("Basic", "BASIC"),
+        r"(?:Basic|BASIC)(?:[ \t]|%20|\+){1,4}(?P<value>[A-Za-z0-9+/=_-]{4,}+)",
+        "Basic dXNlcjpwYXNz",
+        judge="basic",
+    ),
+)  # fmt: skip

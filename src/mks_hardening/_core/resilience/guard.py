@@ -1,0 +1,229 @@
+"""The bookkeeping around one call to a server: budget, breaker, tries, and the one typed error.
+
+It sends nothing itself; a client asks ``begin`` before a call and reports what came of it, so the same rules hold
+for synchronous and asynchronous clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core import hooks
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.resilience.breaker import CircuitBreaker
+from mks_hardening._core.resilience.budget import Budget, current_budget
+from mks_hardening._core.resilience.events import BackendFailed
+from mks_hardening.exceptions import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from mks_hardening._core.resilience.loop_time import LoopTime
+
+__all__ = ["CallGuard", "GuardedCall"]
+
+_MAX_TRIES: Final = 3
+# Worth a second try at once: the connection was at fault, not the server's pace.
+_RETRYABLE: Final = frozenset({"reset", "refused", "readonly", "protocol", "uncovered"})
+# The command certainly had no effect, so even what must not be done twice may be tried again.
+_NOT_DONE: Final = frozenset({"refused", "readonly", "uncovered", "pool"})
+# Faults that only mean something when the server had time to answer.
+_TIMED: Final = frozenset({"timeout", "slow"})
+
+
+def _none() -> float:
+    return 0.0
+
+
+class CallGuard:
+    """Rules for all calls of one user to one endpoint.
+
+    Args:
+        backend: name for errors and events.
+        budget: seconds one call may take; inside a request all calls together share the request's budget.
+        breaker: the endpoint's breaker.
+        reason_of: what an exception means, or ``None`` when it is not the endpoint's.
+        fair_share: seconds without which a time-out says nothing about the server.
+        paced: whether the client keeps to deadlines by itself; if not, a late answer counts as slow.
+    """
+
+    __slots__ = ("backend", "breaker", "budget", "closed", "fair_share", "paced", "reason_of")
+
+    def __init__(
+        self,
+        backend: str,
+        *,
+        budget: float,
+        breaker: CircuitBreaker,
+        reason_of: Callable[[BaseException], str | None],
+        fair_share: Callable[[], float] = _none,
+        paced: bool = True,
+    ) -> None:
+        self.backend = backend
+        self.budget = budget
+        self.breaker = breaker
+        self.reason_of = reason_of
+        self.fair_share = fair_share
+        self.paced = paced
+        self.closed = False
+
+    def begin(
+        self,
+        operation: str,
+        *,
+        idempotent: bool,
+        loop: LoopTime | None = None,
+        part: Callable[[], CircuitBreaker | None] | None = None,
+    ) -> GuardedCall:
+        """Start one call, which must be given back by ``end``.
+
+        Args:
+            operation: what is done, for errors and events.
+            idempotent: whether doing it twice is harmless.
+            loop: the counter of its event loop.
+            part: finds the breaker of the part of the endpoint that the call goes to, and refuses as it does.
+
+        Raises:
+            BackendUnavailableError: closed, breaker open, or no budget left; nothing was sent.
+        """
+        if self.closed:
+            raise BackendUnavailableError(self.backend, "closed", operation=operation, sent=False)
+        self.breaker.check(operation)
+        request = current_budget()
+        allowed = self.budget
+        if request is not None:
+            lost = None if loop is None else loop.lost()
+            allowed = min(allowed, request.left(SYSTEM_CLOCK.monotonic(), lost=lost))
+        if allowed <= 0:
+            self.breaker.abandoned()
+            raise BackendUnavailableError(self.backend, "budget", operation=operation, sent=False)
+        return GuardedCall(
+            self, operation, allowed, request, loop, idempotent=idempotent, part=part and part()
+        )
+
+
+class GuardedCall:
+    """One call with its deadline and its tries."""
+
+    __slots__ = (
+        "_began",
+        "_deadline",
+        "_guard",
+        "_idempotent",
+        "_loop",
+        "_lost",
+        "_operation",
+        "_part",
+        "_reported",
+        "_request",
+        "_sent",
+        "_tries",
+        "allowed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        guard: CallGuard,
+        operation: str,
+        allowed: float,
+        request: Budget | None,
+        loop: LoopTime | None,
+        *,
+        idempotent: bool,
+        part: CircuitBreaker | None = None,
+    ) -> None:
+        self._guard = guard
+        self._part = part
+        self._operation = operation
+        self._idempotent = idempotent
+        self._request = request
+        self._tries = 1
+        self._reported = False
+        self._sent = False
+        self._began = guard.breaker.clock.monotonic()
+        self.allowed = allowed
+        now = SYSTEM_CLOCK.monotonic()
+        self._deadline = now + allowed
+        self._loop = loop
+        if loop is not None:
+            loop.enter()
+            self._lost = loop.lost()
+        if request is not None:
+            request.begin(self, now, lost=None if loop is None else self._lost)
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic time at which it must be over, put off by what its event loop did elsewhere."""
+        if self._loop is None:
+            return self._deadline
+        return self._deadline + self._loop.lost() - self._lost
+
+    def succeeded(self) -> None:
+        """An answer came, be it an answer that refuses the command."""
+        self._reported = True
+        if self._guard.paced or SYSTEM_CLOCK.monotonic() < self._deadline:
+            self._guard.breaker.succeeded(began=self._began)
+            if self._part is not None:
+                self._part.succeeded(began=self._began)
+        else:
+            self._blame("slow", self.allowed, whole=True)
+
+    def failed(self, error: Exception, *, share: float | None = None, whole: bool = False) -> str:
+        """Return the reason when the call may be tried again at once.
+
+        Args:
+            error: what the client raised.
+            share: seconds that the server had for its answer, if that was less than the call.
+            whole: whether it is about the endpoint as a whole, whatever part the call went to.
+
+        Raises:
+            BackendUnavailableError: it may not.
+            Exception: ``error`` itself, when it is not the endpoint's.
+        """
+        guard = self._guard
+        reason = guard.reason_of(error)
+        if reason is None:
+            raise error
+        if whole and SYSTEM_CLOCK.monotonic() >= self.deadline:
+            # For lack of time nothing else was reached: that says no more than a time-out.
+            whole, reason = False, "timeout"
+        self._sent = self._sent or reason not in _NOT_DONE  # by this try, or by one before it
+        if self._may_retry(reason):
+            return reason
+        self._reported = True
+        self._blame(reason, self.allowed if share is None else share, whole=whole)
+        if hooks.observers:
+            hooks.emit(BackendFailed(guard.backend, self._operation, reason, guard.breaker.endpoint))
+        raise BackendUnavailableError(
+            guard.backend, reason, operation=self._operation, sent=self._sent
+        ) from error
+
+    def end(self) -> None:
+        """Close the books, however the call ended."""
+        if not self._reported:  # foreign exception, cancelled, or killed
+            self._guard.breaker.abandoned()
+        lost = None
+        if self._loop is not None:
+            lost = self._loop.lost()
+            self._loop.leave()
+        if self._request is not None:
+            self._request.end(self, SYSTEM_CLOCK.monotonic(), lost=lost)
+
+    def _blame(self, reason: str, share: float, *, whole: bool) -> None:
+        breaker = self._guard.breaker
+        if self._part is not None and not whole:
+            breaker.abandoned()
+            breaker = self._part
+        if reason in _TIMED and share < self._guard.fair_share():
+            breaker.abandoned()
+        else:
+            breaker.failed(reason, began=self._began)
+
+    def _may_retry(self, reason: str) -> bool:
+        if SYSTEM_CLOCK.monotonic() >= self.deadline:
+            return False
+        if reason == "pool":  # until a connection is free
+            return True
+        self._tries += 1
+        return (
+            self._tries <= _MAX_TRIES and reason in _RETRYABLE and (self._idempotent or reason in _NOT_DONE)
+        )

@@ -1,0 +1,112 @@
+"""What an event loop did elsewhere while a call was waiting: time that is not the server's.
+
+A handler that computes for 250 ms holds up everything on its loop. An answer that lay in the socket all the while
+looks late, and a healthy server would be taken for a slow one. So a tick on the loop measures how late the loop
+comes to what is due, as long as calls wait; deadlines are put off by that much, and budgets are not charged for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+from weakref import WeakKeyDictionary
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+
+__all__ = ["LoopTime", "ServedDeadline", "loop_time"]
+
+_STEP: Final = 0.005
+_GRAIN: Final = 0.002
+"""Lateness below this is the timer's own (uvloop counts whole milliseconds)."""
+
+
+class LoopTime:
+    """Counts the seconds for which one event loop was busy elsewhere while calls were waiting on it."""
+
+    __slots__ = ("__weakref__", "_due", "_lost", "_ticking", "_waiting")
+
+    def __init__(self) -> None:
+        self._lost = 0.0
+        self._due = 0.0
+        self._waiting = 0
+        self._ticking = False
+
+    def enter(self) -> None:
+        """A call begins to wait."""
+        self._waiting += 1
+        if not self._ticking:
+            self._ticking = True
+            self._schedule()
+
+    def leave(self) -> None:
+        """It waits no more. The next tick is the last one if no other call waits."""
+        self._waiting -= 1
+
+    def lost(self) -> float:
+        """Seconds lost so far; only grows. The difference between two readings of a waiting call counts."""
+        return self._lost + self._late()
+
+    def _schedule(self) -> None:
+        self._due = SYSTEM_CLOCK.monotonic() + _STEP
+        asyncio.get_running_loop().call_later(_STEP, self._tick)
+
+    def _tick(self) -> None:
+        self._lost += self._late()
+        if self._waiting:
+            self._schedule()
+        else:
+            self._ticking = False
+
+    def _late(self) -> float:
+        late = SYSTEM_CLOCK.monotonic() - self._due if self._ticking else 0.0
+        return late if late > _GRAIN else 0.0
+
+
+_by_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopTime]] = WeakKeyDictionary()
+
+
+def loop_time() -> LoopTime:
+    """The counter of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _by_loop.get(loop)
+    if found is None:
+        found = _by_loop[loop] = LoopTime()
+    return found
+
+
+class ServedDeadline:
+    """``asyncio.timeout`` in the server's time: the block may wait ``allowed`` seconds with its loop at hand.
+
+    Raises:
+        TimeoutError: at the end of the block, when that was not enough.
+    """
+
+    __slots__ = ("_allowed", "_began", "_lost", "_scope", "_time", "_timer")
+
+    def __init__(self, time: LoopTime, allowed: float) -> None:
+        self._time = time
+        self._allowed = allowed
+        self._scope = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        self._began = SYSTEM_CLOCK.monotonic()
+        self._lost = self._time.lost()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._allowed), self._due)
+        await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._scope.__aexit__(kind, error, trace)
+
+    def _due(self) -> None:
+        served = SYSTEM_CLOCK.monotonic() - self._began - (self._time.lost() - self._lost)
+        left = self._allowed - served
+        loop = asyncio.get_running_loop()
+        if left > 0:
+            self._timer = loop.call_later(left, self._due)
+        else:
+            self._scope.reschedule(loop.time())

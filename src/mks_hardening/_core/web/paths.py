@@ -1,0 +1,103 @@
+"""Lists of paths as users write them: pages, and folders with everything below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from mks_hardening._core.checks import texts
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["PathRules", "exemptions", "is_plain_path"]
+
+_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:/|\Z)").search
+
+
+class PathRules:
+    """Matches a request path against pages and folders, in one notation for every option that takes paths.
+
+    ``/login`` is that page; ``/static/`` or ``/static/*`` is the folder, with everything below it, so that ``/`` is
+    everything; ``=/news/`` is that page alone although it ends in a slash, and ``=/`` the first page.
+
+    A path that servers and applications may read in two ways (empty or dot segments, backslashes, control
+    characters) matches nothing, so it cannot borrow an exemption.
+
+    Args:
+        paths: pages and folders.
+        parameter: name of the option, for error messages.
+
+    Raises:
+        ConfigurationError: a path without leading slash, or one that is itself ambiguous.
+    """
+
+    __slots__ = ("_folders", "_pages")
+
+    def __init__(self, paths: Iterable[str], *, parameter: str) -> None:
+        pages: set[str] = set()
+        folders: list[str] = []
+        for path in texts(paths, parameter=parameter, of="paths"):
+            plain = path.removeprefix("=") if path.startswith("=") else _without_star(path)
+            if not plain.startswith("/") or "*" in plain or not is_plain_path(plain):
+                raise ConfigurationError(
+                    f"{parameter}: each path must begin with '/' and have no empty or dot segments; '/static/' "
+                    "means everything below, '=/news/' that page alone",
+                    parameter=parameter,
+                )
+            # PATH_INFO holds the UTF-8 bytes as Latin-1 (PEP 3333).
+            encoded = plain.encode().decode("latin-1")
+            if plain.endswith("/") and not path.startswith("="):
+                folders.append(encoded)
+            else:
+                pages.add(encoded)
+        self._pages = frozenset(pages)
+        self._folders = tuple(folders)
+
+    def match(self, path: str) -> bool:
+        """Whether the path is listed."""
+        return self._lists(path) and is_plain_path(path)
+
+    def covers(self, path: str) -> bool:
+        """Whether the path, in any spelling that some reader takes for a listed one, is listed.
+
+        For rules that restrict: a spelling that only looks different must not escape them.
+        """
+        plain = path if is_plain_path(path) else _plain(path)
+        return self._lists(plain) or self._lists(plain.removesuffix("/")) or self._lists(plain + "/")
+
+    def _lists(self, path: str) -> bool:
+        return path in self._pages or path.startswith(self._folders)
+
+
+def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
+    """Paths to which a protection does not apply.
+
+    Raises:
+        ConfigurationError: as ``PathRules``, or ``/``, which would switch the protection off.
+    """
+    listed = texts(paths, parameter=parameter, of="paths")
+    if "/" in map(_without_star, listed):
+        raise ConfigurationError(
+            f"{parameter}: '/' would exempt every path; write '=/' for the first page alone",
+            parameter=parameter,
+        )
+    return PathRules(listed, parameter=parameter)
+
+
+def _without_star(path: str) -> str:
+    return path[:-1] if path.endswith("/*") else path
+
+
+def _plain(path: str) -> str:
+    segments: list[str] = []
+    for segment in path.replace("\\", "/").split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return "/" + "/".join(segments)
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether every reader takes the path for the same one."""
+    return _AMBIGUOUS(path) is None

@@ -1,0 +1,71 @@
+"""Rate limit header fields from a decision: the X- names, the IETF draft fields, and Retry-After on refusals."""
+
+from __future__ import annotations
+
+import re
+from math import ceil
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from mks_hardening._core.checks import choice, shows
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
+
+__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers"]
+
+_UNFIT: Final = re.compile(r"[^ !#-\[\]-~]")
+
+HeaderStyle = Literal["x", "ietf", "both"]
+_STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
+
+
+def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") -> list[tuple[str, str]]:
+    """Header fields that tell a client where it stands.
+
+    The X- fields speak of the tightest limit; ``RateLimit-Policy`` and ``RateLimit`` list all of them
+    (draft-ietf-httpapi-ratelimit-headers). Seconds are rounded up, so that a client that waits is let in;
+    ``Retry-After`` (RFC 9110, 10.2.3) comes on refusals only, where waiting helps, and is at least 1.
+
+    Raises:
+        ConfigurationError: this is no decision, or another style.
+    """
+    shows(decision, "allowed", "limits", parameter="decision", kind="a Decision")
+    if style not in _STYLES:
+        choice(style, _STYLES, parameter="style")
+    headers: list[tuple[str, str]] = []
+    rows = list(zip(decision.limits, decision.remaining, decision.reset_after, strict=True))
+    if rows and style in ("x", "both"):
+        limit, remaining, reset = min(rows, key=lambda row: (row[1], -row[2]))
+        headers += [
+            ("X-RateLimit-Limit", str(limit.quota)),
+            ("X-RateLimit-Remaining", str(max(0, remaining))),
+            ("X-RateLimit-Reset", str(ceil(max(0.0, reset)))),
+        ]
+    if rows and style in ("ietf", "both"):
+        policy = ", ".join(
+            f"{_quoted(limit.name)};q={limit.quota};w={ceil(limit.window)}" for limit, _, _ in rows
+        )
+        state = ", ".join(
+            f"{_quoted(limit.name)};r={max(0, left)};t={ceil(max(0.0, reset))}" for limit, left, reset in rows
+        )
+        headers += [("RateLimit-Policy", policy), ("RateLimit", state)]
+    if not decision.allowed and decision.retry_after is not None:
+        headers.append(("Retry-After", str(max(1, ceil(decision.retry_after)))))
+    return headers
+
+
+def limits_reached(decision: LimitDecision) -> str:
+    """Those limits of a refusal that have no room, in words for a record; all, where each has too little."""
+    rows = [*zip(decision.limits, decision.remaining, strict=True)]
+    full = [f"{limit.quota} in {limit.window:g} s" for limit, left in rows if left <= 0]
+    partly = [f"{left} of {limit.quota} left in {limit.window:g} s" for limit, left in rows]
+    return ", ".join(full or partly) or "no limit named"
+
+
+def _quoted(name: str) -> str:
+    """A name as a structured string (RFC 9651, 3.3.3), whatever a decision built by hand holds."""
+    return f'"{_UNFIT.sub(_percent, name)}"'
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))

@@ -1,0 +1,70 @@
+"""What a refused client reads: a problem document in Japanese or English."""
+
+from __future__ import annotations
+
+import re
+from math import ceil
+from typing import TYPE_CHECKING, Final, Literal
+
+from mks_hardening._core.checks import choice, shows
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
+
+__all__ = ["Language", "language_of", "rate_limit_problem"]
+
+Language = Literal["ja", "en"]
+
+# Registered by draft-ietf-httpapi-ratelimit-headers, section 5.
+_TYPE: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_TITLES: Final = {"ja": "回数の上限に達しました", "en": "Too many requests"}
+_WAIT: Final = {
+    "ja": "{seconds} 秒ほど待ってから、もう一度お試しください。",
+    "en": "Try again in {seconds} seconds.",
+}
+_NEVER: Final = {
+    "ja": "この要求は上限より大きいため、受け付けられません。",
+    "en": "This request is larger than the limit.",
+}
+
+
+_WISH: Final = re.compile(
+    r"\s*(\*|[a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.[0-9]{0,3})?))?\s*", re.ASCII
+)
+
+
+def rate_limit_problem(decision: LimitDecision, *, language: Language = "en") -> dict[str, object]:
+    """The members of a problem document (RFC 9457) for a refusal, to be sent with ``rate_limit_headers``.
+
+    Args:
+        decision: the refusal.
+        language: of title and detail.
+
+    Raises:
+        ConfigurationError: another language, or no decision.
+    """
+    choice(language, _TITLES, parameter="language")
+    shows(decision, "allowed", "limits", parameter="decision", kind="a Decision")
+    wait = decision.retry_after
+    detail = _NEVER[language] if wait is None else _WAIT[language].format(seconds=max(1, ceil(wait)))
+    breached: tuple[str, ...] = tuple(getattr(decision, "breached", ()))
+    return {
+        "type": _TYPE,
+        "title": _TITLES[language],
+        "status": 429,
+        "detail": detail,
+        "violated-policies": list(breached),
+    }
+
+
+def language_of(accept_language: str) -> Language:
+    """Which of the two an ``Accept-Language`` field (RFC 9110, 12.5.4) likes better; English where it says none."""
+    best: Language = "en"
+    most = 0.0
+    # Browsers send about 50 characters.
+    for part in accept_language[:500].lower().split(","):
+        wish = _WISH.fullmatch(part)
+        liked = float(wish[2] or 1) if wish else 0.0
+        if wish and liked > most and wish[1] in ("ja", "en"):
+            best, most = ("ja" if wish[1] == "ja" else "en"), liked
+    return best

@@ -1,0 +1,21 @@
+"""Typed settings of all areas, read from the environment in one step with every fault reported at once."""
+
+from __future__ import annotations
+
+from mks_hardening._core.facade import facade
+
+_HOME = {
+    "mks_hardening.settings.areas": [
+        "CacheSettings",
+        "CoreSettings",
+        "DatabaseSettings",
+        "LoggingSettings",
+        "NotifySettings",
+        "SecuritySettings",
+        "WsgiSettings",
+    ],
+    "mks_hardening.settings.hardening": ["HardeningSettings"],
+    "mks_hardening.settings.table": ["Variable", "register_variables", "variables"],
+}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)
