@@ -152,7 +152,7 @@ def test_the_queue_is_drained_however_the_process_ends(tmp_path: Path, how: str,
 
 CRASHED = """
 import os, sys
-from mks_hardening.logging.rotated_log import RotatedLog
+from mks_hardening.logging.handlers._rotated_log import RotatedLog
 log = RotatedLog(sys.argv[1], max_bytes=2000, backups=50, compress=True)
 log._put_in_place = lambda inode, packed: os._exit(0)
 for number in range(100):

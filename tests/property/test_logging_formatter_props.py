@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mks_hardening._core.redaction.plain_data import Bounds, to_plain
 from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, bound
-from mks_hardening.logging.plain import Bounds, to_plain
 
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=30)
 NAMES = st.text(alphabet=st.characters(), min_size=1, max_size=12) | st.sampled_from(

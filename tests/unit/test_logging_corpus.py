@@ -40,6 +40,15 @@ def test_nasty_records_in_other_schemas(schema: str) -> None:
     assert {identity: found for identity, found in wrong.items() if found} == {}
 
 
+def test_nasty_records_in_the_shape_of_python_json_logger() -> None:
+    # Its lines have bytes as Base64 and no structure of an exception: what is present differs, what is absent not.
+    formatter = JsonFormatter(schema="python-json-logger")
+    wrong = {
+        case["id"]: logging_corpus.faults({**case, "fields": {}, "present": ()}, formatter) for case in CASES
+    }
+    assert {identity: found for identity, found in wrong.items() if found} == {}
+
+
 def test_the_corpus_is_large_and_its_runner_sees_faults() -> None:
     assert len(CASES) >= 200
     plain = logging.Formatter()

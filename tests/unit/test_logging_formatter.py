@@ -49,3 +49,18 @@ def test_context_is_shown_and_wins_over_an_extra_of_the_same_name() -> None:
         assert fields(record("x"))["request_id"] == "r1"
         assert fields(record("x", request_id="r1")).keys().isdisjoint({"extra_request_id"})
         assert fields(record("x", request_id="r2"))["extra_request_id"] == "r2"
+
+
+@pytest.mark.parametrize(
+    ("created", "stamp"),
+    [
+        (-1.5, "1969-12-31T23:59:58.500Z"),
+        (-0.5, "1969-12-31T23:59:59.500Z"),
+        (0.5, "1970-01-01T00:00:00.500Z"),
+        (1.25, "1970-01-01T00:00:01.250Z"),
+    ],
+)
+def test_the_first_record_has_its_date_whenever_it_was(created: float, stamp: str) -> None:
+    record = logging.LogRecord("app", 20, "", 1, "hello", None, None)
+    record.created = created
+    assert json.loads(JsonFormatter().format(record))["timestamp"] == stamp

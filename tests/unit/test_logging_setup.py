@@ -18,6 +18,7 @@ from mks_hardening.logging import (
     BoundedQueueHandler,
     JsonFormatter,
     ProcessSafeRotatingFileHandler,
+    RedactionFilter,
     ReopeningFileHandler,
     Rotation,
     UncaughtExceptions,
@@ -44,6 +45,12 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("MKS_ENV", raising=False)
     yield
     remove_logging()
+
+
+def installed() -> list[logging.Handler]:
+    """Handlers of the root, without those by which pytest watches."""
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if not type(handler).__module__.startswith("_pytest")]
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -81,10 +88,10 @@ def test_calling_twice_writes_once_and_closes_what_was_before(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     setup_logging("app", log_file=tmp_path / "a.log")
-    first = list(logging.getLogger().handlers)
+    first = installed()
     setup_logging("app", log_file=tmp_path / "a.log").info("once")
     assert len(lines(capsys.readouterr().out)) == len(lines((tmp_path / "a.log").read_text())) == 1
-    assert not {*first} & {*logging.getLogger().handlers}
+    assert not {*first} & {*installed()}
     assert all(handler not in logging._handlerList for handler in first)  # type: ignore[attr-defined]
 
 
@@ -126,8 +133,7 @@ def test_a_file_that_cannot_be_opened_is_reported_once_and_the_rest_goes_on(
         ({"encoder": "yaml"}, "encoder"),
         ({"rotation": Rotation()}, "rotation"),
         ({"log_file": "a.log", "rotation": Rotation(), "reopen": True}, "rotation"),
-        ({"log_file": "a.log", "rotation": Rotation(10)}, "max_bytes"),
-        ({"log_file": "a.log", "rotation": Rotation(backups=0)}, "backups"),
+        ({"log_file": "a.log", "rotation": 10}, "rotation"),
         ({"log_file": "a.log", "rotation": (1, 2)}, "rotation"),
         ({"loggers": []}, "loggers"),
         ({"max_record_bytes": 10}, "max_record_bytes"),
@@ -293,7 +299,63 @@ def test_the_hooks_are_chained_once_and_removable(monkeypatch: pytest.MonkeyPatc
 
 def test_what_a_set_up_consists_of(tmp_path: Path) -> None:
     setup_logging("app", log_file=tmp_path / "a.log", rotation=Rotation(4096, 2), queue=True)
-    (queue,) = logging.getLogger().handlers
+    (queue,) = installed()
     assert isinstance(queue, BoundedQueueHandler)
     assert isinstance(queue.handlers[-1], ProcessSafeRotatingFileHandler)
     assert logging.getLogger().level == logging.INFO
+
+
+@pytest.mark.parametrize("name", ["token=hunter2", "password=x", "a" * 5_000])
+def test_the_filter_cleans_names_as_well_as_values(name: str) -> None:
+    record = logging.LogRecord("app", 20, "", 1, "hello", None, None)
+    record.__dict__[name] = "value"
+    assert RedactionFilter().filter(record)
+    assert "hunter2" not in repr(record.__dict__)
+    assert "value" in record.__dict__.values()
+
+
+def test_the_log_of_pytest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    setup_logging("app", environment="t").warning("seen")
+    assert [record.getMessage() for record in caplog.records] == ["seen"]
+
+
+@pytest.mark.parametrize("call", [setup_logging, dict_config])
+def test_an_unknown_level_is_told_with_those_that_are_known(call: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"level must be the name of a level \(.*WARNING.*\) or its number"
+    ):
+        call("app", level="LOUD")
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"), [({"max_bytes": 10}, "max_bytes"), ({"backups": 0}, "backups")]
+)
+def test_an_impossible_rotation_cannot_be_made(options: dict[str, int], parameter: str) -> None:
+    with pytest.raises(ConfigurationError, match=parameter):
+        Rotation(**options)
+
+
+class _SomebodysOwn(logging.StreamHandler):  # type: ignore[type-arg]  # the stream does not matter
+    pass
+
+
+def test_what_servers_print_on_the_console_goes_through_the_root(capsys: pytest.CaptureFixture[str]) -> None:
+    server, own = logging.getLogger("uvicorn.access"), logging.getLogger("own")
+    server.addHandler(logging.StreamHandler(sys.stderr))
+    server.propagate = False
+    own.addHandler(kept := _SomebodysOwn(sys.stderr))
+    setup_logging("app", environment="t")
+    server.info("GET / token=hunter2")
+    assert [line["message"] for line in lines(capsys.readouterr().out)] == ["GET / token=[REDACTED]"]
+    assert own.handlers == [kept]
+
+
+def test_a_dictionary_takes_over_the_loggers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    server = logging.getLogger("gunicorn.access")
+    server.addHandler(logging.StreamHandler(sys.stderr))
+    server.propagate = False
+    logging.config.dictConfig(dict_config("app", environment="t"))
+    server.info("GET /")
+    captured = capsys.readouterr()
+    assert [line["logger"] for line in lines(captured.out)] == ["gunicorn.access"]
+    assert captured.err == ""

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from mks_hardening._core.redact import SecretRedactor, default_redactor
+from mks_hardening._core.redaction.message_templates import render_message, without_secret_placeholders
+from mks_hardening._core.redaction.plain_data import Bounds, cut, to_plain
+from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.logging import JsonFormatter, bound
-from mks_hardening.logging.json_text import escape, fast_encoder, is_safe, to_ascii
-from mks_hardening.logging.message import render_message, without_secret_placeholders
-from mks_hardening.logging.plain import Bounds, cut, to_plain
-from mks_hardening.logging.schemas import schema_named
+from mks_hardening.logging.formatting._json_text import escape, fast_encoder, is_safe, to_ascii
+from mks_hardening.logging.formatting._schemas import schema_named
 
 
 def record(message: Any = "hello", *args: Any, level: int = 20, **attributes: Any) -> logging.LogRecord:
@@ -101,7 +101,7 @@ def test_all_styles_name_attributes(fmt: str, style: str) -> None:
 
 
 def test_a_format_that_does_not_fit_its_style_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="fmt"):
+    with pytest.raises(ConfigurationError, match="style"):
         JsonFormatter("%(message)s", None, "!")
 
 
@@ -194,7 +194,7 @@ def test_added_names_and_patterns_hold_in_messages_and_fields() -> None:
 
 def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fast_encoder("auto")({"a": "あ"}) == fast_encoder("json")({"a": "あ"}) == '{"a":"あ"}'.encode()
-    monkeypatch.setattr("mks_hardening.logging.json_text.orjson_dumps", lambda: None)
+    monkeypatch.setattr("mks_hardening.logging.formatting._json_text.orjson_dumps", lambda: None)
     assert fast_encoder("auto")({"a": 1}) == b'{"a":1}'
     with pytest.raises(MissingDependencyError, match=r"mks-hardening\[logging\]"):
         fast_encoder("orjson")
@@ -276,7 +276,7 @@ def test_long_keys_keep_their_end_which_tells_whether_they_are_secret() -> None:
 
 
 def test_keys_that_become_alike_stay_apart() -> None:
-    assert to_plain({1: "a", "1": "b", b"1": "c"}, Bounds()) == {"1": "a", "1_": "b", "1__": "c"}
+    assert to_plain({1: "a", "1": "b", b"1": "c"}, Bounds()) == {"1": "a", "1_2": "b", "1_3": "c"}
 
 
 def test_dataclass_fields_left_out_of_the_repr_stay_out() -> None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from mks_hardening.logging.line_file import LineFile
+from mks_hardening.logging.handlers._line_file import LineFile
 
 __all__ = ["RotatedLog"]
 
@@ -134,8 +134,10 @@ class RotatedLog:
     def _rotate(self, room: int) -> bool:
         """Rename the log unless another process has just done so or is at it; whether it was done."""
         with self._locked(wait=False) as descriptor:
+            # Looked at again under the lock: whoever had it before may have rotated.
             if descriptor < 0 or _size(self._path) + room <= self._max_bytes:
                 return False
+            # From the oldest: the other way would write over what has not been moved.
             for number in range(self._keep, 0, -1):
                 self._shift(number, "")
                 self._shift(number, ".gz")
@@ -186,6 +188,8 @@ class RotatedLog:
             if os.fstat(raw.fileno()).st_nlink == 0:
                 # Compressed by another process since we opened it; what we claimed may be its finished file.
                 return
+            # Granted when the last line on its way was written; nobody writes here any more, so it is given back
+            # at once.
             fcntl.flock(raw, fcntl.LOCK_EX)
             fcntl.flock(raw, fcntl.LOCK_UN)
             target.truncate(0)
@@ -199,6 +203,7 @@ class RotatedLog:
         with self._locked(wait=True):
             for number in range(1, self._keep + 1):
                 raw = self._numbered(number)
+                # By inode, as its number has grown if others rotated while it was packed.
                 if _inode(raw) == inode:
                     packed.rename(self._numbered(number, ".gz"))
                     raw.unlink()

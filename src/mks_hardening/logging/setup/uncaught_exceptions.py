@@ -7,6 +7,8 @@ import sys
 import threading
 from types import TracebackType
 
+from mks_hardening._core.checks import instance
+
 __all__ = ["UncaughtExceptions"]
 
 
@@ -23,7 +25,7 @@ class UncaughtExceptions:
     __slots__ = ("_logger", "_process_hook", "_thread_hook")
 
     def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
+        self._logger = instance(logger, logging.Logger, parameter="logger")
         self._process_hook = sys.excepthook
         self._thread_hook = threading.excepthook
         sys.excepthook = self._in_process
@@ -43,6 +45,7 @@ class UncaughtExceptions:
             self._process_hook(kind, error, trace)
             return
         self._log("uncaught exception", (kind, error, trace))
+        # The interpreter's own would print the exception a second time, secrets included.
         if self._process_hook is not sys.__excepthook__:
             self._process_hook(kind, error, trace)
 

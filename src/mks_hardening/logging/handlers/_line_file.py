@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.checks import path_text
 
 __all__ = ["LineFile"]
 
@@ -29,11 +29,7 @@ class LineFile:
     __slots__ = ("_torn", "descriptor", "identity", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)) or not str(path):
-            raise ConfigurationError(
-                f"filename must be a path, not {type(path).__name__}", parameter="filename"
-            )
-        self.path: str = str(Path(path).absolute())
+        self.path: str = str(Path(path_text(path, parameter="filename")).absolute())
         self.descriptor: int = -1
         self.identity: tuple[int, int] = (0, 0)
         self._torn = False
@@ -56,6 +52,7 @@ class LineFile:
         Raises:
             OSError: it cannot be written. A line written in part is closed by the next one.
         """
+        # The disk was full in the middle of a line: what follows begins on a line of its own.
         if self._torn:
             line = b"\n" + line
         written = os.write(self.descriptor, line)
@@ -80,6 +77,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _opened(path: str) -> int:
     try:
+        # O_EXCL tells whether it was made here: the mode of a file that somebody else made is theirs.
         descriptor = os.open(path, _FLAGS | os.O_EXCL, _MODE)
     except FileExistsError:
         return os.open(path, _FLAGS, _MODE)

@@ -1,4 +1,4 @@
-"""What the fields of a line are called, and which texts are fit to be shown: both worked out once and kept."""
+"""What the fields of a line are called: worked out once for each attribute and kept."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from mks_hardening._core.memo import Memo
-from mks_hardening.logging.plain import cut
-from mks_hardening.logging.schemas import Schema
+from mks_hardening._core.redaction.plain_data import cut
+from mks_hardening.logging.formatting._schemas import Schema
 from mks_hardening.protocols import Redactor
 
-__all__ = ["LONGEST_TEXT", "CleanTexts", "FieldNames"]
+__all__ = ["FieldNames"]
 
-#: Characters of one field that are kept.
-LONGEST_TEXT: Final = 16_384
 _PREFIX: Final = "extra_"
-_LONGEST_NAME: Final = 256
+_LONGEST_NAME: Final = 64
 
 
 class FieldNames(Memo[str, tuple[str, bool]]):
@@ -68,34 +66,6 @@ class FieldNames(Memo[str, tuple[str, bool]]):
             bare = bare[len(_PREFIX) :]
         if bare in self.taken and attribute not in self._schema.renames:
             name = f"{_PREFIX}{name}"
-        name = cut(self._redactor.redact_text(name), _LONGEST_NAME)
+        name = self._redactor.redact_text(cut(name, _LONGEST_NAME))
         self.look_for_del |= "\x7f" in name
         return name, self._is_secret_key(attribute)
-
-
-class CleanTexts(dict[str, str]):
-    """Texts without their secrets, each worked out once: messages and most values come again and again.
-
-    A text that held a secret is not kept, nor one that is long.
-    """
-
-    __slots__ = ("_redactor",)
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-
-    def __missing__(self, text: str) -> str:
-        """The clean text.
-
-        Raises:
-            ValueError: the text has to be cut, or escaped in a way the fast encoder does not know.
-        """
-        if "\x7f" in text or len(text) > LONGEST_TEXT:
-            raise ValueError(len(text))
-        clean = self._redactor.redact_text(text)
-        if clean is text and len(text) <= 256:
-            if len(self) >= 4096:
-                self.clear()
-            self[text] = clean
-        return clean

@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final, Literal
 
-from mks_hardening._core.context import fields_var
-from mks_hardening._core.redact import default_redactor
-from mks_hardening._core.worker import BackgroundWorker
+from mks_hardening._core.checks import level_number, several
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.redaction.message_templates import Templates
+from mks_hardening._core.redaction.plain_data import Bounds, is_a, to_plain
+from mks_hardening._core.redaction.record_attributes import (
+    CONTEXT_ATTRIBUTE,
+    STANDARD_ATTRIBUTES,
+    STANDARD_NAMES,
+)
+from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.faults import FaultReport
-from mks_hardening.logging.filters import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
-from mks_hardening.logging.message import Templates
-from mks_hardening.logging.plain import Bounds, is_a, to_plain
+from mks_hardening.logging.handlers._fault_report import FaultReport
 
 __all__ = ["BoundedQueueHandler"]
 
-_KNOWN: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
 _UNCHANGING: Final = frozenset((str, int, float, bool, type(None)))
 
 
@@ -50,11 +55,12 @@ class BoundedQueueHandler(logging.Handler):
         overflow: Literal["drop_new", "drop_oldest"] = "drop_new",
         timeout: float = 5.0,
     ) -> None:
-        if not handlers or not all(isinstance(handler, logging.Handler) for handler in handlers):
+        listed = several(handlers, logging.Handler, parameter="handlers")
+        if not listed:
             raise ConfigurationError("handlers must be one or more logging handlers", parameter="handlers")
-        super().__init__(level)
-        self.handlers: tuple[logging.Handler, ...] = tuple(handlers)
-        self._timeout = timeout
+        super().__init__(level_number(level))
+        self.handlers: tuple[logging.Handler, ...] = listed
+        self._timeout = seconds(timeout, parameter="timeout")
         self._templates = Templates(default_redactor().is_secret_key)
         self._report = FaultReport("log queue")
         self._worker: BackgroundWorker[logging.LogRecord] = BackgroundWorker(
@@ -90,6 +96,7 @@ class BoundedQueueHandler(logging.Handler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """A copy that does not change any more."""
+        # Other handlers go on with the record, on this thread.
         snapshot = copy(record)
         data = snapshot.__dict__
         args = record.args
@@ -102,11 +109,12 @@ class BoundedQueueHandler(logging.Handler):
                 data["msg"] = self._templates.render(record)
             data["args"] = None
         if len(data) > len(STANDARD_ATTRIBUTES):
-            for name in data.keys() - _KNOWN:
+            for name in data.keys() - STANDARD_NAMES:
                 if type(data[name]) not in _UNCHANGING:
                     data[name] = to_plain(data[name], Bounds())
         context = fields_var.get()
         if context:
+            # The context belongs to this thread; the worker has another one.
             data.setdefault(CONTEXT_ATTRIBUTE, context)
         return snapshot
 

@@ -1,55 +1,23 @@
-"""Handlers that write lines: to a standard stream, and to a file that others rotate."""
+"""What the file handlers share: a fault costs no request and is said once, and free space is watched."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.faults import FaultReport, to_stderr
-from mks_hardening.logging.fork_hold import hold_at_fork
-from mks_hardening.logging.json_text import to_ascii
-from mks_hardening.logging.line_file import LineFile
+from mks_hardening._core.checks import level_number, path_text, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening.logging.handlers._fault_report import FaultReport, to_stderr
 from mks_hardening.protocols import Clock
 
-__all__ = ["FileHandler", "ReopeningFileHandler", "StandardStreamHandler"]
+__all__ = ["FileHandler"]
 
+# A full disk must not cost every record a system call that fails.
 _RETRY_SECONDS: Final = 1.0
+# statvfs on a network file system may take long.
 _SPACE_SECONDS: Final = 30.0
-
-
-class StandardStreamHandler(logging.Handler):
-    """Writes to ``sys.stdout`` or ``sys.stderr`` as they are at that moment.
-
-    A stream that is closed or full loses the record, not the request; that is counted.
-    """
-
-    def __init__(self, stream: Literal["stdout", "stderr"] = "stderr", *, level: int | str = 0) -> None:
-        if stream not in ("stdout", "stderr"):
-            raise ConfigurationError("stream must be 'stdout' or 'stderr'", parameter="stream")
-        super().__init__(level)
-        self._stream = stream
-        self._report = FaultReport(stream)
-        hold_at_fork(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        try:
-            line = self.format(record) + "\n"
-            stream = getattr(sys, self._stream)
-            try:
-                stream.write(line)
-            except UnicodeEncodeError:
-                stream.write(to_ascii(line))
-            stream.flush()
-        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
-            self._report.failed(type(error).__name__)
-        else:
-            self._report.works()
 
 
 class FileHandler(logging.Handler):
@@ -70,10 +38,12 @@ class FileHandler(logging.Handler):
         min_free_bytes: int = 104_857_600,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(level)
-        self.baseFilename: str = str(Path(filename).absolute())  # the name that logging.FileHandler gives it
-        self._clock = clock
-        self._min_free = min_free_bytes
+        super().__init__(level_number(level))
+        self.baseFilename: str = str(
+            Path(path_text(filename, parameter="filename")).absolute()
+        )  # the name that logging.FileHandler gives it
+        self._clock = clock = given_clock(clock)
+        self._min_free = whole_number(min_free_bytes, parameter="min_free_bytes", minimum=0)
         self._report = FaultReport(f"log file {self.baseFilename}")
         self._reason = ""
         self._retry_at = 0.0
@@ -145,25 +115,3 @@ class FileHandler(logging.Handler):
         elif not self._warned:
             self._warned = True
             to_stderr(f"only {free // 1_048_576} MiB are free for {self.baseFilename}")
-
-
-class ReopeningFileHandler(FileHandler):
-    """Appends to a file that logrotate (or whoever) may rename or remove: the next record goes into a new one."""
-
-    def __init__(
-        self,
-        filename: str | os.PathLike[str],
-        *,
-        level: int | str = 0,
-        min_free_bytes: int = 104_857_600,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._file = LineFile(filename)
-        super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
-
-    def _append(self, line: bytes, now: float) -> None:  # noqa: ARG002 - the rotating handler needs the time
-        self._file.follow()
-        self._file.write(line)
-
-    def _close_file(self) -> None:
-        self._file.close()

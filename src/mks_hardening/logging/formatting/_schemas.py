@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.checks import choice
 
 __all__ = ["SCHEMAS", "Schema", "schema_named"]
 
@@ -92,6 +92,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {"trace_id": "logging.googleapis.com/trace", "span_id": "logging.googleapis.com/spanId"},
         {},
     ),
+    # Names for what cannot be formatted otherwise; the line is made by that library's own rules.
+    "python-json-logger": Schema(
+        "timestamp", "levelname", "name", "message", "environment", "exc_info", "stack_info",
+        str, _nested, {}, {},
+    ),
 }  # fmt: skip
 
 
@@ -101,10 +106,4 @@ def schema_named(name: str) -> Schema:
     Raises:
         ConfigurationError: no such schema.
     """
-    schema = SCHEMAS.get(name) if isinstance(name, str) else None
-    if schema is None:
-        known = ", ".join(SCHEMAS)
-        raise ConfigurationError(
-            f"schema must be one of {known}, not {type(name).__name__}", parameter="schema"
-        )
-    return schema
+    return SCHEMAS[choice(name, SCHEMAS, parameter="schema")]

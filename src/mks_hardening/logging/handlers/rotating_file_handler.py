@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
-from weakref import WeakSet
+from dataclasses import dataclass
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.worker import BackgroundWorker
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.handlers import FileHandler
-from mks_hardening.logging.rotated_log import RotatedLog
+from mks_hardening._core.checks import flag, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening.logging.handlers._file_handler import FileHandler
+from mks_hardening.logging.handlers._rotated_log import RotatedLog
 from mks_hardening.protocols import Clock
 
-__all__ = ["ProcessSafeRotatingFileHandler", "Rotation", "check_rotation"]
-
-_handlers: WeakSet[ProcessSafeRotatingFileHandler] = WeakSet()
-_fork_armed = False
+__all__ = ["ProcessSafeRotatingFileHandler", "Rotation"]
 
 
-class Rotation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rotation:
     """When to rotate and what to keep.
 
     Attributes:
         max_bytes: size of a file beyond which the next line goes into a new one.
         backups: old files kept, named ``.1`` (newest) upwards.
         compress: whether old files are compressed with gzip.
+
+    Raises:
+        ConfigurationError: less than 1,024 bytes, or no backups.
     """
 
     max_bytes: int = 10_485_760
     backups: int = 10
     compress: bool = True
+
+    def __post_init__(self) -> None:
+        whole_number(self.max_bytes, parameter="max_bytes", minimum=1024)
+        whole_number(self.backups, parameter="backups", minimum=1)
+        flag(self.compress, parameter="compress")
 
 
 class ProcessSafeRotatingFileHandler(FileHandler):
@@ -60,15 +66,15 @@ class ProcessSafeRotatingFileHandler(FileHandler):
         min_free_bytes: int = 104_857_600,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        check_rotation(Rotation(max_bytes, backups, compress))
+        Rotation(max_bytes=max_bytes, backups=backups, compress=compress)  # refuses what is impossible
         self._log = RotatedLog(filename, max_bytes=max_bytes, backups=backups, compress=compress)
         self._compressor = (
-            BackgroundWorker(self._log.compress, name="mks-log-gzip", max_queue=1, clock=clock)
+            BackgroundWorker(self._log.compress, name="mks-log-gzip", max_queue=1, clock=given_clock(clock))
             if compress
             else None
         )
         super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
-        _remember(self)
+        renew_in_child(self)
 
     def close(self) -> None:
         """Close the file and wait up to five seconds for compression in progress."""
@@ -83,33 +89,7 @@ class ProcessSafeRotatingFileHandler(FileHandler):
     def _close_file(self) -> None:
         self._log.close()
 
-    def _after_fork(self) -> None:
+    def renew(self) -> None:
+        """In a forked child: open the file anew."""
         # A lock belongs to the open file, which parent and child would share.
         self._log.close()
-
-
-def check_rotation(rotation: Rotation) -> None:
-    """Refuse an impossible rotation.
-
-    Raises:
-        ConfigurationError: see ``ProcessSafeRotatingFileHandler``.
-    """
-    for name, value, least in (("max_bytes", rotation.max_bytes, 1024), ("backups", rotation.backups, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(
-                f"{name} must be a whole number of at least {least}, not {type(value).__name__}",
-                parameter=name,
-            )
-
-
-def _remember(handler: ProcessSafeRotatingFileHandler) -> None:
-    global _fork_armed  # noqa: PLW0603 - armed once a process
-    _handlers.add(handler)
-    if not _fork_armed:
-        _fork_armed = True
-        os.register_at_fork(after_in_child=_reopen_in_child)
-
-
-def _reopen_in_child() -> None:
-    for handler in list(_handlers):
-        handler._after_fork()  # noqa: SLF001 - same module

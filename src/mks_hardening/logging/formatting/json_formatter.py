@@ -1,0 +1,213 @@
+"""The JSON formatter: one line a record, whatever is thrown at it, and no secret in it.
+
+Two ways lead to the line. The quick one serves records made of plain values: prepared pieces, one call of the fast
+encoder, and one cheap question whether the result can hold a secret. Everything else (containers, objects, faulty
+arguments, oversized values, overridden hooks) takes the careful one, which builds the same fields as data, bounds
+and redacts them, and encodes them with an encoder that refuses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.redaction.names import tells
+from mks_hardening._core.redaction.plain_data import Fields, to_plain
+from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
+from mks_hardening._core.redaction.redactor import REDACTED
+from mks_hardening.logging.formatting._careful_formatter import (
+    MILLISECONDS,
+    MOST_FIELDS,
+    CarefulFormatter,
+    same,
+)
+from mks_hardening.logging.formatting._clean_texts import CleanTexts
+from mks_hardening.logging.formatting._json_text import encode_plain, escape, is_safe
+
+__all__ = ["JsonFormatter"]
+
+_LAST: Final = STANDARD_ATTRIBUTES[-1]
+_COUNT: Final = len(STANDARD_ATTRIBUTES)
+_HOOKS: Final = ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
+# Whole numbers with fewer digits than a payment card.
+_LONG: Final = 10**12
+
+
+class JsonFormatter(CarefulFormatter):
+    """Formats a record as one line of strict JSON, with secrets replaced and sizes bounded.
+
+    Args:
+        fmt: record attributes to show besides the canonical fields, written as a format string
+            (``"%(process)d %(lineno)d"``) or as a sequence of names.
+        datefmt: format of ``asctime`` where ``fmt`` names it; ``timestamp`` is always ISO 8601 in UTC.
+        style: style of ``fmt``: ``%``, ``{``, ``$`` or ``,``.
+        validate: whether ``fmt`` must suit ``style``.
+        schema: names of the canonical fields: ``default``, ``ecs`` or ``gcp``; or ``python-json-logger``, which
+            gives the lines of that library's ``JsonFormatter`` with our safety and redaction.
+        static_fields: fields with fixed values for every record, for example the service.
+        environment: name of the deployment, for example ``production``; left out when ``None``.
+        redactor: takes the secrets out; the package's own when ``None``.
+        encoder: ``auto`` (orjson where it is installed), ``orjson`` or ``json``.
+        max_record_bytes: largest line in bytes; what is cut is marked with ``…``.
+        rename_fields: other names for fields.
+        rename_fields_keep_missing: for ``python-json-logger`` only, as what follows below ``prefix``: show renamed
+            fields that a record lacks as ``null``.
+        defaults: fields that a record may replace.
+        reserved_attrs: further record attributes never to be shown; for ``python-json-logger`` all of them.
+        prefix: text in front of every line.
+        timestamp: show the time of the record, as ``timestamp`` or under this name.
+        exc_info_as_array: show the exception as a list of lines.
+        stack_info_as_array: show the stack as a list of lines.
+        json_default: gives what stands for a value that JSON cannot say.
+        json_encoder: a ``json.JSONEncoder`` whose ``default`` does the same.
+        json_serializer: called instead of ``json.dumps``.
+        json_indent: break the line up by this many spaces.
+        json_ensure_ascii: escape all beyond ASCII.
+
+    Raises:
+        ConfigurationError: an impossible parameter.
+        MissingDependencyError: ``encoder="orjson"`` without orjson.
+    """
+
+    def _get_ready(self) -> None:
+        self._clean = CleanTexts(self._redactor)
+        self._templates = self._reader.templates
+        self._start = f'{self.prefix}{{{encode_plain(self._names.renamed(self._schema.timestamp))}:"'
+        self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)
+        self._contexts: dict[int, tuple[Mapping[str, object], Fields, str]] = {}
+        self._second: tuple[int | None, str] = (None, "")
+        self._surely_fits = min(self._max_bytes // 4, self._bounds.characters)
+        hooked = any(getattr(type(self), name) is not getattr(JsonFormatter, name) for name in _HOOKS)
+        self._quick = not (hooked or self.defaults or self._theirs)
+
+    def format(self, record: logging.LogRecord) -> str:  # noqa: PLR0915 - see the comment
+        """The record as one line of JSON, without the newline. Never raises."""
+        # One long function without helpers: each call would cost as much as a step of it.
+        if not self._quick:
+            return self._safely(record)
+        try:
+            message = record.msg
+            if type(message) is not str:
+                return self._safely(record)
+            args = record.args
+            if args:
+                if type(args) is not tuple or self._templates[message] is not None:
+                    return self._safely(record)
+                message = message % args
+            clean = self._clean
+            fields: Fields = {self._message_key: clean[message]}
+            others: Fields = {}
+            context = fields_var.get()
+            data = record.__dict__
+            names = self._names
+            if len(data) != _COUNT:
+                if len(data) > MOST_FIELDS:
+                    return self._safely(record)
+                items = islice(data.items(), _COUNT - 1, None)
+                # The attributes of logging come first, in their order; a record of another make is not relied on.
+                if next(items)[0] != _LAST:
+                    return self._safely(record)
+                for key, value in items:
+                    name, secret = names[key]
+                    if secret:
+                        if name:
+                            others[name] = REDACTED if tells(value, key) else value
+                        elif key == CONTEXT_ATTRIBUTE:
+                            context = value
+                        continue
+                    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # the value may be anything
+                    if kind is str:
+                        fields[name] = clean[value]
+                    elif (
+                        # A longer number may be that of a card, which only the redactor can tell.
+                        (kind is int and -_LONG < value < _LONG)
+                        or (kind is float and value - value == 0.0)  # neither NaN nor infinite
+                        or value is None
+                        or kind is bool
+                    ):
+                        fields[name] = value
+                    else:
+                        others[name] = value
+            around = ""
+            if context:
+                known, around = self._context(context)
+                for name in known.keys() & (fields.keys() | others.keys()):
+                    if not same(fields.pop(name, None), known[name]):
+                        return self._safely(record)
+            if others or self._shown:
+                around += self._members({**self._shown_fields(record), **others})
+            body = self._dumps(fields)
+            text = body.decode()
+            if (names.look_for_del or not body.isascii()) and not is_safe(body):
+                text = escape(text)
+            if record.exc_info or record.exc_text or record.stack_info:
+                around += self._piece(self._exception_fields(record))
+            created = record.created
+            second = int(created)
+            # One tuple, read and written at once: two threads in two seconds must not mix halves.
+            stamped, stamp = self._second
+            if second != stamped:
+                stamp = self._new_second(second)
+            line = (
+                f"{self._start}{stamp}{MILLISECONDS[int((created - second) * 1000)]}"
+                f"{self._heads[record.name][record.levelname]}{around}{text[1:]}"
+            )
+            if len(line) <= self._surely_fits or self._fits(line, body):
+                return line
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the careful way copes with it or reports it
+            pass
+        return self._safely(record)
+
+    def _fits(self, line: str, body: bytes) -> bool:
+        return len(body) <= self._bounds.characters and len(line.encode()) <= self._max_bytes
+
+    def _new_second(self, second: int) -> str:
+        if second <= 0:
+            raise ValueError(second)  # rounding towards zero is wrong before 1970
+        stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self._second = (second, stamp)
+        return stamp
+
+    def _heads_of(self, logger: str) -> Memo[str, str]:
+        return Memo(lambda level: f'",{self._members(self._head_fields(level, logger))}', entries=64)
+
+    def _members(self, fields: Mapping[str, object]) -> str:
+        """The fields as the inside of an object, with a comma behind: a piece of a line."""
+        clean = self._reader.clean(fields)
+        piece = self._piece(clean)
+        if len(piece) > self._bounds.characters:
+            piece = self._piece(to_plain(clean, self._bounds))
+        return piece
+
+    def _piece(self, plain: Any) -> str:
+        if not plain:
+            return ""
+        try:
+            encoded = self._dumps(plain)
+        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder refuses
+            return f"{encode_plain(plain)[1:-1]},"
+        text = encoded.decode()[1:-1]
+        return f"{text if is_safe(encoded) else escape(text)},"
+
+    def _context(self, context: Mapping[str, object]) -> tuple[Fields, str]:
+        # By identity, as a bound context is never changed; `known[0]` keeps it alive, so that its id stays its
+        # own.
+        known = self._contexts.get(id(context))
+        if known is None or known[0] is not context:
+            values = {
+                name: REDACTED if secret and tells(value, key) else value
+                for (name, secret), key, value in (
+                    (self._names[key], key, value) for key, value in context.items()
+                )
+                if name
+            }
+            known = (context, values, self._members(values))
+            if len(self._contexts) >= 256:
+                self._contexts.clear()
+            self._contexts[id(context)] = known
+        return known[1], known[2]

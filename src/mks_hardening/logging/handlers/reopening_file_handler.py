@@ -1,0 +1,38 @@
+"""Lines to a file that logrotate renames."""
+
+from __future__ import annotations
+
+import os
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening.logging.handlers._file_handler import FileHandler
+from mks_hardening.logging.handlers._line_file import LineFile
+from mks_hardening.protocols import Clock
+
+__all__ = ["ReopeningFileHandler"]
+
+
+class ReopeningFileHandler(FileHandler):
+    """Appends to a file that logrotate (or whoever) may rename or remove: the next record goes into a new one.
+
+    With ``copytruncate`` logrotate copies the file and then empties it. What is written between the two is lost, by
+    any writer whatever, so use ``create`` (the default of logrotate) instead.
+    """
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        *,
+        level: int | str = 0,
+        min_free_bytes: int = 104_857_600,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._file = LineFile(filename)
+        super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
+
+    def _append(self, line: bytes, now: float) -> None:  # noqa: ARG002 - the rotating handler needs the time
+        self._file.follow()
+        self._file.write(line)
+
+    def _close_file(self) -> None:
+        self._file.close()

@@ -1,0 +1,46 @@
+"""Lines to stdout and stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+from mks_hardening._core.checks import choice, level_number
+from mks_hardening.logging.formatting._json_text import to_ascii
+from mks_hardening.logging.handlers._fault_report import FaultReport
+from mks_hardening.logging.handlers._fork_hold import hold_at_fork
+
+__all__ = ["StandardStreamHandler"]
+
+
+class StandardStreamHandler(logging.Handler):
+    """Writes to ``sys.stdout`` or ``sys.stderr`` as they are at that moment.
+
+    A stream that is closed or full loses the record, not the request; that is counted.
+    """
+
+    def __init__(self, stream: Literal["stdout", "stderr"] = "stderr", *, level: int | str = 0) -> None:
+        choice(stream, ("stdout", "stderr"), parameter="stream")
+        super().__init__(level_number(level))
+        self._stream = stream
+        self._report = FaultReport(stream)
+        hold_at_fork(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            line = self.format(record) + "\n"
+            stream = getattr(sys, self._stream)
+            if type(stream).__name__ == "LoggingProxy":
+                # Celery turns what is printed into records: ours would come back here, and be lost.
+                stream = getattr(sys, f"__{self._stream}__")
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(to_ascii(line))
+            stream.flush()
+        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
+            self._report.failed(type(error).__name__)
+        else:
+            self._report.works()

@@ -1,0 +1,192 @@
+"""Set-up of the whole process's logging in one call, and its removal."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mks_hardening._core.checks import flag, level_number, several, text_of
+from mks_hardening.logging.filters.below_level_filter import BelowLevelFilter
+from mks_hardening.logging.handlers.bounded_queue_handler import BoundedQueueHandler
+from mks_hardening.logging.handlers.reopening_file_handler import ReopeningFileHandler
+from mks_hardening.logging.handlers.rotating_file_handler import ProcessSafeRotatingFileHandler, Rotation
+from mks_hardening.logging.handlers.standard_stream_handler import StandardStreamHandler
+from mks_hardening.logging.setup._parameters import (
+    check_file,
+    check_one_rotation,
+    environment_name,
+    targets_of,
+)
+from mks_hardening.logging.setup._server_loggers import take_over_consoles
+from mks_hardening.logging.setup.uncaught_exceptions import UncaughtExceptions
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Redactor
+
+__all__ = ["remove_logging", "setup_logging"]
+
+
+class _Installed:
+    """What the last set-up has put in place, so that the next one can take it away."""
+
+    handlers: tuple[logging.Handler, ...] = ()
+    uncaught: UncaughtExceptions | None = None
+
+
+def setup_logging(
+    app_name: str,
+    *,
+    level: str | int = "INFO",
+    log_file: str | os.PathLike[str] | None = None,
+    rotation: Rotation | None = None,
+    reopen: bool | None = None,
+    handlers: Iterable[logging.Handler] = (),
+    loggers: Iterable[str] | None = None,
+    schema: str = "default",
+    queue: bool = False,
+    environment: str | None = None,
+    static_fields: Mapping[str, object] | None = None,
+    redactor: Redactor | None = None,
+    encoder: str = "auto",
+    max_record_bytes: int = 65_536,
+    uncaught: bool = True,
+) -> logging.Logger:
+    """Send the records of the process, in one form and without secrets, to where operators look for them.
+
+    Records below ERROR go to stdout, the others to stderr, all of them to ``log_file``. The root logger is
+    configured, so that libraries' records come out in the same form. What was configured before is replaced and
+    closed, but for the handlers of pytest; calling it again is harmless. A file that cannot be opened is reported
+    once, and the rest goes on. Loggers of servers and frameworks that print on the console themselves (gunicorn,
+    uvicorn, Celery, a ``flask.Flask.logger`` that was used before) hand their records to the root from now on.
+
+    Args:
+        app_name: name of the application's logger, which is returned.
+        level: lowest level of records, as name or number.
+        log_file: also write to this file.
+        rotation: let the processes rotate the file themselves; ``None`` leaves that to logrotate.
+        reopen: open the file anew when it was renamed; the default where ``rotation`` is ``None``.
+        handlers: further handlers; those without a formatter get ours.
+        loggers: configure these loggers alone and leave the root as it is.
+        schema: ``default``, ``ecs``, ``gcp`` or ``python-json-logger``.
+        queue: put a bounded queue in front of all handlers, so that a request never waits for a disk.
+        environment: name of the deployment; ``MKS_ENV`` is read once when ``None``.
+        static_fields: fields for every record.
+        redactor: takes the secrets out; the package's own when ``None``.
+        encoder: ``auto``, ``orjson`` or ``json``.
+        max_record_bytes: largest line in bytes.
+        uncaught: also log exceptions that nobody catches, in the process and in threads.
+
+    Raises:
+        ConfigurationError: an impossible parameter, or two ways of rotation for one file.
+    """
+    text_of(app_name, parameter="app_name", empty=False)
+    for name, switch in (("queue", queue), ("uncaught", uncaught)):
+        flag(switch, parameter=name)
+    number = level_number(level)
+    targets = targets_of(loggers)
+    check_file(log_file, rotation, reopen)
+    given = several(handlers, logging.Handler, parameter="handlers")
+    check_one_rotation(given, log_file, rotation)
+    formatter = _formatter(
+        schema=schema,
+        environment=environment_name(environment),
+        static_fields=static_fields,
+        redactor=redactor,
+        encoder=encoder,
+        max_record_bytes=max_record_bytes,
+    )
+    outputs = [*_standard_handlers(), *_file_handlers(log_file, rotation), *given]
+    for handler in outputs:
+        if handler.formatter is None:
+            handler.setFormatter(formatter)
+    # One queue before all of them, so that lines of one record leave in one order.
+    chain: list[logging.Handler] = [BoundedQueueHandler(outputs)] if queue else outputs
+    _install(targets, chain, number, keep=tuple(outputs))
+    if loggers is None:
+        take_over_consoles(_known_loggers())
+    logger = logging.getLogger(app_name)
+    if uncaught:
+        narrowed = loggers is not None and logger not in targets
+        _Installed.uncaught = UncaughtExceptions(targets[0] if narrowed else logger)
+    return logger
+
+
+def remove_logging() -> None:
+    """Take away and close what the last ``setup_logging`` has put in place."""
+    if _Installed.uncaught is not None:
+        _Installed.uncaught.remove()
+        _Installed.uncaught = None
+    for logger in (logging.getLogger(), *_known_loggers()):
+        for handler in _Installed.handlers:
+            logger.removeHandler(handler)
+    for handler in _Installed.handlers:
+        handler.close()
+    _Installed.handlers = ()
+
+
+def _formatter(**options: Any) -> logging.Formatter:
+    from mks_hardening.logging.formatting.json_formatter import JsonFormatter
+
+    return JsonFormatter(**options)
+
+
+def _standard_handlers() -> list[logging.Handler]:
+    below = StandardStreamHandler("stdout")
+    below.addFilter(BelowLevelFilter(logging.ERROR))
+    return [below, StandardStreamHandler("stderr", level=logging.ERROR)]
+
+
+def _file_handlers(
+    log_file: str | os.PathLike[str] | None, rotation: Rotation | None
+) -> list[logging.Handler]:
+    if log_file is None:
+        return []
+    if rotation is None:
+        return [ReopeningFileHandler(log_file)]
+    return [ProcessSafeRotatingFileHandler(log_file, **asdict(rotation))]
+
+
+def _install(
+    targets: list[logging.Logger],
+    chain: list[logging.Handler],
+    level: int,
+    *,
+    keep: tuple[logging.Handler, ...],
+) -> None:
+    before = _Installed.handlers
+    remove = [handler for target in targets for handler in target.handlers if not _watches_tests(handler)]
+    if _Installed.uncaught is not None:
+        _Installed.uncaught.remove()
+        _Installed.uncaught = None
+    for target in targets:
+        # The new handlers go in before the old ones go out, so that no record of another thread is lost.
+        old = [handler for handler in target.handlers if not _watches_tests(handler)]
+        for handler in chain:
+            target.addHandler(handler)
+        for handler in old:
+            if handler not in chain:
+                target.removeHandler(handler)
+        target.setLevel(level)
+        if target is not logging.getLogger():
+            target.propagate = False
+    _Installed.handlers = tuple(dict.fromkeys((*chain, *keep)))
+    for handler in dict.fromkeys((*remove, *before)):
+        if handler not in _Installed.handlers and not _in_use(handler):
+            handler.close()
+
+
+def _watches_tests(handler: logging.Handler) -> bool:
+    """``caplog`` and the live log of pytest: without them a test of the application would see nothing any more."""
+    return type(handler).__module__.partition(".")[0] == "_pytest"
+
+
+def _in_use(handler: logging.Handler) -> bool:
+    return any(handler in logger.handlers for logger in (logging.getLogger(), *_known_loggers()))
+
+
+def _known_loggers() -> list[logging.Logger]:
+    known = logging.Logger.manager.loggerDict.values()
+    return [logger for logger in list(known) if isinstance(logger, logging.Logger)]
