@@ -132,6 +132,96 @@ def test_sigterm_in_the_middle_of_the_end_loses_nothing(
     assert set(spooled_in(spool)) | set(messages_in(http_sink)) == set(kinds("end", 3))
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_sigterm_while_the_rest_is_put_aside_loses_nothing(
+    http_sink: HttpSink, tmp_path: Path, moment: str
+) -> None:
+    http_sink.default = Answer(delay=30)
+    spool = tmp_path / "spool"
+    code = f"""
+    from mks_hardening.notify.engine._spool import Spool
+    handler = build()
+    for n in range(20): log.error('end %s', letters(n))
+    put, numbers = Spool.put, iter(range(100))
+    def interrupted(self, alert):
+        last = next(numbers) == 9
+        if last and {moment == "before"}: os.kill(os.getpid(), signal.SIGTERM)
+        put(self, alert)
+        if last: os.kill(os.getpid(), signal.SIGTERM)
+    Spool.put = interrupted
+    handler.close(0.3)
+    """
+    script = textwrap.dedent(PRELUDE) + textwrap.dedent(code)
+    ended = run_python(script, http_sink.url, str(spool), timeout=40, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    assert spooled_in(spool) == kinds("end", 20)
+
+
+@pytest.mark.parametrize("delay", [0.5, 30], ids=["slow", "silent"])
+def test_sigterm_while_another_thread_closes_loses_nothing_and_does_not_wait_for_it(
+    http_sink: HttpSink, tmp_path: Path, delay: float
+) -> None:
+    http_sink.default = Answer(delay=delay)
+    spool = tmp_path / "spool"
+    code = """
+    handler = build()
+    for n in range(3): log.error('end %s', letters(n))
+    threading.Thread(target=handler.close, args=(60,), daemon=True).start()
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(20)
+    """
+    script = textwrap.dedent(PRELUDE) + textwrap.dedent(code)
+    ended = run_python(script, http_sink.url, str(spool), timeout=40, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    # What a silent server was sent may be spooled as well: it may not have taken it.
+    assert set(messages_in(http_sink)) | set(spooled_in(spool)) == set(kinds("end", 3))
+    if delay > 1:
+        assert spooled_in(spool) == kinds("end", 3)
+
+
+def test_a_handler_that_is_dropped_delivers_and_leaves_nothing_behind(http_sink: HttpSink) -> None:
+    code = """
+    import gc, weakref
+    handler = build()
+    for n in range(3): log.error('dropped %s', letters(n))
+    inside = weakref.ref(handler._dispatcher)
+    log.removeHandler(handler)
+    del handler
+    end = time.monotonic() + 10
+    while threading.active_count() > 1 and time.monotonic() < end: time.sleep(0.01)
+    gc.collect()
+    print(threading.active_count(), inside())
+    """
+    assert run(code, http_sink.url) == "1 None\n"
+    assert messages_in(http_sink) == kinds("dropped", 3)
+
+
+def test_a_child_forked_while_every_lock_is_held_can_log_and_end(http_sink: HttpSink) -> None:
+    code = """
+    handler = build()
+    log.error('parent a')
+    assert handler.flush(10)
+    held, go_on = threading.Event(), threading.Event()
+    def hold():
+        inside = handler._dispatcher
+        with inside._delivery.lock, inside._ledger.lock, inside._worker._lock:
+            held.set()
+            go_on.wait(20)
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait(10)
+    child = os.fork()
+    if not child:
+        log.error('child a')
+        handler.close(5)
+        os._exit(0 if handler.stats().delivered == 1 else 3)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    """
+    run(code, http_sink.url)
+    assert messages_in(http_sink) == kinds("parent", 1) + kinds("child", 1)
+
+
 @pytest.mark.parametrize("server", ["up", "down"])
 def test_sigterm_loses_nothing(http_sink: HttpSink, tmp_path: Path, server: str) -> None:
     spool = tmp_path / "spool"
@@ -141,7 +231,7 @@ def test_sigterm_loses_nothing(http_sink: HttpSink, tmp_path: Path, server: str)
     build(rate=20)
     for n in range(50): log.error('term %s', letters(n))
     print('ready', flush=True)
-    while True: time.sleep(60)
+    while True: time.sleep(0.05)  # a signal just before a long sleep is handled at its end
     """
     script = textwrap.dedent(PRELUDE) + textwrap.dedent(code)
     with subprocess.Popen(
@@ -269,11 +359,9 @@ def test_threads_count_exactly(http_sink: HttpSink) -> None:
 
 def test_several_processes_replay_one_spool_without_doubles(http_sink: HttpSink, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
-    run(
-        "build()\nfor n in range(120): log.error('kept %s', letters(n))",
-        f"http://localhost:{free_port()}/",
-        spool,
-    )
+    http_sink.stop()
+    run("build()\nfor n in range(120): log.error('kept %s', letters(n))", http_sink.url, spool)
+    http_sink.start()
     code = "handler = build()\nhandler.flush(20)\nassert handler.stats().faults == 0"
     script = textwrap.dedent(PRELUDE) + code
     arguments = [sys.executable, "-I", "-c", script, http_sink.url, str(spool)]
@@ -290,7 +378,8 @@ for n in range(2500): log.error('order %d failed', n)
 print('logged', flush=True)
 sys.stdin.readline()
 handler.close()
-print(*handler.stats()[:6], flush=True)
+stats = handler.stats()
+print(stats.logged, stats.delivered, stats.suppressed, stats.spooled, stats.dropped, stats.pending, flush=True)
 """
 
 

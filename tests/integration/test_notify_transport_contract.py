@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.mail.smtp_session import SmtpSession
 from mks_hardening.exceptions import DeliveryError
-from mks_hardening.notify.smtp_transport import SmtpTransport
-from mks_hardening.notify.transport import HttpTransport
+from mks_hardening.notify.transports._http_transport import HttpTransport
+from mks_hardening.notify.transports._smtp_transport import SmtpTransport
 from mks_hardening.protocols import Transport
 from mks_hardening.testing import RecordingTransport, TransportContract
 from testbed.certificates import Certificates
@@ -71,7 +72,7 @@ class TestSmtp(TransportContract):
         self.context = certificates.client_context
 
     def make_transport(self) -> Transport:
-        return SmtpTransport(
+        session = SmtpSession(
             "localhost",
             self.server.port,
             security=self.security,
@@ -79,10 +80,9 @@ class TestSmtp(TransportContract):
             context=self.context,
             username=None,
             password=None,
-            sender="mks@example.com",
-            recipients=["ops@example.com"],
             timeout=5,
         )
+        return SmtpTransport(session, sender="mks@example.com", recipients=["ops@example.com"])
 
     def received(self) -> list[bytes]:
         return [mail.content for mail in self.server.received]

@@ -6,12 +6,17 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.mail.smtp_session import SmtpSession
 from mks_hardening.exceptions import DeliveryError
 from mks_hardening.notify import (
     AlertPolicy,
@@ -20,8 +25,10 @@ from mks_hardening.notify import (
     SlackNotificationHandler,
     WebhookNotificationHandler,
 )
-from mks_hardening.notify.message import AlertMessage
-from mks_hardening.notify.smtp_transport import SmtpTransport
+from mks_hardening.notify.engine._parcel import AlertMessage
+from mks_hardening.notify.transports._http_transport import HttpTransport
+from mks_hardening.notify.transports._smtp_transport import SmtpTransport
+from mks_hardening.protocols import Transport
 from testbed.certificates import Certificates
 from testbed.fault_proxy import FaultProxy
 from testbed.http_sink import Answer, HttpSink
@@ -146,18 +153,34 @@ def test_the_address_of_a_webhook_is_in_no_report(
 
 
 def transport(server: SmtpServer, **options: Any) -> SmtpTransport:
+    return smtp_transport(server.host, server.port, **options)
+
+
+def http_transport(url: str, *, ca_file: str | None = None, timeout: float = 5) -> HttpTransport:
+    return HttpTransport(
+        url,
+        parameter="url",
+        timeout=timeout,
+        secret=None,
+        ca_file=ca_file,
+        ssl_context=None,
+        allow_plaintext=False,
+        clock=SYSTEM_CLOCK,
+    )
+
+
+def smtp_transport(host: str, port: int, **options: Any) -> SmtpTransport:
     known: dict[str, Any] = {
         "security": "plain",
         "loopback_only": True,
         "context": None,
         "username": None,
         "password": None,
-        "sender": "mks@example.com",
-        "recipients": ["a@example.com", "b@example.com"],
         "timeout": 5,
         **options,
     }
-    return SmtpTransport(server.host, server.port, **known)
+    recipients = known.pop("recipients", ["a@example.com", "b@example.com"])
+    return SmtpTransport(SmtpSession(host, port, **known), sender="mks@example.com", recipients=recipients)
 
 
 MESSAGE = AlertMessage("m1", "subject", "text", {}, b"Subject: x\r\n\r\ntext\r\n")
@@ -184,10 +207,158 @@ def test_a_deferred_recipient_of_another_message_is_not_mixed_up(smtp_server: Sm
     assert smtp_server.received[-1].rcpt_tos == ("a@example.com", "b@example.com")
 
 
+def test_a_recipient_who_is_refused_for_good_is_reported_and_not_asked_again(smtp_server: SmtpServer) -> None:
+    smtp_server.answer("RCPT", "550 5.1.1 unknown")  # the first recipient only
+    way = transport(smtp_server)
+    with pytest.raises(DeliveryError, match="smtp-550 for 1 of 2 recipients") as caught:
+        way.send(MESSAGE)
+    assert (caught.value.partial, caught.value.temporary) == (True, False)
+    assert [mail.rcpt_tos for mail in smtp_server.received] == [("b@example.com",)]
+
+
+@pytest.mark.parametrize(
+    ("tries", "partial", "copies"),
+    [
+        ([("450 later", "550 no", None), (None,)], True, [("c@x.org",), ("a@x.org",)]),
+        ([("450 later", None, None), ("550 no",)], True, [("b@x.org", "c@x.org")]),
+        ([("450 later", "550 no", "550 no"), ("550 no",)], False, []),
+        ([("450 later", "450 later", "450 later"), ("550 no", "550 no", None)], True, [("c@x.org",)]),
+    ],
+    ids=["refused, then deferred one gets it", "deferred, then refused", "all refused", "all deferred first"],
+)
+def test_what_became_of_each_recipient_is_kept_over_the_tries(
+    smtp_server: SmtpServer, tries: list[tuple[str | None, ...]], partial: bool, copies: list[tuple[str, ...]]
+) -> None:
+    way = transport(smtp_server, recipients=["a@x.org", "b@x.org", "c@x.org"])
+    for number, replies in enumerate(tries):
+        for reply in replies:
+            smtp_server.answer("RCPT", reply)
+        with pytest.raises(DeliveryError) as caught:
+            way.send(MESSAGE)
+        assert caught.value.temporary is (number == 0)
+    assert caught.value.partial is partial
+    assert [mail.rcpt_tos for mail in smtp_server.received] == copies
+
+
+def test_one_recipient_refused_counts_as_delivered_and_is_reported_once(
+    smtp_server: SmtpServer, opened: list[NotificationHandler], caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {**MAIL, "to_addrs": ["a@example.com", "b@example.com"]}
+    opened.append(
+        EmailNotificationHandler(smtp_server.host, smtp_port=smtp_server.port, policy=ONCE, **options)
+    )
+    log = log_to(opened[0])
+    for name in "ab":
+        smtp_server.answer("RCPT", "550 5.1.1 unknown")
+        log.error(name)
+        assert opened[0].flush(10)
+    assert opened[0].stats().delivered == 2
+    assert caplog.text.count("email: an alert did not reach everyone (smtp-550 for 1 of 2 recipients)") == 1
+
+
+@pytest.mark.parametrize("channel", ["email", "webhook"])
+@pytest.mark.parametrize(
+    ("code", "reason", "temporary"),
+    [(socket.EAI_NONAME, "unknown-host", False), (socket.EAI_AGAIN, "dns", True)],
+)
+def test_faults_of_name_resolution_are_named(
+    monkeypatch: pytest.MonkeyPatch, channel: str, code: int, reason: str, temporary: bool
+) -> None:
+    def getaddrinfo(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(code, "of the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    way: Transport = http_transport("https://hooks.example.com/")
+    if channel == "email":
+        way = smtp_transport("smtp.example.com", 587, security="starttls")
+    with pytest.raises(DeliveryError) as caught:
+        way.send(MESSAGE)
+    assert (caught.value.reason, caught.value.temporary) == (reason, temporary)
+
+
+@pytest.mark.parametrize("channel", ["email", "webhook"])
+def test_a_resolver_that_does_not_answer_holds_a_delivery_no_longer_than_its_time_out(
+    monkeypatch: pytest.MonkeyPatch, channel: str
+) -> None:
+    answered = threading.Event()
+
+    def getaddrinfo(*_: object, flags: int = 0, **__: object) -> NoReturn:
+        if flags != socket.AI_NUMERICHOST:
+            answered.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "of the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    way: Transport = http_transport("https://slow.example.com/", timeout=0.2)
+    if channel == "email":
+        way = smtp_transport("slow.example.com", 587, security="starttls", timeout=0.2)
+    with pytest.raises(DeliveryError) as caught:
+        way.send(MESSAGE)
+    assert (caught.value.reason, caught.value.temporary) == ("timeout", True)
+    assert not answered.is_set()
+    answered.set()
+
+
+@pytest.mark.parametrize("channel", ["email", "webhook"])
+@pytest.mark.parametrize("kind", ["expired", "other-host", "unknown"])
+def test_faults_of_certificates_are_named_and_permanent(
+    make_smtp: Callable[..., SmtpServer],
+    make_http_sink: Callable[..., HttpSink],
+    certificates: Certificates,
+    channel: str,
+    kind: str,
+) -> None:
+    if channel == "email":
+        server = make_smtp(security="tls")
+        server.stop()
+        server.certificates = SimpleNamespace(server_context=certificates.spoilt_context(kind))  # type: ignore[assignment]  # what is used of them
+        server.start()
+        way: Transport = smtp_transport(
+            "localhost", server.port, security="tls", context=certificates.client_context
+        )
+    else:
+        sink = make_http_sink(tls=True)
+        sink.server_context = certificates.spoilt_context(kind)
+        way = http_transport(sink.url, ca_file=str(certificates.ca_file))
+    with pytest.raises(DeliveryError) as caught:
+        way.send(MESSAGE)
+    assert (caught.value.reason, caught.value.temporary) == ("certificate", False)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ("ok", "delivered"),
+        ("ok\n", "delivered"),
+        ("", "spooled"),
+        ("<html>please sign in</html>", "spooled"),
+        ("invalid_payload", "spooled"),
+    ],
+)
+def test_slack_says_ok_itself(
+    http_sink: HttpSink, opened: list[NotificationHandler], tmp_path: Path, body: str, outcome: str
+) -> None:
+    http_sink.default = Answer(body=body)
+    opened.append(
+        SlackNotificationHandler(http_sink.url, policy=AlertPolicy(rate=1000), spool=tmp_path / "s")
+    )
+    log_to(opened[0]).error("x")
+    assert opened[0].flush(10)
+    assert getattr(opened[0].stats(), outcome) == 1
+    assert len(http_sink.requests) == 1  # nobody gets it twice
+
+
+def test_a_webhook_may_say_anything(http_sink: HttpSink, opened: list[NotificationHandler]) -> None:
+    http_sink.default = Answer(status=204, body="")
+    opened.append(WebhookNotificationHandler(http_sink.url, policy=ONCE))
+    log_to(opened[0]).error("x")
+    assert opened[0].flush(10)
+    assert opened[0].stats().delivered == 1
+
+
 def test_a_name_that_leads_away_from_this_machine_is_not_spoken_to_in_clear(
     smtp_server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mks_hardening.notify.smtp_transport.is_loopback", lambda _: False)
+    monkeypatch.setattr("mks_hardening._core.mail.smtp_session.is_loopback", lambda _: False)
     with pytest.raises(DeliveryError, match="plaintext") as caught:
         transport(smtp_server).send(MESSAGE)
     assert not caught.value.temporary

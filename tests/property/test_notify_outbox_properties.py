@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mks_hardening.notify import AlertPolicy
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.outbox import Outbox, Parcel
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._outbox import Outbox
+from mks_hardening.notify.engine._parcel import Parcel
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -77,14 +78,16 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way is not None)
     @rule()
     def refuse(self) -> None:
-        self._leave(self.box.refused())
+        self.box.refused()
+        self._leave(self._given_up())
 
     @precondition(lambda self: self.under_way is not None)
     @rule(retry_after=st.none() | st.floats(0, 300))
     def fail(self, retry_after: float | None) -> None:
         parcel, self.under_way = self.under_way, None
         assert parcel is not None
-        given_up = self.box.failed(now=self.now, retry_after=retry_after)
+        self.box.failed(now=self.now, retry_after=retry_after)
+        given_up = self._given_up()
         pause = self.box.wait(now=self.now)
         assert pause >= (retry_after or 0) - 1e-6
         self._leave(given_up)
@@ -93,10 +96,16 @@ class OutboxMachine(RuleBasedStateMachine):
             assert self.box.idle
 
     @rule()
-    def seize(self) -> None:
-        self._leave(self.box.seize())
+    def give_up(self) -> None:
+        self.box.give_up()
+        self._leave(self._given_up())
         self.retried = None
         assert self.box.idle
+
+    def _given_up(self) -> list[Parcel]:
+        parcels = list(self.box.given_up)
+        self.box.given_up.clear()
+        return parcels
 
     def _leave(self, parcels: list[Parcel | None] | list[Parcel]) -> None:
         for parcel in parcels:

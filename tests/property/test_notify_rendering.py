@@ -15,19 +15,20 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mks_hardening._core.redact import SecretRedactor
-from mks_hardening.notify.alert import Alert, Origin, alert_from, message_of, snapshot_of
-from mks_hardening.notify.email_layout import EmailLayout
-from mks_hardening.notify.fingerprint import fingerprint_of, words_of
-from mks_hardening.notify.layout import Layout
-from mks_hardening.notify.outbox import Parcel
-from mks_hardening.notify.policy import RETRY_AFTER_CAP, retry_after_seconds
-from mks_hardening.notify.slack_layout import SlackLayout, escaped
-from mks_hardening.notify.spool import Spool
-from mks_hardening.notify.webhook_layout import WebhookLayout
+from mks_hardening._core.redaction.redactor import SecretRedactor
+from mks_hardening.notify.engine import _fingerprint
+from mks_hardening.notify.engine._alert import Alert, Origin, alert_from, reader_for, snapshot_of
+from mks_hardening.notify.engine._fingerprint import fingerprint_of, words_of
+from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._spool import Spool
+from mks_hardening.notify.layouts._email_layout import EmailLayout
+from mks_hardening.notify.layouts._plain_text import Layout
+from mks_hardening.notify.layouts._slack_layout import SlackLayout, escaped
+from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
+from mks_hardening.notify.transports._retry_after import RETRY_AFTER_CAP, retry_after_seconds
 from mks_hardening.testing import FrozenClock
 
-REDACTOR = SecretRedactor()
+READER = reader_for(SecretRedactor())
 
 nasty = st.text(max_size=40) | st.sampled_from(
     [
@@ -66,12 +67,11 @@ def alerts(draw: st.DrawFn) -> Alert:
     record.__dict__.update(
         draw(st.dictionaries(texts.filter(bool), texts | st.integers() | st.none(), max_size=5))
     )
-    message = message_of(record)
-    taken = snapshot_of(
-        record, kind=fingerprint_of(record, message), message=message, repeats=0, redactor=REDACTOR
-    )
+    message = READER.message(record)
+    kind = fingerprint_of(record, message)
+    taken = snapshot_of(record, READER.snapshot(record, message), kind=kind, repeats=0)
     origin = Origin(draw(st.sampled_from(["web1", ""])), draw(st.sampled_from(["production", ""])))
-    made = alert_from(taken, id=draw(st.uuids()).hex, origin=origin, redactor=REDACTOR)
+    made = alert_from(taken, id=draw(st.uuids()).hex, origin=origin, reader=READER)
     return made._replace(repeats=draw(st.integers(0, 10**9)), digest=draw(st.booleans()))
 
 
@@ -114,6 +114,7 @@ def test_slack_limits_hold_and_nothing_is_acted_on(parcel: Parcel, lang: Any) ->
 
 @given(texts, st.integers(2, 200))
 @example("&" * 300, 150)
+@example("0<", 4)
 def test_escaping_never_cuts_an_entity(text: str, limit: int) -> None:
     result = escaped(text, limit)
     assert len(result) <= limit
@@ -157,7 +158,7 @@ def test_webhook_documents_are_strict_json(parcel: Parcel, lang: Any) -> None:
 
 @given(alerts())
 def test_the_spool_gives_back_what_it_got(tmp_path_factory: Any, alert: Alert) -> None:
-    known = Spool(tmp_path_factory.mktemp("spool"), kind="x", clock=FrozenClock())
+    known = Spool(tmp_path_factory.mktemp("spool"), kind="x", destination="d", clock=FrozenClock())
     known.put(alert)
     ((_, back),) = known.claim(1)
     assert back == alert
@@ -176,6 +177,11 @@ def test_alerts_hold_nothing_unseen_and_are_bounded(alert: Alert) -> None:
 def test_numbers_make_no_difference(text: str, numbers: list[int]) -> None:
     one, other = (f"{text} {number} {text}" for number in numbers)
     assert words_of(one) == words_of(other)
+
+
+@given(st.text("0x19afgF- \u0663", max_size=400))
+def test_the_short_way_to_the_words_leads_to_the_same(text: str) -> None:
+    assert words_of(text) == _fingerprint._NUMBERS.sub("#", text[:300])
 
 
 @given(st.text() | st.integers().map(str) | st.datetimes(timezones=st.just(UTC)).map(format_datetime))

@@ -1,4 +1,4 @@
-"""However processes come, count and go: each repetition is told once or still waits in Redis."""
+"""However processes come, count and go: each repetition is reported once or still waits in Redis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.redis_client import RedisClient
-from mks_hardening.notify.shared_store import SharedStore
+from mks_hardening.notify.engine._shared_store import SharedStore
 from testbed.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -32,25 +32,25 @@ class Process:
         self.repeats = 0
 
     def log(self) -> tuple[int, int]:
-        """First alerts and repetitions told."""
+        """First alerts and repetitions reported."""
         if self.open:
             self.repeats += 1
             return 0, 0
         self.open = True
-        untold = self.store.admit("f")
-        assert untold is not None
-        if untold < 0:
+        unreported = self.store.admit("f")
+        assert unreported is not None
+        if unreported < 0:
             self.repeats += 1
             return 0, 0
-        return 1, untold
+        return 1, unreported
 
     def collect(self, moment: str) -> int:
         number, self.repeats = self.repeats, 0
-        told = self.store.collect("f", number, moment=moment)  # type: ignore[arg-type]  # one of the three
-        assert told is not None
+        reported = self.store.collect("f", number, moment=moment)  # type: ignore[arg-type]  # one of the three
+        assert reported is not None
         if moment == "window" and not number:
             self.open = False
-        return told
+        return reported
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,18 +64,18 @@ def test_each_repetition_is_told_once_or_waits(
             SharedStore(client, destination=name, window=300, clock=SYSTEM_CLOCK)
         )
         processes = [make() for _ in range(PROCESSES)]
-        firsts = digests = told = logged = 0
+        firsts = digests = reported = logged = 0
         for number, step in [*plan, *((number, "close") for number in range(PROCESSES))]:
             process = processes[number]
             if step == "log":
-                first, untold = process.log()
-                logged, firsts, told = logged + 1, firsts + first, told + untold
+                first, unreported = process.log()
+                logged, firsts, reported = logged + 1, firsts + first, reported + unreported
             elif process.open:
                 number_told = process.collect(step)
-                digests, told = digests + bool(number_told), told + number_told
+                digests, reported = digests + bool(number_told), reported + number_told
                 if step == "close":
                     processes[number] = make()  # another process takes its place
-        waiting = int(client.call("HGET", f"{processes[0].store._prefix}:f", "untold") or 0)
+        waiting = int(client.call("HGET", f"{processes[0].store._prefix}:f", "unreported") or 0)
     assert firsts == min(logged, 1)
     assert digests <= 1
-    assert told + waiting == logged - firsts
+    assert reported + waiting == logged - firsts

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.fingerprint import Fingerprint
-from mks_hardening.notify.windows import Windows
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._dedup_windows import Windows
+from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 LENGTH = 10.0
 NAMES = st.sampled_from("abc")

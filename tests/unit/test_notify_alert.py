@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.redact import SecretRedactor
+from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.logging import bound
-from mks_hardening.notify.alert import Alert, Origin, alert_from, message_of, snapshot_of
-from mks_hardening.notify.fingerprint import fingerprint_of
+from mks_hardening.notify.engine._alert import Alert, Origin, Snapshot, alert_from, reader_for, snapshot_of
+from mks_hardening.notify.engine._fingerprint import fingerprint_of
 
 REDACTOR = SecretRedactor()
 
@@ -32,11 +32,15 @@ def record(
 
 
 def alert(made: logging.LogRecord, *, redactor: SecretRedactor = REDACTOR) -> Alert:
-    message = message_of(made)
-    taken = snapshot_of(
-        made, kind=fingerprint_of(made, message), message=message, repeats=0, redactor=redactor
+    return alert_from(
+        taken(made, redactor), id="id", origin=Origin("web1", "production"), reader=reader_for(redactor)
     )
-    return alert_from(taken, id="id", origin=Origin("web1", "production"), redactor=redactor)
+
+
+def taken(made: logging.LogRecord, redactor: SecretRedactor = REDACTOR) -> Snapshot:
+    reader = reader_for(redactor)
+    message = reader.message(made)
+    return snapshot_of(made, reader.snapshot(made, message), kind=fingerprint_of(made, message), repeats=0)
 
 
 def raised(error: Exception) -> Any:
@@ -70,13 +74,10 @@ def test_everything_that_people_ask_for_is_there() -> None:
 
 def test_the_context_is_that_of_the_log_call() -> None:
     with bound(request_id="first"):
-        made = record()
-        message = message_of(made)
-        taken = snapshot_of(
-            made, kind=fingerprint_of(made, message), message=message, repeats=0, redactor=REDACTOR
-        )
+        first = taken(record())
     with bound(request_id="second"):
-        assert alert_from(taken, id="x", origin=Origin("", ""), redactor=REDACTOR).request_id == "first"
+        made = alert_from(first, id="x", origin=Origin("", ""), reader=reader_for(REDACTOR))
+    assert made.request_id == "first"
 
 
 def test_a_request_id_may_come_with_the_record() -> None:
@@ -85,10 +86,9 @@ def test_a_request_id_may_come_with_the_record() -> None:
 
 def test_values_that_change_later_are_copied_at_the_log_call() -> None:
     basket = {"items": ["nail"]}
-    made = record(extra={"basket": basket})
-    taken = snapshot_of(made, kind=fingerprint_of(made, "x"), message="x", repeats=0, redactor=REDACTOR)
+    copied = taken(record(extra={"basket": basket}))
     basket["items"].append("hammer")
-    assert taken.fields == {"basket": {"items": ["nail"]}}
+    assert copied.record.fields == {"basket": {"items": ["nail"]}}
 
 
 @pytest.mark.parametrize(
@@ -96,19 +96,19 @@ def test_values_that_change_later_are_copied_at_the_log_call() -> None:
     [
         ("plain", (), "plain"),
         ("%s and %s", ("a", "b"), "a and b"),
-        ("%d items", ("many",), "%d items many"),
-        ("%s %s", ("one",), "%s %s one"),
-        ("too few", ("one", 2), "too few one 2"),
-        ("100 % Vollständigkeit", ("x",), "100 % Vollständigkeit x"),
-        ("%(name)s", ({"other": 1},), "%(name)s {'other': 1}"),
+        ("%d items", ("many",), "%d items [arguments do not fit: ('many',)]"),
+        ("%s %s", ("one",), "%s %s [arguments do not fit: ('one',)]"),
+        ("too few", ("one", 2), "too few [arguments do not fit: ('one', 2)]"),
+        ("100 % Vollständigkeit", ("x",), "100 % Vollständigkeit [arguments do not fit: ('x',)]"),
+        ("%(name)s", ({"other": 1},), "%(name)s [arguments do not fit: {'other': 1}]"),
         ({"a": 1}, (), "{'a': 1}"),
         (None, (), "None"),
-        ("%s", (Broken(),), "%s <Broken whose text raises RuntimeError>"),
+        ("%s", (Broken(),), "<Broken whose text raises RuntimeError>"),
         (Broken(), (), "<Broken whose text raises RuntimeError>"),
     ],
 )
 def test_no_record_is_too_odd_for_a_message(msg: Any, args: tuple[Any, ...], message: str) -> None:
-    assert message_of(record(msg, *args)) == message
+    assert reader_for(REDACTOR).message(record(msg, *args)) == message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify import EmailNotificationHandler
 from mks_hardening.testing import RecordingTransport
+from testbed.ids import plain_repr
 
 
 def build(**options: Any) -> EmailNotificationHandler:
@@ -70,7 +71,7 @@ def build(**options: Any) -> EmailNotificationHandler:
         ({"lang": "fr"}, "lang"),
         ({"spool": "/proc/nowhere"}, "spool"),
     ],
-    ids=str,
+    ids=plain_repr,
 )
 def test_a_wrong_set_up_is_refused_by_name(options: dict[str, Any], parameter: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -98,7 +99,7 @@ def test_a_wrong_set_up_is_refused_by_name(options: dict[str, Any], parameter: s
         {"subject_prefix": ""},
         {"subject_prefix": "[建設ナレッジ]"},
     ],
-    ids=str,
+    ids=plain_repr,
 )
 def test_a_right_set_up_is_taken_and_shows_no_secret(options: dict[str, Any]) -> None:
     with build(**options) as handler:
@@ -117,7 +118,7 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_the_default_context_verifies(security: str) -> None:
     with build(security=security) as handler:
-        context = handler._dispatcher._transport._context  # type: ignore[attr-defined]  # the SMTP transport
+        context = handler._dispatcher._transport._session._context  # type: ignore[attr-defined]  # the SMTP transport
         assert context.verify_mode == ssl.CERT_REQUIRED
         assert context.check_hostname
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mks_hardening.notify.fingerprint import Fingerprint, fingerprint_of, words_of
+from mks_hardening.notify.engine._fingerprint import Fingerprint, fingerprint_of, words_of
 
 
 @pytest.mark.parametrize(

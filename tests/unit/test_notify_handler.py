@@ -8,6 +8,7 @@ import logging.config
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ import pytest
 
 from mks_hardening.events import AlertsCounted, BreakerChanged, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, DeliveryError
-from mks_hardening.notify import AlertPolicy, SlackNotificationHandler, WebhookNotificationHandler
-from mks_hardening.notify.alert import Alert
+from mks_hardening.notify import (
+    AlertPolicy,
+    AlertStats,
+    SlackNotificationHandler,
+    WebhookNotificationHandler,
+)
+from mks_hardening.notify.engine._alert import Alert, Snapshot, snapshot_of
+from mks_hardening.notify.engine._spool import Spool
+from mks_hardening.notify.engine._spool_entry import EntryNames
 from mks_hardening.protocols import OutgoingAlert
 from mks_hardening.testing import FrozenClock, RecordingTransport
 from testbed.polling import wait_until
@@ -38,9 +46,9 @@ class Stage:
         self.log = logging.Logger("app")  # noqa: LOG001 - not in the registry, so nothing is left behind
         self.log.addHandler(self.handler)
 
-    def build(self, transport: Any, **options: Any) -> WebhookNotificationHandler:
+    def build(self, transport: Any, *, url: str = URL, **options: Any) -> WebhookNotificationHandler:
         return WebhookNotificationHandler(
-            URL,
+            url,
             transport=transport,
             policy=self.policy,
             spool=self.spool,
@@ -61,7 +69,7 @@ class Stage:
         return [(alert["message"], alert["repeats"]) for alert in self.alerts()]
 
     def sums(self) -> dict[str, int]:
-        return {name: number for name, number in self.handler.stats()._asdict().items() if number}
+        return {name: number for name, number in asdict(self.handler.stats()).items() if number}
 
 
 @pytest.fixture
@@ -252,7 +260,8 @@ def test_what_the_worker_brings_after_the_end_is_put_aside(make_stage: Callable[
     assert stage.spool is not None
     assert list(stage.spool.iterdir()) == []
     late = Alert("late", "f", 1.0, "ERROR", "app", "late", digest=True)
-    stage.handler._dispatcher._delivery.enqueue([late])
+    dispatcher = stage.handler._dispatcher
+    dispatcher._do(lambda: dispatcher._delivery.enqueue([late]))
     assert [json.loads(file.read_text())["id"] for file in stage.spool.iterdir()] == ["late"]
 
 
@@ -261,7 +270,8 @@ def test_a_full_spool_drops_counts_and_reports(
 ) -> None:
     stage = make_stage(spool=True)
     for number in range(1000):
-        (tmp_path / "spool" / f"webhook-{number}.json.unreadable").touch()
+        entry = EntryNames("webhook", URL).of(Alert(f"a{number}", "f", 1.0, "ERROR", "app", "x"))
+        (tmp_path / "spool" / f"{entry}.unreadable").touch()
     stage.transport.failures = [NEVER]
     stage.log.error("x")
     stage.handler.flush(5)
@@ -278,9 +288,77 @@ def test_what_is_spooled_is_replayed_by_the_next_handler(make_stage: Callable[..
     transport = RecordingTransport()
     with stage.build(transport) as second:
         assert second.flush(5)
-        assert second.stats()._asdict() | {"deliveries": 1, "replayed": 1} == second.stats()._asdict()
+        assert (second.stats().deliveries, second.stats().replayed) == (1, 1)
         assert second.stats().logged == 0
     assert [message.subject for message in transport.messages] == ["ERROR: kept"]
+
+
+def test_what_was_meant_for_one_destination_is_never_sent_to_another(
+    make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = make_stage(spool=True, retries=0)
+    stage.transport.failures = [LATER]
+    stage.log.error("kept")
+    stage.handler.flush(5)
+    stage.handler.close(0.05)
+    other, own = RecordingTransport(), RecordingTransport()
+    with stage.build(other, url="http://localhost/another") as second:
+        assert second.flush(5)
+    assert other.messages == []
+    assert "webhook: alerts for another destination stay in the spool (1)" in caplog.text
+    with stage.build(own) as third:
+        assert third.flush(5)
+    assert [message.subject for message in own.messages] == ["ERROR: kept"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (DeliveryError("certificate", temporary=False), [("new", 0), ("kept", 0)]),
+        (NEVER, [("new", 0)]),  # refused itself: at the next start
+    ],
+    ids=["the destination", "the alert"],
+)
+def test_what_was_put_aside_because_of_the_destination_follows_the_next_delivery(
+    make_stage: Callable[..., Stage], failure: DeliveryError, told: list[tuple[str, int]]
+) -> None:
+    stage = make_stage(spool=True)
+    stage.transport.failures = [failure]
+    stage.log.error("kept")
+    assert stage.settle()
+    assert stage.sums() == {"logged": 1, "spooled": 1}
+    stage.log.error("new")
+    assert stage.settle()
+    assert stage.told() == told
+
+
+def test_one_that_is_refused_does_not_keep_the_others_in_the_spool(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(spool=True)
+    assert stage.spool is not None
+    spool = Spool(stage.spool, kind="webhook", destination=URL, clock=stage.clock)
+    for name in ("good", "bad", "fine"):
+        spool.put(Alert(name, "f", 1.0, "ERROR", "app", name))
+
+    class Picky(RecordingTransport):
+        refusals = 0
+
+        def send(self, message: OutgoingAlert, /) -> None:
+            if b"bad" in message.body:
+                self.refusals += 1
+                raise NEVER
+            super().send(message)
+
+    picky = Picky()
+    with stage.build(picky) as second:
+
+        def settled() -> bool:
+            stage.clock.advance(1)  # the rate allows another one
+            second.flush(0.01)
+            return (len(picky.messages), picky.refusals) == (2, 2)
+
+        wait_until(settled)
+    assert sorted(message.subject for message in picky.messages) == ["ERROR: fine", "ERROR: good"]
+    assert [json.loads(file.read_text())["message"] for file in stage.spool.iterdir()] == ["bad"]
 
 
 def test_the_spool_is_the_probe_while_the_destination_is_down(make_stage: Callable[..., Stage]) -> None:
@@ -645,6 +723,7 @@ def test_an_end_that_is_interrupted_on_its_own_thread_puts_everything_aside(
     join = threading.Thread.join
 
     def interrupt(thread: threading.Thread, timeout: float | None = None) -> None:
+        monkeypatch.setattr(threading.Thread, "join", join)
         stage.handler.close()  # as the handler of SIGTERM does
         interrupted.append(stage.sums())
         join(thread, timeout)
@@ -653,6 +732,35 @@ def test_an_end_that_is_interrupted_on_its_own_thread_puts_everything_aside(
     stage.handler.close(0.1)
     assert interrupted == [{"logged": 1, "spooled": 1}]
     assert stage.sums() == {"logged": 1, "spooled": 1}
+
+
+def test_a_record_that_is_overtaken_by_the_end_is_put_aside(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(spool=True)
+
+    def overtaken(*args: Any, **options: Any) -> Snapshot:
+        stage.handler.close(1)
+        return snapshot_of(*args, **options)
+
+    monkeypatch.setattr("mks_hardening.notify.engine._dispatcher.snapshot_of", overtaken)
+    stage.log.error("late")
+    assert stage.sums() == {"logged": 1, "spooled": 1}
+    assert stage.spool is not None
+    assert [json.loads(file.read_text())["message"] for file in stage.spool.iterdir()] == ["late"]
+
+
+def test_the_thread_ends_when_it_is_given_up_in_a_pause(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(backoff=100)
+    stage.transport.failures = [LATER]
+    stage.log.error("waits")
+    wait_until(lambda: stage.transport.attempts == 1)
+    thread = stage.handler._dispatcher._worker._thread
+    assert thread is not None
+    stage.handler.close(0.01)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert stage.sums() == {"logged": 1, "dropped": 1}
 
 
 class Stuck:
@@ -693,7 +801,7 @@ def test_a_transport_that_is_stuck_does_not_hold_close_and_its_late_answer_count
     assert stuck.left.wait(5)
     flusher.join(5)
     assert flushed == [False]
-    assert before[:6] == (3, 0, 1, 2, 0, 0)
+    assert before == AlertStats(logged=3, suppressed=1, spooled=2)
     assert handler.stats() == before
     assert stage.spool is not None
     kept = [json.loads(file.read_text()) for file in stage.spool.glob("*.json")]

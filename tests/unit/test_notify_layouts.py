@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.email_layout import EmailLayout
-from mks_hardening.notify.layout import Layout, one_line, when
-from mks_hardening.notify.message import AlertMessage
-from mks_hardening.notify.outbox import Parcel
-from mks_hardening.notify.slack_layout import SlackLayout, escaped
-from mks_hardening.notify.webhook_layout import WebhookLayout
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.layouts._email_layout import EmailLayout
+from mks_hardening.notify.layouts._plain_text import Layout, one_line, when
+from mks_hardening.notify.layouts._slack_layout import SlackLayout, escaped
+from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
 
 ALERT = Alert(
     id="a1",

@@ -5,8 +5,9 @@ from itertools import count
 import pytest
 
 from mks_hardening.notify import AlertPolicy
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.outbox import Outbox, Parcel
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._outbox import Outbox
+from mks_hardening.notify.engine._parcel import Parcel
 
 
 def alert(name: str, *, digest: bool = False) -> Alert:
@@ -25,6 +26,13 @@ def outbox(*, spooling: bool = False, **policy: float) -> Outbox:
 
 def names(parcel: Parcel | None) -> list[str]:
     return [] if parcel is None else [one.message for one in parcel.alerts]
+
+
+def given_up(box: Outbox) -> list[list[str]]:
+    """What is given up, which is put aside."""
+    parcels = [names(parcel) for parcel in box.given_up]
+    box.given_up.clear()
+    return parcels
 
 
 def taken(box: Outbox, *, now: float) -> list[list[str]]:
@@ -46,6 +54,14 @@ def test_three_go_at_once_and_then_one_a_second() -> None:
     assert taken(box, now=101) == [["d"]]
     assert taken(box, now=102) == [["e"]]
     assert box.idle
+
+
+def test_the_rate_is_messages_a_second() -> None:
+    box = outbox(rate=4.0)
+    box.add([alert(name) for name in "abcde"])
+    taken(box, now=0)
+    assert box.wait(now=0) == 0.25
+    assert taken(box, now=0.25) == [["d"]]
 
 
 def test_the_burst_comes_back_with_time_but_does_not_grow() -> None:
@@ -89,7 +105,8 @@ def test_a_failure_pauses_and_the_same_parcel_comes_again_first() -> None:
     box = outbox()
     box.add([alert("a"), alert("b")])
     first = box.take(now=0)
-    assert box.failed(now=0) == []
+    box.failed(now=0)
+    assert given_up(box) == []
     assert box.wait(now=0) == 1
     assert box.take(now=0.9) is None
     again = box.take(now=1)
@@ -103,9 +120,11 @@ def test_after_the_last_try_it_is_given_up_alone_without_a_spool() -> None:
     box = outbox(retries=1, backoff=0)
     box.add([alert("a"), alert("b")])
     box.take(now=0)
-    assert box.failed(now=0) == []
+    box.failed(now=0)
+    assert given_up(box) == []
     box.take(now=0)
-    assert [names(parcel) for parcel in box.failed(now=0)] == [["a"]]
+    box.failed(now=0)
+    assert given_up(box) == [["a"]]
     assert names(box.take(now=100)) == ["b"]
 
 
@@ -116,13 +135,15 @@ def test_with_a_spool_nothing_waits_for_a_destination_that_is_down() -> None:
     box.failed(now=0)
     box.take(now=1)
     assert not box.down
-    assert [names(parcel) for parcel in box.failed(now=1)] == [["a"], ["b"], ["c"]]
+    box.failed(now=1)
+    assert given_up(box) == [["a"], ["b"], ["c"]]
     assert box.down
     assert box.idle
     box.add([alert("d")])
     assert box.take(now=2.9) is None
     box.take(now=3)  # one look after the pause, and no second one
-    assert [names(parcel) for parcel in box.failed(now=3)] == [["d"]]
+    box.failed(now=3)
+    assert given_up(box) == [["d"]]
 
 
 def test_a_delivery_ends_the_trouble() -> None:
@@ -149,7 +170,8 @@ def test_a_refusal_is_final_and_does_not_pause() -> None:
     box = outbox()
     box.add([alert("a"), alert("b")])
     box.take(now=0)
-    assert [names(parcel) for parcel in box.refused()] == [["a"]]
+    box.refused()
+    assert given_up(box) == [["a"]]
     assert not box.failing
     assert names(box.take(now=0)) == ["b"]
 
@@ -160,24 +182,47 @@ def test_replays_go_together_weigh_nothing_and_are_given_back_after_one_failure(
     parcel = box.take(now=0)
     assert parcel is not None
     assert (parcel.id, parcel.weight, parcel.claims) == ("summary-0", 0, ("claim a", "claim b"))
-    assert box.failed(now=0) == [parcel._replace(tries=1)]
+    box.failed(now=0)
+    assert list(box.given_up) == [parcel._replace(tries=1)]
     box.add_replay([alert("a")], ["claim a"])
     again = box.take(now=10)
     assert again is not None
     assert again.id == "a"
 
 
+def test_replays_that_are_refused_together_go_one_by_one() -> None:
+    box = outbox()
+    box.add_replay([alert("a"), alert("bad"), alert("c")], ["claim a", "claim bad", "claim c"])
+    box.add([alert("later")])
+    box.take(now=0)
+    box.refused()
+    ends = []
+    for now in range(4):
+        parcel = box.take(now=10 * now)
+        assert parcel is not None
+        ends.append((parcel.id, parcel.claims))
+        if parcel.id == "bad":
+            box.refused()
+        else:
+            box.succeeded()
+    assert ends == [("a", ("claim a",)), ("bad", ("claim bad",)), ("c", ("claim c",)), ("later", ())]
+    assert given_up(box) == [["bad"]]
+
+
 def test_digests_weigh_nothing() -> None:
     assert Parcel("x", (alert("a"), alert("b", digest=True))).weight == 1
 
 
-def test_a_seized_box_is_empty_and_ignores_what_comes_later() -> None:
+def test_a_box_that_gives_up_is_idle_and_ignores_what_comes_later() -> None:
     box = outbox()
     box.add([alert("a"), alert("b")])
     parcel = box.take(now=0)
     assert parcel is not None
     assert box.is_under_way(parcel)
-    assert [names(one) for one in box.seize()] == [["a"], ["b"]]
+    box.give_up()
+    assert given_up(box) == [["a"], ["b"]]
     assert not box.is_under_way(parcel)
     assert box.idle
-    assert box.failed(now=0) == box.refused() == []
+    box.failed(now=0)
+    box.refused()
+    assert given_up(box) == []

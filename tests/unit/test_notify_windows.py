@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.fingerprint import Fingerprint
-from mks_hardening.notify.windows import Repeats, Windows
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._dedup_windows import Repeats, Windows
+from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 LENGTH = 300.0
 

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mks_hardening._core.facade import facade
 
-if TYPE_CHECKING:
-    from mks_hardening.notify.email_handler import EmailNotificationHandler
-    from mks_hardening.notify.handler import NotificationHandler
-    from mks_hardening.notify.policy import AlertPolicy, AlertStats
-    from mks_hardening.notify.slack_handler import SlackNotificationHandler
-    from mks_hardening.notify.webhook_handler import WebhookNotificationHandler
-
-__all__ = [
-    "AlertPolicy",
-    "AlertStats",
-    "EmailNotificationHandler",
-    "NotificationHandler",
-    "SlackNotificationHandler",
-    "WebhookNotificationHandler",
-]
-
 _HOME = {
-    "AlertPolicy": "mks_hardening.notify.policy",
-    "AlertStats": "mks_hardening.notify.policy",
-    "EmailNotificationHandler": "mks_hardening.notify.email_handler",
-    "NotificationHandler": "mks_hardening.notify.handler",
-    "SlackNotificationHandler": "mks_hardening.notify.slack_handler",
-    "WebhookNotificationHandler": "mks_hardening.notify.webhook_handler",
+    "mks_hardening.notify.handlers.email_handler": ["EmailNotificationHandler"],
+    "mks_hardening.notify.handlers.notification_handler": ["NotificationHandler"],
+    "mks_hardening.notify.handlers.slack_handler": ["SlackNotificationHandler"],
+    "mks_hardening.notify.handlers.webhook_handler": ["WebhookNotificationHandler"],
+    "mks_hardening.notify.policy": ["AlertPolicy"],
+    "mks_hardening.notify.stats": ["AlertStats"],
 }
 
-if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
-    __getattr__, __dir__ = facade(__name__, _HOME)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

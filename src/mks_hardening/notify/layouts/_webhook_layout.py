@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mks_hardening._core.codec import json_dumps
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.layout import Layout
-from mks_hardening.notify.message import AlertMessage
-from mks_hardening.notify.outbox import Parcel
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.layouts._plain_text import Layout
 
 __all__ = ["WebhookLayout"]
 

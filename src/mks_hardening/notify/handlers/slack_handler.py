@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
-from mks_hardening.notify.handler import NotificationHandler
-from mks_hardening.notify.layout import Language, Layout
+from mks_hardening.notify.handlers.notification_handler import NotificationHandler
+from mks_hardening.notify.layouts._plain_text import Layout
+from mks_hardening.notify.layouts._slack_layout import SlackLayout
+from mks_hardening.notify.layouts._words import Language
 from mks_hardening.notify.policy import AlertPolicy
-from mks_hardening.notify.slack_layout import SlackLayout
-from mks_hardening.notify.transport import HttpTransport
+from mks_hardening.notify.transports._http_transport import HttpTransport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from mks_hardening._core.redact import SecretRedactor
-    from mks_hardening.protocols import Clock, Transport
+    from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["SlackNotificationHandler"]
 
 
 class SlackNotificationHandler(NotificationHandler):
     """Posts alerts to a Slack incoming webhook.
+
+    Only an answer whose body is ``ok``, as Slack gives it, counts as delivered. For services that imitate Slack and
+    answer otherwise there is ``WebhookNotificationHandler``.
 
     Args:
         webhook_url: address of the webhook; a secret, never shown.
@@ -61,7 +64,7 @@ class SlackNotificationHandler(NotificationHandler):
         allow_plaintext: bool = False,
         lang: Language = "ja",
         environment: str | None = None,
-        redactor: SecretRedactor | None = None,
+        redactor: Redactor | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -69,7 +72,8 @@ class SlackNotificationHandler(NotificationHandler):
             "slack",
             render=SlackLayout(Layout(lang), channel=channel),
             transport=transport
-            or HttpTransport(
+            if transport is not None
+            else HttpTransport(
                 webhook_url,
                 parameter="webhook_url",
                 timeout=seconds(timeout, parameter="timeout", allow_zero=False),
@@ -77,6 +81,8 @@ class SlackNotificationHandler(NotificationHandler):
                 ca_file=ca_file,
                 ssl_context=ssl_context,
                 allow_plaintext=allow_plaintext,
+                # Proxies and login pages answer 200 as well.
+                confirmation=b"ok",
                 clock=clock,
             ),
             level=level,

@@ -1,32 +1,29 @@
-"""Alerts on disk: what could not be delivered waits in a folder until a handler on it is built.
+"""Alerts on disk: what could not be delivered waits in a folder until a handler for its destination is built.
 
 Files are written under a name of their own and renamed, readable by the owner only, and bounded in number. Several
-processes may share a folder: a file belongs to whoever renames it, and a claim that its owner left behind is taken
-up again after a while.
+processes and destinations may share a folder: an entry is touched only for the destination that it was meant for, a
+file belongs to whoever renames it, and a claim that its owner left behind is taken up again after a while.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from errno import ENOSPC
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+from uuid import uuid4
 
-from mks_hardening._core.codec import json_dumps
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.alert import Alert
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._spool_entry import MAX_BYTES, EntryNames, decoded, encoded
 from mks_hardening.protocols import Clock
 
 __all__ = ["Claim", "Spool"]
 
-_VERSION: Final = 1
 _MAX_FILES: Final = 1000
-# The largest alert has some 85,000 characters.
-_MAX_BYTES: Final = 1_048_576
+_COUNT_EVERY: Final = 50
 # Longer than any try can take; a claim is renewed with each try.
 _STALE_CLAIM: Final = 120.0
 
@@ -39,11 +36,12 @@ class Claim(NamedTuple):
 
 
 class Spool:
-    """A folder of undelivered alerts for one kind of destination.
+    """The undelivered alerts of one destination in a folder.
 
     Args:
         folder: created with mode 0700 when missing.
-        kind: part of the file names, so that e-mail and Slack may share a folder.
+        kind: of the destination, part of the file names.
+        destination: its address, of which only a keyed digest gets into the file names.
         clock: wall clock for names and claims.
         max_files: alerts kept; further ones are refused.
 
@@ -52,12 +50,19 @@ class Spool:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, kind: str, clock: Clock, max_files: int = _MAX_FILES
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        kind: str,
+        destination: str,
+        clock: Clock,
+        max_files: int = _MAX_FILES,
     ) -> None:
         self._folder = Path(folder)
-        self._kind = kind
+        self._entries = EntryNames(kind, destination)
         self._clock = clock
         self._max_files = max_files
+        self._room = 0
         _make_private(self._folder)
 
     def put(self, alert: Alert) -> None:
@@ -66,10 +71,18 @@ class Spool:
         Raises:
             OSError: the disk or the folder is full, or the folder is gone.
         """
-        if len(self._names()) >= self._max_files:
+        if self._room <= 0:  # other processes write here too, so that it is counted now and then
+            self._room = min(_COUNT_EVERY, self._max_files - len(self._names()))
+        if self._room <= 0:
             raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
-        name = f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}"
-        self._write(name, json_dumps({"version": _VERSION, **alert._asdict()}))
+        self._room -= 1
+        self._write(self._entries.of(alert), encoded(alert))
+
+    def strangers(self) -> int:
+        """Entries of this kind for other destinations, or by other hands; they are left where they are."""
+        return sum(
+            self._entries.is_of_kind(name) and not self._entries.belongs(name) for name in self._all_names()
+        )
 
     def empty(self) -> bool:
         """Whether no alert waits for anybody."""
@@ -99,9 +112,12 @@ class Spool:
             claim.path.unlink()
 
     def _names(self) -> list[str]:
+        return [name for name in self._all_names() if self._entries.belongs(name)]
+
+    def _all_names(self) -> list[str]:
         try:
             with os.scandir(self._folder) as entries:
-                return [entry.name for entry in entries if entry.name.startswith(f"{self._kind}-")]
+                return [entry.name for entry in entries]
         except OSError:
             return []
 
@@ -110,6 +126,7 @@ class Spool:
 
     def _age(self, name: str) -> float:
         try:
+            # abs: a clock that was set back must not make a claim immortal.
             return abs(self._clock.time() - (self._folder / name).stat().st_mtime)
         except OSError:
             return 0.0
@@ -118,6 +135,7 @@ class Spool:
         claim = Claim(self._folder / f"{name}.{os.getpid()}.taken", name)
         now = self._clock.time()
         try:
+            # Before the rename: with an old time the claim would look left behind in the same moment.
             os.utime(self._folder / name, (now, now))
             (self._folder / name).rename(claim.path)
         except OSError:  # another process was quicker
@@ -127,7 +145,7 @@ class Spool:
     def _read(self, claim: Claim) -> Alert | None:
         try:
             with claim.path.open("rb") as file:
-                return _alert(json.loads(file.read(_MAX_BYTES)))
+                return decoded(file.read(MAX_BYTES))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Half a file cannot be: it was renamed whole. Somebody else wrote this; out of the way with it.
             self._rename(claim.path.name, f"{claim.name}.unreadable")
@@ -138,12 +156,13 @@ class Spool:
             (self._folder / old).rename(self._folder / new)
 
     def _write(self, name: str, content: bytes) -> None:
-        draft = self._folder / f".{name}.{os.getpid()}.draft"
+        # Hidden until it is whole: readers go by names, and a rename is all or nothing.
+        draft = self._folder / f".{name}.{uuid4().hex}.draft"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            draft.rename(self._folder / f"{name}.json")
+            draft.rename(self._folder / name)
         except OSError:
             with suppress(OSError):
                 draft.unlink()
@@ -161,22 +180,9 @@ def _make_private(folder: Path) -> None:
         raise ConfigurationError(
             f"spool must be a folder that can be created ({error.strerror})", parameter="spool"
         ) from error
+    # Whoever can write there could put alerts of their own under our name.
     foreign = known.st_uid != os.geteuid() and known.st_mode & stat.S_IWOTH
     if foreign or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(
             "spool must be a folder that this process, but not everybody, can write", parameter="spool"
         )
-
-
-_FIELDS: Final[dict[str, Callable[[Any], Any]]] = {
-    "id": str, "fingerprint": str, "created": float, "level": str, "logger": str, "message": str, "place": str,
-    "exception": str, "request_id": str, "host": str, "environment": str, "repeats": int, "since": float,
-    "digest": bool,
-}  # fmt: skip
-
-
-def _alert(data: Any) -> Alert:
-    if data["version"] != _VERSION:
-        raise ValueError("written by another version")
-    fields = {str(name): str(value) for name, value in data["fields"].items()}
-    return Alert(**{name: convert(data[name]) for name, convert in _FIELDS.items()}, fields=fields)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.layout import Layout, one_line
-from mks_hardening.notify.message import AlertMessage
-from mks_hardening.notify.outbox import Parcel
+from mks_hardening._core.checks import text_of
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["SlackLayout", "escaped"]
 
@@ -35,7 +35,7 @@ class SlackLayout:
 
     def __init__(self, layout: Layout, *, channel: str | None) -> None:
         self._layout = layout
-        self._channel = channel
+        self._channel = None if channel is None else text_of(channel, parameter="channel")
 
     def __call__(self, parcel: Parcel) -> AlertMessage:
         """The payload for a parcel."""
@@ -84,7 +84,7 @@ def escaped(text: str, limit: int) -> str:
     if len(whole) <= limit:
         return whole
     cut = whole[: limit - 1]
-    start = cut.rfind("&", len(cut) - 4)
+    start = cut.rfind("&", max(0, len(cut) - 4))
     if start >= 0 and ";" not in cut[start:]:
         cut = cut[:start]
     return f"{cut}…"

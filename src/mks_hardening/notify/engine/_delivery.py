@@ -1,7 +1,8 @@
 """Carries out what the outbox says: send, settle, put aside, fetch back.
 
 The worker and ``close()`` may meet here. Each alert is settled once, by whoever comes first: every step but the
-sending itself happens under one lock, which is also held while the spool is written.
+sending itself happens under one lock, which is also held while the spool is written. Whether a failure is tried
+again is decided in ``_retries``.
 """
 
 from __future__ import annotations
@@ -11,22 +12,25 @@ import threading
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from mks_hardening._core.backend.network_faults import LASTING
 from mks_hardening.exceptions import DeliveryError
-from mks_hardening.notify.outbox import Outbox, Parcel
-from mks_hardening.notify.reporter import Reporter, sending
+from mks_hardening.notify.engine._outbox import Outbox
+from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._reporter import Reporter, sending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mks_hardening.notify.alert import Alert
-    from mks_hardening.notify.ledger import Ledger, State
-    from mks_hardening.notify.message import Render
+    from mks_hardening.notify.engine._alert import Alert
+    from mks_hardening.notify.engine._ledger import Ledger, State
+    from mks_hardening.notify.engine._parcel import Render
+    from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.notify.policy import AlertPolicy
-    from mks_hardening.notify.spool import Spool
     from mks_hardening.protocols import Clock, Transport
 
 __all__ = ["Delivery", "new_id"]
 
+# As many as a summary holds, so that a long outage comes back as a few messages and not as hundreds.
 _REPLAY_AT_ONCE: Final = 40
 
 
@@ -44,7 +48,7 @@ class Delivery:
         transport: delivers a message.
         spool: keeps what cannot be delivered, or ``None``.
         ledger: keeps the sums.
-        reporter: is told of troubles.
+        reporter: reports troubles.
         clock: monotonic time.
     """
 
@@ -65,58 +69,62 @@ class Delivery:
         self._ledger = ledger
         self._reporter = reporter
         self._clock = clock
-        self._outbox = Outbox(policy, spooling=spool is not None, random=random.random, new_id=new_id)
-        self._sealed = False
+        self.outbox: Outbox = Outbox(policy, spooling=spool is not None, random=random.random, new_id=new_id)
+        self.sealed: bool = False
         # Reentrant: a signal handler may end the process while we hold it.
         self.lock: threading.RLock = threading.RLock()
-        self._replaying = False  # whether the spool is to be looked at when nothing else waits
-        self._ending = False
+        self._replaying = False
+        # Whether something was put aside because of the destination, so that it may be taken by now.
+        self._owing = False
 
     @property
     def gave_up(self) -> bool:
         """Whether nothing waits here because the destination does not take anything."""
-        return self._outbox.failing and self._outbox.idle
+        return self.outbox.failing and self.outbox.idle
+
+    def look_into_spool(self) -> None:
+        """Replay what an earlier process left behind, and report what it left for somebody else."""
+        if self._spool is None:
+            return
+        if strangers := self._spool.strangers():
+            self._reporter.strangers(strangers)
+        if not self._spool.empty():
+            self.start_replaying()
 
     def start_replaying(self) -> None:
         """Look at the spool when nothing else waits, until it is empty or the destination refuses."""
-        self._replaying = not self._ending
-
-    def stop_replaying(self) -> None:
-        """Leave what is in the spool to the next process."""
-        self._replaying, self._ending = False, True
+        self._replaying = True
 
     def enqueue(self, alerts: Sequence[Alert]) -> None:
-        """Put alerts in line; after the end, straight into the spool."""
+        """Put alerts in line; after the end somebody must put them aside."""
         with self.lock:
-            if not self._sealed:
-                self._outbox.add(alerts)
-                return
-            for alert in alerts:
-                self._put_aside(Parcel(alert.id, (alert,)), "closed")
+            self.outbox.add(alerts)
 
-    def send_due(self) -> float | None:
-        """Send until the destination wants a pause; its length, or ``None`` when nothing is left to send."""
+    def send_due(self, *, replay: bool = True) -> float | None:
+        """Send until the destination wants a pause; its length, or ``None`` when nothing is left to send.
+
+        Args:
+            replay: whether to look into the spool, too.
+        """
         while True:
             now = self._clock.monotonic()
             with self.lock:
-                parcel = self._outbox.take(now=now)
-                delay, idle = self._outbox.wait(now=now), self._outbox.idle
+                parcel = self.outbox.take(now=now)
+                delay, idle = self.outbox.wait(now=now), self.outbox.idle
             if parcel is not None:
                 self._send(parcel)
-            elif idle and not self._replaying:
+            elif idle and not (replay and self._replaying):
                 return None
             elif not idle or delay > 0:
                 return delay
             else:
                 self._fetch_from_spool()
 
-    def seal(self) -> None:
+    def put_rest_aside(self) -> None:
         """Put aside everything that waits or is under way; a result that comes later is ignored."""
         with self.lock:
-            self._sealed = True
-            self.stop_replaying()
-            for parcel in self._outbox.seize():
-                self._put_aside(parcel, "closed")
+            self.outbox.give_up()
+            self._put_aside_given_up("closed")
 
     def count_fault(self, error: Exception) -> None:
         """Count and report an error that must not leave the notifier."""
@@ -130,6 +138,7 @@ class Delivery:
                 self._transport.send(self._render(parcel))
             except DeliveryError as error:
                 self._settle(parcel, error)
+            # What sockets raise, whatever transport is used: it may be better in a moment.
             except OSError as error:
                 self._settle(parcel, DeliveryError(type(error).__name__, temporary=True))
             except Exception as error:  # noqa: BLE001 - ours, or a foreign transport's; the alert is kept
@@ -140,16 +149,19 @@ class Delivery:
 
     def _settle(self, parcel: Parcel, error: DeliveryError | None) -> None:
         with self.lock:
-            if not self._outbox.is_under_way(parcel):
+            # close() has put it aside while it was being sent; a second settling would count it twice.
+            if not self.outbox.is_under_way(parcel):
                 return
-            was_down = self._outbox.down
-            if error is None:
+            was_down = self.outbox.down
+            if error is None or error.partial:
                 self._delivered(parcel)
             else:
                 self._not_delivered(error)
-            is_down = self._outbox.down
+            is_down = self.outbox.down
         if error is None:
             self._reporter.delivered()
+        elif error.partial:
+            self._reporter.partly_delivered(error.reason)
         elif not error.temporary:
             self._reporter.refused(error.reason)
         if was_down and not is_down:
@@ -158,8 +170,8 @@ class Delivery:
             self._reporter.down(error.reason)
 
     def _delivered(self, parcel: Parcel) -> None:
-        was_failing = self._outbox.failing
-        self._outbox.succeeded()
+        was_failing = self.outbox.failing
+        self.outbox.succeeded()
         with self._ledger.lock:
             self._ledger.deliveries += 1
             self._ledger.replayed += len(parcel.claims)
@@ -167,18 +179,28 @@ class Delivery:
         if self._spool is not None:
             for claim in parcel.claims:
                 self._spool.done(claim)
-            if was_failing:
+            # Not after every delivery: looking into a folder costs more than a message.
+            if was_failing or self._owing:
+                self._owing = False
                 self.start_replaying()
 
     def _not_delivered(self, error: DeliveryError) -> None:
         if error.temporary:
-            given_up = self._outbox.failed(now=self._clock.monotonic(), retry_after=error.retry_after)
+            self.outbox.failed(now=self._clock.monotonic(), retry_after=error.retry_after)
         else:
-            given_up = self._outbox.refused()
-        # What was refused for good waits for the next start; what may pass is tried again when the pause is over.
-        self._replaying = error.temporary and bool(given_up) and not self._ending
-        for parcel in given_up:
-            self._put_aside(parcel, error.reason)
+            self.outbox.refused()
+        # What may pass is tried again when the pause is over; what is wrong with the destination, after the next
+        # delivery; what was refused itself waits for the next start.
+        self._replaying = error.temporary and bool(self.outbox.given_up)
+        self._owing = self._owing or error.reason in LASTING
+        self._put_aside_given_up(error.reason)
+
+    def _put_aside_given_up(self, reason: str) -> None:
+        given_up = self.outbox.given_up
+        while given_up:
+            # On disk first and out of the line then: a signal in between doubles an alert, but loses none.
+            self._put_aside(given_up[0], reason)
+            given_up.popleft()
 
     def _put_aside(self, parcel: Parcel, reason: str) -> None:
         """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
@@ -203,8 +225,8 @@ class Delivery:
 
     def _fetch_from_spool(self) -> None:
         with self.lock:
-            claimed = self._spool.claim(_REPLAY_AT_ONCE) if self._spool and not self._sealed else []
+            claimed = self._spool.claim(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
             if claimed:
-                self._outbox.add_replay([alert for _, alert in claimed], [claim for claim, _ in claimed])
+                self.outbox.add_replay([alert for _, alert in claimed], [claim for claim, _ in claimed])
             else:
                 self._replaying = False

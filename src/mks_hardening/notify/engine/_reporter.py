@@ -1,4 +1,4 @@
-"""How the notifier tells of its own troubles: counted, told once, and never to itself."""
+"""Reports of the notifier about its own troubles: each once until the next delivery, and never to itself."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["OWN_LOGGER", "Reporter", "is_sending", "sending"]
 
 OWN_LOGGER: Final = "mks_hardening.notify"
+# By thread and not by logger: urllib3 and ssl log about the delivery too, under names of their own.
 _thread = threading.local()
 
 
@@ -35,7 +36,7 @@ def sending() -> Generator[None]:
 
 
 class Reporter:
-    """Tells the other handlers of an application, and its observers, that alerts do not get through.
+    """Reports to the other handlers of an application, and to its observers, that alerts do not get through.
 
     Args:
         channel: kind of destination.
@@ -43,41 +44,49 @@ class Reporter:
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def refused(self, reason: str) -> None:
         """An alert was refused for good."""
-        self._tell(f"an alert was refused ({reason})")
+        self._report(f"an alert was refused ({reason})")
+
+    def partly_delivered(self, reason: str) -> None:
+        """An alert was delivered, but not to everyone."""
+        self._report(f"an alert did not reach everyone ({reason})")
 
     def fault(self, error: Exception) -> None:
         """Something in the notifier itself, or in a transport, went wrong; what it said may hold secrets."""
-        self._tell(f"a fault in the notifier itself ({type(error).__name__})")
+        self._report(f"a fault in the notifier itself ({type(error).__name__})")
 
     def spool_failed(self, error: OSError) -> None:
         """The spool took no alert."""
-        self._tell(f"the spool takes no more alerts ({type(error).__name__})")
+        self._report(f"the spool takes no more alerts ({type(error).__name__})")
+
+    def strangers(self, number: int) -> None:
+        """There are entries in the spool that are not for this destination."""
+        self._report(f"alerts for another destination stay in the spool ({number})")
 
     def down(self, reason: str) -> None:
         """The destination does not take alerts for now."""
         self._change("closed", "open", reason)
-        self._tell(f"alerts cannot be delivered ({reason})")
+        self._report(f"alerts cannot be delivered ({reason})")
 
     def up(self) -> None:
         """The destination takes alerts again."""
         self._change("open", "closed", "")
-        self._tell("alerts are delivered again")
+        self._report("alerts are delivered again")
 
     def delivered(self) -> None:
         """From here on trouble is news again."""
-        self._told.clear()
+        self._reported.clear()
 
     def _change(self, before: str, after: str, reason: str) -> None:
         if hooks.observers:
             hooks.emit(BreakerChanged(self._channel, before, after, reason))
 
-    def _tell(self, what: str) -> None:
-        if what in self._told:
+    def _report(self, what: str) -> None:
+        if what in self._reported:
             return
-        self._told.add(what)
+        self._reported.add(what)
         with suppress(Exception):  # a handler of the application that raises must not stop the worker
             logging.getLogger(OWN_LOGGER).error("%s: %s", self._channel, what)

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mks_hardening._core.context import fields_var
-from mks_hardening._core.trace_text import describe_exception, safe_text
+from mks_hardening._core.redaction.plain_data import Bounds
+from mks_hardening._core.redaction.record_text import RecordText
+from mks_hardening._core.trace_text import safe_text
 
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening._core.redact import SecretRedactor
-    from mks_hardening.notify.fingerprint import Fingerprint
+    from mks_hardening._core.redaction.record_text import Snapshot as RecordSnapshot
+    from mks_hardening.notify.engine._fingerprint import Fingerprint
+    from mks_hardening.protocols import Redactor
 
-__all__ = ["Alert", "Origin", "Snapshot", "alert_from", "message_of", "moment_of", "snapshot_of"]
+__all__ = ["Alert", "Origin", "Snapshot", "alert_from", "moment_of", "reader_for", "snapshot_of"]
 
+# datetime ends with the year 9999, and a time zone may add half a day to it.
 _LATEST: Final = 253_370_764_800.0  # the year 9999 begins
+# An alert is read on a telephone; whoever wants all of it goes to the log.
 _MAX_MESSAGE: Final = 8192
 _MAX_FIELD: Final = 1000
 _MAX_FIELDS: Final = 40
-_PLAIN: Final = (str, int, float, bool, type(None))
-# What logging itself puts into a record; everything else came with extra= or from a filter.
-_STANDARD: Final = frozenset(
-    {"name", "msg", "args", "levelname", "levelno", "pathname", "filename", "module", "lineno", "funcName"}
-    | {"exc_info", "exc_text", "stack_info", "created", "msecs", "relativeCreated", "thread", "threadName"}
-    | {"processName", "process", "taskName", "message", "asctime"}
-)
+_MAX_EXCEPTION: Final = 4 * _MAX_MESSAGE
+_BOUNDS: Final = Bounds(characters=_MAX_FIELD, members=_MAX_FIELDS, volume=2048 * _MAX_FIELDS)
 
 
 class Snapshot(NamedTuple):
     """What must be read before the log call returns; the rest of the work is left to the worker."""
 
     kind: Fingerprint
-    message: str
+    record: RecordSnapshot
     created: float
     level: str
     logger: str
-    place: str
-    error: BaseException | None
-    stack: str | None
-    fields: Mapping[str, object]
-    context: Mapping[str, object]
+    place: tuple[str, int, str]
     repeats: int
 
 
@@ -53,7 +48,7 @@ class Origin(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """One thing worth telling, free of secrets and of anything that is not text or number.
+    """One thing worth reporting, free of secrets and of anything that is not text or number.
 
     Attributes:
         id: unique, fixed for all tries and copies.
@@ -68,9 +63,9 @@ class Alert(NamedTuple):
         fields: context and ``extra``.
         host: name of the machine.
         environment: for example ``production``, or empty.
-        repeats: repetitions told with this alert.
+        repeats: repetitions reported with this alert.
         since: wall time of the first repetition.
-        digest: whether the alert only tells of repetitions.
+        digest: whether the alert only reports repetitions.
     """
 
     id: str
@@ -95,59 +90,33 @@ class Alert(NamedTuple):
         return 0 if self.digest else 1
 
 
-def message_of(record: LogRecord) -> str:
-    """The formatted message; a record whose arguments do not fit keeps its template and its arguments."""
-    try:
-        return record.getMessage()
-    except Exception:  # noqa: BLE001 - foreign code formats here, and the alert must come out
-        args = record.args if isinstance(record.args, tuple) else (record.args,)
-        return " ".join(map(safe_text, (record.msg, *args)))
-
-
-def snapshot_of(
-    record: LogRecord, *, kind: Fingerprint, message: str, repeats: int, redactor: SecretRedactor
-) -> Snapshot:
-    """Copy what could change after the log call: values of ``extra`` and the context."""
-    exc_info = record.exc_info
+def snapshot_of(record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, repeats: int) -> Snapshot:
+    """What the worker needs besides the text of the record."""
     return Snapshot(
         kind,
-        message,
+        taken,
         record.created,
         record.levelname,
         record.name,
-        f"{record.pathname}:{record.lineno} {record.funcName}",
-        exc_info[1] if exc_info else None,
-        record.stack_info,
-        {
-            name: value if type(value) in _PLAIN else _copy(value, redactor)
-            for name, value in record.__dict__.items()
-            if name not in _STANDARD
-        },
-        fields_var.get(),
+        (record.pathname, record.lineno, record.funcName or ""),
         repeats,
     )
 
 
-def _copy(value: object, redactor: SecretRedactor) -> object:
-    try:
-        return redactor.redact(value)
-    except Exception as error:  # noqa: BLE001 - foreign objects; the other fields and the alert must come out
-        return f"<{type(value).__name__} that raises {type(error).__name__}>"
-
-
-def alert_from(taken: Snapshot, *, id: str, origin: Origin, redactor: SecretRedactor) -> Alert:  # noqa: A002
+def alert_from(taken: Snapshot, *, id: str, origin: Origin, reader: RecordText) -> Alert:  # noqa: A002
     """Turn what was taken into an alert without secrets."""
-    clean = redactor.redact_text
-    texts = _texts(cast("Mapping[str, object]", redactor.redact({**taken.context, **taken.fields})))
+    record = taken.record
+    texts = _texts(reader.clean_fields(record.context, record.fields))
     return Alert(
         id=id,
         fingerprint=taken.kind.digest(),
+        # When it was logged and not now: the queue, or a night in the spool, lies in between.
         created=moment_of(taken.created),
         level=_plain(taken.level, 40),
-        logger=_plain(taken.logger, 200),
-        message=_plain(clean(_cut(taken.message, 4 * _MAX_MESSAGE)), _MAX_MESSAGE),
-        place=_plain(taken.place, 400),
-        exception=_exception_text(taken, clean),
+        logger=_plain(reader.clean_text(taken.logger), 200),
+        message=_plain(reader.clean_text(record.message), _MAX_MESSAGE),
+        place=_plain("{}:{} {}".format(*taken.place), 400),
+        exception=_exception_text(record, reader),
         request_id=texts.pop("request_id", ""),
         fields=texts,
         host=_plain(origin.host, 100),
@@ -156,18 +125,23 @@ def alert_from(taken: Snapshot, *, id: str, origin: Origin, redactor: SecretReda
     )
 
 
+def reader_for(redactor: Redactor) -> RecordText:
+    """Reads records within what an alert can show."""
+    return RecordText(redactor, bounds=_BOUNDS, longest=_MAX_EXCEPTION)
+
+
 def moment_of(created: float) -> float:
     """A time that every calendar can show; a record may claim any."""
     return created if 0.0 <= created <= _LATEST else 0.0
 
 
-def _exception_text(taken: Snapshot, clean: Callable[[str], str]) -> str:
+def _exception_text(record: RecordSnapshot, reader: RecordText) -> str:
     parts: list[str] = []
-    if taken.error is not None:
-        parts.append(describe_exception(taken.error, redact_text=clean).text)
-    if taken.stack:
-        parts.append(clean(taken.stack))
-    return _plain("\n".join(parts), 4 * _MAX_MESSAGE)
+    if record.error is not None:
+        parts.append(reader.clean_exception(record.error).text)
+    if record.stack:
+        parts.append(reader.clean_text(record.stack))
+    return _plain("\n".join(parts), _MAX_EXCEPTION)
 
 
 def _texts(fields: Mapping[str, object]) -> dict[str, str]:
@@ -177,7 +151,8 @@ def _texts(fields: Mapping[str, object]) -> dict[str, str]:
 
 def _plain(text: str, limit: int) -> str:
     """Text that can be encoded and shows what it holds: no lone surrogates, no control or direction characters."""
-    kept = text.replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode()
+    # Cut before as well: what comes after only makes it longer.
+    kept = _cut(text.replace("\r\n", "\n"), limit).encode("utf-8", "backslashreplace").decode()
     return _cut(kept.translate(_INVISIBLE), limit)
 
 

@@ -1,68 +1,18 @@
-"""What an alert says, in Japanese and English, before any destination gives it a form."""
+"""What an alert says as plain text, before any destination gives it a form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final
 
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.alert import Alert
+from mks_hardening._core.checks import choice
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.layouts._words import WORDS, Language, Words
 
-__all__ = ["Language", "Layout", "one_line", "when"]
-
-Language = Literal["en", "ja"]
+__all__ = ["Layout", "one_line", "when"]
 
 _HEADLINE: Final = 300
-
-
-class _Words(NamedTuple):
-    level: str
-    time: str
-    environment: str
-    host: str
-    logger: str
-    place: str
-    request_id: str
-    occurrences: str
-    exception: str
-    details: str
-    repeated: str
-    repeated_before: str
-    summary: str
-
-
-_ENGLISH: Final = _Words(
-    level="Level",
-    time="Time",
-    environment="Environment",
-    host="Host",
-    logger="Logger",
-    place="Place",
-    request_id="Request ID",
-    occurrences="Count",
-    exception="Exception",
-    details="Details",
-    repeated="{number} more like this from {first} to {last}",
-    repeated_before="{number} more like this were suppressed before",
-    summary="{number} alerts",
-)
-_JAPANESE: Final = _Words(
-    level="レベル",
-    time="発生時刻",
-    environment="環境",
-    host="ホスト",
-    logger="ロガー",
-    place="発生箇所",
-    request_id="リクエストID",
-    occurrences="件数",
-    exception="例外",
-    details="詳細",
-    repeated="同じ内容のアラートを {first} から {last} までに {number} 件抑制しました",
-    repeated_before="これより前に同じ内容のアラートを {number} 件抑制しました",
-    summary="アラート {number} 件",
-)
-_WORDS: Final[dict[Language, _Words]] = {"en": _ENGLISH, "ja": _JAPANESE}
 
 
 class Layout:
@@ -76,12 +26,10 @@ class Layout:
     """
 
     def __init__(self, language: Language) -> None:
-        if language not in _WORDS:
-            raise ConfigurationError(f"lang must be one of {', '.join(get_args(Language))}", parameter="lang")
-        self.words: _Words = _WORDS[language]
+        self.words: Words = WORDS[choice(language, WORDS, parameter="lang")]
 
     def headline(self, alerts: Sequence[Alert]) -> str:
-        """One line that tells what it is about."""
+        """One line about it."""
         first = alerts[0]
         line = f"{first.level}: {one_line(first.message, _HEADLINE)}"
         if len(alerts) > 1:
@@ -131,6 +79,7 @@ def one_line(text: str, limit: int) -> str:
 def when(moment: float) -> str:
     """Wall time as people on this machine read it, with the offset."""
     try:
+        # With the offset: the reader and the server may live in two zones.
         local = datetime.fromtimestamp(moment, UTC).astimezone()
     except (ValueError, OverflowError, OSError):
         return str(moment)

@@ -10,10 +10,9 @@ from email.utils import formatdate
 from html import escape
 from typing import Final
 
-from mks_hardening.notify.alert import Alert
-from mks_hardening.notify.layout import Layout, one_line
-from mks_hardening.notify.message import AlertMessage
-from mks_hardening.notify.outbox import Parcel
+from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["EmailLayout"]
 

@@ -6,9 +6,11 @@ import hmac
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.http_session import HttpSession, check_url
+from mks_hardening._core.backend.http_session import HttpSession, check_url
+from mks_hardening._core.backend.network_faults import LASTING
+from mks_hardening._core.checks import flag, instance, path_text
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
-from mks_hardening.notify.policy import retry_after_seconds
+from mks_hardening.notify.transports._retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpTransport", "signature"]
 
+# Besides 5xx: the same request may pass later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
 
 
@@ -31,6 +34,7 @@ class HttpTransport:
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
         allow_plaintext: whether ``http`` may leave this machine.
+        confirmation: body without which a 2xx answer does not count, or ``None`` when the status suffices.
         clock: wall clock for signatures and for dates in ``Retry-After``.
 
     Raises:
@@ -47,10 +51,19 @@ class HttpTransport:
         ca_file: str | None,
         ssl_context: SSLContext | None,
         allow_plaintext: bool,
+        confirmation: bytes | None = None,
         clock: Clock,
     ) -> None:
+        flag(allow_plaintext, parameter="allow_plaintext")
+        if ca_file is not None:
+            path_text(ca_file, parameter="ca_file")
+        if ssl_context is not None:
+            from ssl import SSLContext
+
+            instance(ssl_context, SSLContext, parameter="ssl_context")
         self._url = check_url(url, parameter=parameter, allow_plaintext=allow_plaintext)
         self._secret = secret
+        self._confirmation = confirmation
         self._clock = clock
         self._session = HttpSession("webhook", timeout=timeout, ca_file=ca_file, ssl_context=ssl_context)
 
@@ -58,14 +71,24 @@ class HttpTransport:
         """Post the message.
 
         Raises:
-            DeliveryError: no answer, or an answer other than 2xx.
+            DeliveryError: no answer, an answer other than 2xx, or one without the confirmation.
         """
         try:
-            answer = self._session.post(self._url, data=message.body, headers=self._headers(message))
+            answer = self._session.post(
+                self._url,
+                data=message.body,
+                headers=self._headers(message),
+                status_suffices=self._confirmation is None,
+            )
         except BackendUnavailableError as error:
-            raise DeliveryError(error.reason, temporary=True, retry_after=error.retry_after) from None
+            raise DeliveryError(
+                error.reason, temporary=error.reason not in LASTING, retry_after=error.retry_after
+            ) from None
         if not 200 <= answer.status < 300:
             raise self._refusal(answer.status, answer.headers)
+        if self._confirmation is not None and answer.body.strip() != self._confirmation:
+            # Somebody on the way answered, a sign-in page perhaps. Not tried again: it may have been passed on.
+            raise DeliveryError("not-confirmed", temporary=False)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -1,51 +1,62 @@
 """What stands between a log call and a delivery: windows on the caller's thread, a worker behind a queue.
 
-``take`` runs on the thread that logs: it counts, decides whether the record is the first of its kind, and queues
-what must be read at once. The worker turns that into an alert without secrets and hands it to the delivery.
+``take`` runs on the thread that logs: it counts, decides whether the record is the first of its kind, and puts what
+must be read at once into the outbox, which owns it from there on. The worker turns it into an alert without secrets
+and sends.
+
+The end: from ``_begin_end`` on nothing is taken, and the worker sends what it can in the time given. Then whoever
+waits for that (``close``, the exit of the process, a signal in the middle of either) puts the rest aside. Every
+step of it may be repeated.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from time import sleep
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakSet
 
 from mks_hardening._core import hooks
-from mks_hardening._core.exit_hooks import on_exit
-from mks_hardening._core.worker import BackgroundWorker
-from mks_hardening.notify.alert import (
+from mks_hardening._core.process.exit_hooks import on_exit
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening.notify.engine._alert import (
     Alert,
     Origin,
     Snapshot,
     alert_from,
-    message_of,
     moment_of,
+    reader_for,
     snapshot_of,
 )
-from mks_hardening.notify.delivery import Delivery, new_id
-from mks_hardening.notify.fingerprint import fingerprint_of
-from mks_hardening.notify.ledger import Ledger
-from mks_hardening.notify.policy import AlertPolicy, AlertStats
-from mks_hardening.notify.reporter import Reporter
-from mks_hardening.notify.windows import Repeats, Windows
+from mks_hardening.notify.engine._dedup_windows import Repeats, Windows
+from mks_hardening.notify.engine._delivery import Delivery, new_id
+from mks_hardening.notify.engine._fingerprint import fingerprint_of
+from mks_hardening.notify.engine._ledger import Ledger
+from mks_hardening.notify.engine._reporter import Reporter
+from mks_hardening.notify.policy import AlertPolicy
+from mks_hardening.notify.stats import AlertStats
 
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening._core.redact import SecretRedactor
-    from mks_hardening.notify.message import Render
-    from mks_hardening.notify.shared_store import Moment, SharedStore
-    from mks_hardening.notify.spool import Spool
-    from mks_hardening.protocols import Clock, Transport
+    from mks_hardening.notify.engine._parcel import Render
+    from mks_hardening.notify.engine._shared_store import Moment, SharedStore
+    from mks_hardening.notify.engine._spool import Spool
+    from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["Dispatcher"]
 
 # Seconds for delivering what waits when the handler is closed or the process ends.
 _PATIENCE: Final = 5.0
+# A quiet handler must not tell exporters of its counts a whole window late.
 _NEWS_EVERY: Final = 10.0
-# What a shared store says of an alert that another process has told.
-_TOLD: Final = -1
+# How long the worker, which sends what it can before the end, overlooks that it was given up.
+_GLANCE: Final = 0.05
+# What a shared store says of an alert that another process has sent.
+_SENT_ELSEWHERE: Final = -1
 
 
 class Dispatcher:
@@ -73,7 +84,7 @@ class Dispatcher:
         spool: Spool | None,
         shared: SharedStore | None,
         origin: Origin,
-        redactor: SecretRedactor,
+        redactor: Redactor,
         clock: Clock,
     ) -> None:
         self._channel = channel
@@ -83,24 +94,26 @@ class Dispatcher:
         self._spool = spool
         self._shared = shared
         self._origin = origin
-        self._redactor = redactor
+        self._reader = reader_for(redactor)
         self._clock = clock
-        self._end: _End | None = None
-        self._reset()
-        self._worker: BackgroundWorker[_Item] = BackgroundWorker(
-            self._handle,
+        self._ending: _Ending | None = None
+        self.renew()
+        self._worker: BackgroundWorker[Callable[[], object]] = BackgroundWorker(
+            self._do,
             name=f"mks-alerts-{channel}",
             max_queue=policy.max_queue + 100,  # alerts are bounded in take(); some room for requests of ours
             tick=self._tick,
+            at_exit=False,
             clock=clock,
         )
+        _dispatchers.add(self)
+        renew_in_child(self)
         on_exit(self._at_exit)
-        _remember(self)
-        if spool is not None and not spool.empty():
-            self._delivery.start_replaying()
-            self._worker.put(_Wake())
+        if spool is not None and not (spool.empty() and spool.strangers() == 0):
+            self._worker.put(self._delivery.look_into_spool)
 
-    def _reset(self) -> None:
+    def renew(self) -> None:
+        """Begin anew, in a forked child too: what waits in the parent is the parent's to deliver and to count."""
         policy = self._policy
         self._ledger = Ledger()
         self._windows = Windows(policy.dedup_window, digest=policy.digest, shared=self._shared is not None)
@@ -113,39 +126,40 @@ class Dispatcher:
             reporter=Reporter(self._channel),
             clock=self._clock,
         )
-        self._queued: dict[int, Snapshot] = {}
         self._flushes: list[_Flush] = []
-        self._abandoned = threading.Event()
 
     # --- the thread that logs ----------------------------------------------------------------
 
     def take(self, record: LogRecord) -> None:
         """Count a record and queue it if it is the first of its kind. Never blocks."""
-        message = message_of(record)
+        message = self._reader.message(record)
         kind = fingerprint_of(record, message)
         now = self._clock.monotonic()
         ledger, windows = self._ledger, self._windows
         with ledger.lock:
             ledger.begin()
-            if self._end is not None:
+            if self._ending is not None:
                 return ledger.end("dropped", "closed")
             if not windows.admit(kind, now=now, at=record.created):
                 return ledger.end("suppressed")
             if ledger.pending > self._policy.max_queue:
+                # The next of its kind may find room; it must not count as a repetition of one that nobody got.
                 windows.forget(kind)
                 return ledger.end("dropped", "queue_full")
             repeats = windows.take_repeats(kind)
         try:
-            taken = snapshot_of(record, kind=kind, message=message, repeats=repeats, redactor=self._redactor)
+            taken = snapshot_of(record, self._reader.snapshot(record, message), kind=kind, repeats=repeats)
         except Exception:  # noqa: BLE001 - an odd record; a log call must not fail because of its alert
             with ledger.lock:
                 windows.forget(kind)
                 ledger.faults += 1
                 return ledger.end("dropped", "fault")
-        self._queued[id(taken)] = taken
-        if not self._worker.put(taken) and self._queued.pop(id(taken), None) is not None:
-            with ledger.lock:
-                ledger.end("dropped", "closed")
+        self._delivery.outbox.arrived.append(taken)
+        # The job carries nothing: what arrived stays in the outbox, so a full queue or a lost thread loses no
+        # alert.
+        self._worker.put(self._accept_next)
+        if self._delivery.sealed:  # the end came in between
+            self._put_rest_aside()
         return None
 
     def fault(self) -> None:
@@ -161,16 +175,28 @@ class Dispatcher:
             return self._ledger.stats()
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits, and tell all repetitions; whether that was done within ``timeout`` seconds."""
+        """Send what waits, and report all repetitions; whether that was done within ``timeout`` seconds."""
+        # A handler's own worker that waits for itself would wait for ever.
+        if self._worker.is_current_thread:
+            return self.stats().pending == 0
         flush = _Flush(self._clock.monotonic() + timeout)
-        if self._end is not None or self._worker.is_current_thread or not self._worker.put(flush):
+        self._flushes.append(flush)
+        if not self._worker.put(partial(self._begin_flush, flush)):
+            self._flushes.remove(flush)
             return self.stats().pending == 0
         return flush.done.wait(timeout) and flush.complete
+
+    # --- the end -----------------------------------------------------------------------------
 
     def close(self, timeout: float = _PATIENCE) -> None:
         """Deliver what can be delivered in ``timeout`` seconds, spool the rest. Harmless when called again."""
         self._begin_end(timeout)
         self._finish_end()
+
+    def abandon(self) -> None:
+        """Close without waiting: nobody logs here any more."""
+        self._begin_end(_PATIENCE)
+        self._worker.put(self._finish_end)
 
     def _at_exit(self) -> None:
         """Close, in one and the same time with all others: two dead destinations must not take twice as long."""
@@ -179,94 +205,91 @@ class Dispatcher:
         self._finish_end()
 
     def _begin_end(self, timeout: float) -> None:
+        ending = _Ending(self._clock.monotonic() + timeout, margin=0.1 * timeout)
         with self._ledger.lock:
-            if self._end is not None:
+            begun = self._ending is not None
+            # The nearest end counts: a signal in the middle of a patient close() must not wait for it.
+            self._ending = min(ending, self._ending or ending)
+        if not begun:
+            self._worker.put(self._drain)
+
+    def _drain(self) -> None:
+        """Send what can be sent; a little earlier than the worker is given up, so that it can come back itself."""
+        self._add_digests("close")
+        while (delay := self._delivery.send_due(replay=False)) is not None and self._ending is not None:
+            if self._clock.monotonic() + delay > self._ending.until - self._ending.margin:
                 return
-            self._end = _End(self._clock.monotonic() + timeout, patience=timeout)
-        self._worker.put(self._end)
+            sleep(min(delay, _GLANCE))  # when it is given up meanwhile, nothing is left to send
 
     def _finish_end(self) -> None:
-        end = self._end
-        if end is None or end.finisher is not None:
-            if end is not None and end.finisher == threading.get_ident():
-                self._seal()  # SIGTERM interrupts close() on this thread, which may not go on
+        if self._ending is None:
             return
-        end.finisher = threading.get_ident()
-        left = self._worker.close(max(0.0, end.until - self._clock.monotonic()))
-        self._abandoned.set()
-        self._flushes += [item for item in left if isinstance(item, _Flush)]
-        if not end.begun:
-            self._accept_queued()
-            self._add_digests("close")
-        if self._clock.monotonic() < end.until:
-            self._delivery.send_due()  # too late for threads, and nobody has sent anything yet
-        self._seal()
-        self._answer_flushes(complete=False)
-        self._tell_observers()
+        until = self._ending.until
+        self._worker.close(max(0.0, until - self._clock.monotonic()))
+        if self._clock.monotonic() < until:  # too late for threads, perhaps, and nobody has sent anything yet
+            self._accept_all()
+            self._delivery.send_due(replay=False)
+        self._put_rest_aside()
+        self._inform_observers()
         self._transport.close()
         if self._shared is not None:
             self._shared.close()
 
-    def _seal(self) -> None:
-        self._accept_queued()
-        self._delivery.seal()
+    def _put_rest_aside(self) -> None:
+        with self._delivery.lock:
+            complete = self._delivery.outbox.idle and not self._delivery.outbox.arrived
+            self._delivery.sealed = True  # first, so that whoever takes a record from now on comes here too
+            self._accept_all()
+            self._delivery.put_rest_aside()
+        self._answer_flushes(complete=complete)
 
-    def _accept_queued(self) -> None:
-        for taken in list(self._queued.values()):
-            self._accept(taken)
+    def _accept_all(self) -> None:
+        while self._delivery.outbox.arrived:
+            self._accept_next()
+        self._add_digests("close")
 
     # --- the worker --------------------------------------------------------------------------
 
-    def _handle(self, item: _Item) -> None:
-        if isinstance(item, Snapshot):
-            self._accept(item)
-        elif isinstance(item, _Flush):
-            self._add_digests("flush")
-            self._flushes.append(item)
-        elif isinstance(item, _End):
-            self._drain(item)
+    def _do(self, job: Callable[[], object]) -> None:
+        job()
+        if self._delivery.sealed:  # it was given up while it was busy with this
+            self._delivery.put_rest_aside()
 
     def _tick(self) -> float | None:
         """Do what is due; seconds until there is more to do."""
+        if self._ending is not None:
+            return None
         self._add_digests("window")
         delay = self._delivery.send_due()
-        self._tell_observers()
+        self._inform_observers()
         if delay is None or self._delivery.gave_up:
             self._answer_flushes(complete=True)
         else:
             self._answer_flushes(complete=False, not_before=self._clock.monotonic() + delay)
         return self._until_next(delay)
 
-    def _drain(self, end: _End) -> None:
-        """Send what can be sent; a little earlier than the worker is given up, so that it can come back itself."""
-        end.begun = True
-        self._delivery.stop_replaying()
-        self._add_digests("close")
-        while (delay := self._delivery.send_due()) is not None:
-            late = self._clock.monotonic() + delay > end.until - 0.1 * end.patience
-            if late or self._abandoned.wait(delay):
-                return
-
-    def _accept(self, taken: Snapshot) -> None:
+    def _accept_next(self) -> None:
+        """Put the oldest that arrived into words and in line."""
+        arrived = self._delivery.outbox.arrived
         with self._delivery.lock:
-            # close() gets back what the worker has in hand; whoever comes first settles it.
-            if self._queued.pop(id(taken), None) is not None:
-                self._admit(taken)
+            if arrived:
+                self._admit(arrived[0])
+                arrived.popleft()
 
     def _admit(self, taken: Snapshot) -> None:
         alert = self._alert(taken)
-        untold = self._shared.admit(alert.fingerprint) if self._shared is not None else None
+        unreported = self._shared.admit(alert.fingerprint) if self._shared is not None else None
         with self._ledger.lock:
             self._windows.remember(taken.kind, alert)
-            if untold == _TOLD:
+            if unreported == _SENT_ELSEWHERE:
                 self._windows.count(taken.kind, at=alert.created)
                 self._ledger.end("suppressed", "shared")
                 return
-        self._delivery.enqueue([alert._replace(repeats=alert.repeats + (untold or 0))])
+        self._delivery.enqueue([alert._replace(repeats=alert.repeats + (unreported or 0))])
 
     def _alert(self, taken: Snapshot) -> Alert:
         try:
-            return alert_from(taken, id=new_id(), origin=self._origin, redactor=self._redactor)
+            return alert_from(taken, id=new_id(), origin=self._origin, reader=self._reader)
         except Exception as error:  # noqa: BLE001 - foreign objects are turned into text here
             self._delivery.count_fault(error)
             what = f"(this alert could not be put into words: {type(error).__name__})"
@@ -275,20 +298,26 @@ class Dispatcher:
     def _add_digests(self, moment: Moment) -> None:
         with self._ledger.lock:
             due = self._windows.due(now=self._clock.monotonic(), everything=moment != "window")
-        untold = [(repeats, self._untold(repeats, moment)) for repeats in due]
-        self._delivery.enqueue([_digest(repeats, number) for repeats, number in untold if number])
+            if moment == "close":
+                self._windows.clear()
+        unreported = [(repeats, self._unreported(repeats, moment)) for repeats in due]
+        self._delivery.enqueue([_digest(repeats, number) for repeats, number in unreported if number])
 
-    def _untold(self, repeats: Repeats, moment: Moment) -> int:
-        """The repetitions that are ours to tell now, perhaps those of other processes among them."""
+    def _unreported(self, repeats: Repeats, moment: Moment) -> int:
+        """The repetitions that are ours to report now, perhaps those of other processes among them."""
         number = None
         if self._shared is not None:
             number = self._shared.collect(repeats.alert.fingerprint, repeats.number, moment=moment)
         return repeats.number if number is None else number
 
+    def _begin_flush(self, flush: _Flush) -> None:
+        self._add_digests("flush")
+        flush.begun = True
+
     def _answer_flushes(self, *, complete: bool, not_before: float | None = None) -> None:
         """Let go of callers whose wish is fulfilled, or cannot be before they stop waiting."""
         for flush in list(self._flushes):
-            if not_before is None or not_before > flush.until:
+            if self._delivery.sealed or (flush.begun and (not_before is None or not_before > flush.until)):
                 self._flushes.remove(flush)
                 flush.complete = complete
                 flush.done.set()
@@ -300,7 +329,7 @@ class Dispatcher:
             end = min(end, _NEWS_EVERY)
         return min((wait for wait in (delay, end) if wait is not None), default=None)
 
-    def _tell_observers(self) -> None:
+    def _inform_observers(self) -> None:
         with self._ledger.lock:
             news = self._ledger.news(self._channel)
         for event in news:
@@ -308,32 +337,23 @@ class Dispatcher:
 
 
 class _Flush:
-    """Asks the worker to tell all repetitions, and learns when nothing waits any more."""
+    """Asks the worker to report all repetitions, and learns when nothing waits any more."""
 
     def __init__(self, until: float) -> None:
         self.until = until
+        self.begun = False
         self.done = threading.Event()
         self.complete = False
 
 
-class _End:
-    """Asks the worker to send what can be sent before ``until``, and then to stop."""
+class _Ending(NamedTuple):
+    """When the end is over, and how much earlier the worker stops sending."""
 
-    def __init__(self, until: float, *, patience: float) -> None:
-        self.until = until
-        self.patience = patience
-        self.begun = False
-        self.finisher: int | None = None
+    until: float
+    margin: float
 
-
-class _Wake:
-    """Asks the worker to look around."""
-
-
-_Item: TypeAlias = "Snapshot | _Flush | _End | _Wake"
 
 _dispatchers: WeakSet[Dispatcher] = WeakSet()
-_fork_armed = False
 
 
 def _digest(repeats: Repeats, number: int) -> Alert:
@@ -344,17 +364,3 @@ def _digest(repeats: Repeats, number: int) -> Alert:
         since=moment_of(repeats.first),
         created=moment_of(repeats.last),
     )
-
-
-def _remember(dispatcher: Dispatcher) -> None:
-    global _fork_armed  # noqa: PLW0603 - armed once a process
-    _dispatchers.add(dispatcher)
-    if not _fork_armed:
-        _fork_armed = True
-        os.register_at_fork(after_in_child=_forget_parent)
-
-
-def _forget_parent() -> None:
-    """What waits in the parent is the parent's to deliver and to count."""
-    for dispatcher in list(_dispatchers):
-        dispatcher._reset()  # noqa: SLF001 - same module

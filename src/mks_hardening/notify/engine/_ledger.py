@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from mks_hardening._core import hooks
 from mks_hardening.events import AlertsCounted
-from mks_hardening.notify.policy import AlertStats
+from mks_hardening.notify.stats import AlertStats
 
 __all__ = ["Ledger", "State"]
 
@@ -26,13 +26,14 @@ class Ledger:
         faults: errors of the notifier itself.
     """
 
-    __slots__ = ("_ended", "_logged", "_told", "deliveries", "faults", "lock", "pending", "replayed")
+    __slots__ = ("_announced", "_ended", "_logged", "deliveries", "faults", "lock", "pending", "replayed")
 
     def __init__(self) -> None:
+        # Re-entrant, as a signal handler that logs may interrupt whoever holds it.
         self.lock: threading.RLock = threading.RLock()
         self._logged = 0
         self._ended: defaultdict[tuple[State, str], int] = defaultdict(int)
-        self._told: defaultdict[tuple[State, str], int] = defaultdict(int)
+        self._announced: defaultdict[tuple[State, str], int] = defaultdict(int)
         self.pending: int = 0
         self.deliveries: int = 0
         self.replayed: int = 0
@@ -70,7 +71,7 @@ class Ledger:
             return []
         events: list[AlertsCounted] = []
         for (state, reason), number in list(self._ended.items()):
-            if fresh := number - self._told[state, reason]:
-                self._told[state, reason] = number
+            if fresh := number - self._announced[state, reason]:
+                self._announced[state, reason] = number
                 events.append(AlertsCounted(channel, state, fresh, reason))
         return events

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.handler import NotificationHandler
-from mks_hardening.notify.layout import Language, Layout
+from mks_hardening.notify.handlers.notification_handler import NotificationHandler
+from mks_hardening.notify.layouts._plain_text import Layout
+from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
+from mks_hardening.notify.layouts._words import Language
 from mks_hardening.notify.policy import AlertPolicy
-from mks_hardening.notify.transport import HttpTransport
-from mks_hardening.notify.webhook_layout import WebhookLayout
+from mks_hardening.notify.transports._http_transport import HttpTransport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from mks_hardening._core.redact import SecretRedactor
-    from mks_hardening.protocols import Clock, Transport
+    from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["WebhookNotificationHandler"]
 
@@ -69,7 +69,7 @@ class WebhookNotificationHandler(NotificationHandler):
         allow_plaintext: bool = False,
         lang: Language = "ja",
         environment: str | None = None,
-        redactor: SecretRedactor | None = None,
+        redactor: Redactor | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -77,7 +77,8 @@ class WebhookNotificationHandler(NotificationHandler):
             "webhook",
             render=WebhookLayout(Layout(lang)),
             transport=transport
-            or HttpTransport(
+            if transport is not None
+            else HttpTransport(
                 url,
                 parameter="url",
                 timeout=seconds(timeout, parameter="timeout", allow_zero=False),
@@ -98,7 +99,9 @@ class WebhookNotificationHandler(NotificationHandler):
 
 
 def _key(secret: str | bytes | None) -> bytes | None:
-    key = secret.encode() if isinstance(secret, str) else secret
-    if key is not None and len(key) < _MIN_SECRET:
+    # surrogatepass, so that a key read from odd bytes of the environment is refused by its length, not by a
+    # codec.
+    key = secret.encode(errors="surrogatepass") if isinstance(secret, str) else secret
+    if key is not None and (not isinstance(key, bytes) or len(key) < _MIN_SECRET):
         raise ConfigurationError(f"secret must have at least {_MIN_SECRET} bytes", parameter="secret")
     return key

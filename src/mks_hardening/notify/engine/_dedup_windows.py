@@ -1,4 +1,4 @@
-"""Which alert is the first of its kind and which are repetitions, and when the repetitions must be told.
+"""The dedup windows: which alert is the first of its kind, which repeat it, and when repetitions are reported.
 
 A small state machine over a clock. It is asked on the thread that logs, so every step is a few dictionary
 operations; whoever uses it guards it with a lock.
@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.alert import Alert
-    from mks_hardening.notify.fingerprint import Fingerprint
+    from mks_hardening.notify.engine._alert import Alert
+    from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 __all__ = ["Repeats", "Window", "Windows"]
 
+# Kinds come from messages, and so from whoever can cause one: the bound is on memory.
 _MAX_WINDOWS: Final = 2000
 
 
 class Repeats(NamedTuple):
-    """Repetitions that are to be told: of which alert, how many, and when they were (wall time)."""
+    """Repetitions to report: of which alert, how many, and when they were (wall time)."""
 
     alert: Alert
     number: int
@@ -27,7 +28,7 @@ class Repeats(NamedTuple):
 
 
 class Window:
-    """One kind of alert and what has come of it since it was last told."""
+    """One kind of alert, and its repetitions since the last report."""
 
     __slots__ = ("alert", "first", "last", "opened", "repeats")
 
@@ -56,7 +57,7 @@ class Windows:
 
     Args:
         length: seconds in which repetitions are counted; 0 calls every alert a first one.
-        digest: whether repetitions are told when their window ends.
+        digest: whether repetitions are reported when their window ends.
         shared: other processes count as well, so that windows without repetitions are to be looked at too.
     """
 
@@ -82,6 +83,8 @@ class Windows:
             self._make_room()
             self._open[kind] = Window(now)
             return True
+        # With repetitions still to report the window stays open: the digest would otherwise tell of the new alert
+        # too.
         if self._ended(window, now) and not (self._digest and window.repeats):
             self._reopen(kind, window, now)
             return True
@@ -89,19 +92,19 @@ class Windows:
         return False
 
     def remember(self, kind: Fingerprint, alert: Alert) -> None:
-        """Keep the alert that repetitions will be told of."""
+        """Keep the alert whose repetitions will be reported."""
         window = self._open.get(kind)
         if window is not None:
             window.alert = alert
 
     def count(self, kind: Fingerprint, *, at: float) -> None:
-        """Count an alert as a repetition after all: another process has told of it."""
+        """Count an alert as a repetition after all: another process has sent it."""
         window = self._open.get(kind)
         if window is not None:
             window.count(1, at=at)
 
     def take_repeats(self, kind: Fingerprint) -> int:
-        """Repetitions that no digest has told, to be told with the alert that comes now."""
+        """Repetitions that no digest has reported, for the alert that comes now."""
         window = self._open.get(kind)
         return window.take() if window is not None else 0
 
@@ -110,27 +113,32 @@ class Windows:
         self._open.pop(kind, None)
 
     def due(self, *, now: float, everything: bool = False) -> list[Repeats]:
-        """Take the repetitions that must be told now, and close windows in which nothing came.
+        """Take the repetitions to report now, and close windows in which nothing came.
 
         Args:
             now: monotonic time.
             everything: do not wait for the end of the windows.
         """
-        told, self._pushed_out = self._pushed_out, []
+        found, self._pushed_out = self._pushed_out, []
         for kind, window in list(self._open.items()) if everything else self._ended_ones(now):
             if window.repeats:
                 if self._digest and window.alert is not None:
-                    told.append(self._tell(window, window.alert))
+                    found.append(self._repeats(window, window.alert))
                     self._reopen(kind, window, now)
             elif everything or self._ended(window, now):
                 if self._shared and window.alert is not None:
-                    told.append(self._tell(window, window.alert))
+                    found.append(self._repeats(window, window.alert))
                 if not everything:
                     del self._open[kind]
-        return told
+        return found
+
+    def clear(self) -> None:
+        """Forget all windows; their repetitions have been taken."""
+        self._open.clear()
 
     def next_end(self, *, now: float) -> float | None:
         """Seconds until the next window ends, or ``None`` when none is open."""
+        # The first is the one that ends first, as all are of one length and a reopened one goes to the end.
         for window in self._open.values():
             return max(0.0, window.opened + self._length - now)
         return None
@@ -147,6 +155,7 @@ class Windows:
         return ended
 
     def _reopen(self, kind: Fingerprint, window: Window, now: float) -> None:
+        # Taken out and put in again: a dictionary keeps the place of a key that is written over.
         del self._open[kind]
         window.opened = now
         self._open[kind] = window
@@ -156,9 +165,9 @@ class Windows:
             oldest = next(iter(self._open))
             window = self._open.pop(oldest)
             if self._digest and window.repeats and window.alert is not None:
-                self._pushed_out.append(self._tell(window, window.alert))
+                self._pushed_out.append(self._repeats(window, window.alert))
 
     @staticmethod
-    def _tell(window: Window, alert: Alert) -> Repeats:
+    def _repeats(window: Window, alert: Alert) -> Repeats:
         first, last = (window.first, window.last) if window.repeats else (alert.created, alert.created)
         return Repeats(alert, window.take(), first, last)

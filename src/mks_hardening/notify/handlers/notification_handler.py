@@ -6,26 +6,28 @@ import logging
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from weakref import finalize
 
-from mks_hardening._core.redact import default_redactor
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.alert import Origin
-from mks_hardening.notify.dispatcher import Dispatcher
-from mks_hardening.notify.reporter import OWN_LOGGER, is_sending
-from mks_hardening.notify.spool import Spool
+from mks_hardening._core.checks import instance, level_number, offers, path_text, text_of
+from mks_hardening._core.clock import given_clock
+from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening.notify.engine._alert import Origin
+from mks_hardening.notify.engine._dispatcher import Dispatcher
+from mks_hardening.notify.engine._reporter import OWN_LOGGER, is_sending
+from mks_hardening.notify.engine._spool import Spool
+from mks_hardening.notify.policy import AlertPolicy
 
 if TYPE_CHECKING:
-    from mks_hardening._core.redact import SecretRedactor
-    from mks_hardening.notify.message import Render
-    from mks_hardening.notify.policy import AlertPolicy, AlertStats
-    from mks_hardening.notify.shared_store import SharedStore
-    from mks_hardening.protocols import Clock, Transport
+    from mks_hardening.notify.engine._parcel import Render
+    from mks_hardening.notify.engine._shared_store import SharedStore
+    from mks_hardening.notify.stats import AlertStats
+    from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["NotificationHandler"]
 
 
 class NotificationHandler(logging.Handler):
-    """Base of the handlers that tell people.
+    """Base of the handlers that alert people.
 
     ``emit`` only looks and queues; one worker thread sends. A handler is a context manager, and is drained at exit
     and on SIGTERM.
@@ -37,7 +39,7 @@ class NotificationHandler(logging.Handler):
         level: least level of records that become alerts.
         policy: when, how often, how much.
         spool: folder for what cannot be delivered, or ``None``.
-        destination: tells destinations of one kind apart where processes share a store; only hashed.
+        destination: tells destinations of one kind apart in a shared store and in a spool; only hashed.
         environment: for example ``production``; ``MKS_ENV`` when ``None``.
         redactor: takes secrets out; the default one when ``None``.
         clock: wall and monotonic time.
@@ -57,26 +59,37 @@ class NotificationHandler(logging.Handler):
         spool: str | os.PathLike[str] | None,
         destination: str,
         environment: str | None,
-        redactor: SecretRedactor | None,
+        redactor: Redactor | None,
         clock: Clock,
     ) -> None:
-        number = _level(level)
+        number = level_number(level)
+        clock = given_clock(clock)
+        instance(policy, AlertPolicy, parameter="policy")
+        offers(transport, "send", "close", parameter="transport", kind="a Transport")
+        if redactor is not None:
+            offers(redactor, "redact", "redact_text", parameter="redactor", kind="a SecretRedactor")
+        if environment is not None:
+            text_of(environment, parameter="environment")
+        if spool is not None:
+            path_text(spool, parameter="spool")
         self._dispatcher = Dispatcher(
             channel,
             policy=policy,
             render=render,
             transport=transport,
-            spool=None if spool is None else Spool(spool, kind=channel, clock=clock),
+            spool=None if spool is None else Spool(spool, kind=channel, destination=destination, clock=clock),
             shared=_shared_store(policy, channel, destination, clock),
             origin=Origin(os.uname().nodename, _environment(environment)),
             redactor=redactor or default_redactor(),
             clock=clock,
         )
+        # A handler that is dropped without being closed leaves no thread behind, and loses nothing.
+        finalize(self, self._dispatcher.abandon).atexit = False
         # Last: from here on logging.shutdown knows the handler and will flush it.
         super().__init__(number)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Take a record, unless it tells of a delivery: the notifier is not its own customer.
+        """Take a record, unless it is about a delivery: the notifier is not its own customer.
 
         The lock of ``logging.Handler`` is not taken. ``logging.shutdown`` holds it while it waits for the worker,
         and the worker may log.
@@ -122,17 +135,11 @@ class NotificationHandler(logging.Handler):
         return f"<{type(self).__name__} ({logging.getLevelName(self.level)})>"
 
 
-def _level(level: int | str) -> int:
-    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
-    if number is None:
-        raise ConfigurationError("level must be a number or the name of a level", parameter="level")
-    return number
-
-
 def _environment(given: str | None) -> str:
     if given is not None:
         return given
-    from mks_hardening._core.env import Environment, parse_text
+    from mks_hardening._core.environment.parsers import parse_text
+    from mks_hardening._core.environment.variables import Environment
 
     return Environment().read("MKS_ENV", parse_text) or ""
 
@@ -140,7 +147,7 @@ def _environment(given: str | None) -> str:
 def _shared_store(policy: AlertPolicy, channel: str, destination: str, clock: Clock) -> SharedStore | None:
     if policy.shared_store is None or not policy.dedup_window:
         return None
-    from mks_hardening.notify.shared_store import SharedStore
+    from mks_hardening.notify.engine._shared_store import SharedStore
 
     return SharedStore(
         policy.shared_store, destination=f"{channel}:{destination}", window=policy.dedup_window, clock=clock

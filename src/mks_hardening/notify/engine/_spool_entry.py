@@ -1,0 +1,80 @@
+"""An alert as a file: what the name says, to which destination it belongs, and the content."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final
+
+from mks_hardening._core.codec import json_dumps
+from mks_hardening.notify.engine._alert import Alert
+
+__all__ = ["MAX_BYTES", "EntryNames", "decoded", "encoded"]
+
+# The largest alert has some 85,000 characters.
+MAX_BYTES: Final = 1_048_576
+_VERSION: Final = 1
+
+
+class EntryNames:
+    """Names of the files that belong to one destination: kind, time, id, and a digest of kind and address.
+
+    The digest is keyed with the id of the alert. So a name tells nobody the address, which may be a secret, and not
+    even which entries have the same one; but whoever knows the address recognises each entry by its name alone.
+
+    Args:
+        kind: of the destination, for example ``slack``.
+        destination: its address.
+    """
+
+    __slots__ = ("_address", "_kind")
+
+    def __init__(self, kind: str, destination: str) -> None:
+        self._kind = kind
+        self._address = f"{kind}\0{destination}".encode("utf-8", "surrogatepass")
+
+    def of(self, alert: Alert) -> str:
+        """Where an alert goes."""
+        return f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}-{self._digest(alert.id)}.json"
+
+    def belongs(self, name: str) -> bool:
+        """Whether an entry, perhaps one that is being sent, is for this destination."""
+        parts = _NAME.fullmatch(name)
+        return parts is not None and parts["digest"] == self._digest(parts["id"])
+
+    def is_of_kind(self, name: str) -> bool:
+        """Whether an entry is for any destination of this kind."""
+        return name.startswith(f"{self._kind}-")
+
+    def _digest(self, alert_id: str) -> str:
+        return blake2b(self._address, key=alert_id.encode()[:64], digest_size=8).hexdigest()
+
+
+_NAME: Final = re.compile(r".+-\d{15,}-(?P<id>[^-]+)-(?P<digest>[0-9a-f]{16})\.json(?:\..+)?", re.ASCII)
+
+
+def encoded(alert: Alert) -> bytes:
+    """The content of an entry."""
+    return json_dumps({"version": _VERSION, **alert._asdict()})
+
+
+def decoded(content: bytes) -> Alert:
+    """The alert in an entry.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError, RecursionError: it is none, or of another version.
+    """
+    data: Any = json.loads(content)
+    if data["version"] != _VERSION:
+        raise ValueError("written by another version")
+    fields = {str(name): str(value) for name, value in data["fields"].items()}
+    return Alert(**{name: convert(data[name]) for name, convert in _FIELDS.items()}, fields=fields)
+
+
+_FIELDS: Final[dict[str, Callable[[Any], Any]]] = {
+    "id": str, "fingerprint": str, "created": float, "level": str, "logger": str, "message": str, "place": str,
+    "exception": str, "request_id": str, "host": str, "environment": str, "repeats": int, "since": float,
+    "digest": bool,
+}  # fmt: skip

@@ -1,0 +1,33 @@
+-- Hand over repetitions, and ask to report all that nobody has reported; 0 when it is not yet the time.
+local kind = KEYS[1]
+local counting = KEYS[2]
+local window_ms = tonumber(ARGV[1])
+local process = ARGV[2]
+local alive_ms = ARGV[3]
+local keep_s = ARGV[4]
+local moment = ARGV[5]
+local repetitions = ARGV[6]
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+if moment == 'close' or (moment == 'window' and repetitions == '0') then
+    redis.call('ZREM', counting, process)
+else
+    redis.call('ZADD', counting, now + tonumber(alive_ms), process)
+    redis.call('PEXPIRE', counting, alive_ms)
+end
+local unreported = redis.call('HINCRBY', kind, 'unreported', repetitions)
+redis.call('EXPIRE', kind, keep_s)
+if unreported == 0 then return 0 end
+local over = tonumber(redis.call('HGET', kind, 'until') or '0') <= now
+if not over then
+    if moment == 'window' or redis.call('HGET', kind, 'digest') == '1' then return 0 end
+    -- Somebody who wants to know now is told only where nobody else still counts.
+    redis.call('ZREMRANGEBYSCORE', counting, '-inf', now)
+    local others = redis.call('ZCARD', counting)
+    if redis.call('ZSCORE', counting, process) then others = others - 1 end
+    if others > 0 then return 0 end
+end
+redis.call('HSET', kind, 'until', now + window_ms, 'unreported', 0, 'digest', 1)
+return unreported

@@ -1,0 +1,1 @@
+"""The logging handlers, one for each kind of destination, and their base."""

@@ -1,0 +1,1 @@
+"""How a finished message leaves the process: SMTP and HTTP, and what their answers mean."""

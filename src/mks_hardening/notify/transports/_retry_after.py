@@ -1,0 +1,36 @@
+"""The pause that a server asks for (RFC 9110, 10.2.3)."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Final
+
+__all__ = ["RETRY_AFTER_CAP", "retry_after_seconds"]
+
+# A destination may ask for a pause, but not for silence.
+RETRY_AFTER_CAP: Final = 300.0
+
+
+def retry_after_seconds(value: str | None, *, now: float) -> float | None:
+    """The pause a ``Retry-After`` field asks for, at most 300 s; ``None`` when unreadable.
+
+    Args:
+        value: delay in seconds or an HTTP date.
+        now: wall time in seconds since the epoch.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        # Nine digits are 31 years; int() of a field of a million digits would take minutes.
+        return min(float(text[:9]), RETRY_AFTER_CAP)
+    moment = _http_date(text)
+    return None if moment is None else min(max(0.0, moment - now), RETRY_AFTER_CAP)
+
+
+def _http_date(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text[:64])
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
