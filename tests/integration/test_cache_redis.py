@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from mks_hardening._core.deadline import request_budget
+from mks_hardening._core.resilience.budget import request_budget
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import CacheContract, FrozenClock
@@ -79,7 +80,7 @@ def test_a_hit_is_one_round_trip(make: Any, redis_server: RedisServer) -> None:
 
 def test_values_end_on_the_server_too(make: Any, redis_server: RedisServer) -> None:
     make().set("k", 1, ttl=100)
-    assert 89_000 < redis_server.command("PTTL", "mks:v:k") <= 100_000
+    assert 89_000 < redis_server.command("PTTL", "mks:v:{=k}") <= 100_000
 
 
 def test_tampered_moved_and_planted_bytes_are_a_miss_and_removed(
@@ -87,26 +88,26 @@ def test_tampered_moved_and_planted_bytes_are_a_miss_and_removed(
 ) -> None:
     cache = make()
     cache.set("k", "value")
-    good = redis_server.command("GET", "mks:v:k")
+    good = redis_server.command("GET", "mks:v:{=k}")
     planted = {
         "flipped": good[:-1] + bytes([good[-1] ^ 1]),
         "cut": good[:-1],
         "another key": None,
-        "unsigned": good[32:],
+        "unsigned": good[:2] + b"\0" + good[35:],
         "pickle": b"cos\nsystem\n(S'true'\ntR.",
         "empty": b"",
         "text": b"17",
     }
     for name, data in planted.items():
         key = "other" if name == "another key" else "k"
-        redis_server.command("SET", f"mks:v:{key}", good if data is None else data)
+        redis_server.command("SET", f"mks:v:{{={key}}}", good if data is None else data)
         assert cache.get(key) is None, name
-        assert redis_server.command("EXISTS", f"mks:v:{key}") == 0, name
+        assert redis_server.command("EXISTS", f"mks:v:{{={key}}}") == 0, name
 
 
 def test_bytes_of_another_namespace_or_key_holder_are_not_read(make: Any, redis_server: RedisServer) -> None:
     make(namespace="one").set("k", 1)
-    redis_server.command("COPY", "one:v:k", "two:v:k")
+    redis_server.command("COPY", "one:v:{=k}", "two:v:{=k}")
     assert make(namespace="two").get("k") is None
     make(signing_keys=None).set("k", "unsigned")
     assert make().get("k") is None
@@ -122,17 +123,40 @@ def test_keys_can_be_rotated(make: Any) -> None:
     assert make(signing_keys=["another-key-of-16-bytes"]).get("k") is None
 
 
-def test_bytes_of_a_newer_version_are_left_alone(make: Any, redis_server: RedisServer) -> None:
+OTHER_LAYOUTS: dict[str, tuple[bytes, bool]] = {
+    "a later version": (b"\xc1\x63\x00whatever", True),
+    "a form to come": (b"\xc1\x02\x01compressed", True),
+    "signed, where nothing is": (b"\xc1\x02\x80" + bytes(60), True),
+    "a later value in this layout": (b"\xc1\x02\x00" + b"\x41" * 16 + b"\x00\x00" + b"\x63mvalue", True),
+    "an earlier version": (b"\xc1\x01\x00whatever", False),
+    "what was stored before there were versions": (b"\x01m\x94\x01\xcb" + b"\x41" * 8, False),
+}
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS, ids=OTHER_LAYOUTS)
+def test_old_and_new_processes_work_side_by_side(make: Any, redis_server: RedisServer, layout: str) -> None:
+    data, stays = OTHER_LAYOUTS[layout]
     cache = make(signing_keys=None)
-    redis_server.command("SET", "mks:v:k", b"\x63mwhatever")
+    redis_server.command("SET", "mks:v:{=k}", data)
     assert cache.get("k") is None
-    assert redis_server.command("EXISTS", "mks:v:k") == 1
+    assert redis_server.command("EXISTS", "mks:v:{=k}") == int(stays)
+    assert cache.get_or_compute("k", lambda: "mine") == "mine"
+    assert cache.get("k") == "mine"
+
+
+def test_keys_and_tags_that_are_no_utf8(make: Any) -> None:
+    cache = make()
+    for key in ("\ud800", "a\udcff", "\u00e9"):
+        assert cache.get_or_compute(key, lambda key=key: key.encode("utf-8", "surrogatepass"), tags=[key])
+        assert cache.get(key) == key.encode("utf-8", "surrogatepass")
+        assert cache.invalidate_tags(key)
+        assert cache.get(key) is None
 
 
 def test_flushed_tag_versions_never_bring_old_values_back(make: Any, redis_server: RedisServer) -> None:
     cache = make()
     cache.set("k", 1, tags=["t"])
-    redis_server.command("DEL", "mks:t:t")
+    redis_server.command("DEL", "mks:t:{=t}")
     cache.set("other", 2, tags=["t"])
     assert cache.get("k") is None
 
@@ -144,11 +168,11 @@ def test_clear_leaves_everything_else(make: Any, redis_server: RedisServer) -> N
     cache.set_many({f"k{n}": n for n in range(2500)})
     assert cache.delete_pattern("k1*") == 1111
     cache.clear()
-    assert sorted(redis_server.command("KEYS", "*")) == [b"foreign", b"mks2:v:k"]
+    assert sorted(redis_server.command("KEYS", "*")) == [b"foreign", b"mks2:v:{=k}"]
 
 
 def test_a_dead_holder_of_a_lease_does_not_block_for_ever(make: Any, redis_server: RedisServer) -> None:
-    redis_server.command("SET", "mks:l:k", "dead", "PX", 50)
+    redis_server.command("HSET", "mks:l:{=k}", "token", "dead", "until", int(time.time() * 1000) + 50)
     assert make().get_or_compute("k", lambda: 7) == 7
 
 
@@ -207,9 +231,9 @@ FAULTS: dict[str, list[tuple[str | int, ...]]] = {
     "read-only": [("REPLICAOF", "127.0.0.1", 1)],
     "too few replicas": [("CONFIG", "SET", "min-replicas-to-write", 3)],
     "wrong types": [
-        ("DEL", "mks:v:k"),
-        ("LPUSH", "mks:v:k", 1),
-        ("LPUSH", "mks:t:t", 1),
+        ("DEL", "mks:v:{=k}"),
+        ("LPUSH", "mks:v:{=k}", 1),
+        ("LPUSH", "mks:t:{=t}", 1),
     ],
 }
 
@@ -273,7 +297,7 @@ def test_an_outage_is_no_error_on_an_event_loop_either(redis_server: RedisServer
         ("signing_keys", {"signing_keys": "one long text that is a single key"}),
         ("signing_keys", {"signing_keys": []}),
         ("signing_keys", {"signing_keys": [17]}),
-        ("namespace", {"namespace": "a:b"}),
+        ("namespace", {"namespace": "a{b"}),
         ("namespace", {"namespace": ""}),
         ("namespace", {"namespace": "a*"}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,12 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mks_hardening._core.codec import Codec
 from mks_hardening.cache import CacheRule, MemoryCache, cached
-from mks_hardening.cache.entry import Entry, jittered
-from mks_hardening.cache.envelope import Envelope
-from mks_hardening.cache.key_glob import glob_pattern
-from mks_hardening.cache.keys import canonical
-from mks_hardening.cache.response_rules import answer_key, directives, is_not_modified, lifetime, variant_of
+from mks_hardening.cache._canonical_text import canonical
+from mks_hardening.cache._entry import Entry
+from mks_hardening.cache._parameters import jittered
+from mks_hardening.cache.backends._key_glob import glob_pattern
+from mks_hardening.cache.backends._names import Names
+from mks_hardening.cache.backends._stored_bytes import Envelope
+from mks_hardening.cache.response_cache._http_rules import directives, is_not_modified, lifetime
+from mks_hardening.cache.response_cache._requests import answer_key, variant_of
 from mks_hardening.exceptions import DecodeError
 
 SCALARS = st.one_of(
@@ -88,13 +93,11 @@ def test_however_a_call_is_spelled_it_has_one_key(a: int, b: str, c: bool) -> No
 # --- stored bytes ----------------------------------------------------------------------------
 
 ENTRIES = st.builds(
-    Entry,
+    lambda value, fresh, end, tags: Entry(value, fresh_until=fresh, expires_at=end, tags=tags),
     VALUES.filter(lambda value: "\\ud" not in ascii(value)),
     st.floats(0, 1e10),
     st.floats(0, 1e10),
-    st.dictionaries(
-        st.text("abc:", min_size=1, max_size=4), st.text("0123456789abcdef", max_size=16), max_size=3
-    ),
+    st.dictionaries(st.text("abc:", min_size=1, max_size=4), st.binary(min_size=8, max_size=8), max_size=3),
 )
 SIGNED = Envelope(namespace="n", signing_keys=["0123456789abcdef"])
 PLAIN = Envelope(namespace="n", signing_keys=None)
@@ -104,7 +107,11 @@ PLAIN = Envelope(namespace="n", signing_keys=None)
 def test_an_entry_comes_back_as_it_was(entry: Entry, envelope: Envelope) -> None:
     opened = envelope.open("k", envelope.seal("k", entry))
     assert _shape(opened.value) == _shape(entry.value)
-    assert opened[1:] == entry[1:]
+    assert (opened.fresh_until, opened.expires_at, opened.tags) == (
+        entry.fresh_until,
+        entry.expires_at,
+        entry.tags,
+    )
 
 
 @given(entry=ENTRIES, position=st.integers(0, 10_000), change=st.integers(1, 255))
@@ -117,7 +124,7 @@ def test_no_byte_of_a_signed_entry_can_be_changed(entry: Entry, position: int, c
 
 @given(key=st.text(max_size=10), other=st.text(max_size=10))
 def test_a_signed_entry_belongs_to_its_key_and_namespace(key: str, other: str) -> None:
-    data = SIGNED.seal(key, Entry(1, 2.0, 3.0, {}))
+    data = SIGNED.seal(key, Entry(1, fresh_until=2.0, expires_at=3.0, tags={}))
     foreign = Envelope(namespace="m", signing_keys=["0123456789abcdef"])
     with pytest.raises(DecodeError):
         foreign.open(key, data)
@@ -135,6 +142,54 @@ def test_any_bytes_are_an_entry_or_refused(data: bytes) -> None:
             continue
         assert envelope is PLAIN
         assert isinstance(entry.fresh_until, float)
+
+
+TAGGED = st.recursive(
+    st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=6) | st.binary(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.builds(
+            lambda tag, value: {"\0": tag, "v": value},
+            st.sampled_from(
+                [*["tuple", "set", "frozenset", "dict", "int", "float", "bytes", "datetime", "date", "time"]]
+            )
+            | st.sampled_from(["timedelta", "Decimal", "UUID", "unknown"]),
+            inner,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(planted=TAGGED)
+def test_whatever_is_planted_is_a_value_or_refused(planted: Any) -> None:
+    import msgspec
+
+    with contextlib.suppress(DecodeError):
+        Codec().decode(b"\x01m" + msgspec.msgpack.encode(planted))
+
+
+@given(one=st.text(min_size=1, max_size=6), other=st.text(min_size=1, max_size=6), data=st.data())
+def test_names_differ_where_keys_kinds_or_namespaces_do(one: str, other: str, data: Any) -> None:
+    spaces = st.sampled_from(["a", "a:v", "a:t", "a:t:v", "b"])
+    first, second = data.draw(spaces), data.draw(spaces)
+    kinds = ("value", "lease", "tag")
+    names = {
+        getattr(Names(space), kind)(key) for space, key in ((first, one), (second, other)) for kind in kinds
+    }
+    assert len(names) == (3 if (first, one) == (second, other) else 6)
+
+
+@given(key=st.text(st.sampled_from("{}=a:"), min_size=1, max_size=6))
+def test_value_and_lease_of_a_key_have_one_hash_tag(key: str) -> None:
+    def hash_tag(name: bytes) -> bytes:
+        inside, closed, _ = name.partition(b"{")[2].partition(b"}")
+        assert (closed, bool(inside)) == (b"}", True)  # an empty one would count as none
+        return inside
+
+    names = Names("mks")
+    assert hash_tag(names.value(key)) == hash_tag(names.lease(key))
 
 
 # --- patterns and durations ------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening.cache import MemoryCache, NullCache, cache_if, cached, set_default_cache
 from mks_hardening.events import CacheRead, add_observer, remove_observer
-from mks_hardening.exceptions import ConfigurationError, EncodeError
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 
 
@@ -84,9 +84,14 @@ def test_errors_are_not_kept(cache: MemoryCache) -> None:
     assert function() == 7
 
 
-def test_answers_that_are_not_data_are_refused_loudly(cache: MemoryCache) -> None:
-    with pytest.raises(EncodeError, match="object"):
-        _function(Counter(object()), cache=cache)()
+def test_answers_that_are_no_data_are_returned_and_warned_of_once(
+    cache: MemoryCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    function = _function(Counter(object()), cache=cache)
+    assert [type(function()) for _ in range(3)] == [object] * 3
+    assert cache.stats().bypasses == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "test_cache_decorator._function.<locals>.function" in caplog.text
 
 
 def test_what_was_handed_out_can_be_changed(cache: MemoryCache) -> None:
@@ -119,7 +124,7 @@ def test_an_empty_cache_is_still_a_cache(default_cache: MemoryCache) -> None:
 def test_tags_fixed_and_by_argument(cache: MemoryCache) -> None:
     calls: list[int] = []
 
-    @cached(cache=cache, tags=lambda number: (f"article:{number}", "articles"))
+    @cached(cache=cache, key_prefix="f", tags=lambda number: (f"article:{number}", "articles"))
     def article(number: int) -> int:
         calls.append(number)
         return number
@@ -148,7 +153,7 @@ def test_one_call_can_be_forgotten(cache: MemoryCache) -> None:
 def test_the_condition_sends_calls_past_the_cache(cache: MemoryCache) -> None:
     counter = Counter(1, 2, 3, 4)
 
-    @cache_if(lambda user: user is None, cache=cache)
+    @cache_if(lambda user: user is None, cache=cache, key_prefix="page")
     def page(user: str | None) -> int:
         answer: int = counter()
         return answer
@@ -196,7 +201,7 @@ def test_events_tell_of_reads(cache: MemoryCache) -> None:
 def test_coroutine_functions(cache: MemoryCache) -> None:
     counter = Counter(1, 2)
 
-    @cached(cache=cache, tags=["t"])
+    @cached(cache=cache, key_prefix="f", tags=["t"])
     async def answer(_a: int) -> Any:
         await asyncio.sleep(0)
         return counter()
@@ -237,7 +242,7 @@ def test_a_cancelled_computation_is_taken_over(cache: MemoryCache) -> None:
 def test_without_a_cache_a_coroutine_function_is_called() -> None:
     counter = Counter(1, 2)
 
-    @cached()
+    @cached(key_prefix="f")
     async def answer() -> Any:
         return counter()
 
@@ -255,7 +260,7 @@ def test_a_stale_answer_is_given_at_once_and_refreshed_beside(cache: MemoryCache
     gate.set()
     calls: list[int] = []
 
-    @cached(cache=cache, ttl=10, stale_while_revalidate=20)
+    @cached(cache=cache, key_prefix="f", ttl=10, stale_while_revalidate=20)
     def answer() -> int:
         calls.append(1)
         assert gate.wait(10)
@@ -325,7 +330,7 @@ def test_a_plain_read_never_gives_a_stale_value(cache: MemoryCache, clock: Froze
 def test_tasks_refresh_beside_too(cache: MemoryCache, clock: FrozenClock) -> None:
     counter = Counter(1, 2)
 
-    @cached(cache=cache, ttl=10, stale_while_revalidate=20)
+    @cached(cache=cache, key_prefix="f", ttl=10, stale_while_revalidate=20)
     async def answer() -> Any:
         await asyncio.sleep(0)
         return counter()
@@ -361,3 +366,9 @@ def test_impossible_parameters_are_refused(parameter: str, options: dict[str, An
 def test_a_thing_without_a_name_needs_a_prefix() -> None:
     with pytest.raises(ConfigurationError, match="key_prefix"):
         cached()(Counter(1))
+
+
+@pytest.mark.parametrize("kind", [classmethod, staticmethod])
+def test_the_order_of_decorators_is_said(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"must stand below @{kind.__name__}"):
+        cached(cache=MemoryCache())(kind(lambda: 1))

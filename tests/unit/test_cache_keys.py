@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -14,7 +16,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from mks_hardening.cache import CacheKeyError, MemoryCache, cached
-from mks_hardening.cache.keys import canonical, digest
+from mks_hardening.cache._canonical_text import canonical, digest
+from mks_hardening.exceptions import ConfigurationError
 
 
 class Colour(enum.Enum):
@@ -128,7 +131,7 @@ def test_what_cannot_be_told_apart_safely_is_refused(refused: Any) -> None:
 def _counted(cache: MemoryCache, **options: Any) -> tuple[Any, list[Any]]:
     calls: list[Any] = []
 
-    @cached(cache=cache, **options)
+    @cached(cache=cache, key_prefix="counted", **options)
     def function(a: Any, /, b: Any, c: Any = 3, *rest: Any, d: Any, e: Any = None, **more: Any) -> Any:
         calls.append((a, b, c, rest, d, e, more))
         return len(calls)
@@ -174,8 +177,6 @@ def test_functions_of_one_name_do_not_share() -> None:
     cache = MemoryCache()
     made = [cached(cache=cache)(function) for function in _two_locals()]
     assert [function(1) for function in made] == ["first", "second"]
-    closures = [cached(cache=cache)(_closure(n)) for n in range(3)]
-    assert [function(1) for function in closures] == [0, 1, 2]
 
 
 def _two_locals() -> list[Callable[[int], str]]:
@@ -190,11 +191,103 @@ def _two_locals() -> list[Callable[[int], str]]:
     return [first, same]
 
 
+KEPT = MemoryCache()
+
+
+@functools.singledispatch
+def shown(value: object) -> str:
+    return "anything"
+
+
+@shown.register
+@cached(cache=KEPT)
+def _(value: int) -> str:
+    return f"int {value}"
+
+
+@shown.register
+@cached(cache=KEPT)
+def _(value: bool) -> str:
+    return f"bool {value}"
+
+
+def test_functions_of_one_name_in_one_module_have_keys_of_their_own() -> None:
+    assert [shown(1), shown(True), shown(1), shown(True)] == ["int 1", "bool True"] * 2
+    first, second = (shown.registry[kind].cache_key(1) for kind in (int, bool))
+    assert first.partition(":")[0] == f"{__name__}._"
+    assert re.fullmatch(rf"{__name__}\._#\d+:.*", second)
+
+
+def test_a_module_that_is_read_again_keeps_its_keys() -> None:
+    source = "from mks_hardening.cache import cached\n@cached()\ndef again(n: int) -> int:\n    return n\n"
+    keys = []
+    for file in ("one.py", "one.py", "cell 2"):
+        names: dict[str, Any] = {"__name__": "read_again"}
+        exec(compile(source, file, "exec"), names)  # noqa: S102 - what importlib and notebooks do
+        keys.append(names["again"].cache_key(1))
+    assert len(set(keys)) == 1
+
+
 def _closure(captured: int) -> Callable[[int], int]:
     def function(_a: int) -> int:
         return captured
 
     return function
+
+
+def _plain_decorator(function: Callable[[int], int]) -> Callable[[int], int]:
+    @functools.wraps(function)
+    def wrapper(a: int) -> int:
+        return function(a)
+
+    return wrapper
+
+
+def _scaled(by: int, function: Callable[[int], int]) -> Callable[[int], int]:
+    @functools.wraps(function)
+    def wrapper(a: int) -> int:
+        return by * function(a)
+
+    return wrapper
+
+
+def _recursive() -> Any:
+    def same(a: int) -> int:
+        return same(a - 1) if a else 0
+
+    return same
+
+
+class _Base:
+    def name(self) -> str:
+        return "base"
+
+
+class _Derived(_Base):
+    def name(self) -> str:
+        return super().name()
+
+
+@pytest.mark.parametrize(
+    ("why", "function"),
+    [
+        ("lambda in line", lambda a: a),
+        ("captures captured", _closure(1)),
+        ("captures by", _scaled(2, module_level)),
+        ("captures captured", _plain_decorator(_closure(1))),
+        ("no name of its own", functools.partial(module_level, 1)),
+    ],
+)
+def test_what_code_does_not_name_needs_a_prefix(why: str, function: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{why}.*key_prefix") as caught:
+        cached()(function)
+    assert caught.value.parameter == "key_prefix"
+    assert cached(key_prefix="mine")(function)
+
+
+@pytest.mark.parametrize("function", [_plain_decorator(module_level), _recursive(), _Derived.name])
+def test_what_it_does_name_does_not(function: Any) -> None:
+    assert cached()(function)
 
 
 def test_a_module_function_has_one_key_in_every_process() -> None:

@@ -107,6 +107,13 @@ def test_values_with_tags_nobody_expected_are_not_copied() -> None:
     assert near.get("k") is None
 
 
+def test_a_signal_handler_that_uses_the_cache_does_not_wait_for_itself() -> None:
+    cache = MemoryCache()
+    with cache.store._lock:  # type: ignore[attr-defined]  # where a signal may arrive
+        assert cache.set("k", 1)
+        assert cache.get("k") == 1
+
+
 def test_hit_rate() -> None:
     assert CacheStats().hit_rate == 0
     assert CacheStats(hits=2, misses=1, stale=1).hit_rate == 0.75

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.operations import Pause
 from mks_hardening.cache import RedisCache
-from mks_hardening.cache.backends.redis_backend import RedisStore
-from mks_hardening.cache.effects import Pause, Pipeline, RunScript
-from mks_hardening.cache.entry import Entry, Lease
+from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache.backends._redis_store import RedisStore
 from mks_hardening.testing import FrozenClock
 
 
@@ -28,7 +29,7 @@ def store(clock: FrozenClock) -> Iterator[RedisStore]:
 
 def _stored(store: RedisStore, clock: FrozenClock, *, fresh: float = 60) -> bytes:
     now = clock.time()
-    return store._envelope.seal("k", Entry("value", now + fresh, now + 60, {}))
+    return store._envelope.seal("k", Entry("value", fresh_until=now + fresh, expires_at=now + 60, tags={}))
 
 
 def _commands(effect: Any) -> list[str]:
@@ -37,61 +38,62 @@ def _commands(effect: Any) -> list[str]:
 
 
 def test_a_free_lease_is_taken_with_one_look(store: RedisStore) -> None:
-    operation = store.acquire("k", (), wait=True)
+    operation = store.acquire("k", (), wait=3)
     effect: Any = next(operation)
-    assert (_commands(effect), effect._patient) == (["SET", "GET"], False)
+    assert (type(effect), effect._patient, effect._idempotent) == (RunScript, False, True)
+    assert effect._keys == [b"mks:l:{=k}", b"mks:v:{=k}"]
     with pytest.raises(StopIteration) as stopped:
-        operation.send([b"OK", None])
+        operation.send([1, None])
     assert isinstance(stopped.value.value, Lease)
 
 
 def test_who_gets_the_lease_late_finds_the_value_and_gives_it_back(
     store: RedisStore, clock: FrozenClock
 ) -> None:
-    operation = store.acquire("k", (), wait=True)
+    operation = store.acquire("k", (), wait=3)
     next(operation)
-    assert isinstance(operation.send([b"OK", _stored(store, clock)]), RunScript)
+    assert isinstance(operation.send([1, _stored(store, clock)]), RunScript)
     with pytest.raises(StopIteration) as stopped:
         operation.send(1)
     assert stopped.value.value.value == "value"
 
 
 def test_waiting_is_patient_and_ends_with_the_value(store: RedisStore, clock: FrozenClock) -> None:
-    operation = store.acquire("k", (), wait=True)
+    operation = store.acquire("k", (), wait=3)
     next(operation)
     for _ in range(5):
-        assert isinstance(operation.send([None, None]), Pause)
+        assert isinstance(operation.send([0, None]), Pause)
         effect: Any = operation.send(None)
         assert effect._patient
     with pytest.raises(StopIteration) as stopped:
-        operation.send([None, _stored(store, clock)])
+        operation.send([0, _stored(store, clock)])
     assert stopped.value.value.value == "value"
 
 
-def test_nobody_waits_longer_than_a_lease_lives(store: RedisStore, clock: FrozenClock) -> None:
-    operation = store.acquire("k", (), wait=True)
+def test_nobody_waits_longer_than_they_want(store: RedisStore, clock: FrozenClock) -> None:
+    operation = store.acquire("k", (), wait=3)
     next(operation)
-    operation.send([None, None])
-    clock.advance(31)
+    operation.send([0, None])
+    clock.advance(3)
     operation.send(None)
     with pytest.raises(StopIteration) as stopped:
-        operation.send([None, None])
-    assert isinstance(stopped.value.value, Lease)
+        operation.send([0, None])
+    assert stopped.value.value is None
 
 
 def test_without_waiting_another_holder_is_an_answer(store: RedisStore) -> None:
-    operation = store.acquire("k", (), wait=False)
+    operation = store.acquire("k", ())
     next(operation)
     with pytest.raises(StopIteration) as stopped:
-        operation.send([None, None])
+        operation.send([0, None])
     assert stopped.value.value is None
 
 
 def test_a_stale_value_is_not_what_the_holder_stored(store: RedisStore, clock: FrozenClock) -> None:
-    operation = store.acquire("k", (), wait=True)
+    operation = store.acquire("k", (), wait=3)
     next(operation)
     with pytest.raises(StopIteration) as stopped:
-        operation.send([b"OK", _stored(store, clock, fresh=0)])
+        operation.send([1, _stored(store, clock, fresh=0)])
     assert isinstance(stopped.value.value, Lease)
 
 
@@ -112,4 +114,4 @@ def test_a_read_is_one_command(
 
 def test_leases_are_removed_before_values(store: RedisStore) -> None:
     effect: Any = next(store.remove(["k"]))
-    assert [command[1] for command in effect._commands] == ["mks:l:k", "mks:v:k"]
+    assert [command[1] for command in effect._commands] == [b"mks:l:{=k}", b"mks:v:{=k}"]

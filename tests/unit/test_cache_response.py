@@ -133,6 +133,71 @@ def test_requests_that_go_past_the_cache(site: Site, reason: str, request_: dict
     assert site.cache.stats().bypasses == 2
 
 
+SOMEBODY: list[dict[str, Any]] = [
+    {"environ": {"REMOTE_USER": "tanaka"}},
+    {"environ": {"SSL_CLIENT_S_DN": "CN=tanaka"}},
+    {"environ": {"SSL_CLIENT_VERIFY": "SUCCESS"}},
+    {"headers": {"X-Forwarded-User": "tanaka"}},
+    {"headers": {"X-Forwarded-Client-Cert": "Subject=tanaka"}},
+    {"headers": {"X-SSL-Client-S-DN": "CN=tanaka"}},
+    {"headers": {"X-Auth-Request-Email": "tanaka@example.com"}},
+    {"headers": {"X-Goog-Authenticated-User-Email": "tanaka@example.com"}},
+    {"headers": {"Cf-Access-Jwt-Assertion": "e30"}},
+    {"headers": {"X-API-Key": "k"}},
+]
+
+
+@pytest.mark.parametrize("person", SOMEBODY, ids=repr)
+def test_who_was_told_apart_by_a_server_or_proxy_goes_past_the_cache(person: dict[str, Any]) -> None:
+    site = Site()
+    assert site.get(**person).body == b"answer 1"
+    assert site.get(**person).body == b"answer 2"
+    assert site.get().body == b"answer 3"
+    assert site.get(**person).body == b"answer 4"
+    assert site.cache.stats().bypasses == 3
+
+
+def test_an_identity_of_the_rule_replaces_the_bypass() -> None:
+    site = Site(identity=lambda environ: environ.get("REMOTE_USER"))
+    for name, body in (("a", b"answer 1"), ("b", b"answer 2"), ("a", b"answer 1")):
+        assert site.get(environ={"REMOTE_USER": name}).body == body
+
+
+@pytest.mark.parametrize(
+    "environ", [{"SSL_CLIENT_VERIFY": "NONE"}, {"SSL_CLIENT_S_DN": ""}, {"REMOTE_USER": ""}], ids=repr
+)
+def test_nobody_in_particular_shares(environ: dict[str, str]) -> None:
+    site = Site()
+    assert [site.get(environ=environ).body for _ in range(2)] == [b"answer 1"] * 2
+
+
+FORGED: list[dict[str, str]] = [
+    {"X-Forwarded-Host": "evil.example"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Prefix": "/evil"},
+    {"X-Original-URL": "/admin"},
+    {"X-HTTP-Method-Override": "DELETE"},
+    {"Forwarded": "for=192.0.2.1;host=evil.example"},
+    {"Forwarded": 'proto=https;host="evil.example"'},
+]
+
+
+@pytest.mark.parametrize("headers", FORGED, ids=repr)
+def test_a_place_that_nobody_resolved_never_reaches_others(headers: dict[str, str]) -> None:
+    site = Site()
+    assert site.get(headers=headers).body == b"answer 1"
+    assert site.get().body == b"answer 2"
+    assert site.get(headers=headers).body == b"answer 1"
+
+
+def test_addresses_of_clients_do_not_part_entries() -> None:
+    site = Site()
+    for number in range(3):
+        address = f"192.0.2.{number}"
+        headers = {"X-Forwarded-For": address, "Forwarded": f"for={address}"}
+        assert site.get(headers=headers).body == b"answer 1"
+
+
 NEVER_KEPT: list[tuple[list[tuple[str, str]], str]] = [
     ([("Set-Cookie", "a=1")], "200 OK"),
     ([("set-cookie", "a=1")], "200 OK"),
@@ -389,6 +454,21 @@ def test_the_old_write_is_kept_too(site: Site) -> None:
     assert site.calls == 1
 
 
+def test_fields_of_a_subclass_of_str_are_kept_as_text() -> None:
+    class Marked(str):
+        __slots__ = ()
+
+    site = Site(("X-Marked", Marked("yes")))
+    site.middleware._app = site.app  # without the validator, which wants exact types
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "x", "SERVER_PORT": "80"}
+    heads: list[Any] = []
+    for _ in range(2):
+        result: Any = site.middleware(environ, lambda *head: heads.append(head) or bytes)
+        assert b"".join(result) == b"answer 1"
+    assert [dict(head[1])["X-Marked"] for head in heads] == ["yes", "yes"]
+    assert site.calls == 1
+
+
 def test_large_bodies_pass_and_are_not_kept(site: Site) -> None:
     site.body = lambda: iter([b"x" * 600, b"y" * 600])
     assert len(site.get().body) == 1200
@@ -428,7 +508,7 @@ def test_an_unavailable_cache_is_no_obstacle() -> None:
 
     site = Site()
     with RedisCache("redis://127.0.0.1:1/0") as cache:
-        site.middleware._cache = cache
+        site.middleware._kept._cache = cache
         assert [site.get().body, site.get().body] == [b"answer 1", b"answer 2"]
 
 
@@ -437,9 +517,11 @@ def test_an_unavailable_cache_is_no_obstacle() -> None:
     [
         ("path", lambda: CacheRule("articles", ttl=1)),
         ("path", lambda: CacheRule("/*/x", ttl=1)),
-        ("ttl", lambda: CacheRule("/", ttl=0)),
-        ("query", lambda: CacheRule("/", ttl=1, query="page")),
-        ("tags", lambda: CacheRule("/", ttl=1, tags="one")),
+        ("path", lambda: CacheRule("/", ttl=1)),
+        ("path", lambda: CacheRule("/news*", ttl=1)),
+        ("ttl", lambda: CacheRule("/a", ttl=0)),
+        ("query", lambda: CacheRule("/a", ttl=1, query="page")),
+        ("tags", lambda: CacheRule("/a", ttl=1, tags="one")),
         ("cache", lambda: ResponseCacheMiddleware(lambda *_: [], cache={}, rules=[])),  # type: ignore[arg-type]
         ("rules", lambda: ResponseCacheMiddleware(lambda *_: [], cache=MemoryCache(), rules=["/"])),  # type: ignore[list-item]
         (
@@ -452,3 +534,19 @@ def test_impossible_parameters_are_refused(parameter: str, make: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("rule", "matched", "other"),
+    [
+        ("/news", ["/news"], ["/news/", "/news/1", "/newspaper", "/"]),
+        ("/news/", ["/news/", "/news/1"], ["/news", "/newspaper"]),
+        ("/news/*", ["/news/", "/news/1"], ["/news", "/newspaper", "/news/../admin"]),
+        ("=/", ["/"], ["/news"]),
+        ("/*", ["/", "/news/1"], ["//news"]),
+    ],
+)
+def test_a_rule_speaks_of_a_page_or_of_a_folder(rule: str, matched: list[str], other: list[str]) -> None:
+    found = CacheRule(rule, ttl=1)
+    assert [path for path in matched if not found.matches(path)] == []
+    assert [path for path in other if found.matches(path)] == []

@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mks_hardening._core.facade import facade
 
-if TYPE_CHECKING:
-    from mks_hardening.cache.backends.memory import MemoryCache
-    from mks_hardening.cache.backends.null import NullCache
-    from mks_hardening.cache.backends.redis_backend import RedisCache
-    from mks_hardening.cache.backends.tiered import TieredCache
-    from mks_hardening.cache.cdn import CDNManager, PurgeResult
-    from mks_hardening.cache.decorator import CachedFunction, cache_if, cached, set_default_cache
-    from mks_hardening.cache.entry import CacheStats
-    from mks_hardening.cache.keys import CacheKeyError
-    from mks_hardening.cache.response_cache import ResponseCacheMiddleware
-    from mks_hardening.cache.response_rules import CacheRule
-
-__all__ = [
-    "CDNManager",
-    "CacheKeyError",
-    "CacheRule",
-    "CacheStats",
-    "CachedFunction",
-    "MemoryCache",
-    "NullCache",
-    "PurgeResult",
-    "RedisCache",
-    "ResponseCacheMiddleware",
-    "TieredCache",
-    "cache_if",
-    "cached",
-    "set_default_cache",
-]
-
 _HOME = {
-    "CDNManager": "mks_hardening.cache.cdn",
-    "CacheKeyError": "mks_hardening.cache.keys",
-    "CacheRule": "mks_hardening.cache.response_rules",
-    "CacheStats": "mks_hardening.cache.entry",
-    "CachedFunction": "mks_hardening.cache.decorator",
-    "MemoryCache": "mks_hardening.cache.backends.memory",
-    "NullCache": "mks_hardening.cache.backends.null",
-    "PurgeResult": "mks_hardening.cache.cdn",
-    "RedisCache": "mks_hardening.cache.backends.redis_backend",
-    "ResponseCacheMiddleware": "mks_hardening.cache.response_cache",
-    "TieredCache": "mks_hardening.cache.backends.tiered",
-    "cache_if": "mks_hardening.cache.decorator",
-    "cached": "mks_hardening.cache.decorator",
-    "set_default_cache": "mks_hardening.cache.decorator",
+    "mks_hardening.cache.backends.memory_cache": ["MemoryCache"],
+    "mks_hardening.cache.backends.null_cache": ["NullCache"],
+    "mks_hardening.cache.backends.redis_cache": ["RedisCache"],
+    "mks_hardening.cache.backends.tiered_cache": ["TieredCache"],
+    "mks_hardening.cache.base": ["BaseCache"],
+    "mks_hardening.cache.cdn.manager": ["CDNManager"],
+    "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
+    "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
+    "mks_hardening.cache.key_error": ["CacheKeyError"],
+    "mks_hardening.cache.response_cache.middleware": ["ResponseCacheMiddleware"],
+    "mks_hardening.cache.response_cache.rule": ["CacheRule"],
+    "mks_hardening.cache.stats": ["CacheStats"],
 }
 
-if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
-    __getattr__, __dir__ = facade(__name__, _HOME)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.sentinel import MISSING
+from mks_hardening._core.missing import MISSING
+from mks_hardening._core.operations import Op
+from mks_hardening.cache._entry import Entry, Lease
 from mks_hardening.cache.base import BaseCache
-from mks_hardening.cache.effects import Op
-from mks_hardening.cache.entry import Entry, Lease
+from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 
 __all__ = ["NullCache"]
 
@@ -18,13 +19,23 @@ class NullCache(BaseCache):
     """Forgets everything at once; callers that ask for one key at the same time still compute it only once."""
 
     def __init__(self, *, namespace: str = "null") -> None:
-        super().__init__(_NullStore(), namespace=namespace, default_ttl=60, jitter=0, clock=SYSTEM_CLOCK)
+        super().__init__(
+            _NullStore(),
+            namespace=namespace,
+            default_ttl=60,
+            compute_wait=COMPUTE_WAIT,
+            jitter=0,
+            clock=SYSTEM_CLOCK,
+        )
 
     def __repr__(self) -> str:
         return "NullCache()"
 
 
 class _NullStore:
+    budget = None
+    owed = 0
+
     def peek(self, _key: str) -> Any:
         return MISSING
 
@@ -32,10 +43,10 @@ class _NullStore:
         yield from ()
         return [None] * len(keys)
 
-    def save(self, _values: Mapping[str, tuple[Any, float]], _tags: Sequence[str]) -> Op[None]:
+    def save(self, _values: Mapping[str, tuple[object, float]], _tags: Sequence[str]) -> Op[None]:
         yield from ()
 
-    def acquire(self, _key: str, _tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:  # noqa: ARG002 - the store's signature
+    def acquire(self, _key: str, _tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:  # noqa: ARG002 - the store's signature
         yield from ()
         return Lease(None, {})
 

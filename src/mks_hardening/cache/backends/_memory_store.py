@@ -1,93 +1,54 @@
-"""A cache in the memory of this process: bounded, thread-safe, without aliasing."""
+"""Entries in the memory of this process: bounded, thread-safe, without aliasing."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from decimal import Decimal
 from itertools import count
-from threading import Lock
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from threading import RLock
+from typing import Any, NamedTuple
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.codec import Codec
-from mks_hardening._core.forked import renew_in_child
-from mks_hardening._core.sentinel import MISSING
-from mks_hardening.cache.base import BaseCache
-from mks_hardening.cache.effects import Op
-from mks_hardening.cache.entry import Entry, Lease
-from mks_hardening.cache.key_glob import glob_pattern
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.missing import MISSING
+from mks_hardening._core.operations import Op
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._frozen import freeze, thaw
+from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock
 
-__all__ = ["MemoryCache"]
-
-# Values of exactly these types cannot be changed by whoever got them; all others are kept as bytes.
-_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None), date, timedelta, Decimal, UUID})
-_LARGEST_VALUE: Final = 1 << 26
+__all__ = ["MemoryStore"]
 
 
 class _Slot(NamedTuple):
-    payload: Any
+    payload: object
     encoded: bool
     fresh_until: float  # monotonic, as is the next
     expires_at: float
-    tags: Mapping[str, str]
-
-
-class MemoryCache(BaseCache):
-    """Keeps values in this process; for one process, for tests, or in front of Redis (``TieredCache``).
-
-    Args:
-        max_entries: entries kept; the least recently used go first.
-        default_ttl: seconds a value is kept when nothing else is said.
-        namespace: what events call it.
-        jitter: share of each ttl, up to 0.1, that is taken off at random.
-        clock: source of time.
-
-    Raises:
-        ConfigurationError: a parameter is impossible.
-    """
-
-    def __init__(
-        self,
-        *,
-        max_entries: int = 10_000,
-        default_ttl: float | timedelta = 3600,
-        namespace: str = "memory",
-        jitter: float = 0.1,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        if type(max_entries) is not int or max_entries < 1:
-            raise ConfigurationError(
-                "max_entries must be a whole number of at least 1", parameter="max_entries"
-            )
-        store = MemoryStore(max_entries=max_entries, clock=clock)
-        super().__init__(store, namespace=namespace, default_ttl=default_ttl, jitter=jitter, clock=clock)
-
-    def __repr__(self) -> str:
-        return f"MemoryCache({self.store!r})"
+    tags: Mapping[str, bytes]
 
 
 class MemoryStore:
     """Entries in this process, the least recently used dropped first."""
 
+    budget = None
+    owed = 0
+
     def __init__(self, *, max_entries: int, clock: Clock) -> None:
         self._max_entries = max_entries
         self._clock = clock
-        self._codec = Codec(max_bytes=_LARGEST_VALUE)
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
-        self._versions: OrderedDict[str, str] = OrderedDict()  # of tags; a missing one makes entries invalid
+        self._versions: OrderedDict[str, bytes] = (
+            OrderedDict()
+        )  # of tags; a missing one makes entries invalid
         self._leases: dict[str, object] = {}
         self._next_version = count(1)
-        self._lock = Lock()
+        self._lock = RLock()
         renew_in_child(self)
 
     def renew(self) -> None:
         """Be usable in a forked child, whatever the parent's threads were doing."""
-        self._lock = Lock()
+        self._lock = RLock()
+        # They belong to threads of the parent, which will never commit here.
         self._leases.clear()
 
     def close(self) -> None:
@@ -108,7 +69,7 @@ class MemoryStore:
             self._slots.move_to_end(key)
         except KeyError:  # removed by another thread meanwhile
             return MISSING
-        return self._codec.decode(slot.payload, trusted=True) if slot.encoded else slot.payload
+        return thaw(slot.payload, slot.encoded)
 
     def _is_void(self, slot: _Slot) -> bool:
         return any(self._versions.get(tag) != made for tag, made in slot.tags.items())
@@ -118,17 +79,18 @@ class MemoryStore:
         yield from ()
         return [self._entry(key) for key in keys]
 
-    def save(self, entries: Mapping[str, tuple[Any, float]], tags: Sequence[str]) -> Op[None]:
+    def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         """Keep values."""
         yield from ()
-        frozen = {key: (*self._freeze(value), ttl) for key, (value, ttl) in entries.items()}
+        # Outside of the lock: encoding a large value takes long, and may call back into the cache.
+        frozen = {key: (*freeze(value), ttl) for key, (value, ttl) in entries.items()}
         now = self._clock.monotonic()
         with self._lock:
             versions = self._current_versions(tags)
             for key, (payload, encoded, ttl) in frozen.items():
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
-    def acquire(self, key: str, tags: Sequence[str], *, wait: bool) -> Op[Entry | Lease | None]:
+    def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
         """The right to compute; nobody else can have it, as only one caller of a process asks."""
         yield from ()
         entry = (
@@ -144,14 +106,17 @@ class MemoryStore:
     def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         """Keep what was computed unless the lease is void."""
         yield from ()
-        payload, encoded = self._freeze(entry.value)
+        payload, encoded = freeze(entry.value)
+        # Entries come with times of the wall clock, which may be set back; here they are kept on one that is not.
         shift = self._clock.monotonic() - self._clock.time()
         with self._lock:
+            # Written or invalidated meanwhile: what was computed from older data must not be kept.
             if self._leases.get(key) is not lease.token:
                 return False
             self._put(
                 key, _Slot(payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags)
             )
+            # Kept either way, as an entry with an old version is never read; but its callers must not share it.
             return all(self._versions.get(tag) == version for tag, version in entry.tags.items())
 
     def release(self, key: str, lease: Lease) -> Op[None]:
@@ -206,8 +171,12 @@ class MemoryStore:
             if key in self._slots:
                 self._slots.move_to_end(key)
         shift = self._clock.time() - now
-        value = self._codec.decode(slot.payload, trusted=True) if slot.encoded else slot.payload
-        return Entry(value, slot.fresh_until + shift, slot.expires_at + shift, slot.tags)
+        return Entry(
+            thaw(slot.payload, slot.encoded),
+            fresh_until=slot.fresh_until + shift,
+            expires_at=slot.expires_at + shift,
+            tags=slot.tags,
+        )
 
     def _put(self, key: str, slot: _Slot) -> None:
         """Store a slot and void leases on it; the lock is held."""
@@ -217,15 +186,14 @@ class MemoryStore:
         while len(self._slots) > self._max_entries:
             self._slots.popitem(last=False)
 
-    def _current_versions(self, tags: Sequence[str]) -> dict[str, str]:
+    def _current_versions(self, tags: Sequence[str]) -> dict[str, bytes]:
         """Versions of the tags, made where there are none; the lock is held."""
-        versions: dict[str, str] = {}
+        versions: dict[str, bytes] = {}
         for tag in tags:
-            versions[tag] = self._versions.setdefault(tag, str(next(self._next_version)))
+            versions[tag] = self._versions.setdefault(tag, b"%d" % next(self._next_version))
             self._versions.move_to_end(tag)
+        # A version that is dropped makes entries invalid, never wrongly valid; so the bound is safe, and
+        # generous.
         while len(self._versions) > 4 * self._max_entries + len(versions):
             self._versions.popitem(last=False)
         return versions
-
-    def _freeze(self, value: Any) -> tuple[Any, bool]:
-        return (value, False) if type(value) in _IMMUTABLE else (self._codec.encode(value), True)

@@ -28,6 +28,7 @@ def _translated(piece: re.Match[str]) -> str:
         return "."
     if piece["set"] is not None:
         members = "".join(_member(member) for member in _MEMBER.finditer(piece["set"]))
+        # An empty set matches nothing in Redis; in a regular expression "[]" would swallow what follows.
         return f"[{piece['not']}{members}]" if members else ("." if piece["not"] else "(?!)")
     return re.escape(piece["literal"] or piece["other"])
 
@@ -35,6 +36,7 @@ def _translated(piece: re.Match[str]) -> str:
 def _member(member: re.Match[str]) -> str:
     escaped, first, last, single = member.groups()
     if first:
+        # Redis reads [z-a] as [a-z]; re refuses it.
         low, high = sorted((first, last))
         return f"{re.escape(low)}-{re.escape(high)}"
     return re.escape(escaped or single)

@@ -1,18 +1,28 @@
-"""What a backend has to say of itself; everything else about caches is the same for all (``base.py``)."""
+"""What a backend has to say of itself; everything else is the same for all caches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from mks_hardening.cache.effects import Op
-from mks_hardening.cache.entry import Entry, Lease
+from mks_hardening._core.operations import Op
+from mks_hardening.cache._entry import Entry, Lease
 
 __all__ = ["Store"]
 
 
 class Store(Protocol):
     """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
+
+    @property
+    def budget(self) -> float | None:
+        """Seconds that all calls of one operation may take together; None where nothing leaves the process."""
+        ...
+
+    @property
+    def owed(self) -> int:
+        """Invalidations the backend must still be told of."""
+        ...
 
     def peek(self, key: str, /) -> Any:
         """The fresh value where it can be had at once, without a round trip; otherwise ``MISSING``."""
@@ -22,14 +32,15 @@ class Store(Protocol):
         """The entries that have not ended, stale ones included; ``tags`` are those the caller expects on them."""
         ...
 
-    def save(self, values: Mapping[str, tuple[Any, float]], tags: Sequence[str], /) -> Op[None]:
+    def save(self, values: Mapping[str, tuple[object, float]], tags: Sequence[str], /) -> Op[None]:
         """Keep values for so many seconds each, and void all leases on their keys."""
         ...
 
-    def acquire(self, key: str, tags: Sequence[str], /, *, wait: bool) -> Op[Entry | Lease | None]:
-        """The right to compute.
+    def acquire(self, key: str, tags: Sequence[str], /, *, wait: float = 0) -> Op[Entry | Lease | None]:
+        """The right to compute, or the fresh entry that somebody else has made.
 
-        When another process has it: wait for the fresh entry it makes, or (without ``wait``) None at once.
+        While another process has the right: wait so many seconds for either, then None. Without ``wait`` no entry
+        is looked for.
         """
         ...
 

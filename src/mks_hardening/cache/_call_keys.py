@@ -1,0 +1,109 @@
+"""What names a call in a cache: its function, and its arguments in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CellType, CodeType
+from typing import Final
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["call_normalizer", "function_name"]
+
+
+_first_places: Final[dict[str, tuple[str, int]]] = {}
+"""File and line of the function that has each name for itself."""
+
+
+def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
+    """What tells this function from all others, in every process that runs the same code.
+
+    Local functions are told apart by line, and so are those of one name in one module, but for the first: all that
+    ``singledispatch`` registers are called ``_``. ``key_prefix`` replaces module, name and line.
+
+    Raises:
+        ConfigurationError: no ``key_prefix``, and the code does not say which function this is: a lambda (two of
+            them may stand on one line), a closure (nobody can see what it captured), an object without a name.
+    """
+    if key_prefix:
+        return key_prefix
+    own = function
+    while callable(wrapped := getattr(own, "__wrapped__", None)):  # what functools.wraps leaves behind
+        _check_captured(own, wrapped)
+        own = wrapped
+    name, code = getattr(own, "__qualname__", None), getattr(own, "__code__", None)
+    if not isinstance(name, str) or not isinstance(code, CodeType):
+        raise _nameless(f"a {type(function).__name__} has no name of its own")
+    # Two lambdas in one line would share their answers.
+    if name.endswith("<lambda>"):
+        raise _nameless(
+            f"the lambda in line {code.co_firstlineno} of {own.__module__} has no name of its own"
+        )
+    _check_captured(own, None)
+    name = f"{own.__module__}.{name}"
+    file, line = _first_places.setdefault(name, (code.co_filename, code.co_firstlineno))
+    # In another file it is the same once more, read anew: a cell of a notebook that was run again.
+    is_another = file == code.co_filename and line != code.co_firstlineno
+    return f"{name}#{code.co_firstlineno}" if "<" in name or is_another else name
+
+
+def _check_captured(function: Callable[..., object], wrapped: object) -> None:
+    """A decorator may capture what it decorates; what else a closure knows is not part of any key."""
+    code = getattr(function, "__code__", None)
+    names = code.co_freevars if isinstance(code, CodeType) else ()
+    cells: tuple[CellType, ...] = getattr(function, "__closure__", None) or ()
+    # A closure over a user or a tenant would give the answer of one to the other, under one key.
+    captured = [
+        name
+        for name, cell in zip(names, cells, strict=True)
+        if not _is_harmless(function, name, cell, wrapped)
+    ]
+    if captured:
+        what = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+        raise _nameless(f"{what} captures {', '.join(captured)}, which is not part of the key")
+
+
+def _is_harmless(function: Callable[..., object], name: str, cell: CellType, wrapped: object) -> bool:
+    if name == "__class__":  # of super(): the class is in the name
+        return True
+    try:
+        return cell.cell_contents is function or (wrapped is not None and cell.cell_contents is wrapped)
+    except ValueError:  # empty: a recursive function, which is still being decorated
+        return name == getattr(function, "__name__", None)
+
+
+def _nameless(why: str) -> ConfigurationError:
+    return ConfigurationError(f"{why}; give key_prefix", parameter="key_prefix")
+
+
+def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[object, ...]]:
+    """A function with the same signature that returns its arguments in one order, with defaults filled in.
+
+    It is compiled once, so that positional, keyword and default spellings share a key at the price of a call.
+    """
+    import inspect
+
+    parameters = list(inspect.signature(function).parameters.values())
+    defaults = {f"_default_of_{one.name}": one.default for one in parameters if one.default is not one.empty}
+    # Annotations need not be names that exist here, and defaults need not have a repr that evaluates.
+    bare = [
+        one.replace(
+            annotation=one.empty,
+            default=one.empty if one.default is one.empty else _Verbatim(f"_default_of_{one.name}"),
+        )
+        for one in parameters
+    ]
+    names = "".join(f"{one.name}, " for one in parameters)
+    source = f"lambda {str(inspect.Signature(bare))[1:-1]}: ({names})"
+    normalizer: Callable[..., tuple[object, ...]] = eval(source, defaults)  # noqa: S307 - built from identifiers only
+    return normalizer
+
+
+class _Verbatim:
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text

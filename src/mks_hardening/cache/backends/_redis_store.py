@@ -1,0 +1,286 @@
+"""Entries in Redis, shared by all processes: one round trip for a hit, one computation for a miss."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from random import random
+from typing import Any, Final
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
+from mks_hardening._core.missing import MISSING
+from mks_hardening._core.operations import Op, Pause
+from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
+from mks_hardening.cache.backends._names import Names
+from mks_hardening.cache.backends._owed_invalidations import owed_at
+from mks_hardening.cache.backends._replayed import Replayed
+from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.protocols import Clock
+
+__all__ = ["RedisStore"]
+
+_SHORTEST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.05
+# Longer than an entry should live: when a version expires, what was made under it is void.
+_TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
+_SCAN_COUNT: Final = 1000
+_LONGEST_COMPUTATION: Final = 24 * 3600.0
+_LONGEST_ELSEWHERE: Final = 30.0
+"""Seconds a lease is renewed whose value comes later: a body that is read slowly must not hold it for ever."""
+
+_HERE: Final = "mks_hardening.cache.backends"
+
+
+class RedisStore:
+    """Entries in Redis; see ``_names.py`` for what they are called and ``_stored_bytes.py`` for what they hold."""
+
+    def __init__(self, client: RedisClient, envelope: Envelope, *, namespace: str, clock: Clock) -> None:
+        self._client = client
+        self._envelope = envelope
+        self._namespace = namespace
+        self._names = Names(namespace)
+        self._clock = clock
+        self._acquire_script = client.script(lua_source(_HERE, "lua/acquire.lua"))
+        self._commit_script = client.script(lua_source(_HERE, "lua/commit.lua"))
+        self._release_script = client.script(lua_source(_HERE, "lua/release.lua"))
+        self._renewal = LeaseRenewal(client.script(lua_source(_HERE, "lua/renew.lua")), clock=clock)
+        self._owed = Replayed(
+            owed_at(client.place, namespace),
+            namespace=namespace,
+            keys=self._unlink,
+            tags=self._unlink_versions,
+            pattern=self._unlink_matching,
+        )
+
+    @property
+    def budget(self) -> float:
+        """Seconds that all calls of one operation may take together."""
+        return self._client.budget
+
+    @property
+    def owed(self) -> int:
+        """Keys, tags and patterns that Redis must still be told of."""
+        return len(self._owed)
+
+    def close(self) -> None:
+        """Give the connections back; harmless when called twice."""
+        self._owed.last_try()
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """The same, with those of the running event loop."""
+        self._owed.last_try()
+        await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"{self._client!r}, namespace={self._namespace!r}"
+
+    # --- entries -----------------------------------------------------------------------------
+
+    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+        """The entries that have not ended, in one round trip if the caller named their tags."""
+        names = [*map(self._names.value, keys), *map(self._names.tag, tags)]
+        answers = yield from self._fetch(names)
+        entries, damaged = self._opened(keys, answers)
+        if damaged or any(entry is not None and entry.tags for entry in entries):
+            known = dict(zip(tags, answers[len(keys) :], strict=True))
+            entries = yield from self._checked(entries, known, damaged)
+        if self._owed.any:
+            return [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
+        return entries
+
+    def _checked(
+        self, entries: list[Entry | None], versions: dict[str, bytes | None], damaged: list[str]
+    ) -> Op[list[Entry | None]]:
+        """Those whose tags still have the versions they were made under."""
+        if damaged:
+            commands = [("UNLINK", self._names.value(key)) for key in damaged]
+            yield Pipeline(self._client, commands, idempotent=True)
+        unknown = [tag for entry in entries if entry for tag in entry.tags if tag not in versions]
+        if unknown:
+            found = yield from self._fetch([self._names.tag(tag) for tag in unknown])
+            versions |= zip(unknown, found, strict=True)
+        return [
+            entry if entry and all(versions[tag] == made for tag, made in entry.tags.items()) else None
+            for entry in entries
+        ]
+
+    def _fetch(self, names: Sequence[bytes]) -> Op[Sequence[bytes | None]]:
+        """The values of names, in one round trip; on a Cluster they lie on several servers."""
+        if len(names) == 1 or self._client.is_cluster:
+            single: list[bytes | None] = yield Pipeline(
+                self._client, [("GET", name) for name in names], idempotent=True
+            )
+            return single
+        answers: list[bytes | None]
+        (answers,) = yield Pipeline(self._client, [("MGET", *names)], idempotent=True)
+        return answers
+
+    def _opened(
+        self, keys: Sequence[str], answers: Sequence[bytes | None]
+    ) -> tuple[list[Entry | None], list[str]]:
+        """Entries that have not ended, and the keys whose bytes nobody will ever be able to read."""
+        entries: list[Entry | None] = []
+        damaged: list[str] = []
+        now = self._clock.time()
+        for key, data in zip(keys, answers, strict=False):
+            entry = None
+            if data is not None:
+                try:
+                    entry = self._envelope.open(key, data)
+                except DecodeError as error:
+                    # What a newer release wrote is left to it: both run side by side during a roll-out.
+                    if not error.newer:
+                        damaged.append(key)
+            entries.append(None if entry is None or now >= entry.expires_at else entry)
+        return entries, damaged
+
+    def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
+        """Keep values; what cannot be kept must not leave an older one behind."""
+        yield from self._owed.or_owed(self._save(entries, tags), keys=entries)
+        self._owed.written(entries)
+
+    def _save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
+        now = self._clock.time()
+        versions = yield from self._versions(tags)
+        leases: list[Sequence[object]] = []
+        values: list[Sequence[object]] = []
+        for key, (value, ttl) in entries.items():
+            entry = Entry(value, fresh_until=now + ttl, expires_at=now + ttl, tags=versions)
+            data = self._envelope.seal(key, entry)
+            # A computation that began before this write must not be kept after it.
+            leases.append(("UNLINK", self._names.lease(key)))
+            values.append(("SET", self._names.value(key), data, "PX", max(1, int(ttl * 1000))))
+        if values:
+            yield Pipeline(self._client, [*leases, *values], idempotent=True)
+
+    def _versions(self, tags: Sequence[str], *, patient: bool = False) -> Op[dict[str, bytes]]:
+        """Versions of the tags, made where there are none. Random, so that none ever comes back."""
+        if not tags:
+            return {}
+        commands: list[Sequence[object]] = []
+        for name in map(self._names.tag, tags):
+            made = secrets.token_bytes(TAG_VERSION_BYTES)
+            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GET", name)]
+        answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        versions = zip(tags, answers[1::2], strict=True)
+        # A version that was removed between the two is none that an entry could have later.
+        return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
+
+    # --- leases ------------------------------------------------------------------------------
+
+    def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
+        """Take the lease; one caller of each process polls for it."""
+        token = secrets.token_bytes(16)
+        names = [self._names.lease(key), self._names.value(key)]
+        terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS]
+        give_up = self._clock.monotonic() + wait
+        pause = 0.0
+        while not (self._owed.any and self._owed.covers(key, tags)):
+            waiting = pause > 0
+            # Before the lease: versions that are read later could hide an invalidation in between.
+            versions = yield from self._versions(tags, patient=waiting)
+            ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=waiting)
+            entry = self._fresh(key, data, versions) if wait else None
+            lease = Lease(token, versions)
+            if entry is not None and ours:
+                yield from self.release(key, lease)
+            if entry is not None:
+                return entry
+            if ours:
+                longest = _LONGEST_COMPUTATION if wait else _LONGEST_ELSEWHERE
+                self._renewal.watch(lease, name=names[0], token=token, longest=longest)
+                return lease
+            left = give_up - self._clock.monotonic()
+            if left <= 0:
+                return None
+            # Polled and not told by PUBLISH: a waiter that misses a message would wait for its whole patience.
+            pause = min(_LONGEST_PAUSE, pause * 1.5) or _SHORTEST_PAUSE
+            yield Pause(min(left, pause * (0.5 + random())))  # noqa: S311 - spreads polls, protects nothing
+        return None
+
+    def _fresh(self, key: str, data: bytes | None, versions: Mapping[str, bytes]) -> Entry | None:
+        (entry,), _damaged = self._opened([key], [data])
+        if entry is None or self._clock.time() >= entry.fresh_until:
+            return None
+        return entry if entry.tags.items() <= versions.items() else None
+
+    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+        """Keep what was computed, if the lease is still ours, in one step."""
+        ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
+        data = self._envelope.seal(key, entry)
+        self._renewal.forget(lease)
+        names = [self._names.value(key), self._names.lease(key)]
+        # Not idempotent: the first run gives the lease back, so a second one would find somebody else's.
+        stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
+        return bool(stored)
+
+    def release(self, key: str, lease: Lease) -> Op[None]:
+        """Give the lease back."""
+        self._renewal.forget(lease)
+        yield RunScript(self._release_script, [self._names.lease(key)], [lease.token], idempotent=True)
+
+    # --- forgetting --------------------------------------------------------------------------
+
+    def remove(self, keys: Sequence[str]) -> Op[int]:
+        """Remove entries and void leases."""
+        return (yield from self._owed.or_owed(self._unlink(keys), keys=keys))
+
+    def remove_matching(self, pattern: str) -> Op[int]:
+        """The same by pattern."""
+        return (yield from self._owed.or_owed(self._unlink_matching(pattern), patterns=[pattern]))
+
+    def void_tags(self, tags: Sequence[str]) -> Op[None]:
+        """Remove the versions: new ones are random, so that no old one comes back."""
+        yield from self._owed.or_owed(self._unlink_versions(tags), tags=tags)
+
+    def _unlink(self, keys: Iterable[str]) -> Op[int]:
+        # Leases go first: nobody can store between the two.
+        values = [self._names.value(key) for key in keys]
+        leases = [self._names.lease(key) for key in keys]
+        if not values:
+            return 0
+        if self._client.is_cluster:
+            commands = [("UNLINK", name) for name in (*leases, *values)]
+            answers = yield Pipeline(self._client, commands, idempotent=True)
+            return sum(answers[len(leases) :])
+        _, removed = yield Pipeline(self._client, [("UNLINK", *leases), ("UNLINK", *values)], idempotent=True)
+        return int(removed)
+
+    def _unlink_versions(self, tags: Iterable[str]) -> Op[None]:
+        commands = [("UNLINK", self._names.tag(tag)) for tag in tags]
+        if commands:
+            yield Pipeline(self._client, commands, idempotent=True)
+
+    def _unlink_matching(self, pattern: str) -> Op[int]:
+        yield from self._unlink_names(self._names.lease(pattern))
+        return (yield from self._unlink_names(self._names.value(pattern)))
+
+    def _unlink_names(self, pattern: bytes) -> Op[int]:
+        """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole."""
+        removed = 0
+        places: Sequence[ScanPlace] = SCAN_START
+        while places:
+            places, names = yield ScanPage(self._client, pattern, places, count=_SCAN_COUNT)
+            if names and not self._client.is_cluster:
+                (count,) = yield Pipeline(self._client, [("UNLINK", *names)], idempotent=True, patient=True)
+                removed += int(count)
+            elif names:
+                commands = [("UNLINK", name) for name in names]
+                removed += sum((yield Pipeline(self._client, commands, idempotent=True, patient=True)))
+        return removed
+
+    # --- the rest ----------------------------------------------------------------------------
+
+    def peek(self, _key: str) -> Any:
+        """Nothing is here without a round trip."""
+        return MISSING
+
+    def ping(self) -> Op[bool]:
+        """Whether Redis answers."""
+        yield Pipeline(self._client, [("PING",)], idempotent=True)
+        return True

@@ -1,0 +1,16 @@
+-- Take the lease of a key unless its holder is alive, and look at its value in the same step:
+-- who waited for another finds what that one kept. Answers with whether the lease is ours, and the value.
+local lease, value = KEYS[1], KEYS[2]
+local token, alive_ms, kept_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HMGET', lease, 'token', 'until')
+
+local ours = 0
+if held[1] == token or not held[2] or tonumber(held[2]) <= now then
+  redis.call('HSET', lease, 'token', token, 'until', string.format('%d', now + alive_ms))
+  redis.call('PEXPIRE', lease, kept_ms)
+  ours = 1
+end
+return {ours, redis.call('GET', value)}

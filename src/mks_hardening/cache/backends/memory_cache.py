@@ -1,0 +1,55 @@
+"""A cache in the memory of this process."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from mks_hardening._core.checks import whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening.cache.backends._memory_store import MemoryStore
+from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
+from mks_hardening.protocols import Clock
+
+__all__ = ["MemoryCache"]
+
+
+class MemoryCache(BaseCache):
+    """Keeps values in this process; for one process, for tests, or in front of Redis (``TieredCache``).
+
+    Args:
+        max_entries: entries kept; the least recently used go first.
+        default_ttl: seconds a value is kept when nothing else is said.
+        namespace: what events call it.
+        compute_wait: seconds a caller waits for the same computation of another thread or task.
+        jitter: share of each ttl, up to 0.1, that is taken off at random.
+        clock: source of time.
+
+    Raises:
+        ConfigurationError: a parameter is impossible.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_entries: int = 10_000,
+        default_ttl: float | timedelta = 3600,
+        namespace: str = "memory",
+        compute_wait: float | timedelta = COMPUTE_WAIT,
+        jitter: float = 0.1,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        clock = given_clock(clock)
+        most = whole_number(max_entries, parameter="max_entries", minimum=1)
+        store = MemoryStore(max_entries=most, clock=clock)
+        super().__init__(
+            store,
+            namespace=namespace,
+            default_ttl=default_ttl,
+            compute_wait=compute_wait,
+            jitter=jitter,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"MemoryCache({self.store!r})"

@@ -1,0 +1,1 @@
+"""Purging what a content delivery network keeps."""

@@ -1,0 +1,70 @@
+"""What is to be purged, checked and cut into calls that the service takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from mks_hardening._core.checks import texts
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["Batch", "batches_of", "everything"]
+
+_BATCH: Final = 100  # Cloudflare's limit for each call on every plan
+_TAG: Final = re.compile(
+    r"[\x21-\x2b\x2d-\x7e]{1,1024}"
+)  # no blanks, and no comma: the header field separates with it
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
+_PREFIX: Final = re.compile(
+    r"(?=.{1,1024}\Z)[A-Za-z0-9.-]+\.[A-Za-z0-9-]+(?:/[\x21\x22\x24-\x3e\x40-\x7e]*)?"
+)
+
+
+class Batch(NamedTuple):
+    items: tuple[str, ...]
+    body: dict[str, object]
+
+
+def everything(kinds: dict[str, Iterable[str] | None]) -> list[Batch]:
+    if any(items is not None for items in kinds.values()):
+        raise ConfigurationError("purge_everything must be alone", parameter="purge_everything")
+    return [Batch(("*",), {"purge_everything": True})]
+
+
+def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[Batch]:
+    """All batches of all kinds; everything is checked before the first is sent."""
+    for kind, given in kinds.items():
+        items = tuple(dict.fromkeys(texts(given or (), parameter=kind)))
+        for item in items:
+            if not _CHECKS[kind](item):
+                raise ConfigurationError(f"{kind} holds something that cannot be purged", parameter=kind)
+        for start in range(0, len(items), _BATCH):
+            part = items[start : start + _BATCH]
+            yield Batch(part, {kind: list(part)})
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            # A URL with a password would be sent to the service and stand in `failed`.
+            and parts.username is None
+            # Never sent to a server, so nothing is kept under it: the purge would succeed and purge nothing.
+            and not parts.fragment
+            and text.isprintable()
+            and " " not in text
+        )
+    except ValueError:
+        return False
+
+
+_CHECKS: Final[dict[str, Callable[[str], object]]] = {
+    "files": _is_url,
+    "tags": _TAG.fullmatch,
+    "prefixes": _PREFIX.fullmatch,
+    "hosts": _HOST.fullmatch,
+}

@@ -1,0 +1,174 @@
+"""At most one computation of a key at a time in this process; everybody else waits for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from threading import RLock
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.cache._frozen import freeze, thaw
+from mks_hardening.exceptions import EncodeError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["COMPUTE_WAIT", "Flight", "Flights", "NoAnswer", "Wait"]
+
+COMPUTE_WAIT: Final = 3.0
+"""Seconds a caller waits for the computation of another, where nothing else is said."""
+
+# Keys being computed by this very call chain: a recursive function must not wait for itself.
+_computing: Final[ContextVar[frozenset[tuple[int, str]]]] = ContextVar(
+    "mks_hardening.cache.computing", default=frozenset()
+)
+
+
+class NoAnswer(Enum):
+    """Why whoever waited has no value."""
+
+    AGAIN = "it was invalidated or given up meanwhile: look again"
+    ALONE = "it takes too long, or cannot be shared: compute for yourself"
+
+
+class Flight:
+    """One computation of this process."""
+
+    __slots__ = ("_future", "key", "tags", "waiting")
+
+    def __init__(self, key: str, tags: Collection[str]) -> None:
+        from concurrent.futures import Future
+
+        self.key: str = key
+        self.tags: frozenset[str] = frozenset(tags)
+        self.waiting = 0
+        self._future: Future[tuple[object, bool] | NoAnswer] = Future()
+
+    def land(self, value: object) -> None:
+        """Give everybody who waits the value, each a copy of their own."""
+        outcome: tuple[object, bool] | NoAnswer = NoAnswer.AGAIN
+        # Mostly nobody waits, and encoding the value for nobody would cost as much as keeping it.
+        if self.waiting:
+            try:
+                outcome = freeze(value)
+            except EncodeError:
+                outcome = NoAnswer.ALONE
+        self._future.set_result(outcome)
+
+    def end(self, why: NoAnswer) -> None:
+        """Tell everybody who waits that there is no value for them."""
+        self._future.set_result(why)
+
+    def crash(self, error: BaseException) -> None:
+        """Give everybody the error."""
+        self._future.set_exception(error)
+
+    @property
+    def future(self) -> Future[tuple[object, bool] | NoAnswer]:
+        """What the waiters wait for."""
+        return self._future
+
+
+class Wait:
+    """The effect of waiting for a flight; answers with its value or with why there is none."""
+
+    __slots__ = ("_flight", "_seconds")
+
+    def __init__(self, flight: Flight, seconds: float) -> None:
+        self._flight = flight
+        self._seconds = seconds
+
+    def run(self) -> object:
+        """Wait."""
+        future = self._flight.future
+        try:
+            return _answer(future.result(self._seconds))
+        except TimeoutError:
+            if future.done():  # the computation's own error
+                raise
+            return NoAnswer.ALONE
+
+    async def arun(self) -> object:
+        """Wait."""
+        import asyncio
+
+        future = self._flight.future
+        loop = asyncio.get_running_loop()
+        arrived = loop.create_future()
+
+        def wake(_future: object) -> None:
+            # The future is set by whoever computes, which may be a thread or another loop.
+            loop.call_soon_threadsafe(arrive)
+
+        def arrive() -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        future.add_done_callback(wake)
+        try:
+            await asyncio.wait_for(arrived, self._seconds)
+        except TimeoutError:
+            return NoAnswer.ALONE
+        return _answer(future.result(0))
+
+
+def _answer(outcome: tuple[object, bool] | NoAnswer) -> object:
+    return outcome if isinstance(outcome, NoAnswer) else thaw(*outcome)
+
+
+class Flights:
+    """The computations under way in one cache."""
+
+    __slots__ = ("__weakref__", "_lock", "_under_way")
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Forget everything, lock included: what a forked child inherits belongs to its parent's threads."""
+        # Re-entrant: the garbage collector may run a destructor here that asks the same cache.
+        self._lock = RLock()
+        self._under_way: dict[str, Flight] = {}
+
+    def join(self, key: str, tags: Collection[str]) -> tuple[Flight, bool]:
+        """The computation of ``key``, and whether it is the caller who has to do it."""
+        with self._lock:
+            flight = self._under_way.get(key)
+            if flight is not None:
+                flight.waiting += 1
+                return flight, False
+            flight = self._under_way[key] = Flight(key, tags)
+            return flight, True
+
+    def leave(self, flight: Flight) -> None:
+        """The computation is over; nobody can join it from now on."""
+        with self._lock:
+            if self._under_way.get(flight.key) is flight:
+                del self._under_way[flight.key]
+
+    def void(
+        self, *, keys: Collection[str] = (), tags: Collection[str] = (), everything: bool = False
+    ) -> None:
+        """Callers from now on must not get an answer whose computation began before this."""
+        with self._lock:
+            for key, flight in list(self._under_way.items()):
+                if everything or key in keys or not flight.tags.isdisjoint(tags):
+                    del self._under_way[key]
+
+    def is_own(self, key: str) -> bool:
+        """Whether the running call chain is itself computing ``key``."""
+        return (id(self), key) in _computing.get()
+
+    @contextmanager
+    def computing(self, key: str) -> Generator[None]:
+        """Mark the running call chain as computing ``key``."""
+        # A context variable: it follows the call chain into coroutines, and does not leak into other tasks.
+        token = _computing.set(_computing.get() | {(id(self), key)})
+        try:
+            yield
+        finally:
+            _computing.reset(token)

@@ -1,0 +1,41 @@
+"""Values that are no data or too large: they go to their caller, are counted, and warned of once a function."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from mks_hardening.cache._counters import Counters
+from mks_hardening.exceptions import EncodeError
+
+__all__ = ["Unkeepable"]
+
+# Names of local functions can be made without end; after so many warnings nobody reads another.
+_MOST_FUNCTIONS: Final = 1000
+_logger = logging.getLogger("mks_hardening.cache")
+
+
+class Unkeepable:
+    """Remembers which functions were warned of."""
+
+    __slots__ = ("_counters", "_warned")
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._warned: set[str] = set()
+
+    def note(self, compute: Callable[[], object], error: EncodeError) -> None:
+        """Count a value that could not be kept."""
+        self._counters.bypass("no data")
+        name = _name(compute)
+        if name not in self._warned and len(self._warned) < _MOST_FUNCTIONS:
+            self._warned.add(name)
+            _logger.warning("what %s returns is not cached, it is computed at each call: %s", name, error)
+
+
+def _name(compute: Callable[[], object]) -> str:
+    function = compute.func if isinstance(compute, partial) else compute
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{getattr(function, '__module__', '?')}.{name}"

@@ -1,0 +1,1 @@
+"""Whole answers to HTTP requests, kept and given again."""

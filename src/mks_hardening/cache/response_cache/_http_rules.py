@@ -1,0 +1,132 @@
+"""What may be kept of an answer, decided on its fields: freshness, variants, conditions.
+
+Sources: RFC 9111 (caching), RFC 9110 (conditional requests).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+__all__ = [
+    "Headers",
+    "directives",
+    "header",
+    "is_not_modified",
+    "kept_headers",
+    "lifetime",
+    "response_obstacle",
+    "variant_names",
+    "without_content",
+]
+
+Headers = Sequence[tuple[str, str]]
+
+# Belong to one connection or one answer, not to the content (RFC 9111, 3.1).
+_NOT_KEPT: Final = frozenset(
+    {
+        "age",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+    }
+    | {"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id", "server-timing"}
+)
+_DIRECTIVE: Final = re.compile(
+    r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?'
+)
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
+
+
+def header(headers: Headers, name: str) -> str:
+    """All values of a field, joined by commas (RFC 9110, 5.3)."""
+    return ", ".join(value for field, value in headers if field.lower() == name)
+
+
+def directives(cache_control: str) -> dict[str, str]:
+    """The directives of a Cache-Control field, names in lower case."""
+    return {name.lower(): quoted or plain or "" for name, quoted, plain in _DIRECTIVE.findall(cache_control)}
+
+
+def response_obstacle(status: str, headers: Headers, *, personal: bool) -> str | None:
+    """Why an answer must not be kept, or None. ``personal``: the key holds whom it is for."""
+    control = directives(header(headers, "cache-control"))
+    vary = variant_names(headers)
+    if not status.startswith("200"):
+        return "status"
+    # A cookie is somebody's; kept, it would sign everybody in as one person.
+    if header(headers, "set-cookie"):
+        return "set-cookie"
+    if vary is None:
+        return "vary"
+    if "no-store" in control or "no-cache" in control:
+        return "no-store"
+    if "private" in control and not personal:
+        return "private"
+    if header(headers, "content-range"):
+        return "partial"
+    return None
+
+
+def variant_names(headers: Headers) -> tuple[str, ...] | None:
+    """The request fields an answer depends on, or None for ``Vary: *``."""
+    names = {name.strip().lower() for name in header(headers, "vary").split(",")} - {""}
+    return None if "*" in names else tuple(sorted(names))
+
+
+def lifetime(headers: Headers, *, ttl: float, now: float) -> float:
+    """Seconds an answer is fresh: what it says itself, never longer than ``ttl``, less the age it came with."""
+    control = directives(header(headers, "cache-control"))
+    # s-maxage wins for a cache that many share (RFC 9111, 5.2.2.10).
+    said = [_whole_seconds(control[name]) for name in ("s-maxage", "max-age") if name in control][:1]
+    if not said and header(headers, "expires"):
+        said = [_expires(headers, now)]
+    age = _whole_seconds(header(headers, "age")) if header(headers, "age") else 0.0
+    return max(0.0, min([ttl, *said]) - age)
+
+
+def _whole_seconds(text: str) -> float:
+    """Delta-seconds; what is none counts as stale (RFC 9111, 4.2.1)."""
+    # Ten digits are three centuries; more would only become an infinity.
+    return float(text[:10]) if text.isascii() and text.isdecimal() else 0.0
+
+
+def _expires(headers: Headers, now: float) -> float:
+    expires = _moment(header(headers, "expires"))
+    return 0.0 if expires is None else expires - (_moment(header(headers, "date")) or now)
+
+
+def _moment(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (OverflowError, TypeError, ValueError):
+        return None
+
+
+def kept_headers(headers: Headers) -> list[tuple[str, str]]:
+    """The fields that belong to the content, as plain text: frameworks hand over subclasses of ``str``."""
+    named = {name.strip().lower() for name in header(headers, "connection").split(",")}
+    return [(str(name), str(value)) for name, value in headers if name.lower() not in _NOT_KEPT | named]
+
+
+def is_not_modified(environ: Mapping[str, str], headers: Headers) -> bool:
+    """Whether the client's copy is the same (RFC 9110, 13.2.2)."""
+    # With it If-Modified-Since is ignored, whose seconds cannot tell two versions apart (RFC 9110, 13.1.3).
+    if "HTTP_IF_NONE_MATCH" in environ:
+        wanted = environ["HTTP_IF_NONE_MATCH"].strip()
+        own = _ENTITY_TAG.fullmatch(header(headers, "etag"))
+        return wanted == "*" or (own is not None and own[1] in _ENTITY_TAG.findall(wanted))
+    since = _moment(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
+    modified = _moment(header(headers, "last-modified"))
+    return since is not None and modified is not None and modified <= since
+
+
+def without_content(headers: Headers) -> list[tuple[str, str]]:
+    """The fields of a 304: nothing that describes a body that is not there (RFC 9110, 15.4.5)."""
+    left_out = {"content-length", "content-type", "content-encoding", "content-language", "transfer-encoding"}
+    return [(name, value) for name, value in headers if name.lower() not in left_out]

@@ -1,0 +1,144 @@
+"""One answer on its way to the client, copied as it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
+from mks_hardening.cache._entry import Lease
+from mks_hardening.cache.response_cache._http_rules import header, is_not_modified, without_content
+from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, KeptAnswers, Variants
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+__all__ = ["Recording"]
+
+
+class Recording:
+    """Lets one answer stream through and collects a copy; decides at its end."""
+
+    def __init__(
+        self,
+        kept: KeptAnswers,
+        request: CacheableRequest,
+        lease: Lease,
+        variants: Variants | None,
+        start_response: StartResponse,
+    ) -> None:
+        self._kept = kept
+        self._request = request
+        self._lease: Lease | None = lease
+        self._variants = variants
+        self._start_response = start_response
+        self._status = ""
+        self._headers: list[tuple[str, str]] = []
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._silent = False  # the client has the content already
+        self._result: Iterable[bytes] = ()
+        self._steps: Iterator[bytes] = iter(())
+        self._closed = False
+
+    def answer(self, app: WSGIApplication) -> Iterable[bytes]:
+        """Call the application, which is asked for the whole content even if the client has a copy."""
+        environ = self._request.environ.copy()
+        # A 304 of the application could not be kept for those who have no copy.
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+        environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+        try:
+            self._result = app(environ, self.start_response)
+            self._steps = iter(self._result)
+        except BaseException:
+            self._drop("error")
+            raise
+        return self
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """Look at the head, and send 304 instead when the client has the same content."""
+        self._status, self._headers = status, list(headers)
+        obstacle = "error" if exc_info else self._kept.obstacle(self._request, status, headers)
+        if obstacle:
+            self._drop(obstacle)
+        self._silent = status.startswith("200") and is_not_modified(self._request.environ, headers)
+        if self._silent:
+            status, headers = "304 Not Modified", without_content(headers)
+        try:
+            write = (
+                self._start_response(status, headers, exc_info)
+                if exc_info
+                else self._start_response(status, headers)
+            )
+        finally:
+            # Of PEP 3333: the traceback holds this frame, and would keep it alive in a cycle.
+            exc_info = None
+
+        def counted_write(data: bytes, /) -> object:
+            return write(self._take(data))
+
+        return counted_write
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece = next(self._steps)
+        except StopIteration:
+            self._finish()
+            raise
+        except BaseException:
+            self._drop("error")
+            raise
+        return self._take(piece)
+
+    def close(self) -> None:
+        """Close the application's body, once; an answer that was not read to its end is not kept."""
+        if self._closed:
+            return
+        self._closed = True
+        self._drop("cut short")
+        close = getattr(self._result, "close", None)
+        if close is not None:
+            close()
+
+    def _take(self, piece: bytes) -> bytes:
+        if self._lease is not None:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size > self._kept.max_body:
+                self._drop("size")
+        return b"" if self._silent else piece
+
+    def _finish(self) -> None:
+        lease, body = self._lease, b"".join(self._pieces)
+        if lease is None:
+            return
+        length = header(self._headers, "content-length")
+        # The application broke off without an error; half a page must not be everybody's.
+        if length and length != str(len(body)):
+            self._drop("cut short")
+        elif self._holds_nonce(body):
+            self._drop("nonce")
+        else:
+            self._lease = None
+            self._kept.keep(
+                self._request, lease, self._variants, status=self._status, headers=self._headers, body=body
+            )
+
+    def _holds_nonce(self, body: bytes) -> bool:
+        """A page made for one request's Content-Security-Policy would be broken in the next."""
+        nonce = str(self._request.environ.get(CSP_NONCE_KEY) or "")
+        return bool(nonce) and (nonce.encode() in body or any(nonce in value for _, value in self._headers))
+
+    def _drop(self, reason: str) -> None:
+        lease, self._lease = self._lease, None
+        self._pieces.clear()
+        if lease is not None:
+            self._kept.drop(self._request, lease, reason)

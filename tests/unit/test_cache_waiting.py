@@ -1,0 +1,170 @@
+"""Callers that wait for each other: nobody hangs, nobody shares a mutable object, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mks_hardening.cache import MemoryCache, cached
+from mks_hardening.cache.backends._owed_invalidations import OwedInvalidations
+
+WAIT = 0.05
+
+
+@pytest.fixture
+def cache() -> MemoryCache:
+    return MemoryCache(compute_wait=WAIT)
+
+
+def test_two_functions_that_call_each_other_from_two_threads(cache: MemoryCache) -> None:
+    both = threading.Barrier(2)
+
+    def ask(own: str, other: str) -> str:
+        def compute() -> str:
+            both.wait(10)  # each holds its own key now
+            return own + cache.get_or_compute(other, lambda: other)
+
+        return cache.get_or_compute(own, compute)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(ask, "a", "b"), pool.submit(ask, "b", "a")]
+        assert [answer.result(10)[0] for answer in answers] == ["a", "b"]
+
+
+def test_two_coroutines_that_await_each_other(cache: MemoryCache) -> None:
+    async def scenario() -> list[str]:
+        begun = [asyncio.Event(), asyncio.Event()]
+
+        async def ask(number: int, own: str, other: str) -> str:
+            async def plain() -> str:
+                return other
+
+            async def compute() -> str:
+                begun[number].set()
+                await begun[1 - number].wait()
+                return own + await cache.aget_or_compute(other, plain)
+
+            return await cache.aget_or_compute(own, compute)
+
+        return [*await asyncio.wait_for(asyncio.gather(ask(0, "a", "b"), ask(1, "b", "a")), 10)]
+
+    assert [answer[0] for answer in asyncio.run(scenario())] == ["a", "b"]
+
+
+def test_a_function_that_asks_for_its_own_key_from_a_pool_thread(cache: MemoryCache) -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        def compute() -> str:
+            return pool.submit(cache.get_or_compute, "k", lambda: "inner").result(10) + " outer"
+
+        assert cache.get_or_compute("k", compute) == "inner outer"
+    assert cache.get("k") == "inner outer"
+
+
+def _together(cache: MemoryCache, compute: Callable[[], Any], *, callers: int) -> list[Any]:
+    """Answers of callers that all ask while one computes."""
+    computing, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Any:
+        computing.set()
+        assert go_on.wait(10)
+        return compute()
+
+    with ThreadPoolExecutor(callers) as pool:
+        first = pool.submit(cache.get_or_compute, "k", slow)
+        assert computing.wait(10)
+        others = [pool.submit(cache.get_or_compute, "k", slow) for _ in range(callers - 1)]
+        (flight,) = cache._computing.flights._under_way.values()
+        while flight.waiting < callers - 1:
+            threading.Event().wait(0.001)
+        go_on.set()
+        return [first.result(10), *(other.result(10) for other in others)]
+
+
+def test_callers_that_waited_have_copies_of_their_own() -> None:
+    answers = _together(MemoryCache(compute_wait=10), lambda: {"list": [1]}, callers=4)
+    assert answers == [{"list": [1]}] * 4
+    assert len({id(answer["list"]) for answer in answers}) == 4
+
+
+def test_what_cannot_be_kept_is_not_computed_one_after_the_other() -> None:
+    answers = _together(MemoryCache(compute_wait=10), object, callers=4)
+    assert len({id(answer) for answer in answers}) == 4
+
+
+def test_a_value_larger_than_any_cache_keeps_is_returned(caplog: pytest.LogCaptureFixture) -> None:
+    cache = MemoryCache()
+    large = bytes(70 * 2**20)
+
+    @cached(cache=cache, key_prefix="large")
+    def function() -> list[bytes]:
+        return [large]
+
+    assert [function()[0] is large for _ in range(2)] == [True, True]
+    assert cache.stats().bypasses == 2
+    assert len(caplog.records) == 1
+
+
+def test_a_value_made_elsewhere_that_is_no_data_is_only_counted(cache: MemoryCache) -> None:
+    lease = cache.begin("k")
+    assert lease is not None
+    assert cache.finish("k", lease, object(), ttl=60) is False
+    assert (cache.stats().bypasses, cache.get("k")) == (1, None)
+
+
+def test_a_reader_of_a_stale_value_needs_no_free_thread(
+    cache: MemoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mks_hardening.testing import FrozenClock
+
+    clock = FrozenClock()
+    cache = MemoryCache(clock=clock, jitter=0)
+
+    def ask() -> Any:
+        return cache.get_or_compute("k", lambda: next(values), ttl=1, stale_while_revalidate=60)
+
+    values = iter(range(3))
+    assert ask() == 0
+    clock.advance(2)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert [ask(), ask()] == [0, 0]
+
+
+# --- what is owed ------------------------------------------------------------------------------
+
+
+def test_more_than_can_be_remembered_counts_as_everything() -> None:
+    owed = OwedInvalidations()
+    for number in range(1100):
+        owed.owe(keys=[f"k{number}"])
+    assert [owed.covers(key, ()) for key in ("k0", "k1099", "never named")] == [True] * 3
+    assert len(owed) <= 1000
+    owed.settled(owed.debt())
+    assert (owed.any, owed.covers("k0", ())) == (False, False)
+
+
+def test_what_is_owed_again_while_it_is_told_stays_owed() -> None:
+    owed = OwedInvalidations()
+    assert owed.owe(keys=["k"], tags=["t"])
+    told = owed.debt()
+    assert not owed.owe(tags=["t"])
+    owed.settled(told)
+    assert (owed.covers("k", ()), owed.covers("k", ["t"])) == (False, True)
+    assert owed.any
+
+
+def test_a_key_that_was_written_anew_is_owed_no_more() -> None:
+    owed = OwedInvalidations()
+    owed.owe(keys=["k", "l"])
+    owed.written(["k"])
+    assert (owed.covers("k", ()), owed.covers("l", ())) == (False, True)
