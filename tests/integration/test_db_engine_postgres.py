@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from mks_hardening.db import guard_fork, hardened_engine
+from mks_hardening.db import guard_fork, hardened_async_engine, hardened_engine
 from testbed.postgres_server import PostgresServer
 
 pytestmark = [
@@ -199,6 +200,29 @@ def test_a_foreign_engine_can_be_guarded_after_it_was_used(postgres_url: str) ->
     assert _in_child(lambda: _backend(engine) != parent) == "True"
     assert _backend(engine) == parent
     engine.dispose()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_child_of_an_asynchronous_parent_has_connections_of_its_own(postgres_url: str, driver: str) -> None:
+    engine = hardened_async_engine(postgres_url.replace("+psycopg", f"+{driver}"), threads=2)
+    ask = text("SELECT pg_backend_pid()")
+
+    async def backend() -> object:
+        async with engine.connect() as connection:
+            return (await connection.execute(ask)).scalar()
+
+    async def parent() -> None:
+        own = await backend()
+
+        def child() -> bool:
+            asyncio.events._set_running_loop(None)
+            return asyncio.new_event_loop().run_until_complete(backend()) not in {None, own}
+
+        assert _in_child(child) == "True"
+        assert await backend() == own
+        await engine.dispose()
+
+    asyncio.run(parent())
 
 
 def test_a_disposed_engine_is_still_guarded(engine: Engine) -> None:

@@ -221,6 +221,78 @@ def test_analyze_cannot_write(postgres: Engine, statement: Any) -> None:
         connection.rollback()
 
 
+BEYOND_A_ROLLBACK = [
+    "SELECT pg_advisory_lock(7)",
+    "SELECT PG_CATALOG . Pg_Try_Advisory_Lock ( 7 )",
+    'SELECT "pg_advisory_lock"(7)',
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE false",
+    "SELECT pg_cancel_backend(0)",
+    "SELECT pg_reload_conf()",
+    "SELECT pg_logical_emit_message(false, 'a', 'b')",
+    "SELECT pg_stat_reset()",
+    "SELECT * FROM pg_advisory_lock(7)",
+    "SELECT 1 FROM parts WHERE id = 1 OR pg_advisory_lock(7) IS NULL",
+    "SELECT * FROM (VALUES (1), ((SELECT 1 FROM pg_advisory_lock(7)))) AS v",
+    "VALUES (1, NULL), (2, pg_advisory_lock(7)::text)",
+    "SELECT 1 LIMIT CASE WHEN pg_try_advisory_lock(7) THEN 1 END",
+    "SELECT * FROM locking",
+    "SELECT locks(7)",
+    "WITH a AS MATERIALIZED (SELECT pg_advisory_lock(7)) SELECT * FROM a",
+]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("statement", BEYOND_A_ROLLBACK, ids=str)
+def test_analyze_does_not_run_what_no_rollback_undoes(postgres: Engine, statement: str) -> None:
+    with postgres.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW locking AS SELECT pg_try_advisory_lock(7)")
+        connection.exec_driver_sql(
+            "CREATE FUNCTION locks(n int) RETURNS int LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_advisory_lock(n); RETURN n; END'"
+        )
+    with postgres.connect() as connection:
+        with pytest.raises(ConfigurationError, match="VOLATILE"):
+            explain(connection, statement, analyze=True)
+        held = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert held.scalar() == 0
+    assert explain(postgres, statement).execution_ms is None
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT random(), clock_timestamp(), gen_random_uuid() FROM parts",
+        "SELECT 'pg_advisory_lock(7)' AS quoted, count(*), coalesce(max(name), '') FROM parts",
+        "SELECT pg_advisory_xact_lock(7)",
+    ],
+)
+def test_analyze_runs_what_is_harmless(postgres: Engine, statement: str) -> None:
+    with postgres.connect() as connection:
+        assert explain(connection, statement, analyze=True).execution_ms is not None
+        held = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert held.scalar() == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("analyze", [False, True])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * INTO copied FROM parts",
+        "SELECT id INTO TEMP copied FROM parts",
+        "WITH a AS (SELECT 1 AS b) SELECT b INTO UNLOGGED copied FROM a",
+        "(SELECT id INTO copied FROM parts)",
+        "SELECT id into copied FROM parts UNION SELECT 1",
+    ],
+)
+def test_select_into_is_refused(postgres: Engine, statement: str, analyze: bool) -> None:
+    with postgres.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with pytest.raises(ConfigurationError, match="INTO"):
+            explain(connection, statement, analyze=analyze)
+        assert connection.exec_driver_sql("SELECT to_regclass('copied')").scalar() is None
+
+
 @pytest.mark.postgres
 def test_plain_explain_cannot_write_through_a_mislabelled_function(postgres: Engine) -> None:
     with pytest.raises(DBAPIError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy
 from sqlalchemy.engine.cursor import CursorFetchStrategy, CursorResult, ResultFetchStrategy
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 
-from mks_hardening.db.instrument import _TimedFetch
+from mks_hardening.db.engine._supervised_drivers import _OF_CONNECTION, _OF_CURSOR, _OF_STREAM
+from mks_hardening.db.watch._instrument import _TimedFetch
 
 
 def test_the_execution_context_has_what_is_extended() -> None:
@@ -43,3 +45,25 @@ def test_the_pool_keeps_its_size_and_its_queue_in_the_known_place(tmp_path: obje
     assert len(engine.pool._pool.queue) == 1  # type: ignore[attr-defined]
     assert isinstance(engine.pool._max_overflow, int)  # type: ignore[attr-defined]
     engine.dispose()
+
+
+def test_results_and_selects_have_what_paging_looks_at() -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT 1"))._unique_filter_state is None
+    column = sqlalchemy.column("a")
+    assert not sqlalchemy.select(column)._group_by_clauses
+    assert sqlalchemy.select(column).group_by(column)._group_by_clauses
+    engine.dispose()
+
+
+def test_drivers_wait_for_the_server_in_the_known_places() -> None:
+    psycopg = pytest.importorskip("psycopg")
+    for kind in (psycopg.Connection, psycopg.AsyncConnection):
+        assert callable(kind.wait)
+        assert "__slots__" not in vars(kind)
+    asyncpg = pytest.importorskip("asyncpg")
+    assert {"_protocol", "_transport"} <= set(asyncpg.Connection.__slots__)
+    extensions = pytest.importorskip("psycopg2").extensions
+    assert all(hasattr(extensions.connection, name) for name in _OF_CONNECTION)
+    assert all(hasattr(extensions.cursor, name) for name in (*_OF_CURSOR, *_OF_STREAM))

@@ -7,11 +7,33 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, DateTime, Engine, MetaData, String, Table, insert, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Engine,
+    ForeignKey,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 
 from db_engines import engine  # noqa: F401 - a fixture
 from mks_hardening.db import InvalidCursorError, keyset_page
+from mks_hardening.db._cursor import write_cursor
 from mks_hardening.exceptions import ConfigurationError
 
 
@@ -112,7 +134,7 @@ def test_a_number_too_large_for_the_column_is_only_beyond_it(session: Session) -
 
 
 def _cursor(order: Any, *values: Any) -> str:
-    return keyset_page(select(Article), order_by=order, limit=1)._cursor(list(values))
+    return write_cursor(keyset_page(select(Article), order_by=order, limit=1)._keys, values)
 
 
 BAD = {
@@ -141,10 +163,10 @@ def test_text_that_no_database_takes_is_refused(value: Any) -> None:
     good = keyset_page(select(Article), order_by=order, limit=1)
     if value is None:
         with pytest.raises(ConfigurationError, match="NULL"):
-            good._cursor([value, 1])
+            write_cursor(good._keys, [value, 1])
         return
     with pytest.raises(InvalidCursorError):
-        keyset_page(select(Article), order_by=order, after=good._cursor([value, 1]))
+        keyset_page(select(Article), order_by=order, after=write_cursor(good._keys, [value, 1]))
 
 
 @pytest.mark.parametrize(
@@ -176,3 +198,77 @@ def test_every_damage_to_a_cursor_is_noticed_or_harmless(session: Session) -> No
             continue
         assert len(page.fetch(session).items) <= 3
     assert session.execute(text("SELECT count(*) FROM articles")).scalar() == 53
+
+
+# --- collections and groups ------------------------------------------------------------------
+
+
+class Shelf(Base):
+    __tablename__ = "shelves"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    place: Mapped[str] = mapped_column(String(10))
+    books: Mapped[list[Book]] = relationship(order_by="Book.id")
+
+
+class Book(Base):
+    __tablename__ = "books"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(ForeignKey("shelves.id"))
+    pages: Mapped[int]
+
+
+@pytest.fixture
+def shelves(session: Session) -> Session:
+    for number in range(1, 12):
+        books = [Book(id=100 * number + n, pages=number * n) for n in range(number % 4)]
+        session.add(Shelf(id=number, place="ab"[number % 2], books=books))
+    session.commit()
+    session.expunge_all()
+    return session
+
+
+def _all_pages(session: Session, statement: Any, order: Any, limit: int) -> list[Any]:
+    seen: list[Any] = []
+    after: str | None = None
+    for _ in range(30):
+        result = keyset_page(statement, order_by=order, after=after, limit=limit).fetch(session)
+        seen += result.items
+        after = result.next_cursor
+        if after is None:
+            return seen
+    raise AssertionError("the pages have no end")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+@pytest.mark.parametrize("load", [joinedload, selectinload])
+def test_collections_are_loaded_with_their_page(shelves: Session, load: Any, limit: int) -> None:
+    statement = select(Shelf).options(load(Shelf.books))
+    seen = _all_pages(shelves, statement, (Shelf.place.desc(), Shelf.id), limit)
+    assert [shelf.id for shelf in seen] == [*range(1, 12, 2), *range(2, 12, 2)]
+    assert [len(shelf.books) for shelf in seen] == [shelf.id % 4 for shelf in seen]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+def test_groups_are_ordered_by_their_aggregates(shelves: Session, direction: str, limit: int) -> None:
+    total = func.sum(Book.pages)
+    statement = select(Shelf.id, total.label("total")).join(Shelf.books).group_by(Shelf.id)
+    order = (getattr(total, direction)(), getattr(Shelf.id, direction)())
+    expected = [tuple(row) for row in shelves.execute(statement.order_by(*order))]
+    seen = _all_pages(shelves, statement, order, limit)
+    assert [(row[0], row[1]) for row in seen] == expected
+
+
+def test_groups_may_be_ordered_by_label_and_mixed(shelves: Session) -> None:
+    count = func.count(Book.id).label("books")
+    statement = select(Shelf.id, count).outerjoin(Shelf.books).group_by(Shelf.id)
+    order = (count.desc(), Shelf.id.asc())
+    expected = [tuple(row) for row in shelves.execute(statement.order_by(*order))]
+    assert [(row[0], row[1]) for row in _all_pages(shelves, statement, order, 3)] == expected
+
+
+def test_an_order_that_does_not_tell_rows_apart_is_not_paged(shelves: Session) -> None:
+    with pytest.raises(ConfigurationError, match="primary key"):
+        keyset_page(select(Shelf), order_by=[Shelf.place], limit=2).fetch(shelves)
+    with pytest.raises(ConfigurationError, match="primary key"):
+        _all_pages(shelves, select(Shelf).join(Shelf.books), (Shelf.id,), 4)

@@ -38,6 +38,7 @@ from mks_hardening.db import (
     NPlusOneError,
     QueryBudgetError,
     allow_n_plus_one,
+    hardened_async_engine,
     hardened_engine,
     query_budget,
     watch_queries,
@@ -403,6 +404,31 @@ def test_other_threads_are_not_counted(engine: Engine) -> None:
     assert log.statements == ()
 
 
+@pytest.mark.parametrize("keep", [True, False], ids=["still open", "dropped"])
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_result_that_nobody_read_to_its_end_counts(engine: Engine, keep: bool, read: int) -> None:
+    kept: list[object] = []
+    with Session(engine) as session:
+        with watch_queries(engine) as log:
+            for number in range(3):
+                result = session.execute(text("SELECT id, name FROM authors WHERE id > :a"), {"a": number})
+                assert all(result.fetchone() for _ in range(read))
+                kept += [result] * keep
+                del result
+        with pytest.raises(QueryBudgetError, match="1 statements, 0 allowed"), query_budget(0, engine):
+            kept.append(session.execute(text("SELECT name FROM authors")))
+        with watch_queries(engine, action="raise") as later:
+            kept.clear()  # ends outside the window that it began in
+        with watch_queries(engine, action="raise") as spared, allow_n_plus_one():
+            kept = [session.execute(text("SELECT name FROM authors")) for _ in range(3)]
+    assert [(one.statement, one.rows) for one in log.statements] == [
+        ("select id, name from authors where id > ?", read)
+    ] * 3
+    assert [found.times for found in log.n_plus_one] == [3]
+    assert later.statements == ()
+    assert len(spared.statements) == 3
+
+
 def test_windows_nest_and_leave_nothing_behind(engine: Engine) -> None:
     with watch_queries(engine) as outer, Session(engine) as session:
         session.get(Author, 1)
@@ -413,6 +439,77 @@ def test_windows_nest_and_leave_nothing_behind(engine: Engine) -> None:
     assert "execution_ctx_cls" not in vars(engine.dialect)
 
 
+def test_a_list_and_a_second_condition(engine: Engine) -> None:
+    with Session(engine) as session, watch_queries(engine) as log:
+        for number in range(4):
+            session.execute(
+                select(ARTICLES).where(ARTICLES.c.id == number, ARTICLES.c.author_id.in_([1, 2]))
+            ).all()
+    assert [found.times for found in log.n_plus_one] == [4]
+
+
+@pytest.mark.postgres
+def test_chunks_for_any_are_batches(postgres_url: str) -> None:
+    engine = hardened_engine(postgres_url)
+    with engine.begin() as connection, watch_queries(engine, action="raise"):
+        connection.exec_driver_sql("CREATE TABLE t (a int)")
+        for start in range(0, 100, 20):
+            connection.execute(
+                text("SELECT * FROM t WHERE a = ANY(:ids)"), {"ids": list(range(start, start + 20))}
+            )
+    engine.dispose()
+
+
+def test_decorated_functions_are_watched_at_each_call(engine: Engine) -> None:
+    @query_budget(2, engine)
+    def ask(numbers: list[int]) -> int:
+        with Session(engine) as session:
+            for number in numbers:
+                session.get(Author, number)
+        return len(numbers)
+
+    assert ask([1, 2]) == ask([3, 4]) == 2
+    with pytest.raises(QueryBudgetError):
+        ask([1, 2, 3])
+    assert ask([5]) == 1
+
+
+def test_decorated_coroutine_functions_are_watched_to_their_end() -> None:
+    engine = hardened_async_engine("sqlite+aiosqlite://")
+
+    async def ask(times: int) -> int:
+        async with engine.connect() as connection:
+            for _ in range(times):
+                await connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'x'"))
+        return times
+
+    budgeted = query_budget(2, engine)(ask)
+    watched = watch_queries(engine, action="raise")(ask)
+    allowed = watch_queries(engine, action="raise")(allow_n_plus_one()(ask))
+
+    async def run() -> None:
+        assert await budgeted(2) == 2
+        with pytest.raises(QueryBudgetError):
+            await budgeted(3)
+        with pytest.raises(NPlusOneError):
+            await watched(3)
+        assert await allowed(3) == 3
+        both = await asyncio.gather(budgeted(2), budgeted(3), return_exceptions=True)
+        assert both[0] == 2
+        assert isinstance(both[1], QueryBudgetError)
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+def test_a_generator_is_not_decorated(engine: Engine) -> None:
+    with pytest.raises(ConfigurationError, match="generator"):
+
+        @query_budget(1, engine)
+        def ask() -> Iterator[int]:
+            yield 1
+
+
 @pytest.mark.postgres
 def test_asyncio_callers_are_found_behind_the_greenlet(postgres_url: str) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -421,7 +518,7 @@ def test_asyncio_callers_are_found_behind_the_greenlet(postgres_url: str) -> Non
         engine = create_async_engine(postgres_url)
         async with engine.connect() as connection:
             await connection.execute(text("CREATE TABLE t (a int)"))
-            with watch_queries(engine) as log:  # type: ignore[arg-type]  # an AsyncEngine
+            with watch_queries(engine) as log:
                 for number in range(4):
                     await connection.execute(text("SELECT * FROM t WHERE a = :a"), {"a": number})
         await engine.dispose()

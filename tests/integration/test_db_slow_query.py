@@ -7,11 +7,27 @@ import logging
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from db_engines import engine  # noqa: F401 - a fixture
-from mks_hardening.db import SlowQueryMonitor, fingerprint, hardened_engine, slow_query_record
+from mks_hardening.db import (
+    SlowQueryMonitor,
+    fingerprint,
+    hardened_engine,
+    slow_query_record,
+)
 from mks_hardening.events import SlowQuery, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock

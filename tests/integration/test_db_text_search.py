@@ -121,6 +121,50 @@ def test_a_rare_word_uses_the_index(postgres_url: str) -> None:
 
 
 @pytest.mark.postgres
+def test_no_word_is_so_frequent_that_workers_read_the_whole_table(postgres_url: str) -> None:
+    search = JapaneseSearch("article_search")
+    engine = hardened_engine(postgres_url)  # noqa: F811 - not the fixture
+    with engine.begin() as connection:
+        search.create(connection)
+        connection.execute(text("ALTER TABLE article_search RESET (parallel_workers)"))
+        search.create(connection)  # a table that an earlier release made
+        for number in range(300):
+            search.index(connection, number, title=f"養生 {number}")
+        for setting in ("parallel_setup_cost = 0", "parallel_tuple_cost = 0", "enable_bitmapscan = off"):
+            connection.execute(text(f"SET LOCAL {setting}"))
+        connection.execute(text("SET LOCAL min_parallel_table_scan_size = 0"))
+        statement = search.matching(connection, "養生").compile(connection)
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params).scalars().all()
+    assert "Parallel" not in "\n".join(plan)
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_however_frequent_a_word_is_the_index_is_read(postgres_url: str) -> None:
+    """Also in a table of which an earlier release let ANALYZE learn how frequent words are."""
+    search = JapaneseSearch("article_search")
+    engine = hardened_engine(postgres_url)  # noqa: F811 - not the fixture
+    with engine.begin() as connection:
+        search.create(connection)
+        connection.execute(text("ALTER TABLE article_search ALTER COLUMN grams SET STATISTICS -1"))
+        body = "打設後の温度を測り、記録に残す。" * 8
+        for number in range(400):
+            search.index(
+                connection, number, title=f"作業 {number}", body=body if number % 2 else "養生" + body
+            )
+        connection.execute(text("ANALYZE article_search"))
+        plans = []
+        for _ in range(2):
+            statement = search.matching(connection, "養生").compile(connection)
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params).scalars()
+            plans.append("article_search_grams" in "\n".join(rows))
+            search.create(connection)
+            connection.execute(text("ANALYZE article_search"))
+    assert plans == [False, True]
+    engine.dispose()
+
+
+@pytest.mark.postgres
 def test_workers_that_start_or_edit_together_do_not_fail(postgres_url: str) -> None:
     engine = hardened_engine(postgres_url, threads=8)  # noqa: F811 - not the fixture
     search = JapaneseSearch("article_search")

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.pool import StaticPool
 
-from mks_hardening.db import InvalidCursorError, JapaneseSearch, fingerprint, keyset_page, normalize_sql
-from mks_hardening.db.query_stats import QueryStats
-from mks_hardening.db.text_search import normalize_text
+from mks_hardening.db import (
+    InvalidCursorError,
+    JapaneseSearch,
+    fingerprint,
+    keyset_page,
+    normalize_sql,
+    slow_query_record,
+)
+from mks_hardening.db.japanese_search import normalize_text
+from mks_hardening.db.statement._error_forms import FORMS
+from mks_hardening.db.statement._lists import shorten
+from mks_hardening.db.watch._stats_table import StatsTable
 
 DIALECTS = st.sampled_from(["postgresql", "sqlite", "mysql"])
 
@@ -46,6 +55,9 @@ def test_values_blanks_and_case_do_not_matter(
 
 
 @given(dialect=DIALECTS, sql=st.text(max_size=200))
+@example(dialect="postgresql", sql='" ')
+@example(dialect="sqlite", sql="[ ")
+@example(dialect="mysql", sql="` ")
 def test_any_text_is_read_and_reading_twice_changes_nothing(dialect: Any, sql: str) -> None:
     once = normalize_sql(sql, dialect=dialect)
     assert len(fingerprint(sql, dialect=dialect)) == 16
@@ -70,6 +82,92 @@ def test_fragments_of_sql_are_read_to_the_end(dialect: Any, pieces: list[str]) -
 def test_what_stands_in_a_string_never_shows(dialect: Any, before: str, inside: str) -> None:
     literal = "'" + (inside + SECRET + inside).replace("'", "''") + "'"
     assert SECRET.lower() not in normalize_sql(f"select {before} {literal}", dialect=dialect).lower()
+
+
+@given(
+    dialect=DIALECTS,
+    opening=st.sampled_from(['"', "`", "[", "'", "/*"]),
+    inside=st.text(alphabet="ab -;(,", max_size=20),
+)
+def test_what_has_no_end_never_shows(dialect: Any, opening: str, inside: str) -> None:
+    opens = {"postgresql": "\"'/", "sqlite": "\"`['/", "mysql": "\"`'/"}[dialect]
+    assume(opening[0] in opens)
+    assert SECRET not in normalize_sql(f"select {opening}{inside}{SECRET}", dialect=dialect)
+
+
+class _Counted(str):
+    """A token that counts how often it is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.looks += 1
+        return str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        _Counted.looks += 1
+        return str.__hash__(self)
+
+
+PIECES = st.sampled_from(["(", ")", "[", "]", ",", "?", "in", "a"])
+REPEATED = st.tuples(
+    st.lists(PIECES, min_size=1, max_size=6), st.integers(1, 200), st.lists(PIECES, max_size=4)
+)
+
+
+@given(parts=st.lists(REPEATED, max_size=4), closing=st.integers(0, 500))
+@example(parts=[(["(", "?", ","], 2000, [])], closing=2000)
+@example(parts=[(["in", "(", "?", ","], 2000, [])], closing=2000)
+@example(parts=[(["(", "?", ")", ","], 2000, [])], closing=0)
+@example(parts=[(["[", "(", "a", ",", "a", ","], 2000, [])], closing=4000)
+def test_lists_are_shortened_in_linear_steps(
+    parts: list[tuple[list[str], int, list[str]]], closing: int
+) -> None:
+    texts = [text for repeated, times, after in parts for text in (*repeated * times, *after)]
+    tokens: list[str] = [_Counted(text) for text in (*texts, *[")"] * closing)]
+    _Counted.looks = 0
+    out = shorten(tokens)
+    assert len(out) <= len(tokens)
+    assert _Counted.looks <= 20 * len(tokens)
+
+
+# --- error texts -----------------------------------------------------------------------------
+
+
+class _DriverError(Exception):
+    sqlstate: object = None
+
+
+@given(
+    code=st.one_of(st.sampled_from(sorted(FORMS)), st.text(max_size=5), st.none(), st.integers()),
+    message=st.one_of(
+        st.text(),
+        st.sampled_from([form for forms in FORMS.values() for form in forms]),
+        st.sampled_from([form.replace("?", f"{SECRET}") for forms in FORMS.values() for form in forms]),
+        st.sampled_from([form.replace("<type>", f"{SECRET}") for forms in FORMS.values() for form in forms]),
+    ),
+    where=st.integers(0, 60),
+    first=st.one_of(st.none(), st.integers(), st.text()),
+)
+def test_no_message_of_any_kind_is_shown_but_a_known_form(
+    code: object, message: str, where: int, first: object
+) -> None:
+    text = f"{message[:where]}{SECRET}{message[where:]}"
+    for told_text in (message, text):
+        error = _DriverError(told_text) if first is None else _DriverError(first, told_text)
+        error.sqlstate = code
+        told = slow_query_record("select 1", (), error=error)["error"]
+        shown = told.pop("message", "")
+        assert SECRET.lower() not in shown.lower()
+        assert not shown or any(_is_form(shown, form) for forms in FORMS.values() for form in forms)
+        assert told.pop("code", "") in {"", code, str(first)}
+        assert told == {"type": "_DriverError"}
+
+
+def _is_form(shown: str, form: str) -> bool:
+    before, mark, after = form.partition("<type>")
+    return shown == form or bool(mark and shown.startswith(before) and shown.endswith(after))
 
 
 # --- pages -----------------------------------------------------------------------------------
@@ -166,7 +264,7 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 
 @given(durations=st.lists(st.floats(0, 500), min_size=1, max_size=200))
 def test_percentiles_are_close_upper_bounds(durations: list[float]) -> None:
-    stats = QueryStats(lambda text: text, capacity=10)
+    stats = StatsTable(lambda text: text, capacity=10)
     for duration in durations:
         stats.add("s", duration, 1, failed=False)
     (row,) = stats.snapshot()
@@ -181,7 +279,7 @@ def test_percentiles_are_close_upper_bounds(durations: list[float]) -> None:
 
 @given(texts=st.lists(st.integers(0, 30).map(str), max_size=200), capacity=st.integers(1, 10))
 def test_nothing_is_lost_when_the_table_is_full(texts: list[str], capacity: int) -> None:
-    stats = QueryStats(lambda text: text, capacity=capacity)
+    stats = StatsTable(lambda text: text, capacity=capacity)
     for text in texts:
         stats.add(text, 0.001, 2, failed=True)
     rows = stats.snapshot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.pool import NullPool
 
-from mks_hardening.db import hardened_engine
+from mks_hardening.db import hardened_async_engine, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
 
 
@@ -76,6 +77,37 @@ def test_a_wrong_url_is_refused_without_its_password(bad_url: Any, message: str)
     with pytest.raises(ConfigurationError, match=message) as caught:
         hardened_engine(bad_url)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("make", "url"),
+    [
+        (hardened_engine, "sqlite+aiosqlite:///file"),
+        (hardened_engine, "postgresql+asyncpg://app:hunter2@host/db"),
+        (hardened_async_engine, "postgresql+psycopg2://app:hunter2@host/db"),
+        (hardened_async_engine, "mysql+pymysql://app:hunter2@host/db"),
+    ],
+)
+def test_a_driver_of_the_other_world_is_refused(make: Any, url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make(url)
+    assert caught.value.parameter == "url"
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_asynchronous_engine_has_the_same_limits(url: str) -> None:
+    async def ask() -> list[object]:
+        engine = hardened_async_engine(
+            url.replace("sqlite:", "sqlite+aiosqlite:"), threads=3, lock_timeout=1.5
+        )
+        assert engine.sync_engine.pool.size() == 3  # type: ignore[attr-defined] # it is a queue
+        async with engine.connect() as connection:
+            names = ("journal_mode", "foreign_keys", "busy_timeout")
+            values = [(await connection.execute(text(f"PRAGMA {name}"))).scalar() for name in names]
+        await engine.dispose()
+        return values
+
+    assert asyncio.run(ask()) == ["wal", 1, 1500]
 
 
 @pytest.mark.parametrize(

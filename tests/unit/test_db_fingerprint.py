@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from mks_hardening.db import fingerprint, normalize_sql
+from mks_hardening.db.statement import fingerprints
+from mks_hardening.db.statement._lexer import tokens_of
+from mks_hardening.db.watch._stats_table import StatsTable
 from mks_hardening.exceptions import ConfigurationError
 
 CORPUS: dict[str, Any] = json.loads(
@@ -84,3 +87,29 @@ def test_an_unknown_dialect_is_refused() -> None:
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite", "mysql"])
 def test_hostile_text_is_read_to_the_end(hostile: str, dialect: Any) -> None:
     assert isinstance(normalize_sql(hostile, dialect=dialect), str)
+
+
+def test_a_long_statement_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(sql: str, dialect: str) -> list[str]:
+        read.append(len(sql))
+        return tokens_of(sql, dialect)
+
+    monkeypatch.setattr(fingerprints, "tokens_of", counting)
+    stats = StatsTable(fingerprint, capacity=10)
+    statement = "call p(" + ", ".join(f"%(id_{n})s" for n in range(5000)) + ")"
+    for _ in range(5):
+        stats.add(
+            "".join(list(statement)), 0.001, 1, failed=False
+        )  # the driver's text is a new one every time
+        fingerprint("".join(list(statement)))
+    assert read == [len(statement)]
+    assert sum(row.calls for row in stats.snapshot()) == 5
+
+
+def test_what_is_kept_of_long_statements_is_bounded() -> None:
+    for n in range(3000):
+        fingerprint(f"select {n} {' ' * 2048}")
+    assert len(fingerprints._long_digests) <= 2048
+    assert all(len(key) <= 16 for key, _ in fingerprints._long_digests)

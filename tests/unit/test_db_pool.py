@@ -15,12 +15,12 @@ from mks_hardening.exceptions import ConfigurationError
 @pytest.mark.parametrize(
     ("workers", "threads", "max_connections", "reserved", "plan"),
     [
-        (1, 1, 100, 3, PoolPlan(1, 1)),
-        (4, 8, 100, 3, PoolPlan(8, 8)),
-        (8, 8, 100, 3, PoolPlan(8, 4)),
-        (8, 60, 100, 3, PoolPlan(12, 0)),
-        (97, 4, 100, 3, PoolPlan(1, 0)),
-        (2, 2, 4, 0, PoolPlan(2, 0)),
+        (1, 1, 100, 3, PoolPlan(pool_size=1, max_overflow=1)),
+        (4, 8, 100, 3, PoolPlan(pool_size=8, max_overflow=8)),
+        (8, 8, 100, 3, PoolPlan(pool_size=8, max_overflow=4)),
+        (8, 60, 100, 3, PoolPlan(pool_size=12, max_overflow=0)),
+        (97, 4, 100, 3, PoolPlan(pool_size=1, max_overflow=0)),
+        (2, 2, 4, 0, PoolPlan(pool_size=2, max_overflow=0)),
     ],
 )
 def test_processes_share_the_server(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,40 @@ def test_impossible_parameters_are_refused(parameter: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         retry_on_serialization_failure(**options)
     assert caught.value.parameter == parameter
+
+
+def test_a_coroutine_function_is_run_again() -> None:
+    waits: list[float] = []
+    awaited: list[bool] = []
+
+    async def pause(wait: float) -> None:
+        waits.append(wait)
+        await asyncio.sleep(0)
+        awaited.append(True)
+
+    for sleep in (pause, waits.append, None):
+        work, calls = _failing(PostgresError("40001"), 2)
+
+        @retry_on_serialization_failure(backoff=0.001, sleep=sleep)
+        async def again(answer: str) -> str:
+            await asyncio.sleep(0)
+            done: str = work(answer)  # noqa: B023 - called before the next round
+            return done
+
+        assert asyncio.run(again("done")) == "done"
+        assert len(calls) == 3
+    assert len(waits) == 4
+    assert awaited == [True, True]
+
+
+def test_a_coroutine_that_fails_otherwise_is_not_run_again() -> None:
+    work, calls = _failing(KeyError("x"), 2)
+
+    @retry_on_serialization_failure()
+    async def again() -> str:
+        done: str = work("x")
+        return done
+
+    with pytest.raises(KeyError):
+        asyncio.run(again())
+    assert len(calls) == 1

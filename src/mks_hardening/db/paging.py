@@ -6,31 +6,32 @@ half of one on PostgreSQL, and OFFSET reads what it skips.
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from functools import cache
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from mks_hardening._core.codec import Codec
+from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
-from mks_hardening.exceptions import ConfigurationError, DecodeError, MksHardeningError
+from mks_hardening.db._cursor import InvalidCursorError, Key, read_cursor, write_cursor
+from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import ColumnElement, Connection, Result, Row, Select
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.expression import UnaryExpression
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 
-_LONGEST_CURSOR: Final = 2048
+# Rows of any shape: the select is the caller's.
+AnySelect: TypeAlias = "Select[Any]"
+AnyColumn: TypeAlias = "ColumnElement[Any]"
+Condition: TypeAlias = "ColumnElement[bool]"
+
+_LARGEST_PAGE: Final = 1000
 
 
-class InvalidCursorError(MksHardeningError, ValueError):
-    """A cursor was damaged, forged, or made for another order; a web application answers 400."""
-
-
-class PageResult(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResult:
     """Rows of one page.
 
     Attributes:
@@ -42,11 +43,6 @@ class PageResult(NamedTuple):
     next_cursor: str | None
 
 
-class _Key(NamedTuple):
-    column: ColumnElement[Any]
-    descending: bool
-
-
 class Page:
     """A select cut to one page; run ``fetch``.
 
@@ -56,8 +52,8 @@ class Page:
 
     __slots__ = ("_keys", "_limit", "_width", "statement")
 
-    def __init__(self, statement: Select[Any], *, keys: Sequence[_Key], limit: int, width: int) -> None:
-        self.statement: Select[Any] = statement
+    def __init__(self, statement: AnySelect, *, keys: Sequence[Key], limit: int, width: int) -> None:
+        self.statement: AnySelect = statement
         self._keys = keys
         self._limit = limit
         self._width = width
@@ -66,23 +62,34 @@ class Page:
         """Execute the select.
 
         Raises:
-            ConfigurationError: an order column was NULL, so that the page after it would be wrong.
+            ConfigurationError: the page after this one would be wrong, because an order column was NULL or two
+                rows were equal in all of them.
         """
-        rows = list(bind.execute(self.statement))
+        rows = _rows(bind.execute(self.statement))
         page = rows[: self._limit]
         items = [row[0] for row in page] if self._width == 1 else list(page)
-        more = len(rows) > self._limit
-        return PageResult(items, self._cursor(page[-1][self._width :]) if more else None)
+        if len(rows) <= self._limit:
+            return PageResult(items=items, next_cursor=None)
+        last, following = (tuple(row[self._width :]) for row in rows[self._limit - 1 : self._limit + 1])
+        if last == following:
+            raise ConfigurationError(
+                "order_by must tell every row from every other: end it with the primary key",
+                parameter="order_by",
+            )
+        return PageResult(items=items, next_cursor=write_cursor(self._keys, last))
 
-    def _cursor(self, values: Sequence[Any]) -> str:
-        if any(value is None for value in values):
-            raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
-        data = _codec().encode([_order_digest(self._keys), *values])
-        return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+def _rows(result: Result[Any]) -> list[Row[Any]]:
+    """All rows, each entity once.
+
+    With a collection loaded by a join an entity comes once for each member, and SQLAlchemy insists on ``unique()``.
+    """
+    collections = getattr(result, "_unique_filter_state", None) is not None
+    return list(result.unique() if collections else result)
 
 
 def keyset_page(
-    select: Select[Any], *, order_by: Sequence[ColumnElement[Any]], after: str | None = None, limit: int = 50
+    select: AnySelect, *, order_by: Sequence[AnyColumn], after: str | None = None, limit: int = 50
 ) -> Page:
     """One page of ``select``, beginning after the row a cursor names.
 
@@ -90,9 +97,10 @@ def keyset_page(
     Rows inserted or deleted between two pages neither repeat nor hide others.
 
     Args:
-        select: a select without its own order or limit.
-        order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; together they must be unique, so
-            the last one is usually the primary key.
+        select: a select without its own order or limit. It may be grouped; collections may be loaded by
+            ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut).
+        order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; of a grouped select also
+            aggregates. Together they must be unique, so the last one is usually the primary key.
         after: ``next_cursor`` of the page before.
         limit: rows in a page, 1 to 1000.
 
@@ -106,9 +114,10 @@ def keyset_page(
         raise ConfigurationError(
             f"select must be a select(), not {type(select).__name__}", parameter="select"
         )
-    if type(limit) is not int or not 1 <= limit <= 1000:
-        raise ConfigurationError("limit must be a whole number from 1 to 1000", parameter="limit")
-    keys = [_key(one) for one in order_by]
+    whole_number(limit, parameter="limit", minimum=1, maximum=_LARGEST_PAGE)
+    if after is not None:
+        text_of(after, parameter="after")
+    keys = [_key(one) for one in several(order_by, object, parameter="order_by")]
     if not keys:
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
     width = len(select.column_descriptions)
@@ -117,24 +126,33 @@ def keyset_page(
         *(key.column.desc() if key.descending else key.column.asc() for key in keys)
     )
     if after is not None:
-        statement = statement.where(_beyond(keys, _read_cursor(after, keys)))
+        beyond = _beyond(keys, read_cursor(after, keys))
+        # WHERE comes before grouping and knows no aggregates.
+        grouped = bool(select._group_by_clauses)  # noqa: SLF001 - has no public name
+        statement = statement.having(beyond) if grouped else statement.where(beyond)
     return Page(statement.limit(limit + 1), keys=keys, limit=limit, width=width)
 
 
-def _key(element: Any) -> _Key:
+def _key(element: object) -> Key:
     from sqlalchemy.sql import operators
 
-    plain: Any = element.__clause_element__() if hasattr(element, "__clause_element__") else element
-    modifier: Any = getattr(plain, "modifier", None)
+    # An attribute of a mapped class stands for the column behind it.
+    clause = getattr(element, "__clause_element__", None)
+    plain = cast(AnyColumn, clause() if callable(clause) else element)
+    modifier = getattr(plain, "modifier", None)
     if modifier not in {None, operators.asc_op, operators.desc_op}:
         raise ConfigurationError("order_by takes plain columns, .asc() and .desc()", parameter="order_by")
-    column: Any = plain.element if modifier else plain
+    column: AnyColumn = cast("UnaryExpression[object]", plain).element if modifier else plain
+    if not hasattr(column, "label"):
+        raise ConfigurationError(f"order_by takes columns, not {type(column).__name__}", parameter="order_by")
     if getattr(column, "nullable", False):
-        raise ConfigurationError(f"order_by column {column.name} may be NULL", parameter="order_by")
-    return _Key(column, modifier is operators.desc_op)
+        raise ConfigurationError(
+            f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
+        )
+    return Key(column=column, descending=modifier is operators.desc_op)
 
 
-def _beyond(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
+def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
     from sqlalchemy import BigInteger, Integer, and_, bindparam, or_, tuple_
 
     # Whole numbers are bound as BIGINT: a cursor may hold one that does not fit the column, and that is no error.
@@ -142,56 +160,12 @@ def _beyond(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
     bound = [bindparam(None, value, type_=kind) for value, kind in zip(values, types, strict=True)]
     columns = [key.column for key in keys]
     if len({key.descending for key in keys}) == 1:
-        left: Any = tuple_(*columns) if len(keys) > 1 else columns[0]
-        right: Any = tuple_(*bound) if len(keys) > 1 else bound[0]
-        whole: ColumnElement[bool] = left < right if keys[0].descending else left > right
-        return whole
+        left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]
+        right: AnyColumn = tuple_(*bound) if len(keys) > 1 else bound[0]
+        return left < right if keys[0].descending else left > right
     first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
-    steps: list[Any] = []
+    steps: list[Condition] = []
     for n, key in enumerate(keys):
         equal = [column == value for column, value in zip(columns[:n], bound[:n], strict=True)]
         steps.append(and_(*equal, key.column < bound[n] if key.descending else key.column > bound[n]))
     return and_(first, or_(*steps))  # the first bound alone lets an index find the place
-
-
-def _read_cursor(cursor: str, keys: Sequence[_Key]) -> list[Any]:
-    try:
-        if len(cursor) > _LONGEST_CURSOR:
-            raise InvalidCursorError("the cursor is too long")
-        data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        digest, *decoded = _codec().decode(data)
-    except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
-        raise InvalidCursorError("the cursor cannot be read") from None
-    values: list[Any] = decoded
-    if digest != _order_digest(keys) or len(values) != len(keys):
-        raise InvalidCursorError("the cursor belongs to another order")
-    if not all(_fits(value, key.column) for value, key in zip(values, keys, strict=True)):
-        raise InvalidCursorError("the cursor holds values of another type")
-    return values
-
-
-def _fits(value: Any, column: Any) -> bool:
-    if isinstance(value, str) and not value.isascii() and _has_surrogates(value):
-        return False
-    if (isinstance(value, str) and "\0" in value) or (type(value) is int and not -(2**63) <= value < 2**63):
-        return False
-    try:
-        expected = column.type.python_type
-    except NotImplementedError:
-        return True
-    # A TypeDecorator that does not say what it takes calls itself ``object``.
-    return expected is object or type(value) is expected or (expected is float and type(value) is int)
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _order_digest(keys: Sequence[_Key]) -> str:
-    text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in keys)
-    return blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-@cache
-def _codec() -> Codec:
-    return Codec(form="json", max_bytes=_LONGEST_CURSOR, max_depth=4)

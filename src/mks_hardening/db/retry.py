@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import wraps
+from inspect import isawaitable, iscoroutinefunction
 from random import SystemRandom
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar, cast
 
+from mks_hardening._core.checks import function as check_function
+from mks_hardening._core.checks import whole_number
 from mks_hardening._core.durations import seconds
-from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["is_serialization_failure", "retry_on_serialization_failure"]
+__all__ = ["retry_on_serialization_failure"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOST: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _SQLITE_BUSY: Final = 5
-_MYSQL_LOST: Final = frozenset({1205, 1213})
-_random: Final = SystemRandom()
+_MYSQL_LOST: Final = frozenset({1205, 1213})  # lock wait time-out, deadlock
+_random: Final = SystemRandom()  # a seeded one would wait the same in every forked worker
 
 
 def is_serialization_failure(error: BaseException) -> bool:
     """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy."""
     origin = getattr(error, "orig", None) or error
     state = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
+    # Extended codes (SQLITE_BUSY_SNAPSHOT) keep the plain one in their low byte.
     busy = getattr(origin, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY
     number = origin.args[0] if getattr(origin, "args", ()) else None
     return state in _LOST or busy or (type(number) is int and number in _MYSQL_LOST)
@@ -37,9 +40,9 @@ def retry_on_serialization_failure(
     attempts: int = 5,
     backoff: float | timedelta = 0.02,
     backoff_max: float | timedelta = 1.0,
-    sleep: Callable[[float], object] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function that opens, runs and commits a whole transaction.
+    """Decorate a function or coroutine function that opens, runs and commits a whole transaction.
 
     It is called again after a random wait of up to ``backoff`` doubled each time; the last error leaves as it came.
     The function must have no effects outside its transaction.
@@ -48,17 +51,25 @@ def retry_on_serialization_failure(
         attempts: calls at most.
         backoff: upper bound of the first wait in seconds.
         backoff_max: upper bound of every wait in seconds.
-        sleep: how to wait.
+        sleep: how to wait; for a coroutine function it may give something to await.
 
     Raises:
         ConfigurationError: a parameter is impossible.
     """
-    if type(attempts) is not int or attempts < 1:
-        raise ConfigurationError("attempts must be a whole number of at least 1", parameter="attempts")
+    whole_number(attempts, parameter="attempts", minimum=1)
     first = seconds(backoff, parameter="backoff")
     longest = seconds(backoff_max, parameter="backoff_max")
+    if sleep is not None:
+        check_function(sleep, parameter="sleep")
+
+    def wait_before(attempt: int) -> float:
+        # From 0 on ("full jitter"): those that met each other must not meet again.
+        return _random.uniform(0, min(longest, first * 2**attempt))
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if iscoroutinefunction(function):
+            return cast("Callable[P, R]", later(function))
+
         @wraps(function)
         def again(*args: P.args, **kwargs: P.kwargs) -> R:
             for attempt in range(attempts - 1):
@@ -67,8 +78,26 @@ def retry_on_serialization_failure(
                 except Exception as error:
                     if not is_serialization_failure(error):
                         raise
-                sleep(_random.uniform(0, min(longest, first * 2**attempt)))
+                (sleep or time.sleep)(wait_before(attempt))
             return function(*args, **kwargs)
+
+        return again
+
+    def later(function: Callable[P, Awaitable[object]]) -> Callable[P, Awaitable[object]]:
+        from asyncio import sleep as asyncio_sleep
+
+        @wraps(function)
+        async def again(*args: P.args, **kwargs: P.kwargs) -> object:
+            for attempt in range(attempts - 1):
+                try:
+                    return await function(*args, **kwargs)
+                except Exception as error:
+                    if not is_serialization_failure(error):
+                        raise
+                waited = (sleep or asyncio_sleep)(wait_before(attempt))
+                if isawaitable(waited):
+                    await waited
+            return await function(*args, **kwargs)
 
         return again
 

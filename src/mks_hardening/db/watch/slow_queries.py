@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from datetime import timedelta
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mks_hardening._core import hooks
-from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.checks import flag, instance, offers, text_of, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.redact import default_redactor
-from mks_hardening.db.call_site import call_site
-from mks_hardening.db.instrument import Execution, attach, detach, dialect_of
-from mks_hardening.db.query_stats import QueryStats, StatementStats
-from mks_hardening.db.sql_error import describe_error
-from mks_hardening.db.sql_fingerprint import Dialect, fingerprint, known_dialect, normalize_sql
+from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening._core.trace_text import safe_text
+from mks_hardening.db.statement._error_text import describe_error
+from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
+from mks_hardening.db.watch._call_site import call_site
+from mks_hardening.db.watch._instrument import Execution, attach, detach, dialect_of
+from mks_hardening.db.watch._stats_table import StatsTable
+from mks_hardening.db.watch.statement_stats import StatementStats
 from mks_hardening.events import SlowQuery
-from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from mks_hardening.protocols import Clock
 
 __all__ = ["SlowQueryMonitor", "slow_query_record"]
 
+# A record must stay a line that log collectors take (many cut at 16 kB).
 _LONGEST_STATEMENT: Final = 4096
 _LONGEST_VALUE: Final = 200
 _MOST_VALUES: Final = 50
+_DEEPEST_VALUE: Final = 5
 
 
 def slow_query_record(
@@ -52,30 +58,38 @@ def slow_query_record(
     Returns:
         ``fingerprint`` and ``statement``; ``parameter_count`` or ``parameters``; ``error`` when there was one.
     """
-    text = normalize_sql(statement, dialect=dialect)
-    record: dict[str, Any] = {
+    flag(show_values, parameter="show_values")
+    if error is not None:
+        instance(error, BaseException, parameter="error")
+    text = normalize_sql(text_of(statement, parameter="statement"), dialect=dialect)
+    record: dict[str, object] = {
         "fingerprint": fingerprint(statement, dialect=dialect),
         "statement": text if len(text) <= _LONGEST_STATEMENT else text[:_LONGEST_STATEMENT] + "…",
     }
     if show_values:
-        record["parameters"] = default_redactor().redact(_shown(parameters))
+        record["parameters"] = default_redactor().redact(_shown(parameters, _DEEPEST_VALUE))
     else:
-        record["parameter_count"] = len(cast("Any", parameters)) if hasattr(parameters, "__len__") else 0
+        record["parameter_count"] = len(parameters) if isinstance(parameters, Sized) else 0
     if error is not None:
         record["error"] = describe_error(error, show_values=show_values)
     return record
 
 
-def _shown(value: Any) -> object:
-    if hasattr(value, "items"):
-        items = list(value.items())[:_MOST_VALUES]
-        return {str(name): _shown(one) for name, one in items}
-    if isinstance(value, (list, tuple)):
-        return [_shown(one) for one in cast("Iterable[Any]", value[:_MOST_VALUES])]
+def _shown(value: object, depth: int) -> object:
+    kind = type(value).__name__
+    try:
+        if depth > 0 and isinstance(value, Mapping):
+            items = islice(cast("Mapping[object, object]", value).items(), _MOST_VALUES)
+            return {safe_text(name): _shown(one, depth - 1) for name, one in items}
+        if depth > 0 and isinstance(value, (list, tuple)):
+            return [_shown(one, depth - 1) for one in islice(cast("Iterable[object]", value), _MOST_VALUES)]
+    except Exception as error:  # noqa: BLE001 - a parameter is foreign code, and a log record must come out
+        return f"<{kind} that raises {type(error).__name__}>"
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    text = f"<{len(value)} bytes>" if isinstance(value, (bytes, bytearray)) else str(value)
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+    if isinstance(value, (bytes, bytearray)):
+        return f"<{len(value)} bytes>"
+    return safe_text(value, limit=_LONGEST_VALUE)
 
 
 class SlowQueryMonitor:
@@ -99,7 +113,7 @@ class SlowQueryMonitor:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | AsyncEngine,
         *,
         threshold: float | timedelta = 0.1,
         show_values: bool = False,
@@ -108,16 +122,19 @@ class SlowQueryMonitor:
         logger: logging.Logger | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if max_fingerprints < 1:
-            raise ConfigurationError("max_fingerprints must be at least 1", parameter="max_fingerprints")
+        whole_number(max_fingerprints, parameter="max_fingerprints", minimum=1)
         self._engine = engine
         self._threshold = seconds(threshold, parameter="threshold")
-        self._show_values = show_values
-        self._logger = logger or logging.getLogger("mks_hardening.db")
-        self._clock = clock
+        self._show_values = flag(show_values, parameter="show_values")
+        self._logger = (
+            logging.getLogger("mks_hardening.db")
+            if logger is None
+            else offers(logger, "log", "isEnabledFor", parameter="logger", kind="a logger")
+        )
+        self._clock = clock = given_clock(clock)
         self._valve = _Valve(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
         self._dialect: Dialect = known_dialect(dialect_of(engine).name)
-        self._stats = QueryStats(self._fingerprint, capacity=max_fingerprints)
+        self._stats = StatsTable(self._fingerprint, capacity=max_fingerprints)
         self._installed = False
 
     def install(self) -> SlowQueryMonitor:
@@ -163,8 +180,10 @@ class SlowQueryMonitor:
     def _report(self, execution: Execution) -> None:
         outcome = "error" if execution.error else "ok"
         duration_ms = round(execution.duration * 1000, 3)
+        # Every one, also those that the valve keeps out of the log.
         if hooks.observers:
             hooks.emit(SlowQuery(self._fingerprint(execution.statement), duration_ms, outcome))
+        # A database that is slow is slow for everyone: the log must not make it worse.
         left_out = self._valve.open()
         if left_out is None:
             return
@@ -179,6 +198,7 @@ class SlowQueryMonitor:
             "duration_ms": duration_ms,
             "rows": execution.rows,
             "outcome": outcome,
+            # Only here, above the threshold: walking the stack costs more than the rest of the hook.
             "caller": call_site(),
         }
         if left_out:

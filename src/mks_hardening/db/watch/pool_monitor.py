@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core import hooks
-from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.checks import offers
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening.db.call_site import call_site
-from mks_hardening.db.instrument import dialect_of
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.db.watch._call_site import call_site
+from mks_hardening.db.watch._instrument import engine_of
 from mks_hardening.events import PoolEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from mks_hardening.protocols import Clock
 
 __all__ = ["PoolHolder", "PoolMonitor", "PoolStats"]
 
-_MOST_HOLDERS: Final = 20
+_MOST_HOLDERS: Final = 20  # of a log record; ``stats`` has all
 
 
-class PoolHolder(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolHolder:
     """One connection that is checked out: by whom, in which thread, for how long."""
 
     caller: str
@@ -35,7 +42,8 @@ class PoolHolder(NamedTuple):
     seconds: float
 
 
-class PoolStats(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
     """The pool at this moment.
 
     Attributes:
@@ -53,7 +61,8 @@ class PoolStats(NamedTuple):
     holders: tuple[PoolHolder, ...]
 
 
-class _Hold(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hold:
     caller: str
     thread: str
     since: float
@@ -77,23 +86,31 @@ class PoolMonitor:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | AsyncEngine,
         *,
         log_every: float | timedelta = 10,
         logger: logging.Logger | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        dialect_of(engine)
-        self._engine: Any = getattr(engine, "sync_engine", engine)
-        self._connect: Any = self._engine.raw_connection
+        self._engine = engine_of(engine)
         self._log_every = seconds(log_every, parameter="log_every")
-        self._logger = logger or logging.getLogger("mks_hardening.db")
-        self._clock = clock
-        self._holds: WeakKeyDictionary[Any, _Hold] = WeakKeyDictionary()
-        self._pid = os.getpid()
+        self._logger = (
+            logging.getLogger("mks_hardening.db")
+            if logger is None
+            else offers(logger, "log", "isEnabledFor", parameter="logger", kind="a logger")
+        )
+        self._clock = given_clock(clock)
+        self._holds: WeakKeyDictionary[ConnectionPoolEntry, _Hold] = WeakKeyDictionary()
+        self._before: Callable[[], PoolProxiedConnection] = self._engine.raw_connection
+        self._over: Callable[[], PoolProxiedConnection] = self._raw_connection
         self._checkouts = self._timeouts = 0
         self._logged_at: float | None = None
         self._installed = False
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: what it inherits is held by its parent."""
+        self._holds = WeakKeyDictionary()
 
     def install(self) -> Self:
         """Begin to watch; harmless when called twice."""
@@ -101,10 +118,12 @@ class PoolMonitor:
 
         if not self._installed:
             self._installed = True
+            # Pool events, which leave the engine's flag for execution events alone.
             event.listen(self._engine, "checkout", self._checked_out)
             event.listen(self._engine, "checkin", self._checked_in)
             # There is no event for "none could be had"; every way to a connection goes through this method.
-            self._engine.raw_connection = self._raw_connection
+            self._before = self._engine.raw_connection
+            _set_raw_connection(self._engine, self._over)
         return self
 
     def uninstall(self) -> None:
@@ -115,19 +134,28 @@ class PoolMonitor:
             self._installed = False
             event.remove(self._engine, "checkout", self._checked_out)
             event.remove(self._engine, "checkin", self._checked_in)
-            del self._engine.raw_connection
+            # Where another tool has wrapped ours since, ours stays and only passes on.
+            if vars(self._engine).get("raw_connection") is self._over:
+                _set_raw_connection(self._engine, self._before)
 
     def stats(self) -> PoolStats:
         """The pool at this moment."""
         now = self._clock.monotonic()
         holders = [
-            PoolHolder(hold.caller, hold.thread, now - hold.since) for hold in list(self._holds.values())
+            PoolHolder(caller=hold.caller, thread=hold.thread, seconds=now - hold.since)
+            for hold in list(self._holds.values())
         ]
         holders.sort(key=lambda holder: -holder.seconds)
-        return PoolStats(self._size(), len(holders), self._checkouts, self._timeouts, tuple(holders))
+        return PoolStats(
+            size=self._size(),
+            checked_out=len(holders),
+            checkouts=self._checkouts,
+            timeouts=self._timeouts,
+            holders=tuple(holders),
+        )
 
     def _size(self) -> int:
-        pool = self._engine.pool
+        pool: Any = self._engine.pool
         return pool.size() + max(0, pool._max_overflow) if hasattr(pool, "_max_overflow") else 0  # noqa: SLF001 - has no public name
 
     def __enter__(self) -> Self:
@@ -138,27 +166,27 @@ class PoolMonitor:
     ) -> None:
         self.uninstall()
 
-    def _checked_out(self, _connection: object, record: Any, _proxy: object) -> None:
-        if self._pid != os.getpid():  # what a forked child inherits is held by its parent
-            self._pid = os.getpid()
-            self._holds.clear()
+    def _checked_out(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
         self._checkouts += 1
-        self._holds[record] = _Hold(call_site(), threading.current_thread().name, self._clock.monotonic())
+        self._holds[record] = _Hold(
+            caller=call_site(), thread=threading.current_thread().name, since=self._clock.monotonic()
+        )
 
-    def _checked_in(self, _connection: object, record: Any) -> None:
+    def _checked_in(self, _connection: object, record: ConnectionPoolEntry) -> None:
         self._holds.pop(record, None)
 
-    def _raw_connection(self) -> Any:
+    def _raw_connection(self) -> PoolProxiedConnection:
         from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
         try:
-            return self._connect()
+            return self._before()
         except PoolTimeoutError:
-            self._timeouts += 1
-            self._tell()
+            if self._installed:
+                self._timeouts += 1
+                self._report()
             raise
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         stats = self.stats()
         if hooks.observers:
             hooks.emit(PoolEvent("exhausted", stats.size, stats.checked_out))
@@ -177,3 +205,10 @@ class PoolMonitor:
                 "caller": call_site(),
             },
         )
+
+
+def _set_raw_connection(engine: Engine, method: Callable[[], PoolProxiedConnection]) -> None:
+    if method == engine.__class__.raw_connection.__get__(engine):
+        del engine.raw_connection
+    else:
+        vars(engine)["raw_connection"] = method

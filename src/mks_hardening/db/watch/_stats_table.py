@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from math import log2
-from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from threading import RLock
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.db.statement.fingerprints import text_key
+from mks_hardening.db.watch.statement_stats import StatementStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["QueryStats", "StatementStats"]
+__all__ = ["StatsTable"]
 
 _FASTEST: Final = 1e-6
 _PER_DOUBLING: Final = 4  # buckets are 19 % wide, so a percentile is at most that much too high
 _BUCKETS: Final = 30 * _PER_DOUBLING  # up to 18 minutes
-_LONGEST_TEXT: Final = 8192
 _MOST_TEXTS: Final = 4096
 _OTHER: Final = "other"
-
-
-class StatementStats(NamedTuple):
-    """What is known of one statement since the last reset; durations are milliseconds.
-
-    Percentiles are upper bounds that are at most 19 % too high. ``fingerprint`` is ``other`` for the sum of all
-    statements that came after the table was full.
-    """
-
-    fingerprint: str
-    calls: int
-    errors: int
-    rows: int
-    total_ms: float
-    max_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
 
 
 class _Row:
@@ -51,6 +36,7 @@ class _Row:
         self.rows += rows
         self.total += duration
         self.longest = max(self.longest, duration)
+        # Constant memory for each statement; lists of durations would grow (flask-sqlalchemy #181).
         bucket = int(log2(duration / _FASTEST) * _PER_DOUBLING) if duration > _FASTEST else 0
         self.buckets[min(bucket, _BUCKETS - 1)] += 1
 
@@ -64,39 +50,52 @@ class _Row:
         return self.longest
 
     def frozen(self, fingerprint: str) -> StatementStats:
-        shares = (1000 * self.percentile(share) for share in (0.5, 0.95, 0.99))
         return StatementStats(
-            fingerprint, self.calls, self.errors, self.rows, 1000 * self.total, 1000 * self.longest, *shares
+            fingerprint=fingerprint,
+            calls=self.calls,
+            errors=self.errors,
+            rows=self.rows,
+            total_ms=1000 * self.total,
+            max_ms=1000 * self.longest,
+            p50_ms=1000 * self.percentile(0.5),
+            p95_ms=1000 * self.percentile(0.95),
+            p99_ms=1000 * self.percentile(0.99),
         )
 
 
-class QueryStats:
+class StatsTable:
     """A table of at most ``capacity`` fingerprints; the rest is added up in one row called ``other``."""
 
-    __slots__ = ("_by_text", "_capacity", "_fingerprint", "_lock", "_rows")
+    __slots__ = ("__weakref__", "_by_text", "_capacity", "_fingerprint", "_lock", "_rows")
 
     def __init__(self, fingerprint: Callable[[str], str], *, capacity: int) -> None:
         self._fingerprint = fingerprint
         self._capacity = capacity
-        self._lock = Lock()
+        self.renew()
+        renew_in_child(self)
         self._rows: dict[str, _Row] = {}
-        self._by_text: dict[str, _Row] = {}  # spares the lexer on statements seen before
+        self._by_text: dict[str | bytes, _Row] = {}  # spares the lexer on statements seen before
+
+    def renew(self) -> None:
+        """In a forked child: a lock that no thread of the parent holds."""
+        # Re-entrant: a result that is dropped is counted when it is collected, which may be in the middle of this.
+        self._lock = RLock()
 
     def add(self, text: str, duration: float, rows: int, *, failed: bool) -> None:
         """Count one execution of the statement."""
-        row = self._by_text.get(text)
+        key = text_key(text)
+        row = self._by_text.get(key)
         fingerprint = "" if row else self._fingerprint(text)
         with self._lock:
-            (row or self._row(text, fingerprint)).add(duration, rows, failed=failed)
+            (row or self._row(key, fingerprint)).add(duration, rows, failed=failed)
 
-    def _row(self, text: str, fingerprint: str) -> _Row:
+    def _row(self, key: str | bytes, fingerprint: str) -> _Row:
         if fingerprint not in self._rows and len(self._rows) >= self._capacity:
             fingerprint = _OTHER
         row = self._rows.setdefault(fingerprint, _Row())
-        if len(text) <= _LONGEST_TEXT:
-            if len(self._by_text) >= _MOST_TEXTS:
-                self._by_text.clear()
-            self._by_text[text] = row
+        if len(self._by_text) >= _MOST_TEXTS:
+            self._by_text.clear()
+        self._by_text[key] = row
         return row
 
     def snapshot(self) -> list[StatementStats]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from mks_hardening._core.checks import whole_number
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["PoolPlan", "plan_pool"]
 
 
-class PoolPlan(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPlan:
     """Connections one process may open.
 
     Attributes:
@@ -36,14 +38,10 @@ def plan_pool(*, workers: int, threads: int, max_connections: int, reserved: int
     Raises:
         ConfigurationError: there is not one connection for every process.
     """
-    for name, value, least in (
-        ("workers", workers, 1),
-        ("threads", threads, 1),
-        ("max_connections", max_connections, 1),
-        ("reserved", reserved, 0),
-    ):
-        if type(value) is not int or value < least:
-            raise ConfigurationError(f"{name} must be a whole number of at least {least}", parameter=name)
+    whole_number(workers, parameter="workers", minimum=1)
+    whole_number(threads, parameter="threads", minimum=1)
+    whole_number(max_connections, parameter="max_connections", minimum=1)
+    whole_number(reserved, parameter="reserved", minimum=0)
     share = (max_connections - reserved) // workers
     if share < 1:
         raise ConfigurationError(
@@ -51,5 +49,6 @@ def plan_pool(*, workers: int, threads: int, max_connections: int, reserved: int
             f"each needs at least one connection",
             parameter="max_connections",
         )
+    # A thread that holds two (a request and its audit record) may overflow for a moment, as far as there is room.
     pool_size = min(threads, share)
-    return PoolPlan(pool_size, min(threads, share - pool_size))
+    return PoolPlan(pool_size=pool_size, max_overflow=min(threads, share - pool_size))

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePath
 from types import CodeType, FrameType
-from typing import Final
+from typing import Final, TypeAlias
 
-__all__ = ["call_path", "call_site"]
+__all__ = ["Path", "call_path", "call_site"]
+
+Path: TypeAlias = tuple[tuple[CodeType, int], ...]
+"""Code and line of one frame after another, the nearest first."""
 
 _FOREIGN: Final = frozenset({"sqlalchemy", "asyncio", "contextlib", "contextvars", "greenlet", "threading"})
-_LONGEST_PATH: Final = 50
+_LONGEST_PATH: Final = 50  # recursion deeper than this is told apart no more
 
 
 def call_site() -> str:
@@ -21,7 +24,7 @@ def call_site() -> str:
     return ""
 
 
-def call_path() -> tuple[tuple[CodeType, int], ...]:
+def call_path() -> Path:
     """The nearest application frames; equal for two statements that come from the same place by the same way."""
     path: list[tuple[CodeType, int]] = []
     for frame in _application_frames(sys._getframe(1)):  # noqa: SLF001 - as above
@@ -32,6 +35,7 @@ def call_path() -> tuple[tuple[CodeType, int], ...]:
 
 
 def _application_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    # Code objects and line numbers only: source lines would be read from disk (django-zeal halved its cost so).
     for start in (frame, _awaiting_frame()):
         current = start
         while current is not None:

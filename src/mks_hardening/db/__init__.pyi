@@ -1,0 +1,32 @@
+# What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
+
+from mks_hardening.db.engine.forks import guard_fork as guard_fork
+from mks_hardening.db.engine.hardened import hardened_async_engine as hardened_async_engine
+from mks_hardening.db.engine.hardened import hardened_engine as hardened_engine
+from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
+from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
+from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
+from mks_hardening.db.japanese_search import SearchHit as SearchHit
+from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError
+from mks_hardening.db.paging import Page as Page
+from mks_hardening.db.paging import PageResult as PageResult
+from mks_hardening.db.paging import keyset_page as keyset_page
+from mks_hardening.db.plan.explaining import Plan as Plan
+from mks_hardening.db.plan.explaining import explain as explain
+from mks_hardening.db.retry import retry_on_serialization_failure as retry_on_serialization_failure
+from mks_hardening.db.statement.fingerprints import fingerprint as fingerprint
+from mks_hardening.db.statement.fingerprints import normalize_sql as normalize_sql
+from mks_hardening.db.watch.n_plus_one import NPlusOneError as NPlusOneError
+from mks_hardening.db.watch.n_plus_one import NPlusOneFinding as NPlusOneFinding
+from mks_hardening.db.watch.n_plus_one import allow_n_plus_one as allow_n_plus_one
+from mks_hardening.db.watch.pool_monitor import PoolHolder as PoolHolder
+from mks_hardening.db.watch.pool_monitor import PoolMonitor as PoolMonitor
+from mks_hardening.db.watch.pool_monitor import PoolStats as PoolStats
+from mks_hardening.db.watch.queries import QueryBudgetError as QueryBudgetError
+from mks_hardening.db.watch.queries import QueryLog as QueryLog
+from mks_hardening.db.watch.queries import WatchedStatement as WatchedStatement
+from mks_hardening.db.watch.queries import query_budget as query_budget
+from mks_hardening.db.watch.queries import watch_queries as watch_queries
+from mks_hardening.db.watch.slow_queries import SlowQueryMonitor as SlowQueryMonitor
+from mks_hardening.db.watch.slow_queries import slow_query_record as slow_query_record
+from mks_hardening.db.watch.statement_stats import StatementStats as StatementStats

@@ -1,0 +1,95 @@
+"""Cursors: the order columns of one row, opaque to clients and checked when they come back."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from mks_hardening._core.codec import Codec
+from mks_hardening.exceptions import ConfigurationError, DecodeError, MksHardeningError
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+__all__ = ["InvalidCursorError", "Key", "read_cursor", "write_cursor"]
+
+_LONGEST_CURSOR: Final = 2048
+_DEEPEST_CURSOR: Final = 4
+
+
+class InvalidCursorError(MksHardeningError, ValueError):
+    """A cursor was damaged, forged, or made for another order; a web application answers 400."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One column of the order."""
+
+    column: ColumnElement[Any]
+    descending: bool
+
+
+def write_cursor(keys: Sequence[Key], values: Sequence[object]) -> str:
+    """The cursor of a row.
+
+    Raises:
+        ConfigurationError: an order column is NULL, so that no comparison finds the rows after it.
+    """
+    if any(value is None for value in values):
+        raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
+    data = _codec().encode([_order_digest(keys), *values])
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
+    """The values of the order columns.
+
+    Raises:
+        InvalidCursorError: it is no cursor, or one of another order.
+    """
+    try:
+        if len(cursor) > _LONGEST_CURSOR:
+            raise InvalidCursorError("the cursor is too long")
+        data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        digest, *values = cast("list[object]", _codec().decode(data))
+    except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
+        raise InvalidCursorError("the cursor cannot be read") from None
+    # A cursor is not signed: a forged one is a place in the list, which anyone could have paged to.
+    if digest != _order_digest(keys) or len(values) != len(keys):
+        raise InvalidCursorError("the cursor belongs to another order")
+    if not all(_fits(value, key.column) for value, key in zip(values, keys, strict=True)):
+        raise InvalidCursorError("the cursor holds values of another type")
+    return values
+
+
+def _fits(value: object, column: ColumnElement[Any]) -> bool:
+    if isinstance(value, str) and not value.isascii() and _has_surrogates(value):
+        return False
+    # What no column could hold, and a driver would refuse with an error of its own.
+    if (isinstance(value, str) and "\0" in value) or (type(value) is int and not -(2**63) <= value < 2**63):
+        return False
+    try:
+        expected: type = column.type.python_type
+    except NotImplementedError:
+        return True
+    # A TypeDecorator that does not say what it takes calls itself ``object``.
+    return expected is object or type(value) is expected or (expected is float and type(value) is int)
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _order_digest(keys: Sequence[Key]) -> str:
+    text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in keys)
+    return blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+@cache
+def _codec() -> Codec:
+    return Codec(form="json", max_bytes=_LONGEST_CURSOR, max_depth=_DEEPEST_CURSOR)

@@ -1,0 +1,1 @@
+"""Engines that stay within their limits: connections, waiting, dead servers, forks."""

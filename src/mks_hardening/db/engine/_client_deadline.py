@@ -1,0 +1,179 @@
+"""An open connection whose server has stopped answering ends within the deadline, whatever the driver waits for.
+
+No option of libpq does this: a stopped process, a full disk or a proxy without a backend still has its packets
+acknowledged, and only the server can tell a long statement from a lost one. So while an operation lasts, a thread
+asks the server's address from half the deadline on whether anybody answers (``_server_probe``). When nobody does,
+it shuts the socket down under the driver, which fails as if the server had hung up. A statement of a server that
+answers may last as long as it likes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.db.engine._server_probe import answers
+
+if TYPE_CHECKING:
+    from mks_hardening.db.engine._server_probe import Address
+    from mks_hardening.protocols import Clock
+
+__all__ = ["NO_ANSWER", "Deadline", "Wait"]
+
+NO_ANSWER: Final = "no answer from the database within client_deadline"
+_ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is asked
+_ANSWER: Final = 0.35  # share within which it has to answer
+_AGAIN: Final = 0.1  # share left for another try to connect, which the pool makes after a failed pre-ping
+_IDLE_ROUNDS: Final = 4  # the thread ends after so many looks at nothing; the next operation starts another
+
+
+class Wait:
+    """One connection, and since when its driver has been waiting for the server."""
+
+    __slots__ = ("_deadline", "_descriptor", "_family", "_inode", "address", "answered", "broken", "since")
+
+    def __init__(self, deadline: Deadline, descriptor: int) -> None:
+        self._deadline = deadline
+        self._descriptor = descriptor
+        self._inode = os.fstat(descriptor).st_ino
+        with socket.socket(fileno=os.dup(descriptor)) as twin:
+            self._family: int = twin.family
+            self.address: Address = twin.getpeername()
+        self.since: float | None = None
+        self.answered = 0.0
+        self.broken = False
+
+    def begin(self) -> None:
+        """An operation starts."""
+        self.since = self._deadline.clock.monotonic()
+        self._deadline.watch(self)
+
+    def end(self) -> None:
+        """The operation is over."""
+        self._deadline.forget(self)
+        self.since = None
+
+    def explain(self, error: BaseException) -> None:
+        """Say what happened, where the driver can only say that the server hung up."""
+        if self.broken:
+            self.broken = False
+            error.add_note(NO_ANSWER)
+
+    def answers(self, *, within: float) -> bool:
+        """Whether anybody answers at the server's address."""
+        return answers(self._family, self.address, within=within)
+
+    def hang_up(self) -> None:
+        """Shut the socket down under the driver.
+
+        The driver may have closed it by now, and another thread may have been given the same number; a duplicate
+        with the same inode can be neither.
+        """
+        with suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as twin:
+            if os.fstat(twin.fileno()).st_ino == self._inode:
+                self.broken = True
+                twin.shutdown(socket.SHUT_RDWR)
+
+
+class Deadline:
+    """Supervises the connections of one engine, from a thread that lives while there are operations.
+
+    Args:
+        patience: seconds within which a server answers, or is given up.
+        clock: source of time.
+    """
+
+    def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self._patience = patience
+        self._pause = patience * _ASKED_AFTER
+        self._waiting: set[Wait] = set()
+        self._lost: tuple[float, Wait] | None = None
+        self._supervised = False
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Begin with nothing in a forked child: the thread and the operations are the parent's."""
+        # Re-entrant, because a signal handler may use the database in the middle of a start.
+        self._lock = threading.RLock()
+        self._waiting = set()
+        self._supervised = False
+
+    def is_lost(self) -> bool:
+        """Whether a new connection would wait in vain: the server was given up just now and is still silent."""
+        if self._lost is None:
+            return False
+        since, wait = self._lost
+        # An address that nobody uses any more must not stand in the way of the one that took over.
+        if self.clock.monotonic() - since < self._patience and not wait.answers(
+            within=self._patience * _AGAIN
+        ):
+            return True
+        self._lost = None
+        return False
+
+    def watch(self, wait: Wait) -> None:
+        """An operation starts; on the way of every statement."""
+        self._waiting.add(wait)
+        if not self._supervised and self._claim():
+            try:
+                threading.Thread(target=self._supervise, name="mks-database-deadline", daemon=True).start()
+            except RuntimeError:  # no more threads: the next operation tries again
+                self._supervised = False
+
+    def forget(self, wait: Wait) -> None:
+        """An operation is over."""
+        self._waiting.discard(wait)
+
+    def _claim(self) -> bool:
+        with self._lock:
+            claimed = not self._supervised
+            self._supervised = True
+            return claimed
+
+    def _supervise(self) -> None:
+        try:
+            self._look_round()
+        except BaseException:  # out of descriptors, an abort: the next operation starts another thread
+            self._supervised = False
+            raise
+
+    def _look_round(self) -> None:
+        idle = 0
+        while idle < _IDLE_ROUNDS or self._resume():
+            waits = [(wait, wait.since) for wait in tuple(self._waiting)]
+            idle = 0 if waits else idle + 1
+            now = self.clock.monotonic()
+            due = [
+                (wait, since)
+                for wait, since in waits
+                if since is not None and max(since, wait.answered) + self._pause <= now
+            ]
+            if due:
+                self._ask(due)
+            else:
+                earliest = min((max(since or now, wait.answered) for wait, since in waits), default=now)
+                time.sleep(max(0.0, earliest + self._pause - now))
+
+    def _resume(self) -> bool:
+        """End, unless an operation began in this moment and still took the thread for alive."""
+        self._supervised = False
+        return bool(self._waiting) and self._claim()
+
+    def _ask(self, due: list[tuple[Wait, float]]) -> None:
+        asked: dict[Address, bool] = {}
+        for wait, since in due:
+            if wait.address not in asked:
+                asked[wait.address] = wait.answers(within=self._patience * _ANSWER)
+            if asked[wait.address]:
+                wait.answered = self.clock.monotonic()
+            elif wait.since == since:  # still the same operation
+                self._lost = (self.clock.monotonic(), wait)
+                wait.hang_up()

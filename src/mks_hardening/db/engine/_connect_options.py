@@ -1,0 +1,77 @@
+"""The limits of a connection in the words of each driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+__all__ = ["Limits", "asyncpg_options", "libpq_options", "sqlite_pragmas"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Time limits of a connection in milliseconds; 0 means none."""
+
+    statement: int
+    lock: int
+    idle: int
+    client: int
+
+    @property
+    def of_server(self) -> dict[str, str]:
+        """Settings of a PostgreSQL session."""
+        return {
+            "statement_timeout": str(self.statement),
+            "lock_timeout": str(self.lock),
+            "idle_in_transaction_session_timeout": str(self.idle),
+        }
+
+
+def libpq_options(
+    url: URL, limits: Limits, application_name: str, given: dict[str, object]
+) -> dict[str, object]:
+    """Connection options in libpq's own words; what the caller or the URL says comes last and so wins."""
+    # In the start packet, so that no round trip is spent on them and a reset does not lose them.
+    server = " ".join(f"-c {name}={value}" for name, value in limits.of_server.items())
+    from_url = url.query.get("options", "")
+    theirs = given.pop("options", from_url if isinstance(from_url, str) else " ".join(from_url))
+    defaults: dict[str, object] = {"application_name": application_name}
+    if limits.client:
+        defaults |= {
+            "connect_timeout": max(2, ceil(limits.client / 1000)),  # libpq takes 1 for 2
+            # A dead network is noticed by the kernel; a stopped server is not (``_client_deadline``).
+            "tcp_user_timeout": limits.client,
+            "keepalives": 1,
+            "keepalives_idle": max(1, limits.client // 1000),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        }
+    kept = {name: value for name, value in defaults.items() if name not in url.query}
+    return {**kept, **given, "options": f"{server} {theirs}".rstrip()}
+
+
+def asyncpg_options(limits: Limits, application_name: str, given: dict[str, object]) -> dict[str, object]:
+    """Connection options of asyncpg; what the caller says wins."""
+    settings = {
+        **limits.of_server,
+        "application_name": application_name,
+        **cast("dict[str, str]", given.pop("server_settings", {})),
+    }
+    patience = {"timeout": limits.client / 1000} if limits.client else {}
+    return {**patience, **given, "server_settings": settings}
+
+
+def sqlite_pragmas(connection: DBAPIConnection, busy_timeout: int) -> None:
+    """Set what SQLite forgets with every connection."""
+    cursor = connection.cursor()
+    # The time-out comes first: switching to WAL takes a lock itself.
+    cursor.execute(f"PRAGMA busy_timeout = {busy_timeout}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()

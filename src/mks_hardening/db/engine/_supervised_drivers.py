@@ -1,0 +1,207 @@
+"""Where each driver waits for the server: the methods that are put under a ``Deadline``.
+
+psycopg has one place for everything it does (``Connection.wait``, in both its worlds). psycopg2 is C and has none,
+so each method that speaks to the server is wrapped. asyncpg speaks through a protocol object. ``wait`` and
+``_protocol`` are not promised by the drivers; a test holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
+
+from mks_hardening.db.engine._client_deadline import NO_ANSWER, Deadline, Wait
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+    from sqlalchemy import Engine
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["psycopg2_connection", "supervise"]
+
+S = TypeVar("S")
+Method: TypeAlias = Callable[..., Any]
+
+_OF_CONNECTION: Final = ("commit", "rollback", "tpc_commit", "tpc_prepare", "tpc_recover", "tpc_rollback")
+_OF_CURSOR: Final = ("callproc", "copy_expert", "copy_from", "copy_to", "execute", "executemany")
+_OF_PROTOCOL: Final = (
+    "bind",
+    "bind_execute",
+    "bind_execute_many",
+    "close_portal",
+    "close_statement",
+    "copy_in",
+    "copy_out",
+    "execute",
+    "prepare",
+    "query",
+)
+_CURSOR: Final = "cursor"
+_OF_STREAM: Final = ("fetchall", "fetchmany", "fetchone", "scroll")
+
+
+class _Connection(Protocol):
+    """A connection of either driver, with the note that is made on it."""
+
+    mks_wait: Wait
+
+    def fileno(self) -> int: ...
+
+
+class _Cursor(Protocol):
+    connection: _Connection
+
+
+class _Extensions(Protocol):
+    connection: type
+    cursor: type
+
+
+class _Asyncpg(Protocol):
+    """What this module replaces in a connection of asyncpg."""
+
+    _protocol: object
+    _transport: BaseTransport
+
+
+def supervise(engine: Engine, deadline: Deadline) -> None:
+    """Put every connection that ``engine`` opens from now on under the deadline."""
+    from sqlalchemy import event
+
+    classes: dict[type, type] = {}
+
+    def connecting(dialect: Dialect, *_: object) -> None:
+        # It only ever refuses; to return a connection would silence the listeners after it, which add passwords.
+        if deadline.is_lost():
+            raise dialect.loaded_dbapi.OperationalError(NO_ANSWER)
+
+    def connected(_connection: object, record: ConnectionPoolEntry) -> None:
+        connection: Any = record.driver_connection
+        plain = cast(type, connection.__class__)
+        if callable(getattr(plain, "wait", None)):
+            if plain not in classes:
+                classes[plain] = _supervised_psycopg(plain, deadline)
+            # psycopg has no factory for connections; its classes are Python and have no slots.
+            connection.__class__ = classes[plain]
+        elif hasattr(plain, "_protocol"):
+            _supervise_asyncpg(connection, deadline)
+
+    event.listen(engine, "do_connect", connecting)
+    # First, because other listeners already speak to the server.
+    event.listen(engine.pool, "connect", connected, insert=True)
+
+
+def _supervise_asyncpg(connection: _Asyncpg, deadline: Deadline) -> None:
+    transport, protocol = connection._transport, connection._protocol  # noqa: SLF001 - as the module says
+    wait = Wait(deadline, transport.get_extra_info("socket").fileno())
+    connection._protocol = _AsyncpgProtocol(protocol, wait)  # noqa: SLF001 - as the module says
+
+
+class _AsyncpgProtocol:
+    """Stands in for the protocol of one connection."""
+
+    def __init__(self, protocol: object, wait: Wait) -> None:
+        self._protocol = protocol
+        self.mks_wait = wait
+        for name in _OF_PROTOCOL:
+            if hasattr(protocol, name):  # not every version has all
+                method = _supervised(getattr(type(protocol), name), lambda _: wait)
+                setattr(self, name, partial(method, protocol))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._protocol, name)
+
+
+def psycopg2_connection(extensions: _Extensions, given: object, deadline: Deadline) -> object:
+    """A ``connection_factory`` of psycopg2 whose connections and cursors are supervised.
+
+    Args:
+        extensions: ``psycopg2.extensions``.
+        given: the caller's factory, or None; a class is extended, any other left as it is.
+        deadline: of the engine.
+    """
+    plain = given or extensions.connection
+    if not isinstance(plain, type):
+        return plain
+    plain_cursor: Method = getattr(plain, _CURSOR)
+
+    def of_connection(connection: _Connection) -> Wait | None:
+        return _wait_of(connection, deadline)
+
+    def of_cursor(cursor: _Cursor) -> Wait | None:
+        return _wait_of(cursor.connection, deadline)
+
+    cursor = _subclass(extensions.cursor, _OF_CURSOR, of_cursor)
+    # Only cursors with a name fetch from the server; the others have everything already.
+    stream = _subclass(cursor, _OF_STREAM, of_cursor)
+    supervised = _subclass(plain, _OF_CONNECTION, of_connection)
+
+    def make_cursor(self: _Connection, name: str | None = None, **options: object) -> object:
+        options.setdefault("cursor_factory", cursor if name is None else stream)
+        return plain_cursor(self, name, **options)
+
+    return type(plain.__name__, (supervised,), {_CURSOR: make_cursor})
+
+
+def _supervised_psycopg(plain: type, deadline: Deadline) -> type:
+    def of_connection(connection: _Connection) -> Wait | None:
+        return _wait_of(connection, deadline)
+
+    return _subclass(plain, ("wait",), of_connection)
+
+
+def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
+    """The note on the connection, made at its first operation; none on a closed one, which the driver will say."""
+    try:
+        return connection.mks_wait
+    except AttributeError:
+        with suppress(Exception):
+            connection.mks_wait = Wait(deadline, connection.fileno())
+            return connection.mks_wait
+    return None
+
+
+def _subclass(plain: type, names: tuple[str, ...], wait_of: Callable[[S], Wait | None]) -> type:
+    methods = {name: _supervised(getattr(plain, name), wait_of) for name in names}
+    return type(plain.__name__, (plain,), {"__module__": plain.__module__, **methods})
+
+
+def _supervised(method: Method, wait_of: Callable[[S], Wait | None]) -> Method:
+    if iscoroutinefunction(method):
+
+        @wraps(method)
+        async def later(self: S, *args: object, **kwargs: object) -> object:
+            wait = wait_of(self)
+            if wait is None:
+                return await method(self, *args, **kwargs)
+            wait.begin()
+            try:
+                return await method(self, *args, **kwargs)
+            except Exception as error:
+                wait.explain(error)
+                raise
+            finally:
+                wait.end()
+
+        return later
+
+    @wraps(method)
+    def now(self: S, *args: object, **kwargs: object) -> object:
+        wait = wait_of(self)
+        if wait is None:
+            return method(self, *args, **kwargs)
+        wait.begin()
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            wait.explain(error)
+            raise
+        finally:
+            wait.end()
+
+    return now

@@ -1,0 +1,65 @@
+"""Database URLs: read without ever quoting them, since they hold a password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+__all__ = ["parse_url"]
+
+_DRIVERS: Final = {
+    # of PostgreSQL: the others cannot be given the limits; of SQLite: whatever SQLAlchemy knows
+    False: frozenset({"psycopg", "psycopg2"}),
+    True: frozenset({"psycopg", "asyncpg"}),
+}
+
+
+def parse_url(url: str | URL, *, asynchronous: bool) -> URL:
+    """The URL of a database and driver that can be given limits.
+
+    Raises:
+        ConfigurationError: it is no URL, or names another driver, or one of the other world.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        parsed = make_url(url)
+        # psycopg serves both worlds under one name; SQLAlchemy's create_async_engine asks the dialect the same way.
+        dialect = parsed.get_dialect()
+        if asynchronous:
+            dialect = dialect.get_async_dialect_cls(parsed)
+    except (ArgumentError, ValueError):
+        # Not "from error": SQLAlchemy's message quotes the URL with its password.
+        raise ConfigurationError(
+            f"url must be like postgresql+psycopg://host/name or sqlite:///file; this {type(url).__name__} is not",
+            parameter="url",
+        ) from None
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigurationError(
+            f"url names a database or driver that is not installed: {error}", parameter="url"
+        ) from None
+    # A driver that is not known would run without a limit and nobody would notice.
+    driver = parsed.get_driver_name()
+    if parsed.get_backend_name() == "postgresql" and driver not in _DRIVERS[asynchronous]:
+        raise ConfigurationError(
+            f"url must use postgresql+psycopg; the limits cannot be set through {driver} "
+            f"{'with' if asynchronous else 'without'} asyncio",
+            parameter="url",
+        )
+    if dialect.is_async is not asynchronous:
+        maker = "hardened_engine" if asynchronous else "hardened_async_engine"
+        raise ConfigurationError(f"url names the driver {driver}, which is one for {maker}", parameter="url")
+    return _password_in_its_place(parsed)
+
+
+def _password_in_its_place(url: URL) -> URL:
+    """PostgreSQL also takes the password as a query parameter, where SQLAlchemy would show it in every repr."""
+    password = url.query.get("password")
+    if not isinstance(password, str):
+        return url
+    return url.difference_update_query(["password"]).set(password=password)

@@ -1,0 +1,1 @@
+"""The plan of a statement: asked for without changing anything, and read."""

@@ -1,0 +1,108 @@
+"""Room in a caller's transaction in which nothing can be changed, and what would reach beyond a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.db.statement._lexer import tokens_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["functions_in", "query_only", "reaching_beyond", "read_only_savepoint"]
+
+# Volatile functions of PostgreSQL that change nothing, or that a read-only transaction refuses by itself.
+_HARMLESS: Final = (
+    "clock_timestamp",
+    "currval",
+    "gen_random_uuid",
+    "lastval",
+    "nextval",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_try_advisory_xact_lock",
+    "pg_try_advisory_xact_lock_shared",
+    "random",
+    "random_normal",
+    "setseed",
+    "setval",
+    "timeofday",
+    "uuidv4",
+    "uuidv7",
+)
+_VOLATILE: Final = """
+    SELECT DISTINCT proname FROM pg_catalog.pg_proc
+    WHERE provolatile = 'v' AND proname IN :names
+    AND NOT (pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND proname IN :harmless)
+    ORDER BY proname
+"""
+
+
+@contextmanager
+def read_only_savepoint(connection: Connection) -> Generator[None]:
+    """PostgreSQL: a savepoint that is read-only and rolled back; afterwards the caller can write as before."""
+    # Autocommit has no transaction for a savepoint to be in.
+    autocommit = bool(getattr(connection.connection.driver_connection, "autocommit", False))
+    began_here = not connection.in_transaction()
+    begin, end = (
+        ("BEGIN", "ROLLBACK")
+        if autocommit
+        else ("SAVEPOINT mks_explain", "ROLLBACK TO SAVEPOINT mks_explain")
+    )
+    connection.exec_driver_sql(begin)
+    try:
+        # SET TRANSACTION READ ONLY could not be undone within the transaction; this is, with the savepoint.
+        connection.exec_driver_sql("SET LOCAL transaction_read_only = on")
+        yield
+    finally:
+        connection.exec_driver_sql(end)
+        if not autocommit:
+            connection.exec_driver_sql("RELEASE SAVEPOINT mks_explain")
+        if began_here:
+            connection.rollback()
+
+
+@contextmanager
+def query_only(connection: Connection) -> Generator[None]:
+    """SQLite: a connection that refuses to write."""
+    began_here = not connection.in_transaction()
+    before = connection.exec_driver_sql("PRAGMA query_only").scalar()
+    connection.exec_driver_sql("PRAGMA query_only = 1")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(f"PRAGMA query_only = {int(before or 0)}")
+        if began_here:
+            connection.rollback()
+
+
+def functions_in(texts: Iterable[str]) -> set[str]:
+    """Names that are called in SQL texts, without their schema; keywords before a bracket among them."""
+    called: set[str] = set()
+    for text in texts:
+        before = ""
+        for word in tokens_of(text, "postgresql"):
+            if word == "(" and before:
+                called.add(before[1:-1].replace('""', '"') if before[0] == '"' else before)
+            before = word
+    return called
+
+
+def reaching_beyond(connection: Connection, names: set[str]) -> list[str]:
+    """Those of the functions that may do what no rollback undoes: take session locks, end backends, write files.
+
+    The catalogue knows: a function that does more than read is VOLATILE. What it calls itself cannot be seen, so
+    every volatile function counts that is not known to be harmless.
+    """
+    from sqlalchemy import bindparam, text
+
+    asked = text(_VOLATILE).bindparams(
+        bindparam("names", expanding=True), bindparam("harmless", expanding=True)
+    )
+    values = {"names": sorted(names), "harmless": list(_HARMLESS)}
+    return list(connection.execute(asked, values).scalars())

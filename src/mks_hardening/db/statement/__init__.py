@@ -1,0 +1,1 @@
+"""One statement by itself: its name whatever the values are, and error texts without values."""

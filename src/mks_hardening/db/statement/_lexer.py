@@ -1,0 +1,174 @@
+"""Statements as tokens, in one pass with one regular expression for each dialect.
+
+The dialects differ in what a double quote, a backslash, a ``#``, a ``[`` and a ``?`` mean. Unterminated strings,
+names and comments reach to the end, so that hostile text hides more, never less.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+__all__ = ["LEXERS", "VALUE", "pieces_of", "tokens_of"]
+
+VALUE: Final = "?"
+_NEVER: Final = r"(?!)"  # for what a dialect does not have
+
+_PLAIN_STRING: Final = r"'(?:[^']|'')*(?:'|\Z)"
+_ESCAPED_STRING: Final = r"'(?:[^'\\]|''|\\.)*(?:'|\\?\Z)"
+_PLACEHOLDER: Final = r"%s|%\(\w+\)s|(?<![\w\]):]):(?=[^\W\d])\w+"
+_QUOTED_NAME: Final = r'"(?:[^"]|"")*"(?!")'
+_BACKTICK_NAME: Final = r"`(?:[^`]|``)*`(?!`)"
+_NUMBER: Final = (
+    r"0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?"
+)
+
+
+def _lexer(
+    *,
+    comment: str,
+    value: str,
+    name: str,
+    unended: str,
+    marks: str = _NEVER,
+    nested: str = _NEVER,
+    dollar: str = _NEVER,
+) -> re.Pattern[str]:
+    marks = f"{_PLACEHOLDER}|{marks}"
+    groups = {
+        "space": r"\s+",
+        "comment": comment,
+        "nested": nested,
+        "dollar": dollar,
+        "value": f"{value}|{marks}",
+        "number": rf"(?<![\w$])(?:{_NUMBER})",
+        "name": name,
+        # A name without an end may be anything, so it is taken for a value.
+        "unended": rf"(?:{unended}).*",
+        "word": r"[^\W\d][\w$]*",
+        "operator": rf"(?:(?!{comment}|{nested}|{marks})[+\-*/<>=~!@#%^&|?:])+",
+        "other": r".",
+    }
+    return re.compile("|".join(f"(?P<{group}>{rule})" for group, rule in groups.items()), re.DOTALL)
+
+
+LEXERS: Final[dict[str, re.Pattern[str]]] = {
+    "postgresql": _lexer(
+        comment=r"--[^\n]*",
+        nested=r"/\*",
+        dollar=r"\$(?:[^\W\d]\w*)?\$",
+        value=rf"[eE]{_ESCAPED_STRING}|(?:[bBxXnN]|[uU]&)?{_PLAIN_STRING}|\$\d+",
+        name=rf"(?:[uU]&)?{_QUOTED_NAME}",
+        unended=r'(?:[uU]&)?"',
+    ),
+    "sqlite": _lexer(
+        comment=r"--[^\n]*|/\*.*?(?:\*/|\Z)",
+        value=rf"[xX]?{_PLAIN_STRING}",
+        marks=r"[@$](?=[^\W\d])\w+|\?\d*",
+        name=rf"{_QUOTED_NAME}|{_BACKTICK_NAME}|\[[^\]]*\]",
+        unended=r'["`\[]',
+    ),
+    "mysql": _lexer(
+        comment=r"(?:--(?=\s|\Z)|#)[^\n]*|/\*.*?(?:\*/|\Z)",
+        value=rf"""[bBxXnN]?{_ESCAPED_STRING}|"(?:[^"\\]|""|\\.)*(?:"|\\?\Z)""",
+        marks=r"\?",
+        name=_BACKTICK_NAME,
+        unended="`",
+    ),
+}
+_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
+
+# After these a sign, NULL or "?" belongs to a value and is not an operator.
+_COMPARISONS: Final = frozenset({"=", "<", ">", "<=", ">=", "<>", "!="})
+_BEFORE_VALUE: Final = _COMPARISONS | frozenset(
+    "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "  # noqa: SIM905 - a list of words reads best as one
+    "limit offset values by on having".split()
+)
+_SPECIAL: Final = frozenset("~!@#%^&|?")
+_SAVEPOINT: Final = frozenset(
+    {
+        ("savepoint",),
+        ("release",),
+        ("release", "savepoint"),
+        ("rollback", "to"),
+        ("rollback", "to", "savepoint"),
+        ("rollback", "transaction", "to", "savepoint"),
+    }
+)
+
+
+def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
+    """The pieces of a statement as they stand there, with their kind; comments and blanks left out."""
+    lexer = LEXERS[dialect]
+    position = 0
+    while found := lexer.match(sql, position):
+        position = found.end()
+        kind, text = found.lastgroup or "", found.group()
+        if kind == "nested":
+            position = _end_of_nested_comment(sql, position)
+        elif kind == "dollar":
+            closing = sql.find(text, position)
+            start, position = found.start(), len(sql) if closing < 0 else closing + len(text)
+            yield "value", sql[start:position]
+        elif kind not in {"space", "comment"}:
+            yield kind, text
+
+
+def tokens_of(sql: str, dialect: str) -> list[str]:
+    """The words of a statement with every value as ``VALUE``, without comments and blanks."""
+    tokens: list[str] = []
+    for kind, text in pieces_of(sql, dialect):
+        if kind in {"value", "number", "unended"}:
+            _add_value(tokens)
+        elif kind in {"word", "name"}:
+            _add_word(tokens, text.lower() if kind == "word" else text)
+        elif kind == "operator":
+            _add_operator(tokens, text.replace("%%", "%"))
+        else:
+            tokens.append(text)
+    while tokens and tokens[-1] == ";":
+        tokens.pop()
+    return tokens
+
+
+def _end_of_nested_comment(sql: str, position: int) -> int:
+    depth = 1
+    while depth:
+        edge = _COMMENT_EDGE.search(sql, position)
+        if edge is None:
+            return len(sql)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def _add_value(tokens: list[str]) -> None:
+    while tokens and tokens[-1] in {"-", "+"} and (len(tokens) == 1 or tokens[-2] in _BEFORE_VALUE):
+        tokens.pop()
+    tokens.append(VALUE)
+
+
+def _add_word(tokens: list[str], word: str) -> None:
+    before = tokens[-1] if tokens else ""
+    if (word in {"true", "false"} and before not in {"is", "not"}) or (
+        word == "null" and before in {"(", ",", "=", "["}
+    ):
+        _add_value(tokens)
+    elif len(tokens) <= 4 and word != "savepoint" and tuple(tokens) in _SAVEPOINT:
+        tokens.append(VALUE)  # every savepoint has a name of its own
+    else:
+        tokens.append(word)
+
+
+def _add_operator(tokens: list[str], run: str) -> None:
+    """Split a run as PostgreSQL does: a trailing sign belongs to what follows unless the operator is special."""
+    operator = run.rstrip("+-") or run[0]
+    if set(operator) & _SPECIAL:
+        operator = run
+    signs = run[len(operator) :]
+    if operator[-1] == "?" and operator[:-1] in _COMPARISONS:
+        tokens += [operator[:-1], VALUE]
+    else:
+        tokens.append(operator)
+    tokens += signs

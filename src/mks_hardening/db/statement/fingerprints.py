@@ -1,0 +1,97 @@
+"""One statement, one name: SQL with its values taken out, and a short digest of that."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final, Literal, cast
+
+from mks_hardening._core.checks import choice, text_of
+from mks_hardening.db.statement._lexer import LEXERS, tokens_of
+from mks_hardening.db.statement._lists import shorten
+
+__all__ = ["fingerprint", "normalize_sql"]
+
+Dialect = Literal["postgresql", "sqlite", "mysql"]
+
+_LONGEST_KEPT: Final = 2048  # longer texts are remembered by digest, so that what is kept stays small
+_MOST_KEPT: Final = 2048
+
+
+def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
+    """The statement with values as ``?``, comments removed, lists shortened, case and blanks unified.
+
+    Two statements that differ only in their values give the same text, and no literal is left in it.
+
+    Args:
+        sql: the statement, with literals or with placeholders of any DB-API style.
+        dialect: ``postgresql``, ``sqlite`` or ``mysql``, as SQLAlchemy's ``dialect.name`` says.
+
+    Raises:
+        ConfigurationError: the dialect is unknown.
+    """
+    choice(dialect, sorted(LEXERS), parameter="dialect")
+    text_of(sql, parameter="sql")
+    return _join(shorten(tokens_of(sql, dialect)))
+
+
+def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
+    """Sixteen hexadecimal digits that name a statement whatever its values are; see ``normalize_sql``."""
+    try:
+        if len(sql) <= _LONGEST_KEPT:
+            return _kept_digest(sql, dialect)
+    except TypeError:  # not asked for every statement
+        text_of(sql, parameter="sql")
+        choice(dialect, sorted(LEXERS), parameter="dialect")
+        raise
+    key = (text_key(sql), dialect)
+    found = _long_digests.get(key)
+    if found is None:
+        found = _digest(sql, dialect)
+        # Emptied, not trimmed: an order of use would have to be kept on every hit.
+        if len(_long_digests) >= _MOST_KEPT:
+            _long_digests.clear()
+        _long_digests[key] = found
+    return found
+
+
+def text_key(sql: str) -> str | bytes:
+    """What to remember a statement by: itself, or the digest of a long one."""
+    if len(sql) <= _LONGEST_KEPT:
+        return sql
+    return blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def known_dialect(name: str) -> Dialect:
+    """The dialect to read statements in, for a name of SQLAlchemy's; unknown ones are read as PostgreSQL."""
+    if name == "mariadb":
+        return "mysql"
+    return cast("Dialect", name) if name in LEXERS else "postgresql"
+
+
+def _digest(sql: str, dialect: Dialect) -> str:
+    text = normalize_sql(sql, dialect=dialect)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+_kept_digest = lru_cache(maxsize=_MOST_KEPT)(_digest)
+_long_digests: Final[dict[tuple[str | bytes, Dialect], str]] = {}
+
+
+_TIGHT_BEFORE: Final = frozenset({",", ")", "]", "[", ".", ";", "::"})
+_TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
+_SPACED_CALL: Final = frozenset(
+    "in values and or not as on from where select exists any all over using set".split()  # noqa: SIM905 - as above
+)
+
+
+def _join(tokens: list[str]) -> str:
+    parts: list[str] = []
+    before = "("
+    for piece in tokens:
+        call = piece == "(" and (before.isidentifier() or before[-1] == '"') and before not in _SPACED_CALL
+        if not (call or before in _TIGHT_AFTER or piece in _TIGHT_BEFORE):
+            parts.append(" ")
+        parts.append(piece)
+        before = piece
+    return "".join(parts)

@@ -1,0 +1,134 @@
+"""By which values two executions of one statement differ: batches differ in a list, N+1 in anything else.
+
+A batch has a list of several values (``IN (…)``, an array, rows of VALUES), and the next batch another list.
+``WHERE parent = :id AND status IN ('open', 'new')`` has a list as well, but what differs is the parent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast
+
+from mks_hardening.db.statement._lexer import pieces_of
+
+__all__ = ["Values", "values_of"]
+
+# What the driver was given, by position or by name.
+Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
+
+_PLACEHOLDER: Final = re.compile(
+    r"%\((?P<name>\w+)\)s|[:@$](?P<word>[^\W\d]\w*)|[$?:](?P<number>\d+)|(?P<next>\?|%s)"
+)
+_VALUES: Final = frozenset({"value", "number", "unended"})
+_QUERIES: Final = frozenset({"select", "with", "table"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """The values of one execution, as numbers that only say whether two are the same.
+
+    Attributes:
+        single: of its conditions (of everything where there are none), without those in lists.
+        has_list: whether there is a list of several values.
+    """
+
+    single: int
+    has_list: bool
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """What stands between two brackets, or the whole statement."""
+
+    kind: str = ""  # "list", "row" of VALUES, or anything else
+    values: list[object] = field(default_factory=list[object])
+    commas: int = 0
+    rows: list[list[object]] = field(default_factory=list[list[object]])
+    in_rows: bool = False
+    last: str = ""
+
+    def opened(self, text: str) -> _Bracket:
+        if self.in_rows:
+            return _Bracket("row")
+        if text == "[" or self.last == "in":
+            return _Bracket("list")
+        return _Bracket(values=self.values)
+
+    def closed(self, inner: _Bracket) -> bool:
+        """Take over what a bracket held; whether that was a list of several values."""
+        several = inner.end_rows()
+        if inner.kind == "row":
+            self.rows.append(inner.values)
+        elif inner.kind == "list" and inner.commas:
+            return True
+        elif inner.values is not self.values:
+            self.values += inner.values
+        return several
+
+    def end_rows(self) -> bool:
+        """The rows of VALUES are read; whether there were several."""
+        rows, self.rows, self.in_rows = self.rows, [], False
+        if len(rows) == 1:
+            self.values += rows[0]
+        return len(rows) > 1
+
+
+def values_of(sql: str, parameters: Parameters, dialect: str) -> Values:
+    """Read the values of one execution out of its text and its parameters."""
+    brackets = [_Bracket()]
+    has_list = False
+    for text, value in _valued(sql, parameters, dialect):
+        here = brackets[-1]
+        if value is not None:
+            if _is_several(value):
+                has_list = True
+            else:
+                here.values.append(_mark(value))
+        elif text in {"(", "["}:
+            brackets.append(here.opened(text))
+        elif text in {")", "]"} and len(brackets) > 1:
+            has_list |= brackets[-2].closed(brackets.pop())
+        elif text == ",":
+            here.commas += 1
+        else:
+            has_list |= here.end_rows()
+            here.in_rows = text == "values"
+            if text in _QUERIES:
+                here.kind = ""
+            if text == "where" and len(brackets) == 1:
+                here.values.clear()  # SET updated_at = :now differs from batch to batch too
+        here.last = text
+    has_list |= brackets[0].end_rows()
+    return Values(single=hash(tuple(brackets[0].values)), has_list=has_list)
+
+
+def _valued(sql: str, parameters: Parameters, dialect: str) -> Iterator[tuple[str, object]]:
+    """Each piece in lower case, with its value where it is one."""
+    by_name = cast("Mapping[str, object]", parameters if isinstance(parameters, Mapping) else {})
+    by_position = () if isinstance(parameters, Mapping) else parameters
+    following = iter(by_position)
+    for kind, text in pieces_of(sql, dialect):
+        found = _PLACEHOLDER.fullmatch(text) if kind in _VALUES else None
+        if found is None:
+            yield text.lower(), text if kind in _VALUES else None
+        elif found["next"]:
+            yield text, next(following, text)
+        elif found["number"]:
+            place = int(found["number"]) - 1
+            yield text, by_position[place] if 0 <= place < len(by_position) else text
+        else:
+            yield text, by_name.get(found["name"] or found["word"], text)
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and len(cast("Sequence[object]", value)) > 1
+
+
+def _mark(value: object) -> object:
+    """Something to tell two values apart by, whatever they are."""
+    with suppress(Exception):
+        return type(value), hash(value)
+    return type(value)

@@ -1,0 +1,335 @@
+"""Watches the executions of one engine without SQLAlchemy events.
+
+Any listener on an engine makes every execution run the whole event bookkeeping (three times the cost of this),
+and ``after_cursor_execute`` sees neither failures nor the time rows take to arrive. So the dialect of the engine
+at hand gets a subclass of its execution context: it stamps the start, wraps the fetch strategy of the result, and
+is told of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported
+version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+
+from mks_hardening._core.process.forked import ModuleLock
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect, Engine, ExceptionContext
+    from sqlalchemy.engine.default import DefaultExecutionContext
+    from sqlalchemy.engine.interfaces import DBAPICursor
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from mks_hardening.protocols import Clock
+
+__all__ = ["Execution", "Listener", "attach", "detach", "dialect_of", "engine_of"]
+
+Result: TypeAlias = "_Result"
+Row: TypeAlias = "Sequence[object]"
+Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
+
+
+class _Strategy(Protocol):
+    """How a result gets its rows: SQLAlchemy's ``ResultFetchStrategy``, or what stands in for it."""
+
+    @property
+    def alternate_cursor_description(self) -> object: ...
+    def fetchone(self, result: Result, cursor: DBAPICursor, hard_close: bool) -> Row | None: ...  # noqa: FBT001 - SQLAlchemy's signature
+    def fetchmany(self, result: Result, cursor: DBAPICursor, size: int | None) -> Sequence[Row]: ...
+    def fetchall(self, result: Result, cursor: DBAPICursor) -> Sequence[Row]: ...
+    def yield_per(self, result: Result, cursor: DBAPICursor, number: int) -> None: ...
+    def soft_close(self, result: Result, cursor: DBAPICursor) -> None: ...
+    def hard_close(self, result: Result, cursor: DBAPICursor) -> None: ...
+    def handle_exception(self, result: Result, cursor: DBAPICursor, error: BaseException) -> None: ...
+
+
+class _Result(Protocol):
+    """A ``CursorResult``, whose strategy is exchanged."""
+
+    cursor_strategy: _Strategy
+
+
+_lock: Final = ModuleLock()
+
+
+class Execution:
+    """One statement from the moment it is sent until its last row has arrived, or until it failed.
+
+    Attributes:
+        context: SQLAlchemy's execution context (statement, parameters, dialect).
+        duration: seconds spent in the driver: executing and fetching, not the application's pauses between.
+        rows: rows fetched, or changed; for ``executemany`` the number of parameter sets.
+        error: what the driver raised, or what ended the wait for it (a cancelled task, Ctrl-C).
+    """
+
+    __slots__ = ("__weakref__", "_listeners", "context", "duration", "error", "rows")
+
+    def __init__(
+        self, context: DefaultExecutionContext, duration: float, listeners: tuple[Listener, ...]
+    ) -> None:
+        self._listeners = listeners
+        self.context: DefaultExecutionContext = context
+        self.duration: float = duration
+        self.rows: int = 0
+        self.error: BaseException | None = None
+
+    @property
+    def statement(self) -> str:
+        """The text sent to the driver."""
+        return self.context.statement or ""
+
+    @property
+    def executemany(self) -> bool:
+        """Whether it was sent with many sets of parameters."""
+        return bool(self.context.executemany)
+
+    @property
+    def sent_parameters(self) -> Parameters:
+        """One set of parameters as the driver was given it."""
+        return cast(Parameters, self.context.parameters[0] if self.context.parameters else ())
+
+    @property
+    def parameters(self) -> object:
+        """The parameters: one set, or a list of them for ``executemany``; by name where they have names."""
+        named = self.context.compiled_parameters if self.context.compiled else self.context.parameters
+        return named if self.context.executemany else named[0] if named else ()
+
+    def finish(self) -> None:
+        """Tell the listeners, once; one that fails must not break the statement it watches."""
+        listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
+            try:
+                listener(self)
+            except Exception:  # noqa: BLE001, S112 - as the first line says
+                continue
+
+
+Listener: TypeAlias = Callable[[Execution], None]
+
+
+class _TimedFetch(Execution):
+    """Stands in for the fetch strategy of one result and adds up the time and rows of its fetches.
+
+    The methods repeat each other because a statement passes through here once for each row or result.
+    """
+
+    __slots__ = ("_monotonic", "_strategy")
+    _monotonic: Callable[[], float]
+    _strategy: _Strategy
+
+    def fetchone(self, result: Result, cursor: DBAPICursor, hard_close: bool = False) -> Row | None:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+        started = self._monotonic()
+        try:
+            row = self._strategy.fetchone(result, cursor, hard_close)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += row is not None
+        if result.cursor_strategy is not self:  # the last row arrived and the result closed itself
+            self.finish()
+        return row
+
+    def fetchmany(self, result: Result, cursor: DBAPICursor, size: int | None = None) -> Sequence[Row]:
+        started = self._monotonic()
+        try:
+            rows = self._strategy.fetchmany(result, cursor, size)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
+            self.finish()
+        return rows
+
+    def fetchall(self, result: Result, cursor: DBAPICursor) -> Sequence[Row]:
+        started = self._monotonic()
+        try:
+            rows = self._strategy.fetchall(result, cursor)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
+            self.finish()
+        return rows
+
+    def _failed(self, error: BaseException, started: float) -> None:
+        self.duration += self._monotonic() - started
+        self.error = error
+        self.finish()
+
+    def yield_per(self, result: Result, cursor: DBAPICursor, number: int) -> None:
+        self._strategy.yield_per(result, cursor, number)
+        if result.cursor_strategy is not self:
+            self._strategy = result.cursor_strategy
+            result.cursor_strategy = self
+
+    def soft_close(self, result: Result, cursor: DBAPICursor) -> None:
+        self._strategy.soft_close(result, cursor)
+
+    def hard_close(self, result: Result, cursor: DBAPICursor) -> None:
+        self._strategy.hard_close(result, cursor)
+
+    def handle_exception(self, result: Result, cursor: DBAPICursor, error: BaseException) -> None:
+        self._strategy.handle_exception(result, cursor, error)
+
+    @property
+    def alternate_cursor_description(self) -> object:
+        return self._strategy.alternate_cursor_description
+
+    def __del__(self) -> None:
+        # A result that was closed or dropped before its last row.
+        self.finish()
+
+
+def _timed_context(base: Any, clock: Clock) -> Any:
+    """The dialect's execution context with a stopwatch."""
+    monotonic = clock.monotonic
+    base_pre_exec = base.pre_exec
+    base_setup = base._setup_result_proxy  # noqa: SLF001 - as the module says
+    base_handle = base.handle_dbapi_exception
+
+    def pre_exec(self: Any) -> None:
+        base_pre_exec(self)
+        self.mks_started = monotonic()
+
+    def _setup_result_proxy(self: Any) -> Any:
+        result = base_setup(self)
+        duration = monotonic() - self.mks_started
+        self.mks_started = None  # from here on fetches look after themselves
+        if result._soft_closed:  # noqa: SLF001 - as the module says
+            execution = Execution(self, duration, self.mks_listeners)
+            execution.rows = _rows_changed(self)
+            execution.finish()
+        else:
+            timed = _TimedFetch(self, duration, self.mks_listeners)
+            timed._monotonic = monotonic  # noqa: SLF001 - spares a constructor on the way of every statement
+            timed._strategy = result.cursor_strategy  # noqa: SLF001 - as above
+            result.cursor_strategy = timed
+            for opened in self.mks_opened:
+                opened(timed)
+        return result
+
+    def handle_dbapi_exception(self: Any, error: BaseException) -> None:
+        base_handle(self, error)
+        _failed(self, error, monotonic)
+
+    methods = (pre_exec, _setup_result_proxy, handle_dbapi_exception)
+    names = {method.__name__: method for method in methods}
+    added = {
+        "mks_listeners": (),
+        "mks_opened": (),
+        "mks_started": None,
+        "mks_base": base,
+        "mks_monotonic": staticmethod(monotonic),
+    }
+    return type(f"Timed{base.__name__}", (base,), {**added, **names})
+
+
+def _failed(context: Any, error: BaseException, monotonic: Callable[[], float]) -> None:
+    if context.mks_started is not None:
+        execution = Execution(context, monotonic() - context.mks_started, context.mks_listeners)
+        execution.error = error
+        context.mks_started = None
+        execution.finish()
+
+
+def _ended_otherwise(failure: ExceptionContext) -> None:
+    """A cancelled task or Ctrl-C: no error of the driver's, so SQLAlchemy does not tell the execution context."""
+    context: Any = failure.execution_context
+    if context is not None and failure.sqlalchemy_exception is None and hasattr(context, "mks_started"):
+        _failed(context, failure.original_exception, context.mks_monotonic)
+
+
+def _rows_changed(context: DefaultExecutionContext) -> int:
+    """What the driver counted; drivers that do not add up an ``executemany`` are helped out."""
+    if context.executemany:
+        return len(context.parameters)
+    return max(0, context._rowcount or 0)  # noqa: SLF001 - as the module says
+
+
+def attach(
+    engine: Engine | AsyncEngine, listener: Listener, *, clock: Clock, opened: Listener | None = None
+) -> None:
+    """Call ``listener`` for each execution of ``engine``.
+
+    Args:
+        engine: the engine.
+        listener: told of an execution at its end.
+        clock: measures the time in the driver.
+        opened: told of an execution whose rows are yet to be fetched, and which ends later, or never.
+
+    Raises:
+        ConfigurationError: not an engine.
+    """
+    from sqlalchemy import event
+
+    dialect = dialect_of(engine)
+    with _lock:
+        timed = _our_class(dialect)
+        if timed is None:
+            timed = _timed_context(dialect.execution_ctx_cls, clock)
+            timed.mks_had_own = "execution_ctx_cls" in vars(dialect)
+            dialect.execution_ctx_cls = timed
+            # An event of the dialect, which leaves the engine's flag alone.
+            if not event.contains(engine_of(engine), "handle_error", _ended_otherwise):
+                event.listen(engine_of(engine), "handle_error", _ended_otherwise, insert=True)
+        timed.mks_listeners = (*timed.mks_listeners, listener)
+        if opened is not None:
+            timed.mks_opened = (*timed.mks_opened, opened)
+
+
+def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener | None = None) -> None:
+    """Undo ``attach``; with the last listener the dialect is as it was. Unknown listeners are ignored."""
+    from sqlalchemy import event
+
+    dialect = dialect_of(engine)
+    with _lock:
+        timed = _our_class(dialect)
+        if timed is None or listener not in timed.mks_listeners:
+            return
+        timed.mks_listeners = tuple(one for one in timed.mks_listeners if one != listener)
+        timed.mks_opened = tuple(one for one in timed.mks_opened if one != opened)
+        # Where another tool has put its class over ours since, ours stays below it and tells nobody.
+        on_top: bool = dialect.execution_ctx_cls is timed
+        if timed.mks_listeners or not on_top:
+            return
+        event.remove(engine_of(engine), "handle_error", _ended_otherwise)
+        if timed.mks_had_own:
+            dialect.execution_ctx_cls = timed.mks_base
+        else:
+            del dialect.execution_ctx_cls
+
+
+def _our_class(dialect: Dialect) -> Any:
+    """The class that ``attach`` made, wherever it stands in the class that is used now."""
+    lineage: tuple[Any, ...] = dialect.execution_ctx_cls.__mro__
+    return next((one for one in lineage if "mks_listeners" in vars(one)), None)
+
+
+def engine_of(engine: Engine | AsyncEngine) -> Engine:
+    """The ``Engine`` itself or the one inside an ``AsyncEngine``.
+
+    Raises:
+        ConfigurationError: not an engine.
+    """
+    found = getattr(engine, "sync_engine", engine)
+    if not hasattr(found, "dialect"):
+        raise ConfigurationError(
+            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}",
+            parameter="engine",
+        )
+    return cast("Engine", found)
+
+
+def dialect_of(engine: Engine | AsyncEngine) -> Dialect:
+    """The dialect of an engine.
+
+    Raises:
+        ConfigurationError: not an engine.
+    """
+    return engine_of(engine).dialect

@@ -1,0 +1,68 @@
+"""A stretch of code that is watched: a ``with`` block, or every call of a function, asynchronous ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["Window"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Window(Generic[T]):
+    """Use it once in a ``with`` statement, or as a decorator, which opens a new one for each call.
+
+    ``contextlib``'s decorators end before the first ``await`` of a coroutine function; this one does not.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
+        self._make = make
+        # A stack, because a window may be entered inside itself.
+        self._opened: list[AbstractContextManager[T]] = []
+
+    def __enter__(self) -> T:
+        opened = self._make()
+        entered = opened.__enter__()
+        self._opened.append(opened)
+        return entered
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._opened.pop().__exit__(kind, error, trace)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or a coroutine function.
+
+        Raises:
+            ConfigurationError: a generator function, whose body runs after the call.
+        """
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise ConfigurationError(
+                "a generator cannot be decorated: use a with statement in its body", parameter="function"
+            )
+        if iscoroutinefunction(function):
+            coroutine: Callable[P, Any] = function
+
+            @wraps(function)
+            async def later(*args: P.args, **kwargs: P.kwargs) -> object:
+                with self._make():
+                    return await coroutine(*args, **kwargs)
+
+            return cast("Callable[P, R]", later)
+
+        @wraps(function)
+        def now(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._make():
+                return function(*args, **kwargs)
+
+        return now
