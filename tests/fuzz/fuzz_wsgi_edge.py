@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mks_hardening._core.hostname import parse_host
+from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening.wsgi import CSRFMiddleware, HTTPSRedirectMiddleware, ProxyTrust, TrustedProxyMiddleware
 
 TRUSTS = [

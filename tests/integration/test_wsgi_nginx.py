@@ -69,7 +69,7 @@ def front(make_nginx: Callable[..., NginxServer], backend: int) -> NginxServer:
 
 
 def ask(
-    front: NginxServer, context: ssl.SSLContext | None, **headers: str
+    front: NginxServer, context: ssl.SSLContext | None, *, method: str = "GET", **headers: str
 ) -> tuple[int, dict[str, str], Any]:
     connection: http.client.HTTPConnection
     if context is None:
@@ -77,7 +77,7 @@ def ask(
     else:
         connection = http.client.HTTPSConnection("127.0.0.1", front.tls_port, timeout=20, context=context)
     try:
-        connection.request("GET", "/where?x=1", headers={"Host": "www.example.com", **headers})
+        connection.request(method, "/where?x=1", headers={"Host": "www.example.com", **headers})
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
     finally:
@@ -104,3 +104,36 @@ def test_over_plain_http_spoofing_does_not_help(front: NginxServer) -> None:
 def test_a_host_that_is_not_listed(front: NginxServer, certificates: Certificates) -> None:
     assert ask(front, certificates.client_context, Host="evil.test")[0] == 400
     assert ask(front, None, Host="evil.test")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "fetch_site", "status"),
+    [
+        ("$http_host", "https://www.example.com:@", None, 200),
+        ("$http_host", "https://www.example.com:1", None, 403),
+        ("$http_host", "https://evil.test", "cross-site", 403),
+        # A widespread setting drops the port; browsers say that they come from the same origin.
+        ("$host", "https://www.example.com:@", "same-origin", 200),
+        ("$host", "https://www.example.com:@", None, 403),
+        ("$host", "https://evil.test", "same-site", 403),
+    ],
+)
+def test_forms_are_posted_to_the_port_that_browsers_see(
+    make_nginx: Callable[..., NginxServer],
+    backend: int,
+    certificates: Certificates,
+    *,
+    host: str,
+    origin: str,
+    fetch_site: str | None,
+    status: int,
+) -> None:
+    front = make_nginx(APPENDING.replace("$http_host", host), values={"app": str(backend)})
+    headers = {
+        "Host": f"www.example.com:{front.tls_port}",
+        "Origin": origin.replace("@", str(front.tls_port)),
+        "Content-Length": "0",
+    }
+    if fetch_site:
+        headers["Sec-Fetch-Site"] = fetch_site
+    assert ask(front, certificates.client_context, method="POST", **headers)[0] == status

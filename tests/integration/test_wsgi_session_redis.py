@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,12 +9,13 @@ import redis
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from mks_hardening._core.redis_client import RedisClient
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import SessionStoreContract
 from mks_hardening.wsgi import RedisSessionStore
-from mks_hardening.wsgi._session_keeper import key_of
+from mks_hardening.wsgi.session._ids import key_of
+from on_loop import OnLoop
 from testbed.redis_server import RedisServer
 from wsgi_session_corpus import faults_of, load_cases
 from wsgi_session_machine import machine_of
@@ -24,7 +26,7 @@ NOW = 1_700_000_000.0
 
 @pytest.fixture
 def store(redis_url: str) -> Iterator[RedisSessionStore]:
-    with RedisSessionStore(redis_url, store_budget=2.0) as store:
+    with RedisSessionStore(redis_url, store_budget=30.0) as store:
         yield store
 
 
@@ -38,7 +40,7 @@ class TestContract(SessionStoreContract):
             store.close()
 
     def make_store(self) -> RedisSessionStore:
-        self._made.append(RedisSessionStore(self._url, store_budget=2.0))
+        self._made.append(RedisSessionStore(self._url, store_budget=30.0))
         return self._made[-1]
 
 
@@ -156,9 +158,85 @@ def test_random_histories_agree_with_a_model(redis_server: RedisServer) -> None:
     def make_store() -> RedisSessionStore:
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
-        clients.append(RedisSessionStore(redis_server.url, store_budget=2.0))
+        clients.append(RedisSessionStore(redis_server.url, store_budget=30.0))
         return clients[-1]
 
     run_state_machine_as_test(
         machine_of(make_store), settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
     )
+
+
+# --- what is damaged is made anew
+
+
+@pytest.mark.parametrize("damage", ["another type", "a stranger in it", "a session of another type", "gone"])
+def test_a_damaged_index_repairs_itself(store: RedisSessionStore, redis_url: str, damage: str) -> None:
+    store.create(record("old"), now=NOW)
+    with redis.Redis.from_url(redis_url) as client:
+        (index,) = client.keys("*:u:*")
+        if damage in ("another type", "gone"):
+            client.delete(index)
+        if damage == "another type":
+            client.set(index, "planted")
+        elif damage == "a stranger in it":
+            client.zadd(index, {"stranger": 0})
+        elif damage == "a session of another type":
+            client.zadd(index, {"stranger": 0})
+            client.set(index.decode().partition("u:")[0] + "s:stranger", "planted")
+    assert list(store.create(record("new"), now=NOW, max_sessions=5)) == []
+    assert store.touch("old", seen_at=NOW + 1, expires_at=NOW + 101)
+    assert {one.key for one in store.sessions("u", now=NOW)} == {"old", "new"}
+    assert store.end_user("u", now=NOW, keep="new") == 1
+    assert [one.key for one in store.sessions("u", now=NOW)] == ["new"]
+    assert store.rotate("new", "newer", now=NOW) is not None
+    assert store.end("newer", reason="revoked")
+
+
+@pytest.mark.parametrize("field", ["i", "c", "t", "x", "v"])
+def test_a_damaged_record_locks_nobody_out(store: RedisSessionStore, redis_url: str, field: str) -> None:
+    store.create(record("k"), now=NOW)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("{mks:sessions}:s:k", field, "damaged")
+    store.touch("k", seen_at=NOW + 1, expires_at=NOW + 101)
+    store.update("k", version=0, data="{}")
+    store.sessions("u", now=NOW)
+    assert list(store.create(record("new"), now=NOW, replaces="k", max_sessions=1)) == []
+    assert [one.key for one in store.sessions("u", now=NOW)] == ["new"]
+
+
+# --- on an event loop, and with what may be handed in
+
+
+class TestTwins(SessionStoreContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_url: str) -> Iterator[None]:
+        self._url = redis_url
+        self._made: list[OnLoop] = []
+        yield
+        for store in self._made:
+            store.close()
+
+    def make_store(self) -> Any:
+        self._made.append(OnLoop(RedisSessionStore(self._url, store_budget=30.0)))
+        return self._made[-1]
+
+
+def test_twins_take_the_same_arguments() -> None:
+    names = ("load", "create", "rotate", "touch", "update", "end", "end_user", "sessions", "ping")
+    for name in names:
+        plain, twin = getattr(RedisSessionStore, name), getattr(RedisSessionStore, "a" + name)
+        assert inspect.signature(plain) == inspect.signature(twin), name
+
+
+def test_a_client_of_redis_py_is_held_to_the_budget(redis_server: RedisServer) -> None:
+    with (
+        redis.Redis.from_url(redis_server.url) as client,
+        RedisSessionStore(client, store_budget=0.2) as store,
+    ):
+        store.create(record("k"), now=NOW)
+        redis_server.pause()
+        try:
+            with pytest.raises(BackendUnavailableError):
+                store.load("k")
+        finally:
+            redis_server.resume()

@@ -21,11 +21,11 @@ class Site:
     def __init__(self, port: int) -> None:
         self.port = port
 
-    def get(self, path: str, cookie: str = "") -> tuple[int, str, str]:
+    def get(self, path: str, cookie: str = "", *, method: str = "GET") -> tuple[int, str, str]:
         """Status, the cookie that was set, and the reason of a refusal."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
+            connection.request(method, path, headers={"Cookie": cookie} if cookie else {})
             answer = connection.getresponse()
             answer.read()
             set_cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
@@ -68,8 +68,12 @@ def test_rotation_in_one_process_kills_the_old_id_in_all(site: Site) -> None:
     old = site.sign_in()
     status, new, _ = site.get("/rotate", old)
     assert (status, new != old) == (200, True)
-    assert {site.get("/page", old)[0] for _ in range(12)} == {401}
+    answers = [site.get("/page", old, method="POST") for _ in range(12)]
+    assert {(status, cookie) for status, cookie, _ in answers} == {(401, "")}  # the new cookie is left alone
+    assert {site.get("/page", old)[0] for _ in range(12)} == {200}  # may have been under way
     assert {site.get("/page", new)[0] for _ in range(12)} == {200}
+    site.get("/sign-out", new)
+    assert {site.get("/page", old)[0] for _ in range(12)} == {401}
 
 
 def test_one_of_many_rotations_wins_among_processes(site: Site) -> None:

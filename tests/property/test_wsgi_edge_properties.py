@@ -10,10 +10,11 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mks_hardening._core.addresses import parse_address
-from mks_hardening._core.forwarded import elements_from_right
-from mks_hardening._core.hostname import parse_host
-from mks_hardening._core.origin import client_key
+from mks_hardening._core.origin.addresses import parse_address
+from mks_hardening._core.origin.forwarded import elements_from_right
+from mks_hardening._core.origin.hostname import parse_host
+from mks_hardening._core.origin.trust import client_key
+from mks_hardening._core.web.paths import PathRules, is_plain_path
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import (
@@ -24,8 +25,8 @@ from mks_hardening.wsgi import (
     ProxyTrust,
     SecurityHeadersMiddleware,
 )
-from mks_hardening.wsgi._paths import PathRules, is_plain_path
-from mks_hardening.wsgi._target import request_target
+from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
+from mks_hardening.wsgi.origin._redirect_target import request_target
 
 HOSTS = ["www.example.com", ".example.org"]
 PROXIES = ["10.0.0.0/8", "fd00::/8"]
@@ -95,7 +96,7 @@ def test_what_a_client_writes_never_changes_who_it_is(
     """Proxies append; whatever stands to the left of the first address they saw is without effect."""
     address = parse_address(client)
     assert address is not None
-    if TRUST._is_trusted(client):
+    if TRUST._chain.trusts(client):
         return
     genuine = [client, *proxies]
     environ = {"REMOTE_ADDR": "10.0.0.1", "wsgi.url_scheme": "http", "HTTP_HOST": "www.example.com"}
@@ -236,3 +237,34 @@ def test_only_the_listed_origin_passes(origin: str) -> None:
     headers = {"Origin": origin, "Cookie": "a=1"}
     status = call_wsgi(CSRF, method="POST", headers=headers).status
     assert (status == 200) is (origin.lower().removesuffix(":443") == "https://www.example.com")
+
+
+hosts = st.from_regex(r"(?:[a-z0-9]{1,8}\.){0,3}[a-z][a-z0-9]{0,7}|\[2001:db8::[1-9a-f]\]", fullmatch=True)
+origins = st.tuples(st.sampled_from(["http", "https"]), hosts, st.sampled_from([80, 443, 8000, 8443]))
+
+
+@given(
+    own=origins, page=origins, fetch_site=st.sampled_from([None, "same-origin", "same-site", "cross-site"])
+)
+@example(own=("https", "a.b", 443), page=("https", "a.b", 80), fetch_site="same-origin")
+def test_a_page_may_send_to_its_own_host_and_to_no_other(
+    own: tuple[str, str, int], page: tuple[str, str, int], fetch_site: str | None
+) -> None:
+    scheme, host, port = page
+    sender = Sender(*own, f"{scheme}://{host}:{port}", fetch_site, None, has_cookies=True, has_bearer=False)
+    may_send = SameOrigin(()).fault(sender) is None
+    assert may_send == (page == own or (host == own[1] and fetch_site == "same-origin"))
+
+
+@given(text=st.text(max_size=40) | wire, own=origins)
+def test_what_is_no_origin_of_the_host_may_not_send(text: str, own: tuple[str, str, int]) -> None:
+    sender = Sender(*own, text, None, None, has_cookies=False, has_bearer=False)
+    fault = SameOrigin(()).fault(sender)
+    assert (fault is None) == (text.lower() in _spellings(*own))
+
+
+def _spellings(scheme: str, host: str, port: int) -> set[str]:
+    usual = port == {"http": 80, "https": 443}[scheme]
+    names = {host, host + "."} if not host.startswith("[") else {host}
+    ports = {f":{port}", *({"", ":"} if usual else ())}
+    return {f"{scheme}://{name}{end}" for name in names for end in ports}

@@ -7,11 +7,12 @@ from typing import Any
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from mks_hardening._core.web.paths import PathRules, is_plain_path
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RequestLoggingMiddleware
-from mks_hardening.wsgi._paths import PathRules, is_plain_path
-from mks_hardening.wsgi._request_record import full_path, has_body, outcome_of, status_code
-from mks_hardening.wsgi._traceparent import accepted_request_id, trace_id_of
+from mks_hardening.wsgi.request_record._fields import readable_path
+from mks_hardening.wsgi.request_record._ids import accepted_request_id, trace_id_of
+from mks_hardening.wsgi.request_record._outcome import has_body, outcome_of, status_code
 from wsgi_scripted import ERRORS, ScriptedApp, environ_of, serve
 
 CHUNKS = st.lists(st.sampled_from(["", "a", "bc", "日本"]), max_size=4)
@@ -128,14 +129,14 @@ def test_traceparent(version: str, trace: str, parent: str, flags: str, rest: st
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_a_path_is_one_printable_line(script: bytes, path: bytes) -> None:
-    shown = full_path({"SCRIPT_NAME": script.decode("latin-1"), "PATH_INFO": path.decode("latin-1")})
+    shown = readable_path((script + path).decode("latin-1"))
     assert shown.isprintable()
 
 
 @given(st.text(max_size=40))
 def test_a_readable_path_is_shown_as_it_is(text: str) -> None:
     path = "/" + "".join(char for char in text if char.isprintable())
-    assert full_path({"PATH_INFO": path.encode().decode("latin-1")}) == path
+    assert readable_path(path.encode().decode("latin-1")) == path
 
 
 @given(st.text(max_size=5))
@@ -177,7 +178,12 @@ def test_the_outcome(
     failed: bool, complete: bool, expects_body: bool, sent: int, declared: int | None
 ) -> None:
     outcome = outcome_of(
-        failed=failed, complete=complete, expects_body=expects_body, sent=sent, declared=declared
+        broken_off=False,
+        failed=failed,
+        complete=complete,
+        expects_body=expects_body,
+        sent=sent,
+        declared=declared,
     )
     reached = declared is not None and sent >= declared
     assert (outcome == "error") == failed

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
-from mks_hardening.wsgi import SessionCookie
-from mks_hardening.wsgi._session_answers import wants_html
-from mks_hardening.wsgi._session_cookie import CookieFilter, find_cookie
-from mks_hardening.wsgi._session_rules import Limits, decode_data, encode_data, judge
-from mks_hardening.wsgi._steady_clock import SteadyClock
+from mks_hardening.wsgi import MemorySessionStore, SessionCookie
+from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie
+from mks_hardening.wsgi.session._ids import key_of
+from mks_hardening.wsgi.session._keeper import SessionKeeper
+from mks_hardening.wsgi.session._request_kind import wants_page
+from mks_hardening.wsgi.session._rules import Limits, decode_data, encode_data, judge
+from mks_hardening.wsgi.session._steady_clock import SteadyClock
 
 NOW = 1_700_000_000
 SPAN = st.integers(0, 100_000)
@@ -23,6 +25,8 @@ def record_of(created: int, ended: str = "") -> SessionRecord:
 
 
 @given(SPAN, SPAN, LIMIT, LIMIT)
+@example(seen=100, passed=100, idle=100, absolute=200)  # both limits at once
+@example(seen=100, passed=99, idle=100, absolute=200)
 def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: int, absolute: int) -> None:
     now = NOW + seen + passed
     reason, deadline = judge(record_of(NOW), NOW + seen, now, Limits(idle, absolute))
@@ -136,4 +140,42 @@ def test_a_cookie_is_cleared_as_it_was_set(same_site: Any, secure: bool) -> None
 
 @given(st.text(alphabet="texhml/q=01.5,;* applicationjs", max_size=80))
 def test_accept_is_never_an_error(accept: str) -> None:
-    assert wants_html({"HTTP_ACCEPT": accept}) in (True, False)
+    assert wants_page(accept, "") in (True, False)
+
+
+@given(
+    SPAN, SPAN, st.builds(Limits, LIMIT, LIMIT), st.sampled_from(["", "", "idle", "revoked"]), st.booleans()
+)
+@example(seen=0, passed=100, limits=Limits(100, 100), ended="", active=True)
+@example(seen=0, passed=99, limits=Limits(100, 100), ended="", active=True)
+def test_a_keeper_judges_as_the_rules_do(
+    seen: int, passed: int, limits: Limits, ended: str, active: bool
+) -> None:
+    clock = FrozenClock(NOW + seen + passed)
+    store = MemorySessionStore(clock=clock)
+    key = key_of("id")
+    record = SessionRecord(key, "u", float(NOW), float(NOW + seen), NOW + 1e9, ended=ended)
+    store._records[key] = record
+    keeper = SessionKeeper(
+        store,
+        limits=limits,
+        write_interval=0.0,
+        outage_grace=0.0,
+        max_sessions=None,
+        on_expired=None,
+        clock=None,
+    )
+    expected, deadline = judge(record, record.seen_at, clock.time(), limits)
+    found, reason, until = keeper.find("id", active=active)
+    assert reason == expected
+    if expected:
+        assert (found, until) == (record, deadline)
+        kept = store.load(key)
+        assert kept is not None
+        assert kept.ended == expected
+    else:
+        now = clock.time()
+        assert until == limits.deadline(NOW, now if active else record.seen_at)
+        kept = store.load(key)
+        assert kept is not None
+        assert kept.seen_at == (now if active else record.seen_at)

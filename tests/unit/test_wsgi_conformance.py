@@ -10,7 +10,7 @@ from wsgiref.util import FileWrapper
 
 import pytest
 
-from mks_hardening._core.rate_headers import rate_limit_headers
+from mks_hardening._core.web.rate_headers import rate_limit_headers
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import (
     CSRFMiddleware,

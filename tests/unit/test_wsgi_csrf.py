@@ -11,8 +11,9 @@ import pytest
 from mks_hardening.events import RequestRefused, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
-from mks_hardening.wsgi import CSRFMiddleware
-from mks_hardening.wsgi._form_field import read_form_field
+from mks_hardening.wsgi import CSRFMiddleware, ProxyTrust, TrustedProxyMiddleware
+from mks_hardening.wsgi.csrf._form_field import read_form_field
+from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
 from wsgi_stacks import CORPUS, corpus_runner, make_csrf_stack
 
 CASES = corpus_runner().read(CORPUS / "wsgi/csrf.jsonl")
@@ -77,6 +78,56 @@ def test_a_refusal_is_short_counted_and_not_stored() -> None:
     ]
 
 
+# --- the request's own origin -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "headers", "status"),
+    [
+        ("http", "127.0.0.1:8000", {"Origin": "http://127.0.0.1:8000"}, 200),
+        ("http", "[::1]:8000", {"Origin": "http://[::1]:8000"}, 200),
+        ("https", "a.wild.example", {"Origin": "https://a.wild.example"}, 200),
+        ("https", "xn--r8jz45g.jp", {"Origin": "https://xn--r8jz45g.jp"}, 200),
+        ("https", "WWW.Example.org.", {"Origin": "https://www.example.org"}, 200),
+        ("https", "a.example:443", {"Origin": "https://a.example"}, 200),
+        ("https", "a.example", {"Referer": "https://a.example/page?token=secret"}, 200),
+        ("https", "a.wild.example", {"Origin": "https://b.wild.example"}, 403),
+        ("https", "a.example", {"Origin": "http://a.example"}, 403),
+        ("https", "a.example", {"Origin": "https://a.example:8443"}, 403),
+        ("https", "a.example", {"Origin": "https://a.example.evil.test"}, 403),
+        ("https", "a.example", {"Referer": "https://evil.test/https://a.example/"}, 403),
+        ("https", "a b", {"Origin": "https://a b"}, 403),
+        ("https", "", {"Origin": "https://"}, 403),
+        ("https", "", {"Origin": "null"}, 403),
+        # A proxy that hides scheme and port, and a browser that knows them.
+        ("http", "a.example", {"Origin": "https://a.example:8443", "Sec-Fetch-Site": "same-origin"}, 200),
+        ("http", "a.example", {"Origin": "https://a.example:8443", "Sec-Fetch-Site": "same-site"}, 403),
+        ("http", "a.example", {"Origin": "https://evil.test", "Sec-Fetch-Site": "same-origin"}, 403),
+    ],
+)
+def test_pages_of_the_host_that_is_asked_may_send(
+    scheme: str, host: str, headers: dict[str, str], status: int
+) -> None:
+    app = CSRFMiddleware(application)
+    answer = call_wsgi(
+        app, method="POST", scheme=scheme, body=b"x", headers={"Host": host, **COOKIE, **headers}
+    )
+    assert answer.status == status
+
+
+def test_the_origin_is_what_trusted_proxies_say() -> None:
+    app = TrustedProxyMiddleware(CSRFMiddleware(application), trust=ProxyTrust(["127.0.0.1"]))
+    headers = {"Host": "10.0.0.7:8000", "X-Forwarded-Host": "a.example:8443", "X-Forwarded-Proto": "https"}
+    asked = {
+        origin: call_wsgi(app, method="POST", body=b"x", headers={**headers, "Origin": origin}).status
+        for origin in ("https://a.example:8443", "https://a.example", "http://10.0.0.7:8000")
+    }
+    assert list(asked.values()) == [200, 403, 403]
+    untrusted = {"REMOTE_ADDR": "192.0.2.1"}
+    headers["Origin"] = "https://a.example:8443"
+    assert call_wsgi(app, method="POST", body=b"x", headers=headers, environ=untrusted).status == 403
+
+
 # --- tokens -------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +146,39 @@ def test_without_session_the_token_belongs_to_a_host_cookie() -> None:
     assert re.fullmatch(r"__Host-csrf=[0-9a-f]{64}; Path=/; Secure; HttpOnly; SameSite=Lax", cookie)
     assert answer.header("Vary") == "Cookie"
     assert send({"Cookie": cookie.partition(";")[0], "X-CSRF-Token": token}).status == 200
+
+
+def test_without_https_the_cookie_has_a_plain_name() -> None:
+    app = CSRFMiddleware(application, secure_cookie=False)
+    made = call_wsgi(app)
+    cookie = made.header("Set-Cookie")
+    assert cookie is not None
+    assert re.fullmatch(r"csrf=[0-9a-f]{64}; Path=/; HttpOnly; SameSite=Lax", cookie)
+    headers = {"Cookie": cookie.partition(";")[0], "X-CSRF-Token": made.body.decode()}
+    assert call_wsgi(app, method="POST", headers=headers).status == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ([("Cache-Control", "public, max-age=600")], ["private"]),
+        ([("Cache-Control", "max-age=600")], ["private"]),
+        ([("Cache-Control", "s-maxage=9"), ("cache-control", "no-store")], ["no-store"]),
+        ([("Cache-Control", "private, max-age=5")], ["private, max-age=5"]),
+        ([("Cache-Control", "no-store")], ["no-store"]),
+        ([("CDN-Cache-Control", "public"), ("Surrogate-Control", "max-age=1")], ["private"]),
+        ([], ["private"]),
+    ],
+)
+def test_a_page_with_a_token_stays_out_of_shared_caches(said: list[tuple[str, str]], sent: list[str]) -> None:
+    def page_with_token(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        token = str(environ["mks_hardening.csrf_token"]).encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "Accept"), *said])
+        return [token]
+
+    headers = call_wsgi(CSRFMiddleware(page_with_token)).headers
+    assert [value for name, value in headers if "control" in name.lower()] == sent
+    assert [value for name, value in headers if name == "Vary"] == ["Accept", "Cookie"]
 
 
 def test_tokens_are_new_each_time_and_all_valid() -> None:
@@ -302,7 +386,6 @@ def test_bodies_of_unknown_or_excessive_length_are_not_touched(length: str) -> N
 @pytest.mark.parametrize(
     ("options", "parameter"),
     [
-        ({"allowed_origins": []}, "allowed_origins"),
         ({"allowed_origins": OWN}, "allowed_origins"),
         ({"allowed_origins": [OWN + "/"]}, "allowed_origins"),
         ({"allowed_origins": ["null"]}, "allowed_origins"),
@@ -322,3 +405,48 @@ def test_wrong_settings_are_refused_at_construction(options: dict[str, Any], par
     with pytest.raises(ConfigurationError) as caught:
         protect(application, **options)
     assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("disposition", "found"),
+    [
+        ('Content-Disposition: form-data; name="csrf_token"', True),
+        ('Content-Disposition:form-data;name="csrf_token"', True),
+        ("content-disposition:form-data;name=csrf_token", True),
+        ('Content-Disposition : form-data ; name = "csrf_token" ', True),
+        ('CONTENT-DISPOSITION: Form-Data; NAME="csrf_token"', True),
+        ('Content-Disposition: form-data; charset=utf-8; name="csrf_token"', True),
+        ('Content-Disposition: form-data; name="csrf\\_token"', True),
+        ('Content-Type: text/plain\r\nContent-Disposition: form-data; name="csrf_token"', True),
+        ('Content-Disposition: form-data; name="other"', False),
+        ('Content-Disposition: form-data; x="; name=csrf_token"', False),
+        ('Content-Disposition: form-data; name="csrf_token"; name="other"', False),
+        ('Content-Disposition: form-data; name="csrf_token"; filename="a.txt"', False),
+        ("Content-Disposition: form-data; name=csrf_token; filename*=utf-8''a", False),
+        ('Content-Disposition: attachment; name="csrf_token"', False),
+        ('Content-Disposition: form-data; name="csrf_token', False),
+        ("Content-Disposition: form-data", False),
+        ('X-Content-Disposition: form-data; name="csrf_token"', False),
+        (
+            'Content-Disposition: form-data; name="csrf_token"\r\nContent-Disposition: form-data; name="a"',
+            False,
+        ),
+    ],
+)
+def test_parts_of_a_form_are_read_as_the_standard_writes_them(disposition: str, *, found: bool) -> None:
+    body = f"--xyz\r\n{disposition}\r\n\r\nvalue\r\n--xyz--\r\n".encode()
+    environ = {
+        "CONTENT_TYPE": "multipart/form-data; boundary=xyz",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    assert read_form_field(environ, "csrf_token", limit=10_000) == ("value" if found else None)
+    assert environ["wsgi.input"].read() == body  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("referer", "seen"), [("nonsense", "malformed"), ("https://evil.test/a?b", "https://evil.test")]
+)
+def test_a_refusal_shows_of_a_referer_no_more_than_its_origin(referer: str, seen: str) -> None:
+    sender = Sender("https", "a.example", 443, None, None, referer, has_cookies=True, has_bearer=False)
+    assert SameOrigin(()).fault(sender) == ("referer", seen)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 
 from mks_hardening import wsgi
+from mks_hardening.wsgi import keys
 
 
 def test_every_name_can_be_had() -> None:
     assert dir(wsgi) == sorted(wsgi.__all__)
-    assert all(getattr(wsgi, name).__name__ == name for name in wsgi.__all__)
+    things = {name: getattr(wsgi, name) for name in wsgi.__all__}
+    assert all(isinstance(thing, str) or thing.__name__ == name for name, thing in things.items())
+
+
+def test_every_key_of_the_environ_is_listed_once() -> None:
+    assert set(keys.__all__) == {name for name in wsgi.__all__ if name.endswith("_KEY")}
+    assert len({getattr(keys, name) for name in keys.__all__}) == len(keys.__all__)
 
 
 def test_other_names_cannot() -> None:

@@ -201,7 +201,7 @@ def test_side_by_side_probes_get_one_result() -> None:
         ({"optional": {"a": None}}, "optional"),
         ({"required": {"a": fine}, "optional": {"a": fine}}, "optional"),
         ({"readyz": "/livez"}, "readyz"),
-        ({"readyz": "readyz"}, "livez/readyz"),
+        ({"readyz": "readyz"}, "readyz"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": "1"}, "timeout"),
         ({"cache_for": -1}, "cache_for"),
@@ -219,11 +219,27 @@ def test_a_process_forked_in_the_middle_of_a_round_answers_by_itself(hanging: Ca
     app = HealthMiddleware(application, required={"a": hanging}, timeout=0.05, cache_for=0)
     busy = threading.Thread(target=lambda: call_wsgi(app, "/readyz"))
     busy.start()
-    while not app._lock.locked():
+    while not app._readiness._lock.locked():
         pass
     child = os.fork()
     if child == 0:
-        app._checks["a"] = fine
-        os._exit(call_wsgi(app, "/readyz").status == 200)
+        status = 0
+        try:
+            app._readiness._checks["a"] = fine
+            status = call_wsgi(app, "/readyz").status
+        finally:  # the child must never go on with the tests
+            os._exit(status == 200)
     busy.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_a_thread_that_cannot_start_fails_its_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    app = HealthMiddleware(application, required={"a": lambda: None}, cache_for=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        answer = call_wsgi(app, "/readyz")
+    assert (answer.status, json.loads(answer.body)["checks"]) == (503, {"a": "failed"})
+    assert call_wsgi(app, "/readyz").status == 200

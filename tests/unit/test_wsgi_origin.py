@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.addresses import parse_address
-from mks_hardening._core.forwarded import elements_from_right
-from mks_hardening._core.hostname import HostPort, authority, parse_host, parse_port
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin import client_key
+from mks_hardening._core.origin.addresses import parse_address
+from mks_hardening._core.origin.forwarded import elements_from_right
+from mks_hardening._core.origin.hostname import HostPort, authority, parse_host, parse_port
+from mks_hardening._core.origin.trust import client_key
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import ProxyTrust, RequestOrigin, TrustedProxyMiddleware, request_origin
@@ -355,3 +355,61 @@ class TestMemo:
         assert len(memo) == 0
         assert memo["ab", "cd"] == 2
         assert len(memo) == 1
+
+
+# --- fields that products hand on in ways of their own
+
+
+OTHERS = [
+    "Proxy", "True-Client-IP", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "CF-Connecting-IP",
+    "Fastly-Client-IP", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-SSL-Client-Verify",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("usual", [True, False], ids=["usual headers", "without X-Forwarded-Proto"])
+@pytest.mark.parametrize("family", ["x-forwarded", "forwarded"])
+@pytest.mark.parametrize("peer", ["127.0.0.1", "192.0.2.1"], ids=["trusted", "untrusted"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_peer_hands_them_on(name: str, peer: str, family: Any, *, usual: bool) -> None:
+    key = "HTTP_" + name.upper().replace("-", "_")
+    environ = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http", "HTTP_HOST": "a.example", "SCRIPT_NAME": ""}
+    environ |= {"HTTP_X_FORWARDED_FOR": "203.0.113.9", "HTTP_FORWARDED": "for=203.0.113.9"}
+    if usual:
+        environ["HTTP_X_FORWARDED_PROTO"] = "https"
+    for _ in range(2):  # decided, then remembered
+        seen = {**environ, key: "spoofed"}
+        ProxyTrust(["127.0.0.1"], family=family).admit(seen)
+        assert key not in seen
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "Proxy"])
+def test_a_named_field_is_kept_from_trusted_peers_alone(name: str) -> None:
+    trust = ProxyTrust(["127.0.0.1"], keep_headers=[name.lower()])
+    key = "HTTP_" + name.upper().replace("-", "_")
+    left = {}
+    for peer in ("127.0.0.1", "192.0.2.1"):
+        environ = {"REMOTE_ADDR": peer, key: "x", "HTTP_HOST": "a.example", "wsgi.url_scheme": "http"}
+        trust.admit(environ)
+        left[peer] = key in environ
+    assert left == {"127.0.0.1": True, "192.0.2.1": False}
+
+
+@pytest.mark.parametrize("wrong", [["Proxy"], ["X-Forwarded-For"], ["Accept"], "X-Real-IP", [1]])
+def test_only_what_would_be_removed_can_be_kept(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="keep_headers"):
+        ProxyTrust(["127.0.0.1"], keep_headers=wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[::ffff:1.2.3.4]", "[::ffff:102:304]"),
+        ("[::FFFF:0102:0304]:80", "[::ffff:102:304]"),
+        ("[::ffff:0.0.0.0]", "[::ffff:0:0]"),
+        ("[64:ff9b::1.2.3.4]", "[64:ff9b::102:304]"),
+    ],
+)
+def test_a_mapped_host_has_one_spelling_in_every_python(text: str, name: str) -> None:
+    host = parse_host(text)
+    assert host is not None
+    assert host.name == name

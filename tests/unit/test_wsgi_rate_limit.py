@@ -9,8 +9,18 @@ import pytest
 
 from mks_hardening.events import RequestRefused, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import RateLimiter
 from mks_hardening.testing import WSGIAnswer, call_wsgi
-from mks_hardening.wsgi import ProxyTrust, RateLimitMiddleware, RateLimitRule, TrustedProxyMiddleware
+from mks_hardening.wsgi import (
+    ProxyTrust,
+    RateLimitMiddleware,
+    RateLimitRule,
+    TrustedProxyMiddleware,
+    limit_by_address,
+    limit_by_all,
+    limit_by_header,
+    limit_by_user,
+)
 
 
 class Limit(NamedTuple):
@@ -72,6 +82,102 @@ def test_the_first_limit_refuses_and_says_when_to_come_back() -> None:
     assert refusal.header("Content-Type") == "application/problem+json"
     assert json.loads(refusal.body)["status"] == 429
     assert answers[0].header("Retry-After") is None
+
+
+@pytest.mark.parametrize(
+    ("accept", "language"),
+    [
+        ("", "en"),
+        ("ja", "ja"),
+        ("ja-JP,ja;q=0.9,en;q=0.8", "ja"),
+        ("en-US,en;q=0.9,ja;q=0.8", "en"),
+        ("en;q=0.5, ja;q=0.75", "ja"),
+        ("fr, de;q=0.9", "en"),
+        ("ja;q=0, en;q=0.1", "en"),
+        ("*, ja;q=0.5", "ja"),
+        ("ja;q=2", "en"),
+        ("ja;q=1e9", "en"),
+        ("\udc80,,;;=", "en"),
+        ("x" * 100_000, "en"),
+    ],
+)
+def test_refusals_speak_the_language_of_the_client(accept: str, language: str) -> None:
+    limiter = RateLimiter({"g": "1 per minute"})
+    for _ in range(2):
+        answer = ask(limiter, RateLimitRule("g"), headers={"Accept-Language": accept})  # type: ignore[arg-type]
+    assert answer.status == 429
+    document = json.loads(answer.body)
+    assert document["title"] == {"en": "Too many requests", "ja": "回数の上限に達しました"}[language]
+    assert document["violated-policies"] == ["minute"]
+    assert document["type"].endswith("#quota-exceeded")
+    assert answer.header("Content-Language") == language
+    assert answer.header("Vary") == "Accept, Accept-Language"
+    text = ask(limiter, RateLimitRule("g"), headers={"Accept-Language": accept, "Accept": "text/html"})  # type: ignore[arg-type]
+    assert text.body.decode().startswith(document["title"])
+
+
+def test_a_rule_for_a_group_that_is_not_there_is_refused_at_once() -> None:
+    limiter = RateLimiter({"g": "1 per minute"})
+    assert list(limiter.groups) == ["g"]
+    RateLimitRule("g", limiter=limiter)
+    with pytest.raises(ConfigurationError, match="it has g"):
+        RateLimitRule("nope", limiter=limiter)
+    with pytest.raises(ConfigurationError, match="unknown"):
+        RateLimitMiddleware(application, limiter=limiter, rules=[RateLimitRule("g"), RateLimitRule("nope")])
+    RateLimitMiddleware(application, limiter=Limiter(), rules=[RateLimitRule("nope")])  # it does not say
+
+
+class Session:
+    def __init__(self, user_id: str | None) -> None:
+        self.user_id = user_id
+
+
+@pytest.mark.parametrize(
+    ("key", "environ", "expected"),
+    [
+        (limit_by_address, {}, "127.0.0.1"),
+        (limit_by_user, {}, "127.0.0.1"),
+        (limit_by_user, {"mks_hardening.session": Session(None)}, "127.0.0.1"),
+        (limit_by_user, {"mks_hardening.session": Session("taro")}, "user:taro"),
+        (limit_by_user, {"REMOTE_USER": "taro"}, "user:taro"),
+        (limit_by_header("X-API-Key"), {}, "127.0.0.1"),
+        (limit_by_header("Content-Type"), {"CONTENT_TYPE": ""}, "127.0.0.1"),
+        (limit_by_all(limit_by_address, limit_by_user), {"REMOTE_USER": "taro"}, "9:127.0.0.1,9:user:taro"),
+        (limit_by_all(limit_by_address, lambda environ: None), {}, None),
+    ],
+)
+def test_ready_keys(key: Any, environ: dict[str, Any], expected: str | None) -> None:
+    assert key({"REMOTE_ADDR": "127.0.0.1", **environ}) == expected
+
+
+def test_a_header_counts_by_its_digest() -> None:
+    by_key = limit_by_header("x-api-key")
+    one, other = (by_key({"HTTP_X_API_KEY": value}) for value in ("secret", "another"))
+    assert one is not None
+    assert one != other
+    assert "secret" not in one
+    assert by_key({"HTTP_X_API_KEY": "\udc80"}) != one
+
+
+def test_no_two_combinations_read_alike() -> None:
+    key = limit_by_all(lambda environ: environ["a"], lambda environ: environ["b"])
+    assert key({"a": "1,1:2", "b": "3"}) != key({"a": "1", "b": "2,1:3"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: limit_by_header(""),
+        lambda: limit_by_header("X Key"),
+        lambda: limit_by_header("X-キー"),
+        lambda: limit_by_header(None),  # type: ignore[arg-type]
+        lambda: limit_by_all(limit_by_address),
+        lambda: limit_by_all(limit_by_address, "user"),  # type: ignore[arg-type]
+    ],
+)
+def test_impossible_keys_are_refused(make: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        make()
 
 
 def test_a_refused_request_does_not_reach_the_application_and_is_counted() -> None:
@@ -217,3 +323,24 @@ def test_rules_are_rules(rules: Any) -> None:
 
 def test_a_rule_shows_itself() -> None:
     assert repr(RateLimitRule("sign-in", path="/login")) == "RateLimitRule('sign-in')"
+
+
+@pytest.mark.parametrize("method", ["post", "Post", "POST"])
+@pytest.mark.filterwarnings("ignore::wsgiref.validate.WSGIWarning")
+def test_another_spelling_of_the_method_counts_too(method: str) -> None:
+    limiter = RateLimiter({"sign-in": "1 per minute"})
+    rule = RateLimitRule("sign-in", methods=["POST"])
+    assert [ask(limiter, rule, method=spelling).status for spelling in ("POST", method)] == [200, 429]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, "x" * 1025, "x" * 100_000, "\udcff" * 300])
+def test_a_key_that_a_client_writes_never_breaks_the_request(key: str) -> None:
+    limiter = RateLimiter({"api": "1 per minute"})
+    rule = RateLimitRule("api", key=lambda environ: environ.get("HTTP_X_API_KEY"))
+    statuses = [
+        call_wsgi(
+            RateLimitMiddleware(application, limiter=limiter, rules=[rule]), environ={"HTTP_X_API_KEY": text}
+        ).status
+        for text in (key, key, key + "y")
+    ]
+    assert statuses == [200, 429, 200]

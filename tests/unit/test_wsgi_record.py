@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mks_hardening import events
-from mks_hardening._core.context import bind, current
-from mks_hardening._core.wsgi_iter import Body, Exchange, SizedBody
+from mks_hardening._core.process.context import bind, current
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware, TrustedProxyMiddleware
+from mks_hardening.wsgi.request_record._exchange import Body, Exchange, SizedBody
 from wsgi_scripted import environ_of, serve
 
 Headers = [("Content-Type", "text/plain")]
@@ -266,11 +266,11 @@ def test_a_failed_request_is_not_kept_alive_by_its_traceback() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize("missing", ["head", "failure", "finished"])
+@pytest.mark.parametrize("missing", ["step", "failure", "finished"])
 def test_an_exchange_must_decide(missing: str) -> None:
     exchange = Exchange(environ_of({}), lambda *_: None, FrozenClock().monotonic)  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError):
-        getattr(exchange, missing)(*(("200 OK", []) if missing == "head" else ()))
+        getattr(exchange, missing)(*(("200 OK", []) if missing == "step" else ()))
 
 
 def test_bodies_are_iterators_with_a_length_only_where_there_was_one(logger: logging.Logger) -> None:
@@ -378,3 +378,60 @@ def test_a_result_that_is_no_iterable_is_an_error(logger: logging.Logger, handle
 
     served = serve(RequestLoggingMiddleware(app, logger=logger), environ_of({}))
     assert (served.status[:3], handler.records[0].exc_type) == ("500", "TypeError")
+
+
+# --- what the server really took
+
+
+CHUNKS = [b"a" * 10, b"b" * 20, b"c" * 30]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["length", "no length"])
+@pytest.mark.parametrize("kind", [list, iter], ids=["sized", "stream"])
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+@pytest.mark.parametrize("ends", ["breaks off", "stops", "reads to the end"])
+def test_bytes_are_those_of_chunks_that_the_server_came_back_after(
+    *, declared: bool, kind: Any, taken: int, ends: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def application(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "60")] if declared else [])
+        return kind(CHUNKS)
+
+    caplog.set_level(logging.INFO, "mks_hardening.request")
+    body: Any = RequestLoggingMiddleware(application)(environ_of({}), lambda *_: bytes.__len__)  # type: ignore[arg-type]
+    if ends == "reads to the end":
+        assert b"".join(body) == b"".join(CHUNKS)
+    for _ in range(taken if ends != "reads to the end" else 0):
+        next(body)
+    if ends == "breaks off":
+        with pytest.raises(BrokenPipeError):
+            _close_as_servers_do(body)
+    else:
+        body.close()
+    said = vars(caplog.records[0])
+    whole = ends == "reads to the end" or (ends == "stops" and declared and taken == 3)
+    chunks = CHUNKS[: max(0, taken - 1)] if ends == "breaks off" else CHUNKS[:taken]
+    confirmed = 60 if whole else sum(map(len, chunks))
+    assert (said["outcome"], said["bytes"]) == ("ok" if whole else "aborted", confirmed)
+
+
+def _close_as_servers_do(body: Any) -> None:
+    try:
+        raise BrokenPipeError
+    finally:
+        body.close()
+
+
+@pytest.mark.parametrize("around", [("", ""), (" ", ""), ("", "\t"), ("  ", " ")])
+def test_a_traceparent_may_have_blanks_around_it(around: tuple[str, str]) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    value = f"{around[0]}00-{trace}-00f067aa0ba902b7-01{around[1]}"
+    seen: list[Any] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append((current()["trace_id"], "HTTP_TRACEPARENT" in environ))
+        start_response("204 No Content", [])
+        return []
+
+    call_wsgi(RequestLoggingMiddleware(application), environ={"HTTP_TRACEPARENT": value})
+    assert seen == [(trace, True)]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.context import current
+from django_project import configure
+from mks_hardening._core.process.context import current
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
 
@@ -23,16 +24,12 @@ def flask() -> Any:
 
 @contextlib.contextmanager
 def django() -> Iterator[Any]:
-    import django as package
-    from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpResponse
     from django.test.utils import override_settings
     from django.urls import path
 
-    if not settings.configured:
-        settings.configure(SECRET_KEY="a secret of the test")
-        package.setup()
+    configure()
 
     class Urls:
         urlpatterns = (path("page", lambda _: HttpResponse(page())), path("fails", lambda _: fails()))

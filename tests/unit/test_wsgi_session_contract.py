@@ -62,6 +62,14 @@ class RotationForgetsData(MemorySessionStore):
         return moved
 
 
+class NobodyKnowsOfTheRotation(MemorySessionStore):
+    def rotate(self, key: str, new_key: str, /, **options: Any) -> SessionRecord | None:
+        moved = super().rotate(key, new_key, **options)
+        if moved is not None:
+            self._records[key] = self._records[key]._replace(ended="revoked")
+        return moved
+
+
 class LastWriterWins(MemorySessionStore):
     def update(self, key: str, /, *, version: int, data: str) -> bool:
         record = self._records.get(key)
@@ -113,7 +121,14 @@ class Away(MemorySessionStore):
 
 BROKEN = [
     *(ActivityMovesBack, TouchRevives, CreateOverwrites, NoLimit, NothingReplaced, OldIdLives),
-    *(RotationForgetsData, LastWriterWins, SecondReasonWins, DataStays, NobodyIsKept),
+    *(
+        RotationForgetsData,
+        NobodyKnowsOfTheRotation,
+        LastWriterWins,
+        SecondReasonWins,
+        DataStays,
+        NobodyIsKept,
+    ),
     *(ExpiredAreListed, NewestFirst, EveryEndCounts, Away),
 ]
 

@@ -77,7 +77,11 @@ def test_what_was_signed_out_or_rotated_stays_dead(world: Any) -> None:
     first = dict(world.browser.cookies)
     assert world.browser.get("/rotate").status == 200
     second = dict(world.browser.cookies)
+    assert world.browser.get("/page", cookies=first).body.startswith(b"alice")  # it may have been under way
+    assert world.browser.cookies == second
+    world.clock.advance(10)
     assert world.browser.get("/page", cookies=first).status == 401
+    assert world.browser.cookies == second
     world.browser.cookies = dict(second)
     assert world.browser.get("/sign-out").status == 200
     assert world.browser.cookies == {}

@@ -14,11 +14,11 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord, SessionStore
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi import _session_keeper as keeper
-from mks_hardening.wsgi._session_answers import wants_html
-from mks_hardening.wsgi._session_cookie import CookieFilter, find_cookie, sets_cookie
-from mks_hardening.wsgi._session_rules import encode_data
-from mks_hardening.wsgi._steady_clock import SteadyClock, shared_clock
+from mks_hardening.wsgi.session import _recent
+from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, sets_cookie
+from mks_hardening.wsgi.session._request_kind import wants_page
+from mks_hardening.wsgi.session._rules import encode_data
+from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
 
@@ -232,7 +232,8 @@ def test_what_an_answer_sets() -> None:
     ],
 )
 def test_who_wants_a_page(accept: str, html: bool) -> None:
-    assert wants_html({"HTTP_ACCEPT": accept}) is html
+    assert wants_page(accept, "") is html
+    assert not wants_page(accept, "XMLHttpRequest")
 
 
 # --- data ---
@@ -511,6 +512,14 @@ def test_a_refresh_confirms_a_session_for_an_outage() -> None:
     assert site.ask().status == 503
 
 
+def test_a_session_that_runs_out_during_its_request_has_no_seconds_left() -> None:
+    site = Site()
+    site.ask(lambda handle: handle.start("alice"))
+    answer = site.ask(lambda handle: (site.clock.advance(1801), handle.expires_in)[1])
+    assert site.seen == 0.0
+    assert answer.header("X-Session-Expires-In") == "0"
+
+
 # --- the keeper ---
 
 
@@ -589,7 +598,7 @@ def test_on_expired_that_raises_is_told_to_the_log(caplog: pytest.LogCaptureFixt
 
 
 def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "_MAX_RECENT", 3)
+    monkeypatch.setattr(_recent, "_MAX_RECENT", 3)
     site = Site()
     cookies = []
     for number in range(5):
@@ -647,6 +656,21 @@ def test_observers_hear_of_everything() -> None:
     ]
 
 
+def test_observers_hear_of_others_that_end() -> None:
+    site = Site()
+    site.ask(lambda handle: handle.start("carol"))
+    site.cookie = None
+    site.clock.advance(1)
+    site.ask(lambda handle: handle.start("carol"))
+    heard: list[Any] = []
+    events.add_observer(heard.append)
+    try:
+        site.ask(lambda handle: (handle.end_others(), handle.end_others()))
+    finally:
+        events.remove_observer(heard.append)
+    assert [(e.change, e.reason, e.user_id) for e in heard] == [("ended", "revoked", "carol")]
+
+
 def test_records_and_stores_satisfy_the_protocol() -> None:
     store: SessionStore = MemorySessionStore()
     assert store.ping()
@@ -680,12 +704,12 @@ def test_rounding_is_no_step() -> None:
     assert steady.time() == clock.time()
 
 
-def test_a_manager_reads_the_time_of_the_middleware() -> None:
-    clock, store = FrozenClock(1000.0), MemorySessionStore()
+def test_a_manager_reads_the_time_of_the_store_as_the_middleware_does() -> None:
+    clock = FrozenClock(1000.0)
+    store = MemorySessionStore(clock=clock)
     middleware = SessionTimeoutMiddleware(
         lambda environ, start: (environ["mks_hardening.session"].start("alice"), nothing(environ, start))[1],
         store=store,
-        clock=clock,
     )
     manager = SessionManager(store)
     call_wsgi(nothing, wrap=lambda _: middleware)
@@ -694,16 +718,14 @@ def test_a_manager_reads_the_time_of_the_middleware() -> None:
     assert list(manager.sessions("alice")) == []
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_whose_clock_counts(own: bool) -> None:
-    ours, theirs, stores = FrozenClock(1.0), FrozenClock(2.0), FrozenClock(3.0)
-    store = MemorySessionStore(clock=stores if own else None)
-    assert shared_clock(store, None) is (stores if own else SYSTEM_CLOCK)
-    assert shared_clock(store, ours) is ours
-    assert shared_clock(store, None) is (stores if own else ours)
-    assert shared_clock(store, theirs) is theirs
-    assert store.clock is (stores if own else ours)
-    assert shared_clock(object(), ours) is ours
+def test_whose_clock_counts() -> None:
+    ours, stores = FrozenClock(1.0), FrozenClock(3.0)
+    store = MemorySessionStore(clock=stores)
+    assert clock_of(store, None) is stores
+    assert clock_of(store, ours) is ours
+    assert store.clock is stores  # a clock that is given to one user of a store is not lent to the others
+    assert clock_of(MemorySessionStore(), None) is SYSTEM_CLOCK
+    assert clock_of(object(), None) is SYSTEM_CLOCK  # type: ignore[arg-type] # a store of somebody else
 
 
 @pytest.mark.parametrize("signs_in", [True, False])

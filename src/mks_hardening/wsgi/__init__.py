@@ -5,69 +5,42 @@ Each takes the application first and works alone; together they share one decisi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mks_hardening._core.facade import facade
 
-if TYPE_CHECKING:
-    from mks_hardening._core.origin import ProxyTrust, RequestOrigin, request_origin
-    from mks_hardening.wsgi.csp import ContentSecurityPolicy
-    from mks_hardening.wsgi.csrf import CSRFMiddleware
-    from mks_hardening.wsgi.header_policy import HSTS, HeaderPolicy
-    from mks_hardening.wsgi.health import HealthMiddleware
-    from mks_hardening.wsgi.https import HTTPSRedirectMiddleware
-    from mks_hardening.wsgi.proxy import TrustedProxyMiddleware
-    from mks_hardening.wsgi.rate_limit import RateLimitMiddleware, RateLimitRule
-    from mks_hardening.wsgi.request_log import RequestLoggingMiddleware
-    from mks_hardening.wsgi.security_headers import SecurityHeadersMiddleware
-    from mks_hardening.wsgi.session_store import MemorySessionStore, RedisSessionStore, SessionManager
-    from mks_hardening.wsgi.session_timeout import SessionCookie, SessionHandle, SessionTimeoutMiddleware
-
-__all__ = [
-    "HSTS",
-    "CSRFMiddleware",
-    "ContentSecurityPolicy",
-    "HTTPSRedirectMiddleware",
-    "HeaderPolicy",
-    "HealthMiddleware",
-    "MemorySessionStore",
-    "ProxyTrust",
-    "RateLimitMiddleware",
-    "RateLimitRule",
-    "RedisSessionStore",
-    "RequestLoggingMiddleware",
-    "RequestOrigin",
-    "SecurityHeadersMiddleware",
-    "SessionCookie",
-    "SessionHandle",
-    "SessionManager",
-    "SessionTimeoutMiddleware",
-    "TrustedProxyMiddleware",
-    "request_origin",
-]
-
 _HOME = {
-    "CSRFMiddleware": "mks_hardening.wsgi.csrf",
-    "ContentSecurityPolicy": "mks_hardening.wsgi.csp",
-    "HSTS": "mks_hardening.wsgi.header_policy",
-    "HTTPSRedirectMiddleware": "mks_hardening.wsgi.https",
-    "HeaderPolicy": "mks_hardening.wsgi.header_policy",
-    "HealthMiddleware": "mks_hardening.wsgi.health",
-    "MemorySessionStore": "mks_hardening.wsgi.session_store",
-    "ProxyTrust": "mks_hardening._core.origin",
-    "RateLimitMiddleware": "mks_hardening.wsgi.rate_limit",
-    "RateLimitRule": "mks_hardening.wsgi.rate_limit",
-    "RedisSessionStore": "mks_hardening.wsgi.session_store",
-    "RequestLoggingMiddleware": "mks_hardening.wsgi.request_log",
-    "RequestOrigin": "mks_hardening._core.origin",
-    "SecurityHeadersMiddleware": "mks_hardening.wsgi.security_headers",
-    "SessionCookie": "mks_hardening.wsgi.session_timeout",
-    "SessionHandle": "mks_hardening.wsgi.session_timeout",
-    "SessionManager": "mks_hardening.wsgi.session_store",
-    "SessionTimeoutMiddleware": "mks_hardening.wsgi.session_timeout",
-    "TrustedProxyMiddleware": "mks_hardening.wsgi.proxy",
-    "request_origin": "mks_hardening._core.origin",
+    "mks_hardening._core.origin.trust": ["ProxyTrust", "RequestOrigin", "request_origin"],
+    "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
+    "mks_hardening.wsgi.headers.csp": ["ContentSecurityPolicy"],
+    "mks_hardening.wsgi.headers.hsts": ["HSTS"],
+    "mks_hardening.wsgi.headers.policy": ["HeaderPolicy"],
+    "mks_hardening.wsgi.headers.security_headers": ["SecurityHeadersMiddleware"],
+    "mks_hardening.wsgi.health": ["HealthMiddleware"],
+    "mks_hardening.wsgi.keys": [
+        "CSP_NONCE_KEY",
+        "CSRF_TOKEN_KEY",
+        "ORIGIN_KEY",
+        "REFUSAL_KEY",
+        "REQUEST_ID_KEY",
+        "ROUTE_KEY",
+        "SESSION_KEY",
+    ],
+    "mks_hardening.wsgi.origin.https_redirect": ["HTTPSRedirectMiddleware"],
+    "mks_hardening.wsgi.origin.trusted_proxy": ["TrustedProxyMiddleware"],
+    "mks_hardening.wsgi.rate_limit": ["RateLimitMiddleware", "RateLimitRule"],
+    "mks_hardening.wsgi.rate_limit_keys": [
+        "limit_by_address",
+        "limit_by_all",
+        "limit_by_header",
+        "limit_by_user",
+    ],
+    "mks_hardening.wsgi.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening.wsgi.request_record.middleware": ["RequestLoggingMiddleware"],
+    "mks_hardening.wsgi.session.cookie": ["SessionCookie"],
+    "mks_hardening.wsgi.session.handle": ["SessionHandle"],
+    "mks_hardening.wsgi.session.manager": ["SessionManager"],
+    "mks_hardening.wsgi.session.middleware": ["SessionTimeoutMiddleware"],
+    "mks_hardening.wsgi.session.stores.memory_store": ["MemorySessionStore"],
+    "mks_hardening.wsgi.session.stores.redis_store": ["RedisSessionStore"],
 }
 
-if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
-    __getattr__, __dir__ = facade(__name__, _HOME)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

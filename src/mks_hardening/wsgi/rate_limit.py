@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, get_args
 
-from mks_hardening._core import hooks
-from mks_hardening._core.origin import ORIGIN_KEY, ProxyTrust, client_key, origin_reader, request_origin
-from mks_hardening._core.rate_headers import HeaderStyle, rate_limit_headers
-from mks_hardening.events import RequestRefused
+from mks_hardening._core.checks import choice, function, offers, several, texts
+from mks_hardening._core.origin.trust import ProxyTrust, origin_reader
+from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers
+from mks_hardening._core.web.rate_problem import Language, language_of, rate_limit_problem
+from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._answers import Refusal
-from mks_hardening.wsgi._paths import PathRules
+from mks_hardening.wsgi._refusing import Refuser, Rule
+from mks_hardening.wsgi.rate_limit_keys import LimitKey, limit_by_address
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mks_hardening._core.wsgi_iter import ExcInfo, Headers
+    from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening.protocols import LimitDecision, Limiter
+    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = ["RateLimitMiddleware", "RateLimitRule"]
 
-Key = Callable[[dict[str, Any]], str | None]
-
-_TOO_MANY: Final = Refusal(429, "Too many requests. Wait for the time given in Retry-After.")
-
-
-def by_client(environ: dict[str, Any]) -> str:
-    """The client's address (IPv6: its /64 network), as the trust settings decide it."""
-    return client_key(request_origin(environ).client_ip)
+_LONGEST_KEY: Final = 256
 
 
 class RateLimitRule:
@@ -36,15 +34,18 @@ class RateLimitRule:
 
     Args:
         group: name of the group at the limiter.
+        limiter: where given, a group that it does not have is refused here, and not when the wrapper is built.
         methods: methods it applies to (``GET`` includes ``HEAD``); ``None`` for all.
         path: a path, or several; a trailing slash means the folder; ``None`` for all. Other spellings of the same
             path (``//login``, ``/x/../login``, ``/login/``) count as well.
-        key: takes the WSGI environ and returns whom to count for, or ``None`` where the rule does not apply. The
-            default is the client's address; ``environ["mks_hardening.origin"]`` and
-            ``environ["mks_hardening.session"]`` are there if outer wrappers have set them.
+        key: takes the WSGI environ and returns whom to count for, or ``None`` where the rule does not apply; a text
+            that is empty or longer than 256 characters counts by its digest. The default is the client's address;
+            see ``limit_by_user``, ``limit_by_header`` and ``limit_by_all`` for others.
+            ``environ["mks_hardening.origin"]`` and ``environ["mks_hardening.session"]`` are there if outer wrappers
+            have set them.
 
     Raises:
-        ConfigurationError: an empty group, a path without leading slash, a key that is not callable.
+        ConfigurationError: an empty or unknown group, a path without leading slash, a key that is not callable.
     """
 
     __slots__ = ("_methods", "_paths", "group", "key")
@@ -53,23 +54,28 @@ class RateLimitRule:
         self,
         group: str,
         *,
+        limiter: Limiter | None = None,
         methods: Iterable[str] | None = None,
         path: str | Iterable[str] | None = None,
-        key: Key = by_client,
+        key: LimitKey = limit_by_address,
     ) -> None:
         if not isinstance(group, str) or not group:
             raise ConfigurationError("group must be the name of a group of limits", parameter="group")
+        if limiter is not None:
+            offers(limiter, "hit", parameter="limiter", kind="a Limiter")
+            _check_group(group, limiter)
         if not callable(key):
             raise ConfigurationError("key must be callable", parameter="key")
         self.group: str = group
-        self.key: Key = key
+        self.key: LimitKey = key
         self._methods = _methods(methods)
         paths = (path,) if isinstance(path, str) else path
         self._paths = None if paths is None else PathRules(paths, parameter="path")
 
     def applies(self, method: str, path: str) -> bool:
         """Whether requests of this kind count."""
-        return (self._methods is None or method in self._methods) and (
+        # Frameworks take "post" for POST, so it must not pass for another method.
+        return (self._methods is None or method.upper() in self._methods) and (
             self._paths is None or self._paths.covers(path)
         )
 
@@ -80,7 +86,8 @@ class RateLimitRule:
 class RateLimitMiddleware:
     """Counts each request against every rule that applies, in order, and refuses it at the first limit with 429.
 
-    Answers carry the state of the tightest limit, unless the application has set such fields itself.
+    Answers carry the state of the tightest limit, unless the application has set such fields itself. Refusals are
+    problem documents, or text, in Japanese or English as the client likes better.
 
     Args:
         app: the WSGI application.
@@ -89,12 +96,14 @@ class RateLimitMiddleware:
         rules: the rules, in order.
         trust: which proxies may name the client; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
+        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: no rule, or something that is not a rule.
+        ConfigurationError: no rule, something that is not a rule, or one for a group that the limiter says it does
+            not have.
     """
 
-    __slots__ = ("_app", "_limiter", "_origin", "_rules", "_style")
+    __slots__ = ("_app", "_limiter", "_origin", "_refuser", "_rules", "_style")
 
     def __init__(
         self,
@@ -104,16 +113,18 @@ class RateLimitMiddleware:
         rules: Iterable[RateLimitRule],
         trust: ProxyTrust | None = None,
         header_style: HeaderStyle = "both",
+        on_refusal: OnRefusal | None = None,
     ) -> None:
-        self._app = app
-        self._limiter = limiter
-        self._rules = tuple(rules)
+        self._app = function(app, parameter="app")
+        self._limiter = offers(limiter, "hit", parameter="limiter", kind="a Limiter")
+        self._rules = several(rules, RateLimitRule, parameter="rules")
         self._origin = origin_reader(trust)
-        self._style: HeaderStyle = header_style
-        if not self._rules or not all(isinstance(rule, RateLimitRule) for rule in self._rules):
-            raise ConfigurationError(
-                "rules must hold at least one RateLimitRule and nothing else", parameter="rules"
-            )
+        self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
+        self._refuser = Refuser("rate_limit", on_refusal)
+        if not self._rules:
+            raise ConfigurationError("rules must hold at least one RateLimitRule", parameter="rules")
+        for rule in self._rules:
+            _check_group(rule.group, limiter)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -124,33 +135,56 @@ class RateLimitMiddleware:
             if decision is None:
                 continue
             if not decision.allowed:
-                if hooks.observers:
-                    hooks.emit(RequestRefused("rate_limit", rule.group, origin.client_ip))
-                return _TOO_MANY.send(
-                    environ, start_response, rate_limit_headers(decision, style=self._style)
+                return self._refuser.refuse(
+                    environ,
+                    start_response,
+                    _too_many(decision, language_of(environ.get("HTTP_ACCEPT_LANGUAGE", ""))),
+                    name=rule.group,
+                    seen=limits_reached(decision),
+                    client_ip=origin.client_ip,
+                    headers=rate_limit_headers(decision, style=self._style),
                 )
             decisions.append(decision)
         if not decisions:
             return self._app(environ, start_response)
-        return self._app(environ, self._announcing(min(decisions, key=_left), start_response))
+        state = rate_limit_headers(min(decisions, key=_left), style=self._style)
+
+        def announce(status: str, headers: Headers) -> str:
+            present = {name.lower() for name, _ in headers}
+            headers += [field for field in state if field[0].lower() not in present]
+            return status
+
+        # Answers of others, such as a gateway behind the application, keep what they say of their own limits.
+        return self._app(environ, with_step(start_response, announce))
 
     def _hit(self, rule: RateLimitRule, environ: WSGIEnvironment) -> LimitDecision | None:
         if not rule.applies(environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")):
             return None
         key = rule.key(environ)
-        return None if key is None else self._limiter.hit(rule.group, key)
+        return None if key is None else self._limiter.hit(rule.group, _bounded(key))
 
-    def _announcing(self, decision: LimitDecision, start_response: StartResponse) -> StartResponse:
-        state = rate_limit_headers(decision, style=self._style)
 
-        def start(
-            status: str, headers: Headers, exc_info: ExcInfo | None = None, /
-        ) -> Callable[[bytes], object]:
-            present = {name.lower() for name, _ in headers}
-            added = [field for field in state if field[0].lower() not in present]
-            return start_response(status, [*headers, *added], exc_info)
+def _check_group(group: str, limiter: Limiter) -> None:
+    """Limiters say which groups they have; one of the user's own need not."""
+    groups: Collection[str] | None = getattr(limiter, "groups", None)
+    if groups is not None and group not in groups:
+        raise ConfigurationError(
+            f"group {group!r} is unknown to the limiter; it has {', '.join(sorted(groups))}",
+            parameter="group",
+        )
 
-        return start
+
+def _too_many(decision: LimitDecision, language: Language) -> Rule:
+    document = rate_limit_problem(decision, language=language)
+    members = {name: value for name, value in document.items() if name not in ("status", "detail")}
+    return Rule("limit", 429, str(document["detail"]), (), language=language, **members)
+
+
+def _bounded(key: str) -> str:
+    """A key that every limiter takes: clients may write what rules read, also nothing at all or very much of it."""
+    if 0 < len(key) <= _LONGEST_KEY:
+        return key
+    return "digest:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _left(decision: LimitDecision) -> int:
@@ -160,7 +194,6 @@ def _left(decision: LimitDecision) -> int:
 def _methods(methods: Iterable[str] | None) -> frozenset[str] | None:
     if methods is None:
         return None
-    if isinstance(methods, str):
-        raise ConfigurationError("methods must be a list of methods, not one str", parameter="methods")
-    listed = {method.upper() for method in methods}
+    listed = {method.upper() for method in texts(methods, parameter="methods", of="methods")}
+    # HEAD runs the code of GET, so it costs the same.
     return frozenset(listed | {"HEAD"} if "GET" in listed else listed)

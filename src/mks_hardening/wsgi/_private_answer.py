@@ -1,0 +1,47 @@
+"""Answers that are meant for one person stay out of caches that others share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.wsgi_head import Headers
+
+__all__ = ["keep_private", "vary_by_cookie"]
+
+_SHARED_ONLY: Final = frozenset({"public", "s-maxage", "proxy-revalidate"})
+# These win over Cache-Control in content delivery networks (RFC 9213).
+_FOR_CDN: Final = frozenset({"cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"})
+
+
+def keep_private(headers: Headers, *, unsaid: str) -> None:
+    """Make the answer private in place, whatever the application says about shared caches.
+
+    Args:
+        headers: of the answer.
+        unsaid: ``Cache-Control`` of an answer that has none, and of one that is for everybody.
+    """
+    said = [
+        directive.strip()
+        for name, value in headers
+        if name.lower() == "cache-control"
+        for directive in value.split(",")
+    ]
+    names = {directive.partition("=")[0].strip().lower() for directive in said}
+    if not names & {"private", "no-store"} or names & _SHARED_ONLY:
+        _without(headers, {"cache-control"})
+        headers.append(("Cache-Control", "no-store" if "no-store" in names else unsaid))
+    _without(headers, _FOR_CDN)
+
+
+def vary_by_cookie(headers: Headers) -> None:
+    """Say in place that the answer depends on the cookies of the request."""
+    for name, value in headers:
+        if name.lower() == "vary" and {"*", "cookie"} & {item.strip().lower() for item in value.split(",")}:
+            return
+    headers.append(("Vary", "Cookie"))
+
+
+def _without(headers: Headers, names: frozenset[str] | set[str]) -> None:
+    if not names.isdisjoint(name.lower() for name, _ in headers):
+        headers[:] = [field for field in headers if field[0].lower() not in names]

@@ -1,0 +1,128 @@
+"""Whether a process may be sent requests: its checks run side by side, and their results are kept for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from mks_hardening._core import hooks
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.events import BackendFailed
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+
+__all__ = ["Checks", "Readiness", "Verdict"]
+
+Check = Callable[[], object]
+Checks = Mapping[str, Check] | Iterable[tuple[str, Check]]
+
+
+class Verdict(NamedTuple):
+    """``ok``, ``degraded`` or ``unavailable``, and ``ok``, ``failed`` or ``timeout`` for each check."""
+
+    status: str
+    checks: Mapping[str, str]
+
+
+class Readiness:
+    """Runs the checks of one process.
+
+    Raises:
+        ConfigurationError: a check is not callable, or both required and optional.
+    """
+
+    def __init__(
+        self, *, required: Checks, optional: Checks, timeout: float, cache_for: float, clock: Clock
+    ) -> None:
+        needed, wanted = _named(required, "required"), _named(optional, "optional")
+        if needed.keys() & wanted.keys():
+            raise ConfigurationError("a check is either required or optional", parameter="optional")
+        self._required = frozenset(needed)
+        self._checks = {**needed, **wanted}
+        self._timeout = timeout
+        self._cache_for = cache_for
+        self._clock = clock
+        self._kept: tuple[float, Verdict] | None = None
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: the parent's checks and the threads that run them are not here."""
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+
+    def verdict(self) -> Verdict:
+        """The result of the last round, or of a new one when that is too old."""
+        lock = self._lock
+        # A round that takes too long must not make probes wait for ever.
+        locked = lock.acquire(timeout=self._timeout)
+        try:
+            now = self._clock.monotonic()
+            if self._kept is None or now - self._kept[0] >= self._cache_for:
+                self._kept = now, self._judged(self._round())
+            return self._kept[1]
+        finally:
+            if locked:
+                lock.release()
+
+    def _judged(self, results: Mapping[str, str]) -> Verdict:
+        failed = {name for name, result in results.items() if result != "ok"}
+        status = "unavailable" if failed & self._required else "degraded" if failed else "ok"
+        return Verdict(status, results)
+
+    def _round(self) -> dict[str, str]:
+        # One deadline for all: an orchestrator gives up after a second, however many checks there are.
+        deadline = self._clock.monotonic() + self._timeout
+        for name, check in self._checks.items():
+            self._start(name, check)
+        results: dict[str, str] = {}
+        for name in self._checks:
+            result = self._runs[name].within(max(0.0, deadline - self._clock.monotonic()))
+            if result != "ok" and hooks.observers:
+                hooks.emit(BackendFailed(name, "health", result))
+            results[name] = result if result in ("ok", "timeout") else "failed"
+        return results
+
+    def _start(self, name: str, check: Check) -> None:
+        if name in self._runs and self._runs[name].is_alive():
+            return  # while a check hangs, no second one is started
+        self._runs[name] = run = _Run(name, check)
+        try:
+            run.start()
+        except RuntimeError as error:  # no more threads; the next round tries again
+            run.result = type(error).__name__
+
+
+class _Run(threading.Thread):
+    """One run of a check; the reason stays inside the process."""
+
+    def __init__(self, name: str, check: Check) -> None:
+        super().__init__(name=f"mks-health-{name}", daemon=True)
+        self._check = check
+        self.result = ""
+
+    def run(self) -> None:
+        try:
+            self.result = "failed" if self._check() is False else "ok"
+        except Exception as error:  # noqa: BLE001 - whatever a check raises means that it failed
+            self.result = type(error).__name__
+
+    def within(self, timeout: float) -> str:
+        """The result, or ``timeout`` when it is not there in time."""
+        if self.ident is not None:
+            self.join(timeout)
+        return "timeout" if self.is_alive() else self.result
+
+
+def _named(checks: Checks, parameter: str) -> dict[str, Check]:
+    try:
+        named: dict[str, Check] = dict(checks)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{parameter} must map names to callables", parameter=parameter) from None
+    for name, check in named.items():
+        if not isinstance(name, str) or not name or not callable(check):
+            raise ConfigurationError(f"{parameter} must map names to callables", parameter=parameter)
+    return named

@@ -1,0 +1,97 @@
+"""Tokens for forms: bound to the session, or to a cookie of their own, and new in each page."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.web.environ_keys import SESSION_KEY
+from mks_hardening.wsgi._private_answer import keep_private, vary_by_cookie
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from mks_hardening._core.web.wsgi_head import Headers
+
+__all__ = ["CSRFToken"]
+
+_SECURE_COOKIE: Final = "__Host-csrf"
+_PLAIN_COOKIE: Final = "csrf"
+_SECRET: Final = re.compile(r"[0-9a-f]{64}")
+# 128 bits are out of reach for guessing, and the page carries them twice (mask and masked).
+_MAC_BYTES: Final = 16
+
+
+class CSRFToken:
+    """A token for the forms of one request; ``str()`` gives it, in a new disguise each time (against BREACH)."""
+
+    __slots__ = ("_asked", "_cookie", "_cookies", "_new_secret", "_session")
+
+    def __init__(self, environ: WSGIEnvironment, *, secure: bool = True) -> None:
+        # Not the environ itself, in which this token stands: all that is in it, the body and the session too, would
+        # stay in memory until the garbage collector breaks the circle.
+        self._session: object = environ.get(SESSION_KEY)
+        self._cookies: str = environ.get("HTTP_COOKIE", "")
+        self._cookie = _SECURE_COOKIE if secure else _PLAIN_COOKIE
+        self._asked = False
+        self._new_secret = ""
+
+    def __str__(self) -> str:
+        self._asked = True
+        secret = self._secret()
+        if not secret:
+            # Double submit with a cookie that no neighbouring host can plant (RFC 6265bis, 4.1.3.2).
+            secret = self._new_secret = os.urandom(32).hex()
+        # The same bytes in every compressed page could be guessed one by one (BREACH, CVE-2013-3587).
+        mask = os.urandom(_MAC_BYTES)
+        return (mask + _xor(mask, _mac(secret))).hex()
+
+    def __html__(self) -> str:
+        """The token as it is; template engines ask this instead of escaping."""
+        return str(self)
+
+    def __call__(self) -> str:
+        """The same, for templates that call what they show."""
+        return str(self)
+
+    def accepts(self, given: str) -> bool:
+        """Whether ``given`` is a token for this session, or for this browser where there is none."""
+        secret = self._secret()
+        if not secret or not _SECRET.fullmatch(given):
+            return False
+        raw = bytes.fromhex(given)
+        # Equal time for every wrong token.
+        return hmac.compare_digest(_xor(raw[:_MAC_BYTES], raw[_MAC_BYTES:]), _mac(secret))
+
+    def step(self, status: str, headers: Headers) -> str:
+        """Add to the head what follows from a token that was asked for."""
+        if self._asked:
+            vary_by_cookie(headers)
+            keep_private(headers, unsaid="private")
+            if self._new_secret:
+                secure = "; Secure" if self._cookie == _SECURE_COOKIE else ""
+                cookie = f"{self._cookie}={self._new_secret}; Path=/{secure}; HttpOnly; SameSite=Lax"
+                headers.append(("Set-Cookie", cookie))
+        return status
+
+    def _secret(self) -> str:
+        of_session: str | None = getattr(self._session, "csrf_token", None)
+        return of_session or self._new_secret or _cookie(self._cookies, self._cookie)
+
+
+def _mac(secret: str) -> bytes:
+    return hmac.digest(secret.encode(), b"mks_hardening.csrf", "sha256")[:_MAC_BYTES]
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+def _cookie(header: str, cookie: str) -> str:
+    """The secret in the cookie; empty when there is none, or when two cookies claim the name."""
+    pairs = [part.strip(" \t").partition("=") for part in header.split(";") if cookie in part]
+    values = {value for name, _, value in pairs if name == cookie}
+    value = values.pop() if len(values) == 1 else ""
+    return value if _SECRET.fullmatch(value) else ""

@@ -1,0 +1,118 @@
+"""Whether a request was sent by a page that may send it: decided on plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from mks_hardening._core.checks import texts
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin.hostname import DEFAULT_PORTS, parse_host
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["Fault", "SameOrigin", "Sender"]
+
+_OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed, bookmarked; no page can cause it
+# No user info (@) and no backslash, which browsers and libraries read in different ways.
+_URL: Final = re.compile(r"(https?)://([^/?#@\\\s]{1,300})(?=[/?#]|\Z)", re.IGNORECASE)
+
+
+class Sender(NamedTuple):
+    """What a request says about the page it comes from; absent header fields are ``None``."""
+
+    scheme: str
+    host: str
+    port: int
+    origin: str | None
+    fetch_site: str | None
+    referer: str | None
+    has_cookies: bool
+    has_bearer: bool
+
+
+class Fault(NamedTuple):
+    """The rule that a request breaks (``origin``, ``fetch_site``, ``referer``), and the value that breaks it.
+
+    ``token`` leaves the decision to the token.
+    """
+
+    rule: str
+    seen: str
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int | None
+
+
+class SameOrigin:
+    """Which origins may send: the one that the request itself is addressed to, and those that are listed.
+
+    Raises:
+        ConfigurationError: ``allowed_origins`` is no list of origins.
+    """
+
+    __slots__ = ("_listed", "_read")
+
+    def __init__(self, allowed_origins: Iterable[str]) -> None:
+        self._read: Memo[str, _Origin | None] = Memo(_origin)
+        self._listed = _listed(allowed_origins)
+
+    def fault(self, sender: Sender) -> Fault | None:
+        """Why the request may not pass."""
+        origin, fetch_site = sender.origin, sender.fetch_site
+        # No browser adds a bearer token by itself, so no other page can make one send it.
+        if sender.has_bearer and not sender.has_cookies:
+            return None
+        # Browsers send "null" from pages with no-referrer; there Sec-Fetch-Site says what it is.
+        if origin is not None and not (origin == "null" and fetch_site):
+            return None if self._may_send(origin, sender) else Fault("origin", origin)
+        if fetch_site is not None:
+            return None if fetch_site in _OWN_SITE else Fault("fetch_site", fetch_site)
+        # Old browsers; the path is of no interest and may hold secrets, so only the origin is kept.
+        if sender.referer is not None:
+            found = _URL.match(sender.referer)
+            page = found[0] if found else ""
+            return None if page and self._may_send(page, sender) else Fault("referer", page or "malformed")
+        return Fault("token", "") if sender.has_cookies else None
+
+    def _may_send(self, text: str, sender: Sender) -> bool:
+        origin = self._read[text]
+        if origin is None:
+            return False
+        if origin in self._listed:
+            return True
+        if not sender.host or origin.host != sender.host:
+            return False
+        # A proxy may hide scheme and port from us; the browser, which has seen both, knows better.
+        own = _Origin(sender.scheme, sender.host, _port(sender.scheme, sender.port))
+        return origin == own or sender.fetch_site == "same-origin"
+
+
+def _origin(text: str) -> _Origin | None:
+    """An origin in its one spelling."""
+    found = _URL.fullmatch(text)
+    host = parse_host(found[2]) if found else None
+    if found is None or host is None:
+        return None
+    scheme = found[1].lower()
+    return _Origin(scheme, host.name, _port(scheme, host.port))
+
+
+def _port(scheme: str, port: int | None) -> int | None:
+    return None if port == DEFAULT_PORTS[scheme] else port
+
+
+def _listed(allowed: Iterable[str]) -> frozenset[_Origin]:
+    listed: set[_Origin] = set()
+    for url in texts(allowed, parameter="allowed_origins", of="origins"):
+        origin = _origin(url)
+        if origin is None:
+            raise ConfigurationError(
+                "allowed_origins must hold origins such as 'https://www.example.com', without a path",
+                parameter="allowed_origins",
+            )
+        listed.add(origin)
+    return frozenset(listed)

@@ -1,0 +1,130 @@
+"""Refuses requests that another site makes a browser send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.checks import flag, function, whole_number
+from mks_hardening._core.origin.trust import request_origin
+from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
+from mks_hardening._core.web.paths import exemptions
+from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening.wsgi._refusing import Refuser, Rule
+from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
+from mks_hardening.wsgi.csrf._form_token import CSRFToken
+from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening.wsgi.refusals import OnRefusal
+
+__all__ = ["CSRFMiddleware"]
+
+
+_HEADER: Final = "HTTP_X_CSRF_TOKEN"
+# RFC 9110, 9.2.1; whatever is not in the list, other spellings included, is checked.
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_FORBIDDEN: Final = Rule(
+    "csrf", 403, "This request seems to come from another site. Reload the page and try again."
+)
+
+
+class CSRFMiddleware:
+    """Refuses unsafe requests (all but GET, HEAD, OPTIONS, TRACE) that come from another site, with 403.
+
+    The first that is there decides: ``Origin`` must be the origin that the request itself is addressed to, or be
+    listed; ``Sec-Fetch-Site`` must be ``same-origin`` or ``none`` (it also speaks for ``Origin: null``, which
+    browsers send from pages with ``no-referrer``); ``Referer`` must be of such an origin. When none of them comes,
+    a request with cookies needs a token: the header ``X-CSRF-Token``, or the field ``csrf_token`` of a form.
+    Requests with a bearer token and no cookie pass.
+
+    The request's own origin is what trusted proxies and the ``Host`` field say, so keep hosts that are not yours
+    out with ``HTTPSRedirectMiddleware``. Where a proxy tells neither scheme nor port, ``Sec-Fetch-Site:
+    same-origin`` speaks for the host's other schemes and ports.
+
+    ``str(environ["mks_hardening.csrf_token"])`` is a token for a form, new each time it is asked for. It is bound
+    to the session when this wrapper stands inside ``SessionTimeoutMiddleware`` and there is one, otherwise to a
+    ``__Host-csrf`` cookie, which is set with the answer; ask for it before the answer starts.
+
+    Args:
+        app: the WSGI application.
+        allowed_origins: origins of further pages that may send requests, for example ``https://www.example.com``.
+        exempt_paths: paths (a trailing slash means the folder) that are not checked, for example webhooks.
+        max_form_bytes: forms above this size must send the token as a header.
+        secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain http, for development only.
+        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
+
+    Raises:
+        ConfigurationError: a malformed origin, a path without leading slash, an exemption of everything.
+
+    Source: OWASP CSRF Prevention Cheat Sheet; ASVS 5.0 V3.5.1; CWE-352.
+    """
+
+    __slots__ = ("_app", "_exempt", "_max_form_bytes", "_refuser", "_rules", "_secure_cookie")
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        allowed_origins: Iterable[str] = (),
+        exempt_paths: Iterable[str] = (),
+        max_form_bytes: int = 65536,
+        secure_cookie: bool = True,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self._app = function(app, parameter="app")
+        self._rules = SameOrigin(allowed_origins)
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
+        self._max_form_bytes = whole_number(max_form_bytes, parameter="max_form_bytes", minimum=0)
+        self._secure_cookie = flag(secure_cookie, parameter="secure_cookie")
+        self._refuser = Refuser("csrf", on_refusal)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        # Made for safe requests too: a page with a form is one.
+        token = environ[CSRF_TOKEN_KEY] = CSRFToken(environ, secure=self._secure_cookie)
+        if environ["REQUEST_METHOD"] not in _SAFE_METHODS and not self._exempt.match(
+            environ.get("PATH_INFO", "")
+        ):
+            fault = self._rules.fault(_sender(environ))
+            if fault is not None and not (fault.rule == "token" and self._has_token(environ, token)):
+                return self._refuser.refuse(
+                    environ,
+                    start_response,
+                    _FORBIDDEN,
+                    name=fault.rule,
+                    seen=fault.seen or _given(environ, fault.rule),
+                    client_ip=request_origin(environ).client_ip,
+                )
+        return self._app(environ, with_step(start_response, token.step))
+
+    def _has_token(self, environ: WSGIEnvironment, token: CSRFToken) -> bool:
+        # The header first: reading a form takes its body into memory.
+        given = environ.get(_HEADER)
+        if given is None:
+            given = read_form_field(environ, FIELD, limit=self._max_form_bytes)
+        return given is not None and token.accepts(given)
+
+
+def _given(environ: WSGIEnvironment, rule: str) -> str:
+    if rule != "token":
+        return "an empty field"
+    # What was given is not shown: a token of another session is a secret there.
+    return "wrong header" if _HEADER in environ else "no valid token"
+
+
+def _sender(environ: WSGIEnvironment) -> Sender:
+    get = environ.get
+    origin = request_origin(environ)
+    return Sender(
+        scheme=origin.scheme,
+        host=origin.host,
+        port=origin.port,
+        origin=get("HTTP_ORIGIN"),
+        fetch_site=get("HTTP_SEC_FETCH_SITE"),
+        referer=get("HTTP_REFERER"),
+        has_cookies="HTTP_COOKIE" in environ,
+        has_bearer=get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ",
+    )

@@ -1,0 +1,45 @@
+"""The Content-Security-Policy of each preset of ``HeaderPolicy``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mks_hardening.wsgi.headers.csp import ContentSecurityPolicy
+
+__all__ = ["api_csp", "strict_csp", "web_csp"]
+
+_NOWHERE: Final = {
+    "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'", "object-src": "'none'"
+}  # fmt: skip
+
+
+def api_csp() -> ContentSecurityPolicy:
+    """For answers that no browser should show."""
+    return ContentSecurityPolicy({**_NOWHERE, "default-src": "'none'"})
+
+
+def web_csp() -> ContentSecurityPolicy:
+    return ContentSecurityPolicy(
+        {
+            "default-src": "'self'",
+            **_NOWHERE,
+            "form-action": "'self'",
+            "img-src": "'self' data:",
+            "upgrade-insecure-requests": True,
+        }
+    )
+
+
+def strict_csp() -> ContentSecurityPolicy:
+    return ContentSecurityPolicy(
+        {
+            "default-src": "'none'",
+            **_NOWHERE,
+            "form-action": "'self'",
+            "script-src": "'strict-dynamic'",
+            **dict.fromkeys(("connect-src", "font-src", "img-src", "manifest-src", "style-src"), "'self'"),
+            "require-trusted-types-for": "'script'",
+            "upgrade-insecure-requests": True,
+        },
+        nonce=True,
+    )

@@ -1,0 +1,83 @@
+"""From a policy and the fields of an answer to the fields that are sent: decided once for each list of names."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin.addresses import parse_address
+from mks_hardening._core.origin.hostname import parse_host
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.wsgi_head import Headers
+    from mks_hardening.wsgi.headers.policy import HeaderPolicy
+
+__all__ = ["Merger", "is_remote_name"]
+
+Header = tuple[str, str]
+
+_name = itemgetter(0)
+
+
+def is_remote_name(host: str) -> bool:
+    """Whether a ``Host`` field names a host of the network: no address, and not this machine."""
+    found = parse_host(host)
+    if found is None or found.name.startswith("[") or parse_address(found.name) is not None:
+        return False
+    return found.name != "localhost" and not found.name.endswith(".localhost")
+
+
+class _Plan(NamedTuple):
+    """What to do with an answer that has certain field names."""
+
+    added: tuple[Header, ...]
+    dropped: frozenset[str]
+    adds_csp: bool
+
+
+class Merger:
+    """Adds prebuilt fields; what a list of names leads to is worked out once.
+
+    Args:
+        policy: the fields.
+        secure: whether the request came over https.
+        named: whether it asked for a host of the network, by name.
+    """
+
+    __slots__ = ("_csp", "_fields", "_plans", "_remove", "_upgrade")
+
+    def __init__(self, policy: HeaderPolicy, *, secure: bool, named: bool) -> None:
+        hsts = policy.hsts if secure and named else None
+        csp = policy.csp
+        self._csp = csp if csp is not None and csp.nonce else None
+        fixed_csp = csp if csp is not None and not csp.nonce else None
+        self._upgrade = secure or named  # this machine and bare addresses have no https to upgrade to
+        # Built once: a request adds ready tuples.
+        self._fields = (
+            *([("Strict-Transport-Security", hsts.value)] if hsts else ()),
+            *([(fixed_csp.header_name, fixed_csp.header_value(upgrade=self._upgrade))] if fixed_csp else ()),
+            *policy.fields,
+        )
+        self._remove = policy.remove
+        self._plans: Memo[tuple[str, ...], _Plan] = Memo(self._plan, entries=1024, longest=4096)
+
+    def _plan(self, names: tuple[str, ...]) -> _Plan:
+        present = {name.lower() for name in names}
+        return _Plan(
+            added=tuple(field for field in self._fields if field[0].lower() not in present),
+            # In the spelling that came, so that a request compares without lower().
+            dropped=frozenset(name for name in names if name.lower() in self._remove),
+            adds_csp=self._csp is not None and self._csp.header_name.lower() not in present,
+        )
+
+    def step(self, status: str, headers: Headers, nonce: str = "") -> str:
+        """Change the head of one answer."""
+        added, dropped, adds_csp = self._plans[tuple(map(_name, headers))]
+        if dropped:
+            headers[:] = [field for field in headers if field[0] not in dropped]
+        headers += added
+        # A 304 renews the fields of the page that the browser has kept, whose scripts carry another nonce.
+        if adds_csp and self._csp is not None and status[:3] != "304":
+            headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
+        return status

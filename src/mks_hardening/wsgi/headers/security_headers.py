@@ -1,0 +1,57 @@
+"""Adds header fields that tell browsers what a page may not do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.checks import function, instance
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
+from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening.wsgi.headers._merger import Merger, is_remote_name
+from mks_hardening.wsgi.headers.policy import HeaderPolicy
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["SecurityHeadersMiddleware"]
+
+
+class SecurityHeadersMiddleware:
+    """Adds the fields of a policy to every answer; what the application has set is kept.
+
+    Strict-Transport-Security is for names of the network: hosts of this machine and addresses never get it (for
+    addresses RFC 6797, 8.1 forbids to heed it), nor over plain http a policy that upgrades their http links.
+
+    Args:
+        app: the WSGI application.
+        policy: ``HeaderPolicy.web()``, ``.api()``, ``.strict()`` or one of your own.
+    """
+
+    __slots__ = ("_app", "_nonce", "_plain", "_secure")
+
+    def __init__(self, app: WSGIApplication, *, policy: HeaderPolicy) -> None:
+        instance(policy, HeaderPolicy, parameter="policy")
+        self._app = function(app, parameter="app")
+        self._nonce = policy.csp is not None and policy.csp.nonce
+        mergers = {
+            (secure, named): Merger(policy, secure=secure, named=named)
+            for secure in (True, False)
+            for named in (True, False)
+        }
+        self._secure: Memo[str, Merger] = Memo(lambda host: mergers[True, is_remote_name(host)])
+        self._plain: Memo[str, Merger] = Memo(lambda host: mergers[False, is_remote_name(host)])
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        mergers = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
+        merger = mergers[environ.get("HTTP_HOST", "")]
+        if not self._nonce:
+            return self._app(environ, with_step(start_response, merger.step))
+        # 128 bits, new for each answer (CSP 3, 7.1).
+        nonce = environ[CSP_NONCE_KEY] = os.urandom(16).hex()
+        return self._app(
+            environ, with_step(start_response, lambda status, headers: merger.step(status, headers, nonce))
+        )

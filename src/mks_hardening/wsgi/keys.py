@@ -1,0 +1,23 @@
+"""Every key of the environ that wrappers set or read."""
+
+from __future__ import annotations
+
+from mks_hardening._core.web.environ_keys import (
+    CSP_NONCE_KEY,
+    CSRF_TOKEN_KEY,
+    ORIGIN_KEY,
+    REFUSAL_KEY,
+    REQUEST_ID_KEY,
+    ROUTE_KEY,
+    SESSION_KEY,
+)
+
+__all__ = [
+    "CSP_NONCE_KEY",
+    "CSRF_TOKEN_KEY",
+    "ORIGIN_KEY",
+    "REFUSAL_KEY",
+    "REQUEST_ID_KEY",
+    "ROUTE_KEY",
+    "SESSION_KEY",
+]

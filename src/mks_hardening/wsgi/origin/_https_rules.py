@@ -1,0 +1,129 @@
+"""Whether a request may pass, or where it belongs: decided on plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core.checks import flag, port_number
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin.hostname import authority
+from mks_hardening._core.web.paths import PathRules, exemptions
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.wsgi.origin._allowed_hosts import AllowedHosts, host_from_settings
+from mks_hardening.wsgi.origin._redirect_target import request_target
+
+if TYPE_CHECKING:
+    from mks_hardening._core.origin.facts import RequestOrigin
+
+__all__ = ["BAD_HOST", "PLAIN", "Asked", "HTTPSRules", "Redirect"]
+
+BAD_HOST: Final = "host"
+"""The host is not listed."""
+
+PLAIN: Final = "plain"
+"""An API was asked over plain http."""
+
+
+class Asked(NamedTuple):
+    """What the decision looks at."""
+
+    origin: RequestOrigin
+    method: str
+    mount: str
+    path: str
+    query: str
+    names_host: bool
+
+
+class Redirect(NamedTuple):
+    """Where the request belongs."""
+
+    status: int
+    location: str
+
+
+class HTTPSRules:
+    """The rules of ``HTTPSRedirectMiddleware``; the arguments are its own."""
+
+    __slots__ = (
+        "_api",
+        "_bases",
+        "_canonical",
+        "_exempt",
+        "_force",
+        "_hosts",
+        "_permanent",
+        "_port",
+        "_probes",
+    )
+
+    def __init__(
+        self,
+        *,
+        allowed_hosts: Iterable[str],
+        force_https: bool,
+        https_port: int,
+        permanent: bool,
+        canonical_host: str | None,
+        exempt_paths: Iterable[str],
+        probe_paths: Iterable[str],
+        api_paths: Iterable[str],
+    ) -> None:
+        self._hosts = AllowedHosts(allowed_hosts)
+        self._force = flag(force_https, parameter="force_https")
+        self._port = port_number(https_port, parameter="https_port")
+        self._permanent = flag(permanent, parameter="permanent")
+        self._canonical = self._listed(canonical_host)
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
+        self._probes = exemptions(probe_paths, parameter="probe_paths")
+        self._api = PathRules(api_paths, parameter="api_paths")
+        self._bases: Memo[RequestOrigin, str | None] = Memo(self._base)
+
+    def lets_pass(self, origin: RequestOrigin) -> bool:
+        """Whether every request of this origin passes, which most do."""
+        return self._bases[origin] is None
+
+    def verdict(self, asked: Asked) -> Redirect | str | None:
+        """Where the request belongs, or the rule that refuses it; ``None`` lets it pass."""
+        origin, path = asked.origin, asked.path
+        base = self._bases[origin]
+        probe = self._probes.match(path)
+        if not base:
+            well_formed = origin.host or not asked.names_host
+            return None if base is None or (probe and well_formed) else BAD_HOST
+        # An exemption is for listed hosts; a probe for any, because it calls a pod by address.
+        if probe or self._exempt.match(path):
+            return None
+        if self._force and origin.scheme == "http" and self._api.covers(path):
+            return PLAIN
+        return Redirect(self._status(asked.method), base + request_target(asked.mount, path, asked.query))
+
+    def _status(self, method: str) -> int:
+        if method in ("GET", "HEAD"):
+            return 301 if self._permanent else 302
+        # 301 and 302 turn POST into GET and lose its body (RFC 9110, 15.4.2).
+        return 308 if self._permanent else 307
+
+    def _base(self, origin: RequestOrigin) -> str | None:
+        """What to put before a new target; ``None`` when none is needed, empty when the host is not listed."""
+        if not self._hosts.lists(origin.host, origin.port):
+            return ""
+        # From the list, never from the field: that would be an open redirect (CWE-601).
+        host = self._canonical or origin.host
+        secure = origin.scheme == "https"
+        if host == origin.host and (secure or not self._force):
+            return None
+        if secure or self._force:
+            return f"https://{authority('https', host, self._port)}"
+        return f"http://{authority('http', host, origin.port)}"
+
+    def _listed(self, canonical: str | None) -> str | None:
+        if canonical is None:
+            return None
+        name, port = host_from_settings(canonical, parameter="canonical_host")
+        if port is not None or not self._hosts.lists(name, self._port):
+            raise ConfigurationError(
+                "canonical_host must be one of allowed_hosts, without a port", parameter="canonical_host"
+            )
+        return name

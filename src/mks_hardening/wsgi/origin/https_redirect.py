@@ -1,0 +1,125 @@
+"""Everything over HTTPS, and only for hosts that are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.checks import function, instance
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin.trust import ProxyTrust, RequestOrigin
+from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
+from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, Asked, HTTPSRules, Redirect
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening.wsgi.refusals import OnRefusal
+
+__all__ = ["HTTPSRedirectMiddleware"]
+
+_BAD_HOST: Final = Rule(BAD_HOST, 400, "This server does not answer for the requested host.")
+_PLAIN_API: Final = Rule(PLAIN, 403, "This resource is available over HTTPS only.")
+_MOVED: Final = "This page has moved; follow the Location field.\n"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+_REFUSALS: Final = {BAD_HOST: _BAD_HOST, PLAIN: _PLAIN_API}
+
+
+class HTTPSRedirectMiddleware:
+    """Redirects plain HTTP to HTTPS, and refuses hosts that are not listed with 400, over HTTPS as well.
+
+    GET and HEAD get 301, other methods 308, which keeps method and body (302 and 307 with ``permanent=False``).
+    The target is built from the list, never from an unchecked ``Host``; the port of the plain connection is not
+    copied into it.
+
+    Paths in ``exempt_paths``, ``probe_paths`` and ``api_paths`` are compared with the path below the mount point,
+    exactly, or as whole folders where they end in a slash; a path with empty or dot segments or backslashes is
+    never exempt.
+
+    Args:
+        app: the WSGI application.
+        allowed_hosts: hosts the application answers for; ``.example.com`` stands for it and everything below.
+        force_https: ``False`` checks the host alone.
+        trust: which proxies may name scheme and host, by default none; not needed inside
+            ``TrustedProxyMiddleware``.
+        https_port: port of the target.
+        permanent: whether the answer may be remembered.
+        canonical_host: the one listed host that requests for the others are sent to.
+        exempt_paths: answered over plain HTTP.
+        probe_paths: answered over plain HTTP and for any well-formed host, or none: probes call a pod by address.
+        api_paths: refused over plain HTTP with 403, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
+        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
+
+    Raises:
+        ConfigurationError: no host or a malformed one, ``canonical_host`` not listed, a port out of range, a path
+            without leading slash, an exemption for everything.
+
+    Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
+    """
+
+    __slots__ = ("_answers", "_app", "_origin", "_refuser", "_rules")
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        allowed_hosts: Iterable[str],
+        force_https: bool = True,
+        trust: ProxyTrust | None = None,
+        https_port: int = 443,
+        permanent: bool = True,
+        canonical_host: str | None = None,
+        exempt_paths: Iterable[str] = ("/.well-known/acme-challenge/",),
+        probe_paths: Iterable[str] = ("/livez", "/readyz"),
+        api_paths: Iterable[str] = (),
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self._app = function(app, parameter="app")
+        chosen = ProxyTrust() if trust is None else instance(trust, ProxyTrust, parameter="trust")
+        self._origin = chosen.admit
+        self._refuser = Refuser("https", on_refusal)
+        self._rules = HTTPSRules(
+            allowed_hosts=allowed_hosts,
+            force_https=force_https,
+            https_port=https_port,
+            permanent=permanent,
+            canonical_host=canonical_host,
+            exempt_paths=exempt_paths,
+            probe_paths=probe_paths,
+            api_paths=api_paths,
+        )
+        self._answers = Memo(self._answer, entries=1024, longest=1024)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        origin = environ.get(ORIGIN_KEY) or self._origin(environ)
+        # The way of nearly every request: neither method nor path are looked at.
+        if self._rules.lets_pass(origin):
+            return self._app(environ, start_response)
+        get = environ.get
+        # One look-up for a question that was asked before; questions come from clients, so they are bounded.
+        answer = self._answers[
+            origin,
+            environ["REQUEST_METHOD"],
+            get("SCRIPT_NAME", ""),
+            get("PATH_INFO", ""),
+            get("QUERY_STRING", ""),
+            "HTTP_HOST" in environ,
+        ]
+        if answer is None:
+            return self._app(environ, start_response)
+        if isinstance(answer, Rule):
+            seen = get("HTTP_HOST") or "no host" if answer is _BAD_HOST else f"http to {get('PATH_INFO', '')}"
+            return self._refuser.refuse(
+                environ, start_response, answer, seen=seen, client_ip=origin.client_ip
+            )
+        return answer.send(environ, start_response)
+
+    def _answer(self, question: tuple[RequestOrigin, str, str, str, str, bool]) -> FixedAnswer | Rule | None:
+        verdict = self._rules.verdict(Asked(*question))
+        if isinstance(verdict, Redirect):
+            return FixedAnswer(verdict.status, _MOVED, _TEXT, [("Location", verdict.location)])
+        return None if verdict is None else _REFUSALS[verdict]

@@ -1,0 +1,1 @@
+"""One record per request, and the ids that tie its log lines together."""

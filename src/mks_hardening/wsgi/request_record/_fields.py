@@ -1,0 +1,89 @@
+"""What one request record says: pure functions over plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mks_hardening.wsgi.refusals import Refusal
+
+__all__ = ["readable_path", "record_fields"]
+
+# Servers take 8 kB and more; a line of the log should not.
+_LONGEST_PATH: Final = 2048
+
+
+def readable_path(path: str) -> str:
+    """A path as readable text in one line.
+
+    WSGI hands the bytes over as Latin-1 (PEP 3333); what is not UTF-8 or not printable is shown escaped.
+    """
+    if len(path) > _LONGEST_PATH:
+        path = path[:_LONGEST_PATH] + "..."
+    if path.isascii() and path.isprintable():
+        return path
+    text = path.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def record_fields(
+    *,
+    method: str,
+    path: str,
+    query: str | None,
+    route: str | None,
+    refusal: Refusal | None,
+    status: int,
+    sent: int,
+    duration: float,
+    first_byte_after: float | None,
+    outcome: str,
+    exc_type: str | None,
+    client_ip: str | None,
+    request_id: str,
+    trace_id: str,
+    shown_query: Callable[[str], str],
+) -> dict[str, Any]:
+    """The attributes of the one record of a request; durations are taken in seconds and told in milliseconds.
+
+    Returns:
+        ``method``: as sent.
+        ``path``: without the query, cut at a bound.
+        ``query``: with secrets hidden; only where there is one.
+        ``route``: the pattern that the path matched, where the application says so.
+        ``status``: of the answer.
+        ``bytes``: of the body, as far as the server took them.
+        ``duration_ms``: until the last byte.
+        ``ttfb_ms``: until the first byte; null without one.
+        ``outcome``: ``ok``, ``error`` (an exception) or ``aborted`` (not sent whole).
+        ``exc_type``: the class of the error that ended the request, or null.
+        ``client_ip``: of the client, behind trusted proxies too.
+        ``request_id``: as answered in ``X-Request-ID``.
+        ``trace_id``: of the W3C trace context, or one of its own.
+        ``refused_by``: the wrapper that answered in place of the application; only on refusals.
+        ``refused_rule``: its rule.
+        ``refused_value``: what it saw, cut and without secrets.
+    """
+    fields: dict[str, Any] = {
+        "method": method,
+        "path": readable_path(path),
+        "status": status,
+        "bytes": sent,
+        "duration_ms": round(duration * 1000, 3),
+        "ttfb_ms": None if first_byte_after is None else round(first_byte_after * 1000, 3),
+        "outcome": outcome,
+        "exc_type": exc_type,
+        "client_ip": client_ip,
+        "request_id": request_id,
+        "trace_id": trace_id,
+    }
+    if query:
+        fields["query"] = shown_query(query)
+    if route:
+        fields["route"] = route
+    if refusal is not None:
+        fields["refused_by"] = refusal.wrapper
+        fields["refused_rule"] = refusal.rule
+        fields["refused_value"] = refusal.seen
+    return fields

@@ -1,0 +1,46 @@
+"""The query string as it may stand in a record: without secrets, and of bounded length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["LONGEST_QUERY", "ShownQuery"]
+
+# Redaction is linear, but 260 kB took 0.6 s; people write queries of some hundred characters.
+LONGEST_QUERY: Final = 2048
+_CUT: Final = "..."
+_MOST_KNOWN: Final = 1024
+_LONGEST_KNOWN: Final = 128
+
+
+class ShownQuery:
+    """Redacts query strings; those that needed nothing are remembered, so that the usual ones cost one look-up.
+
+    A query with a secret in it is never kept.
+    """
+
+    __slots__ = ("_harmless", "_redact")
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
+        self._harmless: set[str] = set()
+
+    def __call__(self, query: str) -> str:
+        """What the record shows."""
+        if query in self._harmless:
+            return query
+        if len(query) > LONGEST_QUERY:
+            return self._redact(_whole_parameters(query)) + _CUT
+        shown = self._redact(query)
+        if shown == query and len(query) <= _LONGEST_KNOWN:
+            if len(self._harmless) >= _MOST_KNOWN:
+                self._harmless.clear()
+            self._harmless.add(query)
+        return shown
+
+
+def _whole_parameters(query: str) -> str:
+    """The parameters that fit: half a secret might not be taken for one."""
+    kept, mark, _ = query[:LONGEST_QUERY].rpartition("&")
+    return kept + mark

@@ -1,0 +1,1 @@
+"""Sessions: one idea per module, from the cookie to the stores."""

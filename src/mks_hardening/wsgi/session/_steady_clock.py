@@ -1,0 +1,68 @@
+"""Wall time that never steps back within a process."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.operations import Op
+from mks_hardening._core.store_calls import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mks_hardening.protocols import Clock, SessionStore
+
+__all__ = ["SteadyClock", "clock_of", "settle"]
+
+# Rounding of large floats, and a wall clock that is disciplined while it is read, are no steps.
+_NOISE: Final = 0.001
+
+
+class SteadyClock:
+    """Follows the wall clock forwards; when that is set back, goes on by the monotonic clock.
+
+    Processes and hosts share the wall clock, so sessions are stamped with it; but a wall clock that is set back
+    would hand every session the time it was set back by.
+    """
+
+    __slots__ = ("_monotonic", "_offset", "_wall")
+
+    def __init__(self, clock: Clock) -> None:
+        self._wall = clock.time
+        self._monotonic = clock.monotonic
+        # A server's clock is not known before its first answer; this machine's may be ahead of it.
+        known: bool = getattr(clock, "is_set", True)
+        self._offset = self._wall() - self._monotonic() if known else -inf
+
+    def time(self) -> float:
+        """Seconds since the epoch; never less than before."""
+        return self.read()[0]
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the epoch, never less than before, and the reading of the monotonic clock."""
+        # In this order: being interrupted in between makes the offset look smaller, never larger.
+        wall = self._wall()
+        monotonic = self._monotonic()
+        offset = wall - monotonic
+        if offset > self._offset:
+            self._offset = offset
+        elif offset < self._offset - _NOISE:
+            wall = monotonic + self._offset
+        return wall, monotonic
+
+
+def clock_of(store: SessionStore, clock: Clock | None) -> Clock:
+    """The clock that was given, else that of the store, which all who use it share, else the system's."""
+    if clock is not None:
+        return given_clock(clock)
+    own: Clock | None = getattr(store, "clock", None)
+    return own if own is not None else SYSTEM_CLOCK
+
+
+def settle(store: SessionStore) -> Op[None]:
+    """Let a store that has a clock of its own read it, before a time is taken from it without a look-up."""
+    own: Callable[[], None] | None = getattr(store, "settle", None)
+    if own is not None:
+        yield from ask(own)

@@ -1,0 +1,68 @@
+"""The cookie that carries the session id."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from mks_hardening._core.checks import flag
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.wsgi.session._cookie_header import is_cookie_name
+
+__all__ = ["SessionCookie"]
+
+_DEFAULT_NAME: Final = "mks-session"
+_DEAD: Final = "Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class SessionCookie:
+    """Name and attributes of the session cookie: always HttpOnly, ``Path=/`` and without Domain.
+
+    Args:
+        name: ``__Host-mks-session`` by default (``mks-session`` without ``secure``). The prefix makes browsers
+            refuse a cookie that a neighbouring host or a plain-http answer plants (RFC 6265bis, 4.1.3.2).
+        secure: whether it is sent over https only; switch it off for plain-http development only.
+        same_site: ``"Lax"``, ``"Strict"`` or ``"None"``.
+
+    Raises:
+        ConfigurationError: a name that is no token, a prefix that needs ``secure``, or an unknown ``same_site``.
+    """
+
+    __slots__ = ("attributes", "name", "needle")
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        secure: bool = True,
+        same_site: Literal["Lax", "Strict", "None"] = "Lax",
+    ) -> None:
+        flag(secure, parameter="secure")
+        if name is None:
+            name = f"__Host-{_DEFAULT_NAME}" if secure else _DEFAULT_NAME
+        if not is_cookie_name(name):
+            raise ConfigurationError("name must be a cookie name, a token of RFC 6265", parameter="name")
+        if not secure and name.lower().startswith(("__host-", "__secure-")):
+            raise ConfigurationError("a __Host- or __Secure- name needs secure=True", parameter="secure")
+        if same_site not in ("Lax", "Strict", "None"):
+            raise ConfigurationError("same_site must be 'Lax', 'Strict' or 'None'", parameter="same_site")
+        if same_site == "None" and not secure:
+            raise ConfigurationError("same_site='None' needs secure=True", parameter="same_site")
+        self.name = name
+        self.needle = name + "="
+        self.attributes = f"HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")
+
+    def setting(self, value: str, *, max_age: int | None = None) -> tuple[str, str]:
+        """The header field that hands the cookie to the browser, for so many seconds or until that is closed."""
+        kept = "" if max_age is None else f" Max-Age={max_age};"
+        return "Set-Cookie", f"{self.name}={value}; Path=/;{kept} {self.attributes}"
+
+    def clearing(self) -> tuple[str, str]:
+        """The header field that takes the cookie back."""
+        return self.clearing_of(self.name)
+
+    def clearing_of(self, name: str) -> tuple[str, str]:
+        """The header field that takes back another cookie of this host with ``Path=/``."""
+        return "Set-Cookie", f"{name}=; {_DEAD}; {self.attributes}"
+
+    def __repr__(self) -> str:
+        return f"SessionCookie({self.name!r})"

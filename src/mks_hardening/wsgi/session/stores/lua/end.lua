@@ -1,0 +1,3 @@
+local key, reason = ARGV[2], ARGV[3]
+
+return bury(key, reason)
