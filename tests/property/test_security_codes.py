@@ -19,14 +19,15 @@ from mks_hardening.security import (
     totp_code,
     verify_totp,
 )
-from mks_hardening.security._factor_record import (
+from mks_hardening.security.second_factor._record import (
     Device,
     FactorRecord,
     Pending,
+    StoredPasskey,
     decode_record,
     encode_record,
 )
-from mks_hardening.security.failure_budget import NO_FAILURES, ClientFailures, Failures
+from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, ClientFailures, Failures
 
 secrets = st.binary(min_size=16, max_size=64).map(lambda key: base64.b32encode(key).decode())
 moments = st.integers(0, 253_402_300_799)  # up to the year 9999
@@ -58,7 +59,7 @@ def test_a_code_is_accepted_inside_its_window_and_after_the_last_step_only(
     }
     if code not in others:  # two steps of one window may share a code once in a million
         assert bool(match) == inside
-        assert match is None or match == (step, drift)
+        assert match is None or (match.step, match.drift) == (step, drift)
 
 
 @given(secrets, st.one_of(st.text(max_size=12), st.binary(max_size=8), st.integers(), st.none()))
@@ -142,13 +143,19 @@ records = st.builds(
     secret=st.one_of(st.none(), words),
     last_step=st.integers(-1, 2**40),
     salt=words,
-    recovery=st.lists(words, max_size=10).map(tuple),
+    recovery=st.frozensets(words, max_size=10),
+    key=words,
+    used=st.frozensets(words, max_size=10),
     verified_at=st.one_of(st.none(), seconds),
     pending=st.one_of(st.none(), st.builds(Pending, words, seconds)),
     failures=failures,
-    enrolment_failures=failures,
-    devices=st.lists(st.builds(Device, words, seconds), max_size=3).map(tuple),
+    devices=st.lists(
+        st.builds(Device, words, seconds, words, words, st.none() | seconds, st.none() | seconds), max_size=3
+    ).map(tuple),
     touched=seconds,
+    passkeys=st.lists(
+        st.builds(StoredPasskey, created_at=seconds, used_at=st.none() | seconds), max_size=3
+    ).map(tuple),
 )
 
 

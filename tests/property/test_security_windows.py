@@ -3,16 +3,48 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security._windows import ExactWindow, FixedWindow, Gcra, SlidingWindow
+from mks_hardening.security.rate_limits import _windows
+from mks_hardening.security.rate_limits._windows import counter_for
 from mks_hardening.testing import FrozenClock
 
+STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
+
+
+class Look(NamedTuple):
+    """Where a single limit stands."""
+
+    remaining: int
+    reset_after: int
+    retry_after: int
+
+
+def one(make: Any) -> Any:
+    """A counter, by quota and window, that answers for its single limit."""
+
+    class One:
+        def __init__(self, quota: int, window: int) -> None:
+            self.counter = make((quota, window))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.counter, name)
+
+        def look(self, now: int, cost: int) -> Look:
+            count = self.counter.look(now, cost)
+            return Look(*(column[0] for column in count[:3]))
+
+    One.__name__ = make.__name__
+    return One
+
+
+ExactWindow, SlidingWindow = one(_windows.ExactWindow), one(_windows.SlidingWindow)
+FixedWindow, Gcra = one(_windows.FixedWindow), one(_windows.Gcra)
 COUNTERS = [ExactWindow, SlidingWindow, FixedWindow, Gcra]
 gaps = st.one_of(st.just(0), st.integers(0, 30), st.integers(0, 3000))
 
@@ -186,3 +218,33 @@ def test_a_hit_given_back_in_the_next_window_fades_no_more(
     twin = SlidingWindow(quota, window)
     twin.take(now + gap, 1)
     assert counter.look(now + gap, 1) == twin.look(now + gap, 1)
+
+
+@pytest.mark.parametrize("strategy", ["auto", *STRATEGIES])
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 150), st.integers(1, 500)), min_size=1, max_size=4),
+    steps=st.lists(st.tuples(gaps, st.integers(1, 5), st.booleans()), max_size=40),
+)
+def test_limits_counted_together_equal_limits_counted_apart(strategy: Any, rows: Any, steps: Any) -> None:
+    """The counters that stand for several limits, and their short ways, against one counter for each limit."""
+    limits = [Limit(f"l{number}", quota, window / 1e6) for number, (quota, window) in enumerate(rows)]
+    together, apart = counter_for(limits, strategy), [counter_for([limit], strategy) for limit in limits]
+    now, most, taken = 1_000_000, min(quota for quota, _ in rows), []
+    for gap, wanted, back in steps:
+        now += gap
+        cost = min(wanted, most)
+        seen = [counter.look(now, cost) for counter in apart]
+        expected = [tuple(look[column][0] for look in seen) for column in range(3)]
+        assert [tuple(column) for column in together.look(now, cost)[:3]] == expected
+        count = together.hit(now, cost)
+        if any(expected[2]):
+            assert [tuple(column) for column in count[:3]] == expected
+            assert count.taken_at is None
+        else:
+            resets = [counter.take(now, cost)[0] for counter in apart]
+            assert count == ([left - cost for left in expected[0]], resets, [0] * len(rows), now)
+            taken.append((now, cost))
+        if back and taken:
+            at, cost = taken.pop()
+            for counter in (together, *apart):
+                counter.give_back(at, cost)

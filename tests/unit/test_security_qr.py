@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from qrcode.constants import ERROR_CORRECT_M
+from qrcode.constants import ERROR_CORRECT_H, ERROR_CORRECT_L, ERROR_CORRECT_M, ERROR_CORRECT_Q
 from qrcode.main import QRCode
 
 from mks_hardening.exceptions import ConfigurationError
@@ -13,10 +13,10 @@ from mks_hardening.security import provisioning_uri, qr_code
 URI = provisioning_uri("A" * 32, account_name="現場 太郎", issuer="建設土木ナレッジシステム")
 
 
-def matrix() -> Any:
-    code = QRCode(error_correction=ERROR_CORRECT_M, border=4)
-    code.add_data(URI)
-    code.make()
+def matrix(text: str = URI, version: int = 10, level: int = ERROR_CORRECT_L) -> Any:
+    code = QRCode(version, error_correction=level, border=4)
+    code.add_data(text)
+    code.make(fit=False)
     return code.get_matrix()
 
 
@@ -72,13 +72,39 @@ def test_svg_holds_the_modules_and_is_small() -> None:
     assert len(data) < 20_000
 
 
+@pytest.mark.parametrize(
+    ("length", "version", "level", "side"),
+    [
+        (1, 1, ERROR_CORRECT_H, 232),  # the smallest symbol has room for all of it
+        (20, 2, ERROR_CORRECT_Q, 264),
+        (100, 6, ERROR_CORRECT_M, 294),  # a usual URI
+        (213, 10, ERROR_CORRECT_M, 325),  # the largest that M is good for
+        (214, 9, ERROR_CORRECT_L, 305),  # L makes it smaller
+        (400, 13, ERROR_CORRECT_L, 308),
+        (1024, 23, ERROR_CORRECT_L, 351),
+    ],
+)
+def test_size_and_error_correction_go_by_the_length(length: int, version: int, level: int, side: int) -> None:
+    pixels = png_pixels(data_of(qr_code("x" * length), "image/png"))
+    assert len(pixels) == side
+    scale = side // (17 + 4 * version + 8)
+    assert [row[::scale] for row in pixels[::scale]] == matrix("x" * length, version, level)
+
+
 @pytest.mark.parametrize("length", [1, 100, 1024])
 def test_any_length_up_to_the_longest(length: int) -> None:
     assert png_pixels(data_of(qr_code("x" * length), "image/png"))
 
 
 @pytest.mark.parametrize(
-    ("uri", "kind", "parameter"), [("", "png", "uri"), ("x" * 1025, "png", "uri"), ("x", "gif", "kind")]
+    ("uri", "kind", "parameter"),
+    [
+        ("", "png", "uri"),
+        ("x" * 1025, "png", "uri"),
+        ("現場", "png", "uri"),
+        (None, "png", "uri"),
+        ("x", "gif", "kind"),
+    ],
 )
 def test_impossible_parameters(uri: Any, kind: str, parameter: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

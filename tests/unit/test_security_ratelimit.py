@@ -1,12 +1,16 @@
 import asyncio
 import inspect
+import json
 import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening._core import hooks
@@ -18,9 +22,12 @@ from mks_hardening.security import (
     LimitState,
     RateLimiter,
     rate_limit_headers,
+    rate_limit_problem,
 )
-from mks_hardening.security._limiter_memory import MemoryCounters
-from mks_hardening.testing import FrozenClock
+from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
+from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
+from mks_hardening.security.rate_limits._windows import Count, counter_for
+from mks_hardening.testing import FlakyRedis, FrozenClock
 
 STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
 
@@ -143,8 +150,8 @@ def test_reset(clock: FrozenClock, strategy: str) -> None:
 
 def test_auto_counts_small_quotas_exactly_and_large_ones_by_windows(clock: FrozenClock) -> None:
     one = limiter(clock, "100 per minute, 101 per hour")
-    counters = one._local._fresh(one._groups["g"].limits)
-    assert [type(counter).__name__ for counter in counters] == ["ExactWindow", "SlidingWindow"]
+    counter = one._local._fresh("g", "k", one._groups["g"].limits)
+    assert [type(part).__name__ for part in counter._parts] == ["ExactWindow", "SlidingWindow"]
 
 
 def test_threads_share_one_count(clock: FrozenClock) -> None:
@@ -173,8 +180,8 @@ def test_keys_are_bounded_and_the_ones_in_use_stay(clock: FrozenClock) -> None:
         counters.hit("g", "hot", limits, cost=1)
         counters.hit("g", f"k{number}", limits, cost=1)
     assert len(counters._counters) == 10
-    assert counters.test("g", "hot", limits, cost=1).looks[0].remaining == 0
-    remaining = [counters.hit("g", "new", limits, cost=1).looks[0].remaining for _ in range(3)]
+    assert counters.test("g", "hot", limits, cost=1).remaining[0] == 0
+    remaining = [counters.hit("g", "new", limits, cost=1).remaining[0] for _ in range(3)]
     assert remaining == [1, 0, 0]
     assert len(counters._counters) == 10
 
@@ -213,6 +220,41 @@ def test_parallel_attempts_do_not_exceed_the_limit_by_reserving(clock: FrozenClo
     for reservation in held:
         reservation.cancel()
     assert one.test("g", "k").remaining == (5,)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_cost_of_nothing_only_looks(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, strategy=strategy)
+    for taken in range(6):
+        for look in (one.hit("g", "k", cost=0), one.test("g", "k", cost=0)):
+            assert look
+            assert look.remaining == (5 - taken,)
+        assert bool(one.reserve("g", "k", cost=0))
+        one.hit("g", "k")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_cost_above_a_quota_never_passes_and_takes_nothing(clock: FrozenClock, strategy: str) -> None:
+    one = limiter(clock, "5 per minute, 9 per hour", strategy=strategy)
+    for ask in (one.hit, one.test):
+        refused = ask("g", "k", cost=6)
+        assert not refused
+        assert refused.retry_after is None
+        assert refused.breached == ("minute",)
+    assert not one.reserve("g", "k", cost=10)
+    assert one.hit("g", "k", cost=10).breached == ("minute", "hour")
+    assert one.test("g", "k").remaining == (5, 9)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, "x" * 100_000, "\udc80", "\0", "現場", "a\r\nb"])
+def test_any_text_is_a_key_of_its_own(clock: FrozenClock, key: str) -> None:
+    one = limiter(clock)
+    assert one.hit("g", key).remaining == (4,)
+    assert one.hit("g", key).remaining == (3,)
+    assert one.hit("g", key + "x").remaining == (4,)
+    assert max(len(kept) for _, kept in one._local._counters) < 300
+    one.reset("g", key)
+    assert one.hit("g", key).remaining == (4,)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -290,9 +332,17 @@ class Away:
         return refuse
 
 
+class Present:
+    """Counters of a backend that has room for everything."""
+
+    def hit(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
+        count = Count([limit.quota - cost for limit in limits], [1] * len(limits), [0] * len(limits), 1)
+        return SimpleNamespace(run=lambda: count)
+
+
 def away(clock: FrozenClock, **options: Any) -> Any:
     one = RateLimiter({"g": "5 per minute", "h": "5 per minute"}, clock=clock, **options)
-    one._counters = Away()
+    one._shared = Away()
     return one
 
 
@@ -300,13 +350,13 @@ def test_local_still_limits(clock: FrozenClock, seen: list[Any]) -> None:
     one = away(clock)
     assert sum(bool(one.hit("g", "k")) for _ in range(20)) == 5
     assert one.test("g", "k").remaining == (0,)
-    assert {event.source for event in seen} == {"local"}
+    assert {event.source for event in seen if isinstance(event, events.RateLimitDecided)} == {"local"}
 
 
 def test_open_allows(clock: FrozenClock, seen: list[Any]) -> None:
     one = away(clock, on_unavailable="open")
     decision = one.hit("g", "k")
-    assert decision == Decision(True, decision.limits, (5,), (0.0,), None, ())
+    assert decision == Decision(allowed=True, limits=decision.limits, remaining=(5,), reset_after=(0.0,))
     assert all(one.hit("g", "k") for _ in range(20))
     assert one.test("g", "k")
     assert seen[0] == events.RateLimitDecided("g", allowed=True, source="open")
@@ -326,7 +376,6 @@ def test_closed_refuses(clock: FrozenClock, seen: list[Any]) -> None:
 def test_policy_by_group(clock: FrozenClock) -> None:
     one = away(clock, on_unavailable={"g": "closed"})
     assert not one.hit("g", "k")
-    assert one.hit("h", "k")
 
 
 def test_a_local_reservation_is_given_back_locally(clock: FrozenClock) -> None:
@@ -339,10 +388,13 @@ def test_a_local_reservation_is_given_back_locally(clock: FrozenClock) -> None:
 
 def test_a_reservation_that_cannot_be_given_back_stays_counted(clock: FrozenClock) -> None:
     one = limiter(clock)
+    one._shared = Present()
     reservation = one.reserve("g", "k")
-    one._counters.give_back = Away().give_back
+    assert reservation
+    one._shared = Away()
     reservation.cancel()
-    assert one.test("g", "k").remaining == (4,)
+    reservation.cancel()
+    assert one._shared.calls == 1
 
 
 def test_reset_says_when_it_could_not(clock: FrozenClock) -> None:
@@ -429,13 +481,10 @@ def test_impossible_options(clock: FrozenClock, parameter: str, value: Any) -> N
     ("group", "key", "cost"),
     [
         ("nope", "k", 1),
-        ("g", "", 1),
         ("g", None, 1),
         ("g", 7, 1),
-        ("g", "x" * 1025, 1),
-        ("g", "k", 0),
+        ("g", b"k", 1),
         ("g", "k", -1),
-        ("g", "k", 6),
         ("g", "k", 1.5),
         ("g", "k", True),
     ],
@@ -485,9 +534,16 @@ def test_limits_at_the_edge_of_what_is_possible(clock: FrozenClock, quota: int, 
 
 def test_a_decision_can_be_built_by_hand() -> None:
     limit = Limit("minute", 5, 60.0)
-    assert Decision.of([LimitState(limit, 4, 60.0)]) == Decision(True, (limit,), (4,), (60.0,))
+    assert Decision.of([LimitState(limit, 4, 60.0)]) == Decision(
+        allowed=True, limits=(limit,), remaining=(4,), reset_after=(60.0,)
+    )
     assert Decision.of([LimitState(limit, 0, 60.0, 7.0)]) == Decision(
-        False, (limit,), (0,), (60.0,), 7.0, ("minute",)
+        allowed=False,
+        limits=(limit,),
+        remaining=(0,),
+        reset_after=(60.0,),
+        retry_after=7.0,
+        breached=("minute",),
     )
 
 
@@ -496,3 +552,271 @@ def test_a_limiter_is_a_context_manager(clock: FrozenClock) -> None:
         assert one.hit("g", "k")
     one.close()
     assert repr(one) == "RateLimiter(groups=['g'])"
+
+
+def test_the_async_methods_are_the_same_limiter(clock: FrozenClock) -> None:
+    one = limiter(clock)
+
+    async def play() -> None:
+        assert (await one.ahit("g", "k")).remaining == (4,)
+        reservation = await one.areserve("g", "k", cost=2)
+        assert reservation
+        assert (await one.atest("g", "k")).remaining == (2,)
+        await reservation.acancel()
+        await reservation.acancel()
+        assert (await one.atest("g", "k")).remaining == (4,)
+        await one.areset("g", "k")
+        await one.aclose()
+
+    asyncio.run(play())
+    assert one.hit("g", "k").remaining == (4,)
+
+
+@pytest.mark.parametrize(("policy", "passed"), [("local", 5), ("open", 20), ("closed", 0)])
+def test_the_async_methods_know_the_policies(clock: FrozenClock, policy: Any, passed: int) -> None:
+    one = away(clock, on_unavailable=policy)
+
+    async def play() -> int:
+        return sum([bool(await one.ahit("g", "k")) for _ in range(20)])
+
+    assert asyncio.run(play()) == passed
+
+
+def test_a_fake_is_asked_in_a_thread_on_an_event_loop(clock: FrozenClock) -> None:
+    """As in a user's tests: it has no asynchronous side."""
+    where: list[threading.Thread] = []
+
+    class Fake(FlakyRedis):
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            where.append(threading.current_thread())
+            return super().execute_command(*args, **options)
+
+    one = limiter(clock, "2 per minute", storage=Fake(), on_unavailable="closed", store_budget=5)
+
+    @one.limit("g", key=lambda: "k")
+    async def work() -> str:
+        return "done"
+
+    async def play() -> list[Any]:
+        return [await work(), (await one.ahit("g", "k")).remaining, bool(await one.ahit("g", "k"))]
+
+    assert asyncio.run(play()) == ["done", (0,), False]
+    assert threading.main_thread() not in where
+    asyncio.run(one.aclose())
+
+
+# --- exemption, and who is near a limit -------------------------------------------------------------
+
+
+def test_an_exempt_key_is_neither_counted_nor_refused(clock: FrozenClock, seen: list[Any]) -> None:
+    one = limiter(clock, exempt=lambda group, key: (group, key) == ("g", "monitor"))
+    for _ in range(20):
+        assert one.hit("g", "monitor").remaining == (5,)
+        assert one.reserve("g", "monitor", cost=50)
+        assert one.test("g", "monitor", cost=50)
+    assert seen[0] == events.RateLimitDecided("g", allowed=True, source="exempt")
+    assert sum(bool(one.hit("g", "k")) for _ in range(20)) == 5
+    assert asyncio.run(one.ahit("g", "monitor"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("costs", [[1] * 10, [7, 3], [8, 1, 1], [10], [9, 1]])
+def test_observers_hear_once_when_a_key_comes_near(
+    clock: FrozenClock, seen: list[Any], strategy: str, costs: list[int]
+) -> None:
+    one = limiter(clock, "10 per minute; 1000 per hour", strategy=strategy)
+    used = 0
+    for cost in costs:
+        one.hit("g", "k", cost=cost)
+        used += cost
+        near = [event for event in seen if isinstance(event, events.RateLimitNear)]
+        assert len(near) == (used >= 8)
+    assert near[0][:2] == ("g", "minute")
+    assert near[0].quota == 10
+    one.hit("g", "k")
+    one.test("g", "k")
+    assert [event for event in seen if isinstance(event, events.RateLimitNear)] == near
+
+
+# --- keys that were just refused ---------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A shared storage that counts exactly and says how often it was asked."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self.counters = MemoryCounters(strategy="auto", clock=clock)
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(group: str, key: str, limits: Any = (), **rest: Any) -> Any:
+            self.asked += 1
+            if name in ("hit", "test"):
+                return SimpleNamespace(run=lambda: getattr(self.counters, name)(group, key, limits, **rest))
+            return self._do(getattr(self.counters, name), group, key, **rest)
+
+        return ask
+
+    @staticmethod
+    def _do(method: Any, *args: Any, **rest: Any) -> Any:
+        yield from ()
+        return method(*args, **rest)
+
+
+def shared(clock: FrozenClock, limits: Any = "5 per minute", **options: Any) -> Any:
+    one = limiter(clock, limits, **options)
+    one._shared = Elsewhere(clock)
+    return one
+
+
+def test_a_refused_key_is_not_asked_for_while_it_is_blocked_anyway(
+    clock: FrozenClock, seen: list[Any]
+) -> None:
+    one = shared(clock)
+    first = [one.hit("g", "k") for _ in range(6)][-1]
+    asked = one._shared.asked
+    clock.advance(0.4)
+    again = one.hit("g", "k")
+    assert not again
+    assert again.retry_after == pytest.approx(first.retry_after - 0.4)
+    assert again.reset_after == (pytest.approx(first.reset_after[0] - 0.4),)
+    assert (again.remaining, again.breached) == (first.remaining, first.breached)
+    assert not asyncio.run(one.ahit("g", "k"))
+    assert one._shared.asked == asked
+    assert seen[-1] == events.RateLimitDecided("g", allowed=False, source="remembered")
+    assert one.hit("g", "other")
+
+
+def test_it_opens_exactly_when_the_hit_fits(clock: FrozenClock) -> None:
+    one = shared(clock, Limit("moment", 1, 0.5))
+    assert one.hit("g", "k")
+    assert not one.hit("g", "k")
+    clock.advance(0.499)
+    assert not one.hit("g", "k")
+    clock.advance(0.001)
+    assert one.hit("g", "k")
+
+
+def test_a_larger_hit_is_told_its_own_time(clock: FrozenClock) -> None:
+    """Or that it never fits."""
+    one = shared(clock, Limit("moment", 2, 10.0))
+    assert one.hit("g", "k")
+    clock.advance(4)
+    assert one.hit("g", "k")
+    assert one.hit("g", "k").retry_after == pytest.approx(6)
+    assert one.hit("g", "k", cost=2).retry_after == pytest.approx(10)
+    assert one.test("g", "k", cost=3).retry_after is None
+
+
+def test_a_smaller_hit_is_asked_for(clock: FrozenClock) -> None:
+    one = shared(clock)
+    one.hit("g", "k", cost=3)
+    assert not one.hit("g", "k", cost=3)
+    assert not one.hit("g", "k", cost=4)
+    assert one.hit("g", "k", cost=2)
+
+
+def test_a_refusal_is_trusted_for_a_second_at_most(clock: FrozenClock) -> None:
+    """Another process may have reset the key."""
+    one = shared(clock)
+    for _ in range(6):
+        one.hit("g", "k")
+    one._shared.counters.reset("g", "k")
+    assert not one.hit("g", "k")
+    clock.advance(1)
+    assert one.hit("g", "k")
+
+
+@pytest.mark.parametrize("how", ["reset", "cancel", "reserve"])
+def test_what_this_process_gives_back_counts_at_once(clock: FrozenClock, how: str) -> None:
+    one = shared(clock)
+    reservation = one.reserve("g", "k", cost=5)
+    assert not one.hit("g", "k")
+    if how == "reset":
+        one.reset("g", "k")
+    elif how == "cancel":
+        reservation.cancel()
+    else:
+        one._shared.counters.reset("g", "k")
+        assert one.reserve("g", "k")
+        return
+    assert one.hit("g", "k")
+
+
+def test_refusals_that_are_remembered_are_bounded(clock: FrozenClock) -> None:
+    one = shared(clock, "1 per minute")
+    for number in range(10_500):
+        one.hit("g", f"k{number}")
+        one.hit("g", f"k{number}")
+    assert len(one._exhausted._refusals) <= 10_000
+
+
+def test_a_dry_run_lets_a_remembered_refusal_pass(clock: FrozenClock) -> None:
+    one = shared(clock, "1 per minute", dry_run=["g"])
+    for _ in range(5):
+        assert one.hit("g", "k")
+    assert one.hit("g", "k").breached == ("minute",)
+
+
+# --- what a refused client reads ---------------------------------------------------------------------
+
+
+def test_problem_documents(clock: FrozenClock) -> None:
+    one = limiter(clock)
+    one.hit("g", "k", cost=5)
+    clock.advance(0.5)
+    refused = one.hit("g", "k")
+    assert rate_limit_problem(refused) == {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Too many requests",
+        "status": 429,
+        "detail": "Try again in 60 seconds.",
+        "violated-policies": ["minute"],
+    }
+    assert (
+        rate_limit_problem(refused, language="ja")["detail"]
+        == "60 秒ほど待ってから、もう一度お試しください。"
+    )
+    never = one.hit("g", "k", cost=6)
+    assert rate_limit_problem(never)["detail"] == "This request is larger than the limit."
+    json.dumps(rate_limit_problem(never, language="ja"))
+    with pytest.raises(ConfigurationError):
+        rate_limit_problem(refused, language="fr")
+
+
+# --- where keys are counted ------------------------------------------------------------------------
+
+awkward = st.text(alphabet=st.sampled_from("ab:%{}#\\") | st.characters(), max_size=8)
+
+
+@given(first=st.tuples(awkward, awkward), second=st.tuples(awkward, awkward))
+@example(first=("a", "b:c"), second=("a:b", "c"))
+@example(first=("a", "\udc80"), second=("a", "\\udc80"))
+@example(first=("a", "%7D"), second=("a", "}"))
+def test_no_two_pairs_of_group_and_key_share_a_place(first: Any, second: Any) -> None:
+    def place(group: str, key: str) -> str:
+        return f"{{{group_in_place(group)}:{in_place(key)}}}"
+
+    assert (place(*first) == place(*second)) == (first == second)
+    for whole in (place(*first), place(*second)):
+        assert whole.startswith("{")
+        assert whole.index("}") == len(whole) - 1  # the hash tag is all of it
+        whole.encode("utf-8")
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_a_bounded_key_is_one_spelling(first: str, second: str) -> None:
+    for key in (first, "x" * 200 + second):
+        kept = bounded_key(key)
+        assert len(kept) < 300
+        assert bounded_key(kept) == kept or len(key) > 256
+    assert (bounded_key(first) == bounded_key(second)) == (first == second)
+
+
+def test_a_refused_hit_in_the_next_window_moves_nothing() -> None:
+    """The clock steps back over the edge of a window: what was counted there still stands."""
+    window = 10_000_000
+    counter = counter_for([Limit("l", 1, 10.0)], "sliding-window")
+    assert counter.hit(5 * window, 1).taken_at is not None
+    assert counter.hit(6 * window, 1).taken_at is None
+    assert counter.hit(6 * window - 1, 1).taken_at is None

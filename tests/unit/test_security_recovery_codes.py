@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from mks_hardening.security import RecoveryCodes, generate_recovery_codes, normalize_recovery_code
-from mks_hardening.security.recovery_codes import find_recovery_code, hash_recovery_code, new_salt
+from mks_hardening.security.second_factor._digests import Digests, new_digest_key
+from mks_hardening.security.second_factor.codes.recovery_codes import hash_recovery_code, new_salt
 
 PLAIN = "01ABCDEFGHJKMNPQRSTVWXYZ"
 SHOWN = "01AB-CDEF-GHJK-MNPQ-RSTV-WXYZ"
@@ -77,12 +78,19 @@ def test_text_forms_hide_the_codes_and_the_tuple_shows_them() -> None:
     assert list(codes) == [SHOWN]
 
 
-def test_hashes_are_salted_and_found() -> None:
+def test_hashes_are_salted() -> None:
     salt, other = new_salt(), new_salt()
     assert len(bytes.fromhex(salt)) == 16
-    hashes = [hash_recovery_code(code.replace("-", ""), salt=salt) for code in generate_recovery_codes()]
     mine = hash_recovery_code(PLAIN, salt=salt)
-    assert find_recovery_code(PLAIN, [*hashes, mine], salt=salt) == mine
-    assert find_recovery_code(PLAIN, hashes, salt=salt) is None
     assert hash_recovery_code(PLAIN, salt=other) != mine
     assert PLAIN not in mine
+
+
+def test_digests_need_the_key_and_tell_uses_apart() -> None:
+    key, other = Digests(new_digest_key()), Digests(new_digest_key())
+    salt = new_salt()
+    hashed = hash_recovery_code(PLAIN, salt=salt)
+    assert key.of_recovery_code(PLAIN, salt=salt) == key.of_salted_code(hashed)
+    digests = [one.of_salted_code(hashed) for one in (key, other)]
+    digests += [one.of_hashed_token(hashed) for one in (key, other)]
+    assert len({hashed, *digests}) == 5

@@ -1,4 +1,5 @@
 import base64
+import hmac
 import re
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -7,7 +8,14 @@ import pyotp
 import pytest
 
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security import TOTPMatch, generate_secret, provisioning_uri, totp_code, verify_totp
+from mks_hardening.security import (
+    TOTPMatch,
+    generate_secret,
+    provisioning_uri,
+    qr_code,
+    totp_code,
+    verify_totp,
+)
 
 SHA1 = base64.b32encode(b"12345678901234567890").decode()
 SHA256 = base64.b32encode(b"12345678901234567890123456789012").decode()
@@ -63,7 +71,7 @@ def test_window(drift: int, window: int, accepted: bool) -> None:
     at = 1_700_000_000
     code = totp_code(SHA1, at=at + 30 * drift)
     match = verify_totp(SHA1, code, window=window, at=at)
-    assert match == (TOTPMatch(at // 30 + drift, drift) if accepted else None)
+    assert match == (TOTPMatch(step=at // 30 + drift, drift=drift) if accepted else None)
 
 
 def test_edges_of_a_step() -> None:
@@ -85,7 +93,7 @@ def test_a_used_step_and_all_before_it_are_refused() -> None:
     codes = {drift: totp_code(SHA1, at=at + 30 * drift) for drift in (-1, 0, 1)}
     assert not verify_totp(SHA1, codes[0], at=at, last_step=step)
     assert not verify_totp(SHA1, codes[-1], at=at, last_step=step)
-    assert verify_totp(SHA1, codes[1], at=at, last_step=step) == TOTPMatch(step + 1, 1)
+    assert verify_totp(SHA1, codes[1], at=at, last_step=step) == TOTPMatch(step=step + 1, drift=1)
     # after the wall clock was set back the code stays burnt
     assert not verify_totp(SHA1, codes[0], at=at - 20, last_step=step)
 
@@ -177,12 +185,37 @@ def test_provisioning_uri_names_what_differs_from_the_defaults() -> None:
     assert (query["digits"], query["period"], query["algorithm"]) == (["8"], ["60"], ["SHA256"])
 
 
-@pytest.mark.parametrize("text", ["", "a:b", "a\nb", " a", "a ", "x" * 129, "a\u202eb", None])
+@pytest.mark.parametrize("text", ["", "a:b", "a\nb", " a", "a ", "x" * 257, "現" * 29, "a\u202eb", None, 7])
 @pytest.mark.parametrize("parameter", ["issuer", "account_name"])
 def test_labels_that_would_be_misread_are_refused(parameter: str, text: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         provisioning_uri(SHA1, **{"issuer": "i", "account_name": "a", parameter: text})
     assert caught.value.parameter == parameter
+
+
+def test_every_label_that_is_accepted_can_be_drawn() -> None:
+    for text in ("x" * 256, "現" * 28, "山田太郎@example.jp", "%" * 85):
+        uri = provisioning_uri(
+            SHA512, account_name=text, issuer=text, digits=8, period=60, algorithm="sha512"
+        )
+        assert qr_code(uri).startswith("data:image/png")
+
+
+def test_all_steps_are_computed_and_compared_whatever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No early exit: the time would tell which step matched."""
+    compared: list[bool] = []
+    original = hmac.compare_digest
+
+    def counting(one: bytes, other: bytes) -> bool:
+        compared.append(original(one, other))
+        return compared[-1]
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    at = 1_700_000_000
+    for drift, match in ((-1, 0), (0, 1), (1, 2), (5, None)):
+        compared.clear()
+        verify_totp(SHA1, totp_code(SHA1, at=at + 30 * drift), at=at)
+        assert compared == [number == match for number in range(3)]
 
 
 def test_the_window_is_one_step_to_each_side_unless_told_otherwise() -> None:

@@ -1,8 +1,12 @@
+import asyncio
+import hashlib
+import hmac
 import json
 import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, astuple
 from typing import Any
 
 import pytest
@@ -23,14 +27,15 @@ from mks_hardening.security import (
     generate_recovery_codes,
     totp_code,
 )
-from mks_hardening.security._factor_record import (
+from mks_hardening.security.second_factor._record import (
     Device,
     FactorRecord,
     Pending,
     decode_record,
     encode_record,
 )
-from mks_hardening.security.failure_budget import NO_FAILURES, ClientFailures, Failures
+from mks_hardening.security.second_factor.codes.recovery_codes import hash_recovery_code
+from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, ClientFailures, Failures
 from mks_hardening.testing import FrozenClock
 
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
@@ -93,7 +98,7 @@ def fresh(**options: Any) -> Any:
 
 def test_enrolment_is_on_only_after_its_first_code() -> None:
     manager, _ = fresh()
-    assert manager.status("u") == (False, False, False, None, 0, False)
+    assert astuple(manager.status("u")) == (False, False, False, None, 0, False, False, 0)
     enrolment = manager.begin_enrolment("u", account_name="taro")
     assert enrolment.expires_at == START + 600
     assert enrolment.qr_code.startswith("data:image/png;base64,")
@@ -102,7 +107,7 @@ def test_enrolment_is_on_only_after_its_first_code() -> None:
     assert manager.verify("u", totp_code(enrolment.secret, at=START)).reason == "not_enrolled"
     codes = manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
     assert len(codes) == 10
-    assert manager.status("u") == (True, False, False, None, 10, False)
+    assert astuple(manager.status("u")) == (True, False, False, None, 10, False, True, 0)
 
 
 def test_a_wrong_code_at_confirmation_leaves_the_pending_secret() -> None:
@@ -134,6 +139,27 @@ def test_confirmation_has_a_budget() -> None:
         manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
     clock.advance(300)
     assert manager.confirm_enrolment("u", totp_code(enrolment.secret, at=clock.time()))
+
+
+def test_confirmation_and_codes_share_one_budget_by_client() -> None:
+    """Neither is a way around the other, and one client's guesses are not another's."""
+    house = House()
+    new = house.manager.begin_enrolment("u", account_name="taro", proof=house.code())
+    house.clock.advance(30)
+    house.fail(3, client="office")
+    for _ in range(2):
+        with pytest.raises(InvalidCodeError, match="wrong"):
+            house.manager.confirm_enrolment("u", wrong_for(house, new.secret), client="office")
+    assert house.verify(house.code(), client="office").reason == "locked"
+    with pytest.raises(InvalidCodeError, match="locked") as caught:
+        house.manager.confirm_enrolment("u", house.code(secret=new.secret), client="office")
+    assert caught.value.retry_after == 300
+    assert house.manager.confirm_enrolment("u", house.code(secret=new.secret), client="home")
+
+
+def wrong_for(house: House, secret: str) -> str:
+    near = {house.code(drift, secret) for drift in (-1, 0, 1)}
+    return next(text for text in ("000000", "000001", "000002", "000003") if text not in near)
 
 
 def test_a_pending_secret_expires_and_a_clock_set_back_does_not_revive_it() -> None:
@@ -192,7 +218,7 @@ def test_a_code_works_once(house: House) -> None:
     code = house.code()
     result = house.verify(code)
     assert result
-    assert result == (True, "totp", "", None, 10, False)
+    assert astuple(result) == (True, "totp", "", None, 10, False, False)
     again = house.verify(code)
     assert not again
     assert (again.method, again.reason) == ("totp", "replayed")
@@ -211,11 +237,47 @@ def test_a_clock_set_back_does_not_revive_a_code(house: House) -> None:
     assert house.verify(code).reason == "replayed"
 
 
+@pytest.mark.parametrize("form", ["{} {}", " {}{}", "{}{}  ", "  {} {} "])
+def test_blanks_as_apps_show_them_are_read(house: House, form: str) -> None:
+    code = house.code()
+    assert house.verify(form.format(code[:3], code[3:]))
+    assert house.verify(code).reason == "replayed"  # one code, however it is typed
+    enrolment = house.manager.begin_enrolment("v", account_name="taro")
+    code = house.code(secret=enrolment.secret)
+    assert house.manager.confirm_enrolment("v", form.format(code[:3], code[3:]))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{0}  {1}",
+        "{0}-{1}",
+        "{0}\u3000{1}",
+        "{0}\n{1}",
+        "{0}{1}\n",
+        "{0}{1}0",
+        "+{0}{1}",
+        "{0}_{1}",
+        " " * 9 + "{0}{1}",
+    ],
+)
+def test_everything_else_is_malformed_and_not_counted(house: House, form: str) -> None:
+    code = house.code()
+    for _ in range(10):
+        assert house.verify(form.format(code[:3], code[3:])).reason == "malformed"
+    assert house.verify("１２３４５６").reason == "malformed"
+    assert house.verify(code)
+
+
 def test_replays_and_malformed_codes_are_not_counted(house: House) -> None:
     code = house.code()
     assert house.verify(code)
+    assert house.verify(house.codes[0])
     for _ in range(30):
         assert house.verify(code).reason == "replayed"
+        assert (
+            house.verify(house.codes[0]).reason == "replayed"
+        )  # a double click, or a list read from the top
         assert house.verify("12345").reason == "malformed"
         assert house.verify(None).reason == "malformed"
     house.clock.advance(30)
@@ -226,8 +288,9 @@ def test_recovery_codes_work_once_and_are_counted_down(house: House) -> None:
     low = []
     for left in range(9, -1, -1):
         code = house.codes[left].lower().replace("-", " ")
-        assert house.verify(code) == (True, "recovery", "", None, left, False)
-        assert house.verify(code).reason == "wrong"
+        assert astuple(house.verify(code)) == (True, "recovery", "", None, left, False, False)
+        again = house.verify(code)
+        assert (again.method, again.reason) == ("recovery", "replayed")
         low.append(house.manager.status("u").recovery_codes_low)
     assert low == [False] * 6 + [True] * 4
     assert house.manager.status("u").recovery_codes_left == 0
@@ -263,10 +326,71 @@ def test_one_budget_over_both_methods(house: House) -> None:
     assert house.verify(strange[0]).reason == "wrong"
     last = house.verify(strange[1])
     assert (last.reason, last.retry_after, last.locked) == ("wrong", 300, True)
-    for code in (house.code(), house.codes[0]):
+    for code in (house.code(), strange[0], "no code"):
         refused = house.verify(code)
         assert (refused.reason, refused.retry_after, refused.locked) == ("locked", 300, True)
     assert house.manager.status("u").locked
+
+
+def test_no_lock_holds_the_owners_recovery_code_back(house: House) -> None:
+    """120 bits are not guessed; without this, whoever knows the password keeps the owner out for ever."""
+    house.fail(5)
+    assert house.verify(house.code()).reason == "locked"
+    assert house.verify(house.codes[0]).method == "recovery"
+    assert house.verify(house.code())
+    house.fail(4)
+    for number in range(200):
+        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
+    house.clock.advance(30 * 86400)
+    assert house.verify(house.code()).reason == "locked"
+    used = house.verify(house.codes[0])
+    assert (used.reason, used.locked) == ("replayed", True)
+    assert house.verify(house.codes[1], methods=["totp"]).reason == "locked"
+    assert house.verify(house.codes[1])
+    assert house.verify(house.code())
+
+
+def test_a_proof_by_recovery_code_passes_a_lock(house: House) -> None:
+    house.fail(5)
+    assert len(house.manager.regenerate_recovery_codes("u", proof=house.codes[0])) == 10
+
+
+def test_a_remembered_device_is_not_locked_by_the_guesses_of_others(house: House) -> None:
+    device = house.manager.remember_device("u")
+    for number in range(200):
+        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
+    house.fail(20, client="office")
+    assert house.verify(house.code(), client="office").reason == "locked"
+    assert house.verify(house.code(), client="office", device="x" * 43).reason == "locked"
+    assert house.verify(house.code(), client="office", device=device)
+    assert house.verify(house.wrong(), client="elsewhere").reason == "wrong"  # success cleared the account
+
+
+def test_a_device_that_guesses_is_forgotten(house: House) -> None:
+    device, other = house.manager.remember_device("u"), house.manager.remember_device("u")
+    for number in range(200):
+        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
+    reasons = house.fail(6, device=device)
+    assert reasons == ["wrong"] * 5 + ["locked"]
+    assert not house.manager.check_device("u", device)
+    house.clock.advance(86400)
+    assert house.verify(house.code(), device=device).retry_after is None
+    assert house.manager.check_device("u", other)
+    assert house.verify(house.code(), device=other)
+
+
+def test_a_device_that_has_expired_is_nobody(house: House) -> None:
+    device = house.manager.remember_device("u")
+    for number in range(200):
+        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
+    house.clock.advance(30 * 86400)
+    assert house.verify(house.code(), device=device).reason == "locked"
+
+
+@pytest.mark.parametrize("device", [7, b"x", "", "x" * 129, "\udc80"])
+def test_a_device_that_is_no_token_is_nobody(house: House, device: Any) -> None:
+    assert house.verify(house.wrong(), device=device).reason == "wrong"
+    assert house.verify(house.code(), device=device)
 
 
 def test_locks_grow_up_to_the_longest(house: House) -> None:
@@ -292,11 +416,63 @@ def test_success_clears_the_count(house: House) -> None:
 def test_a_clock_set_back_does_not_lift_a_lock_and_set_forward_does(house: House) -> None:
     house.fail(5)
     house.clock.step_wall(-3600)
-    assert house.verify(house.code()).reason == "locked"
-    house.clock.step_wall(3600 + 299)
-    assert house.verify(house.code()).reason == "locked"
+    assert house.verify(house.code()).retry_after == 300
+    house.clock.advance(299)
+    assert house.verify(house.code()).retry_after == 1
     house.clock.step_wall(1)
+    assert house.verify(house.code()).reason == "replayed"  # no lock, but the step was used an hour later
+
+
+DAY = 86400
+
+
+def test_a_lock_of_a_clock_that_ran_ahead_is_not_waited_for(house: House) -> None:
+    house.clock.step_wall(DAY)
+    house.fail(5)
+    house.clock.step_wall(-DAY)
+    assert house.manager.status("u").retry_after == 300
+    house.clock.advance(200)
+    assert house.manager.status("u").retry_after == 100
+    assert house.verify(house.code()).retry_after == 100
+    house.clock.advance(100)
     assert house.verify(house.code())
+
+
+def test_what_a_clock_that_ran_ahead_wrote_ends_when_it_should(house: House) -> None:
+    manager, clock = house.manager, house.clock
+    clock.step_wall(DAY)
+    device = manager.remember_device("u")
+    manager.begin_enrolment("u", account_name="taro", proof=house.codes[0])
+    clock.step_wall(-DAY)
+    assert manager.verified_within("u", 0)
+    clock.advance(599)
+    assert manager.status("u").pending
+    assert not manager.verified_within("u", 598)
+    clock.advance(1)
+    assert not manager.status("u").pending
+    clock.advance(30 * DAY - 601)
+    assert manager.check_device("u", device)
+    clock.advance(1)
+    assert not manager.check_device("u", device)
+
+
+def test_a_used_step_stays_used_whatever_the_clock_does(house: House) -> None:
+    code = house.code()
+    assert house.verify(code)
+    house.clock.step_wall(DAY)
+    house.fail(1)
+    house.clock.step_wall(-DAY)
+    assert house.verify(code).reason == "replayed"
+
+
+def test_hosts_that_differ_by_seconds_share_the_later_time(house: House) -> None:
+    house.fail(5)
+    house.clock.step_wall(-60)
+    assert house.manager.status("u").retry_after == 300
+    house.clock.step_wall(59)
+    assert house.manager.status("u").retry_after == 300
+    house.clock.step_wall(2)
+    assert house.manager.status("u").retry_after == 299
 
 
 def test_an_attacker_on_one_address_does_not_lock_the_owner_out_on_another(house: House) -> None:
@@ -465,6 +641,62 @@ def test_devices(house: House) -> None:
     assert not house.manager.check_device("u", token)
 
 
+def test_devices_are_listed_named_and_revoked_one_by_one(house: House) -> None:
+    tokens = []
+    for name in ("Firefox, 事務所", "", " phone "):
+        tokens.append(house.manager.remember_device("u", name=name))
+        house.clock.advance(60)
+    phone, nameless, office = house.manager.devices("u", token=tokens[0])
+    assert [device.name for device in (phone, nameless, office)] == ["phone", "", "Firefox, 事務所"]
+    assert [device.current for device in (phone, nameless, office)] == [False, False, True]
+    assert office.created_at == office.used_at == START + 30
+    assert office.expires_at == START + 30 + 30 * 86400
+    assert not any(token in repr((phone, nameless, office)) for token in tokens)
+    assert house.manager.rename_device("u", nameless.id, name="tablet")
+    assert not house.manager.rename_device("u", "nothing", name="x")
+    assert house.manager.devices("u")[1].name == "tablet"
+    assert house.manager.revoke_device("u", phone.id)
+    assert not house.manager.revoke_device("u", phone.id)
+    assert not house.manager.revoke_device("v", office.id)  # of another user
+    assert [house.manager.check_device("u", token) for token in tokens] == [True, True, False]
+    house.clock.advance(30 * 86400)
+    assert house.manager.devices("u", token=tokens[0]) == ()
+    assert not house.manager.revoke_device("u", office.id)
+
+
+def test_the_last_use_of_a_device_is_kept_by_the_day(house: House) -> None:
+    token = house.manager.remember_device("u")
+    writes = []
+    house.clock.advance(86400)
+    for seconds in (0, 1, 86400, 1):
+        house.clock.advance(seconds)
+        assert house.manager.check_device("u", token)
+        writes.append(house.manager.devices("u")[0].used_at - START - 30)
+    assert writes == [0, 86401, 86401, 172802]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 65, "\u202e", None, 7, "\udc80"])
+def test_names_that_would_garble_a_list(house: House, name: Any) -> None:
+    house.manager.remember_device("u", name="x" * 64)
+    (device,) = house.manager.devices("u")
+    for call in (
+        lambda: house.manager.remember_device("u", name=name),
+        lambda: house.manager.rename_device("u", device.id, name=name),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            call()
+        assert caught.value.parameter == "name"
+    assert house.manager.devices("u") == (device,)
+
+
+@pytest.mark.parametrize("strange", [None, 7, b"x", "", "x" * 500, "\udc80", ["x"]])
+def test_ids_and_tokens_that_are_none(house: House, strange: Any) -> None:
+    house.manager.remember_device("u")
+    assert not house.manager.revoke_device("u", strange)
+    assert not house.manager.rename_device("u", strange, name="x")
+    assert [device.current for device in house.manager.devices("u", token=strange)] == [False]
+
+
 def test_forget_devices(house: House) -> None:
     tokens = [house.manager.remember_device("u") for _ in range(3)]
     assert house.manager.forget_devices("u") == 3
@@ -504,12 +736,12 @@ def test_reencryption_is_resumable_and_nobody_is_locked_out() -> None:
             manager(OLD_KEY).confirm_enrolment(user, totp_code(secrets[user], at=clock.time()))
     both = manager(NEW_KEY, OLD_KEY)
     first = both.reencrypt(batch=3)
-    assert first == (3, 3, 0, "u2")
+    assert astuple(first) == (3, 3, 0, "u2")
     progress = both.reencrypt(batch=3, cursor=first.cursor)
     assert (progress.examined, progress.changed) == (3, 3)
     progress = both.reencrypt(batch=3, cursor=progress.cursor)
-    assert progress == (1, 1, 0, None)
-    assert both.reencrypt(batch=100) == (7, 0, 0, None)
+    assert astuple(progress) == (1, 1, 0, None)
+    assert astuple(both.reencrypt(batch=100)) == (7, 0, 0, None)
     clock.advance(30)
     new = manager(NEW_KEY)
     assert new.confirm_enrolment("u3", totp_code(secrets["u3"], at=clock.time()))
@@ -521,7 +753,7 @@ def test_reencryption_is_resumable_and_nobody_is_locked_out() -> None:
 def test_reencryption_goes_past_what_it_cannot_read(house: House, seen: list[Any]) -> None:
     house.store.replace("damaged", b"{", expected=None, version="1")
     other = TwoFactorManager(house.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=house.clock)
-    assert other.reencrypt() == (2, 0, 2, None)
+    assert astuple(other.reencrypt()) == (2, 0, 2, None)
     assert [event.change for event in seen] == ["reencryption_failed"] * 2
 
 
@@ -542,6 +774,34 @@ def test_repr_hides_secrets() -> None:
     shown = f"{enrolment!r} {manager!r} {FailureBudget()!r}"
     assert enrolment.secret not in shown
     assert "taro" not in shown
+
+
+def test_a_stolen_database_recognises_no_code_and_no_device(house: House) -> None:
+    """What stands in the record is keyed, and the key is sealed: a guess cannot even be checked."""
+    token = house.manager.remember_device("u")
+    record = decode_record(house.store.load("u").data)
+    plain = {hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in house.codes}
+    plain.add(hashlib.sha256(f"u\0{token}".encode()).hexdigest())
+    assert not plain & {*record.recovery, *(device.digest for device in record.devices)}
+    stranger = TwoFactorManager(house.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=house.clock)
+    for call in (
+        lambda: stranger.verify("u", house.codes[0]),
+        lambda: stranger.check_device("u", token),
+    ):
+        with pytest.raises(DecodeError):
+            call()
+
+
+@pytest.mark.parametrize("number", [1, 10])
+def test_a_recovery_code_is_one_look_up_whatever_their_number(
+    house: House, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    for code in house.codes[number:]:
+        house.verify(code)
+    digests, hashed = [], hmac.digest
+    monkeypatch.setattr(hmac, "digest", lambda *args: digests.append(args) or hashed(*args))
+    assert house.verify(generate_recovery_codes(1)[0]).reason == "wrong"
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(
@@ -568,29 +828,86 @@ def test_a_damaged_record_is_never_taken_for_no_second_factor(house: House, data
     assert house.manager.admin_reset("u", actor="admin", reason="damaged")
 
 
+FIRST_RELEASE = (
+    b'{"v":1,"secret":"s","last_step":7,"salt":"00","recovery":["a","b"],"verified_at":1.5,"pending":["p",2.5],'
+    b'"failures":[3,[["c",1,2,3.5,4.5],["e",1,0,9.5,9.5]]],"enrolment_failures":[2,[["",2,0,0.0,8.5],["e",0,1,5.5,5.5]]],'
+    b'"devices":[["0123456789abcdef01",5.5]],"touched":6.5}'
+)
+
+
 def test_a_record_written_by_the_first_release_stays_readable() -> None:
-    kept = (
-        b'{"v":1,"secret":"s","last_step":7,"salt":"00","recovery":["a","b"],"verified_at":1.5,"pending":["p",2.5],'
-        b'"failures":[3,[["c",1,2,3.5,4.5]]],"enrolment_failures":[0,[]],"devices":[["d",5.5]],"touched":6.5}'
-    )
-    record = decode_record(kept)
+    record = decode_record(FIRST_RELEASE)
     assert record == FactorRecord(
         secret="s",
         last_step=7,
         salt="00",
-        recovery=("a", "b"),
+        recovery=frozenset({"a", "b"}),
         verified_at=1.5,
         pending=Pending("p", 2.5),
-        failures=Failures(3, (ClientFailures("c", 1, 2, 3.5, 4.5),)),
-        devices=(Device("d", 5.5),),
+        failures=Failures(
+            5,
+            (
+                ClientFailures("", 2, 0, 0.0, 8.5),
+                ClientFailures("e", 1, 0, 9.5, 9.5),
+                ClientFailures("c", 1, 2, 3.5, 4.5),
+            ),
+        ),
+        devices=(Device("0123456789abcdef01", 5.5, "0123456789abcdef"),),
         touched=6.5,
     )
-    assert encode_record(record) == kept
+    assert decode_record(encode_record(record)) == record
+
+
+def written_by_the_first_release(house: House, token: str) -> None:
+    """The record of "u" as the first release kept it: plain hashes, no key."""
+    stored = house.store.load("u")
+    record = decode_record(stored.data)
+    hashes = [hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in house.codes]
+    fields = {
+        "v": 1,
+        "secret": record.secret,
+        "last_step": record.last_step,
+        "salt": record.salt,
+        "recovery": hashes,
+        "verified_at": None,
+        "pending": None,
+        "failures": [0, []],
+        "enrolment_failures": [0, []],
+        "devices": [[hashlib.sha256(f"u\0{token}".encode()).hexdigest(), START + 9_999_999]],
+        "touched": record.touched,
+    }
+    assert house.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="first")
+
+
+@pytest.mark.parametrize("first", ["code", "recovery", "device", "reencrypt", "rename"])
+def test_codes_and_devices_of_the_first_release_go_on_working(house: House, first: str) -> None:
+    written_by_the_first_release(house, "token")
+    (shown,) = house.manager.devices("u", token="token")
+    assert (shown.current, shown.name, shown.created_at) == (True, "", None)
+    if first == "code":
+        assert house.verify(house.code(), device="token")
+    elif first == "recovery":
+        assert house.verify(house.codes[9])
+    elif first == "device":
+        assert house.manager.check_device("u", "token")
+    elif first == "rename":
+        assert house.manager.rename_device("u", shown.id, name="事務所")
+    else:
+        assert house.manager.reencrypt().changed == 1
+        assert house.manager.reencrypt().changed == 0
+    assert json.loads(house.store.load("u").data)["v"] == 2
+    for code in house.codes[:9]:
+        assert house.verify(code)
+        assert house.verify(code).reason == "replayed"
+    assert house.manager.check_device("u", "token")
+    assert not house.manager.check_device("u", "another")
+    assert house.manager.revoke_device("u", shown.id)
+    assert not house.manager.check_device("u", "token")
 
 
 def test_a_record_of_a_newer_version_is_left_alone(house: House) -> None:
     stored = house.store.load("u")
-    fields = json.loads(stored.data) | {"v": 2, "news": 1}
+    fields = json.loads(stored.data) | {"v": 3, "news": 1}
     house.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="x")
     with pytest.raises(DecodeError) as caught:
         house.verify(house.code())
@@ -658,6 +975,45 @@ def test_conflicts_are_borne_up_to_a_limit() -> None:
     house.store.refuse = 1000
     with pytest.raises(BackendUnavailableError, match="busy"):
         house.verify(house.code())
+
+
+# --- from another library ------------------------------------------------------------------------
+
+
+def test_an_adopted_secret_is_on_at_once_and_refuses_the_code_used_last(seen: list[Any]) -> None:
+    house = House()
+    step = int(house.clock.time() // 30)
+    spelled = f"{house.secret[:8].lower()} {house.secret[8:]}=="
+    assert house.manager.adopt_secret("v", spelled, last_step=step)
+    assert [(event.change, event.user_id, event.reason) for event in seen][-1] == ("enrolled", "v", "adopted")
+    assert house.manager.verify("v", house.code()).reason == "replayed"
+    assert house.manager.verify("v", house.code(1))
+    status = house.manager.status("v")
+    assert (status.enabled, status.recovery_codes_left) == (True, 0)
+    house.clock.advance(60)
+    assert len(house.manager.regenerate_recovery_codes("v", proof=house.code())) == 10
+
+
+def test_an_import_that_is_run_again_changes_nothing(house: House) -> None:
+    other = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+    house.manager.begin_enrolment("v", account_name="jiro")
+    assert house.manager.adopt_secret("v", other)
+    assert not house.manager.cancel_enrolment("v")  # what was shown before is worth nothing
+    assert not house.manager.adopt_secret("v", house.secret)
+    assert not house.manager.adopt_secret("u", other)
+    assert house.verify(house.code())
+    assert house.manager.verify("v", house.code(secret=other))
+
+
+@pytest.mark.parametrize(
+    ("secret", "step"),
+    [("too short", -1), ("JBSWY3DP", -1), (b"x" * 20, -1), ("A" * 32, -2), ("A" * 32, 1.5)],
+)
+def test_what_is_no_secret_is_not_adopted(house: House, secret: Any, step: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        house.manager.adopt_secret("v", secret, last_step=step)
+    assert str(secret) not in str(caught.value)
+    assert not house.manager.status("v").enabled
 
 
 # --- events and parameters -----------------------------------------------------------------------
@@ -771,6 +1127,34 @@ def test_clients_are_forgotten_when_there_are_too_many_or_they_were_quiet() -> N
     assert [e.client for e in budget.charged(state, "late", now=1_000.0 + 3600).clients] == ["late"]
 
 
+def test_a_lock_is_remembered_for_as_long_as_the_longest_lock_after_it() -> None:
+    """Or a client that waits its lock out would always get the first, shortest one."""
+    budget, state = FailureBudget(), NO_FAILURES
+    for _ in range(5):
+        state = budget.charged(state, "guesser", now=1_000.0)
+    until = 1_000.0 + 300
+    for change in (budget.forgiven, budget.charged):
+        late = change(state, "owner", now=until + 3599)
+        assert [entry.locks for entry in late.clients if entry.client == "guesser"] == [1]
+        later = change(state, "owner", now=until + 3600)
+        assert [entry for entry in later.clients if entry.client == "guesser"] == []
+    for _ in range(5):
+        late = budget.charged(late, "guesser", now=until + 3599)
+    assert budget.lock_of(late, "guesser", until + 3599) == (600,)
+
+
+def test_success_forgets_the_lock_of_the_one_who_succeeds_and_no_other() -> None:
+    budget, state = FailureBudget(), NO_FAILURES
+    for client in ("a", "b"):
+        for _ in range(5):
+            state = budget.charged(state, client, now=1_000.0)
+    state = budget.forgiven(state, "a", now=1_001.0)
+    assert state.total == 0
+    assert budget.lock_of(state, "a", 1_001.0) is None
+    assert budget.lock_of(state, "b", 1_001.0) == (299,)
+    assert budget.lock_of(state, "b", 1_300.0) is None
+
+
 def test_errors_travel() -> None:
     error = pickle.loads(pickle.dumps(InvalidCodeError("locked", retry_after=3.0)))  # noqa: S301 - our own bytes
     assert (error.reason, error.retry_after, str(error)) == (
@@ -778,3 +1162,94 @@ def test_errors_travel() -> None:
         3.0,
         "the code was not accepted (locked)",
     )
+
+
+# --- asyncio -------------------------------------------------------------------------------------
+
+
+class Twins(MemoryTwoFactorStore):
+    """Says which of its twins are asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def aload(self, user_id: str, /) -> Any:
+        self.asked.append("load")
+        return await super().aload(user_id)
+
+    async def areplace(self, user_id: str, data: bytes | None, /, **rest: Any) -> bool:
+        self.asked.append("replace")
+        return await super().areplace(user_id, data, **rest)
+
+
+def test_every_method_has_a_twin_that_decides_alike() -> None:
+    house = House(store=Twins())
+    manager, clock = house.manager, house.clock
+
+    async def play() -> None:
+        assert await manager.averify("u", house.code())
+        assert (await manager.averify("u", house.code())).reason == "replayed"
+        assert (await manager.astatus("u")).recovery_codes_left == 10
+        assert await manager.averified_within("u", 0)
+        device = await manager.aremember_device("u", name="phone")
+        assert await manager.acheck_device("u", device)
+        (listed,) = await manager.adevices("u", token=device)
+        assert listed.current
+        assert await manager.arename_device("u", listed.id, name="tablet")
+        assert await manager.arevoke_device("u", listed.id)
+        await manager.aremember_device("u")
+        assert await manager.aforget_devices("u") == 1
+        codes = await manager.aregenerate_recovery_codes("u", proof=house.codes[0])
+        enrolment = await manager.abegin_enrolment("u", account_name="taro", proof=codes[0])
+        assert await manager.acancel_enrolment("u")
+        enrolment = await manager.abegin_enrolment("v", account_name="jiro")
+        clock.advance(30)
+        await manager.aconfirm_enrolment("v", totp_code(enrolment.secret, at=clock.time()))
+        await manager.averify("u", house.wrong())
+        assert await manager.aunlock("u", actor="admin")
+        assert (await manager.areencrypt()).examined == 2
+        await manager.adisable("u", proof=codes[1])
+        assert await manager.aadmin_reset("v", actor="admin", reason="lost")
+        assert await manager.aadopt_secret("v", enrolment.secret)
+        assert await manager.aadmin_reset("v", actor="admin", reason="lost")
+
+    asyncio.run(play())
+    assert not manager.status("u").enabled
+    assert not manager.status("v").enabled
+    assert {"load", "replace"} == set(house.store.asked)
+
+
+def test_a_plain_store_does_not_hold_up_the_loop() -> None:
+    import threading
+
+    where = []
+
+    class Plain:
+        """A store of a user, without twins."""
+
+        def __init__(self) -> None:
+            self.replace = MemoryTwoFactorStore.replace.__get__(inner)
+
+        def load(self, user_id: str, /) -> Any:
+            where.append(threading.current_thread())
+            return inner.load(user_id)
+
+    inner = MemoryTwoFactorStore()
+    house = House(store=Plain())
+    del where[:]
+    asyncio.run(house.manager.astatus("u"))
+    assert where
+    assert threading.current_thread() not in where
+
+
+def test_results_cannot_be_changed_and_hide_secrets(house: House) -> None:
+    enrolment = house.manager.begin_enrolment("v", account_name="taro")
+    assert enrolment.secret not in repr(enrolment)
+    for result, field in (
+        (house.verify("x"), "ok"),
+        (house.manager.status("u"), "locked"),
+        (enrolment, "secret"),
+    ):
+        with pytest.raises(FrozenInstanceError):
+            setattr(result, field, True)

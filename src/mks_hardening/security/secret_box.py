@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.checks import text_of
 from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretBox"]
 
+# In front of every ciphertext and bound into it, so that another scheme can follow without guessing which one a
+# row has.
 _VERSION: Final = "1"
 _KEY_BYTES: Final = 32
+# 96 bits, as GCM wants them: a nonce of another length is hashed first, and may collide (NIST SP 800-38D, 7.1).
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
@@ -43,12 +47,19 @@ class SecretBox:
     def __init__(self, keys: bytes | str | Sequence[bytes | str]) -> None:
         with optional("cryptography", extra="security"):
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        materials = [_key_bytes(key) for key in ([keys] if isinstance(keys, (bytes, str)) else keys)]
+        given: object = [keys] if isinstance(keys, (bytes, str)) else keys
+        if not isinstance(given, Sequence):
+            raise ConfigurationError(
+                f"keys must be a key or a list of keys, not {type(given).__name__}", parameter="keys"
+            )
+        materials = [_key_bytes(key) for key in given]
         if not materials or len(set(materials)) != len(materials):
             raise ConfigurationError(
                 "keys must hold at least one key, and none of them twice", parameter="keys"
             )
         self._ciphers: dict[str, AESGCM] = {
+            # An id derived from the key names it in every ciphertext and tells nothing of it; the key that
+            # encrypts is another derivation, so a key that is used elsewhere too stays apart.
             _derived(material, b"id")[:6].hex(): AESGCM(_derived(material, b"encryption"))
             for material in materials
         }
@@ -60,10 +71,18 @@ class SecretBox:
         return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode("ascii")
 
     def encrypt(self, plaintext: str, *, user_id: str, purpose: str) -> str:
-        """The ciphertext, as ASCII text ``version.key-id.base64``."""
+        """The ciphertext, as ASCII text ``version.key-id.base64``.
+
+        Raises:
+            ConfigurationError: a value is no text, or a plaintext that UTF-8 cannot encode.
+        """
         nonce = secrets.token_bytes(_NONCE_BYTES)
+        try:
+            content = text_of(plaintext, parameter="plaintext").encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConfigurationError("plaintext must be encodable as UTF-8", parameter="plaintext") from None
         bound_to = _associated_data(self._primary, user_id, purpose)
-        sealed = nonce + self._ciphers[self._primary].encrypt(nonce, plaintext.encode("utf-8"), bound_to)
+        sealed = nonce + self._ciphers[self._primary].encrypt(nonce, content, bound_to)
         return f"{_VERSION}.{self._primary}.{base64.urlsafe_b64encode(sealed).decode('ascii')}"
 
     def decrypt(self, ciphertext: str, *, user_id: str, purpose: str) -> str:
@@ -75,6 +94,7 @@ class SecretBox:
         from cryptography.exceptions import InvalidTag
 
         key_id, sealed = _parsed(ciphertext)
+        # Looked up and not tried one by one: an error names the key that is missing instead of saying "damaged".
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise DecodeError(
@@ -100,8 +120,8 @@ class SecretBox:
         return f"SecretBox(primary={self._primary}, keys={len(self._ciphers)})"
 
 
-def _key_bytes(key: bytes | str) -> bytes:
-    material = _from_base64(key) if isinstance(key, str) else bytes(key)
+def _key_bytes(key: object) -> bytes:
+    material = _from_base64(key) if isinstance(key, str) else key if isinstance(key, bytes) else b""
     if len(material) != _KEY_BYTES:
         raise ConfigurationError(
             f"keys must be {_KEY_BYTES} bytes or their base64; got a {type(key).__name__} that is not. "
@@ -125,18 +145,21 @@ def _derived(material: bytes, use: bytes) -> bytes:
 
 def _associated_data(key_id: str, user_id: str, purpose: str) -> bytes:
     """Length-prefixed, so that no two triples share one encoding."""
-    parts = (_VERSION, key_id, user_id, purpose)
+    owner, use = text_of(user_id, parameter="user_id"), text_of(purpose, parameter="purpose")
+    parts = (_VERSION, key_id, owner, use)
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
 
 def _parsed(ciphertext: str) -> tuple[str, bytes]:
-    version, _, rest = ciphertext.partition(".")
+    version, _, rest = text_of(ciphertext, parameter="ciphertext").partition(".")
     key_id, _, body = rest.partition(".")
     if version != _VERSION:
+        # Whether a newer release wrote it is what an operator has to know after a roll-back.
         newer = len(version) < 4 and version.isascii() and version.isdigit() and int(version) > int(_VERSION)
         raise DecodeError("this is not a ciphertext of this version", newer=newer)
     try:
+        # validate: without it b64decode skips foreign characters, and one ciphertext has many spellings.
         sealed = base64.b64decode(body, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         sealed = b""

@@ -1,0 +1,83 @@
+"""Slots in Redis: for each place a sorted set of tokens by the end of their leases, on the server's clock."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.checks import namespace_of
+from mks_hardening.security.rate_limits._presence import presence_script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mks_hardening._core.operations import Op
+    from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["SlotsInRedis"]
+
+_HERE: Final = "mks_hardening.security.concurrency"
+
+
+class SlotsInRedis:
+    """Slots shared by all processes that use one Redis. Everything may be sent twice: tokens make it one."""
+
+    def __init__(
+        self,
+        storage: str | RedisLike | RedisClient,
+        *,
+        lease: float,
+        namespace: str,
+        store_budget: float,
+        allow_plaintext: bool,
+        clock: Clock,
+    ) -> None:
+        self._client = RedisClient(
+            storage, name="slots", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
+        )
+        self._acquire = self._client.script(lua_source(_HERE, "lua/acquire.lua"))
+        self._renew = self._client.script(lua_source(_HERE, "lua/renew.lua"))
+        self._presence = presence_script(self._client)
+        self._lease_ms = max(1, round(lease * 1000))
+        self._prefix = f"{namespace_of(namespace)}:slots:"
+
+    def acquire(self, place: str, token: str, *, quota: int) -> Op[tuple[bool, int, float]]:
+        """Whether it was got, how many are held, and seconds until the first lease ends."""
+        got, held, wait = yield RunScript(
+            self._acquire, [self._prefix + place], [token, quota, self._lease_ms], idempotent=True
+        )
+        return bool(got), held, wait / 1000
+
+    def renew(self, place: str, tokens: Sequence[str]) -> Op[list[bool]]:
+        """Put off the ends of leases; which of them had not run out."""
+        held = yield RunScript(
+            self._renew, [self._prefix + place], [self._lease_ms, *tokens], idempotent=True
+        )
+        return [bool(one) for one in held]
+
+    def release(self, place: str, token: str) -> Op[None]:
+        """End a lease."""
+        yield Pipeline(self._client, [("ZREM", self._prefix + place, token)], idempotent=True)
+
+    def presence(self, process: str, *, lifetime: int) -> Op[tuple[int, int, bytes]]:
+        """See ``Presence``."""
+        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "life")]
+        workers, number, life = yield RunScript(
+            self._presence, keys, [process, lifetime, secrets.token_hex(8)], idempotent=True
+        )
+        return workers, number, life
+
+    def in_doubt(self) -> bool:
+        """Whether the server is asked in vain at the moment, as far as anybody knows."""
+        return self._client.in_doubt()
+
+    def close(self) -> None:
+        """Release connections."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Release connections, with those of the running event loop."""
+        await self._client.aclose()

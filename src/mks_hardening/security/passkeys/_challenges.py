@@ -1,0 +1,90 @@
+"""Challenges: random, for one purpose, one user, one session and a few minutes, and answered once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.store_calls import ask
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security.passkeys._response import base64url, challenge_key
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock, PasskeyStore
+
+__all__ = ["Challenges", "Issued", "Purpose"]
+
+Purpose = Literal["register", "verify", "sign-in"]
+
+_BYTES: Final = 32
+_LONGEST_SESSION: Final = 1024
+
+
+class Issued(NamedTuple):
+    """A challenge for a browser.
+
+    Attributes:
+        challenge: in base64url.
+        expires_at: wall time.
+    """
+
+    challenge: str
+    expires_at: float
+
+
+class Challenges:
+    """Issue and redeem."""
+
+    __slots__ = ("_clock", "_store", "_ttl")
+
+    def __init__(self, store: PasskeyStore, clock: Clock, *, ttl: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._ttl = ttl
+
+    def issue(self, purpose: Purpose, *, user_id: str, session: str, note: str = "") -> Op[Issued]:
+        """A new challenge.
+
+        Args:
+            purpose: for what.
+            user_id: for whom; empty where that is to be found out.
+            session: in which session it must be answered.
+            note: comes back when it is redeemed.
+        """
+        challenge = secrets.token_bytes(_BYTES)
+        expires_at = self._clock.time() + self._ttl
+        # With its own end, as a store may keep it for longer than it was told.
+        data = json.dumps([purpose, user_id, _session_digest(session), expires_at, note])
+        yield from ask(
+            self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
+        )
+        return Issued(base64url(challenge), expires_at)
+
+    def redeem(self, challenge: bytes, purpose: Purpose, *, user_id: str, session: str) -> Op[str | None]:
+        """The note of a challenge that was issued for just this; it is gone then, whatever it was issued for."""
+        wanted = _session_digest(session)
+        # Taken before it is looked at: even an attempt with the wrong session uses it up.
+        data = yield from ask(self._store.take_challenge, challenge_key(challenge))
+        if data is None:
+            return None
+        kept: tuple[str, str, str, float, str] = tuple(json.loads(data))
+        known_purpose, known_user, known_session, expires_at, note = kept
+        fits = (known_purpose, known_user) == (purpose, user_id) and self._clock.time() < expires_at
+        return note if fits and hmac.compare_digest(known_session, wanted) else None
+
+
+def _session_digest(session: object) -> str:
+    """What is kept of a session: its id may be all that a thief needs.
+
+    Raises:
+        ConfigurationError: this binds to nothing.
+    """
+    if not isinstance(session, str) or not session.strip() or len(session) > _LONGEST_SESSION:
+        raise ConfigurationError(
+            f"session must be a text of 1 to {_LONGEST_SESSION} characters, not blank", parameter="session"
+        )
+    return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,124 @@
+"""Owners and challenges of passkeys in Redis: one key each, so that a cluster may put them anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.security._redis_backed import RedisBacked
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RedisPasskeyStore"]
+
+_HERE: Final = "mks_hardening.security.passkeys.stores"
+
+
+class RedisPasskeyStore(RedisBacked):
+    """Keeps owners and challenges of passkeys in Redis.
+
+    Owners are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence.
+
+    Args:
+        url_or_client: a Redis URL or client that does not decode answers.
+        namespace: prefix of the keys.
+        store_budget: seconds one answer may take.
+        allow_plaintext: whether clear text may leave this machine.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an unusable URL, client or namespace.
+        MissingDependencyError: a URL was given and redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisLike | RedisClient,
+        *,
+        namespace: str = "mks",
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            url_or_client,
+            name="passkeys",
+            keys="passkey",
+            namespace=namespace,
+            store_budget=store_budget,
+            allow_plaintext=allow_plaintext,
+            clock=clock,
+        )
+        self._claim = self._client.script(lua_source(_HERE, "lua/claim.lua"))
+        self._release = self._client.script(lua_source(_HERE, "lua/release.lua"))
+
+    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        """Keep what belongs to a challenge for so many seconds."""
+        run(self._kept(key, data, ttl))
+
+    async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        """``keep_challenge`` for asyncio."""
+        await arun(self._kept(key, data, ttl))
+
+    def take_challenge(self, key: str, /) -> bytes | None:
+        """What belongs to a challenge, once."""
+        return run(self._taken(key))
+
+    async def atake_challenge(self, key: str, /) -> bytes | None:
+        """``take_challenge`` for asyncio."""
+        return await arun(self._taken(key))
+
+    def claim(self, credential: str, user_id: str, /) -> str:
+        """Make a user the owner of a credential that has none; who the owner is."""
+        return run(self._claimed(credential, user_id))
+
+    async def aclaim(self, credential: str, user_id: str, /) -> str:
+        """``claim`` for asyncio."""
+        return await arun(self._claimed(credential, user_id))
+
+    def owner(self, credential: str, /) -> str | None:
+        """Whose a credential is."""
+        return run(self._owner_of(credential))
+
+    async def aowner(self, credential: str, /) -> str | None:
+        """``owner`` for asyncio."""
+        return await arun(self._owner_of(credential))
+
+    def release(self, credential: str, user_id: str, /) -> bool:
+        """Forget a credential if it is this user's; whether it was."""
+        return run(self._released(credential, user_id))
+
+    async def arelease(self, credential: str, user_id: str, /) -> bool:
+        """``release`` for asyncio."""
+        return await arun(self._released(credential, user_id))
+
+    def _kept(self, key: str, data: bytes, ttl: float) -> Op[None]:
+        command = ("SET", f"{self._prefix}challenge:{key}", data, "PX", max(1, int(ttl * 1000)))
+        yield Pipeline(self._client, [command], idempotent=True)
+
+    def _taken(self, key: str) -> Op[bytes | None]:
+        # Not sent again when its answer is lost: it may have been taken, and must not be taken for expired.
+        answer: list[bytes | None] = yield Pipeline(
+            self._client, [("GETDEL", f"{self._prefix}challenge:{key}")], idempotent=False
+        )
+        return answer[0]
+
+    def _claimed(self, credential: str, user_id: str) -> Op[str]:
+        answer: bytes = yield RunScript(
+            self._claim, [f"{self._prefix}owner:{credential}"], [user_id], idempotent=True
+        )
+        return answer.decode("utf-8")
+
+    def _owner_of(self, credential: str) -> Op[str | None]:
+        answer: list[bytes | None] = yield Pipeline(
+            self._client, [("GET", f"{self._prefix}owner:{credential}")], idempotent=True
+        )
+        return None if answer[0] is None else answer[0].decode("utf-8")
+
+    def _released(self, credential: str, user_id: str) -> Op[bool]:
+        return bool((yield RunScript(self._release, [f"{self._prefix}owner:{credential}"], [user_id])))

@@ -1,0 +1,187 @@
+"""Owners and challenges of passkeys in two tables, through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from mks_hardening._core.checks import instance
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.lazy import optional
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.security._transactions import (
+    checked_engine,
+    checked_metadata,
+    in_transaction,
+    is_answering,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, MetaData, Table
+
+    from mks_hardening.protocols import Clock
+
+__all__ = ["PasskeyTables", "SQLAlchemyPasskeyStore", "passkey_tables"]
+
+_R = TypeVar("_R")
+# More than one sign-in adds, so the table shrinks, and few enough that no sign-in waits for it.
+_SWEPT: Final = 100
+
+
+class PasskeyTables(NamedTuple):
+    """The two tables."""
+
+    owners: Table
+    challenges: Table
+
+
+def passkey_tables(
+    metadata: MetaData, *, prefix: str = "mks_passkey", schema: str | None = None
+) -> PasskeyTables:
+    """The tables of passkeys in an application's metadata, so that its migrations know them.
+
+    Raises:
+        ConfigurationError: a value of another kind.
+        MissingDependencyError: SQLAlchemy is not installed.
+    """
+    with optional("sqlalchemy", extra="db"):
+        from sqlalchemy import Column, Float, LargeBinary, String, Table
+    checked_metadata(metadata, schema=schema, prefix=prefix)
+    return PasskeyTables(
+        Table(
+            f"{prefix}_owner",
+            metadata,
+            Column("credential", String(64), primary_key=True),
+            Column("user_id", String(255), nullable=False),
+            schema=schema,
+        ),
+        Table(
+            f"{prefix}_challenge",
+            metadata,
+            Column("key", String(64), primary_key=True),
+            Column("data", LargeBinary, nullable=False),
+            Column("expires_at", Float(53), nullable=False, index=True),
+            schema=schema,
+        ),
+    )
+
+
+class SQLAlchemyPasskeyStore(Closing):
+    """Keeps owners and challenges of passkeys in two tables, in short transactions of its own.
+
+    Works on SQLAlchemy 2.0 and later, tested on SQLite and PostgreSQL. The application keeps the engine and gives
+    it time-outs (see ``mks_hardening.db.hardened_engine``).
+
+    Args:
+        engine: where the tables are.
+        tables: made by ``passkey_tables``, perhaps in the metadata of the application; plain ones otherwise.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: no engine, or one for asyncio; no tables.
+        MissingDependencyError: SQLAlchemy is not installed.
+    """
+
+    def __init__(
+        self, engine: Engine, *, tables: PasskeyTables | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        with optional("sqlalchemy", extra="db"):
+            from sqlalchemy import MetaData
+        self._engine = checked_engine(engine)
+        self._clock = given_clock(clock)
+        self.tables: PasskeyTables = (
+            passkey_tables(MetaData())
+            if tables is None
+            else instance(tables, PasskeyTables, parameter="tables")
+        )
+
+    def create_tables(self) -> None:
+        """Create the tables if they are missing, for applications without migrations."""
+        for table in self.tables:
+            table.create(self._engine, checkfirst=True)
+
+    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        """Keep what belongs to a challenge for so many seconds, and sweep out some that have expired."""
+        from sqlalchemy import delete, insert, select
+
+        table, now = self.tables.challenges, self._clock.time()
+        expired = (
+            select(table.c.key)
+            .where(table.c.expires_at <= now)
+            .order_by(table.c.expires_at)
+            .limit(_SWEPT)
+            .with_for_update(skip_locked=True)  # two that sweep do not wait for each other
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(table).where(table.c.key.in_(expired.scalar_subquery())))
+            connection.execute(insert(table).values(key=key, data=data, expires_at=now + ttl))
+
+        self._run("keep_challenge", work)
+
+    def take_challenge(self, key: str, /) -> bytes | None:
+        """What belongs to a challenge, once."""
+        from sqlalchemy import delete
+
+        table = self.tables.challenges
+        statement = (
+            delete(table).where(table.c.key == key).returning(table.c.data, table.c.expires_at)
+        )  # of many that ask, one deletes the row
+        row = self._run("take_challenge", lambda connection: connection.execute(statement).one_or_none())
+        return bytes(row.data) if row is not None and self._clock.time() < row.expires_at else None
+
+    def claim(self, credential: str, user_id: str, /) -> str:
+        """Make a user the owner of a credential that has none; who the owner is.
+
+        Raises:
+            BackendUnavailableError: the database does not answer, or another released the credential right now.
+        """
+        from sqlalchemy import insert
+        from sqlalchemy.exc import IntegrityError
+
+        table = self.tables.owners
+
+        def work(connection: Connection) -> bool:
+            try:
+                with connection.begin_nested():
+                    connection.execute(insert(table).values(credential=credential, user_id=user_id))
+            except IntegrityError:
+                return False
+            return True
+
+        if self._run("claim", work):
+            return user_id
+        owner = self.owner(credential)
+        if owner is None:  # released in this very moment
+            raise BackendUnavailableError("database", "busy", operation="claim")
+        return owner
+
+    def owner(self, credential: str, /) -> str | None:
+        """Whose a credential is."""
+        from sqlalchemy import select
+
+        table = self.tables.owners
+        statement = select(table.c.user_id).where(table.c.credential == credential)
+        return self._run("owner", lambda connection: connection.execute(statement).scalar_one_or_none())
+
+    def release(self, credential: str, user_id: str, /) -> bool:
+        """Forget a credential if it is this user's; whether it was."""
+        from sqlalchemy import delete
+
+        table = self.tables.owners
+        statement = delete(table).where(table.c.credential == credential, table.c.user_id == user_id)
+        return self._run("release", lambda connection: connection.execute(statement).rowcount == 1)
+
+    def ping(self) -> bool:
+        """Whether the database answers."""
+        return is_answering(self._engine)
+
+    def close(self) -> None:
+        """Nothing to release; the engine belongs to the application."""
+
+    def _run(self, operation: str, work: Callable[[Connection], _R]) -> _R:
+        return in_transaction(self._engine, operation, work)
+
+    def __repr__(self) -> str:
+        return f"SQLAlchemyPasskeyStore(tables={[table.fullname for table in self.tables]})"

@@ -1,0 +1,1 @@
+"""Passwords: their stored form, and which ones are accepted."""

@@ -1,0 +1,50 @@
+"""scrypt, and every older form that werkzeug can check."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mks_hardening._core.lazy import optional
+
+__all__ = ["Scrypt"]
+
+# The least that the OWASP password storage guide and ASVS 5.0, 11.4.2 accept for 32 MiB of memory.
+_METHOD: Final = "scrypt:32768:8:3"
+_SALT_LENGTH: Final = 16
+_NOBODY: Final = (
+    "scrypt:32768:8:3$qQTjhg54lqj06TK5$"
+    "2efec63357de5e33e211936facf791b28313123ede1fadf2a1408afee1ebb19b"
+    "77f031e5d7a9cb8809f49c3be819a4d2efb5b7794e4b70587a731dc1ad58b5e7"
+)
+
+
+class Scrypt:
+    """Needs werkzeug when it is asked, not before."""
+
+    name: str = "scrypt"
+    memory: int = 128 * 32768 * 8
+
+    def __init__(self, *, method: str = _METHOD, nobody: str = _NOBODY) -> None:
+        self._method = method
+        self.nobody: str = nobody
+
+    def make(self, password: str) -> str:
+        """A form with today's parameters and a salt of its own."""
+        with optional("werkzeug", extra="security"):
+            from werkzeug.security import generate_password_hash
+        return generate_password_hash(password, method=self._method, salt_length=_SALT_LENGTH)
+
+    def check(self, stored: str, password: str) -> bool | None:
+        """Whether they belong together; ``None`` for a method werkzeug does not know, or impossible parameters."""
+        with optional("werkzeug", extra="security"):
+            from werkzeug.security import check_password_hash
+        try:
+            return check_password_hash(stored, password)
+        except ValueError:
+            return None
+
+    def is_present(self, stored: str) -> bool:
+        """Whether method and length of the salt are today's."""
+        method, _, rest = stored.partition("$")
+        # A longer salt is no reason to hash anew; a shorter one is.
+        return method == self._method and len(rest.partition("$")[0]) >= _SALT_LENGTH

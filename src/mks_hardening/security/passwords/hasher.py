@@ -1,0 +1,258 @@
+"""A hasher of passwords that cannot be made to take all memory, and costs the same whatever is stored.
+
+A password is brought to Unicode form NFC (RFC 8265, OpaqueString), so that one typed on another system is the
+same; nothing else is changed: case, width and blanks count (ASVS 5.0, 6.2.8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from time import thread_time
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+from mks_hardening._core.checks import choice, text_of, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError
+from mks_hardening.security.passwords._argon2 import PREFIX, Argon2
+from mks_hardening.security.passwords._scrypt import Scrypt
+
+if TYPE_CHECKING:
+    from mks_hardening.security.passwords._scheme import Scheme
+
+__all__ = ["PasswordHasher"]
+
+R = TypeVar("R")
+
+_LONGEST: Final = 1024
+_PAUSE: Final = 0.005
+# The stored form comes from the database; one with made-up parameters each time must not grow the table.
+_MOST_METHODS: Final = 16
+_MEBIBYTE: Final = 1024 * 1024
+
+
+class PasswordHasher:
+    """Makes and checks stored forms of passwords, a few at a time.
+
+    One computation takes 32 MiB (scrypt) or 46 MiB (argon2id) and a core. So many run at once as the memory allows,
+    and never more than there are cores; others wait their turn up to ``max_wait``, and are then told to come again,
+    which nobody should count as a wrong password.
+
+    Forms of both schemes are checked, and the older ones of werkzeug. What costs less than the dearest kind of
+    check that the process has met (an unknown user, another form, one that cannot be read) is topped up to the same
+    work, so that the time tells nobody which accounts exist or are old. Answer all cases with the same words, or
+    the answer tells what the time does not (ASVS 5.0, 6.3.8).
+
+    Args:
+        scheme: how new forms are made: ``argon2id`` (m=46 MiB, t=6, p=1), ``scrypt`` (N=32768, r=8, p=3), or
+            ``auto``: argon2id where argon2-cffi is installed, scrypt else.
+        memory_budget: bytes that all processes together may spend on hashing.
+        workers: how many processes share that.
+        max_wait: seconds to wait for a turn.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+        MissingDependencyError: argon2-cffi is not installed, and ``scheme`` is ``argon2id``.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheme: Literal["auto", "argon2id", "scrypt"] = "auto",
+        memory_budget: int = 256 * _MEBIBYTE,
+        workers: int = 1,
+        max_wait: float | timedelta = 2.0,
+    ) -> None:
+        wanted = choice(scheme, ("auto", "argon2id", "scrypt"), parameter="scheme")
+        budget = whole_number(memory_budget, parameter="memory_budget", minimum=_MEBIBYTE)
+        processes = whole_number(workers, parameter="workers", minimum=1, maximum=1024)
+        self._scheme: Scheme = Scrypt() if wanted == "scrypt" else _argon2_or(wanted)
+        # What accounts may have: from before argon2-cffi was installed, too.
+        self._expected: tuple[Scheme, ...] = (
+            (self._scheme,) if isinstance(self._scheme, Scrypt) else (self._scheme, Scrypt())
+        )
+        self._max_wait = seconds(max_wait, parameter="max_wait")
+        # Never more than cores: they would share one, and all finish later.
+        self.slots: int = max(1, min(os.cpu_count() or 1, budget // (processes * self._scheme.memory)))
+        # CPU seconds of the last checks by method and parameters, of which the medians count.
+        self._work: dict[str, deque[float]] = {}
+        self.renew()
+        renew_in_child(self)
+
+    @property
+    def scheme(self) -> str:
+        """How new forms are made: ``argon2id`` or ``scrypt``."""
+        return self._scheme.name
+
+    def renew(self) -> None:
+        """Fresh slots: those that other threads held at the moment of a fork are not given back in the child."""
+        self._free = threading.Semaphore(self.slots)
+        self._learning = threading.Lock()
+
+    def hash(self, password: str, /) -> str:
+        """The stored form of a password.
+
+        Raises:
+            ValueError: empty, longer than 1024 characters, or not encodable as UTF-8.
+            BackendUnavailableError: too many wait already (``busy``).
+            MissingDependencyError: werkzeug is not installed, which scrypt needs.
+        """
+        normal = _storable(password)
+        with self._turn("hash"):
+            return self._scheme.make(normal)
+
+    async def ahash(self, password: str, /) -> str:
+        """``hash`` for asyncio, in a thread."""
+        normal = _storable(password)
+        return await self._in_thread("hash", lambda: self._scheme.make(normal))
+
+    def verify(self, password: str, stored: str | None, /) -> bool:
+        """Whether the password belongs to the stored form; the same work for ``None`` (an unknown user).
+
+        Raises:
+            ConfigurationError: the stored form is no text.
+            BackendUnavailableError: too many wait already (``busy``); nobody should count that as a failure.
+            MissingDependencyError: the package that the form needs is not installed.
+        """
+        with self._turn("verify"):
+            return self._verified(password, stored)
+
+    async def averify(self, password: str, stored: str | None, /) -> bool:
+        """``verify`` for asyncio, in a thread."""
+        return await self._in_thread("verify", lambda: self._verified(password, stored))
+
+    def needs_rehash(self, stored: str, /) -> bool:
+        """Whether a stored form was made with another scheme or other parameters than today's.
+
+        Hash again after a good sign-in, when the password is at hand.
+        """
+        return not self._scheme.is_present(text_of(stored, parameter="stored"))
+
+    def _verified(self, password: str, stored: str | None) -> bool:
+        normal = _normal(password)
+        form = (stored if stored is None else text_of(stored, parameter="stored")) or self._scheme.nobody
+        scheme = self._scheme_of(form)
+        # CPU time and not the clock: on a busy machine the wait for the processor would be taken for work.
+        began = thread_time()
+        # Something is checked even where nothing was typed, so that an empty password costs as much.
+        matches = scheme.check(form, normal or "-")
+        spent = thread_time() - began
+        if matches is not None:
+            self._note(_method_of(form), spent)
+        self._top_up(None if matches is None else _method_of(form), spent)
+        return bool(matches) and bool(stored) and normal is not None
+
+    def _scheme_of(self, form: str) -> Scheme:
+        wanted = Argon2 if form.startswith(PREFIX) else Scrypt
+        return self._scheme if isinstance(self._scheme, wanted) else wanted()
+
+    def _note(self, method: str, spent: float) -> None:
+        if method in self._work or len(self._work) < _MOST_METHODS:
+            self._work.setdefault(method, deque(maxlen=15)).append(spent)
+
+    def _top_up(self, method: str | None, spent: float) -> None:
+        """Work on until as much CPU time was spent as the dearest kind of check costs on this machine."""
+        with self._learning, suppress(MissingDependencyError):
+            for scheme in self._expected:
+                self._learn(scheme)
+        # The median: one check that was interrupted must not make all others dear for ever.
+        medians = {name: sorted(seen)[len(seen) // 2] for name, seen in list(self._work.items())}
+        dearest = max(medians, key=medians.__getitem__)
+        if method == dearest:
+            return
+        while spent < medians[dearest]:
+            began = thread_time()
+            _a_little_work()
+            spent += thread_time() - began
+
+    def _learn(self, scheme: Scheme) -> None:
+        """What a check costs, where none was seen yet."""
+        method = _method_of(scheme.nobody)
+        if method not in self._work:
+            began = thread_time()
+            scheme.check(scheme.nobody, "-")
+            self._note(method, thread_time() - began)
+
+    @contextmanager
+    def _turn(self, operation: str) -> Generator[None]:
+        # Held in a name: after a fork in between, a slot must go back to where it came from.
+        free = self._free
+        if not free.acquire(timeout=self._max_wait):
+            raise self._busy(operation)
+        try:
+            yield
+        finally:
+            free.release()
+
+    async def _in_thread(self, operation: str, work: Callable[[], R]) -> R:
+        """Only as many threads of the loop's executor as there are slots: what waits holds none."""
+        import asyncio
+
+        free = self._free
+        give_up = SYSTEM_CLOCK.monotonic() + self._max_wait
+        while not free.acquire(blocking=False):
+            if SYSTEM_CLOCK.monotonic() >= give_up:
+                raise self._busy(operation)
+            await asyncio.sleep(_PAUSE)
+
+        def worked() -> R:
+            try:
+                return work()
+            finally:
+                free.release()
+
+        # Who asked may be cancelled; the computation goes on and gives its slot back when it ends.
+        return await asyncio.shield(asyncio.to_thread(worked))
+
+    def _busy(self, operation: str) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            "password hashing", "busy", operation=operation, sent=False, retry_after=max(1.0, self._max_wait)
+        )
+
+    def __repr__(self) -> str:
+        return f"PasswordHasher({self.scheme!r}, slots={self.slots}, max_wait={self._max_wait:g})"
+
+
+def _argon2_or(wanted: str) -> Scheme:
+    try:
+        return Argon2()
+    except MissingDependencyError:
+        if wanted == "argon2id":
+            raise
+        return Scrypt()
+
+
+def _method_of(form: str) -> str:
+    """Method and parameters, without salt and hash: all that tells how dear a check is."""
+    return form.rpartition("$")[0].rpartition("$")[0]
+
+
+def _a_little_work() -> None:
+    """Some hundredths of a check: what is overshot must not show."""
+    hashlib.scrypt(b"-", salt=b"-", n=2048, r=8, p=1)
+
+
+def _storable(password: object) -> str:
+    normal = _normal(password)
+    if normal is None:
+        raise ValueError("password must be 1 to 1024 characters that UTF-8 can encode")
+    return normal
+
+
+def _normal(password: object) -> str | None:
+    if not isinstance(password, str) or not 0 < len(password) <= _LONGEST:
+        return None
+    normal = unicodedata.normalize("NFC", password)
+    try:
+        normal.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return normal

@@ -1,0 +1,1 @@
+"""Rate limits: named groups, counted in memory or in Redis, with a policy for outages."""

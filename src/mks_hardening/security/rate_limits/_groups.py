@@ -1,0 +1,126 @@
+"""Named groups of limits, as an application writes them and as the limiter keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from mks_hardening._core.checks import choice, mapping, text_of, texts
+from mks_hardening._core.lazy import optional
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security.rate_limits.model import Limit, checked_limit
+
+__all__ = ["Group", "GroupSpec", "Policy", "groups_of", "policies_of", "unknown_group"]
+
+Policy = Literal["local", "open", "closed"]
+GroupSpec = str | Limit | Sequence[str | Limit]
+
+_POLICIES: Final[tuple[Policy, ...]] = ("local", "open", "closed")
+
+
+class Group(NamedTuple):
+    """One group with everything that is decided for it.
+
+    Attributes:
+        name: its name.
+        limits: its limits, in the order given.
+        smallest_quota: no hit may cost more.
+        policy: what happens while the storage is away.
+        dry_run: whether refusals are only reported.
+    """
+
+    name: str
+    limits: tuple[Limit, ...]
+    smallest_quota: int
+    policy: Policy
+    dry_run: bool
+
+
+def groups_of(
+    groups: Mapping[str, GroupSpec],
+    *,
+    on_unavailable: Policy | Mapping[str, Policy],
+    dry_run: Collection[str],
+) -> dict[str, Group]:
+    """The groups by name.
+
+    Raises:
+        ConfigurationError: an impossible group or limit, or an option for a group that is not there.
+        MissingDependencyError: limits are written as text and the limits package is not installed.
+    """
+    mapping(groups, parameter="groups", of="names to limits")
+    dry_run = texts(dry_run, parameter="dry_run", of="groups")
+    limits = {name: _limits_of(name, spec) for name, spec in groups.items()}
+    policies = policies_of(limits, on_unavailable)
+    for name in dry_run:
+        if name not in limits:
+            raise unknown_group(name, limits)
+    return {
+        name: Group(
+            name,
+            some,
+            min(limit.quota for limit in some),
+            policies[name],
+            name in dry_run,
+        )
+        for name, some in limits.items()
+    }
+
+
+def policies_of(names: Collection[str], on_unavailable: Policy | Mapping[str, Policy]) -> dict[str, Policy]:
+    """The policy of each name: one for all, or by name, and then ``local`` for the others.
+
+    Raises:
+        ConfigurationError: another policy, or one for a name that is not there.
+    """
+    given = (
+        dict.fromkeys(names, on_unavailable)
+        if isinstance(on_unavailable, str)
+        else mapping(on_unavailable, parameter="on_unavailable", of="names to policies, or one policy")
+    )
+    for name in given:
+        if name not in names:
+            raise unknown_group(name, names)
+    return {name: choice(given.get(name, "local"), _POLICIES, parameter="on_unavailable") for name in names}
+
+
+def unknown_group(group: object, known: Iterable[str], *, parameter: str = "group") -> ConfigurationError:
+    """The error for a group, or another kind of name, that was not configured."""
+    return ConfigurationError(
+        f"{parameter} {group!r} is unknown; there are {', '.join(sorted(known))}", parameter=parameter
+    )
+
+
+def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
+    text_of(group, parameter="groups")
+    parts: object = [spec] if isinstance(spec, (str, Limit)) else spec
+    if not isinstance(parts, Sequence) or not all(isinstance(part, (str, Limit)) for part in parts):
+        raise ConfigurationError(
+            f"groups[{group!r}] must be a Limit, a text like '5 per minute', or a list of them",
+            parameter="groups",
+        )
+    found: list[Limit] = []
+    for part in parts:
+        found += (
+            _parsed(part)
+            if isinstance(part, str)
+            else [checked_limit(part.quota, part.window, name=part.name)]
+        )
+    if not found or not group:
+        raise ConfigurationError("groups must be named and hold at least one limit each", parameter="groups")
+    if len({limit.name for limit in found}) != len(found):
+        raise ConfigurationError(f"group {group!r} has two limits of one name", parameter="groups")
+    return tuple(found)
+
+
+def _parsed(text: str) -> list[Limit]:
+    """Limits as the limits package writes them: ``5 per minute; 20/hour, 100 per 2 days``."""
+    with optional("limits", extra="security"):
+        from limits import parse_many
+    try:
+        items = parse_many(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is not a limit; write for example '5 per minute; 20 per hour'", parameter="groups"
+        ) from None
+    return [checked_limit(item.amount, float(item.get_expiry())) for item in items]

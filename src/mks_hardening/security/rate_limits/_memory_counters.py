@@ -1,0 +1,74 @@
+"""Counts in the memory of one process: exact, atomic among its threads, bounded in keys."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.security.rate_limits._windows import Count, Counter, counter_for
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+    from mks_hardening.security.rate_limits.model import Limit, Strategy
+
+__all__ = ["MemoryCounters"]
+
+_MOST_KEYS: Final = 100_000
+
+
+class MemoryCounters:
+    """Counters by group and key; the ones used longest ago are forgotten beyond ``max_keys``."""
+
+    def __init__(self, *, strategy: Strategy, clock: Clock, max_keys: int = _MOST_KEYS) -> None:
+        self._strategy: Strategy = strategy
+        self._monotonic = clock.monotonic
+        self._max_keys = max_keys
+        self.renew()
+        self._counters: OrderedDict[tuple[str, str], Counter] = OrderedDict()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        self._lock = threading.Lock()
+
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+        """Take hits from all limits or from none."""
+        place = group, key
+        with self._lock:
+            counter = self._counters.get(place)
+            if counter is None:
+                counter = self._counters[place] = self._fresh(group, key, limits)
+                if len(self._counters) > self._max_keys:
+                    # An attacker with many keys pushes out counts of others, never memory: keys come from
+                    # clients.
+                    self._counters.popitem(last=False)
+            else:
+                self._counters.move_to_end(place)
+            return counter.hit(int(self._monotonic() * 1e6), cost)
+
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+        """What ``hit`` would see, without counting."""
+        with self._lock:
+            # A look leaves no counter behind, so that looking at keys costs no memory either.
+            counter = self._counters.get((group, key)) or self._fresh(group, key, limits)
+            return counter.look(self._now(), cost)
+
+    def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
+        """Uncount hits taken at that moment."""
+        with self._lock:
+            counter = self._counters.get((group, key))
+            if counter is not None:
+                counter.give_back(at, cost)
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key."""
+        with self._lock:
+            self._counters.pop((group, key), None)
+
+    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> Counter:  # noqa: ARG002 - for subclasses
+        return counter_for(limits, self._strategy)
+
+    def _now(self) -> int:
+        return int(self._monotonic() * 1e6)

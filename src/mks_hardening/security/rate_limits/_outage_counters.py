@@ -1,0 +1,175 @@
+"""Counts of one process while the shared storage is away.
+
+Each process goes on from what it knew last, with its share of each limit among the processes that are there: so all
+of them together let pass about what the limit allows. When the storage is back, it is told what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
+from mks_hardening.security.rate_limits._windows import Count, Counter, Mixed, counter_for, rows_of
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+    from mks_hardening.security.rate_limits._presence import Presence
+    from mks_hardening.security.rate_limits.model import Limit, Strategy
+
+__all__ = ["Debt", "OutageCounters"]
+
+_MOST_KEYS: Final = 10_000
+_MOST_MOMENTS: Final = 1_000
+
+Place = tuple[str, str]
+Moments = deque[tuple[int, int]]
+
+
+_Known = tuple[int, ...]
+"""What the storage answered last: hits left and microseconds to the full quota of each limit, then the moment, and
+how often it had lost its data by then. Plain numbers side by side, which the garbage collector need not follow:
+there are thousands of these.
+"""
+
+
+class Debt(NamedTuple):
+    """What the storage does not know of one key: for each limit the hits before the outage, and since."""
+
+    place: Place
+    unknown: tuple[tuple[int, int], ...]
+    moments: Moments
+
+
+class OutageCounters(MemoryCounters):
+    """``MemoryCounters`` with shares of limits, which begin where the storage was seen last."""
+
+    def __init__(self, *, strategy: Strategy, clock: Clock, presence: Presence) -> None:
+        self._presence = presence
+        self._known: dict[Place, _Known] = {}
+        self._since: dict[Place, Moments] = {}
+        super().__init__(strategy=strategy, clock=clock)
+
+    def renew(self) -> None:
+        """A forked child owes the storage nothing: its parent tells."""
+        super().renew()
+        self._since = {}
+
+    def note(self, group: str, key: str, count: Count) -> None:
+        """Keep what the storage has answered to a hit. On the path of every hit: one step of a dictionary."""
+        known = self._known
+        known[group, key] = (*count.remaining, *count.reset_after, self._now(), self._presence.losses)
+        if len(known) > _MOST_KEYS:
+            with self._lock:
+                # Oldest first: a dictionary keeps the order in which its keys came.
+                while len(known) > _MOST_KEYS:
+                    known.pop(next(iter(known)))
+
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+        """Take hits from the shares of all limits or from none."""
+        count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
+        if count.taken_at is not None:
+            with self._lock:
+                moments = self._since.setdefault((group, key), deque(maxlen=_MOST_MOMENTS))
+                moments.append((count.taken_at, cost))
+                while len(self._since) > _MOST_KEYS:
+                    self._since.pop(next(iter(self._since)))
+        return count
+
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+        """What ``hit`` would see, without counting."""
+        return self._too_large(group, key, limits, cost) or super().test(group, key, limits, cost=cost)
+
+    def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
+        """Uncount hits taken at that moment."""
+        super().give_back(group, key, at=at, cost=cost)
+        with self._lock:
+            moments = self._since.get((group, key))
+            if moments is not None and (at, cost) in moments:
+                moments.remove((at, cost))
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key."""
+        super().reset(group, key)
+        with self._lock:
+            self._known.pop((group, key), None)
+            self._since.pop((group, key), None)
+
+    def owes(self, group: str, key: str) -> bool:
+        """Whether the storage, which is back, does not know all of a key."""
+        # Asked on the path of every hit: nearly always there is nothing.
+        if not self._since and not self._presence.losses:
+            return False
+        place = group, key
+        if place in self._since:
+            return True
+        known = self._known.get(place)
+        return known is not None and known[-1] != self._presence.losses
+
+    def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> Debt:
+        """Take over what is to be told to it."""
+        place = group, key
+        with self._lock:
+            moments = self._since.pop(place, deque())
+            known = self._known.get(place)
+        now = self._now()
+        lost = known is not None and known[-1] != self._presence.losses
+        # Only where it came back empty; a server that kept its data knows those hits already.
+        before = self._still_used(known, limits, now) if lost else [0] * len(limits)
+        since = [
+            sum(cost for moment, cost in moments if moment > now - limit.window * 1e6) for limit in limits
+        ]
+        return Debt(place, tuple(zip(before, since, strict=True)), moments)
+
+    def settled(self, debt: Debt) -> None:
+        """The storage knows it all: the next outage begins from what it answers from now on."""
+        with self._lock:
+            self._counters.pop(debt.place, None)
+            self._known.pop(debt.place, None)
+
+    def unsettled(self, debt: Debt) -> None:
+        """The storage could not be told."""
+        with self._lock:
+            self._since.setdefault(debt.place, deque(maxlen=_MOST_MOMENTS)).extend(debt.moments)
+
+    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> Counter:
+        now = self._now()
+        used = self._still_used(self._known.get((group, key)), limits, now)
+        parts: list[tuple[Counter, tuple[int]]] = []
+        for place, (limit, taken) in enumerate(zip(limits, used, strict=True)):
+            share = self._share(limit)
+            # The share of what was left and not of the whole: an outage must not give anybody a fresh quota.
+            left = min(share, self._presence.part(limit.quota - taken))
+            counter = counter_for([limit._replace(quota=share)], self._strategy)  # each begins where it was
+            if left < share:
+                counter.take(now, share - left)
+            parts.append((counter, (place,)))
+        return Mixed(*parts)
+
+    def _too_large(self, group: str, key: str, limits: tuple[Limit, ...], cost: int) -> Count | None:
+        """A hit that costs more than a share is refused until the storage is back."""
+        if all(cost <= self._share(limit) for limit in limits):
+            return None
+        remaining, reset_after, retry_after, _ = super().test(group, key, limits, cost=0)
+        never = [
+            wait if cost <= self._share(limit) else window
+            for limit, wait, (_, window) in zip(limits, retry_after, rows_of(limits), strict=True)
+        ]
+        return Count(remaining, reset_after, never)
+
+    def _share(self, limit: Limit) -> int:
+        """At least one: a limit smaller than the number of processes must not shut anybody out."""
+        return max(1, self._presence.part(limit.quota))
+
+    @staticmethod
+    def _still_used(known: _Known | None, limits: tuple[Limit, ...], now: int) -> list[int]:
+        """Hits that were counted and have not run out since, as far as one can know."""
+        if known is None:
+            return [0] * len(limits)
+        *numbers, at, _ = known
+        past, many = now - at, len(limits)
+        return [
+            # All or nothing: when each hit was taken only the server knew, so none is forgotten too early.
+            limit.quota - left if past < reset else 0
+            for limit, left, reset in zip(limits, numbers[:many], numbers[many:], strict=True)
+        ]

@@ -1,0 +1,195 @@
+"""Counts in Redis: one script, one round trip, the server's clock, the arithmetic of ``_windows``.
+
+Each group has scripts of its own, with its limits in front: the server compiles them once, and a hit sends two keys
+and two numbers.
+
+Two keys in one cluster slot for each group and key: a list with the moments of the last hits, shared by all exact
+limits (``mks:limit:{group:key}:hits``), and a hash with one field for each other limit (``...:counts``). Both
+vanish by themselves when they no longer matter.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.checks import namespace_of
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening.security.rate_limits._keys import group_in_place, in_place
+from mks_hardening.security.rate_limits._presence import presence_script
+from mks_hardening.security.rate_limits._schedule import Place, Wanted
+from mks_hardening.security.rate_limits._windows import Count, strategy_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mks_hardening._core.backend.redis_script import Script
+    from mks_hardening._core.operations import Op
+    from mks_hardening.protocols import Clock, RedisLike
+    from mks_hardening.security.rate_limits._groups import Group
+    from mks_hardening.security.rate_limits.model import Limit, Strategy
+
+__all__ = ["RedisCounters"]
+
+_HERE: Final = "mks_hardening.security.rate_limits"
+_EXACT: Final = "exact"
+_KINDS: Final = {"exact-window": _EXACT, "sliding-window": "sliding", "fixed-window": "fixed", "gcra": "gcra"}
+"""The file of each strategy; its first letter is the kind in scripts and fields."""
+
+
+class RedisCounters:
+    """Counters shared by all processes that use one Redis."""
+
+    def __init__(
+        self,
+        storage: str | RedisLike | RedisClient,
+        *,
+        strategy: Strategy,
+        namespace: str = "mks",
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._client = RedisClient(
+            storage, name="limits", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
+        )
+        self._presence = presence_script(self._client)
+        self._pace = self._client.script(lua_source(_HERE, "lua/pace.lua"))
+        self._give_up = self._client.script(lua_source(_HERE, "lua/give_up.lua"))
+        self._strategy: Strategy = strategy
+        self._prefix = f"{namespace_of(namespace)}:limit:"
+        self._groups: dict[str, _GroupScripts] = {}
+
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Counting:
+        """Take hits from all limits or from none: a ``Count``, to be yielded for."""
+        scripts = self._groups.get(group) or self._of(group, limits)
+        # Not idempotent: a reply that was lost may have counted, and a second try would count twice.
+        return Counting(scripts.counting, self._keys(scripts, key), (1, cost))
+
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Counting:
+        """What ``hit`` would see, without counting."""
+        scripts = self._of(group, limits)
+        return Counting(scripts.counting, self._keys(scripts, key), (0, cost))
+
+    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
+        """Uncount hits taken at that moment."""
+        scripts = self._of(group, limits)
+        yield RunScript(scripts.give_back, self._keys(scripts, key), (at, cost))
+
+    def restore(
+        self, group: str, key: str, limits: tuple[Limit, ...], unknown: Sequence[tuple[int, int]]
+    ) -> Op[None]:
+        """Count hits that the server does not know of: those before an outage and since, for each limit."""
+        numbers = ",".join(f"{before} {since}" for before, since in unknown)
+        scripts = self._of(group, limits)
+        yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0))
+
+    def reserve(self, rules: Group, key: str, wanted: Wanted, *, known: int) -> Op[Place]:
+        """Take the next free moment of a schedule, which is reserved for ``known`` microseconds at least."""
+        reserved, start, now, till = yield RunScript(self._pace, [self._paced(rules, key)], (*wanted, known))
+        return Place(bool(reserved), start, now, till, wanted.cost * wanted.spacing)
+
+    def give_up(self, rules: Group, key: str, place: Place) -> Op[None]:
+        """Free a place again."""
+        yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
+
+    def presence(self, process: str, *, lifetime: int) -> Op[tuple[int, int, bytes]]:
+        """See ``Presence``."""
+        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "life")]
+        workers, number, life = yield RunScript(
+            self._presence, keys, [process, lifetime, secrets.token_hex(8)], idempotent=True
+        )
+        return workers, number, life
+
+    def reset(self, group: str, key: str, limits: tuple[Limit, ...]) -> Op[None]:
+        """Forget all hits of a key."""
+        keys = self._keys(self._of(group, limits), key)
+        yield Pipeline(self._client, [("DEL", *keys)], idempotent=True)
+
+    def in_doubt(self) -> bool:
+        """Whether the server is asked in vain at the moment, as far as anybody knows."""
+        return self._client.in_doubt()
+
+    def close(self) -> None:
+        """Release connections."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Release connections, with those of the running event loop."""
+        await self._client.aclose()
+
+    def _paced(self, rules: Group, key: str) -> str:
+        return f"{self._of(rules.name, rules.limits).tag}{in_place(key)}}}:pace"
+
+    @staticmethod
+    def _keys(scripts: _GroupScripts, key: str) -> tuple[str, str]:
+        base = f"{scripts.tag}{in_place(key)}}}"
+        return f"{base}:hits", f"{base}:counts"
+
+    def _of(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = self._made(group, limits)
+        return found
+
+    def _made(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
+        kinds = [_KINDS[strategy_for(limit, self._strategy)] for limit in limits]
+        rows: list[str] = []
+        fields = ['"now"']
+        for kind, limit in zip(kinds, limits, strict=True):
+            window = round(limit.window * 1e6)
+            # In Lua: the name holds neither quotes nor backslashes (``checked_limit``).
+            field = f'"{kind[0]}:{window}:{limit.name}"'
+            place = ""
+            if kind != _EXACT:
+                fields.append(field)
+                place = f"place = {len(fields)}, "
+            rows.append(
+                f'{{kind = "{kind[0]}", {place}field = {field}, quota = {limit.quota}, window = {window}}}'
+            )
+        heading = f"local limits = {{{', '.join(rows)}}}\nlocal fields = {{{', '.join(fields)}}}\n"
+        # Only the parts that the group needs: a script's length is paid at every load, and its branches at every
+        # hit.
+        parts = ["windows", *(["exact"] if _EXACT in kinds else []), *(["counts"] if len(fields) > 1 else [])]
+        parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
+
+        def script(*names: str) -> Script:
+            return self._client.script(heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names)))
+
+        return _GroupScripts(
+            tag=f"{self._prefix}{{{group_in_place(group)}:",
+            counting=script(*parts, "count"),
+            restore=script(*parts, "restore"),
+            give_back=script("give_back"),
+        )
+
+
+class Counting(RunScript):
+    """One run of the script that counts; answers with a ``Count``."""
+
+    __slots__ = ()
+
+    def run(self) -> Count:
+        """Run it."""
+        return _count_of(super().run())
+
+    async def arun(self) -> Count:
+        """Run it."""
+        return _count_of(await super().arun())
+
+
+def _count_of(answer: list[int]) -> Count:
+    # One flat list, as nested replies cost the parser more than the counting does.
+    return Count(answer[1::3], answer[2::3], answer[3::3], answer[0] or None)
+
+
+class _GroupScripts(NamedTuple):
+    """The scripts of one group, and how its hash tags begin."""
+
+    tag: str
+    counting: Script
+    restore: Script
+    give_back: Script

@@ -1,0 +1,184 @@
+"""When the next call to somebody else may go out: one schedule for all processes, and one of each without storage.
+
+A schedule is the moment until which it is reserved (the theoretical arrival time of GCRA). Who comes next gets the
+first free moment, in the order of asking, and reserves what his call costs. What this process has been told last
+stays known here: it goes on from there when the storage is away, and tells a storage that has forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core import hooks
+from mks_hardening._core.operations import Op, Pause
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.events import RateLimitDecided
+from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+    from mks_hardening.security.rate_limits._groups import Group
+    from mks_hardening.security.rate_limits._presence import Presence
+    from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+
+__all__ = ["Place", "Schedule", "Wanted"]
+
+_MOST_KEYS: Final = 100_000
+_JITTER: Final = 100_000
+"""Microseconds that an answer may take longer than another: by so much less is known of the storage's schedule."""
+
+
+class Wanted(NamedTuple):
+    """What a call asks of the schedule, in whole microseconds.
+
+    Attributes:
+        spacing: between two calls of cost 1.
+        cost: of this one.
+        burst: calls of cost 1 that may go out at once after a pause.
+        longest: until the call must go out.
+    """
+
+    spacing: int
+    cost: int
+    burst: int
+    longest: int
+
+
+class Place(NamedTuple):
+    """A place in the schedule; moments are of the clock of whoever keeps it, in microseconds.
+
+    Attributes:
+        reserved: whether it was; one that is too far off is not.
+        start: the moment of the call.
+        now: the moment of the question.
+        till: the end of what is reserved now.
+        occupied: how much of it belongs to this call.
+        source: who keeps it: ``backend``, or the policy for an outage.
+    """
+
+    reserved: bool
+    start: int
+    now: int
+    till: int
+    occupied: int
+    source: str = "backend"
+
+
+class Schedule:
+    """Schedules by group and key.
+
+    Args:
+        shared: where those of all processes are.
+        presence: this process among them.
+        clock: monotonic clock.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_monotonic", "_presence", "_shared", "_till")
+
+    def __init__(self, shared: RedisCounters | None, presence: Presence | None, clock: Clock) -> None:
+        self._shared = shared
+        self._presence = presence
+        self._monotonic = clock.monotonic
+        self._till: dict[tuple[str, str], int] = {}
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: what the parent reserved stays reserved."""
+        self._lock = threading.Lock()
+
+    def turn(self, rules: Group, key: str, wanted: Wanted) -> Op[float]:
+        """Reserve a place and wait for it; seconds that were waited.
+
+        Raises:
+            PaceTimeoutError: it is too far off.
+            BackendUnavailableError: see ``reserve``.
+        """
+        place = yield from self.reserve(rules, key, wanted)
+        if hooks.observers:
+            hooks.emit(RateLimitDecided(rules.name, place.reserved, place.source))
+        wait = (place.start - place.now) / 1e6
+        if not place.reserved:
+            # At once, not after the time-out: that the turn comes too late is known now.
+            raise PaceTimeoutError(rules.name, wait, timeout=wanted.longest / 1e6)
+        if wait:
+            try:
+                yield Pause(wait)
+            except BaseException:  # cancelled, or interrupted
+                # Or everybody behind would wait for a call that never goes out.
+                yield from self.give_up(rules, key, place)
+                raise
+        return wait
+
+    def reserve(self, rules: Group, key: str, wanted: Wanted) -> Op[Place]:
+        """Take the next free moment.
+
+        Raises:
+            BackendUnavailableError: the storage did not answer, and the policy is ``closed``.
+        """
+        if self._shared is None or self._presence is None:
+            return self._reserve_here(rules.name, key, wanted)
+        if rules.policy == "local" and self._shared.in_doubt():
+            self._presence.ask_again()
+            return self._reserve_share(rules, key, wanted, self._presence.workers)
+        asked = self._now()
+        # As a duration from now, since the clocks of this host and of the server have nothing in common.
+        known = max(0, self._till.get((rules.name, key), 0) - asked - _JITTER)
+        try:
+            if self._presence.is_due():
+                yield from self._presence.keep()
+            place = yield from self._shared.reserve(rules, key, wanted, known=known)
+        except BackendUnavailableError:
+            self._presence.ask_again()
+            if rules.policy == "closed":
+                raise
+            if rules.policy == "open":
+                return Place(reserved=True, start=0, now=0, till=0, occupied=0, source="open")
+            return self._reserve_share(rules, key, wanted, self._presence.workers)
+        if place.reserved:
+            with self._lock:
+                self._keep((rules.name, key), asked + place.till - place.now)
+        return place
+
+    def give_up(self, rules: Group, key: str, place: Place) -> Op[None]:
+        """Free a place that will not be used, where nobody has come after: a schedule has no gaps."""
+        here = rules.name, key
+        if self._shared is None or place.source == "local":
+            with self._lock:
+                if self._till.get(here) == place.till:
+                    self._till[here] = place.till - place.occupied
+        elif place.source == "backend":
+            with self._lock:
+                self._till.pop(here, None)
+            try:
+                yield from self._shared.give_up(rules, key, place)
+            except BackendUnavailableError:
+                return  # it stays reserved: the slow side
+
+    def _reserve_share(self, rules: Group, key: str, wanted: Wanted, workers: int) -> Place:
+        # Each process at an nth of the pace makes the pace of all of them, without asking one another.
+        share = wanted._replace(spacing=wanted.spacing * workers, burst=max(1, wanted.burst // workers))
+        return self._reserve_here(rules.name, key, share)._replace(source="local")
+
+    def _reserve_here(self, group: str, key: str, wanted: Wanted) -> Place:
+        occupied = wanted.cost * wanted.spacing
+        with self._lock:
+            now = self._now()
+            till = self._till.get((group, key), 0)
+            # Tolerance of GCRA: a burst may run ahead of the schedule by all but one of its spacings.
+            start = max(till - (wanted.burst - 1) * wanted.spacing, now)
+            reserved = start - now <= wanted.longest
+            if reserved:
+                till = max(till, start) + occupied
+                self._keep((group, key), till)
+        return Place(reserved=reserved, start=start, now=now, till=till, occupied=occupied)
+
+    def _keep(self, place: tuple[str, str], till: int) -> None:
+        known = max(till, self._till.pop(place, 0))
+        self._till[place] = known  # as the last one
+        if len(self._till) > _MOST_KEYS:
+            self._till.pop(next(iter(self._till)))
+
+    def _now(self) -> int:
+        return int(self._monotonic() * 1e6)

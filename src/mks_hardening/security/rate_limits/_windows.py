@@ -1,0 +1,381 @@
+"""The four ways to count, over whole microseconds.
+
+Each counter stands for all limits of one key that count in its way: it answers where they stand and whether a hit
+fits (``look``), takes hits that fit (``take``), does both (``hit``), and gives hits back (``give_back``). Time is
+whole microseconds, so that the arithmetic is exact and the same as in Redis.
+
+- ``exact-window``: the moments of the last hits; never more than the quota in any window. A hit exactly one
+  window old does not count any more.
+- ``sliding-window``: the numbers of the present and the former window, the former weighted by its part still
+  inside; windows lie on the clock. About the quota for even traffic; when hits come in bunches, up to twice the
+  quota in one window.
+- ``fixed-window``: counts from the first hit on; up to twice the quota across an edge.
+- ``gcra``: one theoretical arrival time; the quota as a burst, then evenly spaced: up to twice the quota in one
+  window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mks_hardening.security.rate_limits.model import Limit, Strategy
+
+__all__ = ["STRATEGIES", "Count", "Counter", "Mixed", "Row", "counter_for", "rows_of", "strategy_for"]
+
+# Up to here a list of moments is small and quick to look through; larger quotas seldom need exactness.
+_EXACT_UP_TO: Final = 100
+
+Row = tuple[int, int]
+"""Quota and window of one limit."""
+
+
+class Count(NamedTuple):
+    """What a place where hits are counted answers: one entry for each limit, in order.
+
+    Columns and not one object a limit, which would cost as much as the counting.
+
+    Attributes:
+        remaining: hits left.
+        reset_after: microseconds until the full quota is there again.
+        retry_after: microseconds until a hit that was refused fits; 0 where it fits.
+        taken_at: the moment of the hits; ``None`` when none were taken.
+    """
+
+    remaining: Sequence[int]
+    reset_after: Sequence[int]
+    retry_after: Sequence[int]
+    taken_at: int | None = None
+
+
+class Counter(Protocol):
+    """The state of some limits for one key."""
+
+    def look(self, now: int, cost: int) -> Count:
+        """Where the limits stand before the hit."""
+        ...
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """Count hits that fit; ``reset_after`` then."""
+        ...
+
+    def hit(self, now: int, cost: int) -> Count:
+        """Take hits from all limits or from none."""
+        ...
+
+    def give_back(self, at: int, cost: int) -> None:
+        """Uncount hits taken at that moment, if they still count."""
+        ...
+
+
+class _Counter:
+    __slots__ = ()
+
+    def hit(self: Counter, now: int, cost: int) -> Count:
+        """Take hits from all limits or from none."""
+        remaining, reset_after, retry_after, _ = seen = self.look(now, cost)
+        if any(retry_after):
+            return seen
+        reset_after = self.take(now, cost)
+        return Count([left - cost for left in remaining], reset_after, retry_after, now)
+
+
+class ExactWindow(_Counter):
+    """Moments of the last hits, oldest first: one list for all limits."""
+
+    __slots__ = ("_hits", "_most", "_no_wait", "_rows", "_windows")
+
+    def __init__(self, *rows: Row) -> None:
+        self._rows = rows
+        self._most = max(quota for quota, _ in rows)
+        self._windows = [window for _, window in rows]
+        self._hits: list[int] = []
+        self._no_wait = [0] * len(rows)
+
+    def hit(self, now: int, cost: int) -> Count:
+        """See ``Counter``: what is taken resets all limits, so there is less to look at."""
+        hits = self._hits
+        length = len(hits) + cost
+        remaining: list[int] = []
+        for quota, window in self._rows:
+            left = quota - length + bisect_right(hits, now - window)
+            if left < 0:
+                return self.look(now, cost)
+            remaining.append(left)
+        return Count(remaining, self.take(now, cost), self._no_wait, now)
+
+    def look(self, now: int, cost: int) -> Count:
+        """See ``Counter``."""
+        hits = self._hits
+        length = len(hits)
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        retry_after: list[int] = []
+        for quota, window in self._rows:
+            # To the right: a hit that is exactly one window old does not count any more.
+            gone = bisect_right(hits, now - window)
+            left = quota - length + gone
+            remaining.append(left)
+            reset_after.append(hits[-1] + window - now if gone < length else 0)
+            retry_after.append(hits[gone + cost - left - 1] + window - now if cost > left else 0)
+        return Count(remaining, reset_after, retry_after)
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """See ``Counter``."""
+        hits = self._hits
+        hits += [now] * cost
+        # Older ones cannot matter to any limit; without the cut a refused flood would still grow the list.
+        if len(hits) > self._most:
+            del hits[: -self._most]
+        return self._windows
+
+    def give_back(self, at: int, cost: int) -> None:
+        """See ``Counter``."""
+        for _ in range(min(cost, self._hits.count(at))):
+            self._hits.remove(at)
+
+
+class SlidingWindow(_Counter):
+    """Numbers of the present and the former window."""
+
+    __slots__ = ("_formers", "_indexes", "_no_wait", "_presents", "_rows")
+
+    def __init__(self, *rows: Row) -> None:
+        self._rows = rows
+        # Neither the present window nor the one before it, whatever the clock says: even one that starts at 0.
+        self._indexes = [-2] * len(rows)
+        self._presents = [0] * len(rows)
+        self._formers = [0] * len(rows)
+        self._no_wait = [0] * len(rows)
+
+    def hit(self, now: int, cost: int) -> Count:
+        """See ``Counter``: within the windows of the last hit that passed, there is less to look at.
+
+        A hit that is refused moves nothing, so that a clock that steps back finds the windows as they were.
+        """
+        presents, formers = self._presents, self._formers
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        for number, (quota, window) in enumerate(self._rows):
+            index, passed = divmod(now, window)
+            if self._indexes[number] != index:
+                return super().hit(now, cost)
+            room = quota - presents[number] - cost
+            if formers[number]:
+                # Floor of the negative: the former window is rounded up, so the sum never exceeds the quota by a
+                # rounding.
+                room += -formers[number] * (window - passed) // window
+            if room < 0:
+                return self.look(now, cost)
+            remaining.append(room)
+            reset_after.append(2 * window - passed)
+        self._presents = [present + cost for present in presents]
+        return Count(remaining, reset_after, self._no_wait, now)
+
+    def _begin(self, number: int, index: int) -> None:
+        last = self._indexes[number]
+        self._formers[number] = self._presents[number] if last == index - 1 else 0
+        self._presents[number] = 0
+        self._indexes[number] = index
+
+    def look(self, now: int, cost: int) -> Count:
+        """See ``Counter``."""
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        retry_after: list[int] = []
+        for (quota, window), at, present, former in zip(
+            self._rows, self._indexes, self._presents, self._formers, strict=True
+        ):
+            index, passed = divmod(now, window)
+            if at != index:
+                former = present if at == index - 1 else 0  # noqa: PLW2901 - as it stands by now
+                present = 0  # noqa: PLW2901
+            left = window - passed
+            room = quota - present
+            if former:  # its part still inside, rounded up
+                room += -former * left // window
+                reset_after.append(left + window if present else left)
+            else:
+                reset_after.append(left + window if present else 0)
+            remaining.append(max(0, room))
+            retry_after.append(0 if cost <= room else self._wait(quota - cost, window, present, former, left))
+        return Count(remaining, reset_after, retry_after)
+
+    @staticmethod
+    def _wait(room: int, window: int, present: int, former: int, left: int) -> int:
+        if present <= room:  # the former window has to fade
+            return left - (room - present) * window // former
+        return left + window - room * window // present
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """See ``Counter``."""
+        reset_after: list[int] = []
+        for number, (_, window) in enumerate(self._rows):
+            index, passed = divmod(now, window)
+            if self._indexes[number] != index:
+                self._begin(number, index)
+            self._presents[number] += cost
+            reset_after.append(2 * window - passed)
+        return reset_after
+
+    def give_back(self, at: int, cost: int) -> None:
+        """See ``Counter``."""
+        for number, (_, window) in enumerate(self._rows):
+            index = at // window
+            if index == self._indexes[number]:
+                self._presents[number] = max(0, self._presents[number] - cost)
+            elif index == self._indexes[number] - 1:
+                self._formers[number] = max(0, self._formers[number] - cost)
+
+
+class FixedWindow(_Counter):
+    """The number of hits since the first one of this window."""
+
+    __slots__ = ("_rows", "_starts", "_used")
+
+    def __init__(self, *rows: Row) -> None:
+        self._rows = rows
+        self._starts = [0] * len(rows)
+        self._used = [0] * len(rows)
+
+    def look(self, now: int, cost: int) -> Count:
+        """See ``Counter``."""
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        retry_after: list[int] = []
+        for (quota, window), start, used in zip(self._rows, self._starts, self._used, strict=True):
+            left = start + window - now
+            if not used or left <= 0:
+                used = left = 0  # noqa: PLW2901 - as it stands by now
+            remaining.append(quota - used)
+            reset_after.append(left)
+            retry_after.append(left if used + cost > quota else 0)
+        return Count(remaining, reset_after, retry_after)
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """See ``Counter``."""
+        starts, used = self._starts, self._used
+        for number, (_, window) in enumerate(self._rows):
+            if not used[number] or now >= starts[number] + window:
+                starts[number], used[number] = now, 0
+            used[number] += cost
+        return [start + window - now for (_, window), start in zip(self._rows, starts, strict=True)]
+
+    def give_back(self, at: int, cost: int) -> None:
+        """See ``Counter``."""
+        for number, start in enumerate(self._starts):
+            if at >= start:
+                self._used[number] = max(0, self._used[number] - cost)
+
+
+class Gcra(_Counter):
+    """The theoretical arrival time (generic cell rate algorithm, ITU-T I.371), with the quota as burst.
+
+    The spacing is rounded up to a microsecond: never faster than the limit says.
+    """
+
+    __slots__ = ("_arrivals", "_rows")
+
+    def __init__(self, *rows: Row) -> None:
+        spacings = [-(-window // quota) for quota, window in rows]
+        self._rows = [(spacing, spacing * quota) for spacing, (quota, _) in zip(spacings, rows, strict=True)]
+        self._arrivals = [0] * len(rows)
+
+    def look(self, now: int, cost: int) -> Count:
+        """See ``Counter``."""
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        retry_after: list[int] = []
+        for (spacing, burst), arrival in zip(self._rows, self._arrivals, strict=True):
+            ahead = arrival - now if arrival > now else 0
+            late = ahead + cost * spacing - burst
+            remaining.append((burst - ahead) // spacing)
+            reset_after.append(ahead)
+            retry_after.append(max(0, late))
+        return Count(remaining, reset_after, retry_after)
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """See ``Counter``."""
+        # From now on where it lies in the past: unused time is not saved beyond the burst.
+        arrivals = self._arrivals = [
+            (max(now, arrival)) + cost * spacing
+            for (spacing, _), arrival in zip(self._rows, self._arrivals, strict=True)
+        ]
+        return [arrival - now for arrival in arrivals]
+
+    def give_back(self, at: int, cost: int) -> None:  # noqa: ARG002 - what has drained meanwhile stays drained
+        """See ``Counter``."""
+        self._arrivals = [
+            arrival - cost * spacing for (spacing, _), arrival in zip(self._rows, self._arrivals, strict=True)
+        ]
+
+
+class Mixed(_Counter):
+    """Several counters as one, each for some of the limits.
+
+    Args:
+        parts: each counter with the places of its limits among all.
+    """
+
+    __slots__ = ("_order", "_parts")
+
+    def __init__(self, *parts: tuple[Counter, Sequence[int]]) -> None:
+        self._parts = [counter for counter, _ in parts]
+        together = [place for _, places in parts for place in places]
+        self._order = sorted(range(len(together)), key=together.__getitem__)
+
+    def look(self, now: int, cost: int) -> Count:
+        """See ``Counter``."""
+        seen = [part.look(now, cost) for part in self._parts]
+        return Count(
+            self._in_order([count.remaining for count in seen]),
+            self._in_order([count.reset_after for count in seen]),
+            self._in_order([count.retry_after for count in seen]),
+        )
+
+    def take(self, now: int, cost: int) -> Sequence[int]:
+        """See ``Counter``."""
+        return self._in_order([part.take(now, cost) for part in self._parts])
+
+    def give_back(self, at: int, cost: int) -> None:
+        """See ``Counter``."""
+        for part in self._parts:
+            part.give_back(at, cost)
+
+    def _in_order(self, columns: Sequence[Sequence[int]]) -> list[int]:
+        together = [entry for column in columns for entry in column]
+        return [together[place] for place in self._order]
+
+
+_COUNTERS: Final[dict[str, Callable[..., Counter]]] = {
+    "exact-window": ExactWindow,
+    "sliding-window": SlidingWindow,
+    "fixed-window": FixedWindow,
+    "gcra": Gcra,
+}
+STRATEGIES: Final = ("auto", *_COUNTERS)
+
+
+def strategy_for(limit: Limit, strategy: Strategy) -> str:
+    """The strategy of one limit; ``auto`` is exact for small quotas, where exactness matters and is cheap."""
+    if strategy != "auto":
+        return strategy
+    return "exact-window" if limit.quota <= _EXACT_UP_TO else "sliding-window"
+
+
+def rows_of(limits: Sequence[Limit]) -> list[Row]:
+    """Quotas and windows in whole microseconds."""
+    return [(limit.quota, round(limit.window * 1e6)) for limit in limits]
+
+
+def counter_for(limits: Sequence[Limit], strategy: Strategy) -> Counter:
+    """A fresh counter of one key."""
+    places: dict[str, list[int]] = {}
+    for place, limit in enumerate(limits):
+        places.setdefault(strategy_for(limit, strategy), []).append(place)
+    rows = rows_of(limits)
+    parts = [(_COUNTERS[kind](*(rows[place] for place in some)), some) for kind, some in places.items()]
+    return parts[0][0] if len(parts) == 1 else Mixed(*parts)

@@ -1,0 +1,30 @@
+-- Exact windows: one list with the moments of the last hits.
+local hits, length = {}, redis.call('LLEN', list)
+local function hit_at(index)
+  if not hits[index] then hits[index] = tonumber(redis.call('LINDEX', list, index)) end
+  return hits[index]
+end
+if length > 0 then now = max(now, hit_at(length - 1)) end
+
+function look.e(limit)
+  local low, high, edge = max(0, length - limit.quota), length, now - limit.window
+  if low < high and hit_at(low) > edge then high = low end -- all of them, as in every young key
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if hit_at(middle) > edge then high = middle else low = middle + 1 end
+  end
+  local used = length - low
+  local excess, retry, reset = used + cost - limit.quota, 0, 0
+  if excess > 0 then retry = hit_at(low + excess - 1) + limit.window - now end
+  if used > 0 then reset = hit_at(length - 1) + limit.window - now end
+  return limit.quota - used, reset, retry
+end
+
+function take.e(limit)
+  return limit.window, limit.window
+end
+
+local function keep_list(held, most, longest)
+  if held > most then redis.call('LTRIM', list, -most, -1) end
+  redis.call('PEXPIRE', list, math.ceil(longest / 1000))
+end

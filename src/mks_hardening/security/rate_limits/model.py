@@ -1,0 +1,158 @@
+"""Limits and what a limiter answers, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, cast
+
+from mks_hardening._core.checks import whole_number
+from mks_hardening._core.durations import seconds
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["DEFAULT_RATE_LIMITS", "Decision", "Limit", "LimitState"]
+
+Strategy = Literal["auto", "exact-window", "sliding-window", "fixed-window", "gcra"]
+
+MINUTE: Final = 60.0
+HOUR: Final = 3600.0
+DAY: Final = 86400.0
+
+_NAMES: Final = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
+
+
+class Limit(NamedTuple):
+    """So many hits in so many seconds.
+
+    Attributes:
+        name: unique in its group; it appears in response headers.
+        quota: hits allowed in one window.
+        window: length of the window in seconds.
+    """
+
+    name: str
+    quota: int
+    window: float
+
+
+class LimitState(NamedTuple):
+    """Where one limit stands after a decision.
+
+    Attributes:
+        limit: which.
+        remaining: hits left.
+        reset_after: seconds until the full quota is there again.
+        retry_after: seconds until the refused hit would fit; 0 when it fits.
+    """
+
+    limit: Limit
+    remaining: int
+    reset_after: float
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer of a limiter; true when the hit is allowed.
+
+    Attributes:
+        allowed: whether it is.
+        limits: the limits of the group, in the order given.
+        remaining: hits left for each.
+        reset_after: seconds until each has its full quota again.
+        retry_after: seconds until the same hit would be allowed; ``None`` when it was, and when it never will be
+            because it costs more than a quota.
+        breached: names of the limits that refused it; in a dry run also when it was allowed.
+    """
+
+    allowed: bool
+    limits: tuple[Limit, ...]
+    remaining: tuple[int, ...]
+    reset_after: tuple[float, ...]
+    retry_after: float | None = None
+    breached: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    @classmethod
+    def of(cls, states: Iterable[LimitState]) -> Decision:
+        """The decision over a group: allowed if every limit has room, and as late as the last of them."""
+        rows = tuple(states)
+        late = [row for row in rows if row.retry_after > 0]
+        return cls(
+            allowed=not late,
+            limits=tuple(row.limit for row in rows),
+            remaining=tuple(row.remaining for row in rows),
+            reset_after=tuple(row.reset_after for row in rows),
+            retry_after=max(row.retry_after for row in late) if late else None,
+            breached=tuple(row.limit.name for row in late),
+        )
+
+
+class _Unfrozen:
+    """The fields of a decision that is being made."""
+
+    __slots__ = ("allowed", "breached", "limits", "remaining", "reset_after", "retry_after")
+
+
+def decided(
+    limits: tuple[Limit, ...],
+    remaining: tuple[int, ...],
+    reset_after: tuple[float, ...],
+    retry_after: float | None,
+    breached: tuple[str, ...],
+) -> Decision:
+    """A decision, allowed where there is nothing to wait for.
+
+    On the path of every hit: the constructor of a frozen dataclass takes longer than all the counting.
+    """
+    made: Any = _Unfrozen()
+    made.allowed = retry_after is None
+    made.limits = limits
+    made.remaining = remaining
+    made.reset_after = reset_after
+    made.retry_after = retry_after
+    made.breached = breached
+    # Allowed, as both have the same slots in the same order; from here on the object is frozen like any other.
+    made.__class__ = Decision
+    return cast(Decision, made)
+
+
+def checked_limit(quota: int, window: float, *, name: str = "") -> Limit:
+    """A limit whose values are possible; named after its window when no name is given.
+
+    Raises:
+        ConfigurationError: quota or window out of range, or a name that a header field cannot hold.
+    """
+    whole_number(quota, parameter="quota", minimum=1, maximum=1_000_000)
+    length = seconds(window, parameter="window", allow_zero=False)
+    if not 0.001 <= length <= 366 * DAY:
+        raise ConfigurationError("window must be from 0.001 seconds to 366 days", parameter="window")
+    chosen = name or _NAMES.get(length) or f"{length:g}s"
+    # The name becomes a part of Lua text and of header fields (RateLimit-Policy).
+    if not (chosen.isascii() and chosen.isprintable()) or set(chosen) & set('"\\'):
+        raise ConfigurationError(
+            "name must be printable ASCII without quotes and backslashes", parameter="name"
+        )
+    return Limit(chosen, quota, length)
+
+
+def _group(**quotas: int) -> tuple[Limit, ...]:
+    windows = {"minute": MINUTE, "hour": HOUR, "day": DAY}
+    return tuple(Limit(name, quota, windows[name]) for name, quota in quotas.items())
+
+
+DEFAULT_RATE_LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
+    "auth_login": _group(minute=5, hour=20, day=100),
+    "auth_register": _group(hour=3, day=10),
+    "auth_password_reset": _group(hour=3),
+    "auth_2fa_verify": _group(minute=10, hour=50),
+    "search": _group(minute=30, hour=500),
+    "api_read": _group(minute=100, hour=5000),
+    "api_write": _group(minute=20, hour=200),
+    "api_delete": _group(minute=10, hour=100),
+    "admin": _group(minute=200),
+    "file_upload": _group(minute=5, hour=50),
+}
+"""Groups that most applications need: sign-in, reading, writing and so on, by client address."""

@@ -1,0 +1,49 @@
+"""A call's turn to go out."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op, arun, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["Turn"]
+
+
+class Turn:
+    """What ``RateLimiter.pace`` answers: ``await`` it, or call ``wait``, and then do what was to be paced.
+
+    Both answer the seconds that were waited. A turn that nobody waits for paces nothing, and warns of it.
+    """
+
+    __slots__ = ("_group", "_operation", "_waited")
+
+    def __init__(self, group: str, operation: Callable[[], Op[float]]) -> None:
+        self._group = group
+        self._operation = operation
+        self._waited = False
+
+    def wait(self) -> float:
+        """Wait for the turn in this thread.
+
+        Raises:
+            PaceTimeoutError: it would not have come in time; nothing was waited for.
+            BackendUnavailableError: the storage did not answer, and the policy of the group is ``closed``.
+        """
+        self._waited = True
+        return run(self._operation())
+
+    def __await__(self) -> Generator[object, None, float]:
+        """``wait`` on the running event loop."""
+        self._waited = True
+        return arun(self._operation()).__await__()
+
+    def __del__(self) -> None:
+        if not self._waited:
+            warnings.warn(f"nobody waited for a turn in {self._group!r}", ResourceWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"Turn({self._group!r})"

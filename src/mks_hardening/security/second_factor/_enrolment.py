@@ -1,0 +1,192 @@
+"""Turning a second factor on and off: a pending secret, then its first code."""
+
+from __future__ import annotations
+
+from mks_hardening._core.checks import instance, whole_number
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.security.second_factor._audit import refusal, tell
+from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment, Pending
+from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
+from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
+from mks_hardening.security.second_factor.results import Enrolment, VerificationResult
+
+__all__ = ["Enrolments"]
+
+
+class Enrolments(Room):
+    """On and off."""
+
+    def begin_enrolment(
+        self, user_id: str, *, account_name: str, proof: str | None = None, client: str | None = None
+    ) -> Enrolment:
+        """A new secret to be confirmed; a factor that is on keeps working until then.
+
+        Ask for the password again before: where no factor is on yet, the session alone is the proof.
+
+        Args:
+            user_id: whose.
+            account_name: name shown by the authenticator app.
+            proof: a valid code or passkey, needed when a factor is on, so that a stolen session cannot swap it.
+            client: see ``verify``.
+
+        Raises:
+            InvalidCodeError: a factor is on and the proof was not accepted.
+            ConfigurationError: the account name cannot stand in a provisioning URI.
+        """
+        return run(self._begin(user_id, account_name, proof, client))
+
+    async def abegin_enrolment(
+        self, user_id: str, *, account_name: str, proof: str | None = None, client: str | None = None
+    ) -> Enrolment:
+        """``begin_enrolment`` for asyncio."""
+        return await arun(self._begin(user_id, account_name, proof, client))
+
+    def cancel_enrolment(self, user_id: str) -> bool:
+        """Forget the pending secret; whether there was one. A factor that is on stays on."""
+        return run(self._cancel(user_id))
+
+    async def acancel_enrolment(self, user_id: str) -> bool:
+        """``cancel_enrolment`` for asyncio."""
+        return await arun(self._cancel(user_id))
+
+    def confirm_enrolment(self, user_id: str, code: str, *, client: str | None = None) -> RecoveryCodes:
+        """Turn the pending secret on with its first code, which is then used up, and issue recovery codes.
+
+        A secret that was on before is replaced, with its recovery codes and remembered devices; passkeys stay.
+
+        Args:
+            user_id: whose.
+            code: the first code; a wrong one is taken from the same budget as those of ``verify``.
+            client: see ``verify``.
+
+        Returns:
+            The recovery codes, in clear for the only time.
+
+        Raises:
+            InvalidCodeError: the code is ``wrong`` or ``malformed`` (the pending secret stays), the enrolment is
+                ``expired`` or there is ``no_enrolment``, or it is ``locked`` after too many wrong codes.
+        """
+        return run(self._confirm(user_id, code, client))
+
+    async def aconfirm_enrolment(
+        self, user_id: str, code: str, *, client: str | None = None
+    ) -> RecoveryCodes:
+        """``confirm_enrolment`` for asyncio."""
+        return await arun(self._confirm(user_id, code, client))
+
+    def adopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> bool:
+        """Turn on a factor that was confirmed elsewhere, for accounts that come from another library.
+
+        The authenticator app goes on as it is, provided that its codes have six digits, 30 seconds and SHA-1. There
+        are no recovery codes until ``regenerate_recovery_codes``. An account whose factor is on already stays as it
+        is, so that an import may be run again, and while people sign in.
+
+        Args:
+            user_id: whose.
+            secret: base32, in any case, blanks and padding ignored.
+            last_step: the step of the code that was accepted last, counted from 1970 in 30 seconds, so that it does
+                not work once more here; -1 where it is not known.
+
+        Returns:
+            Whether the factor was turned on.
+
+        Raises:
+            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is no whole number.
+        """
+        return run(self._adopt(user_id, secret, last_step))
+
+    async def aadopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> bool:
+        """``adopt_secret`` for asyncio."""
+        return await arun(self._adopt(user_id, secret, last_step))
+
+    def disable(self, user_id: str, *, proof: str, client: str | None = None) -> None:
+        """Turn every factor off and forget all of it, passkeys and remembered devices too.
+
+        End the user's other sessions as well.
+
+        Args:
+            user_id: whose.
+            proof: a valid code, which is used up.
+            client: see ``verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
+        run(self._disable(user_id, proof, client))
+
+    async def adisable(self, user_id: str, *, proof: str, client: str | None = None) -> None:
+        """``disable`` for asyncio."""
+        await arun(self._disable(user_id, proof, client))
+
+    def _begin(self, user_id: str, account_name: str, proof: str | None, client: str | None) -> Op[Enrolment]:
+        # All of this can fail on a bad name, and must do so before a proof is used up.
+        secret = generate_secret()
+        uri = provisioning_uri(secret, account_name=account_name, issuer=self._terms.issuer)
+        sealed = self._rules.seal_pending(secret, user_id)
+        presented = yield from self._presented(user_id, proof)
+
+        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult | float]:
+            # Who takes over a session must not move the factor to a telephone of his own (ASVS 5.0, 7.5.1).
+            if record.enabled:
+                record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
+                if not result:
+                    return record, result
+            expires_at = moment.latest + self._terms.enrolment_ttl
+            return record._replace(pending=Pending(sealed, expires_at)), expires_at
+
+        outcome = yield from self._records.change(user_id, decide)
+        if isinstance(outcome, VerificationResult):
+            raise refusal(user_id, outcome)
+        tell("enrolment_begun", user_id)
+        return Enrolment(secret=secret, provisioning_uri=uri, expires_at=outcome)
+
+    def _cancel(self, user_id: str) -> Op[bool]:
+        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+            return record._replace(pending=None), record.pending is not None
+
+        cancelled = yield from self._records.change(user_id, decide)
+        if cancelled:
+            tell("enrolment_cancelled", user_id)
+        return cancelled
+
+    def _confirm(self, user_id: str, code: str, client: str | None) -> Op[RecoveryCodes]:
+        # Made before the record is read: a conflict repeats `decide`, and the codes that are shown must be those
+        # that were stored.
+        codes = generate_recovery_codes(self._terms.recovery_codes)
+
+        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, InvalidCodeError | None]:
+            after, error = self._rules.confirm(record, moment, user_id, code, client=client)
+            return (after if error else self._rules.with_recovery_codes(after, user_id, codes)), error
+
+        error = yield from self._records.change(user_id, decide)
+        if error is not None:
+            tell("enrolment_refused", user_id, reason=error.reason)
+            raise error
+        tell("enrolled", user_id)
+        return codes
+
+    def _adopt(self, user_id: str, secret: str, last_step: int) -> Op[bool]:
+        step = whole_number(last_step, parameter="last_step", minimum=-1)
+        instance(secret, str, parameter="secret")
+        sealed = self._rules.seal_adopted(secret, user_id)
+
+        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+            if record.enabled:
+                return record, False
+            # The later of both steps: importing a backup again must not bring a used code back to life.
+            return record._replace(secret=sealed, last_step=max(step, record.last_step), pending=None), True
+
+        adopted = yield from self._records.change(user_id, decide)
+        if adopted:
+            tell("enrolled", user_id, method="totp", reason="adopted")
+        return adopted
+
+    def _disable(self, user_id: str, proof: str, client: str | None) -> Op[None]:
+        before = yield from self._with_proof(user_id, proof, client, lambda _: EMPTY)
+        # After the record, which alone decides: a crash in between leaves claims that let nobody in, whereas the
+        # other order would leave passkeys that the account still counts on.
+        if self._desk is not None:
+            yield from self._desk.forget(user_id, before.passkeys)
+        tell("disabled", user_id)

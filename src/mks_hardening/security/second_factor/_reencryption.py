@@ -1,0 +1,57 @@
+"""Bringing stored secrets under the first key, batch by batch, while users sign in."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.security.second_factor._audit import tell
+from mks_hardening.security.second_factor._record import FactorRecord, Moment
+from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor.results import ReencryptionProgress
+
+__all__ = ["Reencryption"]
+
+
+class Reencryption(Room):
+    """Rotation of the keys of the secret box."""
+
+    def reencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
+        """Encrypt one batch of records with the first key of the secret box.
+
+        Call it with the cursor of the former answer until that is ``None``. Starting again is harmless: what is
+        under the first key already is left alone. Users may sign in meanwhile.
+
+        Args:
+            batch: about how many records to look at.
+            cursor: where to go on.
+        """
+        return run(self._batch(batch, cursor))
+
+    async def areencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
+        """``reencrypt`` for asyncio."""
+        return await arun(self._batch(batch, cursor))
+
+    def _batch(self, batch: int, cursor: str | None) -> Op[ReencryptionProgress]:
+        user_ids, following = yield from self._records.page(cursor, limit=batch)
+        outcomes: Counter[str] = Counter()
+        for user_id in user_ids:
+            outcomes[(yield from self._resealed(user_id))] += 1
+        return ReencryptionProgress(
+            examined=outcomes.total(),
+            changed=outcomes["changed"],
+            failed=outcomes["failed"],
+            cursor=following,
+        )
+
+    def _resealed(self, user_id: str) -> Op[str]:
+        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, str]:
+            after = self._rules.resealed(record, user_id)
+            return after, "changed" if after != record else "kept"
+
+        try:
+            return (yield from self._records.change(user_id, decide))
+        except DecodeError:
+            tell("reencryption_failed", user_id)
+            return "failed"

@@ -1,0 +1,249 @@
+"""Passkeys: how one comes to an account."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.store_calls import ask
+from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.security.passkeys._ceremonies import Registered, registered
+from mks_hardening.security.passkeys._options import Known, creation
+from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
+from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
+from mks_hardening.security.second_factor._audit import refusal, tell
+from mks_hardening.security.second_factor._devices import shown_name
+from mks_hardening.security.second_factor._record import FactorRecord, Moment, StoredPasskey
+from mks_hardening.security.second_factor._room import PasskeyDesk, Room, Terms
+from mks_hardening.security.second_factor._rules import with_passkey
+from mks_hardening.security.second_factor.codes.recovery_codes import generate_recovery_codes
+from mks_hardening.security.second_factor.results import PasskeyRegistration, VerificationResult
+
+if TYPE_CHECKING:
+    from mks_hardening.security.passkeys._response import PasskeyResponse
+    from mks_hardening.security.second_factor._records import Records
+    from mks_hardening.security.second_factor._rules import FactorRules
+    from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes
+
+__all__ = ["Answer", "Registrations", "shown_passkey"]
+
+Answer = str | Mapping[str, object]
+
+_HANDLE_BYTES: Final = 32
+# The ids of all of them go into `excludeCredentials`, and the whole record is rewritten with each use.
+_MOST: Final = 20
+_ATTESTATION: Final = ("clientDataJSON", "attestationObject")
+
+
+class Registrations(Room):
+    """Begin and finish."""
+
+    def __init__(self, records: Records, rules: FactorRules, terms: Terms, desk: PasskeyDesk) -> None:
+        super().__init__(records, rules, terms, desk)
+        self._at = desk
+
+    def begin_registration(
+        self,
+        user_id: str,
+        *,
+        session: str,
+        account_name: str,
+        display_name: str = "",
+        proof: str | None = None,
+        client: str | None = None,
+    ) -> PasskeyOptions:
+        """What a browser is asked for a new passkey.
+
+        Ask for the password again before: where no factor is on yet, the session alone is the proof.
+
+        Args:
+            user_id: whose.
+            session: something only this session has, for example its id; the answer must come in it.
+            account_name: what the person signs in with, shown by browsers.
+            display_name: the person's name, shown too; the account name where there is none.
+            proof: a valid code or passkey, needed when a factor is on.
+            client: see ``TwoFactorManager.verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted, or there are ``too_many`` passkeys (20).
+            ConfigurationError: a name cannot be shown.
+        """
+        return run(
+            self._begun(
+                user_id,
+                session=session,
+                account_name=account_name,
+                display_name=display_name,
+                proof=proof,
+                client=client,
+            )
+        )
+
+    async def abegin_registration(
+        self,
+        user_id: str,
+        *,
+        session: str,
+        account_name: str,
+        display_name: str = "",
+        proof: str | None = None,
+        client: str | None = None,
+    ) -> PasskeyOptions:
+        """``begin_registration`` for asyncio."""
+        return await arun(
+            self._begun(
+                user_id,
+                session=session,
+                account_name=account_name,
+                display_name=display_name,
+                proof=proof,
+                client=client,
+            )
+        )
+
+    def finish_registration(
+        self, user_id: str, answer: Answer, *, session: str, name: str = ""
+    ) -> PasskeyRegistration:
+        """Add the passkey that a browser made.
+
+        Args:
+            user_id: whose.
+            answer: ``credential.toJSON()``, as JSON text or as data.
+            session: as in ``begin_registration``.
+            name: what the owner will read in the list.
+
+        Raises:
+            InvalidCodeError: the answer is ``malformed`` or ``wrong``, or ``expired``: its challenge is too old,
+                was answered before or is of another session; the passkey is ``known``, or ``synced`` where the
+                site takes none that are.
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
+        return run(self._finished(user_id, answer, session, name))
+
+    async def afinish_registration(
+        self, user_id: str, answer: Answer, *, session: str, name: str = ""
+    ) -> PasskeyRegistration:
+        """``finish_registration`` for asyncio."""
+        return await arun(self._finished(user_id, answer, session, name))
+
+    def _begun(
+        self,
+        user_id: str,
+        *,
+        session: str,
+        account_name: str,
+        display_name: str,
+        proof: str | None,
+        client: str | None,
+    ) -> Op[PasskeyOptions]:
+        account = shown_name(account_name, parameter="account_name", blank=False)
+        shown = shown_name(display_name, parameter="display_name") or account
+        presented = yield from self._presented(user_id, proof)
+
+        def decide(
+            record: FactorRecord, moment: Moment
+        ) -> tuple[FactorRecord, VerificationResult | FactorRecord]:
+            if record.enabled:
+                record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
+                if not result:
+                    return record, result
+            return record, record
+
+        outcome = yield from self._records.change(user_id, decide)
+        if isinstance(outcome, VerificationResult):
+            raise refusal(user_id, outcome)
+        if len(outcome.passkeys) >= _MOST:
+            raise InvalidCodeError("too_many")
+        # One handle for all passkeys of an account: authenticators then replace the passkey of the same account
+        # instead of listing it twice (level 3, section 5.4.3). Random, as it is stored on the device and must not
+        # name the person (14.6.1).
+        handle = (
+            outcome.passkeys[0].handle if outcome.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
+        )
+        issued = yield from self._at.challenges.issue(
+            "register", user_id=user_id, session=session, note=handle
+        )
+        tell("enrolment_begun", user_id, method="passkey")
+        user = {"id": handle, "name": account, "displayName": shown}
+        known = [Known(one.credential, one.transports) for one in outcome.passkeys]
+        return creation(self._at.party, issued, user=user, known=known)
+
+    def _finished(self, user_id: str, answer: Answer, session: str, name: str) -> Op[PasskeyRegistration]:
+        # The name is checked before the challenge is used up, so that a wrong one can be corrected.
+        shown = shown_name(name)
+        response = read_response(answer, body=_ATTESTATION)
+        if response is None:
+            raise _refused(user_id, "malformed")
+        handle = yield from self._at.challenges.redeem(
+            response.challenge, "register", user_id=user_id, session=session
+        )
+        if handle is None:
+            raise _refused(user_id, "expired")
+        made = registered(response, party=self._at.party, challenge=response.challenge)
+        if made is None:
+            raise _refused(user_id, "wrong")
+        if made.backup_eligible and not self._at.party.allow_synced:
+            raise _refused(user_id, "synced")
+        # Claimed before it is recorded: of two users with one id, one gets it (level 3, section 7.1, step 26). A
+        # claim that a crash leaves behind keeps nobody out, as authenticators never make an id twice.
+        owner = yield from ask(self._at.store.claim, credential_key(made.credential), user_id)
+        if owner != user_id:
+            raise _refused(user_id, "known")
+        return (yield from self._added(user_id, made, handle, shown, response))
+
+    def _added(
+        self, user_id: str, made: Registered, handle: str, name: str, response: PasskeyResponse
+    ) -> Op[PasskeyRegistration]:
+        codes = generate_recovery_codes(self._terms.recovery_codes)
+
+        def decide(
+            record: FactorRecord, moment: Moment
+        ) -> tuple[FactorRecord, tuple[StoredPasskey, RecoveryCodes | None] | str]:
+            # Looked at again here: between the claim and this write another tab may have registered the same
+            # device.
+            if any(one.credential == made.credential for one in record.passkeys):
+                return record, "known"
+            if len(record.passkeys) >= _MOST:
+                return record, "too_many"
+            passkey = StoredPasskey(
+                **made._asdict(),
+                handle=handle,
+                name=name,
+                created_at=moment.latest,
+                used_at=None,
+                transports=response.transports,
+            )
+            after = with_passkey(record, passkey)._replace(verified_at=moment.latest)
+            # The codes of the first factor stay: who has printed them must not find them void because of a second
+            # key.
+            if record.enabled:
+                return after, (passkey, None)
+            return self._rules.with_recovery_codes(after, user_id, codes), (passkey, codes)
+
+        outcome = yield from self._records.change(user_id, decide)
+        if isinstance(outcome, str):
+            raise _refused(user_id, outcome)
+        passkey, issued = outcome
+        tell("passkey_registered", user_id, method="passkey")
+        return PasskeyRegistration(passkey=shown_passkey(passkey), recovery_codes=issued)
+
+
+def shown_passkey(passkey: StoredPasskey) -> Passkey:
+    """A passkey as its owner sees it."""
+    return Passkey(
+        id=passkey.credential,
+        name=passkey.name,
+        created_at=passkey.created_at,
+        used_at=passkey.used_at,
+        synced=passkey.backup_eligible,
+        backed_up=passkey.backed_up,
+        user_verified=passkey.user_verified,
+        aaguid=passkey.aaguid,
+    )
+
+
+def _refused(user_id: str, reason: str) -> InvalidCodeError:
+    tell("enrolment_refused", user_id, method="passkey", reason=reason)
+    return InvalidCodeError(reason)

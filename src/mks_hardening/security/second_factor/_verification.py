@@ -1,0 +1,213 @@
+"""Codes: checking one, where an account stands, and help from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.security.second_factor._audit import named, tell, tell_result
+from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment
+from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._rules import METHODS
+from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
+from mks_hardening.security.second_factor.failure_budget import client_digest
+from mks_hardening.security.second_factor.results import TwoFactorStatus, VerificationResult
+
+if TYPE_CHECKING:
+    from mks_hardening.security.second_factor._room import PasskeyDesk
+    from mks_hardening.security.second_factor.results import Method
+
+__all__ = ["Verification"]
+
+
+class Verification(Room):
+    """Codes and locks."""
+
+    def verify(
+        self,
+        user_id: str,
+        code: str,
+        *,
+        client: str | None = None,
+        device: str | None = None,
+        methods: Sequence[Method] = METHODS,
+    ) -> VerificationResult:
+        """Check a code and use it up.
+
+        A recovery code or passkey is looked at even while TOTP codes are locked: neither can be guessed, and
+        without them somebody who knows the password could keep the owner out.
+
+        Args:
+            user_id: whose; the first factor has been checked already.
+            code: what the person typed. A TOTP code is six ASCII digits, perhaps with blanks around them and one in
+                the middle, as apps show it; anything else is ``malformed`` and not counted. Or what a passkey
+                answered to ``passkeys.begin_verification``.
+            client: who asks, for example ``client_key(ip)``. Each client has its own failure budget, so that one
+                that guesses does not lock out the others.
+            device: token of ``remember_device``, if the browser sent one. A device that is still remembered has a
+                budget of its own, which the guesses of others do not touch, and is forgotten when it is used up.
+            methods: what is accepted.
+
+        Raises:
+            DecodeError: the stored record or secret cannot be read, for example because its key is missing.
+        """
+        return run(self._verify(user_id, code, client, device, methods))
+
+    async def averify(
+        self,
+        user_id: str,
+        code: str,
+        *,
+        client: str | None = None,
+        device: str | None = None,
+        methods: Sequence[Method] = METHODS,
+    ) -> VerificationResult:
+        """``verify`` for asyncio."""
+        return await arun(self._verify(user_id, code, client, device, methods))
+
+    def regenerate_recovery_codes(
+        self, user_id: str, *, proof: str, client: str | None = None
+    ) -> RecoveryCodes:
+        """New recovery codes in the place of all former ones.
+
+        Args:
+            user_id: whose.
+            proof: a valid code, which is used up.
+            client: see ``verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
+        return run(self._regenerate(user_id, proof, client))
+
+    async def aregenerate_recovery_codes(
+        self, user_id: str, *, proof: str, client: str | None = None
+    ) -> RecoveryCodes:
+        """``regenerate_recovery_codes`` for asyncio."""
+        return await arun(self._regenerate(user_id, proof, client))
+
+    def status(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
+        """Where the account stands, as seen by a client."""
+        return run(self._status(user_id, client))
+
+    async def astatus(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
+        """``status`` for asyncio."""
+        return await arun(self._status(user_id, client))
+
+    def verified_within(self, user_id: str, seconds_ago: float | timedelta) -> bool:
+        """Whether a code of this user was accepted so recently, on any of the user's sessions.
+
+        For step-up of one session keep the time of ``verify`` in that session instead.
+        """
+        longest = seconds(seconds_ago, parameter="seconds_ago")
+        return run(self._verified_within(user_id, longest))
+
+    async def averified_within(self, user_id: str, seconds_ago: float | timedelta) -> bool:
+        """``verified_within`` for asyncio."""
+        longest = seconds(seconds_ago, parameter="seconds_ago")
+        return await arun(self._verified_within(user_id, longest))
+
+    def unlock(self, user_id: str, *, actor: str) -> bool:
+        """Forget all wrong codes; whether there were any.
+
+        Args:
+            user_id: whose.
+            actor: who did it, for the event.
+        """
+        return run(self._unlock(user_id, actor))
+
+    async def aunlock(self, user_id: str, *, actor: str) -> bool:
+        """``unlock`` for asyncio."""
+        return await arun(self._unlock(user_id, actor))
+
+    def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
+        """Take the factor off an account whose owner lost it, without a code; whether there was a record.
+
+        Works on a damaged record too. Check by other means who asks, tell the owner, end the sessions.
+
+        Args:
+            user_id: whose.
+            actor: who did it, for the event.
+            reason: why, for the event.
+        """
+        return run(self._reset(user_id, actor, reason))
+
+    async def aadmin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
+        """``admin_reset`` for asyncio."""
+        return await arun(self._reset(user_id, actor, reason))
+
+    def _verify(
+        self, user_id: str, code: str, client: str | None, device: str | None, methods: Sequence[Method]
+    ) -> Op[VerificationResult]:
+        # Once, outside of the repeated decision: looking a challenge up uses it up.
+        presented = yield from self._presented(user_id, code)
+
+        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult]:
+            return self._rules.attempt(
+                record, moment, user_id, presented, client=client, device=device, methods=methods
+            )
+
+        result = yield from self._records.change(user_id, decide)
+        tell_result(user_id, result)
+        if result.method == "recovery" and result and result.recovery_codes_left <= self._terms.low_water:
+            tell("recovery_codes_low", user_id)
+        return result
+
+    def _regenerate(self, user_id: str, proof: str, client: str | None) -> Op[RecoveryCodes]:
+        codes = generate_recovery_codes(self._terms.recovery_codes)
+        yield from self._with_proof(
+            user_id, proof, client, lambda record: self._rules.with_recovery_codes(record, user_id, codes)
+        )
+        tell("recovery_codes_regenerated", user_id)
+        return codes
+
+    def _unlock(self, user_id: str, actor: str) -> Op[bool]:
+        named(actor, parameter="actor")
+
+        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+            return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
+
+        changed = yield from self._records.change(user_id, decide)
+        # Told even when nothing was locked: that an administrator tried belongs in the audit trail.
+        tell("unlocked", user_id, actor=actor)
+        return changed
+
+    def _reset(self, user_id: str, actor: str, reason: str) -> Op[bool]:
+        named(actor, parameter="actor")
+        named(reason, parameter="reason")
+        # Before the record goes, as only the record names the passkeys.
+        if self._desk is not None:
+            yield from self._forget_passkeys(self._desk, user_id)
+        removed = yield from self._records.remove(user_id)
+        tell("reset", user_id, reason=reason, actor=actor)
+        return removed
+
+    def _forget_passkeys(self, desk: PasskeyDesk, user_id: str) -> Op[None]:
+        try:
+            record, _ = yield from self._records.read(user_id)
+        except DecodeError:  # it is about to be removed for that
+            return
+        yield from desk.forget(user_id, record.passkeys)
+
+    def _status(self, user_id: str, client: str | None) -> Op[TwoFactorStatus]:
+        record, now = yield from self._records.read(user_id)
+        lock = self._terms.budget.lock_of(record.failures, client_digest(user_id, client), now)
+        left = len(record.recovery)
+        return TwoFactorStatus(
+            enabled=record.enabled,
+            pending=record.pending is not None and now < record.pending.expires_at,
+            locked=lock is not None,
+            retry_after=None if lock is None else lock.retry_after,
+            recovery_codes_left=left,
+            recovery_codes_low=record.enabled and left <= self._terms.low_water,
+            totp=record.secret is not None,
+            passkeys=len(record.passkeys),
+        )
+
+    def _verified_within(self, user_id: str, longest: float) -> Op[bool]:
+        record, now = yield from self._records.read(user_id)
+        return record.verified_at is not None and now - record.verified_at <= longest

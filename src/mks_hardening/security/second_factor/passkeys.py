@@ -1,0 +1,199 @@
+"""Passkeys of an account: registration, what browsers are asked, sign-in without a password, the owner's list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.store_calls import ask
+from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
+from mks_hardening.security.passkeys._options import Known, request
+from mks_hardening.security.passkeys._response import credential_key
+from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
+from mks_hardening.security.second_factor._audit import tell, tell_result
+from mks_hardening.security.second_factor._devices import shown_name
+from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment
+from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
+from mks_hardening.security.second_factor.results import PasskeySignIn, VerificationResult
+
+if TYPE_CHECKING:
+    from mks_hardening.security.second_factor.results import Reason
+
+__all__ = ["Passkeys"]
+
+
+class Passkeys(Registrations):
+    """Passkeys over the records, budget and events of a ``TwoFactorManager``, as its ``passkeys``.
+
+    A page hands ``options.public_key`` to the browser and sends back ``credential.toJSON()``. Every challenge is
+    answered once, in the session it was issued in, within ``challenge_ttl``. Methods have twins for asyncio whose
+    names begin with ``a``.
+    """
+
+    # --- as a second factor, and alone -----------------------------------------------------------
+
+    def begin_verification(self, user_id: str, *, session: str) -> PasskeyOptions:
+        """What a browser is asked after the first factor; ``verify`` takes the answer as a ``PasskeyAssertion``.
+
+        Raises:
+            InvalidCodeError: ``not_enrolled``: the account has no passkey.
+        """
+        return run(self._asked(user_id, session))
+
+    async def abegin_verification(self, user_id: str, *, session: str) -> PasskeyOptions:
+        """``begin_verification`` for asyncio."""
+        return await arun(self._asked(user_id, session))
+
+    def begin_sign_in(self, *, session: str) -> PasskeyOptions:
+        """What a browser is asked in the place of name and password; the same for everybody.
+
+        Args:
+            session: of the browser that is nobody's yet, for example the id of a session without a user.
+
+        Raises:
+            ConfigurationError: the relying party is not ``passwordless``.
+        """
+        return run(self._sign_in_asked(session))
+
+    async def abegin_sign_in(self, *, session: str) -> PasskeyOptions:
+        """``begin_sign_in`` for asyncio."""
+        return await arun(self._sign_in_asked(session))
+
+    def finish_sign_in(self, answer: Answer, *, session: str, client: str | None = None) -> PasskeySignIn:
+        """Who the passkey says is there, when it proves it and has verified the person.
+
+        Wrong answers count against nobody: no first factor was needed to send one.
+
+        Raises:
+            ConfigurationError: the relying party is not ``passwordless``.
+        """
+        return run(self._signed_in(answer, session, client))
+
+    async def afinish_sign_in(
+        self, answer: Answer, *, session: str, client: str | None = None
+    ) -> PasskeySignIn:
+        """``finish_sign_in`` for asyncio."""
+        return await arun(self._signed_in(answer, session, client))
+
+    # --- the owner's list ------------------------------------------------------------------------
+
+    def list(self, user_id: str) -> tuple[Passkey, ...]:
+        """The passkeys of a user, in the order of their registration."""
+        return run(self._listed(user_id))
+
+    async def alist(self, user_id: str) -> tuple[Passkey, ...]:
+        """``list`` for asyncio."""
+        return await arun(self._listed(user_id))
+
+    def rename(self, user_id: str, passkey_id: str, *, name: str) -> bool:
+        """Give a passkey another name; whether there was such a passkey.
+
+        Raises:
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
+        return run(self._renamed(user_id, passkey_id, name))
+
+    async def arename(self, user_id: str, passkey_id: str, *, name: str) -> bool:
+        """``rename`` for asyncio."""
+        return await arun(self._renamed(user_id, passkey_id, name))
+
+    def revoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> bool:
+        """Forget one passkey; whether there was such a passkey. With the last factor everything is turned off.
+
+        Args:
+            user_id: whose.
+            passkey_id: from the list.
+            proof: a valid code or passkey, which may be this very one.
+            client: see ``TwoFactorManager.verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
+        return run(self._revoked(user_id, passkey_id, proof, client))
+
+    async def arevoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> bool:
+        """``revoke`` for asyncio."""
+        return await arun(self._revoked(user_id, passkey_id, proof, client))
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def _asked(self, user_id: str, session: str) -> Op[PasskeyOptions]:
+        record, _ = yield from self._records.read(user_id)
+        if not record.passkeys:
+            raise InvalidCodeError("not_enrolled")
+        issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
+        known = [Known(one.credential, one.transports) for one in record.passkeys]
+        return request(self._at.party, issued, known=known, verified=self._at.party.passwordless)
+
+    def _sign_in_asked(self, session: str) -> Op[PasskeyOptions]:
+        self._check_passwordless()
+        issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
+        return request(self._at.party, issued, known=(), verified=True)
+
+    def _signed_in(self, answer: Answer, session: str, client: str | None) -> Op[PasskeySignIn]:
+        self._check_passwordless()
+        presented, response = yield from self._at.presented(answer, "sign-in", user_id="", session=session)
+        user_id = None
+        if response is not None and presented.redeemed:
+            user_id = yield from ask(self._at.store.owner, credential_key(response.credential))
+        # The owner stands in the store and not in the handle: a handle is what the client says.
+        if user_id is None:
+            reason: Reason = "malformed" if response is None else "wrong" if presented.redeemed else "expired"
+            # Told with no user: an unknown credential is nobody's failure, and must not fill the trail of an
+            # account that it names.
+            result = VerificationResult(ok=False, method="passkey", reason=reason)
+            tell_result("", result)
+            return PasskeySignIn(user_id="", result=result)
+        owner = user_id
+
+        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult]:
+            return self._rules.attempt(record, moment, owner, presented, client=client)
+
+        result = yield from self._records.change(owner, decide)
+        tell_result(owner, result)
+        # No id beside a refusal: an application that reads only `user_id` must not let anybody in.
+        return PasskeySignIn(user_id=owner if result else "", result=result)
+
+    def _listed(self, user_id: str) -> Op[tuple[Passkey, ...]]:
+        record, _ = yield from self._records.read(user_id)
+        return tuple(shown_passkey(one) for one in sorted(record.passkeys, key=lambda one: one.created_at))
+
+    def _renamed(self, user_id: str, passkey_id: str, name: str) -> Op[bool]:
+        shown = shown_name(name)
+
+        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+            passkeys = tuple(
+                one._replace(name=shown) if one.credential == passkey_id else one for one in record.passkeys
+            )
+            return record._replace(passkeys=passkeys), _has(record, passkey_id)
+
+        return (yield from self._records.change(user_id, decide))
+
+    def _revoked(self, user_id: str, passkey_id: str, proof: str, client: str | None) -> Op[bool]:
+        before = yield from self._with_proof(
+            user_id, proof, client, lambda record: _without(record, passkey_id)
+        )
+        gone = [one for one in before.passkeys if one.credential == passkey_id]
+        yield from self._at.forget(user_id, gone)
+        if gone:
+            tell("passkey_revoked", user_id, method="passkey")
+            if not _without(before, passkey_id).enabled:
+                tell("disabled", user_id)
+        return bool(gone)
+
+    def _check_passwordless(self) -> None:
+        if not self._at.party.passwordless:
+            raise ConfigurationError(
+                "sign-in by passkey alone needs RelyingParty(passwordless=True)", parameter="passwordless"
+            )
+
+
+def _has(record: FactorRecord, passkey_id: str) -> bool:
+    return any(one.credential == passkey_id for one in record.passkeys)
+
+
+def _without(record: FactorRecord, passkey_id: str) -> FactorRecord:
+    """The record without a passkey; nothing is left without the last factor, recovery codes neither."""
+    kept = tuple(one for one in record.passkeys if one.credential != passkey_id)
+    after = record._replace(passkeys=kept)
+    return after if after.enabled else EMPTY

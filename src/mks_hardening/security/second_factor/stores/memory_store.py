@@ -1,0 +1,82 @@
+"""Second factors in the memory of one process, for tests and single-process tools."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.protocols import StoredFactor
+
+__all__ = ["MemoryTwoFactorStore"]
+
+
+class MemoryTwoFactorStore(Closing):
+    """Keeps second factors until the process ends; not shared between processes."""
+
+    def __init__(self) -> None:
+        self.renew()
+        self._records: dict[str, StoredFactor] = {}
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        self._lock = threading.Lock()
+
+    def load(self, user_id: str, /) -> StoredFactor | None:
+        """The record of a user, or ``None``."""
+        # Without the lock: one look-up in a dict is atomic, and a stale answer is caught by the compare-and-set.
+        return self._records.get(user_id)
+
+    def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
+        """Write or remove a record if its version is still the expected one."""
+        with self._lock:
+            present = self._records.get(user_id)
+            found = None if present is None else present.version
+            # Sent again after a lost answer: it has happened already, and that is success.
+            if found == version or (data is None and found is None):
+                return True
+            if found != expected:
+                return False
+            if data is None:
+                del self._records[user_id]
+            else:
+                self._records[user_id] = StoredFactor(version, data)
+            return True
+
+    def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
+        """User ids in order."""
+        # Of a copy, as sorting a dict that another thread writes to raises RuntimeError.
+        ordered = sorted(self._records.copy())
+        start = 0 if cursor is None else bisect_right(ordered, cursor)
+        page = ordered[start : start + limit]
+        return page, page[-1] if start + limit < len(ordered) else None
+
+    def count(self) -> int:
+        """How many users have a record."""
+        return len(self._records)
+
+    async def aload(self, user_id: str, /) -> StoredFactor | None:
+        """``load`` for asyncio."""
+        return self.load(user_id)
+
+    async def areplace(
+        self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str
+    ) -> bool:
+        """``replace`` for asyncio."""
+        return self.replace(user_id, data, expected=expected, version=version)
+
+    async def ascan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
+        """``scan`` for asyncio."""
+        return self.scan(cursor, limit=limit)
+
+    def ping(self) -> bool:
+        """Always true."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __repr__(self) -> str:
+        return f"MemoryTwoFactorStore({len(self._records)} users)"

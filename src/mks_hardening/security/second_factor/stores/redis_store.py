@@ -1,0 +1,148 @@
+"""Second factors in Redis: hashes spread over the slots of a cluster, changed by one script."""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.protocols import StoredFactor
+from mks_hardening.security._redis_backed import RedisBacked
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RedisTwoFactorStore"]
+
+# In the keys of every deployment: another number would lose all second factors. 64 spread over the nodes of a
+# cluster, and one HSCAN stays small.
+_SHARDS: Final = 64
+_HERE: Final = "mks_hardening.security.second_factor.stores"
+
+
+class RedisTwoFactorStore(RedisBacked):
+    """Keeps second factors in Redis.
+
+    They are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
+    (``appendonly yes``), or accounts lose their second factor. Where that is not sure, use the database.
+
+    Args:
+        url_or_client: a Redis URL or client that does not decode answers.
+        namespace: prefix of the keys.
+        store_budget: seconds one answer may take.
+        allow_plaintext: whether clear text may leave this machine.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an unusable URL, client or namespace.
+        MissingDependencyError: a URL was given and redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisLike | RedisClient,
+        *,
+        namespace: str = "mks",
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            url_or_client,
+            name="two-factor",
+            namespace=namespace,
+            store_budget=store_budget,
+            allow_plaintext=allow_plaintext,
+            clock=clock,
+        )
+        self._replace = self._client.script(lua_source(_HERE, "lua/replace.lua"))
+        self._scan = self._client.script(lua_source(_HERE, "lua/scan.lua"))
+
+    def load(self, user_id: str, /) -> StoredFactor | None:
+        """The record of a user, or ``None``."""
+        return run(self._load(user_id))
+
+    async def aload(self, user_id: str, /) -> StoredFactor | None:
+        """``load`` for asyncio."""
+        return await arun(self._load(user_id))
+
+    def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
+        """Write or remove a record if its version is still the expected one."""
+        return run(self._replaced(user_id, data, expected, version))
+
+    async def areplace(
+        self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str
+    ) -> bool:
+        """``replace`` for asyncio."""
+        return await arun(self._replaced(user_id, data, expected, version))
+
+    def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
+        """User ids, shard by shard."""
+        return run(self._scanned(cursor, limit))
+
+    async def ascan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
+        """``scan`` for asyncio."""
+        return await arun(self._scanned(cursor, limit))
+
+    def count(self) -> int:
+        """How many users have a record."""
+        return run(self._counted())
+
+    def _load(self, user_id: str) -> Op[StoredFactor | None]:
+        found = yield Pipeline(self._client, [("HGET", self._key(user_id), user_id)], idempotent=True)
+        stored: bytes | None = found[0]
+        if stored is None:
+            return None
+        version, _, data = stored.partition(b"\n")
+        return StoredFactor(version.decode("ascii"), data)
+
+    def _replaced(self, user_id: str, data: bytes | None, expected: str | None, version: str) -> Op[bool]:
+        arguments: list[str | bytes] = [user_id, expected or "", version, data or b""]
+        # With a token: another may have written before this one is sent again after a lost answer, and a code that
+        # was used up would be called a replay to all who tried it.
+        keys, token = [self._key(user_id)], secrets.token_hex(16)
+        return bool((yield RunScript(self._replace, keys, arguments, token=token)))
+
+    def _scanned(self, cursor: str | None, limit: int) -> Op[tuple[list[str], str | None]]:
+        shard, position = (0, "0") if cursor is None else _parsed(cursor)
+        found: list[str] = []
+        while shard < _SHARDS and len(found) < limit:
+            answer: list[bytes] = yield RunScript(
+                self._scan, [self._shard(shard)], [position, limit], idempotent=True
+            )
+            following, *users = answer
+            found += [user_id.decode("utf-8") for user_id in users]
+            position = following.decode("ascii")
+            if position == "0":
+                shard += 1
+        return found, f"{shard}:{position}" if shard < _SHARDS else None
+
+    def _counted(self) -> Op[int]:
+        number = 0
+        for shard in range(_SHARDS):
+            answer: list[int] = yield Pipeline(
+                self._client, [("HLEN", self._shard(shard))], idempotent=True, patient=True
+            )
+            number += answer[0]
+        return number
+
+    def _key(self, user_id: str) -> str:
+        # Not hash(), which differs from process to process.
+        return self._shard(zlib.crc32(user_id.encode("utf-8")) % _SHARDS)
+
+    def _shard(self, number: int) -> str:
+        # The braces make the number the hash tag, so that a script touches one slot only (Redis Cluster).
+        return f"{self._prefix}{{{number:02}}}"
+
+
+def _parsed(cursor: str) -> tuple[int, str]:
+    shard, _, position = cursor.partition(":")
+    if not (shard.isdecimal() and position.isdecimal()):
+        raise ConfigurationError("cursor must be one that scan returned", parameter="cursor")
+    return int(shard), position

@@ -1,0 +1,1 @@
+"""Signing in: from the name to the session, as one machine that cannot be composed wrongly."""

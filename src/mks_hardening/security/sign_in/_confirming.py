@@ -1,0 +1,111 @@
+"""Proving again who one is, within a session: step-up belongs to the session, not to the user (ASVS 5.0, 7.5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.sign_in._factor_step import judged_factor
+from mks_hardening.security.sign_in._hits import Hits
+from mks_hardening.security.sign_in._kit import Kit, Trace, finish
+from mks_hardening.security.sign_in._machine import amr_of
+from mks_hardening.security.sign_in._session_facts import (
+    NAME,
+    SessionFacts,
+    checked_session,
+    facts_of,
+    is_recent,
+)
+from mks_hardening.security.sign_in.model import SignInStep
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import SignInSession
+    from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
+
+__all__ = ["confirm_factor", "confirm_password", "confirmed_within", "owner_of"]
+
+
+def confirm_password(
+    kit: Kit, session: SignInSession, password: object, client: SignInClient
+) -> Op[SignInStep]:
+    """The password once more."""
+    hits = Hits(kit.limiter)
+    key = client_key(client.address)
+    facts = facts_of(session)
+    account = yield from owner_of(kit, session)
+    if account is None or facts is None:
+        return (yield from finish("open", "dead", hits, Trace(client=key)))
+    trace = Trace(client=key, user_id=account.user_id, method="password")
+    # By session and not by account: strangers who guess at the account cannot use this budget up.
+    refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
+    if refusal is not None:
+        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        typed = password if isinstance(password, str) else ""
+        if not (yield from ask(kit.passwords.verify, typed, account.password_hash)):
+            return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
+        proved = facts._replace(auth_time=kit.clock.time())
+        return (yield from _kept(session, proved, hits, trace))
+    except BaseException:  # as in the first step
+        yield from hits.give_back()
+        raise
+
+
+def confirm_factor(kit: Kit, session: SignInSession, code: object, client: SignInClient) -> Op[SignInStep]:
+    """A second factor once more, or for the first time in this session."""
+    hits = Hits(kit.limiter)
+    key = client_key(client.address)
+    facts = facts_of(session)
+    account = yield from owner_of(kit, session)
+    if account is None or facts is None:
+        return (yield from finish("open", "dead", hits, Trace(client=key)))
+    user_id = account.user_id
+    refusal = yield from hits.take(("auth_2fa_verify", f"{key} {user_id}"))
+    if refusal is not None:
+        trace = Trace(client=key, user_id=user_id)
+        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        judged = yield from judged_factor(kit, user_id, code, client=key)
+        event, outcome = judged
+        trace, retry_after = judged.trace(key, user_id), judged.retry_after
+        if event != "whole" or outcome is None:
+            return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
+        now = kit.clock.time()
+        proved = SessionFacts(amr_of(outcome.method), facts.auth_time, now)
+        return (yield from _kept(session, proved, hits, trace))
+    except BaseException:  # as in the first step
+        yield from hits.give_back()
+        raise
+
+
+def confirmed_within(kit: Kit, session: SignInSession, longest: float) -> Op[bool]:
+    """Whether the owner proved who it is so recently, by a second factor where there is one."""
+    facts = facts_of(session)
+    if facts is None or session.user_id is None:
+        return False
+    needed = yield from kit.has_factor(session.user_id)
+    # Once a factor is on, the password alone confirms nothing any more, not even a password given a second ago.
+    moment = facts.factor_time if needed else max(facts.auth_time, facts.factor_time or facts.auth_time)
+    return is_recent(moment, now=kit.clock.time(), longest=longest)
+
+
+def owner_of(kit: Kit, session: SignInSession) -> Op[SignInAccount | None]:
+    """Whose session it is, if he or she may still use it."""
+    user_id = checked_session(session).user_id
+    if user_id is None:
+        return None
+    account = yield from ask(kit.accounts.get, user_id)
+    return None if account is None or account.disabled else account
+
+
+def _kept(session: SignInSession, facts: SessionFacts, hits: Hits, trace: Trace) -> Op[SignInStep]:
+    """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
+    kept = yield from ask(session.rotate)
+    kept = kept and (yield from ask(session.update_data, **{NAME: facts.as_data()}))
+    step = yield from finish("open", "whole" if kept else "dead", hits, trace)
+    if not kept:
+        return step
+    return SignInStep(state=step.state, user_id=session.user_id, amr=facts.amr, auth_time=facts.auth_time)

@@ -1,0 +1,99 @@
+"""Remembered devices as signed tokens: nothing is stored, and no stranger can make or move one.
+
+A device on which the owner has signed in has a failure budget of its own, so that guesses of strangers do not lock
+the owner out (OWASP, device cookies). A token is bound to the account and its stamp: a changed password ends it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.security.sign_in.model import SignInAccount
+
+__all__ = ["DeviceMark", "Devices"]
+
+_LONGEST: Final = 1024
+_PURPOSE: Final = b"mks_hardening sign-in device"
+
+
+class DeviceMark(NamedTuple):
+    """What a token says, once its signature holds."""
+
+    user_id: str
+    stamp: str
+    nonce: str
+
+    def fits(self, account: SignInAccount) -> bool:
+        """Whether it was issued for this account, under its present password."""
+        return (self.user_id, self.stamp) == (account.user_id, account.stamp)
+
+
+class Devices:
+    """Issues and reads tokens; the first key signs, all verify. Without keys no device is remembered."""
+
+    __slots__ = ("_keys", "_ttl")
+
+    def __init__(self, keys: bytes | str | Sequence[bytes | str], *, ttl: float) -> None:
+        given: object = [keys] if isinstance(keys, (bytes, str)) else keys
+        if not isinstance(given, Sequence):
+            raise ConfigurationError(
+                f"device_keys must be a key or a list of keys, not {type(given).__name__}",
+                parameter="device_keys",
+            )
+        # Derived for this purpose alone: the same secret may sign other things elsewhere, and none of them can
+        # pass for a device.
+        self._keys = [hmac.digest(_key_bytes(key), _PURPOSE, "sha256") for key in given]
+        self._ttl = ttl
+
+    def issue(self, account: SignInAccount, *, now: float) -> str | None:
+        """A token for the device of somebody who has just signed in."""
+        if not self._keys:
+            return None
+        # The nonce tells devices of one account apart: each has its own budget for guesses.
+        fields = (account.user_id, account.stamp, f"{int(now)}", secrets.token_hex(8))
+        body = ".".join(_packed(field) for field in fields)
+        return f"{body}.{_signed(self._keys[0], body)}"
+
+    def read(self, token: object, *, now: float) -> DeviceMark | None:
+        """What a token says, unless it is forged, damaged, expired or none."""
+        # Before any hashing, as anybody may send a cookie of any length; compare_digest refuses text that is not
+        # ASCII.
+        if not isinstance(token, str) or len(token) > _LONGEST or not token.isascii():
+            return None
+        body, _, signature = token.rpartition(".")
+        if not any(hmac.compare_digest(_signed(key, body), signature) for key in self._keys):
+            return None
+        # Parsed only once the signature holds: what we signed has four parts of base64.
+        user_id, stamp, issued, nonce = (_unpacked(part) for part in body.split("."))
+        # A device from the future was signed by a clock that was wrong; it must not live longer than others.
+        return DeviceMark(user_id, stamp, nonce) if -60 <= now - int(issued) < self._ttl else None
+
+
+def _signed(key: bytes, body: str) -> str:
+    return base64.urlsafe_b64encode(hmac.digest(key, body.encode("ascii"), "sha256")).decode("ascii")
+
+
+def _packed(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii")
+
+
+def _unpacked(text: str) -> str:
+    return base64.urlsafe_b64decode(text).decode("utf-8", "surrogatepass")
+
+
+def _key_bytes(key: object) -> bytes:
+    material = key_from_base64(key) if isinstance(key, str) else key if isinstance(key, bytes) else None
+    if material is None or len(material) != KEY_BYTES or is_guessable(material):
+        raise ConfigurationError(
+            f"device_keys must hold keys of {KEY_BYTES} random bytes, or their base64",
+            parameter="device_keys",
+        )
+    return material

@@ -1,0 +1,162 @@
+"""The second step: the challenge that a right password got, and any second factor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from mks_hardening._core.checks import shows
+from mks_hardening._core.operations import Op
+from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.passkeys.results import PasskeyAssertion
+from mks_hardening.security.sign_in._hits import Hits, Row, client_rows
+from mks_hardening.security.sign_in._kit import Arrival, Kit, Trace, admitted, binding_of, finish
+from mks_hardening.security.sign_in._machine import AMR_ALONE, Event, amr_of, factor_event
+from mks_hardening.security.sign_in._session_facts import SessionFacts
+from mks_hardening.security.sign_in.model import SignInStep
+
+if TYPE_CHECKING:
+    from mks_hardening.security.sign_in._entries import Found
+    from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
+    from mks_hardening.security.sign_in.parts import AloneOutcome, FactorOutcome
+
+__all__ = ["FactorAttempt", "Judged", "alone_step", "challenged_user", "factor_step", "judged_factor"]
+
+
+class FactorAttempt(NamedTuple):
+    """What came in."""
+
+    challenge: object
+    code: object
+    arrival: Arrival
+
+
+class Judged(NamedTuple):
+    """What the verifier's answer means; without one nothing was asked."""
+
+    event: Event
+    outcome: FactorOutcome | None = None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a code is looked at again, where none is now."""
+        return self.outcome.retry_after if self.outcome is not None and self.outcome.locked else None
+
+    def trace(self, client: str, user_id: str) -> Trace:
+        """For the audit record."""
+        if self.outcome is None:
+            return Trace(client=client, user_id=user_id, reason="malformed")
+        return Trace(
+            client=client, user_id=user_id, reason=self.outcome.reason, method=self.outcome.method or ""
+        )
+
+
+def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
+    """Check the second factor and use the challenge up."""
+    hits = Hits(kit.limiter)
+    client = client_key(attempt.arrival.client.address)
+    found = yield from kit.entries.find("challenge", attempt.challenge)
+    account = None if found is None else (yield from _owner(kit, found, attempt.arrival))
+    if found is None or account is None:
+        return (yield from finish("challenged", "dead", hits, Trace(client=client)))
+    user_id = account.user_id
+    mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
+    trusted = mark is not None and mark.fits(account)
+    # The nonce of the token, not the address: the budget moves with the device through networks.
+    guesser = f"device {mark.nonce}" if mark is not None and trusted else client
+    refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
+    if refusal is not None:
+        trace = Trace(client=client, user_id=user_id)
+        return (yield from finish("challenged", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        code = None if _of_another(attempt.code, attempt.challenge) else attempt.code
+        judged = yield from judged_factor(kit, user_id, code, client=guesser)
+        event, outcome = judged
+        # Checked first, used up then: a wrong code does not cost the challenge, and of two right ones one wins.
+        if event == "whole" and not (yield from kit.entries.use(found)):
+            event = "dead"
+        if event != "whole" or outcome is None:
+            trace, retry_after = judged.trace(client, user_id), judged.retry_after
+            return (
+                yield from finish("challenged", event, hits, trace, retry_after=retry_after, factor=outcome)
+            )
+        now = kit.clock.time()
+        facts = SessionFacts(amr_of(outcome.method), now, now)
+        risks = _risks(found, outcome)
+        return (
+            yield from admitted(
+                kit, attempt.arrival, account, facts, hits, place="challenged", risks=risks, factor=outcome
+            )
+        )
+    except BaseException:  # as in the first step
+        yield from hits.give_back()
+        raise
+
+
+def challenged_user(kit: Kit, challenge: object, arrival: Arrival) -> Op[str | None]:
+    """Whose challenge this is, for a factor that has to be asked first."""
+    found = yield from kit.entries.find("challenge", challenge)
+    account = None if found is None else (yield from _owner(kit, found, arrival))
+    return None if account is None else account.user_id
+
+
+def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInStep]:
+    """A factor that is a whole sign-in: it was checked already, here it is admitted or not."""
+    shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
+    hits = Hits(kit.limiter)
+    result = outcome.result
+    account = (yield from ask(kit.accounts.get, outcome.user_id)) if result.ok else None
+    if account is None or account.disabled:
+        network, address, _ = client_rows(arrival.client.address, "")
+        # Counted though already judged: a stream of forged assertions uses up the room of its network.
+        yield from hits.take(network, address)
+        reason = result.reason or ("unknown" if account is None else "disabled")
+        trace = Trace(
+            client=client_key(arrival.client.address),
+            user_id=outcome.user_id,
+            reason=reason,
+            method=result.method or "",
+        )
+        return (yield from finish("begun", "wrong", hits, trace))
+    now = kit.clock.time()
+    facts = SessionFacts(AMR_ALONE, now, now)
+    mark = kit.devices.read(arrival.client.device, now=now)
+    risks = () if mark is not None and mark.fits(account) else ("new_device",)
+    return (
+        yield from admitted(kit, arrival, account, facts, hits, place="begun", risks=risks, factor=result)
+    )
+
+
+def judged_factor(kit: Kit, user_id: str, code: object, *, client: str) -> Op[Judged]:
+    """Ask the verifier, and say which event its answer is."""
+    outcome = yield from kit.try_factor(user_id, code, client=client)
+    return Judged("unusable") if outcome is None else Judged(factor_event(outcome), outcome)
+
+
+def _of_another(code: object, challenge: object) -> bool:
+    """Whether a passkey was asked for in another sign-in than this one (ASVS 5.0, 6.6.2)."""
+    return isinstance(code, PasskeyAssertion) and code.session != challenge
+
+
+def _owner(kit: Kit, found: Found, arrival: Arrival) -> Op[SignInAccount | None]:
+    """The account of a challenge, if it comes from where it went to and nothing has changed since."""
+    # A challenge that is carried to another browser is worth nothing, so phishing the second page alone fails.
+    if (found.text("client"), found.text("session")) != binding_of(arrival.client, arrival.session):
+        return None
+    account = yield from ask(kit.accounts.get, found.text("user"))
+    good = account is not None and not account.disabled and account.stamp == found.text("stamp")
+    return account if good else None
+
+
+def _rows(client: SignInClient, guesser: str, user_id: str, *, trusted: bool) -> tuple[Row, ...]:
+    own = ("auth_2fa_verify", f"{guesser} {user_id}")
+    if trusted:
+        return (own,)
+    network, address, _ = client_rows(client.address, "")
+    return (network, address, own)
+
+
+def _risks(found: Found, outcome: FactorOutcome) -> tuple[str, ...]:
+    listed = found.facts.get("risks")
+    noted = tuple(str(risk) for risk in cast("list[object]", listed)) if isinstance(listed, list) else ()
+    return (*noted, "recovery_code") if outcome.method == "recovery" else noted

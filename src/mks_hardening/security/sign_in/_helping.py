@@ -1,0 +1,61 @@
+"""What an administrator does for somebody who cannot sign in; every act has an actor and a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.second_factor._audit import named
+from mks_hardening.security.sign_in._hits import account_row
+from mks_hardening.security.sign_in._kit import Kit, Trace, tell, told
+from mks_hardening.security.sign_in._password_step import lifted
+from mks_hardening.security.sign_in.model import SignInNotice
+from mks_hardening.security.sign_in.parts import FactorHelp
+
+if TYPE_CHECKING:
+    from mks_hardening.security.sign_in.model import Notice
+
+__all__ = ["admin_reset", "unlock"]
+
+
+def unlock(kit: Kit, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
+    """Lift the account-wide lock and forget wrong codes; whether there was anything."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    found = yield from lifted(kit, account_row(user_id, ""))
+    # A verifier of another library may have no such help; unlocking the sign-in still works then.
+    factors: object = kit.factors
+    if isinstance(factors, FactorHelp):
+        found = (yield from ask(factors.unlock, user_id, actor=actor)) or found
+    if end_sessions:
+        yield from _end_sessions(kit, user_id)
+    yield from _recorded(kit, "unlocked", user_id, actor, reason)
+    return found
+
+
+def admin_reset(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[bool]:
+    """Take the second factor off, lift every lock, and end all sessions; whether there was a factor."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    found = False
+    factors: object = kit.factors
+    if isinstance(factors, FactorHelp):
+        found = yield from ask(factors.admin_reset, user_id, actor=actor, reason=reason)
+    yield from lifted(kit, account_row(user_id, ""))
+    yield from _end_sessions(kit, user_id)
+    yield from _recorded(kit, "factor_reset", user_id, actor, reason)
+    return found
+
+
+def _end_sessions(kit: Kit, user_id: str) -> Op[None]:
+    if kit.end_sessions is not None:
+        yield from ask(kit.end_sessions, user_id)
+
+
+def _recorded(kit: Kit, kind: Notice, user_id: str, actor: str, reason: str) -> Op[None]:
+    tell(kind, Trace(client="", user_id=user_id, reason=reason, actor=actor))
+    account = yield from ask(kit.accounts.get, user_id)
+    if account is not None:
+        notice = SignInNotice(kind=kind, account=account, to=account.email, actor=actor, reason=reason)
+        yield from told(kit, notice)

@@ -1,0 +1,237 @@
+"""The parts of one sign-in, and the small operations its steps share."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core import hooks
+from mks_hardening._core.checks import instance, mapping, offers
+from mks_hardening._core.operations import Call, Op
+from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.events import SignInEvent
+from mks_hardening.security.sign_in._entries import digest_of
+from mks_hardening.security.sign_in._machine import TABLE, Event, Place
+from mks_hardening.security.sign_in._session_facts import NAME, SessionFacts
+from mks_hardening.security.sign_in.model import SignInClient, SignInNotice, SignInStep
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock, SignInSession
+    from mks_hardening.security.sign_in._devices import Devices
+    from mks_hardening.security.sign_in._entries import Entries
+    from mks_hardening.security.sign_in._hits import Hits
+    from mks_hardening.security.sign_in.model import SignInAccount
+    from mks_hardening.security.sign_in.parts import (
+        Accounts,
+        FactorOutcome,
+        FactorVerifier,
+        FailureLimiter,
+        PasswordCheck,
+    )
+
+__all__ = [
+    "Arrival",
+    "Kit",
+    "Trace",
+    "admitted",
+    "binding_of",
+    "finish",
+    "renewed",
+    "tell",
+    "told",
+    "typed_name",
+]
+
+_LONGEST_NAME: Final = 255
+_LONGEST_CODE: Final = 16_384  # the JSON of an assertion; codes are far shorter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What the steps work with."""
+
+    accounts: Accounts
+    passwords: PasswordCheck
+    limiter: FailureLimiter | None
+    factors: FactorVerifier | None
+    end_sessions: Callable[[str], object] | None
+    entries: Entries
+    devices: Devices
+    clock: Clock
+    challenge_ttl: float
+    on_notice: Callable[[SignInNotice], object] | None
+
+    def has_factor(self, user_id: str) -> Op[bool]:
+        """Whether the account needs a second factor."""
+        if self.factors is None:
+            return False
+        return (yield from ask(self.factors.status, user_id)).enabled
+
+    def try_factor(self, user_id: str, code: object, *, client: str) -> Op[FactorOutcome | None]:
+        """The verifier's answer; ``None`` for what cannot be one, without asking."""
+        if self.factors is None or not isinstance(code, str) or not 0 < len(code) <= _LONGEST_CODE:
+            return None
+        # A lone surrogate cannot be encoded: it would raise deep in an HMAC or a driver, as a 500 that a client
+        # can cause.
+        if any("\ud800" <= letter <= "\udfff" for letter in code):
+            return None
+        return (yield from ask(self.factors.verify, user_id, code, client=client))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Whom an event is about: the audit record of one step."""
+
+    client: str
+    user_id: str = ""
+    reason: str = ""
+    method: str = ""
+    actor: str = ""
+
+
+def typed_name(name: object) -> tuple[str | None, str]:
+    """The name as the application may look it up (``None``: nobody can have it), and as it is counted."""
+    usable = (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST_NAME
+        and not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in name)
+    )
+    if not isinstance(name, str) or not usable:
+        return None, ""
+    # Counted in one spelling: an attacker must not get a fresh budget for each mix of cases and widths.
+    return name, unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def tell(change: str, trace: Trace) -> None:
+    """Emit an event, where somebody listens."""
+    if hooks.observers:
+        hooks.emit(SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor))
+
+
+def told(kit: Kit, notice: SignInNotice) -> Op[None]:
+    """Hand a notice on; a mailer in trouble must neither undo what was done nor tell who has an account."""
+    hook = kit.on_notice
+    if hook is None:
+        return
+    try:
+        yield Call(lambda: hook(notice))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer must be the same
+        tell("notice_failed", Trace(client="", user_id=notice.account.user_id, reason=notice.kind))
+        logging.getLogger("mks_hardening.security").warning(
+            "the notice %s was not handed on (%s)", notice.kind, type(error).__name__
+        )
+
+
+def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount]:
+    """The account after its password was stored in today's form; a sign-in does not fail because of it."""
+    stored = account.password_hash
+    if stored is None or not kit.passwords.needs_rehash(stored):
+        return account
+    try:
+        fresh = yield from ask(kit.passwords.hash, password)
+        yield from ask(kit.accounts.set_password, account.user_id, fresh, expected=stored)
+        # Read again, as the stamp follows the stored form: a challenge bound to the old one would be dead on
+        # arrival.
+        after = yield from ask(kit.accounts.get, account.user_id)
+    except Exception as error:  # noqa: BLE001 - the next sign-in tries again
+        tell("rehash_failed", Trace(client="", user_id=account.user_id, reason=type(error).__name__))
+        return account
+    return after or account
+
+
+def finish(
+    place: Place,
+    event: Event,
+    hits: Hits,
+    trace: Trace,
+    *,
+    retry_after: float | None = None,
+    factor: FactorOutcome | None = None,
+) -> Op[SignInStep]:
+    """Do what the table says: keep or give back the hits, tell who listens, and answer."""
+    rule = TABLE[place, event]
+    if not rule.counted:
+        yield from hits.give_back()
+    tell(rule.change, trace)
+    return SignInStep(state=rule.state, retry_after=retry_after, factor=factor)
+
+
+def asking(client: SignInClient) -> SignInClient:
+    """Who asks.
+
+    Raises:
+        ConfigurationError: this is something else, an address for example.
+    """
+    return instance(client, SignInClient, parameter="client")
+
+
+class Arrival(NamedTuple):
+    """Who is about to have a session, and which."""
+
+    client: SignInClient
+    session: SignInSession | None
+    remember: bool
+    data: Mapping[str, object] | None
+
+    @classmethod
+    def of(
+        cls,
+        client: SignInClient,
+        session: SignInSession | None,
+        *,
+        remember: bool = False,
+        data: Mapping[str, object] | None = None,
+    ) -> Arrival:
+        """What the application gave.
+
+        Raises:
+            ConfigurationError: one of it is of another kind.
+        """
+        if session is not None:
+            offers(session, "start", parameter="session", kind="a SignInSession or None")
+        if data is not None:
+            mapping(data, parameter="data", of="names to values")
+        return cls(asking(client), session, remember, data)
+
+
+def admitted(
+    kit: Kit,
+    arrival: Arrival,
+    account: SignInAccount,
+    facts: SessionFacts,
+    hits: Hits,
+    *,
+    place: Place,
+    risks: tuple[str, ...],
+    factor: FactorOutcome | None,
+) -> Op[SignInStep]:
+    """Start the session of somebody who has signed in completely: the one way to one."""
+    if arrival.session is not None:
+        data = {**(arrival.data or {}), NAME: facts.as_data()}
+        # The facts last, so that `data` of the application cannot claim another authentication.
+        yield from ask(arrival.session.start, account.user_id, data=data)
+    trace = Trace(
+        client=client_key(arrival.client.address),
+        user_id=account.user_id,
+        method=" ".join(facts.amr),
+        reason=" ".join(risks),
+    )
+    step = yield from finish(place, "whole", hits, trace, factor=factor)
+    return replace(
+        step,
+        user_id=account.user_id,
+        amr=facts.amr,
+        auth_time=facts.auth_time,
+        risks=risks,
+        device=kit.devices.issue(account, now=facts.auth_time) if arrival.remember else None,
+    )
+
+
+def binding_of(client: SignInClient, session: SignInSession | None) -> tuple[str, str]:
+    """To which client and session a challenge belongs, as digests."""
+    reference = None if session is None else session.reference
+    return digest_of("client", client_key(client.address)), digest_of("session", reference or "")

@@ -1,0 +1,212 @@
+"""The first step: a name and a password. The same work and the same answer, whoever it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.second_factor.codes.recovery_codes import normalize_recovery_code
+from mks_hardening.security.sign_in._entries import digest_of
+from mks_hardening.security.sign_in._hits import Hits, Row, account_row, client_rows
+from mks_hardening.security.sign_in._kit import (
+    Arrival,
+    Kit,
+    Trace,
+    admitted,
+    binding_of,
+    finish,
+    renewed,
+    tell,
+    told,
+    typed_name,
+)
+from mks_hardening.security.sign_in._machine import PasswordFacts, amr_of, password_event, risks_of
+from mks_hardening.security.sign_in._session_facts import SessionFacts
+from mks_hardening.security.sign_in.model import SignInNotice, SignInStep
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
+    from mks_hardening.security.sign_in._devices import DeviceMark
+    from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
+    from mks_hardening.security.sign_in.parts import FactorOutcome
+
+__all__ = ["PasswordAttempt", "lifted", "lock_key", "password_step"]
+
+
+class PasswordAttempt(NamedTuple):
+    """What came in."""
+
+    name: object
+    password: object
+    recovery_code: object
+    arrival: Arrival
+
+
+def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
+    """Check the password, under all limits."""
+    name, counted_as = typed_name(attempt.name)
+    hits = Hits(kit.limiter)
+    mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
+    # Looked up early only for who shows a token that we signed: for strangers the limits come before the
+    # database.
+    account = (yield from _find(kit, name)) if mark is not None else None
+    trusted = mark is not None and account is not None and mark.fits(account)
+    refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
+    if refusal is not None:
+        trace = Trace(client=client_key(attempt.arrival.client.address))
+        return (yield from finish("begun", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        if mark is None:
+            account = yield from _find(kit, name)
+        return (yield from _judged(kit, attempt, account, counted_as, hits, trusted=trusted))
+    except BaseException:  # a server that is away, or a sign-in that was called off, is no wrong guess
+        yield from hits.give_back()
+        raise
+
+
+def lock_key(row: Row) -> str:
+    """Where it is noted that the owner was told of a lock."""
+    return f"lock:{digest_of(*row)}"
+
+
+def _judged(
+    kit: Kit,
+    attempt: PasswordAttempt,
+    account: SignInAccount | None,
+    counted_as: str,
+    hits: Hits,
+    *,
+    trusted: bool,
+) -> Op[SignInStep]:
+    # By id where there is one: counting by what was typed would give an account as many budgets as it has
+    # spellings.
+    row = account_row(None if account is None else account.user_id, counted_as)
+    standing = None if trusted else (yield from hits.take_one(row))
+    locked = standing is not None and not standing.allowed
+    password = attempt.password if isinstance(attempt.password, str) else ""
+    # `None` is verified at full cost too (see PasswordCheck), so the time does not tell whether the account
+    # exists.
+    stored = None if account is None else account.password_hash
+    try:
+        right = yield from ask(kit.passwords.verify, password, stored)
+    except Exception:
+        raise
+    except (
+        BaseException
+    ):  # who hangs up while it is hashed has had the work, and must not have it for nothing
+        hits.keep()
+        raise
+    client = client_key(attempt.arrival.client.address)
+    well = account is not None and not account.disabled and right
+    outcome = None
+    if account is not None and well and locked:
+        # Only after the right password: otherwise a locked account would be an oracle for recovery codes.
+        outcome = yield from _recovered(kit, account, attempt.recovery_code, client)
+    passed = outcome is not None and outcome.ok
+    factor = passed
+    if account is not None and well and not locked:
+        factor = yield from kit.has_factor(account.user_id)
+    facts = PasswordFacts(
+        known=account is not None,
+        enabled=account is not None and not account.disabled,
+        right=right,
+        locked=locked and not passed,
+        factor=factor and not passed,
+    )
+    event = password_event(facts)
+    user_id = "" if account is None else account.user_id
+    trace = Trace(client=client, user_id=user_id, reason=facts.reason, method="password")
+    if account is None or event == "wrong":
+        step = yield from finish("begun", "wrong", hits, trace)
+        yield from _lock_begun(kit, account, row, standing, trace)
+        return step
+
+    if passed:
+        yield from lifted(kit, row)
+        tell("lock_passed", Trace(client=client, user_id=user_id, method="recovery"))
+    # Before the challenge is issued, which is bound to the stamp of the stored form.
+    account = yield from renewed(kit, account, password)
+    method = outcome.method if passed and outcome is not None else None
+    risks = risks_of(
+        trusted=trusted,
+        failures=_failed_before(standing),
+        passed_lock=locked,
+        method=method,
+        factor=factor,
+    )
+    now = kit.clock.time()
+    if event == "half":
+        challenge = yield from _challenge(kit, attempt, account, risks, now)
+        step = yield from finish("begun", "half", hits, trace)
+        return SignInStep(state=step.state, challenge=challenge, risks=risks)
+    how = SessionFacts(amr_of(method), now, now if passed else None)
+    return (
+        yield from admitted(
+            kit, attempt.arrival, account, how, hits, place="begun", risks=risks, factor=outcome
+        )
+    )
+
+
+def _recovered(kit: Kit, account: SignInAccount, code: object, client: str) -> Op[FactorOutcome | None]:
+    """A recovery code passes an account-wide lock, as it cannot be guessed; a TOTP code can, and is not tried."""
+    if normalize_recovery_code(code) is None:
+        return None
+    return (yield from kit.try_factor(account.user_id, code, client=client))
+
+
+def _lock_begun(
+    kit: Kit, account: SignInAccount | None, row: Row, standing: LimitDecision | None, trace: Trace
+) -> Op[None]:
+    """The last failure there was room for begins the lock; a name that nobody has is treated alike."""
+    if standing is None or not standing.allowed or min(standing.remaining, default=1) > 0:
+        return
+    # One mail for a lock and not one for each guess after it.
+    first = yield from kit.entries.mark(lock_key(row), ttl=max(standing.reset_after))
+    if first and account is not None:
+        tell("locked", Trace(client=trace.client, user_id=account.user_id))
+        yield from told(kit, SignInNotice(kind="locked", account=account, to=account.email))
+
+
+def lifted(kit: Kit, row: Row) -> Op[bool]:
+    """End an account-wide lock; whether its owner had been told of one."""
+    if kit.limiter is not None:
+        yield from ask(kit.limiter.reset, *row)
+    return (yield from kit.entries.unmark(lock_key(row)))
+
+
+def _challenge(
+    kit: Kit, attempt: PasswordAttempt, account: SignInAccount, risks: tuple[str, ...], now: float
+) -> Op[str]:
+    client, session = binding_of(attempt.arrival.client, attempt.arrival.session)
+    facts: dict[str, object] = {
+        "user": account.user_id,
+        "stamp": account.stamp,
+        "client": client,
+        "session": session,
+        "at": now,
+        "risks": list(risks),
+    }
+    return kit.entries.issue("challenge", facts, ttl=kit.challenge_ttl)
+
+
+def _find(kit: Kit, name: str | None) -> Op[SignInAccount | None]:
+    return None if name is None else (yield from ask(kit.accounts.find, name))
+
+
+def _rows(client: SignInClient, name: str, mark: DeviceMark | None) -> tuple[Row, ...]:
+    """A device that the owner used has a budget of its own, which strangers cannot use up."""
+    if mark is not None:
+        return (("auth_login_device", f"device {mark.nonce}"),)
+    return client_rows(client.address, name)
+
+
+def _failed_before(standing: LimitDecision | None) -> bool:
+    if standing is None:
+        return False
+    return any(
+        # Our own hit is among them: it is given back only afterwards.
+        left + 1 < limit.quota
+        for left, limit in zip(standing.remaining, standing.limits, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Where sign-ins under way are kept: in memory, in Redis."""

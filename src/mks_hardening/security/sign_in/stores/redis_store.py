@@ -1,0 +1,89 @@
+"""Sign-ins under way in Redis: one key each, which expires, changed by one script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.backend.lua_files import lua_source
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.security._redis_backed import RedisBacked
+from mks_hardening.security.sign_in.parts import SignInEntry
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening.protocols import Clock, RedisLike
+
+__all__ = ["RedisSignInStore"]
+
+_HERE: Final = "mks_hardening.security.sign_in.stores"
+
+
+class RedisSignInStore(RedisBacked):
+    """Keeps challenges and tokens in Redis, for all processes.
+
+    An entry that the server loses costs its owner a sign-in that is begun again, or another mail.
+
+    Args:
+        url_or_client: a Redis URL or client that does not decode answers.
+        namespace: prefix of the keys.
+        store_budget: seconds one answer may take.
+        allow_plaintext: whether clear text may leave this machine.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an unusable URL, client or namespace.
+        MissingDependencyError: a URL was given and redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | RedisLike | RedisClient,
+        *,
+        namespace: str = "mks",
+        store_budget: float = 0.1,
+        allow_plaintext: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        super().__init__(
+            url_or_client,
+            name="sign-in",
+            namespace=namespace,
+            store_budget=store_budget,
+            allow_plaintext=allow_plaintext,
+            clock=clock,
+        )
+        self._script = self._client.script(lua_source(_HERE, "lua/replace.lua"))
+
+    def load(self, key: str, /) -> SignInEntry | None:
+        """The entry, unless it has expired."""
+        return run(self._load(key))
+
+    async def aload(self, key: str, /) -> SignInEntry | None:
+        """``load`` for asyncio."""
+        return await arun(self._load(key))
+
+    def replace(self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float) -> bool:
+        """Write an entry if its version is still the expected one."""
+        return run(self._replaced(key, data, expected, version, ttl))
+
+    async def areplace(
+        self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float
+    ) -> bool:
+        """``replace`` for asyncio."""
+        return await arun(self._replaced(key, data, expected, version, ttl))
+
+    def _load(self, key: str) -> Op[SignInEntry | None]:
+        found = yield Pipeline(self._client, [("GET", self._prefix + key)], idempotent=True)
+        stored: bytes | None = found[0]
+        if stored is None:
+            return None
+        version, _, data = stored.partition(b"\n")
+        return SignInEntry(version.decode("ascii", "replace"), data)
+
+    def _replaced(self, key: str, data: bytes, expected: str | None, version: str, ttl: float) -> Op[bool]:
+        arguments: list[object] = [expected or "", version, data, max(1, int(ttl * 1000))]
+        # Idempotent by its version, so it may be sent again after a lost answer; the script says true for a
+        # repetition.
+        return bool((yield RunScript(self._script, [self._prefix + key], arguments, idempotent=True)))

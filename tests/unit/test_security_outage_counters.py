@@ -1,0 +1,270 @@
+"""What one process lets pass while the shared storage is away, and what it tells the storage afterwards."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.security import Limit, RateLimiter
+from mks_hardening.security.rate_limits._bridge import Bridge
+from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
+from mks_hardening.security.rate_limits._outage_counters import OutageCounters
+from mks_hardening.security.rate_limits._presence import Presence
+from mks_hardening.testing import FrozenClock
+
+LIMITS = (Limit("minute", 20, 60.0), Limit("hour", 100, 3600.0))
+STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
+
+
+class Answer:
+    """One round trip."""
+
+    def __init__(self, answer: Callable[[], Any], ask: Callable[[], None]) -> None:
+        self.answer, self.ask = answer, ask
+
+    def run(self) -> Any:
+        self.ask()
+        return self.answer()
+
+
+class Storage:
+    """A shared storage that can be away or lose everything, and says what it was told."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self.clock = clock
+        self.away = self.deaf = False
+        self.workers, self.number, self.life = 4, 0, b"1"
+        self.told: list[Any] = []
+        self.names: list[str] = []
+        self.lose()
+
+    def lose(self) -> None:
+        self.counters = MemoryCounters(strategy="auto", clock=self.clock)
+        self.life += b"1"
+
+    def in_doubt(self) -> bool:
+        return False
+
+    def hit(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
+        return Answer(lambda: self.counters.hit(group, key, limits, cost=cost), self._ask)
+
+    def test(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
+        return Answer(lambda: self.counters.test(group, key, limits, cost=cost), self._ask)
+
+    def presence(self, process: str, *, lifetime: int) -> Any:
+        self._ask()
+        yield from ()
+        assert lifetime == 30
+        self.names.append(process)
+        return self.workers, self.number, self.life
+
+    def restore(self, group: str, key: str, limits: Any, unknown: Any) -> Any:
+        self._ask()
+        if self.deaf:
+            raise BackendUnavailableError("redis", "timeout")
+        yield from ()
+        self.told.append((key, unknown))
+
+    def _ask(self) -> None:
+        if self.away:
+            raise BackendUnavailableError("redis", "refused")
+
+
+class Site:
+    """One limiter over such a storage."""
+
+    def __init__(self, strategy: str = "auto") -> None:
+        self.clock = FrozenClock()
+        self.limiter: Any = RateLimiter({"g": LIMITS}, clock=self.clock, strategy=strategy)  # type: ignore[arg-type]
+        self.storage = Storage(self.clock)
+        self.limiter._shared = self.storage
+        self.limiter._bridge = Bridge(self.storage, strategy=strategy, clock=self.clock)  # type: ignore[arg-type]
+        self.limiter._local = self.limiter._bridge.counters
+
+    def passed(self, tries: int, key: str = "k") -> int:
+        return sum(bool(self.limiter.hit("g", key)) for _ in range(tries))
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 100))
+def test_the_parts_of_all_processes_make_the_whole(whole: int, workers: int) -> None:
+    parts = []
+    for number in range(workers):
+        presence: Any = Presence(Storage(FrozenClock()), FrozenClock())
+        presence.workers, presence.number = workers, number
+        counters = OutageCounters(strategy="auto", clock=FrozenClock(), presence=presence)
+        parts.append(presence.part(whole))
+        assert counters._share(Limit("x", max(1, whole), 1.0)) >= 1
+    assert sum(parts) == whole
+    assert max(parts) - min(parts) <= 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_goes_on_from_what_it_knew_with_its_share(strategy: str) -> None:
+    site = Site(strategy)
+    assert site.passed(12) == 12
+    site.storage.away = True
+    assert site.passed(20) == 2  # of the 8 that were left
+    assert site.passed(20, "never seen") == 5
+    assert site.limiter.test("g", "k").remaining[0] == 0
+    site.clock.advance(120)
+    assert 4 <= site.passed(20) <= 5
+
+
+def test_what_was_used_is_free_again_when_its_time_is_over(site: Site) -> None:
+    site.passed(20)
+    site.clock.advance(60)
+    site.storage.away = True
+    decision = site.limiter.hit("g", "k")
+    assert decision
+    assert decision.remaining == (4, 19)  # 5 of 20 a minute; of 100 an hour 80 were left
+
+
+def test_without_a_word_from_the_storage_it_counts_alone(site: Site) -> None:
+    site.storage.away = True
+    assert site.passed(30) == 20
+
+
+def test_a_hit_larger_than_the_share_is_refused_until_the_storage_is_back(site: Site) -> None:
+    assert site.limiter.hit("g", "k", cost=6)
+    site.storage.away = True
+    for ask in (site.limiter.hit, site.limiter.test):
+        refused = ask("g", "k", cost=6)
+        assert not refused
+        assert refused.breached == ("minute",)
+        assert refused.retry_after == 60
+    assert site.passed(9) == 3
+    site.storage.away = False
+    site.clock.advance(1)
+    assert site.limiter.hit("g", "k", cost=6)
+
+
+def test_hits_since_are_told_once(site: Site) -> None:
+    site.passed(12)
+    site.storage.away = True
+    site.clock.advance(1)
+    site.passed(20)
+    site.storage.away = False
+    site.clock.advance(1)
+    site.passed(3)
+    assert site.storage.told == [("k", ((0, 2), (0, 2)))]
+    site.storage.away = True
+    site.clock.advance(1)
+    assert site.passed(20) == 1  # of the 5 that are left now
+
+
+def test_each_limit_is_told_of_the_hits_in_its_own_window(site: Site) -> None:
+    site.passed(1)
+    site.storage.away = True
+    site.passed(20)
+    site.clock.advance(120)
+    site.passed(3)
+    site.storage.away = False
+    site.clock.advance(2)
+    site.passed(1)
+    assert site.storage.told == [("k", ((0, 3), (0, 7)))]
+
+
+def test_a_storage_that_lost_everything_is_told_what_was_before(site: Site) -> None:
+    site.passed(12)
+    site.storage.away = True
+    site.passed(20)
+    site.storage.lose()
+    site.storage.away = False
+    site.clock.advance(2)
+    site.passed(2)
+    assert site.storage.told == [("k", ((12, 2), (12, 2)))]
+
+
+def test_what_was_before_is_told_also_where_nothing_was_let_pass(site: Site) -> None:
+    site.passed(12, "other")
+    site.passed(1)
+    site.storage.away = True
+    site.passed(1)
+    site.storage.lose()
+    site.storage.away = False
+    site.clock.advance(2)
+    site.passed(2, "other")
+    assert site.storage.told == [("other", ((12, 0), (12, 0)))]
+
+
+def test_what_could_not_be_told_is_told_later_and_still_counts_here(site: Site) -> None:
+    site.passed(12)
+    site.storage.away = True
+    assert site.passed(20) == 2
+    site.storage.away, site.storage.deaf = False, True
+    assert site.passed(20) == 0
+    assert site.storage.told == []
+    site.storage.deaf = False
+    site.clock.advance(2)
+    site.passed(1)
+    assert site.storage.told == [("k", ((0, 2), (0, 2)))]
+
+
+def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
+    site.passed(1)
+    site.storage.away = True
+    reservation = site.limiter.reserve("g", "k", cost=2)
+    assert reservation
+    reservation.cancel()
+    assert site.limiter.hit("g", "k")
+    with pytest.raises(AttributeError):  # this storage cannot reset
+        site.limiter.reset("g", "gone")
+    site.storage.away = False
+    site.clock.advance(2)
+    site.passed(1)
+    assert site.storage.told == [("k", ((0, 1), (0, 1)))]
+
+
+def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
+    site.limiter = RateLimiter({"g": LIMITS}, clock=site.clock, on_unavailable="closed")
+    site.limiter._shared = site.storage
+    site.limiter._bridge = Bridge(site.storage, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
+    site.passed(3)
+    assert site.storage.names == []
+
+
+def test_signs_of_life_are_frequent_at_first(site: Site) -> None:
+    for _ in range(60):
+        site.passed(1, "a key that has room")
+        site.clock.advance(0.5)
+    assert len(site.storage.names) == 7  # after 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 25.5 s
+    assert len(set(site.storage.names)) == 1
+
+
+def test_a_forked_child_is_a_process_of_its_own_and_owes_nothing(site: Site) -> None:
+    site.passed(1)
+    site.storage.away = True
+    site.passed(1)
+    site.limiter._bridge.counters.renew()
+    site.limiter._bridge.presence.renew()
+    site.storage.away = False
+    site.passed(1)
+    assert site.storage.told == []
+    assert len(set(site.storage.names)) == 2
+
+
+def test_what_is_kept_is_bounded(site: Site) -> None:
+    for number in range(10_100):
+        site.passed(1, f"k{number}")
+    site.storage.away = True
+    for number in range(10_100):
+        site.passed(1, f"k{number}")
+    counters = site.limiter._local
+    assert len(counters._known) == 10_000
+    assert len(counters._since) == 10_000
+
+
+def test_one_of_many_threads_says_so(site: Site) -> None:
+    presence = site.limiter._bridge.presence
+    asking = presence.keep()
+    with pytest.raises(StopIteration):  # this storage answers at once
+        next(asking)
+    assert not presence.is_due()

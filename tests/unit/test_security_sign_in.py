@@ -1,0 +1,488 @@
+"""Signing in, step by step: what is equal to the outside, what is counted, what belongs to whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mks_hardening import events
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.security import (
+    SIGN_IN_LIMITS,
+    MemorySignInStore,
+    RateLimiter,
+    SignIn,
+    SignInClient,
+    SignInStep,
+    hash_password,
+)
+from sign_in_house import ELSEWHERE, HERE, KEY, RIGHT, House, Passwords, Traced, audited
+from testbed.ids import plain_repr
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+def told() -> Iterator[list[events.SignInEvent]]:
+    with audited() as seen:
+        yield seen
+
+
+def failures(house: House) -> dict[str, tuple[int, ...]]:
+    """Hits taken by group, for the client HERE and both people."""
+    keys = {
+        "auth_login_network": "192.0.2.0/24",
+        "auth_login_address": "192.0.2.1",
+        "auth_login": "192.0.2.1 tanaka",
+        "auth_login_account": "user 1",
+        "auth_2fa_verify": "192.0.2.1 1",
+        "auth_login_device": "session",
+    }
+    found = {}
+    for group, key in keys.items():
+        decision = house.limiter.test(group, key)
+        found[group] = tuple(
+            limit.quota - left for limit, left in zip(decision.limits, decision.remaining, strict=True)
+        )
+    return found
+
+
+NOTHING = {
+    "auth_login_network": (0, 0),
+    "auth_login_address": (0, 0),
+    "auth_login": (0, 0, 0),
+    "auth_login_account": (0, 0),
+    "auth_2fa_verify": (0, 0),
+    "auth_login_device": (0, 0),
+}
+
+
+# --- one answer ------------------------------------------------------------------------------------------
+
+
+def traced(cause: str) -> tuple[SignInStep, list[str], int, House]:
+    """The answer to one cause of refusal, every call it made, and how many passwords were checked."""
+    house = House()
+    if cause == "locked":
+        house.locked("sato")
+        assert house.notices[0].kind == "locked"
+    trace: list[str] = []
+    names = ("store", "limiter", "factors", "passwords")
+    parts = {**house.parts, **{name: Traced(house.parts[name], trace, name) for name in names}}
+    sign_in = SignIn(Traced(house.people, trace, "accounts"), **parts)
+    house.passwords.checked.clear()
+    name, password = {
+        "unknown": ("nobody", "guess"),
+        "wrong": ("sato", "guess"),
+        "wrong, with a factor": ("tanaka", "guess"),
+        "disabled": ("gone", RIGHT),
+        "disabled and wrong": ("gone", "guess"),
+        "locked": ("sato", RIGHT),
+    }[cause]
+    step = sign_in.password(name, password, client=HERE, session=house.browser())
+    return step, trace, len(house.passwords.checked), house
+
+
+@pytest.mark.parametrize(
+    "cause", ["wrong", "wrong, with a factor", "disabled", "disabled and wrong", "locked"]
+)
+def test_who_is_refused_gets_the_answer_and_the_work_of_an_unknown_name(cause: str) -> None:
+    """ASVS 5.0, 6.3.8: not only the words, every call to the outside is the same one."""
+    unknown, step = traced("unknown"), traced(cause)
+    assert step[0] == unknown[0] == SignInStep(state="refused")
+    assert step[1] == unknown[1]
+    assert step[2] == unknown[2] == 1
+    assert all(session.user_id is None for session in step[3].sessions)
+
+
+@pytest.mark.parametrize("name", ["nobody", "sato"])
+def test_the_failure_that_begins_a_lock_is_answered_alike(name: str) -> None:
+    house = House()
+    answers = [house.sign_in.password(name, "guess", client=house.stranger(number)) for number in range(51)]
+    assert set(answers) == {SignInStep(state="refused")}
+
+
+def test_a_client_that_must_wait_is_told_so_whoever_is_meant() -> None:
+    house = House()
+    for name in ("nobody", "sato"):
+        answers = [house.sign_in.password(name, "guess", client=HERE) for _ in range(6)]
+        assert [step.state for step in answers] == ["refused"] * 5 + ["limited"]
+        assert answers[-1].retry_after == pytest.approx(60, abs=1)
+    assert len(house.passwords.checked) == 10  # who has to wait costs no work
+
+
+# --- the way in ------------------------------------------------------------------------------------------
+
+
+def test_a_password_alone_is_enough_where_no_factor_is_on(house: House, told: list[Any]) -> None:
+    session = house.browser()
+    step = house.sign_in.password("sato", RIGHT, client=HERE, session=session, data={"theme": "dark"})
+    assert (step.state, step.user_id, step.amr) == ("done", "2", ("pwd",))
+    assert step.auth_time == house.clock.time()
+    assert step.risks == ("new_device", "no_second_factor")
+    assert session.user_id == "2"
+    assert session.data["theme"] == "dark"
+    assert [(event.change, event.client, event.method) for event in told] == [
+        ("signed_in", "192.0.2.1", "pwd")
+    ]
+    assert failures(house) == NOTHING
+
+
+def test_a_password_alone_is_no_session_where_a_factor_is_on(house: House, told: list[Any]) -> None:
+    """ASVS 5.0, 6.3.3."""
+    session = house.browser()
+    step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
+    assert not step
+    assert (step.state, step.user_id, step.amr, step.auth_time) == ("challenged", None, (), None)
+    assert session.user_id is None
+    done = house.sign_in.second_factor(step.challenge, house.code(), client=HERE, session=session)
+    assert (done.state, done.user_id, done.amr) == ("done", "1", ("pwd", "otp", "mfa"))
+    assert session.user_id == "1"
+    assert done.risks == ("new_device",)
+    assert [event.change for event in told] == ["challenged", "signed_in"]
+    assert failures(house) == NOTHING
+
+
+def test_a_recovery_code_is_noted(house: House) -> None:
+    step = house.sign_in.second_factor(house.challenge(), house.codes[0], client=HERE)
+    assert step.amr == ("pwd", "otp", "mfa")
+    assert "recovery_code" in step.risks
+    assert step.factor is not None
+    assert step.factor.method == "recovery"
+
+
+def test_nothing_secret_is_printed(house: House) -> None:
+    step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=house.browser(), remember=True)
+    done = house.sign_in.password(
+        "sato", RIGHT, client=SignInClient(address="::1", device="dev"), remember=True
+    )
+    assert step.challenge is not None
+    assert done.device is not None
+    house.changes.request_reset("sato", client=HERE)
+    printed = repr(
+        (step, done, SignInClient(address="::1", device="dev-token"), house.people.by_id, house.notices)
+    )
+    for secret in (step.challenge, done.device, "dev-token", RIGHT, house.notices[0].token):
+        assert str(secret) not in printed
+
+
+# --- the challenge ---------------------------------------------------------------------------------------
+
+
+def test_a_challenge_works_once(house: House) -> None:
+    challenge = house.challenge()
+    assert house.sign_in.second_factor(challenge, house.code(), client=HERE)
+    house.clock.advance(30)
+    again = house.sign_in.second_factor(challenge, house.code(), client=HERE)
+    assert again == SignInStep(state="expired")
+    assert house.factors.verify("1", house.code())  # and the code was not even looked at
+
+
+def test_a_challenge_works_for_one_of_many_at_once(house: House) -> None:
+    challenge = house.challenge()
+    with ThreadPoolExecutor(8) as pool:
+        steps = list(
+            pool.map(lambda code: house.sign_in.second_factor(challenge, code, client=HERE), house.codes[:8])
+        )
+    assert sorted(step.state for step in steps) == ["done"] + ["expired"] * 7
+
+
+def test_a_wrong_code_leaves_the_challenge(house: House) -> None:
+    challenge = house.challenge()
+    assert house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE).state == "refused"
+    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds", "state"), [(300, 299, "done"), (300, 300, "expired"), (600, 599, "done")]
+)
+def test_a_challenge_does_not_wait_for_ever(ttl: float, seconds: float, state: str) -> None:
+    house = House(challenge_ttl=ttl)
+    challenge = house.challenge()
+    house.clock.advance(seconds)
+    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == state
+
+
+def test_a_clock_that_steps_back_revives_no_challenge(house: House) -> None:
+    challenge = house.challenge()
+    house.clock.advance(301)
+    house.clock.step_wall(-400)
+    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == "expired"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda house: house.people.change("1", password_hash="h:other", stamp=""),
+        lambda house: house.people.change("1", disabled=True),
+        lambda house: house.people.by_id.pop("1"),
+        lambda house: house.sign_in.admin_reset("1", actor="ito", reason="lost"),
+    ],
+)
+def test_a_challenge_dies_with_what_it_was_given_for(house: House, spoil: Callable[[House], object]) -> None:
+    """A factor that was taken off meanwhile lets nobody in without one."""
+    challenge = house.challenge()
+    spoil(house)
+    session = house.browser()
+    step = house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session)
+    assert step.state == "expired"
+    assert session.user_id is None
+
+
+def test_a_challenge_belongs_to_its_client_and_session(house: House, told: list[Any]) -> None:
+    """ASVS 5.0, 6.6.2."""
+    mine = house.signed_in("sato")
+    challenge = house.challenge(session=mine)
+    told.clear()
+    for client, session in (
+        (ELSEWHERE, mine),
+        (HERE, None),
+        (HERE, house.signed_in("sato")),
+        (HERE, house.browser()),
+    ):
+        step = house.sign_in.second_factor(challenge, house.code(), client=client, session=session)
+        assert step == SignInStep(state="expired")
+    assert {(event.change, event.user_id) for event in told if event.change != "signed_in"} == {
+        ("challenge_refused", "")
+    }
+    assert failures(house) == NOTHING
+    assert house.factors.status("1").recovery_codes_left == 10
+    assert house.sign_in.second_factor(challenge, house.code(), client=HERE, session=mine)
+    assert mine.user_id == "1"
+
+
+def test_two_tabs_and_two_people(house: House) -> None:
+    """The later sign-in of one browser replaces the earlier, whichever half of it comes last."""
+    session = house.browser()
+    challenge = house.challenge(session=session)
+    assert house.sign_in.password("sato", RIGHT, client=HERE, session=session)
+    assert (
+        house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session).state == "expired"
+    )
+    assert session.user_id == "2"
+
+
+# --- what comes in ---------------------------------------------------------------------------------------
+
+BAD = [
+    None, 0, 1.5, True, b"tanaka", [], {}, object(), "", " ", "\0", "tan\0aka", "\ud800", "x" * 256, "x" * 100_000,
+    "ｔａｎａｋａ", "таnака", "\u202etanaka", "../1", "' or 1=1 --", "{}", "null", "①②③④⑤⑥",
+    "１２３４５６", "٠١٢٣٤٥",
+    "1_23456", "+123456", "-12345", "123456\n", "\U0001f600" * 6,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD, ids=plain_repr)
+def test_whatever_is_sent_is_refused_and_counts_against_nobody_else(house: House, bad: Any) -> None:
+    """Names, passwords, codes, challenges and cookies of wrong type, length, script or encoding."""
+    challenge = house.challenge(client=ELSEWHERE)
+    steps = [
+        house.sign_in.password(bad, RIGHT, client=ELSEWHERE),
+        house.sign_in.password("sato", bad, client=ELSEWHERE),
+        house.sign_in.password(bad, bad, client=SignInClient(address="198.51.100.8", device=bad)),
+        house.sign_in.second_factor(bad, house.code(), client=ELSEWHERE),
+        house.sign_in.second_factor(challenge, bad, client=ELSEWHERE),
+        house.changes.reset_password(bad, "an entirely new sentence", client=ELSEWHERE),
+        house.changes.confirm_email(bad, client=ELSEWHERE),
+    ]
+    assert {step.state for step in steps} <= {"refused", "expired", "limited"}
+    assert not any(steps)
+    assert failures(house) == NOTHING
+    assert house.factors.status("1").locked is False
+    assert house.sign_in.second_factor(challenge, house.code(), client=ELSEWHERE)
+    assert house.sign_in.password("sato", RIGHT, client=SignInClient(address="192.0.2.8", device=bad))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "unknown", "x" * 100, "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "\ud800"]
+)
+def test_any_address_is_one(house: House, address: str) -> None:
+    assert house.sign_in.password("sato", "guess", client=SignInClient(address=address)).state == "refused"
+    assert house.sign_in.password("sato", RIGHT, client=SignInClient(address=address))
+
+
+# --- trouble ---------------------------------------------------------------------------------------------
+
+TROUBLE = [
+    BackendUnavailableError("database", "timeout"),
+    OSError("away"),
+    KeyboardInterrupt(),
+    asyncio.CancelledError(),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=plain_repr)
+@pytest.mark.parametrize("part", ["accounts", "passwords", "factors", "store", "session"])
+def test_trouble_is_nobodys_wrong_password(
+    house: House, monkeypatch: pytest.MonkeyPatch, trouble: Any, part: str
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise trouble
+
+    if part == "passwords" and not isinstance(trouble, Exception):
+        return  # called off while it is hashed: see below
+    session = house.browser()
+    challenge = house.challenge(session=session)
+    owner, method = {
+        "accounts": (house.people, "find"),
+        "passwords": (house.passwords, "verify"),
+        "factors": (house.factors, "status"),
+        "store": (house.store, "replace"),
+        "session": (session, "start"),
+    }[part]
+    monkeypatch.setattr(owner, method, away)
+    name = "sato" if part == "session" else "tanaka"
+    for _ in range(10):
+        with pytest.raises(type(trouble)):
+            house.sign_in.password(name, RIGHT, client=HERE, session=session)
+    monkeypatch.setattr(house.factors, "verify", away)
+    with pytest.raises(type(trouble)):
+        house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session)
+    assert failures(house) == NOTHING
+
+
+def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -> None:
+    """Or a client that always hangs up has all the hashing it wants, and is never limited."""
+
+    class Slow(Passwords):
+        begun: asyncio.Event
+
+        async def averify(self, password: str, stored: str | None, /) -> bool:
+            self.checked.append(stored)
+            self.begun.set()
+            await asyncio.Event().wait()
+            return False
+
+    slow = Slow()
+    sign_in = SignIn(house.people, **{**house.parts, "passwords": slow})
+
+    async def hang_up() -> Any:
+        slow.begun = asyncio.Event()
+        step = asyncio.ensure_future(sign_in.apassword("sato", "guess", client=HERE))
+        begun = asyncio.ensure_future(slow.begun.wait())
+        await asyncio.wait({step, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        step.cancel()
+        return (await asyncio.gather(step, return_exceptions=True))[0]
+
+    async def again() -> list[Any]:
+        return [await hang_up() for _ in range(8)]
+
+    answers = asyncio.run(again())
+    assert [type(answer) for answer in answers[:5]] == [asyncio.CancelledError] * 5
+    assert [answer.state for answer in answers[5:]] == ["limited"] * 3
+    assert len(slow.checked) == 5
+
+
+def test_a_password_in_an_old_form_is_stored_anew(house: House, told: list[Any]) -> None:
+    house.people.change("2", password_hash=f"old:{RIGHT}", stamp="")
+    assert house.sign_in.password("sato", RIGHT, client=HERE)
+    assert house.people.by_id["2"].password_hash == f"new1:{RIGHT}"
+    assert house.sign_in.password("sato", RIGHT, client=HERE)
+    assert house.passwords.hashed == 1
+
+
+def test_a_sign_in_does_not_fail_because_the_new_form_could_not_be_stored(
+    house: House, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError
+
+    house.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
+    monkeypatch.setattr(house.people, "set_password", read_only)
+    assert house.sign_in.second_factor(house.challenge(), house.code(), client=HERE)
+    assert told[0] == events.SignInEvent("rehash_failed", "1", reason="OSError")
+
+
+def test_a_rehash_does_not_cost_the_challenge(house: House) -> None:
+    house.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
+    assert house.sign_in.second_factor(house.challenge(), house.code(), client=HERE)
+
+
+def test_the_same_on_an_event_loop(house: House) -> None:
+    """One algorithm, two ways to run it; parts without twins are asked in a thread."""
+
+    async def play() -> list[str]:
+        session = house.browser()
+        wrong = await house.sign_in.apassword("sato", "guess", client=HERE)
+        half = await house.sign_in.apassword("tanaka", RIGHT, client=HERE, session=session)
+        done = await house.sign_in.asecond_factor(half.challenge, house.code(), client=HERE, session=session)
+        house.clock.advance(301)
+        stale = await house.sign_in.aconfirmed_within(session, 300)
+        again = await house.sign_in.aconfirm_factor(session, house.code(), client=HERE)
+        fresh = await house.sign_in.aconfirmed_within(session, 300)
+        password = await house.sign_in.aconfirm_password(session, RIGHT, client=HERE)
+        changed = await house.changes.achange_password(
+            session, RIGHT, "an entirely new sentence", client=HERE
+        )
+        reset = await house.changes.arequest_reset("tanaka", client=HERE)
+        used = await house.changes.areset_password(
+            house.notices[-1].token or "", "another new sentence", client=HERE
+        )
+        unlocked = await house.sign_in.aunlock("1", actor="ito", reason="asked")
+        off = await house.sign_in.aadmin_reset("1", actor="ito", reason="lost")
+        return [wrong.state, half.state, done.state, str(stale), again.state, str(fresh), password.state,
+                changed.state, reset.state, used.state, str(unlocked), str(off)]  # fmt: skip
+
+    assert asyncio.run(play()) == [
+        "refused", "challenged", "done", "False", "done", "True", "done", "done", "done", "done", "False", "True",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"challenge_ttl": 59},
+        {"challenge_ttl": 601},
+        {"challenge_ttl": "5m"},
+        {"device_ttl": 0},
+        {"device_keys": b"short"},
+        {"device_keys": "not base64"},
+        {"device_keys": [b"k" * 32]},
+        {"device_keys": [KEY, ""]},
+    ],
+)
+def test_impossible_parts_are_refused_at_construction(options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        SignIn(
+            House().people,
+            store=MemorySignInStore(),
+            limiter=None,
+            factors=None,
+            end_sessions=None,
+            **options,
+        )
+
+
+def test_a_limiter_that_lacks_a_group_is_refused_at_construction(house: House) -> None:
+    fewer = {group: limits for group, limits in SIGN_IN_LIMITS.items() if group != "auth_login_network"}
+    with pytest.raises(ConfigurationError, match="it lacks auth_login_network"):
+        SignIn(house.people, **{**house.parts, "limiter": RateLimiter(fewer)})
+
+
+def test_the_passwords_of_the_process_are_the_default(house: House) -> None:
+    house.people.change("2", password_hash=hash_password(RIGHT), stamp="")
+    parts = {name: part for name, part in house.parts.items() if name != "passwords"}
+    sign_in = SignIn(house.people, **parts)
+    assert sign_in.password("sato", RIGHT, client=HERE)
+    assert asyncio.run(sign_in.apassword("sato", "guess", client=HERE)).state == "refused"
+
+
+def test_without_limiter_and_factors_it_is_a_password_check(house: House) -> None:
+    sign_in = SignIn(
+        house.people,
+        store=house.store,
+        limiter=None,
+        factors=None,
+        end_sessions=None,
+        passwords=house.passwords,
+    )
+    assert {sign_in.password("tanaka", "guess", client=HERE).state for _ in range(20)} == {"refused"}
+    assert sign_in.password("tanaka", RIGHT, client=HERE).amr == ("pwd",)

@@ -1,0 +1,306 @@
+"""Proving again who one is, changing password and address, and getting in after forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mks_hardening import events
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import ChangeResult, CredentialChanges, SignInStep
+from sign_in_house import ELSEWHERE, HERE, RIGHT, House, Session, Traced, audited
+
+NEW = "an entirely new sentence"
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+def told() -> Iterator[list[events.SignInEvent]]:
+    with audited() as seen:
+        yield seen
+
+
+# --- step-up ---------------------------------------------------------------------------------------------
+
+
+def test_step_up_belongs_to_the_session_and_not_to_the_user(house: House) -> None:
+    """ASVS 5.0, 7.5.3."""
+    one, two = house.signed_in(), house.signed_in()
+    house.clock.advance(301)
+    assert not house.sign_in.factor_within(one, 300)
+    before = one.reference
+    step = house.sign_in.confirm_factor(one, house.code(), client=HERE)
+    assert (step.state, step.user_id) == ("done", "1")
+    assert one.reference != before  # ASVS 5.0, 7.2.4
+    assert house.sign_in.factor_within(one, 300)
+    assert house.sign_in.confirmed_within(one, 300)
+    assert not house.sign_in.factor_within(two, 300)
+    assert not house.sign_in.confirmed_within(two, 300)
+
+
+def test_a_password_confirms_only_where_no_factor_is_on(house: House) -> None:
+    with_factor, without = house.signed_in("tanaka"), house.signed_in("sato")
+    house.clock.advance(301)
+    for session in (with_factor, without):
+        assert not house.sign_in.confirmed_within(session, 300)
+        assert house.sign_in.confirm_password(session, RIGHT, client=HERE)
+    assert not house.sign_in.confirmed_within(with_factor, 300)
+    assert house.sign_in.confirmed_within(without, 300)
+    assert not house.sign_in.factor_within(without, 300)
+
+
+@pytest.mark.parametrize(("back", "recent"), [(30, True), (61, False)])
+def test_a_clock_that_steps_back_makes_nothing_recent(house: House, back: float, recent: bool) -> None:
+    session = house.signed_in()
+    house.clock.step_wall(-back)
+    assert house.sign_in.factor_within(session, 300) is recent
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"sign_in": None},
+        {"sign_in": []},
+        {"sign_in": {"amr": "pwd", "auth_time": 1}},
+        {"sign_in": {"amr": []}},
+    ],
+)
+def test_a_session_that_no_sign_in_began_proves_nothing(house: House, data: dict[str, Any]) -> None:
+    session = house.browser()
+    session.start("1", data=data)
+    assert not house.sign_in.factor_within(session, 1e9)
+    assert not house.sign_in.confirmed_within(session, 1e9)
+    assert house.sign_in.confirm_factor(session, house.code(), client=HERE) == SignInStep(state="expired")
+    assert house.sign_in.confirm_password(session, RIGHT, client=HERE) == SignInStep(state="expired")
+
+
+@pytest.mark.parametrize("spoil", ["signed out", "disabled", "gone"])
+def test_who_may_not_sign_in_confirms_nothing(house: House, spoil: str) -> None:
+    session = house.signed_in()
+    if spoil == "signed out":
+        house.end_user("1")
+    elif spoil == "disabled":
+        house.people.change("1", disabled=True)
+    else:
+        del house.people.by_id["1"]
+    assert house.sign_in.confirm_factor(session, house.codes[0], client=HERE).state == "expired"
+    assert house.sign_in.confirm_password(session, RIGHT, client=HERE).state == "expired"
+    assert house.changes.change_password(session, RIGHT, NEW, client=HERE).state == "expired"
+    assert house.changes.request_email_change(session, "x@example.com", client=HERE).state == "expired"
+
+
+def test_guessing_within_a_session_is_limited_and_strangers_do_not_use_it_up(
+    house: House, told: list[events.SignInEvent]
+) -> None:
+    thief, owner = house.signed_in("sato"), house.signed_in("sato")
+    house.locked("sato")
+    states = [house.sign_in.confirm_password(thief, "guess", client=HERE).state for _ in range(12)]
+    assert states == ["refused"] * 10 + ["limited"] * 2
+    assert house.sign_in.confirm_password(owner, RIGHT, client=HERE)
+    session = house.signed_in()
+    codes = [house.sign_in.confirm_factor(session, house.wrong_code(), client=HERE) for _ in range(4)]
+    assert [step.state for step in codes] == ["refused", "refused", "limited", "limited"]
+    assert told[-1].change == "confirmation_refused"
+
+
+def test_a_session_that_is_lost_meanwhile_gets_no_right(house: House) -> None:
+    class Lost(Session):
+        def rotate(self) -> bool:
+            return False
+
+    session = Lost(house.sessions)
+    house.sign_in.password("sato", RIGHT, client=HERE, session=session)
+    house.clock.advance(301)
+    assert house.sign_in.confirm_password(session, RIGHT, client=HERE).state == "expired"
+    assert not house.sign_in.confirmed_within(session, 300)
+
+
+# --- changing the password -------------------------------------------------------------------------------
+
+
+def test_a_changed_password_ends_other_sessions(house: House, told: list[events.SignInEvent]) -> None:
+    """ASVS 5.0, 6.2.2, 6.2.3, 6.3.7 and 7.4.3."""
+    mine, other, somebody = house.signed_in("sato"), house.signed_in("sato"), house.signed_in("tanaka")
+    before = mine.reference
+    assert house.changes.change_password(mine, RIGHT, NEW, client=HERE)
+    assert house.people.by_id["2"].password_hash == f"new1:{NEW}"
+    assert (mine.user_id, other.user_id, somebody.user_id) == ("2", None, "1")
+    assert mine.reference != before
+    assert [notice.kind for notice in house.notices] == ["password_changed"]
+    assert told[-1].change == "password_changed"
+    assert house.sign_in.password("sato", NEW, client=HERE)
+    assert house.sign_in.password("sato", RIGHT, client=HERE).state == "refused"
+
+
+def test_it_needs_the_present_password_and_a_fresh_factor(house: House) -> None:
+    session = house.signed_in()
+    assert house.changes.change_password(session, "guess", NEW, client=HERE).state == "refused"
+    house.clock.advance(301)
+    assert house.changes.change_password(session, RIGHT, NEW, client=HERE).state == "step_up"
+    assert house.people.by_id["1"].password_hash == f"h:{RIGHT}"
+    house.sign_in.confirm_factor(session, house.code(), client=HERE)
+    assert house.changes.change_password(session, RIGHT, NEW, client=HERE)
+
+
+@pytest.mark.parametrize(
+    "new",
+    ["short", "password123", "sato@example.com", "satosatosato", "x" * 2000, "", None, 7, "\ud800" * 12],
+)
+def test_a_weak_password_changes_nothing(house: House, new: Any) -> None:
+    """ASVS 5.0, 6.2.1 and 6.2.4; words about the owner included."""
+    session = house.signed_in("sato")
+    result = house.changes.change_password(session, RIGHT, new, client=HERE)
+    assert result.state == "weak"
+    assert result.verdict is not None
+    assert result.verdict.faults
+    assert ("not_text" in result.verdict.faults) is (not isinstance(new, str) or new[:1] == "\ud800")
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
+
+
+def test_a_password_changed_meanwhile_is_not_overwritten(house: House) -> None:
+    session = house.signed_in("sato")
+    house.people.set_password = lambda *_, **__: False  # type: ignore[method-assign]
+    assert house.changes.change_password(session, RIGHT, NEW, client=HERE).state == "expired"
+
+
+# --- resets ----------------------------------------------------------------------------------------------
+
+
+def test_a_reset_by_a_mailed_token(house: House, told: list[events.SignInEvent]) -> None:
+    """ASVS 5.0, 6.4.1, 6.4.3 and 7.4.3: it works once, ends all sessions, and passes no second factor."""
+    session = house.signed_in("tanaka")
+    house.locked("tanaka")
+    assert house.changes.request_reset("tanaka", client=HERE)
+    notice = house.notices[-1]
+    assert (notice.kind, notice.to) == ("reset_requested", "tanaka@example.com")
+    assert notice.token is not None
+    assert notice.token not in repr(house.store.__dict__)  # only a digest is kept
+    assert house.changes.reset_password(notice.token, "short", client=ELSEWHERE).state == "weak"
+    assert house.changes.reset_password(notice.token, NEW, client=ELSEWHERE)
+    assert session.user_id is None
+    assert house.notices[-1].kind == "password_changed"
+    assert house.sign_in.password("tanaka", NEW, client=HERE).state == "challenged"
+    assert house.changes.reset_password(notice.token, NEW + "!", client=HERE) == ChangeResult(state="expired")
+    assert [event.change for event in told][-3:] == ["password_changed", "challenged", "reset_refused"]
+
+
+def test_a_token_works_for_one_of_many_at_once(house: House) -> None:
+    house.changes.request_reset("sato", client=HERE)
+    token = house.notices[-1].token or ""
+    with ThreadPoolExecutor(8) as pool:
+        done = list(
+            pool.map(lambda n: house.changes.reset_password(token, f"{NEW} {n}", client=HERE).state, range(8))
+        )
+    assert sorted(done) == ["done"] + ["expired"] * 7
+
+
+@pytest.mark.parametrize(
+    "cause", ["late", "password changed", "another was used", "disabled", "of another kind", "rehash"]
+)
+def test_a_token_dies(house: House, cause: str) -> None:
+    for _ in range(2):
+        house.changes.request_reset("sato", client=HERE)
+    first, second = (notice.token or "" for notice in house.notices)
+    state = "expired"
+    if cause == "late":
+        house.clock.advance(1800)
+    elif cause == "password changed":
+        house.changes.change_password(house.signed_in("sato"), RIGHT, "the sentence in between", client=HERE)
+    elif cause == "another was used":
+        assert house.changes.reset_password(second, "the sentence in between", client=HERE)
+    elif cause == "disabled":
+        house.people.change("2", disabled=True)
+    elif cause == "of another kind":
+        house.changes.request_email_change(house.signed_in("sato"), "new@example.com", client=HERE)
+        first = house.notices[-1].token or ""
+    else:
+        house.people.change("2", password_hash=f"h2:{RIGHT}")  # a stamp of its own stays
+        state = "done"
+    assert house.changes.reset_password(first, NEW, client=HERE).state == state
+
+
+@pytest.mark.parametrize("name", ["sato", "nobody", "gone", "", "\0", "x" * 300])
+def test_a_request_is_answered_alike_whoever_is_meant(name: str) -> None:
+    """The same answer, the same calls; only the notice differs, and that is put into a queue."""
+    answers = []
+    for who in ("nobody", name):
+        house = House()
+        trace: list[str] = []
+        house.parts |= {
+            part: Traced(house.parts[part], trace, part) for part in ("store", "limiter", "passwords")
+        }
+        changes = CredentialChanges(type(house.sign_in)(Traced(house.people, [], "people"), **house.parts))
+        answers.append((changes.request_reset(who, client=HERE), trace))
+        answers.append((changes.reset_password("A" * 43, NEW, client=HERE), []))
+    assert answers[:2] == answers[2:]
+
+
+def test_requests_are_limited_by_name_and_by_address(house: House) -> None:
+    for name in ("sato", "nobody"):
+        states = [house.changes.request_reset(name, client=house.stranger(n)).state for n in range(5)]
+        assert states == ["done"] * 3 + ["limited"] * 2
+    assert len(house.notices) == 3
+    many = [house.changes.request_reset(f"user{n}", client=HERE).state for n in range(40)]
+    assert many.count("done") == 30
+
+
+# --- the address -----------------------------------------------------------------------------------------
+
+
+def test_a_new_address_is_confirmed_by_its_owner_and_the_old_one_is_told(house: House) -> None:
+    session = house.signed_in("sato")
+    assert house.changes.request_email_change(session, "new@example.com", client=HERE)
+    notice = house.notices[-1]
+    assert (notice.kind, notice.to) == ("email_change_requested", "new@example.com")
+    assert house.people.by_id["2"].email == "sato@example.com"
+    assert house.changes.confirm_email(notice.token or "", client=ELSEWHERE)
+    assert house.people.by_id["2"].email == "new@example.com"
+    assert (house.notices[-1].kind, house.notices[-1].to) == ("email_changed", "sato@example.com")
+    assert house.changes.confirm_email(notice.token or "", client=ELSEWHERE).state == "expired"
+
+
+def test_a_stale_session_changes_no_address(house: House) -> None:
+    """ASVS 5.0, 7.5.1."""
+    session = house.signed_in()
+    house.clock.advance(301)
+    assert house.changes.request_email_change(session, "new@example.com", client=HERE).state == "step_up"
+    house.sign_in.confirm_password(session, RIGHT, client=HERE)
+    assert house.changes.request_email_change(session, "new@example.com", client=HERE).state == "step_up"
+    house.sign_in.confirm_factor(session, house.code(), client=HERE)
+    assert house.changes.request_email_change(session, "new@example.com", client=HERE)
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["", "x", "@", "a@", "@b", "a b@c", "a@b\nBcc: c@d", "a@b\0", "a" * 250 + "@b.jp", None, 7, "a@\u2028b"],
+)
+def test_what_is_no_address(house: House, email: Any) -> None:
+    session = house.signed_in("sato")
+    assert house.changes.request_email_change(session, email, client=HERE).state == "unusable"
+    assert house.notices == []
+
+
+@pytest.mark.parametrize("missing", [{"end_sessions": None}, {"on_notice": None}])
+def test_changes_cannot_be_composed_wrongly(house: House, missing: dict[str, None]) -> None:
+    sign_in = type(house.sign_in)(house.people, **{**house.parts, **missing})
+    with pytest.raises(ConfigurationError):
+        CredentialChanges(sign_in)
+
+
+@pytest.mark.parametrize("options", [{"token_ttl": 299}, {"token_ttl": 86401}, {"confirmed_within": 0}])
+def test_impossible_times_are_refused(house: House, options: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        CredentialChanges(house.sign_in, **options)  # type: ignore[arg-type]
+    assert refused.value.parameter in options
+    assert CredentialChanges(house.sign_in, token_ttl=300)
+    assert CredentialChanges(house.sign_in, token_ttl=86400)
+    with pytest.raises(ConfigurationError):
+        CredentialChanges(house)  # type: ignore[arg-type]
