@@ -1,0 +1,225 @@
+"""One taken task from its lease to its end: what each way of returning or failing means for the row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from mks_hardening._core import hooks
+from mks_hardening._core.process.context import bound
+from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening.events import TaskChanged
+from mks_hardening.exceptions import TaskCancelledError, TaskLostError, TaskRefusedError, TaskRetryError
+from mks_hardening.tasks._back_off import retry_delay
+from mks_hardening.tasks._payload import dump, load, storable
+from mks_hardening.tasks.run import TaskRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks.registry import Task, Tasks
+
+__all__ = ["Executor", "Outcome"]
+
+Outcome = Literal["done", "retried", "dead", "cancelled", "lost", "interrupted", "unknown", "stranded"]
+
+_logger: Final = logging.getLogger("mks_hardening.tasks")
+_UNKNOWN_DELAYS: Final = (1.0, 15.0)
+"""Seconds until another worker may look at a task that this one does not know: a quarter of what it has waited."""
+_LONGEST_DEPLOY: Final = 600.0
+"""Seconds for which a name may be unknown while new code is rolled out; after that somebody is told."""
+_LONGEST_ERROR: Final = 500
+_WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between the tries to write what came of a run: longer than a database takes to restart."""
+
+
+class Executor:
+    """Runs tasks that were taken.
+
+    Args:
+        tasks: the functions and the store.
+        clock: monotonic clock for durations.
+    """
+
+    def __init__(self, tasks: Tasks, *, clock: Clock) -> None:
+        self._tasks = tasks
+        self._clock = clock
+
+    def execute(
+        self,
+        run: TaskRun,
+        *,
+        is_leaving: Callable[[], bool] = lambda: False,
+        on_error: Callable[[BaseException], object] = lambda _: None,
+    ) -> Outcome:
+        """Run one task and record what came of it; nothing but the end of the process leaves from here.
+
+        Args:
+            run: the task and its lease.
+            is_leaving: whether this process was told to end, so that what a task raises is no failure of its own.
+            on_error: told what the task raised, if that was not meant.
+        """
+        task = self._tasks.known.get(run.taken.name)
+        carried = cast("Mapping[str, object]", load(run.taken.context))
+        with bound(**carried, task_id=run.id, task=run.taken.name):
+            start = self._clock.monotonic()
+            outcome = self._unknown(run) if task is None else self._outcome(task, run, is_leaving, on_error)
+            if hooks.observers:
+                seconds = self._clock.monotonic() - start
+                hooks.emit(TaskChanged(run.taken.name, outcome, seconds))
+            return outcome
+
+    def _outcome(
+        self,
+        task: Task[..., object],
+        run: TaskRun,
+        is_leaving: Callable[[], bool],
+        on_error: Callable[[BaseException], object],
+    ) -> Outcome:
+        # Before any code of the task: one that takes its process with it (memory, a crash in C) never raises
+        # anything.
+        if run.delivery > task.max_deliveries:
+            return self._dead(run, f"{run.delivery - 1} workers died over it")
+        if run.taken.cancel_requested:
+            return self._cancelled(run)
+        start = self._clock.monotonic()
+        args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.taken.arguments))
+        try:
+            result = task.work(run, *args, **kwargs)
+        # Of the person at a terminal, who wants the process to end; what a task raises as SystemExit is caught
+        # below.
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is recorded, a worker goes on
+            if is_leaving() and not run.finished:
+                return self._interrupted(task, run, self._clock.monotonic() - start)
+            return self._raised(task, run, error, on_error)
+        return "done" if run.finished else self._done(run, result)
+
+    def _done(self, run: TaskRun, result: object) -> Outcome:
+        # A result that is no JSON will be none the next time either: the work is not done over and over because
+        # of it.
+        try:
+            text = dump(result, what="result")
+        except TaskRefusedError as error:
+            return self._dead(run, f"{error}")
+        return self._ended(run, "done", lambda: self._tasks.store.finish(run.taken, result=text))
+
+    def _raised(
+        self,
+        task: Task[..., object],
+        run: TaskRun,
+        error: BaseException,
+        on_error: Callable[[BaseException], object],
+    ) -> Outcome:
+        if run.finished:  # the effects are committed, and so is the end
+            _logger.error("the task %s failed after its end was recorded", run.taken.name, exc_info=error)
+            return "done"
+        if isinstance(error, TaskLostError):
+            return self._lost(run)
+        if isinstance(error, TaskCancelledError):
+            return self._cancelled(run)
+        if isinstance(error, TaskRetryError):
+            return self._again(task, run, "asked to be run again", error.after)
+        # After the three signals, which are no failures and would only make noise in an error tracker.
+        on_error(error)
+        if _can_get_better(task, error):
+            return self._again(task, run, _said(error), None)
+        _logger.error("the task %s failed", run.taken.name, exc_info=error)
+        return self._dead(run, _said(error))
+
+    def _again(self, task: Task[..., object], run: TaskRun, said: str, after: float | None) -> Outcome:
+        if run.attempt >= task.max_attempts:
+            return self._dead(run, f"{said} (attempt {run.attempt} of {task.max_attempts})")
+        delay = retry_delay(run.attempt) if after is None else after
+        _logger.warning("the task %s is tried again in %.1f s: %s", run.taken.name, delay, said)
+        return self._ended(
+            run, "retried", lambda: self._tasks.store.retry(run.taken, delay=delay, error=said)
+        )
+
+    def _dead(self, run: TaskRun, said: str) -> Outcome:
+        kept = storable(said, most=_LONGEST_ERROR)
+        outcome = self._ended(run, "dead", lambda: self._tasks.store.give_up(run.taken, error=kept))
+        # Told only when this run has written it: of two workers that give up one task, one alarms.
+        if outcome == "dead":
+            _logger.error("the task %s is dead and waits for somebody: %s", run.taken.name, said)
+        return outcome
+
+    def _cancelled(self, run: TaskRun) -> Outcome:
+        return self._ended(run, "cancelled", lambda: self._tasks.store.stop(run.taken))
+
+    def _interrupted(self, task: Task[..., object], run: TaskRun, seconds: float) -> Outcome:
+        if seconds >= task.timeout:  # the hard limit, not the end of a worker
+            return self._dead(run, f"it ran longer than {task.timeout:g} s and was ended")
+        _logger.warning(
+            "the task %s was interrupted by the end of its worker; it is run anew", run.taken.name
+        )
+        said = "interrupted by the end of its worker"
+        return self._ended(
+            run, "interrupted", lambda: self._tasks.store.put_back(run.taken, delay=0.0, error=said)
+        )
+
+    def _lost(self, run: TaskRun) -> Outcome:
+        # Whatever the task still does in threads of its own can see it.
+        run.lost.set()
+        _logger.warning("the lease on the task %s ran out; its result is not recorded", run.taken.name)
+        return "lost"
+
+    def _unknown(self, run: TaskRun) -> Outcome:
+        waited = run.taken.unknown_for or 0.0
+        shortest, longest = _UNKNOWN_DELAYS
+        delay = min(longest, max(shortest, waited / 4))
+        said = "no worker that knows the name"
+        outcome = self._ended(
+            run,
+            "unknown" if waited < _LONGEST_DEPLOY else "stranded",
+            lambda: self._tasks.store.put_back(run.taken, delay=delay, error=said, unknown=True),
+        )
+        if outcome == "stranded":
+            _logger.error(
+                "the task %s has waited %.0f s for a worker that knows it; is new code deployed everywhere?",
+                run.taken.name,
+                waited,
+            )
+        else:
+            _logger.warning(
+                "this worker does not know the task %s; it waits for one that does", run.taken.name
+            )
+        return outcome
+
+    def _ended(self, run: TaskRun, outcome: Outcome, step: Callable[[], bool]) -> Outcome:
+        """Write what came of a run, also when the database is away for a moment.
+
+        The work is done, and would be done again if this were given up. Every step is a compare-and-set, so one
+        that is sent twice is harmless: the second finds that the row is not this run's any more.
+        """
+        for wait in _WAITS:
+            try:
+                return outcome if step() else self._lost(run)
+            except Exception as error:  # noqa: BLE001 - whatever the database raises, it is asked again
+                kind = type(error).__name__
+                _logger.warning("what came of the task %s cannot be written (%s)", run.taken.name, kind)
+                # Not time.sleep: a lease that is lost meanwhile ends the waiting, as there is nothing left to
+                # write.
+                run.lost.wait(wait)
+        # The last try may raise: the lease runs out, and another worker does the work again.
+        return outcome if step() else self._lost(run)
+
+
+def _can_get_better(task: Task[..., object], error: BaseException) -> bool:
+    try:
+        return task.retry_on(error)
+    except Exception:
+        _logger.exception("retry_on of the task %s failed; its error counts as lasting", task.name)
+        return False
+
+
+def _said(error: BaseException) -> str:
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an exception whose text fails is known by its class
+        text = type(error).__name__
+    # Exceptions of drivers quote values and URLs, and this text is shown to operators and kept for weeks.
+    return storable(default_redactor().redact_text(text), most=_LONGEST_ERROR)

@@ -1,0 +1,107 @@
+"""Holding the leases of everything a worker runs, on one thread."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.tasks.run import TaskRun
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks.store._store import TaskStore
+
+__all__ = ["LEASE", "LeaseKeeper"]
+
+LEASE: Final = 30.0
+"""Seconds after which the tasks of a worker that says nothing are taken by another, where nothing else is said."""
+
+_BEATS: Final = 5
+"""Renewals in the time of one lease: four may fail before it runs out."""
+_logger: Final = logging.getLogger("mks_hardening.tasks")
+
+
+@dataclass(slots=True)
+class _Held:
+    run: TaskRun
+    stuck_at: float
+    told: bool = False
+
+
+class LeaseKeeper:
+    """Renews the leases of the runs that were given to it, and reports those that take too long.
+
+    Args:
+        store: where the rows are.
+        lease: seconds of one lease.
+        clock: for durations.
+    """
+
+    def __init__(self, store: TaskStore, *, lease: float, clock: Clock) -> None:
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        # By owner: two threads may run one task, when a lease ran out between.
+        self._held = dict[str, _Held]()
+        self._lock = Lock()
+        self._ended = Event()
+        self._beats = False
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """From now on a thread beats while something is held: who runs a task now and then leaves none behind."""
+        self._beats = True
+
+    def hold(self, run: TaskRun, *, timeout: float) -> None:
+        """Renew its lease from now on, and report it once it has taken ``timeout`` seconds."""
+        with self._lock:
+            if self._beats and self._thread is None:
+                thread = Thread(target=self._beat, name="mks-task-leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._held[run.taken.owner] = _Held(run, self._clock.monotonic() + timeout)
+
+    def let_go(self, run: TaskRun) -> None:
+        """Renew its lease no more."""
+        with self._lock:
+            self._held.pop(run.taken.owner, None)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Renew nothing more; wait so many seconds at most for a database that does not answer."""
+        with self._lock:
+            self._beats, thread = False, self._thread
+        self._ended.set()
+        if thread is not None:
+            thread.join(timeout)
+
+    def beat(self) -> None:
+        """Renew all leases once; what is not ours any more is told so."""
+        with self._lock:
+            held = list(self._held.values())
+        if not held:
+            return
+        # One statement for all of them, outside of the lock: a slow database must not keep a task from ending.
+        ours = self._store.renew([one.run.taken for one in held], lease=self._lease)
+        for one in held:
+            # A run that has ended between the copy and the answer is not in `ours` either, and lost nothing.
+            if one.run.taken.owner not in ours and not one.run.finished:
+                one.run.lost.set()
+            self._report(one)
+
+    def _report(self, one: _Held) -> None:
+        if not one.told and self._clock.monotonic() >= one.stuck_at:
+            one.told = True
+            _logger.error("the task %s (%s) runs longer than its timeout", one.run.taken.name, one.run.id)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._lease / _BEATS):
+            with self._lock:
+                if not self._held:
+                    self._thread = None
+                    return
+            try:
+                self.beat()
+            except Exception:
+                _logger.exception("the leases could not be renewed; they are tried again")

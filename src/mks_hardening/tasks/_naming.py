@@ -1,0 +1,83 @@
+"""Names of tasks, queues and keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mks_hardening._core.checks import text_of
+from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
+from mks_hardening.tasks._payload import storable
+
+__all__ = ["check_key", "check_name", "check_queue", "check_user_id", "id_text"]
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}", re.ASCII)
+# Queues become names at a broker, in metrics and in command lines; this much all of them take as it is.
+_QUEUE: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
+_LONGEST_KEY: Final = 200
+_LONGEST_USER_ID: Final = 255
+
+
+def check_name(name: object) -> str:
+    """The name of a task; it is kept in rows and must not change while some wait.
+
+    Raises:
+        ConfigurationError: not 1 to 200 letters, digits, underscores and dots.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            "name must be 1 to 200 letters, digits, underscores and dots", parameter="name"
+        )
+    return name
+
+
+def check_queue(queue: object) -> str:
+    """The name of a queue.
+
+    Raises:
+        ConfigurationError: not 1 to 40 lower-case letters, digits, underscores and hyphens.
+    """
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
+        raise ConfigurationError(
+            "queue must be 1 to 40 of a-z, 0-9, _ and -, beginning with a letter", parameter="queue"
+        )
+    return queue
+
+
+def check_key(key: str | None) -> str | None:
+    """An idempotency key.
+
+    Raises:
+        TaskRefusedError: not text of 1 to 200 characters that a database takes.
+    """
+    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or not _kept(key)):
+        raise TaskRefusedError(f"key must be text of 1 to {_LONGEST_KEY} characters, without NUL")
+    return key
+
+
+def check_user_id(user_id: object) -> str:
+    """Whose a task is.
+
+    Raises:
+        ConfigurationError: not text of at most 255 characters that a database takes.
+    """
+    if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID or not _kept(user_id):
+        raise ConfigurationError(
+            f"user_id must be text of at most {_LONGEST_USER_ID} characters, without NUL", parameter="user_id"
+        )
+    return user_id
+
+
+def id_text(task_id: object) -> str:
+    """An id as the database may be asked for it; of anything that was never one, of which URLs are full, empty.
+
+    Raises:
+        ConfigurationError: no text.
+    """
+    text = text_of(task_id, parameter="task_id")
+    # Empty finds no row. A NUL or a lone surrogate from a URL would make the driver raise instead.
+    return text if text.isascii() and text.isalnum() else ""
+
+
+def _kept(text: str) -> bool:
+    return storable(text, most=len(text)) == text

@@ -1,0 +1,50 @@
+"""Which calls a task's function can take, found out where it is registered and where it is enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import Signature, signature
+
+from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
+
+__all__ = ["check_call", "signature_of"]
+
+
+def signature_of(name: str, work: Callable[..., object], *, scheduled: bool) -> Signature:
+    """The parameters of a function.
+
+    Raises:
+        ConfigurationError: it could never be run.
+    """
+    try:
+        found = signature(work)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"{name}: the parameters of this callable cannot be read", parameter="work"
+        ) from None
+    for wanted, bind, parameter in (
+        ("the first parameter of a task must take its TaskRun", found.bind_partial, "work"),
+        (
+            "a task with a schedule runs without arguments; give its parameters defaults",
+            found.bind,
+            "schedule",
+        ),
+    ):
+        try:
+            if parameter == "work" or scheduled:
+                bind(None)
+        except TypeError:
+            raise ConfigurationError(f"{name}: {wanted}", parameter=parameter) from None
+    return found
+
+
+def check_call(name: str, known: Signature, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    """Refuse at the call what the function could not take.
+
+    Raises:
+        TaskRefusedError: it could not.
+    """
+    try:
+        known.bind(None, *args, **kwargs)
+    except TypeError as error:
+        raise TaskRefusedError(f"{name}: {error}") from None

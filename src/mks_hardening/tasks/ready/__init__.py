@@ -1,0 +1,1 @@
+"""Tasks that most applications need: mail, and folders that are kept small."""

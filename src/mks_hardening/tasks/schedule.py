@@ -1,0 +1,139 @@
+"""When a task runs by itself: pure rules from a time to the slot it lies in.
+
+A slot is named by its begin in UTC. Two schedulers that see the same slot enqueue the same key, and the database
+keeps one row, so it runs once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+from zoneinfo import ZoneInfo
+
+from mks_hardening._core.checks import choice, instance, whole_number
+from mks_hardening._core.durations import seconds
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["Daily", "Every", "ScheduleRule"]
+
+JST: Final = "Asia/Tokyo"
+_MISSED: Final = ("once", "skip")
+
+
+@runtime_checkable
+class ScheduleRule(Protocol):
+    """Says which slot is the newest one that has begun."""
+
+    @property
+    def missed(self) -> str:
+        """``once`` or ``skip``: what becomes of a slot that began while no scheduler was there."""
+        ...
+
+    def slot(self, now: float) -> float:
+        """Begin of the slot that ``now`` lies in, in seconds since the epoch."""
+        ...
+
+    def next_slot(self, now: float) -> float:
+        """Begin of the slot after it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Once in each interval, counted from the epoch.
+
+    Args:
+        interval: seconds, or a ``timedelta``; at least one second.
+        missed: after a time without a scheduler, run the slot at hand ``once``, or ``skip`` what began before.
+
+    Raises:
+        ConfigurationError: an interval below a second, or an unknown rule.
+    """
+
+    interval: float | dt.timedelta
+    missed: str = "once"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", seconds(self.interval, parameter="interval", minimum=1.0))
+        choice(self.missed, _MISSED, parameter="missed")
+
+    def slot(self, now: float) -> float:
+        """Begin of the slot that ``now`` lies in."""
+        interval = seconds(self.interval, parameter="interval")
+        return now - now % interval
+
+    def next_slot(self, now: float) -> float:
+        """Begin of the slot after it."""
+        return self.slot(now) + seconds(self.interval, parameter="interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """Once a day at a time of day, on all days, one day of the week or one day of the month.
+
+    A time that the clocks leave out in spring runs when they have moved on; one that comes twice runs once.
+
+    Args:
+        hour: 0 to 23, in ``zone``.
+        minute: 0 to 59.
+        weekday: 0 for Monday to 6 for Sunday; every day when left out.
+        day: day of the month, 1 to 28; every day when left out.
+        zone: an IANA time zone.
+        missed: as for ``Every``.
+
+    Raises:
+        ConfigurationError: out of range, both weekday and day, or an unknown zone.
+    """
+
+    hour: int
+    minute: int = 0
+    weekday: int | None = None
+    day: int | None = None
+    zone: str = JST
+    missed: str = "once"
+
+    def __post_init__(self) -> None:
+        whole_number(self.hour, parameter="hour", minimum=0, maximum=23)
+        whole_number(self.minute, parameter="minute", minimum=0, maximum=59)
+        choice(self.missed, _MISSED, parameter="missed")
+        if self.weekday is not None:
+            whole_number(self.weekday, parameter="weekday", minimum=0, maximum=6)
+        if self.day is not None:
+            whole_number(self.day, parameter="day", minimum=1, maximum=28)
+        if self.weekday is not None and self.day is not None:
+            raise ConfigurationError("weekday and day cannot both be given", parameter="day")
+        instance(self.zone, str, parameter="zone")
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, ValueError, OSError):
+            raise ConfigurationError("zone must be a known IANA time zone", parameter="zone") from None
+
+    def slot(self, now: float) -> float:
+        """Begin of the newest slot that is not after ``now``."""
+        date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
+        # A month has at most 31 days, and one more for either side of midnight in another zone.
+        for back in range(33):
+            begin = self._begin(date - dt.timedelta(days=back))
+            if begin is not None and begin <= now:
+                return begin
+        raise AssertionError("a month has every day up to the 28th")
+
+    def next_slot(self, now: float) -> float:
+        """Begin of the slot after it."""
+        date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
+        for on in range(34):
+            begin = self._begin(date + dt.timedelta(days=on))
+            if begin is not None and begin > now:
+                return begin
+        raise AssertionError("a month has every day up to the 28th")
+
+    def _begin(self, date: dt.date) -> float | None:
+        day = dt.datetime.combine(date, dt.time(), ZoneInfo(self.zone))
+        if self.weekday is not None and day.weekday() != self.weekday:
+            return None
+        if self.day is not None and day.day != self.day:
+            return None
+        # timestamp() reads a time that the clocks leave out by the offset before the change, so it lies after it;
+        # of one that comes twice it takes the first (PEP 495, fold=0).
+        return day.replace(hour=self.hour, minute=self.minute).timestamp()

@@ -1,0 +1,1 @@
+"""The rows: their table, and every statement that changes one."""

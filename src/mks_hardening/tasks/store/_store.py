@@ -1,0 +1,339 @@
+"""Every statement that changes a task: compare-and-set by state and owner, each in one short transaction.
+
+The condition of a statement is the left side of the transition table, so a step that is not possible changes no
+row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.checks import instance
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks._states import ENDS, State, Step, sources
+from mks_hardening.tasks.store._hot import HotStatements
+from mks_hardening.tasks.store._row_clock import RowClock
+from mks_hardening.tasks.store._rows import NewTask, TakenTask
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, ColumnElement, Connection, Engine, Insert, Table, UpdateBase
+
+__all__ = ["TaskStore"]
+
+
+class TaskStore:
+    """The rows of one table.
+
+    Args:
+        engine: where the table is.
+        table: made by ``task_table``.
+        clock: instead of the database's or the host's.
+    """
+
+    def __init__(self, engine: Engine, table: Table, *, clock: Clock | None = None) -> None:
+        from sqlalchemy import Table
+
+        self.engine: Engine = engine
+        self.table: Table = instance(table, Table, parameter="table")
+        self.clock: RowClock = RowClock(engine, clock)
+        self._postgresql = engine.dialect.name == "postgresql"
+        self.hot: HotStatements = HotStatements(engine, table, self.clock)
+        self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
+
+    # --- accepting -----------------------------------------------------------------------------
+
+    def add(self, connection: Connection, new: NewTask) -> str:
+        """Accept a task in the caller's transaction; the id of the one that has the same key, if there is one."""
+        from sqlalchemy import select
+
+        columns = self.table.c
+        now = self.clock.moment()
+        values = {
+            "id": new.id,
+            "name": new.name,
+            "arguments": new.arguments,
+            "context": new.context,
+            "state": "waiting",
+            "queue": new.queue,
+            "priority": new.priority,
+            "due_at": now + new.delay if new.due_at is None else new.due_at,
+            "created_at": now,
+            "unique_key": new.unique_key,
+            "user_id": new.user_id,
+        }
+        if new.unique_key is None:
+            connection.execute(self.table.insert().values(values))
+            return new.id
+        if connection.execute(self._insert_unless_there(values)).rowcount == 1:
+            return new.id
+        # Read in the caller's transaction: on PostgreSQL the insert has waited for the other one to commit.
+        same = (columns.name == new.name) & (columns.unique_key == new.unique_key)
+        found: str = connection.execute(select(columns.id).where(same)).scalar_one()
+        return found
+
+    def _insert_unless_there(self, values: Mapping[str, object]) -> Insert:
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        insert = postgresql.insert if self._postgresql else sqlite.insert
+        return insert(self.table).values(values).on_conflict_do_nothing(index_elements=["name", "unique_key"])
+
+    # --- taking --------------------------------------------------------------------------------
+
+    def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[TakenTask]:
+        """Take what is due; the delivery counts from now on, before any code of the task runs.
+
+        Args:
+            owner: a fresh id, which nobody has used before.
+            lease: seconds until somebody else may take them, unless it is renewed.
+            queues: where to look.
+            most: how many at most.
+        """
+        taken = list[TakenTask]()
+        for priority in self.hot.due_priorities(queues):
+            if len(taken) < most:
+                taken += self.hot.take(
+                    priority, queues=queues, owner=owner, lease=lease, most=most - len(taken)
+                )
+        return taken
+
+    def claim_one(self, task_id: str, *, owner: str, lease: float) -> TakenTask | None:
+        """Take this task if it is due and nobody has it, whatever its queue."""
+        return self.hot.take_one(task_id, owner=owner, lease=lease)
+
+    def is_due(self) -> ColumnElement[bool]:
+        """It may be taken now: its time has come, or its lease has run out."""
+        columns = self.table.c
+        return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("claim"))
+
+    def fulfilled(self, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+        """Those conditions that some row fulfils, asked in one statement that changes nothing."""
+        from sqlalchemy import exists, select
+
+        with self.engine.connect() as connection:
+            found = connection.execute(select(*(exists().where(condition) for condition in conditions))).one()
+        return [condition for condition, is_there in zip(conditions, found, strict=True) if is_there]
+
+    # --- holding and ending --------------------------------------------------------------------
+
+    def renew(self, tasks: Sequence[TakenTask], *, lease: float) -> set[str]:
+        """Hold tasks for so many seconds more; the owners of those that were still held."""
+        from sqlalchemy import tuple_, update
+
+        columns = self.table.c
+        change = (
+            update(self.table)
+            .where(tuple_(columns.id, columns.owner).in_([(task.id, task.owner) for task in tasks]))
+            .where(columns.state.in_(sources("renew")))
+            .values(due_at=self.clock.moment() + lease)
+            .returning(columns.owner)
+        )
+        with self.hot.lightly() as connection:
+            return set(connection.execute(change).scalars())
+
+    def report(self, task: TakenTask, *, progress: float, stage: str) -> bool | None:
+        """Write how far it is; whether it should stop, or ``None`` when it is not ours any more."""
+        from sqlalchemy import update
+
+        columns = self.table.c
+        change = (
+            update(self.table)
+            .where(columns.id == task.id, columns.owner == task.owner, columns.state == "running")
+            .values(progress=progress, stage=stage)
+            .returning(columns.cancel_requested)
+        )
+        with self.hot.lightly() as connection:
+            found = connection.execute(change).scalar_one_or_none()
+        return None if found is None else bool(found)
+
+    def holds(self, task: TakenTask) -> bool | None:
+        """Whether it should stop, or ``None`` when the lease is not ours or has run out."""
+        from sqlalchemy import select
+
+        columns = self.table.c
+        question = select(columns.cancel_requested).where(
+            columns.id == task.id,
+            columns.owner == task.owner,
+            columns.state == "running",
+            columns.due_at > self.clock.moment(),
+        )
+        with self.engine.connect() as connection:
+            found = connection.execute(question).scalar_one_or_none()
+        return None if found is None else bool(found)
+
+    def finish(self, task: TakenTask, *, result: str, connection: Connection | None = None) -> bool:
+        """Record the result, in the given transaction or in one of its own; whether it was still ours."""
+        return self.hot.finish(task, result=result, connection=connection)
+
+    def retry(self, task: TakenTask, *, delay: float, error: str) -> bool:
+        """Let it wait and be tried again; crashes are counted anew."""
+        values = {
+            "state": "waiting",
+            "due_at": self.clock.moment() + delay,
+            "deliveries": 0,
+            "attempts": task.attempts + 1,
+            "unknown_since": None,
+            **self._released(error),
+        }
+        return self._step(task, "retry", values)
+
+    def put_back(self, task: TakenTask, *, delay: float, error: str, unknown: bool = False) -> bool:
+        """Leave it to another worker, or to one that knows the name where it is unknown; nothing is counted."""
+        from sqlalchemy import func
+
+        values = {
+            "state": "waiting",
+            "due_at": self.clock.moment() + delay,
+            # The taking counted it; a worker that could not begin is no crash of the task.
+            "deliveries": max(0, task.deliveries - 1),
+            # The first time stays: how long a name has been unknown is what tells a deploy from a mistake.
+            "unknown_since": func.coalesce(self.table.c.unknown_since, self.clock.moment())
+            if unknown
+            else None,
+            **self._released(error),
+        }
+        return self._step(task, "put_back", values)
+
+    def give_up(self, task: TakenTask, *, error: str) -> bool:
+        """Put it on the list of dead tasks."""
+        return self._step(task, "give_up", {"state": "dead", "error": error, **self._ended()})
+
+    def stop(self, task: TakenTask) -> bool:
+        """End it, as was asked."""
+        return self._step(task, "stop", {"state": "cancelled", **self._ended()})
+
+    def _step(self, task: TakenTask, step: Step, values: dict[str, object]) -> bool:
+        from sqlalchemy import update
+
+        columns = self.table.c
+        change = (
+            update(self.table)
+            .where(columns.id == task.id, columns.owner == task.owner, columns.state.in_(sources(step)))
+            .values(values)
+        )
+        return self._changed(change) == 1
+
+    def _ended(self) -> dict[str, object]:
+        # due_at goes with the end, and takes the row out of the index that workers look into.
+        return {"due_at": None, "owner": None, "finished_at": self.clock.moment(), "rung_at": None}
+
+    def _released(self, error: str) -> dict[str, object]:
+        return {"owner": None, "error": error, "progress": 0.0, "stage": "", "rung_at": None}
+
+    # --- for tests -----------------------------------------------------------------------------
+
+    def accepted(self) -> list[NewTask]:
+        """Every task that there is, oldest first, as it was accepted."""
+        from sqlalchemy import literal_column, select
+
+        columns = self.table.c
+        # Clocks of tests stand still, so times alone do not tell.
+        order: ColumnElement[str] = columns.id if self._postgresql else literal_column("rowid")
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(self.table).order_by(columns.created_at, order)).all()
+        return [
+            NewTask(
+                id=row.id,
+                name=row.name,
+                arguments=row.arguments,
+                context=row.context,
+                queue=row.queue,
+                priority=row.priority,
+                due_at=row.due_at,
+                delay=0.0,
+                unique_key=row.unique_key,
+                user_id=row.user_id,
+            )
+            for row in rows
+        ]
+
+    def next_due(self) -> str | None:
+        """The task that any worker would take next, in whatever queue."""
+        from sqlalchemy import select
+
+        columns = self.table.c
+        question = select(columns.id).where(self.is_due()).order_by(columns.priority, columns.due_at).limit(1)
+        with self.engine.connect() as connection:
+            return connection.execute(question).scalar_one_or_none()
+
+    @contextmanager
+    def on_clock(self, clock: Clock) -> Generator[None]:
+        """Go by this clock meanwhile."""
+        before = self.clock.replace(clock)
+        self.hot = HotStatements(self.engine, self.table, self.clock)
+        try:
+            yield
+        finally:
+            self.clock.replace(before)
+            self.hot = HotStatements(self.engine, self.table, self.clock)
+
+    # --- from outside --------------------------------------------------------------------------
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel what waits, ask what runs to stop; whether there was anything to do."""
+        from sqlalchemy import case, update
+
+        columns = self.table.c
+        waits = columns.state == "waiting"
+        change = (
+            update(self.table)
+            .where(columns.id == task_id, columns.state.in_(sources("cancel")))
+            .values(
+                # One statement for both: between a look and a change a worker may take it.
+                state=case((waits, "cancelled"), else_=columns.state),
+                due_at=case((waits, None), else_=columns.due_at),
+                finished_at=case((waits, self.clock.moment()), else_=columns.finished_at),
+                cancel_requested=True,
+            )
+        )
+        return self._changed(change) == 1
+
+    def replay(self, task_id: str) -> bool:
+        """Run a dead or cancelled task once more, as if it were new; whether there was one."""
+        from sqlalchemy import update
+
+        columns = self.table.c
+        change = (
+            update(self.table)
+            .where(columns.id == task_id, columns.state.in_(sources("replay")))
+            .values(
+                state="waiting",
+                due_at=self.clock.moment(),
+                deliveries=0,
+                attempts=0,
+                finished_at=None,
+                cancel_requested=False,
+                unknown_since=None,
+                **self._released(""),
+            )
+        )
+        return self._changed(change) == 1
+
+    def discard(self, task_id: str) -> bool:
+        """Remove a task that has ended; whether there was one."""
+        from sqlalchemy import delete
+
+        columns = self.table.c
+        return self._changed(delete(self.table).where(columns.id == task_id, columns.state.in_(ENDS))) == 1
+
+    def clean(self, *, state: State, older_than: float, keyed: bool) -> int:
+        """Remove tasks that ended so many seconds ago, either those with a key or those without; how many."""
+        from sqlalchemy import delete
+
+        columns = self.table.c
+        has_key = columns.unique_key.is_not(None) if keyed else columns.unique_key.is_(None)
+        old = columns.finished_at < self.clock.moment() - older_than
+        return self._changed(delete(self.table).where(columns.state == state, has_key, old))
+
+    def _changed(self, change: UpdateBase) -> int:
+        with self.hot.writing(), self.engine.begin() as connection:
+            changed: int = connection.execute(change).rowcount
+            return changed
+
+
+def _in_memory(url: URL) -> bool:
+    """Whether each connection of SQLite has a database of its own, or all of them one that threads cannot share."""
+    name = url.database or ""
+    # Each connection of ":memory:" has a database of its own; a thread would see no table.
+    return name in {"", ":memory:"} or name.startswith("file::memory:") or url.query.get("mode") == "memory"

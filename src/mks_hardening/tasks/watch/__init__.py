@@ -1,0 +1,1 @@
+"""How the queue stands, and an alert when nobody works it."""

@@ -1,0 +1,82 @@
+"""What Celery is told: what was given on top of what keeps tasks from being lost, or a refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mks_hardening.contrib._celery_settings import celery_settings
+from mks_hardening.contrib.celery_app import celery_app
+from mks_hardening.db import hardened_engine
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.tasks import Tasks
+
+BROKER = "redis://u:pw@127.0.0.1:1/1"
+
+
+@pytest.fixture
+def tasks() -> Tasks:
+    return Tasks(hardened_engine("sqlite://"))
+
+
+def settings_of(**given: Any) -> dict[str, Any]:
+    return celery_settings(given, broker_url=BROKER, visible=3600, stop_timeout=25, kill_grace=10)
+
+
+def test_transport_options_add_up_and_the_visibility_time_out_stays() -> None:
+    found = settings_of(broker_transport_options={"master_name": "mks", "socket_timeout": 3})
+    options = found["broker_transport_options"]
+    assert (options["master_name"], options["socket_timeout"]) == ("mks", 3)
+    assert (options["visibility_timeout"], options["priority_steps"]) == (3600, [0, 1, 2])
+
+
+def test_what_is_given_comes_on_top() -> None:
+    assert settings_of(worker_prefetch_multiplier=4, timezone="UTC")["worker_prefetch_multiplier"] == 4
+
+
+def test_times_are_utc_inside_and_japanese_for_people(tasks: Tasks) -> None:
+    conf = celery_app(tasks, broker_url=BROKER).conf
+    assert (conf.enable_utc, conf.timezone) == (True, "Asia/Tokyo")
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({"task_acks_late": False}, "task_acks_late"),
+        ({"accept_content": ["pickle"]}, "accept_content"),
+        (
+            {"worker_cancel_long_running_tasks_on_connection_loss": True},
+            "worker_cancel_long_running_tasks_on_connection_loss",
+        ),
+        ({"broker_transport_options": {"visibility_timeout": 5}}, "broker_transport_options"),
+        ({"result_backend": BROKER}, "result_backend"),
+        ({"result_backend": "redis://127.0.0.1:1/1"}, "result_backend"),
+        ({"result_backend": 7}, "result_backend"),
+        ({"visibility_timeout": 60}, "visibility_timeout"),
+        ({"task_time_limit": 4000}, "visibility_timeout"),
+        ({"worker_lost_wait": 4000}, "visibility_timeout"),
+        ({"queues": "default"}, "queues"),
+        ({"queues": []}, "queues"),
+        ({"kill_grace": 0}, "kill_grace"),
+    ],
+    ids=str,
+)
+def test_what_would_lose_tasks_is_refused(tasks: Tasks, given: dict[str, Any], parameter: str) -> None:
+    tasks.task("report", timeout=300)(lambda run: None)
+    with pytest.raises(ConfigurationError) as refused:
+        celery_app(tasks, broker_url=BROKER, **given)
+    assert refused.value.parameter == parameter
+    assert "pw" not in str(refused.value)
+
+
+def test_results_may_be_on_the_same_server_in_another_database() -> None:
+    assert settings_of(result_backend="redis://127.0.0.1:1/2")["result_expires"] == 86_400
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://h/", "redis://h/0", "redis://:secret@h/0"])
+def test_one_database_has_many_addresses(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="another database"):
+        celery_settings(
+            {"result_backend": url}, broker_url="redis://h/0", visible=3600, stop_timeout=1, kill_grace=1
+        )
