@@ -1,0 +1,154 @@
+"""What Celery is told, as plain values: from the parameters of ``celery_app`` to settings, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.tasks import Tasks
+
+__all__ = ["PATIENCE", "RUN", "TICK", "celery_settings", "check_limits"]
+
+RUN: Final = "mks_hardening.tasks.run"
+"""Name of the message that says which row to look at; for routes of an application's own."""
+TICK: Final = "mks_hardening.tasks.tick"
+"""Name of the message with which beat lets a worker look at the rows."""
+
+PATIENCE: Final = 1.0
+"""Seconds for one word with the broker; a broker that is silent must not hold up the bell for longer."""
+_LOST_WAIT: Final = 10.0
+"""Seconds that Celery waits for the result of a pool process that died (``worker_lost_wait``)."""
+_PLAIN_LIMIT: Final = 300.0
+"""Seconds that further tasks of the application, which are no rows, may run."""
+# For an application's own tasks alone: those of ours leave no result.
+_RESULTS_KEPT: Final = 86_400
+_KEPT: Final = frozenset(
+    {
+        "accept_content",
+        "broker_url",
+        "enable_utc",
+        "result_serializer",
+        "task_acks_late",
+        "task_queues",
+        "task_serializer",
+        "worker_cancel_long_running_tasks_on_connection_loss",
+    }
+)
+"""Set here, and what keeps tasks from being lost; never given by hand."""
+
+
+def celery_settings(
+    given: Mapping[str, Any], *, broker_url: str, visible: float, stop_timeout: float, kill_grace: float
+) -> dict[str, Any]:
+    """All settings but the queues, with what was given on top.
+
+    Args:
+        given: settings of the application, by their lower-case names.
+        broker_url: where messages go.
+        visible: seconds after which the broker hands on a message that was not acknowledged.
+        stop_timeout: seconds that running tasks get at a soft shutdown.
+        kill_grace: seconds between soft and hard limit.
+
+    Raises:
+        ConfigurationError: a setting that would lose tasks, or results in the broker's database.
+    """
+    refused = sorted(given.keys() & _KEPT)
+    if refused:
+        raise ConfigurationError(
+            f"{refused[0]} is set by celery_app and keeps tasks from being lost; leave it out",
+            parameter=refused[0],
+        )
+    transport = cast("Mapping[str, object]", given.get("broker_transport_options") or {})
+    if "visibility_timeout" in transport:
+        raise ConfigurationError(
+            "visibility_timeout is a parameter of celery_app; leave it out of broker_transport_options",
+            parameter="broker_transport_options",
+        )
+    _check_results(given.get("result_backend"), broker_url)
+    # Within the visibility time-out, or the broker hands the message on while it still runs.
+    plain_limit = max(1.0, min(_PLAIN_LIMIT, visible - kill_grace - _LOST_WAIT - 1.0))
+    return {
+        "broker_url": broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker waits for its broker for as long as it takes
+        "broker_connection_timeout": PATIENCE,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "result_expires": _RESULTS_KEPT,
+        # Celery's own: twenty tries with growing waits, in the request of whoever enqueues.
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "interval_start": 0}},
+        "redis_socket_timeout": PATIENCE,
+        "redis_socket_connect_timeout": PATIENCE,
+        "task_create_missing_queues": True,
+        # The row is claimed by compare-and-set, so a message that comes twice is harmless and one that is
+        # acknowledged late is not lost with its process.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": False,
+        "task_soft_time_limit": plain_limit,
+        "task_time_limit": plain_limit + kill_grace,
+        "worker_prefetch_multiplier": 1,
+        # True loses running tasks on 5.7 when the broker's connection breaks.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": stop_timeout,
+        "worker_lost_wait": _LOST_WAIT,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "enable_utc": True,
+        "timezone": "Asia/Tokyo",  # of crontab(); messages are in UTC
+        "beat_schedule": {"mks-tick": {"task": TICK, "schedule": 10.0, "options": {"expires": 10}}},
+        **given,
+        "broker_transport_options": {
+            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": PATIENCE,
+            "health_check_interval": 10,
+            "priority_steps": [0, 1, 2],
+            "queue_order_strategy": "priority",
+            **transport,
+            "visibility_timeout": visible,
+        },
+    }
+
+
+def check_limits(
+    tasks: Tasks, *, visible: float, kill_grace: float, lost_wait: float, plain_limit: float
+) -> None:
+    """Refuse a visibility time-out within which a task may still run: the broker would hand it on.
+
+    Raises:
+        ConfigurationError: names the task that runs longest.
+    """
+    limits = [(task.timeout + kill_grace, task.name) for task in tasks.known.values()]
+    longest, name = max([*limits, (plain_limit, "task_time_limit")])
+    needed = longest + lost_wait
+    if needed >= visible:
+        raise ConfigurationError(
+            f"visibility_timeout must be above {needed:g} s: {name} may run for {longest:g} s until it is killed, "
+            f"and its worker is given {lost_wait:g} s to notice",
+            parameter="visibility_timeout",
+        )
+
+
+def _check_results(backend: object, broker_url: str) -> None:
+    """Results and messages in one database would be lost together, and ``FLUSHDB`` would take both."""
+    if backend is None:
+        return
+    if not isinstance(backend, str):
+        raise ConfigurationError("result_backend must be a URL", parameter="result_backend")
+    if _place(backend) in {_place(url) for url in broker_url.split(";")}:
+        raise ConfigurationError(
+            "result_backend must be another database than broker_url", parameter="result_backend"
+        )
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    """What makes two addresses one database, whoever signs in there."""
+    parts = urlsplit(url)
+    # Without user and password: two accounts of one database lose their data together.
+    return parts.scheme, parts.netloc.rpartition("@")[2], parts.path.strip("/") or "0"

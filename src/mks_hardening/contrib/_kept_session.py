@@ -1,0 +1,127 @@
+"""What a framework keeps in its session, kept in ours: one decision for all frameworks, and its execution.
+
+A framework hands over the names and values of its session as they were loaded and as they are now. Who is signed
+in stands there under a name of the framework; its change is a sign-in or a sign-out, and so a change of the id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from mks_hardening.wsgi import SessionHandle
+
+__all__ = ["PLAIN", "Change", "Seen", "check_value", "decide", "json_text", "keep"]
+
+_NOTHING: Final[Mapping[str, object]] = {}
+PLAIN: Final = frozenset({str, int, bool, type(None)})  # most values are of these, and need no second look
+
+
+class Seen(NamedTuple):
+    """A framework's session at one moment.
+
+    Attributes:
+        values: as JSON values.
+        user: who is signed in according to them.
+    """
+
+    values: Mapping[str, object] = _NOTHING
+    user: str | None = None
+
+
+class Change(NamedTuple):
+    """What is to be done with our session.
+
+    Attributes:
+        act: ``start`` for a user, ``begin`` a session that is nobody's, ``end``, ``restart`` (end, then begin),
+            ``merge`` values, or ``nothing``.
+        values: what it holds afterwards; for ``merge`` only what changed.
+        removed: names that go.
+        user: who signs in.
+    """
+
+    act: Literal["nothing", "merge", "start", "begin", "end", "restart"]
+    values: Mapping[str, object] = _NOTHING
+    removed: Collection[str] = ()
+    user: str = ""
+
+
+def decide(before: Seen, now: Seen, *, lives: bool, anonymous: bool, moved: bool, cleared: bool) -> Change:
+    """Decide what becomes of our session.
+
+    Args:
+        before: as it was loaded.
+        now: as it is at the end of the request.
+        lives: whether a session of ours lives now, of a user or of nobody.
+        anonymous: whether it is nobody's.
+        moved: whether the application itself has started or ended it since it was loaded; then that holds.
+        cleared: whether the framework's session was emptied in between, which ends what was before.
+    """
+    changed = {
+        name: value
+        for name, value in now.values.items()
+        if name not in before.values or not _same(before.values[name], value)
+    }
+    removed = before.values.keys() - now.values.keys()
+    # Where the application has moved our session itself (sign_in, end), the framework's view of it is older.
+    if not moved:
+        # A change of the user is a new id (ASVS 5.0, 7.2.4), whatever the framework does about its own.
+        if now.user is not None and (cleared or now.user != before.user):
+            return Change("start", now.values, user=now.user)
+        if lives and (cleared or (before.user is not None and now.user is None)):
+            return Change("restart", now.values) if now.values else Change("end")
+    if not (changed or removed):
+        return Change("nothing")
+    if lives:
+        return Change("merge", changed, removed) if now.values or not anonymous else Change("end")
+    return Change("begin", changed) if changed else Change("nothing")
+
+
+def keep(handle: SessionHandle, change: Change) -> bool:
+    """Do it.
+
+    Returns:
+        Whether it was done: not when the session has ended in the meantime. What a request says that was under way
+        while another gave the browser a new id is dropped without a word.
+
+    Raises:
+        BackendUnavailableError: the store did not confirm it.
+        ValueError: more than 4096 bytes of JSON.
+    """
+    if change.act == "merge":
+        merged = handle.merge_data(change.values, removed=change.removed)
+        return merged or handle.session_id is not None
+    if change.act == "start":
+        handle.start(change.user, data=change.values)
+    if change.act in {"end", "restart"}:
+        handle.end()
+    if change.act in {"begin", "restart"}:
+        handle.start_anonymous(data=change.values)
+    return True
+
+
+def check_value(value: object) -> None:
+    """Refuse what is no JSON value.
+
+    Raises:
+        TypeError: a value that JSON has no form for.
+        ValueError: NaN, infinity, or a value that contains itself.
+    """
+    if type(value) not in PLAIN:
+        json_text(value)
+
+
+def _same(before: object, now: object) -> bool:
+    """Whether a value is what it was; true is not one here, and a list may hold either."""
+    kind = type(now)
+    # 1 == True == 1.0 in Python, and not in JSON.
+    if kind is not type(before):
+        return False
+    return before == now if kind in PLAIN else json_text(before) == json_text(now)
+
+
+def json_text(value: object) -> str:
+    """A JSON value as text, as the store keeps it."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

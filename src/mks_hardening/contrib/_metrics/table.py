@@ -1,0 +1,268 @@
+"""All metrics, and how each event becomes numbers: the one list that counters, documents and tests read.
+
+Names, labels and buckets are a contract with dashboards and alert rules. No value of a label comes from a client:
+words and statuses are checked, methods are known ones, and the rest is what the application or its operator named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from mks_hardening import events
+
+__all__ = ["METRICS", "OTHER", "REFUSED_LABELS", "REQUEST_BUCKETS", "RULES", "Metric", "Rule", "whole"]
+
+OTHER: Final = "other"
+"""Stands for a value that is too long, no word, or beyond the number of values that are kept apart."""
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+)
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII).fullmatch
+_LONGEST: Final = 200
+
+REQUEST_BUCKETS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Seconds; from an answer out of the cache to the time-out of a usual worker."""
+_QUERY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TASK_BUCKETS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+
+
+class Metric(NamedTuple):
+    """One family with fixed labels; the unit is part of the name.
+
+    ``kind`` is ``counter``, ``histogram``, ``gauge`` (the sum over living processes) or ``level``: shown as a
+    gauge, and what the process that looked last has seen.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+class Rule(NamedTuple):
+    """How one kind of event becomes numbers.
+
+    Attributes:
+        event: the class of the event.
+        key: what the labels depend on, straight from an event.
+        labels: the values of all labels, from the parts of the key.
+        counted: the counter or gauge it moves, or the level it sets.
+        amount: by how much, or to what; one where ``None``.
+        timed: the histogram it enters.
+        seconds: the duration it enters there.
+    """
+
+    event: type
+    key: Callable[[Any], Hashable]
+    labels: Callable[..., Mapping[str, str]]
+    counted: Metric | None = None
+    amount: Callable[[Any], float] | None = None
+    timed: Metric | None = None
+    seconds: Callable[[Any], float] | None = None
+
+
+# --- values of labels
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    return text if not text or _WORD(text) else OTHER
+
+
+def _name(value: str | None) -> str:
+    """What the application or its operator named: any text in one line."""
+    text = value or ""
+    return text if len(text) <= _LONGEST and text.isprintable() else OTHER
+
+
+def _request(method: str, route: str | None, status: int, outcome: str) -> dict[str, str]:
+    return {
+        "method": method if method in _METHODS else OTHER,
+        "route": _name(route),
+        "status": str(status) if 0 <= status <= 999 else OTHER,
+        "outcome": _word(outcome),
+    }
+
+
+def _decision(group: str, allowed: bool, source: str, dry_run: bool) -> dict[str, str]:  # noqa: FBT001 - as in the event
+    outcome = "allowed" if allowed else "would_refuse" if dry_run else "refused"
+    return {"group": _name(group), "outcome": outcome, "source": _word(source)}
+
+
+def _factor(change: str, method: str, reason: str, actor: str) -> dict[str, str]:
+    # Whoever acts for somebody else gives a reason in his own words.
+    return {"change": _word(change), "method": _word(method), "reason": "" if actor else _word(reason)}
+
+
+def _labels(**kinds: Callable[[Any], str]) -> Callable[..., dict[str, str]]:
+    """The values of labels, each made of the part of the key in its place."""
+    return lambda *parts: {name: kind(part) for (name, kind), part in zip(kinds.items(), parts, strict=True)}
+
+
+def _nothing(_event: Hashable) -> Hashable:
+    return ()
+
+
+def whole(event: Hashable) -> Hashable:
+    """The event is its own key: all of it goes into labels."""
+    return event
+
+
+def _milliseconds(index: int) -> Callable[[Any], float]:
+    return lambda event: event[index] / 1000
+
+
+def _held_back(event: events.BreakerChanged) -> int:
+    return (event.before == "closed") - (event.after == "closed")
+
+
+# --- the metrics
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(f"mks_{name}_total", "counter", meaning, labels)
+
+
+def _level(name: str, meaning: str) -> Metric:
+    return Metric(f"mks_{name}", "level", meaning, ())
+
+
+REQUESTS: Final = _counter(
+    "requests", "Requests answered or aborted.", "method", "route", "status", "outcome"
+)
+REQUEST_SECONDS: Final = Metric(
+    "mks_request_duration_seconds",
+    "histogram",
+    "Time from the first byte of a request to the last byte of its answer.",
+    ("method", "route"),
+    REQUEST_BUCKETS,
+)
+REFUSALS: Final = _counter("requests_refused", "Requests that a wrapper refused.", "wrapper", "reason")
+DECISIONS: Final = _counter("rate_limit_decisions", "Decisions of rate limits.", "group", "outcome", "source")
+NEAR: Final = _counter("rate_limit_near", "Hits that brought a key to 80 % of a limit.", "group", "limit")
+READS: Final = _counter("cache_reads", "Answers of a cache.", "namespace", "outcome", "reason")
+SESSIONS: Final = _counter(
+    "session_changes", "Sessions started, rotated, ended, refused.", "change", "reason"
+)
+FACTORS: Final = _counter(
+    "two_factor_events", "What happened to second factors.", "change", "method", "reason"
+)
+FAILURES: Final = _counter(
+    "backend_failures", "Failed calls to servers outside the process.", "backend", "operation", "reason"
+)
+BREAKER_CHANGES: Final = _counter("breaker_changes", "Circuit breakers opened or closed.", "backend", "state")
+BREAKERS: Final = Metric(
+    "mks_breakers_not_closed", "gauge", "Circuit breakers that hold calls back now.", ("backend",)
+)
+QUERY_SECONDS: Final = Metric(
+    "mks_slow_query_duration_seconds",
+    "histogram",
+    "Statements above the threshold of the slow query monitor.",
+    ("outcome",),
+    _QUERY_BUCKETS,
+)
+SIGN_INS: Final = _counter(
+    "sign_in_events", "Steps of sign-ins and changes of credentials.", "change", "method", "reason"
+)
+POOL: Final = _counter("pool_events", "Connection pools exhausted, connections given up.", "change")
+ALERTS: Final = _counter("alerts", "Alerts by what became of them.", "channel", "state", "reason")
+LOGS: Final = _counter("log_records_dropped", "Log records that were lost.", "handler", "reason")
+TASKS: Final = _counter("task_runs", "Ended runs of background tasks.", "task", "outcome")
+TASK_SECONDS: Final = Metric(
+    "mks_task_duration_seconds", "histogram", "Length of runs of background tasks.", ("task",), _TASK_BUCKETS
+)
+DUE: Final = _level("task_queue_due", "Tasks that are due and nobody works at.")
+OLDEST_DUE: Final = _level("task_queue_oldest_due_seconds", "How long the oldest of them has been due.")
+RUNNING: Final = _level("task_queue_running", "Tasks that are worked at.")
+DEAD: Final = _level("task_queue_dead", "Tasks that failed for good and wait for somebody.")
+STALLED: Final = _level("task_queue_stalled", "1 where tasks are due and nobody takes them.")
+REFUSED_LABELS: Final = _counter(
+    "metric_label_sets_refused", "New label values beyond the bound, counted under `other`.", "metric"
+)
+
+
+RULES: Final = (
+    Rule(
+        events.RequestFinished,
+        itemgetter(0, 1, 2, 4),
+        _request,
+        counted=REQUESTS,
+        timed=REQUEST_SECONDS,
+        seconds=_milliseconds(3),
+    ),
+    Rule(events.RequestRefused, itemgetter(0, 1), _labels(wrapper=_word, reason=_word), counted=REFUSALS),
+    Rule(events.RateLimitDecided, whole, _decision, counted=DECISIONS),
+    Rule(
+        events.RateLimitNear,
+        itemgetter(0, 1),
+        _labels(group=_name, limit=_name),
+        counted=NEAR,
+    ),
+    Rule(events.CacheRead, whole, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS),
+    Rule(events.SessionChanged, itemgetter(0, 1), _labels(change=_word, reason=_word), counted=SESSIONS),
+    Rule(events.TwoFactorEvent, itemgetter(0, 2, 3, 4), _factor, counted=FACTORS),
+    Rule(
+        events.BackendFailed,
+        itemgetter(0, 1, 2),
+        _labels(backend=_name, operation=_name, reason=_word),
+        counted=FAILURES,
+    ),
+    Rule(
+        events.BreakerChanged, itemgetter(0, 2), _labels(backend=_name, state=_word), counted=BREAKER_CHANGES
+    ),
+    Rule(
+        events.BreakerChanged,
+        itemgetter(0),
+        _labels(backend=_name),
+        counted=BREAKERS,
+        amount=_held_back,
+    ),
+    Rule(events.SignInEvent, itemgetter(0, 4, 3, 5), _factor, counted=SIGN_INS),
+    Rule(
+        events.SlowQuery,
+        itemgetter(2),
+        _labels(outcome=_word),
+        timed=QUERY_SECONDS,
+        seconds=_milliseconds(1),
+    ),
+    Rule(events.PoolEvent, itemgetter(0), _labels(change=_word), counted=POOL),
+    Rule(
+        events.AlertsCounted,
+        itemgetter(0, 1, 3),
+        _labels(channel=_word, state=_word, reason=_word),
+        counted=ALERTS,
+        amount=itemgetter(2),
+    ),
+    Rule(
+        events.LogsDropped,
+        itemgetter(0, 2),
+        _labels(handler=_name, reason=_name),
+        counted=LOGS,
+        amount=itemgetter(1),
+    ),
+    Rule(
+        events.TaskChanged,
+        itemgetter(0, 1),
+        _labels(task=_name, outcome=_word),
+        counted=TASKS,
+        timed=TASK_SECONDS,
+        seconds=itemgetter(2),
+    ),
+    *(
+        Rule(events.TaskQueueSeen, _nothing, _labels(), counted=level, amount=itemgetter(index))
+        for index, level in enumerate((DUE, OLDEST_DUE, RUNNING, DEAD, STALLED))
+    ),
+)
+
+METRICS: Final = (
+    *dict.fromkeys(metric for rule in RULES for metric in (rule.counted, rule.timed) if metric is not None),
+    REFUSED_LABELS,
+)
+"""Every metric, in the order of the documentation."""

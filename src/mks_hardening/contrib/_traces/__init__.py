@@ -1,0 +1,1 @@
+"""What spans say, by the semantic conventions: pure functions, which know nothing of OpenTelemetry's classes."""

@@ -1,0 +1,65 @@
+"""What the span of a request says (HTTP semantic conventions 1.33)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["Attributes", "at_the_begin", "at_the_end", "method_of", "outcome_of", "span_name"]
+
+Attributes: TypeAlias = "dict[str, str | int]"
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+)
+_LONGEST_METHOD: Final = 32
+
+
+def method_of(method: str) -> str:
+    """A known method, or ``_OTHER``."""
+    return method if method in _METHODS else "_OTHER"
+
+
+def span_name(method: str, route: str | None) -> str:
+    """The method, and the route where one is known; never the path, of which there are too many."""
+    known = method if method in _METHODS else "HTTP"
+    return f"{known} {route}" if route else known
+
+
+def at_the_begin(environ: Mapping[str, Any]) -> Attributes:
+    """What samplers may decide by."""
+    return {
+        "http.request.method": method_of(environ.get("REQUEST_METHOD", "")),
+        "url.scheme": environ.get("wsgi.url_scheme", "http"),
+        "url.path": environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+    }
+
+
+def outcome_of(fields: Mapping[str, Any]) -> Attributes:
+    """How it ended, from the attributes of its record; these are labels of the metric, too."""
+    status, route = fields["status"], fields.get("route")
+    attributes: Attributes = {}
+    if status:
+        attributes["http.response.status_code"] = status
+    if route:
+        attributes["http.route"] = route
+    if fields["outcome"] == "error" and fields["exc_type"]:
+        attributes["error.type"] = fields["exc_type"]
+    elif status >= 500:
+        attributes["error.type"] = str(status)
+    return attributes
+
+
+def at_the_end(fields: Mapping[str, Any]) -> Attributes:
+    """What else a span tells, from the attributes of the record, which hold no secret."""
+    attributes: Attributes = {
+        "url.path": fields["path"],
+        "mks.request.id": fields["request_id"],
+        "mks.request.outcome": fields["outcome"],
+    }
+    if fields["method"] not in _METHODS:
+        attributes["http.request.method_original"] = fields["method"][:_LONGEST_METHOD]
+    for attribute, field in (("url.query", "query"), ("client.address", "client_ip")):
+        if fields.get(field):
+            attributes[attribute] = fields[field]
+    return attributes

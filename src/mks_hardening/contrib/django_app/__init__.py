@@ -1,0 +1,23 @@
+"""Django: everything at the edge, Django's session inside ours, a cache, checks, and limits for single views.
+
+In ``settings.py``, with ``HardeningMiddleware`` in place of Django's ``SessionMiddleware`` and
+``SecurityMiddleware``, and in ``wsgi.py``:
+
+.. code-block:: python
+
+    INSTALLED_APPS += ["mks_hardening.contrib.django_app"]
+    MIDDLEWARE = ["mks_hardening.contrib.django_app.HardeningMiddleware", *MIDDLEWARE]
+    SESSION_ENGINE = "mks_hardening.contrib.django_app.sessions"
+
+    application = hardened(get_wsgi_application())
+
+Nothing here asks for Django's settings before it is called, so that ``settings.py`` may import it.
+"""
+
+from __future__ import annotations
+
+from mks_hardening.contrib.django_app._limits import limit
+from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
+from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
+
+__all__ = ["HardeningMiddleware", "hardened", "limit", "logging_config", "template_context"]

@@ -1,0 +1,110 @@
+"""The door to Django, which ships no types: what is used of it, and as what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mks_hardening._core.lazy import optional
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "REDIRECT_FIELD_NAME",
+    "AppConfig",
+    "BaseCache",
+    "FromDjango",
+    "HttpResponse",
+    "SessionBase",
+    "SessionInterrupted",
+    "SessionMiddleware",
+    "UpdateError",
+    "checks",
+    "get_resolver",
+    "import_string",
+    "mail",
+    "project",
+    "setting_changed",
+    "validate_host",
+]
+
+FromDjango: TypeAlias = Any
+"""An object of Django."""
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    DEFAULT_TIMEOUT: object
+    REDIRECT_FIELD_NAME: str
+    HttpResponse: FromDjango
+    checks: FromDjango
+    get_resolver: FromDjango
+    import_string: Callable[[str], object]
+    mail: object
+    setting_changed: FromDjango
+
+    def validate_host(host: str, allowed_hosts: Sequence[str]) -> bool: ...
+
+    class AppConfig:
+        """Of ``django.apps``."""
+
+        name: str
+        label: str
+        verbose_name: str
+
+        def ready(self) -> None: ...
+
+    class BaseCache:
+        """Of ``django.core.cache.backends.base``."""
+
+        default_timeout: float | None
+
+        def __init__(self, params: Mapping[str, object]) -> None: ...
+        def make_and_validate_key(self, key: str, version: int | None = None) -> str: ...
+
+    class SessionBase:
+        """Of ``django.contrib.sessions.backends.base``."""
+
+        modified: bool
+        _session_cache: dict[str, object]
+
+        def __init__(self, session_key: str | None = None) -> None: ...
+        def clear(self) -> None: ...
+        def get_expire_at_browser_close(self) -> bool: ...
+        def get_expiry_age(self) -> float: ...
+        def _get_session(self, no_load: bool = False) -> dict[str, object]: ...  # noqa: FBT001, FBT002
+
+    class SessionMiddleware:
+        """Of ``django.contrib.sessions.middleware``."""
+
+        SessionStore: type[FromDjango]
+
+        def __init__(self, get_response: Callable[..., FromDjango]) -> None: ...
+        def process_request(self, request: FromDjango) -> None: ...
+        def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango: ...
+
+    class SessionInterrupted(Exception):  # noqa: N818
+        """Of ``django.contrib.sessions.exceptions``."""
+
+    class UpdateError(Exception):
+        """Of ``django.contrib.sessions.backends.base``."""
+
+else:
+    with optional("django", extra="django"):
+        from django.apps import AppConfig
+        from django.contrib.auth import REDIRECT_FIELD_NAME
+        from django.contrib.sessions.backends.base import SessionBase, UpdateError
+        from django.contrib.sessions.exceptions import SessionInterrupted
+        from django.contrib.sessions.middleware import SessionMiddleware
+        from django.core import checks, mail
+        from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+        from django.core.signals import setting_changed
+        from django.http import HttpResponse
+        from django.http.request import validate_host
+        from django.urls import get_resolver
+        from django.utils.module_loading import import_string
+
+
+def project() -> FromDjango:
+    """The settings of the project; asked for late, because the object itself asks for them when it is looked at."""
+    from django.conf import settings
+
+    return settings

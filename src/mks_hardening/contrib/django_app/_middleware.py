@@ -1,0 +1,139 @@
+"""The middleware that makes Django speak with the wrappers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
+from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
+from mks_hardening._core.web.rate_headers import rate_limit_headers
+from mks_hardening.contrib._counted import BUSY, TOO_MANY, busy_for, limit_fields
+from mks_hardening.contrib.django_app._django import (
+    FromDjango,
+    HttpResponse,
+    SessionInterrupted,
+    SessionMiddleware,
+    UpdateError,
+    mail,
+    project,
+)
+from mks_hardening.contrib.django_app.sessions import SessionStore
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConcurrencyExceededError,
+    ConfigurationError,
+    PaceTimeoutError,
+    RateLimitExceededError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HardeningMiddleware", "problem_response"]
+
+
+class HardeningMiddleware(SessionMiddleware):
+    """Stands in place of Django's ``SessionMiddleware``: session, origin, id and route of each request.
+
+    ``request.session`` is kept inside our session; ``request.origin`` is the ``RequestOrigin`` and
+    ``request.request_id`` the id of a request that came through ``hardened``, or ``None``.
+
+    Args:
+        get_response: what comes next.
+
+    Raises:
+        ConfigurationError: ``SESSION_ENGINE`` is another.
+    """
+
+    def __init__(self, get_response: Callable[..., FromDjango]) -> None:
+        super().__init__(get_response)
+        if not issubclass(self.SessionStore, SessionStore):
+            raise ConfigurationError(
+                "two sessions at once: HardeningMiddleware needs SESSION_ENGINE = "
+                "'mks_hardening.contrib.django_app.sessions'",
+                parameter="SESSION_ENGINE",
+            )
+
+    def process_request(self, request: FromDjango) -> None:
+        """Called by Django before the view is looked for.
+
+        Raises:
+            ConfigurationError: ``hardened`` does not stand around the application.
+        """
+        environ = _environ(request)
+        handle = environ.get(SESSION_KEY)
+        request.origin = environ.get(ORIGIN_KEY)
+        request.request_id = environ.get(REQUEST_ID_KEY)
+        if handle is not None:
+            request.session = self.SessionStore(handle=handle)
+        elif _in_tests():  # Django's test client and its live server know of no wrapper
+            super().process_request(request)
+        else:
+            raise ConfigurationError(
+                "this request did not come through the wrappers: in wsgi.py write "
+                "application = hardened(get_wsgi_application())",
+                parameter="WSGI_APPLICATION",
+            )
+
+    def process_view(self, request: FromDjango, *_: object) -> None:
+        """Called by Django once the view is found."""
+        # The pattern and not the path: metrics and records must not have a name for every id.
+        _environ(request)[ROUTE_KEY] = f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
+
+    def process_exception(self, _: FromDjango, exception: Exception) -> FromDjango:
+        """Called by Django when a view has raised."""
+        if isinstance(exception, BackendUnavailableError):
+            return _unavailable(exception)
+        if isinstance(exception, RateLimitExceededError):
+            return problem_response(429, TOO_MANY, rate_limit_headers(exception.decision))
+        if isinstance(exception, (ConcurrencyExceededError, PaceTimeoutError)):
+            return problem_response(503, BUSY, [("Retry-After", str(busy_for(exception)))])
+        return None
+
+    def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango:
+        """Called by Django with the answer.
+
+        Raises:
+            SessionInterrupted: the session has ended while the request was under way.
+        """
+        for name, value in limit_fields(_environ(request), response.headers.items()):
+            response.headers[name] = value
+        session = getattr(request, "session", None)
+        if not isinstance(session, SessionStore) or SESSION_KEY not in _environ(request):
+            return super().process_response(request, response)
+        # As Django's own middleware: what a request that failed has put into the session is not kept.
+        if response.status_code < 500 and (
+            session.modified or session.handle.hands_out_cookie or project().SESSION_SAVE_EVERY_REQUEST
+        ):
+            try:
+                session.save()
+            except UpdateError:
+                # Django turns it into a 400: saving anew would bring back a session that somebody has just ended.
+                raise SessionInterrupted("The session has ended while this request was under way.") from None
+            except BackendUnavailableError as error:
+                instead = _unavailable(error)
+                # Closed with the answer that is given; closing it here would end the request twice for Django.
+                instead._resource_closers += response._resource_closers  # noqa: SLF001
+                return instead
+        return response
+
+
+def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) -> FromDjango:
+    """A problem document (RFC 9457)."""
+    headers = {"Cache-Control": "no-store", **dict(fields)}
+    return HttpResponse(problem_document(status, detail), PROBLEM_TYPE, status, headers=headers)
+
+
+def _unavailable(error: BackendUnavailableError) -> FromDjango:
+    wait = str(max(1, round(error.retry_after or 2)))
+    return problem_response(503, "A part of this service is away. Please try again.", [("Retry-After", wait)])
+
+
+def _in_tests() -> bool:
+    """Whether Django's test environment is set up: it puts an outbox in place of mail."""
+    return hasattr(mail, "outbox")
+
+
+def _environ(request: FromDjango) -> dict[str, FromDjango]:
+    environ: dict[str, FromDjango] = request.META  # for requests by WSGI the environ itself
+    return environ

@@ -1,0 +1,151 @@
+"""``SESSION_ENGINE``: Django's session inside ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.contrib._kept_session import Seen, check_value, decide, keep
+from mks_hardening.contrib.django_app._django import FromDjango, SessionBase, UpdateError
+from mks_hardening.contrib.django_app._parts import parts
+
+if TYPE_CHECKING:
+    from mks_hardening.wsgi import SessionHandle
+
+__all__ = ["SessionStore"]
+
+USER: Final = "_auth_user_id"
+"""Under which ``django.contrib.auth`` keeps who is signed in."""
+
+_EXPIRY: Final = "_session_expiry"
+
+
+class SessionStore(SessionBase):
+    """One session of Django's, with our idle and absolute limits, ended on the server, data only.
+
+    Signing in and out with ``django.contrib.auth`` starts and ends ours, so the id is new at sign-in. Requests at
+    the same time that change different names do not undo each other.
+
+    Args:
+        session_key: what the cookie held.
+        handle: the session of a request that came through ``hardened``.
+    """
+
+    modified: bool
+
+    def __init__(self, session_key: str | None = None, *, handle: SessionHandle | None = None) -> None:
+        self._held = handle
+        self._key = session_key
+        self._before = Seen()
+        self._owner: tuple[str | None, bool] = None, False
+        self._cycled = False
+        super().__init__(session_key)
+
+    @property
+    def handle(self) -> SessionHandle:
+        """The session of ours."""
+        if self._held is None:
+            sessions = parts().sessions
+            self._held = sessions.open(None if self._key is None else f"{sessions.cookie_name}={self._key}")
+        return self._held
+
+    def _get_session_key(self) -> str | None:
+        return self.handle.session_id
+
+    def _set_session_key(self, value: str | None) -> None:
+        """Django's own idea of the key; ours is up to the session."""
+
+    session_key: property = property(_get_session_key)
+    # Django's base class sets it in its constructor and when it makes a key of its own.
+    _session_key: property = property(_get_session_key, _set_session_key)
+
+    def load(self) -> dict[str, object]:
+        """What is kept."""
+        self._remember(dict(self.handle.data))
+        return dict(self.handle.data)
+
+    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
+        """Keep what was changed.
+
+        Raises:
+            BackendUnavailableError: the store did not confirm it.
+            TypeError: a value that JSON has no form for.
+            UpdateError: the session has ended in the meantime.
+            ValueError: more than 4096 bytes of JSON.
+        """
+        values: dict[str, object] = dict(self._get_session(no_load=must_create))
+        for name, value in values.items():
+            try:
+                check_value(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise type(error)(
+                    f"request.session[{name!r}] cannot be kept ({error}); it takes JSON values"
+                ) from None
+        handle = self.handle
+        handle.cookie_age = None if self.get_expire_at_browser_close() else self.get_expiry_age()
+        now = Seen(values, _user(values))
+        owner = self._owner_now()
+        change = decide(
+            self._before,
+            now,
+            lives=handle.lives,
+            anonymous=handle.anonymous,
+            moved=owner != self._owner,
+            cleared=False,
+        )
+        # Django cycles at sign-in as well, where ours has a new id already: two in one answer would be one too
+        # many.
+        if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
+            handle.rotate()
+        if not keep(handle, change):
+            raise UpdateError
+        # set_expiry() changes nothing but the cookie, which would not be sent again otherwise.
+        if self._before.values.get(_EXPIRY) != values.get(_EXPIRY):
+            handle.hand_out_again()
+        self._cycled = False
+        self._remember(dict(handle.data))
+
+    def create(self) -> None:
+        """Begin an empty session."""
+        self.handle.start_anonymous()
+        self._remember({})
+        self._session_cache = {}
+        self.modified = True
+
+    def cycle_key(self) -> None:
+        """Give the session a new id when it is saved."""
+        self._get_session()
+        self._cycled = True
+        self.modified = True
+
+    def flush(self) -> None:
+        """End the session; what is put in afterwards begins a new one."""
+        self.clear()
+        self.handle.end()
+        self._remember({})
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End this session, or the one with this key."""
+        if session_key is None or session_key == self.session_key:
+            self.handle.end()
+        else:
+            SessionStore(session_key).handle.end()
+
+    def exists(self, session_key: str) -> bool:
+        """Whether a session with this key lives."""
+        return SessionStore(session_key).handle.lives
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Nothing to do: stores forget by themselves."""
+
+    def _remember(self, values: dict[str, object]) -> None:
+        self._before = Seen(values, _user(values))
+        self._owner = self._owner_now()
+
+    def _owner_now(self) -> tuple[str | None, bool]:
+        return self.handle.user_id, self.handle.lives
+
+
+def _user(values: FromDjango) -> str | None:
+    found: object = values.get(USER)
+    return None if found is None else str(found)

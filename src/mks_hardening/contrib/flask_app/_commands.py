@@ -1,0 +1,119 @@
+"""``flask mks``: what an operator asks an application."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from mks_hardening.contrib._counted import client_of, user_of
+from mks_hardening.contrib.flask_app._findings import findings
+from mks_hardening.contrib.flask_app._installed import installed
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.settings import variables
+
+__all__ = ["commands"]
+
+commands: Final = AppGroup("mks", help="Look after what mks_hardening keeps for this application.")
+
+
+@commands.command("check")
+def check() -> None:
+    """Look for what should be mended; status 1 when one of it is an error."""
+    found = list(findings(current_app))
+    for finding in found:
+        click.echo(f"{finding.id} {'error' if finding.error else 'warning'}: {finding.text}")
+    if not found:
+        click.echo("nothing to mend")
+    if any(finding.error for finding in found):
+        raise SystemExit(1)
+
+
+@commands.command("sessions")
+@click.argument("user")
+@click.option("--end", is_flag=True, help="End them all.")
+def sessions(user: str, *, end: bool) -> None:
+    """List the living sessions of USER."""
+    if not user:
+        raise click.UsageError("say whose: USER is what the application has signed in, as in user_id")
+    manager = installed(current_app).sessions
+    try:
+        living = manager.sessions(user)
+        if not living:
+            click.echo("no living session")
+        for record in living:
+            since, seen = (_time(moment) for moment in (record.created_at, record.seen_at))
+            # A part of the digest: enough to tell sessions apart, and not what stands in the store.
+            click.echo(f"{record.key[:16]}  since {since}  seen {seen}")
+        if end:
+            click.echo(f"{manager.end_user(user)} ended")
+    except BackendUnavailableError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@commands.command("unlock")
+@click.option("--account", help="An account that is locked, whatever its group.")
+@click.option("--reason", help="Why, for the notice to its owner.")
+@click.option("--end-sessions", is_flag=True, help="End its sessions too.")
+@click.option("--group", help="A group of limits, to forget what was counted for one of these:")
+@click.option("--user", help="A signed-in user.")
+@click.option("--client", help="The address of a client.")
+@click.option("--key", help="What limit(key=...) gave.")
+def unlock(
+    *,
+    account: str | None,
+    reason: str | None,
+    group: str | None,
+    user: str | None,
+    client: str | None,
+    key: str | None,
+    end_sessions: bool,
+) -> None:
+    """Let somebody in again: lift the lock of an account, or forget what a limit has counted."""
+    whom = [user_of(user)] if user else []
+    whom += [client_of(client)] if client else []
+    whom += [key] if key else []
+    if not account and not (group and whom):
+        raise click.UsageError(
+            "say whom: --account NAME --reason TEXT, or --group with --user, --client or --key"
+        )
+    try:
+        if account:
+            _unlock_account(account, reason, end_sessions=end_sessions)
+        for each in whom:
+            _forget(str(group), each)
+    except (BackendUnavailableError, ConfigurationError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _unlock_account(account: str, reason: str | None, *, end_sessions: bool) -> None:
+    sign_in = installed(current_app).sign_in
+    if sign_in is None:
+        raise click.ClickException("no sign-in is known: Hardening(app, settings, sign_in=SignIn(...))")
+    if not reason:
+        raise click.UsageError("its owner is told why: --reason TEXT")
+    done = sign_in.unlock(account, actor="flask mks unlock", reason=reason, end_sessions=end_sessions)
+    click.echo(f"{account}: {'unlocked' if done else 'was not locked'}")
+
+
+def _forget(group: str, key: str) -> None:
+    reset = getattr(installed(current_app).limiter, "reset", None)
+    if reset is None:
+        raise click.ClickException("the limiter of this application forgets nothing")
+    reset(group, key)
+    click.echo(f"{group}: {key} starts anew")
+
+
+@commands.command("env")
+def env() -> None:
+    """Show every variable of the environment that is read, with its form, its default and what it means."""
+    for variable in variables():
+        default = f" (default {variable.default_text})" if variable.default_text else ""
+        click.echo(f"{variable.name}: {variable.form}{default}\n    {variable.help}")
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,77 @@
+"""What ``flask mks check`` looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening.contrib.flask_app._installed import installed
+from mks_hardening.exceptions import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+__all__ = ["Finding", "findings"]
+
+
+class Finding(NamedTuple):
+    """Something to mend.
+
+    Attributes:
+        id: stays the same between versions.
+        error: whether the application must not be served like this.
+        text: what is the matter, and the line that mends it.
+    """
+
+    id: str
+    error: bool
+    text: str
+
+
+# Of Flask's own cookie, which is not sent any more; by default of Flask 3.1.
+_COOKIE_DEFAULTS: Final = {
+    "SESSION_COOKIE_NAME": "session",
+    "SESSION_COOKIE_DOMAIN": None,
+    "SESSION_COOKIE_PATH": None,
+    "SESSION_COOKIE_HTTPONLY": True,
+    "SESSION_COOKIE_SAMESITE": None,
+}
+_MONTH: Final = 31 * 86_400
+
+
+def findings(app: Flask) -> Iterator[Finding]:
+    """Everything that is found, errors and warnings."""
+    parts = installed(app)
+    settings = parts.settings
+    if settings.core.environment == "development":
+        yield Finding(
+            "MKS-FLASK-001", False, "MKS_ENV=development serves this machine only: MKS_ENV=production"
+        )
+    # An error with several workers, where a sign-in lasts until the next request goes to another one.
+    if settings.core.redis_url is None and settings.db.workers > 1:
+        yield Finding(
+            "MKS-FLASK-002", True, "several workers without MKS_REDIS_URL share no session and no limit"
+        )
+    try:
+        parts.store.ping()
+    except BackendUnavailableError as error:
+        yield Finding("MKS-FLASK-003", True, f"the session store does not answer: {error}")
+    for name, default in _COOKIE_DEFAULTS.items():
+        if app.config[name] != default:
+            yield Finding(
+                "MKS-FLASK-004",
+                False,
+                f"{name} is for Flask's own cookie: give session_cookie=SessionCookie(...)",
+            )
+    if app.permanent_session_lifetime.total_seconds() != _MONTH:
+        yield Finding(
+            "MKS-FLASK-005",
+            False,
+            "PERMANENT_SESSION_LIFETIME is not looked at: set MKS_SESSION_IDLE_TIMEOUT and "
+            "MKS_SESSION_ABSOLUTE_TIMEOUT",
+        )
+    if app.debug:
+        yield Finding(
+            "MKS-FLASK-006", True, "the debugger runs code for whoever reaches it: leave --debug out"
+        )

@@ -1,0 +1,46 @@
+"""Other extensions that do what ours does: two at once are worse than either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["refuse_others"]
+
+_OTHERS: Final = {
+    "flask_session": (
+        "two sessions at once",
+        "leave Session(app) out: flask.session is kept in the store already",
+    ),
+    "flask_talisman": (
+        "two sources of header fields",
+        "leave Talisman(app) out and give its policy as headers=HeaderPolicy.web(csp=...)",
+    ),
+    "flask_seasurf": ("two CSRF checks", "leave SeaSurf(app) out: every unsafe request is checked already"),
+}
+
+
+def refuse_others(app: Flask) -> None:
+    """Refuse an application that has such an extension.
+
+    Raises:
+        ConfigurationError: it has; the message says what to leave out.
+    """
+    for module in _modules(app):
+        found = _OTHERS.get(module.partition(".")[0])
+        if found is not None:
+            raise ConfigurationError(f"{found[0]}: {found[1]}", parameter="app")
+
+
+def _modules(app: Flask) -> Iterator[str]:
+    """Where the session and the functions around requests come from."""
+    yield type(app.session_interface).__module__
+    functions: Iterable[object] = chain(*app.before_request_funcs.values(), *app.after_request_funcs.values())
+    for function in functions:
+        yield getattr(function, "__module__", None) or ""

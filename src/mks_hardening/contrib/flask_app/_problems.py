@@ -1,0 +1,79 @@
+"""Errors of an application as problem documents (RFC 9457), for clients that do not ask for a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, request
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, TooManyRequests
+
+from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
+from mks_hardening._core.web.problem import PROBLEM_TYPE, prefers_text, problem_document
+from mks_hardening._core.web.rate_headers import rate_limit_headers
+from mks_hardening.contrib._counted import BUSY, TOO_MANY, busy_for
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConcurrencyExceededError,
+    PaceTimeoutError,
+    RateLimitExceededError,
+)
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["install"]
+
+
+def install(app: Flask) -> None:
+    """Register the handlers, but for what the application already handles."""
+    handlers: dict[type[Exception], Any] = {
+        HTTPException: _answer,
+        BackendUnavailableError: _outage,
+        RateLimitExceededError: _exceeded,
+        ConcurrencyExceededError: _busy,
+        PaceTimeoutError: _busy,
+    }
+    # Read and not asked for by a public way: Flask has none.
+    taken = app.error_handler_spec[None][None]
+    for kind, handler in handlers.items():
+        if kind not in taken:
+            app.register_error_handler(kind, handler)
+
+
+def _answer(error: HTTPException) -> HTTPException | Response:
+    cause = getattr(error, "original_exception", None)
+    if isinstance(error, InternalServerError) and isinstance(cause, BackendUnavailableError):
+        return _outage(cause)
+    # An answer of its own (`abort(response)`), a redirect, or a page for a browser: Werkzeug's stays.
+    if (
+        error.response is not None
+        or (error.code or 0) < 400
+        or prefers_text(request.headers.get("Accept", ""))
+    ):
+        return error
+    response = error.get_response(request.environ)
+    members = {"request_id": request.environ[REQUEST_ID_KEY]} if REQUEST_ID_KEY in request.environ else {}
+    # The fields of the error stay: Allow, Retry-After, WWW-Authenticate.
+    response.set_data(problem_document(error.code or 500, error.description or "", **members))
+    response.content_type = PROBLEM_TYPE
+    response.headers.setdefault("Cache-Control", "no-store")
+    # The same address answers with a page or a document: a cache must tell them apart (RFC 9110, 12.5.5).
+    response.vary.add("Accept")
+    return response
+
+
+def _outage(error: BackendUnavailableError) -> HTTPException | Response:
+    wait = max(1, round(error.retry_after or 2))
+    return _answer(ServiceUnavailable("A part of this service is away. Please try again.", retry_after=wait))
+
+
+def _busy(error: ConcurrencyExceededError | PaceTimeoutError) -> HTTPException | Response:
+    return _answer(ServiceUnavailable(BUSY, retry_after=busy_for(error)))
+
+
+def _exceeded(error: RateLimitExceededError) -> HTTPException | Response:
+    refusal = _answer(TooManyRequests(TOO_MANY))
+    answer = refusal.get_response(request.environ) if isinstance(refusal, HTTPException) else refusal
+    for name, value in rate_limit_headers(error.decision):
+        answer.headers.setdefault(name, value)
+    return answer

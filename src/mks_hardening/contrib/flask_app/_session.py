@@ -1,0 +1,277 @@
+"""Flask's ``session`` inside ours: one cookie, one store, a new id at sign-in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flask.json.tag import TaggedJSONSerializer
+from flask.sessions import SessionInterface, SessionMixin
+
+from mks_hardening._core.web.environ_keys import SESSION_KEY
+from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
+from mks_hardening.contrib._kept_session import PLAIN, Seen, check_value, decide, json_text, keep
+from mks_hardening.exceptions import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+    from mks_hardening.wsgi import SessionHandle
+
+__all__ = ["HardenedSession", "HardenedSessionInterface"]
+
+_TAGS: Final = TaggedJSONSerializer()
+_KINDS: Final = "None, bool, int, float, str, bytes, list, tuple, dict, datetime, UUID, Markup"
+# Fields that speak of the answer that is not given; those for whoever may read it (CORS) stay.
+_OF_THE_ANSWER: Final = (
+    "content-",
+    "etag",
+    "last-modified",
+    "expires",
+    "location",
+    "accept-ranges",
+    "refresh",
+)
+_logger: Final = logging.getLogger("mks_hardening.session")
+
+
+class HardenedSession(SessionMixin):
+    """What ``flask.session`` is: a mapping of text to data, kept with the session of ours.
+
+    Values are what Flask's own session takes, and nothing else: the line that puts something else in raises. A
+    change inside a value is noticed without ``session.modified``; requests at the same time that change different
+    names do not undo each other.
+
+    ``session.permanent`` lets the cookie outlive the browser; how long the session lives is up to the idle and the
+    absolute limit all the same. ``session.clear()`` ends the session, with whoever is signed in.
+
+    Attributes:
+        saved: whether it was saved; changes after that are lost, as Flask has it, but not without a warning.
+    """
+
+    def __init__(
+        self, open_handle: Callable[[], SessionHandle], *, user_keys: Sequence[str], outside: bool
+    ) -> None:
+        self.saved: bool = False
+        self.modified: bool = False
+        self.accessed: bool = False
+        self._open = open_handle
+        self._handle: SessionHandle | None = None
+        self._new = False
+        self._user_keys = user_keys
+        self._outside = outside
+        self._values: dict[str, Any] | None = None
+        self._before = Seen()
+        self._owner: tuple[str | None, bool] = None, False
+        self._cleared = False
+        self._was_permanent = False
+        self._can_change_inside = False
+        if not outside:
+            self._look_up()
+
+    @property
+    def handle(self) -> SessionHandle:
+        """The session of ours; outside a request of the wrappers it is looked up when it is first asked for."""
+        return self._look_up() if self._handle is None else self._handle
+
+    @property
+    def new(self) -> bool:
+        """Whether there was no living session."""
+        _ = self.handle
+        return self._new
+
+    @new.setter
+    def new(self, value: bool) -> None:
+        self._new = value
+
+    def _look_up(self) -> SessionHandle:
+        self._handle = self._open()
+        self._new = not self._handle.lives
+        return self._handle
+
+    # --- the mapping ---
+
+    def __getitem__(self, name: str) -> Any:
+        return self._all()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"names in the session are text, not {type(name).__name__}")
+        # At the line that puts it in: an error when the answer is being sent would name no line of the
+        # application.
+        _encoded(name, value)
+        self._all()[name] = value
+        self._note()
+
+    def __delitem__(self, name: str) -> None:
+        del self._all()[name]
+        self._note()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def clear(self) -> None:
+        """End the session; what is put in afterwards begins a new one."""
+        self._all().clear()
+        self._cleared = True
+        self._note()
+
+    def __repr__(self) -> str:
+        return f"<HardenedSession of {sorted(self._all())}>"
+
+    # --- loading and keeping ---
+
+    def _all(self) -> dict[str, Any]:
+        if self._values is None:
+            self.accessed = True
+            encoded = dict(self.handle.data)
+            self._values = {name: _decoded(value) for name, value in encoded.items()}
+            self._before = Seen(encoded, self._user())
+            # Only these have to be compared at the end, which costs a JSON text of each.
+            self._can_change_inside = any(isinstance(value, dict | list) for value in encoded.values())
+            self._owner = self._owner_now()
+            self._was_permanent = self.permanent
+        return self._values
+
+    def _note(self) -> None:
+        self.modified = True
+        if self.saved:
+            _logger.warning(
+                "flask.session was changed after the answer had begun; the change is lost: make it in the view"
+            )
+
+    def _user(self) -> str | None:
+        values = self._values or {}
+        return next((str(values[key]) for key in self._user_keys if values.get(key) is not None), None)
+
+    def _owner_now(self) -> tuple[str | None, bool]:
+        return self.handle.user_id, self.handle.lives
+
+    def save(self, response: Response) -> None:
+        """Keep what was changed, once, before the answer begins.
+
+        Raises:
+            TypeError: a value that is no data was put inside another.
+            ValueError: more than 4096 bytes of JSON.
+        """
+        if self.saved:
+            return
+        self.saved = True
+        # A session nobody has looked at is not loaded to be saved.
+        if self._handle is not None and (
+            self.modified or self._can_change_inside or self._handle.hands_out_cookie
+        ):
+            values = self._all()
+            self.handle.cookie_age = inf if self.permanent else None
+            now = Seen({name: _encoded(name, value) for name, value in values.items()}, self._user())
+            owner, lives = self._owner_now()
+            change = decide(
+                self._before,
+                now,
+                lives=lives,
+                anonymous=lives and owner is None,
+                moved=(owner, lives) != self._owner,
+                cleared=self._cleared,
+            )
+            try:
+                keep(self.handle, change)
+            except BackendUnavailableError as error:
+                if response.status_code < 500:  # else the view has said what is away, and promised nothing
+                    _unavailable(response, error)
+            except ValueError as error:
+                sizes = sorted(
+                    ((len(json_text(value)), name) for name, value in now.values.items()), reverse=True
+                )
+                largest = f"; session[{sizes[0][1]!r}] takes {sizes[0][0]} of them" if sizes else ""
+                raise ValueError(f"{error}{largest}") from None
+            if self.permanent is not self._was_permanent:
+                self.handle.hand_out_again()
+        # No wrapper is there to send the cookie: test_request_context() and the like.
+        if self._outside and self._handle is not None:
+            fields: list[tuple[str, str]] = []
+            self.handle.step(response.status, fields)
+            response.headers.extend(fields)
+
+
+class HardenedSessionInterface(SessionInterface):
+    """Opens and saves ``flask.session``.
+
+    Args:
+        open_handle: takes a Cookie header; for requests that did not come through the wrappers, as in tests.
+        user_keys: names under which the application keeps who is signed in.
+        cookie_name: of our session.
+    """
+
+    def __init__(
+        self,
+        open_handle: Callable[[str | None], SessionHandle],
+        *,
+        user_keys: Sequence[str],
+        cookie_name: str,
+    ) -> None:
+        self._open = open_handle
+        self._user_keys = user_keys
+        self._cookie_name = cookie_name
+
+    def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002 - Flask hands it over
+        """The name of our session's cookie."""
+        return self._cookie_name
+
+    def open_session(self, app: Flask, request: Request) -> HardenedSession:  # noqa: ARG002 - the same
+        """The session of a request; its values are read when they are first asked for."""
+        handle: SessionHandle | None = request.environ.get(SESSION_KEY)
+        cookies = request.environ.get("HTTP_COOKIE")
+        return HardenedSession(
+            lambda: self._open(cookies) if handle is None else handle,
+            user_keys=self._user_keys,
+            outside=handle is None,
+        )
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002
+        """Keep what was changed."""
+        cast("HardenedSession", session).save(response)
+
+
+def _encoded(name: str, value: object) -> object:
+    if type(value) in PLAIN:
+        return value
+    encoded: object = _TAGS.tag(value)
+    try:
+        check_value(encoded)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise type(error)(f"session[{name!r}] cannot be kept ({error}); a session takes {_KINDS}") from None
+    return encoded
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        known = cast("dict[str, Any]", value)
+        return _TAGS.untag({name: _decoded(inner) for name, inner in known.items()})
+    if isinstance(value, list):
+        return [_decoded(inner) for inner in cast("Iterable[Any]", value)]
+    return value
+
+
+def _unavailable(response: Response, error: BackendUnavailableError) -> None:
+    """Turn an answer into a 503: what it says has not been recorded."""
+    close = getattr(response.response, "close", None)
+    if close is not None:
+        close()
+    for name in set(response.headers.keys()):
+        if name.lower().startswith(_OF_THE_ANSWER):
+            response.headers.remove(name)
+    # set_data() on a file that is sent as it is would raise.
+    response.direct_passthrough = False
+    response.status_code = 503
+    response.content_type = PROBLEM_TYPE
+    response.headers["Cache-Control"] = "no-store"
+    response.set_data(problem_document(503, "What was done cannot be kept at the moment. Please try again."))
+    response.headers["Retry-After"] = str(max(1, round(error.retry_after or 2)))

@@ -1,0 +1,327 @@
+"""gunicorn with our logging, nobody trusted, metrics of all workers, and alerts that outlive every worker.
+
+    # gunicorn.conf.py
+    from mks_hardening.contrib.gunicorn_config import gunicorn_config
+
+    globals().update(gunicorn_config("knowledge", workers=2, metrics_port=9464))
+
+Engines from ``hardened_engine`` and all Redis clients of this package renew themselves in a forked worker, so
+``preload_app=True`` needs nothing more; an engine made otherwise wants ``guard_fork(engine)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from inspect import signature
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from mks_hardening._core import hooks
+from mks_hardening._core.checks import path_text, text_of, whole_number
+from mks_hardening._core.environment.parsers import parse_text
+from mks_hardening._core.environment.variables import Environment
+from mks_hardening._core.process.exit_hooks import run_exit_callbacks
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import socket
+
+    from mks_hardening.logging import Rotation
+
+__all__ = ["gunicorn_config"]
+
+FromGunicorn: TypeAlias = Any
+"""An object of gunicorn, which ships no types."""
+
+Hook: TypeAlias = Callable[..., object]
+
+_KEPT: Final = {
+    "forwarded_allow_ips": "harden_wsgi decides which proxies are trusted",
+    "secure_scheme_headers": "harden_wsgi decides which proxies are trusted",
+    "forwarder_headers": "harden_wsgi decides which proxies are trusted",
+    "logconfig": "logging is set up by gunicorn_config",
+    "logconfig_json": "logging is set up by gunicorn_config",
+    "logconfig_dict": "logging is set up by gunicorn_config",
+}
+_HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - memory; a heartbeat that waits for a disk looks like a dead worker
+_END: Final = 6
+"""Seconds for alerts and logs at the end of a worker: the five that they take, and one to spare."""
+_logger: Final = logging.getLogger("mks_hardening.gunicorn")
+
+
+def gunicorn_config(
+    app_name: str,
+    *,
+    level: str | int = "INFO",
+    log_file: str | os.PathLike[str] | None = None,
+    rotation: Rotation | None = None,
+    schema: str = "default",
+    environment: str | None = None,
+    static_fields: Mapping[str, object] | None = None,
+    metrics_port: int | None = None,
+    metrics_address: str = "127.0.0.1",
+    metrics_directory: str | os.PathLike[str] | None = None,
+    **settings: object,
+) -> dict[str, object]:
+    """Settings and hooks of gunicorn: ``globals().update(gunicorn_config(...))`` in ``gunicorn.conf.py``.
+
+    The error log of gunicorn becomes JSON like all others; the access log is off, as ``harden_wsgi`` records each
+    request. gunicorn itself believes no forwarding header, on sockets of the file system neither. A worker
+    that ends, however gunicorn ends it, delivers or spools its alerts first, for which it has the last six seconds
+    of ``graceful_timeout``; one that hangs tells where before.
+
+    Args:
+        app_name: name of the application's logger.
+        level: as for ``setup_logging``, like the five below.
+        log_file: see there.
+        rotation: see there.
+        schema: see there.
+        environment: see there.
+        static_fields: see there.
+        metrics_port: where metrics of all workers are shown; ``None`` shows and counts none.
+        metrics_address: numeric address of that listener.
+        metrics_directory: where workers count; else ``PROMETHEUS_MULTIPROC_DIR``, else a temporary one. Made where
+            it does not exist.
+        settings: further settings of gunicorn, which go before ours; hooks among them are called after ours.
+
+    Raises:
+        ConfigurationError: an impossible parameter, or a setting that would undo what this is for.
+        MissingDependencyError: metrics are wanted and prometheus_client is not installed.
+    """
+    from mks_hardening.logging import dict_config
+
+    text_of(metrics_address, parameter="metrics_address", empty=False)
+    if metrics_directory is not None:
+        path_text(metrics_directory, parameter="metrics_directory")
+    for name in settings.keys() & _KEPT.keys():
+        raise ConfigurationError(f"{_KEPT[name]}; leave {name} out", parameter=name)
+    logs = dict_config(
+        app_name,
+        level=level,
+        log_file=log_file,
+        rotation=rotation,
+        schema=schema,
+        environment=environment,
+        static_fields=static_fields,
+    )
+    values: dict[str, object] = {
+        "logconfig_dict": logs,
+        "logger_class": _without_access_log,
+        "accesslog": None,
+        "forwarded_allow_ips": "",
+        # A peer on a socket of the file system has no address and is always believed; so there is nothing to say.
+        "secure_scheme_headers": {},
+        "forwarder_headers": "",
+        "worker_class": "gthread",
+        "timeout": 30,
+        "graceful_timeout": 30,
+        # Longer than a proxy keeps its connections (nginx: 60 s), so that no request is sent into one that closes.
+        "keepalive": 75,
+        "control_socket_disable": True,
+    }
+    if settings.get("worker_class", "gthread") == "gthread":
+        values["threads"] = 16  # with a class of one thread, gunicorn would quietly take another class
+    if os.path.isdir(_HEARTBEATS):  # noqa: PTH112 - a question, not a path of ours
+        values["worker_tmp_dir"] = _HEARTBEATS
+    ours: dict[str, Hook] = {
+        "on_starting": _refuse_trust,
+        "post_worker_init": _leave_time_for_the_end,
+        "worker_exit": _worker_exit,
+        "worker_abort": _worker_abort,
+    }
+    if metrics_port is not None:
+        wanted = _Wanted(
+            whole_number(metrics_port, parameter="metrics_port", minimum=1, maximum=65_535),
+            metrics_address,
+            _directory(metrics_directory),
+        )
+        ours |= wanted.hooks()
+    return {**values, **settings, **{name: _both(hook, settings.get(name)) for name, hook in ours.items()}}
+
+
+def _without_access_log() -> type:
+    """With ``logconfig_dict`` gunicorn writes an access log, whatever ``accesslog`` says."""
+    from gunicorn.glogging import Logger
+
+    theirs: FromGunicorn = Logger
+
+    def access(self: FromGunicorn, *request: FromGunicorn) -> None:
+        if self.cfg.accesslog:
+            theirs.access(self, *request)
+
+    return type("Quiet", (Logger,), {"access": access})
+
+
+# --- the end of a worker
+
+
+def _refuse_trust(server: FromGunicorn) -> None:
+    """The command line goes before the file: what it undoes is refused at the start."""
+    if server.cfg.forwarded_allow_ips:
+        raise ConfigurationError(
+            "harden_wsgi decides which proxies are trusted; leave --forwarded-allow-ips out",
+            parameter="forwarded_allow_ips",
+        )
+
+
+def _leave_time_for_the_end(worker: FromGunicorn) -> None:
+    """Let a worker give up on requests a little before the master, which has the same limit, kills it."""
+    limit: int = worker.cfg.graceful_timeout
+    worker.cfg.set("graceful_timeout", limit - _END if limit >= 2 * _END else limit // 2)
+
+
+def _worker_exit(_server: FromGunicorn, _worker: FromGunicorn) -> None:
+    # Not left to ``atexit``: before that, Python waits for threads, of which one may hang.
+    run_exit_callbacks()
+
+
+def _worker_abort(worker: FromGunicorn) -> None:
+    # gunicorn kills within two seconds, unless the worker says that it lives.
+    worker.notify()
+    ended = Event()
+    # Each step by itself: where the event loop of gevent was interrupted, whatever might block is refused.
+    with suppress(Exception):
+        Thread(target=_say_that_it_lives, args=(worker, ended), daemon=True).start()
+    with suppress(Exception):
+        _logger.critical("a worker timed out; it was busy here", extra={"pid": worker.pid}, stack_info=True)
+    with suppress(Exception):
+        run_exit_callbacks()
+    ended.set()
+
+
+def _say_that_it_lives(worker: FromGunicorn, ended: Event) -> None:
+    for _ in range(2 * _END):
+        worker.notify()
+        if ended.wait(0.5):
+            return
+
+
+# --- metrics
+
+
+class _Shown(NamedTuple):
+    """The listener of the master process, which its workers inherit, and where they count."""
+
+    port: int
+    address: str
+    listening: socket.socket
+    directory: Path
+    temporary: bool
+
+
+class _Running:
+    """What the master has opened; a reload of the configuration keeps it."""
+
+    shown: _Shown | None = None
+
+
+class _Wanted(NamedTuple):
+    port: int
+    address: str
+    directory: Path | None
+
+    def hooks(self) -> dict[str, Hook]:
+        from mks_hardening.contrib import prometheus_observer
+
+        prometheus_observer.check_installed()
+        return {
+            "on_starting": self._on_starting,
+            "on_reload": self._on_reload,
+            "post_worker_init": self._post_worker_init,
+            "child_exit": self._child_exit,
+            "on_exit": self._on_exit,
+        }
+
+    def _on_starting(self, server: FromGunicorn) -> None:
+        _refuse_trust(server)
+        self._open(server, upgrade=bool(server.master_pid))
+
+    def _on_reload(self, server: FromGunicorn) -> None:
+        self._open(server, upgrade=False)
+
+    def _open(self, server: FromGunicorn, *, upgrade: bool) -> None:
+        from mks_hardening.contrib._metrics.listener import listening_socket
+        from mks_hardening.contrib._metrics.shared_files import remove_free_slots
+
+        shown = _Running.shown
+        if shown is not None and (shown.port, shown.address) == (self.port, self.address):
+            return
+        # Opened by the master: a port below 1024, or one that is taken, is an error at the start and not in every
+        # worker.
+        listening = listening_socket(self.address, self.port, beside_predecessor=upgrade)
+        if shown is not None:
+            shown.listening.close()
+            _Running.shown = shown._replace(port=self.port, address=self.address, listening=listening)
+            return
+        if self.directory is None:
+            directory = Path(tempfile.mkdtemp(prefix="mks-metrics-"))
+        else:
+            directory = self.directory
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not upgrade:  # else the workers of the old master count there still
+                remove_free_slots(directory)
+        if os.geteuid() == 0:
+            # The master makes it as root, and its workers have given that up when they count.
+            os.chown(directory, server.cfg.uid, server.cfg.gid)
+        _Running.shown = _Shown(self.port, self.address, listening, directory, self.directory is None)
+
+    def _post_worker_init(self, worker: FromGunicorn) -> None:
+        _leave_time_for_the_end(worker)
+        # Here and not before: a worker class that replaces threads has done so by now.
+        from mks_hardening.contrib._metrics.listener import Listener
+        from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app
+
+        shown = _Running.shown
+        if shown is None:
+            return
+        directories = [getattr(observer, "directory", None) for observer in hooks.observers]
+        if shown.directory not in directories:  # else the application counts there itself
+            hooks.add_observer(PrometheusObserver(directory=shown.directory))
+        Listener(metrics_app(shown.directory), shown.listening)
+
+    def _child_exit(self, _server: FromGunicorn, worker: FromGunicorn) -> None:
+        from mks_hardening.contrib.prometheus_observer import worker_ended
+
+        if _Running.shown is not None:
+            worker_ended(_Running.shown.directory, worker.pid)
+
+    def _on_exit(self, _server: FromGunicorn) -> None:
+        shown, _Running.shown = _Running.shown, None
+        if shown is not None:
+            shown.listening.close()
+            if shown.temporary:
+                shutil.rmtree(shown.directory, ignore_errors=True)
+
+
+def _directory(given: str | os.PathLike[str] | None) -> Path | None:
+    named = Environment().read("PROMETHEUS_MULTIPROC_DIR", parse_text) if given is None else given
+    return None if named is None else Path(named)
+
+
+# --- hooks
+
+
+def _both(ours: Hook, theirs: object) -> Hook:
+    """Both hooks as one with the number of parameters that gunicorn counts."""
+    if not callable(theirs):
+        return ours
+    also: Hook = theirs
+    if len(signature(ours).parameters) == 1:
+
+        def one(owner: FromGunicorn) -> None:
+            ours(owner)
+            also(owner)
+
+        return one
+
+    def two(server: FromGunicorn, worker: FromGunicorn) -> None:
+        ours(server, worker)
+        also(server, worker)
+
+    return two

@@ -1,0 +1,267 @@
+"""Metrics for Prometheus: every event of the package under a stable name, in one process or in many.
+
+    from mks_hardening.contrib.prometheus_observer import PrometheusObserver
+    from mks_hardening.events import add_observer
+
+    metrics = PrometheusObserver()
+    add_observer(metrics)
+    metrics.serve(9464)  # http://127.0.0.1:9464/metrics
+
+Several worker processes: set ``PROMETHEUS_MULTIPROC_DIR`` (or ``directory=``), as for ``prometheus_client`` itself;
+whoever is asked then answers for all of them, the application's own metrics in the same directory included.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from mks_hardening._core.checks import number, offers, path_text, several, whole_number
+from mks_hardening._core.environment.parsers import parse_text
+from mks_hardening._core.environment.variables import Environment
+from mks_hardening._core.lazy import optional
+from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening.contrib._metrics.counters import Counters
+from mks_hardening.contrib._metrics.listener import Listener, listening_socket
+from mks_hardening.contrib._metrics.shared_files import SharedSheet, forget_dead
+from mks_hardening.contrib._metrics.sheets import MemorySheet, Row, Sheet
+from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
+    from prometheus_client.samples import Sample
+
+__all__ = ["PrometheusObserver", "metrics_app"]
+
+FromPrometheus: TypeAlias = Any
+"""A part of prometheus_client that has no types."""
+
+_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class PrometheusObserver:
+    """Counts every event; pass it to ``mks_hardening.events.add_observer``.
+
+    Names, labels and buckets stand in ``docs/en/reference/metrics.md``. No value of a label comes from a
+    client: ids, addresses, paths and statements are left out, and what applications and operators name is
+    bounded.
+
+    Args:
+        registry: where the metrics are shown, prometheus_client's own when ``None``; for one process alone.
+        directory: where several processes count together; ``PROMETHEUS_MULTIPROC_DIR`` when ``None``. It must
+            exist, on a local file system, and belong to this application.
+        request_buckets: bounds of ``mks_request_duration_seconds`` in seconds.
+        most_label_sets: sets of label values a metric may have; what is beyond is counted under ``other``.
+
+    Attributes:
+        directory: where it counts with others; ``None`` when it counts alone.
+
+    Raises:
+        ConfigurationError: an impossible parameter, or a registry that has these metrics already.
+        MissingDependencyError: prometheus_client is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: CollectorRegistry | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        request_buckets: Sequence[float] = REQUEST_BUCKETS,
+        most_label_sets: int = 500,
+    ) -> None:
+        with optional("prometheus_client", extra="prometheus"):
+            pass
+        self.directory: Path | None = _shared_directory(directory)
+        self._most = whole_number(most_label_sets, parameter="most_label_sets", minimum=10, maximum=100_000)
+        self._buckets = {"mks_request_duration_seconds": _bounds(request_buckets)}
+        self._registry = _registry(registry)
+        if self.directory is not None and registry is not None:
+            raise ConfigurationError(
+                "several processes count in the directory; a registry is for one process, leave it out",
+                parameter="registry",
+            )
+        self.renew()
+        if self.directory is None:
+            try:
+                # In one process alone: with a directory the registry of each would show the sums of all.
+                self._registry.register(self)
+            except ValueError:
+                raise ConfigurationError(
+                    "the registry has these metrics already; make one observer only", parameter="registry"
+                ) from None
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: count from zero; what the parent counted is the parent's."""
+        if isinstance(before := getattr(self, "_sheet", None), SharedSheet):
+            before.close()
+        self._sheet: Sheet = MemorySheet() if self.directory is None else SharedSheet(self.directory)
+        self._count = Counters(self._sheet, most_label_sets=self._most, buckets=self._buckets).count
+
+    def __call__(self, event: object, /) -> None:
+        """Count one event; what is no event of this package is passed over."""
+        count = self._count.get(type(event))
+        if count is not None:
+            count(event)
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without numbers, for the registry."""
+        return self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        """The numbers of this process, or of all that share the directory, as prometheus_client wants them."""
+        if isinstance(self._sheet, MemorySheet):
+            return _families(self._sheet.rows())
+        return _SharedCollector(self.directory or Path()).collect()
+
+    def serve(self, port: int = 9464, *, address: str = "127.0.0.1") -> Listener:
+        """Show the metrics on a listener of their own; ``close()`` ends it.
+
+        Every process that serves needs a port of its own; under gunicorn ``gunicorn_config`` shares one.
+
+        Args:
+            port: 0 for any that is free; the listener's ``port`` tells which.
+            address: numeric; metrics are nobody's business but the operator's, so this machine alone by default.
+
+        Raises:
+            ConfigurationError: the port is taken, or cannot be.
+        """
+        return Listener(metrics_app(self.directory, registry=self._registry), listening_socket(address, port))
+
+
+def metrics_app(
+    directory: str | os.PathLike[str] | None = None, *, registry: CollectorRegistry | None = None
+) -> WSGIApplication:
+    """A WSGI application that answers with all metrics, in the form that the scraper asks for.
+
+    Args:
+        directory: answer for all processes that count there.
+        registry: without a directory, what to show; prometheus_client's own when ``None``.
+
+    Raises:
+        MissingDependencyError: prometheus_client is not installed.
+    """
+    with optional("prometheus_client", extra="prometheus"):
+        import prometheus_client
+    shown = _registry(registry)
+    if directory is not None:
+        shown = prometheus_client.CollectorRegistry(auto_describe=False)
+        shown.register(_SharedCollector(Path(path_text(directory, parameter="directory"))))
+    client: FromPrometheus = prometheus_client
+    app: WSGIApplication = client.make_wsgi_app(shown)
+    return app
+
+
+def _registry(given: CollectorRegistry | None) -> CollectorRegistry:
+    from prometheus_client import REGISTRY
+
+    if given is None:
+        return REGISTRY
+    return offers(given, "register", "collect", parameter="registry", kind="a CollectorRegistry")
+
+
+def check_installed() -> None:
+    """Say at the start what would else be said in every worker.
+
+    Raises:
+        MissingDependencyError: prometheus_client is not installed.
+    """
+    with optional("prometheus_client", extra="prometheus"):
+        import prometheus_client  # noqa: F401 - asked for, not used
+
+
+def worker_ended(directory: Path, pid: int) -> None:
+    """Remove what shows the state of a process that ended: our gauges and prometheus_client's."""
+    from prometheus_client import multiprocess
+
+    forget_dead(directory)
+    theirs: FromPrometheus = multiprocess
+    theirs.mark_process_dead(pid, path=str(directory))
+
+
+class _SharedCollector:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on the processes."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The numbers of all processes; gauges of the living alone."""
+        from prometheus_client import CollectorRegistry, multiprocess
+
+        forget_dead(self._directory)
+        theirs: FromPrometheus = multiprocess
+        collector: Collector = theirs.MultiProcessCollector(CollectorRegistry(), path=str(self._directory))
+        return map(_grouped, collector.collect())
+
+
+def _grouped(metric: Metric) -> Metric:
+    """Put the samples of one set of labels side by side: OpenMetrics wants it, older releases do not do it."""
+    groups: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for sample in metric.samples:
+        labels = tuple(sorted(pair for pair in sample.labels.items() if pair[0] != "le"))
+        groups.setdefault(labels, []).append(sample)
+    metric.samples = [sample for group in groups.values() for sample in group]
+    return metric
+
+
+def _families(rows: Iterable[Row]) -> list[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    families = {
+        metric.name: {
+            "counter": CounterMetricFamily,
+            "gauge": GaugeMetricFamily,
+            "level": GaugeMetricFamily,
+            "histogram": HistogramMetricFamily,
+        }[metric.kind](metric.name, metric.help, labels=metric.labels)
+        for metric in METRICS
+    }
+    for metric, labels, numbers in rows:
+        family = families[metric.name]
+        if isinstance(family, HistogramMetricFamily):
+            bounds = [*map(repr, metric.buckets), "+Inf"]
+            family.add_metric(
+                labels,
+                buckets=list(zip(bounds, accumulate(numbers[:-1]), strict=True)),
+                sum_value=numbers[-1],
+            )
+        else:
+            family.add_metric(labels, numbers[0])
+    return list(families.values())
+
+
+def _shared_directory(given: str | os.PathLike[str] | None) -> Path | None:
+    named = Environment().read(_VARIABLE, parse_text) if given is None else given
+    if named is None:
+        return None
+    directory = Path(path_text(named, parameter="directory"))
+    # In this order: of a name that is too long, is_dir makes an error of its own.
+    if not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
+        raise ConfigurationError(
+            f"directory must be a folder that can be written to; make it, or unset {_VARIABLE}",
+            parameter="directory",
+        )
+    return directory
+
+
+def _bounds(given: Sequence[float]) -> tuple[float, ...]:
+    bounds = tuple(
+        number(bound, parameter="request_buckets", minimum=0.0, above=True)
+        for bound in several(given, object, parameter="request_buckets")
+    )
+    if not bounds or any(low >= high for low, high in pairwise(bounds)):
+        raise ConfigurationError(
+            "request_buckets must be rising numbers of seconds, at least one", parameter="request_buckets"
+        )
+    return bounds

@@ -1,0 +1,94 @@
+"""The last processor of structlog: our JSON, our names of fields, and no secret.
+
+    import structlog
+    from mks_hardening.contrib.structlog_renderer import StructlogRenderer
+
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, StructlogRenderer()])
+
+It takes what usual processors leave: ``event``, ``level``, ``logger``, ``exc_info`` or ``exception``, ``stack``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+from mks_hardening._core.checks import flag, text_of
+from mks_hardening.contrib._foreign_records import exc_info_of, record_of
+from mks_hardening.protocols import Redactor
+
+__all__ = ["StructlogRenderer"]
+
+_LEVELS: Final = {"exception": "ERROR", "warn": "WARNING", "fatal": "CRITICAL", "msg": "INFO", "log": "INFO"}
+
+
+class StructlogRenderer:
+    """Renders one event of structlog as one line of JSON, as ``JsonFormatter`` would; never raises.
+
+    ``timestamp`` is made anew and ``level`` is that of the call, so their processors are not needed. Fields bound
+    by ``mks_hardening.logging.bind`` (the request's among them) are added.
+
+    Args:
+        as_bytes: give bytes, for ``structlog.BytesLogger``.
+        logger: the logger's name where the event has none.
+        schema: as for ``JsonFormatter``, like the five below.
+        static_fields: see there.
+        environment: see there.
+        redactor: see there.
+        encoder: see there.
+        max_record_bytes: see there.
+
+    Raises:
+        ConfigurationError: an impossible parameter.
+    """
+
+    def __init__(
+        self,
+        *,
+        as_bytes: bool = False,
+        logger: str = "structlog",
+        schema: str = "default",
+        static_fields: Mapping[str, object] | None = None,
+        environment: str | None = None,
+        redactor: Redactor | None = None,
+        encoder: str = "auto",
+        max_record_bytes: int = 65_536,
+    ) -> None:
+        from mks_hardening.logging import JsonFormatter
+
+        self._as_bytes = flag(as_bytes, parameter="as_bytes")
+        self._logger = text_of(logger, parameter="logger", empty=False)
+        self._formatter: logging.Formatter = JsonFormatter(
+            schema=schema,
+            static_fields=static_fields,
+            environment=environment,
+            redactor=redactor,
+            encoder=encoder,
+            max_record_bytes=max_record_bytes,
+        )
+
+    def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str | bytes:
+        """The line, without a newline."""
+        fields = dict(event)
+        message = fields.pop("event", "")
+        fields.pop("timestamp", None)
+        # The call's own level, as `level` may be the field of an application.
+        level = _LEVELS.get(method) or str(fields.get("level", method)).upper()
+        fields.pop("level", None)
+        exc_info = exc_info_of(fields.pop("exc_info", method == "exception"))
+        name = fields.pop("logger", None) or getattr(logger, "name", None)
+        exception, stack = fields.pop("exception", None), fields.pop("stack", None)
+        record = record_of(
+            message,
+            logger=name if isinstance(name, str) else self._logger,
+            level=logging.getLevelNamesMapping().get(level, logging.INFO),
+            level_name=level,
+            fields=fields,
+            exc_info=exc_info,
+        )
+        record.exc_text = exception if isinstance(exception, str) else None
+        record.stack_info = stack if isinstance(stack, str) else None
+        line = self._formatter.format(record)
+        # backslashreplace: a lone surrogate must not make a log call raise.
+        return line.encode("utf-8", "backslashreplace") if self._as_bytes else line

@@ -1,0 +1,459 @@
+"""``gunicorn_config`` under real gunicorn: logs, trust, metrics of all workers, and every way a worker can end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from gunicorn_server import Gunicorn
+from mks_hardening.contrib.gunicorn_config import gunicorn_config
+from mks_hardening.contrib.uvicorn_config import uvicorn_config
+from mks_hardening.contrib.waitress_config import waitress_config
+from mks_hardening.exceptions import ConfigurationError
+from testbed.http_sink import Answer, HttpSink
+from testbed.polling import accepts_connections, free_port, wait_until
+from testbed.redis_server import RedisServer
+
+pytest.importorskip("gunicorn")
+pytest.importorskip("prometheus_client")
+
+PROGRAM = """
+import json, logging, os, time
+from mks_hardening._core import hooks
+from mks_hardening.events import BreakerChanged, CacheRead
+
+log = logging.getLogger("knowledge")
+if "SINK" in os.environ:
+    from mks_hardening.notify import AlertPolicy, WebhookNotificationHandler
+    policy = AlertPolicy(rate=1000, backoff=30)
+    spool = os.environ.get("SPOOL")
+    handler = WebhookNotificationHandler(os.environ["SINK"], policy=policy, timeout=30, spool=spool)
+    logging.getLogger().addHandler(handler)
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/count":
+        hooks.emit(CacheRead("mks", "hit"))
+    if path == "/open":
+        hooks.emit(BreakerChanged("redis", "closed", "open", "timeout"))
+    if path == "/log":
+        log.warning("signed in with password=%s", "hunter2")
+    if path == "/error":
+        log.error("the crane does not answer")
+    if path == "/hang":
+        log.error("about to hang")
+        time.sleep(30)
+    shown = {key: environ.get(key) for key in ("wsgi.url_scheme", "SCRIPT_NAME", "REMOTE_ADDR")}
+    body = json.dumps({"pid": os.getpid(), **shown}).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+CONFIG = """
+from mks_hardening.contrib.gunicorn_config import gunicorn_config
+
+globals().update(gunicorn_config("knowledge", {options}))
+"""
+
+Start = Callable[..., Gunicorn]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with contextlib.ExitStack() as stack:
+
+        def started(options: str = "", *, program: str = PROGRAM, **given: Any) -> Gunicorn:
+            server = Gunicorn(tmp_path, config=CONFIG.format(options=options), program=program, **given)
+            stack.callback(server.process.wait, 5)
+            stack.callback(lambda: server.process.poll() is None and server.process.kill())
+            stack.callback(server.stop)
+            return server
+
+        yield started
+
+
+def numbers(server: Gunicorn, port: int) -> dict[str, float]:
+    text = server.ask("/metrics", port=port)
+    return {
+        match[1]: float(match[2])
+        for match in re.finditer(r"^(mks_\w+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
+    }
+
+
+HITS = 'mks_cache_reads_total{namespace="mks",outcome="hit",reason=""}'
+OPEN = 'mks_breakers_not_closed{backend="redis"}'
+
+
+def pid_of(server: Gunicorn, path: str = "/") -> int:
+    match = re.search(r'"pid": (\d+)', server.ask(path))
+    assert match is not None
+    return int(match[1])
+
+
+def test_every_line_is_json_and_nobody_is_trusted(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = start(arguments=("--bind", f"unix:{path}"))
+    spoofed = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9", "SCRIPT_NAME": "/evil"}
+    answers = [server.ask("/log", **spoofed)]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in spoofed.items())
+        client.sendall(f"GET / HTTP/1.0\r\n{lines}\r\n".encode())
+        answers.append(b"".join(iter(lambda: client.recv(65536), b"")).decode())
+    for answer in answers:
+        assert '"wsgi.url_scheme": "http"' in answer
+        assert '"SCRIPT_NAME": ""' in answer
+        assert "203.0.113.9" not in answer
+    server.stop()
+    assert "hunter2" not in server.text()
+    loggers = {line["logger"] for line in server.lines()}
+    assert loggers == {"gunicorn.error", "knowledge"}
+
+
+@pytest.mark.parametrize("preload", ["False", "True"])
+def test_metrics_of_two_workers_survive_the_end_of_one(start: Start, preload: str, tmp_path: Path) -> None:
+    port = free_port()
+    server = start(f"workers=2, metrics_port={port}, metrics_directory='numbers', preload_app={preload}")
+    wait_until(lambda: len(server.workers()) == 2, what="two workers")
+    for _ in range(20):
+        server.ask("/count")
+    victim = pid_of(server, "/open")
+    wait_until(lambda: bool(numbers(server, port).get(HITS)), what="metrics")
+    assert numbers(server, port)[HITS] == 20
+    assert numbers(server, port)[OPEN] == 1
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in server.workers() and len(server.workers()) == 2, what="another worker")
+    for _ in range(20):
+        server.ask("/count")
+    found = numbers(server, port)
+    assert found[HITS] == 40
+    assert OPEN not in found
+    # Two workers count, and a third has gone on where the killed one was.
+    assert len(list((tmp_path / "numbers").glob("counter_mks*.db"))) <= 2
+
+
+@pytest.mark.slow
+def test_metrics_survive_reloads_and_fewer_workers(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    server = start(f"workers=2, metrics_port={port}, metrics_directory='numbers'")
+    for _ in range(10):
+        server.ask("/count")
+    for _ in range(2):
+        before = set(server.workers())
+        server.signal(signal.SIGHUP)
+        wait_until(
+            lambda before=before: len(server.workers()) == 2 and not before & set(server.workers()),  # type: ignore[misc]  # bound now
+            what="the reload",
+        )
+        for _ in range(10):
+            server.ask("/count")
+    assert numbers(server, port)[HITS] == 30
+    server.ask("/open")
+    server.signal(signal.SIGTTOU)
+    wait_until(lambda: len(server.workers()) == 1, what="one worker")
+    server.ask("/count")
+    assert numbers(server, port)[HITS] == 31
+    server.stop()
+    assert not accepts_connections(port)
+    assert len(list((tmp_path / "numbers").glob("counter_mks*.db"))) <= 4
+
+
+@pytest.mark.slow
+def test_a_worker_class_that_replaces_threads(start: Start, http_sink: HttpSink) -> None:
+    pytest.importorskip("gevent")
+    port = free_port()
+    server = start(
+        # gunicorn's gevent workers overlook a SIGTERM now and then; the master waits for them no longer than this.
+        f"worker_class='gevent', workers=2, metrics_port={port}, metrics_directory='numbers', graceful_timeout=4",
+        environ={"SINK": http_sink.url},
+    )
+    for _ in range(10):
+        server.ask("/count")
+    wait_until(lambda: numbers(server, port).get(HITS) == 10, what="metrics")
+    server.ask("/error")
+    wait_until(lambda: messages(http_sink) == {"the crane does not answer"}, what="the alert")
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_new_start_counts_from_zero_and_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    server = start(f"metrics_port={port}", environ={"TMPDIR": str(tmp_path)})
+    server.ask("/count")
+    assert numbers(server, port)[HITS] == 1
+    assert len(list(tmp_path.glob("mks-metrics-*"))) == 1
+    server.stop()
+    assert list(tmp_path.glob("mks-metrics-*")) == []
+    for _ in range(2):
+        again = start(f"metrics_port={port}, metrics_directory='numbers'")
+        again.ask("/count")
+        assert numbers(again, port)[HITS] == 1
+        again.stop()
+
+
+@pytest.mark.slow
+def test_an_upgrade_of_the_master_keeps_the_metrics_port(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    server = start(f"metrics_port={port}, metrics_directory='numbers', pidfile='pid'")
+    server.ask("/count")
+    server.signal(signal.SIGUSR2)
+    wait_until((tmp_path / "pid.2").exists, what="the new master")
+    new = int((tmp_path / "pid.2").read_text())
+    server.signal(signal.SIGTERM)
+    server.process.wait(20)
+    try:
+        wait_until(lambda: accepts_connections(port), what="metrics of the new master")
+        server.ask("/count")
+        assert numbers(server, port)[HITS] == 2
+    finally:
+        os.kill(new, signal.SIGTERM)
+        wait_until(lambda: not accepts_connections(server.port), what="the end")
+
+
+# --- the end of a worker
+
+
+def messages(sink: HttpSink) -> set[str]:
+    return {alert["message"] for request in sink.requests for alert in request.json()["alerts"]}
+
+
+def in_the_background(call: Callable[[], object]) -> None:
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            call()
+
+    Thread(target=quietly, daemon=True).start()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_tells_where_and_delivers_its_alerts(start: Start, http_sink: HttpSink) -> None:
+    http_sink.default = lambda _: Answer(delay=2.5)  # longer than gunicorn waits between SIGABRT and SIGKILL
+    server = start("worker_class='sync', timeout=2", environ={"SINK": http_sink.url})
+    in_the_background(lambda: server.ask("/hang"))
+    told = "a worker timed out; it was busy here"
+    wait_until(lambda: {"about to hang", told} <= messages(http_sink), what="the alerts of a worker")
+    wait_until(lambda: "Worker exiting" in server.text(), what="the end of the worker")
+    server.stop()
+    (record,) = [line for line in server.lines() if line["message"] == told]
+    assert record["level"] == "CRITICAL"
+    assert "time.sleep(30)" in record["stack"]
+    assert "SIGKILL" not in server.text()
+
+
+@pytest.mark.slow
+def test_a_thread_that_hangs_keeps_no_alert_from_the_spool(
+    start: Start, http_sink: HttpSink, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    http_sink.default = lambda _: Answer(delay=25)  # the first alert is still on its way at the end
+    server = start("graceful_timeout=13", environ={"SINK": http_sink.url, "SPOOL": str(spool)})
+    in_the_background(lambda: server.ask("/hang"))
+    wait_until(lambda: "about to hang" in server.text(), what="the request")
+    server.ask("/error")
+    server.stop()
+    spooled = {json.loads(file.read_text())["message"] for file in spool.glob("*.json")}
+    assert spooled == {"about to hang", "the crane does not answer"}
+
+
+# --- fork-safe clients
+
+SHARED = """
+import json, os
+from sqlalchemy import text
+from mks_hardening.cache import RedisCache
+from mks_hardening.db import hardened_engine
+
+engine = hardened_engine(os.environ["DATABASE"])
+cache = RedisCache(os.environ["REDIS"])
+with engine.connect() as connection:  # the master has used both before it forks
+    MASTER = connection.execute(text("select pg_backend_pid()")).scalar_one()
+cache.set("from", "master")
+
+def application(environ, start_response):
+    with engine.connect() as connection:
+        backend, echo = connection.execute(
+            text("select pg_backend_pid(), cast(:pid as integer)"), {"pid": os.getpid()}
+        ).one()
+    cache.set(f"pid{os.getpid()}", os.getpid())
+    told = {
+        "pid": os.getpid(), "right": echo == os.getpid() == cache.get(f"pid{os.getpid()}"),
+        "backend": backend, "master": MASTER, "cached": cache.get("from"),
+    }
+    body = json.dumps(told).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+def test_an_engine_and_a_cache_used_before_the_fork(
+    start: Start, postgres_url: str, redis_server: RedisServer
+) -> None:
+    server = start(
+        "workers=2, preload_app=True",
+        program=SHARED,
+        environ={"DATABASE": postgres_url, "REDIS": redis_server.url},
+    )
+    answers: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        answers.extend(json.loads(server.ask()) for _ in range(20))
+
+    threads = [Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 80
+    assert all(answer["right"] and answer["cached"] == "master" for answer in answers)
+    assert len({answer["pid"] for answer in answers}) == 2
+    assert all(answer["backend"] != answer["master"] for answer in answers)
+
+
+# --- bad use
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers", "logconfig", "logconfig_dict"],
+)
+def test_settings_that_would_undo_it_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"leave {name} out"):
+        gunicorn_config("knowledge", **{name: "*"})
+
+
+@pytest.mark.parametrize("port", [0, 70_000, "9464"])
+def test_an_impossible_port_is_refused(port: Any) -> None:
+    with pytest.raises(ConfigurationError, match="metrics_port"):
+        gunicorn_config("knowledge", metrics_port=port)
+
+
+def test_the_command_line_cannot_make_gunicorn_trust(start: Start) -> None:
+    server = start(arguments=("--forwarded-allow-ips", "*"), wait=False)
+    assert server.process.wait(20) != 0
+    assert "leave --forwarded-allow-ips out" in server.text()
+
+
+def test_a_taken_metrics_port_is_said_at_the_start(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = start(f"metrics_port={taken.getsockname()[1]}", wait=False)
+        assert server.process.wait(20) != 0
+    assert "the port for metrics cannot be had" in server.text()
+
+
+def test_hooks_of_ones_own_are_called_after_ours(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    hooks = """
+def note(name):
+    with open("notes", "a") as notes:
+        notes.write(f"{name} ")
+def on_starting(server): note("starting")
+def post_worker_init(worker): note("worker")
+def worker_exit(server, worker): note("exit")
+def child_exit(server, worker): note("child")
+def post_fork(server, worker): note("fork")
+own = dict(on_starting=on_starting, post_worker_init=post_worker_init, worker_exit=worker_exit,
+           child_exit=child_exit, post_fork=post_fork)
+"""
+    server = Gunicorn(
+        tmp_path,
+        config=hooks + CONFIG.format(options=f"metrics_port={port}, **own"),
+        program=PROGRAM,
+    )
+    try:
+        server.ask("/count")
+        assert numbers(server, port)[HITS] == 1
+    finally:
+        server.stop()
+    assert (tmp_path / "notes").read_text().split() == ["starting", "fork", "worker", "exit", "child"]
+
+
+# --- the other servers
+
+SERVED = """
+import sys
+from mks_hardening.contrib.{server}_config import {server}_config
+import {server}
+
+{application}
+
+{server}.{run}(application, host="127.0.0.1", port=int(sys.argv[1]), **{server}_config("knowledge"))
+"""
+RUN = {"uvicorn": "run", "waitress": "serve"}
+OF_UVICORN = """
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        told = f"{scope['scheme']} {scope['client'][0]}"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": told.encode()})
+"""
+OF_WAITRESS = """
+def application(environ, start_response):
+    told = f"{environ['wsgi.url_scheme']} {environ['REMOTE_ADDR']} {environ.get('HTTP_X_FORWARDED_FOR')}"
+    start_response("200 OK", [("Content-Length", str(len(told)))])
+    return [told.encode()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("server", "source", "told", "logger"),
+    [
+        ("uvicorn", OF_UVICORN, "http 127.0.0.1", "uvicorn.error"),
+        ("waitress", OF_WAITRESS, "http 127.0.0.1 203.0.113.9", "waitress"),
+    ],
+)
+def test_uvicorn_and_waitress(server: str, source: str, told: str, logger: str, tmp_path: Path) -> None:
+
+    pytest.importorskip(server)
+    port = free_port()
+    script = tmp_path / "served.py"
+    script.write_text(SERVED.format(server=server, run=RUN[server], application=source))
+    output = tmp_path / "output"
+    with output.open("wb") as both:
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(port)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONWARNINGS": "ignore", "MKS_ENV": "test"},
+            stdout=both,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: accepts_connections(port), what=server)
+        spoofed = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=spoofed)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.read().decode() == told
+            assert answer.headers["Server"] is None
+    finally:
+        process.terminate()  # SIGINT is ignored below a shell's background job
+        process.wait(20)
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {line["logger"] for line in lines} == {logger}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (uvicorn_config, "proxy_headers"),
+        (uvicorn_config, "log_config"),
+        (waitress_config, "trusted_proxy"),
+        (waitress_config, "url_scheme"),
+    ],
+)
+def test_their_options_that_would_undo_it_are_refused(make: Callable[..., object], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"leave {name} out|{name} is set"):
+        make("knowledge", **{name: "*"})

@@ -1,0 +1,322 @@
+"""structlog, loguru and Sentry with our encoder and redaction: real libraries, and no secret in what they send."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mks_hardening.contrib.loguru_sink import LoguruSink
+from mks_hardening.contrib.sentry_redaction import SentryRedaction
+from mks_hardening.contrib.structlog_renderer import StructlogRenderer
+from mks_hardening.logging import REDACTED, JsonFormatter, bound
+
+structlog = pytest.importorskip("structlog")
+loguru = pytest.importorskip("loguru")
+sentry_sdk = pytest.importorskip("sentry_sdk")
+
+SECRET = "hunter2"
+
+
+# --- structlog
+
+
+@pytest.fixture
+def told() -> Iterator[list[dict[str, Any]]]:
+    """What structlog has written, as data."""
+    stream = io.StringIO()
+
+    class Told(list[dict[str, Any]]):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            assert SECRET not in stream.getvalue()
+            return iter([json.loads(line) for line in stream.getvalue().splitlines()])
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, StructlogRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    yield Told()
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_a_line_of_structlog_is_a_line_of_ours(told: list[dict[str, Any]]) -> None:
+    structlog.contextvars.bind_contextvars(tenant="site 7")
+    with bound(request_id="r1"):
+        structlog.get_logger().warning("signed in with password=hunter2", user="tanaka", password=SECRET)
+    (line,) = told
+    stamp = line.pop("timestamp")
+    assert stamp.endswith("Z")
+    assert line == {
+        "level": "WARNING",
+        "logger": "structlog",
+        "message": "signed in with password=[REDACTED]",
+        "user": "tanaka",
+        "password": REDACTED,
+        "tenant": "site 7",
+        "request_id": "r1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "level"),
+    [
+        ("debug", "DEBUG"),
+        ("info", "INFO"),
+        ("warn", "WARNING"),
+        ("exception", "ERROR"),
+        ("fatal", "CRITICAL"),
+    ],
+)
+def test_levels_are_those_of_the_call(told: list[dict[str, Any]], method: str, level: str) -> None:
+    getattr(structlog.get_logger(), method)("x")
+    assert [line["level"] for line in told] == [level]
+
+
+def parts(error: Exception) -> tuple[object, ...]:
+    return type(error), error, error.__traceback__
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("exception", lambda _: {}),
+        ("error", lambda _: {"exc_info": True}),
+        ("error", lambda error: {"exc_info": error}),
+        ("error", lambda error: {"exc_info": parts(error)}),
+    ],
+)
+def test_exceptions_are_ours_however_they_are_given(
+    told: list[dict[str, Any]], method: str, given: Callable[[Exception], dict[str, Any]]
+) -> None:
+    try:
+        int("password=hunter2")
+    except ValueError as error:
+        getattr(structlog.get_logger(), method)("failed", **given(error))
+    (line,) = told
+    assert line["exception"]["type"] == "ValueError"
+    assert "ValueError" in line["exception"]["text"]
+
+
+def test_an_exception_that_is_text_already_is_cleaned(told: list[dict[str, Any]]) -> None:
+    structlog.get_logger().info("failed", exception="Traceback\nValueError: password=hunter2")
+    (line,) = told
+    assert line["exception"]["text"] == "Traceback\nValueError: password=[REDACTED]"
+
+
+def test_awkward_fields_break_nothing(told: list[dict[str, Any]]) -> None:
+    structlog.get_logger().info(
+        {"a": 1}, name="a field", args=(1,), msg="m", timestamp="old", process=object, logger="knowledge"
+    )
+    structlog.get_logger().info("100 %s", number=float("nan"), text="\ud800", nested={"api_key": SECRET})
+    first, second = told
+    assert first["logger"] == "knowledge"
+    assert (first["extra_name"], first["extra_args"], first["extra_msg"]) == ("a field", [1], "m")
+    assert first["timestamp"] != "old"
+    assert second["message"] == "100 %s"
+    assert second["nested"] == {"api_key": REDACTED}
+
+
+def test_bytes_for_the_quick_logger_and_other_schemas() -> None:
+    line = StructlogRenderer(as_bytes=True, schema="ecs")(None, "info", {"event": "x"})
+    assert isinstance(line, bytes)
+    assert json.loads(line)["log.level"] == "info"
+
+
+def test_structlog_over_logging_keeps_names(told: list[dict[str, Any]]) -> None:
+    render = StructlogRenderer()
+    line = render(logging.getLogger("knowledge"), "info", {"event": "x", "stack": "Stack: password=hunter2"})
+    assert json.loads(line)["logger"] == "knowledge"
+    assert SECRET not in str(line)
+
+
+# --- loguru
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What handlers of ``logging`` have written of what loguru logged."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    before = root.level
+    root.setLevel(logging.DEBUG)
+    loguru.logger.configure(handlers=[{"sink": LoguruSink(), "format": "{message}", "level": 0}])
+    yield stream
+    assert SECRET not in stream.getvalue()
+    loguru.logger.remove()
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_message_of_loguru_goes_through_our_handlers(written: io.StringIO) -> None:
+    with bound(request_id="r1"):
+        loguru.logger.bind(user="tanaka", token=SECRET, name="a field").success("password={}", SECRET)
+    (line,) = lines(written)
+    assert line["level"] == "SUCCESS"
+    assert line["logger"] == __name__
+    assert line["message"] == "password=[REDACTED]"
+    assert (line["user"], line["token"], line["extra_name"]) == ("tanaka", REDACTED, "a field")
+    assert line["request_id"] == "r1"
+
+
+def test_variables_that_loguru_would_show_do_not_appear(written: io.StringIO) -> None:
+    def sign_in(code: str) -> None:
+        raise ValueError("wrong")
+
+    try:
+        sign_in(SECRET)
+    except ValueError:
+        loguru.logger.opt(exception=True).error("failed")
+    (line,) = lines(written)
+    assert line["exception"]["type"] == "ValueError"
+    assert line["exception"]["stack"][-1]["function"] == "sign_in"
+
+
+def test_levels_of_logging_hold(written: io.StringIO) -> None:
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.ERROR)
+    try:
+        loguru.logger.info("quiet")
+        loguru.logger.error("loud")
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert [line["message"] for line in lines(written)] == ["loud"]
+
+
+def test_a_handler_that_sends_everything_to_loguru_makes_no_circle(written: io.StringIO) -> None:
+    class ToLoguru(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            loguru.logger.opt(depth=6, exception=record.exc_info).log(record.levelname, record.getMessage())
+
+    back = ToLoguru()
+    logging.getLogger().addHandler(back)
+    try:
+        loguru.logger.info("once")
+    finally:
+        logging.getLogger().removeHandler(back)
+    assert [line["message"] for line in lines(written)] == ["once"]
+
+
+def test_a_handler_of_ones_own() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    identity = loguru.logger.add(LoguruSink(handler), format="{message}")
+    try:
+        loguru.logger.log("INFO", "{} of {}", 1, 2)
+    finally:
+        loguru.logger.remove(identity)
+    assert [line["message"] for line in lines(stream)] == ["1 of 2"]
+
+
+# --- Sentry
+
+
+@pytest.fixture
+def sent() -> Iterator[list[dict[str, Any]]]:
+    """Every event that the SDK has given to its transport."""
+    events: list[dict[str, Any]] = []
+
+    class Kept(sentry_sdk.transport.Transport):  # type: ignore[misc, name-defined]  # known at run time
+        def capture_envelope(self, envelope: Any) -> None:
+            events.extend(item.payload.json for item in envelope.items if item.payload.json)
+
+    clean = SentryRedaction()
+    client = sentry_sdk.Client(
+        dsn="http://key@127.0.0.1:9/1",
+        transport=Kept,
+        before_send=clean,
+        before_send_transaction=clean,
+        before_breadcrumb=clean,
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        include_local_variables=True,
+        traces_sample_rate=1.0,
+    )
+    scope = sentry_sdk.get_global_scope()
+    scope.set_client(client)
+    yield events
+    scope.set_client(None)
+    client.close(timeout=0)
+
+
+def test_an_error_reaches_sentry_without_secrets(sent: list[dict[str, Any]]) -> None:
+    def sign_in(password: str) -> None:
+        nested = {"deep": {"api_key": SECRET}}
+        raise ValueError(f"password={password} of {len(nested)}")
+
+    with sentry_sdk.isolation_scope() as scope:
+        scope.set_user({"id": "tanaka"})
+        scope.set_extra("headers", {"Authorization": f"Bearer {SECRET}", "Accept": "text/html"})
+        scope.set_context("form", {"inner": {"password": SECRET}})
+        sentry_sdk.add_breadcrumb(message=f"sent password={SECRET}", data={"token": SECRET})
+        try:
+            sign_in(SECRET)
+        except ValueError as error:
+            event_id = sentry_sdk.capture_exception(error)
+    (event,) = sent
+    assert SECRET not in json.dumps(event)
+    assert event["event_id"] == event_id
+    assert event["user"] == {"id": "tanaka"}
+    assert event["extra"]["headers"]["Accept"] == "text/html"
+    (error,) = event["exception"]["values"]
+    assert error["type"] == "ValueError"
+    assert error["stacktrace"]["frames"][-1]["function"] == "sign_in"
+    assert len(event["contexts"]["trace"]["trace_id"]) == 32
+
+
+def test_what_holds_no_secret_stays_as_it_is(sent: list[dict[str, Any]]) -> None:
+    sentry_sdk.capture_message("the crane does not answer", level="warning")
+    with sentry_sdk.start_transaction(name="GET /articles/<id>", op="http.server"):
+        pass
+    message, transaction = sent
+    assert SentryRedaction()(message) == message
+    assert SentryRedaction()(transaction) == transaction
+    assert message["message"] == "the crane does not answer"
+
+
+def test_urls_and_queries_of_the_request() -> None:
+    event = {
+        "request": {
+            "url": "https://tanaka:hunter2@example.com/articles?page=2&token=hunter2",
+            "query_string": "page=2&token=hunter2",
+            "cookies": {"mks_session": SECRET},
+            "data": {"password": SECRET, "title": "x"},
+        }
+    }
+    before = json.dumps(event)
+    clean = SentryRedaction()(event)
+    assert SECRET not in json.dumps(clean["request"]["url"])
+    assert clean["request"]["query_string"].startswith("page=2&token=")
+    assert SECRET not in json.dumps({**clean["request"], "cookies": None})
+    assert clean["request"]["data"]["title"] == "x"
+    assert json.dumps(event) == before
+
+
+def test_what_cannot_be_cleaned_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def redact(self, _: object) -> object:
+            raise RecursionError
+
+        def redact_text(self, text: str) -> str:
+            return text
+
+    event = {"event_id": "e" * 32, "level": "error", "message": SECRET, "extra": {"a": SECRET}}
+    assert SentryRedaction(Broken())(event) == {
+        "event_id": "e" * 32,
+        "level": "error",
+        "message": "an event that could not be cleaned (RecursionError)",
+    }
+    assert [record.name for record in caplog.records] == ["mks_hardening.sentry"]
