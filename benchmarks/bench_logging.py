@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mks_hardening._core.redact import default_redactor
+from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
 
@@ -266,6 +266,30 @@ def _writer(kind: str, path: str, lines: int, barrier: object) -> None:
     handler.close()
 
 
+def bench_bodies() -> None:
+    """What 100 kB of somebody else's JSON costs, at most."""
+    redactor, formatter = default_redactor(), JsonFormatter()
+    shared: object = ["token=x"] * 10
+    for _ in range(5):
+        shared = [shared] * 10
+    bodies: dict[str, object] = {
+        "8,000 keys that become alike": {f"token=x{number}": "v" for number in range(8_000)},
+        "8,000 secret keys": {f"k{number}_password": "v" for number in range(8_000)},
+        "1,200 records": [
+            {"id": n, "url": f"https://x/{n}", "code": "a", "tags": ["b"]} for n in range(1_200)
+        ],
+        "a million leaves that are shared": shared,
+        "one text": "auth_token=hunter2 " * 5_263,
+    }
+    print("\n100 kB of JSON, ms")
+    for name, body in bodies.items():
+        record = logging.LogRecord("app", 20, __file__, 1, "x", (), None)
+        record.__dict__["body"] = body
+        direct = min(_timed(lambda body=body: redactor.redact(body)) for _ in range(5))
+        line = min(_timed(lambda record=record: formatter.format(record)) for _ in range(5))
+        print(f"  {name:40} redact {direct / 1e6:6.2f}   format {line / 1e6:6.2f}")
+
+
 def bench_rotation(processes: int = 4, lines: int = 15_000) -> None:
     kinds = ["ours, rotating", "ours, rotating and compressing", "ours, reopening"]
     if installed("concurrent_log_handler"):
@@ -308,6 +332,7 @@ def main() -> None:
         bench_whole_call()
     if "text" in chosen:
         bench_text()
+        bench_bodies()
     if "rotation" in chosen:
         bench_rotation()
 

@@ -1,13 +1,15 @@
 """What watching a database costs, and how search and paging scale, on SQLite.
 
-    python benchmarks/db.py
+    python benchmarks/db.py [URL of a PostgreSQL database]
 
-Medians and minima over interleaved rounds; the engines are compared within one run.
+Medians and minima over interleaved rounds; the engines are compared within one run. With a PostgreSQL it shows too
+what asking the server at each checkout costs.
 """
 
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +38,7 @@ from mks_hardening.db import (
     keyset_page,
     watch_queries,
 )
+from mks_hardening.db._cursor import write_cursor
 
 WORDS = [
     "技術",
@@ -104,6 +107,38 @@ def overhead(folder: Path) -> None:
         connection.close()
 
 
+def checkouts(url: str) -> None:
+    """The round trip that each checkout spends on finding out whether its connection lives."""
+    engines = {ping: hardened_engine(url, pool_pre_ping=ping) for ping in (False, True)}
+
+    def using(engine: Engine) -> Callable[[], Any]:
+        def use() -> None:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1")).scalar()
+
+        return use
+
+    def taking(engine: Engine) -> Callable[[], Any]:
+        return lambda: engine.connect().close()
+
+    for title, contender in (
+        ("A connection from the pool (minimum)", taking),
+        ("The same with one statement", using),
+    ):
+        show(
+            title,
+            interleaved(
+                {
+                    "not asked": contender(engines[False]),
+                    "asked whether it lives": contender(engines[True]),
+                },
+                calls=100,
+            ),
+        )
+    for engine in engines.values():
+        engine.dispose()
+
+
 def fingerprints() -> None:
     short = "SELECT a, b FROM t WHERE id = %(id_1)s AND state IN ('open', 'held') ORDER BY a LIMIT 20"
     long = short.replace("'open'", ", ".join(f"'value {number}'" for number in range(500)))
@@ -136,7 +171,7 @@ def paging(folder: Path) -> None:
             at = connection.execute(
                 select(ROWS.c.u, ROWS.c.id).order_by(*order).offset(depth - 1).limit(1)
             ).one()
-            cursor = keyset_page(select(ROWS.c.id), order_by=order, limit=50)._cursor(list(at))
+            cursor = write_cursor(keyset_page(select(ROWS.c.id), order_by=order, limit=50)._keys, list(at))
             offset = select(ROWS.c.id).order_by(*order).offset(depth).limit(50)
             show(
                 f"A page of 50 at {depth:,}",
@@ -192,6 +227,8 @@ def main() -> None:
         fingerprints()
         paging(folder)
         search(folder)
+    for url in sys.argv[1:]:
+        checkouts(url)
 
 
 if __name__ == "__main__":

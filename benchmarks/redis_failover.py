@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
-from mks_hardening._core.redis_client import RedisClient
+from mks_hardening._core.backend.redis_client import RedisClient
 from testbed.redis_groups import RedisCluster, SentinelGroup
 
 KEY = "{a}numbers"

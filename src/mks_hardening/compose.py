@@ -6,22 +6,28 @@ Everything here can be done by hand with the public classes; this module is how 
 from __future__ import annotations
 
 import logging as stdlib_logging
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.deadline import start_request_budget
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.checks import function, instance, offers, several
+from mks_hardening._core.options import share_out
+from mks_hardening._core.resilience.budget import start_request_budget
+from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mks_hardening._core.redis_client import RedisClient
+    from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
     from mks_hardening.security import RateLimiter
-    from mks_hardening.wsgi import HeaderPolicy, RateLimitRule
-    from mks_hardening.wsgi.health import Checks
+    from mks_hardening.wsgi import HeaderPolicy, ProxyTrust, RateLimitRule
+    from mks_hardening.wsgi._readiness import Checks
+    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = [
     "cache_backend",
@@ -42,6 +48,7 @@ def harden_wsgi(
     required: Checks = (),
     optional: Checks = (),
     headers: HeaderPolicy | None = None,
+    on_refusal: OnRefusal | None = None,
     allowed_origins: Iterable[str] | None = None,
     sign_in_url: str | None = None,
     public_paths: Iterable[str] = (),
@@ -49,13 +56,17 @@ def harden_wsgi(
     api_paths: Iterable[str] = (),
     csrf_exempt_paths: Iterable[str] = (),
     strip_cookies: Iterable[str] = (),
-    **session_options: Any,
+    **options: Any,
 ) -> WSGIApplication:
     """Put every wrapper of the edge around ``app``.
 
     From the outside in: trust (everything below sees the real client), headers (every answer has them, a 500 too),
     record (everything below has a request id and is recorded, refusals too), HTTPS and hosts, health (probes cost
     no session), limits, session, CSRF. Each request gets one budget for all its store calls.
+
+    With ``MKS_ENV=development`` it works on this machine as it stands: the hosts ``localhost``, ``.localhost``,
+    ``127.0.0.1`` and ``::1`` are answered too, nothing is redirected to https, Strict-Transport-Security is not
+    sent and cookies are not ``Secure``. A warning says so.
 
     Args:
         app: the application.
@@ -66,64 +77,162 @@ def harden_wsgi(
         required: readiness checks without which the instance is not ready.
         optional: readiness checks whose failure only degrades it.
         headers: policy; the preset of the settings by default.
-        allowed_origins: origins whose pages may send unsafe requests; by default the allowed hosts, over https.
-            Needed where ``allowed_hosts`` has wildcards alone: those name no origin.
+        on_refusal: takes the environ and the ``Refusal`` of any wrapper and may return an ``OwnAnswer``.
+        allowed_origins: origins of other pages that may send unsafe requests; those of the host itself always may.
         sign_in_url: where people are sent whose session has ended.
         public_paths: paths that work with a dead cookie.
         passive_paths: paths that poll and do not keep a session alive.
         api_paths: paths that are refused over plain http instead of redirected (ASVS 5.0 V4.1.2).
         csrf_exempt_paths: paths without the CSRF check, for callers that authenticate otherwise.
-        strip_cookies: cookies that are cleared together with the session's.
-        session_options: further parameters of ``SessionTimeoutMiddleware``.
+        strip_cookies: cookies that live and end with the session, for example that of the framework's session.
+        options: every other option of a wrapper; it wins over the settings. One that several wrappers have gets
+            ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_`` or ``record_`` in front. ``clock`` alone is
+            that of sessions.
 
     Raises:
-        ConfigurationError: no allowed hosts, limits without a limiter, or whatever a wrapper refuses.
+        ConfigurationError: no allowed hosts, limits without a limiter, an option that no wrapper takes, an
+            application that has one of the wrappers already, or whatever a wrapper refuses.
     """
     from mks_hardening import wsgi
 
-    edge = settings.wsgi
-    rules = tuple(rate_limits)
+    _refuse_doubles(app)
+    kinds = {
+        "https": wsgi.HTTPSRedirectMiddleware,
+        "csrf": wsgi.CSRFMiddleware,
+        "session": wsgi.SessionTimeoutMiddleware,
+        "limit": wsgi.RateLimitMiddleware,
+        "health": wsgi.HealthMiddleware,
+        "record": wsgi.RequestLoggingMiddleware,
+    }
+    function(app, parameter="app")
+    instance(settings, HardeningSettings, parameter="settings")
+    given = share_out(options, kinds, usual={"clock": "session"})
+    rules = several(rate_limits, wsgi.RateLimitRule, parameter="rate_limits")
+    if limiter is not None:
+        offers(limiter, "hit", parameter="limiter", kind="a Limiter")
     if rules and limiter is None:
         raise ConfigurationError("rate_limits need a limiter", parameter="limiter")
+    if given["limit"] and not rules:
+        raise ConfigurationError(
+            f"{', '.join(given['limit'])} of RateLimitMiddleware needs rate_limits", parameter="rate_limits"
+        )
+    secure = settings.core.environment != "development"
+    if not secure:
+        settings = for_development(settings)
+    edge = settings.wsgi
     if not edge.allowed_hosts:
-        raise ConfigurationError("settings.wsgi.allowed_hosts must name the hosts", parameter="allowed_hosts")
-    origins = tuple(_origins(settings)) if allowed_origins is None else tuple(allowed_origins)
-    app = wsgi.CSRFMiddleware(app, allowed_origins=origins, exempt_paths=csrf_exempt_paths)
-    app = wsgi.SessionTimeoutMiddleware(
+        raise ConfigurationError(
+            "settings.wsgi.allowed_hosts must name the hosts that are answered: set MKS_ALLOWED_HOSTS, or "
+            "MKS_ENV=development for those of this machine",
+            parameter="allowed_hosts",
+        )
+
+    def wrapped(inner: WSGIApplication, name: str, **usual: Any) -> WSGIApplication:
+        arguments: dict[str, Any] = {"on_refusal": on_refusal, **usual, **given[name]}
+        wrapper: WSGIApplication = kinds[name](inner, **arguments)
+        return wrapper
+
+    app = wrapped(
         app,
+        "csrf",
+        allowed_origins=allowed_origins or (),
+        exempt_paths=csrf_exempt_paths,
+        secure_cookie=secure,
+    )
+    app = wrapped(
+        app,
+        "session",
         store=store if store is not None else session_store(settings),
         idle_timeout=edge.session_idle_timeout,
         absolute_timeout=edge.session_absolute_timeout,
         warn_before=edge.session_warn_before,
         max_sessions=edge.session_max,
+        cookie=wsgi.SessionCookie(secure=secure),
         sign_in_url=sign_in_url,
         public_paths=public_paths,
         passive_paths=passive_paths,
         strip_cookies=strip_cookies,
-        **session_options,
     )
-    if limiter is not None and rules:
-        app = wsgi.RateLimitMiddleware(app, limiter=limiter, rules=rules)
-    app = wsgi.HealthMiddleware(app, required=required, optional=optional)
-    app = wsgi.HTTPSRedirectMiddleware(
+    if rules:
+        app = wrapped(app, "limit", limiter=limiter, rules=rules)
+    app = wrapped(app, "health", required=required, optional=optional)
+    app = wrapped(
         app,
+        "https",
         allowed_hosts=edge.allowed_hosts,
         force_https=edge.force_https,
         https_port=edge.https_port,
         canonical_host=edge.canonical_host,
         api_paths=api_paths,
     )
-    app = wsgi.RequestLoggingMiddleware(_RequestBudget(app, seconds=settings.core.store_budget))
-    app = wsgi.SecurityHeadersMiddleware(app, policy=headers if headers is not None else _headers(settings))
+    # Outside of refusals, which are recorded too; inside of the headers, so that the record's own 500 has them.
+    app = wrapped(_RequestBudget(app, seconds=settings.core.store_budget), "record")
+    policy = (
+        _headers(settings) if headers is None else instance(headers, wsgi.HeaderPolicy, parameter="headers")
+    )
+    app = wsgi.SecurityHeadersMiddleware(app, policy=policy)
     return wsgi.TrustedProxyMiddleware(app, trust=_trust(settings))
+
+
+_DOUBLES: Final = {
+    "TrustedProxyMiddleware": "two judges of where a request comes from",
+    "SecurityHeadersMiddleware": "two sources of header fields",
+    "RequestLoggingMiddleware": "two records of a request",
+    "HTTPSRedirectMiddleware": "two judges of scheme and host",
+    "SessionTimeoutMiddleware": "two sessions",
+    "CSRFMiddleware": "two CSRF checks",
+    "ProxyFix": "two judges of where a request comes from (proxies are named by MKS_TRUSTED_PROXIES)",
+}
+
+
+def _refuse_doubles(app: WSGIApplication) -> None:
+    for inside in wrappers_inside(app):
+        name = type(inside).__name__
+        if name in _DOUBLES:
+            raise ConfigurationError(
+                f"the application is wrapped by {name} already, which makes {_DOUBLES[name]}: hand harden_wsgi "
+                "the application without it",
+                parameter="app",
+            )
+
+
+THIS_MACHINE: Final = (".localhost", "127.0.0.1", "::1")
+
+
+def for_development(settings: HardeningSettings) -> HardeningSettings:
+    """The same settings, relaxed for this machine, with a warning; without one if they are that already."""
+    edge = settings.wsgi
+    more = tuple(host for host in THIS_MACHINE if host not in edge.allowed_hosts)
+    relaxed = replace(
+        edge,
+        allowed_hosts=(*edge.allowed_hosts, *more),
+        canonical_host=None,
+        force_https=False,
+        hsts=False,
+    )
+    if relaxed == edge:
+        return settings
+    stdlib_logging.getLogger("mks_hardening.wsgi").warning(
+        "MKS_ENV=development: hosts of this machine are answered, plain http is accepted, cookies are not Secure "
+        "and Strict-Transport-Security is not sent; use MKS_ENV=production wherever others can reach this"
+    )
+    return replace(settings, wsgi=relaxed)
 
 
 def session_store(settings: HardeningSettings) -> SessionStore:
     """Sessions in Redis where a URL is set, in this process otherwise."""
+    instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.wsgi import MemorySessionStore, RedisSessionStore
 
     core = settings.core
     if core.redis_url is None:
+        if settings.db.workers > 1:
+            warnings.warn(
+                f"{settings.db.workers} workers without MKS_REDIS_URL: each keeps its own sessions, so people seem "
+                "to be signed out at every other request",
+                SettingsWarning,
+                stacklevel=2,
+            )
         return MemorySessionStore()
     return RedisSessionStore(
         core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext
@@ -132,6 +241,7 @@ def session_store(settings: HardeningSettings) -> SessionStore:
 
 def cache_backend(settings: HardeningSettings) -> RedisCache | MemoryCache:
     """A cache in Redis where a URL is set, in this process otherwise."""
+    instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.cache import MemoryCache, RedisCache
 
     url = settings.cache.url or settings.core.redis_url
@@ -157,13 +267,15 @@ def rate_limiter(
         groups: groups of limits; ``DEFAULT_RATE_LIMITS`` when left out.
         options: further parameters of ``RateLimiter``.
     """
+    instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
 
     core = settings.core
     return RateLimiter(
         DEFAULT_RATE_LIMITS if groups is None else groups,
         storage=settings.security.rate_limit_url or core.redis_url or "memory://",
-        store_budget=core.store_budget,
+        # It goes on without Redis: nobody has to wait for it as long as for a session.
+        store_budget=min(core.store_budget, 0.04),
         allow_plaintext=core.allow_plaintext,
         **options,
     )
@@ -175,6 +287,7 @@ def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logg
     Returns:
         The application's logger.
     """
+    instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.logging import Rotation, setup_logging
 
     log, core = settings.logging, settings.core
@@ -207,11 +320,16 @@ class _RequestBudget:
         return self._app(environ, start_response)
 
 
-def _trust(settings: HardeningSettings) -> Any:
+def _trust(settings: HardeningSettings) -> ProxyTrust:
     from mks_hardening.wsgi import ProxyTrust
 
     edge = settings.wsgi
-    return ProxyTrust(edge.trusted_proxies, family=edge.proxy_family, hops=edge.proxy_hops)
+    return ProxyTrust(
+        edge.trusted_proxies,
+        family=edge.proxy_family,
+        hops=edge.proxy_hops,
+        keep_headers=edge.proxy_keep_headers,
+    )
 
 
 def _headers(settings: HardeningSettings) -> HeaderPolicy:
@@ -219,19 +337,8 @@ def _headers(settings: HardeningSettings) -> HeaderPolicy:
 
     preset = {"web": HeaderPolicy.web, "api": HeaderPolicy.api, "strict": HeaderPolicy.strict}
     edge = settings.wsgi
-    return preset[edge.header_preset](hsts=HSTS(edge.hsts_max_age) if edge.hsts else None)
-
-
-def _origins(settings: HardeningSettings) -> Iterable[str]:
-    """The allowed hosts as origins; a wildcard names no origin and must be spelled out by the caller."""
-    edge = settings.wsgi
-    port = "" if edge.https_port == 443 else f":{edge.https_port}"
-    for host in edge.allowed_hosts:
-        if host.startswith("."):
-            continue
-        literal = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
-        has_port = ":" in literal.rpartition("]")[2]
-        yield f"https://{literal}" if has_port else f"https://{literal}{port}"
+    hsts = HSTS(edge.hsts_max_age, include_subdomains=edge.hsts_include_subdomains) if edge.hsts else None
+    return preset[edge.header_preset](hsts=hsts)
 
 
 def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]:
@@ -280,7 +387,7 @@ def _is_news(record: stdlib_logging.LogRecord) -> bool:
 
 
 def _shared_store(settings: HardeningSettings) -> RedisClient | None:
-    from mks_hardening._core.redis_client import RedisClient
+    from mks_hardening._core.backend.redis_client import RedisClient
 
     core = settings.core
     if core.redis_url is None:

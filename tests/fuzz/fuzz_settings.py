@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mks_hardening._core import env
-from mks_hardening._core.http_session import check_url
-from mks_hardening._core.redis_url import parse_redis_url
+from mks_hardening._core.backend.http_session import check_url
+from mks_hardening._core.backend.redis_url import parse_redis_url
+from mks_hardening._core.environment import parsers
 from mks_hardening.exceptions import ConfigurationError
 
 PARSERS = [
-    env.parse_bool,
-    env.parse_integer(-10, 10**9),
-    env.parse_float(0, 100),
-    env.parse_duration(bare="m"),
-    env.parse_size(),
-    env.parse_list,
-    env.parse_url("redis", "https"),
+    parsers.parse_bool,
+    parsers.parse_integer(-10, 10**9),
+    parsers.parse_float(0, 100),
+    parsers.parse_duration(bare="m"),
+    parsers.parse_size(),
+    parsers.parse_list,
+    parsers.parse_url("redis", "https"),
 ]
 PREFIXES = ("", "redis://", "redis+sentinel://127.0.0.1/", "https://")
 

@@ -267,18 +267,20 @@ def test_http_answers_by_script_and_records(http_sink: HttpSink) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("answer", "error", "patience"),
     [
-        (Answer(raw=b"\x00\x01garbage\r\n\r\n"), http.client.BadStatusLine),
-        (Answer(drop=True), ConnectionError),
-        (Answer(delay=30), TimeoutError),
-        (Answer(body=b"x" * 100, trickle=0.05), TimeoutError),
+        (Answer(raw=b"\x00\x01garbage\r\n\r\n"), http.client.BadStatusLine, 5),
+        (Answer(drop=True), ConnectionError, 5),
+        (Answer(delay=30), TimeoutError, 0.03),
+        (Answer(body=b"x" * 100, trickle=0.05), TimeoutError, 0.03),
     ],
 )
-def test_http_misbehaves(http_sink: HttpSink, answer: Answer, error: type[Exception]) -> None:
+def test_http_misbehaves(
+    http_sink: HttpSink, answer: Answer, error: type[Exception], patience: float
+) -> None:
     http_sink.answer(answer)
     with pytest.raises(error):
-        _ask(http_sink, timeout=0.03)
+        _ask(http_sink, timeout=patience)
 
 
 def test_http_speaks_tls(make_http_sink: Callable[..., HttpSink], certificates: Certificates) -> None:

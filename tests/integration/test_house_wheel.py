@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from email.parser import Parser
@@ -21,15 +24,21 @@ EXTRAS = {
     "logging": {"python-json-logger", "orjson"},
     "cache": {"redis", "hiredis", "msgspec"},
     "security": {"pyotp", "limits", "cryptography", "werkzeug"},
+    "argon2": {"argon2-cffi"},
+    "passkeys": {"webauthn"},
     "qr": {"qrcode[png]"},
     "db": {"sqlalchemy"},
-    "notify": {"requests"},
+    "tasks": {"sqlalchemy"},
+    "notify": {"requests", "urllib3"},
     "flask": {"flask"},
+    "django": {"django"},
     "celery": {"celery"},
-    "otel": {"opentelemetry-api"},
     "prometheus": {"prometheus-client"},
+    "opentelemetry": {"opentelemetry-api"},
     "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
 }
+# One framework, queue or monitoring system among several.
+A_CHOICE = {"django", "celery", "prometheus", "opentelemetry", "testing"}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +56,7 @@ def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     site = run_python("import sysconfig; print(sysconfig.get_path('purelib'))", python=python).stdout.strip()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
+    shutil.unpack_archive(wheel, site, "zip")
     return python
 
 
@@ -63,7 +71,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert set(names) >= {
         f"mks_hardening/{file.relative_to(package_map.PACKAGE)}" for file in package_map.PACKAGE.rglob("*.py")
     }
-    assert wheel.stat().st_size <= 440 * 1024, f"{wheel.stat().st_size / 1024:.0f} KiB"
+    assert wheel.stat().st_size <= 900 * 1024, f"{wheel.stat().st_size / 1024:.0f} KiB"
 
 
 def test_wheel_needs_nothing_and_offers_the_extras(wheel: Path) -> None:
@@ -75,6 +83,56 @@ def test_wheel_needs_nothing_and_offers_the_extras(wheel: Path) -> None:
     assert set(metadata.get_all("Provides-Extra") or []) == {*EXTRAS, "wsgi", "all"}
     assert "limits[" not in " ".join(needed)
     assert metadata["License-Expression"] == "MIT"
+
+
+def test_all_is_for_running_an_application_and_brings_no_test_tools(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    lines = [line for line in metadata.get_all("Requires-Dist") or [] if "extra == 'all'" in line]
+    brought = {line.partition(">")[0].lower() for line in lines}  # the build writes out what the extras bring
+    assert brought == set().union(*(names for extra, names in EXTRAS.items() if extra not in A_CHOICE))
+
+
+def test_source_archive_holds_what_the_readme_links_and_no_more(tmp_path: Path) -> None:
+    package_map.needs_source_tree()
+    code = "import sys; from hatchling.build import build_sdist; print(build_sdist(sys.argv[1]))"
+    archive = tmp_path / run_python(code, str(tmp_path), cwd=package_map.ROOT).stdout.strip()
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    readme = (package_map.ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {link for link in re.findall(r"\]\(([^)#:]+)\)", readme) if not link.startswith("examples/")}
+    assert linked <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == {
+        *("src", "tests", "docs", "tools", "README.md", "README.ja.md", "CHANGELOG.md", "CONTRIBUTING.md"),
+        *("SECURITY.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"),
+    }
+    assert {name for name in names if name.startswith("tools/")} == {"tools/package_page.py"}
+
+
+@pytest.mark.parametrize("files", ["", "https://code.example/mks_hardening/blob/v1"])
+def test_no_link_on_the_page_of_the_package_leads_nowhere(
+    tmp_path: Path, files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_map.needs_source_tree()
+    monkeypatch.setenv("PROJECT_FILES_URL", files)
+    monkeypatch.setenv("PROJECT_URL", files.partition("/blob")[0])
+    code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    built = tmp_path / run_python(code, str(tmp_path), cwd=package_map.ROOT).stdout.strip()
+    with zipfile.ZipFile(built) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    page = str(metadata.get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert all(link.startswith("https://") for link in links)
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL") or [])
+    if files:
+        assert f"{files}/SECURITY.md" in links
+        assert set(urls) == {"Homepage", "Source", "Documentation", "Changelog", "Security"}
+    else:
+        assert (links, urls) == ([], {})
+        assert "`SECURITY.md`" in page
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django_project import configure
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -44,8 +46,6 @@ def flask_app() -> WSGIApplication:
 
 
 def django_app() -> WSGIApplication:
-    import django
-    from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpRequest, HttpResponse
     from django.test.utils import override_settings
@@ -61,9 +61,7 @@ def django_app() -> WSGIApplication:
     class Urls:
         urlpatterns = (path("where", where), path("form", form))
 
-    if not settings.configured:  # once in a process, and other tests configure it too
-        settings.configure(SECRET_KEY="only for tests", USE_TZ=True)
-        django.setup()
+    configure()
     common = ["django.middleware.common.CommonMiddleware"]
     ours = override_settings(ALLOWED_HOSTS=["www.example.com"], ROOT_URLCONF=Urls, MIDDLEWARE=common)
     with ours:

@@ -48,6 +48,13 @@ def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iter
         yield PIECE
 
 
+def one_chunk(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    """A download that was put together in memory, as most frameworks send it."""
+    body = b"x" * os.stat(os.environ["BIG_FILE"]).st_size  # noqa: PTH116
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
 def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     raise ValueError("broken")
 
@@ -72,6 +79,7 @@ PAGES = {
     "/broken": broken,
     "/breaks-later": breaks_later,
     "/file": file,
+    "/one-chunk": one_chunk,
 }
 _logger = logging.Logger("served", level=logging.INFO)  # noqa: LOG001 - of its own
 _logger.addHandler(ToFile())

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django_project import configure
+
 Log = list[str]
 KEY = "mks_hardening.session"
 
@@ -38,16 +40,12 @@ def flask(log: Log, *, own_session: bool = False) -> Callable[..., Any]:
 @contextlib.contextmanager
 def django(log: Log, *, own_session: bool = False) -> Iterator[Callable[..., Any]]:
     """A Django application; with ``own_session`` it also keeps the name in Django's signed cookie."""
-    import django as package
-    from django.conf import settings
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpRequest, HttpResponse
     from django.test.utils import override_settings
     from django.urls import re_path
 
-    if not settings.configured:
-        settings.configure(SECRET_KEY="a secret of the test")
-        package.setup()
+    configure()
 
     def page(request: HttpRequest) -> HttpResponse:
         own: Any = request.session if own_session else {}
@@ -78,6 +76,8 @@ def act(environ: dict[str, Any], path: str, log: Log, own: Any) -> str:
         handle.end()
     elif path == "/rotate":
         handle.rotate()
+    elif path == "/end-others":
+        handle.end_others()
     return f"{handle.user_id} {own.get('name')} {handle.data.get('role')}"
 
 
@@ -104,3 +104,12 @@ class Browser:
                 else:
                     self.cookies[key] = rest.partition(";")[0]
         return answer
+
+
+def ask(app: Callable[..., Any], path: str, cookie: str) -> Any:
+    """One request with a Cookie header as it stands, in Latin-1."""
+    from wsgi_scripted import environ_of, serve
+
+    environ = environ_of({"path": path})
+    environ["HTTP_COOKIE"] = cookie
+    return serve(app, environ)

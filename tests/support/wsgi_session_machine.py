@@ -51,6 +51,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.model[key] = record._replace(ended=reason, data="{}")
         return True
 
+    def succeed(self, key: str, reason: str) -> None:
+        record = self.model.get(key)
+        if record is not None and not record.ended:
+            data = record.data if reason == "rotated" else "{}"
+            self.model[key] = record._replace(ended=reason, data=data, seen_at=self.now, expires_at=self.now)
+
     def new_key(self) -> str:
         self.made += 1
         return f"key{self.made:04d}"
@@ -71,7 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         ended = self.store.create(record, now=self.now, replaces=replaces, max_sessions=most)
         self.model[key] = record
         if replaces is not None:
-            self.bury(replaces, "revoked")
+            self.succeed(replaces, "replaced")
         excess = [] if most is None else self.living(user)[: max(0, len(self.living(user)) - most)]
         for old in excess:
             self.bury(old.key, "revoked")
@@ -91,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         if record.ended:
             assert moved is None
             return key
-        self.bury(key, "revoked")
+        self.succeed(key, "rotated")
         record = record._replace(key=new)
         if data is not None:
             record = record._replace(data=data, version=record.version + 1)

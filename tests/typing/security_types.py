@@ -5,22 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
-from mks_hardening.protocols import Limiter, StoredFactor, TwoFactorStore
+from mks_hardening.protocols import (
+    AsyncLimiter,
+    Clock,
+    Limiter,
+    PasskeyStore,
+    SignInSession,
+    StoredFactor,
+    TwoFactorStore,
+)
 from mks_hardening.security import (
+    SIGN_IN_LIMITS,
+    BreachedPasswords,
     Decision,
+    FactorHelp,
+    FactorVerifier,
+    FailureLimiter,
     Limit,
+    MemoryPasskeyStore,
+    MemorySignInStore,
     MemoryTwoFactorStore,
+    Passkey,
+    PasskeyAssertion,
+    Passkeys,
+    PasswordFault,
+    PasswordHasher,
+    PasswordPolicy,
     RateLimiter,
     RecoveryCodes,
+    RedisPasskeyStore,
+    RedisSignInStore,
     RedisTwoFactorStore,
+    RememberedDevice,
     SecretBox,
+    SignInStore,
     SQLAlchemyTwoFactorStore,
     TOTPMatch,
     TwoFactorManager,
     VerificationResult,
     verify_totp,
 )
-from mks_hardening.security.password_policy import PasswordFault, PasswordPolicy
+from mks_hardening.wsgi import SessionHandle, SessionManager
 
 limiter = RateLimiter(
     {"g": "1 per minute", "h": Limit("minute", 1, 60.0), "i": ["1/hour", Limit("x", 1, 1.0)]}
@@ -35,10 +60,12 @@ RateLimiter({}, on_unavailable={"g": "closed"})
 
 
 def takes_limiter(limiter: Limiter) -> None: ...
+def takes_async_limiter(limiter: AsyncLimiter) -> None: ...
 def takes_store(store: TwoFactorStore) -> None: ...
 
 
 takes_limiter(limiter)
+takes_async_limiter(limiter)
 takes_store(MemoryTwoFactorStore())
 takes_store(RedisTwoFactorStore("redis://127.0.0.1"))
 
@@ -95,3 +122,43 @@ def answers(manager: TwoFactorManager) -> None:
     manager.disable("u")  # type: ignore[call-arg]
     limiter.hit("g", "k", 2)  # type: ignore[call-arg]
     SecretBox(b"k").encrypt("x", user_id="u")  # type: ignore[call-arg]
+
+
+def sign_in_parts(
+    handle: SessionHandle, manager: TwoFactorManager, sessions: SessionManager, clock: Clock
+) -> None:
+    """What the library has fits where a sign-in takes protocols."""
+    session: SignInSession = handle
+    verifier: FactorVerifier = manager
+    helper: FactorHelp = manager
+    counter: FailureLimiter = RateLimiter(SIGN_IN_LIMITS)
+    stores: list[SignInStore] = [MemorySignInStore(), RedisSignInStore("redis://127.0.0.1")]
+    end_sessions: Callable[[str], object] = sessions.end_user
+    del session, verifier, helper, counter, stores, end_sessions, clock
+
+
+# --- passkeys and passwords
+
+
+def takes_passkey_store(store: PasskeyStore) -> None: ...
+
+
+takes_passkey_store(MemoryPasskeyStore())
+takes_passkey_store(RedisPasskeyStore("redis://127.0.0.1"))
+takes_passkey_store(MemoryTwoFactorStore())  # type: ignore[arg-type]
+
+
+def passkeys(manager: TwoFactorManager) -> None:
+    assert_type(manager.passkeys, Passkeys)
+    assert_type(manager.passkeys.list("u"), tuple[Passkey, ...])
+    assert_type(manager.passkeys.finish_sign_in("{}", session="s").user_id, str)
+    assert_type(manager.devices("u"), tuple[RememberedDevice, ...])
+    manager.verify("u", PasskeyAssertion({"id": "x"}, session="s"), methods=["passkey"])
+    manager.disable("u", proof=PasskeyAssertion("{}", session="s"))
+    PasskeyAssertion("{}")  # type: ignore[call-arg]
+    manager.passkeys.begin_registration("u", session="s")  # type: ignore[call-arg]
+
+
+PasswordPolicy(breached=BreachedPasswords("pwned.txt"))
+PasswordHasher(scheme="bcrypt")  # type: ignore[arg-type]
+assert_type(PasswordHasher().verify("x", None), bool)

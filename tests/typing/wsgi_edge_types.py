@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Literal, assert_type
 
 from mks_hardening.testing import WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import (
     HSTS,
+    SESSION_KEY,
     ContentSecurityPolicy,
     CSRFMiddleware,
     HeaderPolicy,
     HealthMiddleware,
     HTTPSRedirectMiddleware,
+    OwnAnswer,
     ProxyTrust,
     RateLimitRule,
+    Refusal,
     RequestOrigin,
     SecurityHeadersMiddleware,
     TrustedProxyMiddleware,
@@ -55,6 +58,18 @@ RateLimitRule("sign-in", methods=("POST",), path="/login", key=lambda environ: e
 ContentSecurityPolicy(
     {"default-src": ["'self'"], "img-src": "'self' data:", "upgrade-insecure-requests": True}
 )
+
+
+def worded(environ: dict[str, object], refusal: Refusal) -> OwnAnswer | None:
+    """The application's own words."""
+    assert_type(refusal.status, int)
+    return OwnAnswer(body=refusal.detail, headers=[("Content-Language", "en")]) if environ else None
+
+
+wrapped = CSRFMiddleware(plain, on_refusal=worded)
+wrapped = HTTPSRedirectMiddleware(plain, allowed_hosts=["a.test"], on_refusal=worded)
+wrapped = HealthMiddleware(plain, required={}, on_refusal=worded)
+assert_type(SESSION_KEY, Literal["mks_hardening.session"])
 
 # --- what must not pass
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from mks_hardening.protocols import SessionRecord, SessionStore
+from mks_hardening.protocols import AsyncSessionStore, SessionRecord, SessionStore
 from mks_hardening.wsgi import (
     MemorySessionStore,
     ProxyTrust,
@@ -44,6 +44,20 @@ def plain(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
 
 memory: SessionStore = MemorySessionStore(max_entries=10)
 stores: list[SessionStore] = [memory, RedisSessionStore("redis://127.0.0.1:6379/0", namespace="n")]
+twins: list[AsyncSessionStore] = [MemorySessionStore(), RedisSessionStore("redis://127.0.0.1:6379/0")]
+
+
+async def on_a_loop(handle: SessionHandle, manager: SessionManager) -> None:
+    """The twins."""
+    await handle.astart("alice", data={"second_factor": True})
+    assert_type(await handle.arotate(), bool)
+    assert_type(await handle.arefresh(), float)
+    assert_type(await handle.aupdate_data(name=1), bool)
+    assert_type(await handle.aend_others(), int)
+    assert_type(await handle.aend(), bool)
+    assert_type(await manager.asessions("alice"), Sequence[SessionRecord])
+    assert_type(await manager.aend_user("alice"), int)
+
 
 # --- each wrapper takes an application and is one
 
@@ -60,6 +74,7 @@ wrapped: WSGIApplication = SessionTimeoutMiddleware(
     absolute_timeout=28800,
     cookie=SessionCookie(name="sid", same_site="Strict"),
     max_sessions=5,
+    clear_site_data=["cache", "storage"],
     on_expired=on_expired,
 )
 wrapped = RequestLoggingMiddleware(wrapped, logger=logging.getLogger("x"), trust=ProxyTrust(["10.0.0.0/8"]))
@@ -75,3 +90,4 @@ assert_type(manager.end_user("alice"), int)
 
 SessionCookie(same_site="lax")  # type: ignore[arg-type]
 SessionTimeoutMiddleware(plain, memory)  # type: ignore[call-arg]
+SessionTimeoutMiddleware(plain, store=memory, clear_site_data=["cash"])  # type: ignore[list-item]

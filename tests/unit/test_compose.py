@@ -1,21 +1,29 @@
 from __future__ import annotations
 
+import inspect
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mks_hardening import compose
-from mks_hardening._core.deadline import current_budget
+from mks_hardening import compose, wsgi
+from mks_hardening._core.resilience.budget import current_budget
 from mks_hardening.cache import MemoryCache, RedisCache
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.notify import EmailNotificationHandler, SlackNotificationHandler
-from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import WSGIAnswer, call_wsgi
-from mks_hardening.wsgi import MemorySessionStore, RateLimitRule, RedisSessionStore
+from mks_hardening.settings import HardeningSettings, WsgiSettings
+from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.wsgi import (
+    MemorySessionStore,
+    OwnAnswer,
+    RateLimitRule,
+    RedisSessionStore,
+    Refusal,
+    SessionTimeoutMiddleware,
+)
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -134,26 +142,168 @@ def test_hosts_are_required() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "origin", "status"),
+    ("hosts", "asked", "origin", "status"),
     [
-        ("knowledge.example.com", "https://knowledge.example.com", 200),
-        ("knowledge.example.com", "https://knowledge.example.com:8443", 403),
-        ("knowledge.example.com:8443,knowledge.example.com", "https://knowledge.example.com:8443", 200),
-        ("::1,knowledge.example.com", "https://[::1]", 200),
-        (".example.com,knowledge.example.com", "https://other.example.com", 403),
+        ("knowledge.example.com", HOST, "https://knowledge.example.com", 200),
+        ("knowledge.example.com", HOST, "https://knowledge.example.com:8443", 403),
+        ("knowledge.example.com", HOST + ":8443", "https://knowledge.example.com:8443", 200),
+        ("::1,knowledge.example.com", "[::1]", "https://[::1]", 200),
+        ("例え.jp", "xn--r8jz45g.jp", "https://xn--r8jz45g.jp", 200),
+        (".example.com", HOST, "https://knowledge.example.com", 200),
+        (".example.com", HOST, "https://other.example.com", 403),
+        ("other.example.com,knowledge.example.com", HOST, "https://other.example.com", 403),
     ],
 )
-def test_allowed_hosts_are_the_origins_of_forms(hosts: str, origin: str, status: int) -> None:
+def test_pages_may_send_to_the_host_they_come_from(hosts: str, asked: str, origin: str, status: int) -> None:
     app = compose.harden_wsgi(application, settings(MKS_ALLOWED_HOSTS=hosts))
-    assert ask(app, method="POST", headers={"Origin": origin}).status == status
+    assert ask(app, method="POST", headers={"Host": asked, "Origin": origin}).status == status
 
 
-def test_wildcards_alone_need_origins_spelled_out() -> None:
-    wild = settings(MKS_ALLOWED_HOSTS=".example.com")
-    with pytest.raises(ConfigurationError, match="allowed_origins"):
-        compose.harden_wsgi(application, wild)
-    app = compose.harden_wsgi(application, wild, allowed_origins=["https://knowledge.example.com"])
-    assert ask(app, method="POST", headers={"Origin": "https://knowledge.example.com"}).status == 200
+def test_further_origins_are_listed() -> None:
+    app = compose.harden_wsgi(application, settings(), allowed_origins=["https://partner.example"])
+    assert ask(app, method="POST", headers={"Origin": "https://partner.example"}).status == 200
+
+
+def test_settings_bind_sub_domains_and_keep_headers() -> None:
+    def seen(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ.get('HTTP_X_REAL_IP')} {environ.get('HTTP_TRUE_CLIENT_IP')}".encode()]
+
+    both = {"X-Real-IP": "1", "True-Client-IP": "2"}
+    usual = ask(compose.harden_wsgi(seen, settings()), headers=both)
+    assert str(usual.header("Strict-Transport-Security")).endswith("; includeSubDomains")
+    assert usual.body == b"None None"
+    own = settings(MKS_HSTS_INCLUDE_SUBDOMAINS="0", MKS_PROXY_KEEP_HEADERS="x-real-ip")
+    answer = ask(compose.harden_wsgi(seen, own), headers=both)
+    assert answer.header("Strict-Transport-Security") == "max-age=63072000"
+    assert answer.body == b"1 None"
+    with pytest.raises(ConfigurationError, match="MKS_PROXY_KEEP_HEADERS"):
+        settings(MKS_PROXY_KEEP_HEADERS="X-Real-IP,Accept")
+
+
+# --- on a laptop
+
+
+LAPTOP = ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "app.localhost:5000"]
+
+
+@pytest.mark.parametrize("host", LAPTOP)
+def test_development_works_on_this_machine_as_it_stands(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = compose.harden_wsgi(application, HardeningSettings.from_env(environ={"MKS_ENV": "development"}))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    answer = call_wsgi(app, "/login", headers={"Host": host})
+    assert answer.status == 200
+    assert answer.header("Strict-Transport-Security") is None
+    assert "upgrade-insecure-requests" not in str(answer.header("Content-Security-Policy"))
+    cookie = str(answer.header("Set-Cookie"))
+    assert cookie.startswith("mks-session=")
+    assert "Secure" not in cookie
+    headers = {"Host": host, "Origin": f"http://{host}", "Cookie": cookie.partition(";")[0]}
+    posted = call_wsgi(app, method="POST", headers=headers)
+    assert (posted.status, json.loads(posted.body)["user"]) == (200, "tanaka")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.test"}, 400),
+        ({"Host": "localhost.evil.test"}, 400),
+        ({"Host": "localhost", "Origin": "http://evil.test"}, 403),
+        ({"Host": "localhost", "Origin": "http://localhost:9000"}, 403),
+        ({"Host": HOST, "Origin": f"http://{HOST}"}, 200),
+    ],
+)
+def test_development_is_no_open_door(headers: dict[str, str], status: int) -> None:
+    own = settings(MKS_ENV="development", MKS_CANONICAL_HOST=HOST)
+    app = compose.harden_wsgi(application, own)
+    assert call_wsgi(app, method="POST", headers=headers).status == status
+
+
+@pytest.mark.parametrize("environment", ["production", "staging", "test"])
+def test_other_environments_are_not_relaxed(environment: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = compose.harden_wsgi(application, settings(MKS_ENV=environment))
+    assert caplog.records == []
+    assert ask(app, headers={"Host": "localhost"}).status == 400
+    assert ask(app, proto="http").status == 301
+    assert "Secure" in str(ask(app, "/login").header("Set-Cookie"))
+    with pytest.raises(ConfigurationError, match="MKS_ALLOWED_HOSTS, or MKS_ENV=development"):
+        compose.harden_wsgi(application, HardeningSettings.from_env(environ={"MKS_ENV": environment}))
+
+
+# --- options of the wrappers
+
+
+def test_every_option_of_every_wrapper_can_be_reached(records: list[logging.LogRecord]) -> None:
+    app = compose.harden_wsgi(
+        application,
+        settings(),
+        permanent=False,
+        skip_paths=["/quiet"],
+        max_form_bytes=1,
+        livez="/alive",
+        https_exempt_paths=["/plain"],
+        csrf_exempt_paths=["/hook"],
+        idle_timeout=60,
+        record_clock=FrozenClock(1000.0),
+        clock=FrozenClock(1000.0),
+    )
+    assert ask(app, proto="http").status == 302
+    assert ask(app, "/plain", proto="http").status == 200
+    assert ask(app, "/alive").status == 200
+    assert ask(app, "/quiet").status == 200
+    evil = {"Origin": "https://evil.test"}
+    assert ask(app, "/hook", method="POST", headers=evil).status == 200
+    assert ask(app, method="POST", headers=evil).status == 403
+    assert "/quiet" not in [vars(record)["path"] for record in records]
+    assert {vars(record)["duration_ms"] for record in records} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("idle_timeot", "did you mean idle_timeout, of SessionTimeoutMiddleware?"),
+        ("https_prt", "did you mean https_port, of HTTPSRedirectMiddleware?"),
+        ("skip_path", "did you mean skip_paths, of RequestLoggingMiddleware?"),
+        ("exempt_paths", "write https_exempt_paths or csrf_exempt_paths"),
+        ("csrf_idle_timeout", "no wrapper takes csrf_idle_timeout"),
+        ("zzz", "^no wrapper takes zzz$"),
+        ("header_style", "of RateLimitMiddleware needs rate_limits"),
+    ],
+)
+def test_an_option_nobody_takes_is_explained(option: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        compose.harden_wsgi(application, settings(), **{option: 1})
+
+
+def test_one_hook_words_the_refusals_of_all_wrappers(records: list[logging.LogRecord]) -> None:
+    heard: list[Refusal] = []
+
+    def words(_environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+        heard.append(refusal)
+        return OwnAnswer(body="ours")
+
+    limiter = compose.rate_limiter(settings(), {"tight": "1 per minute"})
+    rule = RateLimitRule("tight", path="/slow")
+    app = compose.harden_wsgi(
+        application, settings(), on_refusal=words, limiter=limiter, rate_limits=[rule], api_paths=["/api/"]
+    )
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("/", {"headers": {"Host": "evil.example"}}),
+        ("/api/x", {"proto": "http"}),
+        ("/", {"method": "POST", "headers": {"Origin": "https://evil.example"}}),
+        ("/", {"headers": {"Cookie": "__Host-mks-session=dead"}}),
+        ("/livez", {"method": "POST"}),
+        ("/error", {}),
+    ]
+    ask(app, "/slow")
+    answers = [ask(app, path, **how) for path, how in [*refused, ("/slow", {})]]
+    assert [answer.body for answer in answers] == [b"ours"] * 7
+    assert [answer.status for answer in answers] == [400, 403, 403, 401, 405, 500, 429]
+    assert [refusal.wrapper for refusal in heard] == [
+        *("https", "https", "csrf", "session", "health", "record", "rate_limit"),
+    ]
+    said = [getattr(record, "refused_rule", None) for record in records[1:]]
+    assert said == ["host", "plain", "origin", "revoked", "method", None, "tight"]
 
 
 def test_stores_follow_the_settings() -> None:
@@ -180,7 +330,7 @@ def quiet_logging() -> Iterator[None]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     yield
-    from mks_hardening.logging.config import remove_logging
+    from mks_hardening.logging.setup.process_setup import remove_logging
 
     remove_logging()
     root.handlers[:], root.level = before
@@ -204,3 +354,75 @@ def test_logging_with_notifications(tmp_path: Path) -> None:
     logger.info("started")
     line = json.loads((tmp_path / "app.log").read_text("utf-8").splitlines()[-1])
     assert (line["logger"], line["environment"]) == ("knowledge", "production")
+
+
+def test_several_workers_with_sessions_of_their_own_are_warned_about() -> None:
+    settings = HardeningSettings.from_env(
+        environ={"MKS_GUNICORN_WORKERS": "4", "MKS_ALLOWED_HOSTS": "a.example.com"}
+    )
+    with pytest.warns(SettingsWarning, match="4 workers without MKS_REDIS_URL"):
+        compose.session_store(settings)
+
+
+def test_what_is_no_application_settings_or_store_is_refused_by_name() -> None:
+    anything: Any = None
+    fine = settings(MKS_ALLOWED_HOSTS="a.example.com")
+    table: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+        ((anything, fine), {}, "app must be callable, not NoneType"),
+        ((application, anything), {}, "settings must be a HardeningSettings, not NoneType"),
+        ((application, fine), {"store": "redis://localhost"}, "store must be a SessionStore, not str"),
+        ((application, fine), {"store": MemorySessionStore}, "store must be a SessionStore, not the class M"),
+    ]
+    for arguments, options, message in table:
+        with pytest.raises(ConfigurationError, match=message):
+            compose.harden_wsgi(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"),
+    [
+        ("idle_timeout", "session_idle_timeout"),
+        ("absolute_timeout", "session_absolute_timeout"),
+        ("warn_before", "session_warn_before"),
+        ("max_sessions", "session_max"),
+    ],
+)
+def test_settings_and_wrapper_have_one_default(option: str, setting: str) -> None:
+    parameters = inspect.signature(SessionTimeoutMiddleware).parameters
+    assert parameters[option].default == getattr(WsgiSettings(), setting)
+
+
+# --- bad use
+
+
+def doubled(name: str) -> Any:
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    stacks: dict[str, Callable[[], Any]] = {
+        "two sessions": lambda: wsgi.SessionTimeoutMiddleware(application, store=wsgi.MemorySessionStore()),
+        "two sources of header fields": lambda: wsgi.SecurityHeadersMiddleware(
+            application, policy=wsgi.HeaderPolicy.web()
+        ),
+        "two CSRF checks": lambda: DispatcherMiddleware(
+            application, {"/api": wsgi.CSRFMiddleware(application)}
+        ),
+        "MKS_TRUSTED_PROXIES": lambda: wsgi.RateLimitMiddleware(
+            ProxyFix(application), limiter=limiter(), rules=[wsgi.RateLimitRule("search")]
+        ),
+        "two judges": lambda: compose.harden_wsgi(application, settings()),
+    }
+    return stacks[name]()
+
+
+def limiter() -> Any:
+    return compose.rate_limiter(settings())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two sessions", "two sources of header fields", "two CSRF checks", "MKS_TRUSTED_PROXIES", "two judges"],
+)
+def test_what_is_there_already_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}.*without it"):
+        compose.harden_wsgi(doubled(name), settings())

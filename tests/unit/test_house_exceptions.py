@@ -8,6 +8,7 @@ import inspect
 import pickle
 import re
 import sys
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,8 +67,8 @@ def _value(annotation: object, module: ModuleType) -> Any:
     if several := re.fullmatch(r"tuple\[(\w+), \.\.\.\]", text):
         return (_value(several[1], module),)
     kind: Any = getattr(module, text, None)
-    assert hasattr(kind, "_fields"), f"add a sample of {text}"
-    return kind(*(_value(field, module) for field in inspect.get_annotations(kind).values()))
+    assert hasattr(kind, "_fields") or is_dataclass(kind), f"add a sample of {text}"
+    return kind(**{name: _value(field, module) for name, field in inspect.get_annotations(kind).items()})
 
 
 def _sample(error: type[Exception]) -> Exception:

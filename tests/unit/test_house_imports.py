@@ -271,7 +271,14 @@ CONSTRUCTIONS = [
         "provisioning_uri('A' * 32, account_name='a', issuer='b')",
     ),
     ("cryptography", "security", "mks_hardening.security", "SecretBox('A' * 43 + '=')"),
-    ("werkzeug", "security", "mks_hardening.security", "hash_password('correct horse battery staple')"),
+    (
+        "werkzeug",
+        "security",
+        "mks_hardening.security",
+        "PasswordHasher(scheme='scrypt').hash('battery staple')",
+    ),
+    ("argon2", "argon2", "mks_hardening.security", "PasswordHasher(scheme='argon2id')"),
+    ("sqlalchemy", "db", "mks_hardening.security", "SQLAlchemyPasskeyStore(object())"),
     ("qrcode", "qr", "mks_hardening.security", "qr_code('otpauth://totp/x')"),
     ("sqlalchemy", "db", "mks_hardening.db", "hardened_engine('sqlite://')"),
     ("sqlalchemy", "db", "mks_hardening.security", "SQLAlchemyTwoFactorStore(object())"),
@@ -289,6 +296,8 @@ CONSTRUCTIONS = [
     ),
     ("requests", "notify", "mks_hardening.cache", "CDNManager('0' * 32, api_token='t' * 40)"),
     ("pythonjsonlogger", "logging", "mks_hardening.logging", "JsonFormatter()"),
+    ("flask", "flask", "mks_hardening.contrib.flask_app", "Hardening()"),
+    ("django", "django", "mks_hardening.contrib.django_app", "limit('search')"),
 ]
 
 

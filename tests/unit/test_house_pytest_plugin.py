@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,77 @@ def test_wsgi(mks_wsgi):
 """
 
 
-def _pytest(folder: Path, *arguments: str) -> str:
+BUDGETS = """
+import pytest
+from sqlalchemy import create_engine, text
+
+@pytest.fixture
+def engine():
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:  # not counted
+        connection.execute(text("select 0"))
+    yield engine
+    engine.dispose()
+
+def ask(engine):
+    with engine.connect() as connection:
+        connection.execute(text("select 1"))
+
+@pytest.mark.mks_query_budget(1, "engine")
+def test_within(engine):
+    ask(engine)
+
+@pytest.mark.mks_query_budget(1, "engine")
+def test_beyond(engine):
+    ask(engine)
+    ask(engine)
+
+@pytest.mark.mks_query_budget(1, "engine")
+def test_a_failure_of_its_own_goes_first(engine):
+    ask(engine)
+    ask(engine)
+    raise LookupError("its own")
+
+@pytest.mark.mks_query_budget(1, "nowhere")
+def test_unknown_fixture(engine):
+    pass
+
+@pytest.mark.mks_query_budget(limit=1)
+def test_wrong_use(engine):
+    pass
+"""
+
+ISOLATED = """
+import logging
+from mks_hardening._core import hooks
+from mks_hardening.events import PoolEvent
+
+def test_one(mks_events, mks_records, mks_alerts):
+    hooks.emit(PoolEvent("exhausted", 1, 1))
+    assert mks_events.of(PoolEvent) == mks_events.events
+    logging.getLogger("mks_hardening.x").info("password=hunter2")
+    logging.getLogger("app").error("no")
+    logging.getLogger("app").error("no")
+    assert mks_records.messages == ["password=[REDACTED]", "no", "no"]
+    assert [line["logger"] for line in mks_records.of("mks_hardening")] == ["mks_hardening.x"]
+    assert mks_records.of("mks") == []
+    assert len(mks_alerts.subjects) == 2  # the second is a digest of repetitions
+    for recorded in (mks_events, mks_records, mks_alerts):
+        recorded.clear()
+    assert (mks_events.of(PoolEvent), mks_records.text, mks_alerts.texts) == ([], "", [])
+    mks_records.set_level("DEBUG")
+    logging.getLogger().debug("more")
+    assert mks_records.messages == ["more"]
+
+def test_nothing_is_left():
+    assert not hooks.observers
+    assert logging.getLogger().level == logging.WARNING
+    assert logging.getLogger("mks_hardening").level == logging.NOTSET
+    assert [type(h).__name__ for h in logging.getLogger().handlers if "mks" in type(h).__module__] == []
+"""
+
+
+def _pytest(folder: Path, *arguments: str, status: int = 0) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-q", *arguments],
@@ -56,7 +127,7 @@ def _pytest(folder: Path, *arguments: str) -> str:
         timeout=100,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -91,6 +162,38 @@ def test_each_fixture_works(foreign_project: Path) -> None:
 
 def test_the_fixtures_are_listed_with_their_meaning(foreign_project: Path) -> None:
     listing: Any = _pytest(foreign_project, "--fixtures", "-v")
-    for name in ("mks_clock", "mks_redis", "mks_outbox", "mks_wsgi"):
-        assert name in listing
-    assert "no docstring available" not in listing.partition("mks_clock")[2].partition("conftest")[0]
+    sections = re.split(r"-+ fixtures defined from (\S+) -+", listing)[1:]
+    ours = "".join(
+        text for place, text in zip(sections[::2], sections[1::2], strict=True) if "mks_hardening" in place
+    )
+    for name in (
+        "mks_alerts",
+        "mks_clock",
+        "mks_events",
+        "mks_outbox",
+        "mks_records",
+        "mks_redis",
+        "mks_wsgi",
+    ):
+        assert name in ours
+    assert "no docstring available" not in ours
+
+
+def test_the_marker_holds_a_test_to_its_budget(foreign_project: Path) -> None:
+    (foreign_project / "test_it.py").write_text(BUDGETS)
+    told = _pytest(foreign_project, "--strict-markers", "-rf", status=1)
+    assert "1 passed" in told
+    assert "4 failed" in told
+    assert "QueryBudgetError" in told
+    assert "LookupError: its own" in told
+    assert "the test does not use the fixture nowhere" in told
+    assert "write @pytest.mark.mks_query_budget(limit, *engines)" in told
+
+
+def test_events_records_and_alerts_are_recorded_and_nothing_is_left(foreign_project: Path) -> None:
+    (foreign_project / "test_it.py").write_text(ISOLATED)
+    assert "2 passed" in _pytest(foreign_project, "-W", "error")
+
+
+def test_the_marker_is_listed(foreign_project: Path) -> None:
+    assert "mks_query_budget(limit, *engines)" in _pytest(foreign_project, "--markers")

@@ -55,9 +55,9 @@ def test_a_missing_server_skips_with_a_summary_that_names_the_test(project: Path
 
 
 def test_a_required_server_that_is_missing_fails(project: Path) -> None:
-    done = _run(project, MKS_REQUIRE_SERVICES="1")
+    done = _run(project, REQUIRE_SERVICES="1")
     assert done.returncode == 1, done.stdout
-    assert "redis-server is required (MKS_REQUIRE_SERVICES=1)" in done.stdout
+    assert "redis-server is required (REQUIRE_SERVICES=1)" in done.stdout
     assert "1 passed, 1 error" in done.stdout
 
 

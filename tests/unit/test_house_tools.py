@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -170,10 +171,10 @@ def test_the_whole_suite_runs_on_another_python(
 def test_a_required_python_that_is_missing_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     tool = _tool("test_full")
     monkeypatch.setattr(tool, "find_python", lambda version: None if version == "3.13" else "python")
-    monkeypatch.setenv("MKS_REQUIRE_SERVICES", "1")
+    monkeypatch.setenv("REQUIRE_SERVICES", "1")
     with pytest.raises(SystemExit, match=r"Python 3\.13 must be tested"):
         tool.find_pythons()
-    monkeypatch.delenv("MKS_REQUIRE_SERVICES")
+    monkeypatch.delenv("REQUIRE_SERVICES")
     assert set(tool.find_pythons()) == {"3.11", "3.12", "3.14"}
 
 
@@ -184,6 +185,22 @@ def test_a_shim_that_cannot_run_is_no_python(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", f"{tmp_path}/shims{os.pathsep}{tmp_path}/real")
     assert tool.find_python("3.99") == str(tmp_path / "real" / "python3.99")
     assert tool.find_python("3.98") is None
+
+
+# --- the page of what the deployment kit promises
+
+
+def test_what_was_not_measured_now_stays_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    page = importlib.import_module("deploy_page")
+    measured = page.page({"readers": page.Row("readers", True, "480 requests/s")}, "en")
+    found = page.merged([page.Row("test_deploy_render", False, "3 / 4")], measured)
+    assert found.keys() == {"readers", "test_deploy_render"}
+    for language in page.PAGES:
+        text = page.page(found, language)
+        assert "| ✓ | 480 requests/s |" in text
+        assert "| ✗ | 3 / 4 |" in text
+        assert text.count("| ? |") == len(page.TESTED) + len(page.LOADS) - 2
 
 
 # --- Makefile and .ci/run
@@ -205,5 +222,5 @@ def test_the_deciding_script_fails_fast_and_asks_nothing() -> None:
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in text
     assert "</dev/null" in text
-    assert "CI=true MKS_REQUIRE_SERVICES=1" in text
+    assert "CI=true REQUIRE_SERVICES=1" in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0

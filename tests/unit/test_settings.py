@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import inspect
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from mks_hardening import settings as module
+from mks_hardening import notify, wsgi
+from mks_hardening.cache import RedisCache
+from mks_hardening.db import SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
+from mks_hardening.logging import Rotation, setup_logging
 from mks_hardening.settings import HardeningSettings, register_variables, variables
+from mks_hardening.settings import table as module
+
+KEYS = ",".join(base64.b64encode(bytes(range(first, first + 32))).decode() for first in (65, 97))
 
 FULL = {
     "MKS_ENV": "staging",
@@ -29,7 +37,7 @@ FULL = {
     "DATABASE_URL": "postgresql+psycopg://u:hunter5@db/knowledge",
     "CLOUDFLARE_ZONE_ID": "0" * 32,
     "CLOUDFLARE_API_TOKEN": "hunter6",
-    "MKS_SECRET_KEYS": "hunter7,hunter8",
+    "MKS_SECRET_KEYS": KEYS,
 }
 
 
@@ -52,7 +60,7 @@ def test_everything_set() -> None:
     assert settings.notify.alert_to == ("a@example.com", "b@example.com")
     assert settings.logging.max_bytes == 100 * 1024**2
     assert settings.db.url is not None
-    assert settings.security.secret_keys == ("hunter7", "hunter8")
+    assert settings.security.secret_keys == tuple(KEYS.split(","))
 
 
 def test_no_secret_is_shown() -> None:
@@ -100,6 +108,85 @@ def test_unsafe_is_refused_in_production_only(unsafe: dict[str, str]) -> None:
     HardeningSettings.from_env(environ={**unsafe, "MKS_ENV": "development"})
 
 
+# --- what is well formed and still cannot be meant
+
+
+@pytest.mark.parametrize(
+    ("variables", "fault"),
+    [
+        (
+            {"MKS_TRUSTED_PROXIES": "10.0.0.0/8,10.0.0.256"},
+            "MKS_TRUSTED_PROXIES must be .*'10.0.0.256' is not",
+        ),
+        ({"MKS_TRUSTED_PROXIES": "10.0.0.1/8"}, "MKS_TRUSTED_PROXIES must be .*'10.0.0.1/8' is not"),
+        (
+            {"MKS_ALLOWED_HOSTS": "www.example.com,https://www.example.com"},
+            "MKS_ALLOWED_HOSTS must be host names",
+        ),
+        ({"MKS_ALLOWED_HOSTS": "*"}, "MKS_ALLOWED_HOSTS must be host names .*'\\*' is not"),
+        (
+            {"MKS_ALLOWED_HOSTS": "a.example.com", "MKS_CANONICAL_HOST": "b.example.com"},
+            "MKS_CANONICAL_HOST must",
+        ),
+        ({"MKS_CANONICAL_HOST": "a b"}, "MKS_CANONICAL_HOST must be the name or address of a host"),
+        ({"MKS_SESSION_IDLE_TIMEOUT": "1800"}, r"MKS_SESSION_IDLE_TIMEOUT \(30h\) must not be longer"),
+        ({"MKS_REDIS_URL": "redis://cache.example.com/0"}, "MKS_REDIS_URL must begin with rediss://"),
+        ({"MKS_CACHE_URL": "redis://:hunter2@localhost:99999"}, "MKS_CACHE_URL must be a Redis URL: .*port"),
+        (
+            {"MKS_RATE_LIMIT_URL": "redis+sentinel://localhost"},
+            "MKS_RATE_LIMIT_URL must be .*names the service",
+        ),
+        ({"MKS_SLACK_WEBHOOK_URL": "http://hooks.example.com/hunter2"}, "MKS_SLACK_WEBHOOK_URL: clear text"),
+        ({"MKS_SECRET_KEYS": "hunter2"}, "MKS_SECRET_KEYS must be base64 of 32 random bytes.*item 1 is not"),
+        ({"MKS_SECRET_KEYS": "A" * 43}, "MKS_SECRET_KEYS must be base64 of 32 random bytes"),
+        ({"MKS_CACHE_SIGNING_KEYS": "hunter2"}, "MKS_CACHE_SIGNING_KEYS must be random secrets"),
+        (
+            {"MKS_CACHE_SIGNING_KEYS": "please-changeme-hunter2"},
+            "MKS_CACHE_SIGNING_KEYS must be random secrets",
+        ),
+        ({"MKS_SMTP_HOST": "mail server"}, "MKS_SMTP_HOST must be the name or address of a host"),
+        ({"MKS_ALERT_TO": "ops@example.com"}, "MKS_SMTP_HOST must name a server when MKS_ALERT_TO is set"),
+        ({"MKS_ALERT_FROM": "alerts"}, "MKS_ALERT_FROM must be a mail address"),
+        ({"MKS_ALERT_TO": "ops@example.com, ops"}, "MKS_ALERT_TO must be mail addresses .*'ops' is not"),
+        ({"DATABASE_URL": "postgresql://db:port/x"}, "DATABASE_URL must be a URL"),
+    ],
+)
+def test_semantic_faults_come_with_the_others(variables: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault) as caught:
+        HardeningSettings.from_env(environ={**variables, "MKS_FORCE_HTTPS": "ture"})
+    assert any(text.startswith("MKS_FORCE_HTTPS") for text in caught.value.faults)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"MKS_TRUSTED_PROXIES": "10.0.0.0/8,unix,::1,fd00::/8"},
+        {"MKS_ALLOWED_HOSTS": "localhost,.example.com,[::1],::1,建設.example.jp,www.example.com:8443"},
+        {"MKS_ALLOWED_HOSTS": ".example.com", "MKS_CANONICAL_HOST": "www.example.com"},
+        {"MKS_SESSION_IDLE_TIMEOUT": "1800", "MKS_SESSION_ABSOLUTE_TIMEOUT": "48"},
+        {"MKS_SESSION_IDLE_TIMEOUT": "60s", "MKS_SESSION_WARN_BEFORE": "2m"},  # warned from the first second
+        {"MKS_REDIS_URL": "redis://cache.example.com/0", "MKS_ALLOW_PLAINTEXT": "1"},
+        {"MKS_REDIS_URL": "redis+cluster://127.0.0.1:7000,127.0.0.1:7001"},
+        {"MKS_CACHE_SIGNING_KEYS": "q7Jt0vB3xLm9sKd2"},
+    ],
+)
+def test_what_can_be_meant_is_accepted(variables: dict[str, str]) -> None:
+    HardeningSettings.from_env(environ=variables)
+
+
+def test_types_can_be_read_at_run_time() -> None:
+    for kind in (module.CoreSettings, module.WsgiSettings, HardeningSettings):
+        assert get_type_hints(kind).keys() == {item.name for item in dataclasses.fields(kind)}
+
+
+def test_every_default_is_what_its_own_text_means() -> None:
+    for row in variables():
+        if row.default_text and not row.secret:
+            settings = HardeningSettings.from_env(environ={row.name: row.default_text})
+            assert getattr(getattr(settings, row.area), row.field) == row.default
+
+
 def test_unknown_variables_are_warned_about_with_a_hint() -> None:
     with pytest.warns(SettingsWarning, match="MKS_REDIS_ULR; did you mean MKS_REDIS_URL"):
         HardeningSettings.from_env(environ={"MKS_REDIS_ULR": "redis://localhost"})
@@ -139,3 +226,61 @@ def test_the_table_of_variables_is_complete_and_unique() -> None:
     for row in table:
         looks_secret = any(word in row.name for word in ("PASSWORD", "TOKEN", "KEYS", "_URL", "WEBHOOK"))
         assert row.secret == looks_secret, row.name
+
+
+def test_a_blank_variable_leaves_the_default() -> None:
+    blank = dict.fromkeys((variable.name for variable in variables()), "")
+    assert HardeningSettings.from_env(environ=blank) == HardeningSettings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"MKS_ENV": "test"},), "prefix must be a str, not dict"),
+        ((None,), "prefix must be a str, not NoneType"),
+    ],
+)
+def test_a_prefix_is_text(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        HardeningSettings.from_env(*arguments)
+
+
+def test_variables_are_a_mapping() -> None:
+    wrong: Any = ["MKS_ENV=test"]
+    with pytest.raises(ConfigurationError, match="environ must be a mapping of variables, not list"):
+        HardeningSettings.from_env(environ=wrong)
+
+
+@pytest.mark.parametrize(
+    ("area", "field", "takes", "parameter"),
+    [
+        ("core", "store_budget", wsgi.RedisSessionStore, "store_budget"),
+        ("wsgi", "session_idle_timeout", wsgi.SessionTimeoutMiddleware, "idle_timeout"),
+        ("wsgi", "session_absolute_timeout", wsgi.SessionTimeoutMiddleware, "absolute_timeout"),
+        ("wsgi", "session_warn_before", wsgi.SessionTimeoutMiddleware, "warn_before"),
+        ("wsgi", "session_max", wsgi.SessionTimeoutMiddleware, "max_sessions"),
+        ("wsgi", "hsts_max_age", wsgi.HSTS, "max_age"),
+        ("wsgi", "force_https", wsgi.HTTPSRedirectMiddleware, "force_https"),
+        ("wsgi", "https_port", wsgi.HTTPSRedirectMiddleware, "https_port"),
+        ("logging", "backups", Rotation, "backups"),
+        ("logging", "schema", setup_logging, "schema"),
+        ("logging", "queue", setup_logging, "queue"),
+        ("notify", "smtp_port", notify.EmailNotificationHandler, "smtp_port"),
+        ("notify", "smtp_security", notify.EmailNotificationHandler, "security"),
+        ("notify", "alert_window", notify.AlertPolicy, "dedup_window"),
+        ("notify", "alert_level", notify.EmailNotificationHandler, "level"),
+        ("notify", "alert_language", notify.EmailNotificationHandler, "lang"),
+        ("cache", "default_ttl", RedisCache, "default_ttl"),
+        ("cache", "namespace", RedisCache, "namespace"),
+        ("db", "statement_timeout", hardened_engine, "statement_timeout"),
+        ("db", "slow_query", SlowQueryMonitor, "threshold"),
+        ("db", "workers", hardened_engine, "workers"),
+    ],
+)
+def test_a_default_is_the_same_with_settings_and_without(
+    area: str, field: str, takes: Any, parameter: str
+) -> None:
+    """Settings lie below the areas and cannot ask them, so one number stands in two places."""
+    asked = takes.__new__ if takes is notify.AlertPolicy else takes
+    default = inspect.signature(asked).parameters[parameter].default
+    assert getattr(getattr(HardeningSettings(), area), field) == default

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mks_hardening._core.redis_client import RedisClient
+from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.testing import FlakyRedis
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from mks_hardening._core.checks import number
+
 __all__ = ["FrozenClock"]
 
 
@@ -17,7 +19,8 @@ class FrozenClock:
     __slots__ = ("_monotonic", "_wall")
 
     def __init__(self, start: float | datetime = 1_700_000_000.0) -> None:
-        self._wall = start.timestamp() if isinstance(start, datetime) else float(start)
+        at: object = start.timestamp() if isinstance(start, datetime) else start
+        self._wall = number(at, parameter="start", minimum=-1e12)
         self._monotonic = 1_000.0
 
     def time(self) -> float:
@@ -33,7 +36,11 @@ class FrozenClock:
         return datetime.fromtimestamp(self._wall, UTC)
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass on both clocks; negative values are refused."""
+        """Let ``seconds`` pass on both clocks.
+
+        Raises:
+            ValueError: they are negative.
+        """
         if seconds < 0:
             raise ValueError("time passes forwards; use step_wall for a wall clock that is set back")
         self._wall += seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mks_hardening._core.checks import offers
 from mks_hardening._core.lazy import optional
 from mks_hardening.protocols import RedisLike
 
@@ -28,7 +29,11 @@ class FlakyRedis:
     def __init__(self, client: RedisLike | None = None) -> None:
         self.commands: list[str] = []
         self._faults: list[Fault] = []
-        self._client = _fake() if client is None else client
+        self._client = (
+            _fake()
+            if client is None
+            else offers(client, "execute_command", parameter="client", kind="a client of Redis")
+        )
 
     def fail(self, fault: Fault, *, times: int = 1) -> None:
         """Break the next commands.
@@ -46,7 +51,11 @@ class FlakyRedis:
         self._faults.clear()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command, or break as told."""
+        """Send one command, or break as told.
+
+        Raises:
+            OSError: the next fault that was asked for: refused, reset, without an answer or with the answer lost.
+        """
         self.commands.append(str(args[0]))
         fault = self._faults.pop(0) if self._faults else None
         if fault == "refused":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mks_hardening._core.checks import several
+
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
         OutgoingAlert,
@@ -26,7 +28,7 @@ class RecordingTransport:
     """
 
     def __init__(self, failures: Iterable[Exception] = ()) -> None:
-        self.failures: list[Exception] = list(failures)
+        self.failures: list[Exception] = list(several(failures, Exception, parameter="failures"))
         self.messages: list[OutgoingAlert] = []
         self.attempts: int = 0
         self.closed: bool = False

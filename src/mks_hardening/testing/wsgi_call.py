@@ -73,6 +73,7 @@ def call_wsgi(
 
     request = _environ(
         REQUEST_METHOD=method,
+        # PEP 3333: bytes as latin-1, whatever the path is written in.
         PATH_INFO=path.encode("utf-8", "surrogateescape").decode("latin-1"),
         QUERY_STRING=query,
         **{"wsgi.url_scheme": scheme, "wsgi.input": io.BytesIO(body)},
@@ -89,13 +90,14 @@ def call_wsgi(
     written: list[bytes] = []
 
     def start_response(
-        status: str, fields: list[tuple[str, str]], exc_info: Any = None, /
+        status: str, fields: list[tuple[str, str]], exc_info: object = None, /
     ) -> Callable[[bytes], object]:
         if started and exc_info is None:
             raise AssertionError("start_response was called twice without exc_info")
         started[:] = [(status, list(fields))]
         return written.append
 
+    # Twice: the outer one watches the wrapper as an application, the inner one watches it as a server.
     under_test = validator(wrap(validator(app))) if wrap else validator(app)
     answered = under_test(request, start_response)
     try:

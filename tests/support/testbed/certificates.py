@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import ssl
 from functools import cached_property
 from pathlib import Path
@@ -39,3 +40,16 @@ class Certificates:
     def client_context(self) -> ssl.SSLContext:
         """A client that trusts this authority and no other."""
         return ssl.create_default_context(cafile=self.ca_file)
+
+    def spoilt_context(self, kind: str) -> ssl.SSLContext:
+        """What a server presents whose certificate is ``expired``, ``unknown`` or of an ``other-host``."""
+        now = dt.datetime.now(dt.UTC)
+        issuer = trustme.CA() if kind == "unknown" else self._authority
+        issued = issuer.issue_cert(
+            "other.example" if kind == "other-host" else "localhost",
+            not_before=now - dt.timedelta(days=9),
+            not_after=now + dt.timedelta(days=-2 if kind == "expired" else 9),
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        issued.configure_cert(context)
+        return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,35 @@ from testbed.postgres_server import PostgresServer
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
 from testbed.smtp_server import SmtpServer
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """The root logger, and one called ``shown``, as they were before a test that sets up logging."""
+    shown, root = logging.getLogger("shown"), logging.getLogger()
+    before = root.level, [*root.handlers]
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    shown.handlers.clear()
+    shown.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_left_behind() -> Iterator[None]:
+    """Whoever sets up logging takes it away again: a later test would find lines in its output."""
+    root = logging.getLogger()
+    before = [*root.handlers]
+    yield
+    left = [
+        handler
+        for handler in root.handlers
+        if handler not in before and not type(handler).__module__.startswith("_pytest.")
+    ]
+    for handler in left:
+        root.removeHandler(handler)
+    if left:
+        pytest.fail(f"left on the root logger: {left}")
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ class HttpSink:
 
     def __init__(self, *, certificates: Certificates | None = None) -> None:
         self.certificates = certificates
+        self.server_context = certificates.server_context if certificates else None
         self.host = "localhost"
         self.port = 0
         self.requests: list[Request] = []
@@ -142,8 +143,8 @@ class _Server(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands on the connection's own thread, so that a client that never does blocks nobody."""
-        if self.sink.certificates:
-            request = self.sink.certificates.server_context.wrap_socket(request, server_side=True)
+        if self.sink.server_context:
+            request = self.sink.server_context.wrap_socket(request, server_side=True)
         self._open.add(request)
         try:
             super().finish_request(request, client_address)

@@ -19,16 +19,26 @@ _random = (
 _given: set[int] = set()
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on, and that this process was not given before."""
+def free_port(*, row: int = 1) -> int:
+    """A TCP port on loopback that nobody listens on, and that this process was not given before.
+
+    Args:
+        row: how many neighbours from this port on are to be as free, for a server that counts up from its own.
+    """
     for _ in range(500):
-        port = _random.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
+        first = _random.choice(_PORTS)
+        wanted = range(first, first + row)
+        if _given.isdisjoint(wanted) and all(map(_is_free, wanted)):
+            _given.update(wanted)
+            return first
     raise RuntimeError("no free port on loopback")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def wait_until(question: Callable[[], T], *, timeout: float = 20.0, what: str = "the condition") -> T:

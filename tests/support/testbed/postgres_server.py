@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,24 @@ class PostgresServer:
         """Freeze the postmaster: new connections hang; open ones go on."""
         self.process.pause()
 
+    def freeze(self) -> None:
+        """Freeze the postmaster and all its children: open connections hang too."""
+        self.process.pause()
+        self._signal_children(signal.SIGSTOP)
+
     def resume(self) -> None:
-        """Go on after ``pause``."""
+        """Go on after ``pause`` or ``freeze``; nothing happens when it does not run."""
+        if not self.process.running:
+            return
+        self._signal_children(signal.SIGCONT)
         self.process.resume()
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        pid = self.process.pid
+        with suppress(OSError):
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), number)
 
     def reset(self) -> None:
         """Make it running, whatever the last test did to it."""

@@ -11,7 +11,7 @@ from testbed.polling import free_port, wait_until
 from testbed.redis_server import RedisServer
 
 
-class _Sentinel(RedisServer):
+class Sentinel(RedisServer):
     """One sentinel process; it rewrites its own configuration file."""
 
     _mode = ("--sentinel",)
@@ -32,7 +32,7 @@ class SentinelGroup:
 
     def __init__(self, directory: Path) -> None:
         self.nodes = [RedisServer(directory / "master"), RedisServer(directory / "replica")]
-        self.sentinels = [_Sentinel(directory / f"sentinel{number}") for number in range(3)]
+        self.sentinels = [Sentinel(directory / f"sentinel{number}") for number in range(3)]
 
     def start(self) -> None:
         """Start and return once every sentinel knows the replica and both of its fellows."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-REQUIRE_VARIABLE = "MKS_REQUIRE_SERVICES"
+REQUIRE_VARIABLE = "REQUIRE_SERVICES"
 
 SYSTEM_FOLDERS: tuple[str, ...] = ("/usr/local/sbin", "/usr/sbin")
 """Where servers are and the PATH of an ordinary account does not lead."""

@@ -27,7 +27,7 @@ class CacheContract:
         """Equal, of the same types, and never the same mutable object."""
         cache = self.make_cache("values", clock=FrozenClock())
         moment = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
-        values: list[Any] = [
+        values: list[object] = [
             None,
             False,
             0,
@@ -143,7 +143,7 @@ class CacheContract:
         for number, invalidate in enumerate(invalidations):
             cache = self.make_cache(f"lease{number}", clock=FrozenClock())
 
-            def compute(cache: Any = cache, invalidate: Any = invalidate) -> str:
+            def compute(cache: Any = cache, invalidate: Callable[[Any], object] = invalidate) -> str:
                 invalidate(cache)
                 return "old"
 
@@ -221,7 +221,6 @@ class CacheContract:
         cache = self.make_cache("refused", clock=FrozenClock())
         refused: list[Callable[[], object]] = [
             lambda: cache.set("k", object()),
-            lambda: cache.get_or_compute("k", object),
             lambda: cache.set("", 1),
             lambda: cache.get("k" * 513),
             lambda: cache.set("k", 1, ttl=-1),
@@ -236,6 +235,13 @@ class CacheContract:
                 continue
             raise AssertionError(f"number {number} must be refused")
         require(cache.get("k") is None, "nothing was kept")
+
+    def test_what_cannot_be_kept_is_returned(self) -> None:
+        """What was computed reaches its caller, each time anew."""
+        cache = self.make_cache("returned", clock=FrozenClock())
+        made = [cache.get_or_compute("k", object) for _ in range(2)]
+        require(made[0] is not made[1], "an object is returned and not kept")
+        require(cache.get_or_compute("k", lambda: 1) == 1, "the key can still be used")
 
     def test_statistics_ping_and_close(self) -> None:
         """Hits and misses are counted, and closing twice is harmless."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-__all__ = ["at_once", "call_nth", "require"]
+__all__ = ["aclosed", "at_once", "call_nth", "require"]
 
 
 def require(condition: bool, rule: str) -> None:  # noqa: FBT001 - reads like an assertion
@@ -35,3 +35,10 @@ def at_once(work: Callable[[int], object], *, threads: int) -> list[Any]:
 def call_nth(work: Sequence[Callable[[], object]], number: int) -> object:
     """Call one of several."""
     return work[number]()
+
+
+async def aclosed(one: object) -> None:
+    """Close what belongs to the running event loop, for objects that have ``aclose``."""
+    aclose: Callable[[], Awaitable[None]] | None = getattr(one, "aclose", None)
+    if aclose is not None:
+        await aclose()

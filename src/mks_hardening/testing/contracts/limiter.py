@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import at_once, require
+from mks_hardening.testing.contracts.checks import aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
@@ -75,6 +75,46 @@ class LimiterContract:
         limiter = self.make_limiter({"g": "20 per minute"})
         passed = at_once(lambda _: self._passed(limiter, "k", 10), threads=8)
         require(sum(passed) == 20, "threads share one count")
+
+    def test_a_cost_of_nothing_only_looks(self) -> None:
+        """And says where the key stands."""
+        limiter = self.make_limiter({"g": "3 per minute"})
+        limiter.hit("g", "k")
+        for _ in range(5):
+            look = limiter.hit("g", "k", cost=0)
+            require(bool(look) and tuple(look.remaining) == (2,), "a cost of nothing takes nothing")
+
+    def test_a_cost_above_a_quota_never_passes(self) -> None:
+        """Waiting does not help, and nothing is taken."""
+        limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
+        refused = limiter.hit("g", "k", cost=4)
+        require(not refused and refused.retry_after is None, "a cost above a quota is refused for good")
+        require(tuple(limiter.hit("g", "k").remaining) == (2, 4), "a refused hit takes nothing")
+
+    def test_any_text_is_a_key(self) -> None:
+        """Keys come from clients: each is counted for itself, whatever it holds."""
+        limiter = self.make_limiter({"g": "1 per minute", "g:a": "1 per minute"})
+        keys = ("", "a:b", "a", "}", "{}", "%7D", "\udc80", "\\udc80", "\0", "現場", "x" * 5000, "x" * 5001)
+        for key in keys:
+            require(self._passed(limiter, key, 2) == 1, "every text is a key of its own")
+        require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
+
+    def test_the_async_twin_counts_the_same_hits(self) -> None:
+        """For a limiter that has one (``AsyncLimiter``)."""
+        import asyncio
+
+        limiter = self.make_limiter({"g": "3 per minute"})
+        ahit = getattr(limiter, "ahit", None)
+        if ahit is None:
+            return
+
+        async def play() -> list[bool]:
+            answers = [await ahit("g", "k"), await ahit("g", "k", cost=2), await ahit("g", "k")]
+            require(not limiter.hit("g", "k"), "the twins count the same hits")
+            await aclosed(limiter)
+            return [bool(answer) for answer in answers]
+
+        require(asyncio.run(play()) == [True, True, False], "the async twin limits")
 
     @staticmethod
     def _passed(limiter: Limiter, key: str, tries: int) -> int:

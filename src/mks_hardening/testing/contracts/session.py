@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.testing.contracts.checks import at_once, call_nth, require
+from mks_hardening.testing.contracts.checks import aclosed, at_once, call_nth, require
 
 if TYPE_CHECKING:
-    from mks_hardening.protocols import (
-        SessionStore,
-    )
+    from mks_hardening.protocols import AsyncSessionStore, SessionStore
 
 __all__ = ["SessionStoreContract"]
 
@@ -52,6 +50,15 @@ class SessionStoreContract:
             require(store.load(record.key) == record, "a record is read as it was made")
             require(list(store.sessions(user_id, now=self.now)) == [record], "and listed for its user")
 
+    def test_of_two_equal_updates_one_is_made(self) -> None:
+        """Two requests that have read the same version and count up to the same number have counted twice."""
+        store = self.make_store()
+        store.create(self._record("k"), now=self.now)
+        require(store.update("k", version=0, data='{"n":1}'), "the first update is made")
+        require(not store.update("k", version=0, data='{"n":1}'), "an equal one of another request is not")
+        record = store.load("k")
+        require(record is not None and record.version == 1, "the version grows once")
+
     def test_a_repeated_creation_changes_nothing(self) -> None:
         """A creation whose answer was lost may be sent again."""
         store = self.make_store()
@@ -69,8 +76,10 @@ class SessionStoreContract:
         """Whoever's it was."""
         store = self.make_store()
         store.create(self._record("old", "u"), now=self.now)
-        store.create(self._record("new", "v"), now=self.now, replaces="old")
-        require(self._ended(store, "old") == "revoked", "the replaced session is dead")
+        store.create(self._record("new", "v"), now=self.now + 5, replaces="old")
+        require(self._ended(store, "old") == "replaced", "the replaced session is dead")
+        old = store.load("old")
+        require(old is not None and old.seen_at == self.now + 5, "and knows since when")
         require(self._ended(store, "new") == "", "the new one lives")
         store.create(self._record("other"), now=self.now, replaces="unknown")
         require(self._ended(store, "other") == "", "a session may replace one that is gone")
@@ -94,10 +103,13 @@ class SessionStoreContract:
         """User, time and data move; the old key is dead; a repetition gets the first answer."""
         store = self.make_store()
         store.create(self._record("old")._replace(data='{"a":1}'), now=self.now)
-        moved = store.rotate("old", "new", now=self.now)
+        moved = store.rotate("old", "new", now=self.now + 5)
         require(moved == self._record("new")._replace(data='{"a":1}'), "everything moves")
         require(store.rotate("old", "new", now=self.now) == moved, "a repetition gets the first answer")
-        require(self._ended(store, "old") == "revoked", "the old key is dead")
+        require(self._ended(store, "old") == "rotated", "the old key is dead")
+        old = store.load("old")
+        require(old is not None and old.seen_at == self.now + 5, "and knows since when")
+        require(old is not None and old.data == '{"a":1}', "requests under way can read what it held")
         require(store.rotate("old", "third", now=self.now) is None, "a dead session is not rotated")
         require(store.load("third") is None, "and leaves nothing")
         changed = store.rotate("new", "newer", now=self.now, data='{"b":2}')
@@ -203,6 +215,35 @@ class SessionStoreContract:
         require(store.ping(), "a working store answers")
         store.close()
         store.close()
+
+    def test_the_async_twins_are_the_same_store(self) -> None:
+        """For a store that has them (``AsyncSessionStore``)."""
+        import asyncio
+
+        store = self.make_store()
+        if getattr(store, "aload", None) is None:
+            return
+
+        async def play(twin: AsyncSessionStore) -> None:
+            old, new = self._record("old"), self._record("new", at=self.now + 1)
+            require(list(await twin.acreate(old, now=self.now)) == [], "a first session ends no other")
+            require(store.load("old") == await twin.aload("old") == old, "one store, read in two ways")
+            ended = await twin.acreate(new, now=self.now + 1, max_sessions=1)
+            require(list(ended) == ["old"], "the oldest ends beyond the limit")
+            require(
+                await twin.atouch("new", seen_at=self.now + 5, expires_at=self.now + 105), "activity counts"
+            )
+            require(await twin.aupdate("new", version=0, data='{"a":1}'), "data is replaced")
+            require(not await twin.aupdate("new", version=0, data="{}"), "and compared")
+            moved = await twin.arotate("new", "newer", now=self.now + 6)
+            require(moved is not None and (moved.version, moved.seen_at) == (1, self.now + 5), "it moves")
+            require([*await twin.asessions("u", now=self.now + 6)] == [moved], "and is listed")
+            require(await twin.aend("newer", reason="idle"), "it ends")
+            await twin.acreate(self._record("last"), now=self.now)
+            require(await twin.aend_user("u", now=self.now) == 1, "all end")
+            await aclosed(store)
+
+        asyncio.run(play(cast("AsyncSessionStore", store)))
 
     def _record(
         self, key: str, user_id: str = "u", *, at: float | None = None, life: float = 100.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import at_once, require
+from mks_hardening.testing.contracts.checks import aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
@@ -103,6 +103,27 @@ class TwoFactorStoreContract:
         )
         require(second.count(True) == 1, "one of many changes works")
         require(store.load("u") == (f"b{second.index(True)}", b"2"), "the winner's record is stored")
+
+    def test_the_async_twins_are_the_same_store(self) -> None:
+        """For a store that has ``aload``, ``areplace`` and ``ascan``; others are asked in a worker thread."""
+        import asyncio
+
+        store = self.make_store()
+        aload, areplace, ascan = (getattr(store, f"a{name}", None) for name in ("load", "replace", "scan"))
+        if aload is None or areplace is None or ascan is None:
+            require((aload, areplace, ascan) == (None, None, None), "a store has all twins or none")
+            return
+
+        async def play() -> None:
+            require(await aload("u") is None, "an unknown user has no record")
+            require(await areplace("u", b"1", expected=None, version="a"), "a first write works")
+            require(not await areplace("u", b"2", expected=None, version="b"), "it does not overwrite")
+            require(await aload("u") == ("a", b"1"), "a record is read as it was written")
+            require((await ascan(None, limit=10))[0] == ["u"], "a scan sees every user")
+            require(store.load("u") == ("a", b"1"), "the twins see one store")
+            await aclosed(store)
+
+        asyncio.run(play())
 
     def test_ping_and_close(self) -> None:
         """A store that works says so, and closing twice is harmless."""

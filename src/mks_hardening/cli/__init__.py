@@ -10,6 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mks_hardening.cli._passwords import add_commands as add_password_commands
+from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
+from mks_hardening.cli._sign_in import add_commands as add_sign_in_commands
+from mks_hardening.cli._tasks import add_commands as add_task_commands
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
+
 __all__ = ["main"]
 
 
@@ -20,19 +26,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; the process's own by default.
 
     Returns:
-        The exit status: 0 when all is well, 2 for a usage error.
+        The exit status: 0 when all is well, 1 when there was nothing to do it to, 2 for a usage error,
+        3 when a server is away.
     """
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
+    except (ConfigurationError, MissingDependencyError) as error:
+        print(error, file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for ``main`` and for the reference page."""
     parser = argparse.ArgumentParser(
         prog="mks-hardening", description="Production hardening for web applications."
     )
@@ -43,6 +54,14 @@ def _parser() -> argparse.ArgumentParser:
         "env", help="print every environment variable with its form, default and meaning"
     )
     env.set_defaults(run=_env)
+    tasks = commands.add_parser("tasks", help="look at background tasks, run them again, cancel them")
+    add_task_commands(tasks)
+    factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
+    add_second_factor_commands(factors)
+    passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
+    add_password_commands(passwords)
+    sign_in = commands.add_parser("sign-in", help="help somebody who cannot sign in")
+    add_sign_in_commands(sign_in)
     return parser
 
 
@@ -61,8 +80,7 @@ def _env(_: argparse.Namespace) -> int:
         if variable.area != area:
             area = variable.area
             print(f"\n[{area}]")
-        unit = "s" if variable.form.startswith("duration") else ""
-        default = "" if variable.default in (None, ()) else f", default {variable.default}{unit}"
-        secret = f", secret; {variable.name}_FILE names a file instead" if variable.secret else ""
+        default = f"; default {variable.default_text}" if variable.default_text else ""
+        secret = f"; secret: {variable.name}_FILE names a file instead" if variable.secret else ""
         print(f"{variable.name}\n    {variable.help}\n    {variable.form}{default}{secret}")
     return 0

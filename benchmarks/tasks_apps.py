@@ -1,0 +1,70 @@
+"""One small task on each engine, for the workers that ``benchmarks/tasks.py`` starts; alone it does nothing.
+
+``BENCH_REDIS`` is the server, ``BENCH_DATABASE`` where our rows are. Each task counts itself in database 9.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import redis
+
+ENGINE = os.environ.get("BENCH_ENGINE", "")
+SERVER = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379")
+_counter: list[redis.Redis] = []
+
+
+def work() -> None:
+    """Count one, over a connection that this process keeps."""
+    if not _counter:
+        _counter.append(redis.Redis.from_url(f"{SERVER}/9"))
+    _counter[0].incr("done")
+
+
+if ENGINE.startswith("celery"):
+    from celery import Celery
+
+    app = Celery("plain", broker=f"{SERVER}/1", backend=f"{SERVER}/4" if ENGINE == "celery-results" else None)
+    app.conf.update(task_ignore_result=ENGINE == "celery", broker_connection_retry_on_startup=True)
+    enqueue = app.task(name="work")(work).delay
+
+elif ENGINE.startswith("ours"):
+    from mks_hardening.db import hardened_engine
+    from mks_hardening.tasks import Tasks
+
+    tasks = Tasks(hardened_engine(os.environ["BENCH_DATABASE"]))
+    tasks.create_table()
+    task = tasks.task("work")(lambda _run: work())
+    if ENGINE == "ours":
+        from mks_hardening.contrib.celery_app import celery_app
+
+        app = celery_app(tasks, broker_url=f"{SERVER}/1")
+
+elif ENGINE == "huey":
+    from huey import RedisHuey
+
+    huey = RedisHuey("bench", url=f"{SERVER}/2", results=False)
+    enqueue = huey.task()(work)
+
+elif ENGINE == "dramatiq":
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker
+
+    dramatiq.set_broker(RedisBroker(url=f"{SERVER}/3"))
+    enqueue = dramatiq.actor(work).send
+
+
+def main() -> None:
+    """Serve as an embedded worker, with so many threads."""
+    from mks_hardening.tasks import TaskWorker
+
+    with TaskWorker(tasks, concurrency=int(sys.argv[1]), schedule=False):
+        print("ready", flush=True)
+        while True:
+            time.sleep(60)
+
+
+if __name__ == "__main__" and ENGINE:
+    main()

@@ -1,0 +1,51 @@
+"""``mks-hardening passwords``: lists of leaked passwords in the form that is looked up fastest."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["add_commands"]
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    build = commands.add_parser(
+        "build-filter",
+        help="write a compact filter of leaked passwords",
+        description=(
+            "SOURCE holds SHA-1 digests in hexadecimal, sorted, one a line, perhaps with a colon and a count (as "
+            "'Have I Been Pwned' publishes them), or with --kind passwords one password a line. TARGET is for "
+            "BreachedPasswords."
+        ),
+    )
+    build.add_argument("source", metavar="SOURCE")
+    build.add_argument("target", metavar="TARGET")
+    build.add_argument("--kind", choices=("sha1", "passwords"), default="sha1")
+    build.add_argument("--min-count", type=int, default=1, help="leave out what leaked more seldom (1)")
+    build.add_argument("--digest-bytes", type=int, default=6, help="bytes kept of each digest, 4 to 20 (6)")
+    build.set_defaults(run=_build)
+
+
+def _build(parsed: argparse.Namespace) -> int:
+    from mks_hardening.cli._progress import Progress
+    from mks_hardening.security import build_breach_filter
+
+    try:
+        progress = Progress(Path(parsed.source).stat().st_size, unit="bytes")
+        number = build_breach_filter(
+            parsed.source,
+            parsed.target,
+            kind=parsed.kind,
+            min_count=parsed.min_count,
+            digest_bytes=parsed.digest_bytes,
+            progress=progress.show,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}", parameter="source") from None
+    progress.end()
+    print(f"passwords: {number}  bytes: {Path(parsed.target).stat().st_size}")
+    return 0

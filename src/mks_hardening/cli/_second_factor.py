@@ -1,0 +1,107 @@
+"""``mks-hardening second-factor``: what operators do with second factors at rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.security import RedisTwoFactorStore, SQLAlchemyTwoFactorStore
+    from mks_hardening.settings import HardeningSettings
+
+__all__ = ["add_commands"]
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    job = commands.add_parser(
+        "re-encrypt",
+        help="bring every record under the first of MKS_SECRET_KEYS, while users sign in",
+        description=(
+            "After a new key was put in front of MKS_SECRET_KEYS. What is under it already is left alone, so the "
+            "command may be stopped and run again. When it ends with 0, the old keys can go."
+        ),
+    )
+    job.add_argument("--store", choices=("database", "redis"), default="database")
+    job.add_argument("--table", default="mks_two_factor", help="name of the table (mks_two_factor)")
+    job.add_argument("--namespace", default="mks", help="prefix of the keys in Redis (mks)")
+    job.add_argument("--batch", type=int, default=100, help="records at a time (100)")
+    job.add_argument("--cursor", default=None, help="where a stopped run said that it was")
+    job.set_defaults(run=_reencrypt)
+
+
+def _reencrypt(parsed: argparse.Namespace) -> int:
+    from mks_hardening.cli._progress import Progress
+    from mks_hardening.security import SecretBox, TwoFactorManager
+    from mks_hardening.settings import HardeningSettings
+
+    if not 1 <= parsed.batch <= 100_000:
+        raise ConfigurationError("--batch must be from 1 to 100000", parameter="batch")
+    settings = HardeningSettings.from_env()
+    keys = settings.security.secret_keys
+    if not keys:
+        raise ConfigurationError(
+            "MKS_SECRET_KEYS must hold the keys of the application", parameter="secret_keys"
+        )
+    with _store(settings, parsed) as store:
+        manager = TwoFactorManager(store, issuer=settings.security.issuer, secret_box=SecretBox(keys))
+        progress = Progress(0, unit="records")
+        # Printed when the run is stopped, so that a million records need not be begun anew.
+        cursor: str | None = parsed.cursor
+        examined = changed = failed = 0
+        try:
+            progress = Progress(store.count(), unit="records")
+            while True:
+                progress.show(examined)
+                batch = manager.reencrypt(batch=parsed.batch, cursor=cursor)
+                examined += batch.examined
+                changed += batch.changed
+                failed += batch.failed
+                cursor = batch.cursor
+                if cursor is None:
+                    break
+            progress.show(examined)
+        except (KeyboardInterrupt, BackendUnavailableError) as error:
+            progress.end()
+            why = str(error) or "stopped"
+            go_on = "" if cursor is None else f"; go on with --cursor {cursor!r}"
+            # On stderr, as what stands on stdout is the result.
+            print(f"{why} after {examined} records{go_on}", file=sys.stderr)
+            return 1
+        progress.end()
+    print(f"examined: {examined}  re-encrypted: {changed}  unreadable: {failed}")
+    return 1 if failed else 0
+
+
+@contextmanager
+def _store(
+    settings: HardeningSettings, parsed: argparse.Namespace
+) -> Generator[SQLAlchemyTwoFactorStore | RedisTwoFactorStore]:
+    """The records of the application, in the place that its settings name."""
+    if parsed.store == "redis":
+        from mks_hardening.security import RedisTwoFactorStore
+
+        url, plain = settings.core.redis_url, settings.core.allow_plaintext
+        if url is None:
+            raise ConfigurationError("MKS_REDIS_URL must name the Redis of the application", parameter="url")
+        with RedisTwoFactorStore(
+            url, namespace=parsed.namespace, store_budget=5, allow_plaintext=plain
+        ) as records:
+            yield records
+        return
+    from mks_hardening.db import hardened_engine
+    from mks_hardening.security import SQLAlchemyTwoFactorStore
+
+    if settings.db.url is None:
+        raise ConfigurationError("DATABASE_URL must name the database of the application", parameter="url")
+    engine = hardened_engine(settings.db.url, application_name="mks-hardening second-factor")
+    try:
+        yield SQLAlchemyTwoFactorStore(engine, table=parsed.table)
+    finally:
+        engine.dispose()

@@ -1,0 +1,100 @@
+"""``mks-hardening sign-in``: what operators do for somebody who cannot sign in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.security import SignIn
+
+__all__ = ["add_commands"]
+
+_TARGET = "MODULE:NAME of the application's SignIn, or of a function that returns it"
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.add_argument("--target", required=True, metavar="MODULE:NAME", help=_TARGET)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    unlock = commands.add_parser("unlock", help="lift the lock of an account and forget wrong codes")
+    unlock.add_argument("--end-sessions", action="store_true", help="end all its sessions too")
+    unlock.set_defaults(run=_unlock)
+    reset = commands.add_parser("reset", help="take the second factor off and end all sessions")
+    reset.set_defaults(run=_reset)
+    for command in (unlock, reset):
+        command.add_argument("user_id", help="the id of the user, as the application's sessions have it")
+        command.add_argument(
+            "--actor", required=True, help="who does it, for the record and the owner's notice"
+        )
+        command.add_argument("--reason", required=True, help="why, likewise")
+
+
+def _unlock(parsed: argparse.Namespace) -> int:
+    def unlock(door: SignIn) -> bool:
+        return door.unlock(
+            parsed.user_id, actor=parsed.actor, reason=parsed.reason, end_sessions=parsed.end_sessions
+        )
+
+    return _done(parsed, unlock, worked="unlocked", failed="was not locked")
+
+
+def _reset(parsed: argparse.Namespace) -> int:
+    def reset(door: SignIn) -> bool:
+        return door.admin_reset(parsed.user_id, actor=parsed.actor, reason=parsed.reason)
+
+    return _done(parsed, reset, worked="second factor taken off", failed="had no second factor")
+
+
+def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked: str, failed: str) -> int:
+    try:
+        with _opened(parsed.target) as door:
+            found = help_(door)
+    except BackendUnavailableError as error:
+        print(error, file=sys.stderr)
+        return 3
+    print(f"{parsed.user_id}  {worked if found else failed}")
+    return 0 if found else 1
+
+
+@contextmanager
+def _opened(target: str) -> Generator[SignIn]:
+    """The application's own sign-in, so that its servers are reached, its events told and its owners mailed."""
+    from mks_hardening.security import SignIn
+
+    with ExitStack() as opened:
+        found = _named(target)
+        if not isinstance(found, SignIn) and callable(found):
+            found = found()
+        if isinstance(found, AbstractContextManager):
+            found = opened.enter_context(cast("AbstractContextManager[object]", found))
+        if not isinstance(found, SignIn):
+            raise ConfigurationError(
+                f"{target} must be a SignIn or a function that returns one, perhaps as a context manager, "
+                f"not {type(found).__name__}",
+                parameter="target",
+            )
+        yield found
+
+
+def _named(target: str) -> object:
+    operators_module, colon, name = target.partition(":")
+    if not (colon and operators_module and name):
+        raise ConfigurationError("--target must be MODULE:NAME", parameter="target")
+    here = str(Path.cwd())
+    if here not in sys.path:  # as gunicorn and flask do, for an application that is not installed
+        sys.path.insert(0, here)
+    try:
+        found: object = import_module(operators_module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{target} cannot be imported ({error})", parameter="target") from error
+    return found

@@ -1,0 +1,73 @@
+"""What stands behind the edge in tests: says what it was told of a request, and answers as the path wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_requests: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def application() -> WSGIApplication:
+    """The application; gunicorn calls this, as it calls the real one's."""
+    return _answer
+
+
+def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    fields = [("Content-Type", "application/json")]
+    status = 200
+    if path.startswith(("/status/", "/api/status/")):
+        status = int(path.rpartition("/")[2])
+    elif path == "/readyz":
+        status = 503 if os.environ.get("ECHO_READY") == "no" else 200
+    elif path == "/own-headers":
+        fields += [
+            ("Content-Security-Policy", "default-src 'self'"),
+            ("X-Frame-Options", "SAMEORIGIN"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "private, max-age=7"),
+            ("Strict-Transport-Security", "max-age=1"),
+            ("X-Request-ID", "mine"),
+            ("X-Powered-By", "luck"),
+        ]
+    elif path == "/upload":
+        fields = [
+            ("Content-Type", "image/jpeg"),
+            ("Content-Disposition", "inline; filename*=UTF-8''%E5%86%99%E7%9C%9F.jpg"),
+            ("Content-Security-Policy", "default-src 'none'; sandbox"),
+            ("Cache-Control", "private, no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Accel-Redirect", "/-/uploads/ab/" + environ["QUERY_STRING"]),
+        ]
+    elif path == "/large-head":
+        fields += [("X-Filler", "x" * 12_000)]
+    elif path == "/slow":
+        time.sleep(float(environ["QUERY_STRING"] or 1))
+    elif path == "/html":
+        fields = [("Content-Type", "text/html; charset=utf-8")]
+    elif path == "/redirect":
+        status, fields = 302, [*fields, ("Location", "/elsewhere")]
+    connection = environ["gunicorn.socket"]
+    _requests[connection] = _requests.get(connection, 0) + 1
+    length = len(environ["wsgi.input"].read())
+    told = {name: value for name, value in environ.items() if isinstance(value, str)}
+    body = json.dumps(
+        {
+            "told": told,
+            "length": length,
+            "version": os.environ.get("ECHO_VERSION", ""),
+            "on_connection": _requests[connection],
+            "filler": "あ" * 2000,
+        }
+    ).encode()
+    start_response(f"{status} Said So", fields)
+    return [] if status in {204, 304} else [body]

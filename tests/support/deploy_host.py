@@ -1,0 +1,374 @@
+"""A host of the reference deployment on loopback: what the kit renders, run by the real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.polling import accepts_connections, free_port, wait_until
+from testbed.process import ServerProcess
+from testbed.services import program
+
+HOST = "knowledge.example.test"
+SHORT = "www.example.test"
+
+_SETTINGS = """
+[site]
+hosts = ["{host}"]
+redirect_hosts = ["{short}"]
+environment = "{environment}"
+application = "{application}"
+[paths]
+{paths}
+[edge]
+mode = "{mode}"
+http_port = {http}
+https_port = {https}
+status_port = {status}
+ipv6 = false
+listen_address = "loopback"
+user = "{user}"
+{edge}
+[tls]
+{tls}
+[gunicorn]
+workers = {workers}
+threads = {threads}
+{gunicorn}
+[upkeep]
+alert_mail = "ops@example.test"
+metrics_port = {metrics}
+{upkeep}
+"""
+
+PATHS = (
+    "releases",
+    "config",
+    "credentials",
+    "state",
+    "share",
+    "logs",
+    "runtime",
+    "backups",
+    "key_backups",
+    "wal",
+    "nginx",
+)
+PATHS += ("nginx_logs", "nginx_cache", "acme")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, with every field as often as it came."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        return [value for field, value in self.fields if field.lower() == name.lower()]
+
+    def one(self, name: str) -> str:
+        values = self.all(name)
+        assert len(values) == 1, f"{name}: {values} in an answer {self.status}"
+        return values[0]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Host:
+    """Rendered files below one short folder, and the servers that run on them."""
+
+    def __init__(self, certificates: Any = None, **options: str) -> None:
+        # Short: addresses of unix sockets have 107 bytes. Open: nginx's workers are another account.
+        self.folder = Path(tempfile.mkdtemp(prefix="mksd"))
+        self.folder.chmod(0o755)
+        self.root = self.folder / "out"
+        self.http, self.https, self.status = free_port(), free_port(), free_port()
+        self.metrics = free_port(row=2)  # the other slot's is the next one
+        self.certificates = certificates
+        self.servers: list[ServerProcess] = []
+        self.patience = 10.0  # seconds a client waits for an answer
+        for name in ("state/public/static", "nginx_logs", "nginx_cache", "logs", "acme/webroot", "run"):
+            (self.folder / name).mkdir(parents=True)
+        self.options = {
+            "application": "deploy_echo:application()",
+            "mode": "nginx",
+            "workers": "1",
+            "threads": "8",
+            "environment": "production",
+            "edge": "",
+            "gunicorn": "",
+            "upkeep": "",
+            "tls": self.own_certificate() if certificates else 'email = "ops@example.test"',
+            **options,
+        }
+
+    def own_certificate(self) -> str:
+        for file in (self.certificates.cert_file, self.certificates.key_file):
+            shutil.copy(file, self.folder / file.name)
+        return (
+            f'source = "own"\ncertificate = "{self.folder}/{self.certificates.cert_file.name}"\n'
+            f'key = "{self.folder}/{self.certificates.key_file.name}"'
+        )
+
+    def path(self, name: str) -> Path:
+        """Where one of ``[paths]`` is."""
+        if name == "nginx":
+            return self.root / self.folder.relative_to("/") / "nginx"
+        if name in {"config", "share"}:
+            return self.root / self.folder.relative_to("/") / name
+        return self.folder / ("run" if name == "runtime" else name)
+
+    def settings_text(self) -> str:
+        return _SETTINGS.format(
+            host=HOST,
+            short=SHORT,
+            # Folders of rendered files are below the output folder as below the root of a host.
+            paths="\n".join(f'{name} = "{self.told(name)}"' for name in PATHS),
+            http=self.http,
+            https=self.https,
+            status=self.status,
+            metrics=self.metrics,
+            user="www-data" if os.geteuid() == 0 else _account(),
+            **self.options,
+        )
+
+    def told(self, name: str) -> str:
+        """A path as the settings say it; rendered configuration is read where it was rendered."""
+        return (
+            str(self.path(name)).replace(str(self.root), "", 1) if name in _RENDERED else str(self.path(name))
+        )
+
+    def render(self, installed: Any = None) -> None:
+        from mks_deploy.rendering import render
+        from mks_deploy.settings.reading import read_settings
+        from mks_deploy.versions import Installed, detect
+        from mks_deploy.writing import write
+
+        files = render(read_settings(self.settings_text()), installed or detect() or Installed())
+        write(files, self.root)
+        # What would be copied to the root of a host is linked there: the rendered texts name these paths.
+        for name in _RENDERED:
+            link = Path(self.told(name))
+            if not link.exists() and self.path(name).exists():
+                link.symlink_to(self.path(name))
+        mime_types = Path("/etc/nginx/mime.types")
+        if self.options["mode"] == "nginx" and mime_types.exists():
+            shutil.copy(mime_types, self.path("nginx") / "mime.types")
+
+    def nginx_command(self, *more: str) -> list[str]:
+        return [program("nginx"), "-c", str(self.path("nginx") / "nginx.conf"), *more]
+
+    def application_variables(self, *, redis_url: str, postgres_url: str) -> dict[str, str]:
+        """The environment file as rendered, and the secrets that its unit would hand over."""
+        from mks_hardening.security import SecretBox
+
+        text = (self.path("config") / "knowledge-system.env").read_text()
+        given = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        secrets = {"DATABASE_URL": postgres_url, "MKS_REDIS_URL": redis_url}
+        return {**given, **secrets, "MKS_SECRET_KEYS": SecretBox.generate_key()}
+
+    def start_nginx(self) -> ServerProcess:
+        return self._start(
+            ServerProcess(
+                self.nginx_command("-g", "daemon off;"),
+                log=self.folder / "nginx.out",
+                ready=lambda: accepts_connections(self.https) and accepts_connections(self.http),
+                stop_signal=signal.SIGQUIT,
+            )
+        )
+
+    def socket_file(self, slot: str = "blue") -> Path:
+        return self.folder / "run" / "knowledge-system" / f"{slot}.sock"
+
+    def start_application(self, slot: str = "blue", **variables: str) -> ServerProcess:
+        """gunicorn with the rendered settings, as the unit would start it."""
+        socket_file = self.socket_file(slot)
+        socket_file.parent.mkdir(exist_ok=True)
+        support = str(Path(__file__).parent)
+        environment = {**os.environ, "MKS_SLOT": slot, "PYTHONPATH": support, **variables}
+        arguments = [
+            f"{name}={value}" for name, value in environment.items() if name in {"MKS_SLOT", "PYTHONPATH"}
+        ]
+        arguments += [f"{name}={value}" for name, value in variables.items()]
+        server = ServerProcess(
+            [
+                "env",
+                *arguments,
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-c",
+                str(self.path("config") / "gunicorn.conf.py"),
+            ],
+            log=self.folder / f"gunicorn-{slot}.out",
+            ready=lambda: accepts(socket_file),
+        )
+        return self._start(server)
+
+    def start_direct(self) -> None:
+        """gunicorn with its own TLS, and the master beside it that redirects plain http."""
+        support = str(Path(__file__).parent)
+        variables = [f"PYTHONPATH={support}", f"MKS_ALLOWED_HOSTS={HOST}", f"MKS_HTTPS_PORT={self.https}"]
+        for name, port in (("gunicorn.conf.py", self.https), ("redirect.conf.py", self.http)):
+            self._start(
+                ServerProcess(
+                    [
+                        "env",
+                        *variables,
+                        sys.executable,
+                        "-m",
+                        "gunicorn",
+                        "-c",
+                        str(self.path("config") / name),
+                    ],
+                    log=self.folder / f"{name}.out",
+                    ready=functools.partial(accepts_connections, port),
+                )
+            )
+
+    def _start(self, server: ServerProcess) -> ServerProcess:
+        server.start()
+        self.servers.append(server)
+        return server
+
+    def stop(self) -> None:
+        for server in reversed(self.servers):
+            server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        host: str = HOST,
+        sni: str | None = HOST,
+        tls: bool = True,
+        fields: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Answer | None:
+        """One request on a connection of its own; ``None`` where the server just closes, or refuses the name."""
+        head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in (fields or {}).items()]
+        head += [f"Content-Length: {len(body)}"] if body or (method == "POST" and not fields) else []
+        return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body, sni=sni, tls=tls)
+
+    def say_with(self, fields: Mapping[str, str], path: str, body: bytes) -> Answer | None:
+        """A form, with header fields that are all given."""
+        head = [f"POST {path} HTTP/1.1", f"Host: {HOST}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in fields.items()]
+        return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+    def say(self, request: bytes, *, sni: str | None = HOST, tls: bool = True) -> Answer | None:
+        """Raw bytes on a connection of its own."""
+        port = self.https if tls else self.http
+        connection = socket.create_connection(("127.0.0.1", port), timeout=self.patience)
+        try:
+            if tls:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                connection = context.wrap_socket(connection, server_hostname=sni)
+            # Refused before it was read whole: the answer is there.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request)
+            data = _read_all(connection)
+        except ssl.SSLError:
+            return None
+        finally:
+            connection.close()
+        return _parsed(data, head_only=request.startswith(b"HEAD "))
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The access log, as the objects it consists of."""
+        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "nginx_logs" / "knowledge-system.access.log"
+
+    def line_of(self, request_id: str) -> dict[str, Any]:
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.log_lines() if line["request_id"] == request_id]
+
+        wait_until(found, timeout=5, what="the line of the request")
+        return found()[0]
+
+
+_RENDERED = ("nginx", "config", "share")
+
+
+def _account() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+def accepts(file: Path) -> bool:
+    """Whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(file))
+        except OSError:
+            return False
+    return True
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    data = bytearray()
+    while True:
+        try:
+            part = connection.recv(65_536)
+        except (ConnectionResetError, ssl.SSLEOFError):
+            break
+        if not part:
+            break
+        data += part
+        # nginx waits for the rest of a body that it refused: what was said is said.
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\nContent-Length: (\d+)", head)
+        if length and len(body) >= int(length[1]):
+            break
+    return bytes(data)
+
+
+def _parsed(data: bytes, *, head_only: bool) -> Answer | None:
+    head, found, body = data.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+    answer = Answer(int(first.split()[1]), fields, body)
+    if "chunked" in answer.all("Transfer-Encoding") and not head_only:
+        return Answer(answer.status, fields, _dechunked(body))
+    return answer
+
+
+def _dechunked(body: bytes) -> bytes:
+    whole = bytearray()
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            break
+        whole += rest[:length]
+        body = rest[length + 2 :]
+    return bytes(whole)
