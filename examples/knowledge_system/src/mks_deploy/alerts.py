@@ -1,0 +1,160 @@
+"""Alerts of Prometheus: what is worth waking somebody for, and which runbook says what to do then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["Alert", "alerts_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One rule.
+
+    Attributes:
+        name: of the alert.
+        expression: in PromQL.
+        lasting: how long it must hold; empty where once is enough.
+        severity: ``page`` wakes somebody, ``ticket`` waits for the morning.
+        summary: what is wrong, in one sentence.
+        runbook: section of the runbooks.
+    """
+
+    name: str
+    expression: str
+    lasting: str
+    severity: str
+    summary: str
+    runbook: str
+
+
+def alerts_of(settings: Settings) -> tuple[Alert, ...]:
+    """The rules of one deployment."""
+    job = f'{{job="{settings.name}"}}'
+    errors = f'sum(rate(mks_requests_total{{job="{settings.name}",status=~"5.."}}[5m]))'
+    slow = f"sum by (le) (rate(mks_request_duration_seconds_bucket{job}[5m]))"
+    pool = f'sum(increase(mks_pool_events_total{{job="{settings.name}",change="exhausted"}}[5m]))'
+    dropped = f'sum(increase(mks_alerts_total{{job="{settings.name}",state="dropped"}}[15m]))'
+    life = "(mks_host_certificate_end_seconds - mks_host_certificate_begin_seconds)"
+    left = "(mks_host_certificate_end_seconds - time())"
+    free = settings.upkeep.disk_free_percent / 100
+    page, ticket = "page", "ticket"
+    return (
+        Alert(
+            "ApplicationDown",
+            f"max(up{job}) < 1 or absent(up{job})",
+            "2m",
+            page,
+            "No slot answers.",
+            "rollback",
+        ),
+        Alert(
+            "ErrorRate",
+            f"{errors} / sum(rate(mks_requests_total{job}[5m])) > 0.02",
+            "5m",
+            page,
+            "More than 2 % of the answers are errors of ours.",
+            "rollback",
+        ),
+        Alert(
+            "SlowRequests",
+            f"histogram_quantile(0.95, {slow}) > 0.5",
+            "10m",
+            ticket,
+            "One request in twenty takes longer than half a second.",
+            "database",
+        ),
+        Alert(
+            "BreakerOpen",
+            f"max by (backend) (mks_breakers_not_closed{job}) > 0",
+            "2m",
+            page,
+            "A server is away: {{ $labels.backend }}.",
+            "redis",
+        ),
+        Alert(
+            "PoolExhausted",
+            f"{pool} > 0",
+            "",
+            page,
+            "Requests waited in vain for a database connection.",
+            "database",
+        ),
+        Alert(
+            "QueueOld",
+            f"max(mks_task_queue_oldest_due_seconds{job}) > 300",
+            "5m",
+            page,
+            "Tasks have been due for five minutes.",
+            "queue-stuck",
+        ),
+        Alert(
+            "NoWorker",
+            f"max(mks_task_queue_stalled{job}) > 0",
+            "2m",
+            page,
+            "Tasks are due and nobody takes them.",
+            "queue-stuck",
+        ),
+        Alert(
+            "DeadTasks",
+            f"max(mks_task_queue_dead{job}) > 0",
+            "15m",
+            ticket,
+            "Tasks failed for good and wait for somebody.",
+            "queue-stuck",
+        ),
+        Alert("AlertsDropped", f"{dropped} > 0", "", ticket, "Alerts were lost.", "spool"),
+        Alert(
+            "SpoolNotEmpty",
+            "max(mks_host_spool_files) > 0",
+            "30m",
+            ticket,
+            "Alerts wait on disk: mail or chat is away.",
+            "spool",
+        ),
+        Alert(
+            "LogsDropped",
+            f"sum(increase(mks_log_records_dropped_total{job}[15m])) > 0",
+            "",
+            ticket,
+            "Log lines were lost.",
+            "disk-full",
+        ),
+        Alert(
+            "CertificateEnds",
+            f"max({left} / {life}) < 0.25",
+            "",
+            page,
+            "The certificate was not renewed in time.",
+            "certificate",
+        ),
+        Alert(
+            "DiskFull",
+            f"min by (path) (mks_host_free_ratio) < {free:g}",
+            "5m",
+            page,
+            "Little space is left on {{ $labels.path }}.",
+            "disk-full",
+        ),
+        Alert(
+            "BackupOld",
+            f"time() - max(mks_host_backup_seconds) > {settings.upkeep.backup_max_age}",
+            "",
+            page,
+            "The newest backup is too old.",
+            "backup",
+        ),
+        Alert(
+            "HostNotWatched",
+            "time() - max(mks_host_watched_seconds) > 900 or absent(mks_host_watched_seconds)",
+            "5m",
+            ticket,
+            "Nobody looks at certificate, backup and disk.",
+            "disk-full",
+        ),
+    )

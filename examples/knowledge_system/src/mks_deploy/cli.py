@@ -1,0 +1,384 @@
+"""The command line: render a deployment, and operate the host it runs on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from mks_deploy.operations import alert, certificate, watch
+from mks_deploy.operations.application import run_as_application
+from mks_deploy.operations.backup import BackupFault, Database, backup, restore, restore_for_test
+from mks_deploy.operations.host import HostSteps, ready
+from mks_deploy.operations.journal import Locked, Trail, locked
+from mks_deploy.operations.probe import Target, probe
+from mks_deploy.operations.release import Refused, Slot, State, release, rollback
+from mks_deploy.rendering import RenderedFile, render
+from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
+from mks_deploy.settings.model import Settings
+from mks_deploy.settings.reading import SettingsFault, example, read_settings
+from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
+from mks_deploy.writing import differences, write
+from mks_hardening.exceptions import SettingsError
+
+__all__ = ["main", "parser"]
+
+DONE, DIFFERENT, WRONG = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 not as it should be, 2 wrong input and nothing changed."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except SettingsFault as fault:
+        sys.stderr.write(f"wrong settings; nothing was written\n{fault}\n")
+        return WRONG
+    except Refused as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
+        return WRONG
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    whole = argparse.ArgumentParser(prog="mks-deploy", description="Deploy the knowledge system to one host.")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("example", help="print a deploy.toml with every option explained")
+    command.set_defaults(run=_example)
+
+    command = commands.add_parser("secrets", help="make the folder of secrets and what can be made up")
+    command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
+    command.set_defaults(run=_secrets)
+
+    command = commands.add_parser("render", help="write every file of the deployment, or show what differs")
+    command.add_argument(
+        "--settings", type=Path, default=Path("deploy.toml"), metavar="FILE", help="deploy.toml"
+    )
+    command.add_argument(
+        "--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="secrets; only judged"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    command.add_argument(
+        "--check", action="store_true", help="write nothing, show differences, end with 1 if any"
+    )
+    command.add_argument(
+        "--nginx", type=_version, metavar="VERSION", help="render for this nginx, not the one here"
+    )
+    command.add_argument("--openssl", type=_version, metavar="VERSION", help="and for this OpenSSL")
+    command.set_defaults(run=_render)
+
+    command = commands.add_parser(
+        "certificate", help="make a placeholder, issue the first one, check the served one"
+    )
+    command.add_argument("what", choices=("placeholder", "issue", "check"))
+    _host_options(command)
+    command.set_defaults(run=_certificate)
+
+    command = commands.add_parser(
+        "watch", help="write metrics of the host; end with 1 when something turned bad"
+    )
+    _host_options(command)
+    command.set_defaults(run=_watch)
+
+    _add_operations(commands)
+    return whole
+
+
+def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("release", help="bring a version to the requests, once it is healthy")
+    command.add_argument("version", help="a folder below RELEASES/versions, with venv/ in it")
+    command.add_argument("--canary", type=int, default=0, metavar="PERCENT", help="share it gets first")
+    command.add_argument(
+        "--observe", type=int, default=60, metavar="SECONDS", help="how long the canary is observed"
+    )
+    command.add_argument(
+        "--migrate", action="store_true", help="change the database before; needs a fresh backup"
+    )
+    _host_options(command)
+    command.set_defaults(run=_release)
+
+    command = commands.add_parser("rollback", help="bring the version before back")
+    _host_options(command)
+    command.set_defaults(run=_rollback)
+
+    command = commands.add_parser("status", help="which version is where, and what was done last")
+    _host_options(command)
+    command.set_defaults(run=_status)
+
+    command = commands.add_parser("maintenance", help="show the maintenance page, or take it away")
+    command.add_argument("what", choices=("on", "off"))
+    _host_options(command)
+    command.set_defaults(run=_maintenance)
+
+    command = commands.add_parser("backup", help="back up database, uploads and keys; the unit does it daily")
+    command.add_argument(
+        "--restore-test", action="store_true", help="restore it into a database made for that"
+    )
+    _host_options(command)
+    command.set_defaults(run=_backup)
+
+    command = commands.add_parser("restore", help="put a backup into an empty database and an empty folder")
+    command.add_argument("backup", type=Path, metavar="FOLDER")
+    command.add_argument("--uploads", type=Path, required=True, metavar="DIR", help="an empty folder")
+    command.set_defaults(run=_restore)
+
+    command = commands.add_parser(
+        "test", help="test a real host from outside: TLS, redirects, header fields, names"
+    )
+    command.add_argument("url", help="https://host")
+    command.add_argument("--http-port", type=int, default=80, metavar="PORT")
+    command.add_argument("--address", default="", help="connect there instead of asking the name service")
+    command.add_argument(
+        "--ca", type=Path, metavar="FILE", help="an authority to trust instead of the system's"
+    )
+    command.set_defaults(run=_test)
+
+    command = commands.add_parser(
+        "app", help="run a command of the application with its variables and its account"
+    )
+    _host_options(command)
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    command.set_defaults(run=_app)
+
+    command = commands.add_parser("alert", help="tell that a unit failed, through the application's alerts")
+    command.add_argument("unit")
+    command.set_defaults(run=_alert)
+
+
+def _host_options(command: argparse.ArgumentParser) -> None:
+    name = Path("/etc/knowledge-system")
+    command.add_argument(
+        "--settings", type=Path, default=name / "deploy.toml", metavar="FILE", help="deploy.toml of this host"
+    )
+    command.add_argument("--secrets", type=Path, default=name / "credentials", metavar="DIR")
+
+
+def _certificate(options: argparse.Namespace) -> int:
+    settings, now = _host_settings(options), datetime.now(UTC)
+    if options.what == "placeholder":
+        made = certificate.make_placeholder(settings, now=now)
+        sys.stdout.write("made a placeholder\n" if made else "a certificate is there\n")
+        return DONE
+    if options.what == "issue":
+        return DIFFERENT if certificate.issue(settings, secrets=options.secrets) else DONE
+    faults = list(certificate.check(settings, now=now, served=certificate.served_certificate))
+    sys.stdout.write("".join(f"{fault}\n" for fault in faults) or "the certificate is in order\n")
+    return DIFFERENT if faults else DONE
+
+
+def _watch(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    worse = watch.record(watch.look(settings, now=datetime.now(UTC)), settings)
+    sys.stdout.write("".join(f"{trouble}\n" for trouble in worse))
+    return DIFFERENT if worse else DONE
+
+
+def _release(options: argparse.Namespace) -> int:
+    return _moved(
+        options,
+        lambda state, steps, trail: release(
+            options.version, state, steps, trail, canary=options.canary, migrate=options.migrate
+        ),
+        observed=options.observe,
+    )
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    return _moved(options, rollback)
+
+
+def _moved(
+    options: argparse.Namespace, move: Callable[[State, HostSteps, Trail], State], *, observed: int = 0
+) -> int:
+    settings = _host_settings(options)
+    releases = Path(settings.paths.releases)
+    try:
+        with (
+            _ending_takes_back(),
+            locked(releases / ".lock", doing=f"mks-deploy {options.run.__name__.strip('_')}"),
+        ):
+            steps = HostSteps(settings, observed=observed)
+            state = move(State.read(releases / "state.json"), steps, Trail(releases / "trail.jsonl"))
+    except Locked as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    sys.stdout.write(f"{state.version} is in slot {state.active}\n")
+    return DONE
+
+
+@contextmanager
+def _ending_takes_back() -> Iterator[None]:
+    """A terminal that is lost, or a kill, ends a move as a failure of a step does: requests go back first."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _status(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    releases = Path(settings.paths.releases)
+    state = State.read(releases / "state.json")
+    slots: tuple[Slot, ...] = ("blue", "green")
+    for slot in slots:
+        mark = "*" if slot == state.active else " "
+        health = "ready" if ready(settings, slot) else "not ready"
+        sys.stdout.write(f"{mark} {slot:<6} {state.in_slot(slot) or '-':<24} {health}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in Trail(releases / "trail.jsonl").last(5)))
+    return DONE if state.active and ready(settings, state.active) else DIFFERENT
+
+
+def _maintenance(options: argparse.Namespace) -> int:
+    flag = Path(_host_settings(options).paths.state) / "maintenance.on"
+    if options.what == "on":
+        flag.touch()
+    else:
+        flag.unlink(missing_ok=True)
+    return DONE
+
+
+def _backup(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    keys = os.environ.get("MKS_SECRET_KEYS_FILE")
+    try:
+        database = Database.from_environment(os.environ)
+        made = backup(settings, database, now=datetime.now(UTC), keys=Path(keys) if keys else None)
+        sys.stdout.write(f"{made}\n")
+        if options.restore_test:
+            with tempfile.TemporaryDirectory() as folder:
+                rows = restore_for_test(made, database, folder=Path(folder))
+            sys.stdout.write(f"restored {sum(rows.values())} rows in {len(rows)} tables, all as written\n")
+    except BackupFault as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    return DONE
+
+
+def _restore(options: argparse.Namespace) -> int:
+    try:
+        rows = restore(options.backup, Database.from_environment(os.environ), uploads=options.uploads)
+    except BackupFault as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    sys.stdout.write("".join(f"{number:>10} {table}\n" for table, number in rows.items()))
+    return DONE
+
+
+def _test(options: argparse.Namespace) -> int:
+    try:
+        target = Target.from_url(
+            options.url, http_port=options.http_port, address=options.address, ca_file=options.ca
+        )
+    except ValueError as error:
+        sys.stderr.write(f"the URL must be {error}\n")
+        return WRONG
+    failed = 0
+    for finding in probe(target):
+        failed += not finding.holds
+        sys.stdout.write(f"{'✓' if finding.holds else '✗'} {finding.promise:<58} {finding.seen}\n")
+    sys.stdout.write("all promises hold\n" if not failed else f"{failed} do not hold\n")
+    return DIFFERENT if failed else DONE
+
+
+def _app(options: argparse.Namespace) -> int:
+    if not options.command:
+        sys.stderr.write("a command of the application must be named, for example: flask --help\n")
+        return WRONG
+    return run_as_application(_host_settings(options), options.secrets, options.command, environ=os.environ)
+
+
+def _alert(options: argparse.Namespace) -> int:
+    try:
+        alert.tell(options.unit, environ=os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG
+    return DONE
+
+
+def _host_settings(options: argparse.Namespace) -> Settings:
+    return read_settings(_text(options.settings))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsFault([f"{file.name} must be UTF-8 text"]) from None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    try:
+        return parse_version(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def _example(_options: argparse.Namespace) -> int:
+    sys.stdout.write(example())
+    return DONE
+
+
+def _secrets(options: argparse.Namespace) -> int:
+    made = make_missing(options.secrets)
+    sys.stdout.write(f"{options.secrets}: made {', '.join(made) or 'nothing, all were there'}\n")
+    return DONE
+
+
+def _render(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    rendered = render(settings, _installed(options), credentials=used_credentials(options.secrets))
+    # The host's own commands read what it was rendered from.
+    own = RenderedFile(
+        f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
+    )
+    files = (*rendered, own)
+    if options.check:
+        found = list(differences(files, options.out))
+        sys.stdout.write("".join(found))
+        return DIFFERENT if found else DONE
+    options.out.mkdir(parents=True, exist_ok=True)
+    changed = write(files, options.out)
+    sys.stdout.write(f"{options.out}: {len(files)} files, {changed} changed\n")
+    return DONE
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Settings and secrets judged together, so that one message tells all faults."""
+    text = _text(options.settings)
+    faults = list(_version_faults(options))
+    try:
+        settings = read_settings(text)
+    except SettingsFault as fault:
+        raise SettingsFault([*fault.faults, *credential_faults(options.secrets, None), *faults]) from None
+    if faults := [*credential_faults(options.secrets, settings), *faults]:
+        raise SettingsFault(faults)
+    return settings
+
+
+def _version_faults(options: argparse.Namespace) -> list[str]:
+    wanted = ".".join(map(str, OLDEST_NGINX))
+    return [f"nginx must be {wanted} or newer"] if _installed(options).nginx < OLDEST_NGINX else []
+
+
+def _installed(options: argparse.Namespace) -> Installed:
+    here = detect() or Installed()
+    return Installed(options.nginx or here.nginx, options.openssl or here.openssl)

@@ -1,0 +1,86 @@
+"""The application's environment file: every variable explained, those that follow from the settings set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mks_hardening.settings import variables
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.credentials import Credential
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["Line", "variables_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One variable of the file.
+
+    Attributes:
+        name: the variable.
+        help: what it means, and in which form it is written.
+        value: what it is set to; ``None`` where the default holds.
+        default: the default, as it would be written.
+        secret: whether it comes as a credential instead.
+    """
+
+    name: str
+    help: str
+    value: str | None
+    default: str
+    secret: bool
+
+
+def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Iterator[tuple[str, list[Line]]]:
+    """Areas, each with its variables."""
+    chosen = _chosen(settings)
+    given = {credential.variable for credential in credentials}
+    for area, group in groupby(variables(), key=lambda variable: variable.area):
+        yield (
+            area,
+            [
+                Line(
+                    name=variable.name,
+                    help=f"{variable.help} ({variable.form})",
+                    value=None if variable.secret else chosen.get(variable.name),
+                    default=variable.default_text,
+                    secret=variable.name in given,
+                )
+                for variable in group
+            ],
+        )
+
+
+def _chosen(settings: Settings) -> dict[str, str]:
+    site, tls, gunicorn = settings.site, settings.tls, settings.gunicorn
+    direct = settings.edge.mode == "direct"
+    chosen = {
+        "MKS_ENV": site.environment,
+        "MKS_APP_NAME": site.name,
+        "MKS_ALLOWED_HOSTS": ",".join(site.hosts),
+        "MKS_HTTPS_PORT": str(settings.edge.https_port),
+        "MKS_HSTS_MAX_AGE": f"{tls.hsts_max_age}s",
+        "MKS_HSTS_INCLUDE_SUBDOMAINS": str(int(tls.hsts_subdomains)),
+        "MKS_LOG_FILE": f"{settings.paths.logs}/app.log",
+        "MKS_ALERT_SPOOL": f"{settings.paths.state}/spool",
+        "MKS_DB_MAX_CONNECTIONS": str(settings.stores.database_connections // 2),
+        "MKS_DB_STATEMENT_TIMEOUT": f"{settings.stores.statement_timeout}s",
+        "MKS_GUNICORN_WORKERS": str(gunicorn.workers),
+        "MKS_GUNICORN_THREADS": str(gunicorn.threads),
+    }
+    if settings.upkeep.smtp_host:
+        chosen |= {
+            "MKS_SMTP_HOST": settings.upkeep.smtp_host,
+            "MKS_SMTP_PORT": str(settings.upkeep.smtp_port),
+            # Encryption within one machine protects nothing.
+            "MKS_SMTP_SECURITY": "plain" if settings.upkeep.smtp_host == "localhost" else "starttls",
+            "MKS_ALERT_FROM": settings.upkeep.smtp_user or f"{site.name}@{site.hosts[0]}",
+            "MKS_ALERT_TO": settings.upkeep.alert_mail,
+        }
+        chosen |= {"MKS_SMTP_USER": settings.upkeep.smtp_user} if settings.upkeep.smtp_user else {}
+    # nginx reaches gunicorn over a unix socket, and only nginx may open it.
+    return chosen if direct else {**chosen, "MKS_TRUSTED_PROXIES": "unix"}

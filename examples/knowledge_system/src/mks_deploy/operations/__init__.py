@@ -1,0 +1,1 @@
+"""What operators do to a host: certificates, watching, alerts, releases, backups."""

@@ -1,0 +1,25 @@
+"""A failed unit, told through the application's own alerts: deduplicated, spooled when nobody answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from mks_hardening import compose
+from mks_hardening.logging import remove_logging
+from mks_hardening.settings import HardeningSettings
+
+__all__ = ["tell"]
+
+
+def tell(unit: str, *, environ: Mapping[str, str]) -> None:
+    """Send one alert, and wait until it is delivered or spooled.
+
+    Raises:
+        SettingsError: the environment is not that of the application.
+    """
+    compose.setup_logging_with_notifications(HardeningSettings.from_env(environ=environ))
+    logging.getLogger("mks_deploy").error(
+        "the unit %s failed: journalctl -u %s", unit, unit, extra={"unit": unit}
+    )
+    remove_logging()

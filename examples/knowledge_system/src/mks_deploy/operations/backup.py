@@ -1,0 +1,273 @@
+"""Backup and restore: database, uploads and keys; a backup counts once it was written whole and can be checked.
+
+The dump and the row counts come from one snapshot of the database, so a restore can be compared with it.
+Keys go to a folder of their own: a backup that is stolen must not bring what decrypts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["BackupFault", "Database", "backup", "newest", "restore", "restore_for_test"]
+
+_DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
+_DAY: Final = 86_400
+_TABLES: Final = (
+    "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
+    "WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
+)
+
+
+class BackupFault(RuntimeError):  # noqa: N818 - it says what is wrong with a backup
+    """A backup cannot be made, or is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a database is, as libpq's programs are told: never a password among arguments.
+
+    Attributes:
+        variables: ``PGHOST`` and so on.
+    """
+
+    variables: Mapping[str, str]
+
+    @classmethod
+    def from_url(cls, url: str) -> Database:
+        """From the application's ``DATABASE_URL``."""
+        parts = urlsplit(url)
+        if not parts.scheme.startswith("postgresql"):
+            raise BackupFault("DATABASE_URL must name PostgreSQL: only that is backed up here")
+        found = {
+            "PGHOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
+            "PGPORT": str(parts.port or ""),
+            "PGUSER": unquote(parts.username or ""),
+            "PGPASSWORD": unquote(parts.password or ""),
+            "PGDATABASE": unquote(parts.path.lstrip("/")),
+        }
+        return cls({name: value for name, value in found.items() if value})
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Database:
+        """The application's, from ``DATABASE_URL`` or the file that ``DATABASE_URL_FILE`` names."""
+        if file := environ.get("DATABASE_URL_FILE"):
+            return cls.from_url(Path(file).read_text(encoding="utf-8").strip())
+        if url := environ.get("DATABASE_URL"):
+            return cls.from_url(url)
+        raise BackupFault("DATABASE_URL or DATABASE_URL_FILE must say where the database is")
+
+    def named(self, name: str) -> Database:
+        """Another database of the same server."""
+        return Database({**self.variables, "PGDATABASE": name})
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs on it."""
+        environ = {"PATH": _path(), "LANG": "C.UTF-8", **self.variables}
+        done = subprocess.run(  # noqa: S603 - a fixed program, no shell
+            [_program(program), *arguments], env=environ, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BackupFault(f"{program} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection for questions."""
+        import psycopg
+
+        words = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
+        named = {words[name]: value for name, value in self.variables.items() if name in words}
+        with psycopg.connect(dbname=self.variables.get("PGDATABASE", "postgres"), **named) as connection:  # type: ignore[arg-type]
+            yield connection
+
+
+def backup(settings: Settings, database: Database, *, now: datetime, keys: Path | None) -> Path:
+    """Make one backup, take away those beyond ``upkeep.backup_days``; returns its folder.
+
+    Args:
+        settings: the deployment.
+        database: what to dump.
+        now: the time; it names the folder. Further backups of the same second get ``-2``, ``-3`` … behind it.
+        keys: file of the application's keys; it is kept apart.
+
+    Raises:
+        BackupFault: something could not be written; no folder counts then.
+    """
+    root = Path(settings.paths.backups)
+    made, partial = _claimed(root, now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"))
+    try:
+        rows = _dump(database, partial / _DUMP)
+        _pack(Path(settings.paths.state) / "uploads", partial / _UPLOADS)
+        files = {file: _digest(partial / file) for file in (_DUMP, _UPLOADS)}
+        manifest = {"made_at": now.astimezone(UTC).isoformat(), "sha256": files, "rows": rows}
+        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (partial / _COMPLETE).touch()
+        _to_disk(partial)
+        partial.rename(made)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if keys is not None:
+        _keep_keys(keys, Path(settings.paths.key_backups))
+    for old in _complete(root)[: -settings.upkeep.backup_days]:
+        shutil.rmtree(old)
+    for left in _interrupted(root, now):
+        shutil.rmtree(left)
+    return made
+
+
+def newest(settings: Settings) -> Path | None:
+    """The newest backup that was written whole."""
+    made = _complete(Path(settings.paths.backups))
+    return made[-1] if made else None
+
+
+def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
+    """Put a backup into an empty database and an empty folder, and compare; returns the rows of each table.
+
+    Raises:
+        BackupFault: a checksum or a number of rows differs, or something is there already; nothing is overwritten.
+    """
+    manifest = _checked_manifest(made)
+    with database.connection() as connection:
+        if connection.execute(_TABLES.encode()).fetchone():
+            raise BackupFault("the database is not empty; restore into a new one")
+    if uploads.exists() and any(uploads.iterdir()):
+        raise BackupFault(f"{uploads} is not empty")
+    options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
+    database.run("pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP))
+    uploads.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(made / _UPLOADS) as packed:
+        packed.extractall(uploads, filter="data")
+    with database.connection() as connection:
+        rows = _count(connection)
+    if rows != manifest["rows"]:
+        differing = sorted(
+            table
+            for table in rows.keys() | manifest["rows"].keys()
+            if rows.get(table) != manifest["rows"].get(table)
+        )
+        raise BackupFault(f"rows differ after the restore: {', '.join(differing)}")
+    return rows
+
+
+def restore_for_test(made: Path, database: Database, *, folder: Path) -> dict[str, int]:
+    """Restore into a database that is made for it and dropped again; a backup nobody has restored is a hope."""
+    name = f"{database.variables['PGDATABASE']}_restore_test"
+    database.run("dropdb", "--if-exists", name)
+    database.run("createdb", name)
+    try:
+        return restore(made, database.named(name), uploads=folder)
+    finally:
+        database.run("dropdb", "--if-exists", "--force", name)
+
+
+def _dump(database: Database, file: Path) -> dict[str, int]:
+    with database.connection() as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        found = connection.execute("SELECT pg_export_snapshot()").fetchone()
+        snapshot = found[0] if found else ""
+        database.run("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={file}")
+        return _count(connection)
+
+
+def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    tables = [row[0] for row in connection.execute(_TABLES.encode())]
+    rows = {}
+    for table in tables:
+        counted = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()  # noqa: S608 - quoted by %I
+        rows[table] = counted[0] if counted else 0
+    return rows
+
+
+def _pack(folder: Path, file: Path) -> None:
+    with tarfile.open(file, "w:gz") as packed:
+        if folder.is_dir():
+            packed.add(folder, arcname=".")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checked_manifest(made: Path) -> dict[str, Any]:
+    if not (made / _COMPLETE).exists():
+        raise BackupFault(f"{made} is not a backup that was written whole")
+    try:
+        manifest: dict[str, Any] = json.loads((made / _MANIFEST).read_text(encoding="utf-8"))
+        digests, _ = manifest["sha256"], manifest["rows"]
+        written = {file: digests[file] for file in (_DUMP, _UPLOADS)}
+    except (ValueError, KeyError, TypeError):
+        raise BackupFault(f"{made / _MANIFEST} is damaged; take another backup") from None
+    for file, digest in written.items():
+        if not (made / file).is_file() or _digest(made / file) != digest:
+            raise BackupFault(f"{made / file} is not what was written: its checksum differs")
+    return manifest
+
+
+def _keep_keys(keys: Path, folder: Path) -> None:
+    """One file for each state of the keys, named by its checksum: rotation keeps the older ones restorable."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    kept = folder / f"secret_keys-{_digest(keys)[:16]}"
+    if not kept.exists():
+        kept.touch(mode=0o600)
+        kept.write_bytes(keys.read_bytes())
+
+
+def _claimed(root: Path, second: str) -> tuple[Path, Path]:
+    """A folder nobody has, and the one it is written in: another backup may be running in the same second."""
+    for number in itertools.count(1):
+        name = second if number == 1 else f"{second}-{number}"
+        made, partial = root / name, root / f".{name}.new"
+        if not made.exists():
+            with contextlib.suppress(FileExistsError):
+                partial.mkdir(mode=0o700)
+                return made, partial
+    raise AssertionError  # pragma: no cover - the numbers do not end
+
+
+def _interrupted(root: Path, now: datetime) -> list[Path]:
+    """What backups that were killed left behind, a day later: none takes that long."""
+    yesterday = now.timestamp() - _DAY
+    return [folder for folder in root.glob(".[0-9]*.new") if folder.stat().st_mtime < yesterday]
+
+
+def _complete(root: Path) -> list[Path]:
+    return sorted(mark.parent for mark in root.glob(f"[0-9]*/{_COMPLETE}"))
+
+
+def _to_disk(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _program(name: str) -> str:
+    return shutil.which(name, path=_path()) or name
+
+
+def _path() -> str:
+    """Debian keeps the programs of each version apart; the newest one can dump every older server."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return os.pathsep.join([*map(str, reversed(versions)), "/usr/local/bin", "/usr/bin", "/bin"])

@@ -1,0 +1,180 @@
+"""The steps of a release on a host with systemd and nginx."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mks_deploy.files import relink, replace_file
+from mks_deploy.operations.backup import newest
+from mks_deploy.operations.release import Refused, Slot, State
+from mks_deploy.operations.static_files import publish
+from mks_deploy.rendering import upstream
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["HostSteps", "ready"]
+
+_IN_A_ROW: Final = 3
+"""A process that starts may be ready once and fall over; three times says that it stands."""
+
+
+class HostSteps:
+    """What ``release`` asks for, done by systemctl and nginx.
+
+    Args:
+        settings: the deployment.
+        command: runs a program and returns its exit code.
+        patience: seconds a new slot gets to become healthy.
+        observed: seconds a canary is looked at.
+        drained: seconds until a slot that gets no requests is stopped.
+        pause: waits between two looks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        command: Callable[[Sequence[str]], int] | None = None,
+        patience: int = 60,
+        observed: int = 60,
+        drained: int = 5,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._command = command or _run
+        self._patience = patience
+        self._observed = observed
+        self._drained = drained
+        self._pause = pause
+        self._releases = Path(settings.paths.releases)
+
+    def prepare(self, slot: Slot, version: str) -> None:
+        """Link the slot to the version, and publish its static files."""
+        folder = self._releases / "versions" / version
+        if not (folder / "venv" / "bin" / "gunicorn").exists():
+            raise Refused(f"{folder} is not a version: venv/bin/gunicorn is not there")
+        package = self._settings.site.application.partition(":")[0].partition(".")[0]
+        for static in folder.glob(f"venv/lib/python3*/site-packages/{package}/static"):
+            publish(static, Path(self._settings.paths.state) / "public")
+        relink(self._releases / "slots" / slot, folder)
+
+    def migrate(self, version: str) -> None:
+        """Change the database; refused where no fresh backup is."""
+        made = newest(self._settings)
+        most = self._settings.upkeep.backup_max_age
+        age = datetime.now(UTC).timestamp() - (made / "complete").stat().st_mtime if made else None
+        if age is None or age > most:
+            raise Refused(
+                f"no backup is younger than {most} s: systemctl start {self._settings.name}-backup.service"
+            )
+        self._must(["systemctl", "start", f"{self._settings.name}-migrate@{version}.service"])
+
+    def start(self, slot: Slot) -> None:
+        """Start socket and service, after the next boot too."""
+        self._must(["systemctl", "enable", "--now", *self._units(slot)])
+
+    def stop(self, slot: Slot) -> None:
+        """Stop both; gunicorn finishes what it has begun."""
+        self._must(["systemctl", "disable", "--now", *self._units(slot)])
+
+    def wait_until_healthy(self, slot: Slot) -> None:
+        """Until ``/readyz`` has been good several times in a row."""
+        row = 0
+        for _ in range(self._patience):
+            row = row + 1 if self._ready(slot) else 0
+            if row == _IN_A_ROW:
+                return
+            self._pause(1)
+        raise Refused(
+            f"slot {slot} was not ready within {self._patience} s: journalctl -u {self._units(slot)[1]}"
+        )
+
+    def route(self, weights: dict[Slot, int]) -> None:
+        """Write the upstream, test it, load it; the old one comes back when it does not pass.
+
+        It is loaded even where it is written already: who wrote it may have died before.
+        """
+        file = Path(self._settings.paths.nginx) / self._settings.name / "upstream.conf"
+        before, after = file.read_text(encoding="utf-8"), upstream(self._settings, weights)
+        if before != after:
+            replace_file(file, after)
+        if self._command(["nginx", "-t", "-q", "-c", f"{self._settings.paths.nginx}/nginx.conf"]):
+            replace_file(file, before)
+            raise Refused("nginx does not take the new upstream; the old one is back")
+        self._must(["systemctl", "reload", "nginx.service"])
+
+    def remember(self, state: State) -> None:
+        """Write down what runs where."""
+        state.write(self._releases / "state.json")
+
+    def observe(self, slot: Slot) -> None:
+        """Look once a second; one bad answer ends it."""
+        for _ in range(self._observed):
+            self._pause(1)
+            if not self._ready(slot):
+                raise Refused(f"slot {slot} became unhealthy while it was observed")
+
+    def drain(self, slot: Slot) -> None:
+        """Nginx's old workers finish what they have; they take nothing new."""
+        del slot
+        self._pause(self._drained)
+
+    def finish(self, version: str) -> None:
+        """Tasks go on with the new version."""
+        relink(self._releases / "current", self._releases / "versions" / version)
+        if self._settings.tasks.enabled:
+            units = [f"{self._settings.name}-{part}.service" for part in ("worker", "beat")]
+            self._must(["systemctl", "try-restart", *units])
+
+    def _units(self, slot: Slot) -> tuple[str, str]:
+        return f"{self._settings.name}@{slot}.socket", f"{self._settings.name}@{slot}.service"
+
+    def _ready(self, slot: Slot) -> bool:
+        return ready(self._settings, slot)
+
+    def _must(self, command: Sequence[str]) -> None:
+        if self._command(command):
+            raise Refused(f"failed: {' '.join(command)}")
+
+
+def ready(settings: Settings, slot: Slot) -> bool:
+    """Whether a slot says that it is ready."""
+    connection = _UnixConnection(f"{settings.paths.runtime}/{settings.name}/{slot}.sock")
+    host = settings.canonical_host
+    told = {
+        "Host": host,
+        "X-Forwarded-For": "127.0.0.1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": host,
+    }
+    try:
+        connection.request("GET", "/readyz", headers=told)
+        with connection.getresponse() as answer:
+            return answer.status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(5)
+        self.sock.connect(self._path)
+
+
+def _run(command: Sequence[str]) -> int:
+    return subprocess.run(list(command), check=False).returncode  # noqa: S603 - programs and units by name, no shell

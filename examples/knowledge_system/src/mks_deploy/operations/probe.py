@@ -1,0 +1,204 @@
+"""The test procedure against a real host: what a browser and an attacker see first. It changes nothing."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+__all__ = ["Finding", "Target", "probe"]
+
+_DAY: Final = 86_400
+_GRADE_A_PLUS: Final = 180 * _DAY
+"""SSL Labs 2009q gives A+ only with HSTS of at least this long."""
+
+_TIMEOUT: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is tested.
+
+    Attributes:
+        host: its name.
+        https_port: where it speaks TLS.
+        http_port: where it speaks plain http.
+        address: where to connect instead of asking the name service.
+        ca_file: an authority to trust instead of the system's.
+    """
+
+    host: str
+    https_port: int = 443
+    http_port: int = 80
+    address: str = ""
+    ca_file: Path | None = None
+
+    @classmethod
+    def from_url(cls, url: str, *, http_port: int, address: str, ca_file: Path | None) -> Target:
+        """From ``https://host[:port]``.
+
+        Raises:
+            ValueError: it is not such an address.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.username:
+            raise ValueError("an address such as https://knowledge.example.jp")
+        return cls(parts.hostname, parts.port or 443, http_port, address, ca_file)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the result: what was promised, whether it holds, and what was seen."""
+
+    promise: str
+    holds: bool
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    fields: tuple[tuple[str, str], ...]
+
+    def all(self, name: str) -> list[str]:
+        return [value for field, value in self.fields if field.lower() == name.lower()]
+
+
+def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
+    """Every check, in the order of the procedure: TLS, redirects, header fields, names, files."""
+    yield from _tls(target, now or datetime.now(UTC))
+    yield from _plain(target)
+    yield from _fields(target)
+    yield from _names(target)
+    for path in ("/.git/config", "/.env"):
+        answer = _ask(target, path)
+        yield Finding(f"{path} is not there", _status(answer) in {403, 404}, _said(answer))
+    answer = _ask(target, "/", method="TRACE")
+    yield Finding("TRACE is refused", answer is None or answer.status >= 400, _said(answer))
+
+
+def _tls(target: Target, now: datetime) -> Iterator[Finding]:
+    context = ssl.create_default_context(cafile=str(target.ca_file) if target.ca_file else None)
+    try:
+        with (
+            _connected(target, target.https_port) as plain,
+            context.wrap_socket(plain, server_hostname=target.host) as secured,
+        ):
+            certificate, chosen = secured.getpeercert() or {}, secured.cipher()
+            yield Finding("the chain is trusted and names the host", True, str(secured.version()))
+    except (OSError, ssl.SSLError) as error:
+        yield Finding("the chain is trusted and names the host", False, str(error)[:100])
+        return
+    cipher = chosen[0] if chosen else ""
+    strong = bool(re.search(r"GCM|CHACHA20|CCM", cipher))
+    yield Finding("the cipher is an AEAD with forward secrecy", strong, cipher)
+    begin, end = (ssl.cert_time_to_seconds(str(certificate[key])) for key in ("notBefore", "notAfter"))
+    left = end - now.timestamp()
+    yield Finding("the certificate lasts", left > (end - begin) * 0.25, f"{left / _DAY:.0f} days left")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for version, name in ((ssl.TLSVersion.TLSv1, "TLS 1.0"), (ssl.TLSVersion.TLSv1_1, "TLS 1.1")):
+            yield Finding(f"{name} is refused", not _handshake(target, target.host, version), "")
+    yield Finding("TLS 1.3 is offered", _handshake(target, target.host, ssl.TLSVersion.TLSv1_3), "")
+
+
+def _plain(target: Target) -> Iterator[Finding]:
+    port = "" if target.https_port == 443 else f":{target.https_port}"
+    for method, allowed in (("GET", {301, 308}), ("POST", {308, 403})):
+        answer = _ask(target, "/x?y=z", method=method, tls=False)
+        place = answer.all("Location") if answer else []
+        good = _status(answer) in allowed and place in ([f"https://{target.host}{port}/x?y=z"], [])
+        yield Finding(f"plain http: {method} is redirected to https", good, " ".join([_said(answer), *place]))
+    stranger = _ask(target, "/", host="unknown.invalid", tls=False)
+    places = stranger.all("Location") if stranger else []
+    yield Finding("plain http: an unknown host is not redirected", not places, _said(stranger))
+
+
+def _fields(target: Target) -> Iterator[Finding]:
+    for path in ("/", "/.env", "/static/absent"):
+        answer = _ask(target, path)
+        if answer is None:
+            yield Finding(f"{path} answers", False, "nothing")
+            continue
+        hsts = answer.all("Strict-Transport-Security")
+        age = re.search(r"max-age=(\d+)", hsts[0]) if len(hsts) == 1 else None
+        long = age is not None and int(age[1]) >= _GRADE_A_PLUS
+        yield Finding(f"{path}: HSTS once, for 180 days or more", long, "; ".join(hsts))
+        for name in ("X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Cache-Control"):
+            yield Finding(
+                f"{path}: {name} once", len(answer.all(name)) == 1, "; ".join(answer.all(name))[:80]
+            )
+        server = "; ".join(answer.all("Server"))
+        yield Finding(f"{path}: no version of the server", not re.search(r"\d", server), server)
+
+
+def _names(target: Target) -> Iterator[Finding]:
+    refused = not _handshake(target, "unknown.invalid", None)
+    yield Finding("an unknown name is refused in the handshake", refused, "")
+    answer = _ask(target, "/", host="unknown.invalid")
+    yield Finding(
+        "an unknown host behind a known handshake is refused",
+        _status(answer) not in range(200, 400),
+        _said(answer),
+    )
+
+
+def _handshake(target: Target, name: str, version: ssl.TLSVersion | None) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Only whether the server goes along is asked; nothing is sent.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+        if version < ssl.TLSVersion.TLSv1_2:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        with _connected(target, target.https_port) as plain, context.wrap_socket(plain, server_hostname=name):
+            return True
+    except OSError:
+        return False
+
+
+def _ask(
+    target: Target, path: str, *, method: str = "GET", host: str = "", tls: bool = True
+) -> _Answer | None:
+    port = target.https_port if tls else target.http_port
+    connection = http.client.HTTPConnection(target.address or target.host, port, timeout=_TIMEOUT)
+    try:
+        plain = _connected(target, port)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # judged by itself, above
+            plain = context.wrap_socket(plain, server_hostname=target.host)
+        connection.sock = plain
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", host or target.host)
+        if method == "POST":
+            connection.putheader("Content-Length", "0")
+        connection.endheaders()
+        # An answer that ends the connection keeps the socket to itself: it is closed on its own.
+        with connection.getresponse() as answer:
+            return _Answer(answer.status, tuple(answer.getheaders()))
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _connected(target: Target, port: int) -> socket.socket:
+    return socket.create_connection((target.address or target.host, port), timeout=_TIMEOUT)
+
+
+def _status(answer: _Answer | None) -> int:
+    return answer.status if answer else 0
+
+
+def _said(answer: _Answer | None) -> str:
+    return str(answer.status) if answer else "closed"

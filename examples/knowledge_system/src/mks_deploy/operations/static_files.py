@@ -1,0 +1,45 @@
+"""Static files of a version, put where nginx finds them: under their digest, so that both versions have theirs."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from mks_deploy.files import replace_file
+
+__all__ = ["publish"]
+
+DIGEST_LENGTH: Final = 12
+"""As many hexadecimal digits as the application writes into ``?v=``."""
+
+_COMPRESSED: Final = frozenset(
+    {".css", ".js", ".mjs", ".svg", ".json", ".txt", ".xml", ".map", ".webmanifest"}
+)
+_WORTH_IT: Final = 1024
+
+
+def publish(source: Path, public: Path) -> int:
+    """Put every file of ``source`` below ``public``; what is there already stays. Returns how many were added."""
+    added = 0
+    for file in sorted(
+        path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")
+    ):
+        content = file.read_bytes()
+        name = file.relative_to(source)
+        digest = hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+        added += _put(public / "by-digest" / digest / "static" / name, content)
+        _put(public / "static" / name, content)
+    return added
+
+
+def _put(target: Path, content: bytes) -> bool:
+    if target.is_file() and target.read_bytes() == content:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix in _COMPRESSED and len(content) >= _WORTH_IT:
+        # First the compressed one: nginx takes it where it is, whatever the other holds.
+        replace_file(target.with_name(f"{target.name}.gz"), gzip.compress(content, 9, mtime=0))
+    replace_file(target, content)
+    return True

@@ -1,0 +1,99 @@
+"""The host itself: days of the certificate, age of the backup, free space; as metrics, and told when it worsens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mks_deploy.files import replace_file
+from mks_deploy.operations.certificate import ALARM_AT, load
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["Readings", "look", "record", "troubles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What was read.
+
+    Attributes:
+        at: when, seconds since the epoch.
+        certificate_begin: when the certificate began; 0 where it cannot be read.
+        certificate_end: when it ends; 0 where it cannot be read.
+        backup_at: when the newest complete backup was made; 0 where there is none.
+        free: share of free space, by path.
+        spooled: alerts that wait on disk.
+    """
+
+    at: float
+    certificate_begin: float
+    certificate_end: float
+    backup_at: float
+    free: Mapping[str, float]
+    spooled: int
+
+
+def look(
+    settings: Settings, *, now: datetime, usage: Callable[[str], tuple[int, int, int]] = shutil.disk_usage
+) -> Readings:
+    """Read everything once; what cannot be read counts as bad."""
+    try:
+        certificate = load(Path(settings.certificate_files[0]))
+        begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    except (OSError, ValueError):
+        begin = end = 0.0
+    backups = Path(settings.paths.backups)
+    marks = [mark.stat().st_mtime for mark in backups.glob("*/complete")] if backups.is_dir() else []
+    free = {}
+    for path in (settings.paths.state, settings.paths.logs, settings.paths.backups):
+        if Path(path).is_dir():
+            total, _, left = usage(path)
+            free[path] = left / total
+    spool = Path(settings.paths.state) / "spool"
+    spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
+    return Readings(now.timestamp(), begin, end, max(marks, default=0.0), free, spooled)
+
+
+def troubles(readings: Readings, settings: Settings) -> list[str]:
+    """What is bad, in words; equal situations give equal words, so that a change can be seen."""
+    found = []
+    lifetime = readings.certificate_end - readings.certificate_begin
+    if readings.certificate_end - readings.at < lifetime * ALARM_AT or not readings.certificate_end:
+        found.append("the certificate was not renewed in time")
+    if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
+        found.append("the newest backup is too old")
+    least = settings.upkeep.disk_free_percent / 100
+    found += [f"little space is left on {path}" for path, share in readings.free.items() if share < least]
+    return found
+
+
+def record(readings: Readings, settings: Settings) -> list[str]:
+    """Write the metrics for node_exporter's textfile collector; returns what became bad since the last look."""
+    folder = Path(settings.paths.state) / "metrics"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "# TYPE mks_host_certificate_end_seconds gauge",
+        f"mks_host_certificate_end_seconds {readings.certificate_end:.0f}",
+        "# TYPE mks_host_certificate_begin_seconds gauge",
+        f"mks_host_certificate_begin_seconds {readings.certificate_begin:.0f}",
+        "# TYPE mks_host_backup_seconds gauge",
+        f"mks_host_backup_seconds {readings.backup_at:.0f}",
+        "# TYPE mks_host_watched_seconds gauge",
+        f"mks_host_watched_seconds {readings.at:.0f}",
+        "# TYPE mks_host_spool_files gauge",
+        f"mks_host_spool_files {readings.spooled}",
+        "# TYPE mks_host_free_ratio gauge",
+        *(f'mks_host_free_ratio{{path="{path}"}} {share:.4f}' for path, share in readings.free.items()),
+    ]
+    replace_file(folder / "host.prom", "\n".join(lines) + "\n")
+    known = folder / "host.troubles"
+    before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    now = troubles(readings, settings)
+    replace_file(known, "".join(f"{trouble}\n" for trouble in now))
+    return [trouble for trouble in now if trouble not in before]

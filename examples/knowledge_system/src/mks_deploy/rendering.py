@@ -1,0 +1,186 @@
+"""From settings to files: a table of templates, where each goes, and with which mode; nothing is written here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mks_deploy.alerts import alerts_of
+from mks_deploy.dashboard import dashboard
+from mks_deploy.environment_file import variables_of
+from mks_deploy.settings.credentials import CREDENTIALS, Credential
+from mks_deploy.settings.model import Settings
+from mks_deploy.settings.rules import connections_needed
+from mks_deploy.tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
+from mks_deploy.versions import Installed
+
+__all__ = ["RenderedFile", "render", "upstream"]
+
+_MIB: Final = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """One file of the deployment.
+
+    Attributes:
+        path: where it goes below the output folder; ``etc`` and ``usr`` are copied to ``/``.
+        text: its contents.
+        mode: its permissions.
+    """
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+def render(
+    settings: Settings, installed: Installed, *, credentials: tuple[Credential, ...] = ()
+) -> tuple[RenderedFile, ...]:
+    """Every file, in the order of their paths; equal input gives equal bytes.
+
+    Args:
+        settings: the validated settings.
+        installed: versions to render for.
+        credentials: secrets that the application gets; the needed ones by default.
+    """
+    given = credentials or tuple(
+        each
+        for each in CREDENTIALS
+        if each.needed or (each.file == "celery_broker_url" and settings.tasks.enabled)
+    )
+    templates = _templates()
+    templates.globals.update(_values(settings, installed, given))
+    share = _below_root(settings.paths.share)
+    files = [RenderedFile(f"{share}/grafana/dashboard.json", dashboard(settings))]
+    files += [
+        RenderedFile(target, templates.get_template(f"{template}.j2").render(more), mode)
+        for template, target, mode, more in _targets(settings)
+    ]
+    return tuple(sorted(files, key=lambda file: file.path))
+
+
+def upstream(settings: Settings, weights: Mapping[Slot, int]) -> str:
+    """Nginx's list of slots, each with its share of the requests."""
+    return (
+        _templates()
+        .get_template("nginx/upstream.conf.j2")
+        .render(s=settings, name=settings.name, paths=settings.paths, weights=weights)
+    )
+
+
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("mks_deploy"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - configuration files, from values that contain nothing to escape
+    )
+
+
+def _values(settings: Settings, installed: Installed, credentials: tuple[Credential, ...]) -> dict[str, Any]:
+    style = _style()
+    certificate, key = settings.certificate_files
+    return {
+        "s": settings,
+        "name": settings.name,
+        "paths": settings.paths,
+        "host": settings.canonical_host,
+        "installed": installed,
+        "certificate": certificate,
+        "certificate_key": key,
+        "credentials": credentials,
+        "edge_headers": EDGE_HEADERS,
+        "stripped_headers": STRIPPED_HEADERS,
+        "edge_errors": EDGE_ERRORS,
+        "style": style,
+        "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        "hsts": _hsts(settings),
+        "variables": list(variables_of(settings, credentials)),
+        "megabytes": lambda size: max(1, size // _MIB),
+        "duration": _duration,
+        "connections_needed": connections_needed(settings),
+        "alerts": alerts_of(settings),
+    }
+
+
+def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    name, paths = settings.name, settings.paths
+    shared = _below_root(paths.share)
+    if settings.edge.mode == "nginx":
+        nginx = _below_root(paths.nginx)
+        yield "nginx/nginx.conf", f"{nginx}/nginx.conf", 0o644, {}
+        for part in ("http", "proxy", "maintenance", "errors"):
+            yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
+        yield "nginx/upstream.conf", f"{nginx}/{name}/upstream.conf", 0o644, {"weights": {"blue": 1}}
+        yield "nginx/site.conf", f"{nginx}/sites-enabled/{name}.conf", 0o644, {}
+        for error in EDGE_ERRORS:
+            more = {"error": error}
+            yield "edge/error.html", f"{shared}/edge/{error.status}.html", 0o644, more
+            yield "edge/error.json", f"{shared}/edge/{error.status}.json", 0o644, more
+        yield "edge/robots.txt", f"{shared}/edge/robots.txt", 0o644, {}
+    for part in ("Dockerfile", "Dockerfile.dockerignore", "compose.yml", "gunicorn.conf.py"):
+        yield f"docker/{part}", f"docker/{part}", 0o644, {}
+    for part in (
+        "kustomization.yaml",
+        "namespace.yaml",
+        "application.yaml",
+        "network.yaml",
+        "gateway.yaml",
+        "settings.env",
+    ):
+        yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
+    yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
+    if settings.tasks.enabled:
+        yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
+    yield "gunicorn/gunicorn.conf.py", f"{_below_root(paths.config)}/gunicorn.conf.py", 0o644, {}
+    if settings.edge.mode == "direct":
+        yield "gunicorn/redirect.conf.py", f"{_below_root(paths.config)}/redirect.conf.py", 0o644, {}
+    yield "environment", f"{_below_root(paths.config)}/{name}.env", 0o644, {}
+    for unit in UNITS:
+        if unit.wanted(settings):
+            yield f"systemd/{unit.template}", f"etc/systemd/system/{unit.file.format(name=name)}", 0o644, {}
+    for timer in timers(settings):
+        yield "systemd/timer", f"etc/systemd/system/{name}-{timer.unit}.timer", 0o644, {"timer": timer}
+    yield "host/sysusers.conf", f"etc/sysusers.d/{name}.conf", 0o644, {}
+    yield "host/tmpfiles.conf", f"etc/tmpfiles.d/{name}.conf", 0o644, {}
+    yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
+    yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
+    yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
+    yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
+    yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
+    if settings.tls.source == "acme":
+        yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, {}
+        yield "certbot/certificate-hook", f"{_below_root(paths.config)}/certificate-hook", 0o755, {}
+
+
+def _below_root(path: str) -> str:
+    return str(PurePosixPath(path).relative_to("/"))
+
+
+def _hsts(settings: Settings) -> str:
+    tls = settings.tls
+    parts = [f"max-age={tls.hsts_max_age}"]
+    parts += ["includeSubDomains"] if tls.hsts_subdomains else []
+    parts += ["preload"] if tls.hsts_preload else []
+    return "; ".join(parts)
+
+
+def _duration(seconds: int) -> str:
+    """Seconds in the largest unit that fits, as nginx and systemd read it."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _style() -> str:
+    return "body{font-family:system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem;line-height:1.7}"

@@ -1,0 +1,199 @@
+"""Forms of values in ``deploy.toml``: each reads one form strictly and can say which one that is.
+
+``read`` returns the value or raises ``ValueError`` with a text that completes "... must be". What was given never
+enters a message: it may be a secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+__all__ = [
+    "Kind",
+    "a_celery_app",
+    "a_choice",
+    "a_flag",
+    "a_host",
+    "a_list_of",
+    "a_module_object",
+    "a_network",
+    "a_number",
+    "a_path",
+    "a_seconds",
+    "a_size",
+    "a_slug",
+    "a_time_of_day",
+    "a_token",
+    "a_url",
+    "an_address",
+]
+
+T = TypeVar("T")
+
+_HOST: Final = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+)
+_SLUG: Final = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
+# What is safe in every format that is rendered: no blank, quote, semicolon, brace, dollar or percent sign.
+_PATH: Final = re.compile(r"/[A-Za-z0-9._@+/-]*")
+_AMOUNT: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SIZE: Final = re.compile(r"([0-9]{1,9})([kmg])")
+_BYTES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
+_ADDRESS: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+_OBJECT: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_CELERY: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", re.ASCII)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{0,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """One form of value.
+
+    Attributes:
+        form: the form in few words, for the example file.
+        read: from a value of TOML to our own.
+    """
+
+    form: str
+    read: Callable[[object], T]
+
+
+def _matching(form: str, pattern: re.Pattern[str]) -> Kind[str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(form)
+        return value
+
+    return Kind(form, read)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004 - collected with all other faults
+    return value
+
+
+a_flag: Final = Kind("true or false", _flag)
+a_host: Final = _matching("a host name in lower case, without port", _HOST)
+a_slug: Final = _matching("3 to 24 of a-z, 0-9 and -, beginning with a letter", _SLUG)
+an_address: Final = _matching("a mail address", _ADDRESS)
+a_module_object: Final = _matching("module:object or module:function()", _OBJECT)
+a_celery_app: Final = _matching("module or module:object", _CELERY)
+a_token: Final = _matching("letters, digits, - and _", _TOKEN)
+a_time_of_day: Final = _matching("a time of day, HH:MM", _TIME)
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/") or "//" in value:
+        raise ValueError("an absolute path of letters, digits and . _ @ + - /, without ..")
+    return value.rstrip("/") or "/"
+
+
+a_path: Final = Kind("an absolute path", _path)
+
+
+def a_number(minimum: int, maximum: int) -> Kind[int]:
+    """A whole number within the bounds."""
+    form = f"a whole number from {minimum} to {maximum}"
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise ValueError(form)
+        return value
+
+    return Kind(form, read)
+
+
+def a_choice(*words: str) -> Kind[str]:
+    """One of the words."""
+    form = " or ".join(words)
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(form)
+        return value
+
+    return Kind(form, read)
+
+
+def a_seconds(minimum: int, maximum: int) -> Kind[int]:
+    """A duration with its unit, as whole seconds."""
+    form = f'a duration with its unit, such as "30s", "5m" or "90d", from {minimum} s to {maximum} s'
+
+    def read(value: object) -> int:
+        found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+        if found is None or not minimum <= (seconds := int(found[1]) * _SECONDS[found[2]]) <= maximum:
+            raise ValueError(form)
+        return int(seconds)
+
+    return Kind(form, read)
+
+
+def a_size(minimum: int, maximum: int) -> Kind[int]:
+    """A size with its unit, as bytes."""
+    form = f'a size such as "16m", from {minimum // 1024}k to {maximum // 1024**2}m'
+
+    def read(value: object) -> int:
+        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if found is None or not minimum <= (size := int(found[1]) * _BYTES[found[2]]) <= maximum:
+            raise ValueError(form)
+        return size
+
+    return Kind(form, read)
+
+
+def a_url(*schemes: str) -> Kind[str]:
+    """An address with one of the schemes, without credentials, blanks or fragment."""
+    form = (
+        f"an address beginning with {' or '.join(f'{scheme}://' for scheme in schemes)}, without credentials"
+    )
+
+    def read(value: object) -> str:
+        if (
+            not isinstance(value, str)
+            or not re.fullmatch(r"[!-~]{1,500}", value)
+            or set(value) & set("\"'`\\{}$;")
+        ):
+            raise ValueError(form)
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname or parts.username or parts.fragment:
+            raise ValueError(form)
+        return value
+
+    return Kind(form, read)
+
+
+def _network(value: object) -> str:
+    try:
+        return str(ip_network(value)) if isinstance(value, str) else _no_network()
+    except ValueError:
+        return _no_network()
+
+
+def _no_network() -> str:
+    raise ValueError("a network such as 203.0.113.0/24")
+
+
+a_network: Final = Kind("a network such as 203.0.113.0/24", _network)
+
+
+def a_list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
+    """A list of distinct values of one kind."""
+    form = f"a list, each {kind.form}"
+
+    def read(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise ValueError(form)  # noqa: TRY004 - collected with all other faults
+        items = tuple(kind.read(item) for item in value)
+        if len(set(items)) != len(items):
+            raise ValueError("a list without repetition")
+        return items
+
+    return Kind(form, read)

@@ -1,0 +1,137 @@
+"""From the text of ``deploy.toml`` to the settings object: every fault is collected and told at once."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from mks_deploy.settings.model import (
+    NEEDED,
+    Edge,
+    Gunicorn,
+    Option,
+    Paths,
+    Settings,
+    Site,
+    Stores,
+    Tasks,
+    Tls,
+    Upkeep,
+)
+from mks_deploy.settings.rules import contradictions
+
+__all__ = ["SettingsFault", "example", "options", "read_settings"]
+
+_TABLES: Final[dict[str, type]] = {
+    "site": Site,
+    "paths": Paths,
+    "edge": Edge,
+    "tls": Tls,
+    "gunicorn": Gunicorn,
+    "tasks": Tasks,
+    "stores": Stores,
+    "upkeep": Upkeep,
+}
+
+
+class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
+    """The deployment cannot be rendered; nothing was written.
+
+    Attributes:
+        faults: each of them, in the order of the settings.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(f"- {fault}" for fault in self.faults))
+
+
+def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
+    """The settings as the text says.
+
+    Args:
+        text: contents of ``deploy.toml``.
+        further_faults: what was found wrong elsewhere and belongs into the same message.
+
+    Raises:
+        SettingsFault: with everything that is wrong: syntax, unknown keys, wrong forms, contradictions.
+    """
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsFault([f"deploy.toml is not TOML: {error}", *further_faults]) from None
+    faults = list(_unknown(given))
+    tables = {}
+    for name, kind in _TABLES.items():
+        table = given.get(name, {})
+        values, wrong = _read_table(name, kind, table if isinstance(table, Mapping) else {})
+        faults.extend(wrong)
+        tables[name] = values
+    site_name = str(tables["site"]["name"])
+    tables["paths"] = {key: value.replace("{name}", site_name) for key, value in tables["paths"].items()}
+    settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()})
+    # Contradictions are only looked for among values that are what they should be.
+    faults.extend(() if faults else contradictions(settings))
+    faults.extend(further_faults)
+    if faults:
+        raise SettingsFault(faults)
+    return settings
+
+
+def options(kind: type) -> Iterator[tuple[str, Option]]:
+    """Keys of one table, in their order."""
+    for each in fields(kind):
+        yield each.name, each.metadata["option"]
+
+
+def example() -> str:
+    """A whole ``deploy.toml``: what must be given stands open, everything else as a comment with its default."""
+    lines = ["# What `mks-deploy render` renders. A line that is commented out shows the default."]
+    for name, kind in _TABLES.items():
+        lines += ["", f"# {kind.__doc__}", f"[{name}]"]
+        for key, option in options(kind):
+            opened = option.default is NEEDED or option.default == ""
+            lines.append(f"# {option.meaning} ({option.kind.form})")
+            lines.append(f"{'' if opened and key in _SHOWN else '# '}{key} = {option.example}")
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN: Final = {"hosts", "email", "alert_mail"}
+
+
+def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
+    for name, table in given.items():
+        if name not in _TABLES:
+            yield f"[{name[:40]}] is unknown{_meant(name, _TABLES)}"
+        elif not isinstance(table, Mapping):
+            yield f"{name} must be a table: [{name}]"
+        else:
+            known = dict(options(_TABLES[name]))
+            for key in table:
+                if key not in known:
+                    yield f"{name}.{key[:40]} is unknown{_meant(key, known)}"
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    values, faults = {}, []
+    for key, option in options(kind):
+        values[key] = option.default
+        if key not in table:
+            if option.default is NEEDED:
+                faults.append(f"{name}.{key} is missing: {option.meaning} ({option.example})")
+            continue
+        if table[key] == "" and option.default == "":
+            continue
+        try:
+            values[key] = option.kind.read(table[key])
+        except ValueError as error:
+            faults.append(f"{name}.{key} must be {error}")
+    return values, faults

@@ -1,0 +1,101 @@
+"""What must hold between the options: time-outs in order, ports apart, pools below the server's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["APPLICATION_SLOTS", "connections_needed", "contradictions"]
+
+APPLICATION_SLOTS: Final = 2
+"""Two versions run side by side during a release."""
+
+_RESERVED: Final = 10
+"""Connections left for backup, migrations and people."""
+
+_YEAR: Final = 31_536_000
+
+
+def connections_needed(settings: Settings) -> int:
+    """Database connections when two versions run side by side."""
+    threads = settings.gunicorn.workers * settings.gunicorn.threads
+    tasks = settings.tasks.processes + 2 if settings.tasks.enabled else 0
+    return APPLICATION_SLOTS * threads + tasks + _RESERVED
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Each pair of options that cannot be meant."""
+    yield from _names(settings)
+    yield from _ports(settings)
+    yield from _times(settings)
+    yield from _certificates(settings)
+    needed = connections_needed(settings)
+    if needed > settings.stores.database_connections:
+        yield (
+            f"gunicorn.workers × gunicorn.threads in two slots, tasks and {_RESERVED} in reserve need {needed} "
+            f"database connections, more than stores.database_connections ({settings.stores.database_connections})"
+        )
+    if settings.edge.burst < settings.edge.requests_per_second:
+        yield "edge.burst must not be below edge.requests_per_second: a page with its files would be refused"
+
+
+def _names(settings: Settings) -> Iterator[str]:
+    site = settings.site
+    if not site.hosts:
+        yield "site.hosts must name at least one host"
+    if both := sorted(set(site.hosts) & set(site.redirect_hosts)):
+        yield f"site.redirect_hosts names {both[0]}, which site.hosts answers"
+    local = {"localhost"}
+    if settings.edge.listen_address == "any" and local & set(site.hosts):
+        yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'
+
+
+def _ports(settings: Settings) -> Iterator[str]:
+    edge, seen = settings.edge, dict[int, str]()
+    for name, port in (
+        ("edge.http_port", edge.http_port),
+        ("edge.https_port", edge.https_port),
+        ("edge.status_port", edge.status_port),
+        ("upkeep.metrics_port", settings.upkeep.metrics_port),
+        ("upkeep.metrics_port + 1 (the other slot)", settings.upkeep.metrics_port + 1),
+    ):
+        if port in seen:
+            yield f"{name} and {seen[port]} are the same port"
+        seen[port] = name
+
+
+def _times(settings: Settings) -> Iterator[str]:
+    order = (
+        ("edge.read_timeout", settings.edge.read_timeout),
+        ("gunicorn.timeout", settings.gunicorn.timeout),
+        ("stores.statement_timeout", settings.stores.statement_timeout),
+    )
+    for (outer, longer), (inner, shorter) in pairwise(order):
+        if longer <= shorter:
+            yield f"{outer} must be longer than {inner}, so that the inner one can still answer"
+    if settings.gunicorn.keepalive < 10:
+        yield "gunicorn.keepalive must be at least 10s: nginx closes idle connections five seconds earlier"
+    if settings.upkeep.backup_max_age < 86_400:
+        yield "upkeep.backup_max_age must be at least a day: backups are made daily"
+
+
+def _certificates(settings: Settings) -> Iterator[str]:
+    tls = settings.tls
+    if tls.source == "own":
+        if not tls.certificate or not tls.key:
+            yield "tls.certificate and tls.key must be given with tls.source = own"
+        if tls.eab_key_id:
+            yield "tls.eab_key_id belongs to tls.source = acme"
+    else:
+        if not tls.email:
+            yield "tls.email must be given with tls.source = acme: the provider's account"
+        if tls.certificate or tls.key:
+            yield "tls.certificate and tls.key belong to tls.source = own"
+        if settings.edge.http_port != 80 and settings.edge.listen_address == "any":
+            yield "edge.http_port must be 80 with tls.source = acme: challenges come there (RFC 8555, 8.3)"
+    if tls.hsts_preload and (tls.hsts_max_age < _YEAR or not tls.hsts_subdomains):
+        yield "tls.hsts_preload needs tls.hsts_max_age of at least 365d and tls.hsts_subdomains"

@@ -1,0 +1,170 @@
+"""Facts the templates share: header fields, fields that clients may not set, pages of the edge, units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from mks_hardening.wsgi import HeaderPolicy
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.model import Settings
+
+__all__ = [
+    "EDGE_ERRORS",
+    "EDGE_HEADERS",
+    "STRIPPED_HEADERS",
+    "UNITS",
+    "EdgeError",
+    "Slot",
+    "Timer",
+    "Unit",
+    "timers",
+]
+
+Slot = Literal["blue", "green"]
+"""Where a version runs; two stand side by side."""
+
+EDGE_HEADERS: Final = dict(HeaderPolicy.web(hsts=None, csp=None).fields)
+"""What an answer gets that the application has not given: nginx's own pages and static files."""
+
+STRIPPED_HEADERS: Final = (
+    # httpoxy, CVE-2016-5385
+    "Proxy",
+    # other spellings of where a request came from, and of what was asked for; some framework believes each of them
+    "Forwarded",
+    "Forwarded-For",
+    "X-Forwarded",
+    "X-Forwarded-By",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Protocol",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Path",
+    "X-Forwarded-Uri",
+    "X-Url-Scheme",
+    "Front-End-Https",
+    "X-Real-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Originating-IP",
+    "X-Remote-Addr",
+    "X-ProxyUser-Ip",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "Fastly-Client-IP",
+    "X-Host",
+    "X-HTTP-Host-Override",
+    "X-Original-Host",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Original-Method",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Script-Name",
+    "Script-Name",
+    "Remote-User",
+    "X-Remote-User",
+    "X-Forwarded-User",
+    "X-Accel-Redirect",
+    "X-Sendfile",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeError:
+    """A page that nginx gives by itself."""
+
+    status: int
+    title: str
+    reason: str
+    japanese: str
+
+
+EDGE_ERRORS: Final = (
+    EdgeError(
+        400, "Bad Request", "The request could not be understood.", "リクエストを解釈できませんでした。"
+    ),
+    EdgeError(403, "Forbidden", "This is not open to you.", "このページは公開されていません。"),
+    EdgeError(404, "Not Found", "There is nothing here.", "ページが見つかりません。"),
+    EdgeError(405, "Method Not Allowed", "This cannot be done here.", "この操作はできません。"),
+    EdgeError(
+        408, "Request Timeout", "The request took too long to arrive.", "受信に時間がかかりすぎました。"
+    ),
+    EdgeError(413, "Content Too Large", "What you sent is too large.", "送信されたデータが大きすぎます。"),
+    EdgeError(414, "URI Too Long", "The address is too long.", "アドレスが長すぎます。"),
+    EdgeError(421, "Misdirected Request", "This name is not served here.", "このホスト名は扱っていません。"),
+    EdgeError(
+        429,
+        "Too Many Requests",
+        "Too many requests; wait a moment.",
+        "アクセスが集中しています。少し待ってください。",
+    ),
+    EdgeError(500, "Internal Server Error", "Something went wrong here.", "内部エラーが発生しました。"),
+    EdgeError(502, "Bad Gateway", "The application cannot be reached.", "アプリケーションに接続できません。"),
+    EdgeError(
+        503,
+        "Service Unavailable",
+        "Under maintenance; back soon.",
+        "ただいまメンテナンス中です。しばらくお待ちください。",
+    ),
+    EdgeError(504, "Gateway Timeout", "The application took too long.", "応答に時間がかかりすぎました。"),
+)
+
+
+def _always(_settings: Settings) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A systemd unit: its template, and when it is rendered. ``{name}`` in ``file`` is the name of the site."""
+
+    template: str
+    file: str
+    wanted: Callable[[Settings], bool] = _always
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """When a unit runs by itself."""
+
+    unit: str
+    what: str
+    when: tuple[str, ...]
+    spread: str = ""
+
+
+UNITS: Final = (
+    Unit("app.service", "{name}@.service", lambda s: s.edge.mode == "nginx"),
+    Unit("app.service", "{name}.service", lambda s: s.edge.mode == "direct"),
+    Unit("redirect.service", "{name}-redirect.service", lambda s: s.edge.mode == "direct"),
+    Unit("app.socket", "{name}@.socket", lambda s: s.edge.mode == "nginx"),
+    Unit("app.socket", "{name}.socket", lambda s: s.edge.mode == "direct"),
+    Unit("redirect.socket", "{name}-redirect.socket", lambda s: s.edge.mode == "direct"),
+    Unit("worker.service", "{name}-worker.service", lambda s: s.tasks.enabled),
+    Unit("beat.service", "{name}-beat.service", lambda s: s.tasks.enabled),
+    Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
+    Unit("migrate.service", "{name}-migrate@.service", lambda s: s.edge.mode == "nginx"),
+    Unit("backup.service", "{name}-backup.service"),
+    Unit("logrotate.service", "{name}-logrotate.service"),
+    Unit("watch.service", "{name}-watch.service"),
+    Unit("alert.service", "{name}-alert@.service"),
+)
+
+
+def timers(settings: Settings) -> tuple[Timer, ...]:
+    """What runs by the clock."""
+    chosen = [
+        Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)),
+        # Hourly, so that a file that grows fast is rotated before the disk is full.
+        Timer("logrotate", "hourly rotation of log files", ("hourly",), "2min"),
+        Timer("watch", "looks every five minutes", ("*:0/5",)),
+    ]
+    if settings.tls.source == "acme":
+        # Twice a day: soon enough when a provider asks for an early renewal (ARI).
+        chosen.append(Timer("renew", "looks twice a day whether to renew", ("*-*-* 00,12:00:00",), "11h"))
+    return tuple(chosen)

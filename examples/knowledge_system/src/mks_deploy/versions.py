@@ -1,0 +1,75 @@
+"""What is installed here, and what it understands: files are rendered for these versions."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["OLDEST_NGINX", "Installed", "detect", "parse_nginx", "parse_version"]
+
+OLDEST_NGINX: Final = (1, 22)
+"""Debian 12's, the oldest one whose distribution is still supported and that can refuse a TLS handshake."""
+
+_FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Versions to render for.
+
+    Attributes:
+        nginx: of nginx.
+        openssl: of the OpenSSL that nginx runs with.
+    """
+
+    nginx: tuple[int, ...] = (1, 26)
+    openssl: tuple[int, ...] = (3, 5)
+
+    @property
+    def http2_directive(self) -> bool:
+        """``http2 on`` instead of a parameter of ``listen``, which newer ones warn about."""
+        return self.nginx >= (1, 25, 1)
+
+    @property
+    def rotates_ticket_keys(self) -> bool:
+        """Keys of session tickets in shared memory change by themselves; before, tickets weaken forward secrecy."""
+        return self.nginx >= (1, 23, 2)
+
+    @property
+    def hybrid_groups(self) -> bool:
+        """X25519MLKEM768 is among the default groups; naming it to an older OpenSSL keeps nginx from starting."""
+        return self.openssl >= (3, 5)
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """``1.26.3`` as numbers.
+
+    Raises:
+        ValueError: it is not a version.
+    """
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}", text):
+        raise ValueError("a version such as 1.26.3")
+    return tuple(int(part) for part in text.split("."))
+
+
+def parse_nginx(output: str) -> Installed | None:
+    """Versions from what ``nginx -V`` prints; the OpenSSL it *runs* with counts, not the one it was built with."""
+    nginx = re.search(r"nginx version: \S*?/([0-9.]+)", output)
+    openssl = re.search(r"running with OpenSSL ([0-9.]+)", output) or re.search(
+        r"built with OpenSSL ([0-9.]+)", output
+    )
+    if nginx is None or openssl is None:
+        return None
+    return Installed(parse_version(nginx[1]), parse_version(openssl[1]))
+
+
+def detect() -> Installed | None:
+    """What is installed here, or ``None`` without nginx."""
+    program = shutil.which("nginx", path=_FOLDERS)
+    if program is None:
+        return None
+    done = subprocess.run([program, "-V"], capture_output=True, text=True, check=False, timeout=10)  # noqa: S603 - a fixed command
+    return parse_nginx(done.stderr + done.stdout)

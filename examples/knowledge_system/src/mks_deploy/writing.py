@@ -1,0 +1,76 @@
+"""Putting rendered files into a folder: compared first, then written whole, each by renaming."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mks_deploy.files import replace_file
+from mks_deploy.rendering import RenderedFile
+
+__all__ = ["differences", "write"]
+
+_LIST = ".mks-deploy"
+"""Names what was rendered here, so that a file that is rendered no longer can be taken away, and nothing else."""
+
+
+def differences(files: Iterable[RenderedFile], folder: Path) -> Iterator[str]:
+    """A unified diff for each file that is not as rendered, and a line for each that is rendered no longer."""
+    files = list(files)
+    for file in files:
+        target = folder / file.path
+        before = target.read_text(encoding="utf-8") if target.is_file() else ""
+        if before != file.text:
+            yield "".join(
+                difflib.unified_diff(
+                    before.splitlines(keepends=True),
+                    file.text.splitlines(keepends=True),
+                    f"{folder}/{file.path}" if target.is_file() else "/dev/null",
+                    f"rendered/{file.path}",
+                )
+            )
+        elif target.stat().st_mode & 0o777 != file.mode:
+            yield f"{folder}/{file.path}: mode {target.stat().st_mode & 0o777:o}, rendered {file.mode:o}\n"
+    yield from (f"{folder}/{name}: rendered no longer\n" for name in _left_over(files, folder))
+
+
+def write(files: Iterable[RenderedFile], folder: Path) -> int:
+    """Bring the folder to what was rendered; returns how many files changed, were made or were taken away."""
+    files = list(files)
+    changed = 0
+    for file in files:
+        target = folder / file.path
+        if _is_as_rendered(target, file):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, file.text, mode=file.mode)
+        changed += 1
+    for name in _left_over(files, folder):
+        (folder / name).unlink()
+        changed += 1
+    (folder / _LIST).write_text("".join(f"{file.path}\n" for file in files), encoding="utf-8")
+    return changed
+
+
+def _is_as_rendered(target: Path, file: RenderedFile) -> bool:
+    return (
+        target.is_file()
+        and target.read_bytes() == file.text.encode()
+        and target.stat().st_mode & 0o777 == file.mode
+    )
+
+
+def _left_over(files: list[RenderedFile], folder: Path) -> list[str]:
+    listed = folder / _LIST
+    if not listed.is_file():
+        return []
+    kept = {file.path for file in files}
+    before = listed.read_text(encoding="utf-8").splitlines()
+    return [
+        name for name in before if name not in kept and _inside(folder, name) and (folder / name).is_file()
+    ]
+
+
+def _inside(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,332 @@
+"""Backup and restore with a real PostgreSQL: what is restored is compared; what cannot be trusted is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from deploy_host import Host
+from mks_deploy.cli import main
+from mks_deploy.operations.backup import BackupFault, Database, backup, newest, restore, restore_for_test
+from mks_deploy.settings.model import Settings
+from mks_deploy.settings.reading import read_settings
+from testbed.polling import free_port
+from testbed.postgres_server import PostgresServer
+from testbed.process import ServerProcess
+from testbed.services import program, unprivileged
+
+pytestmark = pytest.mark.postgres
+
+NOW = datetime(2026, 11, 26, 2, 30, tzinfo=UTC)
+
+
+class Place:
+    """A host with a filled database, an upload and keys."""
+
+    def __init__(self, url: str) -> None:
+        self.host = Host()
+        self.settings: Settings = read_settings(self.host.settings_text())
+        self.backups = self.host.path("backups")
+        self.backups.mkdir()
+        self.database = Database.from_url(url)
+        uploads = self.host.path("state") / "uploads"
+        uploads.mkdir()
+        (uploads / "写真.jpg").write_bytes(b"\xff\xd8" + bytes(1000))
+        self.keys = self.host.folder / "secret_keys"
+        self.keys.write_text("first")
+        with self.database.connection() as connection:
+            connection.execute("CREATE TABLE article (id int PRIMARY KEY, title text)")
+            connection.execute('CREATE TABLE "odd ""name" (x int)')
+            connection.execute("INSERT INTO article SELECT n, '養生 ' || n FROM generate_series(1, 500) n")
+
+    def make(self, *, days: int = 0) -> Path:
+        return backup(self.settings, self.database, now=NOW + timedelta(days=days), keys=self.keys)
+
+
+@pytest.fixture
+def place(postgres_url: str) -> Iterator[Place]:
+    place = Place(postgres_url)
+    yield place
+    place.host.stop()
+
+
+@pytest.fixture
+def empty(place: Place) -> Iterator[Database]:
+    """A database without tables on the same server."""
+    name = place.database.variables["PGDATABASE"] + "_empty"
+    place.database.run("createdb", name)
+    yield place.database.named(name)
+    place.database.run("dropdb", "--force", name)
+
+
+def test_what_is_restored_is_what_was_there(place: Place, empty: Database, tmp_path: Path) -> None:
+    made = place.make()
+    assert made.stat().st_mode & 0o777 == 0o700
+    # What comes after the backup is not in it.
+    with place.database.connection() as connection:
+        connection.execute("DELETE FROM article")
+    rows = restore(made, empty, uploads=tmp_path / "uploads")
+    assert rows == {"public.article": 500, 'public."odd ""name"': 0}
+    with empty.connection() as connection:
+        assert connection.execute("SELECT title FROM article WHERE id = 7").fetchone() == ("養生 7",)
+    assert (tmp_path / "uploads/写真.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_keys_are_kept_apart_and_every_state_of_them(place: Place) -> None:
+    made = place.make()
+    place.keys.write_text("second,first")
+    place.make(days=1)
+    place.make(days=2)
+    kept = list(place.host.path("key_backups").iterdir())
+    assert sorted(file.read_text() for file in kept) == ["first", "second,first"]
+    assert {file.stat().st_mode & 0o777 for file in kept} == {0o600}
+    assert not [file for file in made.iterdir() if b"first" in file.read_bytes()]
+
+
+def test_a_backup_is_tried_in_a_database_of_its_own(place: Place, tmp_path: Path) -> None:
+    made = place.make()
+    assert restore_for_test(made, place.database, folder=tmp_path / "x")["public.article"] == 500
+    with place.database.connection() as connection:
+        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database")]
+    assert not [name for name in names if name.endswith("_restore_test")]
+
+
+@pytest.mark.parametrize("spoilt", ["database.dump", "uploads.tar.gz"])
+def test_a_spoilt_file_is_refused_before_anything_is_written(
+    place: Place, empty: Database, tmp_path: Path, spoilt: str
+) -> None:
+    made = place.make()
+    data = bytearray((made / spoilt).read_bytes())
+    data[len(data) // 2] ^= 1
+    (made / spoilt).write_bytes(data)
+    with pytest.raises(BackupFault, match="checksum differs"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+    with empty.connection() as connection:
+        assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchone() is None
+
+
+@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"sha256": {}, "rows": {}}', '{"rows": {}}', "\x00"])
+def test_a_damaged_manifest_is_refused_before_anything_is_written(
+    place: Place, empty: Database, tmp_path: Path, manifest: str
+) -> None:
+    made = place.make()
+    (made / "manifest.json").write_text(manifest)
+    with pytest.raises(BackupFault, match="damaged; take another backup"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+    assert not (tmp_path / "uploads").exists()
+
+
+def test_a_file_that_is_missing_is_refused(place: Place, empty: Database, tmp_path: Path) -> None:
+    made = place.make()
+    (made / "uploads.tar.gz").unlink()
+    with pytest.raises(BackupFault, match="checksum differs"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+
+
+def test_rows_that_are_missing_after_a_restore_are_told(
+    place: Place, empty: Database, tmp_path: Path
+) -> None:
+    made = place.make()
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["rows"]["public.article"] = 501
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BackupFault, match=r"rows differ after the restore: public\.article"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+
+
+def test_nothing_is_overwritten(place: Place, empty: Database, tmp_path: Path) -> None:
+    made = place.make()
+    with pytest.raises(BackupFault, match="the database is not empty"):
+        restore(made, place.database, uploads=tmp_path / "uploads")
+    (tmp_path / "mine").touch()
+    with pytest.raises(BackupFault, match="is not empty"):
+        restore(made, empty, uploads=tmp_path)
+
+
+def test_two_backups_of_one_second_are_two(place: Place) -> None:
+    first, second = place.make(), place.make()
+    assert second.name == f"{first.name}-2"
+    assert newest(place.settings) == second
+    running = place.backups / f".{first.name}-3.new"
+    running.mkdir()
+    assert place.make().name == f"{first.name}-4"
+    assert running.is_dir()
+
+
+def test_what_a_killed_backup_left_goes_a_day_later(place: Place) -> None:
+    old, young = place.backups / ".20261001T000000Z.new", place.backups / ".20261002T000000Z.new"
+    for folder, age in ((old, timedelta(days=2)), (young, timedelta(hours=2))):
+        folder.mkdir()
+        when = (NOW - age).timestamp()
+        os.utime(folder, (when, when))
+    place.make()
+    assert not old.exists()
+    assert young.is_dir()
+
+
+def test_what_was_not_written_whole_does_not_count(place: Place, empty: Database, tmp_path: Path) -> None:
+    made = place.make()
+    wrong = Database({**place.database.variables, "PGDATABASE": "absent"})
+    with pytest.raises(Exception, match="absent"):
+        backup(place.settings, wrong, now=NOW + timedelta(days=1), keys=None)
+    assert [path.name for path in place.backups.iterdir()] == [made.name]
+    (made / "complete").unlink()
+    assert newest(place.settings) is None
+    with pytest.raises(BackupFault, match="written whole"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+
+
+def test_old_backups_go(place: Place) -> None:
+    for number in range(16):
+        folder = place.backups / f"202610{number + 10}T000000Z"
+        folder.mkdir()
+        (folder / "complete").touch()
+    made = place.make()
+    assert newest(place.settings) == made
+    assert len(list(place.backups.iterdir())) == place.settings.upkeep.backup_days
+
+
+def test_the_commands(
+    place: Place, empty: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    file = place.host.folder / "deploy.toml"
+    file.write_text(place.host.settings_text())
+    url = place.host.folder / "database_url"
+    url.write_text(postgres_url + "\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(url))
+    monkeypatch.setenv("MKS_SECRET_KEYS_FILE", str(place.keys))
+    assert main(["backup", "--restore-test", "--settings", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "restored 500 rows in 2 tables" in out
+    made = out.splitlines()[0]
+    monkeypatch.delenv("DATABASE_URL_FILE")
+    assert main(["restore", made, "--uploads", str(place.host.folder / "u")]) == 1
+    assert "DATABASE_URL" in capsys.readouterr().err
+    name = empty.variables["PGDATABASE"]
+    monkeypatch.setenv("DATABASE_URL", postgres_url.rpartition("/")[0] + "/" + name)
+    assert main(["restore", made, "--uploads", str(place.host.folder / "u")]) == 0
+    assert "500 public.article" in capsys.readouterr().out
+
+
+def test_no_password_among_arguments() -> None:
+    database = Database.from_url("postgresql+psycopg://u:s%40cret@db:5433/kb")
+    assert database.variables == {
+        "PGHOST": "db",
+        "PGPORT": "5433",
+        "PGUSER": "u",
+        "PGPASSWORD": "s@cret",
+        "PGDATABASE": "kb",
+    }
+    assert Database.from_url("postgresql:///kb?host=/run/postgresql").variables["PGHOST"] == "/run/postgresql"
+    with pytest.raises(BackupFault, match="must name PostgreSQL"):
+        Database.from_url("sqlite:///x")
+    assert os.environ.get("PGPASSWORD") is None
+
+
+# --- back to a moment ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_archive_leads_back_to_a_moment(tmp_path: Path) -> None:
+    """The runbook's steps with the rendered ``archive_command``: what was deleted after the moment is there."""
+    host = Host()
+    wal = host.path("wal")
+    wal.mkdir()
+    host.render()
+    text = (host.path("config") / "postgresql.conf").read_text()
+    archive = next(line for line in text.splitlines() if line.startswith("archive_command = "))
+    server = PostgresServer(archive_mode="on", archive_command=archive.partition(" = ")[2].strip("'"))
+    identity = unprivileged()
+    if identity:
+        os.chown(wal, identity["user"], identity["group"])
+    try:
+        server.start()
+        database = Database.from_url(server.url("postgres"))
+        with database.connection() as connection:
+            connection.execute("CREATE TABLE article AS SELECT n FROM generate_series(1, 10) n")
+        command = [program("pg_basebackup"), "--pgdata", str(wal / "base"), "--checkpoint", "fast"]
+        environment = {**os.environ, **database.variables}
+        environment.pop("PGDATABASE")
+        subprocess.run(command, env=environment, check=True, capture_output=True, **identity)
+        with database.connection() as connection:
+            connection.execute("INSERT INTO article VALUES (11)")
+        with database.connection() as connection:
+            moment = connection.execute("SELECT clock_timestamp()::text").fetchone()
+            assert moment is not None
+        with database.connection() as connection:
+            connection.execute("DELETE FROM article")
+        with database.connection() as connection:
+            connection.execute("SELECT pg_switch_wal()")
+        # A stop archives what is left.
+        server.stop()
+        restored = _recovered(wal, moment[0], identity)
+        try:
+            found = Database({**database.variables, "PGPORT": str(restored.port)})
+            with found.connection() as connection:
+                assert connection.execute("SELECT count(*) FROM article").fetchone() == (11,)
+        finally:
+            restored.stop()
+    finally:
+        shutil.rmtree(server.directory, ignore_errors=True)
+        host.stop()
+
+
+class _Recovered(NamedTuple):
+    port: int
+    process: ServerProcess
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+def _recovered(wal: Path, moment: str, identity: dict[str, Any]) -> _Recovered:
+    base, port = wal / "base", free_port()
+    lines = {
+        "restore_command": f"cp {wal}/%f %p",
+        "recovery_target_time": moment,
+        "recovery_target_action": "promote",
+    }
+    (base / "postgresql.auto.conf").write_text(
+        "".join(f"{name} = '{value}'\n" for name, value in lines.items())
+    )
+    (base / "recovery.signal").touch()
+    for file in ("postgresql.auto.conf", "recovery.signal"):
+        if identity:
+            os.chown(base / file, identity["user"], identity["group"])
+    arguments = {
+        "port": port,
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": wal,
+        "archive_mode": "off",
+    }
+    words = [word for name, value in arguments.items() for word in ("-c", f"{name}={value}")]
+    process = ServerProcess(
+        [program("postgres"), "-D", str(base), *words],
+        log=wal.parent / "recovered.log",
+        ready=lambda: _answers(port),
+        stop_signal=signal.SIGINT,
+        identity=identity,
+        cwd=wal,
+    )
+    process.start(timeout=60)
+    return _Recovered(port, process)
+
+
+def _answers(port: int) -> bool:
+    """Whether the recovery is over and writing is allowed."""
+    import psycopg
+
+    try:
+        with psycopg.connect(host="127.0.0.1", port=port, user="postgres", connect_timeout=2) as connection:
+            return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    except psycopg.OperationalError:
+        return False

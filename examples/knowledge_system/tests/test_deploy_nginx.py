@@ -1,0 +1,521 @@
+"""The rendered nginx configuration, run by nginx in front of gunicorn: a table for each promise."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy_host import HOST, SHORT, Answer, Host
+from mks_deploy.tables import EDGE_HEADERS, STRIPPED_HEADERS
+
+pytestmark = pytest.mark.nginx
+
+DIGEST = "0123456789ab"
+ON_EVERY_ANSWER = (
+    *EDGE_HEADERS,
+    "Content-Security-Policy",
+    "Cache-Control",
+    "X-Request-ID",
+    "Date",
+    "Server",
+)
+
+
+def publish(host: Host) -> None:
+    public = host.path("state") / "public"
+    for folder in (public / "static", public / "by-digest" / DIGEST / "static"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "app.css").write_text(
+            f"/* {'published' if DIGEST in str(folder) else 'plain'} */" + "a{}" * 1000
+        )
+        (folder / "logo.png").write_bytes(b"\x89PNG" + bytes(2000))
+    (public / "static" / "app.0123abcd4567.js").write_text("x = 1;" * 1000)
+    (public / "static" / ".hidden").write_text("no")
+    (public / "static" / "app.css.bak").write_text("no")
+    for folder in [public, *public.rglob("*")]:
+        folder.chmod(0o755 if folder.is_dir() else 0o644)
+
+
+@pytest.fixture(scope="module")
+def host(certificates: Any) -> Iterator[Host]:
+    host = Host(certificates)
+    try:
+        host.render()
+        publish(host)
+        host.start_application()
+        host.start_nginx()
+        yield host
+    finally:
+        host.stop()
+
+
+def asked(at: Host, *arguments: Any, **options: Any) -> Answer:
+    answer = at.ask(*arguments, **options)
+    assert answer is not None
+    return answer
+
+
+# --- what tools say ---------------------------------------------------------------------------
+
+
+def test_nginx_has_nothing_to_say(host: Host) -> None:
+    done = subprocess.run(host.nginx_command("-t"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "[warn]" not in done.stderr
+    assert "[emerg]" not in done.stderr
+
+
+def test_gixy_has_nothing_to_say(host: Host) -> None:
+    gixy = Path(sys.executable).parent / "gixy"
+    done = subprocess.run(
+        [gixy, "-f", "json", host.path("nginx") / "nginx.conf"], capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout) == [], done.stdout
+
+
+# --- hosts and names --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "status", "location"),
+    [
+        ("GET", "/a?b=c", HOST, 301, "/a?b=c"),
+        ("HEAD", "/", HOST, 301, "/"),
+        ("POST", "/form", HOST, 308, "/form"),
+        ("PUT", "/api/x", HOST, 308, "/api/x"),
+        ("GET", "/", SHORT, 301, "/"),
+        ("GET", "/%0d%0aSet-Cookie:x", HOST, 301, "/%0d%0aSet-Cookie:x"),
+        ("GET", "//evil.test/x", HOST, 301, "//evil.test/x"),
+    ],
+)
+def test_plain_http_of_a_known_host_is_redirected(  # noqa: PLR0917 - a row of the table
+    host: Host, method: str, path: str, name: str, status: int, location: str
+) -> None:
+    answer = asked(host, path, method=method, host=name, tls=False)
+    assert answer.status == status
+    assert answer.one("Location") == f"https://{HOST}:{host.https}{location}"
+    assert answer.all("Strict-Transport-Security") == []
+    assert answer.all("Set-Cookie") == []
+
+
+@pytest.mark.parametrize("name", ["evil.test", "127.0.0.1", "", f"{HOST}.evil.test", f"evil.{HOST}"])
+def test_plain_http_of_an_unknown_host_gets_nothing(host: Host, name: str) -> None:
+    answer = host.ask("/", host=name, tls=False)
+    assert answer is None or answer.status == 400
+
+
+@pytest.mark.parametrize("sni", ["evil.test", None])
+def test_an_unknown_name_in_the_handshake_is_refused(host: Host, sni: str | None) -> None:
+    assert host.ask("/", sni=sni) is None
+
+
+@pytest.mark.parametrize("name", ["evil.test", "127.0.0.1", "localhost"])
+def test_an_unknown_name_behind_a_known_handshake_is_misdirected(host: Host, name: str) -> None:
+    assert asked(host, "/", host=name).status == 421
+
+
+def test_a_further_name_leads_to_the_canonical_one(host: Host) -> None:
+    answer = asked(host, "/a?b", host=SHORT, sni=SHORT)
+    assert (answer.status, answer.one("Location")) == (308, f"https://{HOST}:{host.https}/a?b")
+
+
+def test_challenges_are_answered_over_plain_http(host: Host) -> None:
+    folder = host.path("acme") / "webroot" / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "token").write_text("token.thumbprint")
+    answer = asked(host, "/.well-known/acme-challenge/token", tls=False)
+    assert (answer.status, answer.body) == (200, b"token.thumbprint")
+    assert answer.one("Content-Type").startswith("text/plain")
+    assert asked(host, "/.well-known/acme-challenge/absent", tls=False).status == 404
+
+
+# --- header fields ----------------------------------------------------------------------------
+
+ANSWERS = [
+    ("200", {"path": "/"}, 200),
+    ("302", {"path": "/redirect"}, 302),
+    ("304", {"path": "/status/304"}, 304),
+    ("404 of the application", {"path": "/status/404"}, 404),
+    ("429 of the application", {"path": "/status/429"}, 429),
+    ("500 of the application", {"path": "/status/500"}, 500),
+    ("503 of the application", {"path": "/api/status/503"}, 503),
+    ("api", {"path": "/api/x"}, 200),
+    ("head", {"path": "/", "method": "HEAD"}, 200),
+    ("static", {"path": "/static/app.css"}, 200),
+    ("static with its digest", {"path": f"/static/app.css?v={DIGEST}"}, 200),
+    ("static with its digest in the name", {"path": "/static/app.0123abcd4567.js"}, 200),
+    ("picture", {"path": "/static/logo.png"}, 200),
+    ("static 404", {"path": f"/static/absent.css?v={DIGEST}"}, 404),
+    ("static 405", {"path": "/static/app.css", "method": "POST"}, 405),
+    ("range", {"path": "/static/app.css", "fields": {"Range": "bytes=999999-"}}, 200),
+    ("dotfile", {"path": "/.git/config"}, 404),
+    ("413", {"path": "/x", "method": "POST", "fields": {"Content-Length": "99999999"}}, 413),
+    ("413 of the api", {"path": "/api/x", "method": "PUT", "fields": {"Content-Length": "99999999"}}, 413),
+    ("414", {"path": "/" + "x" * 9000}, 414),
+    ("400, field too large", {"path": "/", "fields": {"X-Large": "x" * 9000}}, 400),
+    ("405, TRACE", {"path": "/", "method": "TRACE"}, 405),
+    ("421", {"path": "/", "host": "evil.test"}, 421),
+    ("redirect to the canonical name", {"path": "/", "host": SHORT, "sni": SHORT}, 308),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"), [case[1:] for case in ANSWERS], ids=[case[0] for case in ANSWERS]
+)
+def test_every_answer_has_each_field_once(host: Host, request_: dict[str, Any], status: int) -> None:
+    answer = asked(host, **request_)
+    assert answer.status == status
+    assert {
+        name: len(answer.all(name)) for name in (*ON_EVERY_ANSWER, "Strict-Transport-Security")
+    } == dict.fromkeys((*ON_EVERY_ANSWER, "Strict-Transport-Security"), 1)
+    assert answer.one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
+    assert answer.one("Server") == "nginx"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/x", "/.well-known/acme-challenge/absent"])
+def test_plain_http_has_the_fields_too_but_no_hsts(host: Host, path: str) -> None:
+    answer = asked(host, path, tls=False)
+    assert {name: len(answer.all(name)) for name in ON_EVERY_ANSWER} == dict.fromkeys(ON_EVERY_ANSWER, 1)
+    assert answer.all("Strict-Transport-Security") == []
+
+
+def test_what_the_application_says_stays_but_for_what_the_edge_owns(host: Host) -> None:
+    answer = asked(host, "/own-headers")
+    assert answer.one("Content-Security-Policy") == "default-src 'self'"
+    assert answer.one("X-Frame-Options") == "SAMEORIGIN"
+    assert answer.one("Referrer-Policy") == "no-referrer"
+    assert answer.one("Cache-Control") == "private, max-age=7"
+    assert answer.one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
+    assert re.fullmatch("[0-9a-f]{32}", answer.one("X-Request-ID"))
+    assert answer.all("X-Powered-By") == []
+
+
+def test_a_large_head_of_the_application_is_no_fault(host: Host) -> None:
+    assert asked(host, "/large-head").status == 200
+
+
+def test_pages_of_the_edge_are_japanese_and_may_use_their_style(host: Host) -> None:
+    answer = asked(host, "/.env")
+    assert answer.status == 404
+    assert answer.one("Content-Type") == "text/html; charset=utf-8"
+    assert "ページが見つかりません" in answer.body.decode()
+    assert "style-src 'sha256-" in answer.one("Content-Security-Policy")
+    assert answer.one("Cache-Control") == "no-store"
+
+
+def test_the_api_gets_problem_documents_from_the_edge(host: Host) -> None:
+    answer = asked(host, "/api/x", method="PUT", fields={"Content-Length": "99999999"})
+    assert answer.one("Content-Type").startswith("application/problem+json")
+    assert answer.json()["status"] == 413
+
+
+# --- what the application is told -------------------------------------------------------------
+
+LIES = {
+    "X-Forwarded-For": "6.6.6.6",
+    "X-Forwarded-Proto": "http",
+    "X-Forwarded-Host": "evil.test",
+    "X-Forwarded-Port": "1",
+    "X-Request-ID": "chosen-by-client",
+    **dict.fromkeys(STRIPPED_HEADERS, "evil"),
+    "X_Forwarded_For": "6.6.6.6",
+    "X_Real_IP": "6.6.6.6",
+}
+
+
+@pytest.mark.parametrize("path", ["/", "/api/x", "/readyz"])
+def test_forwarded_fields_are_overwritten_or_taken_away(host: Host, path: str) -> None:
+    answer = asked(host, path, fields=LIES)
+    told = answer.json()["told"]
+    assert told["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+    assert told["HTTP_X_FORWARDED_PROTO"] == "https"
+    assert told["HTTP_X_FORWARDED_HOST"] == told["HTTP_HOST"] == HOST
+    assert told["HTTP_X_FORWARDED_PORT"] == str(host.https)
+    assert told["HTTP_X_REQUEST_ID"] == answer.one("X-Request-ID")
+    assert [name for name in STRIPPED_HEADERS if f"HTTP_{name.upper().replace('-', '_')}" in told] == []
+    assert not [
+        value for value in told.values() if value in {"evil", "6.6.6.6", "chosen-by-client", "evil.test"}
+    ]
+
+
+def test_gunicorn_believes_nobody(host: Host) -> None:
+    told = asked(host, "/", fields={"Script-Name": "/evil"}).json()["told"]
+    assert told["wsgi.url_scheme"] == "http"
+    assert told["SCRIPT_NAME"] == ""
+
+
+def test_connections_to_the_application_are_kept(host: Host) -> None:
+    assert max(asked(host, "/").json()["on_connection"] for _ in range(4)) > 1
+
+
+# --- static files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "cache", "content"),
+    [
+        (f"/static/app.css?v={DIGEST}", "public, max-age=31536000, immutable", b"published"),
+        ("/static/app.0123abcd4567.js", "public, max-age=31536000, immutable", b"x = 1"),
+        ("/static/app.css", "public, max-age=300, must-revalidate", b"plain"),
+        ("/static/app.css?v=ffffffffffff", "public, max-age=300, must-revalidate", b"plain"),
+        ("/static/app.css?v=../../../../etc/passwd", "public, max-age=300, must-revalidate", b"plain"),
+        (f"/static/logo.png?v={DIGEST}", "public, max-age=31536000, immutable", b"PNG"),
+    ],
+)
+def test_only_what_never_changes_is_immutable(host: Host, path: str, cache: str, content: bytes) -> None:
+    answer = asked(host, path)
+    assert answer.status == 200
+    assert answer.one("Cache-Control") == cache
+    assert content in answer.body
+    assert re.fullmatch(r'"[0-9a-f]+-[0-9a-f]+"', answer.one("ETag"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "validator"), [("If-None-Match", "ETag"), ("If-Modified-Since", "Last-Modified")]
+)
+def test_validators_spare_the_body(host: Host, condition: str, validator: str) -> None:
+    first = asked(host, "/static/app.css")
+    again = asked(host, "/static/app.css", fields={condition: first.one(validator)})
+    assert (again.status, again.body) == (304, b"")
+    assert again.one("Cache-Control") == first.one("Cache-Control")
+
+
+@pytest.mark.parametrize(
+    ("path", "compressed"),
+    [("/static/app.css", True), ("/", True), ("/html", True), ("/api/x", True), ("/static/logo.png", False)],
+)
+def test_text_is_compressed_and_caches_are_told(host: Host, path: str, *, compressed: bool) -> None:
+    answer = asked(host, path, fields={"Accept-Encoding": "gzip"})
+    assert answer.all("Content-Encoding") == (["gzip"] if compressed else [])
+    if compressed:
+        assert "Accept-Encoding" in answer.one("Vary")
+        plain = asked(host, path)
+        assert "Accept-Encoding" in plain.one("Vary")
+        assert len(gzip.decompress(answer.body)) > 2 * len(answer.body)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.git/config",
+        "/.env",
+        "/static/.hidden",
+        "/static/%2ehidden",
+        "/static/../.env",
+        "/a/.htaccess",
+        "/static/app.css.bak",
+        "/dump.sql",
+        "/index.php~",
+    ],
+)
+def test_dotfiles_and_leftovers_do_not_exist(host: Host, path: str) -> None:
+    answer = asked(host, path)
+    assert answer.status == 404
+    assert answer.body != b"no"
+
+
+def test_well_known_reaches_the_application(host: Host) -> None:
+    assert asked(host, "/.well-known/security.txt").json()["told"]["PATH_INFO"] == "/.well-known/security.txt"
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/%2e%2e/%2e%2e/out", "/static/..%2f..%2fetc/passwd", "/static//../../x"]
+)
+def test_no_way_out_of_the_folder(host: Host, path: str) -> None:
+    assert asked(host, path).status in {400, 404, 200}
+    assert b"root:" not in asked(host, path).body
+
+
+def test_api_answers_are_never_kept(host: Host) -> None:
+    for path in ("/api/x", "/api/status/404", "/api/status/500"):
+        assert asked(host, path).one("Cache-Control") == "no-store"
+
+
+# --- uploads ----------------------------------------------------------------------------------
+
+
+def test_nginx_sends_an_upload_when_the_application_says_so_and_keeps_its_fields(host: Host) -> None:
+    folder = host.path("state") / "uploads" / "ab"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "abcd").write_bytes(b"\xff\xd8" + bytes(3000))
+    for each in (folder.parent, folder, folder / "abcd"):
+        each.chmod(0o755)
+    answer = asked(host, "/upload?abcd")
+    assert (answer.status, answer.body) == (200, b"\xff\xd8" + bytes(3000))
+    names = (*ON_EVERY_ANSWER, "Content-Type", "Content-Disposition", "Strict-Transport-Security")
+    assert {name: len(answer.all(name)) for name in names} == dict.fromkeys(names, 1)
+    assert answer.one("Content-Type") == "image/jpeg"
+    assert answer.one("Content-Disposition") == "inline; filename*=UTF-8''%E5%86%99%E7%9C%9F.jpg"
+    assert answer.one("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'; sandbox"
+    assert answer.one("Cache-Control") == "private, no-cache"
+    assert answer.all("X-Accel-Redirect") == []
+    spared = asked(host, "/upload?abcd", fields={"If-None-Match": answer.one("ETag")})
+    assert (spared.status, spared.body) == (304, b"")
+    lost = asked(host, "/upload?lost")
+    assert (lost.status, lost.one("Content-Type")) == (404, "text/html; charset=utf-8")
+    assert "style-src 'sha256-" in lost.one("Content-Security-Policy")
+
+
+@pytest.mark.parametrize("path", ["/-/uploads/ab/abcd", "/-/uploads/", "/-/uploads/../uploads/ab/abcd"])
+def test_nobody_reaches_an_upload_by_its_address(host: Host, path: str) -> None:
+    assert asked(host, path, fields={"X-Accel-Redirect": "/-/uploads/ab/abcd"}).status == 404
+
+
+# --- limits, status, log ----------------------------------------------------------------------
+
+
+def test_a_body_below_the_limit_passes(host: Host) -> None:
+    answer = asked(host, "/x", method="POST", body=bytes(2 * 1024 * 1024))
+    assert answer.json()["length"] == 2 * 1024 * 1024
+
+
+def test_the_status_page_is_for_this_machine(host: Host) -> None:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", host.status, timeout=5)
+    connection.request("GET", "/nginx-status")
+    assert b"Active connections" in connection.getresponse().read()
+    connection.close()
+    assert asked(host, "/nginx-status").json()["told"]["PATH_INFO"] == "/nginx-status"
+    assert (
+        f"listen 127.0.0.1:{host.status};"
+        in (host.path("nginx") / "sites-enabled/knowledge-system.conf").read_text()
+    )
+
+
+def test_the_log_is_json_with_the_id_and_without_the_query(host: Host) -> None:
+    answer = asked(
+        host, '/a"b\\?token=secret', fields={"User-Agent": 'x"\x07\\あ'.encode().decode("latin-1")}
+    )
+    line = host.line_of(answer.one("X-Request-ID"))
+    assert line["path"] == '/a"b\\'
+    assert line["status"] == answer.status
+    assert line["client"] == "127.0.0.1"
+    assert line["upstream"].startswith("unix:")
+    assert float(line["upstream_seconds"]) >= 0
+    assert "secret" not in host.log_file.read_text()
+
+
+def test_errors_are_logged_under_their_own_path(host: Host) -> None:
+    answer = asked(host, "/static/absent?x=y")
+    assert host.line_of(answer.one("X-Request-ID"))["path"] == "/static/absent"
+
+
+def test_every_line_of_the_log_is_json_even_for_what_is_no_request(host: Host) -> None:
+    host.say(b"\x16\x03\x01 nonsense\r\n\r\n")
+    host.say(b"GET / HTTP/9.9\r\n\r\n")
+    host.say(b"GET /\r\n")
+    assert host.log_lines()
+
+
+# --- hosts of their own -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_host(certificates: Any) -> Iterator[Any]:
+    hosts: list[Host] = []
+
+    def make(**options: str) -> Host:
+        hosts.append(Host(certificates, **options))
+        hosts[-1].render()
+        publish(hosts[-1])
+        return hosts[-1]
+
+    yield make
+    for host in hosts:
+        host.stop()
+
+
+def test_an_application_that_is_away_is_told_in_our_words(make_host: Any) -> None:
+    host = make_host()
+    host.start_nginx()
+    answer = asked(host, "/")
+    assert answer.status == 502
+    assert "アプリケーションに接続できません" in answer.body.decode()
+    assert answer.one("Retry-After") == "5"
+    assert {name: len(answer.all(name)) for name in ON_EVERY_ANSWER} == dict.fromkeys(ON_EVERY_ANSWER, 1)
+    assert asked(host, "/api/x").json()["status"] == 502
+    assert asked(host, "/static/app.css").status == 200
+
+
+def test_maintenance_is_a_file_and_static_files_and_challenges_go_on(make_host: Any) -> None:
+    host = make_host()
+    host.start_nginx()
+    flag = host.path("state") / "maintenance.on"
+    flag.touch()
+    page, api = asked(host, "/"), asked(host, "/api/x")
+    assert (page.status, api.status) == (503, 503)
+    assert page.one("Retry-After") == "60"
+    assert "メンテナンス中" in page.body.decode()
+    assert api.json()["status"] == 503
+    assert asked(host, "/static/app.css").status == 200
+    assert asked(host, "/", tls=False).status == 301
+    flag.unlink()
+    assert asked(host, "/").status == 502
+
+
+def test_too_many_requests_are_refused_by_the_edge(make_host: Any) -> None:
+    host = make_host(edge="requests_per_second = 1\nburst = 5\nsign_in_per_minute = 1")
+    host.start_nginx()
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: asked(host, "/static/app.css"), range(20)))
+    assert {answer.status for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert refused.one("Retry-After") == "1"
+    assert {name: len(refused.all(name)) for name in ON_EVERY_ANSWER} == dict.fromkeys(ON_EVERY_ANSWER, 1)
+    assert "少し待って" in refused.body.decode()
+
+
+def test_signing_in_has_a_limit_of_its_own(make_host: Any) -> None:
+    host = make_host(edge="sign_in_per_minute = 1")
+    host.start_nginx()
+    attempts = [asked(host, "/sign-in", method="POST").status for _ in range(15)]
+    assert attempts.count(502) == 11
+    assert attempts.count(429) == 4
+    assert asked(host, "/sign-in").status == 502
+
+
+def test_too_many_connections_are_refused_by_the_edge(make_host: Any) -> None:
+    host = make_host(edge="connections_per_address = 1")
+    host.start_application()
+    host.start_nginx()
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(lambda _: asked(host, "/slow?0.5").status, range(4)))
+    assert sorted(statuses) == [200, 429, 429, 429]
+
+
+def test_a_proxy_in_front_is_believed_only_where_it_is_named(make_host: Any) -> None:
+    host = make_host(edge='proxies_in_front = ["127.0.0.0/8"]')
+    host.start_application()
+    host.start_nginx()
+    told = asked(host, "/", fields={"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}).json()["told"]
+    assert told["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
+
+
+def test_staging_differs_in_names_alone_and_stays_out_of_search(make_host: Any) -> None:
+    production, staging = make_host(), make_host(environment="staging")
+    staging.start_nginx()
+    assert asked(staging, "/static/app.css").one("X-Robots-Tag") == "noindex, nofollow"
+    assert asked(staging, "/robots.txt").body == b"User-agent: *\nDisallow: /\n"
+    names = [
+        {str(file.relative_to(host.path("nginx"))) for file in host.path("nginx").rglob("*")}
+        for host in (production, staging)
+    ]
+    assert names[0] == names[1]
+
+
+def test_the_api_may_be_refused_over_plain_http(make_host: Any) -> None:
+    host = make_host(edge="refuse_api_over_http = true")
+    host.start_nginx()
+    answer = asked(host, "/api/x", tls=False)
+    assert (answer.status, answer.json()["status"]) == (403, 403)
+    assert asked(host, "/x", tls=False).status == 301

@@ -1,0 +1,134 @@
+"""``mks-deploy test`` and testssl.sh against a rendered host, and against one that keeps no promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from deploy_host import HOST, Host
+from mks_deploy.cli import main
+from mks_deploy.operations.probe import Target, probe
+from testbed.nginx_server import NginxServer
+from testbed.services import program
+
+pytestmark = pytest.mark.nginx
+
+
+class Certificates:
+    """For the name of the host, from an authority of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        now = datetime.now(UTC)
+        issued = authority.issue_cert(
+            HOST, "www.example.test", not_before=now - timedelta(days=1), not_after=now + timedelta(days=90)
+        )
+        self.ca_file, self.cert_file, self.key_file = (
+            folder / name for name in ("ca.pem", "site.pem", "site.key")
+        )
+        authority.cert_pem.write_to_path(self.ca_file)
+        issued.cert_chain_pems[0].write_to_path(self.cert_file)
+        issued.private_key_pem.write_to_path(self.key_file)
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("issued"))
+
+
+@pytest.fixture(scope="module")
+def host(issued: Certificates) -> Iterator[Host]:
+    host = Host(issued)
+    try:
+        host.render()
+        host.start_application()
+        host.start_nginx()
+        yield host
+    finally:
+        host.stop()
+
+
+def test_a_rendered_host_keeps_every_promise(host: Host, issued: Certificates, capsys: Any) -> None:
+    words = ["test", f"https://{HOST}:{host.https}", "--http-port", str(host.http), "--address", "127.0.0.1"]
+    assert main([*words, "--ca", str(issued.ca_file)]) == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("✓") >= 25
+    assert out.endswith("all promises hold\n")
+
+
+def test_a_host_that_keeps_no_promise_is_told_each(
+    tmp_path: Path, issued: Certificates, certificates: Any
+) -> None:
+    text = """
+    server { listen @port@; listen @tls_port@ ssl; ssl_certificate @cert@; ssl_certificate_key @key@;
+        location / { add_header Cache-Control a; add_header Cache-Control b; return 200 ok; } }
+    """
+    server = NginxServer(tmp_path / "nginx", text, certificates=certificates)
+    server.start()
+    try:
+        target = Target(HOST, server.tls_port, server.port, "127.0.0.1", issued.ca_file)
+        found = {finding.promise: finding for finding in probe(target)}
+    finally:
+        server.stop()
+    assert not found["the chain is trusted and names the host"].holds
+    bad = [promise for promise, finding in found.items() if not finding.holds]
+    for promise in (
+        "plain http: GET is redirected to https",
+        "plain http: POST is redirected to https",
+        "/: HSTS once, for 180 days or more",
+        "/: Content-Security-Policy once",
+        "/: Cache-Control once",
+        "/: no version of the server",
+        "an unknown name is refused in the handshake",
+        "an unknown host behind a known handshake is refused",
+        "/.git/config is not there",
+    ):
+        assert promise in bad
+
+
+def test_a_certificate_near_its_end_is_told(host: Host, issued: Certificates) -> None:
+    target = Target(HOST, host.https, host.http, "127.0.0.1", issued.ca_file)
+    later = datetime.now(UTC) + timedelta(days=80)
+    found = {finding.promise: finding for finding in probe(target, now=later)}
+    assert not found["the certificate lasts"].holds
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a.example", "https://", "a.example", "https://u@a.example", "https://a/b"]
+)
+def test_what_is_no_address_of_a_host_is_refused(url: str, capsys: Any) -> None:
+    assert main(["test", url]) == 2
+    assert "must be" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MKS_VERIFY_DEPLOY" not in os.environ, reason="takes minutes; make verify-deploy runs it")
+@pytest.mark.timeout(400)
+def test_testssl_gives_the_best_grade(host: Host, issued: Certificates, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [program("testssl"), "--quiet", "--color", "0", "--ip", "127.0.0.1", "--add-ca", issued.ca_file]
+    command += [
+        "--jsonfile",
+        report,
+        "--warnings",
+        "batch",
+        "--nodns",
+        "min",
+        "--fast",
+        f"{HOST}:{host.https}",
+    ]
+    subprocess.run(command, check=False, capture_output=True, timeout=380)
+    found = {entry["id"]: entry for entry in json.loads(report.read_text())}
+    assert found["overall_grade"]["finding"] == "A+"
+    serious = {"HIGH", "CRITICAL", "FATAL"}
+    # The authority of the test has no list of revoked certificates; that is its own matter.
+    of_the_edge = [entry for entry in found.values() if not entry["id"].startswith("cert_")]
+    assert {entry["id"]: entry["finding"] for entry in of_the_edge if entry["severity"] in serious} == {}

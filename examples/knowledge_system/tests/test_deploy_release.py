@@ -1,0 +1,522 @@
+"""Release and rollback: the order of steps as a state machine, and both under load with real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from deploy_host import Host
+from mks_deploy.cli import main
+from mks_deploy.operations.host import HostSteps
+from mks_deploy.operations.journal import Locked, Trail, locked
+from mks_deploy.operations.release import Refused, Slot, State, release, rollback
+from mks_deploy.operations.static_files import publish
+from mks_deploy.settings.reading import read_settings
+from testbed.polling import wait_until
+
+# --- the order of steps -----------------------------------------------------------------------
+
+STEPS = ("prepare", "migrate", "start", "wait_until_healthy", "observe", "route", "finish", "drain", "stop")
+
+
+class Died(BaseException):
+    """Nothing more is done, whatever is tried."""
+
+
+class FakeSteps:
+    """A host in memory; the step named ``fails`` is refused, once."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.fails = fails
+        self.dies = ""
+        self.dead = False
+        self.linked: dict[Slot, str] = {}
+        self.running: dict[Slot, str] = {}
+        self.weights: dict[Slot, int] = {}
+        self.done: list[str] = []
+        self.state = State()
+        self.migrated: list[str] = []
+
+    def _step(self, name: str, *facts: object) -> None:
+        if self.dead or name == self.dies:
+            self.dead = True
+            raise Died
+        self.done.append(" ".join([name, *map(str, facts)]))
+        if self.fails in {name, self.done[-1]}:
+            self.fails = ""
+            raise Refused(name)
+
+    def prepare(self, slot: Slot, version: str) -> None:
+        assert slot not in self.weights, "a slot that gets requests must not be touched"
+        self._step("prepare", slot, version)
+        self.linked[slot] = version
+
+    def migrate(self, version: str) -> None:
+        self._step("migrate", version)
+        self.migrated.append(version)
+
+    def start(self, slot: Slot) -> None:
+        self._step("start", slot)
+        # As systemctl: what runs goes on as it is.
+        self.running.setdefault(slot, self.linked[slot])
+
+    def stop(self, slot: Slot) -> None:
+        assert self.dead or slot not in self.weights, "a slot that gets requests must not be stopped"
+        self._step("stop", slot)
+        self.running.pop(slot, None)
+
+    def wait_until_healthy(self, slot: Slot) -> None:
+        self._step("wait_until_healthy", slot)
+
+    def route(self, weights: dict[Slot, int]) -> None:
+        assert weights.keys() <= self.running.keys(), "requests must not go where nobody runs"
+        self._step("route", weights)
+        self.weights = weights
+
+    def remember(self, state: State) -> None:
+        self.state = state
+
+    def observe(self, slot: Slot) -> None:
+        self._step("observe", slot)
+
+    def drain(self, slot: Slot) -> None:
+        self._step("drain", slot)
+
+    def finish(self, version: str) -> None:
+        self._step("finish", version)
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Trail:
+    return Trail(tmp_path / "trail.jsonl")
+
+
+def test_the_order_of_a_release(trail: Trail) -> None:
+    steps = FakeSteps()
+    first = release("1", State(), steps, trail)
+    steps.done.clear()
+    second = release("2", first, steps, trail, canary=10, migrate=True)
+    assert steps.done == [
+        "route {'blue': 100}",
+        "prepare green 2",
+        "migrate 2",
+        "stop green",
+        "start green",
+        "wait_until_healthy green",
+        "route {'blue': 90, 'green': 10}",
+        "observe green",
+        "route {'green': 100}",
+        "finish 2",
+        "drain blue",
+        "stop blue",
+    ]
+    assert second == State(active="green", blue="1", green="2", before="1")
+    back = rollback(second, steps, trail)
+    assert back == State(active="blue", blue="1", green="2", before="2")
+    assert steps.migrated == ["2"]
+    lines = [json.loads(line) for line in trail.last(10)]
+    assert [(line["action"], line["outcome"]) for line in lines] == [
+        (action, outcome) for action in ("release", "release", "rollback") for outcome in ("begun", "done")
+    ]
+    assert all(line["who"] and line["time"] for line in lines)
+
+
+@pytest.mark.parametrize("fails", ["prepare", "migrate", "start", "wait_until_healthy", "observe"])
+def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(trail: Trail, fails: str) -> None:
+    steps = FakeSteps()
+    state = release("1", State(), steps, trail)
+    steps.fails = fails
+    with pytest.raises(Refused, match=fails):
+        release("2", state, steps, trail, canary=10, migrate=True)
+    assert steps.weights == {"blue": 100}
+    assert steps.running == {"blue": "1"}
+    assert steps.state == state
+    assert json.loads(trail.last(1)[0])["outcome"] == "refused"
+
+
+@pytest.mark.parametrize("fails", ["finish 2", "drain blue", "stop blue"])
+def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: Trail, fails: str) -> None:
+    steps = FakeSteps()
+    state = release("1", State(), steps, trail)
+    steps.fails = fails
+    with pytest.raises(Refused):
+        release("2", state, steps, trail)
+    assert steps.weights == {"green": 100}
+    assert steps.state.version == "2"
+    assert json.loads(trail.last(1)[0])["outcome"] == "unfinished"
+
+
+@pytest.mark.parametrize(
+    ("version", "canary", "fault"),
+    [
+        ("1", 0, "gets the requests already"),
+        ("../1", 0, "is named by"),
+        ("", 0, "is named by"),
+        ("-rf", 0, "is named by"),
+        ("2", 51, "from 0 to 50"),
+        ("2", -1, "from 0 to 50"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_done(
+    trail: Trail, version: str, canary: int, fault: str
+) -> None:
+    steps = FakeSteps()
+    with pytest.raises(Refused, match=fault):
+        release(version, State(active="blue", blue="1"), steps, trail, canary=canary)
+    assert steps.done == []
+
+
+def test_there_must_be_something_to_go_back_to(trail: Trail) -> None:
+    with pytest.raises(Refused, match="no version to go back to"):
+        rollback(State(active="blue", blue="1"), FakeSteps(), trail)
+
+
+class Releases(RuleBasedStateMachine):
+    """Any order of releases, rollbacks and failures: requests always go to what runs and is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = FakeSteps()
+        self.trail: Any = _NoTrail()
+
+    @rule(
+        version=st.sampled_from("123"), fails=st.sampled_from(("", *STEPS)), canary=st.sampled_from((0, 20))
+    )
+    def move(self, version: str, fails: str, canary: int) -> None:
+        self.steps.fails = fails
+        with contextlib.suppress(Refused):
+            release(version, self.steps.state, self.steps, self.trail, canary=canary, migrate=True)
+        self.steps.fails = ""
+
+    @rule(version=st.sampled_from("123"), dies=st.sampled_from(("observe", "route")))
+    def die(self, version: str, dies: str) -> None:
+        """The machine goes down in the middle: nothing is taken back, and only what was remembered is known."""
+        self.steps.dies = dies
+        with contextlib.suppress(Died, Refused):
+            release(version, self.steps.state, self.steps, self.trail, canary=20)
+        self.steps.dies = ""
+        self.steps.dead = False
+
+    @rule(fails=st.sampled_from(("", *STEPS)))
+    def back(self, fails: str) -> None:
+        self.steps.fails = fails
+        with contextlib.suppress(Refused):
+            rollback(self.steps.state, self.steps, self.trail)
+        self.steps.fails = ""
+
+    @invariant()
+    def requests_go_where_it_is_remembered(self) -> None:
+        state = self.steps.state
+        if state.active is not None:
+            assert self.steps.weights.get(state.active, 0) >= 80
+            assert self.steps.running[state.active] == state.version
+
+
+class _NoTrail:
+    def add(self, action: str, **facts: object) -> None:
+        """Nothing is kept."""
+
+
+TestReleases = Releases.TestCase
+TestReleases.settings = settings(max_examples=60, stateful_step_count=15)
+
+
+# --- lock, trail, state -----------------------------------------------------------------------
+
+
+def test_one_at_a_time_and_the_holder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    with locked(file, doing="release 2"), pytest.raises(Locked, match=r"release 2 by .+ since"):
+        locked(file, doing="release 3").__enter__()
+    with locked(file, doing="release 3"):
+        pass
+
+
+def test_the_lock_of_a_process_that_died_is_free(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    code = "import sys, os, pathlib\nfrom mks_deploy.operations.journal import locked\n"
+    code += "locked(pathlib.Path(sys.argv[1]), doing='x').__enter__()\nos._exit(1)"
+    subprocess.run([sys.executable, "-c", code, file], check=False)
+    with locked(file, doing="release 3"):
+        assert "release 3" in file.read_text()
+
+
+def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert State.read(tmp_path / "absent") == State()
+    state = State(active="green", blue="1", green="2", before="1")
+    state.write(tmp_path / "state.json")
+    assert State.read(tmp_path / "state.json") == state
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"active": "blue", "colour": "red"}', "null"])
+def test_a_damaged_state_is_told_and_not_guessed(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(Refused, match="is damaged; the trail beside it"):
+        State.read(tmp_path / "state.json")
+
+
+# A test run in the background of a shell has Ctrl-C ignored, and hands that down.
+IN_THE_MIDDLE = """
+import signal
+import sys
+from mks_deploy import cli
+from mks_deploy.operations import host
+
+host._run = lambda words: 0
+host.ready = lambda *_: True
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main(["release", "2", "--canary", "10", "--observe", "600", "--settings", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_release_that_is_ended_in_the_middle_takes_its_canary_back(tmp_path: Path, number: int) -> None:
+    """A lost terminal, a kill, Ctrl-C."""
+    host = Host()
+    try:
+        host.render()
+        (tmp_path / "deploy.toml").write_text(host.settings_text())
+        releases = host.path("releases")
+        program = releases / "versions/2/venv/bin/gunicorn"
+        program.parent.mkdir(parents=True)
+        program.touch()
+        State(active="blue", blue="1").write(releases / "state.json")
+        upstream = host.path("nginx") / "knowledge-system/upstream.conf"
+        process = subprocess.Popen(
+            [sys.executable, "-c", IN_THE_MIDDLE, tmp_path / "deploy.toml"], stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_until(lambda: "green.sock weight=10" in upstream.read_text(), timeout=60)
+            process.send_signal(number)
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
+            process.wait()
+        assert "green" not in upstream.read_text()
+        assert json.loads(Trail(releases / "trail.jsonl").last(1)[0])["outcome"] == "refused"
+        assert State.read(releases / "state.json").version == "1"
+    finally:
+        host.stop()
+
+
+# --- static files -----------------------------------------------------------------------------
+
+
+def test_the_address_of_a_page_names_the_digest_under_which_the_file_lies(tmp_path: Path) -> None:
+    from knowledge_system import web
+    from knowledge_system.web.rendering import _digest
+
+    source = Path(str(web.__file__)).parent.parent / "static"
+    assert publish(source, tmp_path) >= 3
+    assert publish(source, tmp_path) == 0
+    for name in ("app.css", "session.js", "logo.svg"):
+        published = tmp_path / "by-digest" / _digest(name) / "static" / name
+        assert published.read_bytes() == (source / name).read_bytes()
+    assert (tmp_path / "static/app.css.gz").exists()
+
+
+def test_files_of_both_versions_lie_side_by_side(tmp_path: Path) -> None:
+    for content in ("old " * 500, "new " * 500):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source/app.css").write_text(content)
+        publish(tmp_path / "source", tmp_path / "public")
+    assert len(list((tmp_path / "public/by-digest").iterdir())) == 2
+    assert (tmp_path / "public/static/app.css").read_text().startswith("new")
+
+
+# --- on a host --------------------------------------------------------------------------------
+
+
+def _short(seconds: float) -> None:
+    time.sleep(seconds / 4)
+
+
+class Site:
+    """nginx, two slots, and a stand-in for systemctl that starts and stops what units would."""
+
+    def __init__(self, certificates: Any) -> None:
+        self.host = Host(certificates)
+        self.host.render()
+        self.settings = read_settings(self.host.settings_text())
+        for version in ("1", "2", "broken"):
+            program = self.host.path("releases") / "versions" / version / "venv/bin/gunicorn"
+            program.parent.mkdir(parents=True)
+            program.touch()
+        self.slots: dict[str, Any] = {}
+        self.calls: list[str] = []
+        self.steps = HostSteps(
+            self.settings, command=self.command, observed=1, drained=2, patience=8, pause=_short
+        )
+        self.trail = Trail(self.host.folder / "trail.jsonl")
+        self.nginx = self.host.start_nginx()
+
+    def command(self, words: Sequence[str]) -> int:
+        self.calls.append(" ".join(words))
+        if words[0] == "nginx":
+            return subprocess.run(
+                self.host.nginx_command(*words[1:3]), check=False, capture_output=True
+            ).returncode
+        slot = next((slot for slot in ("blue", "green") if f"@{slot}." in self.calls[-1]), "")
+        if words[1] in {"start", "enable"}:
+            link = self.host.path("releases") / "slots" / slot
+            broken = link.resolve().name == "broken"
+            self.slots[slot] = self.host.start_application(
+                slot, ECHO_READY="no" if broken else "yes", ECHO_VERSION=link.resolve().name
+            )
+        elif words[1] in {"stop", "disable"} and slot in self.slots:
+            self.slots.pop(slot).stop()
+        elif words[1] == "reload":
+            return subprocess.run(
+                self.host.nginx_command("-s", "reload"), check=False, capture_output=True
+            ).returncode
+        return 0
+
+
+@pytest.fixture
+def site(certificates: Any) -> Iterator[Site]:
+    site = Site(certificates)
+    yield site
+    site.host.stop()
+
+
+class Load:
+    """Clients that ask all the time, each on a new connection; what came back is counted."""
+
+    def __init__(self, host: Host) -> None:
+        self.seen: Counter[str] = Counter()
+        self._host = host
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._ended.is_set():
+            answer = self._host.ask("/")
+            word = "nothing" if answer is None else str(answer.status)
+            if answer is not None and answer.status == 200:
+                word = "version " + answer.json()["version"]
+            self.seen[word] += 1
+            self._ended.wait(0.05)  # below the rate that nginx lets one address have
+
+
+@pytest.mark.nginx
+def test_release_and_rollback_under_load_lose_no_request(site: Site) -> None:
+    state = release("1", State(), site.steps, site.trail)
+    with Load(site.host) as load:
+        state = release("2", state, site.steps, site.trail, canary=20)
+        state = rollback(state, site.steps, site.trail)
+    assert load.seen.keys() == {"version 1", "version 2"}, load.seen
+    assert min(load.seen.values()) > 10
+    assert state.version == "1"
+    assert site.slots.keys() == {"blue"}
+
+
+@pytest.mark.nginx
+@pytest.mark.slow
+def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
+    state = release("1", State(), site.steps, site.trail)
+    with Load(site.host) as load, pytest.raises(Refused, match="green was not ready within 8 s"):
+        release("broken", state, site.steps, site.trail)
+    assert load.seen.keys() == {"version 1"}
+    assert State.read(site.host.path("releases") / "state.json").version == "1"
+
+
+@pytest.mark.nginx
+def test_what_nginx_does_not_take_is_taken_back(site: Site) -> None:
+    state = release("1", State(), site.steps, site.trail)
+    upstream = site.host.path("nginx") / "knowledge-system/upstream.conf"
+    before = upstream.read_text()
+    broken = site.host.path("nginx") / "sites-enabled/broken.conf"
+    broken.write_text("nonsense;")
+    with pytest.raises(Refused, match="the old one is back"):
+        site.steps.route({"green": 100})
+    assert upstream.read_text() == before
+    broken.unlink()
+    assert state.active == "blue"
+
+
+@pytest.mark.parametrize(
+    ("age", "refused"),
+    [(None, True), (27 * 3600, True), (3600, False)],
+    ids=["no backup", "old backup", "fresh backup"],
+)
+def test_migrations_want_a_fresh_backup(age: int | None, refused: bool) -> None:  # noqa: FBT001 - a row of the table
+    host = Host()
+    try:
+        calls: list[str] = []
+        settings = read_settings(host.settings_text())
+        steps = HostSteps(settings, command=lambda words: calls.append(" ".join(words)) or 0)
+        if age is not None:
+            mark = host.path("backups") / "20261101T000000Z/complete"
+            mark.parent.mkdir(parents=True)
+            mark.touch()
+            os.utime(mark, (time.time() - age,) * 2)
+        if refused:
+            with pytest.raises(Refused, match=r"systemctl start knowledge-system-backup\.service"):
+                steps.migrate("2")
+        else:
+            steps.migrate("2")
+        assert calls == ([] if refused else ["systemctl start knowledge-system-migrate@2.service"])
+    finally:
+        host.stop()
+
+
+def test_a_folder_without_a_program_is_no_version() -> None:
+    host = Host()
+    try:
+        with pytest.raises(Refused, match="is not a version"):
+            HostSteps(read_settings(host.settings_text())).prepare("blue", "3")
+    finally:
+        host.stop()
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = Host()
+    try:
+        file = tmp_path / "deploy.toml"
+        file.write_text(host.settings_text())
+        releases = host.path("releases")
+        releases.mkdir()
+        words = ["--settings", str(file)]
+        assert main(["rollback", *words]) == 1
+        assert "no version to go back to" in capsys.readouterr().err
+        assert main(["release", "3", *words]) == 1
+        assert "is not a version" in capsys.readouterr().err
+        with locked(releases / ".lock", doing="release 2"):
+            assert main(["release", "3", *words]) == 1
+        assert "locked: release 2 by" in capsys.readouterr().err
+        State(active="blue", blue="1").write(releases / "state.json")
+        assert main(["status", *words]) == 1
+        out = capsys.readouterr().out
+        assert out.startswith("* blue   1                        not ready\n  green  -")
+        assert '"outcome": "refused"' in out
+        assert main(["maintenance", "on", *words]) == 0
+        assert (host.path("state") / "maintenance.on").exists()
+        assert main(["maintenance", "off", *words]) == main(["maintenance", "off", *words]) == 0
+        assert not (host.path("state") / "maintenance.on").exists()
+    finally:
+        host.stop()

@@ -1,0 +1,399 @@
+"""Settings, secrets and the renderer: every fault at once, nothing written, equal input gives equal files."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_deploy.cli import main
+from mks_deploy.rendering import render
+from mks_deploy.settings import kinds
+from mks_deploy.settings.credentials import CREDENTIALS, credential_faults, make_missing
+from mks_deploy.settings.model import Settings
+from mks_deploy.settings.reading import SettingsFault, example, read_settings
+from mks_deploy.versions import Installed, parse_nginx, parse_version
+from mks_hardening.settings import variables
+
+SMALL = '[site]\nhosts = ["a.example"]\n[tls]\nemail = "o@a.example"\n[upkeep]\nalert_mail = "o@a.example"\n'
+NEW = Installed((1, 26, 3), (3, 5, 7))
+KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+def settings(**tables: str) -> Settings:
+    """The small settings with further lines in some tables."""
+    return read_settings(text(**tables))
+
+
+def text(**tables: str) -> str:
+    whole = SMALL
+    for name, lines in tables.items():
+        head = f"[{name}]\n"
+        whole = whole.replace(head, head + lines + "\n") if head in whole else f"{whole}{head}{lines}\n"
+    return whole
+
+
+def rendered(made: Settings, installed: Installed = NEW) -> dict[str, str]:
+    return {file.path: file.text for file in render(made, installed)}
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    make_missing(folder)
+    return folder
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def test_the_example_is_whole_and_shows_the_defaults() -> None:
+    opened = re.sub(r"(?m)^# (\w+ = )", r"\1", example())
+    unset = {"smtp_host", "smtp_user"}
+    every_default = {
+        name: {key: value for key, value in table.items() if key not in unset}
+        for name, table in tomllib.loads(opened).items()
+    }
+    assert read_settings(example()).site.hosts == ("knowledge.example.jp",)
+    placeholders = ("paths", "tls")  # their examples name what is filled in, or belongs to another choice
+    made = {name: table for name, table in every_default.items() if name not in placeholders}
+    assert read_settings(example()) == read_settings(_as_toml(made) + '[tls]\nemail = "ops@example.jp"\n')
+
+
+def _as_toml(tables: dict[str, Any]) -> str:
+    import json
+
+    return "".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("tables", "fault"),
+    [
+        ({"site": 'nawe = "x"'}, "site.nawe is unknown; did you mean name?"),
+        ({"stie": 'name = "x"'}, "[stie] is unknown; did you mean site?"),
+        ({"site": 'name = "Big"'}, "site.name must be 3 to 24 of a-z"),
+        ({"site": 'redirect_hosts = ["a.example"]'}, "site.redirect_hosts names a.example"),
+        ({"site": 'redirect_hosts = ["b.example:80"]'}, "site.redirect_hosts must be a host name"),
+        ({"site": 'redirect_hosts = ["b.example;return 200"]'}, "site.redirect_hosts must be a host name"),
+        ({"site": 'application = "a b:c"'}, "site.application must be module:object"),
+        ({"paths": 'state = "relative"'}, "paths.state must be an absolute path"),
+        ({"paths": 'state = "/var/../etc"'}, "paths.state must be an absolute path"),
+        ({"paths": 'state = "/var/x; include y"'}, "paths.state must be an absolute path"),
+        ({"paths": "state = '/var/%n'"}, "paths.state must be an absolute path"),
+        ({"edge": 'http_port = "80"'}, "edge.http_port must be a whole number"),
+        ({"edge": "http_port = true"}, "edge.http_port must be a whole number"),
+        ({"edge": "http_port = 8080"}, "edge.http_port must be 80 with tls.source = acme"),
+        ({"edge": "status_port = 443"}, "edge.status_port and edge.https_port are the same port"),
+        ({"edge": 'body_limit = "16"'}, "edge.body_limit must be a size"),
+        ({"edge": 'body_limit = "2g"'}, "edge.body_limit must be a size"),
+        ({"edge": 'read_timeout = "60s"'}, "edge.read_timeout must be longer than gunicorn.timeout"),
+        ({"edge": "read_timeout = 75"}, "edge.read_timeout must be a duration with its unit"),
+        ({"edge": 'proxies_in_front = ["1.2.3.4/8"]'}, "edge.proxies_in_front must be a network"),
+        ({"edge": 'proxies_in_front = ["10.0.0.0/8", "10.0.0.0/8"]'}, "a list without repetition"),
+        ({"edge": "burst = 1"}, "edge.burst must not be below"),
+        ({"edge": 'user = "www-data;"'}, "edge.user must be 3 to 24 of a-z"),
+        (
+            {"stores": 'statement_timeout = "60s"'},
+            "gunicorn.timeout must be longer than stores.statement_timeout",
+        ),
+        ({"stores": "database_connections = 50"}, "need 78 database connections, more than"),
+        ({"gunicorn": 'keepalive = "5s"'}, "gunicorn.keepalive must be at least 10s"),
+        ({"tls": 'source = "own"'}, "tls.certificate and tls.key must be given"),
+        ({"tls": 'certificate = "/a"'}, "belong to tls.source = own"),
+        (
+            {"tls": 'directory = "http://ca.example/dir"'},
+            "tls.directory must be an address beginning with https://",
+        ),
+        ({"tls": 'directory = "https://u:p@ca.example/dir"'}, "without credentials"),
+        ({"tls": "directory = 'https://ca.example/$(id)'"}, "tls.directory must be an address"),
+        ({"tls": "hsts_preload = true\nhsts_subdomains = false"}, "tls.hsts_preload needs"),
+        ({"upkeep": 'backup_at = "25:00"'}, "upkeep.backup_at must be a time of day"),
+        ({"upkeep": 'backup_max_age = "2h"'}, "at least a day"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(tables: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsFault) as caught:
+        settings(**tables)
+    assert any(fault in each for each in caught.value.faults), caught.value.faults
+    assert len(caught.value.faults) == 1
+
+
+def test_what_is_missing_is_told() -> None:
+    with pytest.raises(SettingsFault) as caught:
+        read_settings("")
+    assert [fault.split(" is missing")[0] for fault in caught.value.faults] == [
+        "site.hosts",
+        "upkeep.alert_mail",
+    ]
+
+
+def test_broken_syntax_is_told_with_its_line() -> None:
+    with pytest.raises(SettingsFault, match="line 2"):
+        read_settings("[site]\nname = oh\n")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+def test_a_form_reads_or_says_what_it_wants(value: object) -> None:
+    forms = (
+        kinds.a_flag,
+        kinds.a_host,
+        kinds.a_list_of(kinds.a_host),
+        kinds.a_module_object,
+        kinds.a_network,
+        kinds.a_number(1, 5),
+        kinds.a_path,
+        kinds.a_seconds(1, 5),
+        kinds.a_size(1024, 2048),
+        kinds.a_slug,
+        kinds.a_url("https"),
+        kinds.an_address,
+    )
+    for form in forms:
+        said = _said_of(form, value)
+        # What was given may be a secret in the wrong place.
+        assert not (isinstance(value, str) and len(value) > 12 and value in said)
+
+
+def _said_of(form: kinds.Kind[Any], value: object) -> str:
+    try:
+        form.read(value)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+DANGEROUS = set(" \t\n\r;{}'\"\\$`|&<>()#%*?")
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
+def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None:
+    for form in (kinds.a_host, kinds.a_path, kinds.a_slug, kinds.an_address, kinds.a_token):
+        try:
+            form.read(value)
+        except ValueError:
+            continue
+        assert not set(value) & DANGEROUS
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "fault"),
+    [
+        ("secret_keys", None, "secret_keys is missing"),
+        ("secret_keys", "", "is empty"),
+        ("secret_keys", "changeme", "number 1 is not"),
+        ("secret_keys", f"{KEY},c2hvcnQ=", "number 2 is not"),
+        ("secret_keys", "A" * 43 + "=", "number 1 is not random"),
+        ("database_url", None, "database_url is missing"),
+        ("database_url", "mysql://h/x", "must begin with one of"),
+        ("database_url", "postgresql://u:short@db/x", "password in the secret database_url is weak"),
+        ("database_url", "postgresql://u:changethis-changethis@db/x", "is weak"),
+        ("database_url", "postgresql://u@db.example/x", "has no password for a server on another machine"),
+        ("database_url", "postgresql://[::1/x", "must be an address"),
+        ("redis_url", None, "redis_url is missing"),
+        ("redis_url", "http://h", "must begin with one of"),
+        ("smtp_password", "secret", "smtp_password is weak"),
+        ("slack_webhook_url", "http://hooks.example/x", "must be an https address"),
+        ("frobnicator", "x", "the secret frobnicator is unknown"),
+    ],
+)
+def test_missing_and_weak_secrets_are_told(secrets: Path, file: str, content: str | None, fault: str) -> None:
+    if content is None:
+        (secrets / file).unlink()
+    else:
+        (secrets / file).write_text(content)
+        (secrets / file).chmod(0o600)
+    faults = list(credential_faults(secrets, settings()))
+    assert len(faults) == 1, faults
+    assert fault in faults[0]
+    if content and len(content) > 9:
+        assert content not in faults[0]
+
+
+def test_what_is_made_up_is_good_and_made_once(secrets: Path) -> None:
+    assert list(credential_faults(secrets, settings())) == []
+    before = {file.name: file.read_text() for file in secrets.iterdir()}
+    assert make_missing(secrets) == []
+    assert {file.name: file.read_text() for file in secrets.iterdir()} == before
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in secrets.iterdir())
+
+
+def test_secrets_that_others_can_read_are_told(secrets: Path) -> None:
+    (secrets / "redis_url").chmod(0o640)
+    assert "chmod 600" in next(credential_faults(secrets, settings()))
+
+
+def test_external_account_binding_needs_its_key(secrets: Path) -> None:
+    bound = settings(tls='eab_key_id = "kid-1"')
+    assert any("acme_eab_hmac_key is missing" in fault for fault in credential_faults(secrets, bound))
+
+
+def test_without_the_folder_there_is_one_fault(tmp_path: Path) -> None:
+    assert len(list(credential_faults(tmp_path / "absent", settings()))) == 1
+
+
+# --- rendering --------------------------------------------------------------------------------
+
+
+def test_no_secret_is_rendered_and_every_variable_is_explained(secrets: Path) -> None:
+    for credential in CREDENTIALS:
+        if not (secrets / credential.file).exists():
+            (secrets / credential.file).write_text("x")
+    files = render(settings(), NEW, credentials=tuple(each for each in CREDENTIALS if each.variable))
+    values = [(secrets / credential.file).read_text().strip() for credential in CREDENTIALS]
+    for file in files:
+        assert not [value for value in values if len(value) > 1 and "///" not in value and value in file.text]
+    environment = next(file.text for file in files if file.path.endswith(".env"))
+    for variable in variables():
+        assert re.search(rf"(?m)^#? ?{variable.name}(=| is a credential)", environment), variable.name
+        assert variable.help in environment
+
+
+def test_the_environment_is_read_back_by_the_library(secrets: Path) -> None:
+    from knowledge_system.settings import AppSettings
+
+    told = settings(upkeep='smtp_host = "mail.example"')
+    environment = rendered(told)["etc/knowledge-system/knowledge-system.env"]
+    given = dict(line.split("=", 1) for line in environment.splitlines() if line and not line.startswith("#"))
+    files = {
+        "MKS_SECRET_KEYS_FILE": "secret_keys",
+        "DATABASE_URL_FILE": "database_url",
+        "MKS_REDIS_URL_FILE": "redis_url",
+    }
+    made = AppSettings.from_env({**given, **{name: str(secrets / file) for name, file in files.items()}})
+    assert made.hardening.wsgi.allowed_hosts == ("a.example",)
+    assert made.hardening.notify.alert_to == ("o@a.example",)
+    assert made.hardening.wsgi.trusted_proxies == ("unix",)
+
+
+@pytest.mark.parametrize(
+    ("installed", "there", "absent"),
+    [
+        (
+            Installed((1, 26, 3), (3, 5, 0)),
+            ["http2 on;"],
+            ["ssl_ecdh_curve X", "ssl_session_tickets", "ssl http2"],
+        ),
+        (
+            Installed((1, 25, 0), (3, 0, 2)),
+            ["ssl http2", "ssl_ecdh_curve X25519:"],
+            ["http2 on;", "ssl_session_tickets"],
+        ),
+        (
+            Installed((1, 22, 1), (1, 1, 1)),
+            ["ssl http2", "ssl_session_tickets off;"],
+            ["http2 on;", "MLKEM768:"],
+        ),
+    ],
+)
+def test_nginx_is_rendered_for_its_version(installed: Installed, there: list[str], absent: list[str]) -> None:
+    whole = "\n".join(text for path, text in rendered(settings(), installed).items() if "nginx" in path)
+    assert [word for word in there if word not in whole] == []
+    assert [word for word in absent if word in whole] == []
+    assert "ssl_stapling" not in whole
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "nginx version: nginx/1.26.3\nbuilt with OpenSSL 3.5.7 9 Jun 2026 (running with OpenSSL 3.5.9 29)",
+            Installed((1, 26, 3), (3, 5, 9)),
+        ),
+        (
+            "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.8 7 Feb 2023",
+            Installed((1, 22, 1), (3, 0, 8)),
+        ),
+        ("nginx version: openresty/1.25.3.1\nbuilt with OpenSSL 3.0.8", Installed((1, 25, 3, 1), (3, 0, 8))),
+        ("nothing", None),
+    ],
+)
+def test_versions_are_read_from_what_nginx_says(output: str, expected: Installed | None) -> None:
+    assert parse_nginx(output) == expected
+
+
+@pytest.mark.parametrize("word", ["", "1.x", "1..2", "-1", "1.2.3.4.5", "99999"])
+def test_what_is_no_version_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"1\.26\.3"):
+        parse_version(word)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, secrets: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(content: str, *arguments: str) -> tuple[int, str, str]:
+        file = tmp_path / "deploy.toml"
+        file.write_text(content)
+        words = ["render", "--settings", file, "--secrets", secrets, "--out", tmp_path / "out", *arguments]
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_rendering_twice_changes_nothing_and_a_difference_is_shown(run: Any, tmp_path: Path) -> None:
+    assert run(SMALL)[0] == 0
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out/etc").rglob("*")}
+    assert ", 0 changed" in run(SMALL)[1]
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out/etc").rglob("*")} == before
+    assert run(SMALL, "--check")[:2] == (0, "")
+    code, shown, _ = run(text(edge="status_port = 8099"), "--check")
+    assert code == 1
+    assert "-    listen 127.0.0.1:8081;\n+    listen 127.0.0.1:8099;\n" in shown
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out/etc").rglob("*")} == before
+
+
+def test_what_is_rendered_no_longer_is_taken_away_and_nothing_else(run: Any, tmp_path: Path) -> None:
+    run(SMALL)
+    own = tmp_path / "out/etc/nginx/sites-enabled/other.conf"
+    own.write_text("mine")
+    direct = text(edge='mode = "direct"')
+    assert "rendered no longer" in run(direct, "--check")[1]
+    run(direct)
+    assert own.read_text() == "mine"
+    assert not (tmp_path / "out/etc/nginx/nginx.conf").exists()
+    assert (tmp_path / "out/etc/knowledge-system/redirect.conf.py").exists()
+
+
+def test_all_faults_come_in_one_message_and_nothing_is_written(
+    run: Any, tmp_path: Path, secrets: Path
+) -> None:
+    (secrets / "redis_url").unlink()
+    code, out, err = run(text(site='nawe = "x"', edge='http_port = "a"'), "--nginx", "1.18.0")
+    assert (code, out) == (2, "")
+    for fault in ("site.nawe", "edge.http_port", "redis_url is missing", "nginx must be 1.22 or newer"):
+        assert fault in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_settings_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "--settings", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]) == 2
+    assert "absent: No such file" in capsys.readouterr().err
+
+
+def test_settings_that_are_no_text_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "deploy.toml"
+    file.write_bytes(b"\xff\xfe[site]")
+    assert main(["render", "--settings", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "must be UTF-8 text" in capsys.readouterr().err
+    assert main(["status", "--settings", str(file)]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["example"]) == 0
+    assert capsys.readouterr().out == example()
+    assert main(["secrets", "--secrets", str(tmp_path / "s")]) == 0
+    assert "secret_keys" in capsys.readouterr().out

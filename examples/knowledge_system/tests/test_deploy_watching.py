@@ -1,0 +1,251 @@
+"""Rules for Prometheus with unit tests of their own, the dashboard, and the settings of Redis and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy_host import Host
+from mks_deploy.alerts import alerts_of
+from mks_deploy.dashboard import expressions
+from mks_deploy.settings.reading import read_settings
+from testbed.process import ServerProcess
+from testbed.services import program
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    host = Host()
+    host.render()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="module")
+def rules(host: Host) -> Path:
+    return host.root / "etc/prometheus/rules/knowledge-system.yml"
+
+
+def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [program("promtool"), *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_promtool_has_nothing_to_say(rules: Path, host: Host) -> None:
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", rules)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = host.folder / "prometheus.yml"
+    whole.write_text(
+        f"scrape_config_files: [{host.root}/etc/prometheus/scrape/*.yml]\nrule_files: [{rules}]\n"
+    )
+    done = promtool("check", "config", whole)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Each alert: series that must raise it, series of a good day, and when to look. A step is a minute, @ the job.
+CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "ApplicationDown": (
+        {"up{@,slot='blue'}": "0x60", "up{@,slot='green'}": "0x60"},
+        {"up{@,slot='blue'}": "0x60", "up{@,slot='green'}": "1x60"},
+        "30m",
+    ),
+    "ErrorRate": (
+        {"mks_requests_total{@,status='200'}": "0+90x60", "mks_requests_total{@,status='500'}": "0+10x60"},
+        {"mks_requests_total{@,status='200'}": "0+100x60", "mks_requests_total{@,status='503'}": "0+1x60"},
+        "30m",
+    ),
+    "SlowRequests": (
+        {
+            "mks_request_duration_seconds_bucket{@,le='0.5'}": "0+90x60",
+            "mks_request_duration_seconds_bucket{@,le='1'}": "0+100x60",
+            "mks_request_duration_seconds_bucket{@,le='+Inf'}": "0+100x60",
+        },
+        {
+            "mks_request_duration_seconds_bucket{@,le='0.5'}": "0+99x60",
+            "mks_request_duration_seconds_bucket{@,le='1'}": "0+100x60",
+            "mks_request_duration_seconds_bucket{@,le='+Inf'}": "0+100x60",
+        },
+        "30m",
+    ),
+    "BreakerOpen": (
+        {"mks_breakers_not_closed{@,backend='redis'}": "1x60"},
+        {"mks_breakers_not_closed{@,backend='redis'}": "0x60"},
+        "30m",
+    ),
+    "PoolExhausted": (
+        {"mks_pool_events_total{@,change='exhausted'}": "0x28 1x30"},
+        {"mks_pool_events_total{@,change='exhausted'}": "5x60"},
+        "30m",
+    ),
+    "QueueOld": (
+        {"mks_task_queue_oldest_due_seconds{@}": "400x60"},
+        {"mks_task_queue_oldest_due_seconds{@}": "20x60"},
+        "30m",
+    ),
+    "NoWorker": ({"mks_task_queue_stalled{@}": "1x60"}, {"mks_task_queue_stalled{@}": "0x60"}, "30m"),
+    "DeadTasks": ({"mks_task_queue_dead{@}": "2x60"}, {"mks_task_queue_dead{@}": "0x60"}, "30m"),
+    "AlertsDropped": (
+        {"mks_alerts_total{@,state='dropped'}": "0x28 3x30"},
+        {"mks_alerts_total{@,state='delivered'}": "0+3x60"},
+        "30m",
+    ),
+    "SpoolNotEmpty": ({"mks_host_spool_files": "1x60"}, {"mks_host_spool_files": "1x20 0x40"}, "45m"),
+    "LogsDropped": (
+        {"mks_log_records_dropped_total{@}": "0x28 1x30"},
+        {"mks_log_records_dropped_total{@}": "1x60"},
+        "30m",
+    ),
+    "CertificateEnds": (
+        {"mks_host_certificate_begin_seconds": "-7776000x60", "mks_host_certificate_end_seconds": "86400x60"},
+        {"mks_host_certificate_begin_seconds": "0x60", "mks_host_certificate_end_seconds": "7776000x60"},
+        "30m",
+    ),
+    "DiskFull": (
+        {"mks_host_free_ratio{path='/var'}": "0.05x60"},
+        {"mks_host_free_ratio{path='/var'}": "0.5x60"},
+        "30m",
+    ),
+    "BackupOld": ({"mks_host_backup_seconds": "-100000x60"}, {"mks_host_backup_seconds": "0x60"}, "30m"),
+    "HostNotWatched": ({"mks_host_watched_seconds": "0x60"}, {"mks_host_watched_seconds": "0+60x60"}, "30m"),
+}
+
+
+def test_every_alert_rises_and_rests(rules: Path, host: Host) -> None:
+    alerts = {alert.name: alert for alert in alerts_of(read_settings(host.settings_text()))}
+    assert CASES.keys() == alerts.keys()
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": series_name.replace("@", 'job="knowledge-system"'), "values": values}
+                for series_name, values in series.items()
+            ],
+            "promql_expr_test": [],
+            "alert_rule_test": [
+                {
+                    "eval_time": at,
+                    "alertname": name,
+                    "exp_alerts": _expected(alerts[name], series) if bad else [],
+                }
+            ],
+        }
+        for name, (wrong, right, at) in CASES.items()
+        for bad, series in ((True, wrong), (False, right))
+    ]
+    file = host.folder / "rules.test.yml"
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}))
+    done = promtool("test", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _expected(alert: Any, series: dict[str, str]) -> list[dict[str, Any]]:
+    labels = {"severity": alert.severity, "site": "knowledge-system"}
+    for label in ("backend", "path"):
+        if found := re.search(rf"{label}='([^']+)'", next(iter(series))):
+            labels[label] = found[1]
+    summary = alert.summary
+    for label, value in labels.items():
+        summary = summary.replace(f"{{{{ $labels.{label} }}}}", value)
+    annotations = {"summary": summary, "runbook_url": f"https://example.jp/runbooks#runbook-{alert.runbook}"}
+    return [{"exp_labels": labels, "exp_annotations": annotations}]
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist(host: Host) -> None:
+    from mks_hardening.contrib._metrics.table import METRICS
+
+    settings = read_settings(host.settings_text())
+    known = {metric.name for metric in METRICS}
+    known |= {name + end for name in known for end in ("_bucket", "_count", "_sum")}
+    from datetime import UTC, datetime
+
+    from mks_deploy.operations.watch import look, record
+
+    record(look(settings, now=datetime.now(UTC)), settings)
+    known |= set(re.findall(r"(?m)^# TYPE (\w+)", (host.path("state") / "metrics/host.prom").read_text()))
+    asked = [*expressions(settings), *(alert.expression for alert in alerts_of(settings))]
+    assert {name for text in asked for name in re.findall(r"\bmks_\w+", text)} <= known
+
+
+def test_the_dashboard_is_whole(host: Host) -> None:
+    dashboard = json.loads((host.path("share") / "grafana/dashboard.json").read_text())
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places) == 15
+    settings = read_settings(host.settings_text())
+    for expression in expressions(settings):
+        done = promtool("promql", "--experimental", "format", expression)
+        assert done.returncode == 0, (expression, done.stderr)
+
+
+# --- the servers' own settings ------------------------------------------------------------------
+
+
+@pytest.mark.redis
+def test_redis_starts_with_its_settings(tmp_path: Path) -> None:
+    import redis
+
+    host = Host()
+    try:
+        address = host.folder / "redis.sock"
+        text = host.settings_text() + f'[stores]\nredis_socket = "{address}"\n'
+        from mks_deploy.rendering import render
+        from mks_deploy.versions import Installed
+
+        file = host.folder / "redis.conf"
+        file.write_text(
+            next(
+                each.text
+                for each in render(read_settings(text), Installed())
+                if each.path.endswith("redis.conf")
+            )
+        )
+        server = ServerProcess(
+            [program("redis-server"), str(file), "--dir", str(tmp_path)],
+            log=tmp_path / "redis.log",
+            ready=address.exists,
+        )
+        server.start()
+        try:
+            client = redis.Redis(unix_socket_path=str(address))
+            settings = client.config_get("maxmemory*", "appendonly", "port")
+            assert (settings["maxmemory-policy"], settings["appendonly"], settings["port"]) == (
+                "noeviction",
+                "yes",
+                "0",
+            )
+            assert settings["maxmemory"] == str(256 * 1024 * 1024)
+            assert address.stat().st_mode & 0o777 == 0o770
+            client.close()
+        finally:
+            server.stop()
+    finally:
+        host.stop()
+
+
+@pytest.mark.postgres
+def test_postgresql_knows_every_setting(host: Host, postgres_url: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    lines = (host.path("config") / "postgresql.conf").read_text().splitlines()
+    given = dict(line.split(" = ", 1) for line in lines if line and not line.startswith("#"))
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            known = set(connection.execute(text("SELECT name FROM pg_settings")).scalars())
+            assert given.keys() <= known
+            try:
+                for name, value in given.items():
+                    # Checks the value as a start would, and changes nothing that runs.
+                    quoted = "'" + value.strip("'").replace("'", "''") + "'"
+                    connection.execute(text(f"ALTER SYSTEM SET {name} = {quoted}".replace(":", r"\:")))
+            finally:
+                connection.execute(text("ALTER SYSTEM RESET ALL"))
+    finally:
+        engine.dispose()
+    assert given["max_connections"] == "100"
+    assert given["shared_buffers"] == "256MB"
