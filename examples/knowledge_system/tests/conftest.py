@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +18,19 @@ from typing import Any, NamedTuple
 import pytest
 from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import update
-from werkzeug.security import generate_password_hash
 from werkzeug.test import Client, TestResponse
 
 from knowledge_system import app as application
-from knowledge_system import database, walkthrough
+from knowledge_system import database
+from knowledge_system.demo import walkthrough
+from knowledge_system.demo.application import create_demo_app
 from knowledge_system.models import User
-from knowledge_system.services import content
+from knowledge_system.services.knowledge import content
 from knowledge_system.settings import AREAS, DEMO_PASSWORD, AppSettings
-from mks_hardening.security import SecretBox
+from mks_hardening.security import SecretBox, hash_password
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock
+from testbed import polling
 
 pytest_plugins = ["testbed.fixtures"]
 
@@ -49,19 +50,23 @@ def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill(settings: AppSettings) -> None:
-    engine, search = application.open_database(settings)
-    database.create_tables(engine, search)
-    sessions = application.session_factory(engine)
-    database.fill(sessions, search, password=DEMO_PASSWORD, clock=time)
-    with sessions.begin() as session:
-        # A hash that is quick to check: the tests sign in a thousand times.
-        cheap = generate_password_hash(DEMO_PASSWORD, method="pbkdf2:sha256:1")
-        session.execute(update(User).values(password_hash=cheap))
-    engine.dispose()
+    with application.open_database(settings) as (engine, search):
+        database.upgrade(engine, settings, clock=time)
+        sessions = application.session_factory(engine)
+        database.fill(sessions, search, password=DEMO_PASSWORD, clock=time)
+        with sessions.begin() as session:
+            # In today's form, or each first sign-in of a test would store it anew.
+            session.execute(update(User).values(password_hash=hash_password(DEMO_PASSWORD)))
 
 
 def make_settings(
-    folder: Path, *, database_url: str, areas: frozenset[str] = QUIET, demo: bool = True, **variables: str
+    folder: Path,
+    *,
+    database_url: str,
+    areas: frozenset[str] = QUIET,
+    demo: bool = True,
+    four_eyes: bool = True,
+    **variables: str,
 ) -> AppSettings:
     environ = {
         "MKS_ENV": "test",
@@ -77,7 +82,14 @@ def make_settings(
         data_dir=folder,
         areas=areas,
         demo_password=DEMO_PASSWORD if demo else "",
+        four_eyes=four_eyes,
     )
+
+
+@pytest.fixture
+def settings_at(tmp_path: Path) -> Callable[..., AppSettings]:
+    """Settings for a database of one's own: ``settings_at("sqlite:///x.db")``."""
+    return lambda url, **options: make_settings(tmp_path, database_url=url, **options)
 
 
 @pytest.fixture
@@ -104,13 +116,14 @@ def make_app(
         settings = make_settings(tmp_path, database_url=database_url or f"sqlite:///{file}", **options)
         if database_url:
             fill(settings)
-        made.append(application.create_app(settings, clock=clock))
+        create = create_demo_app if settings.demo else application.create_app
+        made.append(create(settings, clock=clock))
         made[-1].jinja_env.bytecode_cache = compiled_templates
         return made[-1]
 
     yield make
     for app in made:
-        app.extensions["knowledge"].engine.dispose()
+        app.extensions["knowledge"].close()
 
 
 @pytest.fixture
@@ -207,17 +220,6 @@ class Demo(NamedTuple):
         return walkthrough.run(self.url, http_url=f"http://localhost:{self.http}", ca_file=self.ca)
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def clean_environment(**variables: str) -> dict[str, str]:
     kept = {
         name: value
@@ -233,7 +235,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture
 def free_port() -> int:
-    return free_ports(1)[0]
+    return polling.free_port()
 
 
 @pytest.fixture
@@ -255,7 +257,7 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @contextmanager
 def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
-    https, http = free_ports(2)
+    https, http = polling.free_port(), polling.free_port()
     log = folder.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(

@@ -134,8 +134,8 @@ def test_who_creates(visit: Callable[..., Any], name: str, *, allowed: bool) -> 
     assert visit(name).api("POST", "/api/knowledge", ARTICLE).status_code == (201 if allowed else 403)
 
 
-def test_create_read_save_list(visit: Callable[..., Any]) -> None:
-    person = visit("sato")
+def test_create_read_save_list(visit: Callable[..., Any], make_app: Callable[..., Any]) -> None:
+    person = visit("sato", at=make_app(four_eyes=False))
     made = person.api("POST", "/api/knowledge", article(status="published"))
     assert made.status_code == 201
     path = made.headers["Location"]
@@ -149,9 +149,23 @@ def test_create_read_save_list(visit: Callable[..., Any]) -> None:
     assert (late.status_code, late.json["current_revision"]) == (409, 2)
     listed = person.api("GET", "/api/knowledge?tag=試験")
     assert [item["title"] for item in listed.json["items"]] == ["改めた題名"]
-    assert listed.headers["Cache-Control"] == "no-store"
+    assert listed.headers["Cache-Control"] == "private, no-cache"
     found = person.api("GET", "/api/knowledge?q=改め")
     assert found.json["items"][0]["title"] == "改めた題名"
+
+
+def test_a_version_is_approved_by_somebody_else(visit: Callable[..., Any]) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    path = writer.api("POST", "/api/knowledge", article(status="review")).headers["Location"]
+    approval = {"step": "approve", "revision": 1}
+    assert writer.api("POST", f"{path}/steps", approval).status_code == 403
+    done = reviewer.api("POST", f"{path}/steps", approval)
+    assert (done.status_code, done.json["status"]) == (200, "published")
+    coming = writer.api("PUT", path, article(title="次の題名", revision=1)).json
+    assert (coming["title"], coming["status"]) == (ARTICLE["title"], "published")
+    assert coming["next"] == {"revision": 2, "since": 2, "status": "draft"}
+    assert visit("kobayashi").api("GET", path).json["next"] is None
+    assert reviewer.api("POST", f"{path}/steps", approval).status_code == 409
 
 
 def test_a_writer_cannot_publish_nor_touch_what_others_wrote(visit: Callable[..., Any]) -> None:
@@ -193,7 +207,7 @@ def test_unknown_ids(visit: Callable[..., Any], number: str) -> None:
 
 def test_methods(visit: Callable[..., Any]) -> None:
     for method, path in (
-        ("DELETE", "/api/knowledge/1"),
+        ("DELETE", "/api/knowledge"),
         ("GET", "/api/auth/login"),
         ("PATCH", "/api/knowledge"),
     ):
@@ -266,3 +280,18 @@ def assert_problem(answer: Any) -> None:
     assert document["title"]
     assert "Traceback" not in answer.get_data(as_text=True)
     assert len(answer.get_data()) < 4_000
+
+
+def test_signing_in_over_an_ended_session_works_at_once(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    app.extensions["knowledge"].session_clock.advance(1801)
+    answer = person.api("POST", "/api/auth/login", {"username": "tanaka", "password": DEMO_PASSWORD})
+    assert answer.status_code == 200
+    assert person.api("GET", "/api/auth/me").json["username"] == "tanaka"
+
+
+def test_a_page_is_come_back_to_after_signing_in_again(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    app.extensions["knowledge"].session_clock.advance(1801)
+    answer = person.send("GET", "/articles?page=2", headers={"Accept": "text/html"})
+    assert answer.headers["Location"] == "/sign-in?reason=idle&next=%2Farticles%3Fpage%3D2"

@@ -98,6 +98,8 @@ def test_good_settings() -> None:
         ({"MKS_SECRET_KEYS": "abc"}, "MKS_SECRET_KEYS"),
         ({"MKS_AREAS_OFF": "kitchen"}, "kitchen"),
         ({"MKS_DEMO": "yes"}, "MKS_DEMO"),
+        ({"MKS_CELERY_BROKER_URL": "http://broker:6379/1"}, "MKS_CELERY_BROKER_URL"),
+        ({"MKS_CELERY_BROKER_URL_FILE": "/nowhere/broker"}, "MKS_CELERY_BROKER_URL"),
         ({"MKS_GUNICORN_WORKERS": "4"}, "MKS_REDIS_URL"),
         ({"MKS_GUNICORN_WORKERS": "many"}, "MKS_GUNICORN_WORKERS"),
     ],
@@ -107,6 +109,15 @@ def test_faulty_settings(change: dict[str, str], named: str) -> None:
         AppSettings.from_env({**GOOD, **change})
     assert len(caught.value.faults) == 1
     assert named in caught.value.faults[0]
+
+
+def test_the_broker_may_stand_in_a_file_and_is_shown_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "broker"
+    file.write_text("redis://:hunter22-hunter22@broker:6379/1\n")
+    settings = AppSettings.from_env({**GOOD, "MKS_CELERY_BROKER_URL_FILE": str(file)})
+    assert settings.broker_url == "redis://:hunter22-hunter22@broker:6379/1"
+    assert "hunter22-hunter22" not in repr(settings)
+    assert AppSettings.from_env({**GOOD, "MKS_CELERY_BROKER_URL": ""}).broker_url is None
 
 
 def test_all_faults_are_told_at_once_and_switched_off_areas_need_nothing() -> None:

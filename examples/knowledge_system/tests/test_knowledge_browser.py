@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select, update
 
+from knowledge_system import models
 from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.db import hardened_engine
 from mks_hardening.security import totp_code
+from testbed.polling import wait_until
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
@@ -50,9 +57,8 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     said: list[str] = []
 
     def open_one(**options: Any) -> Any:
-        context = chromium.new_context(
-            ignore_https_errors=True, locale="ja-JP", viewport={"width": 1280, "height": 900}, **options
-        )
+        usual = {"locale": "ja-JP", "viewport": {"width": 1280, "height": 900}}
+        context = chromium.new_context(ignore_https_errors=True, **{**usual, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -118,12 +124,13 @@ def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginnin
     says(page, "main", "入力してください")
     picture("05-form-with-faults")
     page.fill("#title", "画面から直した題名")
-    page.click("main button.primary")
+    page.click("main form[data-draft] button.primary")
     says(page, "h1", "画面から直した題名")
+    picture("05-next-version")
 
     page.goto(f"{shared_demo.url}/account/second-factor")
     page.click("text=設定を始める")
-    page.wait_for_function("document.querySelector('.qr')?.naturalWidth > 100")
+    wait_until(lambda: page.evaluate("document.querySelector('.qr')?.naturalWidth > 100"))
     picture("06-second-factor")
     secret = page.inner_text("#secret").replace(" ", "")
     page.fill("#code", totp_code(secret))
@@ -233,3 +240,416 @@ def test_reading_and_forms_without_javascript_and_on_a_telephone(
     says(page, ".comments", "電話から")
     page.click("text=サインアウト")
     page.wait_for_url("**/sign-in?done=signed-out")
+
+
+class HeldReport:
+    """A report of somebody that is being written, as slowly as a test wants: this test is its worker."""
+
+    def __init__(self, folder: Path, username: str) -> None:
+        self.engine = hardened_engine(f"sqlite:///{folder / 'knowledge.db'}")
+        self.id = secrets.token_hex(16)
+        with self.engine.begin() as connection:
+            owner = connection.execute(select(models.User.id).where(models.User.username == username))
+            connection.execute(
+                insert(models.tasks).values(
+                    id=self.id,
+                    name="reports.write",
+                    arguments='[["monthly","2025-11","pdf",""],{}]',
+                    context="{}",
+                    state="running",
+                    queue="default",
+                    priority=1,
+                    due_at=time.time() + 3600,
+                    created_at=time.time(),
+                    owner="f" * 32,
+                    user_id=str(owner.scalar_one()),
+                )
+            )
+
+    def set(self, **values: object) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(update(models.tasks).where(models.tasks.c.id == self.id).values(**values))
+
+
+def fits(page: Any) -> bool:
+    """Whether nothing sticks out to the side."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return wide
+
+
+def test_a_report_is_followed_cancelled_made_and_downloaded(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, tmp_path: Path
+) -> None:
+    page = open_page(accept_downloads=True)
+    sign_in(page, shared_demo.url, "suzuki")
+    held = HeldReport(shared_demo.folder, "suzuki")
+    page.goto(f"{shared_demo.url}/reports/{held.id}")
+    says(page, "[data-stage]", "順番を待っています")
+    held.set(progress=0.42, stage="ページに割り付けています")
+    says(page, "[data-stage]", "ページに割り付けています")  # by events, without loading the page again
+    assert page.inner_text("[data-percent]") == "42"
+    page.screenshot(path=pictures / "19-report-progress.png", full_page=True)
+    page.click("text=中止する")
+    page.wait_for_selector("button[disabled]:has-text('中止しています')")
+    held.set(state="cancelled", due_at=None, owner=None, finished_at=time.time())
+    says(page, "h1", "中止しました")
+    held.engine.dispose()
+
+    page.click("nav a:has-text('レポート') >> nth=0")
+    page.select_option("#month", "2025-11")
+    page.click("#by-month button:has-text('PDF')")
+    with page.expect_download() as waiting:
+        page.click("text=ダウンロード")
+    file = tmp_path / "report.pdf"
+    waiting.value.save_as(file)
+    assert file.read_bytes().startswith(b"%PDF")
+    assert waiting.value.suggested_filename == "月次ナレッジレポート_2025年11月.pdf"
+    page.screenshot(path=pictures / "20-report-done.png", full_page=True)
+    page.goto(f"{shared_demo.url}/reports")
+    page.screenshot(path=pictures / "21-reports.png", full_page=True)
+
+
+def test_the_queue_as_the_administrator_sees_it(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "ito")
+    held = HeldReport(shared_demo.folder, "ito")
+    held.set(state="dead", error="ValueError: broken", due_at=None, owner=None, finished_at=time.time())
+    held.engine.dispose()
+    page.goto(f"{shared_demo.url}/admin/tasks?state=dead")
+    says(page, "main", "ValueError: broken")
+    page.screenshot(path=pictures / "22-tasks.png", full_page=True)
+    page.click(f"tr:has-text('{held.id}') >> text=再実行")
+    says(page, "main", "もう一度実行します")
+    page.goto(f"{shared_demo.url}/reports/{held.id}")
+    page.wait_for_selector("text=ダウンロード")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{shared_demo.url}/admin/tasks")
+    assert fits(page)
+    page.screenshot(path=pictures / "23-telephone-tasks.png", full_page=True)
+
+
+def test_a_report_without_javascript_on_a_telephone(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page(java_script_enabled=False)
+    page.set_viewport_size({"width": 390, "height": 844})
+    sign_in(page, shared_demo.url, "yamamoto")
+    held = HeldReport(shared_demo.folder, "yamamoto")
+    page.goto(f"{shared_demo.url}/reports/{held.id}")
+    page.screenshot(path=pictures / "24-telephone-progress.png", full_page=True)
+    held.set(progress=0.42, stage="ページに割り付けています")
+    says(page, "[data-stage]", "ページに割り付けています")  # the page loads itself again
+    held.set(state="cancelled", due_at=None, owner=None, finished_at=time.time())
+    held.engine.dispose()
+    says(page, "h1", "中止しました")
+    page.goto(f"{shared_demo.url}/reports")
+    page.screenshot(path=pictures / "25-telephone-reports.png", full_page=True)
+    page.click("#by-site button:has-text('Excel')")
+    page.wait_for_selector("text=ダウンロード")
+    page.screenshot(path=pictures / "26-telephone-done.png", full_page=True)
+
+
+def test_a_draft_knows_its_writer_and_the_revision_it_was_made_on(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page, other = open_page(), open_page()
+    sign_in(page, shared_demo.url, "yamamoto")
+    sign_in(other, shared_demo.url, "sato")
+    edit = f"{shared_demo.url}/articles/7/edit"
+    page.goto(edit)
+    page.fill("#summary", "下書きの要約")
+    other.goto(edit)
+    other.fill("#summary", "先に保存した要約")
+    other.click("main form[data-draft] button.primary")
+    says(other, "main", "保存しました")
+    page.goto(edit)
+    assert page.input_value("#summary") == "下書きの要約"
+    says(page, "[data-draft-note]", "保存すると違いを表示します")
+    page.click("main form[data-draft] button.primary")
+    says(page, ".conflict", "違い")
+    assert "先に保存した要約" in page.inner_text(".differences")
+    page.screenshot(path=pictures / "27-conflict.png", full_page=True)
+    page.click("text=保存されている内容で編集し直す")
+    says(page, "[data-draft-note]", "下書きを")
+    page.click("[data-draft-drop]")
+    wait_until(lambda: page.evaluate("document.querySelector('#summary')?.value === '先に保存した要約'"))
+
+    page.goto(f"{shared_demo.url}/articles/new")
+    page.fill("#title", "他人に見せない下書き")
+    page.click("text=サインアウト")
+    page.wait_for_url("**done=signed-out")
+    assert page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('draft')).length") == 0
+    page.evaluate("sessionStorage.setItem('draft:5:article-new', JSON.stringify({values: {title: 'x'}}))")
+    sign_in(page, shared_demo.url, "kobayashi")
+    page.click("text=サインアウト")
+    sign_in(page, shared_demo.url, "suzuki")
+    page.goto(f"{shared_demo.url}/articles/new")
+    assert page.input_value("#title") == ""
+
+
+def test_two_tabs_share_one_end_of_the_session(shared_demo: Any, open_page: Callable[..., Any]) -> None:
+    page, operator = open_page(), open_page()
+    sign_in(page, shared_demo.url, "suzuki")
+    sign_in(operator, shared_demo.url, "ito")
+    second = page.context.new_page()
+    for tab in (page, second):
+        tab.clock.install()
+        tab.goto(f"{shared_demo.url}/articles/new")
+    page.fill("#title", "書きかけ")
+
+    def advance(seconds: int) -> None:
+        operator.goto(f"{shared_demo.url}/diagnostics")
+        operator.fill("#advance", str(seconds))
+        operator.click("form[action='/diagnostics/clock'] button")
+        operator.wait_for_url("**done=clock-moved")
+
+    advance(1700)
+    for tab in (page, second):
+        tab.clock.fast_forward(1_690_000)
+        tab.wait_for_selector("#session-dialog[open]")
+    # Put off in one, extended in the other: both are calm.
+    second.click("#session-dialog button[value=close]")
+    says(second, "#session-bar", "でサインアウトします")
+    page.click("#session-dialog .primary")
+    for tab in (page, second):
+        tab.wait_for_selector("#session-dialog:not([open])", state="attached")
+        tab.wait_for_selector("#session-bar[hidden]", state="attached")
+    # Warned again, and at the end all tabs stand at the sign-in, which leads back to the text.
+    operator.goto(f"{shared_demo.url}/articles")
+    advance(1700)
+    for tab in (page, second):
+        tab.clock.fast_forward(1_700_000)
+        tab.wait_for_selector("#session-dialog[open]")
+    page.click("#session-dialog button[value=close]")
+    operator.goto(f"{shared_demo.url}/articles")
+    advance(200)
+    page.clock.fast_forward(130_000)
+    for tab in (page, second):
+        tab.wait_for_url("**/sign-in?reason=idle&next=%2Farticles%2Fnew")
+    page.fill("#username", "suzuki")
+    page.fill("#password", DEMO_PASSWORD)
+    page.click("main button.primary")
+    page.wait_for_url("**/articles/new")
+    assert page.input_value("#title") == "書きかけ"
+
+
+def test_what_is_typed_can_be_read_and_what_is_touched_is_large_enough(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "ito")
+    page.fill("#q", "養生")
+    colours = page.eval_on_selector(
+        "#q", "(q) => [getComputedStyle(q).color, getComputedStyle(q).backgroundColor]"
+    )
+    assert colours == ["rgb(28, 43, 49)", "rgb(255, 255, 255)"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    for number, path in enumerate(PATHS):
+        page.goto(f"{shared_demo.url}{path}")
+        assert fits(page), path
+        assert page.eval_on_selector_all("th", EMPTY) == 0, path
+        assert page.evaluate(UNREACHABLE) == [], path
+        assert (
+            page.evaluate(
+                "[...document.querySelectorAll('th')].filter((th) => !th.textContent.trim()).length"
+            )
+            == 0
+        )
+        page.screenshot(path=pictures / f"28-telephone-{number}.png", full_page=True)
+
+
+PATHS = (
+    "/articles",
+    "/articles?q=養生",
+    "/articles/1",
+    "/articles/1/edit",
+    "/articles/new",
+    "/account",
+    "/account/password",
+    "/account/second-factor",
+    "/reports",
+    "/admin/accounts",
+    "/admin/tasks",
+    "/nothing-here",
+)
+
+# Links inside a sentence are exempt (WCAG 2.5.5), and what is hidden cannot be touched.
+SMALL = """
+[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")]
+  .filter((part) => part.checkVisibility() && !part.closest("p:not(.meta, .kicker), td, dd, .skip, .hint"))
+  .filter((part) => !part.matches("[type=checkbox], [type=radio], .skip"))
+  .filter((part) => part.getBoundingClientRect().height < 43.5)
+  .map((part) => part.outerHTML.slice(0, 120))
+"""
+# Who cannot touch scrolls by keys: the region takes the focus, or what is in it does.
+UNREACHABLE = """
+[...document.querySelectorAll("main *")]
+  .filter((part) => part.checkVisibility() && part.scrollWidth > part.clientWidth + 1)
+  .filter((part) => ["auto", "scroll"].includes(getComputedStyle(part).overflowX) && part.tabIndex < 0)
+  .filter((part) => !part.querySelector("a[href], button, input, select, textarea"))
+  .map((part) => part.outerHTML.slice(0, 120))
+"""
+EMPTY = "(heads) => heads.filter((head) => !head.textContent.trim()).length"
+
+
+def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
+    shared_demo: Any, open_page: Callable[..., Any]
+) -> None:
+    """With a virtual authenticator, from the first one to its removal by a recovery code."""
+    page, name = open_page(), "yamamoto"
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+    }
+    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    sign_in(page, shared_demo.url, name)
+
+    page.goto(f"{shared_demo.url}/account/second-factor")
+    page.fill("#passkey-name", "事務所の端末")
+    page.click("form[data-passkey] button")
+    page.wait_for_url("**/account/passkeys")
+    recovery = page.locator("li code").first.inner_text()
+    page.goto(f"{shared_demo.url}/account/second-factor")
+    says(page, "td", "事務所の端末")
+
+    page.click("text=サインアウト")
+    page.wait_for_url("**/sign-in?done=signed-out")
+    page.click("form[data-passkey] button")
+    page.wait_for_url("**/articles")
+    says(page, ".menu", "山本 浩二")
+
+    page.click("text=サインアウト")
+    page.wait_for_url("**/sign-in?done=signed-out")
+    page.fill("#username", name)
+    page.fill("#password", DEMO_PASSWORD)
+    page.click("main button.primary")
+    page.wait_for_url("**/sign-in/code*")
+    page.click("form[data-passkey] button")
+    page.wait_for_url("**/articles")
+
+    page.goto(f"{shared_demo.url}/account/confirm?next=/account/second-factor")
+    page.click("form[data-passkey] button")
+    page.wait_for_url("**/account/second-factor")
+    page.click("form[data-passkey='/account/passkeys/proof'] button")  # an app beside the passkey
+    page.wait_for_selector("img.qr")
+    page.click("text=設定をやめる")
+    page.wait_for_selector("td input[name=code]")
+    page.fill("td input[name=code]", recovery)
+    page.click("td button")
+    says(page, ".notice", "パスキーを削除しました")
+    says(page, "main", "設定を始める")
+
+
+MAIN_PAGES = (
+    "articles",
+    "articles?q=養生",
+    "articles/1",
+    "articles/1/edit",
+    "articles/1/history/1",
+    "reviews",
+    "account",
+    "account/second-factor",
+    "reports",
+    "admin/accounts",
+    "admin/audit",
+    "admin/operations",
+    "nowhere",
+)
+
+
+@pytest.mark.parametrize(("language", "width"), [("ja-JP", 1280), ("en-US", 390)])
+def test_axe_finds_nothing(
+    shared_demo: Any, open_page: Callable[..., Any], language: str, width: int
+) -> None:
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+    page = open_page(locale=language, viewport={"width": width, "height": 900})
+    found: list[str] = []
+
+    def look(name: str) -> None:
+        page.evaluate(axe)
+        report = page.evaluate("axe.run({resultTypes: ['violations']})")
+        found.extend(
+            f"{name}: {fault['id']} ({fault['impact']}): {node['html'][:200]}"
+            for fault in report["violations"]
+            for node in fault["nodes"]
+        )
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{name}: wider than the window")
+
+    page.goto(f"{shared_demo.url}/sign-in")
+    look("sign-in")
+    sign_in(page, shared_demo.url, "ito")
+    for name in MAIN_PAGES:
+        page.goto(f"{shared_demo.url}/{name}", wait_until="domcontentloaded")
+        look(name)
+    assert found == []
+    assert page.locator("html").get_attribute("lang") == language[:2]
+
+
+def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any]) -> None:
+    page, asked = open_page(locale="en-US"), list[str]()
+    page.goto(f"{shared_demo.url}/sign-in")
+    page.fill("#password", "secret")
+    page.click("text=Show the password")
+    assert page.get_attribute("#password", "type") == "text"
+    page.click("text=Show the password")
+    assert page.get_attribute("#password", "type") == "password"
+
+    sign_in(page, shared_demo.url, "suzuki")
+    page.goto(f"{shared_demo.url}/articles/new")
+    page.fill("#body", "one\ntwo")
+    page.press("#body", "Control+a")
+    page.click(".toolbar >> text=List")
+    assert page.input_value("#body") == "- one\n- two"
+    page.press("#body", "Control+a")
+    page.press("#body", "Control+b")
+    assert page.input_value("#body") == "**- one\n- two**"
+    page.press("#body", "Control+z")
+    assert page.input_value("#body") == "- one\n- two"
+    page.focus(".toolbar button >> nth=2")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "Number"
+    says(page, "[data-draft-note]", "Nothing is saved yet.")
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", answer)
+    page.click(".brand")
+    page.wait_for_url("**/articles")
+    assert asked == ["beforeunload"]
+
+
+PASTE = """async () => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 40, height: 30});
+  canvas.getContext('2d').fillRect(0, 0, 20, 20);
+  const data = new DataTransfer();
+  const picture = await new Promise((done) => canvas.toBlob(done));
+  data.items.add(new File([picture], 'image.png', {type: 'image/png'}));
+  const pasted = new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true});
+  document.querySelector('#body').dispatchEvent(pasted);
+}"""
+
+
+def test_a_pasted_screenshot_becomes_an_attachment(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "sato")
+    page.goto(f"{shared_demo.url}/articles/1/edit")
+    page.evaluate(PASTE)
+    in_text = "document.querySelector('#body').value"
+    wait_until(lambda: page.evaluate(rf"() => /!\[画面-.*\]\(\/files\/\d+\)/.test({in_text})"))
+    page.reload()
+    wait_until(lambda: page.evaluate("() => document.querySelector('.files img')?.naturalWidth > 0"))
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.screenshot(path=pictures / "16-attachments.png", full_page=True)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from knowledge_system import walkthrough
+from knowledge_system.demo import walkthrough
 from knowledge_system.demo.sink import read_messages
+from knowledge_system.demo.visitor import Visitor
 from knowledge_system.settings import DEMO_PASSWORD
-from knowledge_system.visitor import Visitor
+from testbed.polling import wait_until
 
 # A walk takes four seconds on an idle machine; a busy one may need ten times as long.
 pytestmark = pytest.mark.timeout(300)
@@ -50,6 +55,64 @@ def test_the_walk_passes_on_postgresql_and_redis(
     assert demo.walk() == 0, capsys.readouterr()
 
 
+@pytest.mark.slow
+def test_reports_survive_the_death_of_everything(start_demo: Callable[..., Any], tmp_path: Path) -> None:
+    demo = start_demo()
+    visitor = Visitor(demo.url, demo.ca)
+    assert visitor.sign_in("kobayashi", DEMO_PASSWORD).status_code == 303
+    body = {"kind": "monthly", "subject": "2025-11", "format": "pdf"}
+    asked = [
+        visitor.api("POST", "/api/reports", {**body, "key": f"{number:016d}"}).json()["id"]
+        for number in range(12)
+    ]
+    for process in _family(demo.process.pid):  # workers in the middle of a report, masters, launcher
+        os.kill(process, signal.SIGKILL)
+    demo.process.wait(10)
+    with closing(sqlite3.connect(demo.folder / "knowledge.db")) as database:
+        (left,) = database.execute(
+            "SELECT count(*) FROM mks_task WHERE name = 'reports.write' AND state <> 'done'"
+        ).fetchone()
+    assert left > 0
+    again = start_demo()
+    visitor = Visitor(again.url, again.ca)
+    assert visitor.sign_in("kobayashi", DEMO_PASSWORD).status_code == 303
+    deadline = time.monotonic() + 100  # what was being written is taken again when its lease is over
+    for each in asked:  # one after another, below the limit of how often a client may ask
+        while visitor.api("GET", f"/api/tasks/{each}").json()["state"] != "done":
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    told = Counter[str]()
+    while len(told) < len(asked):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        texts = [message["text"] for message in read_messages(again.folder / "sink", limit=200)]
+        told = Counter(each for each in asked for text in texts if each in text)
+    # One mail each; one more at most for each of the two threads that were killed.
+    assert sum(told.values()) <= len(asked) + 2
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, the youngest first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [*(each for child in children for each in _family(int(child))), pid]
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_the_walk_passes_on_celery_where_a_broker_is_named(
+    start_demo: Callable[..., Any], redis_server: Any, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(redis_server.client().client_list())
+    demo = start_demo(MKS_CELERY_BROKER_URL=redis_url)
+    assert demo.walk() == 0, capsys.readouterr()
+    records = (demo.folder / "app.log").read_text(encoding="utf-8")
+    assert '"logger":"celery.app.trace"' in records  # it was Celery that wrote the report
+    assert list(demo.folder.glob("celerybeat-schedule*"))
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0
+    assert len(redis_server.client().client_list()) == before
+
+
 @pytest.mark.postgres
 def test_with_the_database_gone_answers_say_when_to_come_back_and_one_alert_goes_out(
     start_demo: Callable[..., Any], postgres_url: str, postgres_server: Any
@@ -64,8 +127,12 @@ def test_with_the_database_gone_answers_say_when_to_come_back_and_one_alert_goes
         assert page.headers["Retry-After"]
     assert visitor.get("/livez").status_code == 200
     assert visitor.get("/readyz").status_code == 503
-    told = read_messages(demo.folder / "sink")
-    assert 1 <= sum(message["channel"] == "slack" for message in told) <= 3
+
+    def alerts() -> int:
+        return sum(message["channel"] == "slack" for message in read_messages(demo.folder / "sink"))
+
+    wait_until(lambda: alerts() > 0, what="an alert")
+    assert alerts() <= 3
     postgres_server.start()
     deadline = time.monotonic() + 30
     while visitor.get("/articles/1").status_code != 200:
@@ -79,8 +146,7 @@ def test_with_redis_gone_people_go_on_reading_and_nothing_is_lost(
     start_demo: Callable[..., Any], postgres_url: str, redis_server: Any
 ) -> None:
     demo = start_demo(DATABASE_URL=postgres_url, MKS_REDIS_URL=redis_server.url, MKS_GUNICORN_WORKERS="1")
-    visitor = Visitor(demo.url, demo.ca)
-    assert visitor.sign_in("tanaka", DEMO_PASSWORD).status_code == 303
+    visitor = _signed_in(demo, "tanaka")
     assert visitor.get("/articles").status_code == 200
     redis_server.kill()
     assert visitor.get("/articles").status_code == 200
@@ -92,10 +158,19 @@ def test_with_redis_gone_people_go_on_reading_and_nothing_is_lost(
     assert refused.status_code == 503
     assert refused.headers["Retry-After"]
     redis_server.start()
-    deadline = time.monotonic() + 60
-    while Visitor(demo.url, demo.ca).sign_in("suzuki", DEMO_PASSWORD).status_code != 303:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    _signed_in(demo, "suzuki")
+
+
+def _signed_in(demo: Any, name: str) -> Visitor:
+    """Where the machine is late, a first answer may be 503 with Retry-After: a budget was used up."""
+    visitors = list[Visitor]()
+
+    def done() -> bool:
+        visitors.append(Visitor(demo.url, demo.ca))
+        return visitors[-1].sign_in(name, DEMO_PASSWORD).status_code == 303
+
+    wait_until(done, timeout=60)
+    return visitors[-1]
 
 
 def test_one_terminate_signal_ends_all(start_demo: Callable[..., Any]) -> None:
@@ -147,13 +222,14 @@ def test_faulty_ports_are_refused(tmp_path: Path, run_command: Run, name: str, v
     assert name in done.stderr
 
 
-@pytest.mark.parametrize("name", ["demo", "seed", "init-db"])
+@pytest.mark.parametrize("name", ["demo", "seed", "upgrade"])
 def test_a_database_that_is_away_is_named_without_its_password(
     tmp_path: Path, run_command: Run, free_port: int, name: str
 ) -> None:
     url = f"postgresql+psycopg://app:tiger@127.0.0.1:{free_port}/knowledge"
     ports = {"MKS_DEMO_HTTPS_PORT": str(free_port), "MKS_DEMO_HTTP_PORT": str(free_port)}
-    done = run_command(name, "--data", tmp_path, DATABASE_URL=url, **ports)
+    as_demo = ["--demo"] if name != "demo" else []
+    done = run_command(name, "--data", tmp_path, *as_demo, DATABASE_URL=url, **ports)
     assert done.returncode == 4
     assert "the database cannot be used" in done.stderr
     assert str(free_port) in done.stderr
@@ -164,7 +240,7 @@ def test_a_database_that_is_away_is_named_without_its_password(
 def test_seed_and_totp_on_the_command_line(tmp_path: Path, run_command: Run) -> None:
     assert "件を追加しました" in run_command("seed", "--data", tmp_path, "--articles", 120).stdout
     assert "記事 0 件" in run_command("seed", "--data", tmp_path, "--articles", 120).stdout
-    assert run_command("init-db", "--data", tmp_path).returncode == 0
+    assert run_command("upgrade", "--data", tmp_path).returncode == 0
     shown = run_command("totp", "JBSW Y3DP", "EHPK 3PXP JBSW Y3DP EHPK 3PXP").stdout
     assert re.match(r"\d{6}  \(あと \d+ 秒\)", shown)
     assert run_command("totp", "1").returncode == 2
@@ -176,4 +252,5 @@ def test_the_walk_fails_loudly_where_nothing_listens(
     (tmp_path / "ca.pem").write_text("")
     url = f"http://localhost:{free_port}"
     assert walkthrough.run(url, http_url=url, ca_file=tmp_path / "ca.pem") == 1
-    assert "failed" in capsys.readouterr().err
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "make demo" in told

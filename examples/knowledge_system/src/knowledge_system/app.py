@@ -3,61 +3,222 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from flask import Flask
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from knowledge_system import models
-from knowledge_system.api import auth, knowledge
-from knowledge_system.demo.clock import MovableClock
+from knowledge_system.api import table
+from knowledge_system.background.notices import notifier
+from knowledge_system.background.queue import Background
+from knowledge_system.commands import commands
 from knowledge_system.parts import Parts
-from knowledge_system.services.catalogue import Catalogue
-from knowledge_system.services.search import PlainSearch, SearchIndex
-from knowledge_system.services.sign_in import RATE_LIMITS
+from knowledge_system.services.attachments.intake import Intake
+from knowledge_system.services.identity.directory import Directory
+from knowledge_system.services.identity.door import open_door, open_factors
+from knowledge_system.services.identity.limits import open_limiter
+from knowledge_system.services.identity.tokens import Tokens
+from knowledge_system.services.knowledge.catalogue import Catalogue
+from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
+from knowledge_system.services.operations.samples import Samples
+from knowledge_system.services.reports import link_keys
+from knowledge_system.services.trail import Trail
 from knowledge_system.settings import AppSettings
-from knowledge_system.web import account, admin, articles, demo_pages, errors, rendering
-from knowledge_system.web.edge_answers import InOurWords
-from knowledge_system.web.policy import header_policy
-from mks_hardening import compose
-from mks_hardening.cache import NullCache
-from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
-from mks_hardening.security import (
-    DEFAULT_RATE_LIMITS,
-    SecretBox,
-    SQLAlchemyTwoFactorStore,
-    TwoFactorManager,
+from knowledge_system.web import access, addresses, audited, errors, rendering
+from knowledge_system.web.edge import harden
+from knowledge_system.web.pages import (
+    account,
+    admin,
+    articles,
+    attachments,
+    exchange,
+    following,
+    language,
+    mailed,
+    offline,
+    operations,
+    reports,
+    review,
+    task_admin,
 )
+from knowledge_system.web.pages import passkeys as passkeys_pages
+from knowledge_system.web.watchdog import RequestWatchdog
+from mks_hardening import compose
+from mks_hardening.cache import CDNManager, NullCache
+from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
+from mks_hardening.exceptions import SettingsError
+from mks_hardening.security import CredentialChanges
 from mks_hardening.wsgi import SessionManager
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
+    from mks_hardening.security import SignIn
 
-__all__ = ["create_app", "from_env", "open_database", "session_factory"]
+__all__ = ["create_app", "from_env", "open_database", "session_factory", "sign_in_from_env"]
+
+_TASK_THREADS = 5
+"""Beside those of requests: two that work, one each for schedule, leases and the watch."""
+_BOOT_ERROR = 3
+"""The status by which gunicorn knows that trying again is of no use."""
+_BLUEPRINTS = (
+    articles.pages,
+    attachments.pages,
+    exchange.pages,
+    review.pages,
+    following.pages,
+    offline.pages,
+    account.pages,
+    language.pages,
+    mailed.pages,
+    passkeys_pages.pages,
+    reports.pages,
+    admin.pages,
+    operations.pages,
+    task_admin.pages,
+)
 
 
-def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
-    """The application with every area that the settings name; it runs without any of them."""
-    hard, areas = settings.hardening, settings.areas
-    if "logging" in areas:
-        compose.setup_logging_with_notifications(hard)
-    engine, search = open_database(settings)
-    sessions = session_factory(engine)
-    cache = compose.cache_backend(hard) if "cache" in areas else NullCache()
-    limiter = two_factor = None
-    if "security" in areas:
-        limiter = compose.rate_limiter(hard, {**DEFAULT_RATE_LIMITS, **RATE_LIMITS}, clock=clock)
-        factors = SQLAlchemyTwoFactorStore(engine, table=models.second_factors)
-        box = SecretBox(hard.security.secret_keys)
-        two_factor = TwoFactorManager(factors, issuer=hard.security.issuer, secret_box=box, clock=clock)
-    session_clock = MovableClock(clock, file=settings.data_dir / "session-clock") if settings.demo else clock
-    store = compose.session_store(hard) if "wsgi" in areas else None
+def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clock | None = None) -> Flask:
+    """The application with every area that the settings name; it runs without any of them.
 
+    ``app.extensions["knowledge"].close()`` gives back what was opened; when it cannot be made, nothing stays open.
+
+    Args:
+        settings: what to use and where it is.
+        clock: for everything but sessions.
+        session_clock: for sessions, where they live by another one.
+    """
     app = Flask(__name__)
     app.config.update(MAX_CONTENT_LENGTH=262_144, SEND_FILE_MAX_AGE_DEFAULT=31_536_000)
-    app.extensions["knowledge"] = Parts(
+    opened = ExitStack()
+    try:
+        parts = _parts(settings, opened, clock=clock, session_clock=session_clock or clock)
+        app.extensions["knowledge"] = parts
+        audited.install(app)
+        addresses.install(app)
+        errors.install(app)
+        rendering.install(app)
+        app.cli.add_command(commands)
+        for blueprint in _BLUEPRINTS:
+            app.register_blueprint(blueprint)
+        table.install(app)
+        access.install(app)
+        if "wsgi" in settings.areas:
+            harden(app, parts)
+        else:
+            app.secret_key = secrets.token_bytes(32)
+        watchdog = opened.enter_context(closing(RequestWatchdog(app.wsgi_app)))
+        app.wsgi_app = watchdog  # type: ignore[method-assign]  # as Flask documents
+    except BaseException:
+        opened.close()
+        raise
+    return app
+
+
+def from_env() -> Flask:
+    """The application as the environment says, for gunicorn.
+
+    Raises:
+        SystemExit: the settings are wrong; all their faults are told in one message.
+    """
+    try:
+        app = create_app(AppSettings.from_env())
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(_BOOT_ERROR) from None
+    app.extensions["knowledge"].serve()
+    return app
+
+
+@contextmanager
+def sign_in_from_env() -> Iterator[SignIn]:
+    """The sign-in alone, for ``mks-hardening sign-in --target knowledge_system.app:sign_in_from_env``."""
+    parts = create_app(AppSettings.from_env()).extensions["knowledge"]
+    try:
+        yield parts.sign_in
+    finally:
+        parts.close()
+
+
+@contextmanager
+def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]:
+    """Engine and search index of the configured database; its connections are given back at the end."""
+    db = settings.hardening.db
+    if "db" not in settings.areas:
+        engine = create_engine(db.url or "")
+        try:
+            yield engine, PlainSearch()
+        finally:
+            engine.dispose()
+        return
+    engine = hardened_engine(
+        db.url or "",
+        workers=db.workers,
+        threads=db.threads + _TASK_THREADS,
+        max_connections=db.max_connections,
+        statement_timeout=db.statement_timeout,
+        application_name="knowledge-system",
+    )
+    try:
+        with SlowQueryMonitor(engine, threshold=db.slow_query):
+            yield engine, JapaneseSearch("article_search")
+    finally:
+        engine.dispose()
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Sessions whose objects stay readable after the commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
+    """The content delivery network in front, where the settings name one."""
+    zone, token = settings.hardening.cache.cdn_zone_id, settings.hardening.cache.cdn_api_token
+    if "cache" not in settings.areas or zone is None or token is None:
+        return None
+    return opened.enter_context(closing(CDNManager(zone, api_token=token)))
+
+
+def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_clock: Clock) -> Parts:
+    """One paragraph for each area; what is switched off is ``None``, or does nothing."""
+    hard, areas = settings.hardening, settings.areas
+    if "logging" in areas:  # with "notify", errors go out as alerts
+        compose.setup_logging_with_notifications(hard)
+
+    engine, search = opened.enter_context(open_database(settings))
+    sessions = session_factory(engine)
+
+    cache = opened.enter_context(closing(compose.cache_backend(hard) if "cache" in areas else NullCache()))
+    limiter = open_limiter(settings, opened, clock)
+    two_factor, passkeys = open_factors(settings, engine, clock) if "security" in areas else (None, None)
+
+    # The rest of the area is in web/edge.py.
+    store = opened.enter_context(closing(compose.session_store(hard))) if "wsgi" in areas else None
+    manager = None if store is None else SessionManager(store, clock=session_clock)
+
+    trail, samples = Trail(sessions, clock=clock), Samples(sessions, clock=clock)
+    for watcher in (trail, samples):
+        opened.enter_context(watcher.watching())
+    tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
+    background = Background(engine, sessions, settings=settings, clock=clock) if "tasks" in areas else None
+    accounts = Directory(sessions, mail_domain=settings.mail_domain)
+    door = open_door(
+        settings,
+        opened,
+        accounts,
+        limiter=limiter,
+        factors=two_factor,
+        manager=manager,
+        tokens=tokens,
+        on_notice=notifier(background, sessions, site_url=settings.site_url),
+        clock=clock,
+    )
+    return Parts(
         settings=settings,
         clock=clock,
         engine=engine,
@@ -67,56 +228,19 @@ def create_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
         catalogue=Catalogue(sessions, cache=cache, search=search),
         limiter=limiter,
         two_factor=two_factor,
-        session_manager=SessionManager(store, clock=session_clock) if store else None,
+        passkeys=passkeys,
+        sign_in=door,
+        changes=CredentialChanges(door, set_email=accounts.set_email) if manager else None,
+        invitations=CredentialChanges(door, token_ttl=86_400) if manager else None,
+        session_store=store,
+        session_manager=manager,
         session_clock=session_clock,
+        background=background,
+        link_keys=link_keys(hard.security.secret_keys),
+        tokens=tokens,
+        trail=trail,
+        samples=samples,
+        cdn=_cdn(settings, opened),
+        intake=Intake.from_settings(settings),
+        opened=opened,
     )
-    errors.install(app)
-    rendering.install(app)
-    blueprints = (articles.pages, account.pages, admin.pages, auth.endpoints, knowledge.endpoints)
-    for blueprint in (*blueprints, demo_pages.pages) if settings.demo else blueprints:
-        app.register_blueprint(blueprint)
-    if store is None:
-        app.secret_key = secrets.token_bytes(32)
-        return app
-    hardened = compose.harden_wsgi(
-        app.wsgi_app,
-        hard,
-        store=store,
-        required={"database": lambda: engine.connect().close()},
-        optional={"cache": cache.ping, "sessions": store.ping},
-        headers=header_policy(hard),
-        sign_in_url="/sign-in?reason={reason}",
-        public_paths=("/static/",),
-        passive_paths=("/api/auth/session", "/static/"),
-        api_paths=("/api/",),
-        clock=session_clock,
-    )
-    app.wsgi_app = InOurWords(hardened, app)  # type: ignore[method-assign]  # as Flask documents
-    return app
-
-
-def from_env() -> Flask:
-    """The application as the environment says, for gunicorn."""
-    return create_app(AppSettings.from_env())
-
-
-def open_database(settings: AppSettings) -> tuple[Engine, SearchIndex]:
-    """Engine and search index of the configured database."""
-    db = settings.hardening.db
-    if "db" not in settings.areas:
-        return create_engine(db.url or ""), PlainSearch()
-    engine = hardened_engine(
-        db.url or "",
-        workers=db.workers,
-        threads=db.threads,
-        max_connections=db.max_connections,
-        statement_timeout=db.statement_timeout,
-        application_name="knowledge-system",
-    )
-    SlowQueryMonitor(engine, threshold=db.slow_query).install()
-    return engine, JapaneseSearch("article_search")
-
-
-def session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Sessions whose objects stay readable after the commit."""
-    return sessionmaker(engine, expire_on_commit=False)

@@ -1,11 +1,14 @@
-"""The command line: ``knowledge-system demo | walkthrough | seed | init-db | totp``."""
+"""The command line: ``knowledge-system demo | walkthrough | seed | upgrade | create-admin | check | totp``."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,14 +61,32 @@ def _parser() -> argparse.ArgumentParser:
 
     seed = commands.add_parser("seed", help="記事を読み込み、増やす / load articles and generate more")
     _data_option(seed)
+    _demo_option(seed)
     seed.add_argument(
         "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / up to so many"
     )
     seed.set_defaults(run=_seed)
 
-    tables = commands.add_parser("init-db", help="表を作る / create the tables")
+    tables = commands.add_parser("upgrade", help="表を最新にする / bring the tables to the newest revision")
     _data_option(tables)
-    tables.set_defaults(run=_init_db)
+    _demo_option(tables)
+    tables.add_argument(
+        "--without-backup", metavar="REASON", help="本番でバックアップなしに行う理由 / why, in production"
+    )
+    tables.set_defaults(run=_upgrade)
+
+    admin = commands.add_parser("create-admin", help="最初の管理者を作る / add the first administrator")
+    admin.add_argument("username", help="半角の英小文字・数字・._-")
+    admin.add_argument("--name", required=True, metavar="NAME", help="氏名 / as shown to others")
+    admin.add_argument("--email", default="", metavar="ADDRESS", help="通知の宛先 / for notices")
+    _data_option(admin)
+    _demo_option(admin)
+    admin.set_defaults(run=_create_admin)
+
+    check = commands.add_parser("check", help="設定と環境を確かめる / look for what should be mended")
+    _data_option(check)
+    _demo_option(check)
+    check.set_defaults(run=_check)
 
     totp = commands.add_parser("totp", help="二段階認証のコードを表示する / show a TOTP code")
     totp.add_argument("secret", nargs="+", help="設定画面に表示された文字 / the secret shown at enrolment")
@@ -78,6 +99,14 @@ def _data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=default, metavar="DIR", help="MKS_DATA_DIR, var/demo")
 
 
+def _demo_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="DATABASE_URL のデータベースをデモとして扱う / take the named database for a demonstration",
+    )
+
+
 def _demo(options: argparse.Namespace) -> int:
     from knowledge_system.demo import launcher
 
@@ -86,7 +115,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _walkthrough(options: argparse.Namespace) -> int:
-    from knowledge_system import walkthrough
+    from knowledge_system.demo import walkthrough
 
     ports = _ports(None, None)
     return walkthrough.run(
@@ -100,29 +129,81 @@ def _seed(options: argparse.Namespace) -> int:
     from knowledge_system import app, database
     from knowledge_system.settings import DEMO_PASSWORD
 
-    engine, search = app.open_database(_settings(options))
-    database.create_tables(engine, search)
-    people, articles = database.fill(
-        app.session_factory(engine),
-        search,
-        password=DEMO_PASSWORD,
-        clock=time,
-        number=options.articles,
-        progress=progress,
-    )
-    engine.dispose()
+    if _names_database() and not options.demo:
+        complain(
+            "DATABASE_URL は実際のデータベースです。デモ用の利用者を入れるには --demo を付けてください。\n"
+            "DATABASE_URL names a real database; everybody knows the password of the people that seed adds. "
+            "Give --demo if it is a demonstration."
+        )
+        return 2
+    settings = _settings(options)
+    with app.open_database(settings) as (engine, search):
+        database.upgrade(engine, settings, clock=time)
+        people, articles = database.fill(
+            app.session_factory(engine),
+            search,
+            password=DEMO_PASSWORD,
+            clock=time,
+            number=options.articles,
+            progress=progress,
+        )
     say(f"利用者 {people} 名、記事 {articles} 件を追加しました。")
     return 0
 
 
-def _init_db(options: argparse.Namespace) -> int:
+def _upgrade(options: argparse.Namespace) -> int:
     from knowledge_system import app, database
+    from knowledge_system.migrations.runner import MigrationFault
 
-    engine, search = app.open_database(_settings(options))
-    database.create_tables(engine, search)
-    engine.dispose()
-    say("表を作成しました。")
+    settings = _settings(options)
+    with app.open_database(settings) as (engine, _):
+        try:
+            done = database.upgrade(engine, settings, clock=time, without_backup=options.without_backup)
+        except MigrationFault as fault:
+            complain(f"表を更新できません / the tables cannot be brought up to date\n  {fault}")
+            return 5
+    say(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
     return 0
+
+
+def _create_admin(options: argparse.Namespace) -> int:
+    from knowledge_system import app
+    from knowledge_system.domain import fields
+    from knowledge_system.domain.problems import Problem, describe
+    from knowledge_system.domain.validation import take
+    from knowledge_system.services.identity import accounts
+
+    settings = _settings(options)
+    given = {"username": options.username, "display_name": options.name, "email": options.email}
+    try:
+        values = take({**given, "role": "admin", "password": _typed_password()}, fields.ACCOUNT)
+        with app.open_database(settings) as (engine, _), app.session_factory(engine).begin() as session:
+            accounts.register(session, **values, now=datetime.now(UTC))
+    except Problem as problem:
+        told = describe(problem, language="ja")
+        faults = [f"{fault['field']}: {fault['message']}" for fault in told.get("errors", [])]
+        complain("\n  ".join([told["detail"], *faults]))
+        return 2
+    say(f"管理者 {options.username} を追加しました。サインインして二段階認証を設定してください。")
+    return 0
+
+
+def _typed_password() -> str:
+    """Typed by a person, or the first line of what a program hands over; never an argument, which all can see."""
+    if sys.stdin.isatty():
+        return getpass("パスワード(12 文字以上): ")
+    return sys.stdin.readline().rstrip("\n")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from knowledge_system import checking
+
+    found = list(checking.findings(_settings(options), clock=time))
+    for finding in found:
+        say(f"{'誤り / error' if finding.error else '注意 / warning'}: {finding.text}")
+    if not found:
+        say("問題はありません / nothing to mend")
+    return int(any(finding.error for finding in found))
 
 
 def _totp(options: argparse.Namespace) -> int:
@@ -137,10 +218,17 @@ def _totp(options: argparse.Namespace) -> int:
     return 0
 
 
+def _names_database() -> bool:
+    return bool(os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"))
+
+
 def _settings(options: argparse.Namespace) -> AppSettings:
+    """Those of the environment; those of the demonstration where that is asked for, or no database is named."""
     from knowledge_system.demo.environment import demo_environment
     from knowledge_system.settings import AppSettings
 
+    if _names_database() and not options.demo:
+        return AppSettings.from_env()
     return AppSettings.from_env(
         demo_environment(os.environ, data_dir=options.data.resolve(), ports=_ports(None, None))
     )

@@ -1,4 +1,4 @@
-"""Tables and first contents."""
+"""Tables brought up to date, and first contents."""
 
 from __future__ import annotations
 
@@ -6,26 +6,55 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from knowledge_system.models import Base
-from knowledge_system.services import content
+from knowledge_system.migrations.runner import MigrationFault, Migrations
+from knowledge_system.services.knowledge import content
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.services.search import SearchIndex
+    from knowledge_system.services.knowledge.search import SearchIndex
+    from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
 
-__all__ = ["create_tables", "fill"]
+__all__ = ["check_backup", "fill", "upgrade"]
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
 
-def create_tables(engine: Engine, search: SearchIndex) -> None:
-    """Create what is missing; harmless when everything is there."""
-    with engine.begin() as connection:
-        Base.metadata.create_all(connection)
-        search.create(connection)
+def upgrade(
+    engine: Engine, settings: AppSettings, *, clock: Clock, without_backup: str | None = None
+) -> list[str]:
+    """Bring the tables to the newest revision; the revisions that were applied.
+
+    Args:
+        engine: of the database.
+        settings: whether this is production, and where its backups are.
+        clock: says how old a backup is.
+        without_backup: why it is done without one.
+
+    Raises:
+        MigrationFault: there is something to lose in production and no fresh backup of it, or it cannot be done.
+    """
+    migrations = Migrations(engine)
+    if settings.production and not without_backup and migrations.pending() and not migrations.is_empty():
+        check_backup(settings, now=clock.time())
+    return migrations.upgrade()
+
+
+def check_backup(settings: AppSettings, *, now: float) -> None:
+    """Ask for a backup that is fresh.
+
+    Raises:
+        MigrationFault: there is none.
+    """
+    folder, most = settings.backups, settings.backup_max_age
+    if folder is None:
+        raise MigrationFault("MKS_BACKUPS must name the folder of the backups")
+    # ``mks-deploy backup`` writes the mark last: a backup without it was cut off.
+    made = [mark.stat().st_mtime for mark in folder.glob("[0-9]*/complete")]
+    if not made or now - max(made) > most:
+        raise MigrationFault(f"no backup in {folder} is younger than {most / 3600:g} hours: make one first")
 
 
 def fill(

@@ -5,12 +5,49 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+    true,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from mks_hardening.security import two_factor_table
+from mks_hardening.security import passkey_tables, two_factor_table
+from mks_hardening.tasks import task_table
 
-__all__ = ["Article", "ArticleTag", "Base", "Comment", "Revision", "User", "UtcDateTime", "second_factors"]
+__all__ = [
+    "Article",
+    "ArticleTag",
+    "Attachment",
+    "AuditEntry",
+    "Base",
+    "Comment",
+    "Favourite",
+    "Notice",
+    "RefreshToken",
+    "RepeatableCall",
+    "Report",
+    "Review",
+    "Revision",
+    "Sample",
+    "Tag",
+    "TokenFamily",
+    "User",
+    "UtcDateTime",
+    "Watch",
+    "passkeys",
+    "second_factors",
+    "tasks",
+]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -56,7 +93,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A member of staff who may sign in."""
+    """A member of staff who may sign in, once the invitation was answered with a password and while ``active``."""
 
     __tablename__ = "users"
 
@@ -65,17 +102,26 @@ class User(Base):
     display_name: Mapped[str] = mapped_column(String(100))
     department: Mapped[str] = mapped_column(String(100), default="")
     role: Mapped[str] = mapped_column(String(16))
-    password_hash: Mapped[str] = mapped_column(String(255))
+    email: Mapped[str | None] = mapped_column(String(254), unique=True)
+    active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    language: Mapped[str] = mapped_column(String(2), default="", server_default=text("''"))
+    password_hash: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Article(Base):
-    """One piece of knowledge; ``revision`` rises by one with every saved edit."""
+    """One piece of knowledge, as readers see it.
+
+    ``revision`` rises by one with every saved edit and every step of the workflow; ``shown_revision`` is the one
+    whose text stands here. While the next version of a published or retired article is written, ``next_revision``
+    says which revision holds it, ``next_since`` with which it began, and ``next_status`` where it stands.
+    """
 
     __tablename__ = "articles"
     __table_args__ = (
         Index(None, "status", "updated_at", "id"),
         Index(None, "category", "status", "updated_at", "id"),
+        Index(None, "status", "category", "site"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -87,6 +133,12 @@ class Article(Base):
     status: Mapped[str] = mapped_column(String(16), default="draft")
     author_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     revision: Mapped[int] = mapped_column(default=1)
+    site: Mapped[str] = mapped_column(String(100), default="", server_default=text("''"), index=True)
+    shown_revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    next_revision: Mapped[int | None]
+    next_since: Mapped[int | None]
+    next_status: Mapped[str | None] = mapped_column(String(16), index=True)
+    confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -112,6 +164,39 @@ class ArticleTag(Base):
     position: Mapped[int] = mapped_column(default=0)
 
 
+class Tag(Base):
+    """The spelling of a tag that was there first, for everything that is the same to a reader (``tags.key_of``)."""
+
+    __tablename__ = "tags"
+
+    key: Mapped[str] = mapped_column(String(768), primary_key=True)
+    name: Mapped[str] = mapped_column(String(40))
+
+
+class Favourite(Base):
+    """An article that somebody wants to find again."""
+
+    __tablename__ = "favourites"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, autoincrement=False)
+    article_id: Mapped[int] = mapped_column(
+        ForeignKey("articles.id"), primary_key=True, autoincrement=False, index=True
+    )
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Watch(Base):
+    """Somebody wants to hear of an article, of a tag or of a site; ``subject`` is its number or its name."""
+
+    __tablename__ = "watches"
+    __table_args__ = (Index(None, "kind", "subject"),)
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(100), primary_key=True)
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Comment(Base):
     """A remark below an article."""
 
@@ -121,13 +206,16 @@ class Comment(Base):
     article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"), index=True)
     author_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     body: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
     author: Mapped[User] = relationship(lazy="raise_on_sql")
 
 
 class Revision(Base):
-    """Who saved which revision of an article, when, and the status it had then."""
+    """Who saved which revision of an article, when, its status, and its whole text.
+
+    Texts are missing from before they were kept.
+    """
 
     __tablename__ = "revisions"
 
@@ -135,10 +223,160 @@ class Revision(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     editor_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     status: Mapped[str] = mapped_column(String(16))
-    saved_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    saved_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    title: Mapped[str | None] = mapped_column(String(200), deferred=True, deferred_group="text")
+    summary: Mapped[str | None] = mapped_column(String(500), deferred=True, deferred_group="text")
+    body: Mapped[str | None] = mapped_column(Text, deferred=True, deferred_group="text")
+    category: Mapped[str | None] = mapped_column(String(32), deferred=True, deferred_group="text")
+    site: Mapped[str | None] = mapped_column(String(100), deferred=True, deferred_group="text")
+    tags: Mapped[list[str] | None] = mapped_column(JSON, deferred=True, deferred_group="text")
 
     editor: Mapped[User] = relationship(lazy="raise_on_sql")
 
 
+class Review(Base):
+    """A step of the workflow: who took it, when, on which revision, and what was said."""
+
+    __tablename__ = "reviews"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"), index=True)
+    revision: Mapped[int]
+    actor_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    step: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[str] = mapped_column(Text, default="")
+    taken_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    actor: Mapped[User] = relationship(lazy="raise_on_sql")
+
+
+class Notice(Base):
+    """Something a member of staff should know about an article."""
+
+    __tablename__ = "notices"
+    __table_args__ = (Index(None, "user_id", "read_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"))
+    actor_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    said: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    actor: Mapped[User] = relationship(foreign_keys=[actor_id], lazy="raise_on_sql")
+    article: Mapped[Article] = relationship(lazy="raise_on_sql")
+
+
+class Attachment(Base):
+    """A file of an article: what it is called and what it is; its content lies in the store under ``digest``.
+
+    ``shown`` is false while it belongs to a version that readers do not see yet.
+    """
+
+    __tablename__ = "attachments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    article_id: Mapped[int] = mapped_column(ForeignKey("articles.id", ondelete="CASCADE"), index=True)
+    uploader_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str] = mapped_column(String(120))
+    content_type: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    thumbnail: Mapped[str] = mapped_column(String(64), index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    shown: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    article: Mapped[Article] = relationship(lazy="raise_on_sql")
+
+
+class AuditEntry(Base):
+    """Somebody did something; ``hash`` covers the row and the hash of the one before. Kept for good, as it is."""
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor_id: Mapped[int | None]
+    actor_name: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(String(100))
+    detail: Mapped[str] = mapped_column(Text)
+    previous: Mapped[str] = mapped_column(String(64), unique=True)
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class Report(Base):
+    """A file that a task has written, for one person and for some days; its id is that of the task."""
+
+    __tablename__ = "reports"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    title: Mapped[str] = mapped_column(String(200))
+    file_name: Mapped[str] = mapped_column(String(200))
+    content_type: Mapped[str] = mapped_column(String(100))
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class Sample(Base):
+    """What one process counted in one minute; kept for a day."""
+
+    __tablename__ = "samples"
+
+    at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    process: Mapped[str] = mapped_column(String(64), primary_key=True)
+    counts: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class TokenFamily(Base):
+    """One sign-in of a program: the tokens that follow from each other, until one of them is used twice."""
+
+    __tablename__ = "api_token_families"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    stamp: Mapped[str] = mapped_column(String(64))
+    facts: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class RefreshToken(Base):
+    """A refresh token, by its digest: who reads the table can use none."""
+
+    __tablename__ = "api_refresh_tokens"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    family_id: Mapped[str] = mapped_column(
+        ForeignKey("api_token_families.id", ondelete="CASCADE"), index=True
+    )
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class RepeatableCall(Base):
+    """A call that was made with an ``Idempotency-Key``, and what was answered."""
+
+    __tablename__ = "api_repeatable_calls"
+
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    claim: Mapped[str] = mapped_column(String(32))
+    claimed_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    changed: Mapped[bool] = mapped_column(default=False)
+    answer: Mapped[str | None] = mapped_column(Text)
+
+
 # The library keeps second factors here; it is in our metadata so that it is created with the other tables.
 second_factors = two_factor_table(Base.metadata)
+passkeys = passkey_tables(Base.metadata)
+# One row is one background task.
+tasks = task_table(Base.metadata)

@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
+from knowledge_system.domain.rules import ROLES
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.settings import HardeningSettings, register_variables
 
-__all__ = ["AREAS", "AppSettings"]
+__all__ = ["AREAS", "AppSettings", "UploadSettings"]
 
-AREAS = frozenset({"logging", "cache", "security", "wsgi", "db", "notify"})
+AREAS = frozenset({"logging", "cache", "security", "wsgi", "db", "notify", "tasks"})
+_BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
 _OWN_VARIABLES = (
     "MKS_AREAS_OFF",
+    "MKS_AUDIT_HEADS",
+    "MKS_BACKUPS",
+    "MKS_BACKUP_MAX_AGE",
+    "MKS_CELERY_BROKER_URL",
+    "MKS_CELERY_BROKER_URL_FILE",
     "MKS_DATA_DIR",
     "MKS_DEMO",
     "MKS_DEMO_HTTPS_PORT",
     "MKS_DEMO_HTTP_PORT",
-    "MKS_REQUIRE_SERVICES",
+    "MKS_FOUR_EYES",
+    "MKS_MAIL_DOMAIN",
+    "MKS_SCAN_COMMAND",
+    "MKS_SCAN_SOCKET",
+    "MKS_SECOND_FACTOR_ROLES",
+    "MKS_UPLOADS",
+    "MKS_UPLOADS_REDIRECT",
+    "MKS_UPLOAD_LIMIT",
 )
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"[0-9]{1,9}[smhd]")
+_MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
+_REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSettings:
+    """Files that people hand in.
+
+    Attributes:
+        folder: where they are kept; outside of what any server serves. By default below the data folder.
+        limit: bytes of one file.
+        redirect: path of nginx's internal location that serves the folder; without it the application does.
+        scan_command: a program that reads a file and ends with 1 when it is infected.
+        scan_socket: where clamd listens: a path, or ``host:port``.
+    """
+
+    folder: Path | None = None
+    limit: int = 15 * 1_048_576
+    redirect: str = ""
+    scan_command: str = ""
+    scan_socket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +73,14 @@ class AppSettings:
         demo: whether this is the demonstration on one machine; adds pages that make trouble on purpose.
         data_dir: folder of the demonstration's files: database, log, sink.
         areas: areas that are used; the application runs without any of them.
+        broker_url: Celery's broker; without it the web processes run the background tasks themselves.
+        mail_domain: members of staff get mail as ``username@mail_domain``.
+        four_eyes: whether nobody may approve what he or she wrote; off only where one reviewer is all there is.
+        audit_heads: file to which the end of the audit log is copied each night, best not on the database's host.
+        backups: folder of the backups, without a fresh one of which the tables of production are not changed.
+        backup_max_age: seconds for which a backup is fresh.
+        second_factor_roles: roles that get no further than their account without a second factor.
+        uploads: files that people hand in.
     """
 
     hardening: HardeningSettings = field(default_factory=HardeningSettings)
@@ -40,6 +88,31 @@ class AppSettings:
     data_dir: Path = Path("var/demo")
     areas: frozenset[str] = AREAS
     demo_password: str = field(default="", repr=False)
+    broker_url: str | None = field(default=None, repr=False)
+    mail_domain: str = "knowledge.example"
+    four_eyes: bool = True
+    audit_heads: Path | None = None
+    backups: Path | None = None
+    backup_max_age: float = 93_600
+    second_factor_roles: frozenset[str] = frozenset()
+    uploads: UploadSettings = field(default_factory=UploadSettings)
+
+    @property
+    def upload_folder(self) -> Path:
+        """Where files are kept that people hand in."""
+        return self.uploads.folder or self.data_dir / "uploads"
+
+    @property
+    def production(self) -> bool:
+        """Whether there is something to lose."""
+        return self.hardening.core.environment == "production" and not self.demo
+
+    @property
+    def site_url(self) -> str:
+        """How people reach the site, for links in mails."""
+        edge = self.hardening.wsgi
+        host = edge.canonical_host or next((name.lstrip(".") for name in edge.allowed_hosts), "localhost")
+        return f"https://{host}" if edge.https_port == 443 else f"https://{host}:{edge.https_port}"
 
     @property
     def warn_before(self) -> float:
@@ -68,12 +141,31 @@ class AppSettings:
         )
         if source.get("MKS_DEMO", "") not in {"", "0", "1"}:
             faults.append("MKS_DEMO must be 0 or 1")
+        if source.get("MKS_FOUR_EYES", "") not in {"", "0", "1"}:
+            faults.append("MKS_FOUR_EYES must be 0 or 1")
+        broker = _broker_url(source)
+        if broker is not None and not broker.startswith(_BROKERS):
+            faults.append(
+                "MKS_CELERY_BROKER_URL must be a redis://, rediss://, redis+socket://, amqp:// or amqps:// URL, "
+                "and MKS_CELERY_BROKER_URL_FILE a file with one"
+            )
         workers = hardening.db.workers
         if workers > 1 and hardening.core.redis_url is None:
             faults.append(
                 f"MKS_GUNICORN_WORKERS={workers} needs MKS_REDIS_URL: sessions and limits must be shared"
             )
+        backup_age = source.get("MKS_BACKUP_MAX_AGE") or "26h"
+        if not _DURATION.fullmatch(backup_age):
+            faults.append("MKS_BACKUP_MAX_AGE must be a whole number with s, m, h or d, for example 26h")
+        roles = _factor_roles(source, in_production=hardening.core.environment == "production" and not demo)
+        faults.extend(
+            f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
+            for role in sorted(roles - ROLES.keys())
+        )
+        faults.extend(_upload_faults(source))
         faults.extend(_missing(source, AREAS - areas_off))
+        if hardening.core.environment == "production" and not demo:
+            faults.extend(_weak(source))
         if faults:
             raise SettingsError(tuple(dict.fromkeys(faults)))
         return cls(
@@ -82,6 +174,14 @@ class AppSettings:
             data_dir=Path(source.get("MKS_DATA_DIR", "var/demo")),
             areas=AREAS - areas_off,
             demo_password=DEMO_PASSWORD if demo else "",
+            broker_url=broker,
+            mail_domain=source.get("MKS_MAIL_DOMAIN") or "knowledge.example",
+            four_eyes=source.get("MKS_FOUR_EYES", "") != "0",
+            audit_heads=Path(source["MKS_AUDIT_HEADS"]) if source.get("MKS_AUDIT_HEADS") else None,
+            backups=Path(source["MKS_BACKUPS"]) if source.get("MKS_BACKUPS") else None,
+            second_factor_roles=roles,
+            backup_max_age=int(backup_age[:-1]) * _UNITS[backup_age[-1]],
+            uploads=_uploads(source),
         )
 
 
@@ -89,9 +189,78 @@ class AppSettings:
 DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 
 
+def _broker_url(source: Mapping[str, str]) -> str | None:
+    """The URL, which may hold a password, and so may stand in a file; empty when that cannot be read."""
+    if file := source.get("MKS_CELERY_BROKER_URL_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+    return source.get("MKS_CELERY_BROKER_URL") or None
+
+
+def _upload_faults(source: Mapping[str, str]) -> Iterator[str]:
+    limit, redirect = source.get("MKS_UPLOAD_LIMIT", ""), source.get("MKS_UPLOADS_REDIRECT", "")
+    if limit and not _MEGABYTES.fullmatch(limit):
+        yield "MKS_UPLOAD_LIMIT must be a whole number of megabytes with m, for example 15m"
+    if redirect and not _REDIRECT.fullmatch(redirect):
+        yield "MKS_UPLOADS_REDIRECT must be a path without a slash at its end, for example /-/uploads"
+    if source.get("MKS_SCAN_COMMAND") and source.get("MKS_SCAN_SOCKET"):
+        yield "MKS_SCAN_COMMAND and MKS_SCAN_SOCKET are two scanners; name one"
+
+
+def _uploads(source: Mapping[str, str]) -> UploadSettings:
+    return UploadSettings(
+        folder=Path(source["MKS_UPLOADS"]) if source.get("MKS_UPLOADS") else None,
+        limit=int((source.get("MKS_UPLOAD_LIMIT") or "15m")[:-1]) * 1_048_576,
+        redirect=source.get("MKS_UPLOADS_REDIRECT", ""),
+        scan_command=source.get("MKS_SCAN_COMMAND", ""),
+        scan_socket=source.get("MKS_SCAN_SOCKET", ""),
+    )
+
+
+def _factor_roles(source: Mapping[str, str], *, in_production: bool) -> frozenset[str]:
+    """In production administrators need a second factor unless the variable says otherwise, and be it nothing."""
+    named = source.get("MKS_SECOND_FACTOR_ROLES", "admin" if in_production else "")
+    return frozenset(role.strip() for role in named.split(",") if role.strip())
+
+
+# What stands in examples and what people type to get on with it.
+_KNOWN_WORDS = re.compile(
+    r"(?i)(change.?me|change.?this|example|default|secret|password|passwort|postgres|admin|root|test|demo|knowledge.*)[0-9!]*"
+)
+_SHORTEST_PASSWORD = 12
+
+
+def _weak(source: Mapping[str, str]) -> Iterator[str]:
+    """Passwords that others know or can guess; none is shown. Keys are looked at by the library."""
+    for name in ("DATABASE_URL", "MKS_REDIS_URL", "MKS_CELERY_BROKER_URL"):
+        password = _password_in(_given(source, name))
+        if password is not None and (len(password) < _SHORTEST_PASSWORD or _KNOWN_WORDS.fullmatch(password)):
+            yield f"{name} has a password that is short or well known: at least 12 characters made at random"
+
+
+def _given(source: Mapping[str, str], name: str) -> str:
+    """The value of a variable, or what the file says that its twin names; what cannot be read is told elsewhere."""
+    if file := source.get(f"{name}_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+    return source.get(name, "")
+
+
+def _password_in(url: str) -> str | None:
+    try:
+        found = urlsplit(url).password
+    except ValueError:
+        return None
+    return None if found is None else unquote(found)
+
+
 def _missing(source: Mapping[str, str], areas: frozenset[str]) -> Iterator[str]:
     """What the library may do without, but this application not."""
-    if not {"DATABASE_URL", "DATABASE_URL_FILE"} & source.keys():
+    if not (source.get("DATABASE_URL") or source.get("DATABASE_URL_FILE")):
         yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
     if "wsgi" in areas and not source.get("MKS_ALLOWED_HOSTS"):
         yield "MKS_ALLOWED_HOSTS is missing: the host names under which the application is reached"

@@ -1,31 +1,56 @@
-"""``/api/auth``: signing in and out, who am I, the session, the second factor."""
+"""``/api/auth``: signing in and out, who am I, the session, passwords, the second factor."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from typing import Any, Final
 
-from knowledge_system import fields
-from knowledge_system.api.body import answer, read
-from knowledge_system.web import here, signing, writing
+from knowledge_system.api import schemas
+from knowledge_system.api.bearer import TokenSession
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.services.identity.tokens import ACCESS_SECONDS, TokenPair
+from knowledge_system.web import here, writing
+from knowledge_system.web.signing import credentials, factors, steps
 
-__all__ = ["endpoints"]
+__all__ = ["ROUTES"]
 
-endpoints = Blueprint("api_auth", __name__, url_prefix="/api/auth")
+_CSRF: Final = {"csrf_token": schemas.STRING}
+_TOKENS: Final = {
+    "access_token": schemas.STRING,
+    "token_type": {"const": "Bearer"},
+    "expires_in": schemas.NUMBER,
+    "refresh_token": schemas.STRING,
+    "refresh_expires_in": schemas.NUMBER,
+}
 
 
-@endpoints.post("/login")
-def login() -> Response:
-    """Name and password; ``second_factor_required`` tells whether a code has to follow."""
-    values = read(fields.SIGN_IN)
-    complete = signing.begin(values["username"], values["password"])
-    return answer({"second_factor_required": not complete, "csrf_token": here.csrf_token()})
+def login(asked: Asked) -> Reply:
+    """Name and password, for a session of a browser, or with `tokens` for a program.
+
+    ``second_factor_required`` tells whether a code has to follow; a program sends ``challenge`` along with it.
+    """
+    values = asked.values
+    if values["tokens"]:
+        session = TokenSession(here.parts().tokens)
+        challenge = steps.begin_without_cookies(
+            session, values["username"], values["password"], recovery_code=values["recovery_code"]
+        )
+        if session.issued is None:
+            return Reply({"second_factor_required": True, "challenge": challenge})
+        return Reply({"second_factor_required": False, **_pair(session.issued)})
+    complete = steps.begin(values["username"], values["password"], recovery_code=values["recovery_code"])
+    return Reply({"second_factor_required": not complete, "csrf_token": here.csrf_token()})
 
 
-@endpoints.post("/2fa/verify")
-def verify() -> Response:
+def verify(asked: Asked) -> Reply:
     """The code that follows the password."""
-    result = signing.finish(read(fields.CODE)["code"])
-    return answer(
+    if challenge := asked.values["challenge"]:
+        session = TokenSession(here.parts().tokens)
+        result = steps.finish_without_cookies(session, challenge, asked.values["code"])
+        tokens = _pair(session.issued) if session.issued else {}
+        return Reply({"method": result.method, "recovery_codes_left": result.recovery_codes_left, **tokens})
+    result = steps.finish(asked.values["code"])
+    return Reply(
         {
             "method": result.method,
             "recovery_codes_left": result.recovery_codes_left,
@@ -34,29 +59,29 @@ def verify() -> Response:
     )
 
 
-@endpoints.post("/logout")
-def logout() -> Response:
-    """End the session."""
-    read({})
-    signing.sign_out()
-    return answer({"signed_out": True})
+def renew(asked: Asked) -> Reply:
+    """New tokens for a refresh token, which works once; a second use ends the whole family."""
+    return Reply(_pair(here.parts().tokens.renew(asked.values["refresh_token"])))
 
 
-@endpoints.post("/register")
-@here.administrators_only
-def register() -> Response:
+def logout(asked: Asked) -> Reply:
+    """End the session, or the family of tokens."""
+    del asked
+    steps.sign_out()
+    return Reply({"signed_out": True})
+
+
+def register(asked: Asked) -> Reply:
     """Add a member of staff; for administrators, since nobody joins a company by a form."""
-    here.check_limit("admin")
-    added = writing.register(read(fields.ACCOUNT))
-    return answer({"id": added.id, "username": added.username, "role": added.role}, 201)
+    added = writing.register(dict(asked.values))
+    return Reply({"id": added.id, "username": added.username, "role": added.role}, 201)
 
 
-@endpoints.get("/me")
-def me() -> Response:
+def me(asked: Asked) -> Reply:
     """Who is signed in."""
-    actor = here.actor()
-    factor = signing.status()
-    return answer(
+    del asked
+    actor, factor = here.actor(), factors.status()
+    return Reply(
         {
             "id": actor.id,
             "username": actor.username,
@@ -68,28 +93,48 @@ def me() -> Response:
     )
 
 
-@endpoints.get("/session")
-def session() -> Response:
-    """Seconds left of the session; asking does not count as activity."""
-    here.actor()
-    return answer({"expires_in": int(here.handle().expires_in)})
+def session(asked: Asked) -> Reply:
+    """Seconds left of the session, or of the access token; asking does not count as activity."""
+    del asked
+    return _left()
 
 
-@endpoints.post("/session/refresh")
-def refresh() -> Response:
+def refresh(asked: Asked) -> Reply:
     """Keep the session alive, as far as the absolute limit allows."""
-    here.actor()
-    read({})
+    del asked
     here.handle().refresh()
-    return answer({"expires_in": int(here.handle().expires_in)})
+    return _left()
 
 
-@endpoints.post("/2fa/setup")
-def setup() -> Response:
+def confirm(asked: Asked) -> Reply:
+    """Prove again who one is: a code where a second factor is on, else the password."""
+    steps.confirm(asked.values["proof"])
+    return Reply({"confirmed": True, "csrf_token": here.csrf_token()})
+
+
+def change_password(asked: Asked) -> Reply:
+    """Replace one's own password; other sessions and all other tokens end."""
+    credentials.change_password(asked.values["password"], asked.values["new_password"])
+    return Reply({"changed": True, "csrf_token": here.csrf_token()})
+
+
+def request_reset(asked: Asked) -> Reply:
+    """Mail a token to whoever has this name; the answer is the same where nobody has."""
+    credentials.request_reset(asked.values["username"])
+    return Reply({"requested": True}, 202)
+
+
+def reset_password(asked: Asked) -> Reply:
+    """Set a new password with a mailed token; every session and every token ends, and nobody is signed in."""
+    credentials.reset_password(asked.values["token"], asked.values["new_password"])
+    return Reply({"changed": True})
+
+
+def setup(asked: Asked) -> Reply:
     """Begin an enrolment; the answer is shown once."""
-    read({})
-    enrolment = signing.enrol()
-    return answer(
+    del asked
+    enrolment = factors.enrol()
+    return Reply(
         {
             "secret": enrolment.secret,
             "provisioning_uri": enrolment.provisioning_uri,
@@ -99,17 +144,180 @@ def setup() -> Response:
     )
 
 
-@endpoints.post("/2fa/enable")
-def enable() -> Response:
+def enable(asked: Asked) -> Reply:
     """Confirm the enrolment with its first code; the recovery codes are told once."""
-    here.actor()
-    codes = signing.confirm_enrolment(read(fields.CODE)["code"])
-    return answer({"recovery_codes": list(codes), "csrf_token": here.csrf_token()})
+    codes = factors.confirm_enrolment(asked.values["code"])
+    return Reply({"recovery_codes": list(codes), "csrf_token": here.csrf_token()})
 
 
-@endpoints.post("/2fa/disable")
-def disable() -> Response:
+def disable(asked: Asked) -> Reply:
     """Turn the second factor off, given a code."""
-    here.actor()
-    signing.disable(read(fields.CODE)["code"])
-    return answer({"second_factor": False, "csrf_token": here.csrf_token()})
+    factors.disable(asked.values["code"])
+    return Reply({"second_factor": False, "csrf_token": here.csrf_token()})
+
+
+def _left() -> Reply:
+    left = here.handle().expires_in
+    return Reply({"expires_in": None if left is None else int(left)})
+
+
+def _pair(tokens: TokenPair) -> dict[str, Any]:
+    return {
+        "access_token": tokens.access,
+        "token_type": "Bearer",
+        "expires_in": ACCESS_SECONDS,
+        "refresh_token": tokens.refresh,
+        "refresh_expires_in": tokens.refresh_seconds,
+    }
+
+
+def _done(name: str) -> schemas.Schema:
+    return schemas.thing({name: {"const": True}, **_CSRF})
+
+
+_CHALLENGE = {"second_factor_required": {"const": True}}
+_COMPLETE = {"second_factor_required": {"const": False}}
+_VERIFIED = {"method": schemas.STRING, "recovery_codes_left": schemas.nullable(schemas.NUMBER)}
+_LOGIN_ANSWER = {
+    "anyOf": [
+        schemas.thing({"second_factor_required": schemas.FLAG, **_CSRF}),
+        schemas.thing({**_CHALLENGE, "challenge": schemas.STRING}),
+        schemas.thing({**_COMPLETE, **_TOKENS}),
+    ]
+}
+_VERIFY_ANSWER = {"anyOf": [schemas.thing({**_VERIFIED, **_CSRF}), schemas.thing({**_VERIFIED, **_TOKENS})]}
+_ME = {
+    "id": schemas.NUMBER,
+    "username": schemas.STRING,
+    "display_name": schemas.STRING,
+    "role": schemas.STRING,
+    "second_factor": schemas.FLAG,
+    **_CSRF,
+}
+_ADDED = {"id": schemas.NUMBER, "username": schemas.STRING, "role": schemas.STRING}
+_ENROLMENT = {
+    "secret": schemas.STRING,
+    "provisioning_uri": schemas.STRING,
+    "qr_code": schemas.nullable(schemas.STRING),
+    "expires_at": schemas.NUMBER,
+}
+_LEFT = schemas.thing({"expires_in": schemas.nullable(schemas.NUMBER)})
+
+_A = "/api/auth"
+ROUTES = (
+    Route(
+        "POST",
+        f"{_A}/login",
+        login,
+        {200: _LOGIN_ANSWER},
+        who="anybody",
+        limit="api_open",
+        body=fields.SIGN_IN_API,
+        refusals=(401,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/2fa/verify",
+        verify,
+        {200: _VERIFY_ANSWER},
+        who="anybody",
+        limit="api_open",
+        body=fields.CODE_API,
+        refusals=(401,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/token/refresh",
+        renew,
+        {200: schemas.thing(_TOKENS)},
+        who="anybody",
+        limit="api_open",
+        body=fields.REFRESH,
+        refusals=(401,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/logout",
+        logout,
+        {200: schemas.thing({"signed_out": {"const": True}})},
+        who="anybody",
+        limit="api_open",
+        body={},
+    ),
+    Route(
+        "POST",
+        f"{_A}/password-reset",
+        request_reset,
+        {202: schemas.thing({"requested": {"const": True}})},
+        who="anybody",
+        limit="api_open",
+        body=fields.RESET,
+    ),
+    Route(
+        "POST",
+        f"{_A}/password-reset/confirm",
+        reset_password,
+        {200: schemas.thing({"changed": {"const": True}})},
+        who="anybody",
+        limit="api_open",
+        body=fields.NEW_PASSWORD,
+        refusals=(401,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/register",
+        register,
+        {201: schemas.thing(_ADDED)},
+        who="administrators",
+        limit="admin",
+        body=fields.ACCOUNT,
+        refusals=(409,),
+        repeatable=True,
+    ),
+    Route("GET", f"{_A}/me", me, {200: schemas.thing(_ME)}),
+    Route("GET", f"{_A}/session", session, {200: _LEFT}, limit="api_poll"),
+    Route("POST", f"{_A}/session/refresh", refresh, {200: _LEFT}, limit="api_poll", body={}),
+    Route(
+        "POST",
+        f"{_A}/confirm",
+        confirm,
+        {200: _done("confirmed")},
+        limit="api_write",
+        body=fields.CONFIRMATION,
+    ),
+    Route(
+        "POST",
+        f"{_A}/password",
+        change_password,
+        {200: _done("changed")},
+        limit="api_write",
+        body=fields.PASSWORD,
+    ),
+    Route(
+        "POST",
+        f"{_A}/2fa/setup",
+        setup,
+        {200: schemas.thing(_ENROLMENT)},
+        limit="api_write",
+        body={},
+        refusals=(409,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/2fa/enable",
+        enable,
+        {200: schemas.thing({"recovery_codes": schemas.items(schemas.STRING), **_CSRF})},
+        limit="api_write",
+        body=fields.CODE,
+        refusals=(409,),
+    ),
+    Route(
+        "POST",
+        f"{_A}/2fa/disable",
+        disable,
+        {200: schemas.thing({"second_factor": {"const": False}, **_CSRF})},
+        limit="api_write",
+        body=fields.CODE,
+        refusals=(409,),
+    ),
+)

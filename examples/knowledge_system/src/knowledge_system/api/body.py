@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, json, request
 
-from knowledge_system.problems import Problem
-from knowledge_system.validation import Field, parse_json_object, take
+from knowledge_system.api.preconditions import entity_tag, named
+from knowledge_system.api.routes import Reply
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.validation import Field, Tags, Text, parse_json_object, take
 
-__all__ = ["answer", "read"]
+__all__ = ["encoded", "exactly", "read", "response_of"]
+
+_LINES = re.compile(r"[\n\r\t\u2028\u2029]")
 
 
-def read(fields: Mapping[str, Field]) -> dict[str, Any]:
+def read(body: bytes, fields: Mapping[str, Field]) -> dict[str, Any]:
     """The checked fields of the body; an empty body counts as an empty object.
 
     Raises:
-        Problem: ``unsupported-media-type``, ``bad-json``, ``invalid``, ``too-large``.
+        Problem: ``unsupported-media-type``, ``bad-json``, ``invalid``.
     """
-    body = request.get_data(cache=False)
     if not body:
         return take({}, fields)
     if request.mimetype != "application/json":
         raise Problem("unsupported-media-type")
-    return take(parse_json_object(body), fields)
+    return exactly(parse_json_object(body), fields)
 
 
-def answer(
-    values: Mapping[str, Any], status: int = 200, *, headers: Mapping[str, str] | None = None
-) -> Response:
-    """A JSON answer for this person only."""
-    response = Response(json.dumps(values, ensure_ascii=False), status, mimetype="application/json")
+def exactly(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The checked fields, measured as they were sent.
+
+    People's forms are trimmed before they are measured; a program can be told its schema.
+
+    Raises:
+        Problem: ``invalid``.
+    """
+    taken = take(given, fields)
+    faults = [fault for name, field in fields.items() if (fault := _beyond(name, field, given.get(name)))]
+    if faults:
+        raise Problem("invalid", faults=faults)
+    return taken
+
+
+def response_of(reply: Reply) -> Response:
+    """The answer for this person only; one that has not changed is told in 304."""
+    content = encoded(reply.values)
+    response = Response(content, reply.status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
-    response.headers.update(headers or {})
+    response.headers.update(reply.headers)
+    if reply.versioned:
+        tag = entity_tag(content)
+        response.headers.update({"ETag": tag, "Cache-Control": "private, no-cache"})
+        asked = request.headers.get("If-None-Match")
+        if request.method in {"GET", "HEAD"} and asked is not None and named(asked, tag, weak=True):
+            response.status_code = 304
+            response.set_data(b"")
+            del response.headers["Content-Type"]
     return response
+
+
+def encoded(values: Mapping[str, Any]) -> bytes:
+    """A representation in its one form, which an entity tag is made of."""
+    return json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
+
+
+def _beyond(name: str, field: Field, value: Any) -> FieldFault | None:
+    if isinstance(field, Text) and isinstance(value, str):
+        if field.choices is not None:
+            return None if value in field.choices else FieldFault(name, "choice")
+        if len(value) > field.max_length:
+            return FieldFault(name, "too-long", field.max_length)
+        if not field.multiline and _LINES.search(value):
+            return FieldFault(name, "characters")
+    if isinstance(field, Tags) and isinstance(value, list):
+        if len(value) > field.max_items:
+            return FieldFault(name, "too-many", field.max_items)
+        found = (_beyond(name, Text(field.max_length), each) for each in value)
+        return next((fault for fault in found if fault), None)
+    return None

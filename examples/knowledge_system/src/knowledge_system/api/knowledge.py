@@ -2,68 +2,236 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from typing import Any, Final
 
-from knowledge_system import fields
-from knowledge_system.api.body import answer, read
-from knowledge_system.services import articles
-from knowledge_system.services.articles import ArticleFilter
-from knowledge_system.web import forms, here, writing
+from knowledge_system.api import schemas
+from knowledge_system.api.body import encoded
+from knowledge_system.api.preconditions import ANY, entity_tag, named
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.knowledge import lookup
+from knowledge_system.services.knowledge.lookup import ArticleFilter
+from knowledge_system.web import here, writing
 
-__all__ = ["endpoints"]
+__all__ = ["ROUTES"]
 
-endpoints = Blueprint("api_knowledge", __name__, url_prefix="/api/knowledge")
+_SUMMARY: Final = {
+    "id": schemas.NUMBER,
+    "title": schemas.STRING,
+    "summary": schemas.STRING,
+    "category": schemas.STRING,
+    "site": schemas.STRING,
+    "tags": schemas.items(schemas.STRING),
+    "status": schemas.STRING,
+    "author": schemas.STRING,
+    "author_username": schemas.STRING,
+    "revision": schemas.NUMBER,
+    "updated_at": schemas.MOMENT,
+}
+_REVISION: Final = {
+    "revision": schemas.NUMBER,
+    "editor": schemas.STRING,
+    "status": schemas.STRING,
+    "saved_at": schemas.MOMENT,
+}
+_ARTICLE: Final = {
+    **_SUMMARY,
+    "body": schemas.STRING,
+    "created_at": schemas.MOMENT,
+    "shown_revision": schemas.NUMBER,
+    "confirmed_at": schemas.nullable(schemas.MOMENT),
+    "next": schemas.nullable(
+        schemas.thing({"revision": schemas.NUMBER, "since": schemas.NUMBER, "status": schemas.STRING})
+    ),
+    "editable": schemas.FLAG,
+    "history": schemas.items(schemas.thing(_REVISION)),
+}
+_PIECES: Final = schemas.items(schemas.thing({"text": schemas.STRING, "found": schemas.FLAG}))
+_NOT_SEARCHED: Final = {"title_pieces": [], "summary_pieces": [], "excerpt_pieces": []}
+"""Where the words of a search stand; without one there are none."""
+_LISTED: Final = {
+    **_SUMMARY,
+    "comment_count": schemas.NUMBER,
+    **dict.fromkeys(_NOT_SEARCHED, _PIECES),
+}
+_COMMENT: Final = {
+    "id": schemas.NUMBER,
+    "author": schemas.STRING,
+    "body": schemas.STRING,
+    "created_at": schemas.MOMENT,
+}
+_CURSOR: Final = schemas.nullable(schemas.STRING)
 
 
-@endpoints.get("")
-def listing() -> Response:
-    """One page of articles; ``next`` is the value of ``after`` for the next page."""
-    actor = here.actor()
-    here.check_limit("api_read")
-    asked = forms.query_values(fields.LIST, strict=True)
-    if asked["q"]:
+def listing(asked: Asked) -> Reply:
+    """One page of articles; `next` is the value of `after` for the next page, `total` counts to 10,000."""
+    query = asked.query
+    if query["q"]:
         here.check_limit("search")
-    wanted = ArticleFilter(asked["category"], asked["tag"], asked["status"], asked["author"])
+    wanted = ArticleFilter(*(query[name] for name in ArticleFilter._fields))
     page, from_cache = here.parts().catalogue.page(
-        actor, wanted, query=asked["q"], after=asked["after"] or None
+        here.actor(), wanted, query=query["q"], sort=query["sort"], after=query["after"] or None
     )
-    return answer(page, headers={"X-Cache": "hit" if from_cache else "miss"})
+    items = [_told({**_NOT_SEARCHED, **item}, _LISTED) for item in page["items"]]
+    values = {"items": items, "next": page["next"], "total": page["total"]}
+    return Reply(values, headers={"X-Cache": "hit" if from_cache else "miss"}, versioned=True)
 
 
-@endpoints.post("")
-def creating() -> Response:
+def creating(asked: Asked) -> Reply:
     """A new article."""
-    here.actor()
-    here.check_limit("api_write")
-    new = writing.create_article(read(fields.ARTICLE))
-    return answer(_article(new), 201, headers={"Location": f"/api/knowledge/{new}"})
+    new = writing.create_article(dict(asked.values))
+    return Reply(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
 
 
-@endpoints.get("/<int:article_id>")
-def reading(article_id: int) -> Response:
-    """One article with comments and history."""
-    here.actor()
-    here.check_limit("api_read")
-    return answer(_article(article_id))
+def reading(asked: Asked) -> Reply:
+    """One article with its history; its comments are a resource of their own."""
+    article = here.parts().catalogue.article(here.actor(), asked.path["article_id"])
+    return Reply(_told(article, _ARTICLE), versioned=True)
 
 
-@endpoints.put("/<int:article_id>")
-def saving(article_id: int) -> Response:
-    """Replace an article; ``revision`` is the one the edit was made on."""
-    here.actor()
-    here.check_limit("api_write")
-    writing.save_article(article_id, read(fields.ARTICLE_EDIT))
-    return answer(_article(article_id))
+def saving(asked: Asked) -> Reply:
+    """Replace an article; `If-Match`, or `revision` in the body, says which version was changed."""
+    article_id, values = asked.path["article_id"], dict(asked.values)
+    revision = values.pop("revision")
+    if asked.if_match is not None:
+        revision = _matched(article_id, asked.if_match, revision)
+    with _precondition(asked):
+        writing.save_article(article_id, {**values, "revision": revision})
+    return Reply(_article(article_id), versioned=True)
 
 
-@endpoints.post("/<int:article_id>/comments")
-def commenting(article_id: int) -> Response:
-    """Add a remark."""
-    here.actor()
-    here.check_limit("api_write")
-    return answer({"id": writing.add_comment(article_id, read(fields.COMMENT)["body"])}, 201)
+def removing(asked: Asked) -> Reply:
+    """Remove an article for good, with its comments and history."""
+    article_id = asked.path["article_id"]
+    if_match = asked.if_match or ""  # the dispatcher asks for the field; an empty one names no version
+    revision = _matched(article_id, if_match, 0)
+    with _precondition(asked):
+        writing.delete_article(article_id, None if if_match.strip() == ANY else revision)
+    return Reply({}, 204)
 
 
-def _article(article_id: int) -> dict[str, object]:
+def stepping(asked: Asked) -> Reply:
+    """Take a step of the workflow about the revision that was seen."""
+    article_id = asked.path["article_id"]
+    writing.take_step(article_id, **asked.values)
+    return Reply(_article(article_id), versioned=True)
+
+
+def comments(asked: Asked) -> Reply:
+    """The remarks below an article, oldest first; `next` is the value of `after` for the next page."""
     with here.parts().sessions() as session:
-        return articles.read(session, here.actor(), article_id)
+        page = lookup.comments(
+            session, here.actor(), asked.path["article_id"], after=asked.query["after"] or None
+        )
+    return Reply(page, versioned=True)
+
+
+def commenting(asked: Asked) -> Reply:
+    """Add a remark."""
+    return Reply({"id": writing.add_comment(asked.path["article_id"], asked.values["body"])}, 201)
+
+
+class _precondition:  # noqa: N801 - used like a function
+    """A conflict with what ``If-Match`` says is a failed precondition; with the body, a conflict."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Call it what it is."""
+        if isinstance(error, Problem) and error.code == "conflict" and self._asked.if_match is not None:
+            raise Problem("precondition-failed", extra=error.extra) from error
+
+
+def _matched(article_id: int, if_match: str, revision: int) -> int:
+    """The revision that the field names."""
+    current = _article(article_id)
+    if not named(if_match, entity_tag(encoded(current))) or revision not in {0, current["revision"]}:
+        raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
+    found: int = current["revision"]
+    return found
+
+
+def _article(article_id: int) -> dict[str, Any]:
+    with here.parts().sessions() as session:
+        return _told(lookup.read(session, here.actor(), article_id), _ARTICLE)
+
+
+def _told(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
+    """What the document promises, whatever else pages show."""
+    return {name: values[name] for name in members}
+
+
+_LIST_ANSWER = schemas.thing(
+    {"items": schemas.items(schemas.thing(_LISTED)), "next": _CURSOR, "total": schemas.NUMBER}
+)
+_ONE = schemas.thing(_ARTICLE)
+_COMMENTS = schemas.thing({"items": schemas.items(schemas.thing(_COMMENT)), "next": _CURSOR})
+
+ROUTES = (
+    Route("GET", "/api/knowledge", listing, {200: _LIST_ANSWER}, query=fields.LIST),
+    Route(
+        "POST",
+        "/api/knowledge",
+        creating,
+        {201: _ONE},
+        limit="api_write",
+        body=fields.ARTICLE,
+        refusals=(403,),
+        repeatable=True,
+    ),
+    Route("GET", "/api/knowledge/{article_id}", reading, {200: _ONE}, parameters=fields.ARTICLE_ID),
+    Route(
+        "PUT",
+        "/api/knowledge/{article_id}",
+        saving,
+        {200: _ONE},
+        limit="api_write",
+        parameters=fields.ARTICLE_ID,
+        body=fields.ARTICLE_REPLACED,
+        refusals=(403, 409),
+        conditional=True,
+    ),
+    Route(
+        "DELETE",
+        "/api/knowledge/{article_id}",
+        removing,
+        {204: None},
+        limit="api_delete",
+        parameters=fields.ARTICLE_ID,
+        refusals=(403,),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/api/knowledge/{article_id}/steps",
+        stepping,
+        {200: _ONE},
+        limit="api_write",
+        parameters=fields.ARTICLE_ID,
+        body=fields.STEP,
+        refusals=(403, 409),
+    ),
+    Route(
+        "GET",
+        "/api/knowledge/{article_id}/comments",
+        comments,
+        {200: _COMMENTS},
+        parameters=fields.ARTICLE_ID,
+        query=fields.AFTER,
+    ),
+    Route(
+        "POST",
+        "/api/knowledge/{article_id}/comments",
+        commenting,
+        {201: schemas.thing({"id": schemas.NUMBER})},
+        limit="api_write",
+        parameters=fields.ARTICLE_ID,
+        body=fields.COMMENT,
+        repeatable=True,
+    ),
+)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mks_hardening.security import SecretBox
 
-__all__ = ["Ports", "demo_environment", "worker_numbers"]
+__all__ = ["ALERT_ADDRESSES", "Ports", "demo_environment", "worker_numbers"]
 
 
 class Ports(NamedTuple):
@@ -17,6 +17,13 @@ class Ports(NamedTuple):
 
     https: int
     http: int
+
+
+ALERT_ADDRESSES: Final = {
+    "MKS_ALERT_FROM": "alerts@knowledge.example",
+    "MKS_ALERT_TO": "operators@knowledge.example",
+}
+"""Belong to a mail server: one that was named, or the sink."""
 
 
 def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports) -> dict[str, str]:
@@ -34,14 +41,15 @@ def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports
         # HSTS on localhost would stick to every other project there.
         "MKS_HSTS": "0",
         "MKS_LOG_FILE": str(data_dir / "app.log"),
+        "MKS_AUDIT_HEADS": str(data_dir / "audit-heads"),
         "MKS_ALERT_SPOOL": str(data_dir / "spool"),
-        "MKS_ALERT_FROM": "alerts@knowledge.example",
-        "MKS_ALERT_TO": "operators@knowledge.example",
         "DATABASE_URL": f"sqlite:///{data_dir / 'knowledge.db'}",
     }
     if not environ.get("MKS_SECRET_KEYS") and not environ.get("MKS_SECRET_KEYS_FILE"):
         defaults["MKS_SECRET_KEYS_FILE"] = str(_key_file(data_dir))
     given = {name: value for name, value in environ.items() if value != ""}
+    if "MKS_SMTP_HOST" in given:
+        defaults |= ALERT_ADDRESSES
     fixed = {"MKS_DEMO": "1", "MKS_DATA_DIR": str(data_dir)}
     return {**defaults, **given, **fixed, **worker_numbers(given)}
 

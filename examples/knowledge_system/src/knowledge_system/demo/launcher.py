@@ -21,10 +21,10 @@ from knowledge_system import app as application
 from knowledge_system import database
 from knowledge_system.console import complain, progress, say
 from knowledge_system.demo.ca import Certificates, ensure_certificates
-from knowledge_system.demo.environment import Ports, demo_environment
+from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
-from knowledge_system.rules import ROLES
-from knowledge_system.services import content
+from knowledge_system.domain.rules import ROLES
+from knowledge_system.services.knowledge import content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
         settings = AppSettings.from_env(variables)
         _prepare(settings, clock)
         console = stack.enter_context((data_dir / "console.log").open("ab"))
-        commands = (_https_command(certificates, ports, settings), _http_command(ports))
+        commands = [
+            _https_command(certificates, ports, settings),
+            _http_command(ports),
+            *_celery_commands(settings, data_dir),
+        ]
         children = [stack.enter_context(_child(command, variables, console)) for command in commands]
         if not _wait_until_ready(children, certificates, ports):
             complain(f"起動できませんでした。詳しくは {data_dir / 'console.log'} を見てください。")
@@ -110,7 +114,13 @@ def _busy(ports: list[int]) -> str:
 
 def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: Sink) -> dict[str, str]:
     """Mail and chat go to the sink unless real servers were named."""
-    mail = {"MKS_SMTP_HOST": "127.0.0.1", "MKS_SMTP_PORT": str(sink.smtp_port), "MKS_SMTP_SECURITY": "plain"}
+    mail = {
+        **ALERT_ADDRESSES,
+        **{name: value for name, value in environ.items() if name in ALERT_ADDRESSES and value},
+        "MKS_SMTP_HOST": "127.0.0.1",
+        "MKS_SMTP_PORT": str(sink.smtp_port),
+        "MKS_SMTP_SECURITY": "plain",
+    }
     chat = {"MKS_SLACK_WEBHOOK_URL": sink.webhook_url}
     named_mail = environ.get("MKS_SMTP_HOST")
     named_chat = environ.get("MKS_SLACK_WEBHOOK_URL") or environ.get("MKS_SLACK_WEBHOOK_URL_FILE")
@@ -118,9 +128,8 @@ def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: S
 
 
 def _prepare(settings: AppSettings, clock: Clock) -> None:
-    engine, search = application.open_database(settings)
-    try:
-        database.create_tables(engine, search)
+    with application.open_database(settings) as (engine, search):
+        database.upgrade(engine, settings, clock=clock)
         people, articles = database.fill(
             application.session_factory(engine),
             search,
@@ -128,8 +137,6 @@ def _prepare(settings: AppSettings, clock: Clock) -> None:
             clock=clock,
             progress=progress,
         )
-    finally:
-        engine.dispose()
     if people or articles:
         say(f"利用者 {people} 名、記事 {articles} 件を読み込みました。")
 
@@ -141,12 +148,21 @@ def _https_command(certificates: Certificates, ports: Ports, settings: AppSettin
         f"--threads={settings.hardening.db.threads}",
         f"--certfile={certificates.cert_file}",
         f"--keyfile={certificates.key_file}",
-        "knowledge_system.app:from_env()",
+        "knowledge_system.demo.application:from_env()",
     ]
 
 
 def _http_command(ports: Ports) -> list[str]:
     return [*_gunicorn(ports.http), "--threads=2", "knowledge_system.demo.redirect:from_env()"]
+
+
+def _celery_commands(settings: AppSettings, data_dir: Path) -> list[list[str]]:
+    """A worker and beat where a broker is named; without one the web process runs the tasks itself."""
+    if settings.broker_url is None or "tasks" not in settings.areas:
+        return []
+    celery = [sys.executable, "-m", "celery", "--app=knowledge_system.worker:app"]
+    beat = [f"--schedule={data_dir / 'celerybeat-schedule'}", "--pidfile="]
+    return [[*celery, "worker", "--concurrency=2", "--loglevel=INFO"], [*celery, "beat", *beat]]
 
 
 def _gunicorn(port: int) -> list[str]:
@@ -214,7 +230,8 @@ def _answers(scheme: str, ports: Ports, context: ssl.SSLContext) -> bool:
         connection = http.client.HTTPConnection("localhost", ports.http, timeout=5)
     try:
         connection.request("GET", "/livez")
-        return connection.getresponse().status < 500
+        with connection.getresponse() as answer:
+            return answer.status < 500
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -240,6 +257,12 @@ def _command() -> str:
     return os.path.relpath(program) if program.parent.name == "bin" else program.name
 
 
+def _who_works(settings: AppSettings) -> str:
+    return (
+        "Celery (worker, beat)" if settings.broker_url else "内蔵(MKS_CELERY_BROKER_URL で Celery に切り替え)"
+    )
+
+
 def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) -> None:
     accounts = "\n".join(
         f"    {person['username']:<10} {ROLES[person['role']]}  {person['display_name']}"
@@ -255,6 +278,7 @@ def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) ->
   アカウント(パスワードはすべて {DEMO_PASSWORD})
 {accounts}
 
+  バックグラウンド処理               {_who_works(settings)}
   通知箱(メールと Slack の受け口)   https://localhost:{ports.https}/sink   (ito でサインイン)
   診断(わざとエラーや遅い SQL)     https://localhost:{ports.https}/diagnostics
   二段階認証のコードを端末で作る     {command} totp 画面に出た文字

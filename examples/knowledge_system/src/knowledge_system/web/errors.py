@@ -11,8 +11,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from knowledge_system.problems import Problem, code_for_status, describe
+from knowledge_system.domain.problems import Problem, code_for_status, describe
 from knowledge_system.web import here
+from knowledge_system.web.outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -30,8 +31,17 @@ def install(app: Flask) -> None:
     """Handle problems, refusals of the framework, absent servers and everything unforeseen."""
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _from_framework)
-    for absent in (BackendUnavailableError, OperationalError, PoolTimeoutError):
-        app.register_error_handler(absent, _unavailable)
+    parts = app.extensions["knowledge"]
+    outage = Outage(parts.engine, clock=parts.clock)
+
+    def database_away(error: Exception) -> AnyResponse:
+        outage.met(error)
+        return _unavailable()
+
+    for absent in (OperationalError, PoolTimeoutError):
+        app.register_error_handler(absent, database_away)
+    # The breaker of the library has told already, once.
+    app.register_error_handler(BackendUnavailableError, lambda _error: _unavailable())
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -43,10 +53,10 @@ def answer(problem: Problem) -> AnyResponse:
     response = (
         _json(document)
         if here.wants_json()
-        else make_response(render_template("error.html", problem=document, language=here.language()))
+        else make_response(render_template("error.html", problem=document, wait=problem.wait))
     )
     response.status_code = problem.status
-    response.headers["Content-Language"] = here.language()
+    here.tell_language(response)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(problem.headers)
     return response
@@ -76,8 +86,7 @@ def _drain() -> None:
         left -= len(chunk)
 
 
-def _unavailable(error: Exception) -> AnyResponse:
-    _log.error("a server the application needs is away", exc_info=error)
+def _unavailable() -> AnyResponse:
     here.stay_anonymous()
     return answer(Problem("unavailable", headers={"Retry-After": "5"}))
 

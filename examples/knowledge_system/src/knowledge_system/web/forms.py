@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flask import g, make_response, request
 
-from knowledge_system.problems import Problem, describe
-from knowledge_system.validation import Field, form_values, take
+from knowledge_system.domain.problems import Problem, describe
+from knowledge_system.domain.validation import Field, form_values, take
 from knowledge_system.web import here
 
 if TYPE_CHECKING:
     from flask import Response
 
-__all__ = ["query_values", "read", "retyped", "safe_next", "shown_again", "told"]
+__all__ = ["came_from", "private", "query_values", "read", "retyped", "safe_next", "shown_again", "told"]
 
 _MENDABLE = {
     "bad-code",
     "bad-credentials",
     "bad-proof",
+    "code-locked",
     "conflict",
     "enrolment-refused",
     "invalid",
+    "link-refused",
+    "no-such-user",
+    "own-account",
+    "passkey-refused",
     "rate-limited",
     "username-taken",
 }
@@ -53,8 +59,9 @@ def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[s
 def told(problem: Problem | None) -> dict[str, Any]:
     """What a template needs to show a problem above its form and the faults at its fields."""
     if problem is None:
-        return {"problem": None, "faults": ()}
-    return {"problem": describe(problem, language=here.language()), "faults": problem.faults}
+        return {"problem": None, "faults": (), "wait": 0}
+    described = describe(problem, language=here.language())
+    return {"problem": described, "faults": problem.faults, "wait": problem.wait}
 
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
@@ -62,7 +69,14 @@ def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
     if here.wants_json() or problem.code not in _MENDABLE:
         raise problem
     response = make_response(page(problem), problem.status)
-    response.headers.update({"Cache-Control": "no-store", "Content-Language": "ja", **problem.headers})
+    response.headers.update({"Cache-Control": "no-store", **problem.headers})
+    return response
+
+
+def private(body: str) -> Response:
+    """A page for one person, which no cache keeps."""
+    response = make_response(body)
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 
@@ -70,6 +84,16 @@ def safe_next(path: str) -> str:
     """A path of this site to go on to; anything that could lead elsewhere becomes the start page."""
     plain = path.isascii() and path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") and len(path) <= 500 else "/"
+
+
+def came_from() -> str:
+    """The page of this site that sent the request, for a form whose session ended: one can go back to it."""
+    try:
+        page = urlsplit(request.referrer or "")
+    except ValueError:
+        return "/"
+    here_too = f"{page.scheme}://{page.netloc}/" == request.host_url and page.path != request.path
+    return safe_next(page.path + (f"?{page.query}" if page.query else "")) if here_too else "/"
 
 
 def _submitted() -> dict[str, str]:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import current_app, g, request
+from werkzeug.exceptions import TooManyRequests
 
-from knowledge_system import rules
-from knowledge_system.problems import Problem
-from knowledge_system.services import accounts, sign_in
+from knowledge_system.domain import rules, wording
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.identity import accounts, sign_in
+from knowledge_system.web import cookies
 from knowledge_system.web.plain_session import PlainSession
+from mks_hardening.contrib.flask_app import current_csrf_token, current_session, limit
+from mks_hardening.security import client_key
 
 if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as BaseResponse
+
+    from knowledge_system.background.queue import Background
+    from knowledge_system.domain.rules import Actor
     from knowledge_system.parts import Parts
-    from knowledge_system.rules import Actor
 
 __all__ = [
     "actor",
     "actor_or_none",
     "address",
     "administrators_only",
+    "background",
     "check_limit",
     "csrf_token",
     "handle",
+    "is_hardened",
     "language",
     "now",
     "parts",
     "request_id",
+    "say",
     "stay_anonymous",
+    "tell_language",
     "wants_json",
 ]
 
@@ -43,15 +54,33 @@ def parts() -> Parts:
     return cast("Parts", current_app.extensions["knowledge"])
 
 
+def background() -> Background:
+    """The background tasks.
+
+    Raises:
+        Problem: ``not-found`` where they are switched off.
+    """
+    found = parts().background
+    if found is None:
+        raise Problem("not-found")
+    return found
+
+
 def now() -> datetime:
     """The time of the application's clock."""
     return datetime.fromtimestamp(parts().clock.time(), UTC)
 
 
+def is_hardened() -> bool:
+    """Whether the library stands around this application."""
+    return parts().session_store is not None
+
+
 def handle() -> Any:
-    """The session of this request as the outer wrapper left it."""
-    session = request.environ.get("mks_hardening.session")
-    return PlainSession() if session is None else session
+    """The session of this request, or the sign-in of a program."""
+    if "session" in g:
+        return g.session
+    return current_session() if is_hardened() else PlainSession()
 
 
 def actor_or_none() -> Actor | None:
@@ -62,7 +91,7 @@ def actor_or_none() -> Actor | None:
 
 
 def stay_anonymous() -> None:
-    """Ask nobody who this is: for the page that says the database is away."""
+    """Ask nobody who this is: for what is said where database or sessions may be away."""
     g.actor = None
 
 
@@ -96,17 +125,55 @@ def address() -> str:
 
 
 def check_limit(group: str) -> None:
-    """Take one hit of the signed-in person in a group of rate limits.
+    """Take one hit in a group of rate limits: of the person, or of the address while nobody has signed in.
 
     Raises:
         Problem: ``rate-limited``.
     """
-    sign_in.check_limit(parts().limiter, group, f"user {actor().id}")
+    limiter = parts().limiter
+    if limiter is None or not is_hardened():
+        g.limit = sign_in.check_limit(limiter, group, _whom())
+        return
+    g.counted = True
+    try:
+        _counted(group)()
+    except TooManyRequests as refused:
+        raise Problem("rate-limited", headers={"Retry-After": str(refused.retry_after or 1)}) from None
+
+
+@cache
+def _counted(group: str) -> Callable[[], None]:
+    """One hit; the adapter tells in the answer where the limit stands."""
+
+    @limit(group, key=_whom)
+    def hit() -> None:
+        """Nothing more."""
+
+    return hit
+
+
+def _whom() -> str:
+    person = actor_or_none()
+    return f"client:{client_key(address())}" if person is None else f"user:{person.id}"
 
 
 def language() -> str:
-    """``ja`` or ``en``, by Accept-Language."""
-    return request.accept_languages.best_match(["ja", "en"], default="ja")
+    """``ja`` or ``en``: what the person chose, or this browser's last one, or what it asks for."""
+    if "language" not in g:
+        g.language = _find_language()
+    return cast("str", g.language)
+
+
+def say(text: str, **values: object) -> str:
+    """A sentence of the catalogue in the reader's language."""
+    return wording.say(text, language(), **values)
+
+
+def tell_language(response: BaseResponse) -> None:
+    """Say in the answer what language its page is in, and what that depends on."""
+    if "language" in g:
+        response.vary.update(("Accept-Language", "Cookie"))
+        response.content_language = [g.language]
 
 
 def wants_json() -> bool:
@@ -123,13 +190,26 @@ def request_id() -> str:
 
 
 def csrf_token() -> str:
-    """The token that forms carry, empty where the protection is switched off."""
-    return str(request.environ.get("mks_hardening.csrf_token", ""))
+    """The token that forms carry; empty where the protection is switched off, and for programs."""
+    return "" if "session" in g else current_csrf_token()
+
+
+def _find_language() -> str:
+    person = actor_or_none()
+    # A program shares its owner's account, not the eyes.
+    chosen = "" if "session" in g else (person and person.language) or cookies.kept(cookies.LANGUAGE)
+    return (
+        chosen
+        if chosen in wording.LANGUAGES
+        else request.accept_languages.best_match(list(wording.LANGUAGES), default="ja")
+    )
 
 
 def _find_actor() -> Actor | None:
     session = handle()
-    if not session.user_id or session.data.get("stage") != "full":
+    # The second: a session that an earlier release began between password and code.
+    if not session.user_id or "sign_in" not in session.data:
         return None
-    with parts().sessions() as database:
-        return accounts.find(database, int(session.user_id))
+    # One statement needs no transaction around it, which would be two more round trips of every request.
+    with parts().engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        return accounts.find(connection, int(session.user_id))

@@ -37,10 +37,13 @@ class PlainSession:
         session.clear()
         session.update(user_id=user_id, data=dict(data))
 
-    def rotate(self, *, data: Mapping[str, Any] | None = None) -> bool:
-        """Replace the data; there is no id that could change."""
-        if data is not None:
-            session["data"] = dict(data)
+    def rotate(self) -> bool:
+        """Nothing to do; there is no id that could change."""
+        return self.alive
+
+    def update_data(self, **changes: Any) -> bool:
+        """Change some of what is kept."""
+        session["data"] = {**self.data, **changes}
         return self.alive
 
     def end(self) -> None:
@@ -50,5 +53,6 @@ class PlainSession:
     def refresh(self) -> None:
         """Nothing ends by itself."""
 
-    def end_others(self) -> None:
-        """Other sessions are not known here."""
+    def end_others(self) -> int:
+        """None: other sessions are not known here."""
+        return 0

@@ -22,12 +22,13 @@ def header_policy(settings: HardeningSettings) -> HeaderPolicy:
             "form-action": "'self'",
             "frame-ancestors": "'none'",
             "img-src": "'self' data:",
+            "manifest-src": "'self'",
             "object-src": "'none'",
             "style-src": "'self'",
+            "worker-src": "'self'",
         },
         nonce=True,
     )
     wsgi = settings.wsgi
-    return HeaderPolicy.web(
-        hsts=HSTS(wsgi.hsts_max_age) if wsgi.hsts else None, csp=csp, referrer_policy="same-origin"
-    )
+    hsts = HSTS(wsgi.hsts_max_age, include_subdomains=wsgi.hsts_include_subdomains) if wsgi.hsts else None
+    return HeaderPolicy.web(hsts=hsts, csp=csp, referrer_policy="same-origin")

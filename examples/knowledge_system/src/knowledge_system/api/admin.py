@@ -1,0 +1,70 @@
+"""``/api/admin``: what administrators throw out of caches, and what came of it."""
+
+from __future__ import annotations
+
+from knowledge_system.api import schemas
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.web import here
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["ROUTES"]
+
+
+def invalidate(asked: Asked) -> Reply:
+    """Throw every article and every list out of the cache; `done` is false when the cache was away.
+
+    It forgets them then as soon as it is back.
+    """
+    del asked
+    return Reply({"done": here.parts().catalogue.forget_all()})
+
+
+def purge(asked: Asked) -> Reply:
+    """Purge addresses, tags or everything from the CDN; 200 only when all of it was done."""
+    cdn, values = here.parts().cdn, asked.values
+    if cdn is None:
+        raise Problem("no-cdn")
+    urls, tags = values["urls"], values["tags"]
+    if values["everything"] is bool(urls or tags):
+        raise Problem("invalid", faults=[FieldFault("everything", "alone")])
+    try:
+        result = (
+            cdn.purge_cache(purge_everything=True)
+            if values["everything"]
+            else cdn.purge_cache(urls or None, tags=tags or None)
+        )
+    except ConfigurationError as error:
+        raise Problem(
+            "invalid", faults=[FieldFault(_FIELDS.get(error.parameter, "urls"), "pattern")]
+        ) from error
+    if not result:
+        told = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
+        raise Problem("not-purged", extra=told)
+    return Reply({"done": list(result.done)})
+
+
+_FIELDS = {"files": "urls", "tags": "tags"}
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/admin/cache/invalidate",
+        invalidate,
+        {200: schemas.thing({"done": schemas.FLAG})},
+        who="administrators",
+        limit="admin",
+        body={},
+    ),
+    Route(
+        "POST",
+        "/api/admin/cdn/purge",
+        purge,
+        {200: schemas.thing({"done": schemas.items(schemas.STRING)})},
+        who="administrators",
+        limit="admin",
+        body=fields.PURGE,
+        refusals=(409, 502),
+    ),
+)

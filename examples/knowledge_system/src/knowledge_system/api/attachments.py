@@ -1,0 +1,102 @@
+"""``/api/knowledge/{article_id}/attachments``: the files of an article."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from knowledge_system.api import schemas
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.attachments import attaching
+from knowledge_system.web import here, writing
+from knowledge_system.web.files.receiving import received
+from knowledge_system.web.files.sending import sent
+
+if TYPE_CHECKING:
+    from flask import Response
+
+__all__ = ["ROUTES"]
+
+_ATTACHMENT: Final = schemas.thing(
+    {
+        "id": schemas.NUMBER,
+        "name": schemas.STRING,
+        "content_type": schemas.STRING,
+        "size": schemas.NUMBER,
+        "sha256": schemas.STRING,
+        "width": schemas.NUMBER,
+        "height": schemas.NUMBER,
+        "shown": schemas.FLAG,
+        "created_at": schemas.MOMENT,
+        "url": schemas.STRING,
+    }
+)
+
+
+def listing(asked: Asked) -> Reply:
+    """The files of an article, oldest first; `shown` is false until the next version is published."""
+    with here.parts().sessions() as session:
+        return Reply(
+            {"items": attaching.listed(session, here.actor(), asked.path["article_id"])}, versioned=True
+        )
+
+
+def adding(asked: Asked) -> Reply:
+    """Attach a file: JPEG, PNG, WebP, GIF, PDF, DXF or DWG, by what stands in it."""
+    article_id = asked.path["article_id"]
+    [made] = writing.attach(article_id, received)
+    return Reply(made, 201, {"Location": f"/api/knowledge/{article_id}/attachments/{made['id']}"})
+
+
+def reading(asked: Asked) -> Response:
+    """The file itself."""
+    with here.parts().sessions() as session:
+        found = attaching.find(session, here.actor(), asked.path["attachment_id"])
+    if found.article_id != asked.path["article_id"]:
+        raise Problem("not-found")
+    return sent(found)
+
+
+def removing(asked: Asked) -> Reply:
+    """Take a file away from an article."""
+    writing.detach(**asked.path)
+    return Reply({}, 204)
+
+
+_PATH: Final = "/api/knowledge/{article_id}/attachments"
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        _PATH,
+        listing,
+        {200: schemas.thing({"items": schemas.items(_ATTACHMENT)})},
+        parameters=fields.ARTICLE_ID,
+    ),
+    Route(
+        "POST",
+        _PATH,
+        adding,
+        {201: _ATTACHMENT},
+        limit="api_write",
+        parameters=fields.ARTICLE_ID,
+        takes_file=True,
+    ),
+    Route(
+        "GET",
+        f"{_PATH}/{{attachment_id}}",
+        reading,
+        {200: schemas.FILE, 206: schemas.FILE},
+        parameters=fields.ATTACHMENT_ID,
+        gives_file=True,
+    ),
+    Route(
+        "DELETE",
+        f"{_PATH}/{{attachment_id}}",
+        removing,
+        {204: None},
+        limit="api_delete",
+        parameters=fields.ATTACHMENT_ID,
+    ),
+)

@@ -1,0 +1,84 @@
+"""From a row of the table to a view of Flask: who asks, what is asked, once or again, and the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flask import Response, g, request
+
+from knowledge_system.api.body import encoded, exactly, read, response_of
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import rules
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.validation import form_values
+from knowledge_system.services import calls
+from knowledge_system.web import here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knowledge_system.domain.validation import Field
+
+__all__ = ["view_of"]
+
+KEY_FIELD: Final = "Idempotency-Key"
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+
+def view_of(route: Route) -> Callable[..., Response]:
+    """What Flask calls for this row."""
+
+    def view(**parameters: str) -> Response:
+        if route.who != "anybody":
+            actor = here.actor()
+            if route.who == "administrators" and not rules.may_administer(actor):
+                raise Problem("forbidden")
+        path = _path(parameters, route.parameters)
+        query = exactly(form_values(request.query_string), route.query)
+        body = b"" if route.body is None else request.get_data(cache=False)
+        values = {} if route.body is None else read(body, route.body)
+        if_match = request.headers.get("If-Match")
+        if route.conditional and if_match is None and not values.get("revision"):
+            raise Problem("precondition-required")
+        asked = Asked(path, query, values, if_match)
+        key = request.headers.get(KEY_FIELD) if route.repeatable else None
+        answer = route.view(asked) if key is None else _once(route, asked, key, body)
+        return response_of(answer) if isinstance(answer, Reply) else answer
+
+    return view
+
+
+def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The parameters in the path; what cannot be one leads nowhere, and there is one spelling of each."""
+    taken: dict[str, Any] = {}
+    for name, field in fields.items():
+        taken[name], fault, _ = field.read(parameters[name])
+        if fault or str(taken[name]) != parameters[name]:
+            raise Problem("not-found")
+    return taken
+
+
+def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
+    """Carry the call out, or answer what was answered when it was."""
+    if not _KEY.fullmatch(key):
+        raise Problem("invalid", faults=[FieldFault(KEY_FIELD, "pattern")])
+    sessions, actor = here.parts().sessions, here.actor()
+    named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
+    fingerprint = hashlib.sha256(named + b"\0" + body).hexdigest()
+    mine = calls.claim(sessions, actor.id, key, fingerprint, now=here.now())
+    if mine.answer is not None:
+        status, headers, values, versioned = json.loads(mine.answer)
+        return Reply(values, status, {**headers, "Idempotency-Replayed": "true"}, versioned)
+    g.claim = mine
+    try:
+        answer = cast("Reply", route.view(asked))  # a repeatable view answers with values, which can be kept
+    except BaseException:
+        calls.release(sessions, mine)
+        raise
+    kept = [answer.status, dict(answer.headers), dict(answer.values), answer.versioned]
+    calls.keep_answer(sessions, mine, json.dumps(kept))
+    return answer

@@ -1,0 +1,97 @@
+"""What people follow, and the names that go on from what was typed: favourites, watches, tags, sites."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knowledge_system.api import schemas
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.services.knowledge import following, tags
+from knowledge_system.web import here, writing
+
+__all__ = ["ROUTES"]
+
+_NAMED: Final = schemas.thing({"name": schemas.STRING, "articles": schemas.NUMBER})
+_NAMES: Final = schemas.thing({"items": schemas.items(_NAMED)})
+_KEPT: Final = schemas.thing(
+    {"id": schemas.NUMBER, "title": schemas.STRING, "status": schemas.STRING, "updated_at": schemas.MOMENT}
+)
+_WATCHED: Final = schemas.thing(dict.fromkeys(("kind", "subject", "title"), schemas.STRING))
+
+
+def tag_names(asked: Asked) -> Reply:
+    """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
+    with here.parts().sessions() as session:
+        return Reply({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
+
+
+def site_names(_asked: Asked) -> Reply:
+    """Sites of published articles, those of most articles first."""
+    counted = here.parts().catalogue.counts().sites
+    return Reply({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
+
+
+def favourites(_asked: Asked) -> Reply:
+    """The articles that one keeps, newest first."""
+    with here.parts().sessions() as session:
+        kept = following.favourites(session, here.actor())
+    items = [{name: one[name] for name in ("id", "title", "status", "updated_at")} for one in kept]
+    return Reply({"items": items}, versioned=True)
+
+
+def favouring(asked: Asked) -> Reply:
+    """Keep an article; harmless when it is kept already."""
+    writing.favour(asked.path["article_id"], on=True)
+    return Reply({}, 204)
+
+
+def forgetting(asked: Asked) -> Reply:
+    """Keep an article no longer; harmless when it was not kept."""
+    writing.favour(asked.path["article_id"], on=False)
+    return Reply({}, 204)
+
+
+def watches(_asked: Asked) -> Reply:
+    """What one watches, newest first."""
+    with here.parts().sessions() as session:
+        return Reply({"items": following.watches(session, here.actor())}, versioned=True)
+
+
+def watching(asked: Asked) -> Reply:
+    """Watch an article by its number, a tag or a site by its name; harmless when it is watched already."""
+    writing.watch(asked.values["kind"], asked.values["subject"], on=True)
+    return Reply({}, 204)
+
+
+def ignoring(asked: Asked) -> Reply:
+    """Watch something no longer; harmless when it was not watched."""
+    writing.watch(asked.query["kind"], asked.query["subject"], on=False)
+    return Reply({}, 204)
+
+
+def _items(schema: schemas.Schema) -> schemas.Schema:
+    return schemas.thing({"items": schemas.items(schema)})
+
+
+_ONE: Final = "/api/favourites/{article_id}"
+ROUTES = (
+    Route("GET", "/api/tags", tag_names, {200: _NAMES}, query=fields.TAG_BEGUN),
+    Route("GET", "/api/sites", site_names, {200: _NAMES}),
+    Route("GET", "/api/favourites", favourites, {200: _items(_KEPT)}),
+    Route(
+        "PUT",
+        _ONE,
+        favouring,
+        {204: None},
+        limit="api_write",
+        parameters=fields.ARTICLE_ID,
+        refusals=(404, 422),
+    ),
+    Route("DELETE", _ONE, forgetting, {204: None}, limit="api_write", parameters=fields.ARTICLE_ID),
+    Route("GET", "/api/watches", watches, {200: _items(_WATCHED)}),
+    Route(
+        "PUT", "/api/watches", watching, {204: None}, limit="api_write", body=fields.WATCH, refusals=(404,)
+    ),
+    Route("DELETE", "/api/watches", ignoring, {204: None}, limit="api_write", query=fields.WATCH),
+)

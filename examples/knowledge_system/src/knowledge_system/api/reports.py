@@ -1,0 +1,122 @@
+"""``/api/reports`` and ``/api/tasks``: asking for a report with 202, following and cancelling it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, request
+
+from knowledge_system.api import schemas
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import here, writing
+from mks_hardening.tasks import TaskStatusApp
+
+__all__ = ["ROUTES"]
+
+
+def asking(asked: Asked) -> Reply:
+    """Ask for a report; the answer says where its status is."""
+    task_id = writing.request_report(dict(asked.values))
+    headers, body = _status_app().accepted(task_id, status_url=f"/api/tasks/{task_id}")
+    return Reply({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
+
+
+def generating(asked: Asked) -> Reply:
+    """Ask for a report, under the other name of ``/api/reports``."""
+    return asking(asked)
+
+
+def following(asked: Asked) -> Response:
+    """The status of a report of mine, under the other name of ``/api/tasks``."""
+    return status(asked)
+
+
+def status(asked: Asked) -> Response:
+    """The status of a task of mine: polling, or server-sent events for those who accept them."""
+    environ = {**request.environ, "PATH_INFO": f"/{asked.path['task_id']}"}
+    response = Response.from_app(_status_app(), environ)
+    if response.status_code == 404:
+        raise Problem("not-found")
+    return response
+
+
+def cancelling(asked: Asked) -> Reply:
+    """Ask a task of mine to stop."""
+    tasks = here.background().tasks
+    task_id = asked.path["task_id"]
+    if tasks.status(task_id, user_id=str(here.actor().id)) is None:
+        raise Problem("not-found")
+    tasks.cancel(task_id)
+    return Reply({}, 204)
+
+
+def _status_app() -> TaskStatusApp:
+    """One for each application, since it counts its streams."""
+    kept: dict[str, Any] = current_app.extensions
+    if "task_status" not in kept:
+        # Each stream holds one of gunicorn's threads; few may, and not for long.
+        kept["task_status"] = TaskStatusApp(
+            here.background().tasks, user_of=lambda _: str(here.actor().id), longest=20, streams=2
+        )
+    found: TaskStatusApp = kept["task_status"]
+    return found
+
+
+_TASK = schemas.thing(
+    {
+        "id": schemas.STRING,
+        "state": schemas.STRING,
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "stage": schemas.STRING,
+        "result": {},
+        "cancel_requested": schemas.FLAG,
+    }
+)
+_ACCEPTED = {"id": schemas.STRING, "status_url": schemas.STRING, "page_url": schemas.STRING}
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/reports",
+        asking,
+        {202: schemas.thing(_ACCEPTED)},
+        limit="api_write",
+        body=fields.REPORT,
+        repeatable=True,
+    ),
+    Route(
+        "POST",
+        "/api/reports/generate",
+        generating,
+        {202: schemas.thing(_ACCEPTED)},
+        limit="api_write",
+        body=fields.REPORT,
+        repeatable=True,
+    ),
+    Route(
+        "GET",
+        "/api/reports/status/{task_id}",
+        following,
+        {200: _TASK, 202: _TASK},
+        limit="api_poll",
+        parameters=fields.TASK_ID,
+    ),
+    Route(
+        "GET",
+        "/api/tasks/{task_id}",
+        status,
+        {200: _TASK, 202: _TASK},
+        limit="api_poll",
+        parameters=fields.TASK_ID,
+    ),
+    Route(
+        "DELETE",
+        "/api/tasks/{task_id}",
+        cancelling,
+        {204: None},
+        limit="api_delete",
+        parameters=fields.TASK_ID,
+    ),
+)

@@ -1,0 +1,84 @@
+"""``/api/auth/sessions``: where one is signed in, browsers and programs alike, and signing one of them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from knowledge_system.api import schemas
+from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import here
+
+__all__ = ["ROUTES"]
+
+
+def listing(asked: Asked) -> Reply:
+    """Where one is signed in; `current` is what asks."""
+    del asked
+    return Reply({"items": list(_mine())})
+
+
+def ending(asked: Asked) -> Reply:
+    """Sign one of them out, at once; a program with all of its tokens."""
+    wanted, services, owner = asked.path["session_id"], here.parts(), str(here.actor().id)
+    found = next((each for each in _mine() if each["id"] == wanted), None)
+    if found is None:
+        raise Problem("not-found")
+    if found["kind"] == "program":
+        services.tokens.end(wanted)
+    elif services.session_manager is not None:
+        services.session_manager.end(wanted)
+        services.trail.note("session.end", owner, actor=owner, which="one")
+    return Reply({}, 204)
+
+
+def _mine() -> Iterator[dict[str, Any]]:
+    services, owner, current = here.parts(), str(here.actor().id), here.handle().reference
+    manager = services.session_manager
+    for session in manager.sessions(owner) if manager else ():
+        yield {
+            "id": session.key,
+            "kind": "browser",
+            "device": str(json.loads(session.data).get("device", "")),
+            "started_at": _told(session.created_at),
+            "current": session.key == current,
+        }
+    for family in services.tokens.families(owner):
+        yield {
+            "id": family.id,
+            "kind": "program",
+            "device": str(json.loads(family.facts).get("device", "")),
+            "started_at": family.created_at.isoformat(),
+            "current": family.id == current,
+        }
+
+
+def _told(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+_SESSION = schemas.thing(
+    {
+        "id": schemas.STRING,
+        "kind": {"enum": ["browser", "program"]},
+        "device": schemas.STRING,
+        "started_at": schemas.MOMENT,
+        "current": schemas.FLAG,
+    }
+)
+
+ROUTES = (
+    Route("GET", "/api/auth/sessions", listing, {200: schemas.thing({"items": schemas.items(_SESSION)})}),
+    Route(
+        "DELETE",
+        "/api/auth/sessions/{session_id}",
+        ending,
+        {204: None},
+        limit="api_delete",
+        parameters=fields.SESSION_ID,
+    ),
+)

@@ -1,0 +1,61 @@
+"""The table of the API: every route once, for Flask and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from flask import request
+
+from knowledge_system.api import (
+    admin,
+    attachments,
+    auth,
+    following,
+    knowledge,
+    openapi,
+    reports,
+    sessions,
+)
+from knowledge_system.api.bearer import authenticate
+from knowledge_system.api.dispatch import view_of
+from knowledge_system.web import api_fields, here
+from knowledge_system.web.api_fields import HERE, OPEN_GROUP
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+__all__ = ["ROUTES", "install"]
+
+ROUTES: Final = (
+    *auth.ROUTES,
+    *sessions.ROUTES,
+    *knowledge.ROUTES,
+    *attachments.ROUTES,
+    *following.ROUTES,
+    *reports.ROUTES,
+    *admin.ROUTES,
+    openapi.ROUTE,
+)
+
+
+def install(app: Flask) -> None:
+    """Give the application the rules of the table, and each request under ``/api/`` its hit and its fields."""
+    for route in ROUTES:
+        app.add_url_rule(
+            route.rule, f"api.{route.name}", view_of(route), methods=[route.method], strict_slashes=True
+        )
+    groups = {f"api.{route.name}": route.limit for route in ROUTES}
+    app.extensions["api_document"] = openapi.document(ROUTES)
+
+    @app.before_request
+    def begin() -> None:
+        if request.path.startswith(HERE):
+            try:
+                authenticate()
+            finally:  # a token that is refused takes a hit of its address
+                here.check_limit(groups.get(request.endpoint or "", OPEN_GROUP))
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        api_fields.add(response)
+        return response

@@ -1,0 +1,44 @@
+"""The end of the audit log, copied each night to where its database is not."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from knowledge_system.services import audit, audit_heads
+from mks_hardening.tasks import Daily
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks import TaskRun, Tasks
+
+__all__ = ["register"]
+
+_log = logging.getLogger(__name__)
+
+
+def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSettings, clock: Clock) -> None:
+    """Register the task."""
+
+    @tasks.task("auditing.head", schedule=Daily(2, 50))
+    def keep_head(run: TaskRun) -> dict[str, object]:
+        """Verify the chain and the copies of its end; where it is whole, make another copy."""
+        del run
+        file, now = settings.audit_heads, datetime.fromtimestamp(clock.time(), UTC)
+        with sessions() as session:
+            fault = audit.first_fault(session)
+            missing = audit_heads.first_missing(session, file) if file else None
+            head = audit_heads.newest(session)
+        if fault is not None or missing is not None:
+            _log.error("the audit log was changed: entry %s", fault if missing is None else missing.id)
+            return {"whole": False}
+        if head is None:
+            return {"whole": True}
+        _log.info("the audit log ends with entry %d, hash %s", head.id, head.hash)
+        if file is not None:
+            audit_heads.keep(file, head, now=now)
+        return {"whole": True, "entry": head.id, "hash": head.hash}

@@ -1,0 +1,98 @@
+"""What is removed by schedule, at night in Japan; each task tells in its result what it removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knowledge_system.services import calls, reports
+from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments.store import FileStore
+from knowledge_system.services.identity import tokens
+from mks_hardening.tasks import Daily, clean_folder
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks import TaskRun, Tasks
+
+__all__ = ["register"]
+
+_OLD_LOGS = timedelta(days=30)
+_STALE_ALERTS = timedelta(days=30)
+_UPLOADS_UNUSED = timedelta(days=1)
+"""Longer than any request takes from its file to its row."""
+_UPLOADS_ASIDE = timedelta(days=7)
+_LOOKED_UP_AT_ONCE = 500
+
+
+def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSettings, clock: Clock) -> None:
+    """Register the tasks.
+
+    Sessions need none: the memory store forgets them by itself, and Redis by their time to live.
+    """
+    log_file, spool = settings.hardening.logging.file, settings.hardening.notify.alert_spool
+
+    @tasks.task("cleaning.logs", schedule=Daily(3, 10))
+    def logs(run: TaskRun) -> dict[str, object]:
+        """Remove what logrotate has put aside long ago; the live file stays."""
+        del run
+        if log_file is None:
+            return {}
+        live = Path(log_file)
+        return clean_folder(
+            live.parent,
+            older_than=_OLD_LOGS,
+            pattern=f"{escape(live.name)}.*",
+            keep=[live.name],
+            clock=clock,
+        ).result
+
+    @tasks.task("cleaning.spool", schedule=Daily(3, 20))
+    def stale_alerts(run: TaskRun) -> dict[str, object]:
+        """Remove alerts that could not be delivered for a month."""
+        del run
+        if spool is None:
+            return {}
+        folders = sorted(
+            folder for folder in Path(spool).glob("*") if folder.is_dir() and not folder.is_symlink()
+        )
+        return {
+            folder.name: clean_folder(folder, older_than=_STALE_ALERTS, clock=clock).result
+            for folder in folders
+        }
+
+    @tasks.task("cleaning.results", schedule=Daily(3, 30))
+    def results(run: TaskRun) -> dict[str, object]:
+        """Remove what is kept for some time only: reports, sign-ins of programs, answers, ended tasks."""
+        del run
+        now = datetime.fromtimestamp(clock.time(), UTC)
+        with sessions.begin() as session:
+            expired = {
+                "reports": reports.remove_expired(session, now=now),
+                "sign_ins": tokens.remove_expired(session, now=now),
+                "answers": calls.remove_expired(session, now=now),
+            }
+        return {**expired, "tasks": tasks.clean()}
+
+    store = FileStore(settings.upload_folder)
+
+    @tasks.task("cleaning.uploads", schedule=Daily(3, 40))
+    def uploads(run: TaskRun) -> dict[str, object]:
+        """Put files aside that belong to no article any more, and remove those that were a week ago."""
+        del run
+        now = clock.time()
+        kept = sorted(store.digests())
+        unused = 0
+        for begin in range(0, len(kept), _LOOKED_UP_AT_ONCE):
+            some = kept[begin : begin + _LOOKED_UP_AT_ONCE]
+            with sessions() as session:
+                orphans = sorted(set(some) - attaching.used(session, some))
+            before = now - _UPLOADS_UNUSED.total_seconds()
+            unused += sum(store.put_aside(each, unless_since=before, now=now) for each in orphans)
+        removed = store.remove_old(aside_before=now - _UPLOADS_ASIDE.total_seconds(), now=now)
+        return {"files": len(kept), "put_aside": unused, "removed": removed}

@@ -1,0 +1,131 @@
+"""The tasks of this application, and who runs them: threads of the web processes, or Celery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from knowledge_system import models
+from knowledge_system.background import auditing, cleaning, letters, reminding, reporting
+from knowledge_system.background.letters import Letter
+from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.domain.rules import Actor
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks import TaskStatus
+
+__all__ = ["Background"]
+
+_STOP_SECONDS = 4
+"""Below gunicorn's graceful time-out; what is cut off runs again when its lease is over."""
+
+
+class Background:
+    """The queue, with everything that may be enqueued.
+
+    Args:
+        engine: the application's database, which holds the rows.
+        sessions: makes database sessions for the tasks.
+        settings: mail server, broker, folders.
+        clock: the application's; the rows live by the database's or this host's unless another one is given.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: sessionmaker[Session],
+        *,
+        settings: AppSettings,
+        clock: Clock = time,
+    ) -> None:
+        self._settings = settings
+        self.tasks = Tasks(engine, table=models.tasks, clock=None if clock is time else clock)
+        with_mail = "notify" in settings.areas
+        self._mail = (
+            MailTask.from_settings(self.tasks, settings.hardening, clock=clock) if with_mail else None
+        )
+        self._write_report = reporting.register(self.tasks, sessions, tell=self.tell, clock=clock)
+        auditing.register(self.tasks, sessions, settings=settings, clock=clock)
+        cleaning.register(self.tasks, sessions, settings=settings, clock=clock)
+        reminding.register(self.tasks, sessions, settings=settings, tell=self.tell, clock=clock)
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether people hear by mail."""
+        return self._mail is not None
+
+    def request_report(
+        self,
+        session: Session,
+        actor: Actor,
+        *,
+        kind: str,
+        subject: str,
+        file_format: str,
+        link: str,
+        key: str,
+    ) -> str:
+        """Enqueue a report with the caller's transaction; the id of the task and, later, of the report.
+
+        Args:
+            session: with the transaction.
+            actor: who asks, and who alone may read it.
+            kind: ``monthly`` or ``site``.
+            subject: the month or the site.
+            file_format: ``xlsx`` or ``pdf``.
+            link: where the page of reports is, for the mail.
+            key: the same for a form that is sent twice.
+        """
+        task = self._write_report.using(user_id=str(actor.id), key=f"{actor.id} {key}")
+        return task.enqueue(session, kind, subject, file_format, link)
+
+    def reports_of(self, actor: Actor) -> list[TaskStatus]:
+        """The newest reports that somebody asked for."""
+        listed = self.tasks.listed(name=reporting.NAME, user_id=str(actor.id), most=20)
+        return [status for status, _ in listed]
+
+    def report_of(self, actor: Actor, report_id: str) -> TaskStatus | None:
+        """A report that this person asked for."""
+        found = self.tasks.status(report_id, user_id=str(actor.id))
+        return found if found is not None and found.name == reporting.NAME else None
+
+    def tell(self, connection: Session | Connection, user_id: int, letter: Letter) -> None:
+        """Send a mail to a member of staff with the caller's transaction; nothing where mail is switched off."""
+        user = models.User
+        found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
+        for name, email in found:
+            self.mail(connection, email or f"{name}@{self._settings.mail_domain}", letter, user_id=user_id)
+
+    def mail(self, connection: Session | Connection, to: str, letter: Letter, *, user_id: int) -> None:
+        """Send a mail to an address with the caller's transaction; nothing where mail is switched off."""
+        if self._mail is not None:
+            reads = select(models.User.language).where(models.User.id == user_id)
+            subject, text = letter.written(connection.execute(reads).scalar() or "ja")
+            self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id))
+
+    def tell_author(self, session: Session, article_id: int, *, by: Actor, body: str, link: str) -> None:
+        """Tell the author of an article about a comment, unless it is the author's own."""
+        article = session.get_one(models.Article, article_id)
+        if article.author_id != by.id:
+            letter = letters.commented(article.title, by=by.display_name, body=body, link=link)
+            self.tell(session, article.author_id, letter)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run tasks on threads of this process unless Celery does, and watch that somebody does."""
+        with ExitStack() as stack:
+            if self._settings.broker_url is None:
+                worker = TaskWorker(self.tasks)
+                worker.start()
+                stack.callback(worker.stop, _STOP_SECONDS)
+            stack.enter_context(TaskQueueWatch(self.tasks))
+            yield

@@ -1,0 +1,51 @@
+"""What people are reminded of by schedule, in the morning in Japan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from knowledge_system.background import letters
+from knowledge_system.services.knowledge import upkeep
+from mks_hardening.tasks import Daily
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.background.letters import Letter
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks import TaskRun, Tasks
+
+__all__ = ["register"]
+
+
+def register(
+    tasks: Tasks,
+    sessions: sessionmaker[Session],
+    *,
+    settings: AppSettings,
+    tell: Callable[[Session, int, Letter], None],
+    clock: Clock,
+) -> None:
+    """Register the task."""
+    link = f"{_address(settings)}/overdue"
+
+    @tasks.task("reminding.overdue", schedule=Daily(7, 30))
+    def remind_of_overdue(run: TaskRun) -> dict[str, object]:
+        """Remind authors of articles that nobody has confirmed for a year, by notice and mail, all or nothing."""
+        del run
+        now = datetime.fromtimestamp(clock.time(), UTC)
+        with sessions.begin() as session:
+            reminders = upkeep.remind(session, now=now)
+            for reminder in reminders:
+                tell(session, reminder.author_id, letters.overdue(reminder.titles, link=link))
+        return {"authors": len(reminders), "articles": sum(len(reminder.titles) for reminder in reminders)}
+
+
+def _address(settings: AppSettings) -> str:
+    """Where people find the application; a task has no request that would tell."""
+    edge = settings.hardening.wsgi
+    host = edge.canonical_host or next(iter(edge.allowed_hosts), "localhost")
+    return f"https://{host.lstrip('.')}{'' if edge.https_port == 443 else f':{edge.https_port}'}"

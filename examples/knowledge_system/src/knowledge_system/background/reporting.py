@@ -1,0 +1,83 @@
+"""The task that writes a report: figures, file, and both the file and the end of the task in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert
+
+from knowledge_system.background import letters
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Report
+from knowledge_system.reports.document import write_document
+from knowledge_system.reports.sheet import write_sheet
+from knowledge_system.services import reports
+from mks_hardening.exceptions import TaskRefusedError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.background.letters import Letter
+    from mks_hardening.protocols import Clock
+    from mks_hardening.tasks import Task, TaskRun, Tasks
+
+__all__ = ["DAYS_KEPT", "FORMATS", "NAME", "register"]
+
+NAME = "reports.write"
+DAYS_KEPT = 7
+FORMATS = {
+    "xlsx": ("Excel", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", write_sheet),
+    "pdf": ("PDF", "application/pdf", write_document),
+}
+
+Tell = Callable[["Connection", int, "Letter"], None]
+
+
+def register(
+    tasks: Tasks, sessions: sessionmaker[Session], *, tell: Tell, clock: Clock
+) -> Task[[str, str, str, str], None]:
+    """Register the task.
+
+    Args:
+        tasks: where.
+        sessions: makes database sessions for reading.
+        tell: sends a mail with a transaction.
+        clock: for the time that stands on the report.
+    """
+
+    @tasks.task(NAME, priority="low", timeout=120, max_attempts=3)
+    def write(run: TaskRun, kind: str, subject: str, file_format: str, link: str) -> None:
+        owner, now = int(run.user_id or 0), datetime.fromtimestamp(clock.time(), UTC)
+        _, content_type, written = FORMATS[file_format]
+        run.progress(0.05, "記事とコメントを集計しています")
+        try:
+            with sessions() as session:
+                figures = reports.figures(session, kind, subject, now=now)
+        except Problem:
+            raise TaskRefusedError("there is no such month or site") from None
+        content = written(figures, told=lambda share, stage: run.progress(0.3 + 0.6 * share, stage))
+        run.progress(0.95, "保存しています")
+        file_name = f"{figures.title.replace(' ', '_')}.{file_format}"
+        result: object = {"title": figures.title, "file": file_name, "bytes": len(content)}
+        with run.commit(result) as connection:
+            connection.execute(
+                insert(Report).values(
+                    id=run.id,
+                    owner_id=owner,
+                    title=figures.title,
+                    file_name=file_name,
+                    content_type=content_type,
+                    content=content,
+                    expires_at=now + timedelta(days=DAYS_KEPT),
+                )
+            )
+            tell(
+                connection,
+                owner,
+                letters.report_ready(figures.title, link=f"{link}/{run.id}", days=DAYS_KEPT),
+            )
+
+    return write

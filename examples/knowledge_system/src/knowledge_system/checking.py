@@ -1,0 +1,110 @@
+"""``knowledge-system check``: what should be mended before people work with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from knowledge_system import app as application
+from knowledge_system import database
+from knowledge_system.migrations.runner import MigrationFault, Migrations
+from knowledge_system.models import User
+from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
+from knowledge_system.services.attachments.store import FileStore
+from knowledge_system.services.identity import accounts
+from knowledge_system.services.knowledge import content
+from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.security import verify_password
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+
+__all__ = ["Finding", "findings"]
+
+
+class Finding(NamedTuple):
+    """Something to mend; an ``error`` is in the way of using the system."""
+
+    error: bool
+    text: str
+
+
+def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
+    """Everything that is found. Faults of the settings themselves are told when these are read.
+
+    Args:
+        settings: of the system.
+        clock: says how old a backup is.
+    """
+    yield from _of_database(settings, clock)
+    if "wsgi" in settings.areas:
+        yield from _of_edge(settings)
+    yield from _of_uploads(settings)
+    mail = {"tasks", "notify"} <= settings.areas and settings.hardening.notify.smtp_host is not None
+    if not mail:
+        yield Finding(False, "no mail server: nobody can be invited or set a password anew (MKS_SMTP_HOST)")
+
+
+def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
+    with application.open_database(settings) as (engine, _):
+        try:
+            pending = Migrations(engine).pending()
+        except OperationalError as error:
+            yield Finding(True, f"the database does not answer: {str(error.orig).splitlines()[0]}")
+            return
+        if pending:
+            yield Finding(True, f"revisions are missing: {', '.join(pending)} (knowledge-system upgrade)")
+            return
+        with application.session_factory(engine)() as session:
+            if not accounts.administrators(session):
+                yield Finding(True, "there is no administrator (knowledge-system create-admin)")
+            if settings.production and (known := sorted(_known_to_all(session))):
+                yield Finding(True, f"everybody knows the password of {', '.join(known)}")
+    if settings.production:
+        try:
+            database.check_backup(settings, now=clock.time())
+        except MigrationFault as fault:
+            yield Finding(False, str(fault))
+
+
+def _of_uploads(settings: AppSettings) -> Iterator[Finding]:
+    try:
+        with FileStore(settings.upload_folder).scratch():
+            pass
+    except OSError as error:
+        yield Finding(True, f"the folder of uploads cannot be written: {error.strerror} (MKS_UPLOADS)")
+    uploads = settings.uploads
+    if settings.production and not (uploads.scan_command or uploads.scan_socket):
+        yield Finding(False, "files that people hand in are not scanned (MKS_SCAN_SOCKET, MKS_SCAN_COMMAND)")
+    try:
+        scanner(uploads.scan_command, uploads.scan_socket).scan(b"knowledge-system check")
+    except ScanFailedError as error:
+        yield Finding(True, f"the virus scanner does not answer, so every file is refused: {error}")
+
+
+def _known_to_all(session: Session) -> Iterator[str]:
+    """People of the demonstration who still have its password."""
+    names = [person["username"] for person in content.people()]
+    for user in session.scalars(select(User).where(User.username.in_(names), User.active)):
+        if user.password_hash and verify_password(DEMO_PASSWORD, user.password_hash):
+            yield user.username
+
+
+def _of_edge(settings: AppSettings) -> Iterator[Finding]:
+    """What the library's own check finds: settings of the framework, Redis, the order of wrappers."""
+    app = application.create_app(replace(settings, areas=settings.areas - {"logging"}))
+    try:
+        result = app.test_cli_runner().invoke(args=["mks", "check"])
+        for line in result.output.splitlines():
+            kind, _, text = line.partition(": ")
+            if text:
+                yield Finding(kind.endswith(" error"), f"{kind.partition(' ')[0]} {text}")
+    finally:
+        app.extensions["knowledge"].close()

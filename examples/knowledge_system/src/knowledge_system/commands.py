@@ -1,0 +1,107 @@
+"""``flask --app "knowledge_system.app:from_env()" knowledge ...``: what operators do to a configured system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from knowledge_system import database
+from knowledge_system.domain.problems import Problem
+from knowledge_system.migrations.runner import MigrationFault
+from knowledge_system.parts import Parts
+from knowledge_system.services.identity import accounts, factor_help
+from mks_hardening.exceptions import BackendUnavailableError
+
+__all__ = ["commands"]
+
+commands = AppGroup("knowledge", help="Operate the knowledge system / ナレッジシステムの運用")
+
+
+@commands.command("upgrade")
+@click.option("--without-backup", metavar="REASON", help="In production, without a fresh one / 理由")
+def upgrade(*, without_backup: str | None) -> None:
+    """Bring the tables to the newest revision / 表を最新にする."""
+    parts = _parts()
+    try:
+        done = database.upgrade(
+            parts.engine, parts.settings, clock=parts.clock, without_backup=without_backup
+        )
+    except MigrationFault as fault:
+        raise click.ClickException(str(fault)) from fault
+    click.echo(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
+
+
+@commands.command("sessions")
+@click.argument("username")
+@click.option("--end", is_flag=True, help="End all of them / すべて終了する")
+def sessions(username: str, *, end: bool) -> None:
+    """List the sessions of a user, or end them / 利用者のセッション."""
+    parts = _parts()
+    if parts.session_manager is None:
+        raise click.ClickException("the area wsgi is switched off / wsgi は無効です")
+    user_id = _user_id(parts, username)
+    with _outages_told():
+        found = parts.session_manager.sessions(user_id)
+        if end:
+            parts.session_manager.end_user(user_id)
+    for session in found:
+        since, seen = (datetime.fromtimestamp(at, UTC) for at in (session.created_at, session.seen_at))
+        click.echo(f"{session.key[:12]}  {since:%Y-%m-%d %H:%M} → {seen:%Y-%m-%d %H:%M} UTC")
+    if end:
+        click.echo(f"{len(found)} 件のセッションを終了しました。")
+
+
+@commands.command("second-factor")
+@click.argument("username")
+@click.option("--unlock", is_flag=True, help="Forget wrong codes / ロックを解除する")
+@click.option("--reset", is_flag=True, help="Take it off and end all sessions / 二段階認証を取り消す")
+@click.option("--actor", help="Who does it, for the record / 操作した人")
+@click.option("--reason", help="Why, for the record / 理由")
+def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None, reason: str | None) -> None:
+    """Show, unlock or take off the second factor of a user / 利用者の二段階認証."""
+    parts = _parts()
+    if parts.two_factor is None:
+        raise click.ClickException("the area security is switched off / security は無効です")
+    if (unlock or reset) and not actor:
+        raise click.UsageError("--actor is needed / 操作した人を指定してください")
+    if reset and not reason:
+        raise click.UsageError("--reason is needed / 理由を指定してください")
+    user_id = _user_id(parts, username)
+    owner, why = int(user_id), reason or "asked on the command line"
+    with _outages_told():
+        if unlock:
+            factor_help.unlock(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+        if reset:
+            factor_help.reset(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+    status = parts.two_factor.status(user_id)
+    state = "on / 有効" if status.enabled else "off / 無効"
+    locked = ", locked / ロック中" if status.locked else ""
+    left = f", {status.recovery_codes_left} recovery codes / リカバリーコード" if status.enabled else ""
+    click.echo(f"{username}: {state}{locked}{left}")
+
+
+@contextmanager
+def _outages_told() -> Iterator[None]:
+    """A server that does not answer in time is a sentence, not a traceback; every step here may be taken twice."""
+    try:
+        yield
+    except BackendUnavailableError as error:
+        raise click.ClickException(f"{error}; type it again / もう一度実行してください") from error
+
+
+def _user_id(parts: Parts, username: str) -> str:
+    try:
+        with parts.sessions() as database_session:
+            return str(accounts.id_of(database_session, username))
+    except Problem:
+        raise click.ClickException("there is no such user / その利用者はいません") from None
+
+
+def _parts() -> Parts:
+    parts: Parts = current_app.extensions["knowledge"]
+    return parts

@@ -1,0 +1,115 @@
+"""Pages that exist in the demonstration only, for administrators: trouble on purpose, its traces, the sink."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, redirect, render_template, request
+from sqlalchemy import text
+
+from knowledge_system.api.body import response_of
+from knowledge_system.api.routes import Reply
+from knowledge_system.demo.sink import read_messages
+from knowledge_system.domain import fields
+from knowledge_system.web import forms, here
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["pages"]
+
+pages = Blueprint("demo", __name__)
+
+_SLOW_SQL = (
+    "WITH RECURSIVE counter(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counter WHERE n < :rows) "
+    "SELECT count(*) FROM counter"
+)
+_SLOW_ROWS = 1_500_000
+_LOG_BYTES = 2_000_000
+
+
+@pages.before_request
+def _administrators_only() -> None:
+    here.administrators_only(lambda: None)()
+
+
+@pages.get("/diagnostics")
+def overview() -> str:
+    """What can be tried, and the newest log records."""
+    wanted = request.args.get("request_id", "")[:200]
+    return render_template(
+        "diagnostics.html",
+        section="diagnostics",
+        records=_records(wanted, limit=30),
+        request_id_filter=wanted,
+        cache=_cache_figures(),
+    )
+
+
+@pages.get("/diagnostics/records")
+def records() -> Response:
+    """The newest log records as JSON, of one request if ``request_id`` is given."""
+    return response_of(Reply({"records": _records(request.args.get("request_id", ""), limit=200)}))
+
+
+@pages.post("/diagnostics/error")
+def error() -> str:
+    """Fail in a way nobody foresaw."""
+    forms.read({})
+    raise RuntimeError("診断: わざと起こした例外です")
+
+
+@pages.post("/diagnostics/slow-query")
+def slow_query() -> AnyResponse:
+    """Run a statement that takes longer than the threshold."""
+    forms.read({})
+    with here.parts().engine.connect() as connection:
+        connection.execute(text(_SLOW_SQL), {"rows": _SLOW_ROWS}).scalar_one()
+    return redirect("/diagnostics?done=slow-query", 303)
+
+
+@pages.post("/diagnostics/clock")
+def clock() -> AnyResponse:
+    """Let time pass for sessions."""
+    seconds = forms.read(fields.CLOCK_FORM)["advance"]
+    here.parts().session_clock.advance(seconds)
+    return redirect("/diagnostics?done=clock-moved", 303)
+
+
+@pages.get("/sink")
+def sink() -> str:
+    """The alerts that went out."""
+    return render_template("sink.html", section="sink", messages=read_messages(_folder() / "sink"))
+
+
+@pages.get("/sink.json")
+def sink_json() -> Response:
+    """The alerts that went out, as JSON."""
+    return response_of(Reply({"messages": read_messages(_folder() / "sink")}))
+
+
+def _folder() -> Path:
+    return here.parts().settings.data_dir
+
+
+def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
+    """The end of the log file, newest first."""
+    file = _folder() / "app.log"
+    if not file.exists():
+        return []
+    with file.open("rb") as log:
+        log.seek(max(0, file.stat().st_size - _LOG_BYTES))
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    wanted = (line for line in reversed(lines) if line.startswith("{") and request_id in line)
+    return [json.loads(line) for line in islice(wanted, limit)]
+
+
+def _cache_figures() -> dict[str, int]:
+    stats = here.parts().cache.stats()
+    names = ("hits", "misses", "stale", "errors", "bypasses")
+    return {name: getattr(stats, name) for name in names if hasattr(stats, name)}

@@ -1,0 +1,1 @@
+"""What the application knows without a database and without a web: rules, states, texts, fields."""

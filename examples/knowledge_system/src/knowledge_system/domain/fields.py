@@ -1,0 +1,242 @@
+"""The allow lists: which fields each form and each JSON endpoint takes."""
+
+from __future__ import annotations
+
+import re
+
+from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
+from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
+from knowledge_system.domain.wording import LANGUAGES
+from knowledge_system.domain.workflow import STEPS
+
+__all__ = [
+    "ACCOUNT",
+    "ACCOUNT_CHANGE",
+    "AFTER",
+    "ANY_SESSION",
+    "ARTICLE",
+    "ARTICLE_EDIT",
+    "ARTICLE_EDIT_FORM",
+    "ARTICLE_FORM",
+    "ARTICLE_ID",
+    "ARTICLE_REPLACED",
+    "ATTACHMENT_ID",
+    "AUDIT",
+    "CLOCK_FORM",
+    "CODE",
+    "CODE_API",
+    "CODE_FORM",
+    "COMMENT",
+    "CONFIRMATION",
+    "CONFIRMATION_FORM",
+    "EMAIL",
+    "EXPORT",
+    "FACTOR_HELP",
+    "FAVOUR_FORM",
+    "FORGOTTEN",
+    "LANGUAGE",
+    "LIST",
+    "LIST_PAGE",
+    "MOST_PAGES",
+    "NEW_PASSWORD",
+    "OPERATIONS",
+    "PASSKEY",
+    "PASSKEY_PROOF",
+    "PASSKEY_REMOVAL",
+    "PASSKEY_SIGN_IN",
+    "PASSWORD",
+    "PREVIEW",
+    "PURGE",
+    "REFRESH",
+    "REPORT",
+    "REPORT_LINK",
+    "RESET",
+    "RESET_FORM",
+    "RESTORE",
+    "SESSION",
+    "SESSION_ID",
+    "SIGN_IN",
+    "SIGN_IN_API",
+    "SIGN_IN_FORM",
+    "SITE",
+    "STEP",
+    "STEP_FORM",
+    "TAG_BEGUN",
+    "TASK_ID",
+    "TASK_LIST",
+    "TASK_STEP",
+    "TOKEN",
+    "WATCH",
+    "WATCH_FORM",
+]
+
+_REVISION_LIMIT = 2**31 - 2
+_TOKEN = re.compile(r"[A-Za-z0-9_.=-]+")
+
+SIGN_IN: dict[str, Field] = {
+    "username": Text(64),
+    "password": Text(256, trim=False),
+    "recovery_code": Text(64, min_length=0, default=""),
+}
+SIGN_IN_FORM: dict[str, Field] = {
+    **SIGN_IN,
+    "remember": Text(2, min_length=0, choices=("", "on"), default=""),
+}
+SIGN_IN_API: dict[str, Field] = {**SIGN_IN, "tokens": Flag(default=False)}
+CONFIRMATION: dict[str, Field] = {"proof": Text(256, trim=False)}
+PASSWORD: dict[str, Field] = {"password": Text(256, trim=False), "new_password": Text(256, trim=False)}
+FORGOTTEN: dict[str, Field] = {"username": Text(64)}
+RESET_FORM: dict[str, Field] = {"token": Text(256, default=""), "new_password": Text(256, trim=False)}
+EMAIL: dict[str, Field] = {"email": Text(254)}
+TOKEN: dict[str, Field] = {"token": Text(256, default="")}
+CODE: dict[str, Field] = {"code": Text(64)}
+CODE_API: dict[str, Field] = {**CODE, "challenge": Text(512, min_length=0, default="")}
+REFRESH: dict[str, Field] = {"refresh_token": Text(128, pattern=_TOKEN)}
+RESET: dict[str, Field] = {"username": Text(64)}
+NEW_PASSWORD: dict[str, Field] = {"token": Text(512, pattern=_TOKEN), "new_password": Text(256, trim=False)}
+_ANSWER = Text(16_384, trim=False)
+"""What a browser answers for a passkey, as JSON."""
+CODE_FORM: dict[str, Field] = {
+    "code": Text(64, min_length=0, default=""),
+    "answer": _ANSWER._replace(min_length=0, default=""),
+}
+CONFIRMATION_FORM: dict[str, Field] = {
+    "proof": Text(256, min_length=0, trim=False, default=""),
+    "answer": _ANSWER._replace(min_length=0, default=""),
+}
+PASSKEY: dict[str, Field] = {"answer": _ANSWER, "name": Text(64, min_length=0, default="")}
+PASSKEY_PROOF: dict[str, Field] = {"code": Text(64, min_length=0, default="")}
+PASSKEY_REMOVAL: dict[str, Field] = {"passkey": Text(128), "code": Text(64)}
+PASSKEY_SIGN_IN: dict[str, Field] = {"answer": _ANSWER}
+COMMENT: dict[str, Field] = {"body": Text(2000, multiline=True)}
+FACTOR_HELP: dict[str, Field] = {
+    "owner": Text(64),
+    "help": Text(16, choices=("unlock", "reset")),
+    "reason": Text(200),
+}
+_SESSION = Text(128, pattern=re.compile(r"[A-Za-z0-9_.:=-]+"))
+SESSION: dict[str, Field] = {"session": _SESSION}
+SESSION_ID: dict[str, Field] = {"session_id": _SESSION}
+ANY_SESSION: dict[str, Field] = {"session": _SESSION._replace(min_length=0, default="")}
+"""Without one it is about all of them."""
+LANGUAGE: dict[str, Field] = {"language": Text(2, choices=tuple(LANGUAGES))}
+CLOCK_FORM: dict[str, Field] = {"advance": Integer(1, 86_400, from_text=True)}
+
+ARTICLE: dict[str, Field] = {
+    "title": Text(200),
+    "category": Text(32, choices=CATEGORIES),
+    "summary": Text(500, min_length=0, multiline=True, default=""),
+    "body": Text(50_000, multiline=True),
+    "tags": Tags(),
+    "site": Text(100, min_length=0, default=""),
+    "status": Text(16, choices=tuple(STATUSES), default="draft"),
+}
+ARTICLE_EDIT: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT)}
+# The version may stand in If-Match instead; 0 is none.
+ARTICLE_REPLACED: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT, default=0)}
+ARTICLE_ID: dict[str, Field] = {"article_id": Integer(1, 2**31 - 1, from_text=True)}
+ATTACHMENT_ID: dict[str, Field] = {
+    **ARTICLE_ID,
+    "attachment_id": Integer(1, 2**31 - 1, from_text=True),
+}
+ARTICLE_FORM: dict[str, Field] = {**ARTICLE, "tags": Tags(from_text=True)}
+ARTICLE_EDIT_FORM: dict[str, Field] = {
+    **ARTICLE_FORM,
+    "revision": Integer(1, _REVISION_LIMIT, from_text=True),
+}
+
+AUDIT: dict[str, Field] = {
+    "q": Text(100, min_length=0, default=""),
+    "before": Integer(0, _REVISION_LIMIT, from_text=True, default=0),
+    "verify": Text(1, min_length=0, choices=("", "1"), default=""),
+}
+OPERATIONS: dict[str, Field] = {"hours": Text(2, choices=("1", "6", "24"), default="1")}
+PREVIEW: dict[str, Field] = {
+    "title": Text(200, min_length=0, default=""),
+    "summary": Text(500, min_length=0, multiline=True, default=""),
+    "body": Text(50_000, min_length=0, multiline=True, default=""),
+}
+STEP: dict[str, Field] = {
+    "step": Text(16, choices=tuple(STEPS)),
+    "revision": Integer(1, _REVISION_LIMIT),
+    "comment": Text(2000, min_length=0, multiline=True, default=""),
+}
+STEP_FORM: dict[str, Field] = {**STEP, "revision": Integer(1, _REVISION_LIMIT, from_text=True)}
+RESTORE: dict[str, Field] = {"revision": Integer(1, _REVISION_LIMIT, from_text=True)}
+
+_DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
+MOST_PAGES = 500
+"""Pages that have a number; whoever wants more narrows the list."""
+LIST: dict[str, Field] = {
+    "category": Text(32, min_length=0, choices=("", *CATEGORIES), default=""),
+    "tag": Text(40, min_length=0, default=""),
+    "site": Text(100, min_length=0, default=""),
+    "status": Text(16, choices=tuple(STATUSES), default="published"),
+    "author": Text(64, min_length=0, default=""),
+    "since": Text(10, min_length=0, pattern=_DAY, default=""),
+    "until": Text(10, min_length=0, pattern=_DAY, default=""),
+    "sort": Text(16, min_length=0, choices=("", "relevance", "newest", "confirmed"), default=""),
+    "q": Text(100, min_length=0, default=""),
+    "after": Text(2048, min_length=0, default=""),
+}
+
+EXPORT: dict[str, Field] = {
+    **{name: LIST[name] for name in ("category", "tag", "site", "status", "author")},
+    "ids": Text(2000, min_length=0, pattern=re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
+}
+LIST_PAGE: dict[str, Field] = {**LIST, "page": Integer(1, MOST_PAGES, from_text=True, default=1)}
+
+_ON = Text(2, min_length=0, choices=("", "on"), default="")
+FAVOUR_FORM: dict[str, Field] = {"on": _ON}
+WATCH: dict[str, Field] = {"kind": Text(8, choices=("article", "tag", "site")), "subject": Text(100)}
+WATCH_FORM: dict[str, Field] = {**WATCH, "on": _ON, "next": Text(500, min_length=0, default="")}
+SITE: dict[str, Field] = {"name": Text(100, min_length=0, default="")}
+TAG_BEGUN: dict[str, Field] = {"q": Text(40, min_length=0, default="")}
+
+AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, default="")}
+
+# What forms of HTML take as an address, with a domain of at least two labels.
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
+_EMAIL = Text(254, min_length=0, pattern=_ADDRESS, default="")
+ACCOUNT: dict[str, Field] = {
+    "username": Text(64, min_length=3, pattern=re.compile(r"[a-z][a-z0-9._-]*")),
+    "display_name": Text(100),
+    "department": Text(100, min_length=0, default=""),
+    "role": Text(16, choices=tuple(ROLES)),
+    "email": _EMAIL,
+    "password": Text(256, min_length=0, trim=False, default=""),
+}
+ACCOUNT_CHANGE: dict[str, Field] = {
+    "display_name": Text(100),
+    "department": Text(100, min_length=0, default=""),
+    "role": Text(16, choices=tuple(ROLES)),
+    "email": _EMAIL,
+    "active": Text(2, min_length=0, choices=("", "on"), default=""),
+}
+
+_TASK_ID = re.compile(r"[0-9a-f]{32}")
+REPORT: dict[str, Field] = {
+    "kind": Text(16, choices=("monthly", "site")),
+    "subject": Text(100),
+    "format": Text(8, choices=("xlsx", "pdf")),
+    "key": Text(64, min_length=16, pattern=re.compile(r"[A-Za-z0-9_-]+")),
+}
+TASK_ID: dict[str, Field] = {"task_id": Text(32, pattern=_TASK_ID)}
+PURGE: dict[str, Field] = {
+    "urls": Tags(max_items=1000, max_length=2000),
+    "tags": Tags(max_items=1000, max_length=1024),
+    "everything": Flag(default=False),
+}
+REPORT_LINK: dict[str, Field] = {
+    "until": Integer(0, 9_999_999_999, from_text=True),
+    "signature": Text(64, pattern=re.compile(r"[0-9a-f]{64}")),
+}
+TASK_LIST: dict[str, Field] = {
+    "state": Text(
+        16, min_length=0, choices=("", "waiting", "running", "done", "dead", "cancelled"), default=""
+    ),
+}
+TASK_STEP: dict[str, Field] = {
+    "task": Text(32, pattern=_TASK_ID),
+    "step": Text(8, choices=("retry", "discard", "cancel")),
+}

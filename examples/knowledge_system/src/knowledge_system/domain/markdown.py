@@ -1,0 +1,206 @@
+"""Markdown as HTML that is safe whatever a writer types.
+
+CommonMark with tables, strike-through, bare links and check lists, through markdown-it-py; what comes out is then
+reduced by nh3 to a list of known tags and attributes. HTML that somebody types is shown as text. Pictures come from
+this site only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import nh3
+from markdown_it import MarkdownIt
+from markdown_it.rules_inline.state_inline import Delimiter
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from knowledge_system.domain.wording import say
+
+if TYPE_CHECKING:
+    from markdown_it.rules_core import StateCore
+    from markdown_it.rules_inline import StateInline
+
+__all__ = ["headings", "render"]
+
+_TAGS: Final = {
+    *(
+        "a",
+        "blockquote",
+        "br",
+        "code",
+        "del",
+        "div",
+        "em",
+        "h2",
+        "h3",
+        "h4",
+        "hr",
+        "img",
+        "input",
+        "li",
+        "ol",
+        "p",
+    ),
+    *("pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
+}
+_ATTRIBUTES: Final = {
+    "a": {"href", "title"},
+    "div": {"class", "tabindex", "role", "aria-label"},
+    "h2": {"id"},
+    "img": {"src", "alt", "title", "loading"},
+    "input": {"type", "checked", "disabled", "aria-label"},
+    "li": {"class"},
+    "ol": {"start"},
+    "td": {"class"},
+    "th": {"class"},
+}
+_OWN_PICTURE: Final = re.compile(r"/(?:files|static)/[A-Za-z0-9/._-]+").fullmatch
+_OWN_LINK: Final = re.compile(r"(?:/(?![/\\])|#)[^\\]*|https?://[^\s\\]+|mailto:[^\s\\]+").fullmatch
+_BOX: Final = re.compile(r"\[([ xX])\] +")
+_WIDE: Final = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_MOST_BRACKETS: Final = 1000
+_DOTS: Final = re.compile(r"^・ *", re.MULTILINE)
+_TABLE: Final = {"class": "table", "tabindex": "0", "role": "region"}
+# Heading levels of the page: its title is the first.
+_LEVELS: Final = {"h1": "h2", "h5": "h4", "h6": "h4"}
+
+
+def render(text: str, *, language: str = "ja") -> Markup:
+    """HTML of a text, with the anchors that ``headings`` tells.
+
+    Args:
+        text: Markdown.
+        language: of what is said to those who hear the page.
+    """
+    html = nh3.clean(
+        _parser(text).render(_dashed(text), {"language": language}),
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        attribute_filter=_kept,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer",
+    )
+    return Markup(html)  # noqa: S704 - only tags and attributes of the lists above
+
+
+def headings(text: str) -> list[tuple[str, str]]:
+    """Anchor and text of the headings of the second level, in order, for a table of contents."""
+    tokens = _parser(text).parse(_dashed(text))
+    opened = [number for number, token in enumerate(tokens) if token.attrGet("id")]
+    return [(str(tokens[number].attrGet("id")), _plain(tokens[number + 1])) for number in opened]
+
+
+def _dashed(text: str) -> str:
+    """Lines that begin with the Japanese bullet are lists too."""
+    return _DOTS.sub("- ", text)
+
+
+def _parser(text: str) -> MarkdownIt:
+    """Looking for the end of a label costs the square of the brackets; with too many, none begins a label."""
+    return _made(links=text.count("[") <= _MOST_BRACKETS)
+
+
+@cache
+def _made(*, links: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 40})
+    parser.enable(["table", "strikethrough"])
+    parser.inline.ruler.at("emphasis", _emphasis)
+    if not links:
+        parser.disable(["link", "image", "reference"])
+    parser.core.ruler.push("site", _adapt)
+    return parser
+
+
+def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as rules of markdown-it are called
+    """Asterisks around Japanese: ``**養生(保温)**は`` is bold; CommonMark wants a blank behind it."""
+    marker = state.src[state.pos]
+    if silent or marker not in "*_":
+        return False
+    found = state.scanDelims(state.pos, marker == "*")
+    before = state.src[state.pos - 1 : state.pos]
+    after = state.src[state.pos + found.length : state.pos + found.length + 1]
+    loose = marker == "*" and bool(_WIDE.search(before + after))
+    for _ in range(found.length):
+        token = state.push("text", "", 0)
+        token.content = marker
+        state.delimiters.append(
+            Delimiter(
+                marker=ord(marker),
+                length=found.length,
+                token=len(state.tokens) - 1,
+                end=-1,
+                open=found.can_open or (loose and bool(after.strip())),
+                close=found.can_close or (loose and bool(before.strip())),
+            )
+        )
+    state.pos += found.length
+    return True
+
+
+def _adapt(state: StateCore) -> None:
+    """Levels and anchors of headings, a frame that scrolls around each table, boxes of check lists."""
+    section = 0
+    language = str(state.env.get("language", "ja"))
+    frame = _attributes({**_TABLE, "aria-label": say("表", language)})
+    adapted: list[Token] = []
+    for number, token in enumerate(state.tokens):
+        token.tag = _LEVELS.get(token.tag, token.tag)
+        if token.type == "heading_open" and token.tag == "h2":
+            section += 1
+            token.attrSet("id", f"s{section}")
+        if token.type == "table_open":
+            adapted.append(Token("html_block", "", 0, content=f"<div {frame}>"))
+        if token.type in {"th_open", "td_open"} and (style := str(token.attrs.pop("style", ""))):
+            token.attrSet("class", style.replace("text-align:", "align-"))
+        if token.type == "inline" and number >= 2 and state.tokens[number - 2].type == "list_item_open":
+            _check_box(token, state.tokens[number - 2], language)
+        if token.type == "inline":
+            for child in token.children or []:
+                if child.type == "image":
+                    child.attrSet("loading", "lazy")
+        adapted.append(token)
+        if token.type == "table_close":
+            adapted.append(Token("html_block", "", 0, content="</div>"))
+    state.tokens = adapted
+
+
+def _check_box(inline: Token, item: Token, language: str) -> None:
+    children = inline.children or []
+    found = _BOX.match(children[0].content) if children and children[0].type == "text" else None
+    if found is None:
+        return
+    children[0].content = children[0].content[found.end() :]
+    checked = {"checked": ""} if found[1] != " " else {}
+    said = say("済み" if checked else "未", language)
+    names = {"type": "checkbox", "disabled": "", "aria-label": said, **checked}
+    children.insert(0, Token("html_inline", "", 0, content=f"<input {_attributes(names)}> "))
+    item.attrSet("class", "check")
+
+
+def _attributes(values: dict[str, str]) -> str:
+    return " ".join(f'{name}="{value}"' for name, value in values.items())
+
+
+def _kept(tag: str, name: str, value: str) -> str | None:
+    """An attribute as it may stand, or ``None``: pictures of this site, links that cannot run anything."""
+    if (tag, name) == ("img", "src"):
+        return value if _OWN_PICTURE(value) else None
+    if (tag, name) == ("a", "href"):
+        return value if _OWN_LINK(value) else None
+    return value
+
+
+def _plain(inline: Token) -> str:
+    return "".join(_texts(inline.children or []))
+
+
+def _texts(tokens: Sequence[Any]) -> Iterator[str]:
+    for token in tokens:
+        if token.children:
+            yield from _texts(token.children)
+        elif token.type in {"text", "code_inline"}:
+            yield token.content

@@ -1,0 +1,112 @@
+"""Refusals as small documents (RFC 9457) in Japanese or English.
+
+A ``Problem`` is raised anywhere in the application; the web layer turns it into JSON or a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+__all__ = ["FieldFault", "Problem", "code_for_status", "describe", "fault_text"]
+
+
+class FieldFault(NamedTuple):
+    """One fault of one field: ``code`` is a key of the catalogue, ``limit`` the number in its sentence."""
+
+    field: str
+    code: str
+    limit: object = ""
+
+
+class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives the thing
+    """A refusal with an HTTP status.
+
+    Attributes:
+        code: key of the catalogue in ``content/messages.json``; also the end of the document's ``type``.
+        faults: what is wrong with which field.
+        extra: further members of the document.
+        headers: header fields that go with the answer, for example ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        faults: Sequence[FieldFault] = (),
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status: int = _catalogue()["problems"][code]["status"]
+        self.faults = tuple(faults)
+        self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def wait(self) -> int:
+        """Seconds to wait before trying again; 0 where nobody has said."""
+        told = self.headers.get("Retry-After", "")
+        return int(told) if told.isdecimal() else 0
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    text = files("knowledge_system").joinpath("content", "messages.json").read_text(encoding="utf-8")
+    catalogue: dict[str, Any] = json.loads(text)
+    return catalogue
+
+
+_GENERAL = {
+    400: "bad-request",
+    401: "sign-in-required",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    406: "not-acceptable",
+    409: "conflict",
+    412: "precondition-failed",
+    413: "too-large",
+    415: "unsupported-media-type",
+    416: "range-refused",
+    422: "invalid",
+    428: "precondition-required",
+    429: "rate-limited",
+    501: "not-implemented",
+    502: "unavailable",
+    503: "unavailable",
+    507: "storage-full",
+}
+
+
+def code_for_status(status: int) -> str:
+    """The general code of a status, for refusals that come from the framework."""
+    return _GENERAL.get(status, "bad-request" if 400 <= status < 500 else "internal")
+
+
+def fault_text(fault: FieldFault, *, language: str) -> str:
+    """The sentence for one fault."""
+    sentence: str = _catalogue()["faults"][fault.code][language]
+    return sentence.format(limit=fault.limit)
+
+
+def describe(problem: Problem, *, language: str) -> dict[str, Any]:
+    """The members of the problem document, without those that belong to the request."""
+    entry = _catalogue()["problems"][problem.code]
+    document: dict[str, Any] = {
+        "type": f"/problems/{problem.code}",
+        "title": entry[language]["title"],
+        "status": problem.status,
+        "detail": entry[language]["detail"],
+        **problem.extra,
+    }
+    if problem.faults:
+        document["errors"] = [
+            {"field": fault.field, "code": fault.code, "message": fault_text(fault, language=language)}
+            for fault in problem.faults
+        ]
+    return document

@@ -1,0 +1,91 @@
+"""Where a text holds what was searched for: marked words and short excerpts, pure.
+
+The search sees one spelling (NFKC, case folded); here the text stays as it was written, and each character of the
+query stands for all its spellings: ``ｺﾝｸﾘｰﾄ`` is marked for ``コンクリート``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+__all__ = ["Piece", "excerpt", "marked", "pattern_of"]
+
+_LONGEST_QUERY = 200
+_MOST_WORDS = 10
+_RUN = re.compile(r"[^\W_]+")
+_BEFORE, _LENGTH = 40, 140
+# Marks of Markdown that say nothing in an excerpt.
+_MARKS = re.compile(
+    r"\[[ xX]\] |!?\[([^\]\n]*)\]\([^)\n]*\)|^[#>|\-+*・ ]+|\*\*|~~|`|\|[-:| ]+\|", re.MULTILINE
+)
+_HALF_WIDTH = range(0xFF61, 0xFFA0)
+_VOICED = "\uff9e\uff9f"
+
+
+class Piece(NamedTuple):
+    """A part of a text, and whether it was searched for."""
+
+    text: str
+    found: bool
+
+
+@lru_cache(maxsize=256)
+def pattern_of(query: str) -> re.Pattern[str] | None:
+    """Finds the words of a query, longer ones first; ``None`` where there is none."""
+    words = [_plain(word) for word in query[:_LONGEST_QUERY].split()[:_MOST_WORDS]]
+    runs = [run for word in words for run in _RUN.findall(word)]
+    wanted = sorted(dict.fromkeys(filter(None, (*words, *runs))), key=len, reverse=True)
+    if not wanted:
+        return None
+    return re.compile("|".join("".join(_any_spelling(letter) for letter in word) for word in wanted))
+
+
+def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[Piece, ...]:
+    """The whole text in pieces."""
+    if pattern is None:
+        return (Piece(text, found=False),)
+    pieces, end = [], 0
+    for match in pattern.finditer(text):
+        pieces += [Piece(text[end : match.start()], found=False), Piece(match[0], found=True)]
+        end = match.end()
+    pieces.append(Piece(text[end:], found=False))
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def excerpt(text: str, pattern: re.Pattern[str] | None) -> str:
+    """Some of a Markdown text around the first place that was searched for; empty where there is none."""
+    match = pattern.search(text) if pattern else None
+    if match is None:
+        return ""
+    begin = max(0, match.start() - _BEFORE)
+    end = min(len(text), begin + _LENGTH)
+    plain = " ".join(_MARKS.sub(r"\1", text[begin:end]).split())
+    return f"{'…' if begin else ''}{plain}{'…' if end < len(text) else ''}"
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _any_spelling(letter: str) -> str:
+    spelt = _spellings().get(letter, {letter})
+    ordered = sorted({letter, letter.upper(), *spelt}, key=lambda one: (-len(one), one))
+    return "(?:" + "|".join(map(re.escape, ordered)) + ")"
+
+
+@cache
+def _spellings() -> Mapping[str, set[str]]:
+    """For each character, other ways to write it: full-width letters and signs, half-width kana."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    kana = [chr(code) for code in _HALF_WIDTH]
+    voiced = [letter + mark for letter in kana for mark in _VOICED]
+    for written in (*map(chr, range(0xFF01, 0xFF5F)), *kana, *voiced):
+        plain = _plain(written)
+        if len(plain) == 1:
+            found[plain].add(written)
+    return found

@@ -1,0 +1,1 @@
+"""The revisions, in a chain without branches; each is named by its number."""

@@ -1,0 +1,1 @@
+"""Knowledge reports as files: figures in, XLSX or PDF out."""

@@ -1,0 +1,221 @@
+"""A report as PDF on A4, with its Japanese font inside, so that it looks the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from html import escape
+from importlib.resources import as_file, files
+from io import BytesIO
+from typing import Any
+
+from knowledge_system.reports.figures import Figures
+
+__all__ = ["write_document"]
+
+Told = Callable[[float, str], None]
+
+_FONT = "BIZUDPGothic"
+_MISSING = "〓"
+"""Printed for a character that the font lacks, as printers in Japan have always done."""
+_BRAND, _ACCENT, _SOFT, _LINE, _GROUND = "#12303B", "#0E6577", "#55656B", "#DCE2E0", "#F3F5F3"
+_MARGIN = 48
+
+
+def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None) -> bytes:
+    """The document.
+
+    Args:
+        figures: what it says.
+        told: called with the share that is done and what is being done.
+    """
+    from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped]  # ships no types
+    from reportlab.platypus import SimpleDocTemplate, Spacer  # type: ignore[import-untyped]
+
+    font = _font()
+    page = _Page(figures, font)
+    file = BytesIO()
+    document = SimpleDocTemplate(
+        file,
+        pagesize=A4,
+        leftMargin=_MARGIN,
+        rightMargin=_MARGIN,
+        topMargin=_MARGIN + 8,
+        bottomMargin=_MARGIN,
+        title=figures.title,
+        author="建設土木ナレッジシステム",
+        lang="ja",
+    )
+    told(0.1, "本文を組んでいます")
+    parts = [
+        page.text(figures.title, size=18, color=_BRAND),
+        page.text(f"{figures.scope}  作成 {figures.made_at:%Y/%m/%d %H:%M} (日本時間)", size=9, color=_SOFT),
+        Spacer(0, 12),
+        page.tiles(),
+        Spacer(0, 16),
+        page.text("分類ごとの件数", size=12, color=_BRAND),
+        Spacer(0, 4),
+        page.categories(),
+        Spacer(0, 16),
+        page.text(f"記事 {len(figures.articles)} 件", size=12, color=_BRAND),
+        Spacer(0, 4),
+        page.articles(),
+    ]
+    told(0.4, "ページに割り付けています")
+    document.build(parts, canvasmaker=_numbered(figures))
+    return file.getvalue()
+
+
+class _Page:
+    """Paragraphs and tables in one hand."""
+
+    def __init__(self, figures: Figures, known: frozenset[int]) -> None:
+        self._figures = figures
+        self._known = known
+
+    def text(self, said: str, *, size: float = 9, color: str = "#1C2B31", right: bool = False) -> Any:
+        from reportlab.lib.colors import HexColor  # type: ignore[import-untyped]
+        from reportlab.lib.styles import ParagraphStyle  # type: ignore[import-untyped]
+        from reportlab.platypus import Paragraph
+
+        style = ParagraphStyle(
+            "text",
+            fontName=_FONT,
+            fontSize=size,
+            leading=size * 1.45,
+            textColor=HexColor(color),
+            alignment=2 if right else 0,
+            wordWrap="CJK",
+        )
+        printable = "".join(char if ord(char) in self._known else _MISSING for char in said)
+        return Paragraph(escape(printable), style)
+
+    def tiles(self) -> Any:
+        totals = self._figures.totals
+        tiles = (
+            ("公開中の記事", totals.published),
+            ("新しい記事", totals.created),
+            ("更新", totals.edits),
+            ("コメント", totals.comments),
+        )
+        cells = [
+            [self.text(label, size=8.5, color=_SOFT), self.text(f"{value:,}", size=18, color=_ACCENT)]
+            for label, value in tiles
+        ]
+        return _table([cells], [1, 1, 1, 1], [("BACKGROUND", (0, 0), (-1, -1), _GROUND)], grid=False)
+
+    def categories(self) -> Any:
+        rows, totals = self._figures.rows, self._figures.totals
+        most = max((row.published for row in rows), default=1)
+        head = [
+            self.text(name, color="#FFFFFF", right=place > 1)
+            for place, name in enumerate(("分類", "", "公開中", "新しい記事", "更新", "コメント"))
+        ]
+        lines = [head]
+        for row in (*rows, totals):
+            bar = self.text("") if row is totals else _bar(row.published / max(1, most))
+            numbers = [self.text(f"{value:,}", right=True) for value in row[1:]]
+            lines.append([self.text(row.category), bar, *numbers])
+        return _table(
+            lines,
+            [2.2, 3.4, 1.3, 1.6, 1.2, 1.5],
+            [
+                ("BACKGROUND", (0, 0), (-1, 0), _BRAND),
+                ("BACKGROUND", (0, -1), (-1, -1), "#E4F0F1"),
+                ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+            ],
+        )
+
+    def articles(self) -> Any:
+        head = [self.text(name, color="#FFFFFF") for name in ("記事", "分類", "執筆者", "部署", "更新日")]
+        lines = [head]
+        lines.extend(
+            [
+                self.text(article.title),
+                self.text(article.category),
+                self.text(article.author),
+                self.text(article.department),
+                self.text(f"{article.updated_at:%Y/%m/%d}"),
+            ]
+            for article in self._figures.articles
+        )
+        return _table(lines, [5.4, 1.7, 1.8, 2.7, 2.5], [("BACKGROUND", (0, 0), (-1, 0), _BRAND)])
+
+
+def _table(
+    lines: list[list[Any]], shares: list[float], looks: list[tuple[Any, ...]], *, grid: bool = True
+) -> Any:
+    from reportlab.lib.colors import HexColor
+    from reportlab.lib.pagesizes import A4
+    from reportlab.platypus import Table
+
+    width = A4[0] - 2 * _MARGIN
+    table = Table(
+        lines, colWidths=[width * share / sum(shares) for share in shares], repeatRows=1 if grid else 0
+    )
+    usual = [
+        ("FONTNAME", (0, 0), (-1, -1), _FONT),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LINEBELOW", (0, 0), (-1, -1), 0.5, HexColor(_LINE)),
+    ]
+    colored = [(*look[:-1], HexColor(look[-1])) if str(look[-1]).startswith("#") else look for look in looks]
+    table.setStyle([*usual, *colored])
+    return table
+
+
+def _bar(share: float) -> Any:
+    """A bar of a chart; drawn by hand, since reportlab's drawings bring a font that is not embedded."""
+    from reportlab.lib.colors import HexColor
+    from reportlab.platypus import Flowable
+
+    class Bar(Flowable):  # type: ignore[misc]  # as above
+        def wrap(self, width: float, height: float) -> tuple[float, float]:
+            del height
+            self.width, self.height = max(1.5, width * share), 8
+            return self.width, self.height
+
+        def draw(self) -> None:
+            self.canv.setFillColor(HexColor(_ACCENT))
+            self.canv.rect(0, 0, self.width, self.height, stroke=0, fill=1)
+
+    return Bar()
+
+
+def _numbered(figures: Figures) -> Any:
+    """A canvas that knows at the end how many pages there are."""
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
+
+    class Numbered(Canvas):  # type: ignore[misc]  # as above
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "initialFontName": _FONT})
+            self._pages: list[dict[str, Any]] = []
+
+        def showPage(self) -> None:  # noqa: N802 - reportlab's name
+            self._pages.append(dict(self.__dict__))
+            self._startPage()
+
+        def save(self) -> None:
+            number = len(self._pages)
+            for page in self._pages:
+                self.__dict__.update(page)
+                self.setFont(_FONT, 8)
+                self.setFillColor(_SOFT)
+                self.drawString(_MARGIN, 26, f"建設土木ナレッジシステム  {figures.made_at:%Y/%m/%d}")
+                self.drawRightString(self._pagesize[0] - _MARGIN, 26, f"{self._pageNumber} / {number}")
+                Canvas.showPage(self)
+            Canvas.save(self)
+
+    return Numbered
+
+
+@cache
+def _font() -> frozenset[int]:
+    """Register the font once; the characters it has."""
+    from reportlab.pdfbase.pdfmetrics import registerFont  # type: ignore[import-untyped]
+    from reportlab.pdfbase.ttfonts import TTFont  # type: ignore[import-untyped]
+
+    folder = files("knowledge_system").joinpath("reports", "font")
+    with as_file(folder.joinpath("BIZUDPGothic-Regular.ttf")) as file:
+        font = TTFont(_FONT, str(file))
+    registerFont(font)
+    return frozenset(font.face.charToGlyph)

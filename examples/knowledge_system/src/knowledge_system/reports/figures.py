@@ -1,0 +1,53 @@
+"""What a report says, as plain values."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+__all__ = ["CategoryRow", "Figures", "ListedArticle"]
+
+
+class CategoryRow(NamedTuple):
+    """One category: how much there is, and what happened to it."""
+
+    category: str
+    published: int
+    created: int
+    edits: int
+    comments: int
+
+
+class ListedArticle(NamedTuple):
+    """One article of the list."""
+
+    title: str
+    category: str
+    author: str
+    department: str
+    updated_at: datetime
+    comments: int
+
+
+class Figures(NamedTuple):
+    """A whole report.
+
+    Attributes:
+        title: what it is about, for example ``月次ナレッジレポート 2025年11月``.
+        scope: the month or the site in words.
+        made_at: when the figures were read, in Japan's time.
+        rows: one for each category that has anything.
+        articles: the articles it is about, newest first.
+    """
+
+    title: str
+    scope: str
+    made_at: datetime
+    rows: tuple[CategoryRow, ...]
+    articles: tuple[ListedArticle, ...]
+
+    @property
+    def totals(self) -> CategoryRow:
+        """The sum of all categories."""
+        sums = [sum(values) for values in zip(*(row[1:] for row in self.rows), strict=True)] or [0, 0, 0, 0]
+        return CategoryRow("合計", *sums)

@@ -1,0 +1,153 @@
+"""Attachments in the database: whose they are, who sees them, and when readers see a new one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import joinedload
+
+from knowledge_system.domain import rules
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.models import Article, Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.domain.rules import Actor
+    from knowledge_system.services.attachments.intake import Stored
+
+__all__ = ["MOST", "attach", "check_room", "detach", "find", "listed", "told", "used"]
+
+MOST: Final = 50
+"""Of one article."""
+_MAX_ID: Final = 2**31 - 1
+
+
+def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now: datetime) -> dict[str, Any]:
+    """Attach a stored file; readers of a published article see it with its next version.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``, or ``invalid`` beyond ``MOST``.
+    """
+    article = check_room(session, actor, article_id, lock=True)
+    made = Attachment(
+        article_id=article_id,
+        uploader_id=actor.id,
+        name=file.file.name,
+        content_type=file.file.kind.type,
+        size=len(file.file.content),
+        digest=file.digest,
+        thumbnail=file.thumbnail,
+        width=file.file.width,
+        height=file.file.height,
+        shown=article.status in rules.UNFINISHED,
+        created_at=now,
+    )
+    session.add(made)
+    session.flush()
+    return told(made)
+
+
+def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
+    """Whether the actor may attach one more file; asked before the file is read, and again when it is attached.
+
+    Raises:
+        Problem: as ``attach``.
+    """
+    article = _seen(session, actor, article_id, lock=lock)
+    if not rules.may_edit(actor, author_id=article.author_id, status=article.status):
+        raise Problem("forbidden")
+    number = session.scalar(select(func.count()).where(Attachment.article_id == article_id)) or 0
+    if number >= MOST:
+        raise Problem("invalid", faults=[FieldFault("file", "too-many", MOST)])
+    return article
+
+
+def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) -> str:
+    """Remove an attachment; returns its name.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``: a writer takes away only what readers do not see yet.
+    """
+    article = _seen(session, actor, article_id, lock=True)
+    found = _get(session, attachment_id)
+    if found is None or found.article_id != article_id:
+        raise Problem("not-found")
+    may_edit = rules.may_edit(actor, author_id=article.author_id, status=article.status)
+    if not may_edit or not rules.may_detach(actor, status=article.status, shown=found.shown):
+        raise Problem("forbidden" if may_edit or found.shown else "not-found")
+    session.delete(found)
+    session.flush()
+    return found.name
+
+
+def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
+    """An attachment that the actor may see.
+
+    Raises:
+        Problem: ``not-found``, also for what the actor may not see.
+    """
+    found = _get(session, attachment_id)
+    if found is None:
+        raise Problem("not-found")
+    who = {"author_id": found.article.author_id, "status": found.article.status}
+    if not rules.may_see(actor, **who) or not (found.shown or rules.may_edit(actor, **who)):
+        raise Problem("not-found")
+    return found
+
+
+def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, Any]]:
+    """The attachments of an article that the actor may see, oldest first.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    article = _seen(session, actor, article_id)
+    editor = rules.may_edit(actor, author_id=article.author_id, status=article.status)
+    asked = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
+    return [told(each) for each in session.scalars(asked) if each.shown or editor]
+
+
+def used(session: Session, digests: Sequence[str]) -> set[str]:
+    """Those of the digests that some attachment names."""
+    found: set[str] = set()
+    for column in (Attachment.digest, Attachment.thumbnail):
+        found.update(session.scalars(select(column).where(column.in_(digests))))
+    return found
+
+
+def told(attachment: Attachment) -> dict[str, Any]:
+    """What others get to know of it, as plain values that a cache can keep."""
+    return {
+        "id": attachment.id,
+        "name": attachment.name,
+        "content_type": attachment.content_type,
+        "size": attachment.size,
+        "sha256": attachment.digest,
+        "width": attachment.width,
+        "height": attachment.height,
+        "shown": attachment.shown,
+        "created_at": attachment.created_at.isoformat(),
+        "url": f"/files/{attachment.id}",
+    }
+
+
+def _seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
+    chosen = select(Article).where(Article.id == article_id)
+    if lock:  # an article that is being removed, or published, is waited for
+        chosen = chosen.with_for_update()
+    article = session.scalar(chosen) if 0 < article_id <= _MAX_ID else None
+    if article is None or not rules.may_see(actor, author_id=article.author_id, status=article.status):
+        raise Problem("not-found")
+    return article
+
+
+def _get(session: Session, attachment_id: int) -> Attachment | None:
+    if not 0 < attachment_id <= _MAX_ID:
+        return None
+    asked = select(Attachment).where(Attachment.id == attachment_id)
+    return session.scalar(asked.options(joinedload(Attachment.article)))

@@ -1,0 +1,147 @@
+"""From bytes and a name to a file that may be kept: recognised, whole, bearable, clean, without a position."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from knowledge_system.domain.files import pictures
+from knowledge_system.domain.files.kinds import Kind, recognise
+from knowledge_system.domain.files.names import plain_name
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
+from knowledge_system.services.attachments.store import FileStore, StoreFullError
+
+if TYPE_CHECKING:
+    from knowledge_system.services.attachments.scanning import Scanner
+    from knowledge_system.settings import AppSettings
+
+__all__ = ["Accepted", "Intake", "Stored"]
+
+_log = logging.getLogger(__name__)
+
+# One picture of 50 million pixels is 200 MB while it is decoded: one at a time in each process.
+_decoding = threading.BoundedSemaphore(1)
+_PATIENCE: Final = 20
+
+
+class Accepted(NamedTuple):
+    """A file that may become an attachment, and what is known of it."""
+
+    name: str
+    kind: Kind
+    content: bytes
+    thumbnail: bytes = b""
+    width: int = 0
+    height: int = 0
+
+
+class Stored(NamedTuple):
+    """Where its content and its small picture are in the store."""
+
+    file: Accepted
+    digest: str
+    thumbnail: str
+
+
+class Intake:
+    """Takes files in.
+
+    Args:
+        store: keeps them.
+        scanner: looks for viruses.
+        limit: bytes of one file.
+    """
+
+    def __init__(self, store: FileStore, scanner: Scanner, *, limit: int) -> None:
+        self.store = store
+        self.limit = limit
+        self._scanner = scanner
+
+    @classmethod
+    def from_settings(cls, settings: AppSettings) -> Self:
+        """In the folder, by the program and with the limit that the settings name."""
+        uploads = settings.uploads
+        looked_at_by = scanner(uploads.scan_command, uploads.scan_socket)
+        return cls(FileStore(settings.upload_folder), looked_at_by, limit=uploads.limit)
+
+    def take(self, name: str, content: bytes) -> Stored:
+        """Check a file and keep it.
+
+        Raises:
+            Problem: ``invalid`` for a file that is not taken, ``scan-unavailable``, ``storage-full``,
+                ``unavailable`` when too many pictures come at once.
+        """
+        return self.keep(self.checked(name, content))
+
+    def checked(self, name: str, content: bytes) -> Accepted:
+        """The file as it would be kept; nothing is written.
+
+        Raises:
+            Problem: as ``take``.
+        """
+        if not content:
+            raise _refused("file-empty")
+        if len(content) > self.limit:
+            raise _refused("file-too-large", self.limit // 1_048_576)
+        kind = recognise(content)
+        if kind is None:
+            raise _refused("file-kind")
+        accepted = Accepted(plain_name(name, kind.endings), kind, content)
+        if kind.picture:
+            picture = _prepared(content, kind)
+            accepted = accepted._replace(
+                content=picture.content,
+                thumbnail=picture.thumbnail,
+                width=picture.width,
+                height=picture.height,
+            )
+        self._scan(content)
+        return accepted
+
+    def keep(self, file: Accepted) -> Stored:
+        """Write a file that was checked.
+
+        Raises:
+            Problem: ``storage-full``, ``unavailable`` where the folder cannot be written.
+        """
+        try:
+            digest = self.store.keep(file.content)
+            small = self.store.keep(file.thumbnail) if file.thumbnail else ""
+        except StoreFullError as error:
+            _log.error("the folder of uploads is full")
+            raise Problem("storage-full") from error
+        except OSError as error:
+            _log.error("the folder of uploads cannot be written: %s", error.strerror)
+            raise Problem("unavailable", headers={"Retry-After": "60"}) from error
+        return Stored(file, digest, small)
+
+    def _scan(self, content: bytes) -> None:
+        try:
+            found = self._scanner.scan(content)
+        except ScanFailedError as error:
+            _log.error("a file was refused, for it could not be scanned: %s", error)
+            raise Problem("scan-unavailable", headers={"Retry-After": "60"}) from error
+        if found:
+            digest = hashlib.sha256(content).hexdigest()
+            _log.warning("a file was refused: %s", found, extra={"sha256": digest})
+            raise _refused("file-infected")
+
+
+def _prepared(content: bytes, kind: Kind) -> pictures.Picture:
+    if not _decoding.acquire(timeout=_PATIENCE):
+        raise Problem("unavailable", headers={"Retry-After": "10"})
+    try:
+        return pictures.prepare(content, kind)
+    except pictures.TooManyPixelsError as error:
+        raise _refused("file-pixels", pictures.MOST_PIXELS // 1_000_000) from error
+    except pictures.DamagedError as error:
+        raise _refused("file-damaged") from error
+    finally:
+        _decoding.release()
+
+
+def _refused(code: str, limit: object = "") -> Problem:
+    return Problem("invalid", faults=[FieldFault("file", code, limit)])

@@ -1,0 +1,152 @@
+"""The folder of the files: each under the digest of its content, so that no name of a person reaches the disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+__all__ = ["FileStore", "StoreFullError", "is_digest"]
+
+_DIGEST: Final = frozenset("0123456789abcdef")
+_ASIDE: Final = ".removed"
+_NEW: Final = ".new"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_HOUR: Final = 3600
+
+
+class StoreFullError(OSError):
+    """There is no room left; nothing of the file stays."""
+
+
+class FileStore:
+    """Files below one folder, which no web server serves by itself.
+
+    Equal files are kept once. A file that nobody names any more is put aside for some days before it is removed: a
+    backup of the database may be older than the one of the folder.
+
+    Args:
+        folder: made with the first file, for its owner and readable by its group.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, content: bytes) -> str:
+        """Write a file whole or not at all; returns its digest.
+
+        Raises:
+            StoreFullError: the disk or the quota is full.
+            OSError: the folder cannot be written.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        place = self._place(digest)
+        try:
+            with self.scratch() as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o640)
+                place.parent.mkdir(mode=0o750, exist_ok=True)
+                # Anew even where it is there: a clean-up that has just found it unused must see that it is not.
+                with self._locked():
+                    Path(file.name).replace(place)
+            _to_disk(place.parent)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StoreFullError(error.errno, "no room for the file") from error
+            raise
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """Where a file is; one that was put aside comes back, for somebody names it.
+
+        Raises:
+            FileNotFoundError: it is lost.
+        """
+        place = self._place(digest)
+        if not place.is_file():
+            with suppress(FileNotFoundError):
+                (self.folder / _ASIDE / digest).replace(place)
+        if not place.is_file():
+            raise FileNotFoundError(errno.ENOENT, "a stored file is missing", digest)
+        return place
+
+    def read(self, digest: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: it is lost.
+        """
+        return self.path(digest).read_bytes()
+
+    @contextmanager
+    def scratch(self) -> Iterator[IO[bytes]]:
+        """A file to write that vanishes afterwards unless it was moved."""
+        new = self.folder / _NEW
+        new.mkdir(mode=0o750, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=new, delete=False) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """Every file that is kept."""
+        for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
+            yield from (file.name for file in folder.iterdir() if is_digest(file.name))
+
+    def put_aside(self, digest: str, *, unless_since: float, now: float) -> bool:
+        """Take a file out of use unless it was written after ``unless_since``; whether it was taken."""
+        place = self._place(digest)
+        with self._locked():
+            if not place.is_file() or place.stat().st_mtime > unless_since:
+                return False
+            aside = self.folder / _ASIDE
+            aside.mkdir(mode=0o750, exist_ok=True)
+            os.utime(place, (now, now))
+            place.replace(aside / digest)
+        return True
+
+    def remove_old(self, *, aside_before: float, now: float) -> int:
+        """Remove what was put aside before then, and what killed processes left half written; how many files."""
+        old = [(file, aside_before) for file in (self.folder / _ASIDE).glob("*")]
+        old += [(file, now - _HOUR) for file in (self.folder / _NEW).glob("*")]
+        removed = 0
+        for file, before in old:
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < before:
+                    file.unlink()
+                    removed += 1
+        return removed
+
+    def _place(self, digest: str) -> Path:
+        if not is_digest(digest):
+            raise ValueError("no digest")
+        return self.folder / digest[:2] / digest
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time moves files in or out."""
+        with (self.folder / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is SHA-256 in hexadecimal digits."""
+    return len(text) == 64 and _DIGEST.issuperset(text)
+
+
+def _to_disk(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

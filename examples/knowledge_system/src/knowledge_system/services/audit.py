@@ -1,0 +1,116 @@
+"""Who did what, in a chain: each entry carries the hash of the one before, so that a change or a gap shows.
+
+Entries are written in the transaction of what they tell, and the database refuses to change or remove one. Whoever
+owns the database could still write the whole chain anew; a copy of the newest hash kept elsewhere shows that too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import or_, select, text
+
+from knowledge_system.domain.rules import Actor
+from knowledge_system.models import AuditEntry
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = ["FIRST", "Fact", "append", "chained", "entries", "first_fault"]
+
+FIRST = "0" * 64
+"""What stands before the first entry."""
+_READ_AT_ONCE = 1000
+_LOCK = 0x6D6B735F61756474
+
+
+class Fact(NamedTuple):
+    """What was done, to what, and what else is worth knowing; never a secret."""
+
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+def chained(previous: str, values: tuple[str, int | None, str, str, str, str]) -> str:
+    """The hash of an entry: of the one before it, its moment, actor, name, action, subject and detail."""
+    told = json.dumps([previous, *values], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(told.encode("utf-8")).hexdigest()
+
+
+def append(session: Session, actor: Actor, fact: Fact, *, now: datetime) -> None:
+    """Add an entry to the end of the chain; one at a time, until the transaction ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    newest = select(AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
+    previous = session.scalar(newest) or FIRST
+    detail = json.dumps(fact.detail, ensure_ascii=False, sort_keys=True)
+    entry = AuditEntry(
+        at=now,
+        actor_id=actor.id or None,
+        actor_name=actor.username,
+        action=fact.action,
+        subject=fact.subject,
+        detail=detail,
+        previous=previous,
+    )
+    entry.hash = chained(previous, _values(entry))
+    session.add(entry)
+    session.flush()
+
+
+def entries(session: Session, *, query: str, before: int | None, most: int = 50) -> list[dict[str, Any]]:
+    """Entries, newest first, in which every word of the query stands somewhere.
+
+    Args:
+        session: of the database.
+        query: words; a user name, an action, a subject, part of the detail.
+        before: id of an entry; only older ones.
+        most: how many.
+    """
+    asked = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
+    if before is not None:
+        asked = asked.where(AuditEntry.id < before)
+    searched = (AuditEntry.actor_name, AuditEntry.action, AuditEntry.subject, AuditEntry.detail)
+    for word in query.split()[:5]:
+        asked = asked.where(or_(*(column.icontains(word, autoescape=True) for column in searched)))
+    return [
+        {
+            "id": entry.id,
+            "at": entry.at,
+            "actor": entry.actor_name,
+            "action": entry.action,
+            "subject": entry.subject,
+            "detail": json.loads(entry.detail),
+            "hash": entry.hash,
+        }
+        for entry in session.scalars(asked)
+    ]
+
+
+def first_fault(session: Session) -> int | None:
+    """The id of the first entry that does not fit the one before it; ``None`` when the chain is whole."""
+    previous, last = FIRST, 0
+    while found := session.scalars(
+        select(AuditEntry).where(AuditEntry.id > last).order_by(AuditEntry.id).limit(_READ_AT_ONCE)
+    ).all():
+        for entry in found:
+            if entry.previous != previous or entry.hash != chained(previous, _values(entry)):
+                return entry.id
+            previous, last = entry.hash, entry.id
+        session.expunge_all()
+    return None
+
+
+def _values(entry: AuditEntry) -> tuple[str, int | None, str, str, str, str]:
+    return (
+        entry.at.isoformat(timespec="microseconds"),
+        entry.actor_id,
+        entry.actor_name,
+        entry.action,
+        entry.subject,
+        entry.detail,
+    )

@@ -1,0 +1,242 @@
+"""Articles with their files as a zip, and back: what one may see goes out, and comes in again as drafts.
+
+``article-00012/article.md`` holds facts and body, ``article-00012/files/`` the attachments; links of the body lead
+from one to the other by name, so a bundle can be read without this system.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote, unquote
+
+from sqlalchemy import select
+
+from knowledge_system.domain import fields, rules
+from knowledge_system.domain.files.bundle import BundleError, Limits, unpack
+from knowledge_system.domain.files.front_matter import FrontMatterError, dumped, loaded
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.validation import Field, Text, take
+from knowledge_system.models import Article, Revision
+from knowledge_system.services.attachments import attaching
+from knowledge_system.services.knowledge import articles, lookup
+
+if TYPE_CHECKING:
+    from io import BytesIO
+
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.domain.rules import Actor
+    from knowledge_system.services.attachments.intake import Accepted, Intake, Stored
+    from knowledge_system.services.attachments.store import FileStore
+    from knowledge_system.services.knowledge.lookup import ArticleFilter
+    from knowledge_system.services.knowledge.search import SearchIndex
+
+__all__ = ["MOST_ARTICLES", "Ready", "add", "entries", "read", "selected"]
+
+MOST_ARTICLES: Final = 500
+MOST_BYTES: Final = 256 * 1_048_576
+"""Of the files in one bundle that goes out."""
+_LIMITS: Final = Limits(entries=2000)
+_MOST_FAULTS: Final = 50
+
+_TOLD: Final = ("title", "category", "summary", "tags", "site")
+_IGNORED: Final = ("status", "author", "updated_at")
+"""Facts for people: what comes in is a draft of the person who brings it."""
+_FACTS: Final[dict[str, Field]] = {
+    **{name: fields.ARTICLE[name] for name in (*_TOLD, "body")},
+    **{name: Text(100, min_length=0, default="") for name in _IGNORED},
+}
+_OUT: Final = re.compile(r"(?<=\]\()/files/([1-9][0-9]{0,9})(?=[ )])")
+_IN: Final = re.compile(r"(?<=\]\()files/([^\s()]{1,800})(?=[ )])")
+
+
+class Ready(NamedTuple):
+    """An article of a bundle that may be added, with the files that go with it, by their names in it."""
+
+    values: dict[str, Any]
+    files: dict[str, Accepted]
+
+
+# --- out ----------------------------------------------------------------------------------------
+
+
+def selected(session: Session, actor: Actor, wanted: ArticleFilter, ids: Sequence[int]) -> list[int]:
+    """The articles to write: those with these ids, or all that pass the filter; of both only what one may see.
+
+    Raises:
+        Problem: ``not-found`` for none, ``invalid`` for more than ``MOST_ARTICLES``.
+    """
+    if ids:
+        asked = select(Article.id).where(Article.id.in_(ids))
+        if not rules.sees_all(actor):
+            open_to_all = Article.status.not_in(rules.UNFINISHED)
+            asked = asked.where(open_to_all | (Article.author_id == actor.id))
+    else:
+        asked = lookup.selection(actor, wanted)
+    found = list(session.scalars(asked.order_by(Article.id).limit(MOST_ARTICLES + 1)))
+    if not found:
+        raise Problem("not-found")
+    if len(found) > MOST_ARTICLES:
+        raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
+    return found
+
+
+def entries(
+    session: Session, actor: Actor, ids: Sequence[int], *, store: FileStore
+) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the entries, one article at a time.
+
+    Raises:
+        Problem: ``invalid``: the files together are larger than ``MOST_BYTES``.
+    """
+    left = MOST_BYTES
+    for article_id in ids:
+        article = lookup.read(session, actor, article_id)
+        folder, names = f"article-{article_id:05d}", _own_names(article["attachments"])
+        body = _OUT.sub(partial(_link_out, names), article["body"])
+        facts = {name: article[name] for name in (*_TOLD, *_IGNORED)}
+        yield f"{folder}/article.md", dumped(facts, body).encode()
+        for file in article["attachments"]:
+            left -= file["size"]
+            if left < 0:
+                raise Problem("invalid", faults=[FieldFault("ids", "bundle-too-large")])
+            yield f"{folder}/files/{names[file['id']]}", store.read(file["sha256"])
+        session.expunge_all()
+
+
+def _own_names(files: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Names by id, each once whatever the capitals: two photographs may be called the same."""
+    taken: set[str] = set()
+    names: dict[int, str] = {}
+    for file in files:
+        stem, dot, ending = file["name"].rpartition(".")
+        name, number = file["name"], 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}{dot}{ending}"
+        taken.add(name.casefold())
+        names[file["id"]] = name
+    return names
+
+
+def _link_out(names: Mapping[int, str], found: re.Match[str]) -> str:
+    name = names.get(int(found[1]))
+    return found[0] if name is None else f"files/{quote(name, safe='')}"
+
+
+# --- in -----------------------------------------------------------------------------------------
+
+
+def read(bundle: BytesIO, intake: Intake) -> list[Ready]:
+    """Everything in a bundle, checked; nothing is kept yet.
+
+    Raises:
+        Problem: ``invalid`` with a fault for each entry that cannot be taken.
+    """
+    try:
+        contents = unpack(bundle, _LIMITS)
+    except BundleError as error:
+        raise Problem("invalid", faults=[FieldFault("file", error.code, error.entry)]) from error
+    folders = sorted(name.rpartition("/")[0] for name in contents if name.rpartition("/")[2] == "article.md")
+    if not folders:
+        raise Problem("invalid", faults=[FieldFault("file", "bundle-empty")])
+    if len(folders) > MOST_ARTICLES:
+        raise Problem("invalid", faults=[FieldFault("file", "too-many", MOST_ARTICLES)])
+    faults: list[FieldFault] = []
+    ready: list[Ready] = []
+    taken: set[str] = set()
+    for folder in folders:
+        beside = f"{folder}/" if folder else ""
+        files: dict[str, Accepted] = {}
+        for name in sorted(contents):
+            if name.startswith(f"{beside}files/"):
+                taken.add(name)
+                _take_file(name, contents[name], intake, files, faults)
+        if len(files) > attaching.MOST:
+            faults.append(FieldFault(f"{beside}files"[:100], "too-many", attaching.MOST))
+        taken.add(f"{beside}article.md")
+        values = _take_article(f"{beside}article.md", contents, faults)
+        ready.append(Ready(values, files))
+    faults += [FieldFault(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
+    if faults:
+        raise Problem("invalid", faults=faults[:_MOST_FAULTS])
+    return ready
+
+
+def add(
+    session: Session,
+    actor: Actor,
+    ready: Sequence[Ready],
+    *,
+    kept: Sequence[Mapping[str, Stored]],
+    search: SearchIndex,
+    now: datetime,
+) -> list[int]:
+    """Add the articles as drafts; returns their ids.
+
+    Args:
+        session: with the transaction.
+        actor: whose drafts they become.
+        ready: what ``read`` found.
+        kept: for each of them, where its files are in the store.
+        search: the index they enter.
+        now: the moment.
+
+    Raises:
+        Problem: ``forbidden``.
+    """
+    if not rules.sees_all(actor):
+        raise Problem("forbidden")
+    return [
+        _add(session, actor, each, files, search=search, now=now)
+        for each, files in zip(ready, kept, strict=True)
+    ]
+
+
+def _add(
+    session: Session,
+    actor: Actor,
+    ready: Ready,
+    files: Mapping[str, Stored],
+    *,
+    search: SearchIndex,
+    now: datetime,
+) -> int:
+    new = articles.create(session, actor, {**ready.values, "status": "draft"}, search=search, now=now)
+    urls = {name: attaching.attach(session, actor, new, file, now=now)["url"] for name, file in files.items()}
+    body = _IN.sub(lambda found: urls.get(unquote(found[1]), found[0]), ready.values["body"])
+    if body != ready.values["body"]:  # files have addresses only now
+        article = lookup.load_seen(session, actor, new)
+        article.body = session.get_one(Revision, (new, 1)).body = body
+        session.flush()
+        articles.index(session, search, article)
+    return new
+
+
+def _take_file(
+    name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldFault]
+) -> None:
+    own = name.rpartition("/files/")[2] if "/files/" in name else name.removeprefix("files/")
+    try:
+        files[own] = intake.checked(own, content)
+    except Problem as problem:
+        if problem.code != "invalid":
+            raise
+        faults += [fault._replace(field=name[:100]) for fault in problem.faults]
+
+
+def _take_article(name: str, contents: Mapping[str, bytes], faults: list[FieldFault]) -> dict[str, Any]:
+    try:
+        facts, body = loaded(contents[name].decode())
+        return take({**facts, "body": body}, _FACTS)
+    except UnicodeDecodeError:
+        faults.append(FieldFault(name[:100], "bundle-text"))
+    except FrontMatterError as error:
+        faults.append(FieldFault(name[:100], "bundle-facts", str(error)))
+    except Problem as problem:
+        faults += [fault._replace(field=f"{name[:100]}: {fault.field}") for fault in problem.faults]
+    return {}

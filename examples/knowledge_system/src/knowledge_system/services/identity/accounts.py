@@ -1,0 +1,179 @@
+"""Members of staff: finding, adding, changing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.rules import Actor
+from knowledge_system.models import User
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+from mks_hardening.security import PasswordPolicy, hash_password
+
+__all__ = [
+    "Member",
+    "actor_of",
+    "administrators",
+    "change",
+    "find",
+    "id_of",
+    "member",
+    "members",
+    "register",
+    "set_language",
+]
+
+
+class Member(NamedTuple):
+    """An account as an administrator sees it; ``invited`` until a password has been chosen."""
+
+    username: str
+    display_name: str
+    department: str
+    role: str
+    email: str
+    active: bool
+    invited: bool
+
+
+def actor_of(user: User) -> Actor:
+    """The person as the rules see him or her."""
+    return Actor(user.id, user.username, user.display_name, user.role, user.language)
+
+
+def find(connection: Connection, user_id: int) -> Actor | None:
+    """The actor with this id, unless unknown or out of use; every request asks, so it is one plain row."""
+    asked = select(User.id, User.username, User.display_name, User.role, User.language).where(
+        User.id == user_id, User.active
+    )
+    found = connection.execute(asked).first()
+    return Actor(*found) if found else None
+
+
+def id_of(session: Session, username: str) -> int:
+    """The id of the person with this name.
+
+    Raises:
+        Problem: ``no-such-user``.
+    """
+    found = session.scalar(select(User.id).where(User.username == username))
+    if found is None:
+        raise Problem("no-such-user")
+    return found
+
+
+def register(
+    session: Session,
+    *,
+    username: str,
+    display_name: str,
+    department: str,
+    role: str,
+    email: str = "",
+    password: str = "",
+    now: datetime,
+) -> Actor:
+    """Add a member of staff; without a password it takes an invitation to get in, and so an address.
+
+    Raises:
+        Problem: ``invalid`` for a weak password or nothing to reach the person by, ``username-taken``.
+    """
+    if not password and not email:
+        raise Problem("invalid", faults=[FieldFault("email", "missing")])
+    if password and not PasswordPolicy().check(password, username=username):
+        raise Problem("invalid", faults=[FieldFault("password", "weak")])
+    user = User(
+        username=username,
+        display_name=display_name,
+        department=department,
+        role=role,
+        email=email.lower() or None,
+        password_hash=hash_password(password) if password else None,
+        created_at=now,
+    )
+    session.add(user)
+    _flush(session)
+    return actor_of(user)
+
+
+def change(
+    session: Session,
+    actor: Actor,
+    username: str,
+    *,
+    display_name: str,
+    department: str,
+    role: str,
+    email: str,
+    active: bool,
+) -> int:
+    """Change what an administrator may about an account; the id of whose it is.
+
+    Nobody takes the own rights away, so there is always an administrator left.
+
+    Raises:
+        Problem: ``no-such-user``, ``own-account``, ``username-taken`` for an address of somebody else.
+    """
+    user = session.scalar(select(User).where(User.username == username).with_for_update())
+    if user is None:
+        raise Problem("no-such-user")
+    if user.id == actor.id and (role != user.role or not active):
+        raise Problem("own-account")
+    user.display_name, user.department, user.role = display_name, department, role
+    user.email, user.active = email.lower() or None, active
+    _flush(session)
+    return user.id
+
+
+def set_language(session: Session, user_id: int, language: str) -> None:
+    """The language that somebody reads."""
+    session.execute(update(User).where(User.id == user_id).values(language=language))
+
+
+def _flush(session: Session) -> None:
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Problem("username-taken") from error
+
+
+def members(session: Session) -> list[Member]:
+    """Everybody, for the administrator."""
+    return [_member(user) for user in session.scalars(select(User).order_by(User.username))]
+
+
+def member(session: Session, username: str) -> Member:
+    """One account, for the administrator.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    user = session.scalar(select(User).where(User.username == username))
+    if user is None:
+        raise Problem("not-found")
+    return _member(user)
+
+
+def administrators(session: Session) -> int:
+    """How many accounts may administer and are in use."""
+    return session.scalar(select(func.count(User.id)).where(User.role == "admin", User.active)) or 0
+
+
+def _member(user: User) -> Member:
+    return Member(
+        user.username,
+        user.display_name,
+        user.department,
+        user.role,
+        user.email or "",
+        user.active,
+        user.password_hash is None,
+    )

@@ -1,0 +1,72 @@
+"""Members of staff as the library's sign-in finds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exists, select, update
+
+from knowledge_system.models import User
+from mks_hardening.security import SignInAccount
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+__all__ = ["Directory", "account_of"]
+
+
+class Directory:
+    """``Accounts`` over the table of users, each call in a transaction of its own.
+
+    Args:
+        sessions: makes database sessions.
+        mail_domain: who has no address is reached as ``username@mail_domain``.
+    """
+
+    def __init__(self, sessions: sessionmaker[Session], *, mail_domain: str = "") -> None:
+        self._sessions = sessions
+        self._mail_domain = mail_domain
+
+    def find(self, name: str, /) -> SignInAccount | None:
+        """The account with this user name."""
+        with self._sessions() as session:
+            return self._account(session.scalar(select(User).where(User.username == name)))
+
+    def get(self, user_id: str, /) -> SignInAccount | None:
+        """The account with this id."""
+        with self._sessions() as session:
+            return self._account(session.get(User, int(user_id)))
+
+    def set_password(self, user_id: str, stored: str, /, *, expected: str | None) -> bool:
+        """Replace the stored password, unless it has changed meanwhile."""
+        change = (
+            update(User)
+            .where(User.id == int(user_id), User.password_hash == expected)
+            .values(password_hash=stored)
+        )
+        with self._sessions.begin() as session:
+            return bool(session.execute(change.returning(User.id)).first())
+
+    def set_email(self, user_id: str, email: str, /) -> None:
+        """Replace the address for mail; one that somebody else has by now stays theirs."""
+        taken = exists().where(User.email == email.lower(), User.id != int(user_id))
+        change = update(User).where(User.id == int(user_id), ~taken).values(email=email.lower())
+        with self._sessions.begin() as session:
+            session.execute(change)
+
+    def _account(self, user: User | None) -> SignInAccount | None:
+        return account_of(user, mail_domain=self._mail_domain)
+
+
+def account_of(user: User | None, *, mail_domain: str = "") -> SignInAccount | None:
+    """The account of a person as the sign-in sees it; who has no address is ``username@mail_domain``."""
+    if user is None:
+        return None
+    usual = f"{user.username}@{mail_domain}" if mail_domain else ""
+    return SignInAccount(
+        user_id=str(user.id),
+        name=user.username,
+        password_hash=user.password_hash,
+        disabled=not user.active,
+        email=user.email or usual,
+    )

@@ -1,0 +1,109 @@
+"""The library's sign-in with the people of this application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from knowledge_system import models
+from mks_hardening.security import (
+    MemorySignInStore,
+    RedisSignInStore,
+    RelyingParty,
+    SecretBox,
+    SignIn,
+    SQLAlchemyPasskeyStore,
+    SQLAlchemyTwoFactorStore,
+    TwoFactorManager,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from sqlalchemy import Engine
+
+    from knowledge_system.services.identity.directory import Directory
+    from knowledge_system.services.identity.tokens import Tokens
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.protocols import Clock
+    from mks_hardening.security import Passkeys, RateLimiter, SignInNotice
+    from mks_hardening.wsgi import SessionManager
+
+__all__ = ["open_door", "open_factors"]
+
+
+def _relying_party(settings: AppSettings) -> RelyingParty | None:
+    """The site that passkeys belong to; ``None`` where people reach it by an address instead of a name."""
+    host = urlsplit(settings.site_url).hostname or ""
+    if "security" not in settings.areas or host.startswith("[") or host[-1:].isdigit() or ":" in host:
+        return None
+    issuer = settings.hardening.security.issuer
+    return RelyingParty(host, name=issuer, origins=[settings.site_url], passwordless=True)
+
+
+def open_factors(
+    settings: AppSettings, engine: Engine, clock: Clock
+) -> tuple[TwoFactorManager, Passkeys | None]:
+    """Second factors, and passkeys where people reach the site by a name."""
+    party, security = _relying_party(settings), settings.hardening.security
+    manager = TwoFactorManager(
+        SQLAlchemyTwoFactorStore(engine, table=models.second_factors),
+        issuer=security.issuer,
+        secret_box=SecretBox(security.secret_keys),
+        relying_party=party,
+        passkey_store=SQLAlchemyPasskeyStore(engine, tables=models.passkeys, clock=clock) if party else None,
+        clock=clock,
+    )
+    return manager, manager.passkeys if party else None
+
+
+def open_door(
+    settings: AppSettings,
+    opened: ExitStack,
+    accounts: Directory,
+    *,
+    limiter: RateLimiter | None,
+    factors: TwoFactorManager | None,
+    manager: SessionManager | None,
+    tokens: Tokens,
+    on_notice: Callable[[SignInNotice], None],
+    clock: Clock,
+) -> SignIn:
+    """The sign-in that the settings describe.
+
+    Args:
+        settings: which areas are used, where Redis is, and the keys.
+        opened: closes its store at the end.
+        accounts: the members of staff.
+        limiter: counts wrong guesses; ``None`` where the area is off.
+        factors: second factors; ``None`` where the area is off.
+        manager: ends the sessions of a user; ``None`` where the area is off.
+        tokens: end with the sessions.
+        on_notice: tells the owner of an account.
+        clock: the application's.
+    """
+
+    def end_sessions(user_id: str) -> None:
+        tokens.end_user(user_id)
+        if manager is not None:
+            manager.end_user(user_id)
+
+    core = settings.hardening.core
+    store = (
+        MemorySignInStore()
+        if core.redis_url is None
+        else RedisSignInStore(
+            core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext
+        )
+    )
+    return SignIn(
+        accounts,
+        store=opened.enter_context(store),
+        limiter=limiter,
+        factors=factors,
+        end_sessions=end_sessions if manager else None,
+        device_keys=settings.hardening.security.secret_keys if "security" in settings.areas else (),
+        on_notice=on_notice,
+        clock=clock,
+    )

@@ -1,0 +1,67 @@
+"""What the answers of the library's sign-in are called here, and limits that people take one by one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from knowledge_system.domain.problems import FieldFault, Problem
+from mks_hardening.security import rate_limit_headers
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
+    from mks_hardening.security import ChangeResult, RateLimiter, SignInStep
+
+__all__ = ["check_limit", "refusal", "refused_change", "refused_code"]
+
+
+def check_limit(limiter: RateLimiter | None, group: str, key: str) -> LimitDecision | None:
+    """Take one hit; what the limiter said, or None where there is none.
+
+    Raises:
+        Problem: ``rate-limited`` with ``Retry-After`` and the header fields of the limit.
+    """
+    if limiter is None:
+        return None
+    decision = limiter.hit(group, key)
+    if not decision:
+        raise _too_many(decision)
+    return decision
+
+
+def refusal(step: SignInStep, *, refused: str) -> Problem:
+    """Why a sign-in does not go on; ``refused`` is what a wrong guess is called."""
+    if step.state == "expired":
+        return Problem("sign-in-required")
+    return refused_code(locked=step.state == "limited", retry_after=step.retry_after, code=refused)
+
+
+def refused_code(*, locked: bool, retry_after: float | None, code: str = "bad-code") -> Problem:
+    """Why a code was refused, without saying more than the person needs."""
+    if locked and retry_after is None:  # waiting does not help
+        return Problem("code-locked")
+    if locked:
+        return Problem("rate-limited", headers={"Retry-After": _whole(retry_after)})
+    return Problem(code)
+
+
+def refused_change(result: ChangeResult) -> Problem:
+    """Why a password was not changed."""
+    if result.state == "weak":
+        return Problem("invalid", faults=[FieldFault("new_password", "weak")])
+    if result.state == "limited":
+        return Problem("rate-limited", headers={"Retry-After": _whole(result.retry_after)})
+    if result.state == "unusable":
+        return Problem("invalid", faults=[FieldFault("email", "pattern")])
+    return Problem(
+        {"step_up": "confirmation-required", "refused": "bad-proof"}.get(result.state, "sign-in-required")
+    )
+
+
+def _too_many(decision: LimitDecision) -> Problem:
+    headers = dict(rate_limit_headers(decision))
+    return Problem("rate-limited", headers={**headers, "Retry-After": _whole(decision.retry_after)})
+
+
+def _whole(seconds: float | None) -> str:
+    return str(max(1, math.ceil(seconds or 1)))

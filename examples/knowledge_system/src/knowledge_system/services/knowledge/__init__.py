@@ -1,0 +1,1 @@
+"""What is written down: articles, their review, search and upkeep."""

@@ -1,0 +1,203 @@
+"""Articles as they are written: made, saved, removed and remarked on, under the rules of ``domain/rules.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete as remove
+from sqlalchemy import update
+from sqlalchemy.orm import object_session
+
+from knowledge_system.domain import rules, workflow
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.rules import Actor
+from knowledge_system.models import (
+    Article,
+    ArticleTag,
+    Attachment,
+    Comment,
+    Favourite,
+    Notice,
+    Review,
+    Revision,
+    Watch,
+)
+from knowledge_system.services.knowledge.lookup import load_seen
+from knowledge_system.services.knowledge.search import SearchIndex
+from knowledge_system.services.knowledge.tags import spelt
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = [
+    "TEXT",
+    "add_comment",
+    "create",
+    "delete",
+    "index",
+    "save",
+    "show",
+]
+
+TEXT = ("title", "summary", "body", "category", "site", "tags")
+"""The fields of which each revision keeps a copy."""
+_KEPT_WHILE_WRITTEN = frozenset({"published", "retired"})
+"""Statuses in which readers go on seeing an article while its next version is written."""
+
+
+def create(
+    session: Session,
+    actor: Actor,
+    values: dict[str, Any],
+    *,
+    search: SearchIndex,
+    now: datetime,
+    four_eyes: bool = True,
+) -> int:
+    """Add an article written by the actor; returns its id.
+
+    Raises:
+        Problem: ``forbidden``, or ``invalid`` for a status the actor may not choose.
+    """
+    if not rules.may_write(actor):
+        raise Problem("forbidden")
+    _check_status(actor, values["status"], four_eyes=four_eyes)
+    values = {**values, "tags": spelt(session, values["tags"])}
+    article = Article(author_id=actor.id, revision=1, created_at=now, updated_at=now, tags=[], revisions=[])
+    session.add(article)
+    _keep(article, actor, values, now)
+    show(article, values, status=values["status"], number=1, now=now)
+    session.flush()
+    index(session, search, article)
+    return article.id
+
+
+def save(
+    session: Session,
+    actor: Actor,
+    article_id: int,
+    values: dict[str, Any],
+    *,
+    revision: int,
+    search: SearchIndex,
+    now: datetime,
+    four_eyes: bool = True,
+) -> int:
+    """Save an edit made on top of ``revision``; returns the new revision.
+
+    Of a published or retired article it is the next version, which readers see once it is approved.
+
+    The rise of the revision number and the test of the old one are one statement, so of two edits made on the
+    same revision exactly one is saved.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``, ``invalid``, or ``conflict`` with the current revision.
+    """
+    article = load_seen(session, actor, article_id)
+    if not rules.may_edit(actor, author_id=article.author_id, status=article.status):
+        raise Problem("forbidden")
+    _check_status(actor, values["status"], four_eyes=four_eyes)
+    risen = session.execute(
+        update(Article)
+        .where(Article.id == article_id, Article.revision == revision)
+        .values(revision=revision + 1)
+        .execution_options(synchronize_session=False)
+    )
+    if risen.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+        raise Problem("conflict", extra={"current_revision": article.revision})
+    session.refresh(article, ["revision"])
+    values = {**values, "tags": spelt(session, values["tags"])}
+    _keep(article, actor, values, now)
+    if article.status in _KEPT_WHILE_WRITTEN and values["status"] != "published":
+        article.next_revision, article.next_status = article.revision, values["status"]
+        article.next_since = article.next_since or article.revision
+        session.flush()
+        return article.revision
+    show(article, values, status=values["status"], number=article.revision, now=now)
+    session.flush()
+    index(session, search, article)
+    return article.revision
+
+
+def delete(
+    session: Session, actor: Actor, article_id: int, *, revision: int | None, search: SearchIndex
+) -> None:
+    """Remove an article with its comments and history.
+
+    Args:
+        session: with the transaction.
+        actor: who asks.
+        article_id: which.
+        revision: the one that was looked at; ``None`` for whichever it is.
+        search: the index it leaves too.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``, or ``conflict`` with the current revision.
+    """
+    article = load_seen(session, actor, article_id, lock=True)
+    if not rules.may_delete(actor, author_id=article.author_id, status=article.status):
+        raise Problem("forbidden")
+    if revision not in {None, article.revision}:
+        raise Problem("conflict", extra={"current_revision": article.revision})
+    search.remove(session, article.id)
+    for told in (Review, Notice, Favourite, Attachment):
+        session.execute(remove(told).where(told.article_id == article.id))
+    session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))
+    session.delete(article)
+    session.flush()
+
+
+def add_comment(session: Session, actor: Actor, article_id: int, body: str, *, now: datetime) -> int:
+    """Add a remark below an article the actor may see; returns its id.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    article = load_seen(session, actor, article_id)
+    comment = Comment(article_id=article.id, author_id=actor.id, body=body, created_at=now)
+    session.add(comment)
+    session.flush()
+    return comment.id
+
+
+def index(session: Session, search: SearchIndex, article: Article) -> None:
+    """Put the article's words into the index, in the same transaction as the article."""
+    words = (article.summary, " ".join(tag.name for tag in article.tags), article.site, article.body)
+    search.index(session, article.id, title=article.title, body="\n".join(words))
+
+
+def _check_status(actor: Actor, status: str, *, four_eyes: bool) -> None:
+    if status not in workflow.statuses_to_save(actor, four_eyes=four_eyes):
+        raise Problem("invalid", faults=[FieldFault("status", "not-allowed")])
+
+
+def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:
+    """Keep the text as a revision."""
+    article.revisions.append(
+        Revision(
+            number=article.revision,
+            editor_id=actor.id,
+            status=values["status"],
+            saved_at=now,
+            **{name: values[name] for name in TEXT},
+        )
+    )
+
+
+def show(article: Article, values: Mapping[str, Any], *, status: str, number: int, now: datetime) -> None:
+    """Let readers see this text, which revision ``number`` keeps, and the files that came with it."""
+    article.title, article.summary, article.body = values["title"], values["summary"], values["body"]
+    article.category, article.site = values["category"], values["site"]
+    article.status, article.shown_revision, article.updated_at = status, number, now
+    article.next_revision = article.next_since = article.next_status = None
+    if status == "published":
+        article.confirmed_at = now
+    kept = {tag.name: tag for tag in article.tags}
+    article.tags = [kept.get(name) or ArticleTag(name=name) for name in values["tags"]]
+    for position, tag in enumerate(article.tags):
+        tag.position = position
+    session = object_session(article)
+    if session is not None and article.id is not None:
+        session.execute(update(Attachment).where(Attachment.article_id == article.id).values(shown=True))

@@ -1,0 +1,206 @@
+"""The articles and people that come with the application, and a generator for larger sets."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
+from knowledge_system.models import Article, ArticleTag, Comment, Revision, User
+from knowledge_system.services.knowledge.articles import index
+from knowledge_system.services.knowledge.tags import spelt
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.services.knowledge.search import SearchIndex
+from mks_hardening.security import hash_password
+
+__all__ = ["articles", "generate", "load_articles", "load_people", "people"]
+
+Progress = Callable[[int, int], None]
+
+
+def people() -> list[dict[str, str]]:
+    """The demonstration's members of staff."""
+    listed: list[dict[str, str]] = json.loads(_content("people.json"))
+    return listed
+
+
+def articles() -> list[dict[str, Any]]:
+    """The articles that come with the application, by slug.
+
+    Raises:
+        ValueError: an article lacks something or names an unknown category, status or person.
+    """
+    folder = files("knowledge_system").joinpath("content", "articles")
+    known = {person["username"] for person in people()}
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
+    loaded = [json.loads(folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+    for name, article in zip(names, loaded, strict=True):
+        _check(name, article, known)
+    return [{"site": "", **article} for article in loaded]
+
+
+def load_people(
+    session: Session, *, password: str, now: datetime, progress: Progress = lambda _done, _total: None
+) -> int:
+    """Add the members of staff who are missing, all with one demonstration password; returns how many."""
+    present = set(session.scalars(select(User.username)))
+    missing = [person for person in people() if person["username"] not in present]
+    # Everybody knows this password, so nothing is lost when its hash is made once: the demonstration starts sooner.
+    known = hash_password(password) if missing else ""
+    for done, person in enumerate(missing, 1):
+        if person["role"] not in ROLES:
+            raise ValueError(f"people.json: {person['username']} has an unknown role")
+        session.add(User(**person, password_hash=known, created_at=now))
+        progress(done, len(missing))
+    session.flush()
+    return len(missing)
+
+
+def load_articles(
+    session: Session, *, search: SearchIndex, progress: Progress = lambda _done, _total: None
+) -> int:
+    """Add the articles that are missing; returns how many."""
+    present = set(session.scalars(select(Article.slug).where(Article.slug.is_not(None))))
+    authors = _user_ids(session)
+    missing = [article for article in articles() if article["slug"] not in present]
+    for done, article in enumerate(missing, 1):
+        _add(session, search, article, authors)
+        progress(done, len(missing))
+    spelt(session, (tag for article in missing for tag in article["tags"]))
+    return len(missing)
+
+
+def generate(
+    session: Session,
+    number: int,
+    *,
+    search: SearchIndex,
+    seed: int = 1,
+    progress: Progress = lambda _done, _total: None,
+) -> int:
+    """Add articles made up from the real ones until there are ``number``; returns how many were added."""
+    have = session.scalar(select(func.count(Article.id))) or 0
+    source, authors = articles(), _user_ids(session)
+    chance = random.Random(seed * 1_000_003 + have)  # noqa: S311 - made-up articles, not secrets
+    wanted = max(0, number - have)
+    tags: set[str] = set()
+    for done in range(1, wanted + 1):
+        entry = _vary(source, chance, have + done)
+        tags.update(entry["tags"])
+        _add(session, search, entry, authors)
+        if done % 100 == 0 or done == wanted:
+            session.expunge_all()
+            progress(done, wanted)
+    spelt(session, sorted(tags))
+    return wanted
+
+
+def _content(name: str) -> str:
+    return files("knowledge_system").joinpath("content", name).read_text(encoding="utf-8")
+
+
+def _user_ids(session: Session) -> dict[str, int]:
+    return {row.username: row.id for row in session.execute(select(User.username, User.id))}
+
+
+def _add(session: Session, search: SearchIndex, entry: Mapping[str, Any], authors: Mapping[str, int]) -> None:
+    article = _build(entry, authors)
+    session.add(article)
+    session.flush()
+    index(session, search, article)
+
+
+def _check(name: str, article: Mapping[str, Any], known: set[str]) -> None:
+    needed = {
+        "slug",
+        "title",
+        "category",
+        "summary",
+        "body",
+        "tags",
+        "author",
+        "status",
+        "comments",
+        "updated",
+    }
+    faults = [f"lacks {field}" for field in sorted(needed - article.keys())]
+    if not faults:
+        faults = list(_faults(article, known))
+    if faults:
+        raise ValueError(f"{name}: {', '.join(faults)}")
+
+
+def _faults(article: Mapping[str, Any], known: set[str]) -> Iterator[str]:
+    if article["category"] not in CATEGORIES:
+        yield f"unknown category {article['category']}"
+    if article["status"] not in STATUSES:
+        yield f"unknown status {article['status']}"
+    writers = {article["author"], *(comment["author"] for comment in article["comments"])}
+    for name in sorted(writers - known):
+        yield f"unknown person {name}"
+
+
+def _build(entry: Mapping[str, Any], authors: Mapping[str, int]) -> Article:
+    updated = datetime.fromisoformat(entry["updated"]).replace(hour=1, tzinfo=UTC)
+    author = authors[entry["author"]]
+    return Article(
+        slug=entry["slug"],
+        title=entry["title"],
+        summary=entry["summary"],
+        body=entry["body"],
+        category=entry["category"],
+        status=entry["status"],
+        author_id=author,
+        created_at=updated,
+        updated_at=updated,
+        tags=[ArticleTag(name=tag, position=place) for place, tag in enumerate(dict.fromkeys(entry["tags"]))],
+        comments=[
+            Comment(
+                author_id=authors[comment["author"]],
+                body=comment["body"],
+                created_at=updated + timedelta(hours=place + 1),
+            )
+            for place, comment in enumerate(entry["comments"])
+        ],
+        site=entry["site"],
+        confirmed_at=updated,
+        revisions=[
+            Revision(
+                number=1,
+                editor_id=author,
+                status=entry["status"],
+                saved_at=updated,
+                **{name: entry[name] for name in ("title", "summary", "body", "category")},
+                site=entry["site"],
+                tags=list(dict.fromkeys(entry["tags"])),
+            )
+        ],
+    )
+
+
+def _vary(source: list[dict[str, Any]], chance: random.Random, number: int) -> dict[str, Any]:
+    base, other = chance.choice(source), chance.choice(source)
+    place = chance.choice(("北", "南", "東", "西", "中央", "港", "山手", "川上")) + chance.choice(
+        ("工区", "現場", "出張所", "作業所")
+    )
+    updated = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=chance.randrange(700))
+    return {
+        **base,
+        "slug": f"{base['slug'][:80]}-{number}",
+        "title": f"{base['title']}({place} 事例 {number})",
+        "body": f"{base['body']}\n\n## {place}での補足\n\n{other['summary']}\n",
+        "tags": [*base["tags"][:3], place],
+        "site": place,
+        "author": chance.choice([base["author"], other["author"]]),
+        "comments": base["comments"][: chance.randrange(3)],
+        "updated": updated.date().isoformat(),
+    }

@@ -1,0 +1,230 @@
+"""Steps of the workflow, the queue of what waits for a reviewer, older revisions, what people are told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, joinedload, undefer_group
+
+from knowledge_system.domain import rules, workflow
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.workflow import STEPS
+from knowledge_system.models import Article, Notice, Review, Revision, User
+from knowledge_system.services.knowledge import articles, lookup, tags
+from knowledge_system.services.knowledge.search import SearchIndex
+
+__all__ = ["Told", "mark_read", "notices", "notify", "queue", "steps", "take", "text_of", "unread"]
+
+
+class Told(NamedTuple):
+    """What happened to an article, and who is to hear of it."""
+
+    article_id: int
+    title: str
+    kind: str
+    said: str
+    readers: tuple[int, ...]
+
+
+def take(
+    session: Session,
+    actor: Actor,
+    article_id: int,
+    step: str,
+    *,
+    revision: int,
+    comment: str,
+    search: SearchIndex,
+    now: datetime,
+    four_eyes: bool,
+) -> Told:
+    """Take a step about the version that the actor has seen, in one statement that also tests that it is that.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
+            revision, or ``invalid`` where the reason is missing.
+    """
+    article = lookup.load_seen(session, actor, article_id)
+    subject = lookup.subject(lookup.stored(session, article_id))
+    code = workflow.refusal(step, actor, subject, four_eyes=four_eyes)
+    if code:
+        raise Problem(code)
+    wanted = STEPS[step]
+    if wanted.comment and not comment:
+        raise Problem("invalid", faults=[FieldFault("comment", "missing")])
+    coming = article.next_revision is not None
+    status = Article.next_status if coming else Article.status
+    moved = session.execute(
+        update(Article)
+        .where(Article.id == article_id, Article.revision == revision, status == wanted.before)
+        .values({status: wanted.after})
+        .execution_options(synchronize_session=False)
+    )
+    if moved.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+        raise Problem("conflict", extra={"current_revision": article.revision})
+    session.refresh(article, ["status", "next_status"])
+    number = article.next_revision or article.shown_revision
+    kept = session.get_one(Revision, (article_id, number), options=[undefer_group("text")])
+    kept.status = wanted.after
+    if step == "approve":
+        _publish(session, article, kept, search=search, now=now)
+    elif step == "confirm":
+        article.confirmed_at = now
+    elif step == "retire":
+        article.updated_at = now
+    session.add(
+        Review(
+            article_id=article_id,
+            revision=number,
+            actor_id=actor.id,
+            step=step,
+            comment=comment,
+            taken_at=now,
+        )
+    )
+    session.flush()
+    return Told(article_id, article.title, step, comment, _readers(session, step, actor, subject))
+
+
+def _publish(
+    session: Session, article: Article, kept: Revision, *, search: SearchIndex, now: datetime
+) -> None:
+    if kept.body is None:  # the only revision of an article from before texts were kept
+        article.confirmed_at = now
+        return
+    values = {name: getattr(kept, name) for name in articles.TEXT}
+    values["tags"] = tags.spelt(session, values["tags"])
+    articles.show(article, values, status="published", number=kept.number, now=now)
+    session.flush()
+    articles.index(session, search, article)
+
+
+def _readers(session: Session, step: str, actor: Actor, subject: workflow.Subject) -> tuple[int, ...]:
+    if step == "submit":
+        may_review = select(User.id).where(User.role.in_(("reviewer", "admin"))).order_by(User.id)
+        return tuple(i for i in session.scalars(may_review) if i != actor.id)
+    concerned = {subject.author_id, *subject.writers} - {actor.id}
+    return tuple(sorted(concerned)) if step in {"return", "approve", "retire"} else ()
+
+
+def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
+    """What waits for a reviewer, longest first: everything for reviewers, their own for writers."""
+    asked = (
+        select(Article, Revision.title, Revision.saved_at, Revision.number)
+        .join(
+            Revision,
+            (Revision.article_id == Article.id)
+            & (Revision.number == func.coalesce(Article.next_revision, Article.revision)),
+        )
+        .where(func.coalesce(Article.next_status, Article.status) == "review")
+        .options(joinedload(Article.author))
+        .order_by(Revision.saved_at)
+        .limit(200)
+    )
+    if not rules.sees_all(actor):
+        asked = asked.where(Article.author_id == actor.id)
+    return [
+        {
+            "id": article.id,
+            "title": title or article.title,
+            "category": article.category,
+            "author": article.author.display_name,
+            "own": article.author_id == actor.id,
+            "next": article.next_revision is not None,
+            "revision": number,
+            "since": saved_at,
+        }
+        for article, title, saved_at, number in session.execute(asked)
+    ]
+
+
+def steps(session: Session, article_id: int) -> list[dict[str, Any]]:
+    """What was decided about an article and said with it, newest first."""
+    asked = (
+        select(Review)
+        .where(Review.article_id == article_id)
+        .options(joinedload(Review.actor))
+        .order_by(Review.id.desc())
+        .limit(50)
+    )
+    return [
+        {
+            "label": STEPS[review.step].label,
+            "step": review.step,
+            "revision": review.revision,
+            "actor": review.actor.display_name,
+            "comment": review.comment,
+            "taken_at": review.taken_at,
+        }
+        for review in session.scalars(asked)
+    ]
+
+
+def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dict[str, Any]:
+    """The whole text of one revision, and who saved it when.
+
+    Raises:
+        Problem: ``not-found``, also for a version the actor may not see yet; ``no-text``.
+    """
+    seen = lookup.read(session, actor, article_id)
+    entry = next((entry for entry in seen["history"] if entry["revision"] == number), None)
+    if entry is None:
+        raise Problem("not-found")
+    kept = session.get_one(Revision, (article_id, number), options=[undefer_group("text")])
+    if kept.body is None:
+        raise Problem("no-text")
+    return {**entry, **{name: getattr(kept, name) for name in articles.TEXT}}
+
+
+def notify(session: Session, actor: Actor, told: Told, *, now: datetime) -> None:
+    """Leave a notice for everybody who is to hear of it."""
+    session.add_all(
+        Notice(
+            user_id=reader,
+            article_id=told.article_id,
+            actor_id=actor.id,
+            kind=told.kind,
+            said=told.said,
+            created_at=now,
+        )
+        for reader in told.readers
+    )
+
+
+def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
+    """The newest notices of a person."""
+    asked = (
+        select(Notice)
+        .where(Notice.user_id == actor.id)
+        .options(joinedload(Notice.actor), joinedload(Notice.article))
+        .order_by(Notice.id.desc())
+        .limit(100)
+    )
+    return [
+        {
+            "article_id": notice.article_id,
+            "title": notice.article.title,
+            "kind": notice.kind,
+            "actor": notice.actor.display_name,
+            "said": notice.said,
+            "created_at": notice.created_at,
+            "unread": notice.read_at is None,
+        }
+        for notice in session.scalars(asked)
+    ]
+
+
+def unread(session: Session, actor: Actor) -> int:
+    """How many notices somebody has not seen."""
+    asked = select(func.count()).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
+    return session.scalar(asked.select_from(Notice)) or 0
+
+
+def mark_read(session: Session, actor: Actor, *, now: datetime) -> None:
+    """Somebody has seen all of them."""
+    session.execute(
+        update(Notice).where(Notice.user_id == actor.id, Notice.read_at.is_(None)).values(read_at=now)
+    )

@@ -1,0 +1,80 @@
+"""Which search the articles use: the library's, or a plain LIKE where the database area is switched off."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from sqlalchemy import ColumnElement, Select, literal, or_, select
+
+from knowledge_system.models import Article
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+__all__ = ["PlainSearch", "SearchIndex", "literal_conditions"]
+
+_SYMBOLS = "%_+#&"
+_WIDE = str.maketrans({symbol: chr(ord(symbol) + 0xFEE0) for symbol in _SYMBOLS})
+_MOST_WORDS = 10
+
+
+def literal_conditions(query: str) -> list[ColumnElement[bool]]:
+    """What an index of letters and digits cannot see: words with ``%``, ``_``, ``+``, ``#`` or ``&`` are text.
+
+    A symbol may stand in the article in its half or its full width.
+    """
+    narrow = (unicodedata.normalize("NFKC", word) for word in query.split()[:_MOST_WORDS])
+    texts = (Article.title, Article.summary, Article.body)
+    return [
+        or_(
+            *(
+                text.icontains(form, autoescape=True)
+                for text in texts
+                for form in (word, word.translate(_WIDE))
+            )
+        )
+        for word in narrow
+        if any(symbol in word for symbol in _SYMBOLS)
+    ]
+
+
+class SearchIndex(Protocol):
+    """What the articles need of ``mks_hardening.db.JapaneseSearch``."""
+
+    def index(
+        self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
+    ) -> None:
+        """Put a document into the index or replace it."""
+        ...
+
+    def remove(self, bind: Session | Connection, document_id: int) -> None:
+        """Take a document out of the index."""
+        ...
+
+    def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
+        """Select ``document_id`` and ``score`` of what matches."""
+        ...
+
+
+class PlainSearch:
+    """Substring search without an index: no half-width kana, no ranking, and slow on many articles."""
+
+    def index(
+        self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
+    ) -> None:
+        """Nothing to keep."""
+
+    def remove(self, bind: Session | Connection, document_id: int) -> None:
+        """Nothing to take out."""
+
+    def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
+        """Articles that hold every word of the query somewhere."""
+        del bind
+        columns = (Article.id.label("document_id"), literal(0).label("score"))
+        found = cast("Select[Any]", select(*columns))
+        for word in query.split()[:_MOST_WORDS]:
+            texts = (Article.title, Article.summary, Article.body)
+            found = found.where(or_(*(text.contains(word, autoescape=True) for text in texts)))
+        return found

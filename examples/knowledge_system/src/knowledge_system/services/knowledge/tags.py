@@ -1,0 +1,62 @@
+"""Tags in one spelling each, and those that go on from what was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, func, select
+
+from knowledge_system.domain.tags import key_of
+from knowledge_system.models import Article, ArticleTag, Tag
+from knowledge_system.services.insertion import add_missing
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = ["kept_spelling", "spelt", "suggestions"]
+
+_MOST_SUGGESTIONS = 12
+
+
+def spelt(session: Session, names: Iterable[str]) -> list[str]:
+    """These tags as they were spelt when they first came, each once; new ones are kept as they are."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(key_of(name), name)
+    if not first:
+        return []
+    known = _known(session, first)
+    missing = [{"key": key, "name": name} for key, name in first.items() if key not in known]
+    if missing:
+        add_missing(session, Tag, missing)
+        # Of two people who bring the same tag at once, the second takes over the spelling of the first.
+        known = _known(session, first)
+    return [known[key] for key in first]
+
+
+def kept_spelling(name: str) -> Select[Any]:
+    """Selects the spelling that stands in the articles, for a filter."""
+    return select(Tag.name).where(Tag.key == key_of(name))
+
+
+def suggestions(session: Session, begun: str) -> list[dict[str, Any]]:
+    """Tags of published articles that hold what was typed, those that begin with it first, most used first."""
+    key = key_of(begun.strip())
+    number = func.count(Article.id).label("number")
+    asked = (
+        select(Tag.name, number)
+        .join(ArticleTag, ArticleTag.name == Tag.name)
+        .join(Article, (Article.id == ArticleTag.article_id) & (Article.status == "published"))
+        .group_by(Tag.key, Tag.name)
+        .order_by(Tag.key.startswith(key, autoescape=True).desc(), number.desc(), Tag.key)
+        .limit(_MOST_SUGGESTIONS)
+    )
+    if key:
+        asked = asked.where(Tag.key.contains(key, autoescape=True))
+    return [{"name": row.name, "articles": row.number} for row in session.execute(asked)]
+
+
+def _known(session: Session, keys: Iterable[str]) -> dict[str, str]:
+    found = session.execute(select(Tag.key, Tag.name).where(Tag.key.in_(keys)))
+    return {row.key: row.name for row in found}

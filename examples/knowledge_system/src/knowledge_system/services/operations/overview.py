@@ -1,0 +1,94 @@
+"""What an administrator sees of a span of time: series for the plots, sums, slow statements with their plans."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from knowledge_system.services.operations.counts import Counts, SlowStatement
+from mks_hardening.db import explain
+from mks_hardening.exceptions import MksHardeningError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+__all__ = ["Overview", "newest_backup", "overview", "plan_of"]
+
+_MOST_SLOW = 8
+
+
+class Overview(NamedTuple):
+    """Counts by step of time, oldest first, and all together."""
+
+    moments: list[datetime]
+    each: list[Counts]
+    total: Counts
+
+    @property
+    def slowest(self) -> list[SlowStatement]:
+        """The statements that were slow, the slowest first."""
+        return sorted(self.total.slow.values(), key=lambda each: -each.longest_ms)[:_MOST_SLOW]
+
+
+def overview(
+    samples: list[tuple[datetime, Counts]], *, now: datetime, hours: int, step: timedelta
+) -> Overview:
+    """The samples of the last hours in equal steps; a step without any counts nothing."""
+    size = step.total_seconds()
+    last = now.timestamp() // size
+    first = int(last - hours * 3600 / size) + 1
+    each = {number: Counts() for number in range(first, int(last) + 1)}
+    for at, counts in samples:
+        number = int(at.timestamp() // size)
+        if number in each:
+            each[number].add(counts)
+    moments = [datetime.fromtimestamp(number * size, now.tzinfo) for number in each]
+    return Overview(moments, list(each.values()), Counts.total(each.values()))
+
+
+def plan_of(engine: Engine, statement: str) -> str | None:
+    """How the database would carry a slow statement out, for any values; ``None`` where it does not say.
+
+    It is a statement that the application has sent, without its values, and is not carried out.
+    """
+    if ";" in statement or not statement.startswith(("select", "with", "update", "delete", "insert")):
+        return None
+    try:
+        if engine.dialect.name == "sqlite":
+            return explain(engine, statement.replace("?", "NULL")).text
+        return _generic_plan(engine, statement)
+    except (SQLAlchemyError, MksHardeningError, engine.dialect.loaded_dbapi.Error):
+        return None
+
+
+def _generic_plan(engine: Engine, statement: str) -> str:
+    """PostgreSQL's plan for any values; nothing is carried out."""
+    places = statement.count("?")
+    numbers = iter(range(1, places + 1))
+    asked = re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
+    values = ", ".join(["NULL"] * places)
+    with engine.connect() as connection, closing(connection.connection.cursor()) as cursor:
+        try:  # past SQLAlchemy, which would send values, be they none
+            cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            cursor.execute(f"PREPARE slow_statement AS {asked}")
+            cursor.execute(f"EXPLAIN (COSTS OFF) EXECUTE slow_statement{f'({values})' if values else ''}")
+            lines = [str(line) for (line,) in cursor.fetchall()]
+            cursor.execute("DEALLOCATE slow_statement")
+        except BaseException:
+            connection.invalidate()  # what was prepared outlives the transaction, not the connection
+            raise
+    return "\n".join(lines)
+
+
+def newest_backup(folder: Path | None) -> float | None:
+    """When the newest whole backup was made, in seconds since the epoch, as ``mks-deploy backup`` leaves them."""
+    if folder is None:
+        return None
+    made = [mark.stat().st_mtime for mark in folder.glob("[0-9]*/complete")]
+    return max(made, default=None)

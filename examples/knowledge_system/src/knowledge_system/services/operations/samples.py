@@ -1,0 +1,174 @@
+"""Counts of every process, minute by minute, kept for a day in the database.
+
+In the database and not in Redis: all workers are shown together wherever there are several, also without Redis, and
+when Redis is away is when one looks. It costs a row for each process and minute that saw anything; whoever writes
+one removes those of the day before, so the table stays a ring. Minutes that the database does not take wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from knowledge_system.models import Sample
+from knowledge_system.services.operations.counts import Counts, SlowStatement
+from mks_hardening.events import (
+    AlertsCounted,
+    CacheRead,
+    RateLimitDecided,
+    RateLimitNear,
+    RequestFinished,
+    SignInEvent,
+    add_observer,
+    remove_observer,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from mks_hardening.protocols import Clock
+
+__all__ = ["KEPT", "Samples"]
+
+KEPT: Final = timedelta(hours=24)
+_EVERY: Final = 60
+_MOST_WAITING: Final = 120
+"""Minutes that wait for a database that is away; older ones are forgotten."""
+_LONGEST_TEXT: Final = 600
+_PROBES: Final = frozenset({"/livez", "/readyz", "/healthz"})
+
+_log = logging.getLogger(__name__)
+
+
+class Samples(logging.Handler):
+    """Counts the library's events of this process, and reads what all of them have counted.
+
+    A handler too, of the library's records of slow statements: the event names a statement by its fingerprint, and
+    only the record has its text.
+
+    Args:
+        sessions: makes database sessions.
+        clock: the application's.
+    """
+
+    def __init__(self, sessions: sessionmaker[Session], *, clock: Clock) -> None:
+        super().__init__(logging.WARNING)
+        self._sessions = sessions
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._minutes: dict[datetime, Counts] = {}
+        self._pid = os.getpid()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count from now on."""
+        logger = logging.getLogger("mks_hardening.db")
+        add_observer(self.observe)
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            remove_observer(self.observe)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write once a minute, on a thread of its own, and at the end."""
+        over = threading.Event()
+
+        def run() -> None:
+            while not over.wait(_EVERY):
+                self.write()
+
+        thread = threading.Thread(target=run, name="samples", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(_EVERY)
+            self.write()
+
+    def observe(self, event: object) -> None:
+        """Count an event of the library."""
+        with self._guard:
+            counts = self._now()
+            match event:
+                case RequestFinished() if event.route not in _PROBES:
+                    counts.request(event.status, event.duration_ms)
+                case CacheRead():
+                    counts.cache[event.outcome] += 1
+                case RateLimitDecided(allowed=False):
+                    counts.refused[event.group] += 1
+                case RateLimitNear():
+                    counts.near[event.group] += 1
+                case AlertsCounted():
+                    counts.alerts[f"{event.channel} {event.state}"] += event.number
+                case SignInEvent():
+                    counts.sign_ins[event.change] += 1
+                case _:
+                    pass
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text of a slow statement."""
+        fingerprint, text = getattr(record, "fingerprint", ""), getattr(record, "statement", "")
+        if not fingerprint or not text:
+            return
+        told = SlowStatement(
+            1,
+            float(getattr(record, "duration_ms", 0)),
+            text[:_LONGEST_TEXT],
+            str(getattr(record, "caller", "")),
+        )
+        with self._guard:
+            self._now().statement(fingerprint, told=told)
+
+    def write(self) -> None:
+        """Write what was counted since the last time; what cannot be written waits."""
+        now = self._minute()
+        with self._guard:
+            waiting = {minute: counts.as_json() for minute, counts in self._minutes.items()}
+        process = f"{socket.gethostname()[:50]}:{os.getpid()}"
+        try:
+            with self._sessions.begin() as session:
+                session.execute(delete(Sample).where(Sample.at < now - KEPT))
+                for minute, counts in waiting.items():
+                    session.merge(Sample(at=minute, process=process, counts=counts))
+        except SQLAlchemyError as error:
+            _log.warning("counts of the last minutes wait for the database (%s)", type(error).__name__)
+            return
+        with self._guard:
+            for minute in waiting:
+                if minute < now:
+                    self._minutes.pop(minute, None)
+
+    def read(self, *, last: timedelta) -> list[tuple[datetime, Counts]]:
+        """Counts of each minute of all processes, oldest first; a minute may come several times."""
+        since = self._minute() - last
+        with self._sessions() as session:
+            found = session.execute(
+                select(Sample.at, Sample.counts).where(Sample.at > since).order_by(Sample.at)
+            ).all()
+        return [(at, Counts.from_json(counts)) for at, counts in found]
+
+    def _minute(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.time() // 60 * 60, UTC)
+
+    def _now(self) -> Counts:
+        if self._pid != os.getpid():  # a fork has its parent's numbers, which the parent tells
+            self._pid, self._minutes = os.getpid(), {}
+        minute = self._minute()
+        if minute not in self._minutes:
+            while len(self._minutes) >= _MOST_WAITING:
+                self._minutes.pop(next(iter(self._minutes)))
+            self._minutes[minute] = Counts()
+        return self._minutes[minute]

@@ -1,0 +1,205 @@
+"""Reports: the figures of a month or of a site, the finished files and whose they are, the links that open them."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, delete, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.rules import CATEGORIES, JST
+from knowledge_system.models import Article, Comment, Report, Revision, User
+from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
+from knowledge_system.services.key_texts import key_bytes
+
+__all__ = [
+    "KINDS",
+    "Link",
+    "check_subject",
+    "content_of",
+    "figures",
+    "find",
+    "kept",
+    "link_keys",
+    "months",
+    "remove_expired",
+    "signature",
+    "sites",
+]
+
+KINDS = {"monthly": "月次", "site": "部署別"}
+_MOST_ARTICLES = 2000
+
+
+class Link(NamedTuple):
+    """What a link to a file says and its signature covers."""
+
+    report: str
+    owner: int
+    until: int
+
+    def is_signed(self, keys: Sequence[bytes], given: str) -> bool:
+        """Whether one of the keys made the signature."""
+        sent = given.encode()  # compare_digest takes no other characters than ASCII in text
+        return any([hmac.compare_digest(signature(key, self).encode(), sent) for key in keys])  # noqa: C419 - all of them
+
+
+def link_keys(secret_keys: Sequence[str]) -> tuple[bytes, ...]:
+    """Keys that sign links, newest first; where none are configured, links end with the process."""
+    keys = key_bytes(secret_keys) or [secrets.token_bytes(32)]
+    return tuple(hmac.digest(key, b"links to reports", "sha256") for key in keys)
+
+
+def signature(key: bytes, link: Link) -> str:
+    """The signature of a link."""
+    said = f"report file\n{link.report}\n{link.owner}\n{link.until}"
+    return hmac.digest(key, said.encode(), "sha256").hex()
+
+
+def months(session: Session, *, now: datetime) -> list[str]:
+    """The months from which there is something, newest first, this one included: ``2025-11``."""
+    oldest = session.scalar(select(func.min(Article.created_at)))
+    here = now.astimezone(JST)
+    first = oldest.astimezone(JST) if oldest else here
+    number = (here.year - first.year) * 12 + here.month - first.month
+    last = here.year * 12 + here.month - 1
+    return [f"{(last - back) // 12:04d}-{(last - back) % 12 + 1:02d}" for back in range(min(number, 59) + 1)]
+
+
+def sites(session: Session) -> list[str]:
+    """Departments and sites that have written something."""
+    question = select(User.department).join(Article, Article.author_id == User.id).distinct()
+    return sorted(name for name in session.scalars(question) if name)
+
+
+def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -> None:
+    """Refuse a month or a site of which there is nothing.
+
+    Raises:
+        Problem: ``invalid``.
+    """
+    if subject not in (months(session, now=now) if kind == "monthly" else sites(session)):
+        raise Problem("invalid", faults=[FieldFault("subject", "choice")])
+
+
+def figures(session: Session, kind: str, subject: str, *, now: datetime) -> Figures:
+    """The figures of a month (``2025-11``) or of a site.
+
+    Raises:
+        Problem: ``invalid`` for a month or site of which there is nothing (any more).
+    """
+    check_subject(session, kind, subject, now=now)
+    if kind == "monthly":
+        begin, end = _month(subject)
+        scope = f"{begin:%Y年%-m月}"
+        within = and_(Article.updated_at >= begin, Article.updated_at < end)
+        return Figures(
+            f"月次ナレッジレポート {scope}",
+            scope,
+            _wall(now),
+            _rows(session, begin=begin, end=end, site=None),
+            _articles(session, select(Article).where(within)),
+        )
+    of_site = Article.author.has(department=subject)
+    return Figures(
+        f"部署別ナレッジレポート {subject}",
+        subject,
+        _wall(now),
+        _rows(session, begin=None, end=None, site=subject),
+        _articles(session, select(Article).where(of_site)),
+    )
+
+
+def find(session: Session, report_id: str, *, owner_id: int, now: datetime) -> Report | None:
+    """A finished report of this person that has not expired; without its content."""
+    return session.scalar(
+        select(Report).where(Report.id == report_id, Report.owner_id == owner_id, Report.expires_at > now)
+    )
+
+
+def kept(session: Session, *, owner_id: int, now: datetime) -> dict[str, Report]:
+    """The finished reports of this person that have not expired, by their ids."""
+    question = select(Report).where(Report.owner_id == owner_id, Report.expires_at > now)
+    return {report.id: report for report in session.scalars(question)}
+
+
+def content_of(session: Session, report_id: str) -> bytes:
+    """The file of a report."""
+    return session.scalars(select(Report.content).where(Report.id == report_id)).one()
+
+
+def remove_expired(session: Session, *, now: datetime) -> int:
+    """Remove the files whose time is over; how many."""
+    done = session.execute(delete(Report).where(Report.expires_at <= now))
+    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
+    return number
+
+
+def _month(text: str) -> tuple[datetime, datetime]:
+    year, month = map(int, text.split("-"))
+    begin = datetime(year, month, 1, tzinfo=JST)
+    return begin, begin.replace(year=year + month // 12, month=month % 12 + 1)
+
+
+def _wall(now: datetime) -> datetime:
+    """The time that a clock in Japan shows; spreadsheets know no zones."""
+    return now.astimezone(JST).replace(tzinfo=None)
+
+
+def _rows(
+    session: Session, *, begin: datetime | None, end: datetime | None, site: str | None
+) -> tuple[CategoryRow, ...]:
+    def counted(question: Select[Any], moment: Any) -> dict[str, int]:
+        if site is not None:
+            question = question.where(Article.author.has(department=site))
+        if begin is not None and end is not None and moment is not None:
+            question = question.where(moment >= begin, moment < end)
+        question = question.where(Article.status == "published").group_by(Article.category)
+        return {row[0]: row[1] for row in session.execute(question)}
+
+    number = func.count()
+    published = counted(select(Article.category, number), None)
+    created = counted(select(Article.category, number), Article.created_at)
+    edits = counted(
+        select(Article.category, number).join(Revision, Revision.article_id == Article.id), Revision.saved_at
+    )
+    comments = counted(
+        select(Article.category, number).join(Comment, Comment.article_id == Article.id), Comment.created_at
+    )
+    rows = (
+        CategoryRow(name, *(found.get(name, 0) for found in (published, created, edits, comments)))
+        for name in CATEGORIES
+    )
+    return tuple(row for row in rows if any(row[1:]))
+
+
+def _articles(session: Session, chosen: Select[tuple[Article]]) -> tuple[ListedArticle, ...]:
+    chosen = (
+        chosen.where(Article.status == "published")
+        .options(joinedload(Article.author))
+        .order_by(Article.updated_at.desc(), Article.id)
+        .limit(_MOST_ARTICLES)
+    )
+    found = list(session.scalars(chosen))
+    question = (
+        select(Comment.article_id, func.count())
+        .where(Comment.article_id.in_([article.id for article in found]))
+        .group_by(Comment.article_id)
+    )
+    comments = {row[0]: row[1] for row in session.execute(question)}
+    return tuple(
+        ListedArticle(
+            article.title,
+            article.category,
+            article.author.display_name,
+            article.author.department,
+            _wall(article.updated_at),
+            comments.get(article.id, 0),
+        )
+        for article in found
+    )

@@ -1,0 +1,57 @@
+// Helps around forms and answers. The page says the words; without this script everything still works.
+(() => {
+  "use strict";
+
+  // Show what is typed as a password; it is sent as one, so that no browser offers it as a text later.
+  for (const button of document.querySelectorAll("[data-reveal]")) {
+    const field = document.getElementById(button.dataset.reveal);
+    const show = (shown) => {
+      field.type = shown ? "text" : "password";
+      button.setAttribute("aria-pressed", String(shown));
+    };
+    button.hidden = false;
+    button.addEventListener("click", () => show(field.type === "password"));
+    field.form.addEventListener("submit", () => show(false));
+  }
+
+  // How long to wait, second by second for the eyes; ears hear the end alone.
+  for (const part of document.querySelectorAll("[data-wait]")) {
+    const until = Date.now() + Number(part.dataset.wait) * 1000;
+    const place = part.querySelector("[data-left]");
+    const spoken = (seconds) =>
+      (seconds >= 3600 ? part.dataset.hours : seconds >= 60 ? part.dataset.minutes : part.dataset.seconds)
+        .replace("{hours}", Math.floor(seconds / 3600))
+        .replace("{minutes}", Math.floor(seconds / 60) % 60)
+        .replace("{seconds}", seconds % 60);
+    const tick = () => {
+      const left = Math.ceil((until - Date.now()) / 1000);
+      if (left > 0) {
+        place.textContent = spoken(left);
+        setTimeout(tick, 1000);
+      } else {
+        part.setAttribute("role", "status");
+        part.textContent = part.dataset.over;
+      }
+    };
+    tick();
+  }
+
+  // Recovery codes on paper and in the clipboard.
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  }
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    const told = document.querySelector("[data-copied]");
+    const lines = () => [...document.querySelectorAll(`${button.dataset.copy} li`)].map((item) => item.textContent.trim());
+    button.hidden = !navigator.clipboard;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(`${lines().join("\n")}\n`);
+        told.textContent = told.dataset.copied;
+      } catch {
+        told.textContent = told.dataset.failed;
+      }
+    });
+  }
+})();

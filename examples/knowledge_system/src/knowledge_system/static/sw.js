@@ -1,0 +1,44 @@
+"use strict";
+// Serves copies of articles where there is no network, to the person who kept them and to nobody else. Before anybody
+// signs in or out, all of them go. It touches neither the API nor any page while the network answers.
+const SHELF = "shell";
+const OWNER = "/offline/owner";
+const GOOD_FOR = 7 * 24 * 3600 * 1000;
+
+const isOurs = (name) => name === "owner" || name.startsWith("copies:");
+const wipe = async () => {
+  const names = await caches.keys();
+  await Promise.all(names.filter(isOurs).map((name) => caches.delete(name)));
+};
+
+const kept = async (path) => {
+  const owner = await (await caches.open("owner")).match(OWNER);
+  const article = /^\/articles\/[1-9][0-9]*(?=\/?(?:offline)?$)/.exec(path);
+  if (owner && article) {
+    const copy = await (await caches.open(`copies:${await owner.text()}`)).match(`${article[0]}/offline`);
+    if (copy && Date.now() - Date.parse(copy.headers.get("Date") || "") < GOOD_FOR) return copy;
+  }
+  return (await (await caches.open(SHELF)).match("/offline")) || Response.error();
+};
+
+self.addEventListener("install", (event) => {
+  const anonymous = SHELL.map((url) => new Request(url, { credentials: "omit", cache: "reload" }));
+  event.waitUntil(
+    caches.delete(SHELF).then(() => caches.open(SHELF)).then((shelf) => shelf.addAll(anonymous)).then(() => self.skipWaiting()),
+  );
+});
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  if (url.origin !== self.location.origin) return;
+  if (request.method === "POST" && /^\/(?:sign-in|sign-out|password)(?:\/|$)/.test(url.pathname)) {
+    event.respondWith(wipe().catch(() => undefined).then(() => fetch(request)));
+  } else if (request.method === "GET" && request.mode === "navigate") {
+    event.respondWith(fetch(request).catch(() => kept(url.pathname)));
+  } else if (request.method === "GET" && url.pathname.startsWith("/static/")) {
+    event.respondWith(
+      fetch(request).catch(async () => (await (await caches.open(SHELF)).match(request, { ignoreSearch: true })) || Response.error()),
+    );
+  }
+});

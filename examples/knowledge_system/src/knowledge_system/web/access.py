@@ -1,0 +1,121 @@
+"""Who may call what: one table for all pages and endpoints. What does not stand in it is refused.
+
+It is asked before every view. Which article somebody may see or change is asked again where the article is read
+(``rules.py``), so that no new way to an object goes round its rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlencode
+
+from flask import redirect, request
+
+from knowledge_system.domain import rules
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import here
+from knowledge_system.web.signing import factors
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.wrappers import Response
+
+__all__ = ["POLICY", "asked_of", "install"]
+
+Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
+
+POLICY: Final[dict[str, Who]] = {
+    "static": "anybody",
+    # Getting in, and what mailed links lead to.
+    "account.sign_in_form": "anybody",
+    "account.sign_in": "anybody",
+    "account.code_form": "anybody",
+    "account.code": "anybody",
+    "account.sign_out": "anybody",
+    "language": "anybody",
+    "mailed.forgotten_form": "anybody",
+    "mailed.forgotten": "anybody",
+    "mailed.reset_form": "anybody",
+    "mailed.reset": "anybody",
+    "mailed.confirm_form": "anybody",
+    "mailed.confirm": "anybody",
+    "passkeys.code_options": "anybody",
+    "passkeys.sign_in_options": "anybody",
+    "passkeys.signing_in": "anybody",
+    # What a browser keeps for when there is no network; it says nothing of anybody.
+    "offline.manifest": "anybody",
+    "offline.worker": "anybody",
+    "offline.shelf": "anybody",
+    # Whole blueprints, but for the views above and below.
+    "account": "members",
+    "mailed": "members",
+    "passkeys": "members",
+    "articles": "members",
+    "articles.blank": "writers",
+    "articles.creating": "writers",
+    "attachments": "members",
+    "exchange": "members",
+    "exchange.form": "reviewers",
+    "exchange.importing": "reviewers",
+    "following": "members",
+    "offline": "members",
+    "reports": "members",
+    "review": "members",
+    "review.overdue": "writers",
+    "admin": "administrators",
+    "operations": "administrators",
+    "task_admin": "administrators",
+    "demo": "administrators",
+    # Programs: each row of ``api/table.py`` says who, and the first look is at the token.
+    "api": "own table",
+}
+"""By endpoint, else by blueprint."""
+
+# What somebody can still do whose role asks for a second factor that is not set up.
+_BEFORE_FACTOR: Final = ("/account", "/sign-out", "/api/auth/")
+
+
+def install(app: Flask) -> None:
+    """Ask the table before every view; after whoever finds out by a token who asks."""
+    app.before_request(_check)
+
+
+def asked_of(endpoint: str) -> Who | None:
+    """Who may call an endpoint; ``None``: nobody."""
+    return POLICY.get(endpoint) or POLICY.get(endpoint.partition(".")[0])
+
+
+def _check() -> Response | None:
+    endpoint = request.endpoint
+    if endpoint is None:  # there is no such page, which its own answer says
+        return None
+    who = asked_of(endpoint)
+    if who is None:
+        raise Problem("forbidden")
+    if who == "anybody":
+        return None
+    if who != "own table":
+        _check_role(who)
+    return _ask_for_factor()
+
+
+def _check_role(who: Who) -> None:
+    actor = here.actor()
+    allowed = {
+        "members": True,
+        "writers": rules.may_write(actor),
+        "reviewers": rules.sees_all(actor),
+        "administrators": rules.may_administer(actor),
+    }
+    if not allowed[who]:
+        raise Problem("forbidden")
+
+
+def _ask_for_factor() -> Response | None:
+    """Send people to the page where a second factor is set up, if their role asks for one and they have none."""
+    actor = here.actor_or_none()
+    if actor is None or request.path.startswith(_BEFORE_FACTOR) or not factors.lacks_factor(actor):
+        return None
+    if here.wants_json() or request.method != "GET":
+        raise Problem("second-factor-required")
+    return redirect(f"/account/second-factor?{urlencode({'required': '1'})}", 303)

@@ -1,0 +1,49 @@
+"""The cookies beside the session's: a sign-in under way, a device that is known, and a language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from flask import after_this_request, request
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["CHALLENGE", "DEVICE", "LANGUAGE", "PASSKEY", "forget", "keep", "kept"]
+
+CHALLENGE: Final = ("knowledge_challenge", 300)
+PASSKEY: Final = ("knowledge_passkey", 300)
+"""A browser that is asked for a passkey in the place of name and password: whose it is nobody knows yet."""
+DEVICE: Final = ("knowledge_device", 90 * 86_400)
+LANGUAGE: Final = ("knowledge_language", 400 * 86_400)
+
+
+def kept(cookie: tuple[str, int]) -> str | None:
+    """What the browser sent."""
+    return request.cookies.get(_name(cookie))
+
+
+def keep(cookie: tuple[str, int], value: str | None) -> None:
+    """Let the answer set the cookie; without a value it sets none."""
+    if value is not None:
+        _answer_with(cookie, value, cookie[1])
+
+
+def forget(cookie: tuple[str, int]) -> None:
+    """Let the answer take the cookie back."""
+    if kept(cookie) is not None:
+        _answer_with(cookie, "", 0)
+
+
+def _answer_with(cookie: tuple[str, int], value: str, seconds: int) -> None:
+    @after_this_request
+    def with_cookie(response: Response) -> Response:
+        response.set_cookie(
+            _name(cookie), value, max_age=seconds, secure=request.is_secure, httponly=True, samesite="Lax"
+        )
+        return response
+
+
+def _name(cookie: tuple[str, int]) -> str:
+    """No other host and no plain http may set it (RFC 6265bis, 4.1.3.2), but on a laptop without TLS."""
+    return f"__Host-{cookie[0]}" if request.is_secure else cookie[0]

@@ -1,0 +1,58 @@
+"""The edge of the library around these pages: which paths are public, which poll, and how refusals are worded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from knowledge_system.web.edge_answers import edge_answers
+from knowledge_system.web.policy import header_policy
+from mks_hardening.contrib.flask_app import Hardening
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from knowledge_system.parts import Parts
+
+__all__ = ["harden"]
+
+# Asked every second or so by whoever watches; what they find is told by metrics, and an outage by its own record.
+_PROBES = ("/livez", "/readyz", "/healthz")
+
+# They ask nobody who it is, so a dead cookie is no reason to refuse them.
+_OPEN = (
+    "/api/auth/login",
+    "/api/auth/2fa/verify",
+    "/api/auth/token/",
+    "/api/auth/password-reset",
+    "/api/auth/password-reset/",
+    "/api/openapi.json",
+    "/password/",
+    "/sign-in/passkey",
+    "/account/email/confirm",
+    "/manifest.webmanifest",
+    "/sw.js",
+    "/offline",
+)
+
+
+def harden(app: Flask, parts: Parts) -> None:
+    """Put every wrapper of the edge around the application: its sessions, limits, CSRF, nonces and request ids."""
+    settings = parts.settings.hardening
+    Hardening(
+        app,
+        settings,
+        store=parts.session_store,
+        limiter=parts.limiter,
+        sign_in=parts.sign_in,
+        required={"database": lambda: parts.engine.connect().close()},
+        optional={"cache": parts.cache.ping, "sessions": parts.session_store.ping},
+        headers=header_policy(settings),
+        sign_in_url="/sign-in?reason={reason}&next={next}",
+        public_paths=_OPEN,
+        passive_paths=("/api/auth/session", "/api/tasks/", "/api/reports/status/"),
+        api_paths=("/api/",),
+        record_skip_paths=_PROBES,
+        clock=parts.session_clock,
+        on_refusal=edge_answers(app),
+    )
+    parts.opened.callback(app.extensions["mks_hardening"].close)

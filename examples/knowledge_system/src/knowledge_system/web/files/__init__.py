@@ -1,0 +1,1 @@
+"""Files over HTTP: how they come in, and how they go out."""

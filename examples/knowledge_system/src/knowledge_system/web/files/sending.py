@@ -1,0 +1,70 @@
+"""A stored file as an answer: under its name, of its type, for one person, and powerless in a browser.
+
+With ``MKS_UPLOADS_REDIRECT`` nginx sends it from the folder (``X-Accel-Redirect``), after the application has said
+that it may; otherwise the application does, ranges included.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from flask import Response, request, send_file
+
+from knowledge_system.domain.files.kinds import KINDS
+from knowledge_system.domain.files.names import content_disposition
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import here
+
+if TYPE_CHECKING:
+    from knowledge_system.models import Attachment
+
+__all__ = ["sent"]
+
+_log = logging.getLogger(__name__)
+
+_POWERLESS: Final = {
+    # Whatever it turns out to be: no script, no form, no origin.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Asked again each time, because what somebody may see changes; the answer is then 304.
+    "Cache-Control": "private, no-cache",
+}
+_THUMBNAIL_TYPE: Final = "image/webp"
+
+
+def sent(attachment: Attachment, *, small: bool = False) -> Response:
+    """The file, or the small picture of it.
+
+    Raises:
+        Problem: ``not-found``: there is no small one, or the folder has lost the file.
+    """
+    digest = attachment.thumbnail if small else attachment.digest
+    kind = KINDS.get(attachment.content_type)
+    if not digest or kind is None:
+        raise Problem("not-found")
+    try:
+        path = here.parts().intake.store.path(digest)
+    except FileNotFoundError:
+        _log.error("the file of attachment %d is missing in the folder of uploads", attachment.id)
+        raise Problem("not-found") from None
+    content_type = _THUMBNAIL_TYPE if small else attachment.content_type
+    response = (
+        _by_nginx(redirect, digest)
+        if (redirect := here.parts().settings.uploads.redirect)
+        else send_file(path, mimetype=content_type, etag=digest, max_age=0)
+    )
+    response.headers.update(_POWERLESS)
+    response.headers["Content-Type"] = content_type
+    response.headers["Content-Disposition"] = content_disposition(
+        f"{attachment.name}.webp" if small else attachment.name, inline=kind.picture
+    )
+    response.headers.pop("Expires", None)
+    return response
+
+
+def _by_nginx(location: str, digest: str) -> Response:
+    response = Response(b"" if request.method != "HEAD" else None)
+    response.headers["X-Accel-Redirect"] = f"{location}/{digest[:2]}/{digest}"
+    return response

@@ -1,0 +1,59 @@
+"""One record when a server goes away and one when it answers again, however many requests meet the outage."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from mks_hardening.protocols import Clock
+
+__all__ = ["Outage"]
+
+_log = logging.getLogger(__name__)
+
+_QUIET = 300
+"""Seconds within which a database that comes and goes is told once: a full one still commits what is empty."""
+
+
+class Outage:
+    """Whether the database is away, as far as this process has noticed.
+
+    Args:
+        engine: each connection that it opens and each commit is a sign of life.
+        clock: source of time.
+    """
+
+    def __init__(self, engine: Engine, *, clock: Clock = time) -> None:
+        self._lock = threading.Lock()
+        self._monotonic = clock.monotonic
+        self._away = self._said = False
+        self._told = float("-inf")
+        event.listen(engine, "connect", self._lives)
+        event.listen(engine, "commit", self._lives)
+
+    def met(self, error: Exception) -> None:
+        """A request failed for it."""
+        with self._lock:
+            new = not self._away and self._monotonic() - self._told >= _QUIET
+            self._away = True
+            if new:
+                self._said, self._told = True, self._monotonic()
+        if new:
+            _log.error(
+                "the database is away; requests are answered with 503 until it is back", exc_info=error
+            )
+
+    def _lives(self, *_: object) -> None:
+        if not self._away:  # as with nearly every commit
+            return
+        with self._lock:
+            told, self._away, self._said = self._said, False, False
+        if told:
+            _log.warning("the database answers again")

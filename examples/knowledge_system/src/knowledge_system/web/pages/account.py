@@ -1,0 +1,335 @@
+"""Pages about oneself: signing in and out, sessions, the second factor."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, redirect, render_template, request
+
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem, describe
+from knowledge_system.services.knowledge import content
+from knowledge_system.web import forms, here
+from knowledge_system.web.signing import credentials, enrolment, factors, passkeys, steps
+from knowledge_system.web.signing.shared import proof_of
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["factor_page", "pages", "sessions_of", "sign_in_page"]
+
+pages = Blueprint("account", __name__)
+
+_REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
+
+
+@pages.get("/sign-in")
+def sign_in_form() -> Any:
+    """The sign-in page; says why the last session ended."""
+    if here.actor_or_none():
+        return redirect(forms.safe_next(request.args.get("next", "/")), 303)
+    return forms.private(sign_in_page())
+
+
+@pages.post("/sign-in")
+def sign_in() -> Response:
+    """Check name and password."""
+    try:
+        values = forms.read(fields.SIGN_IN_FORM, ignore=("next",))
+        complete = steps.begin(
+            values["username"],
+            values["password"],
+            recovery_code=values["recovery_code"],
+            remember=values["remember"] == "on",
+        )
+    except Problem as problem:
+        return forms.shown_again(problem, sign_in_page)
+    onward = forms.safe_next(forms.retyped("next"))
+    return redirect(onward if complete else f"/sign-in/code?{urlencode({'next': onward})}", 303)
+
+
+@pages.get("/sign-in/code")
+def code_form() -> Any:
+    """The page that asks for the code."""
+    if not steps.pending():
+        return redirect("/sign-in", 303)
+    return forms.private(_code_page())
+
+
+@pages.post("/sign-in/code")
+def code() -> Response:
+    """Check the code."""
+    if not steps.pending():
+        return redirect("/sign-in", 303)
+    try:
+        given = forms.read(fields.CODE_FORM, ignore=("next",))
+        steps.finish(given["code"], answer=given["answer"])
+    except Problem as problem:
+        if problem.code == "sign-in-required" and not here.wants_json():
+            return redirect("/sign-in", 303)
+        return forms.shown_again(problem, _code_page)
+    return redirect(forms.safe_next(forms.retyped("next")), 303)
+
+
+@pages.post("/sign-out")
+def sign_out() -> Response:
+    """End the session."""
+    forms.read({})
+    steps.sign_out()
+    return redirect("/sign-in?done=signed-out", 303)
+
+
+@pages.post("/session/refresh")
+def extend() -> Response:
+    """Keep the session alive, for browsers without JavaScript."""
+    here.actor()
+    forms.read({}, ignore=("next",))
+    here.handle().refresh()
+    path = forms.safe_next(forms.retyped("next"))
+    return redirect(f"{path}{'&' if '?' in path else '?'}done=extended", 303)
+
+
+@pages.get("/account")
+def overview() -> Response:
+    """Oneself, one's sessions, the state of the second factor."""
+    here.actor()
+    return forms.private(
+        render_template(
+            "account.html",
+            section="account",
+            factor=factors.status(),
+            sessions=sessions_of(str(here.actor().id)),
+        )
+    )
+
+
+@pages.post("/account/sessions/end")
+def end_session() -> Response:
+    """End one of one's own sessions."""
+    here.actor()
+    wanted = forms.read(fields.SESSION)["session"]
+    manager = here.parts().session_manager
+    if manager is None or wanted not in {item.key for item in manager.sessions(here.handle().user_id)}:
+        raise Problem("not-found")
+    manager.end(wanted)
+    return redirect("/account?done=ended", 303)
+
+
+@pages.post("/account/sessions/end-others")
+def end_others() -> Response:
+    """End all of one's own sessions but this one."""
+    here.actor()
+    forms.read({})
+    here.handle().end_others()
+    return redirect("/account?done=others-ended", 303)
+
+
+@pages.get("/account/confirm")
+def confirm_form() -> Response:
+    """Ask who it is, once more."""
+    here.actor()
+    return forms.private(_confirm_page())
+
+
+@pages.post("/account/confirm")
+def confirm() -> Response:
+    """Check that, and go on."""
+    here.actor()
+    try:
+        given = forms.read(fields.CONFIRMATION_FORM, ignore=("next",))
+        steps.confirm(proof_of(given["proof"], given["answer"]))
+    except Problem as problem:
+        return forms.shown_again(problem, _confirm_page)
+    return redirect(forms.safe_next(forms.retyped("next")), 303)
+
+
+@pages.get("/account/password")
+def password_form() -> Response:
+    """The page to change one's own password."""
+    here.actor()
+    return forms.private(_password_page())
+
+
+@pages.post("/account/password")
+def change_password() -> Response:
+    """Change it; other sessions end."""
+    here.actor()
+    try:
+        values = forms.read(fields.PASSWORD)
+        credentials.change_password(values["password"], values["new_password"])
+    except Problem as problem:
+        if problem.code == "confirmation-required":
+            return _asked_to_confirm(problem, "/account/password")
+        return forms.shown_again(problem, _password_page)
+    return redirect("/account?done=password-changed", 303)
+
+
+@pages.get("/account/second-factor")
+def second_factor() -> Response:
+    """State of the second factor and what can be done."""
+    here.actor()
+    return forms.private(factor_page())
+
+
+@pages.post("/account/second-factor/begin")
+def begin_enrolment() -> Response:
+    """Show QR code and secret."""
+    here.actor()
+    try:
+        given = forms.read(fields.CODE_FORM)
+        enrolment.keep(factors.enrol(proof_of(given["code"], given["answer"])))
+    except Problem as problem:
+        if problem.code == "confirmation-required":
+            return _asked_to_confirm(problem, "/account/second-factor")
+        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
+    return redirect("/account/second-factor", 303)
+
+
+@pages.post("/account/second-factor/cancel")
+def cancel_enrolment() -> Response:
+    """Forget an enrolment that was begun."""
+    actor = here.actor()
+    forms.read({})
+    factors.two_factor().cancel_enrolment(str(actor.id))
+    enrolment.forget()
+    return redirect("/account/second-factor", 303)
+
+
+@pages.post("/account/second-factor/confirm")
+def confirm_enrolment() -> Response:
+    """Turn it on and show the recovery codes, once."""
+    here.actor()
+    try:
+        codes = factors.confirm_enrolment(forms.read(fields.CODE)["code"])
+        enrolment.forget()
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: factor_page(problem=shown, confirming=True))
+    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
+
+
+@pages.post("/account/second-factor/recovery-codes")
+def new_recovery_codes() -> Response:
+    """Replace the recovery codes and show the new ones, once."""
+    here.actor()
+    try:
+        codes = factors.recovery_codes(forms.read(fields.CODE)["code"])
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
+    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
+
+
+@pages.post("/account/second-factor/disable")
+def disable() -> Response:
+    """Turn it off."""
+    here.actor()
+    try:
+        factors.disable(forms.read(fields.CODE)["code"])
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
+    return redirect("/account?done=factor-off", 303)
+
+
+def sign_in_page(problem: Problem | None = None) -> str:
+    """Name and password, or a passkey."""
+    settings = here.parts().settings
+    return render_template(
+        "sign_in.html",
+        reason=_why_ended(request.args.get("reason", "")),
+        username=forms.retyped("username")[:64],
+        next_path=_next_path(),
+        demo_people=content.people() if settings.demo else (),
+        demo_password=settings.demo_password,
+        **forms.told(problem),
+    )
+
+
+def _why_ended(reason: str) -> str | None:
+    code = _REASONS.get(reason)
+    return describe(Problem(code), language=here.language())["detail"] if code else None
+
+
+def _next_path() -> str:
+    asked = forms.safe_next(forms.retyped("next") or request.args.get("next", "/"))
+    # A form cannot be sent again by following a link, but it can be opened again.
+    return forms.came_from() if asked == "/" and "reason" in request.args else asked
+
+
+def _code_page(problem: Problem | None = None) -> str:
+    return render_template("sign_in_code.html", next_path=_next_path(), **forms.told(problem))
+
+
+def _confirm_page(problem: Problem | None = None) -> str:
+    return render_template(
+        "confirm.html",
+        section="account",
+        factor=factors.status(),
+        next_path=_next_path(),
+        **forms.told(problem),
+    )
+
+
+def _password_page(problem: Problem | None = None) -> str:
+    return render_template("password.html", section="account", **forms.told(problem))
+
+
+def _asked_to_confirm(problem: Problem, onward: str) -> Response:
+    """People are asked who they are, and come back; programs get the refusal."""
+    if problem.code != "confirmation-required" or here.wants_json():
+        raise problem
+    return redirect(f"/account/confirm?{urlencode({'next': onward})}", 303)
+
+
+def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> str:
+    """The second factor: codes of an app, recovery codes, passkeys."""
+    factor = factors.status()
+    if factor is None:
+        raise Problem("unavailable")
+    begun = enrolment.kept() if factor.pending else None
+    return render_template(
+        "second_factor.html",
+        section="account",
+        factor=factor,
+        passkeys=passkeys.own_passkeys(),
+        enrolment=begun,
+        confirming=confirming or (factor.pending and begun is None),
+        **forms.told(problem),
+    )
+
+
+def sessions_of(user_id: str) -> list[dict[str, Any]]:
+    """The sessions of somebody in browsers, as its page and an administrator's show them."""
+    manager = here.parts().session_manager
+    current = here.handle()
+    if manager is None:
+        return []
+    return [
+        {
+            "key": item.key,
+            "started": item.created_at,
+            "active": item.seen_at,
+            "device": _device(str(json.loads(item.data).get("device", ""))),
+            "current": item.key == current.reference,
+        }
+        for item in manager.sessions(user_id)
+    ]
+
+
+_BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Windows", "Windows"),
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Mac OS X", "Mac"),
+    ("Linux", "Linux"),
+)
+
+
+def _device(agent: str) -> str:
+    browser = next((name for mark, name in _BROWSERS if mark in agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    plain = re.sub(r"[^\w./ -]", "", agent.partition(" ")[0])[:40]
+    return " / ".join(part for part in (browser, system) if part) or plain or here.say("不明な端末")

@@ -1,0 +1,184 @@
+"""Pages for administrators: the accounts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, redirect, render_template
+
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services import audit, audit_heads
+from knowledge_system.services.identity import accounts, factor_help
+from knowledge_system.web import forms, here, writing
+from knowledge_system.web.pages.account import sessions_of
+from knowledge_system.web.signing import credentials
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+    from werkzeug.wrappers import Response
+
+__all__ = ["pages"]
+
+pages = Blueprint("admin", __name__, url_prefix="/admin")
+
+_EMPTY = {"username": "", "display_name": "", "department": "", "role": "viewer", "email": ""}
+_NOBODY = {"owner": "", "help": "unlock", "reason": ""}
+
+
+@pages.get("/accounts")
+@here.administrators_only
+def listing() -> str:
+    """Everybody, and a form for one more."""
+    return _page(_EMPTY)
+
+
+@pages.post("/accounts")
+@here.administrators_only
+def adding() -> Response:
+    """Add a member of staff."""
+    here.check_limit("admin")
+    try:
+        writing.register(forms.read(fields.ACCOUNT))
+    except Problem as problem:
+        return forms.shown_again(
+            problem, lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown)
+        )
+    return redirect("/admin/accounts?done=registered", 303)
+
+
+@pages.get("/accounts/<username>")
+@here.administrators_only
+def account(username: str) -> Response:
+    """One account."""
+    return forms.private(_account_page(username))
+
+
+@pages.post("/accounts/<username>")
+@here.administrators_only
+def changing(username: str) -> Response:
+    """Change role, address and the like, or put it out of use."""
+    here.check_limit("admin")
+    try:
+        writing.change_account(username, forms.read(fields.ACCOUNT_CHANGE))
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: _account_page(username, shown))
+    return redirect(f"/admin/accounts/{username}?done=account-changed", 303)
+
+
+@pages.post("/accounts/<username>/invite")
+@here.administrators_only
+def inviting(username: str) -> Response:
+    """Mail the link to choose a password once more."""
+    here.check_limit("admin")
+    forms.read({})
+    with here.parts().sessions() as session:
+        found = accounts.member(session, username)
+    try:
+        credentials.invite(found.username)
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: _account_page(username, shown))
+    return redirect(f"/admin/accounts/{username}?done=invited", 303)
+
+
+@pages.post("/accounts/<username>/sessions/end")
+@here.administrators_only
+def ending(username: str) -> Response:
+    """End one session of somebody, or every session and program."""
+    here.check_limit("admin")
+    wanted = forms.read(fields.ANY_SESSION)["session"]
+    services = here.parts()
+    with services.sessions() as session:
+        accounts.member(session, username)  # a name that nobody has leads nowhere
+        owner = str(accounts.id_of(session, username))
+    manager = services.session_manager
+    if not wanted:
+        services.end_sessions(owner)
+    elif manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
+        raise Problem("not-found")
+    else:
+        manager.end(wanted)
+    services.trail.note(
+        "session.end", owner, actor=str(here.actor().id), which="one" if wanted else "every one"
+    )
+    return redirect(f"/admin/accounts/{username}?done=sessions-ended", 303)
+
+
+@pages.post("/second-factor")
+@here.administrators_only
+def helping() -> Response:
+    """Lift the locks of somebody, or take the second factor off."""
+    here.check_limit("admin")
+    services, actor = here.parts(), here.actor().username
+    try:
+        values = forms.read(fields.FACTOR_HELP)
+        with services.sessions() as session:
+            owner = accounts.id_of(session, values["owner"])
+        if values["help"] == "unlock":
+            factor_help.unlock(
+                services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"]
+            )
+            return redirect("/admin/accounts?done=factor-unlocked", 303)
+        factor_help.reset(services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"])
+    except Problem as problem:
+        return forms.shown_again(
+            problem,
+            lambda shown: _page(_EMPTY, shown, helped={name: forms.retyped(name) for name in _NOBODY}),
+        )
+    return redirect("/admin/accounts?done=factor-reset", 303)
+
+
+@pages.get("/audit")
+@here.administrators_only
+def audited() -> str:
+    """The audit log: searched, page by page, and its chain verified when asked."""
+    asked = forms.query_values(fields.AUDIT)
+    with here.parts().sessions() as session:
+        found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
+        fault, missing = _verified(session) if asked["verify"] else (None, None)
+    return render_template(
+        "audit.html",
+        section="admin",
+        entries=found,
+        asked=asked,
+        verified=bool(asked["verify"]),
+        fault=fault,
+        missing=missing,
+    )
+
+
+def _verified(session: Session) -> tuple[int | None, int | None]:
+    """The first entry that does not fit the one before it, and the first that a copy of the log's end misses."""
+    file = here.parts().settings.audit_heads
+    missing = audit_heads.first_missing(session, file) if file else None
+    return audit.first_fault(session), missing.id if missing else None
+
+
+def _account_page(username: str, problem: Problem | None = None) -> str:
+    with here.parts().sessions() as session:
+        found = accounts.member(session, username)
+        owner = str(accounts.id_of(session, username))
+    return render_template(
+        "account_admin.html",
+        section="admin",
+        account=found,
+        sessions=sessions_of(owner),
+        programs=len(here.parts().tokens.families(owner)),
+        **forms.told(problem),
+    )
+
+
+def _page(
+    values: dict[str, str], problem: Problem | None = None, *, helped: dict[str, str] | None = None
+) -> str:
+    with here.parts().sessions() as session:
+        listed = accounts.members(session)
+    return render_template(
+        "accounts.html",
+        section="admin",
+        accounts=listed,
+        values=values,
+        helped=helped or _NOBODY,
+        refused="help" if helped else "account",
+        **forms.told(problem),
+    )

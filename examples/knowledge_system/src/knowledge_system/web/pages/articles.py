@@ -1,0 +1,293 @@
+"""Pages of articles: list and search, reading, writing, commenting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, make_response, redirect, render_template
+from markupsafe import Markup
+
+from knowledge_system.domain import fields, markdown, pager, rules, workflow
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.knowledge import articles, following, lookup, review
+from knowledge_system.services.knowledge.catalogue import MOST, Wanted
+from knowledge_system.services.knowledge.following import Follow
+from knowledge_system.services.knowledge.lookup import ArticleFilter
+from knowledge_system.web import forms, here, writing
+from knowledge_system.web.pages.review import differing, steps_now
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["form_page", "pages"]
+
+pages = Blueprint("articles", __name__)
+
+_EMPTY = {
+    "title": "",
+    "category": "",
+    "status": "draft",
+    "summary": "",
+    "body": "",
+    "tags": "",
+    "site": "",
+    "revision": "",
+}
+
+
+@pages.get("/")
+def home() -> AnyResponse:
+    """The start page is the list."""
+    return redirect("/articles", 303)
+
+
+@pages.get("/articles")
+def listing() -> Response:
+    """The list, filtered or searched."""
+    actor, catalogue = here.actor(), here.parts().catalogue
+    values = forms.query_values(fields.LIST_PAGE)
+    asked = Wanted(
+        ArticleFilter(*(values[name] for name in ArticleFilter._fields)), values["q"], values["sort"]
+    )
+    if asked.query:
+        here.check_limit("search")
+    after, number, list_url = values["after"] or None, values["page"], _list_url(asked)
+
+    def show(page: dict[str, Any]) -> str:
+        told = {"page": page, "query": asked.query, "after": after, "list_url": list_url}
+        pages = pager.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
+        return render_template("_rows.html", **told, number=number, pages=pages)
+
+    if asked.filter.same_for_everybody:
+        rows, from_cache = catalogue.rows(
+            asked, after=after, number=number, language=here.language(), show=show
+        )
+    else:
+        page = catalogue.read_page(actor, asked, after=after, number=None if after else number)
+        rows, from_cache = {"html": show(page), "total": page["total"]}, False
+    response = make_response(
+        render_template(
+            "articles.html",
+            section="articles",
+            wanted=asked.filter,
+            query=asked.query,
+            sort=asked.sort,
+            rows=Markup(rows["html"]),  # noqa: S704 - written by our own template, which has escaped it
+            total=rows["total"],
+            most=MOST,
+            counts=catalogue.counts(),
+            follow=_followed(asked.filter),
+            list_url=list_url,
+        )
+    )
+    response.headers["X-Cache"] = "hit" if from_cache else "miss"
+    return response
+
+
+@pages.get("/articles/<int:article_id>")
+def reading(article_id: int) -> str:
+    """One article."""
+    return _reading(article_id)
+
+
+@pages.post("/articles/<int:article_id>/comments")
+def commenting(article_id: int) -> AnyResponse:
+    """Add a remark."""
+    here.actor()
+    here.check_limit("api_write")
+    try:
+        writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: _reading(article_id, shown))
+    return redirect(f"/articles/{article_id}?done=commented#comments-title", 303)
+
+
+@pages.get("/articles/new")
+def blank() -> str:
+    """An empty form."""
+    if not rules.may_write(here.actor()):
+        raise Problem("forbidden")
+    return _form(None, _EMPTY)
+
+
+@pages.post("/articles")
+@pages.post("/articles/new")
+def creating() -> AnyResponse:
+    """Save a new article."""
+    if not rules.may_write(here.actor()):
+        raise Problem("forbidden")
+    here.check_limit("api_write")
+    try:
+        new = writing.create_article(forms.read(fields.ARTICLE_FORM))
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
+    return redirect(f"/articles/{new}?done=created", 303)
+
+
+@pages.post("/articles/preview")
+def previewing() -> Response:
+    """What was typed as readers would see it; nothing is saved."""
+    if not rules.may_write(here.actor()):
+        raise Problem("forbidden")
+    values = forms.read(fields.PREVIEW, ignore=(*_EMPTY.keys() - fields.PREVIEW.keys(),))
+    page = render_template(
+        "preview.html", **{**values, "body": markdown.render(values["body"], language=here.language())}
+    )
+    response = make_response(page)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@pages.get("/articles/<int:article_id>/edit")
+def editing(article_id: int) -> str:
+    """The form of an existing article, and its files."""
+    return form_page(article_id)
+
+
+def form_page(article_id: int, problem: Problem | None = None) -> str:
+    """The form of an existing article as it is stored, perhaps with what went wrong with a file."""
+    stored = _editable(article_id)
+    article = _working(stored)
+    # Approval is a step of its own; what is saved of a published article is its next version.
+    status = article["status"] if article["status"] in rules.UNFINISHED else "draft"
+    values = {**article, "status": status, "tags": "、".join(article["tags"])}
+    return _form(
+        article_id,
+        values,
+        problem,
+        published=stored["status"] == "published",
+        attachments=stored["attachments"],
+    )
+
+
+@pages.post("/articles/<int:article_id>/edit")
+def saving(article_id: int) -> AnyResponse:
+    """Save an edit, unless somebody else saved first."""
+    published = _editable(article_id)["status"] == "published"
+    here.check_limit("api_write")
+    try:
+        writing.save_article(article_id, forms.read(fields.ARTICLE_EDIT_FORM))
+    except Problem as problem:
+        return forms.shown_again(
+            problem, lambda shown: _form(article_id, _retyped(), shown, published=published)
+        )
+    coming = _read(article_id)["next"]
+    if coming is None:
+        return redirect(f"/articles/{article_id}?done=saved", 303)
+    return redirect(f"/articles/{article_id}/history/{coming['revision']}?done=next-saved", 303)
+
+
+def _read(article_id: int) -> dict[str, Any]:
+    with here.parts().sessions() as session:
+        return lookup.read(session, here.actor(), article_id)
+
+
+def _working(article: dict[str, Any]) -> dict[str, Any]:
+    """The article with the text of its next version, if one is being written."""
+    coming = article["next"]
+    if coming is None:
+        return article
+    with here.parts().sessions() as session:
+        text = review.text_of(session, here.actor(), article["id"], coming["revision"])
+    return {**article, **{name: text[name] for name in articles.TEXT}, "status": coming["status"]}
+
+
+def _editable(article_id: int) -> dict[str, Any]:
+    article = _read(article_id)
+    if not article["editable"]:
+        raise Problem("forbidden")
+    return article
+
+
+def _reading(article_id: int, problem: Problem | None = None) -> str:
+    actor, catalogue = here.actor(), here.parts().catalogue
+    article = catalogue.article(actor, article_id)
+    text = catalogue.text(article, here.language())
+    with here.parts().sessions() as session:
+        follow = following.followed(session, actor, article_id=article_id)
+    return render_template(
+        "article.html",
+        section="articles",
+        article=article,
+        follow=follow,
+        related=catalogue.related(article),
+        body=Markup(text["html"]),  # noqa: S704 - written by our own renderer, which has cleaned it
+        headings=text["headings"],
+        steps={} if article["next"] else steps_now(article, article["shown_revision"]),
+        comment_text=forms.retyped("body") if problem else "",
+        **forms.told(problem),
+    )
+
+
+def _form(
+    article_id: int | None,
+    values: dict[str, Any],
+    problem: Problem | None = None,
+    *,
+    published: bool = False,
+    attachments: list[dict[str, Any]] | None = None,
+) -> str:
+    current, found = None, ()
+    if article_id and attachments is None:
+        attachments = _read(article_id)["attachments"]
+    if article_id and problem and problem.code == "conflict":
+        current = _working(_read(article_id))
+        found = differing(current, _as_read(values))
+        values = {**values, "revision": current["revision"]}
+    choices = workflow.statuses_to_save(here.actor(), four_eyes=here.parts().settings.four_eyes)
+    return render_template(
+        "article_form.html",
+        section="articles",
+        article_id=article_id,
+        values=values,
+        published=published,
+        current=current,
+        differing=found,
+        attachments=attachments or [],
+        upload_limit=here.parts().intake.limit,
+        may_detach=partial(rules.may_detach, here.actor(), status="published" if published else "draft"),
+        sites=list(here.parts().catalogue.counts().sites)[:100],
+        categories=[(name, name) for name in rules.CATEGORIES],
+        statuses=[(key, rules.STATUSES[key]) for key in choices],
+        **forms.told(problem),
+    )
+
+
+def _retyped() -> dict[str, Any]:
+    return {name: forms.retyped(name) for name in _EMPTY}
+
+
+def _as_read(typed: dict[str, Any]) -> dict[str, Any]:
+    """What was typed as it would be saved: without blanks around, with plain line ends."""
+    plain = {name: str(value).replace("\r\n", "\n").strip() for name, value in typed.items()}
+    return {**plain, "tags": list(dict.fromkeys(filter(None, re.split(r"[,、,\s]+", plain["tags"]))))}
+
+
+def _followed(wanted: ArticleFilter) -> Follow | None:
+    """Whether the reader watches the tag or the site that the list is about."""
+    if not wanted.tag and not wanted.site:
+        return None
+    with here.parts().sessions() as session:
+        return following.followed(session, here.actor(), tag=wanted.tag, site=wanted.site)
+
+
+def _list_url(asked: Wanted) -> Callable[..., str]:
+    # A page links to the same few categories and tags a hundred times.
+    @cache
+    def url(*, after: str = "", page: int = 1, **changed: str) -> str:
+        values = {**asked.filter._asdict(), "q": asked.query, "sort": asked.sort, **changed, "after": after}
+        kept = {
+            name: value
+            for name, value in values.items()
+            if value and (name, value) != ("status", "published")
+        }
+        if page > 1:
+            kept["page"] = str(page)
+        return f"/articles?{urlencode(kept)}" if kept else "/articles"
+
+    return url

@@ -1,0 +1,62 @@
+"""Files of articles: handing in, looking at, taking away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, redirect
+
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.attachments import attaching
+from knowledge_system.web import forms, here, writing
+from knowledge_system.web.files.receiving import received
+from knowledge_system.web.files.sending import sent
+from knowledge_system.web.pages.articles import form_page
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["pages"]
+
+pages = Blueprint("attachments", __name__)
+
+_AT_ONCE = 10
+
+
+@pages.post("/articles/<int:article_id>/attachments")
+def adding(article_id: int) -> AnyResponse:
+    """Hand in files; all of them are attached, or none."""
+    here.check_limit("api_write")
+    try:
+        writing.attach(article_id, lambda: received(most=_AT_ONCE))
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: form_page(article_id, shown))
+    return redirect(f"/articles/{article_id}/edit?done=attached#attachments-title", 303)
+
+
+@pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
+def removing(article_id: int, attachment_id: int) -> AnyResponse:
+    """Take a file away."""
+    here.check_limit("api_write")
+    forms.read({})
+    writing.detach(article_id, attachment_id)
+    return redirect(f"/articles/{article_id}/edit?done=detached#attachments-title", 303)
+
+
+@pages.get("/files/<int:attachment_id>")
+def file(attachment_id: int) -> Response:
+    """A file, for those who may see its article."""
+    return _sent(attachment_id)
+
+
+@pages.get("/files/<int:attachment_id>/small")
+def thumbnail(attachment_id: int) -> Response:
+    """The small picture of it."""
+    return _sent(attachment_id, small=True)
+
+
+def _sent(attachment_id: int, *, small: bool = False) -> Response:
+    with here.parts().sessions() as session:
+        found = attaching.find(session, here.actor(), attachment_id)
+    return sent(found, small=small)

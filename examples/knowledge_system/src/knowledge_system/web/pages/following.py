@@ -1,0 +1,69 @@
+"""Pages of what people follow, and of sites: favourites, watches, the list of sites, one site."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from flask import Blueprint, redirect, render_template
+
+from knowledge_system.domain import fields
+from knowledge_system.services.knowledge import following
+from knowledge_system.web import forms, here, writing
+
+if TYPE_CHECKING:
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["pages"]
+
+pages = Blueprint("following", __name__)
+
+
+@pages.get("/favourites")
+def favourites() -> Response:
+    """What one keeps and watches."""
+    with here.parts().sessions() as session:
+        kept = following.favourites(session, here.actor())
+        watched = following.watches(session, here.actor())
+    return forms.private(
+        render_template("favourites.html", section="favourites", favourites=kept, watches=watched)
+    )
+
+
+@pages.post("/articles/<int:article_id>/favourite")
+def favouring(article_id: int) -> AnyResponse:
+    """Keep an article, or no longer."""
+    here.check_limit("api_write")
+    on = forms.read(fields.FAVOUR_FORM)["on"] == "on"
+    writing.favour(article_id, on=on)
+    return redirect(f"/articles/{article_id}?done={'favourite' if on else 'no-favourite'}", 303)
+
+
+@pages.post("/watches")
+def watching() -> AnyResponse:
+    """Watch an article, a tag or a site, or no longer."""
+    here.check_limit("api_write")
+    asked = forms.read(fields.WATCH_FORM)
+    writing.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
+    back = forms.safe_next(asked["next"]) if asked["next"] else "/favourites"
+    return redirect(back, 303)
+
+
+@pages.get("/sites")
+def sites() -> str:
+    """Every site of which published articles tell."""
+    return render_template("sites.html", section="sites", sites=here.parts().catalogue.counts().sites)
+
+
+@pages.get("/site")
+def site() -> str | AnyResponse:
+    """One site."""
+    name = forms.query_values(fields.SITE)["name"]
+    if not name:
+        return redirect("/sites", 303)
+    with here.parts().sessions() as session:
+        shown = following.site_page(session, name)
+        follow = following.followed(session, here.actor(), site=name)
+    path = f"/site?{urlencode({'name': name})}"
+    return render_template("site.html", section="sites", site=shown, follow=follow, path=path)

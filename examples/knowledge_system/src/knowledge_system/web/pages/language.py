@@ -1,0 +1,40 @@
+"""The switch between Japanese and English."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, current_app, redirect, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from knowledge_system.domain import fields
+from knowledge_system.web import cookies, forms, here, writing
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["pages"]
+
+pages = Blueprint("language", __name__)
+
+
+@pages.post("/language")
+def switching() -> Response:
+    """Remember the language for this browser, and for the person in every browser and in mails."""
+    chosen = forms.read(fields.LANGUAGE)["language"]
+    cookies.keep(cookies.LANGUAGE, chosen)
+    if here.actor_or_none():
+        writing.choose_language(chosen)
+    return redirect(_page(forms.came_from()), 303)
+
+
+def _page(path: str) -> str:
+    """The page itself; the start page after one that only a form leads to."""
+    adapter = current_app.create_url_adapter(request)
+    try:
+        if adapter is not None:
+            adapter.match(path.partition("?")[0], method="GET")
+    except (HTTPException, RequestRedirect):
+        return "/"
+    return path

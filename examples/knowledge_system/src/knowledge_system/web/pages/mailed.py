@@ -1,0 +1,112 @@
+"""Pages that mailed links lead to, and that ask for such mails: a forgotten or first password, another address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from flask import Blueprint, redirect, render_template, request
+
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import forms, here
+from knowledge_system.web.signing import credentials
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["pages"]
+
+pages = Blueprint("mailed", __name__)
+
+
+@pages.get("/password/forgotten")
+def forgotten_form() -> Response:
+    """Ask whose password it is."""
+    return forms.private(_forgotten_page())
+
+
+@pages.post("/password/forgotten")
+def forgotten() -> Response:
+    """Mail a link, if there is such an account; what is said does not depend on it."""
+    try:
+        credentials.request_reset(forms.read(fields.FORGOTTEN)["username"])
+    except Problem as problem:
+        return forms.shown_again(problem, _forgotten_page)
+    return redirect("/sign-in?done=reset-mailed", 303)
+
+
+@pages.get("/password/reset")
+def reset_form() -> Response:
+    """Choose a password; looking at the page uses nothing up, as mail scanners do."""
+    return forms.private(_reset_page())
+
+
+@pages.post("/password/reset")
+def reset() -> Response:
+    """Set it; everybody who was signed in with the old one is signed out."""
+    try:
+        values = forms.read(fields.RESET_FORM)
+        credentials.reset_password(values["token"], values["new_password"])
+    except Problem as problem:
+        refused = Problem("link-refused") if problem.code == "token-refused" else problem
+        return forms.shown_again(refused, _reset_page)
+    return redirect("/sign-in?done=password-set", 303)
+
+
+@pages.get("/account/email")
+def email_form() -> Response:
+    """Ask for another address."""
+    here.actor()
+    return forms.private(_email_page())
+
+
+@pages.post("/account/email")
+def email() -> Response:
+    """Mail a link to the new address."""
+    here.actor()
+    try:
+        credentials.request_email_change(forms.read(fields.EMAIL)["email"])
+    except Problem as problem:
+        if problem.code == "confirmation-required" and not here.wants_json():
+            return redirect(f"/account/confirm?{urlencode({'next': '/account/email'})}", 303)
+        return forms.shown_again(problem, _email_page)
+    return redirect("/account?done=email-mailed", 303)
+
+
+@pages.get("/account/email/confirm")
+def confirm_form() -> Response:
+    """One button: a link alone changes nothing."""
+    return forms.private(render_template("email_confirm.html", token=_token(), **forms.told(None)))
+
+
+@pages.post("/account/email/confirm")
+def confirm() -> Response:
+    """Take the new address."""
+    try:
+        credentials.confirm_email(forms.read(fields.TOKEN)["token"])
+    except Problem as problem:
+        return forms.shown_again(
+            problem, lambda shown: render_template("email_confirm.html", token="", **forms.told(shown))
+        )
+    return redirect("/account?done=email-changed", 303)
+
+
+def _token() -> str:
+    return (forms.retyped("token") or request.args.get("token", ""))[:256]
+
+
+def _forgotten_page(problem: Problem | None = None) -> str:
+    return render_template(
+        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.told(problem)
+    )
+
+
+def _reset_page(problem: Problem | None = None) -> str:
+    return render_template("password_reset.html", token=_token(), **forms.told(problem))
+
+
+def _email_page(problem: Problem | None = None) -> str:
+    return render_template(
+        "email.html", section="account", email=forms.retyped("email")[:254], **forms.told(problem)
+    )

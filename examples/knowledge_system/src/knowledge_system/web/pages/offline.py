@@ -1,0 +1,88 @@
+"""What makes the site installable and readable without a network: manifest, worker, copies of articles."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from flask import Blueprint, make_response, render_template
+from markupsafe import Markup
+
+from knowledge_system.web import forms, here
+from knowledge_system.web.rendering import asset
+
+if TYPE_CHECKING:
+    from flask import Response
+
+__all__ = ["pages"]
+
+pages = Blueprint("offline", __name__)
+
+_SHELL: Final = ("app.css", "logo.svg", "offline.js")
+_MANIFEST: Final = {
+    "id": "/",
+    "start_url": "/articles",
+    "scope": "/",
+    "display": "standalone",
+    "background_color": "#f3f5f3",
+    "theme_color": "#12303b",
+}
+
+
+@pages.get("/manifest.webmanifest")
+def manifest() -> Response:
+    """What the site is called and looks like where it is installed."""
+    here.stay_anonymous()
+    name, short = here.say("建設土木ナレッジシステム"), here.say("ナレッジ")
+    named = {"name": name, "short_name": short, "lang": here.language()}
+    icon = {"src": asset("logo.svg"), "type": "image/svg+xml", "sizes": "any"}
+    response = make_response(json.dumps({**_MANIFEST, **named, "icons": [icon]}, ensure_ascii=False))
+    response.mimetype = "application/manifest+json"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@pages.get("/sw.js")
+def worker() -> Response:
+    """The worker, which is another one as soon as a file of the shell is."""
+    here.stay_anonymous()
+    shell = json.dumps(["/offline", *map(asset, _SHELL)])
+    response = make_response(f"const SHELL = {shell};\n{_worker_text()}")
+    response.mimetype = "text/javascript"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@pages.get("/offline")
+def shelf() -> str:
+    """What a browser shows without a network; it says nothing of anybody, the browser adds the copies."""
+    here.stay_anonymous()
+    return render_template("offline.html")
+
+
+@pages.get("/articles/<int:article_id>/offline")
+def copy(article_id: int) -> Response:
+    """An article to be kept by the browser of the reader: no forms, no tokens, and whose copy it is."""
+    actor = here.actor()
+    catalogue = here.parts().catalogue
+    article = catalogue.article(actor, article_id)
+    text = catalogue.text(article, here.language())
+    page = render_template(
+        "offline_copy.html",
+        article=article,
+        body=Markup(text["html"]),  # noqa: S704 - written by our own renderer, which has cleaned it
+        now=here.now(),
+    )
+    response = forms.private(page)
+    # The worker keeps what says so, and nothing else, whatever it is asked to keep.
+    response.headers["Offline-Copy"] = str(actor.id)
+    response.headers["Offline-Title"] = quote(article["title"])
+    return response
+
+
+@cache
+def _worker_text() -> str:
+    return (Path(__file__).parents[2] / "static" / "sw.js").read_text(encoding="utf-8")

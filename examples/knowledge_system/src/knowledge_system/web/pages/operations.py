@@ -1,0 +1,136 @@
+"""How the application does, for administrators: plots over time, and beside each the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from flask import Blueprint, render_template
+from markupsafe import Markup
+
+from knowledge_system.domain import fields, rules
+from knowledge_system.domain.plots import Plot, drawn
+from knowledge_system.services.operations.overview import Overview, newest_backup, overview, plan_of
+from knowledge_system.web import forms, here
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from knowledge_system.services.operations.counts import Counts
+
+__all__ = ["pages"]
+
+pages = Blueprint("operations", __name__, url_prefix="/admin/operations")
+
+_STEPS: Final = {1: timedelta(minutes=1), 6: timedelta(minutes=10), 24: timedelta(minutes=30)}
+_FOUND_OUT: Final = ("refused", "factor_refused")
+
+
+class Shown(NamedTuple):
+    """A plot with the numbers beside it."""
+
+    title: str
+    unit: str
+    svg: Markup
+    newest: str
+    rows: Sequence[tuple[str, str]]
+
+
+@pages.get("")
+@here.administrators_only
+def looking() -> Response:
+    """Everything of the last hours."""
+    services, now = here.parts(), here.now()
+    hours = int(forms.query_values(fields.OPERATIONS)["hours"])
+    services.samples.write()  # what this process has counted since its last minute
+    seen = overview(
+        services.samples.read(last=timedelta(hours=hours)), now=now, hours=hours, step=_STEPS[hours]
+    )
+    made = newest_backup(services.settings.backups)
+    background = services.background
+    return forms.private(
+        render_template(
+            "operations.html",
+            section="admin",
+            hours=hours,
+            spans=tuple(_STEPS),
+            plots=list(_plots(seen)),
+            total=seen.total,
+            slow=[(each, plan_of(services.engine, each.text)) for each in seen.slowest],
+            groups=sorted({*seen.total.refused, *seen.total.near}),
+            tasks=background.tasks.stats() if background else None,
+            backup_at=made,
+            backup_old=made is None or now.timestamp() - made > services.settings.backup_max_age,
+            backups=services.settings.backups is not None,
+        )
+    )
+
+
+def _plots(seen: Overview) -> Iterable[Shown]:
+    def sums(name: str, title: str, of: Any, *, unit: str = "") -> Shown:
+        return _shown(seen, name, title, [of(each) for each in seen.each], unit=unit, bars=True)
+
+    yield sums("requests", here.say("リクエスト"), lambda each: each.requests)
+    yield _shown(
+        seen,
+        "times",
+        here.say("応答時間 (p95)"),
+        [each.quantile(0.95) for each in seen.each],
+        unit="ms",
+    )
+    yield _shown(
+        seen,
+        "hits",
+        here.say("キャッシュの的中率"),
+        [None if each.hit_rate is None else round(each.hit_rate * 100) for each in seen.each],
+        unit="%",
+        most=100,
+    )
+    yield sums("failures", here.say("失敗した応答 (500 番台)"), lambda each: each.failures)
+    yield sums("slow", here.say("遅い SQL"), lambda each: each.slow_calls)
+    yield sums("refused", here.say("制限による拒否"), lambda each: each.refused.total())
+    yield sums("guesses", here.say("サインインの失敗"), _guesses)
+    yield sums("alerts", here.say("送られた警報"), _delivered)
+
+
+def _guesses(counts: Counts) -> int:
+    return sum(counts.sign_ins[change] for change in _FOUND_OUT)
+
+
+def _delivered(counts: Counts) -> int:
+    return sum(number for state, number in counts.alerts.items() if state.endswith(" delivered"))
+
+
+def _shown(
+    seen: Overview,
+    name: str,
+    title: str,
+    values: list[float | None],
+    *,
+    unit: str = "",
+    most: float = 1,
+    bars: bool = False,
+) -> Shown:
+    told = [value for value in values if value is not None]
+    newest, largest = (told[-1], max(told)) if told else (None, None)
+    words = here.say(
+        "最新 %(newest)s、最大 %(largest)s", newest=_number(newest, unit), largest=_number(largest, unit)
+    )
+    plot = Plot(
+        name, title, words, values, _clock(seen.moments[0]), _clock(seen.moments[-1]), most=most, bars=bars
+    )
+    rows = [
+        (_clock(moment), _number(value, unit))
+        for moment, value in zip(seen.moments, values, strict=True)
+        if value is not None and (value or not bars)
+    ]
+    return Shown(title, unit, Markup(drawn(plot)), words, rows[::-1])  # noqa: S704 - every text in it is escaped
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:g}{' ' if unit == 'ms' else ''}{unit}"
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone(rules.JST).strftime("%H:%M")

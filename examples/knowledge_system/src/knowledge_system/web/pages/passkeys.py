@@ -1,0 +1,93 @@
+"""Passkeys: made, listed and removed on the account's page, used in the place of a code or of name and password.
+
+``static/passkeys.js`` asks for the options, lets the browser answer, and sends the answer with the form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, redirect, render_template
+
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import forms, here
+from knowledge_system.web.pages import account
+from knowledge_system.web.signing import passkeys, steps
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as AnyResponse
+
+    from mks_hardening.security import PasskeyOptions
+
+__all__ = ["pages"]
+
+pages = Blueprint("passkeys", __name__)
+
+
+@pages.post("/account/passkeys/options")
+def new_options() -> Response:
+    """What the browser is asked to make one."""
+    return _answer(passkeys.ask_for_new_passkey(forms.read(fields.PASSKEY_PROOF, ignore=("name",))["code"]))
+
+
+@pages.post("/account/passkeys/proof")
+def own_options() -> Response:
+    """What the browser of somebody who signed in is asked, in the place of a code."""
+    forms.read({}, ignore=("next", "proof", "code"))
+    return _answer(passkeys.ask_for_own_passkey())
+
+
+@pages.post("/account/passkeys")
+def adding() -> AnyResponse:
+    """Keep it; recovery codes are shown once, with the first factor."""
+    try:
+        values = forms.read(fields.PASSKEY, ignore=("code",))
+        codes = passkeys.add_passkey(values["answer"], name=values["name"])
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: account.factor_page(problem=shown))
+    if codes is None:
+        return redirect("/account/second-factor?done=passkey-added", 303)
+    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
+
+
+@pages.post("/account/passkeys/remove")
+def removing() -> AnyResponse:
+    """Forget one, given a code."""
+    here.check_limit("auth_2fa_verify")
+    try:
+        values = forms.read(fields.PASSKEY_REMOVAL)
+        passkeys.remove_passkey(values["passkey"], values["code"])
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: account.factor_page(problem=shown))
+    return redirect("/account/second-factor?done=passkey-removed", 303)
+
+
+@pages.post("/sign-in/code/passkey")
+def code_options() -> Response:
+    """What the browser is asked in the place of a code."""
+    forms.read({}, ignore=("next",))
+    return _answer(passkeys.ask_for_passkey())
+
+
+@pages.post("/sign-in/passkey/options")
+def sign_in_options() -> Response:
+    """What the browser is asked in the place of name and password."""
+    forms.read({}, ignore=("next",))
+    return _answer(passkeys.ask_for_passkey_alone())
+
+
+@pages.post("/sign-in/passkey")
+def signing_in() -> AnyResponse:
+    """Sign in by the answer."""
+    try:
+        steps.begin_with_passkey(forms.read(fields.PASSKEY_SIGN_IN, ignore=("next",))["answer"])
+    except Problem as problem:
+        return forms.shown_again(problem, account.sign_in_page)
+    return redirect(forms.safe_next(forms.retyped("next")), 303)
+
+
+def _answer(options: PasskeyOptions) -> Response:
+    response = Response(options.json, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,144 @@
+"""Pages of reports: asking for one, following and cancelling it, downloading it by a link that expires."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import date
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, redirect, render_template, send_file
+
+from knowledge_system.background.reporting import DAYS_KEPT, FORMATS
+from knowledge_system.domain import fields, wording
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services import reports
+from knowledge_system.services.reports import KINDS, Link
+from knowledge_system.web import forms, here, writing
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response as AnyResponse
+
+    from knowledge_system.domain.rules import Actor
+    from mks_hardening.tasks import TaskStatus
+
+__all__ = ["pages"]
+
+pages = Blueprint("reports", __name__, url_prefix="/reports")
+
+_LINK_SECONDS = 600
+_NOTHING = {"kind": "monthly", "subject": "", "format": "pdf"}
+
+
+@pages.get("")
+def listing() -> str:
+    """My reports, and a form for one more."""
+    return _page(_NOTHING)
+
+
+@pages.post("")
+def asking() -> AnyResponse:
+    """Ask for a report; it is written in the background."""
+    here.actor()
+    here.background()
+    here.check_limit("api_write")
+    try:
+        task_id = writing.request_report(forms.read(fields.REPORT))
+    except Problem as problem:
+        return forms.shown_again(
+            problem, lambda shown: _page({name: forms.retyped(name) for name in _NOTHING}, shown)
+        )
+    return redirect(f"/reports/{task_id}", 303)
+
+
+@pages.get("/<report_id>")
+def following(report_id: str) -> str:
+    """How far it is; and, when it is done, where it is."""
+    actor, status = _mine(report_id)
+    with here.parts().sessions() as session:
+        report = reports.find(session, report_id, owner_id=actor.id, now=here.now())
+    return render_template(
+        "report.html",
+        section="reports",
+        status=status,
+        report=report,
+        link=_link(report_id, actor) if report else "",
+        link_minutes=_LINK_SECONDS // 60,
+    )
+
+
+@pages.post("/<report_id>/cancel")
+def cancelling(report_id: str) -> AnyResponse:
+    """Stop writing it."""
+    _mine(report_id)
+    forms.read({})
+    here.background().tasks.cancel(report_id)
+    return redirect(f"/reports/{report_id}?done=cancelled", 303)
+
+
+@pages.get("/<report_id>/file")
+def downloading(report_id: str) -> Response:
+    """The file: for its owner, with a link that this site has signed and that has not expired."""
+    actor, _ = _mine(report_id)
+    asked = forms.query_values(fields.REPORT_LINK, strict=True)
+    link = Link(report_id, actor.id, asked["until"])
+    if not link.is_signed(here.parts().link_keys, asked["signature"]):
+        raise Problem("not-found")
+    if link.until < here.now().timestamp():
+        raise Problem("link-expired")
+    with here.parts().sessions() as session:
+        report = reports.find(session, report_id, owner_id=actor.id, now=here.now())
+        if report is None:
+            raise Problem("not-found")
+        content = reports.content_of(session, report_id)
+    response = send_file(
+        BytesIO(content),
+        mimetype=report.content_type,
+        as_attachment=True,
+        download_name=report.file_name,
+        etag=False,
+        max_age=0,
+    )
+    response.headers["Cache-Control"] = "no-store"
+    response.headers.pop("Expires", None)
+    return response
+
+
+def _mine(report_id: str) -> tuple[Actor, TaskStatus]:
+    """Who asks, and the task; a foreign one is as unknown as one that never was."""
+    actor = here.actor()
+    status = here.background().report_of(actor, report_id)
+    if status is None:
+        raise Problem("not-found")
+    return actor, status
+
+
+def _link(report_id: str, actor: Actor) -> str:
+    until = int(here.now().timestamp()) + _LINK_SECONDS
+    signed = reports.signature(here.parts().link_keys[0], Link(report_id, actor.id, until))
+    return f"/reports/{report_id}/file?until={until}&signature={signed}"
+
+
+def _page(values: dict[str, str], problem: Problem | None = None) -> str:
+    actor, background = here.actor(), here.background()
+    with here.parts().sessions() as session:
+        ready = reports.kept(session, owner_id=actor.id, now=here.now())
+        months, sites = reports.months(session, now=here.now()), reports.sites(session)
+    return render_template(
+        "reports.html",
+        section="reports",
+        listed=background.reports_of(actor),
+        ready=ready,
+        values=values,
+        months=[(month, _month(month)) for month in months],
+        sites=sites,
+        kinds=KINDS,
+        formats=[(name, label) for name, (label, *_) in FORMATS.items()],
+        key=secrets.token_urlsafe(16),
+        days_kept=DAYS_KEPT,
+        **forms.told(problem),
+    )
+
+
+def _month(month: str) -> str:
+    return wording.written(date.fromisoformat(f"{month}-01"), "month", here.language())

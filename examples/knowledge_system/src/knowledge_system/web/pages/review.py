@@ -1,0 +1,161 @@
+"""Pages of the workflow: steps, the queue of reviewers, older revisions with their differences, notices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, make_response, redirect, render_template
+
+from knowledge_system.domain import fields, markdown, rules, workflow
+from knowledge_system.domain.differences import Line, difference
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.knowledge import review, upkeep
+from knowledge_system.web import forms, here, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Response
+    from werkzeug.wrappers import Response as AnyResponse
+
+__all__ = ["LABELS", "differing", "pages", "steps_now"]
+
+pages = Blueprint("review", __name__)
+
+LABELS = {
+    "title": "題名",
+    "category": "分類",
+    "site": "現場・工事",
+    "summary": "要約",
+    "body": "本文",
+    "tags": "タグ",
+}
+"""The fields of a text by their names on the page."""
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    """Every field in which two texts differ, by its name on the page, with the difference."""
+    compared = ((label, difference(_text(old[name]), _text(new[name]))) for name, label in LABELS.items())
+    return tuple((label, lines) for label, lines in compared if lines)
+
+
+def _text(value: Any) -> str:
+    return "、".join(value) if isinstance(value, (list, tuple)) else str(value)
+
+
+@pages.post("/articles/<int:article_id>/steps")
+def stepping(article_id: int) -> AnyResponse:
+    """Take a step of the workflow."""
+    here.actor()
+    here.check_limit("api_write")
+    values = forms.read(fields.STEP_FORM)
+    try:
+        writing.take_step(article_id, **values)
+    except Problem as problem:
+        if problem.code not in {"conflict", "wrong-state"} and not problem.faults:
+            raise
+        return forms.shown_again(problem, lambda shown: _revision_page(article_id, None, shown))
+    return redirect(f"/articles/{article_id}?done=step-{values['step']}", 303)
+
+
+@pages.get("/articles/<int:article_id>/history")
+def history(article_id: int) -> str:
+    """All revisions and what was decided about them."""
+    with here.parts().sessions() as session:
+        article = here.parts().catalogue.article(here.actor(), article_id)
+        taken = review.steps(session, article_id) if article["editable"] else []
+    return render_template("history.html", section="articles", article=article, steps=taken)
+
+
+@pages.get("/articles/<int:article_id>/history/<int:number>")
+def revision(article_id: int, number: int) -> str:
+    """One revision: its text, and what it changed."""
+    return _revision_page(article_id, number)
+
+
+@pages.post("/articles/<int:article_id>/history/<int:number>/restore")
+def restoring(article_id: int, number: int) -> AnyResponse:
+    """Make an older text a draft again."""
+    here.actor()
+    here.check_limit("api_write")
+    writing.restore(article_id, number, on=forms.read(fields.RESTORE)["revision"])
+    return redirect(f"/articles/{article_id}/edit?done=restored", 303)
+
+
+@pages.get("/reviews")
+def queue() -> str:
+    """What waits for a reviewer."""
+    with here.parts().sessions() as session:
+        waiting = review.queue(session, here.actor())
+    return render_template("reviews.html", section="reviews", waiting=waiting)
+
+
+@pages.get("/overdue")
+def overdue() -> str:
+    """What should be confirmed again."""
+    actor = here.actor()
+    if not rules.may_write(actor):
+        raise Problem("forbidden")
+    with here.parts().sessions() as session:
+        found = upkeep.overdue(session, actor, now=here.now())
+    return render_template("overdue.html", section="reviews", overdue=found)
+
+
+@pages.get("/notices")
+def noticed() -> Response:
+    """What one should know."""
+    with here.parts().sessions() as session:
+        found = review.notices(session, here.actor())
+    response = make_response(render_template("notices.html", section="notices", notices=found))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@pages.post("/notices/read")
+def read_all() -> AnyResponse:
+    """Mark all of them as seen."""
+    here.actor()
+    forms.read({})
+    writing.mark_notices_read()
+    return redirect("/notices", 303)
+
+
+def _revision_page(article_id: int, number: int | None, problem: Problem | None = None) -> str:
+    actor = here.actor()
+    article = here.parts().catalogue.article(actor, article_id)
+    if number is None:
+        number = article["next"]["revision"] if article["next"] else article["shown_revision"]
+    older = [entry["revision"] for entry in article["history"] if entry["revision"] < number]
+    if article["next"] and number == article["next"]["revision"]:
+        older = [article["shown_revision"]]  # what the reviewer decides about is the way from there
+    before = None
+    with here.parts().sessions() as session:
+        shown = review.text_of(session, actor, article_id, number)
+        if older:
+            try:
+                before = review.text_of(session, actor, article_id, older[0])
+            except Problem as missing:
+                if missing.code != "no-text":
+                    raise
+    return render_template(
+        "revision.html",
+        section="articles",
+        article=article,
+        shown=shown,
+        before=before,
+        differing=differing(before, shown) if before else (),
+        body=markdown.render(shown["body"], language=here.language()),
+        steps=steps_now(article, number),
+        comment_text=forms.retyped("comment") if problem else "",
+        **forms.told(problem),
+    )
+
+
+def steps_now(article: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The steps that the reader can take about this revision, if it is the one that they are about."""
+    if (
+        not article["editable"]
+        or number != (article["next"] or {"revision": article["shown_revision"]})["revision"]
+    ):
+        return {}
+    return workflow.steps_for(here.actor(), article["subject"], four_eyes=here.parts().settings.four_eyes)

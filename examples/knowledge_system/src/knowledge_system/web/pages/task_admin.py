@@ -1,0 +1,51 @@
+"""The page of background tasks for administrators: how the queue stands, and what can be done about a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, redirect, render_template
+
+from knowledge_system.domain import fields
+from knowledge_system.web import forms, here
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["pages"]
+
+pages = Blueprint("task_admin", __name__, url_prefix="/admin/tasks")
+
+_MOST = 50
+
+
+@pages.get("")
+@here.administrators_only
+def overview() -> str:
+    """Figures, and the newest tasks."""
+    tasks = here.background().tasks
+    state = forms.query_values(fields.TASK_LIST)["state"]
+    return render_template(
+        "tasks.html",
+        section="admin",
+        stats=tasks.stats(),
+        listed=tasks.listed(state=state or None, most=_MOST),
+        state=state,
+        most=_MOST,
+    )
+
+
+@pages.post("")
+@here.administrators_only
+def steering() -> Response:
+    """Run a task again, remove it, or ask it to stop."""
+    here.check_limit("admin")
+    tasks, asked = here.background().tasks, forms.read(fields.TASK_STEP)
+    steps: dict[str, Callable[[str], bool]] = {
+        "retry": tasks.replay,
+        "discard": tasks.discard,
+        "cancel": tasks.cancel,
+    }
+    done = f"task-{asked['step']}" if steps[asked["step"]](asked["task"]) else "nothing-done"
+    return redirect(f"/admin/tasks?done={done}", 303)

@@ -1,0 +1,1 @@
+"""Signing in, as steps that pages and JSON endpoints share."""

@@ -1,0 +1,133 @@
+"""Passkeys: to have them, and to be asked for one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import cookies, here
+from knowledge_system.web.signing.shared import FRESH_SECONDS, accepted, client, rights_changed
+from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.security import client_key
+
+if TYPE_CHECKING:
+    from mks_hardening.security import (
+        Passkey,
+        PasskeyOptions,
+        Passkeys,
+        RecoveryCodes,
+    )
+
+__all__ = [
+    "add_passkey",
+    "ask_for_new_passkey",
+    "ask_for_own_passkey",
+    "ask_for_passkey",
+    "ask_for_passkey_alone",
+    "own_passkeys",
+    "passkeys",
+    "remove_passkey",
+]
+
+
+def passkeys() -> Passkeys:
+    """The passkeys.
+
+    Raises:
+        Problem: ``unavailable`` where there are none.
+    """
+    found = here.parts().passkeys
+    if found is None:
+        raise Problem("unavailable")
+    return found
+
+
+def ask_for_new_passkey(proof: str) -> PasskeyOptions:
+    """What a browser is asked to make a passkey, for somebody who has just proved who it is.
+
+    Raises:
+        Problem: ``confirmation-required``; ``bad-proof`` where a factor is on and the code is wrong.
+    """
+    actor = here.actor()
+    if not here.parts().sign_in.confirmed_within(here.handle(), FRESH_SECONDS):
+        raise Problem("confirmation-required")
+    return accepted(
+        lambda: passkeys().begin_registration(
+            str(actor.id),
+            session=here.handle().reference or "",
+            account_name=actor.username,
+            display_name=actor.display_name,
+            proof=proof or None,
+            client=client_key(here.address()),
+        )
+    )
+
+
+def add_passkey(answer: str, *, name: str) -> RecoveryCodes | None:
+    """Keep the passkey that the browser made; recovery codes where it is the first factor. Other sessions end.
+
+    Raises:
+        Problem: ``passkey-refused``.
+    """
+    user_id, session = str(here.actor().id), here.handle().reference or ""
+    try:
+        made = passkeys().finish_registration(user_id, answer, session=session, name=name)
+    except InvalidCodeError as error:
+        raise Problem("passkey-refused") from error
+    rights_changed()
+    return made.recovery_codes
+
+
+def remove_passkey(passkey_id: str, proof: str) -> None:
+    """Forget one, given a code.
+
+    Raises:
+        Problem: ``bad-proof``, ``not-found``, ``rate-limited``.
+    """
+    user_id, client = str(here.actor().id), client_key(here.address())
+    if not accepted(lambda: passkeys().revoke(user_id, passkey_id, proof=proof, client=client)):
+        raise Problem("not-found")
+    rights_changed()
+
+
+def own_passkeys() -> Sequence[Passkey]:
+    """Those of the signed-in person; none where there are no passkeys."""
+    found = here.parts().passkeys
+    return found.list(str(here.actor().id)) if found else ()
+
+
+def ask_for_own_passkey() -> PasskeyOptions:
+    """What the browser of the signed-in person is asked, to prove again who it is.
+
+    Raises:
+        Problem: ``not-enabled`` without a passkey.
+    """
+    try:
+        return passkeys().begin_verification(str(here.actor().id), session=here.handle().reference or "")
+    except InvalidCodeError as error:
+        raise Problem("not-enabled") from error
+
+
+def ask_for_passkey() -> PasskeyOptions:
+    """What a browser is asked in the place of a code.
+
+    Raises:
+        Problem: ``sign-in-required`` without a password before, ``not-enabled`` without a passkey.
+    """
+    challenge = cookies.kept(cookies.CHALLENGE)
+    owner = here.parts().sign_in.challenged_user(challenge, client=client(), session=here.handle())
+    if challenge is None or owner is None:
+        raise Problem("sign-in-required")
+    try:
+        return passkeys().begin_verification(owner, session=challenge)
+    except InvalidCodeError as error:
+        raise Problem("not-enabled") from error
+
+
+def ask_for_passkey_alone() -> PasskeyOptions:
+    """What a browser is asked in the place of name and password; the same for everybody."""
+    browser = secrets.token_urlsafe(32)
+    cookies.keep(cookies.PASSKEY, browser)
+    return passkeys().begin_sign_in(session=browser)

@@ -1,0 +1,64 @@
+"""What every step of signing in tells the library, and does after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import g, request
+
+from knowledge_system.services.identity import sign_in
+from knowledge_system.web import cookies, here
+from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.security import PasskeyAssertion, SignInClient
+
+__all__ = [
+    "FRESH_SECONDS",
+    "accepted",
+    "client",
+    "proof_of",
+    "rights_changed",
+    "session_data",
+]
+
+R = TypeVar("R")
+
+# How fresh the proof of who somebody is must be, for changes of how he or she signs in.
+FRESH_SECONDS = 900
+
+
+def client() -> SignInClient:
+    """Whom the limits count, and by which device he or she is remembered."""
+    return SignInClient(address=here.address(), device=cookies.kept(cookies.DEVICE))
+
+
+def session_data() -> dict[str, object]:
+    """What the list of sessions shows of this browser."""
+    return {"device": (request.user_agent.string or "")[:200]}
+
+
+def rights_changed() -> None:
+    """A new id for this session, the end of the person's others and of the tokens that came with them."""
+    session, person = here.handle(), str(here.actor().id)
+    session.rotate()
+    session.end_others()
+    here.parts().tokens.end_user(person, but=session.reference if "session" in g else "")
+
+
+def proof_of(code: str, answer: str) -> str:
+    """What proves who it is: a code, or what the browser answered for a passkey of the signed-in person."""
+    return PasskeyAssertion(answer, session=here.handle().reference or "") if answer else code
+
+
+def accepted(change: Callable[[], R]) -> R:
+    """What the change returns, whose proof the library has looked at.
+
+    Raises:
+        Problem: ``bad-proof``, ``code-locked``, ``rate-limited``.
+    """
+    try:
+        return change()
+    except InvalidCodeError as error:
+        raise sign_in.refused_code(
+            locked=error.reason == "locked", retry_after=error.retry_after, code="bad-proof"
+        ) from error

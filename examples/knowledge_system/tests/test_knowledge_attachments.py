@@ -1,0 +1,643 @@
+"""Files of articles over HTTP: who may, what comes back, and what happens when disk or scanner do not work."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import struct
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from knowledge_system import checking
+from knowledge_system.domain.files import front_matter
+from knowledge_system.domain.files.bundle import pack
+from knowledge_system.domain.files.front_matter import dumped
+from knowledge_system.models import Attachment
+from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments.scanning import (
+    ClamdScanner,
+    CommandScanner,
+    NoScanner,
+    ScanFailedError,
+    scanner,
+)
+from knowledge_system.services.attachments.store import FileStore
+from knowledge_system.settings import AppSettings, UploadSettings
+from mks_hardening.exceptions import SettingsError
+from mks_hardening.tasks import TaskWorker
+from mks_hardening.testing import FrozenClock
+
+PDF = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
+ARTICLE = {"title": "添付の試し", "category": "土工", "body": "本文です。", "status": "draft"}
+
+
+def photograph(kind: str = "JPEG", colour: str = "teal") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(file, kind)
+    return file.getvalue()
+
+
+def upload(person: Any, article: int | str, content: bytes, name: str = "現場.jpg", **form: Any) -> Any:
+    """By the API, as the editor's script does it."""
+    path = f"/api/knowledge/{article}/attachments"
+    data = {"file": (io.BytesIO(content), name), **form}
+    return person.send(
+        "POST", path, data=data, content_type="multipart/form-data", headers={"Accept": "application/json"}
+    )
+
+
+def write(person: Any, **changes: Any) -> int:
+    made = person.api("POST", "/api/knowledge", {**ARTICLE, **changes})
+    assert made.status_code == 201, made.get_data(as_text=True)
+    number: int = made.json["id"]
+    return number
+
+
+def publish(person: Any, reviewer: Any) -> int:
+    number = write(person, status="review")
+    step = {"step": "approve", "revision": 1}
+    assert reviewer.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200
+    return number
+
+
+def stored(app: Any) -> set[str]:
+    return set(app.extensions["knowledge"].intake.store.digests())
+
+
+def rows(app: Any) -> list[Attachment]:
+    with app.extensions["knowledge"].sessions() as session:
+        return list(session.scalars(select(Attachment)))
+
+
+# --- in and out -------------------------------------------------------------------------------
+
+
+def test_a_photograph_goes_in_and_comes_out(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    made = upload(person, number, photograph(), "../現場 写真.jpg")
+    assert made.status_code == 201
+    assert made.json["name"] == "現場 写真.jpg"
+    assert (made.json["content_type"], made.json["width"], made.json["height"]) == ("image/jpeg", 64, 48)
+    assert made.headers["Location"] == f"/api/knowledge/{number}/attachments/{made.json['id']}"
+    for path in (made.json["url"], made.headers["Location"]):
+        shown = person.get(path)
+        assert shown.status_code == 200
+        assert shown.get_data() == photograph()
+        assert shown.headers["Content-Type"] == "image/jpeg"
+        assert shown.headers["Content-Disposition"] == (
+            "inline; filename=\"file.jpg\"; filename*=UTF-8''%E7%8F%BE%E5%A0%B4%20%E5%86%99%E7%9C%9F.jpg"
+        )
+        assert shown.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+        assert shown.headers.get_all("Content-Security-Policy") == [
+            "default-src 'none'; frame-ancestors 'none'; sandbox"
+        ]
+        assert shown.headers.get_all("Cache-Control") == ["private, no-cache"]
+        assert "X-Accel-Redirect" not in shown.headers
+    small = person.get(f"{made.json['url']}/small")
+    assert (small.status_code, small.headers["Content-Type"]) == (200, "image/webp")
+    assert stored(app) == {made.json["sha256"], rows(app)[0].thumbnail}
+    page = person.get(f"/articles/{number}").get_data(as_text=True)
+    assert f'src="{made.json["url"]}/small"' in page
+
+
+def test_what_is_no_picture_is_downloaded(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    made = upload(person, write(person), PDF, "図面.html").json
+    assert made["name"] == "図面.html.pdf"
+    got = person.get(made["url"])
+    assert got.headers["Content-Type"] == "application/pdf"
+    assert got.headers["Content-Disposition"].startswith("attachment; ")
+    assert person.get(f"{made['url']}/small").status_code == 404
+
+
+def test_ranges_and_validators(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    url = upload(person, write(person), PDF, "a.pdf").json["url"]
+    whole = person.get(url)
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    part = person.get(url, Range="bytes=0-7")
+    assert (part.status_code, part.get_data()) == (206, PDF[:8])
+    assert part.headers["Content-Range"] == f"bytes 0-7/{len(PDF)}"
+    assert person.get(url, Range="bytes=99999-").status_code == 416
+    spared = person.get(url, **{"If-None-Match": whole.headers["ETag"]})
+    assert (spared.status_code, spared.get_data()) == (304, b"")
+    assert person.send("HEAD", url).headers["Content-Length"] == str(len(PDF))
+
+
+def test_pages_without_javascript(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    form = person.get(f"/articles/{number}/edit").get_data(as_text=True)
+    assert 'enctype="multipart/form-data"' in form
+    files = [(io.BytesIO(photograph(colour=colour)), f"{colour}.jpg") for colour in ("red", "blue")]
+    fields = {"csrf_token": person.token, "file": files}
+    done = person.send("POST", f"/articles/{number}/attachments", data=fields)
+    assert done.status_code == 303, done.get_data(as_text=True)
+    page = person.get(done.headers["Location"]).get_data(as_text=True)
+    assert "ファイルを添付しました" in page
+    assert page.count('class="quiet small" type="submit" aria-label') == 2
+    both = [(io.BytesIO(photograph()), "good.jpg"), (io.BytesIO(b"<svg/>"), "bad.jpg")]
+    refused = person.send("POST", f"/articles/{number}/attachments", data={**fields, "file": both})
+    assert refused.status_code == 422
+    assert "この種類のファイルは受け付けていません" in refused.get_data(as_text=True)
+    assert len(rows(app)) == 2
+    first = rows(app)[0].id
+    assert person.post(f"/articles/{number}/attachments/{first}/delete", {}).status_code == 303
+    assert person.get(f"/files/{first}").status_code == 404
+
+
+def test_a_picture_of_the_site_is_shown_in_the_text_and_no_other(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    url = upload(person, number, photograph()).json["url"]
+    body = f"![断面]({url})\n\n![外](https://evil.test/x.png)"
+    saved = person.api("PUT", f"/api/knowledge/{number}", {**ARTICLE, "body": body, "revision": 1})
+    assert saved.status_code == 200
+    page = person.get(f"/articles/{number}").get_data(as_text=True)
+    assert f'<img src="{url}" alt="断面" loading="lazy">' in page
+    assert "evil.test" not in page
+
+
+# --- who may ----------------------------------------------------------------------------------
+
+WHO = ("tanaka", "suzuki", "sato", "ito", "kobayashi", None)
+"""The writer of the article, another one, a reviewer, an administrator, a reader, and nobody."""
+
+
+ALLOWED = {
+    "draft: see": {"tanaka", "sato", "ito"},
+    "draft: attach": {"tanaka", "sato", "ito"},
+    "draft: detach": {"tanaka", "sato", "ito"},
+    "published: see": {"tanaka", "suzuki", "sato", "ito", "kobayashi"},
+    "published: attach": {"tanaka", "sato", "ito"},
+    "published: detach": {"sato", "ito"},
+    "next version: see": {"tanaka", "sato", "ito"},
+    "next version: attach": {"tanaka", "sato", "ito"},
+    "next version: detach": {"tanaka", "sato", "ito"},
+}
+
+
+def test_who_may_do_what(app: Any, visit: Callable[..., Any], browser: Any, clock: FrozenClock) -> None:
+    people = {name: visit(name) if name else browser for name in WHO}
+    found: dict[str, set[Any]] = {}
+    for case in ALLOWED:
+        state, _, act = case.partition(": ")
+        clock.advance(61)  # each case has hits of its own
+        number = write(people["tanaka"]) if state == "draft" else publish(people["tanaka"], people["sato"])
+        ids = put_there(app, number, shown=state != "next version")
+        found[case] = {
+            name for name, each in zip(WHO, ids, strict=True) if may(people[name], act, number, each)
+        }
+    assert found == ALLOWED
+
+
+def put_there(app: Any, number: int, *, shown: bool) -> list[int]:
+    """A file for each of them, as if the writer had handed it in."""
+    parts = app.extensions["knowledge"]
+    digest = parts.intake.store.keep(PDF)
+    with parts.sessions.begin() as session:
+        made = [
+            Attachment(
+                article_id=number,
+                uploader_id=1,
+                name="図面.pdf",
+                content_type="application/pdf",
+                size=len(PDF),
+                digest=digest,
+                thumbnail="",
+                width=0,
+                height=0,
+                shown=shown,
+                created_at=datetime(2026, 11, 25, tzinfo=UTC),
+            )
+            for _ in WHO
+        ]
+        session.add_all(made)
+        session.flush()
+        return [each.id for each in made]
+
+
+def may(person: Any, act: str, number: int, attachment: int) -> bool:
+    path = f"/api/knowledge/{number}/attachments"
+    if act == "see":
+        answer = person.get(f"/files/{attachment}")
+        listed = person.api("GET", path)
+        told = {each["id"] for each in listed.json["items"]} if listed.status_code == 200 else set()
+        assert (attachment in told) == (answer.status_code == 200)
+    elif act == "attach":
+        answer = upload(person, number, PDF)
+    else:
+        answer = person.api("DELETE", f"{path}/{attachment}")
+    assert answer.status_code in {200, 201, 204, 303, 401, 403, 404}
+    return bool(answer.status_code < 300)
+
+
+def test_a_file_of_the_next_version_is_seen_when_that_is_published(visit: Callable[..., Any]) -> None:
+    writer, reviewer, reader = visit("tanaka"), visit("sato"), visit("kobayashi")
+    number = publish(writer, reviewer)
+    made = upload(writer, number, photograph()).json
+    assert made["shown"] is False
+    assert reader.get(made["url"]).status_code == 404
+    assert made["url"] not in reader.get(f"/articles/{number}").get_data(as_text=True)
+    assert "次の版で公開" in writer.get(f"/articles/{number}").get_data(as_text=True)
+    coming = writer.api("PUT", f"/api/knowledge/{number}", {**ARTICLE, "status": "review", "revision": 1})
+    assert coming.json["next"]["status"] == "review"
+    assert reader.get(made["url"]).status_code == 404
+    step = {"step": "approve", "revision": coming.json["revision"]}
+    assert reviewer.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200
+    assert reader.get(made["url"]).status_code == 200
+
+
+def test_a_file_is_found_under_its_own_article_alone(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    one, other = write(person), write(person)
+    made = upload(person, one, PDF).json
+    assert person.api("GET", f"/api/knowledge/{other}/attachments/{made['id']}").status_code == 404
+    assert person.api("DELETE", f"/api/knowledge/{other}/attachments/{made['id']}").status_code == 404
+    assert person.api("GET", f"/api/knowledge/{one}/attachments/{made['id']}").status_code == 200
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "code"),
+    [
+        (b"", {}, "file-empty"),
+        (b"<svg><script>alert(1)</script></svg>", {}, "file-kind"),
+        (photograph()[:-60], {}, "file-damaged"),
+        (PDF + bytes(100_000), {}, "file-too-large"),
+        (PDF, {"status": "published"}, "unknown"),
+        (PDF, {"other": (io.BytesIO(PDF), "x.pdf")}, "unknown"),
+        (PDF, {"file": ""}, "missing"),
+        (PDF, {"file": [(io.BytesIO(PDF), "1"), (io.BytesIO(PDF), "2")]}, "too-many"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(
+    make_app: Callable[..., Any],
+    visit: Callable[..., Any],
+    content: bytes,
+    form: dict[str, Any],
+    code: str,
+) -> None:
+    app = make_app()
+    app.extensions["knowledge"].intake.limit = 100_000
+    person = visit("tanaka", at=app)
+    answer = upload(person, write(person), content, **form)
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert code in {fault["code"] for fault in answer.json["errors"]}
+    assert stored(app) == set()
+    assert rows(app) == []
+    assert not [*(app.extensions["knowledge"].intake.store.folder / ".new").glob("*")]
+
+
+def test_other_bodies_than_forms_are_no_files(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    path = f"/api/knowledge/{write(person)}/attachments"
+    app.extensions["knowledge"].intake.limit = 1000
+    form = {"Content-Type": "multipart/form-data; boundary=x", "Accept": "application/json"}
+    assert person.send("POST", path, data=bytes(600_000), headers=form).status_code == 413
+    assert person.api("POST", path, {"file": "x"}).status_code == 415
+    assert person.send("POST", path, data=b"--y\r\nnothing", headers=form).status_code == 422
+    assert (
+        person.send("POST", path, data=b"", headers={"Content-Type": "multipart/form-data"}).status_code
+        == 422
+    )
+
+
+def test_an_article_has_so_many_files_and_no_more(
+    visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "MOST", 2)
+    person = visit("tanaka")
+    number = write(person)
+    assert [upload(person, number, PDF).status_code for _ in range(3)] == [201, 201, 422]
+
+
+# --- when something does not work -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EROFS, 503), (errno.EACCES, 503)]
+)
+def test_a_disk_that_takes_nothing(
+    visit: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch, error: int, status: int
+) -> None:
+    person = visit("tanaka")
+    number = write(person)
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    answer = upload(person, number, photograph())
+    monkeypatch.undo()
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    store = app.extensions["knowledge"].intake.store
+    assert stored(app) == set()
+    assert not [*(store.folder / ".new").glob("*")]
+    assert rows(app) == []
+    assert upload(person, number, photograph()).status_code == 201
+
+
+def test_a_lost_file_is_not_found_and_told(visit: Callable[..., Any], app: Any, caplog: Any) -> None:
+    person = visit("tanaka")
+    made = upload(person, write(person), PDF).json
+    app.extensions["knowledge"].intake.store.path(made["sha256"]).unlink()
+    assert person.get(made["url"]).status_code == 404
+    assert f"attachment {made['id']} is missing" in caplog.text
+
+
+@contextmanager
+def clamd(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """What speaks ``INSTREAM``, and what it was given."""
+    given: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as incoming:
+            given.append(incoming.read(10))
+            content = b""
+            while size := struct.unpack(">I", incoming.read(4))[0]:
+                content += incoming.read(size)
+            given.append(content)
+            connection.sendall(reply)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}", given
+    finally:
+        thread.join(10)
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "code"),
+    [
+        (b"stream: OK\0", 201, None),
+        (b"stream: Eicar-Test-Signature FOUND\0", 422, "file-infected"),
+        (b"INSTREAM size limit exceeded. ERROR\0", 503, None),
+        (b"stream: OK FOUND OK\0", 503, None),
+        (b"", 503, None),
+        (b"x" * 9000, 503, None),
+    ],
+)
+def test_clamd(visit: Callable[..., Any], app: Any, reply: bytes, status: int, code: str | None) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    intake = app.extensions["knowledge"].intake
+    with clamd(reply) as (address, given):
+        intake._scanner = ClamdScanner(address, timeout=5)
+        answer = upload(person, number, PDF * 2000)
+    assert given == [b"zINSTREAM\0", PDF * 2000]
+    assert answer.status_code == status
+    if code:
+        assert answer.json["errors"][0]["code"] == code
+    assert len(stored(app)) == (status == 201)
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import sys; sys.exit(b'EICAR' in sys.stdin.buffer.read())", True),
+        ("import sys; sys.exit(2)", None),
+        ("import time; time.sleep(60)", None),
+    ],
+)
+def test_a_command_that_scans(tmp_path: Path, program: str, *, found: bool | None) -> None:
+    script = tmp_path / "scan.py"
+    script.write_text(program)
+    scan = CommandScanner(f"{sys.executable} '{script}'", timeout=20 if found else 0.5).scan
+    if found is None:
+        with pytest.raises(ScanFailedError):
+            scan(b"x")
+        return
+    assert scan(b"clean") == ""
+    assert scan(b"EICAR")
+
+
+def test_a_scanner_that_is_away_refuses(tmp_path: Path) -> None:
+    for away in (
+        CommandScanner("/no/such/program"),
+        ClamdScanner(str(tmp_path / "none")),
+        ClamdScanner("nonsense"),
+    ):
+        with pytest.raises(ScanFailedError):
+            away.scan(b"x")
+    assert isinstance(scanner("", ""), NoScanner)
+    assert isinstance(scanner("true", ""), CommandScanner)
+    assert isinstance(scanner("", "/run/clamd"), ClamdScanner)
+
+
+def test_check_tells_what_uploads_lack(settings_at: Callable[..., AppSettings], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    settings = replace(
+        settings_at(f"sqlite:///{tmp_path / 'x.db'}", areas=frozenset({"db"})),
+        uploads=UploadSettings(folder=tmp_path / "file" / "uploads", scan_command="/no/such/program"),
+    )
+    told = [finding.text for finding in checking.findings(settings, clock=FrozenClock())]
+    assert any("MKS_UPLOADS" in text for text in told)
+    assert any("scanner does not answer" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"MKS_UPLOAD_LIMIT": "15"},
+        {"MKS_UPLOAD_LIMIT": "0m"},
+        {"MKS_UPLOADS_REDIRECT": "uploads"},
+        {"MKS_UPLOADS_REDIRECT": "/a/"},
+        {"MKS_UPLOADS_REDIRECT": "/../x"},
+        {"MKS_SCAN_COMMAND": "a", "MKS_SCAN_SOCKET": "/b"},
+    ],
+)
+def test_settings_of_uploads(variables: dict[str, str]) -> None:
+    environ = {"DATABASE_URL": "sqlite://", "MKS_AREAS_OFF": "security,wsgi", **variables}
+    with pytest.raises(SettingsError, match="|".join(variables)):
+        AppSettings.from_env(environ)
+
+
+# --- crossings --------------------------------------------------------------------------------
+
+
+def test_two_people_attach_the_same_file_at_once(visit: Callable[..., Any], app: Any) -> None:
+    people = [visit("tanaka"), visit("sato")]
+    number = write(people[0])
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda person: upload(person, number, PDF), people))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len(rows(app)) == 2
+    assert len(stored(app)) == 1
+    path = f"/api/knowledge/{number}/attachments"
+    assert people[0].api("DELETE", f"{path}/{answers[0].json['id']}").status_code == 204
+    assert people[0].get(answers[1].json["url"]).get_data() == PDF
+
+
+def test_an_article_that_is_removed_takes_its_files_along(
+    visit: Callable[..., Any], app: Any, clock: FrozenClock
+) -> None:
+    person = visit("ito")
+    number = write(person)
+    made = upload(person, number, photograph()).json
+    store = app.extensions["knowledge"].intake.store
+    path = store.path(made["sha256"])
+    with path.open("rb") as downloading:
+        tag = person.api("GET", f"/api/knowledge/{number}").headers["ETag"]
+        assert person.api("DELETE", f"/api/knowledge/{number}", **{"If-Match": tag}).status_code == 204
+        assert person.get(made["url"]).status_code == 404
+        assert rows(app) == []
+        for file in store.digests():  # files live by the machine's clock
+            os.utime(store.path(file), (clock.time(), clock.time()))
+        clean(app, clock, days=0)
+        assert path.exists()  # an upload whose row is not there yet looks the same
+        clean(app, clock, days=2)
+        assert not path.exists()
+        assert downloading.read() == photograph()
+    assert store.path(made["sha256"]).exists()  # a database from before the removal names it again
+    clean(app, clock, days=2)
+    clean(app, clock, days=8)
+    with pytest.raises(FileNotFoundError):
+        store.path(made["sha256"])
+
+
+def clean(app: Any, clock: FrozenClock, *, days: int) -> None:
+    clock.advance(days * 86_400)
+    parts = app.extensions["knowledge"]
+    with parts.engine.begin() as connection:
+        parts.background.tasks.known["cleaning.uploads"].enqueue(connection)
+    assert list(TaskWorker(parts.background.tasks, schedule=False).run_pending()) == ["done"]
+
+
+def test_the_clean_up_leaves_what_is_written_meanwhile(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    digest = store.keep(b"x")
+    written = store.path(digest).stat().st_mtime
+    assert not store.put_aside(digest, unless_since=written - 1, now=written)
+    assert store.put_aside(digest, unless_since=written + 1, now=written)
+    assert [*store.digests()] == []
+    assert store.keep(b"x") == digest
+    assert store.read(digest) == b"x"
+    with pytest.raises(ValueError, match="digest"):
+        store.path("../../etc/passwd")
+
+
+# --- articles as a zip ------------------------------------------------------------------------
+
+
+def unpacked(answer: Any) -> dict[str, bytes]:
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.get_data())) as made:
+        return {name: made.read(name) for name in made.namelist()}
+
+
+def bring(person: Any, entries: dict[str, bytes]) -> Any:
+    file = io.BytesIO()
+    pack(entries.items(), file)
+    person.get("/exchange/import")
+    data = {"csrf_token": person.token, "file": (io.BytesIO(file.getvalue()), "articles.zip")}
+    return person.send("POST", "/exchange/import", data=data)
+
+
+def test_what_goes_out_comes_in_again(visit: Callable[..., Any], app: Any) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    number = write(writer, title='題名: "二つ"\u3000の点', tags=["養生", "rc"], site="北工区")
+    urls = [upload(writer, number, photograph(colour=c), "断面 (1).jpg").json["url"] for c in ("red", "blue")]
+    drawing = upload(writer, number, PDF, "図面.pdf").json["url"]
+    body = f'# 手順\n\n![赤]({urls[0]}) ![青]({urls[1]} "題")\n\n[図面]({drawing}) [他]({"/files/99999"})'
+    values = {**ARTICLE, "title": "a: b", "tags": ["養生", "rc"], "site": "北工区", "body": body}
+    assert writer.api("PUT", f"/api/knowledge/{number}", {**values, "revision": 1}).status_code == 200
+    first = unpacked(reviewer.get(f"/exchange/export?ids={number}"))
+    folder = f"article-{number:05d}"
+    files = {f"{folder}/files/{name}" for name in ("断面 (1).jpg", "断面 (1)-2.jpg", "図面.pdf")}
+    assert first.keys() == {f"{folder}/article.md", *files}
+    assert '](files/%E6%96%AD%E9%9D%A2%20%281%29-2.jpg "題")' in first[f"{folder}/article.md"].decode()
+
+    done = bring(reviewer, first)
+    assert done.status_code == 303, done.get_data(as_text=True)
+    [new] = [
+        each["id"]
+        for each in reviewer.api("GET", "/api/knowledge?status=draft").json["items"]
+        if each["author_username"] == "sato" and each["title"] == "a: b"
+    ]
+    again = unpacked(reviewer.get(f"/exchange/export?ids={new}"))
+
+    def comparable(bundle: dict[str, bytes], number: int) -> dict[str, Any]:
+        told = {name.replace(f"{number:05d}", "n"): content for name, content in bundle.items()}
+        facts, text = front_matter.loaded(told.pop("article-n/article.md").decode())
+        return {
+            **told,
+            "facts": {name: facts[name] for name in ("title", "category", "summary", "tags", "site")},
+            "body": text,
+        }
+
+    assert comparable(again, new) == comparable(first, number)
+    # The files are the same ones, and stand under new addresses.
+    article = reviewer.api("GET", f"/api/knowledge/{new}").json
+    assert article["status"] == "draft"
+    assert urls[0] not in article["body"]
+    assert len(stored(app)) == 5
+    assert reviewer.get("/exchange/export?ids=99999").status_code == 404
+    assert visit("suzuki").get(f"/exchange/export?ids={number}").status_code == 404
+
+
+def test_a_list_goes_out_as_it_is_filtered(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    listed = person.api("GET", "/api/knowledge?category=足場").json["items"]
+    out = unpacked(person.get("/exchange/export?category=足場"))
+    assert len(out) == len(listed) > 1
+    for path in ("/exchange/export?ids=1%27", "/exchange/export?x=1", "/exchange/export?category=x"):
+        assert person.get(path).status_code == 422
+
+
+GOOD = dumped({"title": "よい", "category": "土工"}, "本文").encode()
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"readme.txt": b"x"}, "article.md がありません"),
+        ({"a/article.md": b"no facts"}, "先頭の項目"),
+        ({"a/article.md": b"\xff"}, "UTF-8"),
+        ({"a/article.md": dumped({"title": "x"}, "y").encode()}, "category"),
+        ({"a/article.md": dumped({"title": "x", "category": "土工", "role": "admin"}, "y").encode()}, "role"),
+        ({"a/article.md": dumped({"title": 1, "category": "土工"}, "y").encode()}, "title"),
+        ({"a/article.md": GOOD, "a/files/x.svg": b"<svg/>"}, "a/files/x.svg"),
+        ({"a/article.md": GOOD, "a/files/x.jpg": photograph()[:-60]}, "a/files/x.jpg"),
+        ({"a/article.md": GOOD, "b/files/x.pdf": PDF}, "b/files/x.pdf"),
+        ({"a/article.md": GOOD, "a/../../article.md": GOOD}, "名前が正しくありません"),
+    ],
+)
+def test_one_fault_in_a_bundle_adds_nothing(
+    visit: Callable[..., Any], app: Any, entries: dict[str, bytes], said: str
+) -> None:
+    person = visit("sato")
+    answer = bring(person, {"good/article.md": GOOD, **entries} if "readme.txt" not in entries else entries)
+    assert answer.status_code == 422
+    assert said in answer.get_data(as_text=True)
+    titles = [each["title"] for each in person.api("GET", "/api/knowledge?status=draft").json["items"]]
+    assert "よい" not in titles
+    assert stored(app) == set()
+
+
+def test_bundles_are_for_reviewers(visit: Callable[..., Any]) -> None:
+    for name, status in (("sato", 303), ("ito", 303), ("tanaka", 403), ("kobayashi", 403)):
+        assert bring(visit(name), {"a/article.md": GOOD}).status_code == status

@@ -1,0 +1,219 @@
+"""How the application does, as administrators see it: what is counted, kept, drawn and shown."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, func, select, text
+
+from knowledge_system.domain.plots import Plot, drawn
+from knowledge_system.models import Sample
+from knowledge_system.services.operations.counts import STEPS, Counts, SlowStatement
+from knowledge_system.services.operations.overview import overview, plan_of
+from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.db import normalize_sql
+from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished
+from mks_hardening.testing import FrozenClock
+
+NOW = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
+
+
+# --- counting, pure -----------------------------------------------------------------------------------
+
+
+@st.composite
+def counted(draw: st.DrawFn) -> Counts:
+    counts = Counts()
+    for status, duration in draw(st.lists(st.tuples(st.sampled_from([200, 404, 503]), st.floats(0, 20_000)))):
+        counts.request(status, duration)
+    counts.cache.update(draw(st.lists(st.sampled_from(["hit", "miss", "stale", "error"]))))
+    for key in draw(st.lists(st.sampled_from("abcdefghijklmn"))):
+        counts.statement(key, told=SlowStatement(1, 5.0, f"select {key}", "x.py:1"))
+    return counts
+
+
+@given(st.lists(counted(), max_size=4))
+def test_sums_do_not_depend_on_the_order_and_survive_the_database(each: list[Counts]) -> None:
+    total, kept = Counts.total(each), [Counts.from_json(counts.as_json()) for counts in each]
+    assert kept == each
+    other = Counts.total(reversed(kept))
+    assert (total.requests, total.times, total.cache) == (other.requests, other.times, other.cache)
+    assert total.requests == sum(total.times)
+    assert total.failures <= total.requests
+    assert len(total.slow) <= 10
+    low, high = total.quantile(0.5), total.quantile(0.95)
+    assert (low is None) is (total.requests == 0)
+    assert low is None or high is None or (low <= high and {low, high} <= set(STEPS))
+    assert total.hit_rate is None or 0 <= total.hit_rate <= 1
+
+
+@pytest.mark.parametrize("hours", [1, 6, 24])
+def test_every_step_of_a_span_is_there_once(hours: int) -> None:
+    one = Counts()
+    one.request(200, 10)
+    at = [NOW, NOW - timedelta(minutes=1), NOW - timedelta(hours=hours, minutes=40)]
+    seen = overview([(moment, one) for moment in at], now=NOW, hours=hours, step=timedelta(minutes=10))
+    assert len(seen.moments) == len(set(seen.moments)) == hours * 6
+    assert seen.moments[-1] == NOW
+    assert seen.total.requests == 2, "what is older does not count"
+
+
+@given(
+    st.lists(st.none() | st.floats(0, 1e9), max_size=50),
+    st.text(max_size=20).filter(lambda s: re.fullmatch(r"[^\x00-\x1f\ud800-\udfff\ufffe\uffff]*", s)),
+    st.booleans(),
+)
+def test_a_plot_is_an_image_with_words_and_nothing_that_acts(
+    values: list[float | None],
+    words: str,
+    bars: bool,  # noqa: FBT001 - drawn by Hypothesis
+) -> None:
+    svg = drawn(Plot("x", words, words, values, "9:00", "10:00", bars=bars))
+    root = ET.fromstring(svg)  # noqa: S314 - our own
+    names = {each.tag for each in root.iter()}
+    assert names <= {"svg", "title", "desc", "path", "text"}
+    attributes = {name for each in root.iter() for name in each.attrib}
+    assert not {name for name in attributes if name.startswith("on") or name in {"style", "href"}}
+    assert root.attrib["role"] == "img"
+    told = [root.find(name) for name in ("title", "desc")]
+    assert root.attrib["aria-labelledby"].split() == [each.attrib["id"] for each in told if each is not None]
+    assert "nan" not in svg
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", svg)]
+    assert all(0 <= y <= 96 for y in heights)
+
+
+# --- kept together ------------------------------------------------------------------------------------
+
+
+def written(app: Any) -> int:
+    with app.extensions["knowledge"].sessions() as session:
+        return session.scalar(select(func.count()).select_from(Sample)) or 0
+
+
+def test_processes_are_shown_together_and_a_day_is_kept(app: Any, clock: FrozenClock) -> None:
+    samples, sessions = app.extensions["knowledge"].samples, app.extensions["knowledge"].sessions
+    samples.observe(RequestFinished("GET", "/articles", 200, 12.0, "ok"))
+    samples.observe(RequestFinished("GET", "/readyz", 200, 1.0, "ok"))
+    samples.observe(CacheRead("articles", "hit"))
+    samples.observe(AlertsCounted("email", "delivered", 2))
+    samples.observe(RateLimitNear("search", "minute", 24, 30))
+    samples.write()
+    samples.write()
+    with sessions.begin() as session:
+        mine = session.scalars(select(Sample)).one()
+        session.add(Sample(at=mine.at, process="other:1", counts=mine.counts))
+        session.add(Sample(at=mine.at - timedelta(hours=25), process="other:2", counts=mine.counts))
+    total = Counts.total(counts for _, counts in samples.read(last=timedelta(hours=1)))
+    assert (total.requests, total.cache["hit"], total.alerts["email delivered"]) == (2, 2, 4)
+    assert total.near == {"search": 2}
+    assert written(app) == 3
+    clock.advance(60)
+    samples.write()
+    assert written(app) == 2, "the one of the day before is gone"
+
+
+def test_minutes_wait_while_the_database_is_away(
+    app: Any, clock: FrozenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = app.extensions["knowledge"]
+
+    def refuse(_cursor: Any, statement: str, *_: Any) -> None:
+        if "samples" in statement:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    event.listen(parts.engine, "do_execute", refuse)
+    for _ in range(200):
+        parts.samples.observe(RequestFinished("GET", "/articles", 200, 12.0, "ok"))
+        parts.samples.write()
+        clock.advance(60)
+    event.remove(parts.engine, "do_execute", refuse)
+    parts.samples.write()
+    assert written(app) == 120, "and memory is bounded"
+    assert "wait for the database" in caplog.text
+
+
+# --- shown --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_slow_statement_is_shown_with_its_plan(
+    make_app: Callable[..., Any], request: pytest.FixtureRequest, database: str
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    engine = (make_app(database_url=url) if url else make_app()).extensions["knowledge"].engine
+    asked = "SELECT a.title FROM articles a WHERE a.status = 'x' AND a.id IN (1, 2) ORDER BY a.title LIMIT 5"
+    plan = plan_of(engine, normalize_sql(asked, dialect=database)) or ""
+    assert "articles" in plan or "SEARCH a" in plan, plan
+    for hostile in (
+        "drop table articles",
+        "select 1; delete from articles",
+        "vacuum",
+        "select ? from nowhere",
+    ):
+        assert plan_of(engine, hostile) is None
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM articles"))
+
+
+def test_the_page_shows_what_happened(
+    app: Any, visit: Callable[..., Any], clock: FrozenClock, tmp_path: Path
+) -> None:
+    parts = app.extensions["knowledge"]
+    (tmp_path / "backups" / "20261124").mkdir(parents=True)
+    (tmp_path / "backups" / "20261124" / "complete").touch()
+    settings = replace(parts.settings, backups=tmp_path / "backups")
+    app.extensions["knowledge"] = replace(parts, settings=settings)
+    person, administrator = visit("tanaka"), visit("ito")
+    for _ in range(3):
+        person.get("/articles")
+    type(person)(app).sign_in("tanaka", "guess")
+    administrator.post("/diagnostics/slow-query")
+    for hours in ("", "?hours=1", "?hours=6", "?hours=24"):
+        page = administrator.get(f"/admin/operations{hours}")
+        assert page.status_code == 200
+    words = page.get_data(as_text=True)
+    assert words.count('<svg class="plot"') == 8
+    assert words.count("<title id=") == 8
+    assert " style=" not in words
+    assert "with recursive counter" in words
+    assert "SCAN counter" in words, "its plan"
+    assert "バックアップ" in words
+    assert administrator.get("/admin/operations?hours=2").status_code == 422
+    assert person.get("/admin/operations").status_code == 403
+    english = administrator.get("/admin/operations", **{"Accept-Language": "en"}).get_data(as_text=True)
+    assert "Hit rate of the cache" in english
+
+
+def test_an_administrator_ends_sessions_of_somebody(
+    app: Any, visit: Callable[..., Any], browser: Any, clock: FrozenClock
+) -> None:
+    first, second, administrator = visit("tanaka"), visit("tanaka"), visit("ito")
+    asked = {"username": "tanaka", "password": DEMO_PASSWORD, "tokens": True}
+    token = browser.api("POST", "/api/auth/login", asked).json["access_token"]
+    page = administrator.get("/admin/accounts/tanaka").get_data(as_text=True)
+    keys = re.findall(r'name="session" value="([^"]+)"', page)
+    assert len(keys) == 2
+    assert "サインイン中のプログラム: 1" in page
+    address = "/admin/accounts/tanaka/sessions/end"
+    assert first.post(address, {"session": keys[0]}).status_code == 403
+    assert administrator.post(address, {"session": keys[0]}).status_code == 303
+    clock.advance(60)
+    assert sorted(each.get("/articles").status_code for each in (first, second)) == [200, 303]
+    assert administrator.post(address, {"session": keys[0]}).status_code == 404
+    assert administrator.post("/admin/accounts/sato/sessions/end", {"session": keys[1]}).status_code == 404
+    assert administrator.post("/admin/accounts/nobody/sessions/end").status_code == 404
+    assert administrator.post(address).status_code == 303
+    clock.advance(60)
+    assert [each.get("/articles").status_code for each in (first, second)] == [303, 303]
+    assert browser.api("GET", "/api/auth/me", Authorization=f"Bearer {token}").status_code == 401
+    assert administrator.get("/admin/audit?q=session.end").get_data(as_text=True).count("session.end") >= 1

@@ -1,0 +1,90 @@
+"""Servers that go away and come back: what is answered, what is kept, what is told."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event, update
+
+from knowledge_system.domain.rules import Actor
+from knowledge_system.models import Article
+from knowledge_system.services.knowledge.lookup import ArticleFilter
+from knowledge_system.settings import DEMO_PASSWORD
+from testbed.polling import wait_until
+
+
+def test_probes_leave_no_record_and_an_outage_leaves_one(
+    visit: Callable[..., Any], app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    person, engine = visit("tanaka"), app.extensions["knowledge"].engine
+    away = True
+
+    @event.listens_for(engine, "do_connect")
+    def connect(*_: object) -> None:
+        if away:
+            raise sqlite3.OperationalError("unable to open database file")
+
+    with caplog.at_level(logging.INFO):
+        engine.dispose()
+        for _ in range(3):
+            assert person.get("/articles/1").status_code == 503
+            assert person.get("/readyz").status_code in {200, 503}
+        away = False
+        assert person.get("/articles/1").status_code == 200
+        assert person.get("/articles/2").status_code == 200
+    event.remove(engine, "do_connect", connect)
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("web.outage")]
+    assert [text.partition(";")[0] for text in said] == ["the database is away", "the database answers again"]
+    assert not [record for record in caplog.records if "/readyz" in record.getMessage()]
+
+
+@pytest.mark.redis
+def test_a_damaged_list_of_sessions_locks_nobody_out(
+    make_app: Callable[..., Any], visit: Callable[..., Any], redis_server: Any, redis_url: str
+) -> None:
+    app = make_app(MKS_REDIS_URL=redis_url)
+    person = visit("tanaka", at=app)
+    client = redis_server.client()
+    lists = [key for key in client.scan_iter("*") if client.type(key) in {b"zset", b"set", "zset", "set"}]
+    assert lists
+    for key in lists:
+        client.delete(key)
+        client.set(key, "damaged")
+    assert person.get("/articles").status_code == 200
+    assert visit("tanaka", at=app).get("/account").status_code == 200
+
+
+@pytest.mark.redis
+def test_an_edit_during_an_outage_of_the_cache_is_seen_after_it(
+    make_app: Callable[..., Any], redis_server: Any
+) -> None:
+    app = make_app(MKS_REDIS_URL=redis_server.url)
+    parts = app.extensions["knowledge"]
+    actor = Actor(1, "", "", "viewer")
+    before, _ = parts.catalogue.page(actor, ArticleFilter())
+    assert parts.catalogue.page(actor, ArticleFilter())[1], "it must be in the cache"
+    redis_server.pause()
+    with parts.sessions.begin() as session:
+        session.execute(
+            update(Article).where(Article.id == before["items"][0]["id"]).values(title="直した題名")
+        )
+    parts.catalogue.forget(before["items"][0]["id"])
+    redis_server.resume()
+    wait_until(parts.cache.ping, what="the cache")
+    assert "直した題名" in [
+        item["title"] for item in parts.catalogue.page(actor, ArticleFilter())[0]["items"]
+    ]
+
+
+def test_signing_in_by_json_works_with_a_dead_cookie(visit: Callable[..., Any]) -> None:
+    person = visit("tanaka")
+    dead = person.client.get_cookie("__Host-mks-session").value
+    person.post("/sign-out", {})
+    person.client.set_cookie("__Host-mks-session", dead, secure=True)
+    body = {"username": "tanaka", "password": DEMO_PASSWORD}
+    assert person.api("POST", "/api/auth/login", body).status_code == 200
+    assert person.api("GET", "/api/auth/me").json["username"] == "tanaka"

@@ -1,0 +1,122 @@
+"""The first start in production: every fault at once, a check, and a first administrator."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knowledge_system.settings import AppSettings
+from mks_hardening.exceptions import SettingsError
+from mks_hardening.security import SecretBox
+
+KEY = SecretBox.generate_key()
+PASSWORD = "足場-養生-配筋-2026"
+
+
+def production(tmp_path: Path, **changed: str) -> dict[str, str]:
+    return {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'real.db'}",
+        "MKS_ALLOWED_HOSTS": "knowledge.example",
+        "MKS_SECRET_KEYS": KEY,
+        "MKS_ENV": "production",
+        "MKS_AREAS_OFF": "logging",
+        **changed,
+    }
+
+
+def create_admin(environ: dict[str, str], password: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "knowledge_system", "create-admin", "mori", "--name", "森 直子", *arguments],
+        env=environ,
+        input=f"{password}\n",
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_from_an_empty_database_to_a_first_administrator(tmp_path: Path, run_command: Any) -> None:
+    environ = production(tmp_path)
+    before = run_command("check", **environ)
+    assert (before.returncode, "revisions are missing" in before.stdout) == (1, True)
+    assert run_command("upgrade", **environ).returncode == 0
+    assert "no administrator" in run_command("check", **environ).stdout
+    weak = create_admin(environ, "short")
+    assert (weak.returncode, "Traceback" in weak.stderr) == (2, False)
+    assert "password" in weak.stderr
+    assert create_admin(environ, PASSWORD).returncode == 0
+    assert create_admin(environ, PASSWORD).returncode == 2
+    after = run_command("check", **environ)
+    assert after.returncode == 0, after.stdout
+    assert "MKS_SMTP_HOST" in after.stdout
+    assert "MKS_BACKUPS" in after.stdout
+
+
+def test_accounts_of_the_demonstration_are_found(tmp_path: Path, run_command: Any) -> None:
+    environ = production(tmp_path)
+    assert run_command("seed", "--demo", "--data", tmp_path / "demo", **environ).returncode == 0
+    found = run_command("check", **environ)
+    assert found.returncode == 1
+    assert "everybody knows the password of ito, kobayashi" in found.stdout
+
+
+WEAK = [
+    ("MKS_SECRET_KEYS", base64.b64encode(bytes(32)).decode()),
+    ("MKS_SECRET_KEYS", base64.b64encode(b"changemechangemechangemechangeme").decode()),
+    ("DATABASE_URL", "postgresql+psycopg://app:changeme@db/knowledge"),
+    ("DATABASE_URL", "postgresql+psycopg://app:Knowledge-2026-demo@db/knowledge"),
+    ("DATABASE_URL", "postgresql+psycopg://app:change%20this1234@db/knowledge"),
+    ("MKS_REDIS_URL", "redis://:short@localhost/0"),
+    ("MKS_CELERY_BROKER_URL", "redis://:password1234!@localhost/1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WEAK)
+def test_secrets_that_others_know_are_refused_in_production_and_not_shown(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        AppSettings.from_env(production(tmp_path, **{name: value}))
+    (fault,) = caught.value.faults
+    assert name in fault
+    assert value not in fault
+
+
+def test_good_secrets_pass(tmp_path: Path) -> None:
+    strong = "v7R-Qm2x_9sLkT0z"
+    weak = "postgresql+psycopg://knowledge:changeme@db/knowledge"
+    AppSettings.from_env(production(tmp_path, DATABASE_URL=weak, MKS_ENV="test"))
+    AppSettings.from_env(
+        production(tmp_path, DATABASE_URL=f"postgresql+psycopg://knowledge:{strong}@db/knowledge")
+    )
+
+
+def test_a_start_with_faults_tells_all_of_them_and_ends(tmp_path: Path) -> None:
+    """As gunicorn starts it: one message without a traceback, and a status that is not tried again."""
+    script = "from knowledge_system.app import from_env; from_env()"
+    environ = production(
+        tmp_path, MKS_SECRET_KEYS=base64.b64encode(bytes(32)).decode(), MKS_ALLOWED_HOSTS="", MKS_DEMO="yes"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert sum(line.startswith("  - ") for line in done.stderr.splitlines()) == 3, done.stderr
+
+
+def test_administrators_need_a_second_factor_in_production_unless_told_otherwise(tmp_path: Path) -> None:
+    def roles(**changed: str) -> frozenset[str]:
+        return AppSettings.from_env(production(tmp_path, **changed)).second_factor_roles
+
+    assert roles() == {"admin"}
+    assert roles(MKS_SECOND_FACTOR_ROLES="") == frozenset()
+    assert roles(MKS_SECOND_FACTOR_ROLES="admin, reviewer") == {"admin", "reviewer"}
+    assert roles(MKS_ENV="test") == frozenset()
+    with pytest.raises(SettingsError, match="cook"):
+        roles(MKS_SECOND_FACTOR_ROLES="cook")
