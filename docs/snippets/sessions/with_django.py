@@ -1,6 +1,8 @@
 import django
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.wsgi import get_wsgi_application
+from django.dispatch import receiver
 from django.http import HttpResponse
 from django.urls import path
 
@@ -11,18 +13,28 @@ if not settings.configured:  # a project has a settings module instead
     django.setup()
 
 
-def sign_in(request):
-    request.environ["mks_hardening.session"].start("alice")  # after the password was checked
-    return HttpResponse("welcome")
+# One session, not two: ours begins and ends where Django's does, and decides how long both live.
+@receiver(user_logged_in)
+def begin(request, user, **_):
+    request.environ["mks_hardening.session"].start(str(user.pk))
+
+
+@receiver(user_logged_out)
+def end(request, **_):
+    request.environ["mks_hardening.session"].end()
 
 
 def page(request):
     return HttpResponse(f"hello {request.environ['mks_hardening.session'].user_id}")
 
 
-urlpatterns = [path("sign-in", sign_in), path("page", page)]
+urlpatterns = [path("page", page)]
 
-# With Django's own sessions: strip_cookies=["sessionid", "csrftoken"].
 application = SessionTimeoutMiddleware(
-    get_wsgi_application(), store=MemorySessionStore(), public_paths=["/sign-in"]
+    get_wsgi_application(),
+    store=MemorySessionStore(),
+    public_paths=["/sign-in"],
+    # Without a living session of ours Django does not see its session cookie, so a stolen one opens nothing.
+    # Its csrftoken is not in the list: the sign-in form needs that before there is a session.
+    strip_cookies=["sessionid"],
 )

@@ -24,7 +24,9 @@ def sign_out():
 
 @app.get("/basket/<item>")
 def basket(item):
-    session["basket"] = [*session.get("basket", []), item]  # Flask's own session, as ever
+    # Flask's own session, kept while one is signed in. Who that is comes from our handle, never from there:
+    # a signed cookie knows of no sign-out.
+    session["basket"] = [*session.get("basket", []), item]
     return f"{signed_in().user_id}: {', '.join(session['basket'])}"
 
 
@@ -37,5 +39,5 @@ app.wsgi_app = SessionTimeoutMiddleware(
     app.wsgi_app,
     store=MemorySessionStore(),
     passive_paths=["/session"],
-    strip_cookies=["session"],  # what Flask keeps ends with the session
+    strip_cookies=["session"],  # seen by Flask only beside a living session of ours, and ends with it
 )

@@ -1,0 +1,24 @@
+from flask import Flask
+
+from mks_hardening.contrib.flask_app import Hardening, limit
+from mks_hardening.settings import HardeningSettings
+
+app = Flask(__name__)
+Hardening(
+    app,
+    HardeningSettings.from_env(environ={"MKS_ENV": "development"}),  # from_env() in production
+    groups={"everything": "100 per hour", "sign_in": "3 per minute; 20 per hour", "upload": "10 per minute"},
+)
+limit("everything")(app)  # in front of every view; /livez is answered before any limit
+
+
+@app.post("/sign-in")
+@limit("sign_in")
+def sign_in():
+    return "welcome"
+
+
+@app.post("/upload")
+@limit("upload", cost=5)
+def upload():
+    return "kept"

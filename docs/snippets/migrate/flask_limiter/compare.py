@@ -1,0 +1,32 @@
+import after
+import before
+
+from mks_hardening.testing import call_wsgi
+
+PAGE = {"Host": "localhost", "Sec-Fetch-Site": "same-origin"}
+
+
+def post(app, path, *, address="198.51.100.7", **headers):
+    environ = {"REMOTE_ADDR": address}
+    return call_wsgi(app, path, method="POST", headers={**PAGE, **headers}, environ=environ)
+
+
+def facts(app):
+    answers = [post(app, "/sign-in") for _ in range(5)]
+    yield "five sign-ins in a row", " ".join(str(answer.status) for answer in answers)
+    refused = answers[-1]
+    yield "the refusal may be read by a machine", refused.header("Content-Type")
+    yield "it says when to come again", int(refused.header("Retry-After")) <= 60
+    names = {name.lower() for name, _ in answers[0].headers if "ratelimit" in name.lower()}
+    yield "an answer says where one stands", " ".join(sorted(names))
+    neighbours = [post(app, "/sign-in", address=f"2001:db8::{number}").status for number in range(1, 5)]
+    yield "four addresses of one IPv6 network", " ".join(map(str, neighbours))
+    yield (
+        "two uploads of 5, then one",
+        " ".join(str(post(app, "/upload", **{"X-Files": "5"}).status) for _ in range(3)),
+    )
+    yield "the probe, 150 times", {call_wsgi(app, "/livez", headers=PAGE).status for _ in range(150)}
+
+
+for (what, old), (_, new) in zip(facts(before.app), facts(after.app), strict=True):
+    print(f"{what}: {old} | {new}")

@@ -1,0 +1,76 @@
+"""Every block of code on a page is a file of docs/snippets that is executed, or a console block, which is too."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from testbed import doc_pages
+
+ROOT = Path(__file__).parents[2]
+ENGLISH = ROOT / "docs" / "en"
+SNIPPETS = ROOT / "docs" / "snippets"
+PAGES = [*sorted(ENGLISH.rglob("*.md")), ROOT / "README.md"]
+FENCE = re.compile(r"^(`{3,}|:{3,})(\{?[\w-]*\}?)[ ]?(\S*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
+# No code: lists of pages, what a tool makes, boxes of prose.
+NO_CODE = {"{toctree}", "{eval-rst}", "{include}", "{note}", "{tip}", "{warning}", "{important}", "{tab-set}"}
+# Who else executes the code of a page.
+ELSEWHERE = {
+    "flask-and-django.md": {"python"},  # lines out of whole programs: tests/docs/test_docs_frameworks.py
+    "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
+    # Each command against the rendered deployment: examples/knowledge_system/tests; one shows settings.
+    "runbooks": {"sh", ""},
+}
+
+pytestmark = pytest.mark.skipif(not SNIPPETS.exists(), reason="the documentation is not part of the wheel")
+
+
+def _fences(page: Path) -> list[tuple[str, str, str]]:
+    return [(kind, argument, body) for _, kind, argument, body in FENCE.findall(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_fence_is_executed(page: Path) -> None:
+    code = [text.read_text("utf-8") for text in SNIPPETS.rglob("*.py")]
+    elsewhere = ELSEWHERE.get(page.name, set()) | ELSEWHERE.get(page.parent.name, set())
+    for kind, argument, body in _fences(page):
+        if kind == "{literalinclude}":
+            assert SNIPPETS in (page.parent / argument).resolve().parents, argument
+        elif kind == "python" and "python" not in elsewhere:
+            assert any(body.strip() in text for text in code), f"no snippet holds\n{body}"
+        elif kind == "console" and page.is_relative_to(ENGLISH):
+            commands = [step for step in doc_pages.steps(page) if isinstance(step, doc_pages.Command)]
+            assert any(body.startswith(f"$ {command.line}") for command in commands), body
+        else:
+            assert kind in {*NO_CODE, "console", *elsewhere}, f"{kind!r}: {body}"
+
+
+ALONE = ["outgoing_calls.py"]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_program_that_asserts_runs_as_it_stands(name: str) -> None:
+    runpy.run_path(str(SNIPPETS / name))
+
+
+@pytest.mark.parametrize("snippet", sorted(SNIPPETS.rglob("*.py")), ids=lambda file: file.name)
+def test_every_snippet_is_executed(snippet: Path) -> None:
+    """A page asks for it and starts it, or a test names it or its folder."""
+    if snippet.name in ALONE:
+        return
+    tests = "".join(
+        file.read_text("utf-8") for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)
+    )
+    folder = snippet.parent
+    if snippet.name in tests or (folder != SNIPPETS and f'"{folder.name}"' in tests):
+        return
+    for page in ENGLISH.rglob("*.md"):
+        steps = [*doc_pages.steps(page)]
+        saved = [step.name for step in steps if isinstance(step, doc_pages.File) and step.source == snippet]
+        typed = " ".join(step.line for step in steps if isinstance(step, doc_pages.Command))
+        if any(Path(name).stem in typed for name in saved):
+            return
+    pytest.fail(f"nobody executes {snippet.relative_to(ROOT)}")

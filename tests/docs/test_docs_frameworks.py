@@ -1,0 +1,59 @@
+"""The page on Flask and Django says what the programs beside it do."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from mks_hardening.contrib import django_app, flask_app
+from mks_hardening.contrib.django_app import _findings
+from mks_hardening.contrib.flask_app._commands import commands
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "en" / "how-to" / "flask-and-django.md"
+SNIPPETS = ROOT / "docs" / "snippets" / "frameworks"
+
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel")
+
+
+def fences() -> list[list[str]]:
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    return [[line for line in fence.splitlines() if line] for fence in found]
+
+
+def test_flask_starts_as_the_page_says_in_two_lines() -> None:
+    program = (SNIPPETS / "flask_app.py").read_text("utf-8")
+    start = fences()[0][-2:]
+    assert start[0] in program
+    assert start[1].removesuffix(")") in program
+
+
+def test_django_starts_as_the_page_says_in_four_lines() -> None:
+    program, lines = (SNIPPETS / "django_app.py").read_text("utf-8"), fences()[1]
+    assert len(lines) == 4
+    for text in re.findall(r'"(mks_hardening[\w.]+)"', "".join(lines)):
+        assert f'"{text}"' in program
+    assert lines[-1].partition("  #")[0] in program
+
+
+def test_names_on_the_page_exist() -> None:
+    text = PAGE.read_text("utf-8")
+    for name in ("Hardening", "current_session", "current_csrf_token", "exempt", "limit"):
+        assert name in text
+        assert hasattr(flask_app, name)
+    for name in ("HardeningMiddleware", "hardened", "logging_config", "template_context"):
+        assert name in text
+        assert hasattr(django_app, name)
+    assert re.findall(r"flask mks ([\w| \[\]-]+)`", text)
+    assert all(name in text for name in commands.commands)
+
+
+def test_every_finding_of_django_is_on_the_page() -> None:
+    source = inspect.getsource(_findings)
+    errors = sorted(set(re.findall(r'"(E\d{3})"', source)))
+    warnings = sorted(set(re.findall(r'"(W\d{3})"', source)))
+    text = PAGE.read_text("utf-8")
+    assert f"`mks_hardening.{errors[0]}` to `{errors[-1]}` and `{warnings[0]}` to `{warnings[-1]}`" in text

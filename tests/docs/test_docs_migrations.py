@@ -1,0 +1,76 @@
+"""Pages for whoever comes from another library: both codes, option by option, what is moved and what is lost."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_project import configure
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs" / "en" / "how-to" / "migrate").glob("*.md"))
+SNIPPETS = ROOT / "docs" / "snippets" / "migrate"
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not part of the wheel")
+
+
+def test_there_is_a_page_for_each_library_and_code_for_each_page() -> None:
+    assert {page.stem for page in PAGES} == {
+        *(
+            "flask-talisman",
+            "flask-caching",
+            "flask-limiter",
+            "flask-session",
+            "django-otp",
+            "python-json-logger",
+        )
+    }
+    assert {folder.name for folder in SNIPPETS.iterdir()} == {page.stem.replace("-", "_") for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_shows_both_codes_each_option_and_what_is_lost(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for part in ("both", "options", "lost", "see-it"):
+        assert f"({page.stem}-{part})=" in text
+    folder = page.stem.replace("-", "_")
+    shown = re.findall(rf"snippets/migrate/{folder}/(\w+\.py)", text)
+    assert shown == ["before.py", "after.py", "compare.py"]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("|---")]
+    assert len(rows) > 8
+    assert {line.replace("\\|", "").count("|") for line in rows} == {4}
+    # What the last command prints is compared by the test of all pages.
+    assert text.rstrip().endswith("```")
+    assert "compare.py" in text[text.rindex("```console") :]
+
+
+def test_passwords_that_django_stored_go_on() -> None:
+    configure()
+    from django.contrib.auth import hashers
+
+    after: dict[str, Any] = runpy.run_path(str(SNIPPETS / "django_otp" / "after.py"))
+    quick = {"iterations": 1000}
+    for hasher, options in (
+        (hashers.PBKDF2PasswordHasher(), quick),
+        (hashers.PBKDF2SHA1PasswordHasher(), quick),
+        (hashers.ScryptPasswordHasher(), {}),
+        (hashers.Argon2PasswordHasher(), {}),
+    ):
+        form = after["password_form"](hasher.encode("坂の上の足場", hasher.salt(), **options))
+        # Without the work that hides which accounts are old.
+        assert after["hasher"]._scheme_of(form).check(form, "坂の上の足場"), form
+
+
+def test_what_cannot_be_carried_over_is_named() -> None:
+    after: dict[str, Any] = runpy.run_path(str(SNIPPETS / "django_otp" / "after.py"))
+    with pytest.raises(ValueError, match="md5"):
+        after["password_form"]("md5$salt$digest")
+
+    class Device:
+        step, t0, digits, user_id, last_t, bin_key = 60, 0, 6, 7, -1, b"k" * 20
+
+    assert after["move"]([Device()]) == [7]

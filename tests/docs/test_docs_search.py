@@ -1,0 +1,93 @@
+"""The search of the Japanese site, in a browser: a phrase finds its page among the first three."""
+
+from __future__ import annotations
+
+import unicodedata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not (DOCS / "conf.py").exists(), reason="the documentation is not part of the wheel"),
+    pytest.mark.skipif(find_spec("sphinx") is None, reason="Sphinx is not installed"),
+]
+
+FOUND = [
+    ("サーキットブレーカー", "explanation/failure"),
+    (unicodedata.normalize("NFKD", "サーキットブレーカー"), "explanation/failure"),
+    ("ｻｰｷｯﾄﾌﾞﾚｰｶｰ", "explanation/failure"),
+    ("時間予算", "explanation/failure"),
+    ("MKS_STORE_BUDGET", "explanation/failure"),
+    ("ログファイル", "explanation/failure"),
+    ("転送用のヘッダー", "explanation/trust"),
+    ("信頼するプロキシ", "explanation/trust"),
+    ("MKS_PROXY_KEEP_HEADERS", "explanation/trust"),
+    ("gunicorn はひとりでに", "explanation/trust"),
+    ("盗まれたセッション", "explanation/threat-model"),
+    ("汚されたキャッシュ", "explanation/threat-model"),
+    ("パスワードの推測", "explanation/threat-model"),
+    ("二度使われるコード", "explanation/threat-model"),
+    ("サービス妨害", "explanation/threat-model"),
+    ("伏せ字", "explanation/logging"),
+    ("copytruncate", "explanation/logging"),
+    ("サロゲートの片割れ", "explanation/logging"),
+    ("メールサーバー", "explanation/notify"),
+    ("エラートラッカー", "explanation/notify"),
+    ("短いリース", "explanation/cache"),
+    ("位置引数とキーワード引数", "explanation/cache"),
+    ("compute_wait", "explanation/cache"),
+    ("競合か障害", "explanation/security"),
+    ("IDプロバイダー", "explanation/security"),
+    ("client_deadline", "explanation/db"),
+    ("接続プーラー", "explanation/db"),
+    ("PgBouncer", "explanation/db"),
+    ("配達回数", "explanation/tasks"),
+    ("空になって戻ったブローカー", "explanation/tasks"),
+    ("ワークフローエンジン", "explanation/tasks"),
+    ("ラッパーの順序", "explanation/architecture"),
+    ("outage_grace", "explanation/wsgi"),
+    ("疑い深い人", "explanation/faq"),
+    ("リクエストを制限する", "how-to/limit-requests"),
+    ("第2要素を加える", "how-to/add-a-second-factor"),
+    ("認証アプリケーション", "how-to/add-a-second-factor"),
+    ("関数をキャッシュする", "how-to/cache-a-function"),
+    ("プロキシの後ろに置く", "how-to/stand-behind-a-proxy"),
+    ("データベースを見張る", "how-to/watch-sql"),
+    ("ログをJSONにする", "how-to/log-to-json"),
+    ("フレームワークなし", "tutorial/wsgi"),
+    ("Falconの最初の一歩", "tutorial/falcon"),
+    ("環境変数", "reference/environment"),
+    ("MKS_SESSION_IDLE_TIMEOUT", "reference/environment"),
+    ("既定値とタイムアウト", "reference/defaults"),
+    ("コマンドライン", "reference/command-line"),
+]
+# What the page itself does with a query, up to the drawing; the best result stands last.
+ASK = """query => {
+    const results = Search._performSearch(...Search._parseQuery(query)).reverse();
+    return [...new Set(results.map(result => result[0]))].slice(0, 3);
+}"""
+ABSENT = ["量子コンピューター", "天気予報", "ブロックチェーン", "冷蔵庫", "xylophone"]
+
+
+@pytest.mark.chromium
+def test_phrases_find_their_pages_and_absent_ones_nothing(served_docs: str, browser: Any) -> None:
+    wrong = []
+    page = browser.new_page()
+    page.goto(f"{served_docs}/ja/search.html?q=x")
+    page.wait_for_function("Search._index !== null")
+    for phrase, wanted in (*FOUND, *((phrase, None) for phrase in ABSENT)):
+        found = page.evaluate(ASK, phrase)
+        if wanted is None and found:
+            wrong.append(f"{phrase}: {found} instead of nothing")
+        elif wanted is not None and wanted not in found:
+            wrong.append(f"{phrase}: {found} instead of {wanted}")
+    page.close()
+    assert wrong == []
+    assert (len(FOUND), len(ABSENT)) >= (47, 5)

@@ -1,0 +1,116 @@
+"""The documentation is built strictly: every kind of mistake stops it, and no public name is missing."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from testbed import package_map
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+pytestmark = [
+    pytest.mark.skipif(not (DOCS / "conf.py").exists(), reason="the documentation is not part of the wheel"),
+    pytest.mark.skipif(find_spec("sphinx") is None, reason="Sphinx is not installed"),
+]
+
+FINE = "# Page\n\n(a-part)=\n## Part\n\nSee {py:class}`~mks_hardening.events.CacheRead` and [the part](#a-part).\n"
+INDEX = "# Index\n\n```{toctree}\npage\nevents\n```\n"
+EVENTS = "# Events\n\n```{eval-rst}\n.. automodule:: mks_hardening.events\n   :members:\n```\n"
+
+
+def _build(folder: Path, language: str = "en") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-W", "-n", "-c", str(DOCS)),
+            *("-d", str(folder / "cache"), "-D", f"language={language}"),
+            *(str(folder / "source"), str(folder / "site")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _site(folder: Path, page: str, *, extra: str = "") -> Path:
+    source = folder / "source"
+    source.mkdir()
+    (source / "index.md").write_text(INDEX, encoding="utf-8")
+    (source / "events.md").write_text(EVENTS, encoding="utf-8")
+    (source / "page.md").write_text(page, encoding="utf-8")
+    if extra:
+        (source / extra).write_text("# Nobody leads here\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_page_without_a_mistake_is_built(tmp_path: Path, language: str) -> None:
+    done = _build(_site(tmp_path, FINE), language)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "CacheRead" in (tmp_path / "site" / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param("[gone](gone.md)", id="dead-link"),
+        pytest.param("[gone](#gone)", id="dead-anchor"),
+        pytest.param("```{literalinclude} gone.py\n```", id="missing-snippet"),
+        pytest.param("{py:class}`~mks_hardening.events.Gone`", id="unknown-name"),
+        pytest.param("![gone](gone.png)", id="missing-image"),
+        pytest.param("```{gone}\n```", id="unknown-directive"),
+    ],
+)
+def test_a_mistake_stops_the_build(tmp_path: Path, mistake: str) -> None:
+    done = _build(_site(tmp_path, f"{FINE}\n{mistake}\n"))
+    assert done.returncode
+    assert "page.md" in done.stderr
+
+
+def test_a_page_that_nobody_leads_to_stops_the_build(tmp_path: Path) -> None:
+    done = _build(_site(tmp_path, FINE, extra="orphan.md"))
+    assert done.returncode
+    assert "orphan.md" in done.stderr
+
+
+def test_every_public_module_has_its_page() -> None:
+    pages = {file.name.removesuffix(".md") for file in (DOCS / "en" / "reference" / "api").glob("*.md")}
+    public = {name.partition(".")[2] for name in package_map.public_modules()}
+    adapters = {name for name in public if name.startswith("contrib.") and name.count(".") == 1}
+    public = {name for name in public if "." not in name} | {name for name in adapters if "._" not in name}
+    # The facade of facades, the folder of adapters, and two that are used without being imported.
+    assert public - pages == {"", "contrib", "cli", "pytest_plugin"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the first to ask builds both languages
+def test_every_public_name_has_its_place(built_docs: Path) -> None:
+    missing = []
+    for page in sorted((built_docs / "en" / "reference" / "api").glob("*.html")):
+        if page.stem == "index":
+            continue
+        ids = set(re.findall(r'id="([\w.]+)"', page.read_text("utf-8")))
+        module = importlib.import_module(f"mks_hardening.{page.stem}")
+        missing += [
+            f"{page.stem}.{name}"
+            for name in module.__all__
+            if not any(identifier.endswith(f".{name}") for identifier in ids)
+        ]
+    assert missing == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the first to ask builds both languages
+def test_no_page_loads_anything_from_another_host(built_docs: Path) -> None:
+    loads = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=\"(?:https?:)?//")
+    for page in built_docs.rglob("*.html"):
+        assert not loads.search(page.read_text("utf-8")), page
+    for sheet in built_docs.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(?:https?:)?//|@import", sheet.read_text("utf-8")), sheet
