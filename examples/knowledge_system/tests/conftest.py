@@ -49,6 +49,12 @@ def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def own_database(filled_database: Path, tmp_path: Path) -> Path:
+    """A copy, for a process that writes: what it left in the filled one would be found by every later test."""
+    return shutil.copy(filled_database, tmp_path / "own.db")
+
+
 def fill(settings: AppSettings) -> None:
     with application.open_database(settings) as (engine, search):
         database.upgrade(engine, settings, clock=time)

@@ -55,7 +55,7 @@ def test_it_runs_without_any_area(make_app: Callable[..., Any], visit: Callable[
 
 
 @pytest.mark.parametrize("off", ["logging", "notify", "logging,notify"])
-def test_it_runs_without_logging_or_alerts(off: str, tmp_path: Path, filled_database: Path) -> None:
+def test_it_runs_without_logging_or_alerts(off: str, tmp_path: Path, own_database: Path) -> None:
     """In a process of its own, since logging belongs to the process."""
     script = (
         "from knowledge_system.app import from_env\n"
@@ -66,7 +66,7 @@ def test_it_runs_without_logging_or_alerts(off: str, tmp_path: Path, filled_data
     )
     environ = {
         **GOOD,
-        "DATABASE_URL": f"sqlite:///{filled_database}",
+        "DATABASE_URL": f"sqlite:///{own_database}",
         "MKS_AREAS_OFF": off,
         "MKS_LOG_FILE": str(tmp_path / "app.log"),
         "MKS_SMTP_HOST": "127.0.0.1",

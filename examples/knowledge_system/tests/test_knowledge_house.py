@@ -103,10 +103,10 @@ def test_operators_work_through_flask(app: Any, visit: Callable[..., Any]) -> No
 
 
 def test_operators_help_through_the_command_of_the_library(
-    filled_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = {
-        "DATABASE_URL": f"sqlite:///{filled_database}",
+        "DATABASE_URL": f"sqlite:///{own_database}",
         "MKS_ALLOWED_HOSTS": "localhost",
         "MKS_SECRET_KEYS": SecretBox.generate_key(),
         "MKS_AREAS_OFF": "logging,notify,cache",

@@ -23,7 +23,7 @@
   const calm = () => {
     asked = closed = false;
     bar.hidden = true;
-    if (dialog.open) dialog.close();
+    if (dialog.open) dialog.close("calm");
   };
   const learn = (moment, tell) => {
     endsAt = moment;
@@ -75,7 +75,8 @@
   document.querySelector("form.session-notice")?.remove();
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "extend") extend().catch(() => undefined);
-    else if (left() <= warn) { closed = true; show(); }
+    // Told later than it happens: what we closed ourselves nobody has put off, even if time is short again by now.
+    else if (dialog.returnValue !== "calm" && left() <= warn) { closed = true; show(); }
     dialog.returnValue = "";
   });
   bar.querySelector("[data-extend]").addEventListener("click", () => extend().catch(() => undefined));

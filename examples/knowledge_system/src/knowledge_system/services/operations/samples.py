@@ -101,20 +101,19 @@ class Samples(logging.Handler):
     def observe(self, event: object) -> None:
         """Count an event of the library."""
         with self._guard:
-            counts = self._now()
             match event:
                 case RequestFinished() if event.route not in _PROBES:
-                    counts.request(event.status, event.duration_ms)
+                    self._now().request(event.status, event.duration_ms)
                 case CacheRead():
-                    counts.cache[event.outcome] += 1
+                    self._now().cache[event.outcome] += 1
                 case RateLimitDecided(allowed=False):
-                    counts.refused[event.group] += 1
+                    self._now().refused[event.group] += 1
                 case RateLimitNear():
-                    counts.near[event.group] += 1
+                    self._now().near[event.group] += 1
                 case AlertsCounted():
-                    counts.alerts[f"{event.channel} {event.state}"] += event.number
+                    self._now().alerts[f"{event.channel} {event.state}"] += event.number
                 case SignInEvent():
-                    counts.sign_ins[event.change] += 1
+                    self._now().sign_ins[event.change] += 1
                 case _:
                     pass
 
