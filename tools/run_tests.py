@@ -1,6 +1,6 @@
 """The test suite, and in CI a second look at the few tests that failed beside others.
 
-Thousands of tests start real servers on a machine that is shared. Where ``CI`` is set, up to three that failed are
+Thousands of tests start real servers on a machine that is shared. Where ``CI`` is set, up to five that failed are
 run again, alone; those that pass then are named at the end, so that nobody takes them for sound, and the run counts
 as passed. What fails alone as well, fails. On a developer's machine, and with ``--strict``, a failure is a failure.
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_MOST = 3
+_MOST = 5
 _SLOWEST = ("--durations=25", "--durations-min=3")
 _TESTS_FAILED = 1
 

@@ -30,7 +30,9 @@ def make(redis_server: RedisServer) -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
         def build(*, window: float = 300, destination: str = "slack:x") -> SharedStore:
-            store = SharedStore(redis_server.url, destination=destination, window=window, clock=SYSTEM_CLOCK)
+            store = SharedStore(
+                redis_server.url, destination=destination, window=window, clock=SYSTEM_CLOCK, budget=5
+            )
             stack.callback(store.close)
             return store
 

@@ -61,7 +61,7 @@ def test_each_repetition_is_told_once_or_waits(
     name = uuid4().hex
     with RedisClient(redis_server.url, store_budget=5) as client:
         make: Callable[[], Process] = lambda: Process(  # noqa: E731 - short
-            SharedStore(client, destination=name, window=300, clock=SYSTEM_CLOCK)
+            SharedStore(client, destination=name, window=300, clock=SYSTEM_CLOCK, budget=5)
         )
         processes = [make() for _ in range(PROCESSES)]
         firsts = digests = reported = logged = 0

@@ -28,7 +28,7 @@ Moment: TypeAlias = Literal["window", "flush", "close"]
 _GRACE: Final = 60
 # Repetitions that nobody could report wait this long for the next alert of their kind.
 _KEEP: Final = 86_400
-# Seconds for one question. Nobody waits for it but the worker, so that it may take longer than in a request.
+# Nobody waits for it but the worker, so that it may take longer than in a request.
 _BUDGET: Final = 0.25
 
 
@@ -40,12 +40,19 @@ class SharedStore:
         destination: what makes the destination; only a hash of it is stored.
         window: seconds in which one alert of a kind, and one digest, are enough for all processes.
         clock: monotonic clock of the client's breaker.
+        budget: seconds for one question.
     """
 
     def __init__(
-        self, url_or_client: str | RedisLike | RedisClient, *, destination: str, window: float, clock: Clock
+        self,
+        url_or_client: str | RedisLike | RedisClient,
+        *,
+        destination: str,
+        window: float,
+        clock: Clock,
+        budget: float = _BUDGET,
     ) -> None:
-        self._client = RedisClient(url_or_client, name="alerts", store_budget=_BUDGET, clock=clock)
+        self._client = RedisClient(url_or_client, name="alerts", store_budget=budget, clock=clock)
         self._admit = self._client.script(lua_source(_HERE, "lua/shared_admit.lua"))
         self._collect = self._client.script(lua_source(_HERE, "lua/shared_collect.lua"))
         self._prefix = f"mks:alerts:{{{blake2b(destination.encode(), digest_size=8).hexdigest()}}}"
