@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,6 +157,20 @@ def test_a_remembered_device_passes_the_lock(house: House) -> None:
     assert step
     assert "new_device" not in step.risks
     assert house.sign_in.password("sato", RIGHT, client=ELSEWHERE).state == "refused"
+
+
+@pytest.mark.parametrize("change", [{"user_id": "社" * 255}, {"stamp": "s" * 5000}])
+def test_a_device_is_remembered_however_long_the_ids_are(house: House, change: dict[str, Any]) -> None:
+    """Every token that is issued is read again, and fits a cookie beside others."""
+    longest = replace(house.people.by_id["2"], **change)
+    house.people.by_id = {longest.user_id: longest}
+    house.signed_in("sato", remember=True)
+    assert house.device is not None
+    assert len(house.device) < 256
+    house.locked("sato")
+    client = SignInClient(address="198.51.100.7", device=house.device)
+    assert "new_device" not in house.sign_in.password("sato", RIGHT, client=client).risks
+    assert house.sign_in.password("sato", RIGHT, client=client)
 
 
 def test_a_device_passes_the_limits_of_its_network_too(house: House) -> None:

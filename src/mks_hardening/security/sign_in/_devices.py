@@ -1,7 +1,8 @@
 """Remembered devices as signed tokens: nothing is stored, and no stranger can make or move one.
 
 A device on which the owner has signed in has a failure budget of its own, so that guesses of strangers do not lock
-the owner out (OWASP, device cookies). A token is bound to the account and its stamp: a changed password ends it.
+the owner out (OWASP, device cookies). A token is bound to the account and its stamp: a changed password ends it. It
+holds a digest of both, so that it fits a cookie however long an application's ids are.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security.sign_in._entries import digest_of
 
 if TYPE_CHECKING:
     from mks_hardening.security.sign_in.model import SignInAccount
 
 __all__ = ["DeviceMark", "Devices"]
 
-_LONGEST: Final = 1024
-_PURPOSE: Final = b"mks_hardening sign-in device"
+# Digest, moment, nonce and signature come to 137.
+_LONGEST: Final = 256
+_PURPOSE: Final = b"mks_hardening sign-in device 2"
 
 
 class DeviceMark(NamedTuple):
     """What a token says, once its signature holds."""
 
-    user_id: str
-    stamp: str
+    owner: str
     nonce: str
 
     def fits(self, account: SignInAccount) -> bool:
         """Whether it was issued for this account, under its present password."""
-        return (self.user_id, self.stamp) == (account.user_id, account.stamp)
+        return self.owner == _owner(account)
 
 
 class Devices:
@@ -58,8 +60,7 @@ class Devices:
         if not self._keys:
             return None
         # The nonce tells devices of one account apart: each has its own budget for guesses.
-        fields = (account.user_id, account.stamp, f"{int(now)}", secrets.token_hex(8))
-        body = ".".join(_packed(field) for field in fields)
+        body = f"{_owner(account)}.{int(now)}.{secrets.token_hex(8)}"
         return f"{body}.{_signed(self._keys[0], body)}"
 
     def read(self, token: object, *, now: float) -> DeviceMark | None:
@@ -71,22 +72,18 @@ class Devices:
         body, _, signature = token.rpartition(".")
         if not any(hmac.compare_digest(_signed(key, body), signature) for key in self._keys):
             return None
-        # Parsed only once the signature holds: what we signed has four parts of base64.
-        user_id, stamp, issued, nonce = (_unpacked(part) for part in body.split("."))
+        # Parsed only once the signature holds: what we signed has three parts.
+        owner, issued, nonce = body.split(".")
         # A device from the future was signed by a clock that was wrong; it must not live longer than others.
-        return DeviceMark(user_id, stamp, nonce) if -60 <= now - int(issued) < self._ttl else None
+        return DeviceMark(owner, nonce) if -60 <= now - int(issued) < self._ttl else None
 
 
 def _signed(key: bytes, body: str) -> str:
     return base64.urlsafe_b64encode(hmac.digest(key, body.encode("ascii"), "sha256")).decode("ascii")
 
 
-def _packed(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii")
-
-
-def _unpacked(text: str) -> str:
-    return base64.urlsafe_b64decode(text).decode("utf-8", "surrogatepass")
+def _owner(account: SignInAccount) -> str:
+    return digest_of(account.user_id, account.stamp)
 
 
 def _key_bytes(key: object) -> bytes:
