@@ -88,6 +88,11 @@ def sign_in(page: Any, url: str, username: str) -> None:
     page.wait_for_url("**/articles")
 
 
+def sign_out(page: Any) -> None:
+    page.click(".person summary")
+    page.click("text=サインアウト")
+
+
 def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginning to end
     shared_demo: Any, open_page: Callable[..., Any], pictures: Path
 ) -> None:
@@ -142,7 +147,7 @@ def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginnin
     page.click("text=控えました")
     page.wait_for_url("**/account")
     picture("08-account")
-    page.click("text=サインアウト")
+    sign_out(page)
     page.fill("#username", "sato")
     page.fill("#password", DEMO_PASSWORD)
     page.click("main button.primary")
@@ -238,7 +243,7 @@ def test_reading_and_forms_without_javascript_and_on_a_telephone(
     page.fill("#body", "電話から")
     page.click("text=投稿する")
     says(page, ".comments", "電話から")
-    page.click("text=サインアウト")
+    sign_out(page)
     page.wait_for_url("**/sign-in?done=signed-out")
 
 
@@ -378,12 +383,12 @@ def test_a_draft_knows_its_writer_and_the_revision_it_was_made_on(
 
     page.goto(f"{shared_demo.url}/articles/new")
     page.fill("#title", "他人に見せない下書き")
-    page.click("text=サインアウト")
+    sign_out(page)
     page.wait_for_url("**done=signed-out")
     assert page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('draft')).length") == 0
     page.evaluate("sessionStorage.setItem('draft:5:article-new', JSON.stringify({values: {title: 'x'}}))")
     sign_in(page, shared_demo.url, "kobayashi")
-    page.click("text=サインアウト")
+    sign_out(page)
     sign_in(page, shared_demo.url, "suzuki")
     page.goto(f"{shared_demo.url}/articles/new")
     assert page.input_value("#title") == ""
@@ -450,6 +455,7 @@ def test_what_is_typed_can_be_read_and_what_is_touched_is_large_enough(
     for number, path in enumerate(PATHS):
         page.goto(f"{shared_demo.url}{path}")
         assert fits(page), path
+        assert page.evaluate(SMALL) == [], path
         assert page.eval_on_selector_all("th", EMPTY) == 0, path
         assert page.evaluate(UNREACHABLE) == [], path
         assert (
@@ -473,6 +479,10 @@ PATHS = (
     "/reports",
     "/admin/accounts",
     "/admin/tasks",
+    "/admin/operations",
+    "/sites",
+    "/favourites",
+    "/notices",
     "/nothing-here",
 )
 
@@ -491,6 +501,10 @@ UNREACHABLE = """
   .filter((part) => ["auto", "scroll"].includes(getComputedStyle(part).overflowX) && part.tabIndex < 0)
   .filter((part) => !part.querySelector("a[href], button, input, select, textarea"))
   .map((part) => part.outerHTML.slice(0, 120))
+"""
+MIDDLES = """
+[...document.querySelectorAll(".top-inner > *, .menu > *")]
+  .map((part) => part.getBoundingClientRect()).map(({top, height}) => top + height / 2)
 """
 EMPTY = "(heads) => heads.filter((head) => !head.textContent.trim()).length"
 
@@ -520,13 +534,13 @@ def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
     page.goto(f"{shared_demo.url}/account/second-factor")
     says(page, "td", "事務所の端末")
 
-    page.click("text=サインアウト")
+    sign_out(page)
     page.wait_for_url("**/sign-in?done=signed-out")
     page.click("form[data-passkey] button")
     page.wait_for_url("**/articles")
-    says(page, ".menu", "山本 浩二")
+    says(page, ".person", "山本 浩二")
 
-    page.click("text=サインアウト")
+    sign_out(page)
     page.wait_for_url("**/sign-in?done=signed-out")
     page.fill("#username", name)
     page.fill("#password", DEMO_PASSWORD)
@@ -546,6 +560,39 @@ def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
     page.click("td button")
     says(page, ".notice", "パスキーを削除しました")
     says(page, "main", "設定を始める")
+
+
+@pytest.mark.parametrize("language", ["ja-JP", "en-US"])
+def test_the_menu_is_one_line_and_opens_by_key_and_finger(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, language: str
+) -> None:
+    page = open_page(locale=language)
+    sign_in(page, shared_demo.url, "ito")  # who administers sees most of it
+    middles = page.evaluate(MIDDLES)
+    assert max(middles) - min(middles) <= 2
+
+    # With keys alone: opened, walked through, closed, and the focus is where it was.
+    page.focus(".person summary")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".own a")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "/favourites"
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".own", state="hidden")
+    assert page.evaluate("document.activeElement.matches('.person summary')")
+    # The focus that goes elsewhere takes it along.
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    page.wait_for_selector(".own", state="hidden")
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click(".person summary")
+    page.wait_for_selector(".own a")
+    assert page.evaluate(SMALL) == []
+    assert fits(page)
+    page.screenshot(path=pictures / f"29-menu-{language}.png")
+    page.click("h1", position={"x": 5, "y": 5})
+    page.wait_for_selector(".own", state="hidden")
 
 
 MAIN_PAGES = (

@@ -144,7 +144,7 @@ def test_copies_are_there_without_a_network_and_for_nobody_else(shared_demo: Any
 
     page.goto(f"{url}/articles")
     ready(page)
-    page.click("form[action='/sign-out'] button")
+    page.eval_on_selector("form[action='/sign-out']", "(form) => form.requestSubmit()")
     page.wait_for_url("**/sign-in**")
     wait_until(lambda: page.evaluate("caches.keys().then((names) => names.join() === 'shell')"))
     context.set_offline(True)

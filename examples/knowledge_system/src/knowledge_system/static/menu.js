@@ -1,0 +1,14 @@
+// A menu that was opened closes with Escape, and when somebody goes elsewhere; without this script it closes by its name.
+(() => {
+  "use strict";
+  const menu = document.querySelector("details.person");
+  if (!menu) return;
+  const elsewhere = ({ target }) => { if (!menu.contains(target)) menu.open = false; };
+  document.addEventListener("pointerdown", elsewhere);
+  document.addEventListener("focusin", elsewhere);
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+})();
