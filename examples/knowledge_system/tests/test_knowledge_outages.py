@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,29 +18,49 @@ from knowledge_system.settings import DEMO_PASSWORD
 from testbed.polling import wait_until
 
 
-def test_probes_leave_no_record_and_an_outage_leaves_one(
-    visit: Callable[..., Any], app: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    person, engine = visit("tanaka"), app.extensions["knowledge"].engine
-    away = True
+@contextmanager
+def no_database(app: Any) -> Iterator[None]:
+    engine = app.extensions["knowledge"].engine
 
     @event.listens_for(engine, "do_connect")
     def connect(*_: object) -> None:
-        if away:
-            raise sqlite3.OperationalError("unable to open database file")
+        raise sqlite3.OperationalError("unable to open database file")
 
+    engine.dispose()
+    try:
+        yield
+    finally:
+        event.remove(engine, "do_connect", connect)
+
+
+def test_probes_leave_no_record_and_an_outage_leaves_one(
+    visit: Callable[..., Any], app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = visit("tanaka")
     with caplog.at_level(logging.INFO):
-        engine.dispose()
-        for _ in range(3):
-            assert person.get("/articles/1").status_code == 503
-            assert person.get("/readyz").status_code in {200, 503}
-        away = False
+        with no_database(app):
+            for _ in range(3):
+                assert person.get("/articles/1").status_code == 503
+                assert person.get("/readyz").status_code in {200, 503}
         assert person.get("/articles/1").status_code == 200
         assert person.get("/articles/2").status_code == 200
-    event.remove(engine, "do_connect", connect)
     said = [record.getMessage() for record in caplog.records if record.name.endswith("web.outage")]
     assert [text.partition(";")[0] for text in said] == ["the database is away", "the database answers again"]
     assert not [record for record in caplog.records if "/readyz" in record.getMessage()]
+    # One line for a refusal that was promised, and no word of an error.
+    told = [record for record in caplog.records if record.name == "mks_hardening.request"]
+    assert [(record.levelname, record.exc_info) for record in told[:3]] == [("WARNING", None)] * 3
+
+
+def test_what_is_refused_anyway_is_refused_during_an_outage(
+    visit: Callable[..., Any], app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whose language an error page is in stands in the database; without it, it is nobody's page."""
+    person = visit("tanaka")
+    with no_database(app):
+        assert person.get("/no/such").status_code == 404
+        assert person.post("/no/such", {}).status_code == 404
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.redis

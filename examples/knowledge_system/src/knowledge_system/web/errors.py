@@ -24,6 +24,8 @@ __all__ = ["install"]
 
 _DRAINED = 4_194_304
 
+_ABSENT = (OperationalError, PoolTimeoutError, BackendUnavailableError)
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +51,7 @@ def answer(problem: Problem) -> AnyResponse:
     """The answer for a problem."""
     if problem.code == "sign-in-required" and request.method in {"GET", "HEAD"} and not here.wants_json():
         return redirect(f"/sign-in?next={_quoted_here()}", 303)
+    _find_reader()
     document = describe(problem, language=here.language())
     response = (
         _json(document)
@@ -60,6 +63,14 @@ def answer(problem: Problem) -> AnyResponse:
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(problem.headers)
     return response
+
+
+def _find_reader() -> None:
+    """Who reads the answer; nobody where that cannot be found out, or a refusal would end as a second error."""
+    try:
+        here.language()
+    except _ABSENT:
+        here.stay_anonymous()
 
 
 def _json(document: dict[str, object]) -> Response:
