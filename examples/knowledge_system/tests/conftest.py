@@ -32,7 +32,7 @@ from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock
 from testbed import polling
 
-pytest_plugins = ["testbed.fixtures"]
+pytest_plugins = ["testbed.fixtures", "knowledge_browser"]
 
 URL = "https://localhost:8443"
 KEY = SecretBox.generate_key()

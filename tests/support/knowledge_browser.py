@@ -1,0 +1,99 @@
+"""A real browser for the pages of the reference application: how it is opened, and what every visit does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knowledge_system.settings import DEMO_PASSWORD
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def chromium(chromium_path: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go: a folder to look at when ``MKS_SCREENSHOTS`` names one."""
+    folder = Path(os.environ.get("MKS_SCREENSHOTS") or tmp_path / "pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    contexts = []
+    said: list[str] = []
+
+    def open_one(**options: Any) -> Any:
+        usual = {"locale": "ja-JP", "viewport": {"width": 1280, "height": 900}}
+        context = chromium.new_context(ignore_https_errors=True, **{**usual, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "console",
+            lambda message: said.append(message.text) if "Content Security" in message.text else None,
+        )
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def says(page: Any, selector: str, text: str) -> None:
+    """Wait until this part of the page holds the text."""
+    page.locator(f"{selector}:has-text({json.dumps(text, ensure_ascii=False)})").first.wait_for()
+
+
+def sign_in(page: Any, url: str, username: str) -> None:
+    page.goto(f"{url}/sign-in")
+    page.fill("#username", username)
+    page.fill("#password", DEMO_PASSWORD)
+    page.click("main button.primary")
+    page.wait_for_url("**/articles")
+
+
+def sign_out(page: Any) -> None:
+    page.click(".person summary")
+    page.click("text=サインアウト")
+
+
+def fits(page: Any) -> bool:
+    """Whether nothing sticks out to the side."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return wide
+
+
+# Links inside a sentence are exempt (WCAG 2.5.5), and what is hidden cannot be touched.
+SMALL = """
+[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")]
+  .filter((part) => part.checkVisibility() && !part.closest("p:not(.meta, .kicker), td, dd, .skip, .hint"))
+  .filter((part) => !part.matches("[type=checkbox], [type=radio], .skip"))
+  .filter((part) => part.getBoundingClientRect().height < 43.5)
+  .map((part) => part.outerHTML.slice(0, 120))
+"""
