@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.notify import AlertPolicy, AlertStats, WebhookNotificationHandler
 from mks_hardening.notify.engine._shared_store import SharedStore
-from mks_hardening.testing import RecordingTransport
+from mks_hardening.protocols import Clock
+from mks_hardening.testing import FrozenClock, RecordingTransport
 from testbed.polling import free_port, wait_until
 from testbed.redis_groups import RedisCluster
 from testbed.redis_server import RedisServer
@@ -153,9 +155,13 @@ def test_a_client_that_was_handed_in_stays_open(redis_server: RedisServer) -> No
     foreign.close()
 
 
-def handler(store: Any, transport: RecordingTransport, **policy: Any) -> WebhookNotificationHandler:
+def handler(
+    store: Any, transport: RecordingTransport, *, clock: Clock = SYSTEM_CLOCK, **policy: Any
+) -> WebhookNotificationHandler:
     known = AlertPolicy(shared_store=store, **{"rate": 1000, **policy})
-    return WebhookNotificationHandler("http://localhost/", transport=transport, policy=known, lang="en")
+    return WebhookNotificationHandler(
+        "http://localhost/", transport=transport, policy=known, lang="en", clock=clock
+    )
 
 
 def log_to(target: WebhookNotificationHandler, *names: str) -> None:
@@ -189,6 +195,37 @@ def test_two_handlers_tell_once_and_count_exactly(redis_server: RedisServer) -> 
     assert first.stats() == AlertStats(
         logged=3, delivered=1, suppressed=2, deliveries=first.stats().deliveries
     )
+
+
+def test_what_waited_behind_a_destination_that_hung_is_told_of(redis_server: RedisServer) -> None:
+    """Two of a kind, further apart than their window, are asked about at one moment when the hang is over."""
+    way, clock = HangingTransport(), FrozenClock()
+    target = handler(redis_server.url, way, clock=clock)
+    log_to(target, "other")
+    assert way.entered.wait(10)
+    log_to(target, "a")
+    clock.advance(301)
+    log_to(target, "a")
+    clock.advance(301)
+    way.goes_on.set()
+    wait_until(lambda: target.stats().pending == 0, what="the worker")
+    target.close()
+    assert sum(repeats(way)) == 1
+    assert len(way.messages) == 3
+    assert (target.stats().delivered, target.stats().suppressed) == (2, 1)
+
+
+class HangingTransport(RecordingTransport):
+    """Its first message hangs until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.goes_on = threading.Event(), threading.Event()
+
+    def send(self, message: Any, /) -> None:
+        self.entered.set()
+        assert self.goes_on.wait(30)
+        super().send(message)
 
 
 def test_a_store_that_goes_away_leaves_each_process_to_itself(redis_server: RedisServer) -> None:

@@ -145,6 +145,16 @@ def test_shared_windows_without_repetitions_are_looked_at_as_well() -> None:
 def test_what_another_process_told_counts_as_a_repetition() -> None:
     known = windows(shared=True)
     open_one(known)
-    known.count(kind(), at=100)
-    known.count(kind("unknown"), at=100)
+    known.count(kind(), alert(created=100), now=1)
     assert known.due(now=300) == [Repeats(alert(), 1, 100, 100)]
+
+
+def test_what_another_process_told_is_told_of_after_its_window_has_ended_too() -> None:
+    known = windows(shared=True)
+    open_one(known)
+    assert known.due(now=300) == [Repeats(alert(), 0, 5.0, 5.0)]
+    for created in (100, 200):
+        known.count(kind(), alert(created=created), now=301)
+    assert known.due(now=600) == []
+    assert known.due(now=601) == [Repeats(alert(created=100), 2, 100, 200)]
+    assert known.next_end(now=601) == LENGTH

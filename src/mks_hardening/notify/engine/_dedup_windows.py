@@ -97,11 +97,18 @@ class Windows:
         if window is not None:
             window.alert = alert
 
-    def count(self, kind: Fingerprint, *, at: float) -> None:
-        """Count an alert as a repetition after all: another process has sent it."""
+    def count(self, kind: Fingerprint, alert: Alert, *, now: float) -> None:
+        """Count an alert as a repetition after all: another process has sent it.
+
+        Its window may have ended meanwhile, while a destination that hung held up whoever asks the other processes.
+        Then another begins, whose end tells of it: without one nobody would.
+        """
         window = self._open.get(kind)
-        if window is not None:
-            window.count(1, at=at)
+        if window is None:
+            self._make_room()
+            window = self._open[kind] = Window(now)
+            window.alert = alert
+        window.count(1, at=alert.created)
 
     def take_repeats(self, kind: Fingerprint) -> int:
         """Repetitions that no digest has reported, for the alert that comes now."""

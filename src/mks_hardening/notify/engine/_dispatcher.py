@@ -282,7 +282,7 @@ class Dispatcher:
         with self._ledger.lock:
             self._windows.remember(taken.kind, alert)
             if unreported == _SENT_ELSEWHERE:
-                self._windows.count(taken.kind, at=alert.created)
+                self._windows.count(taken.kind, alert, now=self._clock.monotonic())
                 self._ledger.end("suppressed", "shared")
                 return
         self._delivery.enqueue([alert._replace(repeats=alert.repeats + (unreported or 0))])
