@@ -68,9 +68,9 @@ def test_the_wrapper_changes_nothing_but_the_id_and_tells_the_truth(
 
     assert len(handler.records) == 1
     record = handler.records[0]
-    wrong = record.outcome == "error" or not 0 < record.status < 500
-    meant = record.outcome != "error" and record.status == 503
-    assert record.levelno == (logging.WARNING if meant else logging.ERROR if wrong else logging.INFO)
+    assert record.levelno == (
+        logging.INFO if 0 < record.status < 500 and record.outcome != "error" else logging.ERROR
+    )
     assert (record.outcome == "error") == bool(expected.raised)
     assert record.exc_type == (expected.raised or None)
     assert app.closed == plain.closed

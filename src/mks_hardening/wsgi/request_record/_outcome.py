@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import Final
 
 __all__ = ["has_body", "level_of", "outcome_of", "status_code"]
@@ -38,12 +37,5 @@ def outcome_of(
 
 
 def level_of(status: int, outcome: str) -> int:
-    """ERROR for what the service did wrong, also for no status; what a client did wrong need wake nobody.
-
-    503 is an answer that was meant: whoever gave it knows why, and during an outage every request gets one.
-    """
-    if outcome == "error":
-        return logging.ERROR
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return logging.WARNING
-    return logging.INFO if 0 < status < 500 else logging.ERROR
+    """ERROR for what the service did wrong, also for no status; what a client did wrong need wake nobody."""
+    return logging.INFO if 0 < status < 500 and outcome != "error" else logging.ERROR

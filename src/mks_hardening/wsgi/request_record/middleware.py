@@ -62,9 +62,8 @@ class RequestLoggingMiddleware:
     duration_ms ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query`` and ``route`` where there
     are any. ``outcome`` is ``ok``, ``aborted`` (the body was not sent whole; ``bytes`` then leaves out the chunk
     that the server broke off in) or ``error`` (an exception left the application, its body or its ``close()``).
-    Level: ERROR for 5xx and ``error``, WARNING for a 503 that was answered, as during an outage, else INFO. A
-    request that a wrapper inside refused has ``refused_by refused_rule refused_value`` too: which one, for what,
-    and what it saw.
+    Level: ERROR for 5xx and ``error``, else INFO. A request that a wrapper inside refused has ``refused_by
+    refused_rule refused_value`` too: which one, for what, and what it saw.
 
     An id that comes in is kept if it is well formed and, where proxy trust is configured, comes from a trusted
     peer; a valid ``traceparent`` is continued under the same rule, and removed otherwise. The id is bound to the
