@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import socket
 import struct
 import sys
@@ -27,6 +28,7 @@ from knowledge_system.domain.files import front_matter
 from knowledge_system.domain.files.bundle import pack
 from knowledge_system.domain.files.front_matter import dumped
 from knowledge_system.models import Attachment
+from knowledge_system.services import exchange
 from knowledge_system.services.attachments import attaching
 from knowledge_system.services.attachments.scanning import (
     ClamdScanner,
@@ -604,8 +606,63 @@ def test_a_list_goes_out_as_it_is_filtered(visit: Callable[..., Any]) -> None:
     listed = person.api("GET", "/api/knowledge?category=足場").json["items"]
     out = unpacked(person.get("/exchange/export?category=足場"))
     assert len(out) == len(listed) > 1
+    # What narrows and orders the list narrows the bundle, and a search too.
+    for narrowed in (
+        "since=2025-12-01&until=2025-12-31&sort=newest",
+        "q=養生",
+        "q=養生&category=コンクリート",
+    ):
+        listed = person.api("GET", f"/api/knowledge?{narrowed}").json["items"]
+        assert 1 <= len(listed) < 20
+        out = unpacked(person.get(f"/exchange/export?{narrowed}"))
+        assert {f"article-{each['id']:05d}/article.md" for each in listed} == {
+            name for name in out if name.endswith("article.md")
+        }
     for path in ("/exchange/export?ids=1%27", "/exchange/export?x=1", "/exchange/export?category=x"):
         assert person.get(path).status_code == 422
+
+
+def test_some_of_a_list_are_picked(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    listed = person.get("/articles?q=養生").get_data(as_text=True)
+    assert 'href="/exchange/choose?q=%E9%A4%8A%E7%94%9F"' in listed
+    page = person.get("/exchange/choose?q=養生").get_data(as_text=True)
+    offered = re.findall(r'name="id-(\d+)"', page)
+    assert 1 < len(offered) <= 20
+    assert f"{len(offered)} 件すべて" in page
+    out = unpacked(person.get(f"/exchange/export?q=養生&picked=on&id-{offered[0]}=on&id-{offered[1]}=on"))
+    assert {name.partition("/")[0] for name in out} == {f"article-{int(one):05d}" for one in offered[:2]}
+
+    # Nothing was picked: not everything goes out, and the page says so where one picks.
+    nothing = person.get("/exchange/export?q=養生&picked=on")
+    assert nothing.status_code == 422
+    assert nothing.mimetype == "text/html"
+    assert "記事を一つ以上選んでください" in nothing.get_data(as_text=True)
+    assert re.findall(r'name="id-(\d+)"', nothing.get_data(as_text=True)) == offered
+
+
+def test_what_one_may_not_see_can_be_neither_picked_nor_searched_out(visit: Callable[..., Any]) -> None:
+    writer, other = visit("tanaka"), visit("suzuki")
+    number = write(writer, title="秘密の養生")
+    assert f'name="id-{number}"' in writer.get("/exchange/choose?status=draft").get_data(as_text=True)
+    assert f'name="id-{number}"' not in other.get("/exchange/choose?status=draft").get_data(as_text=True)
+    assert other.get(f"/exchange/export?picked=on&id-{number}=on").status_code == 404
+    assert other.get("/exchange/export?status=draft&q=秘密の養生").status_code == 404
+    assert len(unpacked(writer.get("/exchange/export?status=draft&q=秘密の養生"))) == 1
+
+
+def test_more_than_a_bundle_takes_is_told_before_and_refused(
+    visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MOST_ARTICLES", 30)
+    person = visit("kobayashi")
+    page = person.get("/exchange/choose").get_data(as_text=True)
+    assert "件すべて" not in page
+    assert "30 件まで" in page
+    assert person.get("/exchange/export").status_code == 422
+    second = person.get("/exchange/choose?page=2").get_data(as_text=True)
+    assert 'href="/exchange/choose"' in second
+    assert set(re.findall(r'name="id-(\d+)"', page)).isdisjoint(re.findall(r'name="id-(\d+)"', second))
 
 
 GOOD = dumped({"title": "よい", "category": "土工"}, "本文").encode()

@@ -47,9 +47,9 @@ def test_probes_leave_no_record_and_an_outage_leaves_one(
     said = [record.getMessage() for record in caplog.records if record.name.endswith("web.outage")]
     assert [text.partition(";")[0] for text in said] == ["the database is away", "the database answers again"]
     assert not [record for record in caplog.records if "/readyz" in record.getMessage()]
-    # One line for a refusal that was promised, and no word of an error.
+    # One line for a refusal that was promised, and no traceback.
     told = [record for record in caplog.records if record.name == "mks_hardening.request"]
-    assert [(record.levelname, record.exc_info) for record in told[:3]] == [("WARNING", None)] * 3
+    assert [(record.levelname, record.exc_info) for record in told[:3]] == [("ERROR", None)] * 3
 
 
 def test_what_is_refused_anyway_is_refused_during_an_outage(

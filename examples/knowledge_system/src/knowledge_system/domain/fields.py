@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
@@ -68,6 +69,7 @@ __all__ = [
     "TOKEN",
     "WATCH",
     "WATCH_FORM",
+    "export",
 ]
 
 _REVISION_LIMIT = 2**31 - 2
@@ -180,13 +182,14 @@ LIST: dict[str, Field] = {
     "after": Text(2048, min_length=0, default=""),
 }
 
+_ON = Text(2, min_length=0, choices=("", "on"), default="")
+LIST_PAGE: dict[str, Field] = {**LIST, "page": Integer(1, MOST_PAGES, from_text=True, default=1)}
 EXPORT: dict[str, Field] = {
-    **{name: LIST[name] for name in ("category", "tag", "site", "status", "author")},
+    **LIST_PAGE,
+    "picked": _ON,
     "ids": Text(2000, min_length=0, pattern=re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
 }
-LIST_PAGE: dict[str, Field] = {**LIST, "page": Integer(1, MOST_PAGES, from_text=True, default=1)}
 
-_ON = Text(2, min_length=0, choices=("", "on"), default="")
 FAVOUR_FORM: dict[str, Field] = {"on": _ON}
 WATCH: dict[str, Field] = {"kind": Text(8, choices=("article", "tag", "site")), "subject": Text(100)}
 WATCH_FORM: dict[str, Field] = {**WATCH, "on": _ON, "next": Text(500, min_length=0, default="")}
@@ -240,3 +243,10 @@ TASK_STEP: dict[str, Field] = {
     "task": Text(32, pattern=_TASK_ID),
     "step": Text(8, choices=("retry", "discard", "cancel")),
 }
+
+_PICK = re.compile(r"id-[1-9][0-9]{0,9}")
+
+
+def export(names: Iterable[str]) -> dict[str, Field]:
+    """The fields of an export, with a box for each article that was on the page."""
+    return {**EXPORT, **{name: _ON for name in names if _PICK.fullmatch(name)}}

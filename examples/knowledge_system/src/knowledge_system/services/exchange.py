@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from knowledge_system.domain.rules import Actor
     from knowledge_system.services.attachments.intake import Accepted, Intake, Stored
     from knowledge_system.services.attachments.store import FileStore
-    from knowledge_system.services.knowledge.lookup import ArticleFilter
     from knowledge_system.services.knowledge.search import SearchIndex
 
 __all__ = ["MOST_ARTICLES", "Ready", "add", "entries", "read", "selected"]
@@ -64,24 +63,21 @@ class Ready(NamedTuple):
 # --- out ----------------------------------------------------------------------------------------
 
 
-def selected(session: Session, actor: Actor, wanted: ArticleFilter, ids: Sequence[int]) -> list[int]:
-    """The articles to write: those with these ids, or all that pass the filter; of both only what one may see.
+def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
+    """Those of the articles that one may see, in the order of their ids.
 
     Raises:
         Problem: ``not-found`` for none, ``invalid`` for more than ``MOST_ARTICLES``.
     """
-    if ids:
-        asked = select(Article.id).where(Article.id.in_(ids))
-        if not rules.sees_all(actor):
-            open_to_all = Article.status.not_in(rules.UNFINISHED)
-            asked = asked.where(open_to_all | (Article.author_id == actor.id))
-    else:
-        asked = lookup.selection(actor, wanted)
-    found = list(session.scalars(asked.order_by(Article.id).limit(MOST_ARTICLES + 1)))
+    if len(ids) > MOST_ARTICLES:
+        raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
+    asked = select(Article.id).where(Article.id.in_(ids))
+    if not rules.sees_all(actor):
+        open_to_all = Article.status.not_in(rules.UNFINISHED)
+        asked = asked.where(open_to_all | (Article.author_id == actor.id))
+    found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")
-    if len(found) > MOST_ARTICLES:
-        raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
     return found
 
 

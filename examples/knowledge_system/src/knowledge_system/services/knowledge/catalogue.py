@@ -150,6 +150,12 @@ class Catalogue:
             items = [_with_places(item, snippets.pattern_of(asked.query)) for item in items]
         return {"items": items, "next": following, "total": total}
 
+    def ids(self, actor: Actor, asked: Wanted, *, most: int) -> list[int]:
+        """The ids of what is wanted, the first of them if there are more than ``most``."""
+        with self._sessions() as session:
+            chosen, order = self._chosen(session, actor, asked)
+            return list(session.scalars(chosen.order_by(*order).limit(most)))
+
     def _chosen(self, session: Session, actor: Actor, asked: Wanted) -> tuple[Select[Any], list[Any]]:
         """The ids of what is wanted, and their order."""
         chosen, order = lookup.selection(actor, asked.filter), list(_ORDERS["newest"])

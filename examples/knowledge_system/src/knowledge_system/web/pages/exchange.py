@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, redirect, render_template, send_file
+from flask import Blueprint, redirect, render_template, request, send_file
 
-from knowledge_system.domain import fields, rules
+from knowledge_system.domain import fields, pager, rules
 from knowledge_system.domain.files.bundle import pack
-from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.services import exchange
+from knowledge_system.services.knowledge.catalogue import Wanted
 from knowledge_system.services.knowledge.lookup import ArticleFilter
 from knowledge_system.web import forms, here, writing
 from knowledge_system.web.files.receiving import received
@@ -25,20 +26,66 @@ __all__ = ["pages"]
 pages = Blueprint("exchange", __name__, url_prefix="/exchange")
 
 
+@pages.get("/choose")
+def choosing() -> str:
+    """What of a list, as it is filtered or searched, is to go out."""
+    return _choice(forms.query_values(fields.EXPORT))
+
+
 @pages.get("/export")
 def exporting() -> Response:
-    """A zip of the articles with these ids, or of a list as it is filtered."""
-    actor = here.actor()
+    """A zip of what was picked, of the articles with these ids, or of a list as it is filtered or searched."""
     here.check_limit("api_write")
-    asked = forms.query_values(fields.EXPORT, strict=True)
-    wanted = ArticleFilter(asked["category"], asked["tag"], asked["status"], asked["author"], asked["site"])
-    ids = [int(each) for each in asked["ids"].split(",") if each]
-    store = here.parts().intake.store
+    asked = forms.query_values(fields.export(request.args), strict=True)
+    try:
+        return _zip(_ids(asked))
+    except Problem as problem:
+        return forms.shown_again(problem, lambda shown: _choice(asked, shown))
+
+
+def _ids(asked: dict[str, Any]) -> list[int]:
+    if asked["picked"]:
+        picked = [int(name[3:]) for name, value in asked.items() if name.startswith("id-") and value]
+        if not picked:
+            raise Problem("invalid", faults=[FieldFault("picked", "nothing-picked")])
+        return picked
+    if asked["ids"]:
+        return [int(each) for each in asked["ids"].split(",")]
+    if asked["q"]:
+        here.check_limit("search")
+    return here.parts().catalogue.ids(here.actor(), _wanted(asked), most=exchange.MOST_ARTICLES + 1)
+
+
+def _wanted(asked: dict[str, Any]) -> Wanted:
+    return Wanted(ArticleFilter(*(asked[name] for name in ArticleFilter._fields)), asked["q"], asked["sort"])
+
+
+def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
+    catalogue = here.parts().catalogue
+    if asked["q"]:
+        here.check_limit("search")
+    page = catalogue.read_page(here.actor(), _wanted(asked), number=asked["page"])
+    kept = {
+        name: str(asked[name])
+        for name in fields.LIST
+        if asked[name] and (name, asked[name]) != ("status", "published")
+    }
+    return render_template(
+        "export.html",
+        section="articles",
+        page=page,
+        number=asked["page"],
+        pages=pager.pages(page["total"], asked["page"], size=catalogue.page_size, most=fields.MOST_PAGES),
+        kept=kept,
+        most=exchange.MOST_ARTICLES,
+        **forms.told(problem),
+    )
+
+
+def _zip(ids: list[int]) -> Response:
+    actor, store = here.actor(), here.parts().intake.store
     with store.scratch() as scratch, here.parts().sessions() as session:
-        pack(
-            exchange.entries(session, actor, exchange.selected(session, actor, wanted, ids), store=store),
-            scratch,
-        )
+        pack(exchange.entries(session, actor, exchange.selected(session, actor, ids), store=store), scratch)
         scratch.flush()
         # Opened by its name once more: the file vanishes with the folder's entry, the answer goes on reading it.
         file = Path(scratch.name).open("rb")  # noqa: SIM115 - the answer closes it
