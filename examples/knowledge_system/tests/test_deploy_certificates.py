@@ -229,6 +229,9 @@ def test_what_turns_bad_is_told_once(placeholder: Settings) -> None:
     backup = Path(placeholder.paths.backups) / "2026-11-01"
     backup.mkdir(parents=True)
     (backup / "complete").touch()
+    cut_off = backup.with_name(".2026-11-02.new")
+    cut_off.mkdir()
+    (cut_off / "complete").touch()  # killed before it got its name: no restore would find it
     day = datetime(2026, 11, 1, 12, tzinfo=UTC)
     os.utime(backup / "complete", (day.timestamp(), day.timestamp()))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.migrations.runner import MigrationFault, Migrations
 from knowledge_system.services.knowledge import content
+from knowledge_system.services.operations.backups import newest_backup
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -48,13 +49,13 @@ def check_backup(settings: AppSettings, *, now: float) -> None:
     Raises:
         MigrationFault: there is none.
     """
-    folder, most = settings.backups, settings.backup_max_age
-    if folder is None:
+    if settings.backups is None:
         raise MigrationFault("MKS_BACKUPS must name the folder of the backups")
-    # ``mks-deploy backup`` writes the mark last: a backup without it was cut off.
-    made = [mark.stat().st_mtime for mark in folder.glob("[0-9]*/complete")]
-    if not made or now - max(made) > most:
-        raise MigrationFault(f"no backup in {folder} is younger than {most / 3600:g} hours: make one first")
+    if not newest_backup(settings, now=now).fresh:
+        hours = settings.backup_max_age / 3600
+        raise MigrationFault(
+            f"no backup in {settings.backups} is younger than {hours:g} hours: make one first"
+        )
 
 
 def fill(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mks_deploy.settings.model import Settings
 
-__all__ = ["BackupFault", "Database", "backup", "newest", "restore", "restore_for_test"]
+__all__ = ["BackupFault", "Database", "backup", "newest", "newest_at", "restore", "restore_for_test"]
 
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
 _DAY: Final = 86_400
@@ -137,6 +137,12 @@ def newest(settings: Settings) -> Path | None:
     """The newest backup that was written whole."""
     made = _complete(Path(settings.paths.backups))
     return made[-1] if made else None
+
+
+def newest_at(settings: Settings) -> float:
+    """When the newest one was whole, in seconds since the epoch; 0 where there is none."""
+    made = newest(settings)
+    return (made / _COMPLETE).stat().st_mtime if made else 0.0
 
 
 def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import relink, replace_file
-from mks_deploy.operations.backup import newest
+from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.release import Refused, Slot, State
 from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
@@ -68,10 +68,8 @@ class HostSteps:
 
     def migrate(self, version: str) -> None:
         """Change the database; refused where no fresh backup is."""
-        made = newest(self._settings)
         most = self._settings.upkeep.backup_max_age
-        age = datetime.now(UTC).timestamp() - (made / "complete").stat().st_mtime if made else None
-        if age is None or age > most:
+        if datetime.now(UTC).timestamp() - newest_at(self._settings) > most:
             raise Refused(
                 f"no backup is younger than {most} s: systemctl start {self._settings.name}-backup.service"
             )

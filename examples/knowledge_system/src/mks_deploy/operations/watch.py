@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mks_deploy.files import replace_file
+from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.certificate import ALARM_AT, load
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ def look(
         begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     except (OSError, ValueError):
         begin = end = 0.0
-    backups = Path(settings.paths.backups)
-    marks = [mark.stat().st_mtime for mark in backups.glob("*/complete")] if backups.is_dir() else []
     free = {}
     for path in (settings.paths.state, settings.paths.logs, settings.paths.backups):
         if Path(path).is_dir():
@@ -57,7 +56,7 @@ def look(
             free[path] = left / total
     spool = Path(settings.paths.state) / "spool"
     spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
-    return Readings(now.timestamp(), begin, end, max(marks, default=0.0), free, spooled)
+    return Readings(now.timestamp(), begin, end, newest_at(settings), free, spooled)
 
 
 def troubles(readings: Readings, settings: Settings) -> list[str]:

@@ -14,11 +14,9 @@ from mks_hardening.db import explain
 from mks_hardening.exceptions import MksHardeningError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Engine
 
-__all__ = ["Overview", "newest_backup", "overview", "plan_of"]
+__all__ = ["Overview", "overview", "plan_of"]
 
 _MOST_SLOW = 8
 
@@ -84,11 +82,3 @@ def _generic_plan(engine: Engine, statement: str) -> str:
             connection.invalidate()  # what was prepared outlives the transaction, not the connection
             raise
     return "\n".join(lines)
-
-
-def newest_backup(folder: Path | None) -> float | None:
-    """When the newest whole backup was made, in seconds since the epoch, as ``mks-deploy backup`` leaves them."""
-    if folder is None:
-        return None
-    made = [mark.stat().st_mtime for mark in folder.glob("[0-9]*/complete")]
-    return max(made, default=None)

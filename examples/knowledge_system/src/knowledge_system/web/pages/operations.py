@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from knowledge_system.domain import fields, rules
 from knowledge_system.domain.plots import Plot, drawn
-from knowledge_system.services.operations.overview import Overview, newest_backup, overview, plan_of
+from knowledge_system.services.operations.backups import newest_backup
+from knowledge_system.services.operations.overview import Overview, overview, plan_of
 from knowledge_system.web import forms, here
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def looking() -> Response:
     seen = overview(
         services.samples.read(last=timedelta(hours=hours)), now=now, hours=hours, step=_STEPS[hours]
     )
-    made = newest_backup(services.settings.backups)
+    backup = newest_backup(services.settings, now=now.timestamp())
     background = services.background
     return forms.private(
         render_template(
@@ -60,8 +61,8 @@ def looking() -> Response:
             slow=[(each, plan_of(services.engine, each.text)) for each in seen.slowest],
             groups=sorted({*seen.total.refused, *seen.total.near}),
             tasks=background.tasks.stats() if background else None,
-            backup_at=made,
-            backup_old=made is None or now.timestamp() - made > services.settings.backup_max_age,
+            backup_at=backup.made_at,
+            backup_old=not backup.fresh,
             backups=services.settings.backups is not None,
         )
     )
