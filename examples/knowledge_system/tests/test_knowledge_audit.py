@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from knowledge_system.background.queue import Background
+from knowledge_system.domain.rules import Actor
 from knowledge_system.models import AuditEntry
 from knowledge_system.services import audit
 from knowledge_system.settings import DEMO_PASSWORD
@@ -174,6 +176,31 @@ def test_signing_in_factors_tokens_and_remarks_are_told_with_who_and_from_where(
     assert fault(app) is None
     page = visit("ito").get("/admin/audit?q=sign-in.refused").get_data(as_text=True)
     assert len(re.findall('<td data-label="番号">', page)) == 2
+
+
+def test_a_change_of_an_account_tells_what_it_was_before(app: Any, visit: Callable[..., Any]) -> None:
+    administrator, parts = visit("ito"), app.extensions["knowledge"]
+    former = audit.Fact("account.change", "user sato", {"role": "reviewer", "active": True})
+    with parts.sessions.begin() as session:  # as entries were until now
+        audit.append(session, Actor(6, "ito", "", "admin"), former, now=datetime(2026, 11, 25, tzinfo=UTC))
+    form = {"display_name": "鈴木 美咲", "department": "", "role": "reviewer", "email": ""}
+    assert administrator.post("/admin/accounts/suzuki", form).status_code == 303
+    with parts.sessions() as session:
+        told = [entry["detail"] for entry in audit.entries(session, query="account.change", before=None)]
+    assert told == [
+        {
+            "role": "reviewer",
+            "role_before": "writer",
+            "active": False,
+            "active_before": True,
+            "client": "127.0.0.1",
+        },
+        {"role": "reviewer", "active": True},
+    ]
+    assert fault(app) is None
+    page = administrator.get("/admin/audit?q=account.change").get_data(as_text=True)
+    assert "active: True → False; client: 127.0.0.1; role: writer → reviewer<" in page
+    assert "active: True; role: reviewer<" in page
 
 
 def test_what_the_database_does_not_take_is_in_the_log(

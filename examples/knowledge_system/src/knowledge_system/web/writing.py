@@ -275,12 +275,15 @@ def change_account(username: str, values: dict[str, Any]) -> None:
     """Change an account; whoever is put out of use is signed out everywhere at once."""
     actor, active = here.actor(), values["active"] == "on"
     changed = {**values, "active": active}
-    user_id = _transaction(
-        lambda session: accounts.change(session, actor, username, **changed),
-        lambda _: Fact("account.change", f"user {username}", {"role": values["role"], "active": active}),
-    )
+
+    def fact(before: accounts.Changed) -> Fact:
+        told = {"role": values["role"], "role_before": before.role}
+        told |= {"active": active, "active_before": before.active}
+        return Fact("account.change", f"user {username}", told)
+
+    before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
     if not active:
-        here.parts().end_sessions(str(user_id))
+        here.parts().end_sessions(str(before.user_id))
 
 
 def choose_language(language: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 from mks_hardening.security import PasswordPolicy, hash_password
 
 __all__ = [
+    "Changed",
     "Member",
     "actor_of",
     "administrators",
@@ -42,6 +43,14 @@ class Member(NamedTuple):
     email: str
     active: bool
     invited: bool
+
+
+class Changed(NamedTuple):
+    """Whose account was changed, and what it was allowed before."""
+
+    user_id: int
+    role: str
+    active: bool
 
 
 def actor_of(user: User) -> Actor:
@@ -114,8 +123,8 @@ def change(
     role: str,
     email: str,
     active: bool,
-) -> int:
-    """Change what an administrator may about an account; the id of whose it is.
+) -> Changed:
+    """Change what an administrator may about an account; whose it is, and what it was allowed before.
 
     Nobody takes the own rights away, so there is always an administrator left.
 
@@ -127,10 +136,11 @@ def change(
         raise Problem("no-such-user")
     if user.id == actor.id and (role != user.role or not active):
         raise Problem("own-account")
+    before = Changed(user.id, user.role, user.active)
     user.display_name, user.department, user.role = display_name, department, role
     user.email, user.active = email.lower() or None, active
     _flush(session)
-    return user.id
+    return before
 
 
 def set_language(session: Session, user_id: int, language: str) -> None:
