@@ -343,16 +343,56 @@ def test_api_answers_are_never_kept(host: Host) -> None:
 # --- uploads ----------------------------------------------------------------------------------
 
 
-def test_nginx_sends_an_upload_when_the_application_says_so_and_keeps_its_fields(host: Host) -> None:
+UPLOAD = b"\xff\xd8" + bytes(3000)
+ON_AN_UPLOAD = (*ON_EVERY_ANSWER, "Content-Type", "Content-Disposition", "Strict-Transport-Security")
+
+
+def hand_in(host: Host) -> None:
     folder = host.path("state") / "uploads" / "ab"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "abcd").write_bytes(b"\xff\xd8" + bytes(3000))
+    (folder / "abcd").write_bytes(UPLOAD)
     for each in (folder.parent, folder, folder / "abcd"):
         each.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "status", "told", "body"),
+    [
+        ("bytes=0-1", 206, ["bytes 0-1/3002"], UPLOAD[:2]),
+        ("bytes=-2", 206, ["bytes 3000-3001/3002"], UPLOAD[-2:]),
+        ("bytes=3000-", 206, ["bytes 3000-3001/3002"], UPLOAD[-2:]),
+        ("bytes=0-1,5-6", 200, [], UPLOAD),
+        ("bytes=3002-", 416, ["bytes */3002"], None),
+        ("bytes=5-2", 416, ["bytes */3002"], None),
+    ],
+)
+def test_an_upload_is_had_in_parts(
+    host: Host, asked_for: str, status: int, told: list[str], body: bytes | None
+) -> None:
+    """A reader of PDF asks for its pages; and no field is said twice, whatever comes of it."""
+    hand_in(host)
+    answer = asked(host, "/upload?abcd", fields={"Range": asked_for})
+    assert (answer.status, answer.all("Content-Range")) == (status, told)
+    if body is not None:
+        assert answer.body == body
+        assert answer.all("Accept-Ranges") == (["bytes"] if status == 200 else [])
+    assert {name: len(answer.all(name)) for name in ON_AN_UPLOAD} == dict.fromkeys(ON_AN_UPLOAD, 1)
+    assert answer.one("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+def test_a_part_of_an_upload_that_has_changed_is_the_whole(host: Host) -> None:
+    hand_in(host)
+    known = asked(host, "/upload?abcd").one("ETag")
+    for etag, status in ((known, 206), ('"another"', 200)):
+        part = asked(host, "/upload?abcd", fields={"Range": "bytes=0-1", "If-Range": etag})
+        assert part.status == status
+
+
+def test_nginx_sends_an_upload_when_the_application_says_so_and_keeps_its_fields(host: Host) -> None:
+    hand_in(host)
     answer = asked(host, "/upload?abcd")
-    assert (answer.status, answer.body) == (200, b"\xff\xd8" + bytes(3000))
-    names = (*ON_EVERY_ANSWER, "Content-Type", "Content-Disposition", "Strict-Transport-Security")
-    assert {name: len(answer.all(name)) for name in names} == dict.fromkeys(names, 1)
+    assert (answer.status, answer.body) == (200, UPLOAD)
+    assert {name: len(answer.all(name)) for name in ON_AN_UPLOAD} == dict.fromkeys(ON_AN_UPLOAD, 1)
     assert answer.one("Content-Type") == "image/jpeg"
     assert answer.one("Content-Disposition") == "inline; filename*=UTF-8''%E5%86%99%E7%9C%9F.jpg"
     assert answer.one("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'; sandbox"

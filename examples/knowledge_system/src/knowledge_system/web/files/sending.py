@@ -1,7 +1,7 @@
 """A stored file as an answer: under its name, of its type, for one person, and powerless in a browser.
 
 With ``MKS_UPLOADS_REDIRECT`` nginx sends it from the folder (``X-Accel-Redirect``), after the application has said
-that it may; otherwise the application does, ranges included.
+that it may; otherwise the application does. Both send parts of it (``Range``).
 """
 
 from __future__ import annotations
