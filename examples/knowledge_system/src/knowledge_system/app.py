@@ -59,8 +59,10 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security import SignIn
 
-__all__ = ["create_app", "from_env", "open_database", "session_factory", "sign_in_from_env"]
+__all__ = ["PURGE_SECONDS", "create_app", "from_env", "open_database", "session_factory", "sign_in_from_env"]
 
+PURGE_SECONDS = 8
+"""Within which an administrator hears what was purged: a request waits for it, and holds a thread meanwhile."""
 _TASK_THREADS = 5
 """Beside those of requests: two that work, one each for schedule, leases and the watch."""
 _BOOT_ERROR = 3
@@ -181,7 +183,7 @@ def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
     zone, token = settings.hardening.cache.cdn_zone_id, settings.hardening.cache.cdn_api_token
     if "cache" not in settings.areas or zone is None or token is None:
         return None
-    return opened.enter_context(closing(CDNManager(zone, api_token=token)))
+    return opened.enter_context(closing(CDNManager(zone, api_token=token, timeout=3, deadline=PURGE_SECONDS)))
 
 
 def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_clock: Clock) -> Parts:
