@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,11 +12,13 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from knowledge_system.demo import walkthrough
 from knowledge_system.demo.sink import read_messages
@@ -93,8 +96,7 @@ def test_reports_survive_the_death_of_everything(start_demo: Callable[..., Any],
 
 def _family(pid: int) -> list[int]:
     """A process and all that it started, the youngest first."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [*(each for child in children for each in _family(int(child))), pid]
+    return [*(each for child in _children(pid) for each in _family(child)), pid]
 
 
 @pytest.mark.slow
@@ -159,6 +161,69 @@ def test_with_redis_gone_people_go_on_reading_and_nothing_is_lost(
     assert refused.headers["Retry-After"]
     redis_server.start()
     _signed_in(demo, "suzuki")
+
+
+@pytest.mark.redis
+def test_workers_killed_in_the_middle_lose_nothing_that_was_answered(
+    start_demo: Callable[..., Any], redis_server: Any
+) -> None:
+    demo = start_demo(MKS_REDIS_URL=redis_server.url)
+    visitors = [_signed_in(demo, name) for name in ("tanaka", "suzuki", "sato", "yamamoto")]
+    answers = dict[str, int]()
+
+    def write(number: int) -> None:
+        for turn in range(8):
+            mark = f"印{number}-{turn}印"
+            answers[mark] = 0  # not known, until an answer comes
+            with suppress(requests.RequestException):
+                article = 1 + 8 * number + turn
+                visitors[number].get(f"/articles/{article}")
+                answers[mark] = (
+                    visitors[number].post(f"/articles/{article}/comments", {"body": mark}).status_code
+                )
+
+    with ThreadPoolExecutor(len(visitors)) as pool:
+        at_work = [pool.submit(write, number) for number in range(len(visitors))]
+        master = _serving(demo.process.pid)
+        for worker in _children(master):
+            known = len(answers)
+            wait_until(lambda known=known: len(answers) > known + 3 or all(each.done() for each in at_work))
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda gone=worker: len({*_children(master)} - {gone}) == 2, what="another worker")
+        for each in at_work:
+            each.result()
+    assert set(answers.values()) <= {0, 303, 503}
+    written = [mark for mark, status in answers.items() if status == 303]
+    assert len(written) > 12
+    with closing(sqlite3.connect(demo.folder / "knowledge.db")) as database:
+        stored = Counter(body for (body,) in database.execute("SELECT body FROM comments"))
+        of_others = {body for (body,) in database.execute(_OF_OTHERS)}
+        mails = database.execute("SELECT arguments FROM mks_task WHERE name = 'mks.mail' AND state <> 'dead'")
+        asked = [json.dumps(json.loads(each), ensure_ascii=False) for (each,) in mails]
+    assert {mark: stored[mark] for mark in written} == dict.fromkeys(written, 1)
+    assert all(stored[mark] <= (status in {0, 303}) for mark, status in answers.items())
+    assert all(any(mark in mail for mail in asked) for mark in of_others & {*written})
+    for visitor in visitors:  # nobody has to sign in again
+        assert visitor.get("/articles").status_code == 200
+
+
+_OF_OTHERS = (
+    "SELECT c.body FROM comments c JOIN articles a ON a.id = c.article_id WHERE c.author_id <> a.author_id"
+)
+"""Remarks of which the author of the article hears by mail."""
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    ]
+
+
+def _serving(launcher: int) -> int:
+    """The master of the application among what the launcher has started."""
+    command = {child: Path(f"/proc/{child}/cmdline").read_text() for child in _children(launcher)}
+    (master,) = (child for child, words in command.items() if "demo.application" in words)
+    return master
 
 
 def _signed_in(demo: Any, name: str) -> Visitor:
