@@ -542,6 +542,41 @@ def test_the_clean_up_leaves_what_is_written_meanwhile(tmp_path: Path) -> None:
         store.path("../../etc/passwd")
 
 
+def test_a_new_article_says_where_a_paste_saves_it_and_goes_on_from_there(
+    visit: Callable[..., Any], app: Any
+) -> None:
+    """What ``uploads.js`` does: a draft by the API, the file to it, the form to its page of editing."""
+    writer = visit("tanaka")
+    page = writer.get("/articles/new").get_data(as_text=True)
+    assert 'data-create="/api/knowledge"' in page
+    assert 'action="/articles/new"' in page  # without JavaScript nothing changes
+    made = writer.api("POST", "/api/knowledge", {**ARTICLE, "title": "無題の記事", "body": "…"}).json
+    assert (made["status"], made["revision"]) == ("draft", 1)
+    url = upload(writer, made["id"], photograph(), "画面.jpg").json["url"]
+    edit = f"/articles/{made['id']}/edit"
+    assert "data-create" not in writer.get(edit).get_data(as_text=True)
+
+    typed = {
+        **ARTICLE,
+        "title": "貼った記事",
+        "body": f"![画面]({url})",
+        "tags": "",
+        "summary": "",
+        "site": "",
+    }
+    assert writer.post(edit, {**typed, "revision": "1"}).status_code == 303
+    assert f'src="{url}"' in writer.get(f"/articles/{made['id']}").get_data(as_text=True)
+    # It is a draft like any other: nobody else sees it or its picture, and with it the picture goes.
+    other = visit("suzuki")
+    assert other.get(f"/articles/{made['id']}").status_code == other.get(url).status_code == 404
+    tag = writer.api("GET", f"/api/knowledge/{made['id']}").headers["ETag"]
+    assert writer.api("DELETE", f"/api/knowledge/{made['id']}", **{"If-Match": tag}).status_code == 204
+    assert writer.get(url).status_code == 404
+    assert rows(app) == []
+    # Readers cannot begin one.
+    assert visit("kobayashi").get("/articles/new").status_code == 403
+
+
 # --- articles as a zip ------------------------------------------------------------------------
 
 

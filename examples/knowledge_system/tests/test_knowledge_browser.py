@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -605,6 +606,45 @@ PASTE = """async () => {
   const pasted = new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true});
   document.querySelector('#body').dispatchEvent(pasted);
 }"""
+
+
+def test_a_screenshot_pasted_into_a_new_article_saves_it_as_a_draft(
+    shared_demo: Any, open_page: Callable[..., Any]
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "suzuki")
+    page.goto(f"{shared_demo.url}/articles/new")
+    page.fill("#tags", "、".join(f"札{number}" for number in range(11)))
+    page.evaluate(PASTE)
+    # What keeps it from being saved is said with the name of the field, and nothing stays behind.
+    says(page, "[data-upload-note]", "タグ: 10 個以内")
+    assert page.input_value("#body") == ""
+    assert page.url.endswith("/articles/new")
+
+    page.fill("#tags", "札")
+    page.fill("#body", "足場の写真: ")
+    page.evaluate(PASTE)
+    page.evaluate(PASTE)  # at once: both belong to the same article
+    links = re.compile(r"!\[画面-[^\]]*\]\(/files/(\d+)\)")
+    wait_until(lambda: len(links.findall(page.input_value("#body"))) == 2)
+    wait_until(lambda: page.url.endswith("/edit"))
+    number = page.url.split("/")[-2]
+    page.fill("#summary", "まだ保存していない要約")
+    page.reload()  # the text of this tab belongs to the draft now
+    assert page.input_value("#summary") == "まだ保存していない要約"
+    assert len(links.findall(page.input_value("#body"))) == 2
+    assert page.locator(".files img").count() == 2
+    page.fill("#title", "貼り付けから始めた記事")
+    page.click("main form[data-draft] button.primary")
+    says(page, "h1", "貼り付けから始めた記事")
+    assert page.url.partition("?")[0].endswith(f"/articles/{number}")
+    wait_until(lambda: page.evaluate("() => document.querySelector('.prose img')?.naturalWidth > 0"))
+    # One draft, not two, and nothing of it is offered for the next new article.
+    page.goto(f"{shared_demo.url}/articles?status=draft&author=suzuki")
+    assert "無題の記事" not in page.inner_text("main")
+    assert page.locator("text=貼り付けから始めた記事").count() == 1
+    page.goto(f"{shared_demo.url}/articles/new")
+    assert page.input_value("#body") == ""
 
 
 def test_a_pasted_screenshot_becomes_an_attachment(

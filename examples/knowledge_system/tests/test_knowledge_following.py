@@ -13,6 +13,8 @@ from sqlalchemy import select
 from knowledge_system import models
 from knowledge_system.domain import related
 from knowledge_system.domain.related import Candidate
+from knowledge_system.settings import AREAS
+from mks_hardening.tasks import TaskWorker
 
 ARTICLE = {"title": "北工区の湧水", "category": "土工", "body": "x", "tags": ["湧水"], "site": "北工区"}
 
@@ -116,6 +118,64 @@ def test_watchers_hear_of_articles_tags_and_sites(app: Any, visit: Callable[...,
     call(reader, "DELETE", f"/api/watches?kind=tag&subject={quote('湧水')}")
     published(app, visit, title="湧水の測り方")
     assert notices(app, "kobayashi")[before:] == heard
+
+
+def test_watchers_get_one_mail_each_in_their_language(
+    make_app: Callable[..., Any], make_smtp: Callable[..., Any], visit: Callable[..., Any]
+) -> None:
+    server = make_smtp()
+    app = make_app(
+        areas=AREAS - {"logging"},
+        MKS_SMTP_HOST="localhost",
+        MKS_SMTP_PORT=str(server.port),
+        MKS_SMTP_SECURITY="plain",
+        MKS_ALERT_FROM="system@knowledge.example",
+        MKS_ALERT_TO="ops@knowledge.example",
+    )
+
+    def mails(username: str) -> list[tuple[str, str]]:
+        list(TaskWorker(app.extensions["knowledge"].background.tasks, schedule=False).run_pending())
+        return [
+            (str(mail.message["Subject"]), mail.message.get_body(("plain",)).get_content())
+            for mail in server.received
+            if mail.rcpt_tos == (f"{username}@knowledge.example",)
+        ]
+
+    published(app, visit, title="湧水")  # only a tag that there is can be watched
+    japanese, english = visit("kobayashi", at=app), visit("sato", at=app)
+    assert english.post("/language", {"language": "en"}).status_code == 303
+    for reader in (japanese, english):  # by tag and by site: told once all the same
+        for kind, subject in (("tag", "湧水"), ("site", "北工区")):
+            assert call(reader, "PUT", "/api/watches", {"kind": kind, "subject": subject}).status_code == 204
+
+    # Not before it is published, and not about what another tag and site have.
+    writer = visit("tanaka", at=app)
+    call(writer, "POST", "/api/knowledge", {**ARTICLE, "title": "下書き"})
+    published(app, visit, tags=["別"], site="南工区")
+    assert mails("kobayashi") == mails("sato") == []
+
+    reviewer, new = published(app, visit)
+    ((subject, text),) = mails("kobayashi")
+    assert subject == "見守っている記事が公開されました: 北工区の湧水"
+    assert text.startswith("伊藤 直樹 さんが公開しました。")
+    assert f"https://localhost:8443/articles/{new}" in text
+    ((subject, text),) = mails("sato")
+    assert subject.endswith(": 北工区の湧水")
+    assert not subject.startswith("見守")
+    assert "さんが" not in text
+    assert f"https://localhost:8443/articles/{new}" in text
+
+    # A remark reaches who watches the article itself, with its words; not who made it, nor who has stopped.
+    for person in (japanese, english, reviewer):
+        call(person, "PUT", "/api/watches", {"kind": "article", "subject": str(new)})
+    call(english, "DELETE", f"/api/watches?kind=article&subject={new}")
+    call(reviewer, "POST", f"/api/knowledge/{new}/comments", {"body": "水位を測りました\n.\n二行目"})
+    assert [subject for subject, _ in mails("kobayashi")[1:]] == [
+        "見守っている記事にコメントがつきました: 北工区の湧水"
+    ]
+    assert "水位を測りました" in mails("kobayashi")[1][1]
+    assert len(mails("sato")) == 1
+    assert mails("ito") == []
 
 
 def test_who_did_it_or_is_told_anyway_hears_once(app: Any, visit: Callable[..., Any]) -> None:

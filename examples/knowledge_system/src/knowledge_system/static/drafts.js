@@ -15,10 +15,9 @@
   if (!document.body.dataset.user) return;
 
   for (const form of document.querySelectorAll("form[data-draft]")) {
-    const key = owner + form.dataset.draft;
+    let key = owner + form.dataset.draft;
     const note = form.querySelector("[data-draft-note]");
     const words = note.dataset;
-    const revision = form.elements.namedItem("revision");
     const fields = [...form.elements].filter((field) => field.name && !["hidden", "submit", "file"].includes(field.type));
     const values = () => Object.fromEntries(fields.map((field) => [field.name, field.value]));
     const say = (text) => {
@@ -28,6 +27,17 @@
     const shown = values();
     let unsent = false;
     let sending = false;
+    const revision = form.elements.namedItem("revision");
+    const keep = () => {
+      unsent = true;
+      try {
+        const made = form.elements.namedItem("revision");
+        sessionStorage.setItem(key, JSON.stringify({ revision: made ? made.value : "", values: values() }));
+        say(words.kept);
+      } catch {
+        say(words.failed);
+      }
+    };
     const kept = JSON.parse(sessionStorage.getItem(key) || "null");
     // Beside a refusal stands what was sent, which is newer than any draft.
     if (kept && !document.querySelector(".notice.bad") && Object.entries(kept.values).some(([name, value]) => shown[name] !== value)) {
@@ -39,17 +49,15 @@
       // It was made on that revision, whatever has been saved since.
       if (older) revision.value = kept.revision;
     }
-    form.addEventListener("input", () => {
-      unsent = true;
-      try {
-        sessionStorage.setItem(key, JSON.stringify({ revision: revision ? revision.value : "", values: values() }));
-        say(words.kept);
-      } catch {
-        say(words.failed);
-      }
+    form.addEventListener("input", keep);
+    // The article was made while it is being written: what is kept belongs to it from now on.
+    form.addEventListener("draft-moved", () => {
+      sessionStorage.removeItem(key);
+      key = owner + form.dataset.draft;
+      keep();
     });
     note.querySelector("[data-draft-drop]").addEventListener("click", () => {
-      drop(key);
+      sessionStorage.removeItem(key);
       unsent = false;
       location.assign(location.pathname);
     });

@@ -1,9 +1,11 @@
 // Pictures that are pasted or dropped into the text become attachments, and the text gets their address. What fails is
-// said below the text, and leaves nothing in it.
+// said below the text, and leaves nothing in it. A new article is first saved as a draft, which then goes on being
+// edited: its pictures belong to it from the beginning, and none is ever left over.
 (() => {
   "use strict";
   const text = document.querySelector("textarea[data-upload]");
   if (!text) return;
+  const form = text.form;
   const note = document.querySelector("[data-upload-note]");
   const words = note.dataset;
   const say = (message) => {
@@ -24,33 +26,71 @@
     // Browsers call every pasted picture the same.
     return /^image\.\w+$/.test(file.name) ? `${words.named}-${moment}.${file.name.split(".").pop()}` : file.name;
   };
+  const post = async (path, body, headers = {}) => {
+    const common = { Accept: "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" };
+    const answer = await fetch(path, { method: "POST", body, headers: { ...common, ...headers } });
+    const told = await answer.json();
+    if (answer.ok) return told;
+    const fault = told.errors?.[0];
+    const label = fault && form.elements.namedItem(fault.field)?.labels?.[0]?.firstChild.textContent.trim();
+    throw new Error(fault ? `${label ? `${label}: ` : ""}${fault.message}` : told.detail || answer.status);
+  };
+  const make = async () => {
+    const typed = (name) => form.elements.namedItem(name).value;
+    const { id, revision } = await post(text.dataset.create, JSON.stringify({
+      title: typed("title").trim() || words.untitled,
+      category: typed("category"),
+      site: typed("site"),
+      summary: typed("summary"),
+      body: text.value.replace(/!\[… \d+\]\(\)/g, "").trim() || "…",
+      tags: typed("tags").split(/[,、，\s]+/).filter(Boolean),
+      status: "draft",
+    }), { "Content-Type": "application/json" });
+    text.dataset.upload = `/api/knowledge/${id}/attachments`;
+    form.setAttribute("action", `/articles/${id}/edit`);
+    form.dataset.draft = `article-${id}`;
+    form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "revision", value: revision }));
+    form.querySelector("[data-leave]").href = `/articles/${id}`;
+    history.replaceState(null, "", `/articles/${id}/edit`);
+    form.dispatchEvent(new Event("draft-moved"));
+  };
+  let making;
+  const place = () => (text.dataset.upload ? null : (making ??= make().finally(() => { making = undefined; })));
   let number = 0;
+  let under = 0;
   const upload = async (file) => {
     const mark = `![… ${++number}]()`;
     put("", mark);
     say(words.sending);
+    under += 1;
+    const fresh = !text.dataset.upload;
     try {
+      await place();
       const body = new FormData();
       body.append("file", file, named(file));
-      const answer = await fetch(text.dataset.upload, {
-        method: "POST", body, headers: { Accept: "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" },
-      });
-      const told = await answer.json();
-      if (!answer.ok) throw new Error(told.errors?.[0]?.message || told.detail || answer.status);
+      const told = await post(text.dataset.upload, body);
       put(mark, `![${told.name.replace(/\.\w+$/, "").replace(/[[\]\\]/g, "_")}](${told.url})`);
-      say(words.done);
+      say(fresh ? words.made : words.done);
     } catch (error) {
       put(mark, "");
       say(`${words.failed} ${error.message || ""}`);
+    } finally {
+      under -= 1;
     }
   };
   const take = (event, files) => {
     const pictures = [...files].filter((file) => file.type.startsWith("image/"));
     if (!pictures.length) return;
     event.preventDefault();
-    if (text.dataset.upload) pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
-    else say(words.new);
+    pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
   };
+  // Saved meanwhile, a new article would be there twice, and the text would hold a place without a picture.
+  document.addEventListener("submit", (event) => {
+    if (event.target !== form || !under || event.submitter?.hasAttribute("data-preview")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    say(words.sending);
+  }, true);
   text.addEventListener("paste", (event) => {
     // A table copied from a spreadsheet comes as text and as a picture; the text is what is meant.
     if (!event.clipboardData.types.includes("text/plain")) take(event, event.clipboardData.files);
