@@ -585,7 +585,7 @@ def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any])
     page.focus(".toolbar button >> nth=2")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent") == "Number"
-    says(page, "[data-draft-note]", "Nothing is saved yet.")
+    says(page, "[data-draft-note]", "It is not saved yet.")
 
     def answer(dialog: Any) -> None:
         asked.append(dialog.type)
