@@ -80,12 +80,21 @@ class RateLimitDecided(NamedTuple):
 
 
 class RateLimitNear(NamedTuple):
-    """A hit brought some key to 80 % of a limit or beyond: the limit is tight, or somebody is about to reach it."""
+    """A hit brought some key to 80 % of a limit or beyond: the limit is tight, or somebody is about to reach it.
+
+    ``key`` is whose hits were counted, as it was handed to the limiter. Keys of ``SignIn`` may end in what was
+    typed as a name, and people type passwords there: show the part that you know, and log none of it. The ``repr``
+    leaves it out.
+    """
 
     group: str
     limit: str
     used: int
     quota: int
+    key: str = ""
+
+    def __repr__(self) -> str:
+        return f"RateLimitNear({self.group!r}, {self.limit!r}, used={self.used}, quota={self.quota})"
 
 
 class TwoFactorEvent(NamedTuple):

@@ -627,14 +627,15 @@ def test_observers_hear_once_when_a_key_comes_near(
     one = limiter(clock, "10 per minute; 1000 per hour", strategy=strategy)
     used = 0
     for cost in costs:
-        one.hit("g", "k", cost=cost)
+        one.hit("g", "client typed-as-a-name", cost=cost)
         used += cost
         near = [event for event in seen if isinstance(event, events.RateLimitNear)]
         assert len(near) == (used >= 8)
     assert near[0][:2] == ("g", "minute")
-    assert near[0].quota == 10
-    one.hit("g", "k")
-    one.test("g", "k")
+    assert (near[0].quota, near[0].key) == (10, "client typed-as-a-name")
+    assert "typed" not in repr(near[0])
+    one.hit("g", "client typed-as-a-name")
+    one.test("g", "client typed-as-a-name")
     assert [event for event in seen if isinstance(event, events.RateLimitNear)] == near
 
 

@@ -304,7 +304,7 @@ def test_near_is_told_once_when_four_fifths_are_used() -> None:
     finally:
         hooks.remove_observer(told.append)
     assert [event for event in told if isinstance(event, RateLimitNear)] == [
-        RateLimitNear("g", "minute", 800, 1000)
+        RateLimitNear("g", "minute", 800, 1000, "k")
     ]
 
 

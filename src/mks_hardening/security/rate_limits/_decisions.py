@@ -54,7 +54,7 @@ def outage_decision(rules: Group, error: BackendUnavailableError) -> Decision:
     return Decision.of(LimitState(limit, 0, wait, wait) for limit in rules.limits)
 
 
-def judged(rules: Group, decision: Decision, source: str = "", *, taken: int = 0) -> Decision:
+def judged(rules: Group, decision: Decision, source: str = "", *, taken: int = 0, key: str = "") -> Decision:
     """The answer, after observers were told of it.
 
     Args:
@@ -62,20 +62,21 @@ def judged(rules: Group, decision: Decision, source: str = "", *, taken: int = 0
         decision: what was counted.
         source: where; nobody is told of a mere look.
         taken: the cost, where hits were taken if it was allowed.
+        key: whose they are.
     """
     if source and hooks.observers:
         hooks.emit(RateLimitDecided(rules.name, decision.allowed, source, rules.dry_run))
         if taken and decision.allowed:
-            _tell_near(rules, decision, taken)
+            _tell_near(rules, decision, taken, key)
     # After the observers: seeing what would be refused is the use of a dry run.
     if rules.dry_run and not decision.allowed:
         return replace(decision, allowed=True, retry_after=None)
     return decision
 
 
-def _tell_near(rules: Group, decision: Decision, taken: int) -> None:
+def _tell_near(rules: Group, decision: Decision, taken: int, key: str) -> None:
     """Once for each time a key comes near: when this hit was the one that crossed the mark."""
     for limit, left in zip(rules.limits, decision.remaining, strict=True):
         used = limit.quota - left
         if 100 * (used - taken) < _NEAR_PERCENT * limit.quota <= 100 * used:
-            hooks.emit(RateLimitNear(rules.name, limit.name, used, limit.quota))
+            hooks.emit(RateLimitNear(rules.name, limit.name, used, limit.quota, key))

@@ -134,7 +134,7 @@ class RateLimiter(Closing):
         if self._shared is None and self._exempt is None and 0 < cost <= rules.smallest_quota:
             # The shortest way, for counts in memory.
             count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-            return judged(rules, decision_of(rules, count), "backend", taken=cost)
+            return judged(rules, decision_of(rules, count), "backend", taken=cost, key=key)
         decision = self._at_once(rules, key, cost)
         if decision is not None:
             return decision
@@ -329,14 +329,14 @@ class RateLimiter(Closing):
         decision = decision_of(rules, count)
         if count.taken_at is None:
             self._exhausted.remember(rules.name, key, cost, decision)
-        return judged(rules, decision, "backend", taken=cost), count.taken_at, True
+        return judged(rules, decision, "backend", taken=cost, key=key), count.taken_at, True
 
     def _here(self, rules: Group, key: str, cost: int, source: str) -> tuple[Decision, int | None]:
         """Count in this process."""
         if not 0 < cost <= rules.smallest_quota:
             return run(self._test(rules, key, cost)), None
         count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-        return judged(rules, decision_of(rules, count), source, taken=cost), count.taken_at
+        return judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at
 
     def _reserve(self, rules: Group, key: str, cost: int) -> Op[Reservation]:
         """Asks even for a key that was just refused: hits of others may have been given back."""
