@@ -20,6 +20,7 @@ from knowledge_system.domain.plots import Plot, drawn
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.counts import STEPS, Counts, SlowStatement
 from knowledge_system.services.operations.overview import overview, plan_of
+from knowledge_system.services.operations.whose import Whose
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import normalize_sql
 from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished
@@ -106,7 +107,7 @@ def test_processes_are_shown_together_and_a_day_is_kept(app: Any, clock: FrozenC
     samples.observe(RequestFinished("GET", "/readyz", 200, 1.0, "ok"))
     samples.observe(CacheRead("articles", "hit"))
     samples.observe(AlertsCounted("email", "delivered", 2))
-    samples.observe(RateLimitNear("search", "minute", 24, 30))
+    samples.observe(RateLimitNear("search", "minute", 24, 30, "user:1"))
     samples.write()
     samples.write()
     with sessions.begin() as session:
@@ -116,6 +117,9 @@ def test_processes_are_shown_together_and_a_day_is_kept(app: Any, clock: FrozenC
     total = Counts.total(counts for _, counts in samples.read(last=timedelta(hours=1)))
     assert (total.requests, total.cache["hit"], total.alerts["email delivered"]) == (2, 2, 4)
     assert total.near == {"search": 2}
+    assert [Whose.from_text(text) for text in total.whose] == [Whose("search", "1", "")]
+    former = {name: value for name, value in total.as_json().items() if name != "whose"}
+    assert Counts.from_json(former).near == total.near, "as the release before wrote them"
     assert written(app) == 3
     clock.advance(60)
     samples.write()
@@ -163,6 +167,53 @@ def test_a_slow_statement_is_shown_with_its_plan(
         assert plan_of(engine, hostile) is None
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM articles"))
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "user", "client"),
+    [
+        ("search", "user:12", "12", ""),
+        ("api_open", "client:192.0.2.1", "", "192.0.2.1"),
+        ("auth_login", "192.0.2.1 my-password", "", "192.0.2.1"),
+        ("auth_login", "2001:db8::/64 12", "", "2001:db8::/64"),
+        ("auth_login_network", "192.0.2.0/24", "", "192.0.2.0/24"),
+        ("auth_login_account", "user 12", "12", ""),
+        ("auth_login_account", "name my-password", "", ""),
+        ("auth_login_account", "name user 12", "", ""),
+        ("auth_2fa_verify", "192.0.2.1 12", "12", "192.0.2.1"),
+        ("auth_login_device", "session secret", "", ""),
+        ("auth_login", "unknown x", "", ""),
+        ("search", "", "", ""),
+    ],
+)
+def test_whose_hits_they_are_and_never_what_was_typed(group: str, key: str, user: str, client: str) -> None:
+    found = Whose.of(group, key)
+    assert found == (group, user, client)
+    assert Whose.from_text(found.text) == found
+
+
+def test_too_many_clients_of_a_minute_are_not_all_kept() -> None:
+    counts = Counts()
+    for number in range(200):
+        counts.came_near(Whose.of("search", f"client:192.0.2.{number}"))
+    counts.came_near(Whose.of("search", "client:192.0.2.0"))
+    assert counts.near["search"] == 201
+    assert (len(counts.whose), counts.whose["search\t\t192.0.2.0"]) == (50, 2)
+
+
+def test_administrators_see_who_came_close_to_a_limit_and_unlock(
+    app: Any, visit: Callable[..., Any], browser: Any
+) -> None:
+    for _ in range(4):
+        browser.sign_in("tanaka", "guess")
+    app.extensions["knowledge"].samples.observe(RateLimitNear("auth_login_account", "hour", 40, 50, "user 1"))
+    administrator = visit("ito")
+    page = administrator.get("/admin/operations").get_data(as_text=True)
+    assert "<td><code>auth_login</code></td><td>–</td><td><code>127.0.0.1</code></td><td>1</td>" in page
+    link = "/admin/accounts?owner=tanaka#unlock"
+    assert f'<a href="/admin/accounts/tanaka">tanaka</a> (<a href="{link}">' in page
+    form = administrator.get(link.partition("#")[0]).get_data(as_text=True)
+    assert re.search(r'<input[^>]* name="owner"[^>]* value="tanaka"', form)
 
 
 def test_the_page_shows_what_happened(

@@ -12,6 +12,7 @@ from knowledge_system.domain.rules import Actor
 from knowledge_system.models import User
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -28,6 +29,7 @@ __all__ = [
     "id_of",
     "member",
     "members",
+    "names",
     "register",
     "set_language",
 ]
@@ -170,6 +172,12 @@ def member(session: Session, username: str) -> Member:
     if user is None:
         raise Problem("not-found")
     return _member(user)
+
+
+def names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
+    """User names by id."""
+    asked = select(User.id, User.username).where(User.id.in_(set(user_ids)))
+    return {row.id: row.username for row in session.execute(asked)}
 
 
 def administrators(session: Session) -> int:

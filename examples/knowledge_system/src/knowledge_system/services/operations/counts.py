@@ -6,13 +6,18 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from knowledge_system.services.operations.whose import Whose
 
 __all__ = ["STEPS", "Counts", "SlowStatement"]
 
 STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000, 5000, 10_000)
 """Upper bounds of response times in milliseconds; a request that takes longer counts as the last."""
 _MOST_SLOW: Final = 10
+_MOST_WHOSE: Final = 50
+_COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins")
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class Counts:
         cache: reads by outcome.
         refused: hits beyond a limit, by group.
         near: hits that came close to one, by group.
+        whose: the same by what is known of whose they are, see ``Whose``.
         alerts: by channel and state.
         sign_ins: by outcome.
         slow: statements by fingerprint.
@@ -47,6 +53,7 @@ class Counts:
     cache: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)
+    whose: Counter[str] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
     sign_ins: Counter[str] = field(default_factory=Counter)
     slow: dict[str, SlowStatement] = field(default_factory=dict)
@@ -56,6 +63,12 @@ class Counts:
         self.requests += 1
         self.failures += status >= 500
         self.times[min(bisect_left(STEPS, duration_ms), len(STEPS) - 1)] += 1
+
+    def came_near(self, whose: Whose) -> None:
+        """A hit came close to a limit; of too many clients in a minute the first ones are kept."""
+        self.near[whose.group] += 1
+        if whose.text in self.whose or len(self.whose) < _MOST_WHOSE:
+            self.whose[whose.text] += 1
 
     def statement(self, fingerprint: str, *, told: SlowStatement) -> None:
         """A statement was slow; of too many different ones in a minute the first ones are kept."""
@@ -92,7 +105,7 @@ class Counts:
         self.requests += other.requests
         self.failures += other.failures
         self.times = [mine + theirs for mine, theirs in zip(self.times, other.times, strict=True)]
-        for name in ("cache", "refused", "near", "alerts", "sign_ins"):
+        for name in _COUNTERS:
             getattr(self, name).update(getattr(other, name))
         for fingerprint, each in other.slow.items():
             copy = SlowStatement(each.calls, each.longest_ms, each.text, each.caller)
@@ -107,6 +120,7 @@ class Counts:
             "cache": dict(self.cache),
             "refused": dict(self.refused),
             "near": dict(self.near),
+            "whose": dict(self.whose),
             "alerts": dict(self.alerts),
             "sign_ins": dict(self.sign_ins),
             "slow": {
@@ -122,7 +136,8 @@ class Counts:
             failures=kept["failures"],
             times=list(kept["times"]),
             slow={key: SlowStatement(*each) for key, each in kept["slow"].items()},
-            **{name: Counter(kept[name]) for name in ("cache", "refused", "near", "alerts", "sign_ins")},
+            # A row of the release before may lack one.
+            **{name: Counter(kept.get(name, {})) for name in _COUNTERS},
         )
 
     @classmethod

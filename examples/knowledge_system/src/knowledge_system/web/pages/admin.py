@@ -29,8 +29,9 @@ _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 @pages.get("/accounts")
 @here.administrators_only
 def listing() -> str:
-    """Everybody, and a form for one more."""
-    return _page(_EMPTY)
+    """Everybody, a form for one more, and one to unlock somebody, who may have been chosen elsewhere."""
+    owner = forms.query_values(fields.ACCOUNT_LIST)["owner"]
+    return _page(_EMPTY, helped={**_NOBODY, "owner": owner})
 
 
 @pages.post("/accounts")
@@ -179,6 +180,6 @@ def _page(
         accounts=listed,
         values=values,
         helped=helped or _NOBODY,
-        refused="help" if helped else "account",
+        refused="help" if helped and problem else "account",
         **forms.told(problem),
     )

@@ -11,8 +11,10 @@ from markupsafe import Markup
 
 from knowledge_system.domain import fields, rules
 from knowledge_system.domain.plots import Plot, drawn
+from knowledge_system.services.identity import accounts
 from knowledge_system.services.operations.backups import newest_backup
 from knowledge_system.services.operations.overview import Overview, overview, plan_of
+from knowledge_system.services.operations.whose import Whose
 from knowledge_system.web import forms, here
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ __all__ = ["pages"]
 pages = Blueprint("operations", __name__, url_prefix="/admin/operations")
 
 _STEPS: Final = {1: timedelta(minutes=1), 6: timedelta(minutes=10), 24: timedelta(minutes=30)}
+_MOST_CLOSE: Final = 20
 _FOUND_OUT: Final = ("refused", "factor_refused")
 
 
@@ -60,12 +63,33 @@ def looking() -> Response:
             total=seen.total,
             slow=[(each, plan_of(services.engine, each.text)) for each in seen.slowest],
             groups=sorted({*seen.total.refused, *seen.total.near}),
+            close=_close(seen.total),
             tasks=background.tasks.stats() if background else None,
             backup_at=backup.made_at,
             backup_old=not backup.fresh,
             backups=services.settings.backups is not None,
         )
     )
+
+
+class Close(NamedTuple):
+    """Who came close to a limit, and how often."""
+
+    group: str
+    username: str
+    client: str
+    number: int
+
+
+def _close(total: Counts) -> list[Close]:
+    """The most frequent first; an account that is gone has no name."""
+    found = [(Whose.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
+    with here.parts().sessions() as session:
+        known = accounts.names(session, (int(whose.user) for whose, _ in found if whose.user))
+    return [
+        Close(whose.group, known.get(int(whose.user or 0), ""), whose.client, number)
+        for whose, number in found
+    ]
 
 
 def _plots(seen: Overview) -> Iterable[Shown]:
