@@ -36,12 +36,10 @@ BILINGUAL = (
     "demo/",
     "domain/wording.py",
     "migrations/",
-    "reports/",
     "services/knowledge/content.py",
-    "services/reports.py",
     "api/openapi.py",
 )
-"""Terminals, where both languages stand side by side, demonstration content, and the text of documents."""
+"""Terminals, where both languages stand side by side, and demonstration content."""
 
 
 def templates() -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from pypdf import PdfReader
 from sqlalchemy import select
 
 from knowledge_system import models
+from knowledge_system.domain.wording import is_japanese
 from knowledge_system.reports.document import write_document
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.reports.sheet import write_sheet
@@ -128,6 +129,37 @@ def test_the_workbook_holds_text_as_text() -> None:
         sheets = [archive.read(f"xl/worksheets/sheet{number}.xml").decode() for number in (1, 2)]
     assert "<f>" not in "".join(sheets)
     assert "<v>13</v>" in sheets[0]  # the sum
+
+
+def test_files_are_in_the_language_of_the_report() -> None:
+    """All but names and what people wrote."""
+    english = FIGURES._replace(title="Report", scope="November 2025", articles=(), language="en")
+    pdf, words = write_document(english), texts_of(write_sheet(english))
+    said = text_of(pdf)
+    for word in ("Earthwork", "Published", "Total", "Comments", "26 Nov 2026"):
+        assert word in said
+        assert word in " ".join(words)
+    assert not is_japanese(said + "".join(words))
+    reader = PdfReader(io.BytesIO(pdf))
+    assert reader.trailer["/Root"]["/Lang"] == "en"  # type: ignore[index]  # a dictionary
+
+
+@pytest.mark.parametrize("form", ["pdf", "xlsx"])
+def test_a_report_is_in_the_language_of_who_asked(
+    visit: Callable[..., Any], work: Callable[[], list[str]], form: str
+) -> None:
+    person = visit("kobayashi")
+    switch = {"Referer": "https://localhost:8443/reports"}
+    assert person.post("/language", {"language": "en"}, **switch).status_code == 303
+    report_id = ask(person, format=form)
+    assert person.post("/language", {"language": "ja"}, **switch).status_code == 303
+    assert work() == ["done"]
+    page = person.get(f"/reports/{report_id}")
+    assert "Monthly knowledge report November 2025" in page.get_data(as_text=True)
+    data = person.get(link_on(page)).data
+    said = text_of(data) if form == "pdf" else " ".join(texts_of(data))
+    assert "Monthly knowledge report" in said
+    assert "公開中" not in said
 
 
 def test_nothing_can_be_reported_as_well() -> None:

@@ -72,6 +72,7 @@ class Background:
         subject: str,
         file_format: str,
         link: str,
+        language: str,
         key: str,
     ) -> str:
         """Enqueue a report with the caller's transaction; the id of the task and, later, of the report.
@@ -83,10 +84,11 @@ class Background:
             subject: the month or the site.
             file_format: ``xlsx`` or ``pdf``.
             link: where the page of reports is, for the mail.
+            language: what it is written in.
             key: the same for a form that is sent twice.
         """
         task = self._write_report.using(user_id=str(actor.id), key=f"{actor.id} {key}")
-        return task.enqueue(session, kind, subject, file_format, link)
+        return task.enqueue(session, kind, subject, file_format, link, language)
 
     def reports_of(self, actor: Actor) -> list[TaskStatus]:
         """The newest reports that somebody asked for."""

@@ -38,7 +38,7 @@ Tell = Callable[["Connection", int, "Letter"], None]
 
 def register(
     tasks: Tasks, sessions: sessionmaker[Session], *, tell: Tell, clock: Clock
-) -> Task[[str, str, str, str], None]:
+) -> Task[[str, str, str, str, str], None]:
     """Register the task.
 
     Args:
@@ -49,13 +49,16 @@ def register(
     """
 
     @tasks.task(NAME, priority="low", timeout=120, max_attempts=3)
-    def write(run: TaskRun, kind: str, subject: str, file_format: str, link: str) -> None:
+    def write(  # noqa: PLR0917 - what a task takes stands in a row, as it is kept
+        run: TaskRun, kind: str, subject: str, file_format: str, link: str, language: str = "ja"
+    ) -> None:
+        # The default is for tasks that the release before has enqueued.
         owner, now = int(run.user_id or 0), datetime.fromtimestamp(clock.time(), UTC)
         _, content_type, written = FORMATS[file_format]
         run.progress(0.05, "記事とコメントを集計しています")
         try:
             with sessions() as session:
-                figures = reports.figures(session, kind, subject, now=now)
+                figures = reports.figures(session, kind, subject, now=now, language=language)
         except Problem:
             raise TaskRefusedError("there is no such month or site") from None
         content = written(figures, told=lambda share, stage: run.progress(0.3 + 0.6 * share, stage))

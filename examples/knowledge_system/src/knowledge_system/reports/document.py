@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from io import BytesIO
 from typing import Any
 
+from knowledge_system.domain.wording import is_japanese
 from knowledge_system.reports.figures import Figures
 
 __all__ = ["write_document"]
@@ -43,21 +44,21 @@ def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None
         topMargin=_MARGIN + 8,
         bottomMargin=_MARGIN,
         title=figures.title,
-        author="建設土木ナレッジシステム",
-        lang="ja",
+        author=figures.say("建設土木ナレッジシステム"),
+        lang=figures.language,
     )
     told(0.1, "本文を組んでいます")
     parts = [
         page.text(figures.title, size=18, color=_BRAND),
-        page.text(f"{figures.scope}  作成 {figures.made_at:%Y/%m/%d %H:%M} (日本時間)", size=9, color=_SOFT),
+        page.text(figures.origin, size=9, color=_SOFT),
         Spacer(0, 12),
         page.tiles(),
         Spacer(0, 16),
-        page.text("分類ごとの件数", size=12, color=_BRAND),
+        page.text(figures.say("分類ごとの件数"), size=12, color=_BRAND),
         Spacer(0, 4),
         page.categories(),
         Spacer(0, 16),
-        page.text(f"記事 {len(figures.articles)} 件", size=12, color=_BRAND),
+        page.text(figures.say("記事 %(count)s 件", count=len(figures.articles)), size=12, color=_BRAND),
         Spacer(0, 4),
         page.articles(),
     ]
@@ -85,7 +86,8 @@ class _Page:
             leading=size * 1.45,
             textColor=HexColor(color),
             alignment=2 if right else 0,
-            wordWrap="CJK",
+            # Its rule for Japanese breaks a line at any letter, and so within English words.
+            wordWrap="CJK" if is_japanese(said) else None,
         )
         printable = "".join(char if ord(char) in self._known else _MISSING for char in said)
         return Paragraph(escape(printable), style)
@@ -94,12 +96,15 @@ class _Page:
         totals = self._figures.totals
         tiles = (
             ("公開中の記事", totals.published),
-            ("新しい記事", totals.created),
+            ("新規の記事", totals.created),
             ("更新", totals.edits),
             ("コメント", totals.comments),
         )
         cells = [
-            [self.text(label, size=8.5, color=_SOFT), self.text(f"{value:,}", size=18, color=_ACCENT)]
+            [
+                self.text(self._figures.say(label), size=8.5, color=_SOFT),
+                self.text(f"{value:,}", size=18, color=_ACCENT),
+            ]
             for label, value in tiles
         ]
         return _table([cells], [1, 1, 1, 1], [("BACKGROUND", (0, 0), (-1, -1), _GROUND)], grid=False)
@@ -108,14 +113,14 @@ class _Page:
         rows, totals = self._figures.rows, self._figures.totals
         most = max((row.published for row in rows), default=1)
         head = [
-            self.text(name, color="#FFFFFF", right=place > 1)
-            for place, name in enumerate(("分類", "", "公開中", "新しい記事", "更新", "コメント"))
+            self.text(self._figures.say(name), color="#FFFFFF", right=place > 1)
+            for place, name in enumerate(("分類", "", "公開中", "新規の記事", "更新", "コメント"))
         ]
         lines = [head]
         for row in (*rows, totals):
             bar = self.text("") if row is totals else _bar(row.published / max(1, most))
             numbers = [self.text(f"{value:,}", right=True) for value in row[1:]]
-            lines.append([self.text(row.category), bar, *numbers])
+            lines.append([self.text(self._figures.say(row.category)), bar, *numbers])
         return _table(
             lines,
             [2.2, 3.4, 1.3, 1.6, 1.2, 1.5],
@@ -127,15 +132,16 @@ class _Page:
         )
 
     def articles(self) -> Any:
-        head = [self.text(name, color="#FFFFFF") for name in ("記事", "分類", "執筆者", "部署", "更新日")]
+        names = ("記事", "分類", "執筆者", "部署", "更新日")
+        head = [self.text(self._figures.say(name), color="#FFFFFF") for name in names]
         lines = [head]
         lines.extend(
             [
                 self.text(article.title),
-                self.text(article.category),
+                self.text(self._figures.say(article.category)),
                 self.text(article.author),
                 self.text(article.department),
-                self.text(f"{article.updated_at:%Y/%m/%d}"),
+                self.text(self._figures.day(article.updated_at)),
             ]
             for article in self._figures.articles
         )
@@ -200,7 +206,8 @@ def _numbered(figures: Figures) -> Any:
                 self.__dict__.update(page)
                 self.setFont(_FONT, 8)
                 self.setFillColor(_SOFT)
-                self.drawString(_MARGIN, 26, f"建設土木ナレッジシステム  {figures.made_at:%Y/%m/%d}")
+                brand = figures.say("建設土木ナレッジシステム")
+                self.drawString(_MARGIN, 26, f"{brand}  {figures.day(figures.made_at)}")
                 self.drawRightString(self._pagesize[0] - _MARGIN, 26, f"{self._pageNumber} / {number}")
                 Canvas.showPage(self)
             Canvas.save(self)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from knowledge_system.domain import wording
+
 __all__ = ["CategoryRow", "Figures", "ListedArticle"]
 
 
@@ -38,6 +40,7 @@ class Figures(NamedTuple):
         made_at: when the figures were read, in Japan's time.
         rows: one for each category that has anything.
         articles: the articles it is about, newest first.
+        language: what the file around them is written in.
     """
 
     title: str
@@ -45,6 +48,21 @@ class Figures(NamedTuple):
     made_at: datetime
     rows: tuple[CategoryRow, ...]
     articles: tuple[ListedArticle, ...]
+    language: str = "ja"
+
+    def say(self, text: str, **values: object) -> str:
+        """A sentence of the catalogue, or a name, in the language of the report."""
+        return wording.say(text, self.language, **values)
+
+    def day(self, moment: datetime) -> str:
+        """A day as the language writes it."""
+        return wording.written(moment, "day", self.language)
+
+    @property
+    def origin(self) -> str:
+        """What it covers and when it was made, in one line."""
+        moment = wording.written(self.made_at, "minute", self.language)
+        return f"{self.scope}  {self.say('作成 %(moment)s (日本時間)', moment=moment)}"
 
     @property
     def totals(self) -> CategoryRow:

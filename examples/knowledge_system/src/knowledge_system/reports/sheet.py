@@ -13,9 +13,10 @@ __all__ = ["write_sheet"]
 Told = Callable[[float, str], None]
 
 _FONT = "Yu Gothic"
-_HEAD = ("分類", "公開中の記事", "新しい記事", "更新", "コメント")
+_HEAD = ("分類", "公開中の記事", "新規の記事", "更新", "コメント")
 _LIST_HEAD = ("記事", "分類", "執筆者", "部署", "更新日", "コメント")
 _LIST_WIDTHS = (58, 13, 14, 22, 13, 10)
+_DATES = {"ja": "yyyy/mm/dd", "en": "d mmm yyyy"}
 _BRAND = "#12303B"
 
 
@@ -38,7 +39,7 @@ def write_sheet(figures: Figures, *, told: Told = lambda _share, _stage: None) -
     }
     with Workbook(file, options) as book:
         book.formats[0].set_font_name(_FONT)
-        book.set_properties({"title": figures.title, "author": "建設土木ナレッジシステム"})
+        book.set_properties({"title": figures.title, "author": figures.say("建設土木ナレッジシステム")})
         told(0.1, "概要のシートを作成しています")
         _overview(book, figures)
         told(0.5, "記事一覧のシートを作成しています")
@@ -47,20 +48,19 @@ def write_sheet(figures: Figures, *, told: Told = lambda _share, _stage: None) -
 
 
 def _overview(book: Any, figures: Figures) -> None:
-    sheet = book.add_worksheet("概要")
-    formats = _formats(book)
+    title = figures.say("概要")
+    sheet = book.add_worksheet(title)
+    formats = _formats(book, figures.language)
     sheet.set_column(0, 0, 20)
     sheet.set_column(1, 4, 14)
     sheet.write_string(0, 0, figures.title, formats["title"])
-    sheet.write_string(
-        1, 0, f"{figures.scope}  作成 {figures.made_at:%Y/%m/%d %H:%M} (日本時間)", formats["hint"]
-    )
+    sheet.write_string(1, 0, figures.origin, formats["hint"])
     first = 3
     for column, name in enumerate(_HEAD):
-        sheet.write_string(first, column, name, formats["head"])
+        sheet.write_string(first, column, figures.say(name), formats["head"])
     for number, row in enumerate((*figures.rows, figures.totals), first + 1):
         is_total = number == first + 1 + len(figures.rows)
-        sheet.write_string(number, 0, row.category, formats["total" if is_total else "cell"])
+        sheet.write_string(number, 0, figures.say(row.category), formats["total" if is_total else "cell"])
         for column, value in enumerate(row[1:], 1):
             sheet.write_number(number, column, value, formats["total_number" if is_total else "number"])
     if figures.rows:
@@ -68,30 +68,30 @@ def _overview(book: Any, figures: Figures) -> None:
         last = first + len(figures.rows)
         chart.add_series(
             {
-                "name": "公開中の記事",
-                "categories": ["概要", first + 1, 0, last, 0],
-                "values": ["概要", first + 1, 1, last, 1],
+                "name": figures.say("公開中の記事"),
+                "categories": [title, first + 1, 0, last, 0],
+                "values": [title, first + 1, 1, last, 1],
                 "fill": {"color": "#0E6577"},
                 "gap": 40,
             }
         )
-        chart.set_title({"name": "分類ごとの公開中の記事", "name_font": {"name": _FONT, "size": 11}})
+        caption = figures.say("分類ごとの公開中の記事")
+        chart.set_title({"name": caption, "name_font": {"name": _FONT, "size": 11}})
         chart.set_legend({"none": True})
         chart.set_y_axis({"reverse": True})
-        sheet.insert_chart(
-            last + 3, 0, chart, {"x_scale": 1.35, "y_scale": 1.3, "description": "分類ごとの公開中の記事"}
-        )
+        looks = {"x_scale": 1.35, "y_scale": 1.3, "description": caption}
+        sheet.insert_chart(last + 3, 0, chart, looks)
     _for_print(sheet, figures, landscape=False)
 
 
 def _articles(book: Any, figures: Figures) -> None:
-    sheet = book.add_worksheet("記事一覧")
-    formats = _formats(book)
+    sheet = book.add_worksheet(figures.say("記事一覧"))
+    formats = _formats(book, figures.language)
     for column, width in enumerate(_LIST_WIDTHS):
         sheet.set_column(column, column, width)
-        sheet.write_string(0, column, _LIST_HEAD[column], formats["head"])
+        sheet.write_string(0, column, figures.say(_LIST_HEAD[column]), formats["head"])
     for number, article in enumerate(figures.articles, 1):
-        texts = (article.title, article.category, article.author, article.department)
+        texts = (article.title, figures.say(article.category), article.author, article.department)
         for column, text in enumerate(texts):
             sheet.write_string(number, column, text, formats["wrapped" if column == 0 else "cell"])
         sheet.write_datetime(number, 4, article.updated_at, formats["date"])
@@ -110,7 +110,7 @@ def _for_print(sheet: Any, figures: Figures, *, landscape: bool) -> None:
     sheet.set_footer(f"&L{figures.scope.replace('&', '&&')}&R&P / &N")
 
 
-def _formats(book: Any) -> dict[str, Any]:
+def _formats(book: Any, language: str) -> dict[str, Any]:
     usual = {"font_name": _FONT, "valign": "top"}
     total = {**usual, "bold": True, "top": 1, "bg_color": "#E4F0F1"}
     return {
@@ -120,7 +120,7 @@ def _formats(book: Any) -> dict[str, Any]:
         "cell": book.add_format(usual),
         "wrapped": book.add_format({**usual, "text_wrap": True}),
         "number": book.add_format({**usual, "num_format": "#,##0"}),
-        "date": book.add_format({**usual, "num_format": "yyyy/mm/dd", "align": "left"}),
+        "date": book.add_format({**usual, "num_format": _DATES[language], "align": "left"}),
         "total": book.add_format(total),
         "total_number": book.add_format({**total, "num_format": "#,##0"}),
     }

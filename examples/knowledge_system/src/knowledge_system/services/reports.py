@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
+from knowledge_system.domain import wording
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.rules import CATEGORIES, JST
 from knowledge_system.models import Article, Comment, Report, Revision, User
@@ -18,7 +19,6 @@ from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.services.key_texts import key_bytes
 
 __all__ = [
-    "KINDS",
     "Link",
     "check_subject",
     "content_of",
@@ -32,7 +32,6 @@ __all__ = [
     "sites",
 ]
 
-KINDS = {"monthly": "月次", "site": "部署別"}
 _MOST_ARTICLES = 2000
 
 
@@ -87,8 +86,8 @@ def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -
         raise Problem("invalid", faults=[FieldFault("subject", "choice")])
 
 
-def figures(session: Session, kind: str, subject: str, *, now: datetime) -> Figures:
-    """The figures of a month (``2025-11``) or of a site.
+def figures(session: Session, kind: str, subject: str, *, now: datetime, language: str = "ja") -> Figures:
+    """The figures of a month (``2025-11``) or of a site, to be told in a language.
 
     Raises:
         Problem: ``invalid`` for a month or site of which there is nothing (any more).
@@ -96,22 +95,24 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime) -> Figu
     check_subject(session, kind, subject, now=now)
     if kind == "monthly":
         begin, end = _month(subject)
-        scope = f"{begin:%Y年%-m月}"
+        scope = wording.written(begin, "month", language)
         within = and_(Article.updated_at >= begin, Article.updated_at < end)
         return Figures(
-            f"月次ナレッジレポート {scope}",
+            wording.say("月次ナレッジレポート %(scope)s", language, scope=scope),
             scope,
             _wall(now),
             _rows(session, begin=begin, end=end, site=None),
             _articles(session, select(Article).where(within)),
+            language,
         )
     of_site = Article.author.has(department=subject)
     return Figures(
-        f"部署別ナレッジレポート {subject}",
+        wording.say("部署別ナレッジレポート %(scope)s", language, scope=subject),
         subject,
         _wall(now),
         _rows(session, begin=None, end=None, site=subject),
         _articles(session, select(Article).where(of_site)),
+        language,
     )
 
 

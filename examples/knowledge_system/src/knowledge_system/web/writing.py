@@ -240,7 +240,7 @@ def request_report(values: dict[str, Any]) -> str:
         Problem: ``invalid`` for a month or site that does not exist.
     """
     background, actor, now = here.background(), here.actor(), here.now()
-    link = f"{request.url_root}reports"
+    link, language = f"{request.url_root}reports", here.language()
 
     def ask(session: Session) -> str:
         reports.check_subject(session, values["kind"], values["subject"], now=now)
@@ -251,6 +251,7 @@ def request_report(values: dict[str, Any]) -> str:
             subject=values["subject"],
             file_format=values["format"],
             link=link,
+            language=language,
             key=values["key"],
         )
 

@@ -13,7 +13,7 @@ from knowledge_system.background.reporting import DAYS_KEPT, FORMATS
 from knowledge_system.domain import fields, wording
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import reports
-from knowledge_system.services.reports import KINDS, Link
+from knowledge_system.services.reports import Link
 from knowledge_system.web import forms, here, writing
 
 if TYPE_CHECKING:
@@ -132,7 +132,6 @@ def _page(values: dict[str, str], problem: Problem | None = None) -> str:
         values=values,
         months=[(month, _month(month)) for month in months],
         sites=sites,
-        kinds=KINDS,
         formats=[(name, label) for name, (label, *_) in FORMATS.items()],
         key=secrets.token_urlsafe(16),
         days_kept=DAYS_KEPT,
