@@ -122,6 +122,9 @@ class Article(Base):
         Index(None, "status", "updated_at", "id"),
         Index(None, "category", "status", "updated_at", "id"),
         Index(None, "status", "category", "site"),
+        # What a search has found is sorted without reading the articles, and so is what a site has.
+        Index(None, "id", "status", "updated_at"),
+        Index(None, "site", "status", "updated_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -133,7 +136,7 @@ class Article(Base):
     status: Mapped[str] = mapped_column(String(16), default="draft")
     author_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     revision: Mapped[int] = mapped_column(default=1)
-    site: Mapped[str] = mapped_column(String(100), default="", server_default=text("''"), index=True)
+    site: Mapped[str] = mapped_column(String(100), default="", server_default=text("''"))
     shown_revision: Mapped[int] = mapped_column(default=1, server_default="1")
     next_revision: Mapped[int | None]
     next_since: Mapped[int | None]
