@@ -283,6 +283,7 @@ def change_account(username: str, values: dict[str, Any]) -> None:
         return Fact("account.change", f"user {username}", told)
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
+    here.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
     if not active:
         here.parts().end_sessions(str(before.user_id))
 
