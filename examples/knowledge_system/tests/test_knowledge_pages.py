@@ -434,8 +434,10 @@ def test_pages_cost_a_fixed_number_of_statements(visit: Callable[..., Any], app:
     assert cost("/articles") == 1
     # Who asks, which articles are meant, these with authors and tags, their comments counted.
     assert cost("/articles?q=養生") == 4
-    # Who asks, the article with its author, tags, comments and revisions, both with their people.
-    assert cost("/articles/1") == 6
+    # Who asks, the article with its author, its parts with their people, what the person follows, what is near.
+    assert cost("/articles/1") == 5
+    # Who asks, and what the person follows.
+    assert cost("/articles/1") == 2
 
 
 def test_drafts_are_never_cached(visit: Callable[..., Any]) -> None:

@@ -173,9 +173,13 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
         engine.dispose()
 
 
-def session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Sessions whose objects stay readable after the commit."""
-    return sessionmaker(engine, expire_on_commit=False)
+def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Session]:
+    """Sessions whose objects stay readable after the commit; those for reading have none.
+
+    The two ends of a transaction are round trips of their own, which a page that only reads can do without.
+    """
+    bind = engine.execution_options(isolation_level="AUTOCOMMIT") if reading else engine
+    return sessionmaker(bind, expire_on_commit=False)
 
 
 def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
@@ -227,7 +231,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         sessions=sessions,
         search=search,
         cache=cache,
-        catalogue=Catalogue(sessions, cache=cache, search=search),
+        catalogue=Catalogue(session_factory(engine, reading=True), cache=cache, search=search),
         limiter=limiter,
         two_factor=two_factor,
         passkeys=passkeys,

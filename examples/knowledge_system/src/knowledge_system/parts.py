@@ -56,6 +56,11 @@ class Parts:
     intake: Intake
     opened: ExitStack
 
+    @property
+    def reads(self) -> sessionmaker[Session]:
+        """Makes sessions that only read, each statement by itself."""
+        return self.catalogue.sessions
+
     def end_sessions(self, user_id: str) -> None:
         """Sign somebody out everywhere, programs too, as far as sessions are known here."""
         self.tokens.end_user(user_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import nh3
 from markdown_it import MarkdownIt
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
 
-__all__ = ["headings", "render"]
+__all__ = ["Rendered", "headings", "render", "rendered"]
 
 _TAGS: Final = {
     *(
@@ -69,6 +69,13 @@ _TABLE: Final = {"class": "table", "tabindex": "0", "role": "region"}
 _LEVELS: Final = {"h1": "h2", "h5": "h4", "h6": "h4"}
 
 
+class Rendered(NamedTuple):
+    """A text as readers see it, and the headings of its table of contents."""
+
+    html: Markup
+    headings: list[tuple[str, str]]
+
+
 def render(text: str, *, language: str = "ja") -> Markup:
     """HTML of a text, with the anchors that ``headings`` tells.
 
@@ -76,20 +83,30 @@ def render(text: str, *, language: str = "ja") -> Markup:
         text: Markdown.
         language: of what is said to those who hear the page.
     """
+    return rendered(text, language=language).html
+
+
+def headings(text: str) -> list[tuple[str, str]]:
+    """Anchor and text of the headings of the second level, in order, for a table of contents."""
+    return _headings(_parser(text).parse(_dashed(text)))
+
+
+def rendered(text: str, *, language: str = "ja") -> Rendered:
+    """What ``render`` and ``headings`` give, of one look at the text: to read it is most of the work."""
+    parser, env = _parser(text), {"language": language}
+    tokens = parser.parse(_dashed(text), env)
     html = nh3.clean(
-        _parser(text).render(_dashed(text), {"language": language}),
+        parser.renderer.render(tokens, parser.options, env),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         attribute_filter=_kept,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer",
     )
-    return Markup(html)  # noqa: S704 - only tags and attributes of the lists above
+    return Rendered(Markup(html), _headings(tokens))  # noqa: S704 - only tags and attributes of the lists above
 
 
-def headings(text: str) -> list[tuple[str, str]]:
-    """Anchor and text of the headings of the second level, in order, for a table of contents."""
-    tokens = _parser(text).parse(_dashed(text))
+def _headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
     opened = [number for number, token in enumerate(tokens) if token.attrGet("id")]
     return [(str(tokens[number].attrGet("id")), _plain(tokens[number + 1])) for number in opened]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["Candidate", "nearest"]
 
+_OTHER = re.compile(r"[\W_]+")
 _TAG, _SITE, _CATEGORY, _WORDS = 3.0, 2.0, 1.0, 6.0
 _LEAST = 1.5
 """Below this, the same category and a few letters are all that two articles share."""
@@ -41,7 +44,8 @@ def _worth(subject: Candidate, grams: frozenset[str], one: Candidate) -> float:
     return shared + _WORDS * both / (len(grams) + len(others) - both or 1)
 
 
+@lru_cache(maxsize=512)  # the newest of a site are weighed for each of its articles
 def _pairs(text: str) -> frozenset[str]:
     """Neighbouring letters, as the search sees them: Japanese has no blanks between words."""
-    plain = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
-    return frozenset(plain[i : i + 2] for i in range(len(plain) - 1))
+    plain = _OTHER.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return frozenset([plain[i : i + 2] for i in range(len(plain) - 1)])

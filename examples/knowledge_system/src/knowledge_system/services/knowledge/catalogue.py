@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 from mks_hardening.cache import cached
 from mks_hardening.db import InvalidCursorError, keyset_page
 
-__all__ = ["MOST", "Catalogue", "Wanted"]
+__all__ = ["MOST", "Catalogue", "Reading", "Wanted"]
 
 MOST: Final = 10_000
 """Articles are counted this far."""
@@ -58,11 +58,19 @@ class Wanted(NamedTuple):
     sort: str = ""
 
 
+class Reading(NamedTuple):
+    """An article as somebody may see it, its text as HTML, and anchor and text of each heading."""
+
+    article: dict[str, Any]
+    html: str
+    headings: list[tuple[str, str]]
+
+
 class Catalogue:
     """Pages of articles.
 
     Args:
-        sessions: makes database sessions.
+        sessions: makes database sessions for reading.
         cache: any cache of ``mks_hardening.cache``.
         search: finds articles by words.
         page_size: articles on one page.
@@ -78,7 +86,7 @@ class Catalogue:
         page_size: int = 20,
         ttl: float = 300,
     ) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         self._cache = cache
         self._ttl = ttl
         self._search = search
@@ -89,18 +97,6 @@ class Catalogue:
         self._shared_article = cached(cache=cache, ttl=ttl, key_prefix="article", tags=_article_tags)(
             self._read_article
         )
-        # Reading Markdown is a third of the work of a page.
-        self._shared_text = cached(
-            cache=cache, ttl=ttl, key_prefix="text", tags=_text_tags, key_func=_text_key
-        )(_text)
-        # Which articles are near changes with any of them.
-        self._shared_related = cached(
-            cache=cache,
-            ttl=ttl,
-            key_prefix="related",
-            tags=(_TAG,),
-            key_func=lambda article: str(article["id"]),
-        )(self._read_related)
 
     def page(
         self,
@@ -131,7 +127,7 @@ class Catalogue:
         Raises:
             Problem: ``bad-cursor``.
         """
-        with self._sessions() as session:
+        with self.sessions() as session:
             chosen, order = self._chosen(session, actor, asked)
             # The articles themselves are read when it is known which twenty: sorting thousands of them costs more.
             following: str | None = None
@@ -219,13 +215,37 @@ class Catalogue:
         """
         return lookup.as_seen(actor, self._shared_article(article_id))
 
-    def text(self, article: dict[str, Any], language: str) -> dict[str, Any]:
-        """The text of an article that ``article`` gave: ``{"html": …, "headings": …}``."""
-        return self._shared_text(article, language)
+    def reading(self, session: Session, actor: Actor, article_id: int, language: str) -> tuple[Reading, bool]:
+        """An article and its text as this person may see them, and whether they came from the cache.
 
-    def related(self, article: dict[str, Any]) -> list[dict[str, Any]]:
-        """Published articles that belong to one that ``article`` gave."""
-        return self._shared_related(article)
+        They are kept together: a page needs both, and each look into the cache is a round trip.
+
+        Raises:
+            Problem: ``not-found``, also for an article the actor may not see.
+        """
+        computed = False
+
+        def read() -> dict[str, Any]:
+            nonlocal computed
+            computed = True
+            article = lookup.stored(session, article_id)
+            text = markdown.rendered(article["body"], language=language)
+            return {"article": article, "html": str(text.html), "headings": text.headings}
+
+        tags = _article_tags(article_id)
+        kept = self._cache.get_or_compute(f"reading:{article_id}:{language}", read, ttl=self._ttl, tags=tags)
+        article = lookup.as_seen(actor, kept["article"])
+        return Reading(article, kept["html"], kept["headings"]), not computed
+
+    def related(self, session: Session, article: dict[str, Any]) -> list[dict[str, Any]]:
+        """Published articles that belong to one that ``reading`` gave."""
+        found: list[dict[str, Any]] = self._cache.get_or_compute(
+            f"related:{article['id']}",
+            lambda: following.related_to(session, article),
+            ttl=self._ttl,
+            tags=(_TAG,),  # which articles are near changes with any of them
+        )
+        return found
 
     def counts(self) -> lookup.Counts:
         """Published articles of each category and of each site."""
@@ -250,15 +270,11 @@ class Catalogue:
         return self.read_page(_EVERYBODY, Wanted(ArticleFilter(*wanted), query, sort), after=after)  # type: ignore[arg-type]  # as ``page`` gave them
 
     def _read_article(self, article_id: int) -> dict[str, Any]:
-        with self._sessions() as session:
+        with self.sessions() as session:
             return lookup.stored(session, article_id)
 
-    def _read_related(self, article: dict[str, Any]) -> list[dict[str, Any]]:
-        with self._sessions() as session:
-            return following.related_to(session, article)
-
     def _read_counts(self) -> dict[str, dict[str, int]]:
-        with self._sessions() as session:
+        with self.sessions() as session:
             return lookup.counts(session)._asdict()
 
 
@@ -277,20 +293,6 @@ def _with_places(item: dict[str, Any], pattern: re.Pattern[str] | None) -> dict[
             for name, text in (("title", item["title"]), ("summary", item["summary"]), ("excerpt", excerpt))
         },
     }
-
-
-def _text(article: dict[str, Any], language: str) -> dict[str, Any]:
-    html = str(markdown.render(article["body"], language=language))
-    return {"html": html, "headings": markdown.headings(article["body"])}
-
-
-def _text_key(article: dict[str, Any], language: str) -> str:
-    return f"{article['id']} {article['shown_revision']} {language}"
-
-
-def _text_tags(article: dict[str, Any], language: str) -> tuple[str, ...]:
-    del language
-    return _article_tags(article["id"])
 
 
 def _article_tags(article_id: int) -> tuple[str, ...]:

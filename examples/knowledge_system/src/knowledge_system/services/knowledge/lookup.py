@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, literal, select, union_all
+from sqlalchemy import Select, func, literal, null, select, union_all
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from knowledge_system.domain import rules, workflow
@@ -39,6 +39,11 @@ MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _INSIDE = frozenset({"author_id", "writers"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
+_WHOLE = (
+    *_SHOWN,
+    *("body", "created_at", "confirmed_at", "author_id", "shown_revision"),
+    *("next_revision", "next_since", "next_status"),
+)
 
 
 class ArticleFilter(NamedTuple):
@@ -193,35 +198,52 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
     Raises:
         Problem: ``not-found``.
     """
-    article = _load(session, article_id, whole=False)
-    remarks, revisions = _remarks_and_revisions(session, article_id)
+    if not 0 < article_id <= MAX_ID:
+        raise Problem("not-found")
+    columns = [getattr(Article, name) for name in _WHOLE]
+    attached = select(Attachment.id).where(Attachment.article_id == article_id).exists()
+    asked = (
+        select(*columns, User.display_name, User.username, attached.label("attached"))
+        .join(User, User.id == Article.author_id)
+        .where(Article.id == article_id)
+    )
+    row = session.execute(asked).one_or_none()
+    if row is None:
+        raise Problem("not-found")
+    parts = _parts(session, article_id)
+    revisions = sorted(parts["saved"], key=lambda part: -part.number)
+    # Most articles have none: they need no third statement.
     files = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
     return {
-        **_summary(article, len(remarks)),
-        "body": article.body,
-        "created_at": article.created_at.isoformat(),
-        "comments": remarks,
+        **{name: getattr(row, name) for name in _SHOWN},
+        "tags": [part.name for part in parts["tag"]],
+        "author": row.display_name,
+        "author_username": row.username,
+        "updated_at": row.updated_at.isoformat(),
+        "comment_count": len(parts["said"]),
+        "body": row.body,
+        "created_at": row.created_at.isoformat(),
+        "comments": [
+            {"id": part.number, "author": part.name, "body": part.text, "created_at": part.at.isoformat()}
+            for part in parts["said"]
+        ],
         "history": [
             {"revision": r.number, "editor": r.name, "status": r.text, "saved_at": r.at.isoformat()}
             for r in revisions
         ],
-        "attachments": [attaching.told(each) for each in session.scalars(files)],
-        "shown_revision": article.shown_revision,
-        "confirmed_at": article.confirmed_at.isoformat() if article.confirmed_at else None,
-        "next": {
-            "revision": article.next_revision,
-            "since": article.next_since,
-            "status": article.next_status,
-        }
-        if article.next_revision
+        "attachments": [attaching.told(each) for each in session.scalars(files)] if row.attached else [],
+        "shown_revision": row.shown_revision,
+        "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
+        "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}
+        if row.next_revision
         else None,
-        "author_id": article.author_id,
+        "author_id": row.author_id,
         "writers": [(r.number, r.user_id) for r in revisions],
     }
 
 
-def _remarks_and_revisions(session: Session, article_id: int) -> tuple[list[dict[str, Any]], list[Any]]:
-    """What was said below an article, oldest first, and its revisions, newest first, in one statement."""
+def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
+    """What was ``said`` below an article, its ``saved`` revisions and each ``tag``, in order, in one statement."""
     said = (
         select(
             literal("said").label("kind"),
@@ -246,14 +268,13 @@ def _remarks_and_revisions(session: Session, article_id: int) -> tuple[list[dict
         .join(User, User.id == Revision.editor_id)
         .where(Revision.article_id == article_id)
     )
-    rows = session.execute(union_all(said, saved)).all()
-    remarks = [
-        {"id": row.number, "author": row.name, "body": row.text, "created_at": row.at.isoformat()}
-        for row in sorted(rows, key=lambda row: row.number)
-        if row.kind == "said"
-    ]
-    revisions = sorted((row for row in rows if row.kind == "saved"), key=lambda row: -row.number)
-    return remarks, revisions
+    named = select(literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null()).where(
+        ArticleTag.article_id == article_id
+    )
+    parts: dict[str, list[Any]] = {"said": [], "saved": [], "tag": []}
+    for part in sorted(session.execute(union_all(said, saved, named)), key=lambda part: part.number):
+        parts[part.kind].append(part)
+    return parts
 
 
 def comments(session: Session, actor: Actor, article_id: int, *, after: str | None) -> dict[str, Any]:
@@ -286,27 +307,19 @@ def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = F
     Raises:
         Problem: ``not-found``, also for one the actor may not see.
     """
-    article = _load(session, article_id, lock=lock)
-    if not rules.may_see(actor, author_id=article.author_id, status=article.status):
-        raise Problem("not-found")
-    return article
-
-
-def _load(session: Session, article_id: int, *, lock: bool = False, whole: bool = True) -> Article:
     if not 0 < article_id <= MAX_ID:
         raise Problem("not-found")
     chosen = select(Article).where(Article.id == article_id)
     if lock:  # a revision saved meanwhile is seen, or waits
         chosen = chosen.with_for_update(of=Article)
-    # The tags, ten at most, come with the row: a statement of their own would be the seventh of a page.
-    chosen = chosen.options(joinedload(Article.author), joinedload(Article.tags))
-    if whole:
-        chosen = chosen.options(
-            selectinload(Article.comments).joinedload(Comment.author),
-            selectinload(Article.revisions).joinedload(Revision.editor),
-        )
+    chosen = chosen.options(
+        joinedload(Article.author),
+        joinedload(Article.tags),
+        selectinload(Article.comments).joinedload(Comment.author),
+        selectinload(Article.revisions).joinedload(Revision.editor),
+    )
     article = session.scalars(chosen).unique().one_or_none()
-    if article is None:
+    if article is None or not rules.may_see(actor, author_id=article.author_id, status=article.status):
         raise Problem("not-found")
     return article
 
@@ -317,21 +330,4 @@ def _remark(comment: Comment) -> dict[str, Any]:
         "author": comment.author.display_name,
         "body": comment.body,
         "created_at": comment.created_at.isoformat(),
-    }
-
-
-def _summary(article: Article, comments: int) -> dict[str, Any]:
-    return {
-        "id": article.id,
-        "title": article.title,
-        "summary": article.summary,
-        "category": article.category,
-        "site": article.site,
-        "tags": [tag.name for tag in article.tags],
-        "status": article.status,
-        "author": article.author.display_name,
-        "author_username": article.author.username,
-        "revision": article.revision,
-        "updated_at": article.updated_at.isoformat(),
-        "comment_count": comments,
     }

@@ -90,9 +90,12 @@ def listing() -> Response:
 
 
 @pages.get("/articles/<int:article_id>")
-def reading(article_id: int) -> str:
+def reading(article_id: int) -> Response:
     """One article."""
-    return _reading(article_id)
+    page, from_cache = _reading(article_id)
+    response = make_response(page)
+    response.headers["X-Cache"] = "hit" if from_cache else "miss"
+    return response
 
 
 @pages.post("/articles/<int:article_id>/comments")
@@ -103,7 +106,7 @@ def commenting(article_id: int) -> AnyResponse:
     try:
         writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
     except Problem as problem:
-        return forms.shown_again(problem, lambda shown: _reading(article_id, shown))
+        return forms.shown_again(problem, lambda shown: _reading(article_id, shown)[0])
     return redirect(f"/articles/{article_id}?done=commented#comments-title", 303)
 
 
@@ -204,24 +207,26 @@ def _editable(article_id: int) -> dict[str, Any]:
     return article
 
 
-def _reading(article_id: int, problem: Problem | None = None) -> str:
+def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool]:
+    """The page of an article, and whether what is the same for everybody came from the cache."""
     actor, catalogue = here.actor(), here.parts().catalogue
-    article = catalogue.article(actor, article_id)
-    text = catalogue.text(article, here.language())
-    with here.parts().sessions() as session:
+    with here.parts().reads() as session:
+        (article, html, headings), from_cache = catalogue.reading(session, actor, article_id, here.language())
+        related = catalogue.related(session, article)
         follow = following.followed(session, actor, article_id=article_id)
-    return render_template(
+    page = render_template(
         "article.html",
         section="articles",
         article=article,
         follow=follow,
-        related=catalogue.related(article),
-        body=Markup(text["html"]),  # noqa: S704 - written by our own renderer, which has cleaned it
-        headings=text["headings"],
+        related=related,
+        body=Markup(html),  # noqa: S704 - written by our own renderer, which has cleaned it
+        headings=headings,
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
         **forms.told(problem),
     )
+    return page, from_cache
 
 
 def _form(
@@ -272,7 +277,7 @@ def _followed(wanted: ArticleFilter) -> Follow | None:
     """Whether the reader watches the tag or the site that the list is about."""
     if not wanted.tag and not wanted.site:
         return None
-    with here.parts().sessions() as session:
+    with here.parts().reads() as session:
         return following.followed(session, here.actor(), tag=wanted.tag, site=wanted.site)
 
 

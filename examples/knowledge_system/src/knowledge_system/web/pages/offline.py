@@ -67,13 +67,12 @@ def shelf() -> str:
 def copy(article_id: int) -> Response:
     """An article to be kept by the browser of the reader: no forms, no tokens, and whose copy it is."""
     actor = here.actor()
-    catalogue = here.parts().catalogue
-    article = catalogue.article(actor, article_id)
-    text = catalogue.text(article, here.language())
+    with here.parts().reads() as session:
+        (article, html, _), _ = here.parts().catalogue.reading(session, actor, article_id, here.language())
     page = render_template(
         "offline_copy.html",
         article=article,
-        body=Markup(text["html"]),  # noqa: S704 - written by our own renderer, which has cleaned it
+        body=Markup(html),  # noqa: S704 - written by our own renderer, which has cleaned it
         now=here.now(),
     )
     response = forms.private(page)
