@@ -5,7 +5,10 @@
 PostgreSQL, Redis and two gunicorns run side by side, one application with its cache and one without. Readers who
 pause for one to three seconds, as people do, ask one and then the other, round by round, so that neighbours on the
 machine slow both down. The load generator has a core of its own, the servers have the others (at most two).
-All of it takes five minutes where nothing else runs.
+
+A cache is worth what readers ask twice. So the same readers, with the same choice of articles, are measured in
+the first minutes, with a cache that was empty, and again with what they would have read in the five minutes before,
+which is how long an article is kept. All of it takes ten minutes where nothing else runs.
 """
 
 from __future__ import annotations
@@ -56,6 +59,10 @@ KINDS = ("list", "detail", "search")
 P95 = {"list": 60, "detail": 60, "search": 80}
 """Milliseconds."""
 WITH, WITHOUT = "with cache", "without"
+KEPT_SECONDS = 300
+"""How long the application keeps an article (``ttl`` of its catalogue)."""
+PAUSE_SECONDS = 2
+"""Between two pages of a reader, on average."""
 # The first part of a path that fits says whose the time is.
 PARTS = (
     ("templates", ("jinja2", "markupsafe", "/templates/")),
@@ -77,18 +84,40 @@ class Seen:
 
     Attributes:
         milliseconds: of each answer, by kind of page.
-        hits: answers of list and search that came from the cache, and all of them.
+        hits: whether each of these came from the cache, by kind, where the application says so.
         faults: what was no good answer.
     """
 
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    hits: list[bool] = field(default_factory=list)
+    hits: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     faults: list[str] = field(default_factory=list)
 
     def share(self, kind: str, percent: float) -> float:
         """Milliseconds within which so many percent of the answers came."""
-        ordered = sorted(self.milliseconds[kind]) or [float("nan")]
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+        return _share(self.milliseconds[kind], percent)
+
+    def rate(self, *kinds: str) -> float:
+        """Percent of the answers that came from the cache."""
+        hits = [hit for kind in kinds for hit in self.hits[kind]]
+        return 100 * sum(hits) / max(1, len(hits))
+
+    def median(self, kind: str, *, hit: bool) -> float:
+        """Milliseconds of those that came from the cache, or of those that did not."""
+        pairs = zip(self.milliseconds[kind], self.hits[kind], strict=True)
+        return _share([time for time, found in pairs if found is hit], 50)
+
+    def add(self, other: Seen) -> None:
+        """What was seen in another round."""
+        for kind, times in other.milliseconds.items():
+            self.milliseconds[kind] += times
+        for kind, hits in other.hits.items():
+            self.hits[kind] += hits
+        self.faults += other.faults
+
+
+def _share(times: Sequence[float], percent: float) -> float:
+    ordered = sorted(times) or [float("nan")]
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def main() -> int:
@@ -107,28 +136,21 @@ def main() -> int:
         }
         cookies = {which: [_sign_in(port, name) for name in names] for which, port in ports.items()}
         os.sched_setaffinity(0, load)
-        seen = {which: Seen() for which in ports}
-        for number in range(options.rounds + 1):
-            for which, port in ports.items():
-                _say(f"round {number or 'to warm up'}, {which} ...")
-                length = options.seconds if number else options.seconds / 3
-                one = asyncio.run(_read(port, cookies[which], options.articles, length, seed=number))
-                if number:  # the first fills caches and pools
-                    for kind, times in one.milliseconds.items():
-                        seen[which].milliseconds[kind] += times
-                    seen[which].hits += one.hits
-                    seen[which].faults += one.faults
+        seen = _rounds(ports, cookies, options, first=0)
+        _say("what is read in five minutes ...")
+        asyncio.run(_read_before(ports[WITH], cookies[WITH], options))
+        later = _rounds(ports, cookies, options, first=options.rounds + 1)
         os.sched_setaffinity(0, servers)
         alone = _search_alone(variables)
         profile = {which: _profile(variables, off) for which, off in ((WITH, ""), (WITHOUT, "cache,"))}
-    text = _report(options, seen, alone, profile, cores=(servers, load))
+    text = _report(options, (seen, later), alone, profile, cores=(servers, load))
     print(text)
-    if any(each.faults for each in seen.values()):
+    if any(each.faults for phase in (seen, later) for each in phase.values()):
         return 1  # figures of refusals are none
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)
         (options.write / "README.md").write_text(text, encoding="utf-8")
-        (options.write / "waiting.svg").write_text(_waiting_plot(seen), encoding="utf-8")
+        (options.write / "waiting.svg").write_text(_waiting_plot(seen, later), encoding="utf-8")
         (options.write / "profile.svg").write_text(_profile_plot(profile), encoding="utf-8")
     return 0
 
@@ -236,6 +258,47 @@ def _sign_in(port: int, name: str) -> str:
 # --- readers ---------------------------------------------------------------------------------------
 
 
+def _rounds(
+    ports: dict[str, int], cookies: dict[str, list[str]], options: argparse.Namespace, *, first: int
+) -> dict[str, Seen]:
+    """Readers of one application and of the other, in turn; the very first round fills pools and is not counted."""
+    seen = {which: Seen() for which in ports}
+    for number in range(first, first + options.rounds + (not first)):
+        for which, port in ports.items():
+            _say(f"round {number or 'to warm up'}, {which} ...")
+            length = options.seconds if number else options.seconds / 3
+            one = asyncio.run(_read(port, cookies[which], options.articles, length, seed=number))
+            if number:
+                seen[which].add(one)
+    return seen
+
+
+async def _read_before(port: int, cookies: Sequence[str], options: argparse.Namespace) -> None:
+    """Ask for the articles that these readers would have asked for while an article is kept."""
+    chance, pages = random.Random("before"), int(options.readers * KEPT_SECONDS / PAUSE_SECONDS)  # noqa: S311 - a reader's choice
+    wanted = (_wanted(options.articles, chance) for _ in range(pages))
+    # In this order, each once: the second time it would come from the cache.
+    paths = list(dict.fromkeys(path for kind, path in wanted if kind == "detail"))
+    share = 4
+    await asyncio.gather(*(_asking(port, cookies[n], paths[n::share]) for n in range(share)))
+
+
+async def _asking(port: int, cookie: str, paths: Sequence[str]) -> None:
+    incoming, outgoing = await asyncio.open_connection("127.0.0.1", port)
+    for path in paths:
+        outgoing.write(_question(path, cookie))
+        if (await _answer(incoming))[0] != 200:
+            raise RuntimeError(f"{path} was refused")
+    outgoing.close()
+
+
+def _question(path: str, cookie: str) -> bytes:
+    fields = (
+        f"Host: {HOST}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 198.51.100.7\r\nCookie: {cookie}\r\n"
+    )
+    return f"GET {path} HTTP/1.1\r\n{fields}Accept: text/html\r\n\r\n".encode()
+
+
 async def _read(port: int, cookies: Sequence[str], articles: int, seconds: float, *, seed: int) -> Seen:
     seen = Seen()
     end = time.monotonic() + seconds
@@ -251,21 +314,18 @@ async def _reader(  # noqa: PLR0917 - called from one place, above
     port: int, cookie: str, seen: Seen, end: float, articles: int, chance: random.Random
 ) -> None:
     incoming, outgoing = await asyncio.open_connection("127.0.0.1", port)
-    fields = (
-        f"Host: {HOST}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 198.51.100.7\r\nCookie: {cookie}\r\n"
-    )
     await asyncio.sleep(chance.uniform(0, 3))
     while time.monotonic() < end:
         kind, path = _wanted(articles, chance)
         asked = time.perf_counter()
-        outgoing.write(f"GET {path} HTTP/1.1\r\n{fields}Accept: text/html\r\n\r\n".encode())
+        outgoing.write(_question(path, cookie))
         status, hit = await _answer(incoming)
         seen.milliseconds[kind].append(1000 * (time.perf_counter() - asked))
         if status != 200:
             seen.faults.append(f"{status} {kind}")
         if hit is not None:
-            seen.hits.append(hit)
-        await asyncio.sleep(chance.uniform(1, 3))
+            seen.hits[kind].append(hit)
+        await asyncio.sleep(chance.uniform(PAUSE_SECONDS - 1, PAUSE_SECONDS + 1))
     outgoing.close()
 
 
@@ -371,13 +431,13 @@ def _part(file: str, _name: str) -> str:
 
 def _report(
     options: argparse.Namespace,
-    seen: dict[str, Seen],
+    phases: tuple[dict[str, Seen], dict[str, Seen]],
     alone: dict[str, float],
     profile: dict[str, dict[str, dict[str, float]]],
     *,
     cores: tuple[list[int], list[int]],
 ) -> str:
-    hits = seen[WITH].hits
+    seen, later = phases
     setting = (
         f"`make bench-app`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles on PostgreSQL and Redis, "
         f"{options.readers} readers who pause 1 to 3 s, {options.rounds} rounds of {options.seconds:g} s for each "
@@ -399,21 +459,28 @@ def _report(
         "| milliseconds | p50 / p95 / p99 with the cache | without | p50 with ÷ without |",
         "|---|---|---|---|",
     ]
-    for kind in KINDS:
+    rows = [*((kind, kind, seen) for kind in KINDS), ("detail, after five minutes", "detail", later)]
+    for label, kind, phase in rows:
         cells = [
             " / ".join(f"{each.share(kind, percent):.0f}" for percent in (50, 95, 99))
-            for each in (seen[WITH], seen[WITHOUT])
+            for each in (phase[WITH], phase[WITHOUT])
         ]
-        ratio = seen[WITH].share(kind, 50) / seen[WITHOUT].share(kind, 50)
-        lines.append(f"| {kind} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
-    answers = sum(len(times) for each in seen.values() for times in each.milliseconds.values())
-    faults = [fault for each in seen.values() for fault in each.faults]
+        lines.append(f"| {label} | {cells[0]} | {cells[1]} | {_worth(phase, kind):.2f} |")
+    every = [each for phase in phases for each in phase.values()]
+    answers = sum(len(times) for each in every for times in each.milliseconds.values())
+    faults = [fault for each in every for fault in each.faults]
     told = ", ".join(f"{word} {milliseconds:.1f} ms" for word, milliseconds in alone.items())
-    lines += [*_promises(seen, alone)]
+    lines += [*_promises(seen, later, alone)]
     lines += [
         "",
         f"- {answers} answers, {len(faults)} faults{': ' + ', '.join(sorted(set(faults))) if faults else ''}.",
-        f"- Lists and searches from the cache: {100 * sum(hits) / max(1, len(hits)):.0f} % of {len(hits)}.",
+        f"- Lists and searches from the cache: {seen[WITH].rate('list', 'search'):.0f} %.",
+        *(
+            f"- Articles from the cache, {when}: {phase[WITH].rate('detail'):.0f} %; median "
+            f"{phase[WITH].median('detail', hit=True):.0f} ms of these, "
+            f"{phase[WITH].median('detail', hit=False):.0f} ms of the others."
+            for when, phase in (("in the first minutes", seen), ("after five minutes", later))
+        ),
         f"- Search by one reader, the whole page, nothing from the cache (median of 15): {told}.",
         "",
         "![How long readers wait](waiting.svg)",
@@ -433,16 +500,32 @@ def _report(
     return "\n".join(lines) + "\n"
 
 
-def _promises(seen: dict[str, Seen], alone: dict[str, float]) -> list[str]:
+def _worth(phase: dict[str, Seen], kind: str) -> float:
+    """Median with the cache ÷ without."""
+    return phase[WITH].share(kind, 50) / phase[WITHOUT].share(kind, 50)
+
+
+def _promises(seen: dict[str, Seen], later: dict[str, Seen], alone: dict[str, float]) -> list[str]:
     """What was promised beside what was measured."""
-    fast, slow = seen[WITH], seen[WITHOUT]
-    rate = 100 * sum(fast.hits) / max(1, len(fast.hits))
-    ratio = max(fast.share(kind, 50) / slow.share(kind, 50) for kind in KINDS)
+    fast = seen[WITH]
     rows = [
         *((f"p95 of {kind}, with the cache", fast.share(kind, 95), most, "ms") for kind, most in P95.items()),
         ("search of a frequent word by one reader", max(alone.values()), 15, "ms"),
-        ("answers of lists and searches that are not from the cache", 100 - rate, 30, "%"),
-        ("median with ÷ without the cache, worst kind", ratio, 0.5, ""),
+        (
+            "answers of lists and searches that are not from the cache",
+            100 - fast.rate("list", "search"),
+            30,
+            "%",
+        ),
+        *(
+            (
+                f"median with ÷ without the cache, worst kind, {when}",
+                max(_worth(phase, kind) for kind in KINDS),
+                0.5,
+                "",
+            )
+            for when, phase in (("first minutes", seen), ("after five minutes", later))
+        ),
     ]
     told = [
         f"| {what} | {most:g} {unit} | {found:.3g} {unit} | {'yes' if found <= most else '**no**'} |"
@@ -466,11 +549,15 @@ COLOURS = (
 )
 
 
-def _waiting_plot(seen: dict[str, Seen]) -> str:
+def _waiting_plot(seen: dict[str, Seen], later: dict[str, Seen]) -> str:
     bars = [
         (f"{kind} {which}", [(f"p{percent}", each.share(kind, percent)) for percent in (50, 95)])
         for kind in KINDS
         for which, each in seen.items()
+    ]
+    bars += [
+        (f"detail later {which}", [(f"p{percent}", each.share("detail", percent)) for percent in (50, 95)])
+        for which, each in later.items()
     ]
     most = max(value for _, values in bars for _, value in values)
     parts, y = [], 30
