@@ -155,7 +155,11 @@ def test_servers(name: str, tmp_path: Path) -> None:
                 assert answer.status == 200
     finally:
         process.terminate()  # a shell's background job ignores SIGINT, and so does what it starts
-        process.wait(20)
+        try:
+            process.wait(60)  # twice the time that gunicorn gives a worker
+        finally:
+            process.kill()
+            process.wait()
     lines = output.read_text().splitlines()
     assert lines
     assert all(line.startswith("{") for line in lines), lines

@@ -80,6 +80,7 @@ def make_settings(
         "MKS_HTTPS_PORT": "8443",
         "MKS_SECRET_KEYS": KEY,
         "DATABASE_URL": database_url,
+        "MKS_STORE_BUDGET": "1s",  # a machine that runs browsers beside it stands still for longer than 0.1 s
         **variables,
     }
     return AppSettings(
