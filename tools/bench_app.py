@@ -1,6 +1,7 @@
 """The reference application under readers: how long they wait, what the cache is worth, where the time goes.
 
     python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
+    python tools/bench_app.py --outages [--articles 2000] [--readers 10] [--seconds 15] [--write FOLDER]
 
 PostgreSQL, Redis and two gunicorns run side by side, one application with its cache and one without. Readers who
 pause for one to three seconds, as people do, ask one and then the other, round by round, so that neighbours on the
@@ -9,6 +10,9 @@ machine slow both down. The load generator has a core of its own, the servers ha
 A cache is worth what readers ask twice. So the same readers, with the same choice of articles, are measured in
 the first minutes, with a cache that was empty, and again with what they would have read in the five minutes before,
 which is how long an article is kept. All of it takes ten minutes where nothing else runs.
+
+With ``--outages`` one application with all of its areas is read and written while Redis, the mail server and Slack
+are away, one after another (``examples/knowledge_system/outages.py``); that takes four minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from typing import Any
 from urllib.parse import quote
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tools"), str(ROOT / "examples/knowledge_system")]
 
 HOST = "knowledge.example"
 PASSWORD = "load-2026-load"  # noqa: S105 - of accounts that live as long as this run
@@ -55,6 +59,8 @@ WORDS = (
     "工程",
     "試験",
 )
+_WRITERS = 6
+"""Beside the readers; twenty times a minute is as often as one may write."""
 KINDS = ("list", "detail", "search")
 P95 = {"list": 60, "detail": 60, "search": 80}
 """Milliseconds."""
@@ -126,10 +132,12 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     servers, load = (cores[:-1][:2], cores[-1:]) if len(cores) > 1 else (cores, cores)
     os.sched_setaffinity(0, servers)  # what is started from here on inherits it
+    if options.outages:
+        return _measure_outages(options, servers, load)
     with ExitStack() as stack:
-        variables = _servers(stack)
+        variables, _ = _servers(stack)
         _say(f"filling {options.articles} articles ...")
-        names = _fill(variables, options)
+        names = _fill(variables, options, ["viewer"] * options.readers)
         ports = {
             WITH: stack.enter_context(_application(variables)),
             WITHOUT: stack.enter_context(_application({**variables, "MKS_AREAS_OFF": "cache,notify,tasks"})),
@@ -157,25 +165,36 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--articles", type=int, default=10_000)
-    parser.add_argument("--readers", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=30, help="of each round, for each application")
+    parser.add_argument(
+        "--outages", action="store_true", help="measure while one server after another is away"
+    )
+    parser.add_argument("--articles", type=int, help="10000; 2000 with --outages")
+    parser.add_argument("--readers", type=int, help="50; 10 with --outages")
+    parser.add_argument("--seconds", type=float, help="30 for each round and application; 15 for each outage")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="folder for the report and its plots")
-    return parser.parse_args()
+    options = parser.parse_args()
+    usual = {"articles": (10_000, 2000), "readers": (50, 10), "seconds": (30, 15)}
+    for name, values in usual.items():
+        setattr(options, name, getattr(options, name) or values[options.outages])
+    return options
 
 
-def _servers(stack: ExitStack) -> dict[str, str]:
+def _servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
+    """The variables of an application on servers of its own, and the Redis among them."""
     from mks_hardening.security import SecretBox
     from testbed.postgres_server import PostgresServer
     from testbed.redis_server import RedisServer
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    database, redis = PostgresServer(max_connections="120", shared_buffers="128MB"), RedisServer(folder / "r")
+    database, redis = (
+        PostgresServer(max_connections="120", shared_buffers="128MB"),
+        RedisServer(folder / "r", options={"appendonly": "yes"}),
+    )
     for server in (database, redis):
         server.start()
         stack.callback(server.stop)
-    return {
+    variables = {
         "DATABASE_URL": database.url("postgres"),
         "MKS_REDIS_URL": redis.url,
         "MKS_ENV": "test",
@@ -185,18 +204,21 @@ def _servers(stack: ExitStack) -> dict[str, str]:
         "MKS_AREAS_OFF": "notify,tasks",
         "MKS_GUNICORN_WORKERS": "2",
         "MKS_GUNICORN_THREADS": "8",
+        "MKS_DATA_DIR": str(folder),
         "MKS_LOG_FILE": str(folder / "app.log"),
     }
+    return variables, redis
 
 
-def _fill(variables: dict[str, str], options: argparse.Namespace) -> list[str]:
+def _fill(variables: dict[str, str], options: argparse.Namespace, roles: Sequence[str]) -> list[str]:
+    """Articles, and people with these roles who can sign in."""
     from werkzeug.security import generate_password_hash
 
     from knowledge_system import app, database
     from knowledge_system.models import User
     from knowledge_system.settings import AppSettings
 
-    names = [f"reader{number}" for number in range(options.readers)]
+    people = {f"reader{n}": role for n, role in enumerate(roles)}
     settings = AppSettings.from_env(variables)
     with app.open_database(settings) as (engine, search):
         database.upgrade(engine, settings, clock=time)
@@ -207,20 +229,20 @@ def _fill(variables: dict[str, str], options: argparse.Namespace) -> list[str]:
         now = datetime.now(UTC)
         with sessions.begin() as session:
             session.add_all(
-                User(username=name, display_name=name, role="viewer", password_hash=cheap, created_at=now)
-                for name in names
+                User(username=name, display_name=name, role=role, password_hash=cheap, created_at=now)
+                for name, role in people.items()
             )
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
-    return names
+    return list(people)
 
 
 @contextmanager
-def _application(variables: dict[str, str]) -> Iterator[int]:
+def _application(variables: dict[str, str], made_by: str = "knowledge_system.app") -> Iterator[int]:
     from testbed.polling import accepts_connections, free_port, wait_until
 
     port = free_port()
-    command = [str(Path(sys.executable).with_name("gunicorn")), "knowledge_system.app:from_env()"]
+    command = [str(Path(sys.executable).with_name("gunicorn")), f"{made_by}:from_env()"]
     command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8", "--keep-alive", "30"]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -313,8 +335,9 @@ async def _read(port: int, cookies: Sequence[str], articles: int, seconds: float
 async def _reader(  # noqa: PLR0917 - called from one place, above
     port: int, cookie: str, seen: Seen, end: float, articles: int, chance: random.Random
 ) -> None:
-    incoming, outgoing = await asyncio.open_connection("127.0.0.1", port)
     await asyncio.sleep(chance.uniform(0, 3))
+    # As nginx does, with a request in hand: a new connection that says nothing keeps a thread of gunicorn waiting.
+    incoming, outgoing = await asyncio.open_connection("127.0.0.1", port)
     while time.monotonic() < end:
         kind, path = _wanted(articles, chance)
         asked = time.perf_counter()
@@ -345,6 +368,108 @@ async def _answer(incoming: asyncio.StreamReader) -> tuple[int, bool | None]:
     await incoming.readexactly(int(fields["content-length"]))
     cache = fields.get("x-cache")
     return int(head.split(" ", 2)[1]), None if cache is None else cache == "hit"
+
+
+# --- while a server is away --------------------------------------------------------------------------
+
+
+def _measure_outages(options: argparse.Namespace, servers: list[int], load: list[int]) -> int:
+    import outages
+    import outages_kept
+
+    everybody = ["reviewer"] * (options.readers + _WRITERS) + ["admin"]
+    with ExitStack() as stack:
+        variables, redis = _servers(stack)
+        mail, chat = _receivers(stack)
+        variables |= _told_by(mail, chat, Path(variables["MKS_DATA_DIR"]))
+        _say(f"filling {options.articles} articles ...")
+        names = _fill(variables, options, everybody)
+        with _application(variables, "knowledge_system.demo.application") as port:
+            os.sched_setaffinity(0, load)
+            fields = (
+                f"Host: {HOST}\r\nOrigin: https://{HOST}\r\nX-Forwarded-Proto: https\r\nAccept: text/html\r\n"
+            )
+            cookies = [_sign_in(port, name) for name in names]
+            site = outages.Site(port, fields, cookies, redis, *mail, *chat, options.articles)
+            crowd = asyncio.run(
+                outages.run(
+                    site, seconds=options.seconds, readers=options.readers, writers=_WRITERS, say=_say
+                )
+            )
+            _say("waiting for what is on its way ...")
+            outages_kept.settle(site, crowd)
+        kept = outages_kept.account(
+            site, variables["DATABASE_URL"], Path(variables["MKS_ALERT_SPOOL"]), crowd
+        )
+    text = outages_kept.report(_outage_setting(options, servers, load), crowd.phases, kept)
+    print(text)
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        (options.write / "outages.md").write_text(text, encoding="utf-8")
+        (options.write / "outages.svg").write_text(_outages_plot(crowd.phases), encoding="utf-8")
+    return 0
+
+
+def _receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """A mail server and what stands for Slack, each behind a wire that can be cut."""
+    from testbed.fault_proxy import FaultProxy
+    from testbed.http_sink import HttpSink
+    from testbed.smtp_server import SmtpServer
+
+    made = []
+    for server in (SmtpServer(), HttpSink()):
+        server.start()
+        stack.callback(server.stop)
+        wire = FaultProxy("127.0.0.1", server.port)
+        wire.start()
+        stack.callback(wire.close)
+        made.append((wire, server))
+    return made[0], made[1]
+
+
+def _told_by(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[str, str]:
+    """The settings of an application with all of its areas, and with pages that fail on purpose."""
+    return {
+        "MKS_AREAS_OFF": "",
+        "MKS_DEMO": "1",
+        "MKS_SMTP_HOST": "127.0.0.1",
+        "MKS_SMTP_PORT": str(mail[0].port),
+        "MKS_SMTP_SECURITY": "plain",
+        "MKS_ALERT_FROM": f"alerts@{HOST}",
+        "MKS_ALERT_TO": f"operators@{HOST}",
+        "MKS_ALERT_WINDOW": "1s",
+        "MKS_ALERT_SPOOL": str(folder / "spool"),
+        "MKS_SLACK_WEBHOOK_URL": f"http://127.0.0.1:{chat[0].port}/services/load",
+    }
+
+
+def _outage_setting(options: argparse.Namespace, servers: list[int], load: list[int]) -> str:
+    return (
+        f"`make bench-app ARGS=--outages`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
+        f"{options.readers} readers who pause 0.4 to 1.2 s and {_WRITERS} writers, {options.seconds:g} s for each "
+        f"phase. Servers on {len(servers)} core(s), the load generator on {len(load)}; Python "
+        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. Compare rows, not days: how "
+        "late a timer of the load generator is says what the machine itself adds to each wait."
+    )
+
+
+def _outages_plot(phases: Sequence[Any]) -> str:
+    import outages
+    import outages_kept
+
+    parts, y = [], 30
+    most = max(outages.MOST, *(outages_kept.worst([seen]) for seen in phases))
+    for phase, seen in zip(outages.PHASES, phases, strict=True):
+        parts.append(_text(8, y + 30, phase.name))
+        for number, page in enumerate(outages.PAGES):
+            value = outages.share(seen.milliseconds[page], 99) if seen.milliseconds[page] else 0.0
+            width = 380 * value / most
+            parts.append(_bar(130, y + 9 * number, width, COLOURS[number], height=8))
+            parts.append(_text(136 + width, y + 8 + 9 * number, f"{page} {value:.0f} ms", size=9))
+        y += 64
+    x = 130 + 380 * outages.MOST / most
+    parts.append(f'<path d="M{x:.1f} 24V{y}" stroke="#c8553d" stroke-dasharray="4 3"/>')
+    return _svg(660, y, "p99 of each page while a server is away", parts)
 
 
 # --- one reader, and where the time goes --------------------------------------------------------------
@@ -597,12 +722,12 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     return "\n".join((head, ground, style, _text(8, 16, title), *parts, "</g>", "</svg>")) + "\n"
 
 
-def _bar(x: float, y: float, width: float, colour: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="16" fill="{colour}"/>'
+def _bar(x: float, y: float, width: float, colour: str, *, height: int = 16) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}" fill="{colour}"/>'
 
 
-def _text(x: float, y: float, words: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}">{words}</text>'
+def _text(x: float, y: float, words: str, *, size: int = 12) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}">{words}</text>'
 
 
 def _say(words: str) -> None:

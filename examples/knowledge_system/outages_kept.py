@@ -1,0 +1,236 @@
+"""What became of the work that people did while servers were away, and the report about it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from outages import CALM, MOST, PAGES, PHASES, Crowd, Seen, Site, Work, share
+from sqlalchemy import Engine, create_engine, text
+
+_SETTLES = 60
+"""Seconds after the last outage within which mails and alerts that waited must have gone out."""
+_ALONE = "not by itself"
+_ON_PURPOSE = "/diagnostics/error"
+_SUMMARY = re.compile(r"アラート \d+ 件")
+_REPEATED = re.compile(r"(\d+) 件抑制しました")
+
+
+@dataclass
+class Kept:
+    """What was found afterwards.
+
+    Attributes:
+        lost: work that was answered and is not there, or is there twice, in words.
+        mails: of remarks that were answered: delivered, in the queue, and lost.
+        twice: mails that came more than once.
+        alerts: by channel, of those that each phase raised: delivered, in the spool, and not by themselves.
+        counted: by channel, alerts that came in a summary, or as a number beside an equal one.
+    """
+
+    lost: list[str]
+    mails: Counter[str]
+    twice: int
+    alerts: dict[str, list[Counter[str]]]
+    counted: dict[str, int]
+
+    @property
+    def missing(self) -> int:
+        """Alerts that nobody got in any form."""
+        return sum(
+            max(0, sum(each[_ALONE] for each in phases) - self.counted[channel])
+            for channel, phases in self.alerts.items()
+        )
+
+
+def settle(site: Site, crowd: Crowd) -> None:
+    """Wait, for a while, until mails and alerts that waited have gone out."""
+    marks = [mark for mark, status in crowd.work.remarks.items() if status == 303]
+    numbers = [number for seen in crowd.phases for number in seen.alerts]
+    end = time.monotonic() + _SETTLES
+    while time.monotonic() < end:
+        letters, told = _letters(site), _messages(site)
+        unsent = [mark for mark in marks if not any(mark in letter for letter in letters)]
+        alone = [
+            sum(not any(each in text for text in texts) for each in numbers) for texts in (letters, told)
+        ]
+        if (
+            not unsent
+            and alone[0] <= _counted(letters)
+            and alone[1] <= _counted(told) + _summed_up(told, numbers)
+        ):
+            return
+        time.sleep(1)
+
+
+def _letters(site: Site) -> list[str]:
+    bodies = (each.message.get_body(("plain", "html")) for each in tuple(site.smtp.received))
+    return [str(body.get_content()) for body in bodies if body is not None]
+
+
+def _messages(site: Site) -> list[str]:
+    return [json.dumps(each.json(), ensure_ascii=False) for each in tuple(site.slack.requests)]
+
+
+def _counted(texts: Sequence[str]) -> int:
+    """Several that waited while one hung are equal ones at the same moment, and put together."""
+    return sum(int(found) for each in texts if _ON_PURPOSE in each for found in _REPEATED.findall(each))
+
+
+def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
+    """Look for everything; call it when the application has ended."""
+    engine, work = create_engine(database), crowd.work
+    lost = [*_lost_remarks(engine, work), *_lost_saves(engine, work, crowd.drafts)]
+    letters, told = _letters(site), _messages(site)
+    mails, twice = _mails(engine, work, letters)
+    engine.dispose()
+    alerts = {
+        channel: [
+            Counter(_fate(number, texts, spool / channel) for number in each.alerts) for each in crowd.phases
+        ]
+        for channel, texts in (("email", letters), ("slack", told))
+    }
+    numbers = [number for seen in crowd.phases for number in seen.alerts]
+    counted = {"email": _counted(letters), "slack": _counted(told) + _summed_up(told, numbers)}
+    return Kept(lost, mails, twice, alerts, counted)
+
+
+def _summed_up(messages: Sequence[str], numbers: Sequence[str]) -> int:
+    """Alerts in a summary of several, where Slack's limits leave no room for the number of a request."""
+    summaries = (json.loads(each)["blocks"] for each in messages if _SUMMARY.search(each))
+    lines = (json.dumps(block) for blocks in summaries for block in blocks[1:])
+    return sum(_ON_PURPOSE in line and not any(number in line for number in numbers) for line in lines)
+
+
+def _lost_remarks(engine: Engine, work: Work) -> Iterator[str]:
+    with engine.connect() as connection:
+        stored = Counter(
+            connection.execute(text("SELECT body FROM comments WHERE body LIKE '印%'")).scalars()
+        )
+    for mark, status in work.remarks.items():
+        wanted = {303: {1}, 0: {0, 1}}.get(status, {0})
+        if stored[mark] not in wanted:
+            yield f"remark {mark} was answered with {status} and is there {stored[mark]} times"
+
+
+def _lost_saves(engine: Engine, work: Work, drafts: Sequence[int]) -> Iterator[str]:
+    reads = text("SELECT title FROM revisions WHERE article_id = ANY(:drafts)")
+    with engine.connect() as connection:
+        stored = Counter(connection.execute(reads, {"drafts": list(drafts)}).scalars())
+    for mark, status in work.saves.items():
+        wanted = {303: {1}, 0: {0, 1}}.get(status, {0})
+        if stored[mark] not in wanted:
+            yield f"save {mark} was answered with {status} and is there {stored[mark]} times"
+
+
+def _mails(engine: Engine, work: Work, letters: Sequence[str]) -> tuple[Counter[str], int]:
+    reads = text("SELECT arguments FROM mks_task WHERE name = 'mks.mail' AND state IN ('waiting', 'running')")
+    with engine.connect() as connection:
+        waiting = [
+            json.dumps(json.loads(each), ensure_ascii=False) for each in connection.execute(reads).scalars()
+        ]
+    fates, twice = Counter[str](), 0
+    for mark in (mark for mark, status in work.remarks.items() if status == 303):
+        came = sum(mark in letter for letter in letters)
+        twice += came > 1
+        fates[
+            "delivered" if came else "in the queue" if any(mark in each for each in waiting) else "lost"
+        ] += 1
+    return fates, twice
+
+
+def _fate(number: str, texts: Sequence[str], folder: Path) -> str:
+    if any(number in each for each in texts):
+        return "delivered"
+    spooled = folder.glob("*") if folder.is_dir() else ()
+    return "spooled" if any(number in each.read_text(encoding="utf-8") for each in spooled) else _ALONE
+
+
+# --- the report ------------------------------------------------------------------------------------
+
+
+def report(setting: str, phases: Sequence[Seen], kept: Kept) -> str:
+    """The figures as a page."""
+    cells = " | ".join(PAGES)
+    lines = [
+        "# Measured while a server is away",
+        "",
+        setting,
+        "",
+        f"| p50 / p99 ms (answers) | {cells} | timer late, p99 | load |",
+        "|---|" + "---|" * (len(PAGES) + 2),
+    ]
+    away = together(seen for phase, seen in zip(PHASES, phases, strict=True) if phase is not CALM)
+    calm = together(seen for phase, seen in zip(PHASES, phases, strict=True) if phase is CALM)
+    named = [(phase.name, seen) for phase, seen in zip(PHASES, phases, strict=True)]
+    for name, seen in (*named, ("**all calm ones**", calm), ("**all others**", away)):
+        times = (seen.milliseconds[page] for page in PAGES)
+        row = " | ".join(f"{share(each, 50):.0f} / {share(each, 99):.0f} ({len(each)})" for each in times)
+        lines.append(f"| {name} | {row} | {share(seen.late, 99):.0f} | {seen.load:.1f} |")
+    lines += [
+        "",
+        *_promises(phases, kept),
+        "",
+        "| away | answers | alerts by mail | alerts in Slack |",
+        "|---|---|---|---|",
+    ]
+    for number, (phase, seen) in enumerate(zip(PHASES, phases, strict=True)):
+        statuses = sum(seen.statuses.values(), Counter[int]())
+        answers = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+        fates = (_told(kept.alerts[channel][number]) for channel in ("email", "slack"))
+        lines.append(f"| {phase.name} | {answers} | {' | '.join(fates)} |")
+    lines += [
+        "",
+        f"- Mails about remarks: {_told(kept.mails)}; {kept.twice} came twice.",
+        f"- Alerts in a summary, or a number beside an equal one: {_told(Counter(kept.counted))}.",
+        *(f"- **Lost: {each}**" for each in kept.lost),
+        "",
+        "![p99 of each page while a server is away](outages.svg)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _promises(phases: Sequence[Seen], kept: Kept) -> Iterator[str]:
+    calm = worst([together(seen for phase, seen in zip(PHASES, phases, strict=True) if phase is CALM)])
+    away = worst([together(seen for phase, seen in zip(PHASES, phases, strict=True) if phase is not CALM)])
+    broken = [
+        f"{phase.name}, {each}" for phase, seen in zip(PHASES, phases, strict=True) for each in seen.broken
+    ]
+    yield from ("| promised | at most | measured | kept |", "|---|---|---|---|")
+    rows = [
+        (f"p99 of every page while something is away (when nothing is: {calm:.0f} ms)", MOST, away, "ms"),
+        ("5xx without a time to come back, or no answer", 0, len(broken), ""),
+        ("work that was answered and is lost, or is there twice", 0, len(kept.lost), ""),
+        ("mails lost", 0, kept.mails["lost"], ""),
+        ("alerts neither delivered, spooled nor counted", 0, kept.missing, ""),
+    ]
+    for what, most, found, unit in rows:
+        yield f"| {what} | {most} {unit} | {found:.0f} {unit} | {'yes' if found <= most else '**no**'} |"
+    yield from ("", *(f"- {what}: {count}" for what, count in Counter(broken).items()))
+
+
+def together(phases: Iterable[Seen]) -> Seen:
+    """Several phases as one: in a single one a hundredth of the answers to a page is less than one answer."""
+    found = Seen()
+    for seen in phases:
+        for page, times in seen.milliseconds.items():
+            found.milliseconds[page] += times
+        found.late += seen.late
+        found.load = max(found.load, seen.load)
+    return found
+
+
+def worst(seen: Iterable[Seen]) -> float:
+    """The largest p99 of any page."""
+    return max(
+        share(each.milliseconds[page], 99) for each in seen for page in PAGES if each.milliseconds[page]
+    )
+
+
+def _told(fates: Counter[str]) -> str:
+    return ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()) if count) or "none"
