@@ -19,6 +19,7 @@ from pypdf import PdfReader
 from sqlalchemy import select
 
 from knowledge_system import models
+from knowledge_system.domain import wording
 from knowledge_system.domain.wording import is_japanese
 from knowledge_system.reports.document import write_document
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
@@ -133,13 +134,16 @@ def test_the_workbook_holds_text_as_text() -> None:
 
 def test_files_are_in_the_language_of_the_report() -> None:
     """All but names and what people wrote."""
-    english = FIGURES._replace(title="Report", scope="November 2025", articles=(), language="en")
+    listed = ListedArticle("Curing", "鉄筋", "Tanaka", "Site 1", datetime.fromisoformat("2025-11-03"), 0)
+    english = FIGURES._replace(title="Report", scope="November 2025", articles=(listed,), language="en")
     pdf, words = write_document(english), texts_of(write_sheet(english))
     said = text_of(pdf)
     for word in ("Earthwork", "Published", "Total", "Comments", "26 Nov 2026"):
         assert word in said
         assert word in " ".join(words)
     assert not is_japanese(said + "".join(words))
+    for name in ("Published", wording.say("鉄筋", "en")):  # no column is too narrow for a word
+        assert name in map(str.strip, said.splitlines())
     reader = PdfReader(io.BytesIO(pdf))
     assert reader.trailer["/Root"]["/Lang"] == "en"  # type: ignore[index]  # a dictionary
 

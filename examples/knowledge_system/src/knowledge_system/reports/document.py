@@ -123,7 +123,7 @@ class _Page:
             lines.append([self.text(self._figures.say(row.category)), bar, *numbers])
         return _table(
             lines,
-            [2.2, 3.4, 1.3, 1.6, 1.2, 1.5],
+            [2.2, 2.9, 1.6, 1.6, 1.3, 1.6],
             [
                 ("BACKGROUND", (0, 0), (-1, 0), _BRAND),
                 ("BACKGROUND", (0, -1), (-1, -1), "#E4F0F1"),
@@ -145,7 +145,7 @@ class _Page:
             ]
             for article in self._figures.articles
         )
-        return _table(lines, [5.4, 1.7, 1.8, 2.7, 2.5], [("BACKGROUND", (0, 0), (-1, 0), _BRAND)])
+        return _table(lines, [4.6, 2.8, 1.7, 2.6, 2.4], [("BACKGROUND", (0, 0), (-1, 0), _BRAND)])
 
 
 def _table(
