@@ -39,8 +39,8 @@ TESTED = (
     ),
     Promise(
         "test_deploy_nginx",
-        "nginx: names, redirects, header fields, limits, static files; nginx -t and gixy silent",
-        "nginx: 名前、リダイレクト、ヘッダーフィールド、制限、静的ファイル。nginx -t と gixy の指摘なし",
+        "nginx: names, redirects, header fields, limits, static files, parts of uploads; nginx -t and gixy silent",
+        "nginx: 名前、リダイレクト、ヘッダー、制限、静的ファイル、アップロードの一部。nginx -t と gixy の指摘なし",
     ),
     Promise(
         "test_deploy_gunicorn",
