@@ -28,7 +28,8 @@ def tag_names(asked: Asked) -> Reply:
 
 def site_names(_asked: Asked) -> Reply:
     """Sites of published articles, those of most articles first."""
-    counted = here.parts().catalogue.counts().sites
+    with here.parts().reads() as session:
+        counted = here.parts().catalogue.counts(session).sites
     return Reply({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
 
 

@@ -91,9 +91,9 @@ class Catalogue:
         self._ttl = ttl
         self._search = search
         self.page_size = page_size
-        keep = cached(cache=cache, ttl=ttl, key_prefix="articles", tags=(_TAG,))
-        self._shared_page = keep(self._read_shared_page)
-        self._shared_counts = keep(self._read_counts)
+        self._shared_page = cached(cache=cache, ttl=ttl, key_prefix="articles", tags=(_TAG,))(
+            self._read_shared_page
+        )
         self._shared_article = cached(cache=cache, ttl=ttl, key_prefix="article", tags=_article_tags)(
             self._read_article
         )
@@ -113,12 +113,19 @@ class Catalogue:
             Problem: ``bad-cursor``.
         """
         if not wanted.same_for_everybody:
-            return self.read_page(actor, Wanted(wanted, query, sort), after=after), False
+            with self.sessions() as session:
+                return self.read_page(session, actor, Wanted(wanted, query, sort), after=after), False
         _computed.set(False)
         return self._shared_page(*wanted, query, sort, after), not _computed.get()
 
     def read_page(
-        self, actor: Actor, asked: Wanted, *, after: str | None = None, number: int | None = None
+        self,
+        session: Session,
+        actor: Actor,
+        asked: Wanted,
+        *,
+        after: str | None = None,
+        number: int | None = None,
     ) -> dict[str, Any]:
         """One page from the database: the one behind a cursor, or the one with this number.
 
@@ -127,21 +134,20 @@ class Catalogue:
         Raises:
             Problem: ``bad-cursor``.
         """
-        with self.sessions() as session:
-            chosen, order = self._chosen(session, actor, asked)
-            # The articles themselves are read when it is known which twenty: sorting thousands of them costs more.
-            following: str | None = None
-            if number is None:
-                try:
-                    page = keyset_page(chosen, order_by=order, after=after, limit=self.page_size)
-                    fetched = page.fetch(session)
-                except InvalidCursorError as error:
-                    raise Problem("bad-cursor") from error
-                ids, following = fetched.items, fetched.next_cursor
-                total = session.scalar(_counted(chosen)) or 0
-            else:
-                ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
-            items = lookup.summaries(session, ids, with_text=bool(asked.query))
+        chosen, order = self._chosen(session, actor, asked)
+        # The articles themselves are read when it is known which twenty: sorting thousands of them costs more.
+        following: str | None = None
+        if number is None:
+            try:
+                page = keyset_page(chosen, order_by=order, after=after, limit=self.page_size)
+                fetched = page.fetch(session)
+            except InvalidCursorError as error:
+                raise Problem("bad-cursor") from error
+            ids, following = fetched.items, fetched.next_cursor
+            total = session.scalar(_counted(chosen)) or 0
+        else:
+            ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
+        items = lookup.summaries(session, ids, with_text=bool(asked.query))
         if asked.query:
             items = [_with_places(item, snippets.pattern_of(asked.query)) for item in items]
         return {"items": items, "next": following, "total": total}
@@ -180,6 +186,7 @@ class Catalogue:
 
     def rows(
         self,
+        session: Session,
         asked: Wanted,
         *,
         after: str | None,
@@ -199,7 +206,7 @@ class Catalogue:
         def write() -> dict[str, Any]:
             nonlocal computed
             computed = True
-            page = self.read_page(_EVERYBODY, asked, after=after, number=None if after else number)
+            page = self.read_page(session, _EVERYBODY, asked, after=after, number=None if after else number)
             return {"html": show(page), "total": page["total"]}
 
         named = "\0".join((*asked.filter, asked.query, asked.sort, after or "", str(number), language))
@@ -247,9 +254,12 @@ class Catalogue:
         )
         return found
 
-    def counts(self) -> lookup.Counts:
+    def counts(self, session: Session) -> lookup.Counts:
         """Published articles of each category and of each site."""
-        return lookup.Counts(**self._shared_counts())
+        found = self._cache.get_or_compute(
+            "counts", lambda: lookup.counts(session)._asdict(), ttl=self._ttl, tags=(_TAG,)
+        )
+        return lookup.Counts(**found)
 
     def forget(self, article_id: int) -> bool:
         """Throw out an article and every page of a list, after an edit was committed.
@@ -267,15 +277,14 @@ class Catalogue:
         """The key is all there is to know: the filter, then query, order and position."""
         _computed.set(True)
         *wanted, query, sort, after = key
-        return self.read_page(_EVERYBODY, Wanted(ArticleFilter(*wanted), query, sort), after=after)  # type: ignore[arg-type]  # as ``page`` gave them
+        with self.sessions() as session:
+            return self.read_page(
+                session, _EVERYBODY, Wanted(ArticleFilter(*wanted), query, sort), after=after
+            )  # type: ignore[arg-type]  # as ``page`` gave them
 
     def _read_article(self, article_id: int) -> dict[str, Any]:
         with self.sessions() as session:
             return lookup.stored(session, article_id)
-
-    def _read_counts(self) -> dict[str, dict[str, int]]:
-        with self.sessions() as session:
-            return lookup.counts(session)._asdict()
 
 
 def _counted(chosen: Select[Any]) -> Select[Any]:

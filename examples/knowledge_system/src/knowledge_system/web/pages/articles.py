@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from flask import Blueprint, make_response, redirect, render_template
 from markupsafe import Markup
@@ -22,6 +22,7 @@ from knowledge_system.web.pages.review import differing, steps_now
 
 if TYPE_CHECKING:
     from flask import Response
+    from sqlalchemy.orm import Session
     from werkzeug.wrappers import Response as AnyResponse
 
 __all__ = ["form_page", "pages"]
@@ -63,13 +64,15 @@ def listing() -> Response:
         pages = pager.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
         return render_template("_rows.html", **told, number=number, pages=pages)
 
-    if asked.filter.same_for_everybody:
-        rows, from_cache = catalogue.rows(
-            asked, after=after, number=number, language=here.language(), show=show
-        )
-    else:
-        page = catalogue.read_page(actor, asked, after=after, number=None if after else number)
-        rows, from_cache = {"html": show(page), "total": page["total"]}, False
+    with here.parts().reads() as session:
+        if asked.filter.same_for_everybody:
+            rows, from_cache = catalogue.rows(
+                session, asked, after=after, number=number, language=here.language(), show=show
+            )
+        else:
+            page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
+            rows, from_cache = {"html": show(page), "total": page["total"]}, False
+        counts, follow = catalogue.counts(session), _followed(session, asked.filter)
     response = make_response(
         render_template(
             "articles.html",
@@ -80,8 +83,8 @@ def listing() -> Response:
             rows=Markup(rows["html"]),  # noqa: S704 - written by our own template, which has escaped it
             total=rows["total"],
             most=MOST,
-            counts=catalogue.counts(),
-            follow=_followed(asked.filter),
+            counts=counts,
+            follow=follow,
             list_url=list_url,
         )
     )
@@ -244,6 +247,8 @@ def _form(
         current = _working(_read(article_id))
         found = differing(current, _as_read(values))
         values = {**values, "revision": current["revision"]}
+    with here.parts().reads() as session:
+        sites = list(here.parts().catalogue.counts(session).sites)[:100]
     choices = workflow.statuses_to_save(here.actor(), four_eyes=here.parts().settings.four_eyes)
     return render_template(
         "article_form.html",
@@ -256,7 +261,7 @@ def _form(
         attachments=attachments or [],
         upload_limit=here.parts().intake.limit,
         may_detach=partial(rules.may_detach, here.actor(), status="published" if published else "draft"),
-        sites=list(here.parts().catalogue.counts().sites)[:100],
+        sites=sites,
         categories=[(name, name) for name in rules.CATEGORIES],
         statuses=[(key, rules.STATUSES[key]) for key in choices],
         **forms.told(problem),
@@ -273,15 +278,16 @@ def _as_read(typed: dict[str, Any]) -> dict[str, Any]:
     return {**plain, "tags": list(dict.fromkeys(filter(None, re.split(r"[,、,\s]+", plain["tags"]))))}
 
 
-def _followed(wanted: ArticleFilter) -> Follow | None:
+def _followed(session: Session, wanted: ArticleFilter) -> Follow | None:
     """Whether the reader watches the tag or the site that the list is about."""
     if not wanted.tag and not wanted.site:
         return None
-    with here.parts().reads() as session:
-        return following.followed(session, here.actor(), tag=wanted.tag, site=wanted.site)
+    return following.followed(session, here.actor(), tag=wanted.tag, site=wanted.site)
 
 
 def _list_url(asked: Wanted) -> Callable[..., str]:
+    quoted = cache(quote_plus)  # what was searched for stands in fifty links of a page
+
     # A page links to the same few categories and tags a hundred times.
     @cache
     def url(*, after: str = "", page: int = 1, **changed: str) -> str:
@@ -293,6 +299,7 @@ def _list_url(asked: Wanted) -> Callable[..., str]:
         }
         if page > 1:
             kept["page"] = str(page)
-        return f"/articles?{urlencode(kept)}" if kept else "/articles"
+        pairs = "&".join(f"{name}={quoted(value)}" for name, value in kept.items())
+        return f"/articles?{pairs}" if kept else "/articles"
 
     return url

@@ -53,7 +53,9 @@ def watching() -> AnyResponse:
 @pages.get("/sites")
 def sites() -> str:
     """Every site of which published articles tell."""
-    return render_template("sites.html", section="sites", sites=here.parts().catalogue.counts().sites)
+    with here.parts().reads() as session:
+        counted = here.parts().catalogue.counts(session).sites
+    return render_template("sites.html", section="sites", sites=counted)
 
 
 @pages.get("/site")
