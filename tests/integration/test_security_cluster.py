@@ -1,6 +1,7 @@
 """Limits, second factors and sign-ins on a Redis Cluster, and through the loss of a primary."""
 
 import asyncio
+import itertools
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from mks_hardening.security import (
     RedisSignInStore,
     RedisTwoFactorStore,
     SecretBox,
+    SignInClient,
     SignInStep,
     TwoFactorManager,
     totp_code,
@@ -158,22 +160,22 @@ def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None
         assert answers[0].user_id == "2"
         assert house.sign_in.second_factor(step.challenge, codes[1], client=HERE).state == "expired"
 
-        async def guess() -> SignInStep:
-            step = await house.sign_in.apassword("sato", "guess", client=HERE)
+        async def guess(name: str, client: SignInClient) -> SignInStep:
+            step = await house.sign_in.apassword(name, "guess", client=client)
             for part in (store, factors, limiter, slots):
                 await part.aclose()
             return step
 
         with RateLimiter(SIGN_IN_LIMITS, storage=url, store_budget=1) as other:
-
-            def left() -> int:
-                return other.test("auth_login", f"{HERE.address} sato").remaining[0]
-
-            before = left()
+            # First ones may fall into what is left of the outage, and are counted in this process then: each is
+            # somebody else, or they would be refused for their number.
+            numbers = itertools.count(1)
 
             def counted() -> bool:
-                assert asyncio.run(guess()).state == "refused"
-                return left() < before
+                number = next(numbers)
+                name, client = f"nobody{number}", SignInClient(address=f"198.18.{number % 250}.1")
+                left = other.test("auth_login", f"{client.address} {name}").remaining[0]
+                assert asyncio.run(guess(name, client)).state == "refused"
+                return other.test("auth_login", f"{client.address} {name}").remaining[0] < left
 
-            # A first one may fall into what is left of the outage, and is counted in this process then.
             wait_until(counted, timeout=30)
