@@ -98,6 +98,37 @@ def test_cluster_failover(redis_cluster: RedisCluster) -> None:
         survives(client, "{a}numbers", lambda: redis_cluster.fail_over("{a}numbers"))
 
 
+def test_a_loop_and_a_child_find_a_cluster_whose_named_node_is_gone(redis_cluster: RedisCluster) -> None:
+    named = redis_cluster.nodes[0]
+    url = named.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+    key = next(key for key in map(str, range(1000)) if redis_cluster.owner(key) is named)
+    with RedisClient(url, store_budget=1) as client:
+        assert client.ping()
+        redis_cluster.fail_over(key)
+
+        def written() -> bool:
+            try:
+                return bool(client.call("SET", key, "1", idempotent=True))
+            except BackendUnavailableError:
+                return False
+
+        wait_until(written)
+
+        async def read_later() -> object:
+            other = RedisClient(client, store_budget=1)
+            try:
+                return await other.acall("GET", key, idempotent=True)
+            finally:
+                await other.aclose()
+
+        assert asyncio.run(read_later()) == b"1"
+        endpoint = client._lease.endpoint
+        endpoint.renew()  # what a forked child does
+        assert client.call("GET", key, idempotent=True) == b"1"
+        for of_the_parent in endpoint._of_the_parent[0].values():
+            of_the_parent.close()
+
+
 def test_cluster_scripts_and_pipelines(redis_cluster: RedisCluster) -> None:
     with RedisClient(cluster_url(redis_cluster), store_budget=1) as client:
         assert client.pipeline([("SET", "a", "1"), ("SET", "b", "2"), ("GET", "a")])[-1] == b"1"

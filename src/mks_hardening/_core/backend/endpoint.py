@@ -51,6 +51,7 @@ class Endpoint:
         self.address = type(foreign).__name__ if target is None else target.address
         self.closed = False
         self._foreign = foreign
+        self._met: tuple[tuple[str, int], ...] = ()
         self._leases: set[Lease] = set()
         self._clients: dict[int, Client] = {}
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Shared]] = WeakKeyDictionary()
@@ -71,6 +72,7 @@ class Endpoint:
 
     def renew(self) -> None:
         """In a forked child: leave the parent's connections alone, open or not, and make others when needed."""
+        self._met = self._nodes_met()
         self._of_the_parent = (self._clients, self._by_loop)
         self._clients = {}
         self._by_loop = WeakKeyDictionary()
@@ -90,7 +92,7 @@ class Endpoint:
             return self._foreign
         made = self._clients.get(database)
         if made is None and self.target is not None:
-            fresh = connect(self.target._replace(database=database))
+            fresh = connect(self._led_to(self.target, database))
             made = self._clients.setdefault(database, fresh)  # another thread may have been faster
             if made is not fresh:
                 fresh.close()
@@ -109,7 +111,7 @@ class Endpoint:
         clients = self._by_loop.setdefault(asyncio.get_running_loop(), {})
         shared = clients.get(lease.database)
         if shared is None:
-            made = connect_async(self.target._replace(database=lease.database), self.budget)
+            made = connect_async(self._led_to(self.target, lease.database), self.budget)
             shared = clients[lease.database] = _Shared(made)
         shared.users.add(lease)
         return shared.client
@@ -147,6 +149,21 @@ class Endpoint:
         for shared in _unused(clients, lease) if clients else ():
             await close_async(shared.client)
         self.release(lease)
+
+    def _led_to(self, target: RedisTarget, database: int) -> RedisTarget:
+        """The target, led to by the nodes of the cluster that are known by now: those in the URL may be gone."""
+        hosts = tuple(dict.fromkeys((*self._nodes_met(), *target.hosts)))
+        return target._replace(database=database, hosts=hosts)
+
+    def _nodes_met(self) -> tuple[tuple[str, int], ...]:
+        managers = [getattr(client, "nodes_manager", None) for client in tuple(self._clients.values())]
+        met = [
+            (str(node.host), int(node.port))
+            for manager in managers
+            if manager is not None
+            for node in tuple(manager.nodes_cache.values())
+        ]
+        return tuple(met) or self._met
 
     def _shard_breaker(self, address: str, probe: Callable[[], object]) -> CircuitBreaker:
         return CircuitBreaker(
