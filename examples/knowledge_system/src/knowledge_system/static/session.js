@@ -38,7 +38,12 @@
     const next = encodeURIComponent(location.pathname + location.search);
     location.assign(`/sign-in?reason=${encodeURIComponent(reason)}&next=${next}`);
   };
-  const ended = (answer) => leave(answer.headers.get("X-Session-Timeout-Reason") || "revoked", true);
+  const ended = (answer) => {
+    const reason = answer.headers.get("X-Session-Timeout-Reason");
+    if (reason) leave(reason, true);
+    // The server says it once: another tab has heard it, and is about to tell.
+    else setTimeout(() => leave("revoked", true), 500);
+  };
 
   // Asked on a path that does not count as activity.
   const ask = async () => {

@@ -154,7 +154,7 @@ class Catalogue:
 
     def ids(self, actor: Actor, asked: Wanted, *, most: int) -> list[int]:
         """The ids of what is wanted, the first of them if there are more than ``most``."""
-        with self._sessions() as session:
+        with self.sessions() as session:
             chosen, order = self._chosen(session, actor, asked)
             return list(session.scalars(chosen.order_by(*order).limit(most)))
 

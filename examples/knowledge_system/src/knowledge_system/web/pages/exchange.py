@@ -61,10 +61,11 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
 
 
 def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
-    catalogue = here.parts().catalogue
+    parts = here.parts()
     if asked["q"]:
         here.check_limit("search")
-    page = catalogue.read_page(here.actor(), _wanted(asked), number=asked["page"])
+    with parts.reads() as session:
+        page = parts.catalogue.read_page(session, here.actor(), _wanted(asked), number=asked["page"])
     kept = {
         name: str(asked[name])
         for name in fields.LIST
@@ -75,7 +76,9 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         section="articles",
         page=page,
         number=asked["page"],
-        pages=pager.pages(page["total"], asked["page"], size=catalogue.page_size, most=fields.MOST_PAGES),
+        pages=pager.pages(
+            page["total"], asked["page"], size=parts.catalogue.page_size, most=fields.MOST_PAGES
+        ),
         kept=kept,
         most=exchange.MOST_ARTICLES,
         **forms.told(problem),
