@@ -53,6 +53,7 @@ lint: .venv/dev.stamp ## style, format, import contracts, spelling
 types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed public names
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
 	$(BIN)/mypy src tests/typing
+	MYPYPATH=examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
 	$(BIN)/pyright
 	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal

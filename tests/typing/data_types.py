@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 from sqlalchemy import Engine, Integer, column, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mks_hardening.cache import (
     CacheStats,
@@ -80,6 +81,19 @@ assert_type(fingerprint("select 1", dialect="sqlite"), str)
 fingerprint("select 1", dialect="oracle")  # type: ignore[arg-type]
 number: Any = column("n", Integer)
 assert_type(keyset_page(select(number), order_by=[number]), Page)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Article(Base):
+    __tablename__ = "articles"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+assert_type(keyset_page(select(Article), order_by=[Article.id]), Page)
+assert_type(keyset_page(select(Article), order_by=[Article.id.desc()]), Page)
 
 with watch_queries(engine, action="raise") as log, query_budget(3):
     assert_type(log.statements[0].rows, int)

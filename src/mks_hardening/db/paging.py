@@ -17,7 +17,7 @@ from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Result, Row, Select
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import QueryableAttribute, Session
     from sqlalchemy.sql.expression import UnaryExpression
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
@@ -25,6 +25,7 @@ __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 # Rows of any shape: the select is the caller's.
 AnySelect: TypeAlias = "Select[Any]"
 AnyColumn: TypeAlias = "ColumnElement[Any]"
+AnyOrder: TypeAlias = "ColumnElement[Any] | QueryableAttribute[Any]"
 Condition: TypeAlias = "ColumnElement[bool]"
 
 _LARGEST_PAGE: Final = 1000
@@ -89,7 +90,7 @@ def _rows(result: Result[Any]) -> list[Row[Any]]:
 
 
 def keyset_page(
-    select: AnySelect, *, order_by: Sequence[AnyColumn], after: str | None = None, limit: int = 50
+    select: AnySelect, *, order_by: Sequence[AnyOrder], after: str | None = None, limit: int = 50
 ) -> Page:
     """One page of ``select``, beginning after the row a cursor names.
 

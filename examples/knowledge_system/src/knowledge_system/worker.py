@@ -13,7 +13,7 @@ from mks_hardening.contrib.celery_app import celery_app
 from mks_hardening.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from celery import Celery  # type: ignore[import-untyped]  # ships no types
+    from celery import Celery
 
 __all__ = ["app"]
 

@@ -48,7 +48,7 @@ _ARTICLE: Final = {
     "history": schemas.items(schemas.thing(_REVISION)),
 }
 _PIECES: Final = schemas.items(schemas.thing({"text": schemas.STRING, "found": schemas.FLAG}))
-_NOT_SEARCHED: Final = {"title_pieces": [], "summary_pieces": [], "excerpt_pieces": []}
+_NOT_SEARCHED: Final[dict[str, list[Any]]] = {"title_pieces": [], "summary_pieces": [], "excerpt_pieces": []}
 """Where the words of a search stand; without one there are none."""
 _LISTED: Final = {
     **_SUMMARY,

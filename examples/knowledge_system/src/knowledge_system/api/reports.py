@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, current_app, request
 
@@ -36,7 +36,7 @@ def following(asked: Asked) -> Response:
 def status(asked: Asked) -> Response:
     """The status of a task of mine: polling, or server-sent events for those who accept them."""
     environ = {**request.environ, "PATH_INFO": f"/{asked.path['task_id']}"}
-    response = Response.from_app(_status_app(), environ)
+    response = cast("Response", Response.from_app(_status_app(), environ))
     if response.status_code == 404:
         raise Problem("not-found")
     return response

@@ -68,9 +68,10 @@ def body(fields: Mapping[str, Field]) -> Schema:
 
 def field(read: Field) -> Schema:
     """What one field takes."""
+    schema: Schema = {}
     match read:
         case Flag():
-            schema: Schema = {"type": "boolean"}
+            schema = {"type": "boolean"}
         case Integer():
             schema = {"type": "integer", "minimum": read.minimum, "maximum": read.maximum}
         case Tags():

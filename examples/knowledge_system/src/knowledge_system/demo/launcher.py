@@ -166,7 +166,7 @@ def _celery_commands(settings: AppSettings, data_dir: Path) -> list[list[str]]:
 
 
 def _gunicorn(port: int) -> list[str]:
-    from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-untyped]  # ships no types
+    from gunicorn.config import KNOWN_SETTINGS
 
     command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--log-level=warning"]
     if socket.has_ipv6 and _has_ipv6_loopback():

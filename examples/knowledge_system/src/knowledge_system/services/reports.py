@@ -155,7 +155,7 @@ def _wall(now: datetime) -> datetime:
 def _rows(
     session: Session, *, begin: datetime | None, end: datetime | None, site: str | None
 ) -> tuple[CategoryRow, ...]:
-    def counted(question: Select[Any], moment: Any) -> dict[str, int]:
+    def counted(question: Select[Any, Any], moment: Any) -> dict[str, int]:
         if site is not None:
             question = question.where(Article.author.has(department=site))
         if begin is not None and end is not None and moment is not None:
@@ -179,7 +179,7 @@ def _rows(
     return tuple(row for row in rows if any(row[1:]))
 
 
-def _articles(session: Session, chosen: Select[tuple[Article]]) -> tuple[ListedArticle, ...]:
+def _articles(session: Session, chosen: Select[Article]) -> tuple[ListedArticle, ...]:
     chosen = (
         chosen.where(Article.status == "published")
         .options(joinedload(Article.author))

@@ -37,15 +37,15 @@ _OPEN = (
 
 def harden(app: Flask, parts: Parts) -> None:
     """Put every wrapper of the edge around the application: its sessions, limits, CSRF, nonces and request ids."""
-    settings = parts.settings.hardening
+    settings, store = parts.settings.hardening, parts.session_store
     Hardening(
         app,
         settings,
-        store=parts.session_store,
+        store=store,
         limiter=parts.limiter,
         sign_in=parts.sign_in,
         required={"database": lambda: parts.engine.connect().close()},
-        optional={"cache": parts.cache.ping, "sessions": parts.session_store.ping},
+        optional={"cache": parts.cache.ping, **({"sessions": store.ping} if store else {})},
         headers=header_policy(settings),
         sign_in_url="/sign-in?reason={reason}&next={next}",
         public_paths=_OPEN,

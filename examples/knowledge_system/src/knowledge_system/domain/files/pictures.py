@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
@@ -83,10 +84,14 @@ def _decode(image: Image.Image) -> int:
     return frame
 
 
+_QUALITY: Final[Mapping[str, dict[str, Any]]] = {
+    "JPEG": {"quality": 92, "subsampling": "4:2:0"},
+    "WEBP": {"quality": 92},
+}
+
+
 def _written(image: Image.Image, kind: Kind) -> bytes:
-    options: dict[str, Any] = {"JPEG": {"quality": 92, "subsampling": "4:2:0"}, "WEBP": {"quality": 92}}.get(
-        kind.name, {}
-    )
+    options = _QUALITY.get(kind.name, {})
     profile = image.info.get("icc_profile")
     plain = image.copy()
     plain.info = {key: image.info[key] for key in ("transparency",) if key in image.info}

@@ -36,8 +36,8 @@ def upgrade() -> None:
     op.add_column("articles", sa.Column("shown_revision", sa.Integer(), server_default="1", nullable=False))
     for name, kind in _ARTICLE:
         op.add_column("articles", sa.Column(name, kind))
-    for name, kind in _TEXT:
-        op.add_column("revisions", sa.Column(name, kind))
+    for name, kind_of_text in _TEXT:
+        op.add_column("revisions", sa.Column(name, kind_of_text))
     op.execute("UPDATE articles SET shown_revision = revision, confirmed_at = updated_at")
     newest = "SELECT {} FROM articles WHERE articles.id = revisions.article_id"
     for name in ("title", "summary", "body", "category", "site"):

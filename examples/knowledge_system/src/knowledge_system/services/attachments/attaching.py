@@ -94,8 +94,10 @@ def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
     found = _get(session, attachment_id)
     if found is None:
         raise Problem("not-found")
-    who = {"author_id": found.article.author_id, "status": found.article.status}
-    if not rules.may_see(actor, **who) or not (found.shown or rules.may_edit(actor, **who)):
+    author_id, status = found.article.author_id, found.article.status
+    if not rules.may_see(actor, author_id=author_id, status=status) or not (
+        found.shown or rules.may_edit(actor, author_id=author_id, status=status)
+    ):
         raise Problem("not-found")
     return found
 

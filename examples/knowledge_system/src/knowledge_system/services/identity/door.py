@@ -90,16 +90,17 @@ def open_door(
             manager.end_user(user_id)
 
     core = settings.hardening.core
-    store = (
+    store: MemorySignInStore | RedisSignInStore = (
         MemorySignInStore()
         if core.redis_url is None
         else RedisSignInStore(
             core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext
         )
     )
+    opened.enter_context(store)
     return SignIn(
         accounts,
-        store=opened.enter_context(store),
+        store=store,
         limiter=limiter,
         factors=factors,
         end_sessions=end_sessions if manager else None,

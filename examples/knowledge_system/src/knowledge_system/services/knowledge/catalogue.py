@@ -273,14 +273,14 @@ class Catalogue:
         """Throw out everything; whether the cache could be told at once."""
         return bool(self._cache.invalidate_tags(_TAG, _EVERY_ARTICLE))
 
-    def _read_shared_page(self, *key: str | None) -> dict[str, Any]:
+    def _read_shared_page(self, *key: Any) -> dict[str, Any]:
         """The key is all there is to know: the filter, then query, order and position."""
         _computed.set(True)
         *wanted, query, sort, after = key
         with self.sessions() as session:
             return self.read_page(
                 session, _EVERYBODY, Wanted(ArticleFilter(*wanted), query, sort), after=after
-            )  # type: ignore[arg-type]  # as ``page`` gave them
+            )
 
     def _read_article(self, article_id: int) -> dict[str, Any]:
         with self.sessions() as session:

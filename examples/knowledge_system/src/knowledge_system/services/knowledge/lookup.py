@@ -272,7 +272,8 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
         ArticleTag.article_id == article_id
     )
     parts: dict[str, list[Any]] = {"said": [], "saved": [], "tag": []}
-    for part in sorted(session.execute(union_all(said, saved, named)), key=lambda part: part.number):
+    found: list[Any] = [*session.execute(union_all(said, saved, named))]
+    for part in sorted(found, key=lambda part: part.number):
         parts[part.kind].append(part)
     return parts
 

@@ -240,7 +240,8 @@ def _form(
     published: bool = False,
     attachments: list[dict[str, Any]] | None = None,
 ) -> str:
-    current, found = None, ()
+    current: dict[str, Any] | None = None
+    found: tuple[Any, ...] = ()
     if article_id and attachments is None:
         attachments = _read(article_id)["attachments"]
     if article_id and problem and problem.code == "conflict":
