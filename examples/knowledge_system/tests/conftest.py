@@ -41,6 +41,8 @@ TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 # Setting up logging changes the whole process; what it does is tested in a process of its own.
 QUIET = AREAS - {"logging", "notify"}
 
+_PATIENCE = {"MKS_STORE_BUDGET": "1s"}  # a machine that runs browsers stands still for longer than 0.1 s
+
 
 @pytest.fixture(scope="session")
 def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -80,7 +82,7 @@ def make_settings(
         "MKS_HTTPS_PORT": "8443",
         "MKS_SECRET_KEYS": KEY,
         "DATABASE_URL": database_url,
-        "MKS_STORE_BUDGET": "1s",  # a machine that runs browsers beside it stands still for longer than 0.1 s
+        **_PATIENCE,
         **variables,
     }
     return AppSettings(
@@ -269,7 +271,7 @@ def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
     with log.open("w") as output:
         process = subprocess.Popen(
             command("demo", "--data", folder, "--https-port", https, "--http-port", http),
-            env=clean_environment(**variables),
+            env=clean_environment(**{**_PATIENCE, **variables}),
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -169,7 +169,7 @@ def test_tables_from_before_there_were_revisions_are_taken_over(
                 "INSERT INTO users (username, display_name, department, role, password_hash, created_at) "
                 "VALUES ('tanaka', 'T', '', 'writer', 'x', :now)"
             ),
-            {"now": datetime.now(UTC)},
+            {"now": datetime.now(UTC).isoformat(" ")},
         )
     assert not migrations.is_empty()
     assert migrations.current() is None
