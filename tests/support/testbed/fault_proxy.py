@@ -118,18 +118,21 @@ class FaultProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            up_reader, up_writer = await asyncio.open_connection(*self.upstream)
-        except OSError:
-            _reset(writer)
-            return
-        wire = _Wire(self, writer, up_writer)
-        self._writers |= {writer, up_writer}
-        try:
+        ends = {writer}
+        self._writers.add(writer)
+        try:  # from here on: what is cancelled while it reaches for the server is closed too
+            try:
+                up_reader, up_writer = await asyncio.open_connection(*self.upstream)
+            except OSError:
+                _reset(writer)
+                return
+            ends.add(up_writer)
+            self._writers.add(up_writer)
+            wire = _Wire(self, writer, up_writer)
             await asyncio.gather(wire.requests(reader), wire.replies(up_reader))
         finally:
-            self._writers -= {writer, up_writer}
-            for end in (writer, up_writer):
+            self._writers -= ends
+            for end in ends:
                 end.close()
 
     def takes(self, request: bytes) -> _LostReply | None:

@@ -34,4 +34,5 @@ class LoopThread:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # what they closed is closed at the loop's next turn
         await self.loop.shutdown_asyncgens()
