@@ -120,6 +120,18 @@ def test_a_lost_reply_counts_once(redis_server: RedisServer, make_fault_proxy: C
     store.close()
 
 
+def test_the_last_question_of_a_process_is_more_patient(make: Make, redis_server: RedisServer) -> None:
+    other = make()
+    assert other.admit("f1") == 0
+    hurried = SharedStore(
+        redis_server.url, destination="slack:x", window=300, clock=SYSTEM_CLOCK, budget=0.000_001
+    )
+    assert hurried.admit("f1") is None
+    assert hurried.collect("f1", 5, moment="close") == 0
+    assert other.collect("f1", 2, moment="close") == 7
+    hurried.close()
+
+
 def test_keys_are_bounded_in_time_and_hold_no_address(make: Make, redis_server: RedisServer) -> None:
     store = make(destination="slack:https://hooks.slack.com/services/hunter22")
     store.admit("f1")

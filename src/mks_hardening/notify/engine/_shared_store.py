@@ -16,6 +16,7 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_script import Script
     from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["Moment", "SharedStore"]
@@ -30,6 +31,9 @@ _GRACE: Final = 60
 _KEEP: Final = 86_400
 # Nobody waits for it but the worker, so that it may take longer than in a request.
 _BUDGET: Final = 0.25
+# The last question of a process: unanswered, it still counts as one that reports, and what the others handed over
+# waits for the next alert of its kind.
+_LAST_BUDGET: Final = 1.0
 
 
 class SharedStore:
@@ -40,7 +44,7 @@ class SharedStore:
         destination: what makes the destination; only a hash of it is stored.
         window: seconds in which one alert of a kind, and one digest, are enough for all processes.
         clock: monotonic clock of the client's breaker.
-        budget: seconds for one question.
+        budget: seconds for one question; the last one of a process may take a second.
     """
 
     def __init__(
@@ -54,7 +58,10 @@ class SharedStore:
     ) -> None:
         self._client = RedisClient(url_or_client, name="alerts", store_budget=budget, clock=clock)
         self._admit = self._client.script(lua_source(_HERE, "lua/shared_admit.lua"))
-        self._collect = self._client.script(lua_source(_HERE, "lua/shared_collect.lua"))
+        self._patient = RedisClient(self._client, name="alerts", store_budget=max(budget, _LAST_BUDGET))
+        collect = lua_source(_HERE, "lua/shared_collect.lua")
+        self._collect = self._client.script(collect)
+        self._collect_last = self._patient.script(collect)
         self._prefix = f"mks:alerts:{{{blake2b(destination.encode(), digest_size=8).hexdigest()}}}"
         # A little shorter than the windows in the processes, which begin before they ask here.
         self._window = max(1, int(window * 950))
@@ -68,7 +75,7 @@ class SharedStore:
             The repetitions that nobody has reported, to go with it; -1 when another process has sent the alert;
             ``None`` when the store does not answer.
         """
-        return self._run("admit", fingerprint, ())
+        return self._run(self._admit, fingerprint, ())
 
     def collect(self, fingerprint: str, number: int, *, moment: Moment) -> int | None:
         """Hand over repetitions, and ask to report all that nobody has reported.
@@ -82,16 +89,15 @@ class SharedStore:
             The repetitions to report; 0 when it is not yet the time or another process will; ``None`` when the
             store does not answer, and nothing was handed over.
         """
-        return self._run("collect", fingerprint, (moment, number))
+        script = self._collect_last if moment == "close" else self._collect
+        return self._run(script, fingerprint, (moment, number))
 
     def close(self) -> None:
         """Give the connections back; a client that was handed in stays open."""
+        self._patient.close()
         self._client.close()
 
-    def _run(
-        self, what: Literal["admit", "collect"], fingerprint: str, more: tuple[object, ...]
-    ) -> int | None:
-        script = self._admit if what == "admit" else self._collect
+    def _run(self, script: Script, fingerprint: str, more: tuple[object, ...]) -> int | None:
         # The process id keeps a forked child apart from its parent.
         member = f"{self._salt}:{os.getpid()}"
         arguments = (self._window, member, self._alive, _KEEP, *more)
