@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from knowledge_system.api.table import ROUTES
 from knowledge_system.domain import rules
 from knowledge_system.models import User
 from knowledge_system.services.identity import accounts
@@ -342,6 +343,27 @@ def test_a_role_that_needs_a_second_factor_gets_no_further_without_one(
     code = totp_code(secret, at=parts.clock.time())
     assert admin.post("/account/second-factor/confirm", {"code": code}).status_code == 200
     assert admin.get("/admin/accounts").status_code == 200
+    # Once it is off again, so are the rights that hang on it, in this session too.
+    parts.clock.advance(60)
+    proof = {"code": totp_code(secret, at=parts.clock.time())}
+    assert admin.post("/account/second-factor/disable", proof).status_code == 303
+    assert admin.get("/admin/accounts").headers["Location"].startswith("/sign-in")
+    assert admin.sign_in("ito").status_code == 303
+    assert admin.get("/admin/accounts").headers["Location"] == "/account/second-factor?required=1"
+
+
+def test_before_its_factor_a_role_does_nothing_to_other_accounts(app: Any, visit: Callable[..., Any]) -> None:
+    parts = app.extensions["knowledge"]
+    app.extensions["knowledge"] = replace(
+        parts, settings=replace(parts.settings, second_factor_roles=frozenset({"admin"}))
+    )
+    admin = visit("ito")
+    token = admin.api("GET", "/api/auth/me").json["csrf_token"]
+    refused = admin.api("POST", "/api/auth/register", NEWCOMER, **{"X-CSRF-Token": token})
+    assert refused.status_code == 403
+    assert refused.json["type"] == "/problems/second-factor-required"
+    own = {f"api.{route.name}" for route in ROUTES if route.path.startswith("/api/auth/")}
+    assert own - access.BEFORE_FACTOR == {"api.auth.register"}
 
 
 # --- passkeys; a browser makes and uses one in test_knowledge_browser.py

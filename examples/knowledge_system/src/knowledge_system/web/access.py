@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.wrappers import Response
 
-__all__ = ["POLICY", "asked_of", "install"]
+__all__ = ["BEFORE_FACTOR", "POLICY", "asked_of", "install"]
 
 Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
 
@@ -71,8 +71,15 @@ POLICY: Final[dict[str, Who]] = {
 }
 """By endpoint, else by blueprint."""
 
-# What somebody can still do whose role asks for a second factor that is not set up.
-_BEFORE_FACTOR: Final = ("/account", "/sign-out", "/api/auth/")
+BEFORE_FACTOR: Final = frozenset(
+    {
+        *("account", "mailed", "passkeys"),
+        *(f"api.auth.{name}" for name in ("login", "verify", "renew", "logout", "me", "session", "refresh")),
+        *(f"api.auth.{name}" for name in ("confirm", "setup", "enable", "disable", "change_password")),
+        *("api.auth.request_reset", "api.auth.reset_password", "api.sessions.listing", "api.sessions.ending"),
+    }
+)
+"""What somebody can still do whose role asks for a second factor that is not set up: things of the own account."""
 
 
 def install(app: Flask) -> None:
@@ -114,7 +121,10 @@ def _check_role(who: Who) -> None:
 def _ask_for_factor() -> Response | None:
     """Send people to the page where a second factor is set up, if their role asks for one and they have none."""
     actor = here.actor_or_none()
-    if actor is None or request.path.startswith(_BEFORE_FACTOR) or not factors.lacks_factor(actor):
+    endpoint = request.endpoint or ""
+    if actor is None or not BEFORE_FACTOR.isdisjoint({endpoint, endpoint.partition(".")[0]}):
+        return None
+    if not factors.lacks_factor(actor):
         return None
     if here.wants_json() or request.method != "GET":
         raise Problem("second-factor-required")

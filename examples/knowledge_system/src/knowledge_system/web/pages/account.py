@@ -111,10 +111,11 @@ def end_session() -> Response:
     """End one of one's own sessions."""
     here.actor()
     wanted = forms.read(fields.SESSION)["session"]
-    manager = here.parts().session_manager
-    if manager is None or wanted not in {item.key for item in manager.sessions(here.handle().user_id)}:
+    manager, owner = here.parts().session_manager, str(here.actor().id)
+    if manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
         raise Problem("not-found")
     manager.end(wanted)
+    here.parts().trail.note("session.end", owner, actor=owner, which="one")
     return redirect("/account?done=ended", 303)
 
 
@@ -124,6 +125,8 @@ def end_others() -> Response:
     here.actor()
     forms.read({})
     here.handle().end_others()
+    owner = str(here.actor().id)
+    here.parts().trail.note("session.end", owner, actor=owner, which="every other")
     return redirect("/account?done=others-ended", 303)
 
 

@@ -42,7 +42,11 @@ def rights_changed() -> None:
     session, person = here.handle(), str(here.actor().id)
     session.rotate()
     session.end_others()
-    here.parts().tokens.end_user(person, but=session.reference if "session" in g else "")
+    services = here.parts()
+    services.tokens.end_user(person, but=session.reference if "session" in g else "")
+    needed = here.actor().role in services.settings.second_factor_roles
+    if needed and services.two_factor is not None and not services.two_factor.status(person).enabled:
+        session.end()  # it was begun with a factor that is gone, and would go on as if it were not
 
 
 def proof_of(code: str, answer: str) -> str:
