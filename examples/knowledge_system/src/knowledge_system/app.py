@@ -28,6 +28,7 @@ from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
 from knowledge_system.services.operations.samples import Samples
 from knowledge_system.services.reports import link_keys
 from knowledge_system.services.trail import Trail
+from knowledge_system.services.transactions import WritingSession
 from knowledge_system.settings import AppSettings
 from knowledge_system.web import access, addresses, audited, errors, rendering
 from knowledge_system.web.edge import harden
@@ -178,8 +179,9 @@ def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Se
 
     The two ends of a transaction are round trips of their own, which a page that only reads can do without.
     """
-    bind = engine.execution_options(isolation_level="AUTOCOMMIT") if reading else engine
-    return sessionmaker(bind, expire_on_commit=False)
+    if reading:
+        return sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
+    return sessionmaker(engine, class_=WritingSession, expire_on_commit=False)
 
 
 def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:

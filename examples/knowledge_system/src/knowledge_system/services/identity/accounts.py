@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from knowledge_system.domain import rules
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.rules import Actor
 from knowledge_system.models import User
@@ -131,9 +132,17 @@ def change(
     Nobody takes the own rights away, so there is always an administrator left.
 
     Raises:
-        Problem: ``no-such-user``, ``own-account``, ``username-taken`` for an address of somebody else.
+        Problem: ``forbidden`` for who is no administrator any more, ``no-such-user``, ``own-account``,
+            ``username-taken`` for an address of somebody else.
     """
-    user = session.scalar(select(User).where(User.username == username).with_for_update())
+    both = select(User).where(or_(User.username == username, User.id == actor.id)).order_by(User.id)
+    found = session.scalars(both.with_for_update()).all()
+    user = next((each for each in found if each.username == username), None)
+    # Of two administrators who put each other out of use, the second is none any more.
+    if not any(
+        each.id == actor.id and each.active and rules.may_administer(actor_of(each)) for each in found
+    ):
+        raise Problem("forbidden")
     if user is None:
         raise Problem("no-such-user")
     if user.id == actor.id and (role != user.role or not active):

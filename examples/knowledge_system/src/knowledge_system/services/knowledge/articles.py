@@ -95,7 +95,7 @@ def save(
     Raises:
         Problem: ``not-found``, ``forbidden``, ``invalid``, or ``conflict`` with the current revision.
     """
-    article = load_seen(session, actor, article_id)
+    article = load_seen(session, actor, article_id, lock=True)
     if not rules.may_edit(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
     _check_status(actor, values["status"], four_eyes=four_eyes)
@@ -155,7 +155,7 @@ def add_comment(session: Session, actor: Actor, article_id: int, body: str, *, n
     Raises:
         Problem: ``not-found``.
     """
-    article = load_seen(session, actor, article_id)
+    article = load_seen(session, actor, article_id, lock=True)  # one that is being removed is waited for
     comment = Comment(article_id=article.id, author_id=actor.id, body=body, created_at=now)
     session.add(comment)
     session.flush()

@@ -292,6 +292,7 @@ def site_page(session: Session, name: str) -> dict[str, Any]:
 
 def _ask_whether_seen(session: Session, actor: Actor, article_id: int) -> None:
     asked = select(Article.author_id, Article.status).where(Article.id == article_id)
+    asked = asked.with_for_update(read=True, key_share=True)  # one that is being removed is waited for
     row = session.execute(asked).first() if 0 < article_id <= lookup.MAX_ID else None
     if row is None or not rules.may_see(actor, author_id=row.author_id, status=row.status):
         raise Problem("not-found")

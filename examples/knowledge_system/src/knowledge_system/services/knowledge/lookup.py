@@ -311,8 +311,8 @@ def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = F
     if not 0 < article_id <= MAX_ID:
         raise Problem("not-found")
     chosen = select(Article).where(Article.id == article_id)
-    if lock:  # a revision saved meanwhile is seen, or waits
-        chosen = chosen.with_for_update(of=Article)
+    if lock:  # a change made meanwhile is seen with all its parts, or waits
+        session.execute(select(Article.id).where(Article.id == article_id).with_for_update())
     chosen = chosen.options(
         joinedload(Article.author),
         joinedload(Article.tags),

@@ -47,7 +47,7 @@ def take(
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
             revision, or ``invalid`` where the reason is missing.
     """
-    article = lookup.load_seen(session, actor, article_id)
+    article = lookup.load_seen(session, actor, article_id, lock=True)
     subject = lookup.subject(lookup.stored(session, article_id))
     code = workflow.refusal(step, actor, subject, four_eyes=four_eyes)
     if code:
