@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, literal, null, select, union_all
+from sqlalchemy import ColumnElement, Select, func, literal, null, select, true, union_all
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from knowledge_system.domain import rules, workflow
@@ -29,6 +29,7 @@ __all__ = [
     "counts",
     "load_seen",
     "read",
+    "seen_by",
     "selection",
     "stored",
     "subject",
@@ -37,7 +38,7 @@ __all__ = [
 
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
-_INSIDE = frozenset({"author_id", "writers"})
+_INSIDE = frozenset({"author_id", "writers", "uploaders"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
     *_SHOWN,
@@ -129,6 +130,13 @@ def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) 
     ]
 
 
+def seen_by(actor: Actor) -> ColumnElement[bool]:
+    """``rules.may_see`` as a condition on articles."""
+    if rules.sees_all(actor):
+        return true()
+    return Article.status.not_in(rules.UNFINISHED) | (Article.author_id == actor.id)
+
+
 class Counts(NamedTuple):
     """Published articles of each category, in the order of the categories, and of each site, most first."""
 
@@ -187,6 +195,7 @@ def subject(article: dict[str, Any]) -> workflow.Subject:
     if coming is not None:
         since = coming["since"]
     writers = {writer for number, writer in article["writers"] if number >= since}
+    writers |= set(article.get("uploaders", ()))  # what a cache has kept from the release before has none
     return workflow.Subject(
         coming["status"] if coming else article["status"], article["author_id"], frozenset(writers)
     )
@@ -213,7 +222,8 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
     parts = _parts(session, article_id)
     revisions = sorted(parts["saved"], key=lambda part: -part.number)
     # Most articles have none: they need no third statement.
-    files = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
+    chosen = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
+    files = session.scalars(chosen).all() if row.attached else []
     return {
         **{name: getattr(row, name) for name in _SHOWN},
         "tags": [part.name for part in parts["tag"]],
@@ -231,7 +241,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
             {"revision": r.number, "editor": r.name, "status": r.text, "saved_at": r.at.isoformat()}
             for r in revisions
         ],
-        "attachments": [attaching.told(each) for each in session.scalars(files)] if row.attached else [],
+        "attachments": [attaching.told(each) for each in files],
         "shown_revision": row.shown_revision,
         "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
         "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}
@@ -239,6 +249,8 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         else None,
         "author_id": row.author_id,
         "writers": [(r.number, r.user_id) for r in revisions],
+        # Of files that nobody has approved yet.
+        "uploaders": sorted({f.uploader_id for f in files if not f.shown or row.status in rules.UNFINISHED}),
     }
 
 

@@ -195,10 +195,11 @@ def notify(session: Session, actor: Actor, told: Told, *, now: datetime) -> None
 
 
 def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """The newest notices of a person."""
+    """The newest notices of a person, about what he or she may still see."""
     asked = (
         select(Notice)
-        .where(Notice.user_id == actor.id)
+        .join(Article, Article.id == Notice.article_id)
+        .where(Notice.user_id == actor.id, lookup.seen_by(actor))
         .options(joinedload(Notice.actor), joinedload(Notice.article))
         .order_by(Notice.id.desc())
         .limit(100)
@@ -219,8 +220,10 @@ def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
 
 def unread(session: Session, actor: Actor) -> int:
     """How many notices somebody has not seen."""
-    asked = select(func.count()).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
-    return session.scalar(asked.select_from(Notice)) or 0
+    asked = select(func.count(Notice.id)).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
+    if not rules.sees_all(actor):
+        asked = asked.join(Article, Article.id == Notice.article_id).where(lookup.seen_by(actor))
+    return session.scalar(asked) or 0
 
 
 def mark_read(session: Session, actor: Actor, *, now: datetime) -> None:
