@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from knowledge_system import checking
 from knowledge_system.domain.files import front_matter
-from knowledge_system.domain.files.bundle import pack
+from knowledge_system.domain.files.bundle import packed
 from knowledge_system.domain.files.front_matter import dumped
 from knowledge_system.models import Attachment
 from knowledge_system.services import exchange
@@ -587,10 +587,9 @@ def unpacked(answer: Any) -> dict[str, bytes]:
 
 
 def bring(person: Any, entries: dict[str, bytes]) -> Any:
-    file = io.BytesIO()
-    pack(entries.items(), file)
     person.get("/exchange/import")
-    data = {"csrf_token": person.token, "file": (io.BytesIO(file.getvalue()), "articles.zip")}
+    file = io.BytesIO(b"".join(packed(entries.items())))
+    data = {"csrf_token": person.token, "file": (file, "articles.zip")}
     return person.send("POST", "/exchange/import", data=data)
 
 
@@ -733,3 +732,67 @@ def test_one_fault_in_a_bundle_adds_nothing(
 def test_bundles_are_for_reviewers(visit: Callable[..., Any]) -> None:
     for name, status in (("sato", 303), ("ito", 303), ("tanaka", 403), ("kobayashi", 403)):
         assert bring(visit(name), {"a/article.md": GOOD}).status_code == status
+
+
+def test_a_bundle_goes_out_while_it_is_written(visit: Callable[..., Any], app: Any) -> None:
+    person = visit("tanaka")
+    numbers = [write(person, title=f"記事 {each}") for each in range(3)]
+    lost = upload(person, numbers[0], photograph(), "失われた.jpg").json["sha256"]
+    app.extensions["knowledge"].intake.store.path(lost).unlink()
+    answer = person.client.open(
+        f"/exchange/export?ids={','.join(map(str, numbers))}",
+        base_url="https://localhost:8443",
+        environ_base={"REMOTE_ADDR": "127.0.0.1"},
+    )
+    assert "Content-Length" not in answer.headers
+    pieces = answer.iter_encoded()
+    received = next(pieces)
+    # Nothing of the database is held while somebody reads slowly, and what is gone by then is left out.
+    tag = person.api("GET", f"/api/knowledge/{numbers[2]}").headers["ETag"]
+    assert person.api("DELETE", f"/api/knowledge/{numbers[2]}", **{"If-Match": tag}).status_code == 204
+    received += b"".join(pieces)
+    with zipfile.ZipFile(io.BytesIO(received)) as made:
+        assert made.testzip() is None
+        assert made.namelist() == [f"article-{each:05d}/article.md" for each in numbers[:2]]
+    assert list(app.extensions["knowledge"].intake.store.folder.glob(".new/*")) == []
+
+
+def test_what_is_too_much_is_refused_before_it_goes_out(
+    visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    upload(person, number, photograph(), "写真.jpg")
+    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
+    answer = person.get(f"/exchange/export?ids={number}")
+    assert answer.status_code == 422
+    assert "いくつかの zip に分けてください" in answer.get_data(as_text=True)
+
+
+def test_a_bundle_of_more_pictures_than_can_be_looked_at(
+    visit: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MOST_PIXELS", 3 * 64 * 48)
+    person = visit("sato")
+    entries = {f"a/files/{each}.jpg": photograph(colour=each) for each in ("red", "blue", "green", "white")}
+    answer = bring(person, {"a/article.md": GOOD, **entries})
+    assert answer.status_code == 422
+    assert "百万画素を超えています" in answer.get_data(as_text=True)
+    assert stored(app) == set()
+    del entries["a/files/white.jpg"]
+    assert bring(person, {"a/article.md": GOOD, **entries}).status_code == 303
+
+
+def test_whoever_added_a_file_does_not_approve_it_alone(visit: Callable[..., Any]) -> None:
+    writer, reviewer, other = visit("tanaka"), visit("sato"), visit("yamamoto")
+    number = write(writer, status="review")
+    assert upload(reviewer, number, photograph(), "写真.jpg").status_code == 201
+    step = {"step": "approve", "revision": 1}
+    refused = reviewer.api("POST", f"/api/knowledge/{number}/steps", step)
+    assert (refused.status_code, refused.json["type"]) == (403, "/problems/own-work")
+    assert other.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200
+    # What has been approved once binds nobody any more.
+    values = {**ARTICLE, "body": "次の版", "status": "review", "revision": 1}
+    assert writer.api("PUT", f"/api/knowledge/{number}", values).status_code == 200
+    step = {"step": "approve", "revision": 2}
+    assert reviewer.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200

@@ -6,40 +6,59 @@ from one to the other by name, so a bundle can be read without this system.
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from knowledge_system.domain import fields, rules
 from knowledge_system.domain.files.bundle import BundleError, Limits, unpack
 from knowledge_system.domain.files.front_matter import FrontMatterError, dumped, loaded
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import Field, Text, take
-from knowledge_system.models import Article, Revision
+from knowledge_system.models import Article, Attachment, Revision
 from knowledge_system.services.attachments import attaching
 from knowledge_system.services.knowledge import articles, lookup
 
 if TYPE_CHECKING:
-    from io import BytesIO
-
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.domain.rules import Actor
     from knowledge_system.services.attachments.intake import Accepted, Intake, Stored
     from knowledge_system.services.attachments.store import FileStore
     from knowledge_system.services.knowledge.search import SearchIndex
 
-__all__ = ["MOST_ARTICLES", "Ready", "add", "entries", "read", "selected"]
+__all__ = [
+    "LIMITS",
+    "MOST_ARTICLES",
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "Ready",
+    "add",
+    "entries",
+    "read",
+    "selected",
+]
+
+_log = logging.getLogger(__name__)
+
+# The files of a bundle are in memory while it is read: one at a time in each process.
+_reading = threading.BoundedSemaphore(1)
+_PATIENCE: Final = 20
+
 
 MOST_ARTICLES: Final = 500
 MOST_BYTES: Final = 256 * 1_048_576
 """Of the files in one bundle that goes out."""
-_LIMITS: Final = Limits(entries=2000)
+MOST_PIXELS: Final = 300_000_000
+"""Of all pictures in one that comes in: each is decoded while somebody waits, 50 million in about a second."""
+LIMITS: Final = Limits(entries=2000)
 _MOST_FAULTS: Final = 50
 
 _TOLD: Final = ("title", "category", "summary", "tags", "site")
@@ -67,41 +86,45 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
     """Those of the articles that one may see, in the order of their ids.
 
     Raises:
-        Problem: ``not-found`` for none, ``invalid`` for more than ``MOST_ARTICLES``.
+        Problem: ``not-found`` for none, ``invalid`` for more than ``MOST_ARTICLES``, or files that together are
+            larger than ``MOST_BYTES``.
     """
     if len(ids) > MOST_ARTICLES:
         raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
-    asked = select(Article.id).where(Article.id.in_(ids))
-    if not rules.sees_all(actor):
-        open_to_all = Article.status.not_in(rules.UNFINISHED)
-        asked = asked.where(open_to_all | (Article.author_id == actor.id))
+    asked = select(Article.id).where(Article.id.in_(ids), lookup.seen_by(actor))
     found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")
+    size = session.scalar(select(func.sum(Attachment.size)).where(Attachment.article_id.in_(found))) or 0
+    if size > MOST_BYTES:
+        raise Problem("invalid", faults=[FieldFault("ids", "bundle-too-large")])
     return found
 
 
 def entries(
-    session: Session, actor: Actor, ids: Sequence[int], *, store: FileStore
+    sessions: sessionmaker[Session], actor: Actor, ids: Sequence[int], *, store: FileStore
 ) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the entries, one article at a time.
+    """Names and contents of the entries, one article at a time, each as it is when its turn comes.
 
-    Raises:
-        Problem: ``invalid``: the files together are larger than ``MOST_BYTES``.
+    Whoever downloads slowly holds no connection of the database meanwhile. What is gone by then is left out.
     """
-    left = MOST_BYTES
     for article_id in ids:
-        article = lookup.read(session, actor, article_id)
+        try:
+            with sessions() as session:
+                article = lookup.read(session, actor, article_id)
+        except Problem:  # removed, or taken back, since it was selected
+            continue
         folder, names = f"article-{article_id:05d}", _own_names(article["attachments"])
         body = _OUT.sub(partial(_link_out, names), article["body"])
         facts = {name: article[name] for name in (*_TOLD, *_IGNORED)}
         yield f"{folder}/article.md", dumped(facts, body).encode()
         for file in article["attachments"]:
-            left -= file["size"]
-            if left < 0:
-                raise Problem("invalid", faults=[FieldFault("ids", "bundle-too-large")])
-            yield f"{folder}/files/{names[file['id']]}", store.read(file["sha256"])
-        session.expunge_all()
+            try:
+                content = store.read(file["sha256"])
+            except FileNotFoundError:
+                _log.error("the file of attachment %d is missing in the folder of uploads", file["id"])
+                continue
+            yield f"{folder}/files/{names[file['id']]}", content
 
 
 def _own_names(files: Sequence[Mapping[str, Any]]) -> dict[int, str]:
@@ -127,14 +150,23 @@ def _link_out(names: Mapping[int, str], found: re.Match[str]) -> str:
 # --- in -----------------------------------------------------------------------------------------
 
 
-def read(bundle: BytesIO, intake: Intake) -> list[Ready]:
+def read(bundle: bytes, intake: Intake) -> list[Ready]:
     """Everything in a bundle, checked; nothing is kept yet.
 
     Raises:
-        Problem: ``invalid`` with a fault for each entry that cannot be taken.
+        Problem: ``invalid`` with a fault for each entry that cannot be taken; ``unavailable`` while one is read.
     """
+    if not _reading.acquire(timeout=_PATIENCE):
+        raise Problem("unavailable", headers={"Retry-After": "20"})
     try:
-        contents = unpack(bundle, _LIMITS)
+        return _read(bundle, intake)
+    finally:
+        _reading.release()
+
+
+def _read(bundle: bytes, intake: Intake) -> list[Ready]:
+    try:
+        contents = unpack(bundle, LIMITS)
     except BundleError as error:
         raise Problem("invalid", faults=[FieldFault("file", error.code, error.entry)]) from error
     folders = sorted(name.rpartition("/")[0] for name in contents if name.rpartition("/")[2] == "article.md")
@@ -145,18 +177,25 @@ def read(bundle: BytesIO, intake: Intake) -> list[Ready]:
     faults: list[FieldFault] = []
     ready: list[Ready] = []
     taken: set[str] = set()
+    pixels = 0
     for folder in folders:
         beside = f"{folder}/" if folder else ""
         files: dict[str, Accepted] = {}
         for name in sorted(contents):
             if name.startswith(f"{beside}files/"):
                 taken.add(name)
-                _take_file(name, contents[name], intake, files, faults)
+                pixels += _take_file(name, contents[name], intake, files, faults)
+                if pixels > MOST_PIXELS:
+                    raise Problem(
+                        "invalid", faults=[FieldFault("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
+                    )
         if len(files) > attaching.MOST:
             faults.append(FieldFault(f"{beside}files"[:100], "too-many", attaching.MOST))
         taken.add(f"{beside}article.md")
         values = _take_article(f"{beside}article.md", contents, faults)
         ready.append(Ready(values, files))
+        if len(faults) >= _MOST_FAULTS:
+            raise Problem("invalid", faults=faults[:_MOST_FAULTS])
     faults += [FieldFault(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
     if faults:
         raise Problem("invalid", faults=faults[:_MOST_FAULTS])
@@ -215,7 +254,8 @@ def _add(
 
 def _take_file(
     name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldFault]
-) -> None:
+) -> int:
+    """How many pixels were looked at."""
     own = name.rpartition("/files/")[2] if "/files/" in name else name.removeprefix("files/")
     try:
         files[own] = intake.checked(own, content)
@@ -223,6 +263,8 @@ def _take_file(
         if problem.code != "invalid":
             raise
         faults += [fault._replace(field=name[:100]) for fault in problem.faults]
+        return 0
+    return files[own].pixels
 
 
 def _take_article(name: str, contents: Mapping[str, bytes], faults: list[FieldFault]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flask import g, request
@@ -225,7 +224,7 @@ def import_articles(bundle: bytes) -> list[int]:
     services, actor, now = here.parts(), here.actor(), here.now()
     if not rules.sees_all(actor):
         raise Problem("forbidden")
-    ready = exchange.read(BytesIO(bundle), services.intake)
+    ready = exchange.read(bundle, services.intake)
     kept = [{name: services.intake.keep(file) for name, file in each.files.items()} for each in ready]
     return _transaction(
         lambda session: exchange.add(session, actor, ready, kept=kept, search=services.search, now=now),

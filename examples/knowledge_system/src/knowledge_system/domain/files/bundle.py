@@ -7,16 +7,19 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import IO, Final, NamedTuple, cast
 
-__all__ = ["BundleError", "Limits", "pack", "unpack"]
+__all__ = ["BundleError", "Limits", "packed", "unpack"]
 
 _EPOCH: Final = (2020, 1, 1, 0, 0, 0)
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED: Final = 0x1
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
 _CHUNK: Final = 65_536
+_LISTED: Final = b"PK\x01\x02"
+"""Begins each line of the directory (APPNOTE 4.3.12), of which there is one for each folder too."""
 
 
 class Limits(NamedTuple):
@@ -42,17 +45,52 @@ class BundleError(ValueError):
         self.entry = entry
 
 
-def pack(entries: Iterable[tuple[str, bytes]], file: IO[bytes]) -> None:
-    """Write a bundle; equal entries give equal bytes. What is compressed already is stored as it is."""
-    with zipfile.ZipFile(file, "w") as bundle:
+def packed(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+    """A bundle piece by piece, as large as its largest entry in memory; equal entries give equal bytes.
+
+    What is compressed already is stored as it is.
+    """
+    window = _Window()
+    with zipfile.ZipFile(cast("IO[bytes]", window), "w") as bundle:
         for name, content in entries:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".md") else zipfile.ZIP_STORED
             bundle.writestr(info, content)
+            yield window.taken()
+    yield window.taken()
 
 
-def unpack(file: IO[bytes], limits: Limits) -> Mapping[str, bytes]:
+class _Window:
+    """A file of which only what was written since it was last taken is there.
+
+    The head of an entry is written anew when its length is known, and before that no further.
+    """
+
+    def __init__(self) -> None:
+        self._gone = 0
+        self._kept = BytesIO()
+
+    def write(self, data: bytes) -> int:
+        return self._kept.write(data)
+
+    def tell(self) -> int:
+        return self._gone + self._kept.tell()
+
+    def seek(self, offset: int) -> int:
+        return self._gone + self._kept.seek(offset - self._gone)
+
+    def flush(self) -> None:
+        """Nothing waits anywhere."""
+
+    def taken(self) -> bytes:
+        content = self._kept.getvalue()
+        self._gone += len(content)
+        self._kept = BytesIO()
+        return content
+
+
+def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
     """The files of a bundle by their names.
 
     Sizes are taken from the directory first, and counted again while unpacking, where the directory may have lied.
@@ -60,8 +98,10 @@ def unpack(file: IO[bytes], limits: Limits) -> Mapping[str, bytes]:
     Raises:
         BundleError: a name that leads elsewhere or comes twice, a link, a password, too large, damaged.
     """
+    if content.count(_LISTED) > 2 * limits.entries:  # before each of a million folders is made an object
+        raise BundleError("bundle-too-large")
     try:
-        with zipfile.ZipFile(file) as bundle:
+        with zipfile.ZipFile(BytesIO(content)) as bundle:
             files = [info for info in bundle.infolist() if not info.is_dir()]
             _check(files, limits)
             return {info.filename: _content(bundle, info) for info in files}

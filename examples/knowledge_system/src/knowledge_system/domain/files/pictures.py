@@ -25,12 +25,13 @@ class TooManyPixelsError(ValueError):
 
 
 class Picture(NamedTuple):
-    """A picture to keep, and a small one of it (WebP)."""
+    """A picture to keep, and a small one of it (WebP); ``pixels`` are those of all frames."""
 
     content: bytes
     width: int
     height: int
     thumbnail: bytes
+    pixels: int
 
 
 def prepare(content: bytes, kind: Kind) -> Picture:
@@ -49,7 +50,8 @@ def prepare(content: bytes, kind: Kind) -> Picture:
             turned = ImageOps.exif_transpose(image)
             if orientation in range(2, 9) and frames == 1:  # the field that turned it is gone
                 plain = stripped(_written(turned, kind), kind.name)
-            return Picture(plain, turned.width, turned.height, _small(turned))
+            pixels = frames * turned.width * turned.height
+            return Picture(plain, turned.width, turned.height, _small(turned), pixels)
     except TooManyPixelsError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -36,6 +36,8 @@ class Accepted(NamedTuple):
     thumbnail: bytes = b""
     width: int = 0
     height: int = 0
+    pixels: int = 0
+    """Of all frames: what it cost to look at it."""
 
 
 class Stored(NamedTuple):
@@ -97,6 +99,7 @@ class Intake:
                 thumbnail=picture.thumbnail,
                 width=picture.width,
                 height=picture.height,
+                pixels=picture.pixels,
             )
         self._scan(content)
         return accepted

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, redirect, render_template, request, send_file
+from flask import Blueprint, Response, redirect, render_template, request
 
 from knowledge_system.domain import fields, pager, rules
-from knowledge_system.domain.files.bundle import pack
+from knowledge_system.domain.files.bundle import packed
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.services import exchange
 from knowledge_system.services.knowledge.catalogue import Wanted
@@ -18,7 +17,6 @@ from knowledge_system.web import forms, here, writing
 from knowledge_system.web.files.receiving import received
 
 if TYPE_CHECKING:
-    from flask import Response
     from werkzeug.wrappers import Response as AnyResponse
 
 __all__ = ["pages"]
@@ -81,28 +79,21 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         ),
         kept=kept,
         most=exchange.MOST_ARTICLES,
+        most_bytes=exchange.MOST_BYTES,
         **forms.told(problem),
     )
 
 
 def _zip(ids: list[int]) -> Response:
-    actor, store = here.actor(), here.parts().intake.store
-    with store.scratch() as scratch, here.parts().sessions() as session:
-        pack(exchange.entries(session, actor, exchange.selected(session, actor, ids), store=store), scratch)
-        scratch.flush()
-        # Opened by its name once more: the file vanishes with the folder's entry, the answer goes on reading it.
-        file = Path(scratch.name).open("rb")  # noqa: SIM115 - the answer closes it
-    moment = datetime.fromtimestamp(here.parts().clock.time(), rules.JST)
-    response = send_file(
-        file,
-        mimetype="application/zip",
-        as_attachment=True,
-        download_name=f"knowledge-{moment:%Y%m%d-%H%M}.zip",
-        etag=False,
-        max_age=0,
-    )
+    """Sent while it is written: it takes neither the memory nor the disk of its size, however slowly it is read."""
+    parts, actor = here.parts(), here.actor()
+    with parts.reads() as session:
+        chosen = exchange.selected(session, actor, ids)
+    pieces = packed(exchange.entries(parts.reads, actor, chosen, store=parts.intake.store))
+    moment = datetime.fromtimestamp(parts.clock.time(), rules.JST)
+    response = Response(pieces, mimetype="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="knowledge-{moment:%Y%m%d-%H%M}.zip"'
     response.headers["Cache-Control"] = "no-store"
-    response.headers.pop("Expires", None)
     return response
 
 
@@ -125,5 +116,11 @@ def importing() -> AnyResponse:
 
 def _form(problem: Problem | None = None) -> str:
     return render_template(
-        "import.html", section="articles", limit=here.parts().intake.limit, **forms.told(problem)
+        "import.html",
+        section="articles",
+        limit=here.parts().intake.limit,
+        limits=exchange.LIMITS,
+        most=exchange.MOST_ARTICLES,
+        most_pixels=exchange.MOST_PIXELS // 1_000_000,
+        **forms.told(problem),
     )
