@@ -262,6 +262,10 @@ class _Base:
     def name(self) -> str:
         return "base"
 
+    @classmethod
+    def kind(cls) -> str:
+        return cls.__name__
+
 
 class _Derived(_Base):
     def name(self) -> str:
@@ -276,6 +280,8 @@ class _Derived(_Base):
         ("captures by", _scaled(2, module_level)),
         ("captures captured", _plain_decorator(_closure(1))),
         ("no name of its own", functools.partial(module_level, 1)),
+        ("is bound to an object", _Base().name),
+        ("is bound to an object", _Derived.kind),
     ],
 )
 def test_what_code_does_not_name_needs_a_prefix(why: str, function: Any) -> None:

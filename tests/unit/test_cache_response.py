@@ -144,6 +144,22 @@ SOMEBODY: list[dict[str, Any]] = [
     {"headers": {"X-Goog-Authenticated-User-Email": "tanaka@example.com"}},
     {"headers": {"Cf-Access-Jwt-Assertion": "e30"}},
     {"headers": {"X-API-Key": "k"}},
+    *(
+        {"headers": {name: "tanaka"}}
+        for name in (
+            *(
+                "Remote-Email",
+                "Tailscale-User-Login",
+                "X-Access-Token",
+                "X-Authentik-Username",
+                "X-Client-Dn",
+            ),
+            *("X-Consumer-Username", "X-Credential-Identifier", "X-Id-Token", "X-Pomerium-Jwt-Assertion"),
+            *("X-Session-Id", "X-Tenant-Id", "X-User-Id", "X-Vouch-User", "DPoP"),
+        )
+    ),
+    {"environ": {"OIDC_CLAIM_sub": "tanaka"}},
+    {"environ": {"HTTPS_DN": "CN=tanaka"}},
 ]
 
 
@@ -169,6 +185,15 @@ def test_an_identity_of_the_rule_replaces_the_bypass() -> None:
 def test_nobody_in_particular_shares(environ: dict[str, str]) -> None:
     site = Site()
     assert [site.get(environ=environ).body for _ in range(2)] == [b"answer 1"] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["User-Agent", "X-Original-User-Agent", "Sec-Fetch-User", "X-Request-Id", "X-Forwarded-For", "CDN-Loop"],
+)
+def test_fields_of_everybody_do_not_go_past_the_cache(name: str) -> None:
+    site = Site()
+    assert [site.get(headers={name: value}).body for value in ("a", "b")] == [b"answer 1"] * 2
 
 
 FORGED: list[dict[str, str]] = [

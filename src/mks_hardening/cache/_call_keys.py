@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import CellType, CodeType
+from types import CellType, CodeType, MethodType
 from typing import Final
 
 from mks_hardening.exceptions import ConfigurationError
@@ -23,7 +23,8 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
 
     Raises:
         ConfigurationError: no ``key_prefix``, and the code does not say which function this is: a lambda (two of
-            them may stand on one line), a closure (nobody can see what it captured), an object without a name.
+            them may stand on one line), a closure (nobody can see what it captured), a bound method
+            (nor whose it is), an object without a name.
     """
     if key_prefix:
         return key_prefix
@@ -31,6 +32,9 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
     while callable(wrapped := getattr(own, "__wrapped__", None)):  # what functools.wraps leaves behind
         _check_captured(own, wrapped)
         own = wrapped
+    # A bound method passes for its function; whose it is, is no argument and would be in no key.
+    if isinstance(own, MethodType):
+        raise _nameless(f"{own.__qualname__} is bound to an object, which is not part of the key")
     name, code = getattr(own, "__qualname__", None), getattr(own, "__code__", None)
     if not isinstance(name, str) or not isinstance(code, CodeType):
         raise _nameless(f"a {type(function).__name__} has no name of its own")

@@ -94,7 +94,7 @@ def cached(
     Raises:
         CacheKeyError: at the call, when an argument cannot be part of a key.
         ConfigurationError: at the decoration, when a parameter is impossible, or when the function has no name that
-            tells it from others (a lambda, a closure) and there is no ``key_prefix``.
+            tells it from others (a lambda, a closure, a bound method) and there is no ``key_prefix``.
     """
     if cache is not None:
         _checked(cache)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from mks_hardening._core.origin.forwarding_headers import IDENTITY_FIELDS, TARGET_FIELDS
@@ -15,40 +16,26 @@ from mks_hardening._core.web.environ_keys import header_key
 
 __all__ = ["names_somebody", "place_asked_for"]
 
-_IDENTITY_KEYS: Final = frozenset(
-    {
-        *("AUTH_USER", "LOGON_USER", "REMOTE_IDENT", "REMOTE_USER"),  # RFC 3875, and IIS
-        *map(header_key, IDENTITY_FIELDS),
-        *map(
-            header_key, ("Proxy-Authorization", "Remote-User", "X-API-Key", "X-Auth-Token", "X-Webauth-User")
-        ),
-    }
-)
-# Names of which there is one for each fact about the person or the certificate.
+_IDENTITY_KEYS: Final = frozenset({
+    *("AUTH_USER", "LOGON_USER", "REMOTE_IDENT", "REMOTE_USER", "REDIRECT_REMOTE_USER"),  # RFC 3875, IIS, Apache
+    *("CERT_SERIALNUMBER", "CERT_SUBJECT", "GSS_NAME", "HTTPS_DN"),  # IIS, mod_auth_gssapi, uWSGI
+    *map(header_key, IDENTITY_FIELDS),
+})  # fmt: skip
+# What modules of a server put beside the header fields, one name for each fact about the person or certificate.
 _IDENTITY_PREFIXES: Final = (
-    "SSL_CLIENT_",  # mod_ssl and uWSGI
-    *map(
-        header_key,
-        (
-            *(
-                "CF-Access-",
-                "SSL-Client-",
-                "X-Amzn-Mtls-",
-                "X-Amzn-Oidc-",
-                "X-Auth-Request-",
-                "X-Authenticated-",
-            ),
-            *(
-                "X-Goog-Authenticated-",
-                "X-Goog-Iap-",
-                "X-MS-Client-Principal",
-                "X-MS-Token-",
-                "X-SSL-Client-",
-            ),
-        ),
-    ),
+    *("AUTHENTICATE_", "AUTHORIZE_", "HTTPS_CLIENT_", "MELLON_", "OIDC_", "SHIB_", "SSL_CLIENT_"),
+    "Shib-",  # mod_shib keeps the dash
 )
-_NOBODY: Final = frozenset({"", "NONE"})  # what mod_ssl and nginx say of a client without a certificate
+# Every gateway has names of its own for the fields it adds, made of the same few words. A word too many costs a
+# hit, a missing one shows somebody the page of another.
+_IDENTITY_WORDS: Final = re.compile(
+    r"HTTP_(?!SEC_)(?:\w*_)?"
+    r"(?:ACCOUNT|API_?KEY|ASSERTION|AUTH\w*|CERT|CERTIFICATE|CLIENTCERT|CONSUMER|CREDENTIAL|CUSTOMER|DN|DPOP|EMAIL|EPPN"
+    r"|GROUPS?|IDENTITY|IMPERSONATE|JWT|LOGIN|MAIL|MEMBER|OIDC|ORG|ORGANIZATION|PRINCIPAL|ROLES?|SAML|SESSION"
+    r"|SESSIONID|SHIB|SMUSER|SSO|SUBJECT|TENANT|TOKEN|UID|USER(?!_AGENT)|USERID|USERINFO|USERNAME|VERIFY)(?:_\w*)?",
+    re.ASCII,
+)
+_NOBODY: Final = ("", "NONE")  # what mod_ssl and nginx say of a client without a certificate
 
 _TARGET_KEYS: Final = tuple(
     map(
@@ -70,9 +57,15 @@ _TARGETS_OF_FORWARDED: Final = re.compile(r"""\b(host|proto)\s*=\s*("[^"]*"|[^\s
 
 def names_somebody(environ: Mapping[str, Any]) -> bool:
     """Whether a server or proxy says who asks."""
-    return any(
-        (key in _IDENTITY_KEYS or key.startswith(_IDENTITY_PREFIXES)) and environ[key] not in _NOBODY
-        for key in environ
+    return any(_is_identity(key) and environ[key] not in _NOBODY for key in environ)
+
+
+@lru_cache(maxsize=1024)
+def _is_identity(key: str) -> bool:
+    return (
+        key in _IDENTITY_KEYS
+        or key.startswith(_IDENTITY_PREFIXES)
+        or _IDENTITY_WORDS.fullmatch(key) is not None
     )
 
 
