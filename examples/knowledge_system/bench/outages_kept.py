@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from outages import CALM, MOST, PAGES, PHASES, Crowd, Seen, Site, Work, share
 from sqlalchemy import Engine, create_engine, text
+
+from bench.outages import CALM, MOST, PAGES, PHASES, Crowd, Seen, Site, Work
+from bench.readers import share
 
 _SETTLES = 60
 """Seconds after the last outage within which mails and alerts that waited must have gone out."""

@@ -117,12 +117,6 @@ class Work:
     saves: dict[str, int] = field(default_factory=dict)
 
 
-def share(times: Sequence[float], percent: float) -> float:
-    """Milliseconds within which so many percent of the answers came."""
-    ordered = sorted(times) or [float("nan")]
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
 # --- people ------------------------------------------------------------------------------------------
 
 
