@@ -12,7 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mks_hardening._core.redaction import card_numbers, forms_in_text, gate, names_in_text, value_end
+from mks_hardening._core.redaction import (
+    card_numbers,
+    forms_in_text,
+    gate,
+    japanese_text,
+    names_in_text,
+    value_end,
+)
 from mks_hardening._core.redaction.card_numbers import redact_cards
 from mks_hardening._core.redaction.effort import REDACTED, Effort
 from mks_hardening._core.redaction.names import STEMS
@@ -61,6 +68,9 @@ def without_gate(text: str) -> str:
 @example("hooks.slack.com/services/T0/B0/x")
 @example("card ٤١١١ ١١١١ ١١١١ ١١١١")
 @example("recovery code ABCD-EFGH")
+@example("ＰＷ：hunter2")
+@example("ﾊﾟｽﾜｰﾄﾞは「hunter2」")
+@example("カード４１１１－１１１１－１１１１－１１１１で")
 def test_the_gate_misses_nothing(text: str) -> None:
     assert REDACTOR.redact_text(text) == without_gate(text)
 
@@ -190,7 +200,7 @@ def test_urls_and_queries_never_raise(text: str) -> None:
 
 def _patterns() -> list[tuple[str, re.Pattern[Any]]]:
     found: list[tuple[str, re.Pattern[Any]]] = []
-    for module in (card_numbers, forms_in_text, gate, names_in_text, value_end):
+    for module in (card_numbers, forms_in_text, gate, japanese_text, names_in_text, value_end):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 found.append((name, value))

@@ -24,10 +24,17 @@ _ISSUERS: Final = re.compile(
 )
 # Groups of digits with one blank, dash or dot between them; a group longer than a card number belongs to none.
 # What is too short for a card is passed over by the engine: a text of single digits would else be as many matches.
-_DIGITS: Final = re.compile(r"(?<![\w.])(?=[\d .-]{14})\d{1,19}+(?!\w)(?:[ .-]\d{1,19}+(?!\w)){0,31}+")
-_SPLIT: Final = re.compile(r"([ .-])")
+# Blanks and dashes of any width, and what people type for them: the long vowel mark, middle dots.
+_MARKS: Final = r" .\-\u00a0\u2007\u202f\u3000\u2010-\u2015\u2212\uff0d\u30fc\uff70\u30fb"
+# Letters of other scripts may stand beside it: カード4111…で.
+_NO_WORD: Final = r"[\dA-Za-z_]"
+_DIGITS: Final = re.compile(
+    rf"(?<![\dA-Za-z_.])(?=[\d{_MARKS}]{{14}})\d{{1,19}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
+)
+_SPLIT: Final = re.compile(f"([{_MARKS}])")
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _MOST_GROUPS: Final = 7
+_EMBOSSED: Final = ([4, 4, 4, 4], [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])
 
 
 def is_card(text: str) -> bool:
@@ -82,8 +89,10 @@ def _end_of_card(groups: list[str], marks: list[str], first: int) -> int:
         number += groups[last]
         if len(number) > 19:
             break
-        # With dots only as it is embossed, by four: anything else may be an address or a version.
-        dotted = "." in marks[first:last] and not len(groups[first]) == len(groups[last]) == 4
+        # With dots only as it is embossed: anything else may be an address or a version.
+        dotted = (
+            "." in marks[first:last] and [len(group) for group in groups[first : last + 1]] not in _EMBOSSED
+        )
         if len(number) >= 14 and not dotted and is_card(number):
             return last + 1
     return first

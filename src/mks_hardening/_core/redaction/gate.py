@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from mks_hardening._core.redaction.japanese_text import folded
 from mks_hardening._core.redaction.secret_table import FORMS, Form
 
 __all__ = ["Gate", "Suspects", "everything"]
@@ -78,6 +79,9 @@ _NOT_SEPARATORS: Final = bytes(byte for byte in _KEPT if byte not in _SEPARATORS
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _SHORTEST_RUN: Final = 14
 _RUN: Final = b"0" * _SHORTEST_RUN
+#: How the block of wide letters begins in UTF-8.
+_WIDE: Final = b"\xef\xbc"
+_WIDER: Final = b"\xef\xbd"
 _FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
 
@@ -110,8 +114,10 @@ class Gate:
                 forms += [row.form for row in _FOLDED_BY_TRIGGER[trigger] if row.literal in lowered]
         digits = kept.count(b"0")
         cards = digits >= _SHORTEST_RUN and _RUN in data.translate(_RUNS, b" -.")
-        if not plain and not cards:
-            cards = digits + len(_FOREIGN_DIGIT.findall(text)) >= _SHORTEST_RUN
+        if not plain:
+            cards = cards or digits + len(_FOREIGN_DIGIT.findall(text)) >= _SHORTEST_RUN
+            if _WIDE in data or _WIDER in data:
+                lowered = folded(text).encode("utf-8", "surrogatepass").lower()
         named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
             self._stems.search(lowered) is not None
         )

@@ -24,6 +24,11 @@ _WHOLE: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "^")
 
 _PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")
 _SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_COUNTS: Final = frozenset(("tokens",))
+_COUNT_ENDINGS: Final = tuple(
+    f"{what}トークン" for what in ("入力", "出力", "合計", "総", "最大", "消費", "残り")
+)
 
 
 def normalise(name: str) -> list[str]:
@@ -62,18 +67,26 @@ def is_weak(name: str) -> bool:
     return bool(words) and words[-1] in _WEAK and not "".join(words).endswith(_ENDINGS)
 
 
+def is_count(name: str) -> bool:
+    """Whether numbers under a secret name tell how many: ``tokens=512``, ``入力トークン 512``."""
+    joined = "".join(_without_neutral(name))
+    return joined in _COUNTS or joined.endswith(_COUNT_ENDINGS)
+
+
 def tells(value: object, name: str = "") -> bool:
     """Whether a value under a secret name gives anything away.
 
-    Nothing, a yes or no and empty text do not; nor do ``auth=ldap`` and ``pass=3``.
+    Nothing, a yes or no and empty text do not; nor do ``auth=ldap``, ``pass=3`` and ``tokens=512``.
     """
     if value is None or isinstance(value, bool):
         return False
     if isinstance(value, int):
-        return not (-1000 < value < 1000 and is_weak(name))
+        return not ((-1000 < value < 1000 and is_weak(name)) or (0 <= value < 10**9 and is_count(name)))
     if isinstance(value, str):
         if not value:
             return False
         harmless = value.lower() in WEAK_VALUES if len(value) < 16 else False
-        return not ((harmless or _SMALL_NUMBER.fullmatch(value)) and is_weak(name))
+        if (harmless or _SMALL_NUMBER.fullmatch(value)) and is_weak(name):
+            return False
+        return not (_NUMBER.fullmatch(value) and is_count(name))
     return not (isinstance(value, bytes) and not value)

@@ -11,22 +11,26 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
+from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, remark_end, said_value
 from mks_hardening._core.redaction.names import STEMS, normalise, tells
 from mks_hardening._core.redaction.secret_table import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
-from mks_hardening._core.redaction.value_end import end_of_line, value_at
+from mks_hardening._core.redaction.value_end import OPENERS, end_of_line, value_at
 
 __all__ = ["redact_named", "stem_pattern"]
 
 _Span = tuple[int, int]
 
-_WORD_AFTER: Final = r"(?:(?![はが])[\w.-]){0,64}+(?:[ ](?:id|ids|number|no|string)\b)?+"
+#: A Japanese name ends at a particle, or where a code of four and more digits follows without a blank.
+_WORD_AFTER: Final = (
+    rf"(?:(?![{PARTICLES}]|(?<=[ァ-ヿｦ-ﾟ一-鿿])\d{{4}})[\w.-]){{0,64}}+(?:[ ](?:id|ids|number|no|string)\b)?+"
+)
 #: The longest name that is looked at before its stem: ``one time`` of ``one time code``.
 _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
 _QUOTES: Final = r"\\{0,8}[\"'`]"
 _SEPARATOR: Final = re.compile(
-    rf"(?P<quote>{_QUOTES}|%22|&quot;|\]){{0,2}}[ \t]{{0,8}}"
+    rf"(?P<quote>{_QUOTES}|%22|&quot;|[\]」』】〕］》〉]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
     r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t]{0,8}(?!//)"  # noqa: RUF001
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
@@ -43,10 +47,11 @@ _MULTIPART: Final = re.compile(
 )
 _MULTIPART_END: Final = re.compile(r"(?:\r?\n|\\r\\n|\\n)--")
 _LINK: Final = r"(?:(?:set|changed|reset|updated|now|value|has|been)[ ]){0,3}(?:is|was|are|to|as|equals)[ ]"
-_QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'「『【“‘])", re.IGNORECASE)  # noqa: RUF001
+_QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'{OPENERS}])", re.IGNORECASE)
 _SPACED: Final = re.compile(rf"[ \t\u3000]{{1,4}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
-_PARTICLE: Final = re.compile(r"[ \t\u3000]{0,2}[はが][ \t\u3000]{0,2}(?=[!-~]{4}|[「『【“‘])|(?=[「『【])")  # noqa: RUF001
 _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
+#: What begins the next word of a sentence, and is no separator.
+_IN_SENTENCE: Final = f"\t\u3000{PARTICLES}{OPENERS}"
 _COLONS: Final = frozenset((":", "\uff1a"))
 
 _WORD: Final = re.compile(r"[^\s\"'<>,;]++")
@@ -78,13 +83,19 @@ def redact_named(
     text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: Effort
 ) -> str:
     """Replace the values that stand behind a secret name; cut where the effort ends."""
+    shown, text = text, folded(text)
     out: list[str] = []
     done = position = 0
     while found := stems.search(text, position):
         position = found.end()
         if not effort.spend(5):
-            return "".join((*out, text[done : max(done, found.start())], CUT))
-        if text[position : position + 1].isalnum() and text[position] not in "はが":
+            return "".join((*out, shown[done : max(done, found.start())], CUT))
+        after = text[position : position + 1]
+        if (
+            after.isalnum()
+            and after not in PARTICLES
+            and (text[position - 1].isascii() or not after.isdigit())
+        ):
             continue
         span = _value_span(text, found.start(), position, is_secret_key, effort)
         if span is None:
@@ -92,34 +103,40 @@ def redact_named(
         start, end = span
         if end > start:
             effort.spend(12)
-            out += (text[done:start], REDACTED)
+            out += (shown[done:start], REDACTED)
             done = end
         position = max(end, position)
-    out.append(text[done:])
+    out.append(shown[done:])
     return "".join(out)
 
 
 def _value_span(
     text: str, stem: int, name_end: int, is_secret_key: Callable[[str], bool], effort: Effort
 ) -> _Span | None:
-    after = text[name_end : name_end + 1]
-    separator = (
-        _SEPARATOR.match(text, name_end) if after not in " \t\u3000はが「『【" or after == " " else None
-    )
     name = _name_at(text, stem, name_end)
     effort.spend(10)
     if not name or not is_secret_key(name):
         return None
-    if separator:
+    name_end = remark_end(text, name_end)
+    after = text[name_end : name_end + 1]
+    if after not in _IN_SENTENCE and (separator := _SEPARATOR.match(text, name_end)):
         return _separated(text, name, separator["mark"], separator.end())
     effort.spend(10)
     if after in "\"'\\":
         return _quoted_name(text, stem, name_end, name)
-    quoted = _QUOTED.match(text, name_end) or _PARTICLE.match(text, name_end)
+    quoted = _QUOTED.match(text, name_end)
     if quoted:
         return _unless_harmless(text, name, value_at(text, quoted.end()))
+    if not text[name_end - 1 : name_end + 3].isascii():
+        before = text[max(0, stem - _WINDOW) : stem]
+        return said_value(text, text[stem:name_end], before, name_end) or _spaced(text, name_end, name)
     if _is_flag(text, stem) and (flag := _FLAG.match(text, name_end)):
         return value_at(text, flag.end())
+    return _spaced(text, name_end, name)
+
+
+def _spaced(text: str, name_end: int, name: str) -> _Span | None:
+    """A bare word behind the name, where it looks like a value."""
     spaced = _SPACED.match(text, name_end)
     word = spaced and _WORD.match(text, spaced.end())
     if spaced and word and _is_opaque(word[0], name, linked=bool(spaced[1])):
@@ -143,8 +160,10 @@ def _separated(text: str, name: str, mark: str, start: int) -> _Span:
     span = value_at(text, start)
     unquoted = span[0] == start
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
-        return start, end_of_line(text, start)
-    prose = mark in _COLONS and unquoted and text[start - 1 : start].isspace()
+        end = end_of_line(text, start)
+        return (start, start) if text[start:end].strip().lower() in HARMLESS_WORDS else (start, end)
+    prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start].isspace())
+    prose = prose or text[span[0] - 1 : span[0]] in OPENERS
     return _unless_harmless(text, name, span, prose=prose)
 
 

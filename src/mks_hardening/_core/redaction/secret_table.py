@@ -50,7 +50,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "pin": "pin",
     "cvv": "cvv cvv2",
     "cvc": "cvc cvc2",
-    "pan": "pan",
+    "pan": "~pan",
     "card": "…cardnumber …cardno …creditcard",
     "ccnumber": "…ccnumber",
     "srf": "csrf xsrf",
@@ -70,14 +70,23 @@ NOUNS: Final[Mapping[str, str]] = {
     "確認番号": "…確認番号",
     "秘密鍵": "…秘密鍵",
     "トークン": "…トークン",
-    "コード": "…認証コード …確認コード …リカバリーコード …復旧コード …バックアップコード …セキュリティコード",
-    "キー": "…apiキー …アクセスキー …シークレットキー …秘密キー",
+    "コード": "…認証コード …確認コード …リカバリーコード …リカバリコード …復旧コード …回復コード …復元コード"
+    " …バックアップコード …予備コード …セキュリティコード …ワンタイムコード …ログインコード"
+    " …サインインコード …pinコード …認証用コード …確認用コード …認証のコード …確認のコード",
+    "キー": "…apiキー …アクセスキー …シークレットキー …秘密キー …認証キー …暗号化キー …署名キー",
+    "鍵": "…暗号鍵 …署名鍵 …共通鍵",
     "カード番号": "…カード番号",
     "セッション": "…セッションid",
     "クッキー": "…クッキー",
     "認証情報": "…認証情報",
     "シークレット": "…シークレット",
     "合言葉": "…合言葉",
+    # Narrow spellings, which mean the same nouns.
+    "ﾊﾟｽﾜｰﾄﾞ": "",
+    "ﾄｰｸﾝ": "",
+    "ｺｰﾄﾞ": "",
+    "ｷｰ": "",
+    "ｼｰｸﾚｯﾄ": "",
 }
 
 #: What may follow the noun without making it harmless.
@@ -108,8 +117,13 @@ HARMLESS_WORDS: Final = frozenset((
     "rejected", "accepted", "revoked", "rotated", "valid", "ok", "okay", "failed", "failure", "success", "too",
     "must", "cannot",
     "not", "no", "is", "was", "this", "please", "may", "should", "unset", "empty", "blank", "hidden", "masked",
-    "mismatch", "denied", "disabled", "enabled", "optional", "unknown", "error", "your", "the", "does", "do",
-    "必須", "必須です", "未入力", "無効", "有効", "不正", "不一致", "変更済み", "確認", "入力してください",
+    "mismatch", "denied", "disabled", "enabled", "delivered", "sent", "received", "include", "omit", "same-origin",
+    "optional", "unknown", "error", "your", "the", "does", "do",
+    "必須", "必須です", "必須項目", "必須項目です", "必須入力", "任意", "未入力", "未設定", "設定済み", "入力済み",
+    "変更済み", "無効", "無効です", "有効", "有効です", "不正", "不正です", "不一致", "一致しません", "違います",
+    "間違っています", "入力してください", "入力", "変更", "変更しました", "設定", "再設定", "リセット", "発行",
+    "再発行", "送信", "再送", "再送信", "取得", "表示", "非表示", "確認", "確認用", "再入力", "削除", "更新",
+    "登録", "完了", "成功", "失敗", "エラー", "なし", "あり", "不明", "空", "空欄", "期限切れ",
 ))  # fmt: skip
 
 #: Values of weak nouns (``~``) that tell a method or an outcome and no secret.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["end_of_line", "value_at"]
+__all__ = ["OPENERS", "end_of_line", "value_at"]
 
-_QUOTE: Final = re.compile(r"[bruBRU]{0,2}(\\{0,8}[\"'`]|%22|&quot;|[「『【“‘])")  # noqa: RUF001
-_WIDE_CLOSERS: Final = {"「": "」", "『": "』", "【": "】", "“": "”", "‘": "’"}  # noqa: RUF001
+#: Wide brackets and quotes that may stand around a value.
+OPENERS: Final = "「『【“‘〔［《〈"  # noqa: RUF001
+_WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=True))  # noqa: RUF001
+_QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|&quot;|[{OPENERS}])")
 _BARE: Final = re.compile(
     r"(?:(?:bearer|basic|digest|token|apikey|negotiate)[ \t]{1,4})?"
     r"(?:[^\s&,;\"'<>\\]|[,;](?![\s\"']|\Z|[\w.-]{1,48}[=:])|\\(?![\"'nrt]))*+",
@@ -16,6 +18,8 @@ _BARE: Final = re.compile(
 )
 # A quotation around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
 _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
+#: Ends a Japanese clause, and stands in no value that was typed on a Latin keyboard.
+_CLAUSE_END: Final = re.compile("[、。]")
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
 _BRACKETS: Final = {opener: re.compile(rf"[\{opener}\{closer}]") for opener, closer in _CLOSERS.items()}
 _OPENER: Final = re.compile(r"(?<=\w)[(\[{]")
@@ -32,6 +36,8 @@ def value_at(text: str, start: int) -> tuple[int, int]:
         return start, _closing_bracket(text, start, len(text))
     match = _BARE.match(text, start)
     end = match.end() if match else start
+    if text[start:end][:1].isascii() and (clause := _CLAUSE_END.search(text, start, end)):
+        end = clause.start()
     # ``Secret('x')`` and ``decrypt("x")``: the quotes have ended the bare word within the brackets.
     call = _OPENER.search(text, start, end)
     if call and text[call.start() : end].count(call[0]) > text[call.start() : end].count(_CLOSERS[call[0]]):

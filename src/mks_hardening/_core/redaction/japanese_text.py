@@ -1,0 +1,92 @@
+# ruff: noqa: RUF001, RUF002 - wide brackets, colons and digits are what this is about
+"""Where a value begins in a Japanese sentence: ``パスワードを「…」に``, ``認証コード（…）``, ``【パスワード】…``.
+
+Words are not parted by blanks, so a name ends at a particle, and a value at the first letter of the next word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mks_hardening._core.redaction.secret_table import HARMLESS_WORDS
+from mks_hardening._core.redaction.value_end import OPENERS, value_at
+
+__all__ = ["PARTICLES", "folded", "remark_end", "said_value"]
+
+#: A name ends before any of them.
+PARTICLES: Final = "はがをもにのと"
+
+_BLANK: Final = "[ \t\u3000]{0,2}"
+_PLAIN: Final = "[!-~０-９Ａ-Ｚａ-ｚ]"
+_CLOSERS: Final = "[」』】〕］》〉]?"
+_QUOTE: Final = f"(?=[{OPENERS}])"
+#: ``は「…」``, ``「…」``, ``は abcd``: what is said of a secret is its value.
+_SAID: Final = re.compile(
+    f"{_CLOSERS}{_BLANK}(?:には|とは|[はが→⇒])[、:：]?{_BLANK}(?:{_QUOTE}|(?={_PLAIN}{{4}}))|(?={_QUOTE})"
+)
+#: ``を「…」に変更``, ``を abcd に設定``.
+_MADE: Final = re.compile(
+    f"を{_BLANK}(?=(?:[{OPENERS}][^\\n]{{1,128}}?[」』】〕］》〉”’]|{_PLAIN}{{4,128}}){_BLANK}[にへ]{_BLANK}"
+    "(?:再?設定|変更|更新|変え|し|登録|リセット|初期化|差し替え|切り替え))"
+)
+#: Elsewhere in a sentence only what looks like one: ``の「abcd1234」が``, ``として「abcd1234」``.
+_MENTIONED: Final = re.compile(
+    f"{_CLOSERS}(?:として|の値は?|[をものにと、・]){_BLANK}(?=[{OPENERS}]{_PLAIN}{{0,64}}[0-9０-９]{_PLAIN}{{0,64}}"
+    "[」』】〕］》〉”’])"
+)
+_IN_BRACKETS: Final = re.compile(r"[(（](?=[!-~０-９]{0,64}[0-9０-９][!-~０-９]{0,64}[)）])")
+_HEADING: Final = re.compile(f"[】］][ \t\u3000\r\n]{{0,4}}(?={_PLAIN}{{4}})")
+_REMARK: Final = re.compile(r"[(（][^()（）\[\]\r\n「」=:：]{1,16}[)）]|の値")
+_CODE: Final = re.compile(r"\d{4,12}(?![\d個件回字桁文人円年])")
+_CODE_NAMES: Final = ("コード", "ｺｰﾄﾞ", "番号", "ワード", "ﾜｰﾄﾞ", ")", "）")
+#: Of what kind it is, or which way it went: ``トークンは JWT です``, ``認証コードは SMS で``.
+_KIND: Final = re.compile("[A-Z]{3,8}|bcrypt|scrypt|argon2(?:id|i|d)?|pbkdf2|sha[0-9]{1,3}|md5")
+_NEXT_WORD: Final = re.compile("[ぁ-ゖァ-ヺ一-鿿、。]")
+
+_WIDE: Final = re.compile("[Ａ-Ｚａ-ｚ]")
+_NARROW: Final = {code: code - 0xFEE0 for code in (*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
+
+
+def folded(text: str) -> str:
+    """The text with wide Latin letters made narrow, each in its place."""
+    return text if text.isascii() or _WIDE.search(text) is None else text.translate(_NARROW)
+
+
+def remark_end(text: str, end: int) -> int:
+    """Where a remark behind a name ends: ``パスワード（確認用）``, ``パスワードの値``."""
+    after = text[end : end + 1]
+    if after.isascii() and (after != "(" or text[end - 1].isascii()):
+        return end
+    remark = None if _IN_BRACKETS.match(text, end) else _REMARK.match(text, end)
+    return remark.end() if remark else end
+
+
+def said_value(text: str, name: str, before: str, end: int) -> tuple[int, int] | None:
+    """The value of which the sentence tells.
+
+    Args:
+        text: with the name in it.
+        name: what ends here.
+        before: what stands before it.
+        end: where the name ends.
+    """
+    after = text[end : end + 1]
+    if after.isdigit():
+        code = _CODE.match(text, end) if name.endswith(_CODE_NAMES) else None
+        return code.span() if code else None
+    found = _SAID.match(text, end) or _MADE.match(text, end) or _MENTIONED.match(text, end)
+    if found is None and not name[-1:].isascii():
+        found = _IN_BRACKETS.match(text, end)
+        if found:
+            return found.end(), text.find(")" if after == "(" else "）", found.end())
+    if found is None and before.rstrip().endswith(("【", "［")):
+        found = _HEADING.match(text, end)
+    if found is None:
+        return None
+    start, stop = value_at(text, found.end())
+    if start > found.end():
+        return (start, start) if text[start:stop].lower() in HARMLESS_WORDS else (start, stop)
+    following = _NEXT_WORD.search(text, start, stop)
+    stop = following.start() if following else stop
+    return None if _KIND.fullmatch(text, start, stop) else (start, stop)
