@@ -357,6 +357,7 @@ class Account(RuleBasedStateMachine):
         assert (made.recovery_codes is not None) == first
         if made.recovery_codes is not None:
             self.codes, self.used = set(made.recovery_codes), set()
+            self.pending = None  # nobody proved a right to it
         self.keys_of.append(key)
         self.counters[name_of(key)] = 0
 

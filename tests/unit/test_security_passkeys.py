@@ -203,6 +203,22 @@ def test_a_passkey_and_an_app_stand_beside_each_other(site: Site) -> None:
     assert site.store._owners == {}
 
 
+def test_what_was_begun_before_a_factor_was_on_is_void_once_one_is(site: Site) -> None:
+    """Then it was asked for without a proof, perhaps by whoever has stolen a session."""
+    asked = site.keys.begin_registration("u", session="thief", account_name="taro")
+    enrolment = site.manager.begin_enrolment("u", account_name="taro")
+    site.manager.confirm_enrolment("u", totp_code(enrolment.secret, at=site.clock.time()))
+    with pytest.raises(InvalidCodeError, match="expired"):
+        site.keys.finish_registration("u", SoftAuthenticator(ORIGIN).create(asked.json), session="thief")
+    assert site.keys.list("u") == ()
+
+    pending = site.manager.begin_enrolment("v", account_name="jiro")
+    site.register("v")
+    with pytest.raises(InvalidCodeError, match="no_enrolment"):
+        site.manager.confirm_enrolment("v", totp_code(pending.secret, at=site.clock.time()))
+    assert not site.manager.status("v").totp
+
+
 @pytest.mark.parametrize("way", ["disable", "reset", "revoke"])
 def test_a_key_that_was_given_up_is_free_again(site: Site, way: str) -> None:
     device, registration = site.register()
@@ -552,6 +568,20 @@ def test_a_session_that_binds_nothing(alone: Site, session: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             call()
         assert caught.value.parameter == "session"
+
+
+@pytest.mark.parametrize("session", ["", " ", "x" * 5000, "\ud800", "other"])
+def test_a_session_that_a_client_made_up_answers_nothing(alone: Site, session: str) -> None:
+    """It may come from a cookie, and is no error of the application."""
+    device, _ = alone.register()
+    asked = alone.keys.begin_sign_in(session="s")
+    assert alone.keys.finish_sign_in(device.get(asked.json), session=session).result.reason == "expired"
+    question = alone.keys.begin_verification("u", session="s")
+    answer = PasskeyAssertion(device.get(question.json), session=session)
+    assert alone.manager.verify("u", answer).reason == "expired"
+    new = alone.keys.begin_registration("v", session="s", account_name="v")
+    with pytest.raises(InvalidCodeError, match="expired"):
+        alone.keys.finish_registration("v", SoftAuthenticator(ORIGIN).create(new.json), session=session)
 
 
 # --- parameters ----------------------------------------------------------------------------------

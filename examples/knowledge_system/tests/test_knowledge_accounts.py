@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from knowledge_system.api.table import ROUTES
 from knowledge_system.domain import rules
@@ -19,6 +20,7 @@ from knowledge_system.web import access
 from mks_hardening.security import SignInClient, totp_code
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
+from soft_authenticator import SoftAuthenticator
 
 NEW_PASSWORD = "足場-養生-配筋-2026"
 NEWCOMER = {
@@ -387,6 +389,43 @@ def test_a_stranger_gets_nothing_by_a_made_up_passkey(
     browser.get("/sign-in")
     assert browser.post(path, fields).status_code == status
     assert browser.api("GET", "/api/auth/me").status_code == 401
+
+
+@pytest.fixture
+def passkey(app: Any) -> SoftAuthenticator:
+    """A device with a passkey of tanaka."""
+    parts, device = app.extensions["knowledge"], SoftAuthenticator("https://localhost:8443")
+    with parts.sessions() as session:
+        owner = str(session.scalar(select(User.id).where(User.username == "tanaka")))
+    asked = parts.passkeys.begin_registration(owner, session="s", account_name="tanaka")
+    parts.passkeys.finish_registration(owner, device.create(asked.json), session="s")
+    return device
+
+
+def question(browser: Any) -> str:
+    browser.get("/sign-in")
+    answer = browser.post("/sign-in/passkey/options", {})
+    assert answer.status_code == 200
+    return str(answer.get_data(as_text=True))
+
+
+def test_of_two_tabs_that_ask_for_a_passkey_the_first_may_answer(
+    browser: Any, passkey: SoftAuthenticator
+) -> None:
+    first, _second = question(browser), question(browser)
+    assert browser.post("/sign-in/passkey", {"answer": "{}", "next": "/"}).status_code == 403  # the second
+    answer = json.dumps(passkey.get(first))
+    assert browser.post("/sign-in/passkey", {"answer": answer, "next": "/"}).status_code == 303
+    assert browser.get("/account").status_code == 200
+
+
+@pytest.mark.parametrize("cookie", ["", "%20", "x" * 2000, "x" * 43])
+def test_an_answer_of_another_browser_is_refused(
+    browser: Any, passkey: SoftAuthenticator, cookie: str
+) -> None:
+    answer = json.dumps(passkey.get(question(browser)))
+    browser.client.set_cookie("__Host-knowledge_passkey", cookie, domain="localhost", path="/", secure=True)
+    assert browser.post("/sign-in/passkey", {"answer": answer, "next": "/"}).status_code == 403
 
 
 def test_a_new_passkey_takes_a_fresh_proof_and_an_answer_of_this_session(

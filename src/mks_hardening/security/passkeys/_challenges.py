@@ -8,6 +8,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from mks_hardening._core.checks import text_of
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import ConfigurationError
@@ -58,7 +59,7 @@ class Challenges:
         challenge = secrets.token_bytes(_BYTES)
         expires_at = self._clock.time() + self._ttl
         # With its own end, as a store may keep it for longer than it was told.
-        data = json.dumps([purpose, user_id, _session_digest(session), expires_at, note])
+        data = json.dumps([purpose, user_id, _digest(_binding(session)), expires_at, note])
         yield from ask(
             self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
         )
@@ -66,7 +67,9 @@ class Challenges:
 
     def redeem(self, challenge: bytes, purpose: Purpose, *, user_id: str, session: str) -> Op[str | None]:
         """The note of a challenge that was issued for just this; it is gone then, whatever it was issued for."""
-        wanted = _session_digest(session)
+        # Of any length, as it may come from a cookie: one that was never given out fits nothing, which is no error
+        # of the application.
+        wanted = _digest(text_of(session, parameter="session"))
         # Taken before it is looked at: even an attempt with the wrong session uses it up.
         data = yield from ask(self._store.take_challenge, challenge_key(challenge))
         if data is None:
@@ -77,8 +80,8 @@ class Challenges:
         return note if fits and hmac.compare_digest(known_session, wanted) else None
 
 
-def _session_digest(session: object) -> str:
-    """What is kept of a session: its id may be all that a thief needs.
+def _binding(session: object) -> str:
+    """A session that a challenge can be bound to.
 
     Raises:
         ConfigurationError: this binds to nothing.
@@ -87,4 +90,9 @@ def _session_digest(session: object) -> str:
         raise ConfigurationError(
             f"session must be a text of 1 to {_LONGEST_SESSION} characters, not blank", parameter="session"
         )
+    return session
+
+
+def _digest(session: str) -> str:
+    """What is kept of a session: its id may be all that a thief needs."""
     return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()

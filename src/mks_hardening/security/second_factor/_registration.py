@@ -34,6 +34,9 @@ Answer = str | Mapping[str, object]
 _HANDLE_BYTES: Final = 32
 # The ids of all of them go into `excludeCredentials`, and the whole record is rewritten with each use.
 _MOST: Final = 20
+_FIRST: Final = "first"
+_PROVED: Final = "proved"
+"""How a registration was begun: while no factor was on, or with the proof of one."""
 _ATTESTATION: Final = ("clientDataJSON", "attestationObject")
 
 
@@ -116,8 +119,8 @@ class Registrations(Room):
 
         Raises:
             InvalidCodeError: the answer is ``malformed`` or ``wrong``, or ``expired``: its challenge is too old,
-                was answered before or is of another session; the passkey is ``known``, or ``synced`` where the
-                site takes none that are.
+                was answered before, is of another session, or was given out while no factor was on and one is now;
+                the passkey is ``known``, or ``synced`` where the site takes none that are.
             ConfigurationError: the name is not printable, or longer than 64 characters.
         """
         return run(self._finished(user_id, answer, session, name))
@@ -162,9 +165,8 @@ class Registrations(Room):
         handle = (
             outcome.passkeys[0].handle if outcome.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
         )
-        issued = yield from self._at.challenges.issue(
-            "register", user_id=user_id, session=session, note=handle
-        )
+        note = f"{_PROVED if outcome.enabled else _FIRST} {handle}"
+        issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
         tell("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
         known = [Known(one.credential, one.transports) for one in outcome.passkeys]
@@ -176,10 +178,10 @@ class Registrations(Room):
         response = read_response(answer, body=_ATTESTATION)
         if response is None:
             raise _refused(user_id, "malformed")
-        handle = yield from self._at.challenges.redeem(
+        note = yield from self._at.challenges.redeem(
             response.challenge, "register", user_id=user_id, session=session
         )
-        if handle is None:
+        if note is None:
             raise _refused(user_id, "expired")
         made = registered(response, party=self._at.party, challenge=response.challenge)
         if made is None:
@@ -191,12 +193,13 @@ class Registrations(Room):
         owner = yield from ask(self._at.store.claim, credential_key(made.credential), user_id)
         if owner != user_id:
             raise _refused(user_id, "known")
-        return (yield from self._added(user_id, made, handle, shown, response))
+        return (yield from self._added(user_id, made, note, shown, response))
 
     def _added(
-        self, user_id: str, made: Registered, handle: str, name: str, response: PasskeyResponse
+        self, user_id: str, made: Registered, note: str, name: str, response: PasskeyResponse
     ) -> Op[PasskeyRegistration]:
         codes = generate_recovery_codes(self._terms.recovery_codes)
+        begun, _, handle = note.rpartition(" ")
 
         def decide(
             record: FactorRecord, moment: Moment
@@ -205,6 +208,10 @@ class Registrations(Room):
             # device.
             if any(one.credential == made.credential for one in record.passkeys):
                 return record, "known"
+            # Begun without a proof, as no factor was on: whoever has turned one on meanwhile must not be given a
+            # key that nobody proved a right to.
+            if record.enabled and begun == _FIRST:
+                return record, "expired"
             if len(record.passkeys) >= _MOST:
                 return record, "too_many"
             passkey = StoredPasskey(
@@ -220,6 +227,8 @@ class Registrations(Room):
             # key.
             if record.enabled:
                 return after, (passkey, None)
+            # A secret that waits was asked for without a proof as well.
+            after = after._replace(pending=None)
             return self._rules.with_recovery_codes(after, user_id, codes), (passkey, codes)
 
         outcome = yield from self._records.change(user_id, decide)

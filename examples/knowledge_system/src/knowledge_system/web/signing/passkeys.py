@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ __all__ = [
     "passkeys",
     "remove_passkey",
 ]
+
+
+_GIVEN_OUT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 def passkeys() -> Passkeys:
@@ -128,6 +132,9 @@ def ask_for_passkey() -> PasskeyOptions:
 
 def ask_for_passkey_alone() -> PasskeyOptions:
     """What a browser is asked in the place of name and password; the same for everybody."""
-    browser = secrets.token_urlsafe(32)
+    # The same for all tabs of a browser, or the one that asked last would void the others.
+    browser = cookies.kept(cookies.PASSKEY) or ""
+    if not _GIVEN_OUT.fullmatch(browser):
+        browser = secrets.token_urlsafe(32)
     cookies.keep(cookies.PASSKEY, browser)
     return passkeys().begin_sign_in(session=browser)

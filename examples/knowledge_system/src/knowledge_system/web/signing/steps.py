@@ -141,11 +141,12 @@ def begin_with_passkey(answer: str) -> None:
         Problem: ``passkey-refused``, ``rate-limited``.
     """
     browser = cookies.kept(cookies.PASSKEY) or ""
-    cookies.forget(cookies.PASSKEY)
     outcome = passkeys().finish_sign_in(answer, session=browser, client=client_key(here.address()))
     step = here.parts().sign_in.alone(outcome, client=client(), session=here.handle(), data=session_data())
     if not step:
         raise sign_in.refusal(step, refused="passkey-refused")
+    # Only now: another tab of this browser may be asked at the moment.
+    cookies.forget(cookies.PASSKEY)
 
 
 def _raise_unless(step: SignInStep) -> None:
