@@ -1007,7 +1007,15 @@ def test_an_import_that_is_run_again_changes_nothing(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("secret", "step"),
-    [("too short", -1), ("JBSWY3DP", -1), (b"x" * 20, -1), ("A" * 32, -2), ("A" * 32, 1.5)],
+    [
+        ("too short", -1),
+        ("JBSWY3DP", -1),
+        (b"x" * 20, -1),
+        ("A" * 32, -2),
+        ("A" * 32, 1.5),
+        ("A" * 32, int(START)),  # a wall time: no code would work for thousands of years
+        ("A" * 32, int(START // 30) + 100),
+    ],
 )
 def test_what_is_no_secret_is_not_adopted(house: House, secret: Any, step: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:

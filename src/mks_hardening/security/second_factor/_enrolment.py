@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mks_hardening._core.checks import instance, whole_number
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._audit import refusal, tell
 from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment, Pending
 from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._rules import PERIOD
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
 from mks_hardening.security.second_factor.results import Enrolment, VerificationResult
 
 __all__ = ["Enrolments"]
+
+_MOST_AHEAD: Final = 10
+"""Steps by which the clock of the other library may have been ahead."""
 
 
 class Enrolments(Room):
@@ -93,7 +99,8 @@ class Enrolments(Room):
             Whether the factor was turned on.
 
         Raises:
-            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is no whole number.
+            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is no whole number
+                or has not begun.
         """
         return run(self._adopt(user_id, secret, last_step))
 
@@ -172,7 +179,12 @@ class Enrolments(Room):
         instance(secret, str, parameter="secret")
         sealed = self._rules.seal_adopted(secret, user_id)
 
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, bool]:
+            # A wall time in its place, say: no code would work for many years.
+            if step > moment.wall // PERIOD + _MOST_AHEAD:
+                raise ConfigurationError(
+                    "last_step must be a step of 30 seconds since 1970 that has begun", parameter="last_step"
+                )
             if record.enabled:
                 return record, False
             # The later of both steps: importing a backup again must not bring a used code back to life.

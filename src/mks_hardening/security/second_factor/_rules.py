@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from mks_hardening.security.second_factor.failure_budget import FailureBudget, Lock
     from mks_hardening.security.secret_box import SecretBox
 
-__all__ = ["METHODS", "FactorRules", "device_of", "is_token", "with_passkey"]
+__all__ = ["METHODS", "PERIOD", "FactorRules", "device_of", "is_token", "with_passkey"]
 
 METHODS: Final[tuple[Method, ...]] = ("totp", "recovery", "passkey")
 # Fixed: Google Authenticator and others ignore what the URI says of period, digits and algorithm.
-_PERIOD: Final = 30
+PERIOD: Final = 30
 # Purposes are bound into the sealed text as associated data: a pending secret that is copied over the active one
 # in a stolen database does not decrypt.
 _ACTIVE: Final = "totp"
@@ -191,7 +191,7 @@ class FactorRules:
     def _step_of(self, sealed: str, user_id: str, purpose: str, code: str, moment: Moment) -> int | None:
         key = decode_secret(self._box.decrypt(sealed, user_id=user_id, purpose=purpose))
         # By the wall clock and not by `latest`: the authenticator knows nothing of what this record has seen.
-        return matching_step(key, code, int(moment.wall // _PERIOD), window=self._window)
+        return matching_step(key, code, int(moment.wall // PERIOD), window=self._window)
 
     def _guess(
         self, record: FactorRecord, moment: Moment, user_id: str, client: str | None, device: object
