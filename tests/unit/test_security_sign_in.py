@@ -35,6 +35,16 @@ def told() -> Iterator[list[events.SignInEvent]]:
         yield seen
 
 
+class Forgetful:
+    """Cannot say which stored form is old; that would be found out by the first right password."""
+
+    def verify(self, password: str, stored: str | None, /) -> bool:
+        return stored == password
+
+    def hash(self, password: str, /) -> str:
+        return password
+
+
 def failures(house: House) -> dict[str, tuple[int, ...]]:
     """Hits taken by group, for the client HERE and both people."""
     keys = {
@@ -348,6 +358,24 @@ def test_trouble_is_nobodys_wrong_password(
     assert failures(house) == NOTHING
 
 
+@pytest.mark.parametrize("trouble", TROUBLE, ids=plain_repr)
+@pytest.mark.parametrize("row", [1, 2, 3, 4])
+def test_a_limiter_that_goes_away_between_its_rows_counts_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, trouble: Any, row: int
+) -> None:
+    reserve, asked = house.limiter.reserve, iter(range(1, 100))
+
+    def going(group: str, key: str) -> Any:
+        if next(asked) == row:
+            raise trouble
+        return reserve(group, key)
+
+    monkeypatch.setattr(RateLimiter, "reserve", lambda _, group, key: going(group, key))
+    with pytest.raises(type(trouble)):
+        house.sign_in.password("tanaka", "guess", client=HERE)
+    assert failures(house) == NOTHING
+
+
 def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -> None:
     """Or a client that always hangs up has all the hashing it wants, and is never limited."""
 
@@ -447,6 +475,7 @@ def test_the_same_on_an_event_loop(house: House) -> None:
         {"device_keys": "not base64"},
         {"device_keys": [b"k" * 32]},
         {"device_keys": [KEY, ""]},
+        {"passwords": Forgetful()},
     ],
 )
 def test_impossible_parts_are_refused_at_construction(options: Any) -> None:

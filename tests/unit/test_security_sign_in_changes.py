@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mks_hardening import events
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import ChangeResult, CredentialChanges, SignInStep
 from sign_in_house import ELSEWHERE, HERE, RIGHT, House, Session, Traced, audited
 
@@ -252,6 +254,105 @@ def test_requests_are_limited_by_name_and_by_address(house: House) -> None:
     assert many.count("done") == 30
 
 
+class Unwilling:
+    """Does what the function does, once it is told to; until then its server is away."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.away = True
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if self.away:
+            raise BackendUnavailableError("server", "timeout", operation="call")
+        return self.function(*args, **options)
+
+
+@pytest.mark.parametrize("part", ["hasher", "sessions"])
+def test_an_outage_in_the_middle_of_a_reset_costs_no_token(house: House, part: str) -> None:
+    """Else a thief's session outlives the reset, or a busy second makes the owner ask for another mail."""
+    thief = house.signed_in("sato")
+    server = Unwilling(house.passwords.hash if part == "hasher" else house.end_user)
+    if part == "hasher":
+        house.passwords.hash = server  # type: ignore[method-assign]
+        changes = house.changes
+    else:
+        changes = CredentialChanges(
+            type(house.sign_in)(house.people, **house.parts | {"end_sessions": server})
+        )
+    changes.request_reset("sato", client=HERE)
+    token = house.notices[-1].token or ""
+    with pytest.raises(BackendUnavailableError):
+        changes.reset_password(token, NEW, client=HERE)
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
+    server.away = False
+    assert changes.reset_password(token, NEW, client=HERE)
+    assert thief.user_id is None
+
+
+def test_the_owner_is_told_though_other_sessions_cannot_be_ended(
+    house: House, told: list[events.SignInEvent]
+) -> None:
+    session = house.signed_in("sato")
+    session.end_others = Unwilling(session.end_others)  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailableError):
+        house.changes.change_password(session, RIGHT, NEW, client=HERE)
+    assert house.notices[-1].kind == told[-1].change == "password_changed"
+
+
+def test_a_request_that_met_an_outage_is_not_counted(house: House) -> None:
+    session = house.signed_in("sato")
+    house.people.fault = BackendUnavailableError("accounts", "timeout", operation="find")
+    for _ in range(5):
+        with pytest.raises(BackendUnavailableError):
+            house.changes.request_reset("sato", client=HERE)
+    house.people.fault = None
+    replace, house.store.replace = house.store.replace, Unwilling(None)
+    for _ in range(5):
+        with pytest.raises(BackendUnavailableError):
+            house.changes.request_email_change(session, "new@example.com", client=HERE)
+    house.store.replace = replace
+    for _ in range(3):
+        assert house.changes.request_reset("sato", client=HERE)
+        assert house.changes.request_email_change(session, "new@example.com", client=HERE)
+    assert house.changes.request_reset("sato", client=HERE).state == "limited"
+
+
+@pytest.mark.parametrize("shape", ["partial", "object", "async def"])
+def test_sessions_are_ended_by_anything_that_can_be_called(house: House, shape: str) -> None:
+    """Nothing but a plain function has a name, and what is async def would end nothing in a thread."""
+    session = house.signed_in("sato")
+    seen = Unwilling(house.end_user)
+    seen.away = False
+
+    async def later(user_id: str) -> None:
+        house.end_user(user_id)
+
+    end: Any = {"partial": partial(seen), "object": seen, "async def": later}[shape]
+    changes = CredentialChanges(type(house.sign_in)(house.people, **house.parts | {"end_sessions": end}))
+    changes.request_reset("sato", client=HERE)
+    assert asyncio.run(changes.areset_password(house.notices[-1].token or "", NEW, client=HERE))
+    assert session.user_id is None
+
+
+def test_by_def_no_function_that_is_async_def_is_passed_over(house: House) -> None:
+    """Its sessions would not be ended, and its mail not be sent, without a word."""
+    mailed: list[Any] = []
+
+    async def later(found: Any) -> None:
+        mailed.append(found)
+
+    changes = CredentialChanges(type(house.sign_in)(house.people, **house.parts | {"end_sessions": later}))
+    changes.request_reset("sato", client=HERE)
+    with pytest.raises(ConfigurationError):
+        changes.reset_password(house.notices[-1].token or "", NEW, client=HERE)
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
+    with audited() as seen:
+        changes = CredentialChanges(type(house.sign_in)(house.people, **house.parts | {"on_notice": later}))
+        changes.request_reset("sato", client=HERE)
+    assert "notice_failed" in [event.change for event in seen]
+    assert mailed == []
+
+
 # --- the address -----------------------------------------------------------------------------------------
 
 
@@ -267,6 +368,23 @@ def test_a_new_address_is_confirmed_by_its_owner_and_the_old_one_is_told(house: 
     assert house.changes.confirm_email(notice.token or "", client=ELSEWHERE).state == "expired"
 
 
+@pytest.mark.parametrize("kind", ["a stranger's address", "the former mailbox"])
+def test_a_changed_address_ends_what_was_mailed_before(house: House, kind: str) -> None:
+    """A link that went to an address typed by mistake, or to a mailbox that was given up, takes no account over."""
+    session = house.signed_in("sato")
+    if kind == "the former mailbox":
+        house.changes.request_reset("sato", client=HERE)
+    else:
+        house.changes.request_email_change(session, "stranger@example.com", client=HERE)
+    before = house.notices[-1].token or ""
+    house.changes.request_email_change(session, "new@example.com", client=HERE)
+    assert house.changes.confirm_email(house.notices[-1].token or "", client=HERE)
+    assert house.changes.confirm_email(before, client=ELSEWHERE).state == "expired"
+    assert house.changes.reset_password(before, NEW, client=ELSEWHERE).state == "expired"
+    assert house.people.by_id["2"].email == "new@example.com"
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
+
+
 def test_a_stale_session_changes_no_address(house: House) -> None:
     """ASVS 5.0, 7.5.1."""
     session = house.signed_in()
@@ -280,8 +398,9 @@ def test_a_stale_session_changes_no_address(house: House) -> None:
 
 @pytest.mark.parametrize(
     "email",
-    ["", "x", "@", "a@", "@b", "a b@c", "a@b\nBcc: c@d", "a@b\0", "a" * 250 + "@b.jp", None, 7, "a@\u2028b"],
-)
+    ["", "x", "@", "a@", "@b", "a b@c", "a@b\nBcc: c@d", "a@b\0", "a" * 250 + "@b.jp", None, 7, "a@\u2028b",
+     "a@b,c@d", "a@b;c@d", "<a@b>", "c<a@b>", "a@b>", "a@b@c", '"a,b"@c', "a(c)@b", "mailto:a@b", "a\\@b"],
+)  # fmt: skip
 def test_what_is_no_address(house: House, email: Any) -> None:
     session = house.signed_in("sato")
     assert house.changes.request_email_change(session, email, client=HERE).state == "unusable"
@@ -293,6 +412,15 @@ def test_changes_cannot_be_composed_wrongly(house: House, missing: dict[str, Non
     sign_in = type(house.sign_in)(house.people, **{**house.parts, **missing})
     with pytest.raises(ConfigurationError):
         CredentialChanges(sign_in)
+
+
+def test_a_session_that_cannot_end_others_is_refused_before_anything_is_stored(house: House) -> None:
+    session = house.signed_in("sato")
+    session.end_others = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(ConfigurationError) as refused:
+        house.changes.change_password(session, RIGHT, NEW, client=HERE)
+    assert refused.value.parameter == "session"
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
 
 
 @pytest.mark.parametrize("options", [{"token_ttl": 299}, {"token_ttl": 86401}, {"confirmed_within": 0}])

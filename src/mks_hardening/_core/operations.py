@@ -21,8 +21,9 @@ from mks_hardening._core.resilience.budget import (
     leave_operation,
     outside_budget,
 )
+from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "arun", "run"]
+__all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "answered", "arun", "run"]
 
 T = TypeVar("T")
 
@@ -108,6 +109,24 @@ def _in_operation() -> bool:
     return budget is not None and budget.of_operation
 
 
+def answered(answer: T) -> T:
+    """What a function called by ``def`` has answered.
+
+    Raises:
+        ConfigurationError: it was ``async def``; nobody would await it, and nothing of it would be done.
+    """
+    # Any awaitable and not only coroutines, like `Call.arun`.
+    if hasattr(answer, "__await__"):
+        close = getattr(answer, "close", None)
+        if callable(close):  # a coroutine: without this, Python warns on top that it was never awaited
+            close()
+        raise ConfigurationError(
+            "a function that was given here is async def: call the method whose name begins with a, or give a "
+            "plain function"
+        )
+    return answer
+
+
 class Call:
     """The caller's own function, plain or ``async``."""
 
@@ -119,9 +138,9 @@ class Call:
     def run(self) -> Any:
         """Call it."""
         if not _in_operation():
-            return self._function()
+            return answered(self._function())
         with outside_budget():
-            return self._function()
+            return answered(self._function())
 
     async def arun(self) -> Any:
         """Call it, and await what it returns if that is awaitable."""

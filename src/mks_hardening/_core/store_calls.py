@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, ParamSpec, TypeVar
 
-from mks_hardening._core.operations import Op
+from mks_hardening._core.operations import Op, answered
 
 __all__ = ["ask", "asked"]
 
@@ -21,7 +21,7 @@ class _StoreCall(Generic[T]):
         self._twin = twin
 
     def run(self) -> T:
-        return self._call()
+        return answered(self._call())
 
     async def arun(self) -> T:
         return await self._twin()
@@ -34,11 +34,17 @@ def ask(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> Op[T]:
 
 
 async def asked(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """Call a method of a store on the event loop: the ``a`` twin, or where there is none, a worker thread."""
+    """Call a method of a store on the event loop: the ``a`` twin, or where there is none, a worker thread.
+
+    What is ``async def`` itself is awaited on the loop.
+    """
     owner: object = getattr(method, "__self__", None)
-    twin: Callable[P, Awaitable[T]] | None = getattr(owner, f"a{method.__name__}", None)
+    # Without a name: functools.partial, or an object that can be called.
+    name: str | None = getattr(method, "__name__", None)
+    twin: Callable[P, Awaitable[T]] | None = getattr(owner, f"a{name}", None) if name else None
     if twin is not None:
         return await twin(*args, **options)
     import asyncio
 
-    return await asyncio.to_thread(method, *args, **options)
+    found: T | Awaitable[T] = await asyncio.to_thread(method, *args, **options)
+    return await found if isinstance(found, Awaitable) else found

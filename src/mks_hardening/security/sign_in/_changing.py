@@ -1,6 +1,7 @@
 """Password and e-mail changes, and resets by a mailed token.
 
-A token is random, kept as a digest, works once and not for long, and dies with the password it was issued under.
+A token is random, kept as a digest, works once and not for long, and dies with the password and the address it was
+issued under.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.checks import offers
 from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.passwords.policy import PasswordVerdict
 from mks_hardening.security.sign_in import _confirming
+from mks_hardening.security.sign_in._entries import digest_of
 from mks_hardening.security.sign_in._hits import Hits, account_row
 from mks_hardening.security.sign_in._kit import Kit, Trace, tell, told, typed_name
 from mks_hardening.security.sign_in._password_step import lifted
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes"]
 
+_NOT_IN_ADDRESSES: Final = frozenset(',;:<>()[]"\\')  # the specials of RFC 5322, 3.2.3, but dot and @
 _LONGEST_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3
 
 
@@ -45,6 +49,8 @@ class Changes:
     ) -> Op[ChangeResult]:
         """Give the present password and a new one."""
         kit = self.kit
+        # Now and not once the password is stored.
+        offers(session, "end_others", parameter="session", kind="a SignInSession")
         account = yield from _confirming.owner_of(kit, session)
         if account is None:
             return ChangeResult(state="expired")
@@ -61,11 +67,13 @@ class Changes:
         step = yield from _confirming.confirm_password(kit, session, current, client)
         if step.state in ("refused", "limited", "expired"):
             return ChangeResult(state=step.state, retry_after=step.retry_after)
-        if not (yield from self._store_password(account, new)):
+        stored = yield from ask(kit.passwords.hash, new)
+        if not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
+        # The owner is told before anything else can fail.
+        yield from self._changed("password_changed", account, client)
         # After the new password is stored: a session that begins in between was begun with the new one.
         yield from ask(session.end_others)
-        yield from self._changed("password_changed", account, client)
         return ChangeResult(state="done")
 
     def request_reset(self, name: object, client: SignInClient) -> Op[ChangeResult]:
@@ -81,6 +89,14 @@ class Changes:
         if refusal is not None:
             tell("limited", Trace(client=key, method="reset"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after)
+        try:
+            return (yield from self._requested(typed, key))
+        except BaseException:  # a server that is away has mailed nothing, so nothing is counted
+            yield from hits.give_back()
+            raise
+
+    def _requested(self, typed: str | None, key: str) -> Op[ChangeResult]:
+        kit = self.kit
         account = None if typed is None else (yield from ask(kit.accounts.find, typed))
         alive = account is not None and not account.disabled and bool(account.email)
         facts = self._facts(account if alive else None)
@@ -104,14 +120,19 @@ class Changes:
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
             return ChangeResult(state="weak", verdict=verdict)
+        # What can fail without having changed anything comes first: a hasher that is busy, or a session store that
+        # is away, must neither cost the token nor leave a thief's session alive behind a new password.
+        stored = yield from ask(kit.passwords.hash, new)
+        yield from self._end_sessions(account)
         # Used up before the password is stored: of two requests with one token, one sets a password.
-        if not (yield from kit.entries.use(found)) or not (yield from self._store_password(account, new)):
+        if not (yield from kit.entries.use(found)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
-        if kit.end_sessions is not None:
-            yield from ask(kit.end_sessions, account.user_id)
+        # The owner is told before anything else can fail.
+        yield from self._changed("password_changed", account, client, method="reset")
+        # Once more: a session may have begun with the old password in between.
+        yield from self._end_sessions(account)
         # Or a stranger who locks the account would keep the owner out even after a reset; that takes the mailbox.
         yield from lifted(kit, account_row(account.user_id, ""))
-        yield from self._changed("password_changed", account, client, method="reset")
         return ChangeResult(state="done")
 
     def request_email_change(
@@ -127,12 +148,17 @@ class Changes:
         if not isinstance(email, str) or not _is_address(email):
             return ChangeResult(state="unusable")
         key = client_key(client.address)
-        refusal = yield from Hits(kit.limiter).take(("auth_password_reset", f"user {account.user_id}"))
+        hits = Hits(kit.limiter)
+        refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
         if refusal is not None:
             tell("limited", Trace(client=key, user_id=account.user_id, method="email"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after)
         facts = {**self._facts(account), "email": email}
-        token = yield from kit.entries.issue("email", facts, ttl=self.token_ttl)
+        try:
+            token = yield from kit.entries.issue("email", facts, ttl=self.token_ttl)
+        except BaseException:  # as in request_reset
+            yield from hits.give_back()
+            raise
         tell("email_change_requested", Trace(client=key, user_id=account.user_id))
         notice = SignInNotice(kind="email_change_requested", account=account, to=email, token=token)
         yield from told(kit, notice)
@@ -161,28 +187,31 @@ class Changes:
         words = [word for word in (account.email, local) if word]
         return self.policy.check(new, username=account.name, context=words)
 
-    def _store_password(self, account: SignInAccount, new: str) -> Op[bool]:
-        stored = yield from ask(self.kit.passwords.hash, new)
-        return (
-            # `expected` makes it a compare-and-set: of two changes at once the second one fails instead of
-            # winning silently.
-            yield from ask(
-                self.kit.accounts.set_password, account.user_id, stored, expected=account.password_hash
-            )
-        )
+    def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
+        # `expected` makes it a compare-and-set: of two changes at once the second one fails instead of winning
+        # silently.
+        return ask(self.kit.accounts.set_password, account.user_id, stored, expected=account.password_hash)
+
+    def _end_sessions(self, account: SignInAccount) -> Op[None]:
+        if self.kit.end_sessions is not None:
+            yield from ask(self.kit.end_sessions, account.user_id)
 
     def _facts(self, account: SignInAccount | None) -> dict[str, object]:
         """What a token is bound to; one that was made for nobody fits nobody."""
         if account is None:
-            return {"user": "", "stamp": ""}
-        return {"user": account.user_id, "stamp": account.stamp}
+            return {"user": "", "stamp": "", "address": ""}
+        # The address too: once it has changed, no token that is out may work, be it in the former mailbox or in
+        # that of a stranger whose address was typed by mistake.
+        return {"user": account.user_id, "stamp": account.stamp, "address": digest_of(account.email)}
 
     def _owner(self, found: Found) -> Op[SignInAccount | None]:
         """The account of a token, if nothing has changed since it was issued."""
         user_id = found.text("user")
         account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
-        good = account is not None and not account.disabled and account.stamp == found.text("stamp")
-        return account if good else None
+        if account is None or account.disabled:
+            return None
+        now = (account.stamp, digest_of(account.email))
+        return account if now == (found.text("stamp"), found.text("address")) else None
 
     def _changed(
         self, kind: Notice, account: SignInAccount, client: SignInClient, *, method: str = ""
@@ -194,6 +223,11 @@ class Changes:
 def _is_address(text: str) -> bool:
     local, at, domain = text.rpartition("@")
     plain = (
-        text.isprintable() and not any(letter.isspace() for letter in text) and len(text) <= _LONGEST_ADDRESS
+        text.isprintable()
+        and not any(letter.isspace() for letter in text)
+        # "a@example.com,b@example.net" would be two recipients of every later token, and what stands in brackets
+        # another address than the one that is shown.
+        and not _NOT_IN_ADDRESSES & set(text)
+        and len(text) <= _LONGEST_ADDRESS
     )
-    return bool(local and at and domain) and plain
+    return bool(local and at and domain) and "@" not in local and plain

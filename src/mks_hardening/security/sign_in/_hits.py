@@ -32,11 +32,15 @@ class Hits:
 
     def take(self, *rows: Row) -> Op[LimitDecision | None]:
         """Take a hit in each row; the decision that refused one, after all others were given back."""
-        for row in rows:
-            decision = yield from self.take_one(row)
-            if decision is not None and not decision.allowed:
-                yield from self.give_back()
-                return decision
+        try:
+            for row in rows:
+                decision = yield from self.take_one(row)
+                if decision is not None and not decision.allowed:
+                    yield from self.give_back()
+                    return decision
+        except BaseException:  # the limiter is away, or whoever asked has gone: no attempt was made
+            yield from self.give_back()
+            raise
         return None
 
     def take_one(self, row: Row) -> Op[LimitDecision | None]:

@@ -28,15 +28,18 @@ _LONGEST_TOKEN_TTL: Final = 86400
 class CredentialChanges:
     """What somebody does about the own password and address, over the parts of a ``SignIn``.
 
-    Each change asks for a fresh proof (ASVS 5.0, 6.2.3 and 7.5.1), ends other sessions (7.4.3) and is told to the
-    owner (6.3.7). A reset does not sign in, so it does not pass a second factor (6.4.3). A server that is away
-    raises ``BackendUnavailableError``; each method has a twin for asyncio whose name begins with ``a``.
+    Each change asks for a fresh proof (ASVS 5.0, 6.2.3 and 7.5.1) and is told to the owner (6.3.7); a new password
+    ends other sessions (7.4.3). A reset does not sign in, so it does not pass a second factor (6.4.3). A mailed
+    token ends with the password and the address it was issued under.
+
+    A server that is away raises ``BackendUnavailableError``, and costs neither a try nor, before the password is
+    stored, the token. Each method has a twin for asyncio whose name begins with ``a``.
 
     Args:
         sign_in: whose accounts, limits and notices are used; it must have ``end_sessions`` and ``on_notice``.
         policy: which new passwords are accepted.
         set_email: given user id and address, changes it; ``None`` where addresses do not change. An address that
-            another account has by now is its own matter to refuse.
+            another account has by now is its own matter to refuse. May be ``async def`` like ``on_notice``.
         token_ttl: how long a mailed token works, 5 minutes to a day, in seconds (ASVS 5.0, 6.4.1).
         confirmed_within: how fresh the proof must be, in seconds; see ``SignIn.confirmed_within``.
 

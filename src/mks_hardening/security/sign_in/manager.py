@@ -69,7 +69,7 @@ class SignIn:
             ``None`` only where something in front of the application counts.
         factors: the second factors, for example a ``TwoFactorManager``; ``None`` where there are none.
         end_sessions: ends all sessions of a user, for example ``SessionManager.end_user``; ``None`` where there are
-            none to end.
+            none to end. May be ``async def`` where only the twins for asyncio are used.
         passwords: how passwords are checked, for example a ``PasswordHasher``; by default that of
             ``verify_password``, which all of a process share.
         device_keys: keys that sign the tokens of remembered devices, 32 bytes each or their base64, the newest
@@ -110,7 +110,14 @@ class SignIn:
         if factors is not None:
             offers(factors, "status", "verify", parameter="factors", kind="a FactorVerifier or None")
         if passwords is not None:
-            offers(passwords, "verify", "hash", parameter="passwords", kind="a PasswordCheck or None")
+            offers(
+                passwords,
+                "verify",
+                "hash",
+                "needs_rehash",
+                parameter="passwords",
+                kind="a PasswordCheck or None",
+            )
         if end_sessions is not None:
             function(end_sessions, parameter="end_sessions")
         if on_notice is not None:
