@@ -171,7 +171,8 @@ class TaskChanged(NamedTuple):
     """A run of a background task ended.
 
     ``done``, ``retried``, ``dead``, ``cancelled``, ``lost`` (its lease ran out), ``interrupted`` (by the end of its
-    worker), ``unknown`` (to this worker; another one gets it) or ``stranded`` (unknown for longer than a deploy).
+    worker), ``unknown`` (to this worker, by its name or its arguments; another one gets it) or ``stranded``
+    (unknown for longer than a deploy).
     """
 
     name: str

@@ -282,6 +282,59 @@ def test_a_name_the_worker_lacks_waits_for_new_code_and_counts_nothing(
     assert (status.result, status.deliveries) == ("new", 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("a", "paper"), {}), (("a",), {"paper": "A3"}), ((), {})],
+    ids=["one more", "a new name", "one that is needed by now"],
+)
+def test_arguments_of_another_release_wait_for_its_worker_and_count_nothing(  # noqa: PLR0917 - a row of the table
+    tasks: Tasks,
+    engine: Engine,
+    clock: FrozenClock,
+    worker: TaskWorker,
+    arguments: tuple[str, ...],
+    named: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In a release both run side by side, and a function grows parameters between two of them."""
+
+    @tasks.task("report")
+    def report(run: TaskRun, subject: str) -> str:
+        return f"old {subject}"
+
+    others = Tasks(engine, clock=clock)
+
+    @others.task("report")
+    def of_the_other(run: TaskRun, subject: str = "", paper: str = "A4") -> str:
+        return f"{subject} on {paper}"
+
+    with others.begin() as connection:
+        task_id = of_the_other.enqueue(connection, *arguments, **named)
+    done = enqueue(tasks, report, "b")
+    assert sorted(worker.run_pending()) == ["done", "unknown"]
+    clock.advance(15)
+    assert worker.run_pending() == ["unknown"]
+    assert "does not take the arguments" in caplog.text
+    clock.advance(600)
+    assert worker.run_pending() == ["stranded"]
+    assert "has waited 615 s for a worker that knows its arguments" in caplog.text
+    clock.advance(15)
+    assert TaskWorker(others, clock=clock, schedule=False).run_pending() == ["done"]
+    status, of_ours = others.status(task_id), tasks.status(done)
+    assert status is not None
+    assert of_ours is not None
+    assert (status.deliveries, of_ours.result) == (1, "old b")
+
+
+def test_a_type_error_within_the_work_is_a_failure_of_its_own(tasks: Tasks, worker: TaskWorker) -> None:
+    @tasks.task("wrong")
+    def wrong(run: TaskRun, subject: str) -> None:
+        raise TypeError("unsupported operand")
+
+    assert state(tasks, enqueue(tasks, wrong, "x")) == "waiting"
+    assert worker.run_pending() == ["dead"]
+
+
 # --- effects
 
 

@@ -13,6 +13,7 @@ from mks_hardening.events import TaskChanged
 from mks_hardening.exceptions import TaskCancelledError, TaskLostError, TaskRefusedError, TaskRetryError
 from mks_hardening.tasks._back_off import retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
+from mks_hardening.tasks._signatures import takes
 from mks_hardening.tasks.run import TaskRun
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ Outcome = Literal["done", "retried", "dead", "cancelled", "lost", "interrupted",
 
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 _UNKNOWN_DELAYS: Final = (1.0, 15.0)
-"""Seconds until another worker may look at a task that this one does not know: a quarter of what it has waited."""
+"""Seconds until another worker may look at a task that this one cannot run: a quarter of what it has waited."""
 _LONGEST_DEPLOY: Final = 600.0
-"""Seconds for which a name may be unknown while new code is rolled out; after that somebody is told."""
+"""Seconds for which a task may be unknown while new code is rolled out; after that somebody is told."""
 _LONGEST_ERROR: Final = 500
 _WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 """Seconds between the tries to write what came of a run: longer than a database takes to restart."""
@@ -65,7 +66,11 @@ class Executor:
         carried = cast("Mapping[str, object]", load(run.taken.context))
         with bound(**carried, task_id=run.id, task=run.taken.name):
             start = self._clock.monotonic()
-            outcome = self._unknown(run) if task is None else self._outcome(task, run, is_leaving, on_error)
+            outcome = (
+                self._unknown(run, "the name")
+                if task is None
+                else self._outcome(task, run, is_leaving, on_error)
+            )
             if hooks.observers:
                 seconds = self._clock.monotonic() - start
                 hooks.emit(TaskChanged(run.taken.name, outcome, seconds))
@@ -86,6 +91,10 @@ class Executor:
             return self._cancelled(run)
         start = self._clock.monotonic()
         args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.taken.arguments))
+        # They fitted the code that has accepted them: during a release that may be newer than this worker's, and
+        # after it older.
+        if not takes(task.signature, args, kwargs):
+            return self._unknown(run, "its arguments")
         try:
             result = task.work(run, *args, **kwargs)
         # Of the person at a terminal, who wants the process to end; what a task raises as SystemExit is caught
@@ -167,11 +176,11 @@ class Executor:
         _logger.warning("the lease on the task %s ran out; its result is not recorded", run.taken.name)
         return "lost"
 
-    def _unknown(self, run: TaskRun) -> Outcome:
+    def _unknown(self, run: TaskRun, what: str) -> Outcome:
         waited = run.taken.unknown_for or 0.0
         shortest, longest = _UNKNOWN_DELAYS
         delay = min(longest, max(shortest, waited / 4))
-        said = "no worker that knows the name"
+        said = f"no worker that knows {what}"
         outcome = self._ended(
             run,
             "unknown" if waited < _LONGEST_DEPLOY else "stranded",
@@ -179,13 +188,20 @@ class Executor:
         )
         if outcome == "stranded":
             _logger.error(
-                "the task %s has waited %.0f s for a worker that knows it; is new code deployed everywhere?",
+                "the task %s has waited %.0f s for a worker that knows %s; is new code deployed everywhere?",
                 run.taken.name,
                 waited,
+                "it" if what == "the name" else what,
+            )
+        elif what == "the name":
+            _logger.warning(
+                "this worker does not know the task %s; it waits for one that does", run.taken.name
             )
         else:
             _logger.warning(
-                "this worker does not know the task %s; it waits for one that does", run.taken.name
+                "this worker's code of the task %s does not take the arguments it was enqueued with; "
+                "it waits for one that does",
+                run.taken.name,
             )
         return outcome
 

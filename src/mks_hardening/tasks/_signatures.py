@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature, signature
 
 from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
 
-__all__ = ["check_call", "signature_of"]
+__all__ = ["check_call", "signature_of", "takes"]
 
 
 def signature_of(name: str, work: Callable[..., object], *, scheduled: bool) -> Signature:
@@ -48,3 +48,12 @@ def check_call(name: str, known: Signature, args: tuple[object, ...], kwargs: Ma
         known.bind(None, *args, **kwargs)
     except TypeError as error:
         raise TaskRefusedError(f"{name}: {error}") from None
+
+
+def takes(known: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+    """Whether the function can take a call that another release of the code has accepted."""
+    try:
+        known.bind(None, *args, **kwargs)
+    except TypeError:
+        return False
+    return True

@@ -36,7 +36,7 @@ class TaskStats:
         oldest_due: seconds for which the oldest of them has been due.
         delayed: tasks that wait for their time.
         running: tasks under a lease.
-        unknown: tasks that were put back because no worker knows their name.
+        unknown: tasks that were put back because no worker knows their name or takes their arguments.
         oldest_unknown: seconds since the oldest of them was enqueued.
         done: tasks that were done and are still kept.
         dead: tasks on the list of the dead.
