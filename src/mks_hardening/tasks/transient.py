@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
+
+# Of PostgreSQL: lost against another transaction, waited too long for a lock, the server ends, starts or has ended.
+# Not 57014: a statement that took too long takes as long again.
+_STATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+_CLASSES: Final = ("08", "53")  # the connection; too many connections, no memory, a full disk
+_SQLITE: Final = frozenset({5, 6})  # busy, locked
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether an exception says that the other side may be back soon.
 
     Connections and time-outs, ``BackendUnavailableError``, temporary ``DeliveryError``, SMTP 4xx (RFC 5321, 4.2.1),
-    HTTP 429 and 5xx of requests and httpx, and database connections that were lost. What is wrong with the work
-    itself stays wrong.
+    HTTP 429 and 5xx of requests and httpx; databases that are away, full or starting, locks that were not given in
+    time, and transactions that lost against others. What is wrong with the work itself stays wrong.
     """
     if isinstance(error, DeliveryError):
         return error.temporary
@@ -29,5 +37,25 @@ def is_transient(error: BaseException) -> bool:
         return any(
             "Timeout" in kind.__name__ or "ConnectionError" in kind.__name__ for kind in type(error).__mro__
         )
+    return _of_database(error)
+
+
+def _of_database(error: BaseException) -> bool:
+    kind = type(error)
+    # The pool of SQLAlchemy, which has a TimeoutError of its own.
+    if kind.__module__ == "sqlalchemy.exc" and kind.__name__ == "TimeoutError":
+        return True
     # SQLAlchemy says by it that the connection is gone; an IntegrityError stays wrong however often it is tried.
-    return getattr(error, "connection_invalidated", False) is True
+    if getattr(error, "connection_invalidated", False) is True:
+        return True
+    origin: object = getattr(error, "orig", None) or error
+    code: object = getattr(origin, "sqlite_errorcode", None)
+    if isinstance(code, int):
+        return code & 0xFF in _SQLITE  # extended codes keep the plain one in their low byte
+    if type(origin).__module__.partition(".")[0] not in {"psycopg", "psycopg2"}:
+        return False
+    state: object = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
+    if isinstance(state, str):
+        return state in _STATES or state.startswith(_CLASSES)
+    # No server has said anything: there was none, or it hung up.
+    return type(origin).__name__ == "OperationalError"
