@@ -70,6 +70,23 @@ def test_what_would_lose_tasks_is_refused(tasks: Tasks, given: dict[str, Any], p
     assert "pw" not in str(refused.value)
 
 
+def test_sentinels_are_named_as_everywhere_else() -> None:
+    url = "redis+sentinel://u:p%2Fw%3B@a,[::1]:2/main/3?sentinel_password=own"
+    found = celery_settings({}, broker_url=url, visible=3600, stop_timeout=25, kill_grace=10)
+    user = "u:p%2Fw%3B@"
+    assert found["broker_url"] == f"sentinel://{user}a:26379/3;sentinel://{user}[::1]:2/3"
+    options = found["broker_transport_options"]
+    assert (options["master_name"], options["sentinel_kwargs"]["password"]) == ("main", "own")
+    assert options["sentinel_kwargs"]["socket_timeout"] == 1
+
+
+def test_sentinels_without_a_service_are_refused_without_the_password(tasks: Tasks) -> None:
+    with pytest.raises(ConfigurationError, match="names the service") as refused:
+        celery_app(tasks, broker_url="redis+sentinel://:pw-1@a:1")
+    assert refused.value.parameter == "broker_url"
+    assert "pw-1" not in str(refused.value)
+
+
 def test_results_may_be_on_the_same_server_in_another_database() -> None:
     assert settings_of(result_backend="redis://127.0.0.1:1/2")["result_expires"] == 86_400
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def celery_settings(
             "visibility_timeout is a parameter of celery_app; leave it out of broker_transport_options",
             parameter="broker_transport_options",
         )
+    broker_url, through_sentinels = _broker(broker_url)
     _check_results(given.get("result_backend"), broker_url)
     # Within the visibility time-out, or the broker hands the message on while it still runs.
     plain_limit = max(1.0, min(_PLAIN_LIMIT, visible - kill_grace - _LOST_WAIT - 1.0))
@@ -110,6 +112,7 @@ def celery_settings(
             "health_check_interval": 10,
             "priority_steps": [0, 1, 2],
             "queue_order_strategy": "priority",
+            **through_sentinels,
             **transport,
             "visibility_timeout": visible,
         },
@@ -133,6 +136,33 @@ def check_limits(
             f"and its worker is given {lost_wait:g} s to notice",
             parameter="visibility_timeout",
         )
+
+
+def _broker(url: str) -> tuple[str, dict[str, object]]:
+    """What kombu calls a broker that sentinels name: addresses with semicolons, the rest as transport options."""
+    if not url.startswith("redis+sentinel://"):
+        return url, {}
+    try:
+        target = parse_redis_url(
+            url, allow_plaintext=True
+        )  # as with any other broker, the network is the caller's
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}", parameter="broker_url") from None
+    user = "".join((quote(target.username or "", safe=""), ":", quote(target.password or "", safe=""), "@"))
+    user = user if target.password else ""
+    addresses = [
+        f"sentinel://{user}{f'[{host}]' if ':' in host else host}:{port}/{target.database}"
+        for host, port in target.hosts
+    ]
+    own = {"username": target.sentinel_username, "password": target.sentinel_password}
+    return ";".join(addresses), {
+        "master_name": target.service,
+        "sentinel_kwargs": {
+            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": PATIENCE,
+            **{name: value for name, value in own.items() if value},
+        },
+    }
 
 
 def _check_results(backend: object, broker_url: str) -> None:

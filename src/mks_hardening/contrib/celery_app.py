@@ -60,6 +60,7 @@ def celery_app(
     Args:
         tasks: what may run, and where the rows are.
         broker_url: for example ``redis://localhost:6379/1``; a database of its own. For Sentinel,
+            ``redis+sentinel://a:26379,b:26379/service/1`` as everywhere else here, or Celery's own
             ``sentinel://a:26379;sentinel://b:26379`` and ``broker_transport_options={"master_name": ...}``.
         name: of the Celery application, and of the application in its logs.
         queues: which queues of tasks its workers serve; ``-Q`` chooses among them.

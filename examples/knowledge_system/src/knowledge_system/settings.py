@@ -17,7 +17,7 @@ from mks_hardening.settings import HardeningSettings, register_variables
 __all__ = ["AREAS", "AppSettings", "UploadSettings"]
 
 AREAS = frozenset({"logging", "cache", "security", "wsgi", "db", "notify", "tasks"})
-_BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
+_BROKERS = ("redis://", "rediss://", "redis+socket://", "redis+sentinel://", "amqp://", "amqps://")
 _OWN_VARIABLES = (
     "MKS_AREAS_OFF",
     "MKS_AUDIT_HEADS",
@@ -146,7 +146,7 @@ class AppSettings:
         broker = _broker_url(source)
         if broker is not None and not broker.startswith(_BROKERS):
             faults.append(
-                "MKS_CELERY_BROKER_URL must be a redis://, rediss://, redis+socket://, amqp:// or amqps:// URL, "
+                f"MKS_CELERY_BROKER_URL must be a {', '.join(_BROKERS[:-1])} or {_BROKERS[-1]} URL, "
                 "and MKS_CELERY_BROKER_URL_FILE a file with one"
             )
         workers = hardening.db.workers

@@ -168,7 +168,7 @@ def _weak_keys(name: str, text: str) -> Iterator[str]:
 def _weak_url(name: str, text: str) -> Iterator[str]:
     schemes = {
         "database_url": {"postgresql", "postgresql+psycopg"},
-        "celery_broker_url": {"redis", "rediss", "redis+socket", "amqp", "amqps"},
+        "celery_broker_url": {"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"},
         "redis_url": {
             "redis",
             "rediss",
