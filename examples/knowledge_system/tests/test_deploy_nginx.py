@@ -303,6 +303,21 @@ def test_text_is_compressed_and_caches_are_told(host: Host, path: str, *, compre
         assert len(gzip.decompress(answer.body)) > 2 * len(answer.body)
 
 
+def test_a_tag_that_compression_has_weakened_still_names_its_version(host: Host) -> None:
+    read = asked(host, "/api/tagged", fields={"Accept-Encoding": "gzip"})
+    assert (read.one("Content-Encoding"), read.one("ETag")) == ("gzip", 'W/"v-1"')
+    for sent, told in {
+        read.one("ETag"): '"v-1"',
+        '"v-1"': '"v-1"',
+        "*": "*",
+        'W/"a", "b"': 'W/"a", "b"',
+        "W/v": "W/v",
+    }.items():
+        saved = asked(host, "/api/x", method="PUT", fields={"If-Match": sent}, body=b"{}")
+        assert saved.json()["told"]["HTTP_IF_MATCH"] == told
+    assert "HTTP_IF_MATCH" not in asked(host, "/api/x").json()["told"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
