@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import time
 from collections import Counter
@@ -56,6 +57,38 @@ def test_the_walk_passes_on_postgresql_and_redis(
 ) -> None:
     demo = start_demo(DATABASE_URL=postgres_url, MKS_REDIS_URL=redis_url)
     assert demo.walk() == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        (b"zz\r\n{}\r\n0\r\n\r\n", 400),
+        (b"-1\r\n{}\r\n0\r\n\r\n", 400),
+        (b"2\r\n{}0\r\n\r\n", 400),
+        (b"2\r\n{}\r\n0\r\n\r\n", 422),
+        (b"10000\r\n" + b" " * 65_536 + b"\r\n", 413),
+    ],
+    ids=["no number", "negative", "no end of a chunk", "whole", "larger than allowed"],
+)
+def test_a_body_in_chunks_is_read_whole_or_refused_in_words(
+    shared_demo: Any, chunks: bytes, status: int
+) -> None:
+    """gunicorn finds out while it is read; a proxy in front would have found out before."""
+    body = chunks * 5 + b"0\r\n\r\n" if status == 413 else chunks
+    context = ssl.create_default_context(cafile=shared_demo.ca)
+    head = f"POST /api/auth/login HTTP/1.1\r\nHost: localhost:{shared_demo.https}\r\nConnection: close\r\n"
+    head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        socket.create_connection(("localhost", shared_demo.https), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(head.encode() + body)
+        answer = b""
+        with suppress(OSError):
+            while part := connection.recv(65_536):
+                answer += part
+    assert int(answer.split()[1]) == status, answer[:300]
+    assert b"application/problem+json" in answer
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ __all__ = ["ANY", "entity_tag", "named"]
 
 ANY = "*"
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_LIST = re.compile(rf"\s*{_TAG.pattern}\s*(?:,\s*{_TAG.pattern}\s*)*")
+# Empty elements are passed over (RFC 9110, 5.6.1.2).
+_LIST = re.compile(rf"[\s,]*{_TAG.pattern}(?:\s*,[\s,]*{_TAG.pattern})*[\s,]*")
 
 
 def entity_tag(content: bytes) -> str:

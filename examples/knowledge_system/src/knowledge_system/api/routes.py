@@ -22,12 +22,14 @@ class Asked(NamedTuple):
         query: those behind the question mark.
         values: the fields of the body.
         if_match: what ``If-Match`` says; ``None`` where it is absent.
+        if_none_match: the same for ``If-None-Match``.
     """
 
     path: Mapping[str, Any]
     query: Mapping[str, Any]
     values: Mapping[str, Any]
     if_match: str | None
+    if_none_match: str | None = None
 
 
 class Reply(NamedTuple):

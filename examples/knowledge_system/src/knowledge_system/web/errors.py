@@ -103,6 +103,10 @@ def _unavailable() -> AnyResponse:
 
 
 def _unforeseen(error: Exception) -> AnyResponse:
+    # gunicorn finds out while the body is read that it is cut or no chunks; its errors are of no class of Python's
+    # that Werkzeug would know. Another server does not have the module, so it is known by its name.
+    if type(error).__module__ == "gunicorn.http.errors":
+        return answer(Problem("bad-request", headers={"Connection": "close"}))
     _log.error("unhandled error in %s %s", request.method, request.path, exc_info=error)
     return answer(Problem("internal"))
 
