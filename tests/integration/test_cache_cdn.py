@@ -97,6 +97,7 @@ def test_a_partial_failure_names_the_rest(make: Any, http_sink: HttpSink) -> Non
     assert result.done == (*urls[:100], *urls[200:])
     assert result.failed == tuple(urls[100:200])
     assert result.errors == ("HTTP 400: Invalid URL (1107)",)
+    assert result.retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -129,14 +130,21 @@ def test_too_many_requests_are_waited_out(make: Any, http_sink: HttpSink, waits:
 
 
 @pytest.mark.parametrize(
-    ("headers", "asked"),
-    [({"Retry-After": "3600"}, 1), ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3), ({}, 3)],
+    ("headers", "asked", "again"),
+    [
+        ({"Retry-After": "3600"}, 1, 3600),
+        ({"Retry-After": "9" * 400}, 1, 86_400),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3, 30),
+        ({}, 3, 30),
+    ],
 )
-def test_nobody_waits_for_ever(
-    make: Any, http_sink: HttpSink, waits: list[float], headers: dict[str, str], asked: int
+def test_nobody_waits_for_ever(  # noqa: PLR0917 - a row of the table
+    make: Any, http_sink: HttpSink, waits: list[float], headers: dict[str, str], asked: int, again: float
 ) -> None:
     http_sink.default = Answer(429, headers=headers, body={"success": False, "errors": []})
-    assert not make().purge_cache(tags=["a"])
+    result = make().purge_cache(tags=["a"])
+    assert not result
+    assert result.retry_after == again
     assert len(http_sink.requests) == asked
     assert sum(waits) < 20
 
@@ -155,6 +163,7 @@ def test_a_refused_token_ends_the_work_at_once(make: Any, http_sink: HttpSink) -
     result = make().purge_cache(urls)
     assert (result.done, result.failed) == ((), tuple(urls))
     assert result.errors == ("HTTP 403: Unauthorized (9109)",)
+    assert result.retry_after is None
     assert len(http_sink.requests) == 1
 
 
@@ -165,6 +174,7 @@ def test_the_deadline_holds_for_all_batches_together(
     urls = [f"https://example.com/{number}" for number in range(1000)]
     result = make(deadline=10).purge_cache(urls)
     assert result.failed == tuple(urls)
+    assert result.retry_after == 4
     assert sum(waits) <= 10
 
 
@@ -172,6 +182,7 @@ def test_an_unreachable_service_is_a_result(waits: list[float]) -> None:
     with CDNManager(ZONE, api_token=TOKEN, base_url="http://127.0.0.1:1", sleep=waits.append) as manager:
         result = manager.purge_cache(tags=["a"])
     assert (result.ok, result.failed, result.errors) == (False, ("a",), ("not reachable (refused)",))
+    assert result.retry_after == 30
     assert len(waits) == 2
 
 

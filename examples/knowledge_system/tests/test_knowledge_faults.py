@@ -432,9 +432,9 @@ PROMISED: dict[Callable[[Site], Any], dict[str, int]] = {
     hanging_mail: {},
     refused_slack: {},
     hanging_slack: {},
-    # Not 503: the answer says what was purged and what was not, and how often to ask is for the administrator.
-    refused_cdn: {"purge": 502},
-    hanging_cdn: {"purge": 502},
+    # With what was purged and what was not; never 502, which is what a proxy says of this application.
+    refused_cdn: {"purge": 503},
+    hanging_cdn: {"purge": 503},
 }
 """How a call is answered during a fault, if not as on a good day: 378 rows."""
 

@@ -329,6 +329,37 @@ def test_versions(program: Callable[..., Program]) -> None:
     assert sato.call("DELETE", path, If_Match=first).status_code == 412
 
 
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ("*", 412),
+        ("{tag}", 412),
+        ('W/{tag}, "x"', 412),
+        (', {tag},, "x" ,', 412),
+        ('"x"', 200),
+        (",", 200),
+        ("", 200),
+    ],
+)
+def test_a_version_that_is_not_to_be_there(program: Callable[..., Program], field: str, status: int) -> None:
+    sato = program("sato")
+    made = sato.call("POST", "/api/knowledge", ARTICLE)
+    path, tag = made.headers["Location"], made.headers["ETag"]
+    sent = {"If_Match": tag, "If_None_Match": field.format(tag=tag)}
+    assert sato.call("PUT", path, {**ARTICLE, "title": "別"}, **sent).status_code == status
+    sent["If_Match"] = "*"
+    if status == 412:
+        assert sato.call("DELETE", path, **sent).status_code == 412
+
+
+@pytest.mark.parametrize("field", [",{tag}", "{tag} , ,", '"x", , {tag}', "\t{tag}\t"])
+def test_empty_elements_of_a_list_are_passed_over(program: Callable[..., Program], field: str) -> None:
+    sato = program("sato")
+    tag = sato.call("GET", "/api/knowledge/1").headers["ETag"]
+    sent = {"If_None_Match": field.format(tag=tag)}
+    assert sato.call("GET", "/api/knowledge/1", **sent).status_code == 304
+
+
 def test_a_comment_is_no_new_version(program: Callable[..., Program]) -> None:
     sato = program("sato")
     before = sato.call("GET", "/api/knowledge/1").headers["ETag"]
@@ -392,6 +423,37 @@ def test_a_call_sent_again_is_answered_and_not_repeated(program: Callable[..., P
     assert comment.status_code == 422
     theirs = program("ito").call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="a-1")
     assert theirs.headers["Location"] != first.headers["Location"], "keys of others are other keys"
+
+
+def test_a_file_sent_again_is_attached_once_however_its_form_is_written(
+    program: Callable[..., Program],
+) -> None:
+    tanaka = program("tanaka")
+    path = f"{tanaka.call('POST', '/api/knowledge', ARTICLE).headers['Location']}/attachments"
+
+    def send(boundary: str, *, key: str = "f", name: str = "plan.pdf") -> TestResponse:
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        body = head.encode() + b"%PDF-1.7\nstartxref\n0\n%%EOF\n" + f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        return tanaka.call("POST", path, body, Content_Type=kind, Idempotency_Key=key)
+
+    first, again = send("one"), send("two")
+    assert [each.status_code for each in (first, again)] == [201, 201]
+    assert (again.json, again.headers["Location"]) == (first.json, first.headers["Location"])
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (send("three", name="other.pdf").json or {})["type"] == "/problems/key-reused"
+    assert send("three", key="g").status_code == 201
+    assert len((tanaka.call("GET", path).json or {})["items"]) == 2
+
+
+def test_a_step_sent_again_is_taken_once(program: Callable[..., Program]) -> None:
+    tanaka = program("tanaka")
+    path = f"{tanaka.call('POST', '/api/knowledge', ARTICLE).headers['Location']}/steps"
+    step = {"step": "submit", "revision": 1}
+    first, again = (tanaka.call("POST", path, step, Idempotency_Key="s") for _ in range(2))
+    assert [each.status_code for each in (first, again)] == [200, 200]
+    assert again.json == first.json
+    assert tanaka.call("POST", path, step).status_code == 409
 
 
 def test_a_refused_call_can_be_mended_under_its_key(program: Callable[..., Program]) -> None:
@@ -745,12 +807,38 @@ def test_administrators_purge_the_cdn_and_hear_what_came_of_it(
     assert (done.status_code, done.json) == (200, {"done": body["urls"]})
     assert behind_a_cdn.wait_for()[0].json() == {"files": body["urls"]}
     behind_a_cdn.answer(Answer(403, body={"success": False, "errors": [{"code": 9109, "message": "no"}]}))
-    failed = ito.call("POST", "/api/admin/cdn/purge", {"everything": True})
-    assert failed.status_code == 502
-    assert (failed.json or {})["failed"] == ["*"]
-    assert (failed.json or {})["done"] == []
+    refused = ito.call("POST", "/api/admin/cdn/purge", {"everything": True})
+    assert (refused.status_code, (refused.json or {})["type"]) == (409, "/problems/purge-refused")
+    assert [(refused.json or {})[name] for name in ("done", "failed")] == [[], ["*"]]
+    assert "Retry-After" not in refused.headers
     for wrong in ({}, {"everything": True, **body}, {"urls": ["ftp://x"]}, {"tags": ["a b"]}):
         assert ito.call("POST", "/api/admin/cdn/purge", wrong).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("answer", "wait"),
+    [
+        (Answer(502, body="<html>"), "30"),
+        (Answer(429, headers={"Retry-After": "3600"}, body={"success": False, "errors": []}), "3600"),
+        (Answer(429, headers={"Retry-After": "9" * 400}, body={"success": False, "errors": []}), "86400"),
+    ],
+    ids=["away", "busy", "absurd"],
+)
+def test_a_cdn_that_is_away_or_busy_is_told_with_what_was_done_and_when_to_come_back(
+    program: Callable[..., Program], behind_a_cdn: HttpSink, answer: Answer, wait: str
+) -> None:
+    ito, tags = program("ito"), [f"tag-{number}" for number in range(150)]
+    behind_a_cdn.answer(Answer(body={"success": True}))
+    behind_a_cdn.default = answer
+    failed = ito.call("POST", "/api/admin/cdn/purge", {"tags": tags})
+    assert (failed.status_code, failed.mimetype) == (503, "application/problem+json")
+    assert failed.headers["Retry-After"] == wait
+    told = failed.json or {}
+    assert (told["type"], told["done"], told["failed"]) == ("/problems/not-purged", tags[:100], tags[100:])
+    assert told["reasons"]
+    assert failed.headers["RateLimit"]
+    behind_a_cdn.default = Answer(body={"success": True})
+    assert ito.call("POST", "/api/admin/cdn/purge", {"tags": told["failed"]}).json == {"done": tags[100:]}
 
 
 def test_without_a_cdn(program: Callable[..., Program]) -> None:

@@ -19,6 +19,7 @@ from pypdf import PdfReader
 from sqlalchemy import select
 
 from knowledge_system import models
+from knowledge_system.background import reporting
 from knowledge_system.domain import wording
 from knowledge_system.domain.wording import is_japanese
 from knowledge_system.reports.document import write_document
@@ -26,7 +27,7 @@ from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.reports.sheet import write_sheet
 from knowledge_system.services.reports import Link, link_keys, signature
 from knowledge_system.settings import AREAS
-from mks_hardening.tasks import TaskWorker
+from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
 from mks_hardening.testing import FrozenClock
 
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -220,7 +221,47 @@ def test_a_form_that_is_sent_twice_makes_one_report(
     assert ask(person) == ask(person)
     assert ask(person) != ask(person, key="f" * 16)
     assert ask(visit("tanaka")) != ask(person)
-    assert work() == ["done"] * 3
+    assert ask(person, format="pdf") != ask(
+        person, format="xlsx"
+    )  # what is asked for comes, whatever the key
+    assert work() == ["done"] * 4
+
+
+ACCEPTED_BY_RELEASES = [
+    ["monthly", "2025-11", "pdf", "https://localhost:8443/reports"],
+    ["monthly", "2025-11", "pdf", "https://localhost:8443/reports", "en"],
+]
+"""What rows may hold that are still there: a row is added for a new parameter, the oldest go a release later."""
+
+
+@pytest.mark.parametrize("arguments", ACCEPTED_BY_RELEASES)
+def test_what_the_release_before_has_enqueued_is_done(
+    background: Any, work: Callable[[], list[str]], arguments: list[str]
+) -> None:
+    queue = background.tasks
+    with queue.begin() as connection:
+        task_id = queue.known[reporting.NAME].using(user_id="1").enqueue(connection, *arguments)
+    assert work() == ["done"]
+    assert queue.status(task_id).state == "done"
+
+
+def test_what_the_next_release_enqueues_waits_for_its_workers(
+    app: Any, background: Any, work: Callable[[], list[str]], clock: FrozenClock
+) -> None:
+    """During a release a new web process and an old worker share the queue."""
+    newer = Tasks(app.extensions["knowledge"].engine, table=models.tasks, clock=clock)
+
+    @newer.task(reporting.NAME)
+    def write(run: TaskRun, *arguments: str, paper: str) -> str:
+        return paper
+
+    with newer.begin() as connection:
+        task_id = write.using(user_id="1").enqueue(connection, *ACCEPTED_BY_RELEASES[-1], paper="A3")
+    assert work() == ["unknown"]
+    assert background.tasks.status(task_id).state == "waiting"
+    clock.advance(15)
+    assert TaskWorker(newer, clock=clock, schedule=False).run_pending() == ["done"]
+    assert background.tasks.status(task_id).result == "A3"
 
 
 @pytest.mark.parametrize(

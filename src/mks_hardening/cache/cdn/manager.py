@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from mks_hardening._core.backend.http_session import HttpAnswer, HttpSession, check_url
 from mks_hardening._core.checks import function
@@ -23,6 +23,10 @@ __all__ = ["CDNManager"]
 
 _ATTEMPTS: Final = 3
 _LONGEST_WAIT: Final = 10.0
+_COME_BACK: Final = 30.0
+"""Seconds until a purge is worth another try where the service has not said it."""
+_LONGEST_ASKED: Final = 86_400.0
+"""What a service may ask for and be believed: its field may hold any number."""
 # Checked, as it becomes a part of the path of a request that carries the token.
 _ZONE: Final = re.compile(r"[0-9a-f]{32}")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{8,512}")
@@ -111,43 +115,62 @@ class CDNManager(Closing):
         done: list[str] = []
         failed: list[str] = []
         errors: dict[str, None] = {}
+        waits: list[float] = []
         hopeless = False
         for batch in batches:
-            error, hopeless = (None, True) if hopeless else self._send(batch.body, end)
-            if error is None and not hopeless:
+            fault, hopeless = (None, True) if hopeless else self._send(batch.body, end)
+            if fault is None and not hopeless:
                 done += batch.items
                 continue
             failed += batch.items
-            if error:
-                errors[error] = None
-        return PurgeResult(ok=not failed, done=tuple(done), failed=tuple(failed), errors=tuple(errors))
+            if fault is not None:
+                errors[fault.text] = None
+                waits += [] if fault.lasting else [fault.wait or _COME_BACK]
+        return PurgeResult(
+            ok=not failed,
+            done=tuple(done),
+            failed=tuple(failed),
+            errors=tuple(errors),
+            retry_after=max(waits, default=None),
+        )
 
-    def _send(self, body: dict[str, object], end: float) -> tuple[str | None, bool]:
+    def _send(self, body: dict[str, object], end: float) -> tuple[_Fault | None, bool]:
         """What went wrong with a batch (None: nothing), and whether the others need not be tried."""
         for attempt in range(1, _ATTEMPTS + 1):
-            error, wait, hopeless = self._attempt(body, attempt)
-            if error is None or hopeless or wait is None:
-                return error, hopeless
+            fault = self._attempt(body)
+            if fault is None or fault.lasting:
+                return fault, fault is not None and fault.for_all
+            wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
             # A Retry-After beyond our patience is believed: asking earlier only makes it longer.
             if attempt == _ATTEMPTS or wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end:
-                return error, self._clock.monotonic() + wait >= end
+                return fault, self._clock.monotonic() + wait >= end
             self._sleep(wait)
         raise AssertionError("the last attempt returns")
 
-    def _attempt(self, body: dict[str, object], attempt: int) -> tuple[str | None, float | None, bool]:
-        """Error, seconds until another attempt makes sense (None: never), whether the zone or token is refused."""
+    def _attempt(self, body: dict[str, object]) -> _Fault | None:
         try:
             answer = self._session.post(self._url, json=body)
         except BackendUnavailableError as error:
-            return f"not reachable ({error.reason})", 0.5 * 2**attempt, False
-        error_text = _error_of(answer)
-        if error_text is None:
-            return None, None, False
+            return _Fault(f"not reachable ({error.reason})")
+        text = _error_of(answer)
+        if text is None:
+            return None
         if answer.status == 429:
-            return error_text, _retry_after(answer, otherwise=0.5 * 2**attempt), False
+            return _Fault(text, wait=_retry_after(answer))
         if answer.status >= 500 or answer.status == 408:
-            return error_text, 0.5 * 2**attempt, False
-        return error_text, None, answer.status in {401, 403, 404}
+            return _Fault(text)
+        return _Fault(text, lasting=True, for_all=answer.status in {401, 403, 404})
+
+
+class _Fault(NamedTuple):
+    """What went wrong with one call, and what follows from it."""
+
+    text: str
+    wait: float | None = None
+    """Seconds that the service asks for."""
+    lasting: bool = False
+    for_all: bool = False
+    """Whether it is the zone or the token that is refused, so that the other batches need not be tried."""
 
 
 def _error_of(answer: HttpAnswer) -> str | None:
@@ -165,7 +188,7 @@ def _error_of(answer: HttpAnswer) -> str | None:
             return f"HTTP {answer.status}: not successful"
 
 
-def _retry_after(answer: HttpAnswer, *, otherwise: float) -> float:
+def _retry_after(answer: HttpAnswer) -> float | None:
     value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), "")
     # The form with a date (RFC 9110, 10.2.3) would need a clock that agrees with theirs.
-    return float(value) if value.isascii() and value.isdecimal() else otherwise
+    return min(_LONGEST_ASKED, float(value)) if value.isascii() and value.isdecimal() else None

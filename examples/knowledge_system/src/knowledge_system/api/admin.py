@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
 from knowledge_system.api import schemas
 from knowledge_system.api.routes import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.web import here
 from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.cache import PurgeResult
 
 __all__ = ["ROUTES"]
 
@@ -22,7 +28,10 @@ def invalidate(asked: Asked) -> Reply:
 
 
 def purge(asked: Asked) -> Reply:
-    """Purge addresses, tags or everything from the CDN; 200 only when all of it was done."""
+    """Purge addresses, tags or everything from the CDN; 200 only when all of it was done.
+
+    A CDN that is away or busy is 503 with ``Retry-After``, one that refuses 409; both say what was done.
+    """
     cdn, values = here.parts().cdn, asked.values
     if cdn is None:
         raise Problem("no-cdn")
@@ -40,12 +49,19 @@ def purge(asked: Asked) -> Reply:
             "invalid", faults=[FieldFault(_FIELDS.get(error.parameter, "urls"), "pattern")]
         ) from error
     if not result:
-        told = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
-        raise Problem("not-purged", extra=told)
+        raise _not_purged(result)
     return Reply({"done": list(result.done)})
 
 
-_FIELDS = {"files": "urls", "tags": "tags"}
+def _not_purged(result: PurgeResult) -> Problem:
+    """Never 502, which a proxy says of this application, and then nothing is known of what was done."""
+    told = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
+    if result.retry_after is None:
+        return Problem("purge-refused", extra=told)
+    return Problem("not-purged", extra=told, headers={"Retry-After": str(ceil(result.retry_after))})
+
+
+_FIELDS: Final = {"files": "urls", "tags": "tags"}
 
 ROUTES = (
     Route(
@@ -65,6 +81,6 @@ ROUTES = (
         who="administrators",
         limit="admin",
         body=fields.PURGE,
-        refusals=(409, 502),
+        refusals=(409,),
     ),
 )

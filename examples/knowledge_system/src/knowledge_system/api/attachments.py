@@ -81,6 +81,7 @@ ROUTES: Final = (
         {201: _ATTACHMENT},
         limit="api_write",
         parameters=fields.ARTICLE_ID,
+        repeatable=True,
         takes_file=True,
     ),
     Route(

@@ -17,6 +17,7 @@ from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import form_values
 from knowledge_system.services import calls
 from knowledge_system.web import here
+from knowledge_system.web.files.receiving import received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,17 +40,25 @@ def view_of(route: Route) -> Callable[..., Response]:
                 raise Problem("forbidden")
         path = _path(parameters, route.parameters)
         query = exactly(form_values(request.query_string), route.query)
-        body = b"" if route.body is None else request.get_data(cache=False)
+        body = b"" if route.body is None else _whole_body()
         values = {} if route.body is None else read(body, route.body)
-        if_match = request.headers.get("If-Match")
+        if_match, if_none = (request.headers.get(name) for name in ("If-Match", "If-None-Match"))
         if route.conditional and if_match is None and not values.get("revision"):
             raise Problem("precondition-required")
-        asked = Asked(path, query, values, if_match)
+        asked = Asked(path, query, values, if_match, if_none)
         key = request.headers.get(KEY_FIELD) if route.repeatable else None
         answer = route.view(asked) if key is None else _once(route, asked, key, body)
         return response_of(answer) if isinstance(answer, Reply) else answer
 
     return view
+
+
+def _whole_body() -> bytes:
+    """The body, or 413; one without a length ends at the limit without a word, as if the rest had not been sent."""
+    body = request.get_data(cache=False)
+    if request.content_length is None and len(body) == request.max_content_length:
+        request.stream.read(1)  # raises
+    return body
 
 
 def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -68,7 +77,8 @@ def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
         raise Problem("invalid", faults=[FieldFault(KEY_FIELD, "pattern")])
     sessions, actor = here.parts().sessions, here.actor()
     named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
-    fingerprint = hashlib.sha256(named + b"\0" + body).hexdigest()
+    content = _files() if route.takes_file else body
+    fingerprint = hashlib.sha256(named + b"\0" + content).hexdigest()
     mine = calls.claim(sessions, actor.id, key, fingerprint, now=here.now())
     if mine.answer is not None:
         status, headers, values, versioned = json.loads(mine.answer)
@@ -82,3 +92,8 @@ def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
     kept = [answer.status, dict(answer.headers), dict(answer.values), answer.versioned]
     calls.keep_answer(sessions, mine, json.dumps(kept))
     return answer
+
+
+def _files() -> bytes:
+    """What makes two forms with files the same: the boundary between their parts is drawn anew each time."""
+    return encoded({"files": [[name, hashlib.sha256(content).hexdigest()] for name, content in received()]})

@@ -94,6 +94,7 @@ def saving(asked: Asked) -> Reply:
     """Replace an article; `If-Match`, or `revision` in the body, says which version was changed."""
     article_id, values = asked.path["article_id"], dict(asked.values)
     revision = values.pop("revision")
+    _refuse_named(asked)
     if asked.if_match is not None:
         revision = _matched(article_id, asked.if_match, revision)
     with _precondition(asked):
@@ -104,6 +105,7 @@ def saving(asked: Asked) -> Reply:
 def removing(asked: Asked) -> Reply:
     """Remove an article for good, with its comments and history."""
     article_id = asked.path["article_id"]
+    _refuse_named(asked)
     if_match = asked.if_match or ""  # the dispatcher asks for the field; an empty one names no version
     revision = _matched(article_id, if_match, 0)
     with _precondition(asked):
@@ -154,6 +156,15 @@ def _matched(article_id: int, if_match: str, revision: int) -> int:
         raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
     found: int = current["revision"]
     return found
+
+
+def _refuse_named(asked: Asked) -> None:
+    """``If-None-Match`` of a change: not when it is this version, or with ``*`` not when there is one (13.1.2)."""
+    if asked.if_none_match is None:
+        return
+    current = _article(asked.path["article_id"])
+    if named(asked.if_none_match, entity_tag(encoded(current)), weak=True):
+        raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
 
 
 def _article(article_id: int) -> dict[str, Any]:
@@ -215,6 +226,7 @@ ROUTES = (
         parameters=fields.ARTICLE_ID,
         body=fields.STEP,
         refusals=(403, 409),
+        repeatable=True,
     ),
     Route(
         "GET",

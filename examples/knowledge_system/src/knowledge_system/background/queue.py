@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -87,7 +88,9 @@ class Background:
             language: what it is written in.
             key: the same for a form that is sent twice.
         """
-        task = self._write_report.using(user_id=str(actor.id), key=f"{actor.id} {key}")
+        # With what is asked for: another report under a key that is used again must not be given the first one.
+        asked = hashlib.sha256(f"{kind}\n{subject}\n{file_format}".encode()).hexdigest()[:16]
+        task = self._write_report.using(user_id=str(actor.id), key=f"{actor.id} {key} {asked}")
         return task.enqueue(session, kind, subject, file_format, link, language)
 
     def reports_of(self, actor: Actor) -> list[TaskStatus]:

@@ -39,4 +39,6 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
         faults.append(FieldFault("file", "too-many", most))
     if faults:
         raise Problem("invalid", faults=faults)
+    for file in given:  # which may have been read before, to tell a call that is sent again
+        file.stream.seek(0)
     return [(file.filename or "", file.stream.read(limit + 1)) for file in given]
