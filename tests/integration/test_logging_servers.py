@@ -91,20 +91,53 @@ def test_uvicorn_with_its_default_configuration(tmp_path: Path) -> None:
     assert {"uvicorn.error", "uvicorn.access", "knowledge"} <= loggers(lines)
 
 
-WITHOUT_SIGNAL = """
-from celery import Celery
-from mks_hardening.logging import setup_logging
+BEFORE_UVICORN = """
+import uvicorn
+from uvicorn_app import application  # sets up logging; uvicorn sets up its own afterwards
 
-app = Celery("knowledge", broker="memory://")
-app.conf.worker_hijack_root_logger = False
-setup_logging("knowledge")
+uvicorn.run(application, port={port})
 """
 
 
-@pytest.mark.parametrize("module", ["celery_app", "without_signal"])
-def test_celery_with_its_signal_and_without(module: str, tmp_path: Path) -> None:
+def test_uvicorn_that_sets_up_its_loggers_after_us(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    (tmp_path / "before_uvicorn.py").write_text(BEFORE_UVICORN.format(port=port))
+    lines = lines_of(["before_uvicorn"], tmp_path, port=port)
+    assert {"uvicorn.error", "uvicorn.access", "knowledge"} <= loggers(lines)
+
+
+CELERY = """
+from celery import Celery
+from celery.signals import worker_ready
+from celery.utils.log import get_task_logger
+from mks_hardening.logging import setup_logging
+
+app = Celery("knowledge", broker="memory://")
+{more}
+setup_logging("knowledge")
+
+
+@worker_ready.connect(weak=False)
+def log_like_a_task(**_):
+    get_task_logger("knowledge.tasks").warning("signed in with password=%s", "hunter2")
+"""
+
+
+@pytest.mark.parametrize("more", ["", "app.conf.worker_hijack_root_logger = False"])
+def test_celery_without_its_signal(more: str, tmp_path: Path) -> None:
     pytest.importorskip("celery")
-    (tmp_path / "without_signal.py").write_text(WITHOUT_SIGNAL)
-    command = ["celery", "--quiet", "-A", module, "worker", "--pool", "solo", "--loglevel", "INFO"]
+    (tmp_path / "without_signal.py").write_text(CELERY.format(more=more))
+    command = ["celery", "--quiet", "-A", "without_signal", "worker", "--pool", "solo", "--loglevel", "INFO"]
+    command += ["--logfile", "worker.log"]
+    lines = lines_of(command, tmp_path, ready='"knowledge.tasks"')
+    assert any(logger.startswith("celery") for logger in loggers(lines))
+    written = (tmp_path / "worker.log").read_text().splitlines()
+    assert "signed in with password=[REDACTED]" in [json.loads(line)["message"] for line in written]
+
+
+def test_celery_with_its_signal(tmp_path: Path) -> None:
+    pytest.importorskip("celery")
+    command = ["celery", "--quiet", "-A", "celery_app", "worker", "--pool", "solo", "--loglevel", "INFO"]
     lines = lines_of(command, tmp_path, ready="ready.")
     assert any(logger.startswith("celery") for logger in loggers(lines))

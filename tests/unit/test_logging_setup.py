@@ -350,6 +350,27 @@ def test_what_servers_print_on_the_console_goes_through_the_root(capsys: pytest.
     assert own.handlers == [kept]
 
 
+def test_a_server_that_is_set_up_later_does_not_print_either(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("app", environment="t", queue=True)
+    server = logging.getLogger("uvicorn.error")
+    plain = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
+    for _ in range(2):  # a reload does it again
+        logging.config.dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "handlers": {"plain": plain},
+                "loggers": {"uvicorn": {"handlers": ["plain"], "level": "INFO", "propagate": False}},
+            }
+        )
+        server.warning("token=hunter2")
+    remove_logging()
+    captured = capsys.readouterr()
+    assert [line["message"] for line in lines(captured.out)] == ["token=[REDACTED]"] * 2
+    assert captured.err == ""
+    assert server.filters == []
+
+
 def test_a_dictionary_takes_over_the_loggers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
     server = logging.getLogger("gunicorn.access")
     server.addHandler(logging.StreamHandler(sys.stderr))

@@ -8,11 +8,7 @@ app = Celery("knowledge", broker="memory://", backend="cache+memory://")
 
 @celery_sets_up_logging.connect(weak=False)
 def keep_ours(**_options: object) -> None:
-    """Celery leaves logging alone as soon as anything listens to this signal.
-
-    Without it, set ``app.conf.worker_hijack_root_logger = False`` and call ``setup_logging`` where the app is made:
-    Celery would else take every handler of the root away when the worker starts.
-    """
+    """Celery leaves logging alone as soon as anything listens to this signal."""
     setup_logging("knowledge")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-__all__ = ["SERVER_LOGGERS", "take_over_consoles"]
+__all__ = ["SERVER_LOGGERS", "leave_servers", "take_over_consoles", "watch_servers"]
 
 #: Loggers to which servers give handlers of their own and which they cut off from the root.
 SERVER_LOGGERS: Final = (
@@ -20,6 +21,7 @@ SERVER_LOGGERS: Final = (
     "celery.redirected",
     "werkzeug",
 )
+_CELERY_SIGNAL: Final = "mks_hardening.logging"
 
 
 def take_over_consoles(loggers: list[logging.Logger]) -> None:
@@ -33,9 +35,59 @@ def take_over_consoles(loggers: list[logging.Logger]) -> None:
             logger.propagate = True
 
 
+def watch_servers(on_celery: Callable[..., object]) -> None:
+    """Take over as well what a server sets up later: ``uvicorn.run`` after us, gunicorn at a reload.
+
+    Args:
+        on_celery: called when a Celery worker would set up logging, which it then leaves alone.
+    """
+    leave_servers()
+    for name in SERVER_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addFilter(_AtEachRecord(logger))
+    signals = _celery_signals()
+    if signals is not None:
+        signals.setup_logging.connect(on_celery, weak=False, dispatch_uid=_CELERY_SIGNAL)
+
+
+def leave_servers() -> None:
+    """Undo ``watch_servers``."""
+    for name in SERVER_LOGGERS:
+        logger = logging.getLogger(name)
+        for known in [one for one in logger.filters if isinstance(one, _AtEachRecord)]:
+            logger.removeFilter(known)
+    signals = _celery_signals()
+    if signals is not None:
+        signals.setup_logging.disconnect(dispatch_uid=_CELERY_SIGNAL)
+
+
+class _AtEachRecord(logging.Filter):
+    """On the logger of a server: ``dictConfig`` replaces its handlers, but leaves its filters."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - looks at the logger and not at the record
+        """Every record passes, on to the root."""
+        logger = self._logger
+        while logger.parent is not None:
+            if logger.handlers:
+                take_over_consoles([logger])
+            logger = logger.parent
+        return True
+
+
+def _celery_signals() -> Any:
+    # Where Celery is not imported there is nothing to tell it.
+    return sys.modules.get("celery.signals")
+
+
 def _is_console(handler: logging.Handler) -> bool:
     stream: object = getattr(handler, "stream", None)
-    if type(handler) is not logging.StreamHandler:  # subclasses are somebody's own
+    kind = type(handler)
+    # Subclasses are somebody's own, but for the one of werkzeug, which is there for colours on Windows.
+    if kind is not logging.StreamHandler and kind.__module__ != "werkzeug._internal":
         return False
     console = stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     # Flask's default handler finds the stream of the request behind a proxy.

@@ -20,7 +20,7 @@ from mks_hardening.logging.setup._parameters import (
     environment_name,
     targets_of,
 )
-from mks_hardening.logging.setup._server_loggers import take_over_consoles
+from mks_hardening.logging.setup._server_loggers import leave_servers, take_over_consoles, watch_servers
 from mks_hardening.logging.setup.uncaught_exceptions import UncaughtExceptions
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def setup_logging(
     configured, so that libraries' records come out in the same form. What was configured before is replaced and
     closed, but for the handlers of pytest; calling it again is harmless. A file that cannot be opened is reported
     once, and the rest goes on. Loggers of servers and frameworks that print on the console themselves (gunicorn,
-    uvicorn, Celery, a ``flask.Flask.logger`` that was used before) hand their records to the root from now on.
+    uvicorn, a ``flask.Flask.logger`` that was used before) hand their records to the root from now on, also where
+    the server is set up later. A Celery worker leaves logging alone where Celery was imported before this call;
+    its ``--logfile`` is written to as well.
 
     Args:
         app_name: name of the application's logger, which is returned.
@@ -107,6 +109,9 @@ def setup_logging(
     _install(targets, chain, number, keep=tuple(outputs))
     if loggers is None:
         take_over_consoles(_known_loggers())
+        watch_servers(_keep_in_celery)
+    else:
+        leave_servers()
     logger = logging.getLogger(app_name)
     if uncaught:
         narrowed = loggers is not None and logger not in targets
@@ -119,6 +124,7 @@ def remove_logging() -> None:
     if _Installed.uncaught is not None:
         _Installed.uncaught.remove()
         _Installed.uncaught = None
+    leave_servers()
     for logger in (logging.getLogger(), *_known_loggers()):
         for handler in _Installed.handlers:
             logger.removeHandler(handler)
@@ -176,6 +182,18 @@ def _install(
     for handler in dict.fromkeys((*remove, *before)):
         if handler not in _Installed.handlers and not _in_use(handler):
             handler.close()
+
+
+def _keep_in_celery(*, logfile: str | None = None, **_options: object) -> None:
+    """A Celery worker begins: it leaves logging alone because this listens to its signal."""
+    root = logging.getLogger()
+    written = [getattr(handler, "baseFilename", None) for handler in _Installed.handlers]
+    if not logfile or os.path.abspath(logfile) in written:  # noqa: PTH100 - as text, like theirs
+        return
+    handler = ReopeningFileHandler(logfile)
+    handler.setFormatter(next(known.formatter for known in _Installed.handlers if known.formatter))
+    root.addHandler(handler)
+    _Installed.handlers = (*_Installed.handlers, handler)
 
 
 def _watches_tests(handler: logging.Handler) -> bool:
