@@ -180,3 +180,84 @@ def test_a_logged_exception_tells_no_detail_of_postgresql(postgres_url: str, sec
             connection.rollback()
             assert SECRET not in _logged(caught.value)
     engine.dispose()
+
+
+# --- by the forms that are known, on every way into the log
+
+LOGGED: list[tuple[str, dict[str, object], str]] = [
+    *(
+        (statement, given, shown or "[P0001]")
+        for statement, given, _, shown in REFUSED
+        if given or shown is None
+    ),
+    ("SELECT CAST(CAST(:t AS text) AS mood)", {"t": SECRET}, "invalid input value for enum ?: ?"),
+    ("SELECT CAST(CAST(:t AS text) AS int[])", {"t": "{" + SECRET}, 'malformed array literal: "?"'),
+    ("SELECT CAST(CAST(:t AS text) AS timestamp)", {"t": f"2026-13-45 {SECRET}"}, 'out of range: "?"'),
+    ("SELECT CAST(CAST(:t AS text) AS json)", {"t": '{"a": ' + SECRET}, "invalid input syntax for type json"),
+    ("SELECT 'a' ~ :t", {"t": f"{SECRET}("}, "[2201B]"),
+    (f"SELECT CAST('{SECRET}' AS int), 9012345678", {}, "[SQL: SELECT CAST(? AS int), ?]"),
+]
+
+
+async def _errors_of(driver: str, url: str) -> list[BaseException]:
+    errors: list[BaseException] = []
+    engine = create_async_engine(url.replace("+psycopg", f"+{driver}"))
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda on: [on.exec_driver_sql(one) for one in SCHEMA])
+        await connection.exec_driver_sql("CREATE TYPE mood AS ENUM ('calm')")
+        await connection.commit()
+        for statement, parameters, _ in LOGGED:
+            with pytest.raises(DBAPIError) as caught:
+                await connection.execute(text(statement), parameters)
+            errors.append(caught.value)
+            await connection.rollback()
+    await engine.dispose()
+    return errors
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_logged_exception_says_the_form_of_its_message_and_no_value(postgres_url: str, driver: str) -> None:
+    for error, (_, _, shown) in zip(asyncio.run(_errors_of(driver, postgres_url)), LOGGED, strict=True):
+        line = _logged(error)
+        assert shown in json.loads(line)["exception"]["message"]
+        assert SECRET not in line
+        assert "9012345678" not in line
+
+
+def _refused_by_sqlite() -> DBAPIError:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE guarded (t)")
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER no BEFORE INSERT ON guarded BEGIN SELECT RAISE(ABORT, '{SECRET} refused'); END"
+        )
+        with pytest.raises(DBAPIError, match=SECRET) as caught:
+            connection.execute(text("INSERT INTO guarded VALUES (1)"))
+    engine.dispose()
+    return caught.value
+
+
+@pytest.mark.parametrize("unwrap", [False, True], ids=["of SQLAlchemy", "of the driver"])
+@pytest.mark.parametrize(
+    ("message", "args", "extra"),
+    [("failed: %s", True, False), ("failed: %r", True, False), (None, False, False), ("failed", False, True)],
+)
+def test_an_error_in_the_message_or_a_field_tells_no_value_either(
+    unwrap: bool, message: str | None, args: bool, extra: bool
+) -> None:
+    error: Any = _refused_by_sqlite()
+    error = error.orig if unwrap else error
+    record = logging.LogRecord("app", logging.ERROR, "app.py", 1, message or error, (error,) * args, None)
+    if extra:
+        record.__dict__["error"] = error
+    line = JsonFormatter().format(record)
+    assert "SQLITE_CONSTRAINT_TRIGGER" in line
+    assert SECRET not in line
+
+
+def test_what_no_database_said_is_left_alone() -> None:
+    class CraneError(Exception):
+        statement = "SELECT 1"
+
+    assert json.loads(_logged(CraneError("crane 7 is away")))["exception"]["message"] == "crane 7 is away"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.pool import StaticPool
 
+from mks_hardening._core.database.error_forms import FORMS
 from mks_hardening.db import (
     InvalidCursorError,
     JapaneseSearch,
@@ -19,7 +20,6 @@ from mks_hardening.db import (
     slow_query_record,
 )
 from mks_hardening.db.japanese_search import normalize_text
-from mks_hardening.db.statement._error_forms import FORMS
 from mks_hardening.db.statement._lists import shorten
 from mks_hardening.db.watch._stats_table import StatsTable
 

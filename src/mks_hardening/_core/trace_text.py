@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 __all__ = ["CUT", "ExceptionDescription", "describe_exception", "safe_text"]
 
 Redact: TypeAlias = Callable[[str], str]
+TextOf: TypeAlias = Callable[[BaseException], str | None]
 Frame: TypeAlias = dict[str, object]
 Structure: TypeAlias = dict[str, Any]
 
@@ -42,6 +43,7 @@ def describe_exception(
     exc: BaseException,
     *,
     redact_text: Redact | None = None,
+    text_of: TextOf | None = None,
     max_frames: int = 50,
     max_chars: int = 16_384,
     max_depth: int = 10,
@@ -51,11 +53,12 @@ def describe_exception(
     Args:
         exc: the exception; its traceback is only read.
         redact_text: applied to messages, notes and source lines.
+        text_of: the text to give in place of an exception's own; ``None`` leaves that one.
         max_frames: frames kept of one traceback; the middle is left out beyond that.
         max_chars: characters of the text, and of one message.
         max_depth: exceptions followed in one chain or nested in groups.
     """
-    walk = _Walk(redact_text, max(2, max_frames), max(64, max_chars), max(1, max_depth))
+    walk = _Walk(redact_text, text_of, max(2, max_frames), max(64, max_chars), max(1, max_depth))
     structure, text = walk.describe(exc, max_depth)
     if len(text) > max_chars:
         # Head and tail both matter: how it began, and what was raised last.
@@ -74,10 +77,18 @@ def safe_text(value: object, *, limit: int = 4096) -> str:
 
 
 class _Walk:
-    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_text", "seen")
+    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_text", "seen", "text_of")
 
-    def __init__(self, redact_text: Redact | None, max_frames: int, max_chars: int, max_depth: int) -> None:
+    def __init__(
+        self,
+        redact_text: Redact | None,
+        text_of: TextOf | None,
+        max_frames: int,
+        max_chars: int,
+        max_depth: int,
+    ) -> None:
         self.redact_text = redact_text
+        self.text_of = text_of
         self.max_frames = max_frames
         self.max_chars = max_chars
         self.max_depth = max_depth
@@ -118,7 +129,8 @@ class _Walk:
 
     def _one(self, exc: BaseException) -> tuple[Structure, str]:
         name = _type_name(exc)
-        message = self._clean(safe_text(exc, limit=self.max_chars))
+        told = None if self.text_of is None else self.text_of(exc)
+        message = self._clean(safe_text(exc if told is None else told, limit=self.max_chars))
         stack, text = self._stack(exc.__traceback__)
         structure: Structure = {"type": name, "message": message, "stack": stack}
         line = f"{name}: {message}\n" if message else f"{name}\n"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+from mks_hardening._core.database.error_text import error_text, told_of
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.effort import REDACTED
 from mks_hardening._core.redaction.names import is_weak
@@ -37,7 +38,14 @@ class Templates(Memo[str, Plan]):
                     args = tuple(args[place] for place in kept if place < len(args))
                 if not args:
                     template = template.replace("%%", "%")
+            if isinstance(args, tuple) and any(is_a(one, BaseException) for one in args):
+                args = tuple(_told(one) for one in args)
         return render_message(template, args)
+
+
+def _told(argument: object) -> object:
+    told = told_of(cast(BaseException, argument)) if is_a(argument, BaseException) else None
+    return argument if told is None else told
 
 
 _PLACEHOLDER: Final = re.compile(
@@ -50,13 +58,19 @@ _NAME_BEFORE: Final = re.compile(
 
 def render_message(message: object, args: object) -> str:
     """``message % args``; when that fails the template with its arguments behind it."""
-    template = cast(str, message) if is_a(message, str) else safe_text(message, limit=1_000_000)
+    template = cast(str, message) if is_a(message, str) else _spoken(message)
     if not args:
         return template
     try:
         return template % args
     except Exception:  # noqa: BLE001 - whatever the arguments' own methods raise
         return _despite_faults(template, args)
+
+
+def _spoken(message: object) -> str:
+    if is_a(message, BaseException):
+        return error_text(cast(BaseException, message), limit=1_000_000)
+    return safe_text(message, limit=1_000_000)
 
 
 def _despite_faults(template: str, args: Any) -> str:

@@ -9,6 +9,7 @@ from enum import Enum
 from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
+from mks_hardening._core.database.error_text import error_text
 from mks_hardening._core.trace_text import CUT, safe_text
 
 __all__ = ["LONGEST_TEXT", "UNKNOWN", "Bounds", "Fields", "FreeNames", "cut", "is_a", "to_plain"]
@@ -154,7 +155,7 @@ class _Walk:
         if isinstance(value, (dt.datetime, dt.date, dt.time)):
             return value.isoformat()
         if isinstance(value, BaseException):
-            return self.text(f"{type(value).__name__}: {safe_text(value, limit=self.bounds.characters)}")
+            return self.text(f"{type(value).__name__}: {error_text(value, limit=self.bounds.characters)}")
         members = _members(value)
         return self.spoken(value) if members is None else self.enclosed(members, value)
 

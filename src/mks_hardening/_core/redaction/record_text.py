@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from mks_hardening._core.database.error_text import told_of
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
@@ -115,6 +116,7 @@ class RecordText:
         return describe_exception(
             error,
             redact_text=self._redactor.redact_text,
+            text_of=told_of,
             max_frames=self._frames,
             max_chars=self._longest,
         )

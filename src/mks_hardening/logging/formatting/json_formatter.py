@@ -98,6 +98,9 @@ class JsonFormatter(CarefulFormatter):
             if args:
                 if type(args) is not tuple or self._templates[message] is not None:
                     return self._safely(record)
+                for one in args:
+                    if isinstance(one, BaseException):  # those of databases hold values
+                        return self._safely(record)
                 message = message % args
             clean = self._clean
             fields: Fields = {self._message_key: clean[message]}

@@ -1,0 +1,184 @@
+"""What may be told of a database error: its class, its code, and its message where that is a known form.
+
+Drivers and servers put values anywhere into a message: into quotes, into DETAIL and CONTEXT, as names of tables
+that do not exist, as the text of a RAISE. What cannot be told from a value is not shown: a message is compared with
+the forms its code is known for, and the form is shown, never the message.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Final, NamedTuple
+
+from mks_hardening._core.trace_text import safe_text
+
+__all__ = ["DatabaseError", "database_error", "error_text", "message_of", "told_of"]
+
+_LONGEST_COMPARED: Final = 1000  # a form with two gaps costs the square of it
+_LONGEST_STATEMENT: Final = 2000
+_CODE: Final = re.compile(r"[0-9A-Z]{5}|SQLITE_[A-Z_]{2,40}", re.ASCII)
+_NAME: Final = re.compile(r"[^\W\d][\w$]{0,62}")
+_DRIVERS: Final = frozenset((
+    *("psycopg", "psycopg2", "asyncpg", "pg8000", "sqlite3", "_sqlite3", "aiosqlite", "pymysql", "MySQLdb"),
+    *("mysql", "mariadb", "aiomysql", "asyncmy", "oracledb", "cx_Oracle", "pyodbc", "pymssql"),
+))  # fmt: skip
+# Those that wrap the error of a driver and take its text over.
+_WRAPPERS: Final = ("sqlalchemy.exc", "sqlalchemy.dialects.", "django.db.utils")
+
+# Where the server says which part of the schema was violated (fields of the protocol, not of the text).
+_SCHEMA_FIELDS: Final = {"constraint": "constraint_name", "table": "table_name", "column": "column_name"}
+_INTEGRITY: Final = "23"  # class of SQLSTATE in which those fields are filled by the server itself
+
+# Escapes, strings in dollars, comments: where a literal ends then depends on the dialect, which nobody knows here.
+_UNREADABLE: Final = re.compile(r"\\|--|/\*|#|\$\w*\$")
+_VALUES: Final = re.compile(r"'(?:[^']|'')*(?:'|\Z)|(?<![\w$])[0-9][\w.]*")
+
+
+class DatabaseError(NamedTuple):
+    """A database error without its values.
+
+    Attributes:
+        origin: what the driver raised.
+        code: SQLSTATE, SQLite's error name or MySQL's number; empty when the driver gives none.
+        form: its message with ``?`` in place of what varies; empty when that is no known form.
+        schema: what was violated, as far as the server says so apart from the message.
+    """
+
+    origin: BaseException
+    code: str
+    form: str
+    schema: dict[str, str]
+
+
+def database_error(error: BaseException) -> DatabaseError:
+    """What an error of a driver, or of SQLAlchemy or Django around it, says without its values."""
+    origin = _driver_error(error)
+    code = _code(origin)
+    schema = _schema_fields(origin) if code.startswith(_INTEGRITY) else {}
+    return DatabaseError(origin, code, _form(code, message_of(origin)), schema)
+
+
+def told_of(error: BaseException) -> str | None:
+    """The text of a database error without its values; ``None`` when it is no such error."""
+    try:
+        return _told(error) if _is_of_database(error) else None
+    except Exception as fault:  # noqa: BLE001 - attributes that somebody computes; a log record must come out
+        return f"<database error whose attributes raise {type(fault).__name__}>"
+
+
+def error_text(error: BaseException, *, limit: int = 4096) -> str:
+    """``safe_text`` of any exception, without the values of a database error."""
+    told = told_of(error)
+    return safe_text(error if told is None else told, limit=limit)
+
+
+def _is_of_database(error: BaseException) -> bool:
+    for kind in type(error).__mro__:
+        module = kind.__module__
+        if module.partition(".")[0] in _DRIVERS:
+            return True
+        if module.startswith(_WRAPPERS):
+            return _is_of_driver(_driver_error(error))
+    return False
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    return any(
+        kind.__module__.partition(".")[0] in _DRIVERS or kind.__module__.startswith("sqlalchemy.dialects.")
+        for kind in type(error).__mro__
+    )
+
+
+def _told(error: BaseException) -> str:
+    found = database_error(error)
+    kind = type(found.origin)
+    parts = [f"({kind.__module__}.{kind.__qualname__})"] if found.origin is not error else []
+    parts += [text for text in (found.form, f"[{found.code}]" if found.code else "") if text]
+    parts += [f"({', '.join(f'{name} {value}' for name, value in found.schema.items())})"] * bool(
+        found.schema
+    )
+    if not (found.form or found.code):
+        parts.append("[message not shown]")
+    statement = getattr(error, "statement", None)
+    shown = _statement(statement) if isinstance(statement, str) else ""
+    return " ".join(parts) + (f"\n[SQL: {shown}]" if shown else "")
+
+
+def _statement(text: str) -> str:
+    """The statement without its literals; nothing when they cannot be told for certain."""
+    text = text[:_LONGEST_STATEMENT]
+    return "" if _UNREADABLE.search(text) else _VALUES.sub("?", text)
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """SQLAlchemy keeps the driver's error in ``orig``; for asyncpg that is a wrapper around the cause."""
+    origin = getattr(error, "orig", None)
+    if not isinstance(origin, BaseException):
+        origin = error
+    cause = origin.__cause__
+    wraps = type(origin).__module__.startswith(_WRAPPERS)
+    return cause if cause is not None and wraps and _is_of_driver(cause) else origin
+
+
+def _code(origin: BaseException) -> str:
+    # psycopg and asyncpg, psycopg2, sqlite3
+    known = _forms()
+    for name in ("sqlstate", "pgcode", "sqlite_errorname"):
+        if found := _text(origin, name):
+            # SQLite names variants (SQLITE_BUSY_SNAPSHOT); known ones have a place of their own.
+            base = "_".join(found.split("_")[:2])
+            return base if found not in known and base in known and base != "SQLITE_ERROR" else found
+    number: object = origin.args[0] if len(origin.args) > 1 else None
+    return str(number) if type(number) is int and str(number) in known else ""
+
+
+def _forms() -> dict[str, tuple[str, ...]]:
+    # A long table, which a process without database errors never needs.
+    from mks_hardening._core.database.error_forms import FORMS
+
+    return FORMS
+
+
+def _text(origin: BaseException, name: str) -> str:
+    value: object = getattr(origin, name, None)
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else ""
+
+
+def message_of(origin: BaseException) -> str:
+    """The message of a driver's error, with its values."""
+    arguments = origin.args
+    if len(arguments) > 1 and type(arguments[0]) is int:  # MySQL's drivers: (number, message)
+        return safe_text(arguments[1])
+    return safe_text(origin)
+
+
+def _form(code: str, message: str) -> str:
+    first_line = message.strip().partition("\n")[0][:_LONGEST_COMPARED]
+    for form, pattern in _patterns(code if code in _forms() else None):
+        if found := pattern.search(first_line) if not code else pattern.fullmatch(first_line):
+            kind = found["type"] if "<type>" in form else None
+            return form.replace("<type>", kind or "?")
+    return ""
+
+
+@cache
+def _patterns(code: str | None) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    if code is None:
+        return ()
+    return tuple((form, _pattern(form)) for form in _forms()[code])
+
+
+def _pattern(form: str) -> re.Pattern[str]:
+    from mks_hardening._core.database.error_forms import TYPES
+
+    anything = re.escape(form).replace(r"\?", ".*")
+    kind = rf"(?:(?P<type>{TYPES})(?:\(\d+(?:,\d+)?\))?|.*)"
+    return re.compile(anything.replace("<type>", kind), re.IGNORECASE)
+
+
+def _schema_fields(origin: BaseException) -> dict[str, str]:
+    """Psycopg keeps them in ``diag``, asyncpg on the error itself."""
+    source: object = getattr(origin, "diag", origin)
+    named = {name: getattr(source, attribute, None) for name, attribute in _SCHEMA_FIELDS.items()}
+    return {name: value for name, value in named.items() if isinstance(value, str) and _NAME.fullmatch(value)}
