@@ -311,6 +311,25 @@ def test_what_was_meant_for_one_destination_is_never_sent_to_another(
     assert [message.subject for message in own.messages] == ["ERROR: kept"]
 
 
+def test_an_entry_under_the_name_of_another_is_not_sent(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage(spool=True, retries=0)
+    names: list[Path] = []
+    for url in (URL, "http://localhost/another"):
+        with stage.build(RecordingTransport([LATER]), url=url) as handler:
+            handler.handle(logging.LogRecord("app", logging.ERROR, "app.py", 1, f"for {url}", None, None))
+            handler.flush(5)
+        names += [path for path in (tmp_path / "spool").iterdir() if path not in names]
+    own, others = names
+    others.replace(own)
+    transport = RecordingTransport()
+    with stage.build(transport) as handler:
+        assert handler.flush(5)
+    assert transport.messages == []
+    assert [path.suffix for path in (tmp_path / "spool").iterdir()] == [".unreadable"]
+
+
 @pytest.mark.parametrize(
     ("failure", "told"),
     [

@@ -145,7 +145,7 @@ class Spool:
     def _read(self, claim: Claim) -> Alert | None:
         try:
             with claim.path.open("rb") as file:
-                return decoded(file.read(MAX_BYTES))
+                return self._entries.checked(claim.name, decoded(file.read(MAX_BYTES)))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Half a file cannot be: it was renamed whole. Somebody else wrote this; out of the way with it.
             self._rename(claim.path.name, f"{claim.name}.unreadable")

@@ -44,6 +44,16 @@ class EntryNames:
         parts = _NAME.fullmatch(name)
         return parts is not None and parts["digest"] == self._digest(parts["id"])
 
+    def checked(self, name: str, alert: Alert) -> Alert:
+        """The alert, if it is the one that the entry was named for.
+
+        Raises:
+            ValueError: an entry of another destination was renamed or copied over one of this.
+        """
+        if name != self.of(alert):
+            raise ValueError("the name of the entry is that of another alert")
+        return alert
+
     def is_of_kind(self, name: str) -> bool:
         """Whether an entry is for any destination of this kind."""
         return name.startswith(f"{self._kind}-")
