@@ -98,8 +98,9 @@ class BackendUnavailableError(MksHardeningError):
         backend: what was asked, for example ``"redis"``; never a URL with credentials.
         reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``,
             ``auth``, ``denied`` (by an ACL), ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``pool``
-            (all connections of ours in use), ``uncovered`` (a slot of a cluster), ``closed``, ``certificate``,
-            ``tls``, ``dns`` (no answer for now), ``unknown-host``, ``unreachable`` or ``error``.
+            (all connections of ours in use), ``uncovered`` (a slot of a cluster), ``moved`` (a key of a cluster
+            that was addressed as one server), ``closed``, ``certificate``, ``tls``, ``dns`` (no answer for now),
+            ``unknown-host``, ``unreachable`` or ``error``.
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
         retry_after: seconds after which asking again makes sense, if known.

@@ -110,3 +110,14 @@ def test_an_invalidation_while_one_primary_is_away_is_told_later(redis_cluster: 
         primary.resume()
         assert cache.get("k") is None
         wait_until(lambda: elsewhere.get("k") is None, timeout=20, what="an invalidation that is told")
+
+
+def test_a_cluster_that_is_addressed_as_one_server_is_told_once(
+    redis_cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisCache(redis_cluster.url, store_budget=5) as cache:
+        for number in range(30):
+            cache.set(f"k{number}", number)
+    told = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.redis"]
+    assert len(told) == 1
+    assert "the URL must begin with redis+cluster://" in told[0]

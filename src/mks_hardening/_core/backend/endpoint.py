@@ -7,6 +7,7 @@ are one endpoint with a pool each; other credentials, TLS options or clocks make
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Lease", "lease"]
 
 _FAIR_SHARE: Final = 0.5
+_logger: Final = logging.getLogger("mks_hardening.redis")
 
 
 class Endpoint:
@@ -66,6 +68,7 @@ class Endpoint:
             clock=clock,
         )
         self.shards: ClusterShards | None = None
+        self._said = False
         if target is not None and target.topology == "cluster":
             self.shards = ClusterShards(lambda: self.client(0), lambda: self.budget, self._shard_breaker)
         renew_in_child(self)
@@ -122,6 +125,12 @@ class Endpoint:
             pool = getattr(client, "connection_pool", None)
             if pool is not None:
                 pool.disconnect(inuse_connections=False)
+
+    def say_it_is_a_cluster(self) -> None:
+        """Say once that most keys cannot be reached here: the server answers, so that nothing else would."""
+        if not self._said:
+            self._said = True
+            _logger.error("%s is a node of a cluster: the URL must begin with redis+cluster://", self.address)
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; the last one closes everything but what belongs to running event loops."""

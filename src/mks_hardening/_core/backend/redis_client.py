@@ -229,6 +229,7 @@ class RedisClient(Closing):
                     if is_missing_script(error):
                         call.succeeded()
                         raise
+                    self._before_failure(error)
                     reason = call.failed(error, share=call_deadline.share, whole=is_about_all(error))
                     if reason == "pool":
                         time.sleep(_POOL_PAUSE)
@@ -275,6 +276,7 @@ class RedisClient(Closing):
                     if is_missing_script(error):
                         call.succeeded()
                         raise
+                    self._before_failure(error)
                     reason = call.failed(error, whole=is_about_all(error))
                     if reason == "pool":
                         await asyncio.sleep(_POOL_PAUSE)
@@ -287,6 +289,10 @@ class RedisClient(Closing):
                     return answer
         finally:
             call.end()
+
+    def _before_failure(self, error: Exception) -> None:
+        if self._shards is None and reason_of(error) == "moved":
+            self._lease.endpoint.say_it_is_a_cluster()
 
     def _after_failure(self, reason: str) -> None:
         if reason == "readonly":

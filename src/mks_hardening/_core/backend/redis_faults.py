@@ -29,6 +29,7 @@ _BY_CLASS: Final[Mapping[str, str | None]] = MappingProxyType(
         "MasterDownError": "refused",
         "SlotNotCoveredError": "uncovered",
         "RedisClusterException": "refused",
+        "MovedError": "moved",
         "TimeoutError": "timeout",
         "ConnectionRefusedError": "refused",
         "ConnectionError": "reset",

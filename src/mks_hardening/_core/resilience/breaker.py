@@ -33,7 +33,7 @@ Phase = Literal["closed", "open", "half_open"]
 # One of these says enough: the server is not there, or will refuse everything until somebody acts.
 _FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients"})
 # These are answers of a living server about one command.
-_ANSWERS: Final = frozenset({"readonly", "oom", "denied", "uncovered", "error"})
+_ANSWERS: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
 # These are our own doing and say nothing about the server.
 _OURS: Final = frozenset({"budget", "pool", "open", "closed"})
 
