@@ -17,6 +17,7 @@ from mks_hardening._core.redaction import (
     forms_in_text,
     gate,
     japanese_text,
+    labelled_text,
     names_in_text,
     value_end,
 )
@@ -200,7 +201,7 @@ def test_urls_and_queries_never_raise(text: str) -> None:
 
 def _patterns() -> list[tuple[str, re.Pattern[Any]]]:
     found: list[tuple[str, re.Pattern[Any]]] = []
-    for module in (card_numbers, forms_in_text, gate, japanese_text, names_in_text, value_end):
+    for module in (card_numbers, forms_in_text, gate, japanese_text, labelled_text, names_in_text, value_end):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 found.append((name, value))

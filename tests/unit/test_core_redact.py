@@ -46,6 +46,41 @@ def test_secrets_at_any_depth_go_and_the_rest_stays() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("beside", "holder"),
+    [
+        ({"name": "password"}, "default"),
+        ({"type": "password", "temporary": False}, "value"),
+        ({"op": "replace", "path": "/users/7/password"}, "value"),
+        ({"loc": ("body", "password"), "type": "string_too_short"}, "input"),
+        ({"field_name": "api_key"}, "field_value"),
+        ({"paramName": "apiKey"}, "paramValue"),
+        ({"column": "password"}, "old"),
+        ({"key": "DB_PASSWORD"}, "new_value"),
+        ({"k": "token"}, "v"),
+    ],
+)
+def test_a_name_given_as_data_makes_the_value_beside_it_secret(beside: dict[str, Any], holder: str) -> None:
+    assert default_redactor().redact({**beside, holder: "hunter2"}) == {**beside, holder: REDACTED}
+    assert default_redactor().redact({holder: "hunter2", **beside}) == {**beside, holder: REDACTED}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "token", "value": "if"},
+        {"type": ["password"], "value": "x"},
+        {"path": "/password", "data": "page"},
+        {"loc": [], "input": "x"},
+        {"loc": [["password"]], "input": "x"},
+        {"title": "Password", "content": "how to choose one"},
+        {"name": "user", "value": "bob"},
+    ],
+)
+def test_what_is_no_name_of_a_secret_leaves_the_value_beside_it(given: dict[str, Any]) -> None:
+    assert default_redactor().redact(given) == given
+
+
 def test_query_strings_keep_their_shape() -> None:
     given = "a=1&token=x&code=2&state=z&q=hello%20world&empty=&flag"
     expected = f"a=1&token={REDACTED}&code={REDACTED}&state={REDACTED}&q=hello%20world&empty=&flag"

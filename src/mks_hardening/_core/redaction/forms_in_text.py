@@ -77,6 +77,9 @@ def _url(match: re.Match[str]) -> str | None:
             return None
     user, colon, _ = rest.partition("@")[0].partition(":")
     if not colon:
+        # A user who is called by a mail address: smtp://bob@example.com:password@mail
+        user, colon, _ = authority.rpartition("@")[0].partition(":")
+    if not colon:
         scheme = match.string[max(0, match.start() - 5) : match.start()].lower()
         token_alone = user and scheme.endswith(("http", "https"))
         return f"://{REDACTED}{rest[len(user) :]}" if token_alone else None

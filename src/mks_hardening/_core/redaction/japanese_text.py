@@ -32,10 +32,10 @@ _MADE: Final = re.compile(
 )
 #: Elsewhere in a sentence only what looks like one: ``の「abcd1234」が``, ``として「abcd1234」``.
 _MENTIONED: Final = re.compile(
-    f"{_CLOSERS}(?:として|の値は?|[をものにと、・]){_BLANK}(?=[{OPENERS}]{_PLAIN}{{0,64}}[0-9０-９]{_PLAIN}{{0,64}}"
-    "[」』】〕］》〉”’])"
+    f"{_CLOSERS}(?:として|の値は?|[をものにと、・]){_BLANK}(?=[{OPENERS}](?P<value>{_PLAIN}{{4,64}})[」』】〕］》〉”’])"
 )
-_IN_BRACKETS: Final = re.compile(r"[(（](?=[!-~０-９]{0,64}[0-9０-９][!-~０-９]{0,64}[)）])")
+_IN_BRACKETS: Final = re.compile(r"[(（](?=(?P<value>[!-'*-~０-９]{4,64})[)）])")
+_DIGIT: Final = re.compile(r"\d")
 _HEADING: Final = re.compile(f"[】］][ \t\u3000\r\n]{{0,4}}(?={_PLAIN}{{4}})")
 _REMARK: Final = re.compile(r"[(（][^()（）\[\]\r\n「」=:：]{1,16}[)）]|の値")
 _CODE: Final = re.compile(r"\d{4,12}(?![\d個件回字桁文人円年])")
@@ -53,12 +53,16 @@ def folded(text: str) -> str:
     return text if text.isascii() or _WIDE.search(text) is None else text.translate(_NARROW)
 
 
+def _with_digit(match: re.Match[str] | None) -> re.Match[str] | None:
+    return match if match and _DIGIT.search(match["value"]) else None
+
+
 def remark_end(text: str, end: int) -> int:
     """Where a remark behind a name ends: ``パスワード（確認用）``, ``パスワードの値``."""
     after = text[end : end + 1]
     if after.isascii() and (after != "(" or text[end - 1].isascii()):
         return end
-    remark = None if _IN_BRACKETS.match(text, end) else _REMARK.match(text, end)
+    remark = None if _with_digit(_IN_BRACKETS.match(text, end)) else _REMARK.match(text, end)
     return remark.end() if remark else end
 
 
@@ -75,11 +79,11 @@ def said_value(text: str, name: str, before: str, end: int) -> tuple[int, int] |
     if after.isdigit():
         code = _CODE.match(text, end) if name.endswith(_CODE_NAMES) else None
         return code.span() if code else None
-    found = _SAID.match(text, end) or _MADE.match(text, end) or _MENTIONED.match(text, end)
+    found = _SAID.match(text, end) or _MADE.match(text, end) or _with_digit(_MENTIONED.match(text, end))
     if found is None and not name[-1:].isascii():
-        found = _IN_BRACKETS.match(text, end)
+        found = _with_digit(_IN_BRACKETS.match(text, end))
         if found:
-            return found.end(), text.find(")" if after == "(" else "）", found.end())
+            return found.span("value")
     if found is None and before.rstrip().endswith(("【", "［")):
         found = _HEADING.match(text, end)
     if found is None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
 from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, remark_end, said_value
+from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_element_or_part
 from mks_hardening._core.redaction.names import STEMS, normalise, tells
 from mks_hardening._core.redaction.secret_table import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
-from mks_hardening._core.redaction.value_end import OPENERS, end_of_line, value_at
+from mks_hardening._core.redaction.value_end import OPENERS, QUOTES, end_of_line, value_at
 
 __all__ = ["redact_named", "stem_pattern"]
 
@@ -28,24 +29,21 @@ _WORD_AFTER: Final = (
 _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
-_QUOTES: Final = r"\\{0,8}[\"'`]"
 _SEPARATOR: Final = re.compile(
-    rf"(?P<quote>{_QUOTES}|%22|&quot;|[\]」』】〕］》〉]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
+    rf"(?P<quote>{QUOTES}|%22|&quot;|[\]」』】〕］》〉]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
     r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t]{0,8}(?!//)"  # noqa: RUF001
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
-_PAIR_END: Final = re.compile(rf"{_QUOTES}?[ \t]{{0,4}}[)\]]")
-#: ``"name": "password", "value": …``
-_LABELLED: Final = re.compile(
-    rf"{_QUOTES}[ \t]{{0,4}},\s{{0,8}}{_QUOTES}(?:value|values|val|content|data){_QUOTES}[ \t]{{0,4}}:[ \t]{{0,4}}",
-    re.IGNORECASE,
+_PAIR_END: Final = re.compile(rf"{QUOTES}?[ \t]{{0,4}}[)\]]")
+#: ``password: str = "…"``
+_ANNOTATION: Final = re.compile(
+    r"(?:t\.|typing\.)?(?:str|bytes|bytearray|Any|Final|Optional|ClassVar|Annotated|Secret\w{0,16})(?:\[[^\]\n]{0,80}\])?"
+    r"(?:[ ]?\|[ ]?None)?[ ]?=(?!=)[ ]{0,4}"
 )
-#: A field of a form in RFC 7578: further headers, an empty line, the value. Also as ``repr`` shows it.
-_LINE_END: Final = r"(?:\r?\n|\\r\\n|\\n)"
-_MULTIPART: Final = re.compile(
-    rf"\\?\"(?:;[^\r\n\\]{{0,200}})?(?:{_LINE_END}[^\r\n\\]{{1,200}}){{0,4}}{_LINE_END}{{2}}"
+#: Codes come in lists.
+_MORE_CODES: Final = re.compile(
+    r"(?:[,、・ ]{1,2}[A-Za-z0-9]{3,12}(?:-[A-Za-z0-9]{3,12}){1,6}(?![\w-])){1,32}+"
 )
-_MULTIPART_END: Final = re.compile(r"(?:\r?\n|\\r\\n|\\n)--")
 _LINK: Final = r"(?:(?:set|changed|reset|updated|now|value|has|been)[ ]){0,3}(?:is|was|are|to|as|equals)[ ]"
 _QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'{OPENERS}])", re.IGNORECASE)
 _SPACED: Final = re.compile(rf"[ \t\u3000]{{1,4}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
@@ -101,7 +99,9 @@ def redact_named(
         if span is None:
             continue
         start, end = span
-        if end > start:
+        if end > start and (more := _MORE_CODES.match(text, end)) and _GROUPS.fullmatch(text, start, end):
+            end = more.end()
+        if end > start >= done:
             effort.spend(12)
             out += (shown[done:start], REDACTED)
             done = end
@@ -122,8 +122,11 @@ def _value_span(
     if after not in _IN_SENTENCE and (separator := _SEPARATOR.match(text, name_end)):
         return _separated(text, name, separator["mark"], separator.end())
     effort.spend(10)
+    beside = in_element_or_part(text, stem, name_end)
+    if beside:
+        return beside
     if after in "\"'\\":
-        return _quoted_name(text, stem, name_end, name)
+        return _quoted_name(text, stem, name_end, name, effort)
     quoted = _QUOTED.match(text, name_end)
     if quoted:
         return _unless_harmless(text, name, value_at(text, quoted.end()))
@@ -157,7 +160,8 @@ def _separated(text: str, name: str, mark: str, start: int) -> _Span:
     if mark == ">":
         end = text.find("<", start)
         return start, end if end >= 0 else len(text)
-    span = value_at(text, start)
+    annotation = _ANNOTATION.match(text, start) if mark == ":" else None
+    span = value_at(text, annotation.end() if annotation else start)
     unquoted = span[0] == start
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
         end = end_of_line(text, start)
@@ -176,15 +180,10 @@ def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) 
     return (start, start) if harmless else span
 
 
-def _quoted_name(text: str, stem: int, name_end: int, name: str) -> _Span | None:
-    labelled = _LABELLED.match(text, name_end)
-    if labelled:
-        return _unless_harmless(text, name, value_at(text, labelled.end()))
-    before = text[max(0, stem - _WINDOW) : stem]
-    part = _MULTIPART.match(text, name_end) if "name=" in before else None
-    if part:
-        boundary = _MULTIPART_END.search(text, part.end())
-        return part.end(), boundary.start() if boundary else len(text)
+def _quoted_name(text: str, stem: int, name_end: int, name: str, effort: Effort) -> _Span | None:
+    beside = beside_quoted_name(text, stem, name_end, effort)
+    if beside:
+        return _unless_harmless(text, name, beside)
     flag = _is_flag(text, stem)
     pair = _PAIR.match(text, name_end)
     if pair:

@@ -36,10 +36,23 @@ _MOST_NAMES: Final = 4096
 _MOST_PARAMETERS: Final = 500
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _PLAIN: Final = (bool, float, type(None))
-#: Where forms and headers given as data keep the name and the value of a field.
-_LABELS: Final = ("name", "Name", "key", "Key", "field", "header", "parameter", "id", "label", "variable")
-_HOLDERS: Final = frozenset(("value", "values", "val", "content", "data"))
-_HOLDER_SPELLINGS: Final = _HOLDERS | {"Value", "Values"}
+_PASSWORD_TYPES: Final = frozenset(("password", "Password", "passwd", "passphrase", "secret"))
+#: Where forms, headers, changes and errors given as data keep the name of a field …
+_LABELS: Final = frozenset((
+    "name", "Name", "key", "Key", "field", "header", "parameter", "id", "label", "variable", "attribute",
+    "property", "option", "env", "column", "param", "path", "setting", "k", "field_name", "fieldName",
+    "param_name", "paramName", "loc", "type",
+))  # fmt: skip
+#: … and its value.
+_HOLDERS: Final = frozenset((
+    "value", "values", "val", "content", "data", "v", "default", "old", "new", "before", "after", "input",
+    "old_value", "new_value", "current_value", "default_value", "field_value", "param_value",
+    "oldvalue", "newvalue", "currentvalue", "defaultvalue", "fieldvalue", "paramvalue",
+))  # fmt: skip
+_HOLDER_SPELLINGS: Final = _HOLDERS | {
+    "Value", "Values", "oldValue", "newValue", "currentValue", "defaultValue", "fieldValue", "paramValue",
+    "OldValue", "NewValue",
+}  # fmt: skip
 
 
 class SecretRedactor:
@@ -294,9 +307,14 @@ class _Walk:
         if not value.keys() & _HOLDER_SPELLINGS:
             return ""
         self.effort.spend(12)
-        for key in _LABELS:
-            name = value.get(key)
-            if isinstance(name, (str, bytes)) and self.redactor.is_secret_key(name):
+        for key in value.keys() & _LABELS:
+            name = value[key]
+            if key == "loc" and isinstance(name, (list, tuple)) and name:
+                name = name[-1]  # pydantic: where the value stood
+            if not isinstance(name, (str, bytes)) or not self.redactor.is_secret_key(name):
+                continue
+            # The path of a change (RFC 6902), not that of a page; and a type only where it is a kind of password.
+            if (key != "path" or "op" in value) and (key != "type" or name in _PASSWORD_TYPES):
                 return name
         return ""
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["OPENERS", "end_of_line", "value_at"]
+__all__ = ["OPENERS", "QUOTES", "end_of_line", "value_at"]
 
+#: Quotes, also as they stand in JSON within JSON.
+QUOTES: Final = r"\\{0,8}[\"'`]"
 #: Wide brackets and quotes that may stand around a value.
 OPENERS: Final = "「『【“‘〔［《〈"  # noqa: RUF001
 _WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=True))  # noqa: RUF001
 _QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|&quot;|[{OPENERS}])")
 _BARE: Final = re.compile(
-    r"(?:(?:bearer|basic|digest|token|apikey|negotiate)[ \t]{1,4})?"
+    r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
     r"(?:[^\s&,;\"'<>\\]|[,;](?![\s\"']|\Z|[\w.-]{1,48}[=:])|\\(?![\"'nrt]))*+",
     re.IGNORECASE,
 )
@@ -22,6 +24,8 @@ _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"]|(?<==)\"[^\r\n\"]{0,512}+\")*+"
 _CLAUSE_END: Final = re.compile("[、。]")
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
 _BRACKETS: Final = {opener: re.compile(rf"[\{opener}\{closer}]") for opener, closer in _CLOSERS.items()}
+#: ``<hunter2>``, and ``<Secret 'hunter2'>`` as objects show themselves.
+_ANGLE: Final = re.compile(r"<[^<>\r\n]{1,256}>")
 _OPENER: Final = re.compile(r"(?<=\w)[(\[{]")
 #: A call longer than this is no value: an opening bracket that nobody has closed.
 _LONGEST_CALL: Final = 4_096
@@ -34,7 +38,7 @@ def value_at(text: str, start: int) -> tuple[int, int]:
         return quote.end(), _closing_quote(text, quote.end(), quote[1])
     if text[start : start + 1] in _CLOSERS:
         return start, _closing_bracket(text, start, len(text))
-    match = _BARE.match(text, start)
+    match = _ANGLE.match(text, start) or _BARE.match(text, start)
     end = match.end() if match else start
     if text[start:end][:1].isascii() and (clause := _CLAUSE_END.search(text, start, end)):
         end = clause.start()
@@ -44,7 +48,7 @@ def value_at(text: str, start: int) -> tuple[int, int]:
         limit = min(len(text), call.start() + _LONGEST_CALL)
         closing = _closing_bracket(text, call.start(), limit)
         return start, closing if closing < limit or text[closing - 1] in ")]}" else end_of_line(text, end)
-    while end > start and text[end - 1] in ")]}>.」』】":
+    while end > start and text[start] != "<" and text[end - 1] in ")]}>.」』】":
         end -= 1
     return start, end
 
