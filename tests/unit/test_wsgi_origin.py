@@ -362,7 +362,8 @@ class TestMemo:
 
 OTHERS = [
     "Proxy", "True-Client-IP", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "CF-Connecting-IP",
-    "Fastly-Client-IP", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-SSL-Client-Verify",
+    "Fastly-Client-IP", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-SSL-Client-Verify", "Remote-User",
+    "X-Auth-Request-User", "Client-Cert", "SSL-Client-Verify", "Fly-Client-IP", "X-Scheme",
 ]  # fmt: skip
 
 

@@ -92,9 +92,20 @@ def test_a_session_begun_on_a_host_one_day_ahead_ends_elsewhere_in_time(limit: s
 def test_a_host_that_is_ahead_ends_the_session_for_itself_only(ahead: float) -> None:
     hosts = Hosts(right=0, ahead=ahead)
     cookies = hosts.sign_in("right")
-    assert hosts["ahead"].status(cookies) == 401
+    refused = hosts["ahead"].browser.get("/page", cookies=cookies)
+    assert refused.status == 401
+    # The browser asks another host next time: there the session lives.
+    assert [field for field in refused.headers if field[0] == "Set-Cookie"] == []
     assert hosts["ahead"].expired == []
     assert hosts["right"].status(cookies) == 200
+
+
+def test_a_host_that_knew_the_session_takes_the_cookie_of_an_ended_one_back() -> None:
+    hosts = Hosts(right=0)
+    cookies = hosts.sign_in("right")
+    hosts.advance(1900)
+    refused = hosts["right"].browser.get("/page", cookies=cookies)
+    assert any(name == "Set-Cookie" and "Max-Age=0" in value for name, value in refused.headers)
 
 
 def test_clocks_that_differ_by_less_than_a_second_change_nothing() -> None:

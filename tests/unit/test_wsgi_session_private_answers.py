@@ -30,6 +30,8 @@ SAID = [
     (("Cache-Control", "max-age=600"),),
     (("Cache-Control", "private, s-maxage=600"),),
     (("CDN-Cache-Control", "max-age=600"),),
+    (("Vercel-CDN-Cache-Control", "max-age=600"), ("Edge-Control", "max-age=600")),
+    (("Cache-Control", 'private="Set-Cookie", max-age=600'),),
     (),
 ]
 

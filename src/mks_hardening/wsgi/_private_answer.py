@@ -10,8 +10,19 @@ if TYPE_CHECKING:
 __all__ = ["keep_private", "vary_by_cookie"]
 
 _SHARED_ONLY: Final = frozenset({"public", "s-maxage", "proxy-revalidate"})
-# These win over Cache-Control in content delivery networks (RFC 9213).
-_FOR_CDN: Final = frozenset({"cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"})
+# These win over Cache-Control in content delivery networks (RFC 9213) and in nginx.
+_FOR_CDN: Final = frozenset(
+    {
+        *("akamai-cache-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "edge-control"),
+        *(
+            "fastly-cdn-cache-control",
+            "netlify-cdn-cache-control",
+            "surrogate-control",
+            "vercel-cdn-cache-control",
+        ),
+        "x-accel-expires",
+    }
+)
 
 
 def keep_private(headers: Headers, *, unsaid: str) -> None:
@@ -27,7 +38,11 @@ def keep_private(headers: Headers, *, unsaid: str) -> None:
         if name.lower() == "cache-control"
         for directive in value.split(",")
     ]
-    names = {directive.partition("=")[0].strip().lower() for directive in said}
+    # private="Set-Cookie" holds for this field alone (RFC 9111, 5.2.2.7), and the rest is shared.
+    names = {
+        "" if name == "private" and argument else name
+        for name, argument, _ in (directive.lower().partition("=") for directive in said)
+    }
     if not names & {"private", "no-store"} or names & _SHARED_ONLY:
         _without(headers, {"cache-control"})
         headers.append(("Cache-Control", "no-store" if "no-store" in names else unsaid))

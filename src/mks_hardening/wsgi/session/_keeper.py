@@ -292,12 +292,15 @@ class SessionKeeper:
         return (yield from ask(self.store.load, record.key))
 
     def left_alone(self, record: SessionRecord | None) -> bool:
-        """Whether the browser has another id by now or will have in a moment: its cookie must not be cleared."""
-        return (
-            record is not None
-            and record.ended in SUCCEEDED
-            and abs(self.now() - record.seen_at) < LATE_ARRIVAL
-        )
+        """Whether the browser's cookie must not be cleared.
+
+        It has another id by now or will have in a moment; or the session is over by the clock of this host alone.
+        """
+        if record is None:
+            return False
+        if not record.ended:
+            return not ENDS.ended(record.key)
+        return record.ended in SUCCEEDED and abs(self.now() - record.seen_at) < LATE_ARRIVAL
 
     def _forget(self, key: str) -> None:
         ENDS.session(key)

@@ -47,6 +47,10 @@ class _Ends:
         self._users[user_id] = self.count, keep, before
         self._forget_oldest()
 
+    def ended(self, key: str) -> bool:
+        """Whether the end of this session is known here."""
+        return key in self._keys
+
     def spare(self, key: str, user_id: str, number: int) -> bool:
         """Whether no end is known that came after the look-up with this number."""
         last, kept, before = self._users.get(user_id, (0, None, 0))

@@ -7,9 +7,32 @@ from typing import Final
 __all__ = ["is_part_of_a_page", "wants_page"]
 
 _LONGEST_ACCEPT: Final = 2048  # browsers send about 150 characters
-# Fetch, 3.2.7 Sec-Fetch-Dest: what a page loads to be looked at.
-_PARTS: Final = frozenset({"audio", "font", "image", "manifest", "script", "style", "track", "video"})
-_SUFFIXES: Final = (".css", ".gif", ".ico", ".jpg", ".js", ".map", ".mjs", ".png", ".svg", ".webp", ".woff2")
+# Fetch, 3.2.7 Sec-Fetch-Dest: what a page loads to be looked at, and what it runs.
+_PARTS: Final = frozenset(
+    {
+        *("audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script", "serviceworker"),
+        *("sharedworker", "style", "track", "video", "worker"),
+    }
+)
+# Browsers say no destination over plain http but to this machine.
+_SUFFIXES: Final = (
+    *(
+        ".avif",
+        ".css",
+        ".eot",
+        ".gif",
+        ".ico",
+        ".jpeg",
+        ".jpg",
+        ".js",
+        ".map",
+        ".mjs",
+        ".mp3",
+        ".mp4",
+        ".ogg",
+    ),
+    *(".otf", ".png", ".svg", ".ttf", ".vtt", ".wasm", ".webm", ".webmanifest", ".webp", ".woff", ".woff2"),
+)
 
 
 def is_part_of_a_page(method: str, path: str, destination: str) -> bool:
@@ -22,7 +45,7 @@ def is_part_of_a_page(method: str, path: str, destination: str) -> bool:
     """
     if method not in ("GET", "HEAD"):
         return False
-    return destination in _PARTS if destination else path.endswith(_SUFFIXES)
+    return destination in _PARTS if destination else path.lower().endswith(_SUFFIXES)
 
 
 def wants_page(accept: str, requested_with: str) -> bool:

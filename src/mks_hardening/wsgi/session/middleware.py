@@ -81,7 +81,8 @@ class SessionTimeoutMiddleware:
             (ASVS 14.3.1); ``"cookies"`` means all of the host, not only ours.
         on_expired: called once with the record and the reason when a session is found to have run out.
         clock: source of time; by default the store's. With a clock that is not the store's, another host's may
-            differ: a session that this process has never seen alive is then refused, but not ended for all.
+            differ: a session that this process has never seen alive is then refused, but not ended for all, and
+            the browser keeps its cookie.
         on_refusal: takes the environ and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` while that
             is away) and may return an ``OwnAnswer``.
 
