@@ -139,6 +139,33 @@ def test_a_put_that_races_with_close_does_not_swallow_the_mark_that_stops_the_th
     assert worker.pending == 0
 
 
+def test_close_waits_for_a_thread_that_another_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    starting, go_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if thread.name == "slow to start":
+            starting.set()
+            assert go_on.wait(5)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    gate = Gate()
+    worker = BackgroundWorker(gate, name="slow to start")
+    putting = threading.Thread(target=worker.put, args=(1,))
+    putting.start()
+    assert starting.wait(5)
+    left: list[int] = []
+    closing = threading.Thread(target=lambda: left.extend(worker.close(5)))
+    closing.start()
+    go_on.set()
+    for thread in (putting, closing):
+        thread.join(5)
+        assert not thread.is_alive()
+    assert gate.seen + left == [1]
+    assert worker.pending == 0
+
+
 def test_a_thread_that_was_busy_at_the_end_stops_after_its_item() -> None:
     gate = Gate()
     gate.open.clear()

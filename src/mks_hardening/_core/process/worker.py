@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Generic, Literal, TypeVar
 
@@ -147,7 +148,7 @@ class BackgroundWorker(Generic[T]):
             if thread is not None:
                 self._queue.put(_Mark(stop=True))
         if thread is not None and not self.is_current_thread:
-            thread.join(timeout)
+            self._join(thread, timeout)
         # From here on whoever puts takes back himself, and a thread that is still busy stops after its item.
         self._ended = True
         return self._hand_back()
@@ -171,6 +172,17 @@ class BackgroundWorker(Generic[T]):
     def is_current_thread(self) -> bool:
         """Whether the caller runs on this worker's thread."""
         return threading.current_thread() is self._thread
+
+    def _join(self, thread: threading.Thread, timeout: float) -> None:
+        try:
+            thread.join(timeout)
+        except RuntimeError:
+            # Another thread is starting it at this moment, and holds the lock until it runs. If this one is, and we
+            # are in a signal handler above it, it ends at its first look at what is closed.
+            if self._lock.acquire(timeout=timeout):
+                self._lock.release()
+            with suppress(RuntimeError):
+                thread.join(timeout)
 
     def _has_ended(self) -> bool:
         return self._ended
