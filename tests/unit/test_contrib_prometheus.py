@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -537,6 +538,29 @@ def test_a_closed_listener_frees_its_port(make: Make) -> None:
         observer.serve(port).close()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2)
+
+
+def test_a_forked_child_neither_keeps_the_port_nor_waits_when_it_closes(make: Make) -> None:
+    observer, (reading, writing) = make(), os.pipe()
+    listener = observer.serve(0)
+    child = os.fork()
+    if not child:
+        try:
+            os.close(writing)
+            signal.alarm(20)  # else a child that hangs outlives the test
+            listener.close()
+            os.read(reading, 1)
+        finally:
+            os._exit(0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{listener.port}/", timeout=10) as answer:
+            assert answer.status == 200
+        listener.close()
+        observer.serve(listener.port).close()
+    finally:
+        os.close(writing)
+        os.close(reading)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 # --- bad use

@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.closing import Closing
+from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,14 +81,23 @@ class Listener(Closing):
         self._server.server_name, self._server.server_port = name
         self._server.setup_environ()
         self._server.set_app(app)
-        self._thread = Thread(target=self._server.serve_forever, name="mks-metrics", daemon=True)
+        self._thread: Thread | None = Thread(
+            target=self._server.serve_forever, name="mks-metrics", daemon=True
+        )
         self._thread.start()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child, where nobody answers: its socket would keep the port when the parent has ended."""
+        self._thread = None
+        self._server.server_close()
 
     def close(self) -> None:
         """Listen no more; harmless when called twice."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(_PATIENCE)
+        if self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(_PATIENCE)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
