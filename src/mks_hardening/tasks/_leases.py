@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.tasks.run import TaskRun
@@ -45,10 +45,10 @@ class LeaseKeeper:
         self._clock = clock
         # By owner: two threads may run one task, when a lease ran out between.
         self._held = dict[str, _Held]()
-        self._lock = Lock()
-        self._ended = Event()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._beats = False
-        self._thread: Thread | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """From now on a thread beats while something is held: who runs a task now and then leaves none behind."""
@@ -58,7 +58,7 @@ class LeaseKeeper:
         """Renew its lease from now on, and report it once it has taken ``timeout`` seconds."""
         with self._lock:
             if self._beats and self._thread is None:
-                thread = Thread(target=self._beat, name="mks-task-leases", daemon=True)
+                thread = threading.Thread(target=self._beat, name="mks-task-leases", daemon=True)
                 thread.start()
                 self._thread = thread
             self._held[run.taken.owner] = _Held(run, self._clock.monotonic() + timeout)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from math import inf
-from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
 from mks_hardening._core.checks import flag, function, offers, texts, whole_number
@@ -77,11 +77,11 @@ class TaskWorker(Closing):
 
     def renew(self) -> None:
         """In a forked child: no threads yet, and locks that nobody holds."""
-        self._stopping = Event()
-        self._wake = Event()
-        self._threads = list[Thread]()
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._threads = list[threading.Thread]()
         self._keeper: LeaseKeeper | None = None
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start the threads; harmless when they run.
@@ -98,14 +98,16 @@ class TaskWorker(Closing):
         if self._threads and not self._stopping.is_set():
             return
         # A new event, as threads that the last stop did not wait for still go by theirs and end.
-        self._stopping = stopping = Event()
+        self._stopping = stopping = threading.Event()
         self._threads = [
-            Thread(target=self._work, args=(stopping,), name=f"mks-task-{number}", daemon=True)
+            threading.Thread(target=self._work, args=(stopping,), name=f"mks-task-{number}", daemon=True)
             for number in range(self._threads_wanted)
         ]
         if self._scheduler is not None:
             self._threads.append(
-                Thread(target=self._schedule, args=(stopping,), name="mks-task-schedule", daemon=True)
+                threading.Thread(
+                    target=self._schedule, args=(stopping,), name="mks-task-schedule", daemon=True
+                )
             )
         for thread in self._threads:
             thread.start()
@@ -215,7 +217,7 @@ class TaskWorker(Closing):
                     self._keeper.start()
             return self._keeper
 
-    def _work(self, stopping: Event) -> None:
+    def _work(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             try:
                 worked = self._one()
@@ -236,7 +238,7 @@ class TaskWorker(Closing):
             self._held(taken)
         return taken is not None
 
-    def _schedule(self, stopping: Event) -> None:
+    def _schedule(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._poll):
             try:
                 if self.enqueue_scheduled():
