@@ -418,6 +418,7 @@ def test_nginx_sends_an_upload_when_the_application_says_so_and_keeps_its_fields
     lost = asked(host, "/upload?lost")
     assert (lost.status, lost.one("Content-Type")) == (404, "text/html; charset=utf-8")
     assert "style-src 'sha256-" in lost.one("Content-Security-Policy")
+    assert {name: len(lost.all(name)) for name in ON_EVERY_ANSWER} == dict.fromkeys(ON_EVERY_ANSWER, 1)
 
 
 @pytest.mark.parametrize("path", ["/-/uploads/ab/abcd", "/-/uploads/", "/-/uploads/../uploads/ab/abcd"])
