@@ -14,9 +14,11 @@ import yaml
 
 from deploy_host import Host
 from mks_deploy.healthcheck import healthy
+from mks_deploy.settings.credentials import credential_faults, make_missing
 from mks_deploy.settings.reading import read_settings
 from mks_deploy.tables import STRIPPED_HEADERS
-from testbed.services import unavailable
+from testbed.polling import accepts_connections, free_port, wait_until
+from testbed.services import program, unavailable
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,39 @@ def test_services_of_compose_can_do_little(root: Path) -> None:
     named = {secret for service in compose["services"].values() for secret in service.get("secrets", [])}
     assert named <= compose["secrets"].keys()
     assert compose["services"]["postgres"]["healthcheck"]
+
+
+@pytest.mark.redis
+def test_secrets_for_compose_are_good_and_open_its_redis(root: Path, tmp_path: Path) -> None:
+    import redis
+
+    secrets = tmp_path / "secrets"
+    made = make_missing(secrets, compose=True)
+    host = Host()
+    settings = read_settings(host.settings_text())
+    host.stop()
+    assert list(credential_faults(secrets, settings)) == []
+    compose = yaml.safe_load((root / "docker/compose.yml").read_text())
+    assert {file["file"].removeprefix("../secrets/") for file in compose["secrets"].values()} <= {*made}
+    password = (secrets / "database_password").read_text().strip()
+    assert f":{password}@postgres/" in (secrets / "database_url").read_text()
+    command = compose["services"]["redis"]["command"]
+    command[:2] = [program("redis-server"), str(secrets / "redis_auth")]
+    port = free_port()
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: accepts_connections(port))
+        url = (secrets / "redis_url").read_text().strip().replace("@redis:6379", f"@127.0.0.1:{port}")
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.mark.parametrize("version", ["1.34", pytest.param("1.31", marks=pytest.mark.slow)])

@@ -37,7 +37,8 @@ class Credential:
 
     Attributes:
         file: its name in the folder of credentials.
-        variable: the variable of the application whose ``_FILE`` form gets its path; empty where certbot reads it.
+        variable: the variable of the application whose ``_FILE`` form gets its path; empty where another program
+            reads it.
         needed: whether nothing works without it.
         meaning: what it holds.
     """
@@ -75,6 +76,8 @@ CREDENTIALS: Final = (
     ),
     Credential("cloudflare_api_token", "CLOUDFLARE_API_TOKEN", False, "Token for purging the CDN."),
     Credential("acme_eab_hmac_key", "", False, "External account binding of the ACME provider."),
+    Credential("database_password", "", False, "For compose: what its PostgreSQL asks for."),
+    Credential("redis_auth", "", False, "For compose: the line of its Redis that says requirepass."),
 )
 
 
@@ -112,15 +115,25 @@ def _is_wanted(file: str, settings: Settings) -> bool:
     )
 
 
-def make_missing(folder: Path) -> list[str]:
-    """Make the folder, and in it what can be made up; returns the names of the files that were made."""
+_ON_ONE_HOST: Final = {
+    "database_url": "postgresql+psycopg:///knowledge?host=/run/postgresql",
+    "redis_url": "unix:///run/redis/redis-server.sock",
+    "celery_broker_url": "redis+socket:///run/redis/redis-server.sock?virtual_host=1",
+}
+
+
+def make_missing(folder: Path, *, compose: bool = False) -> list[str]:
+    """Make the folder, and in it what can be made up; returns the names of the files that were made.
+
+    Args:
+        folder: where.
+        compose: for the servers of ``compose.yml``, which ask for passwords, instead of those of one host.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     values = {
         "secret_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "cache_signing_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "database_url": "postgresql+psycopg:///knowledge?host=/run/postgresql",
-        "redis_url": "unix:///run/redis/redis-server.sock",
-        "celery_broker_url": "redis+socket:///run/redis/redis-server.sock?virtual_host=1",
+        **(_for_compose() if compose else _ON_ONE_HOST),
     }
     made = []
     for name, value in values.items():
@@ -130,6 +143,17 @@ def make_missing(folder: Path) -> list[str]:
             file.write_text(value + "\n", encoding="ascii")
             made.append(name)
     return made
+
+
+def _for_compose() -> dict[str, str]:
+    database, redis = secrets.token_hex(24), secrets.token_hex(24)
+    return {
+        "database_password": database,
+        "database_url": f"postgresql+psycopg://knowledge:{database}@postgres/knowledge",
+        "redis_auth": f"requirepass {redis}",
+        "redis_url": f"redis://:{redis}@redis:6379/0",
+        "celery_broker_url": f"redis://:{redis}@redis:6379/1",
+    }
 
 
 def _weaknesses(name: str, file: Path) -> Iterator[str]:
