@@ -168,8 +168,12 @@ class Host:
             if not link.exists() and self.path(name).exists():
                 link.symlink_to(self.path(name))
         mime_types = Path("/etc/nginx/mime.types")
-        if self.options["mode"] == "nginx" and mime_types.exists():
-            shutil.copy(mime_types, self.path("nginx") / "mime.types")
+        if self.options["mode"] == "nginx":
+            upstream = self.path("nginx") / "knowledge-system/upstream.conf"
+            if not upstream.exists():  # systemd-tmpfiles does it on a host
+                shutil.copy(self.path("share") / "nginx/upstream.conf", upstream)
+            if mime_types.exists():
+                shutil.copy(mime_types, self.path("nginx") / "mime.types")
 
     def nginx_command(self, *more: str) -> list[str]:
         return [program("nginx"), "-c", str(self.path("nginx") / "nginx.conf"), *more]

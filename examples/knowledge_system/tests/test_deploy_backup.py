@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,32 @@ def test_what_is_restored_is_what_was_there(place: Place, empty: Database, tmp_p
     with empty.connection() as connection:
         assert connection.execute("SELECT title FROM article WHERE id = 7").fetchone() == ("養生 7",)
     assert (tmp_path / "uploads/写真.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_backup_does_not_mind_what_people_do_with_files_meanwhile(
+    place: Place, empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = place.host.path("state") / "uploads"
+    for name in (".new/half", ".removed/back", "ab/aside"):
+        (uploads / name).parent.mkdir()
+        (uploads / name).write_text(name)
+    add = tarfile.TarFile.add
+
+    def meanwhile(packed: tarfile.TarFile, name: Any, *more: Any, **named: Any) -> None:
+        half = uploads / ".new/half"
+        if Path(name) == half and half.exists():
+            half.unlink()
+            (uploads / ".removed/back").rename(uploads / "ab/back")
+            (uploads / "ab/aside").rename(uploads / ".removed/aside")
+        add(packed, name, *more, **named)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", meanwhile)
+    made = place.make()
+    restored = tmp_path / "uploads"
+    restore(made, empty, uploads=restored)
+    assert (restored / "ab/back").read_text() == ".removed/back"
+    assert (restored / ".removed/aside").read_text() == "ab/aside"
+    assert restored.stat().st_mode & 0o777 == 0o750
 
 
 def test_keys_are_kept_apart_and_every_state_of_them(place: Place) -> None:

@@ -40,6 +40,7 @@ RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deplo
 SETTINGS = read_settings(example())
 UNITS = {Path(file.path).name for file in render(SETTINGS, Installed()) if "/systemd/" in file.path}
 UNITS |= {"nginx.service", "postgresql.service", "redis-server.service"}
+UNITS |= {"prometheus.service", "prometheus-node-exporter.service"}
 
 pytestmark = pytest.mark.skipif(not RUNBOOKS.exists(), reason="the documentation is not part of the wheel")
 
@@ -118,6 +119,32 @@ def test_accounts_and_folders_follow_from_what_is_rendered(tmp_path: Path) -> No
     assert (root / "var/lib/knowledge-system/uploads").is_dir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes files of root below another root")
+def test_rendering_again_leaves_requests_where_a_release_has_sent_them(tmp_path: Path) -> None:
+    """What the runbooks type after a change of settings: everything is copied, nginx is reloaded."""
+    root, upstream = tmp_path / "root", "etc/nginx/knowledge-system/upstream.conf"
+
+    def install() -> None:
+        for file in render(SETTINGS, Installed()):
+            if file.path.startswith(("etc", "usr")):
+                (root / file.path).parent.mkdir(parents=True, exist_ok=True)
+                (root / file.path).write_text(file.text)
+
+    def make_folders() -> str:
+        subprocess.run([program("systemd-tmpfiles"), "--create", f"--root={root}"], check=False)
+        return (root / upstream).read_text()
+
+    install()
+    for name in ("passwd", "group"):
+        shutil.copy(f"/etc/{name}", root / "etc" / name)
+    subprocess.run([program("systemd-sysusers"), f"--root={root}"], check=True)
+    assert "blue.sock weight=1 " in make_folders()
+    (root / upstream).write_text(operations.upstream(SETTINGS, {"green": 100}))
+    install()
+    assert (root / upstream).read_text() == operations.upstream(SETTINGS, {"green": 100})
+    assert make_folders() == operations.upstream(SETTINGS, {"green": 100})
+
+
 # --- the commands, run --------------------------------------------------------------------------
 
 
@@ -150,7 +177,8 @@ class Night:
             (releases / link).parent.mkdir(exist_ok=True)
             (releases / link).symlink_to(releases / "versions/2")
         State(active="green", blue="1", green="2", before="1").write(releases / "state.json")
-        (self.host.path("state") / "spool").mkdir()
+        for name in ("spool", "uploads"):
+            (self.host.path("state") / name).mkdir()
         (self.host.path("nginx_logs") / "knowledge-system.access.log").write_text('{"status":429}\n')
         self.slots["green"] = self.host.start_application("green", ECHO_VERSION="2")
         operations.replace_file(

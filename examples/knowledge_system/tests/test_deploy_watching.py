@@ -48,6 +48,24 @@ def test_promtool_has_nothing_to_say(rules: Path, host: Host) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_prometheus_reads_the_rules_and_where_to_look(host: Host) -> None:
+    """The file that the page on deploying installs, with the folders of this host."""
+    text = (
+        (host.path("share") / "prometheus.yml")
+        .read_text()
+        .replace("/etc/prometheus", f"{host.root}/etc/prometheus")
+    )
+    whole = host.folder / "installed.yml"
+    whole.write_text(text)
+    done = promtool("check", "config", whole)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(alerts_of(read_settings(host.settings_text())))} rules found" in done.stdout
+    found = re.findall(r"(?m)^(?:rule_files|scrape_config_files): .*$", text)
+    assert len(found) == 2
+    for name in ("rules", "scrape"):
+        assert list((host.root / "etc/prometheus" / name).glob("*.yml"))
+
+
 # Each alert: series that must raise it, series of a good day, and when to look. A step is a minute, @ the job.
 CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
     "ApplicationDown": (

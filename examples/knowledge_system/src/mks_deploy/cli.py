@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("secrets", help="make the folder of secrets and what can be made up")
     command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
+    command.add_argument("--compose", action="store_true", help="those of the servers of docker/compose.yml")
     command.set_defaults(run=_secrets)
 
     command = commands.add_parser("render", help="write every file of the deployment, or show what differs")
@@ -204,6 +205,8 @@ def _moved(
 ) -> int:
     settings = _host_settings(options)
     releases = Path(settings.paths.releases)
+    # Hardened hosts give root 027 or 077: nginx could not read the folders of static files.
+    os.umask(0o022)
     try:
         with (
             _ending_takes_back(),
@@ -338,7 +341,7 @@ def _example(_options: argparse.Namespace) -> int:
 
 
 def _secrets(options: argparse.Namespace) -> int:
-    made = make_missing(options.secrets)
+    made = make_missing(options.secrets, compose=options.compose)
     sys.stdout.write(f"{options.secrets}: made {', '.join(made) or 'nothing, all were there'}\n")
     return DONE
 

@@ -120,7 +120,8 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         yield "nginx/nginx.conf", f"{nginx}/nginx.conf", 0o644, {}
         for part in ("http", "proxy", "maintenance", "errors"):
             yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
-        yield "nginx/upstream.conf", f"{nginx}/{name}/upstream.conf", 0o644, {"weights": {"blue": 1}}
+        # Not where nginx reads it: whoever renders again must not send requests to a slot that does not run.
+        yield "nginx/upstream.conf", f"{shared}/nginx/upstream.conf", 0o644, {"weights": {"blue": 1}}
         yield "nginx/site.conf", f"{nginx}/sites-enabled/{name}.conf", 0o644, {}
         for error in EDGE_ERRORS:
             more = {"error": error}
@@ -156,6 +157,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
     yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
     yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
+    yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
     yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
     if settings.tls.source == "acme":
         yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, {}

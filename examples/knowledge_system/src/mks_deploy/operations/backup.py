@@ -30,6 +30,7 @@ __all__ = ["BackupFault", "Database", "backup", "newest", "newest_at", "restore"
 
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
 _DAY: Final = 86_400
+_LOOKS: Final = 2
 _TABLES: Final = (
     "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
     "WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
@@ -159,7 +160,8 @@ def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
         raise BackupFault(f"{uploads} is not empty")
     options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
     database.run("pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP))
-    uploads.mkdir(parents=True, exist_ok=True)
+    # Into the place of the other folder, where nginx reads it by its group and nobody else does.
+    uploads.mkdir(mode=0o750, parents=True, exist_ok=True)
     with tarfile.open(made / _UPLOADS) as packed:
         packed.extractall(uploads, filter="data")
     with database.connection() as connection:
@@ -204,9 +206,16 @@ def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def _pack(folder: Path, file: Path) -> None:
+    """Everything below the folder, where people go on handing in files and a clean-up moves them."""
     with tarfile.open(file, "w:gz") as packed:
-        if folder.is_dir():
-            packed.add(folder, arcname=".")
+        known: set[Path] = set()
+        # Again for what was moved to a place that had been looked at already.
+        for _ in range(_LOOKS):
+            for path in sorted(found for found in folder.rglob("*") if found not in known):
+                known.add(path)
+                # Gone since: half written, removed, or moved and found by the next look.
+                with contextlib.suppress(FileNotFoundError):
+                    packed.add(path, arcname=str(path.relative_to(folder)), recursive=False)
 
 
 def _digest(file: Path) -> str:
