@@ -156,10 +156,12 @@ def test_two_beats_and_the_schedulers_of_workers_run_each_slot_once(
     tasks: Tasks, celery: CeleryProcesses
 ) -> None:
     beats = {"beat_schedule": {"fast": {"task": "mks_hardening.tasks.tick", "schedule": 0.3}}}
-    for _ in range(2):
-        celery.beat(scheduled=True, celery=beats)
+    started = [celery.beat(scheduled=True, celery=beats) for _ in range(2)]
     celery.worker(scheduled=True)
     until(lambda: len(effects(tasks)) >= 5)
+    for beat in started:
+        until(lambda beat=beat: "Sending due task fast" in celery.output(beat))
+        assert [record for record in records(celery.output(beat)) if record["level"] == "ERROR"] == []
     with tasks.begin() as connection:
         slots = Counter(connection.execute(text("SELECT unique_key FROM mks_task")).scalars())
     assert max(slots.values()) == 1

@@ -104,8 +104,10 @@ def celery_app(
     ]
     app.conf.task_default_queue = served[0]
     process = PoolProcess(tasks, queues=served, lease=seconds(lease, parameter="lease", minimum=1.0))
-    app.task(name=RUN, ignore_result=True)(process.run)
-    app.task(name=TICK, ignore_result=True)(process.tick)
+    # typing: of a bound method Celery would ask for `self`, and refuse each message of beat. shared: other Celery
+    # applications of this process would get these tasks too.
+    app.task(name=RUN, ignore_result=True, typing=False, shared=False)(process.run)
+    app.task(name=TICK, ignore_result=True, typing=False, shared=False)(process.tick)
     life = _WorkerLife(
         tasks,
         app,
