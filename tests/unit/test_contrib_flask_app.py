@@ -315,6 +315,17 @@ def test_errors_are_pages_for_browsers_and_own_answers_stay() -> None:
     assert client.get("/503", headers=HTML).headers["Retry-After"] == "3"
 
 
+def test_a_handler_for_everything_words_errors_of_http_too() -> None:
+    """As in Flask alone, where it is asked for each exception that has no handler of its own."""
+    early, late = Flask("early"), made()
+    early.errorhandler(Exception)(lambda error: (f"mine: {type(error).__name__}", 418))
+    Hardening(early, settings_of())
+    late.errorhandler(Exception)(lambda error: (f"mine: {type(error).__name__}", 418))
+    for app in (early, late):
+        answer = app.test_client().get("/absent")
+        assert (answer.status_code, answer.text) == (418, "mine: NotFound")
+
+
 def test_fields_of_errors_stay() -> None:
     app = made()
     app.add_url_rule("/only", view_func=lambda: "", endpoint="only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, TooManyRequests
 
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
@@ -19,6 +19,7 @@ from mks_hardening.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Response
 
 __all__ = ["install"]
@@ -40,7 +41,16 @@ def install(app: Flask) -> None:
             app.register_error_handler(kind, handler)
 
 
-def _answer(error: HTTPException) -> HTTPException | Response:
+def _answer(error: HTTPException) -> ResponseReturnValue:
+    # Flask would ask the nearest class first, and ours is nearer than a handler for everything.
+    theirs = current_app.error_handler_spec[None][None].get(Exception)
+    if theirs is not None:
+        answer: ResponseReturnValue = current_app.ensure_sync(theirs)(error)
+        return answer
+    return _as_problem(error)
+
+
+def _as_problem(error: HTTPException) -> HTTPException | Response:
     cause = getattr(error, "original_exception", None)
     if isinstance(error, InternalServerError) and isinstance(cause, BackendUnavailableError):
         return _outage(cause)
@@ -64,15 +74,17 @@ def _answer(error: HTTPException) -> HTTPException | Response:
 
 def _outage(error: BackendUnavailableError) -> HTTPException | Response:
     wait = max(1, round(error.retry_after or 2))
-    return _answer(ServiceUnavailable("A part of this service is away. Please try again.", retry_after=wait))
+    return _as_problem(
+        ServiceUnavailable("A part of this service is away. Please try again.", retry_after=wait)
+    )
 
 
 def _busy(error: ConcurrencyExceededError | PaceTimeoutError) -> HTTPException | Response:
-    return _answer(ServiceUnavailable(BUSY, retry_after=busy_for(error)))
+    return _as_problem(ServiceUnavailable(BUSY, retry_after=busy_for(error)))
 
 
 def _exceeded(error: RateLimitExceededError) -> HTTPException | Response:
-    refusal = _answer(TooManyRequests(TOO_MANY))
+    refusal = _as_problem(TooManyRequests(TOO_MANY))
     answer = refusal.get_response(request.environ) if isinstance(refusal, HTTPException) else refusal
     for name, value in rate_limit_headers(error.decision):
         answer.headers.setdefault(name, value)
