@@ -117,6 +117,11 @@ def _as_toml(tables: dict[str, Any]) -> str:
         ({"tls": "hsts_preload = true\nhsts_subdomains = false"}, "tls.hsts_preload needs"),
         ({"upkeep": 'backup_at = "25:00"'}, "upkeep.backup_at must be a time of day"),
         ({"upkeep": 'backup_max_age = "2h"'}, "at least a day"),
+        ({"paths": 'state = "/"'}, "paths.state must be a folder of its own: / belongs to the system"),
+        ({"paths": 'backups = "/var/backups"'}, "/var/backups belongs to the system"),
+        ({"paths": 'logs = "/var/lib/{name}"'}, "paths.logs and paths.state are the same folder"),
+        ({"paths": 'key_backups = "/var/backups/{name}/keys"'}, "must not lie in paths.backups"),
+        ({"paths": 'credentials = "/var/lib/{name}/secret"'}, "must not lie in paths.state"),
     ],
 )
 def test_what_cannot_be_meant_is_told(tables: dict[str, str], fault: str) -> None:
@@ -124,6 +129,14 @@ def test_what_cannot_be_meant_is_told(tables: dict[str, str], fault: str) -> Non
         settings(**tables)
     assert any(fault in each for each in caught.value.faults), caught.value.faults
     assert len(caught.value.faults) == 1
+
+
+def test_every_line_of_the_example_may_be_used_as_it_stands() -> None:
+    """Whoever takes the mark of a comment away has written the default."""
+    text = re.sub(r"(?m)^# (\w+ = )", r"\1", example())
+    for option, value in (("email", "ops@example.jp"), ("certificate", ""), ("key", ""), ("smtp_user", "")):
+        text = re.sub(rf"(?m)^{option} = .*$", f'{option} = "{value}"', text)
+    assert read_settings(text).paths == read_settings(example()).paths
 
 
 def test_what_is_missing_is_told() -> None:

@@ -37,6 +37,9 @@ _TABLES: Final[dict[str, type]] = {
 }
 
 
+_PLACE: Final = "+name+"  # what a path may hold, and none has
+
+
 class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
     """The deployment cannot be rendered; nothing was written.
 
@@ -120,6 +123,13 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
+def _read(option: Option, given: Any, *, named: bool) -> Any:
+    """The value; a path may hold the place of the site's name, which is put in later."""
+    if named and isinstance(given, str):
+        return option.kind.read(given.replace("{name}", _PLACE)).replace(_PLACE, "{name}")
+    return option.kind.read(given)
+
+
 def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     values, faults = {}, []
     for key, option in options(kind):
@@ -131,7 +141,7 @@ def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[s
         if table[key] == "" and option.default == "":
             continue
         try:
-            values[key] = option.kind.read(table[key])
+            values[key] = _read(option, table[key], named=kind is Paths)
         except ValueError as error:
             faults.append(f"{name}.{key} must be {error}")
     return values, faults

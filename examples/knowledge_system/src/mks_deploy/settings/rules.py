@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, permutations
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +19,25 @@ _RESERVED: Final = 10
 """Connections left for backup, migrations and people."""
 
 _YEAR: Final = 31_536_000
+_OWN_FOLDERS: Final = (
+    "releases",
+    "config",
+    "credentials",
+    "share",
+    "state",
+    "logs",
+    "backups",
+    "key_backups",
+    "wal",
+    "acme",
+)
+_SYSTEM: Final = """
+/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var
+/var/backups /var/cache /var/lib /var/log /var/mail /var/opt /var/run /var/spool /var/tmp /var/www
+/usr/bin /usr/include /usr/lib /usr/libexec /usr/local /usr/sbin /usr/share /usr/src
+/etc/nginx /etc/postgresql /etc/prometheus /etc/redis /etc/ssl /etc/systemd
+"""
+_OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
 
 
 def connections_needed(settings: Settings) -> int:
@@ -30,6 +50,7 @@ def connections_needed(settings: Settings) -> int:
 def contradictions(settings: Settings) -> Iterator[str]:
     """Each pair of options that cannot be meant."""
     yield from _names(settings)
+    yield from _folders(settings)
     yield from _ports(settings)
     yield from _times(settings)
     yield from _certificates(settings)
@@ -52,6 +73,21 @@ def _names(settings: Settings) -> Iterator[str]:
     local = {"localhost"}
     if settings.edge.listen_address == "any" and local & set(site.hosts):
         yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'
+
+
+def _folders(settings: Settings) -> Iterator[str]:
+    """Folders that are made for an account: it would own what others need, or what it must not reach."""
+    folders = [(name, PurePosixPath(getattr(settings.paths, name))) for name in _OWN_FOLDERS]
+    for name, folder in folders:
+        if str(folder) in _OF_THE_SYSTEM:
+            yield f"paths.{name} must be a folder of its own: {folder} belongs to the system"
+    for (name, folder), (other, another) in permutations(folders, 2):
+        if (name, other) == ("credentials", "config"):
+            continue
+        if folder == another and name < other:
+            yield f"paths.{name} and paths.{other} are the same folder"
+        elif another in folder.parents and str(another) not in _OF_THE_SYSTEM:
+            yield f"paths.{name} must not lie in paths.{other}: who may write there could take it away"
 
 
 def _ports(settings: Settings) -> Iterator[str]:
