@@ -173,6 +173,27 @@ def test_what_people_hand_in_outlives_a_container(root: Path) -> None:
         assert {"name": "uploads", "mountPath": setting} in pod["containers"][0]["volumeMounts"]
 
 
+def test_pods_write_where_something_is_mounted() -> None:
+    """The root is read-only: an alert that cannot be kept would end the application when it starts."""
+    host = Host(upkeep='smtp_host = "mail.example.jp"')
+    try:
+        host.render()
+        text = (host.root / "kubernetes/settings.env").read_text()
+        whole = documents(host.root / "kubernetes")
+    finally:
+        host.stop()
+    given = dict(line.split("=", 1) for line in text.splitlines())
+    assert "MKS_SMTP_HOST" in given
+    written = [given[name] for name in ("MKS_ALERT_SPOOL", "MKS_UPLOADS")]
+    assert not {"MKS_LOG_FILE", "MKS_DATA_DIR"} & given.keys()
+    for pod in (each["spec"]["template"]["spec"] for each in whole if each["kind"] == "Deployment"):
+        mounts = [
+            each["mountPath"] for each in pod["containers"][0]["volumeMounts"] if not each.get("readOnly")
+        ]
+        for folder in written:
+            assert any(folder == mount or folder.startswith(f"{mount}/") for mount in mounts), folder
+
+
 def test_every_name_that_is_meant_is_there(root: Path) -> None:
     whole = documents(root / "kubernetes")
     kustomization = next(each for each in whole if each["kind"] == "Kustomization")
