@@ -796,3 +796,20 @@ def test_whoever_added_a_file_does_not_approve_it_alone(visit: Callable[..., Any
     assert writer.api("PUT", f"/api/knowledge/{number}", values).status_code == 200
     step = {"step": "approve", "revision": 2}
     assert reviewer.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200
+
+
+def test_files_are_approved_as_they_were_seen(visit: Callable[..., Any]) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    number = publish(writer, reviewer)
+    values = {**ARTICLE, "body": "次の版", "status": "review", "revision": 1}
+    assert writer.api("PUT", f"/api/knowledge/{number}", values).status_code == 200
+    seen = upload(writer, number, photograph(), "見た写真.jpg").json["id"]
+    page = reviewer.get(f"/articles/{number}/history/2").get_data(as_text=True)
+    assert "見た写真.jpg" in page
+    assert f'name="files" value="{seen}"' in page
+    later = upload(writer, number, photograph(colour="red"), "後からの写真.jpg").json["id"]
+    step = {"step": "approve", "revision": "2", "comment": "", "files": str(seen)}
+    again = reviewer.post(f"/articles/{number}/steps", step)
+    assert again.status_code == 409
+    assert "後からの写真.jpg" in again.get_data(as_text=True)
+    assert reviewer.post(f"/articles/{number}/steps", {**step, "files": f"{seen},{later}"}).status_code == 303

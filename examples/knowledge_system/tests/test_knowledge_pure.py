@@ -62,6 +62,8 @@ def test_markdown_makes_only_known_tags(text: str) -> None:
         ("[図](/articles/1)", '<p><a href="/articles/1" rel="noopener noreferrer">図</a></p>'),
         ("![図](https://evil.example/x.png)", '<p><img loading="lazy" alt="図"></p>'),
         ("![図](/files/1/a.png)", '<p><img src="/files/1/a.png" alt="図" loading="lazy"></p>'),
+        ("![図](/files/../exchange/export)", '<p><img loading="lazy" alt="図"></p>'),
+        ("![図](/static/.x)", '<p><img loading="lazy" alt="図"></p>'),
         (
             "- [x] 手すり",
             (

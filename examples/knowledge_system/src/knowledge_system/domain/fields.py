@@ -162,6 +162,8 @@ STEP: dict[str, Field] = {
     "step": Text(16, choices=tuple(STEPS)),
     "revision": Integer(1, _REVISION_LIMIT),
     "comment": Text(2000, min_length=0, multiline=True, default=""),
+    # The attachments that were seen with it, by their ids; 0 for none, empty for who does not say.
+    "files": Text(600, min_length=0, pattern=re.compile(r"0|[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
 }
 STEP_FORM: dict[str, Field] = {**STEP, "revision": Integer(1, _REVISION_LIMIT, from_text=True)}
 RESTORE: dict[str, Field] = {"revision": Integer(1, _REVISION_LIMIT, from_text=True)}

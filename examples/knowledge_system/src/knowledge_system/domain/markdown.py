@@ -58,7 +58,8 @@ _ATTRIBUTES: Final = {
     "td": {"class"},
     "th": {"class"},
 }
-_OWN_PICTURE: Final = re.compile(r"/(?:files|static)/[A-Za-z0-9/._-]+").fullmatch
+# No part begins with a dot: a browser would walk up from there to any page.
+_OWN_PICTURE: Final = re.compile(r"/(?:files|static)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+").fullmatch
 _OWN_LINK: Final = re.compile(r"(?:/(?![/\\])|#)[^\\]*|https?://[^\s\\]+|mailto:[^\s\\]+").fullmatch
 _BOX: Final = re.compile(r"\[([ xX])\] +")
 _WIDE: Final = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")

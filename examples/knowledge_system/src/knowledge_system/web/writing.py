@@ -111,7 +111,7 @@ def delete_article(article_id: int, revision: int | None) -> None:
     services.catalogue.forget(article_id)
 
 
-def take_step(article_id: int, *, step: str, revision: int, comment: str) -> None:
+def take_step(article_id: int, *, step: str, revision: int, comment: str, files: str) -> None:
     """Take a step of the workflow and tell whom it concerns, in the application and by mail, all or nothing."""
     services, actor, now = here.parts(), here.actor(), here.now()
     link = f"{request.url_root}articles/{article_id}"
@@ -124,6 +124,7 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str) -> Non
             step,
             revision=revision,
             comment=comment,
+            files=files,
             search=services.search,
             now=now,
             four_eyes=services.settings.four_eyes,

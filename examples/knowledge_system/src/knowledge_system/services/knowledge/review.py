@@ -37,21 +37,28 @@ def take(
     *,
     revision: int,
     comment: str,
+    files: str = "",
     search: SearchIndex,
     now: datetime,
     four_eyes: bool,
 ) -> Told:
     """Take a step about the version that the actor has seen, in one statement that also tests that it is that.
 
+    What is approved goes out with its files, so these too must be those that were seen, if ``files`` says which.
+
     Raises:
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
             revision, or ``invalid`` where the reason is missing.
     """
     article = lookup.load_seen(session, actor, article_id, lock=True)
-    subject = lookup.subject(lookup.stored(session, article_id))
+    stored = lookup.stored(session, article_id)
+    subject = lookup.subject(stored)
     code = workflow.refusal(step, actor, subject, four_eyes=four_eyes)
     if code:
         raise Problem(code)
+    attached = ",".join(str(file["id"]) for file in stored["attachments"]) or "0"
+    if step == "approve" and files not in {"", attached}:
+        raise Problem("conflict", extra={"current_revision": article.revision})
     wanted = STEPS[step]
     if wanted.comment and not comment:
         raise Problem("invalid", faults=[FieldFault("comment", "missing")])
