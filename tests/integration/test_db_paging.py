@@ -176,6 +176,10 @@ def test_text_that_no_database_takes_is_refused(value: Any) -> None:
         (select(Article), (), 5, "order_by"),
         (select(Article), (Article.note,), 5, "order_by"),
         (select(Article), (Article.id.desc().nulls_last(),), 5, "order_by"),
+        (select(Article), (text("id"),), 5, "order_by"),
+        (select(Article).order_by(Article.title), (Article.id,), 5, "select"),
+        (select(Article).limit(5), (Article.id,), 5, "select"),
+        (select(Article).offset(5), (Article.id,), 5, "select"),
         (select(Article), (Article.id,), 0, "limit"),
         (select(Article), (Article.id,), 1001, "limit"),
         (select(Article), (Article.id,), "5", "limit"),
@@ -265,6 +269,45 @@ def test_groups_may_be_ordered_by_label_and_mixed(shelves: Session) -> None:
     order = (count.desc(), Shelf.id.asc())
     expected = [tuple(row) for row in shelves.execute(statement.order_by(*order))]
     assert [(row[0], row[1]) for row in _all_pages(shelves, statement, order, 3)] == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+@pytest.mark.parametrize("of", ["column", "sum", "through a subquery", "mixed"])
+def test_what_is_null_behind_an_outer_join_comes_last(
+    shelves: Session, of: str, direction: str, limit: int
+) -> None:
+    if of == "sum":
+        value: Any = func.sum(Book.pages)
+        statement: Any = select(Shelf.id, value).outerjoin(Shelf.books).group_by(Shelf.id)
+        ends: list[Any] = [Shelf.id]
+    elif of == "through a subquery":
+        inner = select(Shelf.id, Book.id.label("book"), Book.pages).outerjoin(Shelf.books).subquery()
+        value, ends = inner.c.pages, [inner.c.id, inner.c.book]
+        statement = select(inner.c.id, inner.c.book)
+    else:
+        value, ends = Book.pages, [Shelf.id, Book.id]
+        statement = select(Shelf.id, Book.id).outerjoin(Shelf.books)
+    first = getattr(value, direction)()
+    if of == "mixed":
+        ends[0] = Shelf.id.desc() if direction == "asc" else Shelf.id.asc()
+    expected = shelves.execute(statement.order_by(first.nulls_last(), *ends)).all()
+    seen = _all_pages(shelves, statement, [first, *ends], limit)
+    assert [tuple(row) for row in seen] == [tuple(row) for row in expected]
+
+
+def test_rows_have_the_columns_of_the_select(shelves: Session) -> None:
+    statement = select(Shelf, Book.pages).join(Shelf.books)
+    for shelf, pages in _all_pages(shelves, statement, (Book.pages, Book.id), 4):
+        assert pages in [book.pages for book in shelf.books]
+
+
+def test_keys_that_cannot_be_null_are_compared_as_one_row(session: Session) -> None:
+    statement = select(Shelf.id, Book.id).outerjoin(Shelf.books)
+    cursor = _cursor((func.lower(Shelf.place), Shelf.id), "a", 1)
+    page = keyset_page(statement, order_by=[func.lower(Shelf.place), Shelf.id], after=cursor)
+    assert "IS NULL" not in str(page.statement)
+    assert "NULLS LAST" not in str(page.statement)
 
 
 def test_an_order_that_does_not_tell_rows_apart_is_not_paged(shelves: Session) -> None:

@@ -28,10 +28,17 @@ class InvalidCursorError(MksHardeningError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One column of the order."""
+    """One column of the order.
+
+    Attributes:
+        column: plain, or an expression.
+        descending: from the largest to the smallest.
+        may_be_null: rows without a value come last.
+    """
 
     column: ColumnElement[Any]
     descending: bool
+    may_be_null: bool = False
 
 
 def write_cursor(keys: Sequence[Key], values: Sequence[object]) -> str:
@@ -40,7 +47,7 @@ def write_cursor(keys: Sequence[Key], values: Sequence[object]) -> str:
     Raises:
         ConfigurationError: an order column is NULL, so that no comparison finds the rows after it.
     """
-    if any(value is None for value in values):
+    if any(value is None and not key.may_be_null for key, value in zip(keys, values, strict=False)):
         raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
     data = _codec().encode([_order_digest(keys), *values])
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
@@ -62,7 +69,10 @@ def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
     # A cursor is not signed: a forged one is a place in the list, which anyone could have paged to.
     if digest != _order_digest(keys) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
-    if not all(_fits(value, key.column) for value, key in zip(values, keys, strict=True)):
+    if not all(
+        key.may_be_null if value is None else _fits(value, key.column)
+        for value, key in zip(values, keys, strict=True)
+    ):
         raise InvalidCursorError("the cursor holds values of another type")
     return values
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
 from mks_hardening.db._cursor import InvalidCursorError, Key, read_cursor, write_cursor
+from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Result, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Result, Select
     from sqlalchemy.orm import QueryableAttribute, Session
     from sqlalchemy.sql.expression import UnaryExpression
 
@@ -36,7 +37,7 @@ class PageResult:
     """Rows of one page.
 
     Attributes:
-        items: entities (or values) where the select has one column, rows otherwise.
+        items: entities (or values) where the select has one column, rows of its columns otherwise.
         next_cursor: give it as ``after`` for the next page; ``None`` on the last one.
     """
 
@@ -63,12 +64,16 @@ class Page:
         """Execute the select.
 
         Raises:
-            ConfigurationError: the page after this one would be wrong, because an order column was NULL or two
-                rows were equal in all of them.
+            ConfigurationError: the page after this one would be wrong, because two rows were equal in all order
+                columns.
         """
-        rows = _rows(bind.execute(self.statement))
-        page = rows[: self._limit]
-        items = [row[0] for row in page] if self._width == 1 else list(page)
+        frozen = _each_once(bind.execute(self.statement)).freeze()
+        rows = list(frozen())
+        items: list[Any] = (
+            [row[0] for row in rows[: self._limit]]
+            if self._width == 1
+            else list(frozen().columns(*range(self._width)))[: self._limit]
+        )
         if len(rows) <= self._limit:
             return PageResult(items=items, next_cursor=None)
         last, following = (tuple(row[self._width :]) for row in rows[self._limit - 1 : self._limit + 1])
@@ -80,13 +85,10 @@ class Page:
         return PageResult(items=items, next_cursor=write_cursor(self._keys, last))
 
 
-def _rows(result: Result[Any]) -> list[Row[Any]]:
-    """All rows, each entity once.
-
-    With a collection loaded by a join an entity comes once for each member, and SQLAlchemy insists on ``unique()``.
-    """
+def _each_once(result: Result[Any]) -> Result[Any]:
+    """With a collection loaded by a join an entity comes once for each member: SQLAlchemy asks for ``unique``."""
     collections = getattr(result, "_unique_filter_state", None) is not None
-    return list(result.unique() if collections else result)
+    return result.unique() if collections else result
 
 
 def keyset_page(
@@ -101,7 +103,8 @@ def keyset_page(
         select: a select without its own order or limit. It may be grouped; collections may be loaded by
             ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut).
         order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; of a grouped select also
-            aggregates. Together they must be unique, so the last one is usually the primary key.
+            aggregates. What is NULL all the same, behind an outer join or as the sum of nothing, comes last.
+            Together they must be unique, so the last one is usually the primary key.
         after: ``next_cursor`` of the page before.
         limit: rows in a page, 1 to 1000.
 
@@ -118,14 +121,15 @@ def keyset_page(
     whole_number(limit, parameter="limit", minimum=1, maximum=_LARGEST_PAGE)
     if after is not None:
         text_of(after, parameter="after")
-    keys = [_key(one) for one in several(order_by, object, parameter="order_by")]
+    if _has_order_or_limit(select):
+        raise ConfigurationError("select must have no order and no limit of its own", parameter="select")
+    far = optional_tables(select)
+    keys = [_key(one, far) for one in several(order_by, object, parameter="order_by")]
     if not keys:
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
     width = len(select.column_descriptions)
     statement = select.add_columns(*(key.column.label(f"mks_key_{n}") for n, key in enumerate(keys)))
-    statement = statement.order_by(
-        *(key.column.desc() if key.descending else key.column.asc() for key in keys)
-    )
+    statement = statement.order_by(*map(_ordered, keys))
     if after is not None:
         beyond = _beyond(keys, read_cursor(after, keys))
         # WHERE comes before grouping and knows no aggregates.
@@ -134,7 +138,19 @@ def keyset_page(
     return Page(statement.limit(limit + 1), keys=keys, limit=limit, width=width)
 
 
-def _key(element: object) -> Key:
+def _has_order_or_limit(select: AnySelect) -> bool:
+    names = ("_order_by_clauses", "_limit_clause", "_offset_clause", "_fetch_clause")
+    clauses: list[Any] = [getattr(select, name) for name in names]
+    return bool(clauses[0]) or any(clause is not None for clause in clauses[1:])
+
+
+def _ordered(key: Key) -> AnyColumn:
+    ordered = key.column.desc() if key.descending else key.column.asc()
+    return ordered.nulls_last() if key.may_be_null else ordered
+
+
+def _key(element: object, far: frozenset[Any]) -> Key:
+    from sqlalchemy import ColumnElement
     from sqlalchemy.sql import operators
 
     # An attribute of a mapped class stands for the column behind it.
@@ -144,29 +160,35 @@ def _key(element: object) -> Key:
     if modifier not in {None, operators.asc_op, operators.desc_op}:
         raise ConfigurationError("order_by takes plain columns, .asc() and .desc()", parameter="order_by")
     column: AnyColumn = cast("UnaryExpression[object]", plain).element if modifier else plain
-    if not hasattr(column, "label"):
+    if not isinstance(column, ColumnElement):
         raise ConfigurationError(f"order_by takes columns, not {type(column).__name__}", parameter="order_by")
     if getattr(column, "nullable", False):
         raise ConfigurationError(
             f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
         )
-    return Key(column=column, descending=modifier is operators.desc_op)
+    return Key(column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far))
 
 
 def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
-    from sqlalchemy import BigInteger, Integer, and_, bindparam, or_, tuple_
+    from sqlalchemy import BigInteger, Integer, and_, bindparam, false, or_, tuple_
 
     # Whole numbers are bound as BIGINT: a cursor may hold one that does not fit the column, and that is no error.
     types = [BigInteger() if isinstance(key.column.type, Integer) else key.column.type for key in keys]
     bound = [bindparam(None, value, type_=kind) for value, kind in zip(values, types, strict=True)]
     columns = [key.column for key in keys]
-    if len({key.descending for key in keys}) == 1:
+    if len({key.descending for key in keys}) == 1 and not any(key.may_be_null for key in keys):
         left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]
         right: AnyColumn = tuple_(*bound) if len(keys) > 1 else bound[0]
         return left < right if keys[0].descending else left > right
-    first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
     steps: list[Condition] = []
-    for n, key in enumerate(keys):
-        equal = [column == value for column, value in zip(columns[:n], bound[:n], strict=True)]
-        steps.append(and_(*equal, key.column < bound[n] if key.descending else key.column > bound[n]))
+    equal: list[Condition] = []
+    for key, value, known in zip(keys, bound, values, strict=True):
+        # NULL is last, so nothing of this column comes after it.
+        if known is not None:
+            further = key.column < value if key.descending else key.column > value
+            steps.append(and_(*equal, or_(further, key.column.is_(None)) if key.may_be_null else further))
+        equal.append(key.column.is_(None) if known is None else key.column == value)
+    if keys[0].may_be_null:
+        return or_(false(), *steps)
+    first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
     return and_(first, or_(*steps))  # the first bound alone lets an index find the place

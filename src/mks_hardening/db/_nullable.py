@@ -1,0 +1,90 @@
+"""Which columns of an order can be NULL, so that a comparison alone would lose their rows."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+
+__all__ = ["may_be_null", "optional_tables"]
+
+# NULL only where an argument is.
+_FUNCTIONS: Final = frozenset({"abs", "char_length", "length", "lower", "trim", "upper"})
+_OPERATORS: Final = frozenset(
+    {
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.eq,
+        operator.ne,
+        operator.lt,
+        operator.le,
+        operator.gt,
+        operator.ge,
+    }
+)
+
+
+def optional_tables(select: Select[Any]) -> frozenset[Any]:
+    """Tables that have no row for some rows of the select: the far side of outer joins."""
+    found: set[Any] = set()
+    waiting: list[tuple[Any, bool]] = [(one, False) for one in _froms(select)]
+    while waiting:
+        one, optional = waiting.pop()
+        left, right = getattr(one, "left", None), getattr(one, "right", None)
+        if left is None or right is None:
+            if optional:
+                found.add(one)
+            continue
+        waiting.append((left, optional or one.full))
+        waiting.append((right, optional or one.full or one.isouter))
+    return frozenset(found)
+
+
+def _froms(select: Any) -> list[Any]:
+    # Joins that the select itself was told are put together when it is compiled, which takes a millisecond.
+    joins = select._setup_joins  # noqa: SLF001 - has no public name
+    if any(how["isouter"] or how["full"] for *_, how in joins):
+        return list(select.get_final_froms())
+    return [*select._from_obj, *select.columns_clause_froms]  # noqa: SLF001 - as above
+
+
+def may_be_null(expression: Any, optional: frozenset[Any]) -> bool:
+    """Whether this column, or what is made from columns, may be NULL; unknown means yes.
+
+    Args:
+        expression: from an order.
+        optional: what ``optional_tables`` found.
+    """
+    from sqlalchemy import BinaryExpression, BindParameter, Column, Label
+    from sqlalchemy.sql.elements import Grouping
+    from sqlalchemy.sql.functions import FunctionElement
+
+    given: Any = expression  # without the type arguments that nobody knows
+    if isinstance(expression, Column):
+        return bool(given.nullable) or given.table in optional or not _of_a_table(given)
+    if isinstance(expression, BindParameter):
+        return given.value is None
+    if isinstance(expression, FunctionElement):
+        name = getattr(given, "name", "")
+        parts = [may_be_null(part, optional) for part in given.clauses]
+        return (
+            all(parts) if name == "coalesce" else name != "count" and (name not in _FUNCTIONS or any(parts))
+        )
+    if isinstance(expression, BinaryExpression) and given.operator not in _OPERATORS:
+        return True
+    if isinstance(expression, (BinaryExpression, Grouping, Label)):
+        return any(may_be_null(part, optional) for part in given.get_children())
+    return True
+
+
+def _of_a_table(column: Any) -> bool:
+    """Not of a subquery, whose columns say nothing of the joins inside."""
+    from sqlalchemy import Alias, Table
+
+    tables: list[Any] = [column.table]
+    while isinstance(tables[-1], Alias):
+        tables.append(tables[-1].element)
+    return isinstance(tables[-1], Table)
