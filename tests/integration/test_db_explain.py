@@ -236,8 +236,28 @@ BEYOND_A_ROLLBACK = [
     "VALUES (1, NULL), (2, pg_advisory_lock(7)::text)",
     "SELECT 1 LIMIT CASE WHEN pg_try_advisory_lock(7) THEN 1 END",
     "SELECT * FROM locking",
+    "SELECT * FROM locking_rows",
+    "SELECT * FROM over_locking_rows",
+    "SELECT id FROM locking_limit",
+    "VALUES (locks_by_default()), (1)",
+    "SELECT locks_each(id) FROM parts",
+    "SELECT setseed(0.5)",
     "SELECT locks(7)",
     "WITH a AS MATERIALIZED (SELECT pg_advisory_lock(7)) SELECT * FROM a",
+]
+
+
+# What neither the statement nor its plan shows.
+BEHIND_A_NAME = [
+    "CREATE VIEW locking_rows AS VALUES (pg_try_advisory_lock(7)), (false)",
+    "CREATE VIEW over_locking_rows AS SELECT * FROM locking_rows",
+    "CREATE VIEW locking_limit AS SELECT id FROM parts LIMIT CASE WHEN pg_try_advisory_lock(7) THEN 1 END",
+    (
+        "CREATE FUNCTION locks_by_default(a bool DEFAULT pg_try_advisory_lock(7)) RETURNS int LANGUAGE sql "
+        "IMMUTABLE AS 'SELECT 1'"
+    ),
+    "CREATE FUNCTION lock_one(a boolean, b int) RETURNS boolean LANGUAGE sql AS 'SELECT pg_try_advisory_lock(7)'",
+    "CREATE AGGREGATE locks_each(int) (sfunc = lock_one, stype = boolean)",
 ]
 
 
@@ -250,12 +270,51 @@ def test_analyze_does_not_run_what_no_rollback_undoes(postgres: Engine, statemen
             "CREATE FUNCTION locks(n int) RETURNS int LANGUAGE plpgsql AS "
             "'BEGIN PERFORM pg_advisory_lock(n); RETURN n; END'"
         )
+        for made in BEHIND_A_NAME:
+            connection.exec_driver_sql(made)
     with postgres.connect() as connection:
         with pytest.raises(ConfigurationError, match="VOLATILE"):
             explain(connection, statement, analyze=True)
         held = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         assert held.scalar() == 0
     assert explain(postgres, statement).execution_ms is None
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "statement",
+    [
+        r'VALUES (U&"pg_try_advisory\005flock"(7))',
+        """SELECT 1 LIMIT CASE WHEN u&"pg_try_advisory!005flock" UESCAPE '!' (7) THEN 1 END""",
+    ],
+)
+def test_analyze_runs_no_names_that_it_cannot_read(postgres: Engine, statement: str) -> None:
+    with postgres.connect() as connection:
+        with pytest.raises(ConfigurationError, match="U&"):
+            explain(connection, statement, analyze=True)
+        held = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert held.scalar() == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("analyze", [False, True])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "DO ALSO SELECT pg_try_advisory_lock(7)",
+        "DO INSTEAD NOTHING",
+        "DO ALSO NOTIFY somebody",
+    ],
+)
+def test_what_rules_make_of_a_statement_must_be_one(postgres: Engine, rule: str, analyze: bool) -> None:
+    with postgres.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE ruled (id int)")
+        connection.exec_driver_sql(f"CREATE RULE more AS ON UPDATE TO ruled {rule}")
+    with postgres.connect() as connection:
+        with pytest.raises(ConfigurationError, match="rules"):
+            explain(connection, "UPDATE ruled SET id = 1", analyze=analyze)
+        held = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert held.scalar() == 0
 
 
 @pytest.mark.postgres

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +11,7 @@ from mks_hardening.db.statement._lexer import tokens_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["functions_in", "query_only", "reaching_beyond", "read_only_savepoint"]
+__all__ = ["functions_in", "query_only", "reaching_beyond", "read_only_savepoint", "texts_behind"]
 
 # Volatile functions of PostgreSQL that change nothing, or that a read-only transaction refuses by itself.
 _HARMLESS: Final = (
@@ -29,7 +29,6 @@ _HARMLESS: Final = (
     "pg_try_advisory_xact_lock_shared",
     "random",
     "random_normal",
-    "setseed",
     "setval",
     "timeofday",
     "uuidv4",
@@ -40,6 +39,23 @@ _VOLATILE: Final = """
     WHERE provolatile = 'v' AND proname IN :names
     AND NOT (pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND proname IN :harmless)
     ORDER BY proname
+"""
+# Of an application's own objects: views as they are defined, functions with the defaults of their arguments, and
+# what aggregates call. The catalogue calls every aggregate IMMUTABLE.
+_BEHIND: Final = """
+    SELECT pg_catalog.pg_get_viewdef(oid) FROM pg_catalog.pg_class
+    WHERE relkind = 'v' AND relname IN :names AND relnamespace NOT IN :catalogues
+    UNION SELECT pg_catalog.pg_get_function_arguments(oid) FROM pg_catalog.pg_proc
+    WHERE pronargdefaults > 0 AND proname IN :names AND pronamespace NOT IN :catalogues
+    UNION SELECT pg_catalog.quote_ident(called.proname) || '()'
+    FROM pg_catalog.pg_proc AS named
+    JOIN pg_catalog.pg_aggregate ON aggfnoid = named.oid
+    JOIN pg_catalog.pg_proc AS called
+    ON called.oid IN (aggtransfn, aggfinalfn, aggcombinefn, aggmtransfn, aggminvtransfn, aggmfinalfn)
+    WHERE named.proname IN :names AND named.pronamespace NOT IN :catalogues
+"""
+_CATALOGUES: Final = """
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema')
 """
 
 
@@ -88,9 +104,38 @@ def functions_in(texts: Iterable[str]) -> set[str]:
         before = ""
         for word in tokens_of(text, "postgresql"):
             if word == "(" and before:
-                called.add(before[1:-1].replace('""', '"') if before[0] == '"' else before)
+                called.add(_bare(before))
             before = word
     return called
+
+
+def texts_behind(connection: Connection, texts: Sequence[str]) -> list[str]:
+    """These SQL texts and those of what they name: a plan leaves out rows of VALUES, and LIMIT, of a view."""
+    from sqlalchemy import bindparam, text
+
+    catalogues = list(connection.execute(text(_CATALOGUES)).scalars())
+    asked = text(_BEHIND).bindparams(
+        bindparam("names", expanding=True), bindparam("catalogues", expanding=True)
+    )
+    found = list(texts)
+    known: set[str] = set()
+    fresh = _names_in(found)
+    while fresh:
+        known |= fresh
+        values = {"names": sorted(fresh), "catalogues": catalogues}
+        more = [one for one in connection.execute(asked, values).scalars() if one not in found]
+        found += more
+        fresh = _names_in(more) - known
+    return found
+
+
+def _names_in(texts: Iterable[str]) -> set[str]:
+    words = (word for text in texts for word in tokens_of(text, "postgresql"))
+    return {_bare(word) for word in words if word[0] == '"' or word[0].isalpha() or word[0] == "_"}
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name[0] == '"' else name
 
 
 def reaching_beyond(connection: Connection, names: set[str]) -> list[str]:

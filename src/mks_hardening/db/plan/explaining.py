@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from mks_hardening._core.checks import flag
 from mks_hardening._core.lazy import optional
-from mks_hardening.db.plan._answer import Plan, Tree, postgresql_plan, sqlite_plan
-from mks_hardening.db.plan._read_only import functions_in, query_only, reaching_beyond, read_only_savepoint
+from mks_hardening.db.plan._answer import Plan, postgresql_plan, sqlite_plan
+from mks_hardening.db.plan._read_only import (
+    functions_in,
+    query_only,
+    reaching_beyond,
+    read_only_savepoint,
+    texts_behind,
+)
 from mks_hardening.db.statement._lexer import tokens_of
 from mks_hardening.db.statement.fingerprints import known_dialect
 from mks_hardening.exceptions import ConfigurationError
@@ -53,8 +59,8 @@ def explain(
             labelled STABLE or IMMUTABLE are believed, as are operators and casts.
 
     Raises:
-        ConfigurationError: another database, more than one statement, one that has no plan, or with ``analyze``
-            one whose effects no rollback would undo.
+        ConfigurationError: another database, more than one statement, also where a rule makes several or none of
+            one, one that has no plan, or with ``analyze`` one whose effects no rollback would undo.
         sqlalchemy.exc.DBAPIError: the statement is wrong, or wrote something with ``analyze``.
     """
     with optional("sqlalchemy", extra="db"):
@@ -77,7 +83,7 @@ def explain(
             if analyze:
                 _check_effects(on, construct, words)
             options = "FORMAT JSON, ANALYZE" if analyze else "FORMAT JSON"
-            return postgresql_plan(on.execute(_explaining(construct, f"EXPLAIN ({options})")).scalar_one())
+            return postgresql_plan(_answer(on, construct, options))
     if dialect == "sqlite" and not analyze:
         with query_only(on):
             return sqlite_plan(
@@ -113,10 +119,26 @@ def _checked(construct: object, dialect: Dialect) -> list[str]:
     return words
 
 
+def _answer(on: Connection, construct: Executable, options: str) -> list[dict[str, object]]:
+    plans: list[list[dict[str, object]]] = list(
+        on.execute(_explaining(construct, f"EXPLAIN ({options})")).scalars()
+    )
+    if len(plans) != 1 or len(plans[0]) != 1 or "Plan" not in plans[0][0]:
+        raise ConfigurationError(
+            "statement must be one after the rules of its tables as well", parameter="statement"
+        )
+    return plans[0]
+
+
 def _check_effects(on: Connection, construct: Executable, words: list[str]) -> None:
-    answer = on.execute(_explaining(construct, "EXPLAIN (FORMAT JSON, VERBOSE)")).scalar_one()
-    # The plan shows what views and defaults call; the statement what a plan leaves out (rows of VALUES, LIMIT).
-    called = functions_in([" ".join(words), *_texts_in(cast(Tree, answer[0]))])
+    if any(word[:3].lower() == 'u&"' for word in words):
+        raise ConfigurationError(
+            'statement must write names plainly, without U&"", to be run', parameter="statement"
+        )
+    answer = _answer(on, construct, "FORMAT JSON, VERBOSE")
+    # The plan shows what defaults of columns call; the statement and its views what a plan leaves out.
+    texts = texts_behind(on, [" ".join(words)])
+    called = functions_in([*texts, *_texts_in(answer[0])])
     found = reaching_beyond(on, called) if called else []
     if found:
         raise ConfigurationError(
