@@ -483,6 +483,10 @@ def test_decorated_coroutine_functions_are_watched_to_their_end() -> None:
                 await connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'x'"))
         return times
 
+    class Asker:
+        async def __call__(self, times: int) -> int:
+            return await ask(times)
+
     budgeted = query_budget(2, engine)(ask)
     watched = watch_queries(engine, action="raise")(ask)
     allowed = watch_queries(engine, action="raise")(allow_n_plus_one()(ask))
@@ -491,6 +495,11 @@ def test_decorated_coroutine_functions_are_watched_to_their_end() -> None:
         assert await budgeted(2) == 2
         with pytest.raises(QueryBudgetError):
             await budgeted(3)
+        # A plain function around it, as other decorators make, and an object that is called.
+        for other in (lambda times: ask(times), Asker()):  # noqa: PLW0108 - this is what is meant
+            assert await query_budget(2, engine)(other)(2) == 2
+            with pytest.raises(QueryBudgetError):
+                await query_budget(2, engine)(other)(3)
         with pytest.raises(NPlusOneError):
             await watched(3)
         assert await allowed(3) == 3

@@ -29,6 +29,19 @@ ONE_BY_ONE: list[tuple[str, str, list[Any]]] = [
     (S, "INSERT INTO t (a, b) VALUES (%s, %s)", [(1, 2), (2, 2), (3, 2)]),
     (S, "INSERT INTO t (a, tags) VALUES (%s, %s)", [(n, ["x", "y"]) for n in range(3)]),
     (S, "SELECT * FROM t WHERE a = coalesce(%s, %s)", [(1, 2), (2, 3), (3, 4)]),
+    (
+        S,
+        "SELECT * FROM t JOIN u ON u.b = t.b AND u.a = %s WHERE s IN (%s, %s)",
+        [(n, 1, 2) for n in range(3)],
+    ),
+    (S, "WITH x AS (SELECT * FROM t WHERE a = %s) SELECT * FROM x WHERE s IN (1, 2)", [(1,), (2,), (3,)]),
+    (S, "SELECT * FROM (SELECT * FROM t WHERE a = %s) y WHERE s IN (1, 2)", [(1,), (2,), (3,)]),
+    (S, "SELECT b FROM t WHERE a = %s UNION SELECT b FROM t WHERE s IN (1, 2)", [(1,), (2,), (3,)]),
+    (S, "SELECT (SELECT b FROM t WHERE a = %s) FROM u WHERE s IN (1, 2)", [(1,), (2,), (3,)]),
+    (S, "UPDATE t SET b = (SELECT c FROM u WHERE a = %s) WHERE s IN (1, 2)", [(1,), (2,), (3,)]),
+    (S, "UPDATE t SET b = %s FROM u WHERE u.a = %s AND s IN (1, 2)", [(7, n) for n in range(3)]),
+    (S, "SELECT * FROM t WHERE a = ANY('{1}')", [(), (), ()]),
+    (S, "INSERT INTO t (doc) VALUES (%s)", [('{"a": 1, "b": 2}',), ("{}",), ("{1,2}",)]),
 ]
 BATCHES: list[tuple[str, str, list[Any]]] = [
     (S, "SELECT * FROM t WHERE a IN (%s, %s)", [(1, 2), (3, 4), (5, 6)]),
@@ -43,6 +56,15 @@ BATCHES: list[tuple[str, str, list[Any]]] = [
     (S, "INSERT INTO t (a, b) VALUES (%s, %s), (%s, %s)", [(n, 1, n, 2) for n in range(3)]),
     (L, "DELETE FROM t WHERE a IN (?, ?)", [(1, 2), (3, 4), (5, 6)]),
     (L, "SELECT * FROM t WHERE a IN (1, 2)", [(), (), ()]),
+    (S, "SELECT * FROM t WHERE a = ANY('{1,2}')", [(), (), ()]),
+    (S, "SELECT * FROM t WHERE a = ANY(%s)", [("{1,2}",), ("{3,4}",), ("{5,6}",)]),
+    (S, "SELECT %s AS asked_at, b FROM t WHERE a IN (%s, %s)", [(n, n, n + 1) for n in range(3)]),
+    (S, "UPDATE t SET b = coalesce(%s, 1) WHERE a IN (%s, %s)", [(n, n, n + 1) for n in range(3)]),
+    (
+        S,
+        "INSERT INTO t (a) VALUES (%s), (%s) ON CONFLICT (a) DO UPDATE SET b = %s",
+        [(n, n + 1, n) for n in range(3)],
+    ),
 ]
 
 

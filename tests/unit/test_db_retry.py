@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,39 @@ def test_a_coroutine_that_fails_otherwise_is_not_run_again() -> None:
     with pytest.raises(KeyError):
         asyncio.run(again())
     assert len(calls) == 1
+
+
+def test_whatever_gives_a_coroutine_is_run_again() -> None:
+    class Asker:
+        def __init__(self) -> None:
+            self.work, self.calls = _failing(PostgresError("40001"), 2)
+
+        async def __call__(self, answer: str) -> str:
+            await asyncio.sleep(0)
+            done: str = self.work(answer)
+            return done
+
+    def retried(function: Any) -> Any:
+        return retry_on_serialization_failure(backoff=0.001)(function)
+
+    async def run() -> None:
+        for wrap in (Asker.__call__, partial, lambda asker: asker):
+            asker = Asker()
+            function = partial(wrap, asker) if wrap is Asker.__call__ else wrap(asker)
+            assert await retried(function)("done") == "done"
+            assert await retried(lambda answer: asker(answer))("done") == "done"  # noqa: B023, PLW0108 - plain, around it
+            assert len(asker.calls) == 4
+
+    asyncio.run(run())
+
+
+def test_generators_are_refused() -> None:
+    def rows() -> Iterator[int]:
+        yield 1
+
+    async def later_rows() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (rows, later_rows):
+        with pytest.raises(ConfigurationError, match="generator"):
+            retry_on_serialization_failure()(function)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import wraps
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable, iscoroutine
 from random import SystemRandom
-from typing import Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.durations import seconds
+from mks_hardening.db._decorated import is_async, refuse_generators
 
 __all__ = ["retry_on_serialization_failure"]
 
@@ -54,7 +55,7 @@ def retry_on_serialization_failure(
         sleep: how to wait; for a coroutine function it may give something to await.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is impossible, or a generator function, whose body runs after the call.
     """
     whole_number(attempts, parameter="attempts", minimum=1)
     first = seconds(backoff, parameter="backoff")
@@ -67,38 +68,41 @@ def retry_on_serialization_failure(
         return _random.uniform(0, min(longest, first * 2**attempt))
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if iscoroutinefunction(function):
-            return cast("Callable[P, R]", later(function))
+        refuse_generators(function)
 
-        @wraps(function)
         def again(*args: P.args, **kwargs: P.kwargs) -> R:
-            for attempt in range(attempts - 1):
+            for attempt in range(attempts):
                 try:
-                    return function(*args, **kwargs)
+                    result = function(*args, **kwargs)
                 except Exception as error:
-                    if not is_serialization_failure(error):
+                    if attempt == attempts - 1 or not is_serialization_failure(error):
                         raise
-                (sleep or time.sleep)(wait_before(attempt))
-            return function(*args, **kwargs)
+                    (sleep or time.sleep)(wait_before(attempt))
+                    continue
+                # Of a plain function around a coroutine function: nothing has run yet.
+                return cast(R, awaited(function, args, kwargs, result)) if iscoroutine(result) else result
+            raise AssertionError("there is at least one attempt")
 
-        return again
+        async def later(*args: P.args, **kwargs: P.kwargs) -> object:
+            return await awaited(function, args, kwargs)
 
-    def later(function: Callable[P, Awaitable[object]]) -> Callable[P, Awaitable[object]]:
+        return cast("Callable[P, R]", wraps(function)(later if is_async(function) else again))
+
+    async def awaited(
+        function: Callable[..., object], args: Any, kwargs: Any, running: Awaitable[object] | None = None
+    ) -> object:
         from asyncio import sleep as asyncio_sleep
 
-        @wraps(function)
-        async def again(*args: P.args, **kwargs: P.kwargs) -> object:
-            for attempt in range(attempts - 1):
-                try:
-                    return await function(*args, **kwargs)
-                except Exception as error:
-                    if not is_serialization_failure(error):
-                        raise
-                waited = (sleep or asyncio_sleep)(wait_before(attempt))
-                if isawaitable(waited):
-                    await waited
-            return await function(*args, **kwargs)
-
-        return again
+        for attempt in range(attempts):
+            try:
+                return await (running or cast("Awaitable[object]", function(*args, **kwargs)))
+            except Exception as error:
+                if attempt == attempts - 1 or not is_serialization_failure(error):
+                    raise
+            running = None
+            waited = (sleep or asyncio_sleep)(wait_before(attempt))
+            if isawaitable(waited):
+                await waited
+        raise AssertionError("there is at least one attempt")
 
     return decorate

@@ -24,6 +24,11 @@ _PLACEHOLDER: Final = re.compile(
 )
 _VALUES: Final = frozenset({"value", "number", "unended"})
 _QUERIES: Final = frozenset({"select", "with", "table"})
+# What is between these two is no condition: SET updated_at = :now, or a column of a result, differs in batches too.
+_NO_CONDITION: Final = frozenset({"select", "set"})
+_CONDITIONS: Final = frozenset({"from", "where", "returning"})
+# PostgreSQL takes an array as text there: '{1,2,3}'.
+_ARRAYS: Final = frozenset({"any", "all", "some", "unnest"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,7 @@ class Values:
     """The values of one execution, as numbers that only say whether two are the same.
 
     Attributes:
-        single: of its conditions (of everything where there are none), without those in lists.
+        single: without those in lists, those that a SET gives, and those of the columns of a SELECT.
         has_list: whether there is a list of several values.
     """
 
@@ -43,19 +48,21 @@ class Values:
 class _Bracket:
     """What stands between two brackets, or the whole statement."""
 
-    kind: str = ""  # "list", "row" of VALUES, or anything else
+    kind: str = ""  # "list", "row" of VALUES, "array", or anything else
     values: list[object] = field(default_factory=list[object])
     commas: int = 0
     rows: list[list[object]] = field(default_factory=list[list[object]])
     in_rows: bool = False
+    left_out: bool = False
     last: str = ""
 
     def opened(self, text: str) -> _Bracket:
         if self.in_rows:
             return _Bracket("row")
         if text == "[" or self.last == "in":
-            return _Bracket("list")
-        return _Bracket(values=self.values)
+            return _Bracket("list", left_out=self.left_out)
+        kind = "array" if self.last in _ARRAYS else ""
+        return _Bracket(kind, values=self.values, left_out=self.left_out)
 
     def closed(self, inner: _Bracket) -> bool:
         """Take over what a bracket held; whether that was a list of several values."""
@@ -83,9 +90,9 @@ def values_of(sql: str, parameters: Parameters, dialect: str) -> Values:
     for text, value in _valued(sql, parameters, dialect):
         here = brackets[-1]
         if value is not None:
-            if _is_several(value):
+            if _is_several(value) or (here.kind == "array" and _is_array_text(value)):
                 has_list = True
-            else:
+            elif not here.left_out:
                 here.values.append(_mark(value))
         elif text in {"(", "["}:
             brackets.append(here.opened(text))
@@ -98,8 +105,8 @@ def values_of(sql: str, parameters: Parameters, dialect: str) -> Values:
             here.in_rows = text == "values"
             if text in _QUERIES:
                 here.kind = ""
-            if text == "where" and len(brackets) == 1:
-                here.values.clear()  # SET updated_at = :now differs from batch to batch too
+            if text in _NO_CONDITION or text in _CONDITIONS:
+                here.left_out = text in _NO_CONDITION
         here.last = text
     has_list |= brackets[0].end_rows()
     return Values(single=hash(tuple(brackets[0].values)), has_list=has_list)
@@ -125,6 +132,12 @@ def _valued(sql: str, parameters: Parameters, dialect: str) -> Iterator[tuple[st
 
 def _is_several(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and len(cast("Sequence[object]", value)) > 1
+
+
+def _is_array_text(value: object) -> bool:
+    """``{1,2}``, as a value of its own or as it stands in the statement."""
+    text = value.strip("'") if isinstance(value, str) else ""
+    return text.startswith("{") and text.endswith("}") and "," in text
 
 
 def _mark(value: object) -> object:

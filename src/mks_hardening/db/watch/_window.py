@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import iscoroutine
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.db._decorated import is_async, refuse_generators
 
 __all__ = ["Window"]
 
@@ -46,23 +46,21 @@ class Window(Generic[T]):
         Raises:
             ConfigurationError: a generator function, whose body runs after the call.
         """
-        if isgeneratorfunction(function) or isasyncgenfunction(function):
-            raise ConfigurationError(
-                "a generator cannot be decorated: use a with statement in its body", parameter="function"
-            )
-        if iscoroutinefunction(function):
-            coroutine: Callable[P, Any] = function
+        refuse_generators(function)
+        body: Callable[P, Any] = function
 
-            @wraps(function)
-            async def later(*args: P.args, **kwargs: P.kwargs) -> object:
-                with self._make():
-                    return await coroutine(*args, **kwargs)
-
-            return cast("Callable[P, R]", later)
-
-        @wraps(function)
-        def now(*args: P.args, **kwargs: P.kwargs) -> R:
+        async def awaited(running: Any) -> object:
             with self._make():
-                return function(*args, **kwargs)
+                return await running
 
-        return now
+        async def later(*args: P.args, **kwargs: P.kwargs) -> object:
+            with self._make():
+                return await body(*args, **kwargs)
+
+        def now(*args: P.args, **kwargs: P.kwargs) -> object:
+            with self._make():
+                result = body(*args, **kwargs)
+            # Of a plain function around a coroutine function: nothing has run yet.
+            return awaited(result) if iscoroutine(result) else result
+
+        return cast("Callable[P, R]", wraps(function)(later if is_async(function) else now))
