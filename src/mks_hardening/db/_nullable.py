@@ -84,7 +84,7 @@ def _of_a_table(column: Any) -> bool:
     """Not of a subquery, whose columns say nothing of the joins inside."""
     from sqlalchemy import Alias, Table
 
-    tables: list[Any] = [column.table]
-    while isinstance(tables[-1], Alias):
-        tables.append(tables[-1].element)
-    return isinstance(tables[-1], Table)
+    table: Any = column.table
+    while issubclass(type(table), Alias):
+        table = table.element
+    return issubclass(type(table), Table)
