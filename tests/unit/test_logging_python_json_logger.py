@@ -6,8 +6,11 @@ import json
 import logging
 import logging.config
 from collections.abc import Callable
+from enum import Enum
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -37,6 +40,11 @@ def record(message: Any = "hello", *args: Any, **attributes: Any) -> logging.Log
 
 def read(made: logging.LogRecord, **options: Any) -> dict[str, Any]:
     line: dict[str, Any] = json.loads(ours(**options).format(made))
+    return line
+
+
+def theirs_read(made: logging.LogRecord, **options: Any) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(Theirs(**options).format(made))
     return line
 
 
@@ -156,6 +164,34 @@ def fails(value: object) -> object:
     raise TypeError(value)
 
 
+class Named(NamedTuple):
+    password: str
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_the_function_for_unknown_values_is_asked_of_enumerations_too() -> None:
+    options: dict[str, Any] = {"json_default": lambda value: f"<{value!r}>"}
+    at = record(v=Colour.RED, w=[Colour.RED], x=HTTPStatus.OK)
+    assert read(at, **options) == theirs_read(at, **options)
+    assert read(at) == theirs_read(at)
+
+
+def test_keys_are_written_as_json_does() -> None:
+    at = record(v={None: 1, True: 2, False: 3, 4: 5, 1.5: 6, "a": 7})
+    assert read(at) == theirs_read(at)
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_an_exception_that_is_none_is_told_as_there(as_array: bool) -> None:
+    nothing, told = record(exc_info=(None, None, None)), record()
+    told.exc_text = "cached\ntext"
+    for at in (nothing, told):
+        assert read(at, exc_info_as_array=as_array) == theirs_read(at, exc_info_as_array=as_array)
+
+
 DIFFERENCES: dict[str, Callable[[], object]] = {
     "secrets": lambda: (
         read(record("token=hunter2x", password="p"))
@@ -170,6 +206,11 @@ DIFFERENCES: dict[str, Callable[[], object]] = {
     "circular structures": lambda: read(record(v=loop()))["v"] == ["…"],
     "NaN": lambda: read(record(v=float("nan")))["v"] == "nan",
     "sets": lambda: read(record(v={1}))["v"] == [1],
+    "named tuples": lambda: read(record(v=Named("x")))["v"] == {"password": "[REDACTED]"},
+    "mappings that are no": lambda: read(record(v=MappingProxyType({"a": 1})))["v"] == {"a": 1},
+    "messages that are containers": lambda: (
+        read(record(Named("x")))["message"] == "{'password': '[REDACTED]'}"
+    ),
     "line separators": lambda: "\\u2028" in ours(json_ensure_ascii=False).format(record("a\u2028b")),
     "exceptions": lambda: "frames left out" in read(record(exc_info=deep(60)))["exc_info"],
     "bound context": lambda: _with_context()["request_id"] == "r-1",

@@ -96,6 +96,10 @@ def to_plain(value: object, bounds: Bounds, *, default: Callable[[Any], Any] | N
     return _Walk(bounds, default).plain(value)
 
 
+# How ``json`` writes what is no text before a colon.
+_JSON_NAMES: Final = {None: "null", True: "true", False: "false"}
+
+
 class _Walk:
     __slots__ = ("bounds", "default", "left", "path", "volume")
 
@@ -138,7 +142,8 @@ class _Walk:
         return value
 
     def other(self, value: Any) -> Any:
-        if isinstance(value, Enum):
+        # Of those that are text or numbers themselves nobody is asked: JSON can say them.
+        if is_a(value, Enum) and (self.default is None or is_a(value, str, int, float)):
             return self.plain(value.value)
         if isinstance(value, str):
             return self.text(str.__str__(value))
@@ -150,6 +155,8 @@ class _Walk:
             answer = self.default(value)
             if answer is not UNKNOWN:
                 return self.answered(answer)
+            if is_a(value, Enum):
+                return self.plain(value.value)
         if is_a(value, bytes, bytearray, memoryview):
             return self.text(bytes(value[: self.bounds.characters]).decode("utf-8", "backslashreplace"))
         if isinstance(value, (dt.datetime, dt.date, dt.time)):
@@ -203,6 +210,8 @@ class _Walk:
         return items
 
     def key(self, name: object) -> str:
+        if self.default is not None and (name is None or name is True or name is False):
+            return _JSON_NAMES[name]
         # Never by the default: as Base64 a name would no longer tell that its value is secret.
         key = name if type(name) is str else safe_text(to_plain(name, self.bounds))
         if len(key) > _LONGEST_KEY:

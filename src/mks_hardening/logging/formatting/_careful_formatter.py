@@ -224,7 +224,7 @@ class CarefulFormatter(BaseJsonFormatter):
         if self._environment is not None:
             message_dict.setdefault(self._schema.environment, self._environment)
         for name, text, as_array in (
-            ("exc_info", self._exception_text(record), self.exc_info_as_array),
+            ("exc_info", self._exception_text(record), self.exc_info_as_array and bool(record.exc_info)),
             ("stack_info", self._reader.clean_text(record.stack_info or ""), self.stack_info_as_array),
         ):
             if text and not message_dict.get(name):
@@ -238,11 +238,11 @@ class CarefulFormatter(BaseJsonFormatter):
 
     def _exception_text(self, record: logging.LogRecord) -> str:
         error = exception_of(record)
-        return (
-            self._reader.clean_text(record.exc_text or "")
-            if error is None
-            else self._reader.clean_exception(error).text
-        )
+        if error is not None:
+            return self._reader.clean_exception(error).text
+        if record.exc_info and is_a(record.exc_info, tuple) and all(part is None for part in record.exc_info):
+            return "NoneType: None"  # ``exc_info=True`` where nothing was raised
+        return self._reader.clean_text(record.exc_text or "")
 
     def _shown_fields(self, record: logging.LogRecord) -> Fields:
         """What ``fmt`` asks for besides the canonical fields."""
