@@ -159,6 +159,13 @@ def test_faults_of_name_resolution_are_named(
     assert (caught.value.reason, caught.value.sent) == (reason, False)
 
 
+@pytest.mark.parametrize("host", ["foo..example", "a" * 64 + ".example", ".example", "a b.example"])
+def test_a_name_that_no_host_can_have_is_no_host(host: str) -> None:
+    with HttpSession("hook", timeout=1) as session, pytest.raises(BackendUnavailableError) as caught:
+        session.get(f"https://{host}/")
+    assert (caught.value.reason, caught.value.sent) == ("unknown-host", False)
+
+
 @pytest.mark.parametrize("kind", ["unknown", "expired", "other-host"])
 def test_a_certificate_that_is_not_trusted_is_named(
     make_http_sink: Callable[..., HttpSink], certificates: Certificates, kind: str

@@ -277,6 +277,17 @@ def test_faults_of_name_resolution_are_named(
 
 
 @pytest.mark.parametrize("channel", ["email", "webhook"])
+@pytest.mark.parametrize("host", ["smtp..example.com", "a" * 64 + ".example.com"])
+def test_a_name_that_no_host_can_have_is_refused_for_good(channel: str, host: str) -> None:
+    way: Transport = http_transport(f"https://{host}/")
+    if channel == "email":
+        way = smtp_transport(host, 587, security="starttls")
+    with pytest.raises(DeliveryError) as caught:
+        way.send(MESSAGE)
+    assert (caught.value.reason, caught.value.temporary) == ("unknown-host", False)
+
+
+@pytest.mark.parametrize("channel", ["email", "webhook"])
 def test_a_resolver_that_does_not_answer_holds_a_delivery_no_longer_than_its_time_out(
     monkeypatch: pytest.MonkeyPatch, channel: str
 ) -> None:

@@ -26,6 +26,8 @@ _BY_CLASS: Final = (
     ("refused", {"ConnectionRefusedError"}),
     ("reset", {"ConnectionError", "IncompleteRead", "SMTPServerDisconnected"}),
 )
+# What requests and urllib3 say of a name that no host can have.
+_IMPOSSIBLE_NAME: Final = {"InvalidURL", "LocationParseError"}
 _NO_SUCH_NAME: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _MOST_CAUSES: Final = 20
 
@@ -41,6 +43,8 @@ def network_fault(error: BaseException) -> str:
     for cause in causes:
         if isinstance(cause, socket.gaierror):
             return "unknown-host" if cause.errno in _NO_SUCH_NAME else "dns"
+        if type(cause).__name__ in _IMPOSSIBLE_NAME:
+            return "unknown-host"
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__ if not _misleads(cause)}
     for reason, known in _BY_CLASS:
         if names & known:

@@ -127,8 +127,11 @@ def _left(share: int) -> float | None:
 
 
 def _resolve(host: str, port: int, share: int) -> list[Address]:
-    with suppress(socket.gaierror):  # an address needs no resolver
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    try:
+        with suppress(socket.gaierror):  # an address needs no resolver
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except UnicodeError:  # an empty part of a name, or one of more than 63 characters
+        raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
     left = _left(share)
     lookup = _known_names.lookups.get((host, port))
     if lookup is None:
