@@ -64,3 +64,30 @@ def test_the_first_record_has_its_date_whenever_it_was(created: float, stamp: st
     record = logging.LogRecord("app", 20, "", 1, "hello", None, None)
     record.created = created
     assert json.loads(JsonFormatter().format(record))["timestamp"] == stamp
+
+
+class _SpokenError(ValueError):
+    def __str__(self) -> str:
+        return f"crane {self.args[1]}"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("wrong password %s", "hunter2"), "('wrong password [REDACTED]',)"),
+        (
+            ValueError("wrong password %s for %s", "hunter2", "tanaka"),
+            "('wrong password [REDACTED] for %s', 'tanaka')",
+        ),
+        (ValueError("wrong password %s"), "wrong password %s"),
+        (ValueError("%d of %d", 1, 2), "('%d of %d', 1, 2)"),
+        (OSError(2, "No such file", "a.txt"), "[Errno 2] No such file: 'a.txt'"),
+        (_SpokenError("wrong password %s", "7"), "crane 7"),
+    ],
+    ids=repr,
+)
+def test_an_exception_that_was_raised_like_a_log_call_tells_no_secret_argument(
+    error: Exception, shown: str
+) -> None:
+    record = logging.LogRecord("app", logging.ERROR, "app.py", 1, "failed", (), (type(error), error, None))
+    assert json.loads(JsonFormatter().format(record))["exception"]["message"] == shown

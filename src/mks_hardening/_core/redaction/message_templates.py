@@ -42,6 +42,23 @@ class Templates(Memo[str, Plan]):
                 args = tuple(_told(one) for one in args)
         return render_message(template, args)
 
+    def of_exception(self, error: BaseException) -> str | None:
+        """What an exception that was raised like a log call says without arguments that are secret by their place.
+
+        ``None`` when it was not: it has a text of its own, or no template with a secret place.
+        """
+        if type(error).__str__ is not BaseException.__str__:
+            return None
+        try:
+            template, *args = error.args
+        except Exception:  # noqa: BLE001 - none at all, or an attribute that somebody computes
+            return None
+        plan = self[template] if args and type(template) is str and "%" in template else None
+        if plan is None:
+            return None
+        shown, kept = plan
+        return safe_text((shown, *(args[place] for place in kept if place < len(args))), limit=1_000_000)
+
 
 def _told(argument: object) -> object:
     told = told_of(cast(BaseException, argument)) if is_a(argument, BaseException) else None

@@ -116,10 +116,14 @@ class RecordText:
         return describe_exception(
             error,
             redact_text=self._redactor.redact_text,
-            text_of=told_of,
+            text_of=self._text_of,
             max_frames=self._frames,
             max_chars=self._longest,
         )
+
+    def _text_of(self, error: BaseException) -> str | None:
+        told = told_of(error)
+        return self.templates.of_exception(error) if told is None else told
 
     def _joined(self, *texts: object) -> str:
         return "\n".join(safe_text(text, limit=self._longest + _SLACK) for text in texts if text)
