@@ -261,3 +261,33 @@ def test_what_no_database_said_is_left_alone() -> None:
         statement = "SELECT 1"
 
     assert json.loads(_logged(CraneError("crane 7 is away")))["exception"]["message"] == "crane 7 is away"
+
+
+class _PyodbcError(Exception):
+    __module__ = "pyodbc"
+
+
+class _OracleError(Exception):
+    __module__ = "oracledb.exceptions"
+
+
+class _OracleFault:
+    full_code = "ORA-00001"
+
+    def __str__(self) -> str:
+        return f"ORA-00001: unique constraint violated: {SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (_PyodbcError("42S02", f"[42S02] Invalid object name {SECRET}"), "[42S02]"),
+        (_OracleError(_OracleFault()), "[ORA-00001]"),
+        (_OracleError(f"something about {SECRET}"), "[message not shown]"),
+    ],
+    ids=["pyodbc", "Oracle", "Oracle without a code"],
+)
+def test_drivers_that_are_not_installed_here_are_known_by_their_names(error: Exception, shown: str) -> None:
+    line = _logged(error)
+    assert json.loads(line)["exception"]["message"] == shown
+    assert SECRET not in line

@@ -37,6 +37,9 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
         "certificate verify failed",
         "server does not support SSL",
         # What drivers say of the call itself.
+        "couldn't get a connection after ? sec",
+        "the pool ? is already closed",
+        "the pool ? has already ? requests waiting",
         "connection already closed",
         "cursor already closed",
         "the cursor is closed",

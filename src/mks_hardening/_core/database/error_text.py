@@ -18,6 +18,7 @@ __all__ = ["DatabaseError", "database_error", "error_text", "message_of", "told_
 _LONGEST_COMPARED: Final = 1000  # a form with two gaps costs the square of it
 _LONGEST_STATEMENT: Final = 2000
 _CODE: Final = re.compile(r"[0-9A-Z]{5}|SQLITE_[A-Z_]{2,40}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{4}|[A-Z]{3}-[0-9]{4,5}", re.ASCII)
 _NAME: Final = re.compile(r"[^\W\d][\w$]{0,62}")
 _DRIVERS: Final = frozenset((
     *("psycopg", "psycopg2", "asyncpg", "pg8000", "sqlite3", "_sqlite3", "aiosqlite", "pymysql", "MySQLdb"),
@@ -129,8 +130,12 @@ def _code(origin: BaseException) -> str:
             # SQLite names variants (SQLITE_BUSY_SNAPSHOT); known ones have a place of their own.
             base = "_".join(found.split("_")[:2])
             return base if found not in known and base in known and base != "SQLITE_ERROR" else found
-    number: object = origin.args[0] if len(origin.args) > 1 else None
-    return str(number) if type(number) is int and str(number) in known else ""
+    first: object = origin.args[0] if origin.args else None
+    if isinstance(first, str):  # pyodbc: (SQLSTATE, message)
+        return first if len(origin.args) > 1 and _CODE.fullmatch(first) else ""
+    # Oracle's driver, and MySQL's: (number, message)
+    number = getattr(first, "full_code", None) if len(origin.args) == 1 else first
+    return str(number) if _NUMBER.fullmatch(str(number)) else ""
 
 
 def _forms() -> dict[str, tuple[str, ...]]:
