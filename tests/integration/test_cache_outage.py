@@ -126,6 +126,19 @@ def test_closing_tells_it(cache: RedisCache, elsewhere: RedisCache, fault_proxy:
     assert elsewhere.get("k") is None
 
 
+def test_closing_says_what_could_not_be_told(
+    cache: RedisCache, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault_proxy.mode = "black_hole"
+    cache.delete("k", "other")
+    cache.close()
+    cache.close()
+    said = [
+        record.getMessage() for record in caplog.records if "when the cache was closed" in record.getMessage()
+    ]
+    assert said == ["2 invalidations of 'mks' had not reached Redis when the cache was closed"]
+
+
 def test_a_tier_in_front_forgets_too(
     cache: RedisCache, elsewhere: RedisCache, fault_proxy: FaultProxy
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mks_hardening.cache import MemoryCache, cached
 from mks_hardening.cache.backends._owed_invalidations import OwedInvalidations
+from mks_hardening.cache.compute._singleflight import Flight, Wait
 
 WAIT = 0.05
 
@@ -168,3 +169,18 @@ def test_a_key_that_was_written_anew_is_owed_no_more() -> None:
     owed.owe(keys=["k", "l"])
     owed.written(["k"])
     assert (owed.covers("k", ()), owed.covers("l", ())) == (False, True)
+
+
+def test_an_answer_that_comes_as_the_wait_ends_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    flight = Flight("k", ())
+    flight.waiting = 1
+    patiently = flight.future.result
+
+    def result(timeout: float | None = None) -> Any:
+        if not flight.future.done():
+            flight.land(["computed"])
+            raise TimeoutError
+        return patiently(timeout)
+
+    monkeypatch.setattr(flight.future, "result", result)
+    assert Wait(flight, 0.1).run() == ["computed"]

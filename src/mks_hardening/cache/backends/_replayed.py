@@ -92,8 +92,12 @@ class Replayed:
 
     def last_try(self) -> None:
         """Tell Redis before the connections are given back."""
-        if self._owed.any:
-            self._replay()
+        if self._owed.any and self._replay():
+            _logger.warning(
+                "%d invalidations of %r had not reached Redis when the cache was closed",
+                len(self),
+                self._namespace,
+            )
 
     def _replay(self) -> bool:
         """Whether something is left."""

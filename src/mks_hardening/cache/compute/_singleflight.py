@@ -87,9 +87,8 @@ class Wait:
         try:
             return _answer(future.result(self._seconds))
         except TimeoutError:
-            if future.done():  # the computation's own error
-                raise
-            return NoAnswer.ALONE
+            # The computation's own error, or an answer that came in this moment.
+            return _answer(future.result(0)) if future.done() else NoAnswer.ALONE
 
     async def arun(self) -> object:
         """Wait."""
