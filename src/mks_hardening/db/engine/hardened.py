@@ -49,7 +49,7 @@ def hardened_engine(
 
     The pool is sized from processes and threads (``plan_pool``), asks at each checkout whether the connection lives
     (one round trip; ``pool_pre_ping=False`` spares it), prefers the one used last, and starts empty in forked
-    children. Error texts carry no parameter values.
+    children. Error texts carry no parameters; what a driver quotes in its message reaches no log and no alert.
 
     Args:
         url: SQLAlchemy URL, for PostgreSQL with psycopg or psycopg2; a password in it appears in no repr and no
