@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.forked import renew_in_child
@@ -81,6 +83,15 @@ class Wait:
                 twin.shutdown(socket.SHUT_RDWR)
 
 
+def _start(supervise: Callable[[], None]) -> None:
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        # A driver in C (psycopg2) blocks all greenlets of its thread, so that none of them could supervise it.
+        monkey.get_original("_thread", "start_new_thread")(supervise, ())
+        return
+    threading.Thread(target=supervise, name="mks-database-deadline", daemon=True).start()
+
+
 class Deadline:
     """Supervises the connections of one engine, from a thread that lives while there are operations.
 
@@ -124,7 +135,7 @@ class Deadline:
         self._waiting.add(wait)
         if not self._supervised and self._claim():
             try:
-                threading.Thread(target=self._supervise, name="mks-database-deadline", daemon=True).start()
+                _start(self._supervise)
             except RuntimeError:  # no more threads: the next operation tries again
                 self._supervised = False
 
