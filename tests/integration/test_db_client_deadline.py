@@ -273,6 +273,30 @@ def test_zero_means_no_supervision(postgres_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_caller_that_is_cancelled_leaves_within_the_deadline(
+    postgres_url: str, postgres_server: PostgresServer, driver: str
+) -> None:
+    async def cancelled() -> float:
+        engine = hardened_async_engine(
+            postgres_url.replace("+psycopg", f"+{driver}"), client_deadline=DEADLINE
+        )
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            postgres_server.freeze()
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(connection.execute(text("SELECT 2")), 0.05)
+            await connection.invalidate()
+            took = time.monotonic() - started
+        await engine.dispose()
+        return took
+
+    with Lateness() as late:
+        took = asyncio.run(cancelled())
+    assert took < DEADLINE + _bound(late)  # psycopg itself gives the server 5 s more
+
+
 GEVENT = """
 from gevent import monkey
 monkey.patch_all()

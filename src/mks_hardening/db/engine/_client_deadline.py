@@ -102,7 +102,7 @@ class Deadline:
 
     def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
-        self._patience = patience
+        self.patience: float = patience
         self._pause = patience * _ASKED_AFTER
         self._waiting: set[Wait] = set()
         self._lost: tuple[float, Wait] | None = None
@@ -123,9 +123,7 @@ class Deadline:
             return False
         since, wait = self._lost
         # An address that nobody uses any more must not stand in the way of the one that took over.
-        if self.clock.monotonic() - since < self._patience and not wait.answers(
-            within=self._patience * _AGAIN
-        ):
+        if self.clock.monotonic() - since < self.patience and not wait.answers(within=self.patience * _AGAIN):
             return True
         self._lost = None
         return False
@@ -182,7 +180,7 @@ class Deadline:
         asked: dict[Address, bool] = {}
         for wait, since in due:
             if wait.address not in asked:
-                asked[wait.address] = wait.answers(within=self._patience * _ANSWER)
+                asked[wait.address] = wait.answers(within=self.patience * _ANSWER)
             if asked[wait.address]:
                 wait.answered = self.clock.monotonic()
             elif wait.since == since:  # still the same operation

@@ -1,8 +1,8 @@
 """Where each driver waits for the server: the methods that are put under a ``Deadline``.
 
 psycopg has one place for everything it does (``Connection.wait``, in both its worlds). psycopg2 is C and has none,
-so each method that speaks to the server is wrapped. asyncpg speaks through a protocol object. ``wait`` and
-``_protocol`` are not promised by the drivers; a test holds them.
+so each method that speaks to the server is wrapped. asyncpg speaks through a protocol object. ``wait``,
+``_try_cancel`` and ``_protocol`` are not promised by the drivers; a test holds them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _OF_PROTOCOL: Final = (
     "query",
 )
 _CURSOR: Final = "cursor"
+_TRY_CANCEL: Final = "_try_cancel"  # of psycopg, for a caller that is cancelled or interrupted
 _OF_STREAM: Final = ("fetchall", "fetchmany", "fetchone", "scroll")
 
 
@@ -152,7 +153,16 @@ def _supervised_psycopg(plain: type, deadline: Deadline) -> type:
     def of_connection(connection: _Connection) -> Wait | None:
         return _wait_of(connection, deadline)
 
-    return _subclass(plain, ("wait",), of_connection)
+    supervised = _subclass(plain, ("wait",), of_connection)
+    try_cancel: Method | None = getattr(plain, _TRY_CANCEL, None)
+    if try_cancel is not None:  # not in every version
+
+        def cancel(connection: object, *, timeout: float = deadline.patience) -> object:
+            return try_cancel(connection, timeout=min(timeout, deadline.patience))
+
+        # It asks the server over a connection of its own, which the socket that is shut down does not end.
+        setattr(supervised, _TRY_CANCEL, cancel)
+    return supervised
 
 
 def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
