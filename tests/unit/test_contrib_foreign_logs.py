@@ -78,6 +78,20 @@ def test_levels_are_those_of_the_call(told: list[dict[str, Any]], method: str, l
     assert [line["level"] for line in told] == [level]
 
 
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("level", ["high", 3, "", Unspeakable()])
+def test_a_field_named_level_is_no_level(level: object) -> None:
+    line = json.loads(str(StructlogRenderer()(None, "info", {"event": "the pump", "level": level})))
+    assert line["level"] == "INFO"
+    assert "extra_level" in line
+    added = json.loads(str(StructlogRenderer()(None, "warn", {"event": "the pump", "level": "warning"})))
+    assert (added["level"], "extra_level" in added) == ("WARNING", False)
+
+
 def parts(error: Exception) -> tuple[object, ...]:
     return type(error), error, error.__traceback__
 

@@ -73,16 +73,21 @@ class StructlogRenderer:
         fields = dict(event)
         message = fields.pop("event", "")
         fields.pop("timestamp", None)
-        # The call's own level, as `level` may be the field of an application.
-        level = _LEVELS.get(method) or str(fields.get("level", method)).upper()
-        fields.pop("level", None)
+        given = given if isinstance(given := fields.get("level"), str) else ""
+        level = _LEVELS.get(method, method.upper())
+        names = logging.getLevelNamesMapping()
+        if level not in names:
+            level = given.upper() or level  # of a logger with methods of its own
+        # What add_log_level has put there; anything else is the field of an application.
+        if given.upper() in names or given == method:
+            fields.pop("level", None)
         exc_info = exc_info_of(fields.pop("exc_info", method == "exception"))
         name = fields.pop("logger", None) or getattr(logger, "name", None)
         exception, stack = fields.pop("exception", None), fields.pop("stack", None)
         record = record_of(
             message,
             logger=name if isinstance(name, str) else self._logger,
-            level=logging.getLevelNamesMapping().get(level, logging.INFO),
+            level=names.get(level, logging.INFO),
             level_name=level,
             fields=fields,
             exc_info=exc_info,
