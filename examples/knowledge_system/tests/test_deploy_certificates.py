@@ -17,7 +17,9 @@ from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.operations import certificate
 from mks_deploy.operations.alert import tell
+from mks_deploy.operations.application import environment
 from mks_deploy.operations.watch import look, record, troubles
+from mks_deploy.settings.credentials import make_missing
 from mks_deploy.settings.model import Settings
 from mks_deploy.settings.reading import read_settings
 from testbed.polling import wait_until
@@ -274,7 +276,19 @@ def test_what_cannot_be_read_is_bad() -> None:
 
 
 def test_a_failed_unit_is_told_through_the_application_s_alerts(http_sink: Any, tmp_path: Path) -> None:
+    host = Host()
+    try:
+        host.render()
+        make_missing(tmp_path / "secrets")
+        whole = environment(read_settings(host.settings_text()), tmp_path / "secrets")
+    finally:
+        host.stop()
+    for credential in ("DATABASE_URL", "MKS_CELERY_BROKER_URL"):
+        whole[f"{credential}_FILE"] = str(tmp_path / "secrets" / credential.lower().removeprefix("mks_"))
+        del whole[credential]
     environ = {
+        # All of them, as the unit has them: a warning would be an error here.
+        **{name: value for name, value in whole.items() if name != "MKS_LOG_FILE"},
         "MKS_ENV": "test",
         "MKS_SLACK_WEBHOOK_URL": f"{http_sink.url}/hook",
         "MKS_ALERT_SPOOL": str(tmp_path / "spool"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening.settings import variables
 
@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
     from mks_deploy.settings.model import Settings
 
-__all__ = ["Line", "variables_of"]
+__all__ = ["OF_THE_APPLICATION", "Line", "variables_of"]
+
+OF_THE_APPLICATION: Final = (
+    "MKS_ACME_WEBROOT",
+    "MKS_BACKUPS",
+    "MKS_BACKUP_MAX_AGE",
+    "MKS_CELERY_BROKER_URL",
+    "MKS_CELERY_BROKER_URL_FILE",
+    "MKS_UPLOADS",
+)
+"""Variables that units are started with beside those of the library, which would warn of them."""
 
 
 @dataclass(frozen=True, slots=True)

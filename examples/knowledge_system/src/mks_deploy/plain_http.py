@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.settings import HardeningSettings
+from mks_deploy.environment_file import OF_THE_APPLICATION
+from mks_hardening.settings import HardeningSettings, register_variables
 from mks_hardening.wsgi import HTTPSRedirectMiddleware
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _NOT_FOUND: Final = b"404 Not Found\n"
 
 def from_env() -> WSGIApplication:
     """The listener as the environment says, for gunicorn."""
+    register_variables(*OF_THE_APPLICATION)
     wsgi = HardeningSettings.from_env().wsgi
     webroot = os.environ.get("MKS_ACME_WEBROOT", "")
     return plain_http(

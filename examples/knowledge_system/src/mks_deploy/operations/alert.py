@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from mks_deploy.environment_file import OF_THE_APPLICATION
 from mks_hardening import compose
 from mks_hardening.logging import remove_logging
-from mks_hardening.settings import HardeningSettings
+from mks_hardening.settings import HardeningSettings, register_variables
 
 __all__ = ["tell"]
 
@@ -18,6 +19,7 @@ def tell(unit: str, *, environ: Mapping[str, str]) -> None:
     Raises:
         SettingsError: the environment is not that of the application.
     """
+    register_variables(*OF_THE_APPLICATION)
     compose.setup_logging_with_notifications(HardeningSettings.from_env(environ=environ))
     logging.getLogger("mks_deploy").error(
         "the unit %s failed: journalctl -u %s", unit, unit, extra={"unit": unit}
