@@ -685,18 +685,56 @@ def test_what_one_may_not_see_can_be_neither_picked_nor_searched_out(visit: Call
     assert len(unpacked(writer.get("/exchange/export?status=draft&q=秘密の養生"))) == 1
 
 
-def test_more_than_a_bundle_takes_is_told_before_and_refused(
+def test_picks_of_other_pages_stay_picked(visit: Callable[..., Any]) -> None:
+    person = visit("kobayashi")
+    boxes = re.compile(r'name="id-(\d+)"')
+    first = boxes.findall(person.get("/exchange/choose").get_data(as_text=True))
+    # What the browser sends when the button of page two is pressed.
+    second = person.get(f"/exchange/choose?picked=on&id-{first[0]}=on&id-{first[3]}=on&to=2")
+    shown = second.get_data(as_text=True)
+    here = boxes.findall(shown)
+    assert set(here).isdisjoint(first)
+    assert "ほかのページで 2 件選んでいます" in shown
+    kept = re.search(r'name="ids" value="([0-9.]+)"', shown)[1]
+    assert set(kept.split(".")) == {first[0], first[3]}
+
+    out = unpacked(person.get(f"/exchange/export?picked=on&page=2&ids={kept}&id-{here[1]}=on"))
+    folders = {name.partition("/")[0] for name in out}
+    assert folders == {f"article-{int(one):05d}" for one in (first[0], first[3], here[1])}
+    # Back on the first page they are ticked, and one that is no longer ticked is gone.
+    back = person.get(f"/exchange/choose?picked=on&page=2&ids={kept}&id-{here[1]}=on&to=1").get_data(
+        as_text=True
+    )
+    assert re.findall(r'name="id-(\d+)" value="on" checked', back) == [first[0], first[3]]
+    assert f'name="ids" value="{here[1]}"' in back
+
+    many = ".".join(map(str, range(1, 302)))
+    refused = person.get(f"/exchange/export?picked=on&ids={many}")
+    assert refused.status_code == 422
+    assert "300 個以内" in refused.get_data(as_text=True)
+
+
+def test_more_than_a_bundle_takes_goes_out_in_parts(
     visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MOST_ARTICLES", 30)
+    monkeypatch.setattr(exchange, "MOST_ARTICLES", 20)
     person = visit("kobayashi")
-    page = person.get("/exchange/choose").get_data(as_text=True)
+    page = person.get("/exchange/choose?sort=confirmed").get_data(as_text=True)
     assert "件すべて" not in page
-    assert "30 件まで" in page
+    total = int(re.search(r"全部で (\d+) 件あります。20 件ずつ", page)[1])
+    parts = re.findall(r'name="part" value="(\d+)"[^>]*>([^<]+)<', page)
+    assert [number for number, _ in parts] == ["1", "2", "3"]
+    assert parts[-1][1] == f"41–{total} 件目"
+    # Together they are everything, and nothing twice.
+    found = [
+        name
+        for number, _ in parts
+        for name in unpacked(person.get(f"/exchange/export?sort=confirmed&part={number}"))
+        if name.endswith("article.md")
+    ]
+    assert len(found) == len(set(found)) == total
+    assert person.get("/exchange/export?part=4").status_code == 404
     assert person.get("/exchange/export").status_code == 422
-    second = person.get("/exchange/choose?page=2").get_data(as_text=True)
-    assert 'href="/exchange/choose"' in second
-    assert set(re.findall(r'name="id-(\d+)"', page)).isdisjoint(re.findall(r'name="id-(\d+)"', second))
 
 
 GOOD = dumped({"title": "よい", "category": "土工"}, "本文").encode()

@@ -39,6 +39,7 @@ __all__ = [
     "LIST",
     "LIST_PAGE",
     "MOST_PAGES",
+    "MOST_PICKED",
     "NEW_PASSWORD",
     "OPERATIONS",
     "PASSKEY",
@@ -186,10 +187,20 @@ LIST: dict[str, Field] = {
 
 _ON = Text(2, min_length=0, choices=("", "on"), default="")
 LIST_PAGE: dict[str, Field] = {**LIST, "page": Integer(1, MOST_PAGES, from_text=True, default=1)}
+MOST_PICKED = 300
+"""Articles that are picked one by one: their ids stand in an address."""
 EXPORT: dict[str, Field] = {
     **LIST_PAGE,
     "picked": _ON,
-    "ids": Text(2000, min_length=0, pattern=re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
+    "ids": Text(
+        MOST_PICKED * 11,
+        min_length=0,
+        # Full stops come through a form as they are, a comma as three letters.
+        pattern=re.compile(r"[1-9][0-9]{0,9}([,.][1-9][0-9]{0,9})*"),
+        default="",
+    ),
+    "part": Integer(1, MOST_PAGES, from_text=True, default=0),
+    "to": Integer(1, MOST_PAGES, from_text=True, default=0),
 }
 
 FAVOUR_FORM: dict[str, Field] = {"on": _ON}

@@ -152,11 +152,14 @@ class Catalogue:
             items = [_with_places(item, snippets.pattern_of(asked.query)) for item in items]
         return {"items": items, "next": following, "total": total}
 
-    def ids(self, actor: Actor, asked: Wanted, *, most: int) -> list[int]:
-        """The ids of what is wanted, the first of them if there are more than ``most``."""
+    def ids(self, actor: Actor, asked: Wanted, *, most: int, skip: int = 0) -> list[int]:
+        """The ids of what is wanted, lowest first: at most so many, behind the first ``skip``.
+
+        An edit between two calls moves an article in every other order.
+        """
         with self.sessions() as session:
-            chosen, order = self._chosen(session, actor, asked)
-            return list(session.scalars(chosen.order_by(*order).limit(most)))
+            chosen, _ = self._chosen(session, actor, asked)
+            return list(session.scalars(chosen.order_by(Article.id).offset(skip).limit(most)))
 
     def _chosen(self, session: Session, actor: Actor, asked: Wanted) -> tuple[Select[Any], list[Any]]:
         """The ids of what is wanted, and their order."""

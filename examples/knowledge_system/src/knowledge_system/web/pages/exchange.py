@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request
 
@@ -11,7 +12,7 @@ from knowledge_system.domain import fields, pager, rules
 from knowledge_system.domain.files.bundle import packed
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.services import exchange
-from knowledge_system.services.knowledge.catalogue import Wanted
+from knowledge_system.services.knowledge.catalogue import MOST, Wanted
 from knowledge_system.services.knowledge.lookup import ArticleFilter
 from knowledge_system.web import forms, here, writing
 from knowledge_system.web.files.receiving import received
@@ -23,16 +24,22 @@ __all__ = ["pages"]
 
 pages = Blueprint("exchange", __name__, url_prefix="/exchange")
 
+_ID: Final = re.compile(r"[0-9]+")
+
 
 @pages.get("/choose")
 def choosing() -> str:
     """What of a list, as it is filtered or searched, is to go out."""
-    return _choice(forms.query_values(fields.EXPORT))
+    asked = forms.query_values(fields.export(request.args))
+    return _choice({**asked, "page": asked["to"] or asked["page"]})
 
 
 @pages.get("/export")
 def exporting() -> Response:
-    """A zip of what was picked, of the articles with these ids, or of a list as it is filtered or searched."""
+    """A zip of what was picked, of the articles with these ids, or of a list as it is filtered or searched.
+
+    Of a long list it is one part.
+    """
     here.check_limit("api_write")
     asked = forms.query_values(fields.export(request.args), strict=True)
     try:
@@ -42,16 +49,26 @@ def exporting() -> Response:
 
 
 def _ids(asked: dict[str, Any]) -> list[int]:
-    if asked["picked"]:
-        picked = [int(name[3:]) for name, value in asked.items() if name.startswith("id-") and value]
-        if not picked:
-            raise Problem("invalid", faults=[FieldFault("picked", "nothing-picked")])
+    picked = _picked(asked)
+    if len(picked) > fields.MOST_PICKED:
+        raise Problem("invalid", faults=[FieldFault("picked", "too-many", fields.MOST_PICKED)])
+    if picked:
         return picked
-    if asked["ids"]:
-        return [int(each) for each in asked["ids"].split(",")]
+    if asked["picked"]:
+        raise Problem("invalid", faults=[FieldFault("picked", "nothing-picked")])
     if asked["q"]:
         here.check_limit("search")
-    return here.parts().catalogue.ids(here.actor(), _wanted(asked), most=exchange.MOST_ARTICLES + 1)
+    most, part = exchange.MOST_ARTICLES, asked["part"]
+    found = here.parts().catalogue.ids
+    if part:
+        return found(here.actor(), _wanted(asked), most=most, skip=(part - 1) * most)
+    return found(here.actor(), _wanted(asked), most=most + 1)
+
+
+def _picked(asked: dict[str, Any]) -> list[int]:
+    """The articles picked on this page and on others."""
+    here_picked = [name[3:] for name, value in asked.items() if name.startswith("id-") and value]
+    return sorted({int(each) for each in (*_ID.findall(asked["ids"]), *here_picked)})
 
 
 def _wanted(asked: dict[str, Any]) -> Wanted:
@@ -64,6 +81,7 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         here.check_limit("search")
     with parts.reads() as session:
         page = parts.catalogue.read_page(session, here.actor(), _wanted(asked), number=asked["page"])
+    picked, shown = set(_picked(asked)[: fields.MOST_PICKED]), {item["id"] for item in page["items"]}
     kept = {
         name: str(asked[name])
         for name in fields.LIST
@@ -80,6 +98,10 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         kept=kept,
         most=exchange.MOST_ARTICLES,
         most_bytes=exchange.MOST_BYTES,
+        parts_of=range(1, -(-page["total"] // exchange.MOST_ARTICLES) + 1),
+        counted=MOST,
+        picked=picked & shown,
+        elsewhere=sorted(picked - shown),
         **forms.told(problem),
     )
 
