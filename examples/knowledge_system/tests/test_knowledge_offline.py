@@ -169,3 +169,28 @@ def test_copies_are_there_without_a_network_and_for_nobody_else(shared_demo: Any
     page.wait_for_selector("[data-copies] li")
     assert page.locator(".prose").count() == 0
     context.set_offline(False)
+
+
+@pytest.mark.chromium
+@pytest.mark.timeout(300)
+def test_without_a_network_it_speaks_the_language_that_was_chosen(shared_demo: Any, page: Any) -> None:
+    url, context = shared_demo.url, page.context
+    sign_in(page, url, "yamamoto")
+
+    def switch(name: str, code: str) -> None:
+        page.click(".person summary")
+        page.click(f".own button:has-text('{name}')")
+        page.wait_for_selector(f"html[lang={code}]", state="attached")
+        ready(page)
+
+    switch("English", "en")
+    context.set_offline(True)
+    page.goto(f"{url}/articles/3")
+    assert page.inner_text("h1") == "There is no network"
+    context.set_offline(False)
+    page.goto(f"{url}/articles")
+    switch("日本語", "ja")
+    context.set_offline(True)
+    page.goto(f"{url}/articles/3")
+    assert page.inner_text("h1") == "ネットワークにつながっていません"
+    context.set_offline(False)

@@ -13,8 +13,16 @@
   if (sent && document.querySelector(".notice.good")) sessionStorage.removeItem(sent);
   sessionStorage.removeItem("draft-sent");
   if (!document.body.dataset.user) return;
+  // A page that comes back as it was left may be shown to somebody else by now. What its writer typed is kept here.
+  window.addEventListener("pageshow", ({ persisted }) => {
+    if (!persisted) return;
+    window.dispatchEvent(new Event("session-over"));
+    location.reload();
+  });
 
   for (const form of document.querySelectorAll("form[data-draft]")) {
+    // Who goes back in this tab would find here what the browser has kept by itself, whoever wrote it.
+    form.autocomplete = "off";
     let key = owner + form.dataset.draft;
     const note = form.querySelector("[data-draft-note]");
     const words = note.dataset;
@@ -68,7 +76,6 @@
     });
     // Where a session has ended, the draft waits for its owner to sign in again.
     window.addEventListener("session-over", () => { sending = true; });
-    window.addEventListener("pageshow", () => { sending = false; });
     window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDefault(); });
   }
 })();

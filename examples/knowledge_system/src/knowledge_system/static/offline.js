@@ -67,6 +67,16 @@
     document.querySelector("[data-no-copies]").hidden = items.length > 0;
   };
 
+  // The worker came without knowing whose language it is; the page says which was chosen.
+  const speak = async () => {
+    const shelf = await caches.open("shell");
+    const kept = await shelf.match("/offline");
+    const chosen = document.documentElement.lang;
+    if (!kept || kept.headers.get("Content-Language") === chosen) return;
+    const answer = await fetch("/offline", { cache: "no-store", credentials: "omit", headers: { "Accept-Language": chosen } });
+    if (answer.ok) await shelf.put("/offline", answer);
+  };
+
   const work = async () => {
     const shelf = document.querySelector("[data-copies]");
     if (shelf) return list(shelf);
@@ -79,6 +89,7 @@
     const kept = document.querySelector("[data-favourites]");
     if (kept) await keepFavourites(kept);
     await tidy();
+    await speak();
     document.documentElement.dataset.offline = "ready";
   };
   work().catch(() => undefined);
