@@ -15,7 +15,17 @@ from knowledge_system.web import here
 if TYPE_CHECKING:
     from flask import Response
 
-__all__ = ["came_from", "private", "query_values", "read", "retyped", "safe_next", "shown_again", "told"]
+__all__ = [
+    "came_from",
+    "private",
+    "query_values",
+    "read",
+    "remember",
+    "retyped",
+    "safe_next",
+    "shown_again",
+    "told",
+]
 
 _MENDABLE = {
     "bad-code",
@@ -31,6 +41,7 @@ _MENDABLE = {
     "passkey-refused",
     "rate-limited",
     "username-taken",
+    "wrong-state",
 }
 
 
@@ -42,6 +53,15 @@ def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[s
     """
     submitted = _submitted()
     return take({name: submitted[name] for name in submitted if name not in ignore}, fields)
+
+
+def remember() -> None:
+    """Take in what was typed, so that it can be shown again whatever is refused before it is checked.
+
+    Raises:
+        Problem: ``unsupported-media-type`` when it is not a form, ``bad-request``, ``invalid``, ``too-large``.
+    """
+    _submitted()
 
 
 def retyped(name: str) -> str:
@@ -97,9 +117,10 @@ def came_from() -> str:
 
 
 def _submitted() -> dict[str, str]:
-    body = request.get_data(cache=False)
-    if body and request.mimetype != "application/x-www-form-urlencoded":
-        raise Problem("unsupported-media-type")
-    g.form = form_values(body, ignore=("csrf_token",))
+    if "form" not in g:
+        body = request.get_data(cache=False)
+        if body and request.mimetype != "application/x-www-form-urlencoded":
+            raise Problem("unsupported-media-type")
+        g.form = form_values(body, ignore=("csrf_token",))
     found: dict[str, str] = g.form
     return found

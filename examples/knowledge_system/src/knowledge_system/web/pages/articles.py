@@ -105,8 +105,9 @@ def reading(article_id: int) -> Response:
 def commenting(article_id: int) -> AnyResponse:
     """Add a remark."""
     here.actor()
-    here.check_limit("api_write")
+    forms.remember()
     try:
+        here.check_limit("api_write")
         writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _reading(article_id, shown)[0])
@@ -127,8 +128,9 @@ def creating() -> AnyResponse:
     """Save a new article."""
     if not rules.may_write(here.actor()):
         raise Problem("forbidden")
-    here.check_limit("api_write")
+    forms.remember()
     try:
+        here.check_limit("api_write")
         new = writing.create_article(forms.read(fields.ARTICLE_FORM))
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
@@ -174,11 +176,15 @@ def form_page(article_id: int, problem: Problem | None = None) -> str:
 @pages.post("/articles/<int:article_id>/edit")
 def saving(article_id: int) -> AnyResponse:
     """Save an edit, unless somebody else saved first."""
-    published = _editable(article_id)["status"] == "published"
-    here.check_limit("api_write")
+    forms.remember()
+    published = False
     try:
+        published = _editable(article_id)["status"] == "published"
+        here.check_limit("api_write")
         writing.save_article(article_id, forms.read(fields.ARTICLE_EDIT_FORM))
     except Problem as problem:
+        if problem.code in {"forbidden", "not-found"}:
+            return _left_over(problem)
         return forms.shown_again(
             problem, lambda shown: _form(article_id, _retyped(), shown, published=published)
         )
@@ -186,6 +192,19 @@ def saving(article_id: int) -> AnyResponse:
     if coming is None:
         return redirect(f"/articles/{article_id}?done=saved", 303)
     return redirect(f"/articles/{article_id}/history/{coming['revision']}?done=next-saved", 303)
+
+
+def _left_over(problem: Problem) -> Response:
+    """What was typed for an article that was retired or removed meanwhile, as a new one that may be saved.
+
+    Raises:
+        Problem: the refusal itself, for those who cannot write or did not.
+    """
+    if here.wants_json() or not rules.may_write(here.actor()) or not forms.retyped("body"):
+        raise problem
+    page = make_response(_form(None, _retyped(), left_over=True), problem.status)
+    page.headers["Cache-Control"] = "no-store"
+    return page
 
 
 def _read(article_id: int) -> dict[str, Any]:
@@ -239,6 +258,7 @@ def _form(
     *,
     published: bool = False,
     attachments: list[dict[str, Any]] | None = None,
+    left_over: bool = False,
 ) -> str:
     current: dict[str, Any] | None = None
     found: tuple[Any, ...] = ()
@@ -246,7 +266,7 @@ def _form(
         attachments = _read(article_id)["attachments"]
     if article_id and problem and problem.code == "conflict":
         current = _working(_read(article_id))
-        found = differing(current, _as_read(values))
+        found = differing(current, _as_read(values), status=current["status"] in rules.UNFINISHED)
         values = {**values, "revision": current["revision"]}
     with here.parts().reads() as session:
         sites = list(here.parts().catalogue.counts(session).sites)[:100]
@@ -257,6 +277,7 @@ def _form(
         article_id=article_id,
         values=values,
         published=published,
+        left_over=left_over,
         current=current,
         differing=found,
         attachments=attachments or [],

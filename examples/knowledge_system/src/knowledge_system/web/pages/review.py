@@ -33,13 +33,29 @@ LABELS = {
 """The fields of a text by their names on the page."""
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-    """Every field in which two texts differ, by its name on the page, with the difference."""
-    compared = ((label, difference(_text(old[name]), _text(new[name]))) for name, label in LABELS.items())
+def differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, status: bool = False
+) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+    """Every field in which two texts differ, by its name on the page, with the difference.
+
+    Args:
+        old: the one.
+        new: the other.
+        status: whether what is saved as a draft and what waits for a reviewer differ, too.
+    """
+    names = {**LABELS, **({"status": "保存のしかた"} if status else {})}
+    compared = (
+        (here.say(label), difference(_text(name, old[name]), _text(name, new[name])))
+        for name, label in names.items()
+    )
     return tuple((label, lines) for label, lines in compared if lines)
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    if name == "status":
+        return here.say(rules.STATUSES.get(value, str(value)))
+    if name == "category":
+        return here.say(str(value))
     return "、".join(value) if isinstance(value, (list, tuple)) else str(value)
 
 
