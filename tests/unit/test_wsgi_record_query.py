@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
 from mks_hardening.wsgi.request_record._query import LONGEST_QUERY, ShownQuery
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def application(_environ: Any, start_response: Any) -> list[bytes]:
@@ -30,6 +29,12 @@ def test_a_long_query_is_cut_at_a_parameter(caplog: pytest.LogCaptureFixture) ->
     assert shown.endswith("&...")
     assert "hunter2" not in shown
     assert len(shown) < 2 * LONGEST_QUERY
+
+
+@pytest.mark.parametrize("more", ["", "&" + "x" * LONGEST_QUERY])
+def test_names_that_came_as_bytes_are_known(more: str) -> None:
+    query = "パスワード=hunter2&誰=bob".encode().decode("latin-1") + more
+    assert ShownQuery(default_redactor().redact_query)(query).startswith("パスワード=[REDACTED]&誰=bob")
 
 
 def test_redaction_never_sees_more_than_the_bound() -> None:

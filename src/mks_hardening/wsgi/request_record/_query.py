@@ -31,13 +31,20 @@ class ShownQuery:
         if query in self._harmless:
             return query
         if len(query) > LONGEST_QUERY:
-            return self._redact(_whole_parameters(query)) + _CUT
+            return self._redact(_as_sent(_whole_parameters(query))) + _CUT
+        if not query.isascii():
+            return self._redact(_as_sent(query))
         shown = self._redact(query)
         if shown == query and len(query) <= _LONGEST_KNOWN:
             if len(self._harmless) >= _MOST_KNOWN:
                 self._harmless.clear()
             self._harmless.add(query)
         return shown
+
+
+def _as_sent(query: str) -> str:
+    """With the text of bytes that came without percent signs: in Latin-1 (PEP 3333) no name would be known."""
+    return query.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
 
 
 def _whole_parameters(query: str) -> str:
