@@ -15,7 +15,7 @@ from mks_hardening._core.redaction.value_end import OPENERS, value_at
 __all__ = ["PARTICLES", "folded", "remark_end", "said_value"]
 
 #: A name ends before any of them.
-PARTICLES: Final = "はがをもにのと"
+PARTICLES: Final = "はがをもにのとで"
 
 _BLANK: Final = "[ \t\u3000]{0,2}"
 _PLAIN: Final = "[!-~０-９Ａ-Ｚａ-ｚ]"
@@ -27,8 +27,8 @@ _SAID: Final = re.compile(
 )
 #: ``を「…」に変更``, ``を abcd に設定``.
 _MADE: Final = re.compile(
-    f"を{_BLANK}(?=(?:[{OPENERS}][^\\n]{{1,128}}?[」』】〕］》〉”’]|{_PLAIN}{{4,128}}){_BLANK}[にへ]{_BLANK}"
-    "(?:再?設定|変更|更新|変え|し|登録|リセット|初期化|差し替え|切り替え))"
+    f"を{_BLANK}(?=[{OPENERS}][^\\n]{{1,128}}?[」』】〕］》〉”’]{_BLANK}[にへ]{_BLANK}(?:再?設定|変更|更新|変え|し|登録|差し替え)"
+    f"|{_PLAIN}{{4,128}}{_BLANK}[にへ]{_BLANK}(?:再?設定|変更|更新|変え|リセット|初期化))"
 )
 #: Elsewhere in a sentence only what looks like one: ``の「abcd1234」が``, ``として「abcd1234」``.
 _MENTIONED: Final = re.compile(
@@ -42,6 +42,12 @@ _CODE: Final = re.compile(r"\d{4,12}(?![\d個件回字桁文人円年])")
 _CODE_NAMES: Final = ("コード", "ｺｰﾄﾞ", "番号", "ワード", "ﾜｰﾄﾞ", ")", "）")
 #: Of what kind it is, or which way it went: ``トークンは JWT です``, ``認証コードは SMS で``.
 _KIND: Final = re.compile("[A-Z]{3,8}|bcrypt|scrypt|argon2(?:id|i|d)?|pbkdf2|sha[0-9]{1,3}|md5")
+_LINK: Final = re.compile("https?://")
+_LETTERS: Final = re.compile("[A-Za-z]{1,64}")
+#: A word of letters alone is the value only at the end of the sentence: not in ``パスワードは Keycloak で管理``.
+_ENDS: Final = re.compile(
+    f"{_BLANK}(?:です|でした|である|だ|[にへ](?:再?設定|変更|更新|変|な)|と|[、。」）)]|\\Z)"
+)
 _NEXT_WORD: Final = re.compile("[ぁ-ゖァ-ヺ一-鿿、。]")
 
 _WIDE: Final = re.compile("[Ａ-Ｚａ-ｚ]")
@@ -93,4 +99,7 @@ def said_value(text: str, name: str, before: str, end: int) -> tuple[int, int] |
         return (start, start) if text[start:stop].lower() in HARMLESS_WORDS else (start, stop)
     following = _NEXT_WORD.search(text, start, stop)
     stop = following.start() if following else stop
-    return None if _KIND.fullmatch(text, start, stop) else (start, stop)
+    if _KIND.fullmatch(text, start, stop) or _LINK.match(text, start, stop):
+        return None
+    is_prose = _LETTERS.fullmatch(text, start, stop) and not _ENDS.match(text, stop)
+    return None if is_prose else (start, stop)

@@ -23,8 +23,9 @@ _WORDS: Final = _WEAK | frozenset(noun for noun in _ALL if noun[0] not in "…~^
 _WHOLE: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "^")
 
 _PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")
-_SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}")
+_SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}(?:\.[0-9]{1,2})?%?|[0-9]{1,3}/[0-9]{1,3}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_PLURALS: Final = frozenset(("cookies", "credentials", "passwords", "secrets"))
 _COUNTS: Final = frozenset(("tokens",))
 _COUNT_ENDINGS: Final = tuple(
     f"{what}トークン" for what in ("入力", "出力", "合計", "総", "最大", "消費", "残り")
@@ -40,8 +41,7 @@ def normalise(name: str) -> list[str]:
     return [piece.lower() for piece in _PIECE.findall(name)]
 
 
-def _without_neutral(name: str) -> list[str]:
-    words = normalise(name)
+def _without_neutral(words: list[str]) -> list[str]:
     while len(words) > 1 and (words[-1] in NEUTRAL_WORDS or words[-1].isdigit()):
         words.pop()
     return words
@@ -49,10 +49,13 @@ def _without_neutral(name: str) -> list[str]:
 
 def ends_in_secret(name: str, *, extra_endings: tuple[str, ...] = ()) -> bool:
     """Whether the name ends in a secret noun, neutral words such as ``confirm`` or ``2`` behind it aside."""
-    words = _without_neutral(name)
+    words = normalise(name)
     if not words:
         return False
-    joined = "".join(words)
+    # connectionString ends in a word that is neutral elsewhere.
+    if words[-1] in NEUTRAL_WORDS and "".join(words).endswith(_ENDINGS):
+        return True
+    joined = "".join(_without_neutral(words))
     return (
         joined.endswith(_ENDINGS)
         or words[-1] in _WORDS
@@ -63,13 +66,14 @@ def ends_in_secret(name: str, *, extra_endings: tuple[str, ...] = ()) -> bool:
 
 def is_weak(name: str) -> bool:
     """Whether a secret name often stands for a method or an outcome: ``auth``, ``pass``, ``session``."""
-    words = _without_neutral(name)
-    return bool(words) and words[-1] in _WEAK and not "".join(words).endswith(_ENDINGS)
+    words = _without_neutral(normalise(name))
+    joined = "".join(words)
+    return joined in _PLURALS or (bool(words) and words[-1] in _WEAK and not joined.endswith(_ENDINGS))
 
 
 def is_count(name: str) -> bool:
     """Whether numbers under a secret name tell how many: ``tokens=512``, ``入力トークン 512``."""
-    joined = "".join(_without_neutral(name))
+    joined = "".join(_without_neutral(normalise(name)))
     return joined in _COUNTS or joined.endswith(_COUNT_ENDINGS)
 
 

@@ -30,8 +30,8 @@ _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
 _SEPARATOR: Final = re.compile(
-    rf"(?P<quote>{QUOTES}|%22|&quot;|[\]」』】〕］》〉]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
-    r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t]{0,8}(?!//)"  # noqa: RUF001
+    rf"(?P<quote>{QUOTES}|%22|&quot;|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
+    r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t\u3000]{0,8}(?!//)"  # noqa: RUF001
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
 _PAIR_END: Final = re.compile(rf"{QUOTES}?[ \t]{{0,4}}[)\]]")
@@ -51,6 +51,19 @@ _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )
 #: What begins the next word of a sentence, and is no separator.
 _IN_SENTENCE: Final = f"\t\u3000{PARTICLES}{OPENERS}"
 _COLONS: Final = frozenset((":", "\uff1a"))
+
+#: Where a value would stand, in SQL and in templates; and one that is masked already.
+_PLACEHOLDER: Final = re.compile(
+    r"\*{1,64}|\?|%s|%\([a-z_][\w.]{0,63}\)s|\$[0-9]{1,3}|:[a-z_]{1,48}(?:_[0-9]{1,3})?|x{3,8}"
+    r"|\{\{?[ ]?[a-z_.]{0,48}[ ]?\}?\}"
+)
+#: ``code [123456]``, and the other way round: ``123456 is your code``.
+_CODE_IN_BRACKETS: Final = re.compile(r"[ \t\u3000]{0,2}[\[(<](?P<value>\d{4,12})[\])>]")
+_IS_THE_CODE: Final = re.compile(
+    r"(?<![\d.-])(?P<value>\d{4,8})"
+    r"(?:[ ]is[ ](?:[\w-]{1,24}[ ]){0,5}|[】」]?[ \u3000]?(?:が|は)[、 \u3000]?[^\W\d]{0,16})\Z"
+)
+_CODES: Final = ("code", "otp", "pin", "コード")
 
 _WORD: Final = re.compile(r"[^\s\"'<>,;]++")
 _DIGIT: Final = re.compile(r"\d")
@@ -132,10 +145,25 @@ def _value_span(
         return _unless_harmless(text, name, value_at(text, quoted.end()))
     if not text[name_end - 1 : name_end + 3].isascii():
         before = text[max(0, stem - _WINDOW) : stem]
-        return said_value(text, text[stem:name_end], before, name_end) or _spaced(text, name_end, name)
+        return said_value(text, text[stem:name_end], before, name_end) or (
+            _spaced(text, name_end, name) or _code_around(text, stem, name_end, name)
+        )
     if _is_flag(text, stem) and (flag := _FLAG.match(text, name_end)):
         return value_at(text, flag.end())
-    return _spaced(text, name_end, name)
+    return _spaced(text, name_end, name) or _code_around(text, stem, name_end, name)
+
+
+def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None:
+    """Digits in brackets behind the name of a code, or before it."""
+    if not name.lower().endswith(_CODES):
+        return None
+    behind = _CODE_IN_BRACKETS.match(text, name_end)
+    if behind:
+        return behind.span("value")
+    window = text[max(0, stem - _WINDOW) : stem]
+    before = _IS_THE_CODE.search(window)
+    offset = stem - len(window)
+    return (before.start("value") + offset, before.end("value") + offset) if before else None
 
 
 def _spaced(text: str, name_end: int, name: str) -> _Span | None:
@@ -165,7 +193,8 @@ def _separated(text: str, name: str, mark: str, start: int) -> _Span:
     unquoted = span[0] == start
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
         end = end_of_line(text, start)
-        return (start, start) if text[start:end].strip().lower() in HARMLESS_WORDS else (start, end)
+        said = text[start:end].strip()
+        return (start, start) if said.lower() in HARMLESS_WORDS or not tells(said, name) else (start, end)
     prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start].isspace())
     prose = prose or text[span[0] - 1 : span[0]] in OPENERS
     return _unless_harmless(text, name, span, prose=prose)
@@ -175,7 +204,10 @@ def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) 
     start, end = span
     value = text[start:end].lower()
     harmless = (
-        value in HARMLESS_VALUES or not tells(text[start:end], name) or (prose and value in HARMLESS_WORDS)
+        value in HARMLESS_VALUES
+        or _PLACEHOLDER.fullmatch(value)
+        or not tells(text[start:end], name)
+        or (prose and value in HARMLESS_WORDS)
     )
     return (start, start) if harmless else span
 

@@ -33,7 +33,7 @@ _MAX_CHARACTERS: Final = 1_048_576
 # A stem of two letters, a separator, and a value.
 _SHORTEST: Final = 4
 _MOST_NAMES: Final = 4096
-_MOST_PARAMETERS: Final = 500
+_MOST_PARAMETERS: Final = 400
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _PLAIN: Final = (bool, float, type(None))
 _PASSWORD_TYPES: Final = frozenset(("password", "Password", "passwd", "passphrase", "secret"))

@@ -34,7 +34,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "cred": "…credential …credentials cred creds",
     "cookie": "…cookie …cookies",
     "auth": "…authorization …authorisation ~auth …otpauthuri",
-    "key": "…apikey …apikeys …accesskey …accesskeys …accesskeyid …secretkey …secretkeys …privatekey"
+    "key": "…apikey …apikeys …recoverykey …accesskey …accesskeys …accesskeyid …secretkey …secretkeys …privatekey"
     " …privatekeys …encryptionkey …encryptionkeys …signingkey …signingkeys …masterkey …sessionkey …sharedkey"
     " …accountkey …authkey …sshkey …hmackey …functionkey …subscriptionkey ^privkey",
     "sess": "…sessionid …sessionids …sessid ~session jsessionid phpsessid aspsessionid",
@@ -43,7 +43,8 @@ NOUNS: Final[Mapping[str, str]] = {
     "signature": "…amzsignature …googsignature …sharedaccesssignature",
     "code": "…recoverycode …recoverycodes …backupcode …backupcodes …onetimecode …onetimecodes …otpcode …totpcode"
     " …mfacode …2facode …verificationcode …authcode …authorizationcode …authenticationcode …securitycode …resetcode"
-    " …logincode …smscode …pincode …confirmationcode …signincode",
+    " …logincode …smscode …pincode …confirmationcode …signincode"
+    " …accesscode …unlockcode",
     "otp": "otp otps totp hotp",
     "jwt": "jwt",
     "dsn": "dsn",
@@ -60,6 +61,8 @@ NOUNS: Final[Mapping[str, str]] = {
     "uri": "…provisioninguri …databaseuri …dburi …mongouri …connectionuri",
     "url": "…databaseurl …dburl …redisurl …brokerurl …amqpurl …mongourl",
     "backend": "…resultbackend",
+    "phrase": "…passphrase …seedphrase",
+    "answer": "…securityanswer …secretanswer",
     "connectionstring": "…connectionstring",
     "connstr": "…connstr",
     "パスワード": "…パスワード",
@@ -70,8 +73,8 @@ NOUNS: Final[Mapping[str, str]] = {
     "確認番号": "…確認番号",
     "秘密鍵": "…秘密鍵",
     "トークン": "…トークン",
-    "コード": "…認証コード …確認コード …リカバリーコード …リカバリコード …復旧コード …回復コード …復元コード"
-    " …バックアップコード …予備コード …セキュリティコード …ワンタイムコード …ログインコード"
+    "コード": "…認証コード …確認コード …リカバリーコード …リカバリコード …復旧コード …復旧用コード"
+    " …回復コード …復元コード …バックアップコード …予備コード …セキュリティコード …ワンタイムコード …ログインコード"
     " …サインインコード …pinコード …認証用コード …確認用コード …認証のコード …確認のコード",
     "キー": "…apiキー …アクセスキー …シークレットキー …秘密キー …認証キー …暗号化キー …署名キー",
     "鍵": "…暗号鍵 …署名鍵 …共通鍵",
@@ -108,7 +111,8 @@ QUERY_NAMES: Final = frozenset((
 
 #: Values that give nothing away, whatever they are called.
 HARMLESS_VALUES: Final = frozenset((
-    "", "none", "null", "nil", "true", "false", "str", "bytes", "int", "...", "…", "undefined",
+    "", "none", "null", "nil", "true", "false", "str", "bytes", "int", "...", "…", "undefined", "-", "--", "n/a",
+    "redacted", "(none)", "(null)", "(hidden)", "(not set)", "(empty)", "(unset)",
 ))  # fmt: skip
 
 #: First words of prose about a secret, after a colon and a blank: ``password: required field``.
@@ -118,6 +122,7 @@ HARMLESS_WORDS: Final = frozenset((
     "must", "cannot",
     "not", "no", "is", "was", "this", "please", "may", "should", "unset", "empty", "blank", "hidden", "masked",
     "mismatch", "denied", "disabled", "enabled", "delivered", "sent", "received", "include", "omit", "same-origin",
+    "weak", "strong", "set", "same", "yes", "minimum", "timeout", "retrying", "queued", "none",
     "optional", "unknown", "error", "your", "the", "does", "do",
     "必須", "必須です", "必須項目", "必須項目です", "必須入力", "任意", "未入力", "未設定", "設定済み", "入力済み",
     "変更済み", "無効", "無効です", "有効", "有効です", "不正", "不正です", "不一致", "一致しません", "違います",
@@ -132,6 +137,9 @@ WEAK_VALUES: Final = HARMLESS_WORDS | frozenset((
     "basic", "digest", "negotiate", "token", "session", "cookie", "jwt", "mtls", "tls", "cert", "certificate",
     "radius", "pam", "local", "internal", "external", "anonymous", "password", "peer", "trust", "md5", "scram",
     "pending", "granted", "on", "off", "yes", "started", "ended", "closed", "opened", "new", "active", "inactive",
+    "bearer", "api_key", "apikey", "api-key", "2fa", "mfa", "webauthn", "passkey", "fido2", "totp", "hotp", "otp",
+    "x509", "plain", "cram-md5", "xoauth2", "oauthbearer", "scram-sha-1", "scram-sha-256", "sha256", "idle",
+    "absolute", "revoked", "rotated", "all", "{}", "[]", "()",
     "pass", "passed", "fail", "skip", "skipped", "done", "created", "destroyed", "terminated", "timeout", "login",
     "logout",
 ))  # fmt: skip
@@ -228,7 +236,7 @@ FORMS: Final[tuple[Form, ...]] = (
     # Keys of Mailgun; refresh tokens of Google; bots of Telegram.
     Form(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
     Form(("1//0",), r"1//0[\w-]{32,}+", "1//0gABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"),
-    Form((":AA",), r":AA[\w-]{30,}+", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
+    Form((":AA",), r":AA[\w-]{33}(?![\w-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
     # Credentials in a URL, also a password with a raw "@" or "/" in it.
     Form(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
     Form(
@@ -245,13 +253,14 @@ FORMS: Final[tuple[Form, ...]] = (
     # The path alone, as HTTP libraries show it in errors, with a port, or written in JSON or in a query.
     Form(
         tuple(f"{kind}{slash}T" for kind in ("services", "workflows", "triggers") for slash in _SLASHES),
-        rf"(?P<kept>(?:services|workflows|triggers){_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}{_REST_OF_PATH}",
+        rf"(?P<kept>(?:services|workflows|triggers){_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}(?:[AB][0-9A-Z]{{2,12}}"
+        rf"|[0-9]{{6,20}}){_SLASH}{_REST_OF_PATH}",
         "services/T0001/B0001/hunter2",
         inside=True,
     ),
     Form(
         tuple(f"webhooks{slash}" for slash in _SLASHES),
-        rf"(?P<kept>webhooks{_SLASH})[0-9]{{3,20}}{_SLASH}{_REST_OF_PATH}",
+        rf"(?P<kept>webhooks{_SLASH})[0-9]{{16,20}}{_SLASH}{_REST_OF_PATH}",
         "webhooks/123456789012345678/hunter2",
         inside=True,
     ),
@@ -260,6 +269,7 @@ FORMS: Final[tuple[Form, ...]] = (
         ("IDENTIFIED BY ", "IDENTIFIED WITH "),
         r"(?P<kept>IDENTIFIED (?:WITH [\w'\"`]{1,64} )?BY (?:PASSWORD )?['\"])[^'\"\r\n]++",
         "IDENTIFIED BY 'hunter2'",
+        inside=True,
     ),
     Form(
         tuple(

@@ -24,8 +24,8 @@ _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"]|(?<==)\"[^\r\n\"]{0,512}+\")*+"
 _CLAUSE_END: Final = re.compile("[、。]")
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
 _BRACKETS: Final = {opener: re.compile(rf"[\{opener}\{closer}]") for opener, closer in _CLOSERS.items()}
-#: ``<hunter2>``, and ``<Secret 'hunter2'>`` as objects show themselves.
-_ANGLE: Final = re.compile(r"<[^<>\r\n]{1,256}>")
+#: ``<hunter2>``, and ``<Secret 'hunter2'>`` as objects show themselves; ``<password>`` is the place for one.
+_ANGLE: Final = re.compile(r"<(?![A-Za-z_ -]{1,64}>)[^<>\r\n]{1,256}>")
 _OPENER: Final = re.compile(r"(?<=\w)[(\[{]")
 #: A call longer than this is no value: an opening bracket that nobody has closed.
 _LONGEST_CALL: Final = 4_096
@@ -48,6 +48,8 @@ def value_at(text: str, start: int) -> tuple[int, int]:
         limit = min(len(text), call.start() + _LONGEST_CALL)
         closing = _closing_bracket(text, call.start(), limit)
         return start, closing if closing < limit or text[closing - 1] in ")]}" else end_of_line(text, end)
+    if text[end - 2 : end] in ("):", "]:"):  # the line of a ``def``: ``secret=None):``
+        end -= 1
     while end > start and text[start] != "<" and text[end - 1] in ")]}>.」』】":
         end -= 1
     return start, end
