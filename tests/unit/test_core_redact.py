@@ -87,6 +87,11 @@ def test_query_strings_keep_their_shape() -> None:
     assert default_redactor().redact_query(given) == expected
 
 
+def test_a_query_of_escapes_alone_is_cut() -> None:
+    assert default_redactor().redact_query("a=1&b=" + "%" * 100_000) == f"a=1&b={CUT}"
+    assert default_redactor().redact_query("q=" + "%E3%81%82" * 500) == "q=" + "%E3%81%82" * 500
+
+
 def test_urls_lose_credentials_and_secret_parameters() -> None:
     assert (
         default_redactor().redact_url("https://u:p@h/x?token=1&page=2#access_token=5")

@@ -79,9 +79,8 @@ _NOT_SEPARATORS: Final = bytes(byte for byte in _KEPT if byte not in _SEPARATORS
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _SHORTEST_RUN: Final = 14
 _RUN: Final = b"0" * _SHORTEST_RUN
-#: How the block of wide letters begins in UTF-8.
-_WIDE: Final = b"\xef\xbc"
-_WIDER: Final = b"\xef\xbd"
+#: Wide Latin letters, in UTF-8.
+_WIDE_LETTER: Final = re.compile(b"\xef(?:\xbc[\xa1-\xba]|\xbd[\x81-\x9a])")
 _FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
 
@@ -116,7 +115,7 @@ class Gate:
         cards = digits >= _SHORTEST_RUN and _RUN in data.translate(_RUNS, b" -.")
         if not plain:
             cards = cards or digits + len(_FOREIGN_DIGIT.findall(text)) >= _SHORTEST_RUN
-            if _WIDE in data or _WIDER in data:
+            if _WIDE_LETTER.search(data):
                 lowered = folded(text).encode("utf-8", "surrogatepass").lower()
         named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
             self._stems.search(lowered) is not None

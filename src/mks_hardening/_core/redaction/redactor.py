@@ -175,7 +175,13 @@ class SecretRedactor:
 
         if not value:
             return value
-        plain_name = unquote_plus(name[-_LONGEST_NAME:])
+        name = name[-_LONGEST_NAME:]
+        # Each escape is work of its own: 100,000 of them would take as many calls.
+        escapes = name.count("%") + value.count("%")
+        if escapes > effort.left:
+            return CUT
+        effort.spend(escapes)
+        plain_name = unquote_plus(name)
         joined = "".join(normalise(plain_name))
         if self.is_secret_key(plain_name) or joined in QUERY_NAMES or (oauth and joined == "state"):
             return REDACTED

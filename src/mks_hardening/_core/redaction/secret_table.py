@@ -172,8 +172,8 @@ class Form(NamedTuple):
 
 _REST: Final = r"[^\s\"'<>\\]++"
 #: How a slash is written in a URL, in JSON, and in a parameter of a URL.
-_SLASHES: Final = ("/", "\\/", "%2F", "%2f")
-_SLASH: Final = r"(?:\\?/|%2[Ff])"
+_SLASHES: Final = ("/", "\\/", "%2F")
+_SLASH: Final = r"(?:\\?/|%2F)"
 _REST_OF_PATH: Final = r"(?:[^\s\"'<>\\&)]|\\/)++"
 # To the end of the message: a value may have lines of its own.
 _DETAIL: Final = r"(?:[^\n]|\n(?!\n|CONTEXT:|HINT:|LINE |\[SQL|\(Background))++"
@@ -213,47 +213,41 @@ FORMS: Final[tuple[Form, ...]] = (
         ("shpat_", "shpss_", "shpca_", "shppa_"), r"shp(?:at|ss|ca|pa)_[0-9a-fA-F]{24,}+",
         "shpat_0123456789abcdef01234567",
     ),
+    # Of DigitalOcean, Docker Hub, Grafana, Groq; of Vault; of Atlassian, New Relic, Postman, Brevo, Square.
     Form(
-        ("dop_v1_", "doo_v1_", "dor_v1_", "dckr_pat_", "lin_api_", "glsa_", "sbp_", "gsk_", "sntrys_"),
-        r"(?:do[opr]_v1|dckr_pat|lin_api|glsa|sbp|gsk|sntrys)_[\w-]{20,}+",
+        ("dop_v1_", "dckr_pat_", "glsa_", "gsk_"),
+        r"(?:dop_v1|dckr_pat|glsa|gsk)_[\w-]{20,}+",
         "dop_v1_0123456789abcdef0123456789abcdef",
     ),
-    Form(
-        ("hvs.", "hvb.", "hvr."), r"hv[sbr]\.[\w-]{24,}+", "hvs.0123456789abcdefABCDEFGH",
-    ),
+    Form(("hvs.CAES", "hvb.AAAA"), r"hv(?:s\.CAES|b\.AAAA)[\w-]{20,}+", "hvs.CAESI0123456789abcdefABCDEFGH"),
     Form(
         ("ATATT3x", "ATCTT3x"), r"AT[AC]TT3x[\w=-]{20,}+", "ATATT3xFfGF0123456789abcdefAB",
     ),
     Form(
-        ("NRAK-", "PMAK-", "xkeysib-", "sq0atp-", "sq0csp-", "tskey-"),
-        r"(?:NRAK|PMAK|xkeysib|sq0(?:at|cs)p|tskey)-[\w-]{20,}+",
+        ("NRAK-", "PMAK-", "xkeysib-", "sq0atp-"),
+        r"(?:NRAK|PMAK|xkeysib|sq0atp)-[\w-]{20,}+",
         "NRAK-0123456789ABCDEFGHIJKLM",
     ),
     Form(
         ("AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{32,}+",
         "AGE-SECRET-KEY-1QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L",
     ),
-    # Keys of Mailgun; refresh tokens of Google; bots of Telegram.
+    # Keys of Mailgun, bots of Telegram.
     Form(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
-    Form(("1//0",), r"1//0[\w-]{32,}+", "1//0gABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"),
     Form((":AA",), r":AA[\w-]{33}(?![\w-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
     # Credentials in a URL, also a password with a raw "@" or "/" in it.
     Form(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
     Form(
-        (
-            "hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "webhook.office.com/",
-            "outlook.office.com/webhook/", "hooks.zapier.com/", "maker.ifttt.com/",
-        ),
-        r"(?P<kept>hooks\.(?:slack|zapier)\.com/|discord(?:app)?\.com/api/webhooks/|(?:webhook\.office|maker\.ifttt)"
-        rf"\.com/|outlook\.office\.com/webhook/){_REST}",
+        ("hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "webhook.office.com/"),
+        rf"(?P<kept>hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/){_REST}",
         "hooks.slack.com/services/T0001/B0001/x",
         folded=True,
         inside=True,
     ),
     # The path alone, as HTTP libraries show it in errors, with a port, or written in JSON or in a query.
     Form(
-        tuple(f"{kind}{slash}T" for kind in ("services", "workflows", "triggers") for slash in _SLASHES),
-        rf"(?P<kept>(?:services|workflows|triggers){_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}(?:[AB][0-9A-Z]{{2,12}}"
+        tuple(f"services{slash}T" for slash in _SLASHES),
+        rf"(?P<kept>services{_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}(?:[AB][0-9A-Z]{{2,12}}"
         rf"|[0-9]{{6,20}}){_SLASH}{_REST_OF_PATH}",
         "services/T0001/B0001/hunter2",
         inside=True,
