@@ -316,7 +316,7 @@ class _Walk:
         for key in value.keys() & _LABELS:
             name = value[key]
             if key == "loc" and isinstance(name, (list, tuple)) and name:
-                name = name[-1]  # pydantic: where the value stood
+                name = cast("list[object]", name)[-1]  # pydantic: where the value stood
             if not isinstance(name, (str, bytes)) or not self.redactor.is_secret_key(name):
                 continue
             # The path of a change (RFC 6902), not that of a page; and a type only where it is a kind of password.
