@@ -136,7 +136,8 @@ class SessionHandle(HeldSession):
 
         The absolute limit goes on from the sign-in. Requests of the same browser that were under way with the old
         id may still read, with the data from before, for ten seconds while the session lives; they change
-        nothing, and their answers leave the new cookie alone.
+        nothing (but that signing out or in ends the session under its new id too), and their answers leave the
+        new cookie alone.
 
         Args:
             data: replaces the data, if given.
