@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 import schemathesis
+from jsonschema import Draft202012Validator
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from werkzeug.serving import make_server
@@ -127,3 +128,20 @@ def test_every_rule_stands_in_the_document_and_is_complete(api: Any) -> None:
             assert operation["summary"].endswith((".", ";")) or "," in operation["summary"], path
             assert {"400", "401", "422", "429", "503"} <= operation["responses"].keys()
             assert "default" not in operation["responses"]
+
+
+def test_what_must_be_sent_is_told(make_app: Callable[..., Any]) -> None:
+    paths = make_app().extensions["api_document"]["paths"]
+    asked = {each["name"]: each["required"] for each in paths["/api/watches"]["delete"]["parameters"]}
+    assert asked == {"kind": True, "subject": True}
+    alone = make_app(four_eyes=False).extensions["api_document"]["paths"]
+    for known, saved in ((paths, ["draft", "review"]), (alone, ["draft", "review", "published"])):
+        for path, method in (("/api/knowledge", "post"), ("/api/knowledge/{article_id}", "put")):
+            body = known[path][method]["requestBody"]["content"]["application/json"]["schema"]
+            assert body["properties"]["status"]["enum"] == saved
+    schema = paths["/api/knowledge/{article_id}/steps"]["post"]["requestBody"]["content"]["application/json"]
+    validator = Draft202012Validator(schema["schema"])
+    assert validator.is_valid({"step": "submit", "revision": 1})
+    assert validator.is_valid({"step": "return", "revision": 1, "comment": "図が足りません"})
+    assert not validator.is_valid({"step": "return", "revision": 1})
+    assert not validator.is_valid({"step": "retire", "revision": 1, "comment": " "})

@@ -125,6 +125,8 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
         (Text(5), "あいうえおか", "too-long"),
         (Text(5), "   ", "missing"),
         (Text(5, min_length=3), "ab", "too-short"),
+        (Text(5), "\u3164\U0003ac00", "missing"),
+        (Text(5, min_length=0), "\u3164\U0003ac00", ""),
         (Text(5), None, "type"),
         (Text(5), 1, "type"),
         (Text(5), ["a"], "type"),
@@ -140,7 +142,10 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
         (Integer(1, 9), 9, ""),
         (Integer(1, 9), 10, "range"),
         (Integer(1, 9), True, "type"),
-        (Integer(1, 9), 1.0, "type"),
+        (Integer(1, 9), 1.0, ""),
+        (Integer(1, 9), 1.5, "type"),
+        (Integer(1, 9), 1e300, "range"),
+        (Integer(1, 9), float("inf"), "type"),
         (Integer(1, 9), "3", "type"),
         (Integer(1, 9, from_text=True), "3", ""),
         (Integer(1, 9, from_text=True), "٣", "type"),
@@ -156,6 +161,11 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
 )
 def test_fields(field: Any, value: Any, fault: str) -> None:
     assert field.read(value)[1] == fault
+
+
+def test_what_nobody_can_see_is_nothing_and_a_whole_number_is_one() -> None:
+    assert Text(5, min_length=0).read("\u3164 \u0301")[0] == ""
+    assert repr(Integer(1, 9).read(3.0)[0]) == "3"
 
 
 def test_tags_are_split_and_unique() -> None:

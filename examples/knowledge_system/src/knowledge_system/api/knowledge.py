@@ -10,6 +10,7 @@ from knowledge_system.api.preconditions import ANY, entity_tag, named
 from knowledge_system.api.routes import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.workflow import STEPS
 from knowledge_system.services.knowledge import lookup
 from knowledge_system.services.knowledge.lookup import ArticleFilter
 from knowledge_system.web import here, writing
@@ -183,6 +184,20 @@ _LIST_ANSWER = schemas.thing(
 _ONE = schemas.thing(_ARTICLE)
 _COMMENTS = schemas.thing({"items": schemas.items(schemas.thing(_COMMENT)), "next": _CURSOR})
 
+_WHY: Final[schemas.Schema] = {
+    "anyOf": [
+        {"properties": {"step": {"enum": [name for name, step in STEPS.items() if not step.comment]}}},
+        {
+            "properties": {
+                "step": {"enum": [name for name, step in STEPS.items() if step.comment]},
+                "comment": schemas.field(fields.COMMENT["body"]),
+            },
+            "required": ["comment"],
+        },
+    ]
+}
+"""Whoever sends a version back or retires an article says why."""
+
 ROUTES = (
     Route("GET", "/api/knowledge", listing, {200: _LIST_ANSWER}, query=fields.LIST),
     Route(
@@ -225,6 +240,7 @@ ROUTES = (
         limit="api_write",
         parameters=fields.ARTICLE_ID,
         body=fields.STEP,
+        more=_WHY,
         refusals=(403, 409),
         repeatable=True,
     ),

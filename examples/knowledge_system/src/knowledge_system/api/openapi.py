@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from flask import current_app
 
 from knowledge_system.api import schemas
 from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.domain import fields
 from knowledge_system.domain.files.kinds import KINDS
 
 __all__ = ["ROUTE", "document"]
@@ -33,11 +34,19 @@ ROUTE: Final = Route(
 )
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """What the API takes and answers."""
+def document(routes: Iterable[Route], *, saved_as: Sequence[str]) -> dict[str, Any]:
+    """What the API takes and answers.
+
+    Args:
+        routes: the table.
+        saved_as: statuses in which a version may be saved here; all others are reached by steps alone.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        if route.body is not None and route.body.get("status") is fields.ARTICLE["status"]:
+            told = operation["requestBody"]["content"][_JSON]["schema"]["properties"]
+            told["status"]["enum"] = list(saved_as)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -73,7 +82,7 @@ def _operation(route: Route) -> dict[str, Any]:
         form = schemas.thing({"file": schemas.FILE})
         operation["requestBody"] = {"required": True, "content": {_FORM: {"schema": form}}}
     if route.body is not None:
-        schema = schemas.body(route.body)
+        schema = {**schemas.body(route.body), **route.more}
         operation["requestBody"] = {
             "required": bool(schema["required"]),
             "content": {_JSON: {"schema": schema}},
@@ -85,16 +94,17 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
     for name, field in route.parameters.items():
         yield {"name": name, "in": "path", "required": True, "schema": schemas.field(field)}
     for name, field in route.query.items():
-        yield {"name": name, "in": "query", "required": False, "schema": schemas.field(field)}
+        needed = field.default is None
+        yield {"name": name, "in": "query", "required": needed, "schema": schemas.field(field)}
     if route.conditional:
         in_body = route.body is not None and "revision" in route.body
         yield {
             "name": "If-Match",
             "in": "header",
             "required": not in_body,
-            "description": "The ETag of the version that was read"
-            + (", unless `revision` stands in the body." if in_body else ", or `*`."),
-            "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*")$'},
+            "description": "The ETag of the version that was read, a list of such, or `*`"
+            + ("; not needed where `revision` stands in the body." if in_body else "."),
+            "schema": schemas.STRING,
         }
     if route.repeatable:
         yield {
@@ -147,10 +157,10 @@ def _refusals(route: Route) -> list[int]:
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    fields = _fields(*_LIMITS) | (_fields("WWW-Authenticate") if status == 401 else {})
+    told = _fields(*_LIMITS) | (_fields("WWW-Authenticate") if status == 401 else {})
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": fields,
+        "headers": told,
         "content": {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 

@@ -57,6 +57,7 @@ class Route(NamedTuple):
         parameters: those in the path.
         query: those behind the question mark; any other is refused.
         body: fields of the body; ``None`` where there is none.
+        more: what its schema says about fields that depend on each other.
         refusals: statuses of refusals beside those that follow from the rest of the row.
         conditional: whether ``If-Match`` is needed.
         repeatable: whether ``Idempotency-Key`` is taken; never where the answer holds a secret, for it is kept.
@@ -73,6 +74,7 @@ class Route(NamedTuple):
     parameters: Mapping[str, Field] = {}
     query: Mapping[str, Field] = {}
     body: Mapping[str, Field] | None = None
+    more: Mapping[str, Any] = {}
     refusals: tuple[int, ...] = ()
     conditional: bool = False
     repeatable: bool = False

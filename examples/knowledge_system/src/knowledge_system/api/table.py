@@ -18,6 +18,7 @@ from knowledge_system.api import (
 )
 from knowledge_system.api.bearer import authenticate
 from knowledge_system.api.dispatch import view_of
+from knowledge_system.domain import workflow
 from knowledge_system.web import api_fields, here
 from knowledge_system.web.api_fields import HERE, OPEN_GROUP
 
@@ -45,7 +46,8 @@ def install(app: Flask) -> None:
             route.rule, f"api.{route.name}", view_of(route), methods=[route.method], strict_slashes=True
         )
     groups = {f"api.{route.name}": route.limit for route in ROUTES}
-    app.extensions["api_document"] = openapi.document(ROUTES)
+    four_eyes = app.extensions["knowledge"].settings.four_eyes
+    app.extensions["api_document"] = openapi.document(ROUTES, saved_as=workflow.saved_as(four_eyes=four_eyes))
 
     @app.before_request
     def begin() -> None:

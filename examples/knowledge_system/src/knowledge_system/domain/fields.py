@@ -182,7 +182,7 @@ LIST: dict[str, Field] = {
     "until": Text(10, min_length=0, pattern=_DAY, default=""),
     "sort": Text(16, min_length=0, choices=("", "relevance", "newest", "confirmed"), default=""),
     "q": Text(100, min_length=0, default=""),
-    "after": Text(2048, min_length=0, default=""),
+    "after": Text(2048, min_length=0, trim=False, default=""),
 }
 
 _ON = Text(2, min_length=0, choices=("", "on"), default="")
@@ -209,7 +209,7 @@ WATCH_FORM: dict[str, Field] = {**WATCH, "on": _ON, "next": Text(500, min_length
 SITE: dict[str, Field] = {"name": Text(100, min_length=0, default="")}
 TAG_BEGUN: dict[str, Field] = {"q": Text(40, min_length=0, default="")}
 
-AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, default="")}
+AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, trim=False, default="")}
 
 # What forms of HTML take as an address, with a domain of at least two labels.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")

@@ -62,8 +62,10 @@ class Text(NamedTuple):
         # Before it is trimmed: four of the controls count as white space.
         if _REFUSED.search(value) or (not self.multiline and any(c in text for c in "\n\r\t\u2028\u2029")):
             return None, "characters", ""
-        if len(text) < self.min_length or (self.trim and text and not is_visible(text)):
-            return None, "too-short" if is_visible(text) else "missing", self.min_length
+        if self.trim and not is_visible(text):
+            text = ""  # what nobody can see is not there
+        if len(text) < self.min_length:
+            return None, "too-short" if text else "missing", self.min_length
         if len(text) > self.max_length:
             return None, "too-long", self.max_length
         if self.choices is not None and text not in self.choices:
@@ -85,6 +87,8 @@ class Integer(NamedTuple):
         """The value, or the code of the fault and its limit."""
         if self.from_text and isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
             value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 1.0 is an integer in JSON Schema, as JSON knows one kind of number
         if not isinstance(value, int) or isinstance(value, bool):
             return None, "type", ""
         if not self.minimum <= value <= self.maximum:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from knowledge_system.domain import rules
 from knowledge_system.domain.rules import Actor
 
-__all__ = ["STEPS", "Step", "Subject", "refusal", "statuses_to_save", "steps_for"]
+__all__ = ["STEPS", "Step", "Subject", "refusal", "saved_as", "statuses_to_save", "steps_for"]
 
 
 class Step(NamedTuple):
@@ -85,5 +85,9 @@ def statuses_to_save(actor: Actor, *, four_eyes: bool = True) -> tuple[str, ...]
     """The statuses in which the actor may save a version; published only where one may approve one's own."""
     if not rules.may_write(actor):
         return ()
-    alone = rules.sees_all(actor) and not four_eyes
-    return ("draft", "review", "published") if alone else ("draft", "review")
+    return saved_as(four_eyes=four_eyes or not rules.sees_all(actor))
+
+
+def saved_as(*, four_eyes: bool) -> tuple[str, ...]:
+    """The statuses in which anybody may save a version; all others are reached by steps alone."""
+    return ("draft", "review") if four_eyes else ("draft", "review", "published")
