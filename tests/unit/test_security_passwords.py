@@ -98,7 +98,20 @@ def test_what_cannot_be_a_password(password: Any) -> None:
         hash_password(password)
 
 
-@pytest.mark.parametrize("stored", [None, "", "x", "scrypt:bad$x$y", "md5$a$b", "$$"])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        "",
+        "x",
+        "scrypt:bad$x$y",
+        "scrypt:-1:8:1$x$y",
+        f"scrypt:{10**26}:8:1$x$y",
+        f"pbkdf2:sha256:{10**26}$x$y",
+        "md5$a$b",
+        "$$",
+    ],
+)
 def test_unknown_users_and_unusable_forms_are_refused(stored: Any) -> None:
     assert not verify_password("-", stored)
 

@@ -40,7 +40,11 @@ class Scrypt:
             from werkzeug.security import check_password_hash
         try:
             return check_password_hash(stored, password)
-        except ValueError:
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+        ):  # what hashlib says of numbers depends on how they are wrong
             return None
 
     def is_present(self, stored: str) -> bool:
