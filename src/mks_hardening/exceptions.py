@@ -235,7 +235,8 @@ class DeliveryError(MksHardeningError):
         temporary: whether trying again makes sense.
         retry_after: seconds the destination asked to be left alone, if it did.
         partial: whether the message was delivered, but not to everyone: it counts as delivered and is not sent
-            again, and the reason is reported.
+            again, and the reason is reported. With ``temporary`` it is sent to the others for the usual number of
+            tries before.
     """
 
     def __init__(

@@ -256,6 +256,32 @@ def test_one_recipient_refused_counts_as_delivered_and_is_reported_once(
     assert caplog.text.count("email: an alert did not reach everyone (smtp-550 for 1 of 2 recipients)") == 1
 
 
+def test_one_recipient_who_is_deferred_for_long_costs_the_others_no_copies(
+    smtp_server: SmtpServer,
+    opened: list[NotificationHandler],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    options: dict[str, Any] = {**MAIL, "to_addrs": ["a@example.com", "b@example.com"], "spool": tmp_path}
+    policy = AlertPolicy(dedup_window=0, retries=1, backoff=0.01, backoff_max=0.02, rate=1000)
+    for start in range(2):  # the second one has nothing to replay
+        opened.append(
+            EmailNotificationHandler(smtp_server.host, smtp_port=smtp_server.port, policy=policy, **options)
+        )
+        log = log_to(opened[-1])
+        for name in ("first", "second"):
+            for reply in (None, "452 4.2.2 full", "452 4.2.2 full"):
+                smtp_server.answer("RCPT", reply)
+            log.error("%s %s", name, start)
+            assert opened[-1].flush(10)
+        assert opened[-1].stats().delivered == 2
+        opened[-1].close()
+        log.removeHandler(opened[-1])
+    assert [mail.rcpt_tos for mail in smtp_server.received] == [("a@example.com",)] * 4
+    assert list(tmp_path.rglob("*.json")) == []
+    assert "did not reach everyone (some-recipients-deferred)" in caplog.text
+
+
 @pytest.mark.parametrize("channel", ["email", "webhook"])
 @pytest.mark.parametrize(
     ("code", "reason", "temporary"),

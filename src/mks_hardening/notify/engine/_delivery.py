@@ -153,14 +153,20 @@ class Delivery:
             if not self.outbox.is_under_way(parcel):
                 return
             was_down = self.outbox.down
-            if error is None or error.partial:
+            # Those who have it would get it again with each replay, for as long as one of the others is deferred.
+            partial = (
+                error is not None
+                and error.partial
+                and (not error.temporary or self.outbox.is_last_try(parcel))
+            )
+            if error is None or partial:
                 self._delivered(parcel)
             else:
                 self._not_delivered(error)
             is_down = self.outbox.down
         if error is None:
             self._reporter.delivered()
-        elif error.partial:
+        elif partial:
             self._reporter.partly_delivered(error.reason)
         elif not error.temporary:
             self._reporter.refused(error.reason)

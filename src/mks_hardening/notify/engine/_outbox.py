@@ -95,6 +95,10 @@ class Outbox:
         self._under_way = self._next_parcel()
         return self._under_way
 
+    def is_last_try(self, parcel: Parcel) -> bool:
+        """Whether it is given up if this try fails."""
+        return bool(parcel.claims) or self._retries.exhausted(parcel.tries + 1)
+
     def succeeded(self) -> None:
         """The parcel under way was accepted."""
         self._under_way = None

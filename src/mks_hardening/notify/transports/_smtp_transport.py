@@ -65,7 +65,9 @@ class _Progress:
         some = self._accepted or self._refused
         if self.left:
             raise DeliveryError(
-                "some-recipients-deferred" if some else f"smtp-{min(refused.values())}", temporary=True
+                "some-recipients-deferred" if some else f"smtp-{min(refused.values())}",
+                temporary=True,
+                partial=bool(self._accepted),
             )
         if self._refused:
             reason = f"smtp-{min(self._refused)}"
