@@ -371,6 +371,23 @@ def test_a_server_that_is_set_up_later_does_not_print_either(capsys: pytest.Capt
     assert server.filters == []
 
 
+def test_who_sets_up_everything_anew_keeps_the_handlers_of_servers() -> None:
+    setup_logging("app", environment="t")
+    ours, root = logging.getLogger().handlers[:], logging.getLogger()
+    server, theirs = logging.getLogger("uvicorn"), logging.StreamHandler(sys.stderr)
+    for handler in ours:
+        root.removeHandler(handler)
+    server.addHandler(theirs)
+    try:
+        logging.getLogger("uvicorn.error").warning("as they like it")
+        assert server.handlers == [theirs]
+    finally:
+        server.removeHandler(theirs)
+        for handler in ours:  # for remove_logging, and for the handlers of pytest among them
+            root.addHandler(handler)
+        remove_logging()
+
+
 def test_a_dictionary_takes_over_the_loggers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
     server = logging.getLogger("gunicorn.access")
     server.addHandler(logging.StreamHandler(sys.stderr))

@@ -35,16 +35,17 @@ def take_over_consoles(loggers: list[logging.Logger]) -> None:
             logger.propagate = True
 
 
-def watch_servers(on_celery: Callable[..., object]) -> None:
+def watch_servers(on_celery: Callable[..., object], *, in_place: Callable[[], bool]) -> None:
     """Take over as well what a server sets up later: ``uvicorn.run`` after us, gunicorn at a reload.
 
     Args:
         on_celery: called when a Celery worker would set up logging, which it then leaves alone.
+        in_place: whether our handlers are still there to take the records.
     """
     leave_servers()
     for name in SERVER_LOGGERS:
         logger = logging.getLogger(name)
-        logger.addFilter(_AtEachRecord(logger))
+        logger.addFilter(_AtEachRecord(logger, in_place))
     signals = _celery_signals()
     if signals is not None:
         signals.setup_logging.connect(on_celery, weak=False, dispatch_uid=_CELERY_SIGNAL)
@@ -64,15 +65,17 @@ def leave_servers() -> None:
 class _AtEachRecord(logging.Filter):
     """On the logger of a server: ``dictConfig`` replaces its handlers, but leaves its filters."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, in_place: Callable[[], bool]) -> None:
         super().__init__()
         self._logger = logger
+        self._in_place = in_place
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - looks at the logger and not at the record
         """Every record passes, on to the root."""
         logger = self._logger
         while logger.parent is not None:
-            if logger.handlers:
+            # Whoever has set up the root anew since then wants his own handlers.
+            if logger.handlers and self._in_place():
                 take_over_consoles([logger])
             logger = logger.parent
         return True

@@ -109,7 +109,7 @@ def setup_logging(
     _install(targets, chain, number, keep=tuple(outputs))
     if loggers is None:
         take_over_consoles(_known_loggers())
-        watch_servers(_keep_in_celery)
+        watch_servers(_keep_in_celery, in_place=_in_place)
     else:
         leave_servers()
     logger = logging.getLogger(app_name)
@@ -182,6 +182,10 @@ def _install(
     for handler in dict.fromkeys((*remove, *before)):
         if handler not in _Installed.handlers and not _in_use(handler):
             handler.close()
+
+
+def _in_place() -> bool:
+    return any(handler in _Installed.handlers for handler in logging.getLogger().handlers)
 
 
 def _keep_in_celery(*, logfile: str | None = None, **_options: object) -> None:
