@@ -287,8 +287,8 @@ def test_a_failed_unit_is_told_through_the_application_s_alerts(http_sink: Any, 
         whole[f"{credential}_FILE"] = str(tmp_path / "secrets" / credential.lower().removeprefix("mks_"))
         del whole[credential]
     environ = {
-        # All of them, as the unit has them: a warning would be an error here.
-        **{name: value for name, value in whole.items() if name != "MKS_LOG_FILE"},
+        # All that the unit has, where a warning is an error; but no Redis, whose absence would be told as well.
+        **{name: whole[name] for name in whole.keys() - {"MKS_LOG_FILE", "MKS_REDIS_URL"}},
         "MKS_ENV": "test",
         "MKS_SLACK_WEBHOOK_URL": f"{http_sink.url}/hook",
         "MKS_ALERT_SPOOL": str(tmp_path / "spool"),
