@@ -296,7 +296,7 @@ def test_kept_rows_are_kept_for_each_language(visit: Callable[..., Any]) -> None
 
 def test_content_in_japanese_is_marked_in_an_english_page(visit: Callable[..., Any]) -> None:
     person = visit("tanaka")
-    for path in ("/articles", "/articles/1", "/articles/1/history/1"):
+    for path in ("/articles", "/articles/1", "/articles/1/history/1", "/overdue"):
         pages = {
             language: person.get(path, **{"Accept-Language": language}).get_data(as_text=True)
             for language in ("ja", "en")

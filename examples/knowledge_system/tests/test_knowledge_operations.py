@@ -233,8 +233,8 @@ def test_the_page_shows_what_happened(
         page = administrator.get(f"/admin/operations{hours}")
         assert page.status_code == 200
     words = page.get_data(as_text=True)
-    assert words.count('<svg class="plot"') == 8
-    assert words.count("<title id=") == 8
+    assert words.count('<svg class="plot"') == 9
+    assert words.count("<title id=") == 9
     assert " style=" not in words
     assert "with recursive counter" in words
     assert "SCAN counter" in words, "its plan"

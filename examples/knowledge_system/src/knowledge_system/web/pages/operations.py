@@ -115,6 +115,7 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     yield sums("failures", here.say("失敗した応答 (500 番台)"), lambda each: each.failures)
     yield sums("slow", here.say("遅い SQL"), lambda each: each.slow_calls)
     yield sums("refused", here.say("制限による拒否"), lambda each: each.refused.total())
+    yield sums("near", here.say("上限の 8 割に達した"), lambda each: each.near.total())
     yield sums("guesses", here.say("サインインの失敗"), _guesses)
     yield sums("alerts", here.say("送られた警報"), _delivered)
 
