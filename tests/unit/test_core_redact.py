@@ -187,3 +187,10 @@ def test_its_text_shows_nothing_of_what_was_added() -> None:
     assert default_redactor() is default_redactor()
     optional = SecretRedactor(patterns=(r"id(?P<secret>\d+)?",))
     assert optional.redact_text("id5 id") == f"id{REDACTED} {REDACTED}"
+
+
+@pytest.mark.parametrize("quote", ["&quot;", "&#34;", "&#39;", "&#x27;"])
+@pytest.mark.parametrize("separator", [":", ": ", "=", " = "])
+def test_quotes_of_an_escaped_page_are_quotes(quote: str, separator: str) -> None:
+    text = f"'password'{separator}'swordfish', 'crane'{separator}'7'".replace("'", quote)
+    assert SecretRedactor().redact_text(text) == text.replace("swordfish", "[REDACTED]")

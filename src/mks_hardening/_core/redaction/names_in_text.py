@@ -15,7 +15,7 @@ from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, remar
 from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_element_or_part
 from mks_hardening._core.redaction.names import STEMS, normalise, tells
 from mks_hardening._core.redaction.secret_table import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
-from mks_hardening._core.redaction.value_end import OPENERS, QUOTES, end_of_line, value_at
+from mks_hardening._core.redaction.value_end import ESCAPED_QUOTE, OPENERS, QUOTES, end_of_line, value_at
 
 __all__ = ["redact_named", "stem_pattern"]
 
@@ -30,7 +30,7 @@ _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
 _SEPARATOR: Final = re.compile(
-    rf"(?P<quote>{QUOTES}|%22|&quot;|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
+    rf"(?P<quote>{QUOTES}|%22|{ESCAPED_QUOTE}|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
     r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t\u3000]{0,8}(?!//)"  # noqa: RUF001
 )
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")

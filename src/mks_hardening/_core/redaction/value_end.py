@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["OPENERS", "QUOTES", "end_of_line", "value_at"]
+__all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
 
 #: Quotes, also as they stand in JSON within JSON.
 QUOTES: Final = r"\\{0,8}[\"'`]"
+#: A quote as templates of HTML write it.
+ESCAPED_QUOTE: Final = r"&(?:quot|#34|#39|#x27);"
 #: Wide brackets and quotes that may stand around a value.
 OPENERS: Final = "「『【“‘〔［《〈"  # noqa: RUF001
 _WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=True))  # noqa: RUF001
-_QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|&quot;|[{OPENERS}])")
+_QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|{ESCAPED_QUOTE}|[{OPENERS}])")
 _BARE: Final = re.compile(
     r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
     r"(?:[^\s&,;\"'<>\\]|[,;](?![\s\"']|\Z|[\w.-]{1,48}[=:])|\\(?![\"'nrt]))*+",
