@@ -140,6 +140,37 @@ def test_hits_of_an_outage_are_counted_when_it_is_over(make_redis: Any) -> None:
         assert limiter.test("g", "k").remaining[1:] == (89, 989)
 
 
+@pytest.mark.parametrize("how", ["empty", "stopped"])
+def test_what_one_process_let_pass_is_known_before_its_clients_go_to_another(
+    make_redis: Any, how: str
+) -> None:
+    """No further hit of the key is needed: a balancer may send all of them elsewhere."""
+    server = make_redis()
+    with (
+        RateLimiter({"g": "100 per hour"}, storage=server.url) as one,
+        RateLimiter({"g": "100 per hour"}, storage=server.url) as other,
+    ):
+
+        def know_each_other() -> bool:
+            for limiter in (one, other):
+                limiter.hit("g", "own")
+            return all(limiter._bridge.presence.workers == 2 for limiter in (one, other))  # type: ignore[union-attr]
+
+        wait_until(know_each_other, timeout=20)
+        assert all(one.hit("g", "k") for _ in range(10))
+        (server.kill if how == "empty" else server.pause)()
+        passed = sum(bool(one.hit("g", "k")) for _ in range(100))
+        assert passed == 45
+        (server.start if how == "empty" else server.resume)()
+
+        def seen() -> int:
+            return 0 if other._bridge.is_away() else 100 - other.test("g", "k").remaining[0]  # type: ignore[union-attr]
+
+        # The call in vain may have been carried out by a server that stood still.
+        wait_until(lambda: seen() >= 55, timeout=20)
+        assert sum(bool(other.hit("g", "k")) for _ in range(100)) in (44, 45)
+
+
 @pytest.fixture
 def failed() -> Iterator[list[events.BackendFailed]]:
     """Calls to the storage that were made in vain."""

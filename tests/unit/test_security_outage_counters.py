@@ -45,6 +45,8 @@ class Storage:
         self.counters = MemoryCounters(strategy="auto", clock=self.clock)
         self.life += b"1"
 
+    is_probed = False  # no thread: tests tell by hand
+
     def in_doubt(self) -> bool:
         return False
 
@@ -68,6 +70,9 @@ class Storage:
         yield from ()
         self.told.append((key, unknown))
 
+    def close(self) -> None:
+        """As it says."""
+
     def _ask(self) -> None:
         if self.away:
             raise BackendUnavailableError("redis", "refused")
@@ -81,7 +86,12 @@ class Site:
         self.limiter: Any = RateLimiter({"g": LIMITS}, clock=self.clock, strategy=strategy)  # type: ignore[arg-type]
         self.storage = Storage(self.clock)
         self.limiter._shared = self.storage
-        self.limiter._bridge = Bridge(self.storage, strategy=strategy, clock=self.clock)  # type: ignore[arg-type]
+        self.limiter._bridge = Bridge(
+            self.storage,
+            self.limiter._groups,
+            strategy=strategy,
+            clock=self.clock,  # type: ignore[arg-type]
+        )  # type: ignore[arg-type]
         self.limiter._local = self.limiter._bridge.counters
 
     def passed(self, tries: int, key: str = "k") -> int:
@@ -208,6 +218,65 @@ def test_what_could_not_be_told_is_told_later_and_still_counts_here(site: Site) 
     assert site.storage.told == [("k", ((0, 2), (0, 2)))]
 
 
+def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
+    """Their clients may come to other processes from then on, and this one never hit them again."""
+    for key in ("a", "b", "c"):
+        site.passed(4, key)
+    bridge = site.limiter._bridge
+    site.storage.away = True
+    assert (site.passed(2, "a"), site.passed(3, "b")) == (2, 3)
+    assert bridge.tell_all()  # it is still away
+    site.storage.away = False
+    assert not bridge.tell_all()
+    assert dict(site.storage.told) == {"a": ((0, 2), (0, 2)), "b": ((0, 3), (0, 3))}
+    assert not bridge.tell_all()
+    assert len(site.storage.told) == 2
+    site.storage.lose()
+    site.clock.advance(11)
+    assert not bridge.tell_all()
+    assert sorted(key for key, _ in site.storage.told[2:]) == ["a", "b", "c"]
+
+
+def test_the_next_outage_goes_on_from_what_was_told(site: Site) -> None:
+    site.passed(12)
+    for _ in range(2):
+        site.storage.away = True
+        assert site.passed(20) == 2  # a fresh share would be 5
+        site.storage.away = False
+        assert not site.limiter._bridge.tell_all()
+
+
+def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None:
+    """Or what was before would not be told, as nobody knows yet that the storage has lost it."""
+    site.passed(12)
+    site.storage.away = True
+    assert site.passed(2) == 2
+    site.storage.away = False
+    site.storage.lose()
+    asked = site.storage.presence
+
+    def slow(process: str, *, lifetime: int) -> Any:
+        yield
+        return (yield from asked(process, lifetime=lifetime))
+
+    site.storage.presence = slow  # type: ignore[method-assign]
+    question = site.limiter._bridge.presence.keep()
+    next(question)
+    site.storage.presence = asked  # type: ignore[method-assign]
+    site.passed(1)
+    assert site.storage.told == [("k", ((12, 2), (12, 2)))]
+
+
+def test_a_closed_limiter_tells_nothing(site: Site) -> None:
+    site.passed(1)
+    site.storage.away = True
+    site.passed(1)
+    site.storage.away = False
+    site.limiter.close()
+    assert not site.limiter._bridge.tell_all()
+    assert site.storage.told == []
+
+
 def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
     site.passed(1)
     site.storage.away = True
@@ -226,7 +295,7 @@ def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
 def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
     site.limiter = RateLimiter({"g": LIMITS}, clock=site.clock, on_unavailable="closed")
     site.limiter._shared = site.storage
-    site.limiter._bridge = Bridge(site.storage, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
+    site.limiter._bridge = Bridge(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
     site.passed(3)
     assert site.storage.names == []
 

@@ -124,6 +124,11 @@ class RedisClient(Closing):
         return breaker.doubted and breaker.in_doubt()
 
     @property
+    def is_probed(self) -> bool:
+        """Whether a probe finds out when the server answers again; a fake is sent nothing but its owner's calls."""
+        return self._lease.endpoint.target is not None
+
+    @property
     def place(self) -> Hashable:
         """Equal for clients of the same database of the same server, as long as one of them lives."""
         return id(self._lease.endpoint), self._lease.database

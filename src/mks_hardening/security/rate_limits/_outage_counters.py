@@ -106,6 +106,15 @@ class OutageCounters(MemoryCounters):
         known = self._known.get(place)
         return known is not None and known[-1] != self._presence.losses
 
+    def owing(self) -> list[Place]:
+        """All keys of which the storage, which is back, does not know all."""
+        losses = self._presence.losses
+        with self._lock:
+            since = list(self._since)
+        # A copy in one step, as hits write into it without the lock.
+        known = list(self._known.items()) if losses else []
+        return list(dict.fromkeys([*since, *(place for place, last in known if last[-1] != losses)]))
+
     def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> Debt:
         """Take over what is to be told to it."""
         place = group, key

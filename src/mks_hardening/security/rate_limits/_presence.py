@@ -52,6 +52,7 @@ class Presence:
         "_name",
         "_pause",
         "_storage",
+        "_unsure",
         "due",
         "losses",
         "number",
@@ -72,11 +73,13 @@ class Presence:
         """A forked child is a process of its own."""
         self._name = secrets.token_hex(8)
         self.due = 0.0
+        self._unsure = False
         self._pause = _FIRST_PAUSE
 
     def ask_again(self) -> None:
         """The storage was away: see at the next contact what it still has."""
         self.due = 0.0
+        self._unsure = True
 
     def part(self, whole: int) -> int:
         """This process's part; the parts of all of them make the whole."""
@@ -85,7 +88,9 @@ class Presence:
 
     def is_due(self) -> bool:
         """Whether to say so again."""
-        return self._clock.monotonic() >= self.due
+        # After an outage everybody asks until one was answered: who went on before could not know whether the
+        # storage has lost its data, and would not tell what was before.
+        return self._unsure or self._clock.monotonic() >= self.due
 
     def keep(self) -> Op[None]:
         """Say now and then that this process is there.
@@ -107,3 +112,4 @@ class Presence:
         if self._life is not None and life != self._life:
             self.losses += 1
         self._life = life
+        self._unsure = False

@@ -113,6 +113,11 @@ class RedisCounters:
         """Whether the server is asked in vain at the moment, as far as anybody knows."""
         return self._client.in_doubt()
 
+    @property
+    def is_probed(self) -> bool:
+        """See ``RedisClient``."""
+        return self._client.is_probed
+
     def close(self) -> None:
         """Release connections."""
         self._client.close()

@@ -115,7 +115,7 @@ class RateLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=now,
             )
-            self._bridge = Bridge(self._shared, strategy=strategy, clock=now)
+            self._bridge = Bridge(self._shared, self._groups, strategy=strategy, clock=now)
             self._local = self._bridge.counters
         self._schedule = Schedule(self._shared, None if self._bridge is None else self._bridge.presence, now)
 
@@ -270,13 +270,13 @@ class RateLimiter(Closing):
 
     def close(self) -> None:
         """Release connections; harmless when called twice."""
-        if self._shared is not None:
-            self._shared.close()
+        if self._bridge is not None:
+            self._bridge.close()
 
     async def aclose(self) -> None:
         """``close`` for asyncio, with the connections of the running event loop."""
-        if self._shared is not None:
-            await self._shared.aclose()
+        if self._bridge is not None:
+            await self._bridge.aclose()
 
     def __repr__(self) -> str:
         return f"RateLimiter(groups={sorted(self._groups)})"
