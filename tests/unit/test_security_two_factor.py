@@ -1024,6 +1024,23 @@ def test_what_is_no_secret_is_not_adopted(house: House, secret: Any, step: Any) 
     assert not house.manager.status("v").enabled
 
 
+@pytest.mark.parametrize("methods", [["TOTP"], ["totp", "sms"], "totp", [7]])
+def test_a_method_that_there_is_not_is_refused_by_name(house: House, methods: Any) -> None:
+    """It would refuse every code of everybody."""
+    with pytest.raises(ConfigurationError) as caught:
+        house.manager.verify("u", house.code(), methods=methods)
+    assert caught.value.parameter == "methods"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("batch", 0), ("batch", True), ("batch", 1.5), ("cursor", 7), ("cursor", b"u")]
+)
+def test_an_impossible_batch_is_refused_by_name(house: House, parameter: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        house.manager.reencrypt(**{parameter: value})
+    assert caught.value.parameter == parameter
+
+
 # --- events and parameters -----------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from mks_hardening._core.checks import text_of, whole_number
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._audit import tell
@@ -26,6 +27,9 @@ class Reencryption(Room):
         Args:
             batch: about how many records to look at.
             cursor: where to go on.
+
+        Raises:
+            ConfigurationError: ``batch`` is no whole number of at least 1, or the cursor no text.
         """
         return run(self._batch(batch, cursor))
 
@@ -34,7 +38,10 @@ class Reencryption(Room):
         return await arun(self._batch(batch, cursor))
 
     def _batch(self, batch: int, cursor: str | None) -> Op[ReencryptionProgress]:
-        user_ids, following = yield from self._records.page(cursor, limit=batch)
+        limit = whole_number(batch, parameter="batch", minimum=1)
+        if cursor is not None:
+            text_of(cursor, parameter="cursor")
+        user_ids, following = yield from self._records.page(cursor, limit=limit)
         outcomes: Counter[str] = Counter()
         for user_id in user_ids:
             outcomes[(yield from self._resealed(user_id))] += 1

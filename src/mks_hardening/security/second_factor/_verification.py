@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mks_hardening._core.checks import choice, texts
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
@@ -54,6 +55,7 @@ class Verification(Room):
 
         Raises:
             DecodeError: the stored record or secret cannot be read, for example because its key is missing.
+            ConfigurationError: ``methods`` holds an unknown word, or ``user_id`` or ``client`` is no text.
         """
         return run(self._verify(user_id, code, client, device, methods))
 
@@ -143,6 +145,9 @@ class Verification(Room):
     def _verify(
         self, user_id: str, code: str, client: str | None, device: str | None, methods: Sequence[Method]
     ) -> Op[VerificationResult]:
+        # A word that is misspelt would refuse every code as malformed.
+        for method in texts(methods, parameter="methods", of="methods") if methods is not METHODS else ():
+            choice(method, METHODS, parameter="methods")
         # Once, outside of the repeated decision: looking a challenge up uses it up.
         presented = yield from self._presented(user_id, code)
 
