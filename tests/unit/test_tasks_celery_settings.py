@@ -97,3 +97,33 @@ def test_one_database_has_many_addresses(url: str) -> None:
         celery_settings(
             {"result_backend": url}, broker_url="redis://h/0", visible=3600, stop_timeout=1, kill_grace=1
         )
+
+
+@pytest.mark.parametrize(
+    ("broker", "results"),
+    [
+        ("redis://localhost:6379/1", "redis://localhost/1"),
+        ("redis://localhost/1", "redis://127.0.0.1/01"),
+        ("redis://localhost/1", "redis://[::1]:6379/1"),
+        ("redis://H/1", "rediss://user:secret@h.:6379/1"),
+        ("redis://h/1", "redis://h?db=1"),
+        ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("sentinel://a;sentinel://b:26379/0", "sentinel://c:26379;sentinel://b"),
+    ],
+)
+def test_what_is_left_out_of_an_address_is_the_usual(broker: str, results: str) -> None:
+    def settings(backend: str) -> Any:
+        return celery_settings(
+            {"result_backend": backend}, broker_url=broker, visible=3600, stop_timeout=1, kill_grace=1
+        )
+
+    with pytest.raises(ConfigurationError, match="another database"):
+        settings(results)
+    for other in (
+        "redis://elsewhere/1",
+        "redis://localhost:6380/1",
+        "redis://h/7",
+        "db+sqlite:///x.db",
+        "rpc://",
+    ):
+        assert settings(other)["result_backend"] == other

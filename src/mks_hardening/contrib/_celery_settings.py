@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening.exceptions import ConfigurationError
@@ -27,6 +27,9 @@ _PLAIN_LIMIT: Final = 300.0
 """Seconds that further tasks of the application, which are no rows, may run."""
 # For an application's own tasks alone: those of ours leave no result.
 _RESULTS_KEPT: Final = 86_400
+_KINDS: Final = {"redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("sentinel", 26379)}
+"""Schemes that lead to the same servers, and the port where none is given."""
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _KEPT: Final = frozenset(
     {
         "accept_content",
@@ -171,14 +174,29 @@ def _check_results(backend: object, broker_url: str) -> None:
         return
     if not isinstance(backend, str):
         raise ConfigurationError("result_backend must be a URL", parameter="result_backend")
-    if _place(backend) in {_place(url) for url in broker_url.split(";")}:
+    if _places(backend) & _places(broker_url):
         raise ConfigurationError(
             "result_backend must be another database than broker_url", parameter="result_backend"
         )
 
 
+def _places(url: str) -> set[tuple[str, str, str]]:
+    """What makes addresses one database, whoever signs in there; several of one group are told apart by ``;``."""
+    return {_place(one) for one in url.split(";")}
+
+
 def _place(url: str) -> tuple[str, str, str]:
-    """What makes two addresses one database, whoever signs in there."""
     parts = urlsplit(url)
-    # Without user and password: two accounts of one database lose their data together.
-    return parts.scheme, parts.netloc.rpartition("@")[2], parts.path.strip("/") or "0"
+    kind, usual_port = _KINDS.get(parts.scheme, (parts.scheme, 0))
+    # Without user and password: two accounts of one database lose their data together. What is left out of an
+    # address is the usual: the port, the database 0; kombu and redis-py also read the latter from the query.
+    try:
+        host, port = (parts.hostname or "").rstrip("."), parts.port or usual_port
+    except ValueError:  # no number: whoever connects will say so
+        host, port = parts.netloc.rpartition("@")[2], 0
+    asked = parse_qs(parts.query)
+    database = (asked.get("db") or asked.get("virtual_host") or [parts.path.strip("/")])[0] or "0"
+    if "socket" in parts.scheme:
+        return kind, parts.path, database if asked else "0"
+    place = f"{'localhost' if host in _LOOPBACK else host}:{port}"
+    return kind, place, str(int(database)) if database.isdecimal() else database
