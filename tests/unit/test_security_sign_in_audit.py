@@ -288,13 +288,13 @@ def test_recent_is_up_to_the_very_second(house: House, passed: float, recent: bo
 @pytest.mark.parametrize(
     ("email", "state"),
     [
-        ("a@b@example.com", "done"),
+        ("a@b@example.com", "unusable"),
         ("a" * 242 + "@example.com", "done"),
         ("a" * 243 + "@example.com", "unusable"),
     ],
 )
 def test_the_longest_address_is_254_characters(house: House, email: str, state: str) -> None:
-    """RFC 5321, 4.5.3.1.3; an at-sign in the part before the last one is the mail system's matter."""
+    """RFC 5321, 4.5.3.1.3; of two at-signs mail systems take one or the other for the last."""
     session = house.signed_in("sato")
     assert house.changes.request_email_change(session, email, client=HERE).state == state
 
