@@ -242,6 +242,16 @@ def test_keys_of_devices_rotate(house: House) -> None:
         assert sign_in.password("sato", RIGHT, client=client).state == state
 
 
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False)])
+def test_a_device_is_remembered_that_either_step_wants_to(house: House, first: bool, second: bool) -> None:
+    """It is ticked beside the password, and the page of the code does not ask again."""
+    half = house.sign_in.password("tanaka", RIGHT, client=HERE, remember=first)
+    assert half.device is None
+    done = house.sign_in.second_factor(half.challenge, house.code(), client=HERE, remember=second)
+    assert done
+    assert (done.device is not None) is (first or second)
+
+
 def test_without_keys_no_device_is_remembered() -> None:
     house = House(device_keys=())
     house.signed_in("sato", remember=True)

@@ -158,6 +158,18 @@ def test_strangers_do_not_lock_out_a_device_that_is_known(app: Any, browser: Any
     assert browser.sign_in("tanaka").status_code == 303
 
 
+def test_a_device_is_known_that_was_ticked_before_the_second_factor(
+    owner: Owner, app: Any, browser: Any
+) -> None:
+    form = {"username": "tanaka", "password": DEMO_PASSWORD, "next": "/articles", "remember": "on"}
+    assert browser.post("/sign-in", form).status_code == 303
+    assert browser.post("/sign-in/code", {"code": owner.recovery[0], "next": "/articles"}).status_code == 303
+    browser.post("/sign-out")
+    besieged(app)
+    assert type(browser)(app).sign_in("tanaka").status_code == 401
+    assert browser.sign_in("tanaka").status_code == 303
+
+
 def test_a_recovery_code_passes_the_lock(owner: Owner, app: Any, browser: Any) -> None:
     besieged(app)
     assert browser.sign_in("tanaka").status_code == 401

@@ -83,9 +83,12 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
         now = kit.clock.time()
         facts = SessionFacts(amr_of(outcome.method), now, now)
         risks = _risks(found, outcome)
+        arrival = attempt.arrival._replace(
+            remember=attempt.arrival.remember or found.facts.get("remember") is True
+        )
         return (
             yield from admitted(
-                kit, attempt.arrival, account, facts, hits, place="challenged", risks=risks, factor=outcome
+                kit, arrival, account, facts, hits, place="challenged", risks=risks, factor=outcome
             )
         )
     except BaseException:  # as in the first step

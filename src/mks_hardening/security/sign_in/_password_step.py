@@ -187,6 +187,8 @@ def _challenge(
         "session": session,
         "at": now,
         "risks": list(risks),
+        # Ticked beside the password; the page of the code does not ask again.
+        "remember": attempt.arrival.remember,
     }
     return kit.entries.issue("challenge", facts, ttl=kit.challenge_ttl)
 

@@ -161,7 +161,7 @@ class SignIn:
             session: the session of the request; it is started when the sign-in is done.
             recovery_code: passes an account-wide lock. It is looked at only then and after a right password, and
                 is the second factor too.
-            remember: whether the device is to be known again.
+            remember: whether the device is to be known again, after the second factor where one follows.
             data: what the application keeps with the session.
         """
         return run(
@@ -212,7 +212,7 @@ class SignIn:
             code: what the verifier takes: a code, a recovery code, the JSON of an assertion.
             client: as in the first step.
             session: as in the first step.
-            remember: whether the device is to be known again.
+            remember: whether the device is to be known again, where the first step did not say so.
             data: what the application keeps with the session.
         """
         return run(

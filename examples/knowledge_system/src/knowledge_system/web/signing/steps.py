@@ -107,6 +107,7 @@ def finish(code: str, *, answer: str = "") -> VerificationResult:
     )
     if step or step.state == "expired":
         cookies.forget(cookies.CHALLENGE)
+    cookies.keep(cookies.DEVICE, step.device)
     if not step:
         raise sign_in.refusal(step, refused="bad-code")
     return cast("VerificationResult", step.factor)
