@@ -8,16 +8,15 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Response, g, request
+from flask import Response, request
 
 from knowledge_system.api.body import encoded, exactly, read, response_of
 from knowledge_system.api.routes import Asked, Reply, Route
 from knowledge_system.domain import rules
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import form_values
-from knowledge_system.services import calls
-from knowledge_system.web import here
-from knowledge_system.web.files.receiving import received
+from knowledge_system.web import here, writing
+from knowledge_system.web.files.receiving import digest, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,25 +74,16 @@ def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
     """Carry the call out, or answer what was answered when it was."""
     if not _KEY.fullmatch(key):
         raise Problem("invalid", faults=[FieldFault(KEY_FIELD, "pattern")])
-    sessions, actor = here.parts().sessions, here.actor()
     named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
-    content = _files() if route.takes_file else body
+    content = digest(received()).encode() if route.takes_file else body
     fingerprint = hashlib.sha256(named + b"\0" + content).hexdigest()
-    mine = calls.claim(sessions, actor.id, key, fingerprint, now=here.now())
-    if mine.answer is not None:
-        status, headers, values, versioned = json.loads(mine.answer)
-        return Reply(values, status, {**headers, "Idempotency-Replayed": "true"}, versioned)
-    g.claim = mine
-    try:
+
+    def work() -> str:
         answer = cast("Reply", route.view(asked))  # a repeatable view answers with values, which can be kept
-    except BaseException:
-        calls.release(sessions, mine)
-        raise
-    kept = [answer.status, dict(answer.headers), dict(answer.values), answer.versioned]
-    calls.keep_answer(sessions, mine, json.dumps(kept))
-    return answer
+        return json.dumps([answer.status, dict(answer.headers), dict(answer.values), answer.versioned])
 
-
-def _files() -> bytes:
-    """What makes two forms with files the same: the boundary between their parts is drawn anew each time."""
-    return encoded({"files": [[name, hashlib.sha256(content).hexdigest()] for name, content in received()]})
+    kept, again = writing.once(key, fingerprint, work)
+    status, headers, values, versioned = json.loads(kept)
+    if again:
+        headers["Idempotency-Replayed"] = "true"
+    return Reply(values, status, headers, versioned)

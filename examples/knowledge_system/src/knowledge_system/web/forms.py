@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -10,13 +13,14 @@ from flask import g, make_response, request
 
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.domain.validation import Field, form_values, take
-from knowledge_system.web import here
+from knowledge_system.web import here, writing
 
 if TYPE_CHECKING:
     from flask import Response
 
 __all__ = [
     "came_from",
+    "once",
     "private",
     "query_values",
     "read",
@@ -26,6 +30,8 @@ __all__ = [
     "shown_again",
     "told",
 ]
+
+_LOOKS, _PAUSE = 40, 0.25
 
 _MENDABLE = {
     "bad-code",
@@ -68,6 +74,33 @@ def retyped(name: str) -> str:
     """What was typed into a field of the form that was read, to be shown again."""
     values: dict[str, str] = g.get("form", {})
     return values.get(name, "")
+
+
+def once(work: Callable[[], str], *, content: str = "") -> str:
+    """Where a form leads; sent twice, by a double click or a reload, it adds one thing and leads to that.
+
+    A text that was changed in between is another one to add. A form without the field of ``once_field`` is carried
+    out each time.
+
+    Args:
+        work: adds what the form is for, and says where to go.
+        content: digest of what is not among the fields that ``read`` has taken.
+
+    Raises:
+        Problem: ``call-in-flight`` where the first takes longer than people wait, and whatever the work raises.
+    """
+    key, sent = g.get("once") or (request.form.get(here.ONCE, ""), "")
+    if not key:
+        return work()
+    asked = hashlib.sha256(f"{request.path}\n{key}\n{sent}\n{content}".encode()).hexdigest()
+    for _ in range(_LOOKS):
+        try:
+            return writing.once(f"form {asked}", asked, work)[0]
+        except Problem as problem:
+            if problem.code != "call-in-flight":
+                raise
+        time.sleep(_PAUSE)
+    raise Problem("call-in-flight", headers={"Retry-After": "1"})
 
 
 def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[str, Any]:
@@ -122,5 +155,6 @@ def _submitted() -> dict[str, str]:
         if body and request.mimetype != "application/x-www-form-urlencoded":
             raise Problem("unsupported-media-type")
         g.form = form_values(body, ignore=("csrf_token",))
+        g.once = g.form.pop(here.ONCE, ""), json.dumps(g.form, sort_keys=True)
     found: dict[str, str] = g.form
     return found

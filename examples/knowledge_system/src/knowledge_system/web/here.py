@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from knowledge_system.parts import Parts
 
 __all__ = [
+    "ONCE",
     "actor",
     "actor_or_none",
     "address",
@@ -44,6 +45,9 @@ __all__ = [
     "tell_language",
     "wants_json",
 ]
+
+ONCE = "once"
+"""The field that tells a form which is sent twice from two that say the same."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -102,6 +103,7 @@ def _values() -> dict[str, Any]:
         "asset": asset,
         "csp_nonce": csp_nonce(),
         "csrf_field": _csrf_field,
+        "once_field": _once_field,
         "csrf_token": token,
         "demo": settings.demo,
         "done": here.say(DONE.get(request.args.get("done", ""), "")),
@@ -135,6 +137,10 @@ def _marked(pieces: Iterable[Mapping[str, Any]] = ()) -> Markup:
 def _csrf_field() -> Markup:
     token = here.csrf_token()
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(token) if token else Markup("")
+
+
+def _once_field() -> Markup:
+    return Markup('<input type="hidden" name="{}" value="{}">').format(here.ONCE, secrets.token_urlsafe(16))
 
 
 def _jst(value: str | float | datetime) -> datetime:

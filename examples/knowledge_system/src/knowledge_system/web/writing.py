@@ -322,6 +322,34 @@ def _tell_watchers(
             background.tell(session, reader, letter)
 
 
+def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool]:
+    """Carry out what may be sent again.
+
+    Args:
+        key: the same for every repetition.
+        fingerprint: digest of what is asked for.
+        work: makes the change, and says what is answered.
+
+    Returns:
+        What was answered the first time, and whether that was before.
+
+    Raises:
+        Problem: as ``calls.claim``, and whatever the work raises.
+    """
+    sessions = here.parts().sessions
+    mine = calls.claim(sessions, here.actor().id, key, fingerprint, now=here.now())
+    if mine.answer is not None:
+        return mine.answer, True
+    g.claim = mine
+    try:
+        answer = work()
+    except BaseException:
+        calls.release(sessions, mine)
+        raise
+    calls.keep_answer(sessions, mine, answer)
+    return answer, False
+
+
 def _of_article(values: dict[str, Any]) -> dict[str, Any]:
     return {"title": values["title"], "status": values["status"]}
 

@@ -108,10 +108,16 @@ def commenting(article_id: int) -> AnyResponse:
     forms.remember()
     try:
         here.check_limit("api_write")
-        writing.add_comment(article_id, forms.read(fields.COMMENT)["body"])
+        body = forms.read(fields.COMMENT)["body"]
+        place = forms.once(lambda: _commented(article_id, body))
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _reading(article_id, shown)[0])
-    return redirect(f"/articles/{article_id}?done=commented#comments-title", 303)
+    return redirect(place, 303)
+
+
+def _commented(article_id: int, body: str) -> str:
+    writing.add_comment(article_id, body)
+    return f"/articles/{article_id}?done=commented#comments-title"
 
 
 @pages.get("/articles/new")
@@ -131,10 +137,11 @@ def creating() -> AnyResponse:
     forms.remember()
     try:
         here.check_limit("api_write")
-        new = writing.create_article(forms.read(fields.ARTICLE_FORM))
+        values = forms.read(fields.ARTICLE_FORM)
+        place = forms.once(lambda: f"/articles/{writing.create_article(values)}?done=created")
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
-    return redirect(f"/articles/{new}?done=created", 303)
+    return redirect(place, 303)
 
 
 @pages.post("/articles/preview")

@@ -15,7 +15,7 @@ from knowledge_system.services import exchange
 from knowledge_system.services.knowledge.catalogue import MOST, Wanted
 from knowledge_system.services.knowledge.lookup import ArticleFilter
 from knowledge_system.web import forms, here, writing
-from knowledge_system.web.files.receiving import received
+from knowledge_system.web.files.receiving import digest, received
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
@@ -130,10 +130,16 @@ def importing() -> AnyResponse:
     """Add the articles of a zip as drafts, all of them or none."""
     here.check_limit("api_write")
     try:
-        writing.import_articles(received()[0][1])
+        bundle = received()[0][1]
+        place = forms.once(lambda: _imported(bundle), content=digest([("", bundle)]))
     except Problem as problem:
         return forms.shown_again(problem, _form)
-    return redirect("/articles?status=draft&done=imported", 303)
+    return redirect(place, 303)
+
+
+def _imported(bundle: bytes) -> str:
+    writing.import_articles(bundle)
+    return "/articles?status=draft&done=imported"
 
 
 def _form(problem: Problem | None = None) -> str:

@@ -1,0 +1,129 @@
+"""Forms that are sent twice: by a double click, a reload, or a phone that lost the answer."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import zipfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event, func, select
+
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Article, Comment
+from knowledge_system.web import forms
+
+if TYPE_CHECKING:
+    from conftest import Browser
+
+TEXT = {"title": "足場の点検", "category": "足場", "summary": "", "body": "朝に。", "tags": "", "site": ""}
+NOTE = '---\ntitle: "足場"\ncategory: "足場"\n---\n\n本文。\n'
+
+
+def once(page: Any) -> str:
+    (found,) = set(re.findall(r'name="once" value="([\w-]{16,64})"', page.text))
+    return str(found)
+
+
+def number_of(app: Any, model: type[Article | Comment]) -> int:
+    with app.extensions["knowledge"].sessions() as session:
+        return session.scalar(select(func.count(model.id))) or 0
+
+
+def test_an_article_is_made_once(app: Any, visit: Callable[..., Browser]) -> None:
+    writer = visit("tanaka")
+    form = {**TEXT, "status": "draft", "once": once(writer.get("/articles/new"))}
+    before = number_of(app, Article)
+    first, second = writer.post("/articles/new", form), writer.post("/articles/new", form)
+    assert first.status_code == second.status_code == 303
+    assert first.location == second.location
+    assert number_of(app, Article) == before + 1
+
+
+def test_what_was_changed_in_between_is_another_one(app: Any, visit: Callable[..., Browser]) -> None:
+    writer = visit("tanaka")
+    form = {**TEXT, "status": "draft", "once": once(writer.get("/articles/new"))}
+    first = writer.post("/articles/new", form)
+    assert first.location != writer.post("/articles/new", {**form, "title": "別の題"}).location
+    # Of another person too, who has the same field.
+    other = visit("sato")
+    other.get("/articles/new")
+    assert other.post("/articles/new", form).location not in {first.location, None}
+
+
+def test_what_was_refused_can_be_mended_and_sent_again(app: Any, visit: Callable[..., Browser]) -> None:
+    writer = visit("tanaka")
+    form = {**TEXT, "status": "draft", "title": "", "once": once(writer.get("/articles/new"))}
+    refused = writer.post("/articles/new", form)
+    assert refused.status_code == 422
+    again = {**form, "title": "足場", "once": once(refused)}
+    assert writer.post("/articles/new", again).status_code == 303
+
+
+def test_a_remark_is_made_once(app: Any, visit: Callable[..., Browser]) -> None:
+    reader = visit("sato")
+    form = {"body": "確認しました。", "once": once(reader.get("/articles/1"))}
+    before = number_of(app, Comment)
+    assert {reader.post("/articles/1/comments", form).location for _ in range(3)} == {
+        "/articles/1?done=commented#comments-title"
+    }
+    assert number_of(app, Comment) == before + 1
+    # The same words once more, from a page that was read again.
+    reader.post("/articles/1/comments", {**form, "once": once(reader.get("/articles/1"))})
+    assert number_of(app, Comment) == before + 2
+
+
+def test_a_bundle_is_taken_in_once(app: Any, visit: Callable[..., Browser]) -> None:
+    writer = visit("sato")
+    page = writer.get("/exchange/import")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as bundle:
+        bundle.writestr("article-1/article.md", NOTE)
+    before = number_of(app, Article)
+    for _ in range(2):
+        answer = writer.post(
+            "/exchange/import", {"once": once(page), "file": (io.BytesIO(content.getvalue()), "a.zip")}
+        )
+        assert answer.status_code == 303, answer.text
+    assert number_of(app, Article) == before + 1
+
+
+def test_the_second_of_two_at_once_waits_for_the_first(app: Any, visit: Callable[..., Browser]) -> None:
+    writer, same = visit("tanaka"), visit("tanaka")
+    form = {**TEXT, "status": "draft", "once": once(writer.get("/articles/new"))}
+    same.get("/articles/new")
+    before, engine = number_of(app, Article), app.extensions["knowledge"].engine
+    here, answers = threading.current_thread(), []
+    second = threading.Thread(target=lambda: answers.append(same.post("/articles/new", form).location))
+
+    def started(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        if threading.current_thread() is here and second.ident is None and "INSERT INTO revisions" in text:
+            second.start()
+
+    event.listen(engine, "before_cursor_execute", started)
+    try:
+        first = writer.post("/articles/new", form).location
+    finally:
+        event.remove(engine, "before_cursor_execute", started)
+        second.join(30)
+    assert answers == [first]
+    assert number_of(app, Article) == before + 1
+
+
+def test_a_first_one_that_never_ends_is_told(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def claimed(*_arguments: object) -> None:
+        asked.append(1)
+        raise Problem("call-in-flight", headers={"Retry-After": "1"})
+
+    monkeypatch.setattr(forms.writing, "once", claimed)
+    monkeypatch.setattr(forms.time, "sleep", lambda _seconds: None)
+    asking = app.test_request_context("/articles/new", method="POST", data={"once": "x" * 22})
+    with asking, pytest.raises(Problem) as told:
+        forms.once(lambda: "/")
+    assert told.value.code == "call-in-flight"
+    assert len(asked) == 40
