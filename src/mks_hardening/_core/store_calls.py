@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.operations import Op, answered
 
@@ -46,5 +46,7 @@ async def asked(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T
         return await twin(*args, **options)
     import asyncio
 
-    found: T | Awaitable[T] = await asyncio.to_thread(method, *args, **options)
-    return await found if isinstance(found, Awaitable) else found
+    found = await asyncio.to_thread(method, *args, **options)
+    if hasattr(found, "__await__"):
+        return await cast("Awaitable[T]", found)
+    return found
