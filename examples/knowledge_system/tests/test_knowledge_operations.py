@@ -23,7 +23,7 @@ from knowledge_system.services.operations.overview import overview, plan_of
 from knowledge_system.services.operations.whose import Whose
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import normalize_sql
-from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished
+from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished, TaskQueueSeen
 from mks_hardening.testing import FrozenClock
 
 NOW = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
@@ -37,6 +37,7 @@ def counted(draw: st.DrawFn) -> Counts:
     counts = Counts()
     for status, duration in draw(st.lists(st.tuples(st.sampled_from([200, 404, 503]), st.floats(0, 20_000)))):
         counts.request(status, duration)
+    counts.queue(draw(st.none() | st.integers(0, 9)), draw(st.none() | st.integers(0, 9)))
     counts.cache.update(draw(st.lists(st.sampled_from(["hit", "miss", "stale", "error"]))))
     for key in draw(st.lists(st.sampled_from("abcdefghijklmn"))):
         counts.statement(key, told=SlowStatement(1, 5.0, f"select {key}", "x.py:1"))
@@ -50,6 +51,8 @@ def test_sums_do_not_depend_on_the_order_and_survive_the_database(each: list[Cou
     other = Counts.total(reversed(kept))
     assert (total.requests, total.times, total.cache) == (other.requests, other.times, other.cache)
     assert total.requests == sum(total.times)
+    looks = [counts.due for counts in each if counts.due is not None]
+    assert total.due == other.due == max(looks, default=None)
     assert total.failures <= total.requests
     assert len(total.slow) <= 10
     low, high = total.quantile(0.5), total.quantile(0.95)
@@ -216,6 +219,17 @@ def test_administrators_see_who_came_close_to_a_limit_and_unlock(
     assert re.search(r'<input[^>]* name="owner"[^>]* value="tanaka"', form)
 
 
+def test_sessions_and_the_queue_are_shown_over_time(app: Any, visit: Callable[..., Any]) -> None:
+    samples = app.extensions["knowledge"].samples
+    for due, dead in ((3, 1), (7, 2), (0, 2)):
+        samples.observe(TaskQueueSeen(due=due, oldest_due=1.0, running=0, dead=dead, stalled=False))
+    visit("tanaka")
+    page = visit("ito").get("/admin/operations", **{"Accept-Language": "en"}).get_data(as_text=True)
+    for title, number in (("Sessions begun", 2), ("Work that is due", 7), ("Work that failed for good", 2)):
+        (told,) = re.findall(rf"<h2>{title}</h2>.*?<p class=\"hint\">([^<]*)</p>", page, re.DOTALL)
+        assert told == f"newest {number}, largest {number}"
+
+
 def test_the_page_shows_what_happened(
     app: Any, visit: Callable[..., Any], clock: FrozenClock, tmp_path: Path
 ) -> None:
@@ -233,8 +247,8 @@ def test_the_page_shows_what_happened(
         page = administrator.get(f"/admin/operations{hours}")
         assert page.status_code == 200
     words = page.get_data(as_text=True)
-    assert words.count('<svg class="plot"') == 9
-    assert words.count("<title id=") == 9
+    assert words.count('<svg class="plot"') == 12
+    assert words.count("<title id=") == 12
     assert " style=" not in words
     assert "with recursive counter" in words
     assert "SCAN counter" in words, "its plan"

@@ -17,7 +17,7 @@ STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000,
 """Upper bounds of response times in milliseconds; a request that takes longer counts as the last."""
 _MOST_SLOW: Final = 10
 _MOST_WHOSE: Final = 50
-_COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins")
+_COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "sessions")
 
 
 @dataclass(slots=True)
@@ -44,6 +44,9 @@ class Counts:
         whose: the same by what is known of whose they are, see ``Whose``.
         alerts: by channel and state.
         sign_ins: by outcome.
+        sessions: by what became of them.
+        due: tasks that waited, at most; ``None`` where nobody looked.
+        dead: tasks that are given up, at most.
         slow: statements by fingerprint.
     """
 
@@ -56,6 +59,9 @@ class Counts:
     whose: Counter[str] = field(default_factory=Counter)
     alerts: Counter[str] = field(default_factory=Counter)
     sign_ins: Counter[str] = field(default_factory=Counter)
+    sessions: Counter[str] = field(default_factory=Counter)
+    due: int | None = None
+    dead: int | None = None
     slow: dict[str, SlowStatement] = field(default_factory=dict)
 
     def request(self, status: int, duration_ms: float) -> None:
@@ -78,6 +84,11 @@ class Counts:
             known.longest_ms = max(known.longest_ms, told.longest_ms)
         elif len(self.slow) < _MOST_SLOW:
             self.slow[fingerprint] = told
+
+    def queue(self, due: int | None, dead: int | None) -> None:
+        """Somebody has looked at the queue of tasks, which is one for all processes."""
+        self.due = _larger(self.due, due)
+        self.dead = _larger(self.dead, dead)
 
     def quantile(self, share: float) -> int | None:
         """The time within which so many requests were answered, rounded up to a step; ``None`` without any."""
@@ -107,6 +118,7 @@ class Counts:
         self.times = [mine + theirs for mine, theirs in zip(self.times, other.times, strict=True)]
         for name in _COUNTERS:
             getattr(self, name).update(getattr(other, name))
+        self.queue(other.due, other.dead)
         for fingerprint, each in other.slow.items():
             copy = SlowStatement(each.calls, each.longest_ms, each.text, each.caller)
             self.statement(fingerprint, told=copy)
@@ -123,6 +135,9 @@ class Counts:
             "whose": dict(self.whose),
             "alerts": dict(self.alerts),
             "sign_ins": dict(self.sign_ins),
+            "sessions": dict(self.sessions),
+            "due": self.due,
+            "dead": self.dead,
             "slow": {
                 key: [each.calls, each.longest_ms, each.text, each.caller] for key, each in self.slow.items()
             },
@@ -137,6 +152,8 @@ class Counts:
             times=list(kept["times"]),
             slow={key: SlowStatement(*each) for key, each in kept["slow"].items()},
             # A row of the release before may lack one.
+            due=kept.get("due"),
+            dead=kept.get("dead"),
             **{name: Counter(kept.get(name, {})) for name in _COUNTERS},
         )
 
@@ -147,3 +164,7 @@ class Counts:
         for counts in each:
             found.add(counts)
         return found
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return max((each for each in (one, other) if each is not None), default=None)

@@ -28,7 +28,9 @@ from mks_hardening.events import (
     RateLimitDecided,
     RateLimitNear,
     RequestFinished,
+    SessionChanged,
     SignInEvent,
+    TaskQueueSeen,
     add_observer,
     remove_observer,
 )
@@ -115,6 +117,10 @@ class Samples(logging.Handler):
                     self._now().alerts[f"{event.channel} {event.state}"] += event.number
                 case SignInEvent():
                     self._now().sign_ins[event.change] += 1
+                case SessionChanged():
+                    self._now().sessions[event.change] += 1
+                case TaskQueueSeen():
+                    self._now().queue(event.due, event.dead)
                 case _:
                     pass
 

@@ -117,6 +117,9 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     yield sums("refused", here.say("制限による拒否"), lambda each: each.refused.total())
     yield sums("near", here.say("上限の 8 割に達した"), lambda each: each.near.total())
     yield sums("guesses", here.say("サインインの失敗"), _guesses)
+    yield sums("sessions", here.say("始まったセッション"), lambda each: each.sessions["started"])
+    yield sums("due", here.say("待っている処理"), lambda each: each.due)
+    yield sums("dead", here.say("失敗したままの処理"), lambda each: each.dead)
     yield sums("alerts", here.say("送られた警報"), _delivered)
 
 
