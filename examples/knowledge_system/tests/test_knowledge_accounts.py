@@ -199,6 +199,25 @@ def test_another_address_is_confirmed_from_there_and_told_to_the_former_one(
         assert accounts.member(session, "tanaka").email == "t@site.example"
 
 
+def test_an_address_that_somebody_else_has_by_now_is_said_to_be_taken(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    links = []
+    for name in ("tanaka", "sato"):
+        person = visit(name)
+        assert person.post("/account/email", {"email": "t@site.example"}).status_code == 303
+        links.append((person, app.post.link("t@site.example")))
+    answers = []
+    for person, link in links:
+        person.get(link)
+        answers.append(person.post("/account/email/confirm", {"token": link.partition("token=")[2]}))
+    assert [answer.status_code for answer in answers] == [303, 409]
+    assert "すでに使われています" in answers[1].get_data(as_text=True)
+    with app.extensions["knowledge"].sessions() as session:
+        assert accounts.member(session, "sato").email != "t@site.example"
+    assert all("変更しました" not in subject for subject, _ in app.post.to("sato@knowledge.example"))
+
+
 def test_a_stale_session_must_prove_itself_before_another_address(
     visit: Callable[..., Any], clock: FrozenClock
 ) -> None:

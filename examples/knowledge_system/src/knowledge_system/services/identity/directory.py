@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select, update
 
+from knowledge_system.domain.problems import Problem
 from knowledge_system.models import User
 from mks_hardening.security import SignInAccount
 
@@ -48,11 +49,17 @@ class Directory:
             return bool(session.execute(change.returning(User.id)).first())
 
     def set_email(self, user_id: str, email: str, /) -> None:
-        """Replace the address for mail; one that somebody else has by now stays theirs."""
+        """Replace the address for mail.
+
+        Raises:
+            Problem: ``username-taken``: somebody else has it by now.
+        """
         taken = exists().where(User.email == email.lower(), User.id != int(user_id))
         change = update(User).where(User.id == int(user_id), ~taken).values(email=email.lower())
         with self._sessions.begin() as session:
-            session.execute(change)
+            done = session.execute(change)
+        if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+            raise Problem("username-taken")
 
     def _account(self, user: User | None) -> SignInAccount | None:
         return account_of(user, mail_domain=self._mail_domain)
