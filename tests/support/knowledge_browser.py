@@ -24,13 +24,19 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def chromium(chromium_path: str) -> Iterator[Any]:
+def driver() -> Iterator[Any]:
+    """Playwright, of which a thread can have one at a time."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(driver: Any, chromium_path: str) -> Iterator[Any]:
+    browser = driver.chromium.launch(executable_path=chromium_path, args=FLAGS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

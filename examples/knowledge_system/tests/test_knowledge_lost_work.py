@@ -145,22 +145,21 @@ def test_a_browser_that_restores_forms_does_not_show_them_to_the_next_person(
 
 @pytest.mark.chromium
 @pytest.mark.timeout(300)
-def test_a_page_kept_alive_is_read_anew_after_signing_out(shared_demo: Any, chromium_path: str) -> None:
+def test_a_page_kept_alive_is_read_anew_after_signing_out(
+    shared_demo: Any, driver: Any, chromium_path: str
+) -> None:
     """The back/forward cache shows a page as it was left, without asking the server."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium_path,
-            args=FLAGS,
-            ignore_default_args=["--disable-back-forward-cache"],
-        )
-        page = browser.new_context(ignore_https_errors=True, locale="ja-JP").new_page()
-        type_and_leave(page, shared_demo.url)
-        page.evaluate("history.back()")
-        page.wait_for_url("**/sign-in?next=**")
-        assert page.locator("#title").count() == 0
-        browser.close()
+    browser = driver.chromium.launch(
+        executable_path=chromium_path,
+        args=FLAGS,
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    page = browser.new_context(ignore_https_errors=True, locale="ja-JP").new_page()
+    type_and_leave(page, shared_demo.url)
+    page.evaluate("history.back()")
+    page.wait_for_url("**/sign-in?next=**")
+    assert page.locator("#title").count() == 0
+    browser.close()
 
 
 @pytest.mark.chromium

@@ -54,6 +54,7 @@ class FaultProxy:
         self._thread = LoopThread("testbed-proxy")
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     # --- life
 
@@ -63,7 +64,7 @@ class FaultProxy:
             self._thread.run(self._listen())
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, reuse_address=True)
+        self._server = await asyncio.start_server(self._accepted, self.host, self.port, reuse_address=True)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -73,6 +74,12 @@ class FaultProxy:
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
+            # What is being accepted arrives first: CPython 3.11 cannot make its transport once the server is
+            # closed, and leaves it open.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
 
@@ -116,10 +123,15 @@ class FaultProxy:
 
     # --- data
 
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)  # not in the task, which may be cancelled before its first step
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         ends = {writer}
-        self._writers.add(writer)
         try:  # from here on: what is cancelled while it reaches for the server is closed too
             try:
                 up_reader, up_writer = await asyncio.open_connection(*self.upstream)
