@@ -213,7 +213,7 @@ def test_a_child_forked_with_the_locks_held_has_its_own_backend(redis_server: Re
 
 
 def test_two_loops_and_a_thread_share_the_breaker_and_nothing_else(redis_server: RedisServer) -> None:
-    before = connections(redis_server)
+    before, others = connections(redis_server), set(endpoints._registry.endpoints)
 
     async def main() -> None:
         first, second = (RedisClient(redis_server.url, store_budget=5) for _ in range(2))
@@ -226,7 +226,7 @@ def test_two_loops_and_a_thread_share_the_breaker_and_nothing_else(redis_server:
     for _ in range(2):
         asyncio.run(main())
     wait_until(lambda: connections(redis_server) == before)
-    assert endpoints._registry.endpoints == {}
+    assert endpoints._registry.endpoints.keys() <= others
 
 
 def test_sentinels_with_tls_and_accounts_of_their_own(

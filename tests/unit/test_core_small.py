@@ -202,6 +202,10 @@ def test_impossible_durations_name_the_parameter(value: Any, options: dict[str, 
 URLS: list[tuple[str, tuple[Any, ...]]] = [
     ("redis://localhost", ("single", False, (("localhost", 6379),), None, 0)),
     ("redis://127.0.0.1:7000/3", ("single", False, (("127.0.0.1", 7000),), None, 3)),
+    (
+        "redis+sentinel://u:p%2Fw@localhost,[::1]:2/main/3",
+        ("sentinel", False, (("localhost", 26379), ("::1", 2)), "p/w", 3),
+    ),
     ("redis://[::1]:7000/?db=2", ("single", False, (("::1", 7000),), None, 2)),
     ("rediss://app:p%40ss@redis.example.com/1", ("single", True, (("redis.example.com", 6379),), "p@ss", 1)),
     ("rediss://:pw@h?ca_file=/etc/ca.pem", ("single", True, (("h", 6379),), "pw", 0)),

@@ -7,6 +7,7 @@ sentinels that ask for credentials of their own ``sentinel_username`` and ``sent
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -33,6 +34,7 @@ _DEFAULT_PORT: Final[Mapping[Topology, int]] = MappingProxyType(
     {"single": 6379, "sentinel": 26379, "cluster": 6379}
 )
 _LARGEST_NUMBER: Final = 65535
+_PLACE: Final = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+://)(?P<place>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _ENCODE: Final = "write the characters / ? # of a password as %2F %3F %23"
 
 
@@ -44,7 +46,7 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
             another machine without ``allow_plaintext=True``. The message never repeats any part of the URL.
     """
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
     except ValueError:
         raise _wrong("its host is not readable") from None
     if parts.scheme not in _SCHEMES:
@@ -79,6 +81,16 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
         sentinel_tls=tls,
         tls_options=(("ssl_ca_certs", options["ca_file"]),) if "ca_file" in options else (),
     )
+
+
+def _split(url: str) -> SplitResult:
+    # Newer Pythons take brackets for the whole of a place, and there may be several hosts in ours.
+    found = _PLACE.fullmatch(url)
+    if found is None or "[" not in found["place"]:
+        return urlsplit(url)
+    for host in found["place"].rpartition("@")[2].split(","):
+        urlsplit(f"//{host}")
+    return urlsplit(found["scheme"] + found["rest"])._replace(netloc=found["place"])
 
 
 def _refuse_cut_password(parts: SplitResult) -> None:
