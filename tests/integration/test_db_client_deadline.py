@@ -285,7 +285,8 @@ def test_a_caller_that_is_cancelled_leaves_within_the_deadline(
             await connection.execute(text("SELECT 1"))
             postgres_server.freeze()
             started = time.monotonic()
-            with pytest.raises(TimeoutError):
+            # With a libpq before 17 nobody can be asked to cancel: the caller leaves when the connection is ended.
+            with pytest.raises((TimeoutError, DBAPIError)):
                 await asyncio.wait_for(connection.execute(text("SELECT 2")), 0.05)
             await connection.invalidate()
             took = time.monotonic() - started

@@ -156,13 +156,42 @@ def _supervised_psycopg(plain: type, deadline: Deadline) -> type:
     supervised = _subclass(plain, ("wait",), of_connection)
     try_cancel: Method | None = getattr(plain, _TRY_CANCEL, None)
     if try_cancel is not None:  # not in every version
-
-        def cancel(connection: object, *, timeout: float = deadline.patience) -> object:
-            return try_cancel(connection, timeout=min(timeout, deadline.patience))
-
         # It asks the server over a connection of its own, which the socket that is shut down does not end.
-        setattr(supervised, _TRY_CANCEL, cancel)
+        setattr(supervised, _TRY_CANCEL, _cancelling(try_cancel, of_connection, deadline.patience))
     return supervised
+
+
+def _cancelling(try_cancel: Method, wait_of: Callable[[_Connection], Wait | None], patience: float) -> Method:
+    def in_vain(connection: _Connection) -> bool:
+        if _cancels_in_time():
+            return False
+        wait = wait_of(connection)
+        return wait is not None and not wait.answers(within=patience / 4)
+
+    if iscoroutinefunction(try_cancel):
+
+        async def later(connection: _Connection, *, timeout: float = patience) -> None:  # noqa: ASYNC109 - as it is called
+            from asyncio import to_thread
+
+            if not await to_thread(in_vain, connection):
+                await try_cancel(connection, timeout=min(timeout, patience))
+
+        return later
+
+    def now(connection: _Connection, *, timeout: float = patience) -> None:
+        if not in_vain(connection):
+            try_cancel(connection, timeout=min(timeout, patience))
+
+    return now
+
+
+def _cancels_in_time() -> bool:
+    """Whether libpq is 17 or later: an older one waits for a silent server for ever, holding up all threads."""
+    try:
+        from psycopg import capabilities
+    except ImportError:
+        return False
+    return capabilities.has_cancel_safe()
 
 
 def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
