@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -277,6 +278,9 @@ def test_zero_means_no_supervision(postgres_url: str) -> None:
 def test_a_caller_that_is_cancelled_leaves_within_the_deadline(
     postgres_url: str, postgres_server: PostgresServer, driver: str
 ) -> None:
+    if driver == "asyncpg" and tuple(map(int, version(driver).split(".")[:2])) < (0, 32):
+        pytest.skip("asyncpg before 0.32 waits without an end for the answer to its own request to cancel")
+
     async def cancelled() -> float:
         engine = hardened_async_engine(
             postgres_url.replace("+psycopg", f"+{driver}"), client_deadline=DEADLINE

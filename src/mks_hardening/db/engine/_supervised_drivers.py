@@ -7,6 +7,7 @@ so each method that speaks to the server is wrapped. asyncpg speaks through a pr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, wraps
@@ -187,11 +188,8 @@ def _cancelling(try_cancel: Method, wait_of: Callable[[_Connection], Wait | None
 
 def _cancels_in_time() -> bool:
     """Whether libpq is 17 or later: an older one waits for a silent server for ever, holding up all threads."""
-    try:
-        from psycopg import capabilities
-    except ImportError:
-        return False
-    return capabilities.has_cancel_safe()
+    capabilities: Any = sys.modules.get("psycopg._capabilities")  # not in every version
+    return capabilities is not None and bool(capabilities.capabilities.has_cancel_safe())
 
 
 def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
