@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
 __all__ = ["may_be_null", "optional_tables"]
+
+Construct: TypeAlias = Any
+"""Of SQLAlchemy: what its type arguments are nobody knows here."""
 
 # NULL only where an argument is.
 _FUNCTIONS: Final = frozenset({"abs", "char_length", "length", "lower", "trim", "upper"})
@@ -27,10 +30,10 @@ _OPERATORS: Final = frozenset(
 )
 
 
-def optional_tables(select: Select[Any]) -> frozenset[Any]:
+def optional_tables(select: Select[Construct]) -> frozenset[Construct]:
     """Tables that have no row for some rows of the select: the far side of outer joins."""
-    found: set[Any] = set()
-    waiting: list[tuple[Any, bool]] = [(one, False) for one in _froms(select)]
+    found: set[Construct] = set()
+    waiting: list[tuple[Construct, bool]] = [(one, False) for one in _froms(select)]
     while waiting:
         one, optional = waiting.pop()
         left, right = getattr(one, "left", None), getattr(one, "right", None)
@@ -43,7 +46,7 @@ def optional_tables(select: Select[Any]) -> frozenset[Any]:
     return frozenset(found)
 
 
-def _froms(select: Any) -> list[Any]:
+def _froms(select: Construct) -> list[Construct]:
     # Joins that the select itself was told are put together when it is compiled, which takes a millisecond.
     joins = select._setup_joins  # noqa: SLF001 - has no public name
     if any(how["isouter"] or how["full"] for *_, how in joins):
@@ -51,7 +54,7 @@ def _froms(select: Any) -> list[Any]:
     return [*select._from_obj, *select.columns_clause_froms]  # noqa: SLF001 - as above
 
 
-def may_be_null(expression: Any, optional: frozenset[Any]) -> bool:
+def may_be_null(expression: Construct, optional: frozenset[Construct]) -> bool:
     """Whether this column, or what is made from columns, may be NULL; unknown means yes.
 
     Args:
@@ -62,7 +65,7 @@ def may_be_null(expression: Any, optional: frozenset[Any]) -> bool:
     from sqlalchemy.sql.elements import Grouping
     from sqlalchemy.sql.functions import FunctionElement
 
-    given: Any = expression  # without the type arguments that nobody knows
+    given: Construct = expression  # without the type arguments that nobody knows
     if isinstance(expression, Column):
         return bool(given.nullable) or given.table in optional or not _of_a_table(given)
     if isinstance(expression, BindParameter):
@@ -80,11 +83,11 @@ def may_be_null(expression: Any, optional: frozenset[Any]) -> bool:
     return True
 
 
-def _of_a_table(column: Any) -> bool:
+def _of_a_table(column: Construct) -> bool:
     """Not of a subquery, whose columns say nothing of the joins inside."""
     from sqlalchemy import Alias, Table
 
-    table: Any = column.table
+    table: Construct = column.table
     while issubclass(type(table), Alias):
         table = table.element
     return issubclass(type(table), Table)

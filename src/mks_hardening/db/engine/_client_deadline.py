@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.forked import renew_in_child
@@ -84,7 +84,7 @@ class Wait:
 
 
 def _start(supervise: Callable[[], None]) -> None:
-    monkey: Any = sys.modules.get("gevent.monkey")
+    monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
         # A driver in C (psycopg2) blocks all greenlets of its thread, so that none of them could supervise it.
         monkey.get_original("_thread", "start_new_thread")(supervise, ())

@@ -188,8 +188,9 @@ def _cancelling(try_cancel: Method, wait_of: Callable[[_Connection], Wait | None
 
 def _cancels_in_time() -> bool:
     """Whether libpq is 17 or later: an older one waits for a silent server for ever, holding up all threads."""
-    capabilities: Any = sys.modules.get("psycopg._capabilities")  # not in every version
-    return capabilities is not None and bool(capabilities.capabilities.has_cancel_safe())
+    capabilities: object = getattr(sys.modules.get("psycopg._capabilities"), "capabilities", None)
+    ask: object = getattr(capabilities, "has_cancel_safe", None)  # not in every version
+    return callable(ask) and bool(ask())
 
 
 def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
