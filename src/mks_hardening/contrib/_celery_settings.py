@@ -146,9 +146,8 @@ def _broker(url: str) -> tuple[str, dict[str, object]]:
     if not url.startswith("redis+sentinel://"):
         return url, {}
     try:
-        target = parse_redis_url(
-            url, allow_plaintext=True
-        )  # as with any other broker, the network is the caller's
+        # As with any other broker, the network is the caller's.
+        target = parse_redis_url(url, allow_plaintext=True)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error}", parameter="broker_url") from None
     user = "".join((quote(target.username or "", safe=""), ":", quote(target.password or "", safe=""), "@"))

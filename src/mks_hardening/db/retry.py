@@ -12,6 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import whole_number
+from mks_hardening._core.database.error_text import code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db._decorated import is_async, refuse_generators
 
@@ -20,20 +21,14 @@ __all__ = ["retry_on_serialization_failure"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LOST: Final = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
-_SQLITE_BUSY: Final = 5
-_MYSQL_LOST: Final = frozenset({1205, 1213})  # lock wait time-out, deadlock
+# PostgreSQL: serialization_failure, deadlock_detected; MySQL: lock wait time-out, deadlock.
+_LOST: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
 _random: Final = SystemRandom()  # a seeded one would wait the same in every forked worker
 
 
 def is_serialization_failure(error: BaseException) -> bool:
     """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy."""
-    origin = getattr(error, "orig", None) or error
-    state = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
-    # Extended codes (SQLITE_BUSY_SNAPSHOT) keep the plain one in their low byte.
-    busy = getattr(origin, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY
-    number = origin.args[0] if getattr(origin, "args", ()) else None
-    return state in _LOST or busy or (type(number) is int and number in _MYSQL_LOST)
+    return code_of(error) in _LOST
 
 
 def retry_on_serialization_failure(

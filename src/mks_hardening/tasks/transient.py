@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from mks_hardening._core.database.error_text import code_of, is_of_database
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
 
 # Of PostgreSQL: lost against another transaction, waited too long for a lock, the server ends, starts or has ended.
 # Not 57014: a statement that took too long takes as long again.
-_STATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+_CODES: Final = frozenset({
+    *("40001", "40P01", "55P03", "57P01", "57P02", "57P03"),
+    *("SQLITE_BUSY", "SQLITE_LOCKED", "1205", "1213", "2003", "2006", "2013"),
+})  # fmt: skip
 _CLASSES: Final = ("08", "53")  # the connection; too many connections, no memory, a full disk
-_SQLITE: Final = frozenset({5, 6})  # busy, locked
 
 
 def is_transient(error: BaseException) -> bool:
@@ -48,14 +51,11 @@ def _of_database(error: BaseException) -> bool:
     # SQLAlchemy says by it that the connection is gone; an IntegrityError stays wrong however often it is tried.
     if getattr(error, "connection_invalidated", False) is True:
         return True
-    origin: object = getattr(error, "orig", None) or error
-    code: object = getattr(origin, "sqlite_errorcode", None)
-    if isinstance(code, int):
-        return code & 0xFF in _SQLITE  # extended codes keep the plain one in their low byte
-    if type(origin).__module__.partition(".")[0] not in {"psycopg", "psycopg2"}:
+    if not is_of_database(error):
         return False
-    state: object = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
-    if isinstance(state, str):
-        return state in _STATES or state.startswith(_CLASSES)
+    code = code_of(error)
+    if code:
+        return code in _CODES or code.startswith(_CLASSES)
     # No server has said anything: there was none, or it hung up.
+    origin: object = getattr(error, "orig", None) or error
     return type(origin).__name__ == "OperationalError"

@@ -11,18 +11,11 @@ __all__ = ["keep_private", "vary_by_cookie"]
 
 _SHARED_ONLY: Final = frozenset({"public", "s-maxage", "proxy-revalidate"})
 # These win over Cache-Control in content delivery networks (RFC 9213) and in nginx.
-_FOR_CDN: Final = frozenset(
-    {
-        *("akamai-cache-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "edge-control"),
-        *(
-            "fastly-cdn-cache-control",
-            "netlify-cdn-cache-control",
-            "surrogate-control",
-            "vercel-cdn-cache-control",
-        ),
-        "x-accel-expires",
-    }
-)
+_FOR_CDN: Final = frozenset({
+    "akamai-cache-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "edge-control",
+    "fastly-cdn-cache-control", "netlify-cdn-cache-control", "surrogate-control", "vercel-cdn-cache-control",
+    "x-accel-expires",
+})  # fmt: skip
 
 
 def keep_private(headers: Headers, *, unsaid: str) -> None:

@@ -13,7 +13,15 @@ from typing import Final, NamedTuple
 
 from mks_hardening._core.trace_text import safe_text
 
-__all__ = ["DatabaseError", "database_error", "error_text", "message_of", "told_of"]
+__all__ = [
+    "DatabaseError",
+    "code_of",
+    "database_error",
+    "error_text",
+    "is_of_database",
+    "message_of",
+    "told_of",
+]
 
 _LONGEST_COMPARED: Final = 1000  # a form with two gaps costs the square of it
 _LONGEST_STATEMENT: Final = 2000
@@ -60,10 +68,15 @@ def database_error(error: BaseException) -> DatabaseError:
     return DatabaseError(origin, code, _form(code, message_of(origin)), schema)
 
 
+def code_of(error: BaseException) -> str:
+    """SQLSTATE, SQLite's error name or MySQL's number, whoever raised it; empty where there is none."""
+    return _code(_driver_error(error))
+
+
 def told_of(error: BaseException) -> str | None:
     """The text of a database error without its values; ``None`` when it is no such error."""
     try:
-        return _told(error) if _is_of_database(error) else None
+        return _told(error) if is_of_database(error) else None
     except Exception as fault:  # noqa: BLE001 - attributes that somebody computes; a log record must come out
         return f"<database error whose attributes raise {type(fault).__name__}>"
 
@@ -74,7 +87,8 @@ def error_text(error: BaseException, *, limit: int = 4096) -> str:
     return safe_text(error if told is None else told, limit=limit)
 
 
-def _is_of_database(error: BaseException) -> bool:
+def is_of_database(error: BaseException) -> bool:
+    """Whether it is an error of a driver, or one of SQLAlchemy or Django around such a one."""
     for kind in type(error).__mro__:
         module = kind.__module__
         if module.partition(".")[0] in _DRIVERS:

@@ -27,95 +27,35 @@ FORWARDED: Final = ("Forwarded",)
 """RFC 7239."""
 
 _ADDRESSES: Final = (
-    *(
-        "Ali-CDN-Real-IP",
-        "CDN-Src-IP",
-        "CF-Connecting-IP",
-        "CF-Connecting-IPv6",
-        "CF-Pseudo-IPv4",
-        "Client-IP",
-    ),
-    *(
-        "CloudFront-Viewer-Address",
-        "DO-Connecting-IP",
-        "Fastly-Client-IP",
-        "Fly-Client-IP",
-        "Incap-Client-IP",
-    ),
-    *(
-        "Proxy-Client-IP",
-        "True-Client-IP",
-        "WL-Proxy-Client-IP",
-        "X-Appengine-Remote-Addr",
-        "X-Appengine-User-IP",
-    ),
-    *(
-        "X-Azure-ClientIP",
-        "X-Azure-SocketIP",
-        "X-Client-IP",
-        "X-Cluster-Client-IP",
-        "X-Envoy-External-Address",
-    ),
-    *(
-        "X-NF-Client-Connection-IP",
-        "X-Original-Forwarded-For",
-        "X-Originating-IP",
-        "X-ProxyUser-IP",
-        "X-Real-IP",
-    ),
-    *("X-Real-Port", "X-Remote-Addr", "X-Remote-IP", "X-Remote-Port", "X-Sucuri-ClientIP"),
-    *("X-Vercel-Forwarded-For", "X-Vercel-Proxied-For"),
-)
+    "Ali-CDN-Real-IP", "CDN-Src-IP", "CF-Connecting-IP", "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "Client-IP",
+    "CloudFront-Viewer-Address", "DO-Connecting-IP", "Fastly-Client-IP", "Fly-Client-IP", "Incap-Client-IP",
+    "Proxy-Client-IP", "True-Client-IP", "WL-Proxy-Client-IP", "X-Appengine-Remote-Addr",
+    "X-Appengine-User-IP", "X-Azure-ClientIP", "X-Azure-SocketIP", "X-Client-IP", "X-Cluster-Client-IP",
+    "X-Envoy-External-Address", "X-NF-Client-Connection-IP", "X-Original-Forwarded-For", "X-Originating-IP",
+    "X-ProxyUser-IP", "X-Real-IP", "X-Real-Port", "X-Remote-Addr", "X-Remote-IP", "X-Remote-Port",
+    "X-Sucuri-ClientIP", "X-Vercel-Forwarded-For", "X-Vercel-Proxied-For",
+)  # fmt: skip
 TARGET_FIELDS: Final = (
-    *(
-        "Front-End-Https",
-        "X-Envoy-Original-Host",
-        "X-Envoy-Original-Path",
-        "X-Forwarded-By",
-        "X-Forwarded-Path",
-    ),
-    *(
-        "X-Forwarded-Protocol",
-        "X-Forwarded-Scheme",
-        "X-Forwarded-Server",
-        "X-Forwarded-SSL",
-        "X-Forwarded-URI",
-    ),
-    *(
-        "X-HTTP-Host-Override",
-        "X-Host",
-        "X-Original-Host",
-        "X-Original-Method",
-        "X-Original-URI",
-        "X-Original-URL",
-    ),
-    *("X-Rewrite-URL", "X-Scheme", "X-Script-Name", "X-URL-Scheme"),
-)
+    "Front-End-Https", "X-Envoy-Original-Host", "X-Envoy-Original-Path", "X-Forwarded-By", "X-Forwarded-Path",
+    "X-Forwarded-Protocol", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-SSL", "X-Forwarded-URI",
+    "X-HTTP-Host-Override", "X-Host", "X-Original-Host", "X-Original-Method", "X-Original-URI",
+    "X-Original-URL", "X-Rewrite-URL", "X-Scheme", "X-Script-Name", "X-URL-Scheme",
+)  # fmt: skip
 IDENTITY_FIELDS: Final = (
     # Of certificates; Client-Cert is RFC 9440.
-    *("Client-Cert", "Client-Cert-Chain", "SSL-Client-Cert", "SSL-Client-S-DN", "SSL-Client-Verify"),
-    *("X-ARR-ClientCert", "X-Client-Cert", "X-Client-DN", "X-Client-Verify", "X-Forwarded-Client-Cert"),
-    *(
-        "X-Forwarded-Tls-Client-Cert",
-        "X-Forwarded-Tls-Client-Cert-Info",
-        "X-SSL-Client-Cert",
-        "X-SSL-Client-S-DN",
-    ),
-    *("X-SSL-Client-Verify", "X-Tls-Client-Cert"),
+    "Client-Cert", "Client-Cert-Chain", "SSL-Client-Cert", "SSL-Client-S-DN", "SSL-Client-Verify",
+    "X-ARR-ClientCert", "X-Client-Cert", "X-Client-DN", "X-Client-Verify", "X-Forwarded-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-SSL-Client-Cert",
+    "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "X-Tls-Client-Cert",
     # Of people, as sign-in proxies hand them on.
-    *("CF-Access-Authenticated-User-Email", "Remote-Email", "Remote-Groups", "Remote-Name", "Remote-User"),
-    *("X-Amzn-Oidc-Identity", "X-Auth-Request-Access-Token", "X-Auth-Request-Email", "X-Auth-Request-Groups"),
-    *("X-Auth-Request-Preferred-Username", "X-Auth-Request-User", "X-Authenticated-User"),
-    *(
-        "X-Forwarded-Access-Token",
-        "X-Forwarded-Email",
-        "X-Forwarded-Groups",
-        "X-Forwarded-Preferred-Username",
-    ),
-    *("X-Forwarded-User", "X-Goog-Authenticated-User-Email", "X-Goog-Authenticated-User-ID"),
-    *("X-MS-Client-Principal", "X-MS-Client-Principal-ID", "X-MS-Client-Principal-Name", "X-Remote-User"),
+    "CF-Access-Authenticated-User-Email", "Remote-Email", "Remote-Groups", "Remote-Name", "Remote-User",
+    "X-Amzn-Oidc-Identity", "X-Auth-Request-Access-Token", "X-Auth-Request-Email", "X-Auth-Request-Groups",
+    "X-Auth-Request-Preferred-Username", "X-Auth-Request-User", "X-Authenticated-User",
+    "X-Forwarded-Access-Token", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",
+    "X-Forwarded-User", "X-Goog-Authenticated-User-Email", "X-Goog-Authenticated-User-ID",
+    "X-MS-Client-Principal", "X-MS-Client-Principal-ID", "X-MS-Client-Principal-Name", "X-Remote-User",
     "X-WebAuth-User",
-)
+)  # fmt: skip
 _NEVER: Final = ("Proxy",)  # becomes HTTP_PROXY, which outgoing clients take for a setting (httpoxy)
 
 OTHER_FIELDS: Final = (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS, *_NEVER)

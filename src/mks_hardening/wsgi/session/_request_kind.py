@@ -8,31 +8,15 @@ __all__ = ["is_part_of_a_page", "wants_page"]
 
 _LONGEST_ACCEPT: Final = 2048  # browsers send about 150 characters
 # Fetch, 3.2.7 Sec-Fetch-Dest: what a page loads to be looked at, and what it runs.
-_PARTS: Final = frozenset(
-    {
-        *("audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script", "serviceworker"),
-        *("sharedworker", "style", "track", "video", "worker"),
-    }
-)
+_PARTS: Final = frozenset({
+    "audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script", "serviceworker",
+    "sharedworker", "style", "track", "video", "worker",
+})  # fmt: skip
 # Browsers say no destination over plain http but to this machine.
 _SUFFIXES: Final = (
-    *(
-        ".avif",
-        ".css",
-        ".eot",
-        ".gif",
-        ".ico",
-        ".jpeg",
-        ".jpg",
-        ".js",
-        ".map",
-        ".mjs",
-        ".mp3",
-        ".mp4",
-        ".ogg",
-    ),
-    *(".otf", ".png", ".svg", ".ttf", ".vtt", ".wasm", ".webm", ".webmanifest", ".webp", ".woff", ".woff2"),
-)
+    ".avif", ".css", ".eot", ".gif", ".ico", ".jpeg", ".jpg", ".js", ".map", ".mjs", ".mp3", ".mp4", ".ogg",
+    ".otf", ".png", ".svg", ".ttf", ".vtt", ".wasm", ".webm", ".webmanifest", ".webp", ".woff", ".woff2",
+)  # fmt: skip
 
 
 def is_part_of_a_page(method: str, path: str, destination: str) -> bool:
