@@ -91,8 +91,14 @@ def test_a_bundle_is_taken_in_once(app: Any, visit: Callable[..., Browser]) -> N
     assert number_of(app, Article) == before + 1
 
 
-def test_the_second_of_two_at_once_waits_for_the_first(app: Any, visit: Callable[..., Browser]) -> None:
-    writer, same = visit("tanaka"), visit("tanaka")
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_the_second_of_two_at_once_waits_for_the_first(
+    request: pytest.FixtureRequest, make_app: Callable[..., Any], visit: Callable[..., Browser], database: str
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    app = make_app(database_url=url)
+    other = make_app(database_url=url) if url else app  # as another worker would be
+    writer, same = visit("tanaka", at=app), visit("tanaka", at=other)
     form = {**TEXT, "status": "draft", "once": once(writer.get("/articles/new"))}
     same.get("/articles/new")
     before, engine = number_of(app, Article), app.extensions["knowledge"].engine
