@@ -18,6 +18,7 @@ import pytest
 from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import BackupFault, Database, backup, newest, restore, restore_for_test
+from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.settings.model import Settings
 from mks_deploy.settings.reading import read_settings
 from testbed.polling import free_port
@@ -222,6 +223,32 @@ def test_old_backups_go(place: Place) -> None:
     assert len(list(place.backups.iterdir())) == place.settings.upkeep.backup_days
 
 
+def test_many_backups_of_one_day_push_out_no_older_day(place: Place) -> None:
+    days = [place.make(days=number) for number in range(3)]
+    again = [place.make(days=3) for _ in range(place.settings.upkeep.backup_days)]
+    assert {*days, *again} == set(place.backups.iterdir())
+
+
+def test_a_dump_may_take_longer_than_the_server_lets_a_transaction_rest(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``postgresql.conf`` of the kit ends a transaction that waits for a minute, as that of the snapshot does."""
+    name = place.database.variables["PGDATABASE"]
+    with place.database.connection() as connection:
+        for setting in ("idle_in_transaction_session_timeout", "statement_timeout"):
+            connection.execute(f"ALTER DATABASE {name} SET {setting} = '20ms'")  # type: ignore[arg-type]
+    run = Database.run
+
+    def slowly(database: Database, program: str, *arguments: str) -> None:
+        run(database, program, *arguments)
+        with place.database.connection() as other:
+            other.execute("SELECT pg_sleep(0.1)")
+
+    monkeypatch.setattr(Database, "run", slowly)
+    assert newest(place.settings) is None
+    assert place.make() == newest(place.settings)
+
+
 def test_the_commands(
     place: Place, empty: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -254,6 +281,8 @@ def test_no_password_among_arguments() -> None:
         "PGDATABASE": "kb",
     }
     assert Database.from_url("postgresql:///kb?host=/run/postgresql").variables["PGHOST"] == "/run/postgresql"
+    whole = Database.from_url("postgresql+psycopg:///kb?host=/run/postgresql&port=5433&sslmode=verify-full")
+    assert (whole.variables["PGPORT"], whole.variables["PGSSLMODE"]) == ("5433", "verify-full")
     with pytest.raises(BackupFault, match="must name PostgreSQL"):
         Database.from_url("sqlite:///x")
     assert os.environ.get("PGPASSWORD") is None
@@ -262,11 +291,17 @@ def test_no_password_among_arguments() -> None:
 # --- back to a moment ---------------------------------------------------------------------------
 
 
+def test_a_base_backup_is_made_where_the_server_is(place: Place) -> None:
+    there = Database.from_url("postgresql+psycopg://kb@db.example.jp/kb")
+    with pytest.raises(BackupFault, match=r"at db\.example\.jp, not here"):
+        base_backup(place.settings, there, now=NOW)
+
+
 @pytest.mark.slow
-def test_the_archive_leads_back_to_a_moment(tmp_path: Path) -> None:
+def test_the_archive_leads_back_to_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runbook's steps with the rendered ``archive_command``: what was deleted after the moment is there."""
     host = Host()
-    wal = host.path("wal")
+    settings, wal = read_settings(host.settings_text()), host.path("wal")
     wal.mkdir()
     host.render()
     text = (host.path("config") / "postgresql.conf").read_text()
@@ -280,10 +315,19 @@ def test_the_archive_leads_back_to_a_moment(tmp_path: Path) -> None:
         database = Database.from_url(server.url("postgres"))
         with database.connection() as connection:
             connection.execute("CREATE TABLE article AS SELECT n FROM generate_series(1, 10) n")
-        command = [program("pg_basebackup"), "--pgdata", str(wal / "base"), "--checkpoint", "fast"]
-        environment = {**os.environ, **database.variables}
-        environment.pop("PGDATABASE")
-        subprocess.run(command, env=environment, check=True, capture_output=True, **identity)
+        run, named = subprocess.run, {"PGUSER": server.user, **os.environ}
+
+        def as_the_server(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
+            return run(command, env={**named, **env}, **options, **identity)
+
+        here = Database({**database.variables, "PGHOST": str(server.directory)})
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "run", as_the_server)
+            bases = [base_backup(settings, here, now=NOW + timedelta(days=day)) for day in range(3)]
+        # Two are kept, and of the segments those that they need.
+        assert sorted(wal.glob("base-*")) == bases[1:]
+        label = (bases[1] / "backup_label").read_text()
+        assert min(path.name for path in wal.glob("0*[0-9A-F]") if len(path.name) == 24) in label
         with database.connection() as connection:
             connection.execute("INSERT INTO article VALUES (11)")
         with database.connection() as connection:
@@ -295,7 +339,7 @@ def test_the_archive_leads_back_to_a_moment(tmp_path: Path) -> None:
             connection.execute("SELECT pg_switch_wal()")
         # A stop archives what is left.
         server.stop()
-        restored = _recovered(wal, moment[0], identity)
+        restored = _recovered(bases[-1], moment[0], identity)
         try:
             found = Database({**database.variables, "PGPORT": str(restored.port)})
             with found.connection() as connection:
@@ -315,8 +359,8 @@ class _Recovered(NamedTuple):
         self.process.stop()
 
 
-def _recovered(wal: Path, moment: str, identity: dict[str, Any]) -> _Recovered:
-    base, port = wal / "base", free_port()
+def _recovered(base: Path, moment: str, identity: dict[str, Any]) -> _Recovered:
+    wal, port = base.parent, free_port()
     lines = {
         "restore_command": f"cp {wal}/%f %p",
         "recovery_target_time": moment,

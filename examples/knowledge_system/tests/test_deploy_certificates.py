@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import pytest
 from deploy_acme import EAB_KEY, EAB_KEY_ID, Pebble
 from deploy_host import Host
 from mks_deploy.cli import main
-from mks_deploy.operations import certificate
+from mks_deploy.operations import certificate, watch
 from mks_deploy.operations.alert import tell
 from mks_deploy.operations.application import environment
 from mks_deploy.operations.watch import look, record, troubles
@@ -218,6 +219,15 @@ def test_a_placeholder_never_takes_the_place_of_a_certificate(placeholder: Setti
     assert Path(placeholder.certificate_files[1]).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_placeholder_is_made_again_where_the_certificate_was_taken_away(placeholder: Settings) -> None:
+    """With a link that leads nowhere nginx does not start, and without nginx no certificate is issued."""
+    served = Path(placeholder.certificate_files[0]).parent
+    served.unlink()
+    served.symlink_to("config/live/gone")
+    assert certificate.make_placeholder(placeholder, now=datetime.now(UTC))
+    assert certificate.load(Path(placeholder.certificate_files[0]))
+
+
 def test_a_file_that_is_no_certificate_is_told(placeholder: Settings) -> None:
     Path(placeholder.certificate_files[0]).write_text("nonsense")
     found = list(certificate.check(placeholder, now=datetime.now(UTC), served=lambda _: b""))
@@ -227,7 +237,9 @@ def test_a_file_that_is_no_certificate_is_told(placeholder: Settings) -> None:
 # --- the host -----------------------------------------------------------------------------------
 
 
-def test_what_turns_bad_is_told_once(placeholder: Settings) -> None:
+def test_what_turns_bad_is_told_once(placeholder: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_SERVERS", ())
+    presented = ssl.PEM_cert_to_DER_cert(Path(placeholder.certificate_files[0]).read_text())
     backup = Path(placeholder.paths.backups) / "2026-11-01"
     backup.mkdir(parents=True)
     (backup / "complete").touch()
@@ -237,18 +249,24 @@ def test_what_turns_bad_is_told_once(placeholder: Settings) -> None:
     day = datetime(2026, 11, 1, 12, tzinfo=UTC)
     os.utime(backup / "complete", (day.timestamp(), day.timestamp()))
 
-    def told(now: datetime, free: int = 50) -> list[str]:
-        return record(look(placeholder, now=now, usage=lambda _: (100, 100 - free, free)), placeholder)
+    def told(now: datetime, free: int = 50, served: bytes | None = presented) -> list[str]:
+        usage = (100, 100 - free, free)
+        readings = look(placeholder, now=now, usage=lambda _: usage, served=lambda _: served)
+        return record(readings, placeholder)
 
     assert told(day) == []
     assert told(day + timedelta(hours=27)) == ["the newest backup is too old"]
     assert told(day + timedelta(hours=28)) == []
+    # The clock was a month ahead when this one was made.
+    (backup.with_name("2026-12-01") / "complete").mkdir(parents=True)
+    assert told(day + timedelta(hours=29)) == []
     assert told(day, free=9) == [
         f"little space is left on {placeholder.paths.state}",
         f"little space is left on {placeholder.paths.logs}",
         f"little space is left on {placeholder.paths.backups}",
     ]
     assert told(day) == []
+    assert told(day, served=None) == [f"nothing answers over https on port {placeholder.edge.https_port}"]
     late = day + timedelta(days=6)
     assert "the certificate was not renewed in time" in told(late)
     metrics = (Path(placeholder.paths.state) / "metrics/host.prom").read_text()
@@ -262,13 +280,15 @@ def test_what_cannot_be_read_is_bad() -> None:
         settings = read_settings(host.settings_text())
         readings = look(settings, now=datetime.now(UTC))
         assert troubles(readings, settings)[:2] == [
-            "the certificate was not renewed in time",
+            f"nothing answers over https on port {settings.edge.https_port}",
             "the newest backup is too old",
         ]
         file = host.folder / "deploy.toml"
         file.write_text(host.settings_text())
+        assert main(["watch", "--record", "--settings", str(file)]) == 1
+        assert main(["watch", "--record", "--settings", str(file)]) == 0
+        # Who asks gets to know all of it, however often the timer has told it.
         assert main(["watch", "--settings", str(file)]) == 1
-        assert main(["watch", "--settings", str(file)]) == 0
         assert main(["certificate", "check", "--settings", str(file)]) == 1
         assert main(["certificate", "placeholder", "--settings", str(file)]) == 0
     finally:

@@ -16,7 +16,7 @@ from mks_deploy.rendering import render
 from mks_deploy.settings import kinds
 from mks_deploy.settings.credentials import CREDENTIALS, credential_faults, make_missing
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, read_settings
+from mks_deploy.settings.reading import SettingsFault, example, own_file, read_settings
 from mks_deploy.versions import Installed, parse_nginx, parse_version
 from mks_hardening.settings import variables
 
@@ -394,6 +394,19 @@ def test_all_faults_come_in_one_message_and_nothing_is_written(
 def test_missing_settings_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", "--settings", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]) == 2
     assert "absent: No such file" in capsys.readouterr().err
+
+
+def test_a_host_knows_its_site_whatever_it_is_called(tmp_path: Path) -> None:
+    with pytest.raises(SettingsFault, match="there is no"):
+        own_file(tmp_path)
+    (tmp_path / "nginx").mkdir()
+    for name in ("genba", "genba-staging"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "deploy.toml").touch()
+        if name == "genba":
+            assert own_file(tmp_path) == tmp_path / "genba/deploy.toml"
+    with pytest.raises(SettingsFault, match=r"one of .*/genba/deploy\.toml, .*/genba-staging/deploy\.toml"):
+        own_file(tmp_path)
 
 
 def test_settings_that_are_no_text_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

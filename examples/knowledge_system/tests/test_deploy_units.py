@@ -49,6 +49,13 @@ def units(request: pytest.FixtureRequest) -> Iterator[Path]:
         host.stop()
 
 
+def test_the_end_of_a_unit_takes_nothing_from_a_server_of_the_same_account(units: Path) -> None:
+    """``RemoveIPC`` takes away the shared memory of the account, and PostgreSQL with it."""
+    text = (units / "knowledge-system-base.service").read_text()
+    assert "\nUser=postgres\n" in text
+    assert re.findall(r"(?m)^RemoveIPC=(\w+)$", text)[-1] == "no"
+
+
 def test_exposure_stays_below_the_limit(units: Path) -> None:
     exposure = {}
     for unit in sorted(units.glob("*.service")):

@@ -120,10 +120,20 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         "30m",
     ),
     "CertificateEnds": (
-        {"mks_host_certificate_begin_seconds": "-7776000x60", "mks_host_certificate_end_seconds": "86400x60"},
-        {"mks_host_certificate_begin_seconds": "0x60", "mks_host_certificate_end_seconds": "7776000x60"},
+        {
+            "mks_host_certificate_begin_seconds": "-7776000x60",
+            "mks_host_certificate_end_seconds": "86400x60",
+            "mks_host_edge_answers": "1x60",
+        },
+        {
+            # Nothing answers for a while: that is another alert's.
+            "mks_host_certificate_begin_seconds": "0x20 0x40",
+            "mks_host_certificate_end_seconds": "7776000x20 0x40",
+            "mks_host_edge_answers": "1x20 0x40",
+        },
         "30m",
     ),
+    "EdgeDown": ({"mks_host_edge_answers": "0x60"}, {"mks_host_edge_answers": "1x28 0x3 1x30"}, "30m"),
     "DiskFull": (
         {"mks_host_free_ratio{path='/var'}": "0.05x60"},
         {"mks_host_free_ratio{path='/var'}": "0.5x60"},

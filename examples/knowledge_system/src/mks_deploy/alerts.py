@@ -39,6 +39,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
     slow = f"sum by (le) (rate(mks_request_duration_seconds_bucket{job}[5m]))"
     pool = f'sum(increase(mks_pool_events_total{{job="{settings.name}",change="exhausted"}}[5m]))'
     dropped = f'sum(increase(mks_alerts_total{{job="{settings.name}",state="dropped"}}[15m]))'
+    answers = "(mks_host_edge_answers == 1)"
     life = "(mks_host_certificate_end_seconds - mks_host_certificate_begin_seconds)"
     left = "(mks_host_certificate_end_seconds - time())"
     free = settings.upkeep.disk_free_percent / 100
@@ -50,6 +51,14 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "2m",
             page,
             "No slot answers.",
+            "rollback",
+        ),
+        Alert(
+            "EdgeDown",
+            "max(mks_host_edge_answers) < 1",
+            "5m",
+            page,
+            "Nothing answers over https.",
             "rollback",
         ),
         Alert(
@@ -127,7 +136,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
         ),
         Alert(
             "CertificateEnds",
-            f"max({left} / {life}) < 0.25",
+            f"max(({left} / {life}) and {answers}) < 0.25",
             "",
             page,
             "The certificate was not renewed in time.",

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import BackupFault, Database, backup, restore, restore_for_test
+from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host import HostSteps, ready
-from mks_deploy.operations.journal import Locked, Trail, locked
+from mks_deploy.operations.journal import Locked, Trail, ending_takes_back, locked
 from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.release import Refused, Slot, State, release, rollback
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, read_settings
+from mks_deploy.settings.reading import SettingsFault, example, own_file, read_settings
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_deploy.writing import differences, write
 from mks_hardening.exceptions import SettingsError
@@ -31,6 +29,7 @@ from mks_hardening.exceptions import SettingsError
 __all__ = ["main", "parser"]
 
 DONE, DIFFERENT, WRONG = 0, 1, 2
+_ETC = Path("/etc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +87,10 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_certificate)
 
     command = commands.add_parser(
-        "watch", help="write metrics of the host; end with 1 when something turned bad"
+        "watch", help="what is bad about this host: certificate, backup, disk; end with 1 when something is"
+    )
+    command.add_argument(
+        "--record", action="store_true", help="write metrics too, and tell only what turned bad since"
     )
     _host_options(command)
     command.set_defaults(run=_watch)
@@ -127,6 +129,9 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--restore-test", action="store_true", help="restore it into a database made for that"
     )
+    command.add_argument(
+        "--base", action="store_true", help="the whole server instead, to go back to a moment from"
+    )
     _host_options(command)
     command.set_defaults(run=_backup)
 
@@ -159,11 +164,10 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _host_options(command: argparse.ArgumentParser) -> None:
-    name = Path("/etc/knowledge-system")
     command.add_argument(
-        "--settings", type=Path, default=name / "deploy.toml", metavar="FILE", help="deploy.toml of this host"
+        "--settings", type=Path, metavar="FILE", help="deploy.toml; where it is left out, the one below /etc"
     )
-    command.add_argument("--secrets", type=Path, default=name / "credentials", metavar="DIR")
+    command.add_argument("--secrets", type=Path, metavar="DIR", help="by default the credentials of the host")
 
 
 def _certificate(options: argparse.Namespace) -> int:
@@ -173,7 +177,7 @@ def _certificate(options: argparse.Namespace) -> int:
         sys.stdout.write("made a placeholder\n" if made else "a certificate is there\n")
         return DONE
     if options.what == "issue":
-        return DIFFERENT if certificate.issue(settings, secrets=options.secrets) else DONE
+        return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE
     faults = list(certificate.check(settings, now=now, served=certificate.served_certificate))
     sys.stdout.write("".join(f"{fault}\n" for fault in faults) or "the certificate is in order\n")
     return DIFFERENT if faults else DONE
@@ -181,9 +185,10 @@ def _certificate(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     settings = _host_settings(options)
-    worse = watch.record(watch.look(settings, now=datetime.now(UTC)), settings)
-    sys.stdout.write("".join(f"{trouble}\n" for trouble in worse))
-    return DIFFERENT if worse else DONE
+    readings = watch.look(settings, now=datetime.now(UTC))
+    bad = watch.record(readings, settings) if options.record else watch.troubles(readings, settings)
+    sys.stdout.write("".join(f"{trouble}\n" for trouble in bad))
+    return DIFFERENT if bad else DONE
 
 
 def _release(options: argparse.Namespace) -> int:
@@ -209,7 +214,7 @@ def _moved(
     os.umask(0o022)
     try:
         with (
-            _ending_takes_back(),
+            ending_takes_back(),
             locked(releases / ".lock", doing=f"mks-deploy {options.run.__name__.strip('_')}"),
         ):
             steps = HostSteps(settings, observed=observed)
@@ -219,21 +224,6 @@ def _moved(
         return DIFFERENT
     sys.stdout.write(f"{state.version} is in slot {state.active}\n")
     return DONE
-
-
-@contextmanager
-def _ending_takes_back() -> Iterator[None]:
-    """A terminal that is lost, or a kill, ends a move as a failure of a step does: requests go back first."""
-
-    def end(number: int, _frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -263,6 +253,9 @@ def _backup(options: argparse.Namespace) -> int:
     keys = os.environ.get("MKS_SECRET_KEYS_FILE")
     try:
         database = Database.from_environment(os.environ)
+        if options.base:
+            sys.stdout.write(f"{base_backup(settings, database, now=datetime.now(UTC))}\n")
+            return DONE
         made = backup(settings, database, now=datetime.now(UTC), keys=Path(keys) if keys else None)
         sys.stdout.write(f"{made}\n")
         if options.restore_test:
@@ -305,7 +298,9 @@ def _app(options: argparse.Namespace) -> int:
     if not options.command:
         sys.stderr.write("a command of the application must be named, for example: flask --help\n")
         return WRONG
-    return run_as_application(_host_settings(options), options.secrets, options.command, environ=os.environ)
+    settings = _host_settings(options)
+    secrets = _host_secrets(options, settings)
+    return run_as_application(settings, secrets, options.command, environ=os.environ)
 
 
 def _alert(options: argparse.Namespace) -> int:
@@ -318,7 +313,11 @@ def _alert(options: argparse.Namespace) -> int:
 
 
 def _host_settings(options: argparse.Namespace) -> Settings:
-    return read_settings(_text(options.settings))
+    return read_settings(_text(options.settings or own_file(_ETC)))
+
+
+def _host_secrets(options: argparse.Namespace, settings: Settings) -> Path:
+    return options.secrets or Path(settings.paths.credentials)
 
 
 def _text(file: Path) -> str:

@@ -150,6 +150,7 @@ UNITS: Final = (
     Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
     Unit("migrate.service", "{name}-migrate@.service", lambda s: s.edge.mode == "nginx"),
     Unit("backup.service", "{name}-backup.service"),
+    Unit("base.service", "{name}-base.service"),
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("alert.service", "{name}-alert@.service"),
@@ -160,6 +161,7 @@ def timers(settings: Settings) -> tuple[Timer, ...]:
     """What runs by the clock."""
     chosen = [
         Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)),
+        Timer("base", "the weekly base backup of PostgreSQL", (f"Sun *-*-* {settings.upkeep.backup_at}:00",)),
         # Hourly, so that a file that grows fast is rotated before the disk is full.
         Timer("logrotate", "hourly rotation of log files", ("hourly",), "2min"),
         Timer("watch", "looks every five minutes", ("*:0/5",)),

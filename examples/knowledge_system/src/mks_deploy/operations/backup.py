@@ -16,17 +16,25 @@ import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     import psycopg
 
     from mks_deploy.settings.model import Settings
 
-__all__ = ["BackupFault", "Database", "backup", "newest", "newest_at", "restore", "restore_for_test"]
+__all__ = [
+    "BackupFault",
+    "Database",
+    "backup",
+    "newest",
+    "newest_at",
+    "restore",
+    "restore_for_test",
+    "second_of",
+]
 
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
 _DAY: Final = 86_400
@@ -53,18 +61,17 @@ class Database:
 
     @classmethod
     def from_url(cls, url: str) -> Database:
-        """From the application's ``DATABASE_URL``."""
-        parts = urlsplit(url)
-        if not parts.scheme.startswith("postgresql"):
+        """From the application's ``DATABASE_URL``, with all that it says: port, TLS, several hosts."""
+        scheme, _, rest = url.partition("://")
+        if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
             raise BackupFault("DATABASE_URL must name PostgreSQL: only that is backed up here")
-        found = {
-            "PGHOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
-            "PGPORT": str(parts.port or ""),
-            "PGUSER": unquote(parts.username or ""),
-            "PGPASSWORD": unquote(parts.password or ""),
-            "PGDATABASE": unquote(parts.path.lstrip("/")),
-        }
-        return cls({name: value for name, value in found.items() if value})
+        import psycopg
+
+        try:
+            given = psycopg.pq.Conninfo.parse(f"postgresql://{rest}".encode())
+        except psycopg.OperationalError:
+            raise BackupFault("DATABASE_URL is no address of PostgreSQL") from None
+        return cls({each.envvar.decode(): each.val.decode() for each in given if each.envvar and each.val})
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Database:
@@ -93,9 +100,16 @@ class Database:
         """A connection for questions."""
         import psycopg
 
-        words = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
-        named = {words[name]: value for name, value in self.variables.items() if name in words}
-        with psycopg.connect(dbname=self.variables.get("PGDATABASE", "postgres"), **named) as connection:  # type: ignore[arg-type]
+        known = {each.envvar.decode(): each.keyword.decode() for each in _options() if each.envvar}
+        named = {known[name]: value for name, value in self.variables.items()}
+        # The server ends a transaction that waits for a minute, as this one does for pg_dump, and long statements.
+        unhurried = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+        named["options"] = f"{named.get('options', '')} {unhurried}".strip()
+        try:
+            connection = psycopg.connect(**{"dbname": "postgres", **named})  # type: ignore[arg-type]
+        except psycopg.OperationalError as error:
+            raise BackupFault(f"PostgreSQL cannot be reached: {error}") from None
+        with connection:
             yield connection
 
 
@@ -112,7 +126,7 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
         BackupFault: something could not be written; no folder counts then.
     """
     root = Path(settings.paths.backups)
-    made, partial = _claimed(root, now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"))
+    made, partial = _claimed(root, second_of(now))
     try:
         rows = _dump(database, partial / _DUMP)
         _pack(Path(settings.paths.state) / "uploads", partial / _UPLOADS)
@@ -127,8 +141,11 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
         raise
     if keys is not None:
         _keep_keys(keys, Path(settings.paths.key_backups))
-    for old in _complete(root)[: -settings.upkeep.backup_days]:
-        shutil.rmtree(old)
+    days = settings.upkeep.backup_days
+    # Both: many by hand on one day push out no older day, and a clock that jumps ahead leaves as many.
+    for old in _complete(root)[:-days]:
+        if old.name < second_of(now - timedelta(days=days)):
+            shutil.rmtree(old)
     for left in _interrupted(root, now):
         shutil.rmtree(left)
     return made
@@ -140,10 +157,13 @@ def newest(settings: Settings) -> Path | None:
     return made[-1] if made else None
 
 
-def newest_at(settings: Settings) -> float:
-    """When the newest one was whole, in seconds since the epoch; 0 where there is none."""
-    made = newest(settings)
-    return (made / _COMPLETE).stat().st_mtime if made else 0.0
+def newest_at(settings: Settings, *, now: float) -> float:
+    """When the newest one was whole, in seconds since the epoch; 0 where there is none.
+
+    One from the future was made while the clock was wrong: it would be fresh until then.
+    """
+    marks = (made / _COMPLETE for made in _complete(Path(settings.paths.backups)))
+    return max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=0.0)
 
 
 def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
@@ -218,6 +238,11 @@ def _pack(folder: Path, file: Path) -> None:
                     packed.add(path, arcname=str(path.relative_to(folder)), recursive=False)
 
 
+def second_of(moment: datetime) -> str:
+    """A moment as it names folders; later ones sort behind."""
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -276,6 +301,13 @@ def _to_disk(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _options() -> list[psycopg.pq.ConninfoOption]:
+    """Every option of libpq, with its variable."""
+    import psycopg
+
+    return psycopg.pq.Conninfo.get_defaults()
 
 
 def _program(name: str) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mks_deploy.files import relink, replace_file
+
 if TYPE_CHECKING:
     from cryptography import x509
 
@@ -31,15 +33,16 @@ def make_placeholder(settings: Settings, *, now: datetime) -> bool:
     folder = served.parent / "placeholder"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, certificate = _self_signed(settings.canonical_host, now)
-    _write(folder / "privkey.pem", key)
-    _write(folder / "fullchain.pem", certificate)
-    served.symlink_to(folder.name)
+    # An older one may lie there, with a link to certbot's files that somebody took away.
+    replace_file(folder / "privkey.pem", key, mode=0o600)
+    replace_file(folder / "fullchain.pem", certificate, mode=0o600)
+    relink(served, Path(folder.name))
     _give_to(f"{settings.name}-acme", served.parent)
     return True
 
 
 def issue(settings: Settings, *, secrets: Path) -> int:
-    """Ask for the first certificate; returns certbot's exit code. nginx must run: challenges go there."""
+    """Ask for the first certificate and load it; returns the exit code. nginx must run: challenges go there."""
     hosts = (*settings.site.hosts, *settings.site.redirect_hosts)
     command = ["certbot", "certonly", "--cert-name", settings.name]
     command += [word for host in hosts for word in ("--domain", host)]
@@ -51,11 +54,16 @@ def issue(settings: Settings, *, secrets: Path) -> int:
     # A file, because arguments are shown by ps; certbot keeps the account that results, not this key.
     with tempfile.TemporaryDirectory(prefix="certbot-") as folder:
         file = Path(folder) / "certbot.ini"
-        _write(file, text.encode())
+        replace_file(file, text, mode=0o600)
         if account:
             os.chown(folder, account["user"], account["group"])
             os.chown(file, account["user"], account["group"])
-        return subprocess.run([*command, "--config", str(file)], check=False, **account).returncode  # noqa: S603 - judged settings
+        # certbot has an account that may reload nothing: its hook leaves a file, and runs again as who we are.
+        environ = {**os.environ, "MKS_RENEWED": f"{folder}/renewed"}
+        hook = [f"{settings.paths.config}/certificate-hook", "--if-renewed"]
+        command += ["--config", str(file)]
+        asked = subprocess.run(command, env=environ, check=False, **account).returncode  # noqa: S603 - judged settings
+        return asked or subprocess.run(hook, env=environ, check=False).returncode  # noqa: S603 - a rendered file
 
 
 def check(settings: Settings, *, now: datetime, served: Callable[[Settings], bytes | None]) -> Iterator[str]:
@@ -134,11 +142,6 @@ def _self_signed(host: str, now: datetime) -> tuple[bytes, bytes]:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password),
         certificate.public_bytes(pem),
     )
-
-
-def _write(file: Path, data: bytes) -> None:
-    with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-        stream.write(data)
 
 
 def _identity(account: str) -> dict[str, Any]:

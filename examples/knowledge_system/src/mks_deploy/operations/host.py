@@ -69,7 +69,8 @@ class HostSteps:
     def migrate(self, version: str) -> None:
         """Change the database; refused where no fresh backup is."""
         most = self._settings.upkeep.backup_max_age
-        if datetime.now(UTC).timestamp() - newest_at(self._settings) > most:
+        now = datetime.now(UTC).timestamp()
+        if now - newest_at(self._settings, now=now) > most:
             raise Refused(
                 f"no backup is younger than {most} s: systemctl start {self._settings.name}-backup.service"
             )

@@ -1,4 +1,4 @@
-"""Who did what to a host, and one at a time: a lock that names its holder, and a trail that is only appended to."""
+"""Who did what to a host, and one at a time: a lock that names its holder, a trail that is only appended to."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import pwd
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["Locked", "Trail", "locked"]
+__all__ = ["Locked", "Trail", "ending_takes_back", "locked"]
 
 
 class Locked(RuntimeError):  # noqa: N818 - a state of the host
@@ -38,6 +40,21 @@ def locked(file: Path, *, doing: str) -> Iterator[None]:
             yield
         finally:
             stream.truncate(0)
+
+
+@contextmanager
+def ending_takes_back() -> Iterator[None]:
+    """A terminal that is lost, or a kill, ends a move as a failure of a step does: requests go back first."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Trail:

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import replace_file
 from mks_deploy.operations.backup import newest_at
-from mks_deploy.operations.certificate import ALARM_AT, load
+from mks_deploy.operations.certificate import ALARM_AT, served_certificate
 
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
 __all__ = ["Readings", "look", "record", "troubles"]
+
+_SERVERS: Final = ("/var/lib/postgresql", "/var/lib/redis")
+"""Where Debian's servers keep their data: PostgreSQL ends when it cannot write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class Readings:
 
     Attributes:
         at: when, seconds since the epoch.
-        certificate_begin: when the certificate began; 0 where it cannot be read.
-        certificate_end: when it ends; 0 where it cannot be read.
+        certificate_begin: when the certificate that is served began; 0 where nothing answers.
+        certificate_end: when it ends; 0 where nothing answers.
         backup_at: when the newest complete backup was made; 0 where there is none.
         free: share of free space, by path.
         spooled: alerts that wait on disk.
@@ -41,29 +44,40 @@ class Readings:
 
 
 def look(
-    settings: Settings, *, now: datetime, usage: Callable[[str], tuple[int, int, int]] = shutil.disk_usage
+    settings: Settings,
+    *,
+    now: datetime,
+    usage: Callable[[str], tuple[int, int, int]] = shutil.disk_usage,
+    served: Callable[[Settings], bytes | None] = served_certificate,
 ) -> Readings:
     """Read everything once; what cannot be read counts as bad."""
-    try:
-        certificate = load(Path(settings.certificate_files[0]))
+    from cryptography import x509
+
+    # What visitors get: the files are for another account's eyes alone, and may lie there without being loaded.
+    presented = served(settings)
+    begin = end = 0.0
+    if presented is not None:
+        certificate = x509.load_der_x509_certificate(presented)
         begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    except (OSError, ValueError):
-        begin = end = 0.0
     free = {}
-    for path in (settings.paths.state, settings.paths.logs, settings.paths.backups):
+    paths = settings.paths
+    for path in (paths.state, paths.logs, paths.backups, paths.wal, *_SERVERS):
         if Path(path).is_dir():
             total, _, left = usage(path)
             free[path] = left / total
     spool = Path(settings.paths.state) / "spool"
     spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
-    return Readings(now.timestamp(), begin, end, newest_at(settings), free, spooled)
+    at = now.timestamp()
+    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled)
 
 
 def troubles(readings: Readings, settings: Settings) -> list[str]:
     """What is bad, in words; equal situations give equal words, so that a change can be seen."""
     found = []
     lifetime = readings.certificate_end - readings.certificate_begin
-    if readings.certificate_end - readings.at < lifetime * ALARM_AT or not readings.certificate_end:
+    if not readings.certificate_end:
+        found.append(f"nothing answers over https on port {settings.edge.https_port}")
+    elif readings.certificate_end - readings.at < lifetime * ALARM_AT:
         found.append("the certificate was not renewed in time")
     if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
         found.append("the newest backup is too old")
@@ -77,6 +91,8 @@ def record(readings: Readings, settings: Settings) -> list[str]:
     folder = Path(settings.paths.state) / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
+        "# TYPE mks_host_edge_answers gauge",
+        f"mks_host_edge_answers {int(readings.certificate_end > 0)}",
         "# TYPE mks_host_certificate_end_seconds gauge",
         f"mks_host_certificate_end_seconds {readings.certificate_end:.0f}",
         "# TYPE mks_host_certificate_begin_seconds gauge",

@@ -325,7 +325,13 @@ class Upkeep:
         a_size(_MIB, 10 * _GIB), 200 * _MIB, "A log file is rotated early at this size.", example='"200m"'
     )
     backup_at: str = option(a_time_of_day, "02:30", "When the backup runs.", example='"02:30"')
-    backup_days: int = option(a_number(2, 3650), 14, "Backups kept, one a day.", example="14")
+    backup_days: int = option(a_number(2, 3650), 14, "Days for which backups are kept.", example="14")
+    base_backups: int = option(
+        a_number(1, 520),
+        2,
+        "Weekly base backups of PostgreSQL kept: as far back every moment can be restored.",
+        example="2",
+    )
     backup_max_age: int = option(
         a_seconds(3600, 366 * _DAY),
         26 * 3600,

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Final
 
 from mks_deploy.settings.model import (
@@ -23,7 +24,7 @@ from mks_deploy.settings.model import (
 )
 from mks_deploy.settings.rules import contradictions
 
-__all__ = ["SettingsFault", "example", "options", "read_settings"]
+__all__ = ["SettingsFault", "example", "options", "own_file", "read_settings"]
 
 _TABLES: Final[dict[str, type]] = {
     "site": Site,
@@ -82,6 +83,19 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
     if faults:
         raise SettingsFault(faults)
     return settings
+
+
+def own_file(folder: Path) -> Path:
+    """The ``deploy.toml`` of this host, whatever the site is called, where ``folder`` is its ``/etc``.
+
+    Raises:
+        SettingsFault: there is none or more than one.
+    """
+    found = sorted(folder.glob("*/deploy.toml"))
+    if len(found) != 1:
+        which = f"one of {', '.join(map(str, found))}" if found else f"there is no {folder}/*/deploy.toml"
+        raise SettingsFault([f"--settings must name the deploy.toml of the site: {which}"])
+    return found[0]
 
 
 def options(kind: type) -> Iterator[tuple[str, Option]]:

@@ -21,5 +21,6 @@ def newest_backup(settings: AppSettings, *, now: float) -> NewestBackup:
     """The newest backup that was written whole: the mark in it is written last, and carries the time."""
     folder = settings.backups
     marks = () if folder is None else folder.glob("[0-9]*/complete")
-    made_at = max((mark.stat().st_mtime for mark in marks), default=None)
+    # One from the future was made while the clock was wrong, and would be fresh until then.
+    made_at = max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=None)
     return NewestBackup(made_at, made_at is not None and now - made_at <= settings.backup_max_age)

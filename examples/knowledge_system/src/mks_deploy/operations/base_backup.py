@@ -1,0 +1,52 @@
+"""Base backups of PostgreSQL: from one of them, and the segments since, every moment can be had back.
+
+They are of the whole server, so its own account makes them. Segments that no kept one needs are taken away with
+those that are: nothing else would ever take them away.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mks_deploy.operations.backup import BackupFault, Database, second_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mks_deploy.settings.model import Settings
+
+__all__ = ["base_backup"]
+
+_STARTED_IN: Final = re.compile(r"^START WAL LOCATION: .* \(file ([0-9A-F]{24})\)$", re.MULTILINE)
+
+
+def base_backup(settings: Settings, database: Database, *, now: datetime) -> Path:
+    """Make one beside the archived segments, take away those beyond ``upkeep.base_backups``; returns its folder.
+
+    Args:
+        settings: the deployment.
+        database: where the server is; we are its own account.
+        now: the time; it names the folder.
+
+    Raises:
+        BackupFault: the server is on another machine, or something could not be written.
+    """
+    server = {name: value for name, value in database.variables.items() if name in {"PGHOST", "PGPORT"}}
+    if not server.get("PGHOST", "/").startswith("/"):
+        raise BackupFault(f"PostgreSQL is at {server['PGHOST']}, not here: base backups are made there")
+    root = Path(settings.paths.wal)
+    made = root / f"base-{second_of(now)}"
+    partial = root / f".{made.name}.new"
+    for left in root.glob(".base-*.new"):
+        shutil.rmtree(left)
+    Database(server).run("pg_basebackup", f"--pgdata={partial}", "--checkpoint=fast", "--no-password")
+    partial.rename(made)
+    kept = sorted(root.glob("base-*"))
+    while len(kept) > settings.upkeep.base_backups:
+        shutil.rmtree(kept.pop(0))
+    if begun := _STARTED_IN.search((kept[0] / "backup_label").read_text(encoding="utf-8")):
+        Database({}).run("pg_archivecleanup", str(root), begun[1])
+    return made
