@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
 import redis
 
+from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_direct import direct_pool
+from mks_hardening.exceptions import BackendUnavailableError
 
 
 class OtherPool:
@@ -19,3 +26,18 @@ def test_the_pool_of_the_installed_version_is_known() -> None:
     kind = direct_pool(redis.ConnectionPool)
     assert kind is not redis.ConnectionPool
     assert issubclass(kind, redis.ConnectionPool)
+
+
+def test_a_frozen_server_behind_a_unix_socket_is_one_that_takes_too_long(tmp_path: Path) -> None:
+    """With nobody accepting, connecting itself waits, once the kernel's queue is full."""
+    with ExitStack() as stack:
+        path = str(tmp_path / "s")
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(path)
+        server.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(path)
+        client = stack.enter_context(RedisClient(f"unix://{path}", store_budget=0.02))
+        with pytest.raises(BackendUnavailableError) as caught:
+            client.call("GET", "key", idempotent=True)
+    assert caught.value.reason == "timeout"

@@ -301,4 +301,8 @@ def _with_deadline(base: Client, *, share: int = 1) -> Client:
             self.socket_connect_timeout = left / share
         return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - makes the socket
 
-    return type(f"Deadline{base.__name__}", (below,), {"_connect": connect})
+    members: dict[str, object] = {"_connect": connect}
+    if base is UnixDomainSocketConnection:
+        # redis-py 8 reports both when connecting took too long, and fails over it where there are none.
+        members |= {"host": None, "port": None}
+    return type(f"Deadline{base.__name__}", (below,), members)
