@@ -140,6 +140,15 @@ def test_a_trial_that_is_never_reported_makes_room_for_another() -> None:
     assert state.begin_trial(11.0)
 
 
+def test_an_answer_to_a_call_as_old_as_the_outage_proves_nothing() -> None:
+    state = BreakerState()
+    state.failed(1.0, "refused", began=0.5)
+    state.succeeded(1.1, began=1.0)
+    assert state.phase == "open"
+    state.succeeded(1.2, began=1.01)
+    assert state.phase == "closed"
+
+
 def test_one_trial_at_a_time_and_not_more_often_than_the_recovery_time() -> None:
     state = BreakerState(recovery_timeout=1.0)
     state.failed(10.0, "refused", began=10.0)

@@ -223,12 +223,22 @@ def test_an_answer_clears_the_count_of_its_part(clock: FrozenClock) -> None:
 def test_the_absence_of_all_that_is_found_after_the_deadline_is_a_time_out(clock: FrozenClock) -> None:
     guard = make(clock)
     part = CircuitBreaker("store", endpoint="node1", clock=clock)
-    begun = call(guard, part=lambda: part)
-    clock.advance(0.1)
+    for phase in ("closed", "closed", "open"):
+        begun = call(guard, part=lambda: part)
+        clock.advance(0.1)
+        with pytest.raises(BackendUnavailableError) as caught:
+            begun.failed(ConnectionRefusedError(), whole=True)
+        assert caught.value.reason == "timeout"
+        assert (guard.breaker.phase, part.phase) == ("closed", phase)
+
+
+def test_what_one_of_several_tries_has_sent_was_sent(clock: FrozenClock) -> None:
+    begun = call(make(clock))
+    assert begun.failed(ConnectionResetError()) == "reset"
     with pytest.raises(BackendUnavailableError) as caught:
-        begun.failed(ConnectionRefusedError(), whole=True)
-    assert caught.value.reason == "timeout"
-    assert (guard.breaker.phase, part.phase) == ("closed", "closed")
+        while True:
+            begun.failed(ConnectionRefusedError())
+    assert (caught.value.reason, caught.value.sent) == ("refused", True)
 
 
 # --- the budget of a request -----------------------------------------------------------------

@@ -387,6 +387,17 @@ def test_an_assertion_works_once_for_its_user_and_session(site: Site) -> None:
     assert not site.manager.status("u").locked
 
 
+def test_a_challenge_ends_in_time_though_its_store_keeps_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = site.store.keep_challenge
+    monkeypatch.setattr(site.store, "keep_challenge", lambda key, data, *, ttl: keep(key, data, ttl=9 * ttl))
+    device, _ = site.register()
+    answer = site.asserted(device)
+    site.clock.advance(300)
+    assert site.manager.verify("u", answer).reason == "expired"
+
+
 def test_the_key_of_another_user_is_of_no_use(site: Site) -> None:
     site.register()
     other, _ = site.register("v")

@@ -405,6 +405,14 @@ def test_locks_grow_up_to_the_longest(house: House) -> None:
     assert house.verify(house.wrong()).retry_after == 300
 
 
+def test_a_bot_that_is_locked_for_the_four_hundredth_time_is_locked() -> None:
+    budget = FailureBudget(1, growth=10)
+    before = Failures(0, (ClientFailures("bot", 0, 400, 0.0, 0.0),))
+    lock = budget.lock_of(budget.charged(before, "bot", 0.0), "bot", 0.0)
+    assert lock is not None
+    assert lock.retry_after == 3600
+
+
 def test_success_clears_the_count(house: House) -> None:
     house.fail(4)
     assert house.verify(house.code())

@@ -79,7 +79,7 @@ class BreakerState:
             return False
         self.phase = "half_open"
         self._next_trial = now + self._recovery
-        self._trial_lapses = now + max(_TRIAL_LAPSES, self._recovery)
+        self._trial_lapses = now + _TRIAL_LAPSES
         return True
 
     @property
