@@ -49,6 +49,17 @@ def test_quick_tests_do_not_sleep(folder: str) -> None:
     assert sleepers == []
 
 
+def test_locks_can_be_taken_again_by_the_thread_that_holds_them() -> None:
+    """A signal handler or a destructor may come back in. The breaker's never makes anybody wait."""
+    plain = [
+        package_map.module_of(file)
+        for file in package_map.source_files()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node) in {"Lock()", "threading.Lock()"}
+    ]
+    assert plain == ["mks_hardening._core.resilience.breaker"]
+
+
 # --- names
 
 

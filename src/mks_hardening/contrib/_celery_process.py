@@ -30,7 +30,7 @@ class PoolProcess:
         self._tasks = tasks
         self._queues = queues
         self._lease = lease
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = 0
         self._worker: TaskWorker | None = None
         self._leaving = threading.Event()
@@ -47,7 +47,7 @@ class PoolProcess:
         # At the first task and not at the fork: the pool sets signal handlers of its own in between.
         if self._pid != os.getpid():
             self._pid, self._worker = os.getpid(), None
-            self._lock, self._leaving = threading.Lock(), threading.Event()
+            self._lock, self._leaving = threading.RLock(), threading.Event()
             # Signals can be set in the main thread alone, and pools of threads end another way.
             if threading.current_thread() is threading.main_thread():
                 self._notice_the_end()

@@ -45,7 +45,7 @@ class LeaseKeeper:
         self._clock = clock
         # By owner: two threads may run one task, when a lease ran out between.
         self._held = dict[str, _Held]()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ended = threading.Event()
         self._beats = False
         self._thread: threading.Thread | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from mks_hardening._core.process.forked import renew_in_child
@@ -25,7 +25,7 @@ class Outage:
 
     def renew(self) -> None:
         """In a forked child: a lock that nobody holds."""
-        self._lock = Lock()
+        self._lock = RLock()
 
     def began(self, error: Exception) -> float:
         """Report the first failure; seconds until the database should be asked again, longer each time."""

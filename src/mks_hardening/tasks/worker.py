@@ -81,7 +81,7 @@ class TaskWorker(Closing):
         self._wake = threading.Event()
         self._threads = list[threading.Thread]()
         self._keeper: LeaseKeeper | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def start(self) -> None:
         """Start the threads; harmless when they run.

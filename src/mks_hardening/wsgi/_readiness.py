@@ -51,7 +51,7 @@ class Readiness:
 
     def renew(self) -> None:
         """In a forked child: the parent's checks and the threads that run them are not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
 
     def verdict(self) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -41,7 +41,7 @@ class Counters:
         self._buckets = buckets
         # Reentrant: what asks for cells may be interrupted by a signal whose handler counts as well.
         self._asking = RLock()
-        self._lock = Lock()
+        self._lock = RLock()
         self._known: dict[str, dict[tuple[str, ...], Cells]] = {}
         by_event: dict[type, list[Count]] = {}
         for rule in rules:

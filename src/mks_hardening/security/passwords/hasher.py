@@ -95,7 +95,7 @@ class PasswordHasher:
     def renew(self) -> None:
         """Fresh slots: those that other threads held at the moment of a fork are not given back in the child."""
         self._free = threading.Semaphore(self.slots)
-        self._learning = threading.Lock()
+        self._learning = threading.RLock()
 
     def hash(self, password: str, /) -> str:
         """The stored form of a password.

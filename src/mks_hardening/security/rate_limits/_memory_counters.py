@@ -31,7 +31,7 @@ class MemoryCounters:
 
     def renew(self) -> None:
         """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
         """Take hits from all limits or from none."""

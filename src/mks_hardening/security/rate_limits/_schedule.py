@@ -86,7 +86,7 @@ class Schedule:
 
     def renew(self) -> None:
         """In a forked child: what the parent reserved stays reserved."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def turn(self, rules: Group, key: str, wanted: Wanted) -> Op[float]:
         """Reserve a place and wait for it; seconds that were waited.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.process.forked import renew_in_child
@@ -58,7 +58,7 @@ class HotStatements:
 
     def renew(self) -> None:
         """In a forked child: a lock that nobody holds."""
-        self._lock = Lock()
+        self._lock = RLock()
 
     def writing(self) -> AbstractContextManager[object]:
         """Threads of one process wait in line for SQLite's one writer, instead of sleeping until it is free."""

@@ -33,7 +33,7 @@ class MemoryPasskeyStore(Closing):
 
     def renew(self) -> None:
         """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """Keep what belongs to a challenge for so many seconds; the oldest of too many gives way."""

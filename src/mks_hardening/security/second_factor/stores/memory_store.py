@@ -22,7 +22,7 @@ class MemoryTwoFactorStore(Closing):
 
     def renew(self) -> None:
         """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def load(self, user_id: str, /) -> StoredFactor | None:
         """The record of a user, or ``None``."""

@@ -35,7 +35,7 @@ class MemorySignInStore(Closing):
 
     def renew(self) -> None:
         """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def load(self, key: str, /) -> SignInEntry | None:
         """The entry, unless it has expired."""

@@ -45,7 +45,7 @@ class MemorySessionStore(Closing):
         self._max_entries = whole_number(max_entries, parameter="max_entries", minimum=1)
         self._records: dict[str, SessionRecord] = {}
         self._by_user: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._swept_at = 0.0
         renew_in_child(self)
 
@@ -54,7 +54,7 @@ class MemorySessionStore(Closing):
 
         What a thread was changing at that moment may be half done there, so lists are read with that in mind.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def load(self, key: str, /) -> SessionRecord | None:
         """The session, alive or remembered as ended; ``None`` when it is unknown."""
