@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.cache import CacheStats, MemoryCache, NullCache, TieredCache
+from mks_hardening.cache import BaseCache, CacheStats, MemoryCache, NullCache, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import CacheContract, FrozenClock
 
@@ -105,6 +105,36 @@ def test_values_with_tags_nobody_expected_are_not_copied() -> None:
     far.set("k", 1, tags=["t"])
     assert tiers.get("k") == 1
     assert near.get("k") is None
+
+
+@pytest.mark.parametrize("tiers", [False, True])
+def test_those_who_come_later_do_not_keep_the_first_from_keeping_its_value(tiers: bool) -> None:
+    clock = FrozenClock()
+    cache: BaseCache = MemoryCache(clock=clock)
+    if tiers:
+        cache = TieredCache(MemoryCache(clock=clock), cache)
+    first = cache.begin("k", ["t"])
+    assert first is not None
+    assert cache.begin("k", ["t"]) is None
+    assert cache.finish("k", first, 1, ttl=60)
+    assert cache.get("k") == 1
+
+
+@pytest.mark.parametrize("end", ["void", "given back", "dropped", "too long"])
+def test_a_lease_that_leads_to_nothing_is_nobodys(end: str) -> None:
+    clock = FrozenClock()
+    cache = MemoryCache(clock=clock)
+    first = cache.begin("k", ["t"])
+    assert first is not None
+    if end == "void":
+        cache.invalidate_tags("t")
+    elif end == "given back":
+        cache.abandon("k", first)
+    elif end == "dropped":
+        del first
+    else:
+        clock.advance(30)
+    assert cache.begin("k", ["t"]) is not None
 
 
 def test_a_signal_handler_that_uses_the_cache_does_not_wait_for_itself() -> None:

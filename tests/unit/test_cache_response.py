@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware
+from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 
@@ -420,6 +420,20 @@ def test_an_invalidation_forgets_all_variants_and_wins_over_answers_being_made()
     assert site.get().body == b"old"
     site.body = None
     assert site.get().body == b"answer 5"
+
+
+def test_what_was_invalidated_does_not_come_back_beside_another_variant() -> None:
+    site = Site(("Vary", "Accept-Language"))
+    tiers = TieredCache(MemoryCache(clock=site.clock), site.cache)
+    site.middleware = ResponseCacheMiddleware(
+        site.app, cache=tiers, rules=[CacheRule("/*", ttl=60)], clock=site.clock
+    )
+    site.get(headers={"Accept-Language": "ja"})
+    site.cache.clear()  # as another process does, which leaves the copy in this one
+    site.get(headers={"Accept-Language": "en"})
+    site.clock.advance(5)
+    assert site.get(headers={"Accept-Language": "en"}).body == b"answer 2"
+    assert site.get(headers={"Accept-Language": "ja"}).body == b"answer 3"
 
 
 def test_a_body_that_breaks_or_is_cut_is_not_kept() -> None:

@@ -37,6 +37,28 @@ def test_two_functions_that_call_each_other_from_two_threads(cache: MemoryCache)
         assert [answer.result(10)[0] for answer in answers] == ["a", "b"]
 
 
+def test_a_loop_that_ended_meanwhile_disturbs_nobody(
+    cache: MemoryCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return 1
+
+    async def quick() -> int:
+        return 2
+
+    with ThreadPoolExecutor(1) as pool:
+        computed = pool.submit(cache.get_or_compute, "k", slow)
+        assert begun.wait(10)
+        assert asyncio.run(cache.aget_or_compute("k", quick)) == 2  # waited, and is gone
+        go_on.set()
+        assert computed.result(10) == 1
+    assert not caplog.records
+
+
 def test_two_coroutines_that_await_each_other(cache: MemoryCache) -> None:
     async def scenario() -> list[str]:
         begun = [asyncio.Event(), asyncio.Event()]

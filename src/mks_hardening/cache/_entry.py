@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Entry", "Lease"]
+__all__ = ["LONGEST_ELSEWHERE", "Entry", "Lease"]
+
+LONGEST_ELSEWHERE: Final = 30.0
+"""Seconds a lease is held whose value comes later: a body that is read slowly must not hold it for ever."""
 
 
 class Entry:
@@ -27,10 +30,17 @@ class Lease:
 
     Whoever computes must hold the object: what keeps leases alive knows them weakly, so that one whose holder has
     gone (an abandoned coroutine, a body nobody reads) ends by itself.
+
+    Attributes:
+        token: what the store knows it by.
+        tags: their versions when it was taken.
+        former: what was kept, fresh, in the moment it was taken. What an invalidation removed before is not in it,
+            and one that comes later voids the lease.
     """
 
-    __slots__ = ("__weakref__", "tags", "token")
+    __slots__ = ("__weakref__", "former", "tags", "token")
 
-    def __init__(self, token: object, tags: Mapping[str, bytes]) -> None:
+    def __init__(self, token: object, tags: Mapping[str, bytes], former: Entry | None = None) -> None:
         self.token: object = token
         self.tags: Mapping[str, bytes] = tags
+        self.former: Entry | None = former

@@ -39,8 +39,8 @@ class Store(Protocol):
     def acquire(self, key: str, tags: Sequence[str], /, *, wait: float = 0) -> Op[Entry | Lease | None]:
         """The right to compute, or the fresh entry that somebody else has made.
 
-        While another process has the right: wait so many seconds for either, then None. Without ``wait`` no entry
-        is looked for.
+        While another process has the right: wait so many seconds for either, then None. Without ``wait`` an entry
+        is no reason to refuse the right; it stands in the lease.
         """
         ...
 

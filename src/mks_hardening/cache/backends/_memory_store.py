@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from threading import RLock
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._entry import LONGEST_ELSEWHERE, Entry, Lease
 from mks_hardening.cache._frozen import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock
@@ -27,6 +28,16 @@ class _Slot(NamedTuple):
     tags: Mapping[str, bytes]
 
 
+class _Held(Lease):
+    """A lease of this process, and until when nobody else gets it for the asking."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, tags: Mapping[str, bytes], former: Entry | None, until: float) -> None:
+        super().__init__(None, tags, former)
+        self.until = until
+
+
 class MemoryStore:
     """Entries in this process, the least recently used dropped first."""
 
@@ -40,7 +51,7 @@ class MemoryStore:
         self._versions: OrderedDict[str, bytes] = (
             OrderedDict()
         )  # of tags; a missing one makes entries invalid
-        self._leases: dict[str, object] = {}
+        self._leases: WeakValueDictionary[str, _Held] = WeakValueDictionary()
         self._next_version = count(1)
         self._lock = RLock()
         renew_in_child(self)
@@ -63,7 +74,11 @@ class MemoryStore:
     def peek(self, key: str) -> Any:
         """The fresh value. Each step is atomic by itself, so that a hit needs no lock."""
         slot = self._slots.get(key)
-        if slot is None or self._clock.monotonic() >= slot.fresh_until or (slot.tags and self._is_void(slot)):
+        if (
+            slot is None
+            or self._clock.monotonic() >= slot.fresh_until
+            or (slot.tags and not self._are_current(slot.tags))
+        ):
             return MISSING
         try:
             self._slots.move_to_end(key)
@@ -71,8 +86,8 @@ class MemoryStore:
             return MISSING
         return thaw(slot.payload, slot.encoded)
 
-    def _is_void(self, slot: _Slot) -> bool:
-        return any(self._versions.get(tag) != made for tag, made in slot.tags.items())
+    def _are_current(self, versions: Mapping[str, bytes]) -> bool:
+        return all(self._versions.get(tag) == made for tag, made in versions.items())
 
     def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         """The valid entries."""
@@ -91,17 +106,26 @@ class MemoryStore:
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
     def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
-        """The right to compute; nobody else can have it, as only one caller of a process asks."""
+        """The right to compute. Whoever waits for it has it: only one caller of a process does."""
         yield from ()
-        entry = (
-            self._entry(key) if wait else None
-        )  # another thread may have stored it since the caller looked
-        if entry is not None and self._clock.time() < entry.fresh_until:
-            return entry
-        token = object()
+        now = self._clock.monotonic()
         with self._lock:
-            self._leases[key] = token
-            return Lease(token, self._current_versions(tags))
+            entry = self._entry(key)
+            fresh = entry if entry is not None and self._clock.time() < entry.fresh_until else None
+            if fresh is not None and wait:  # another thread has stored it since the caller looked
+                return fresh
+            # Were it taken from whoever has it, none of those who ask while another is at it could ever keep its
+            # value.
+            if not wait and self._is_held(key, now):
+                return None
+            until = now + LONGEST_ELSEWHERE
+            lease = self._leases[key] = _Held(self._current_versions(tags), fresh, until)
+            return lease
+
+    def _is_held(self, key: str, now: float) -> bool:
+        """Whether somebody has the lease whose value could still be kept; the lock is held."""
+        held = self._leases.get(key)
+        return held is not None and now < held.until and self._are_current(held.tags)
 
     def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
         """Keep what was computed unless the lease is void."""
@@ -111,19 +135,19 @@ class MemoryStore:
         shift = self._clock.monotonic() - self._clock.time()
         with self._lock:
             # Written or invalidated meanwhile: what was computed from older data must not be kept.
-            if self._leases.get(key) is not lease.token:
+            if self._leases.get(key) is not lease:
                 return False
             self._put(
                 key, _Slot(payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags)
             )
             # Kept either way, as an entry with an old version is never read; but its callers must not share it.
-            return all(self._versions.get(tag) == version for tag, version in entry.tags.items())
+            return self._are_current(entry.tags)
 
     def release(self, key: str, lease: Lease) -> Op[None]:
         """Give the lease back."""
         yield from ()
         with self._lock:
-            if self._leases.get(key) is lease.token:
+            if self._leases.get(key) is lease:
                 del self._leases[key]
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
@@ -162,7 +186,7 @@ class MemoryStore:
         if slot is None:
             return None
         now = self._clock.monotonic()
-        if now >= slot.expires_at or self._is_void(slot):
+        if now >= slot.expires_at or not self._are_current(slot.tags):
             with self._lock:
                 if self._slots.get(key) is slot:
                     del self._slots[key]

@@ -12,7 +12,7 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._entry import LONGEST_ELSEWHERE, Entry, Lease
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
 from mks_hardening.cache.backends._names import Names
 from mks_hardening.cache.backends._owed_invalidations import owed_at
@@ -29,8 +29,6 @@ _LONGEST_PAUSE: Final = 0.05
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 _LONGEST_COMPUTATION: Final = 24 * 3600.0
-_LONGEST_ELSEWHERE: Final = 30.0
-"""Seconds a lease is renewed whose value comes later: a body that is read slowly must not hold it for ever."""
 
 _HERE: Final = "mks_hardening.cache.backends"
 
@@ -185,14 +183,14 @@ class RedisStore:
             # Before the lease: versions that are read later could hide an invalidation in between.
             versions = yield from self._versions(tags, patient=waiting)
             ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=waiting)
-            entry = self._fresh(key, data, versions) if wait else None
-            lease = Lease(token, versions)
-            if entry is not None and ours:
-                yield from self.release(key, lease)
-            if entry is not None:
+            entry = self._fresh(key, data, versions)
+            lease = Lease(token, versions, entry)
+            if entry is not None and wait:
+                if ours:
+                    yield from self.release(key, lease)
                 return entry
             if ours:
-                longest = _LONGEST_COMPUTATION if wait else _LONGEST_ELSEWHERE
+                longest = _LONGEST_COMPUTATION if wait else LONGEST_ELSEWHERE
                 self._renewal.watch(lease, name=names[0], token=token, longest=longest)
                 return lease
             left = give_up - self._clock.monotonic()

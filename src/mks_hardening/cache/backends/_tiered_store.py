@@ -22,7 +22,7 @@ class _Both(Lease):
     __slots__ = ("local", "shared")
 
     def __init__(self, local: Entry | Lease | None, shared: Lease) -> None:
-        super().__init__(None, shared.tags)
+        super().__init__(None, shared.tags, shared.former)
         self.local = local
         self.shared = shared
 

@@ -191,10 +191,9 @@ class Computing:
     def _refresh_under(
         self, lease: Lease, key: str, compute: Callable[[], object], terms: Terms
     ) -> Op[object]:
-        entry = yield from self.entry(key, terms.tags)
-        if entry is not None and self.is_fresh(entry):  # another process was quicker
+        if lease.former is not None:  # another process was quicker
             yield from self._release(lease, key)
-            return entry.value
+            return lease.former.value
         with self.flights.computing(key):
             value, shared = yield from self._compute_under(lease, key, compute, terms)
         return value if shared else NoAnswer.AGAIN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 from threading import RLock
@@ -99,8 +99,9 @@ class Wait:
         arrived = loop.create_future()
 
         def wake(_future: object) -> None:
-            # The future is set by whoever computes, which may be a thread or another loop.
-            loop.call_soon_threadsafe(arrive)
+            # The future is set by whoever computes, which may be a thread or another loop; ours may be closed by then.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(arrive)
 
         def arrive() -> None:
             if not arrived.done():

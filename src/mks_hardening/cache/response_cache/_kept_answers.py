@@ -106,13 +106,15 @@ class KeptAnswers:
         self,
         request: CacheableRequest,
         lease: Lease,
-        variants: Variants | None,
         *,
         status: str,
         headers: Headers,
         body: bytes,
     ) -> None:
         """Add an answer that was sent whole to the variants of its URL, unless it was invalidated meanwhile."""
+        # Those of the lease: what was read before it, or from a copy in this process, may have been invalidated
+        # since, and would come back beside the new one.
+        variants: Variants | None = lease.former.value if lease.former else None
         now = self._clock.time()
         fresh = lifetime(headers, ttl=request.rule.ttl, now=now)
         kept = kept_headers(headers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening.cache._entry import Lease
 from mks_hardening.cache.response_cache._http_rules import header, is_not_modified, without_content
-from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, KeptAnswers, Variants
+from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, KeptAnswers
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,13 +27,11 @@ class Recording:
         kept: KeptAnswers,
         request: CacheableRequest,
         lease: Lease,
-        variants: Variants | None,
         start_response: StartResponse,
     ) -> None:
         self._kept = kept
         self._request = request
         self._lease: Lease | None = lease
-        self._variants = variants
         self._start_response = start_response
         self._status = ""
         self._headers: list[tuple[str, str]] = []
@@ -128,9 +126,7 @@ class Recording:
             self._drop("nonce")
         else:
             self._lease = None
-            self._kept.keep(
-                self._request, lease, self._variants, status=self._status, headers=self._headers, body=body
-            )
+            self._kept.keep(self._request, lease, status=self._status, headers=self._headers, body=body)
 
     def _holds_nonce(self, body: bytes) -> bool:
         """A page made for one request's Content-Security-Policy would be broken in the next."""

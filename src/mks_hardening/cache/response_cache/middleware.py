@@ -67,8 +67,7 @@ class ResponseCacheMiddleware:
         if request is None:
             return self._app(environ, start_response)
         control = request_control(environ)
-        variants = self._kept.variants(request)
-        answer = self._kept.fitting(environ, variants, control)
+        answer = self._kept.fitting(environ, self._kept.variants(request), control)
         if answer is not None:
             return self._from_cache(environ, answer, start_response)
         if "only-if-cached" in control:
@@ -78,7 +77,7 @@ class ResponseCacheMiddleware:
         lease = self._kept.begin(request) if environ["REQUEST_METHOD"] == "GET" else None
         if lease is None:
             return self._app(environ, start_response)
-        return Recording(self._kept, request, lease, variants, start_response).answer(self._app)
+        return Recording(self._kept, request, lease, start_response).answer(self._app)
 
     def _cacheable(self, environ: WSGIEnvironment) -> CacheableRequest | None:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
