@@ -149,6 +149,15 @@ def test_nobody_waits_for_ever(  # noqa: PLR0917 - a row of the table
     assert sum(waits) < 20
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_asks_to_be_left_alone_is_left_alone(make: Any, http_sink: HttpSink, status: int) -> None:
+    http_sink.default = Answer(status, headers={"Retry-After": "120"}, body={"success": False, "errors": []})
+    urls = [f"https://example.com/{number}" for number in range(300)]
+    result = make(deadline=600).purge_cache(urls)
+    assert (result.failed, result.retry_after) == (tuple(urls), 120)
+    assert len(http_sink.requests) == 1
+
+
 def test_a_server_error_is_tried_again(make: Any, http_sink: HttpSink) -> None:
     answers = [Answer(500, body=b"oops"), Answer(drop=True), OK]
     http_sink.default = lambda _request: answers.pop(0)

@@ -6,13 +6,22 @@ import re
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["glob_pattern"]
+__all__ = ["closed", "glob_pattern"]
 
 _PIECE: Final = re.compile(
-    r"\\(?P<literal>.)|(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]\\])*)\]|(?P<other>.)",
+    r"\\(?P<literal>.)|(?P<star>\*+)|(?P<any>\?)"
+    # Possessive: what has been read as a range, "[a-]", does not become the end of a set where there is none later.
+    r"|\[(?P<not>\^?+)(?P<set>(?:\\.|[^\]\\]-.|[^\]\\])*+)\]|(?P<other>.)",
     re.DOTALL,
 )
 _MEMBER: Final = re.compile(r"\\(.)|(.)-(.)|(.)", re.DOTALL)
+
+
+def closed(pattern: str) -> str:
+    """The pattern, fit to stand before other text: a backslash at its end and a bracket without end are plain."""
+    return "".join(
+        f"\\{piece[0]}" if piece["other"] in {"\\", "["} else piece[0] for piece in _PIECE.finditer(pattern)
+    )
 
 
 @lru_cache(maxsize=128)

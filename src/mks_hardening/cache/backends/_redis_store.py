@@ -13,6 +13,7 @@ from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, R
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening.cache._entry import LONGEST_ELSEWHERE, Entry, Lease
+from mks_hardening.cache.backends._key_glob import closed
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
 from mks_hardening.cache.backends._names import Names
 from mks_hardening.cache.backends._owed_invalidations import owed_at
@@ -255,8 +256,9 @@ class RedisStore:
             yield Pipeline(self._client, commands, idempotent=True)
 
     def _unlink_matching(self, pattern: str) -> Op[int]:
-        yield from self._unlink_names(self._names.lease(pattern))
-        return (yield from self._unlink_names(self._names.value(pattern)))
+        whole = closed(pattern)
+        yield from self._unlink_names(self._names.lease(whole))
+        return (yield from self._unlink_names(self._names.value(whole)))
 
     def _unlink_names(self, pattern: bytes) -> Op[int]:
         """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole."""

@@ -141,9 +141,11 @@ class CDNManager(Closing):
             if fault is None or fault.lasting:
                 return fault, fault is not None and fault.for_all
             wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
-            # A Retry-After beyond our patience is believed: asking earlier only makes it longer.
-            if attempt == _ATTEMPTS or wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end:
-                return fault, self._clock.monotonic() + wait >= end
+            # A Retry-After beyond our patience is believed, for everything that is left: asking earlier only makes it
+            # longer.
+            in_vain = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
+            if attempt == _ATTEMPTS or in_vain:
+                return fault, in_vain
             self._sleep(wait)
         raise AssertionError("the last attempt returns")
 
@@ -155,10 +157,8 @@ class CDNManager(Closing):
         text = _error_of(answer)
         if text is None:
             return None
-        if answer.status == 429:
+        if answer.status >= 500 or answer.status in {408, 429}:
             return _Fault(text, wait=_retry_after(answer))
-        if answer.status >= 500 or answer.status == 408:
-            return _Fault(text)
         return _Fault(text, lasting=True, for_all=answer.status in {401, 403, 404})
 
 

@@ -99,7 +99,7 @@ class Wait:
         arrived = loop.create_future()
 
         def wake(_future: object) -> None:
-            # The future is set by whoever computes, which may be a thread or another loop; ours may be closed by then.
+            # The future is set by whoever computes, which may be a thread or another loop, when ours is closed.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(arrive)
 

@@ -103,6 +103,10 @@ class CacheContract:
         cache.set_many({"list:1": 1, "list:2": 2, "item:1": 3, "lis*": 4})
         require(cache.delete_pattern("lis\\*") == 1, "a backslash makes a star literal")
         require(cache.delete_pattern("list:[0-1]") == 1, "sets work")
+        cache.set_many({"open": 1, "open[": 1, "open\\": 1, "open[a-]": 1})
+        for pattern in ("open[", "open\\", "open[a-]"):
+            require(cache.delete_pattern(pattern) == 1, "what is opened and not closed stands for itself")
+        require(cache.get("open") == 1, "and for nothing else")
         require(cache.get_many(["list:2", "item:1"]) == {"list:2": 2, "item:1": 3}, "the others stay")
         cache.clear()
         require(not cache.exists("item:1") and other.get("list:1") == 1, "clear empties its own namespace")
