@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
+import warnings
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Column,
     DateTime,
+    Dialect,
     Engine,
+    Enum,
     ForeignKey,
     MetaData,
     String,
     Table,
+    TypeDecorator,
     func,
     insert,
     select,
     text,
+    type_coerce,
 )
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -35,6 +42,16 @@ from db_engines import engine  # noqa: F401 - a fixture
 from mks_hardening.db import InvalidCursorError, keyset_page
 from mks_hardening.db._cursor import write_cursor
 from mks_hardening.exceptions import ConfigurationError
+
+
+class Boxed(TypeDecorator[list[object]]):
+    """Gives what is no data."""
+
+    impl = String
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        return object()
 
 
 class Base(DeclarativeBase):
@@ -87,9 +104,62 @@ def test_pages_joined_are_the_whole_list(session: Session, order: Any, limit: in
     assert seen == expected
 
 
+class Grade(enum.Enum):
+    """In another order than the names."""
+
+    LOW = 1
+    HIGH = 2
+    MIDDLE = 3
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [(REAL(), [0.1, 0.3, 1 / 3, 1e30]), (Enum(Grade), [*Grade])],
+    ids=["real", "enumeration"],
+)
+def test_values_that_a_driver_gives_in_another_form(
+    engine: Engine,  # noqa: F811 - the fixture
+    kind: Any,
+    values: list[Any],
+    descending: bool,
+) -> None:
+    table = Table(
+        "measured", MetaData(), Column("id", BigInteger, primary_key=True), Column("v", kind, nullable=False)
+    )
+    order = [table.c.v.desc(), table.c.id.desc()] if descending else [table.c.v, table.c.id]
+    with engine.connect() as connection:
+        table.create(connection)
+        rows = [{"id": n, "v": values[n % len(values)]} for n in range(12)]
+        connection.execute(insert(table), rows)
+        seen: list[Any] = []
+        after: str | None = None
+        for _ in range(5):
+            page = keyset_page(select(table), order_by=order, after=after, limit=5).fetch(connection)
+            seen += page.items
+            after = page.next_cursor
+            if after is None:
+                break
+        assert seen == connection.execute(select(table).order_by(*order)).all()
+
+
+def test_a_value_that_no_cursor_holds_is_said_to_be_one(session: Session) -> None:
+    order = [type_coerce(Article.title, Boxed()), Article.id]
+    with pytest.raises(ConfigurationError, match="order_by"):
+        keyset_page(select(Article), order_by=order, limit=5).fetch(session)
+
+
 def test_rows_of_several_columns_keep_their_names(session: Session) -> None:
     page = keyset_page(select(Article.title, Article.note), order_by=(Article.id,), limit=2).fetch(session)
     assert [row.title for row in page.items] == ["t1", "t2"]
+
+
+@pytest.mark.parametrize("title", [Article.title, func.lower(Article.title).label("lower")])
+def test_what_is_distinct_is_paged_by_what_is_selected(session: Session, title: Any) -> None:
+    first = keyset_page(select(title).distinct(), order_by=(title,), limit=2).fetch(session)
+    assert first.items == ["t0", "t1"]
+    last = keyset_page(select(title).distinct(), order_by=(title,), limit=2, after=first.next_cursor)
+    assert last.fetch(session).items == ["t2"]
 
 
 def test_rows_that_come_and_go_between_pages_do_no_harm(session: Session) -> None:
@@ -169,6 +239,11 @@ def test_text_that_no_database_takes_is_refused(value: Any) -> None:
         keyset_page(select(Article), order_by=order, after=write_cursor(good._keys, [value, 1]))
 
 
+with warnings.catch_warnings():  # deprecated since SQLAlchemy 2.1, and the only way before
+    warnings.simplefilter("ignore")
+    DISTINCT_ON = select(Article).distinct(Article.title)
+
+
 @pytest.mark.parametrize(
     ("statement", "order", "limit", "parameter"),
     [
@@ -180,6 +255,10 @@ def test_text_that_no_database_takes_is_refused(value: Any) -> None:
         (select(Article).order_by(Article.title), (Article.id,), 5, "select"),
         (select(Article).limit(5), (Article.id,), 5, "select"),
         (select(Article).offset(5), (Article.id,), 5, "select"),
+        (select(Article.id, func.rank().over(order_by=Article.id) + 1), (Article.id,), 5, "select"),
+        (select(Article), (func.rank().over(order_by=Article.id), Article.id), 5, "select"),
+        (DISTINCT_ON, (Article.title, Article.id), 5, "select"),
+        (select(Article.title).distinct(), (Article.id,), 5, "order_by"),
         (select(Article), (Article.id,), 0, "limit"),
         (select(Article), (Article.id,), 1001, "limit"),
         (select(Article), (Article.id,), "5", "limit"),

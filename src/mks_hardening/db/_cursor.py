@@ -6,12 +6,18 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.codec import Codec
-from mks_hardening.exceptions import ConfigurationError, DecodeError, MksHardeningError
+from mks_hardening.exceptions import (
+    ConfigurationError,
+    DecodeError,
+    EncodeError,
+    MksHardeningError,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -45,11 +51,19 @@ def write_cursor(keys: Sequence[Key], values: Sequence[object]) -> str:
     """The cursor of a row.
 
     Raises:
-        ConfigurationError: an order column is NULL, so that no comparison finds the rows after it.
+        ConfigurationError: an order column is NULL, so that no comparison finds the rows after it, or holds what
+            is no data.
     """
     if any(value is None and not key.may_be_null for key, value in zip(keys, values, strict=False)):
         raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
-    data = _codec().encode([_order_digest(keys), *values])
+    # Members of an enumeration by name, which says the same in every release that has them.
+    plain = [value.name if isinstance(value, Enum) else value for value in values]
+    try:
+        data = _codec().encode([_order_digest(keys), *plain])
+    except EncodeError as error:
+        raise ConfigurationError(
+            f"order_by: no cursor can hold a value of it: {error}", parameter="order_by"
+        ) from None
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
@@ -69,6 +83,7 @@ def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
     # A cursor is not signed: a forged one is a place in the list, which anyone could have paged to.
     if digest != _order_digest(keys) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
+    values = [_member(value, key.column) for value, key in zip(values, keys, strict=True)]
     if not all(
         key.may_be_null if value is None else _fits(value, key.column)
         for value, key in zip(values, keys, strict=True)
@@ -77,16 +92,26 @@ def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
     return values
 
 
+def _member(value: object, column: ColumnElement[Any]) -> object:
+    """The member of an enumeration that a name stands for, and everything else as it is."""
+    kind = _python_type(column)
+    return kind.__members__.get(value, value) if issubclass(kind, Enum) and isinstance(value, str) else value
+
+
+def _python_type(column: ColumnElement[Any]) -> type:
+    try:
+        return column.type.python_type
+    except NotImplementedError:
+        return object
+
+
 def _fits(value: object, column: ColumnElement[Any]) -> bool:
     if isinstance(value, str) and not value.isascii() and _has_surrogates(value):
         return False
     # What no column could hold, and a driver would refuse with an error of its own.
     if (isinstance(value, str) and "\0" in value) or (type(value) is int and not -(2**63) <= value < 2**63):
         return False
-    try:
-        expected: type = column.type.python_type
-    except NotImplementedError:
-        return True
+    expected = _python_type(column)
     # A TypeDecorator that does not say what it takes calls itself ``object``.
     return expected is object or type(value) is expected or (expected is float and type(value) is int)
 

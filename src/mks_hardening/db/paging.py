@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
 from mks_hardening.db._cursor import InvalidCursorError, Key, read_cursor, write_cursor
+from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.exceptions import ConfigurationError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Result, Select
     from sqlalchemy.orm import QueryableAttribute, Session
     from sqlalchemy.sql.expression import UnaryExpression
+    from sqlalchemy.types import TypeEngine
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 
@@ -101,7 +103,9 @@ def keyset_page(
 
     Args:
         select: a select without its own order or limit. It may be grouped; collections may be loaded by
-            ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut).
+            ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut). What depends
+            on rows of other pages, a window function or DISTINCT ON, belongs into a subquery; with DISTINCT the
+            order may only name columns that are selected.
         order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; of a grouped select also
             aggregates. What is NULL all the same, behind an outer join or as the sum of nothing, comes last.
             Together they must be unique, so the last one is usually the primary key.
@@ -127,6 +131,7 @@ def keyset_page(
     keys = [_key(one, far) for one in several(order_by, object, parameter="order_by")]
     if not keys:
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
+    check_whole(select, [key.column for key in keys])
     width = len(select.column_descriptions)
     statement = select.add_columns(*(key.column.label(f"mks_key_{n}") for n, key in enumerate(keys)))
     statement = statement.order_by(*map(_ordered, keys))
@@ -169,12 +174,20 @@ def _key(element: object, far: frozenset[Any]) -> Key:
     return Key(column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far))
 
 
-def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
-    from sqlalchemy import BigInteger, Integer, and_, bindparam, false, or_, tuple_
+def _bound(value: object, kind: TypeEngine[Any]) -> AnyColumn:
+    from sqlalchemy import BigInteger, Float, Integer, bindparam
+    from sqlalchemy import cast as sql_cast
 
     # Whole numbers are bound as BIGINT: a cursor may hold one that does not fit the column, and that is no error.
-    types = [BigInteger() if isinstance(key.column.type, Integer) else key.column.type for key in keys]
-    bound = [bindparam(None, value, type_=kind) for value, kind in zip(values, types, strict=True)]
+    parameter = bindparam(None, value, type_=BigInteger() if isinstance(kind, Integer) else kind)
+    # 0.1 in four bytes is more than 0.1 in eight, as which drivers send it: the same rows would come again.
+    return sql_cast(parameter, kind) if isinstance(kind, Float) else parameter
+
+
+def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
+    from sqlalchemy import and_, false, or_, tuple_
+
+    bound = [_bound(value, key.column.type) for value, key in zip(values, keys, strict=True)]
     columns = [key.column for key in keys]
     if len({key.descending for key in keys}) == 1 and not any(key.may_be_null for key in keys):
         left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]

@@ -141,7 +141,7 @@ class CDNManager(Closing):
             if fault is None or fault.lasting:
                 return fault, fault is not None and fault.for_all
             wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
-            # A Retry-After beyond our patience is believed, for everything that is left: asking earlier only makes it
+            # A Retry-After beyond our patience is believed, for all that is left: asking earlier only makes it
             # longer.
             in_vain = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
             if attempt == _ATTEMPTS or in_vain:
