@@ -77,6 +77,28 @@ def test_the_same_on_an_event_loop(
     wait_until(lambda: elsewhere.get("k") != "old", timeout=10, what="an invalidation that is told")
 
 
+@pytest.mark.parametrize("invalidate", ASYNC.values(), ids=ASYNC)
+def test_one_that_was_cancelled_is_told_too(
+    cache: RedisCache,
+    elsewhere: RedisCache,
+    fault_proxy: FaultProxy,
+    invalidate: Callable[[Any], Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        assert await cache.aget("k") == "old"
+        fault_proxy.mode = "black_hole"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(invalidate(cache), 0.01)
+        fault_proxy.heal()
+        assert await cache.aget("k") is None
+        await cache.aclose()
+
+    asyncio.run(scenario())
+    wait_until(lambda: elsewhere.get("k") is None, timeout=10, what="an invalidation that is told")
+    assert "wait until Redis answers" not in caplog.text  # who goes away is no outage
+
+
 def test_it_is_told_after_a_long_outage_without_any_further_call(
     cache: RedisCache, elsewhere: RedisCache, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,7 @@ class Replayed:
         self._tags = tags
         self._pattern = pattern
         self._owed = owed
+        self._was_said = False  # to the log, that they wait
         self._thread = IntervalThread(self._replay, every=_EVERY, name="mks-cache-replay")
         self.covers = owed.covers
 
@@ -66,7 +67,7 @@ class Replayed:
         tags: Iterable[str] = (),
         patterns: Iterable[str] = (),
     ) -> Op[T]:
-        """The operation; where it fails, what it should have forgotten is owed.
+        """The operation; where it fails or is cancelled, what it should have forgotten is owed.
 
         Raises:
             BackendUnavailableError: it failed.
@@ -76,7 +77,14 @@ class Replayed:
         except BackendUnavailableError:
             # One record for an outage, however many invalidations it costs.
             if self._owed.owe(keys=keys, tags=tags, patterns=patterns):
+                self._was_said = True
                 _logger.warning("invalidations of %r wait until Redis answers", self._namespace)
+            self._thread.start()
+            raise
+        except Exception:  # the call itself was wrong
+            raise
+        except BaseException:  # cancelled: Redis may know nothing of it
+            self._owed.owe(keys=keys, tags=tags, patterns=patterns)
             self._thread.start()
             raise
 
@@ -112,7 +120,9 @@ class Replayed:
         self._owed.settled(debt)
         if self._owed.any:
             return True
-        _logger.warning("Redis has been told of the invalidations of %r that waited", self._namespace)
+        if self._was_said:
+            self._was_said = False
+            _logger.warning("Redis has been told of the invalidations of %r that waited", self._namespace)
         return False
 
     def _tell(self, debt: Debt) -> Op[None]:

@@ -126,7 +126,7 @@ class Bridge:
         debt = self.counters.claim(rules.name, key, rules.limits)
         try:
             yield from self._shared.restore(rules.name, key, rules.limits, debt.unknown)
-        except BackendUnavailableError:
+        except BaseException:  # cancelled too: who asked has gone, and the storage may know nothing
             self.counters.unsettled(debt)
             raise
         self.counters.settled(debt)
