@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.process import context, exit_hooks
 from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
+from mks_hardening._core.web.rate_problem import rate_limit_problem
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.protocols import Clock
 from mks_hardening.security import Decision, Limit, LimitState
@@ -352,6 +355,21 @@ def test_no_limits_no_headers() -> None:
 def test_a_refusal_that_waiting_does_not_lift_names_no_time() -> None:
     never = Decision(allowed=False, limits=(), remaining=(), reset_after=(), breached=("minute",))
     assert rate_limit_headers(never) == []
+
+
+@given(numbers=st.lists(st.floats() | st.integers(), min_size=5, max_size=5))
+def test_no_number_of_a_users_limiter_makes_an_error_or_no_number(numbers: list[Any]) -> None:
+    quota, window, remaining, reset, retry = numbers
+    limits = (Limit("l", quota, window),)
+    answer = Decision(
+        allowed=False, limits=limits, remaining=(remaining,), reset_after=(reset,), retry_after=retry
+    )
+    headers = dict(rate_limit_headers(answer))
+    assert ("Retry-After" in headers) is (retry < math.inf)  # it would never end
+    assert all(
+        re.fullmatch(r"(\d{1,15}|\"l\";[qr]=\d{1,15};[wt]=\d{1,15})", value) for value in headers.values()
+    )
+    assert str(rate_limit_problem(answer)["detail"]).count(headers.get("Retry-After", "")) > 0
 
 
 @given(

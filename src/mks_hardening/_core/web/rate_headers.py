@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from mks_hardening._core.checks import choice, shows
@@ -11,8 +11,10 @@ from mks_hardening._core.checks import choice, shows
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
 
-__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers"]
+__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers", "wait_in_seconds"]
 
+_LARGEST: Final = 999_999_999_999_999
+"""Of a structured integer (RFC 9651, 3.3.1)."""
 _UNFIT: Final = re.compile(r"[^ !#-\[\]-~]")
 
 HeaderStyle = Literal["x", "ietf", "both"]
@@ -37,21 +39,29 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
     if rows and style in ("x", "both"):
         limit, remaining, reset = min(rows, key=lambda row: (row[1], -row[2]))
         headers += [
-            ("X-RateLimit-Limit", str(limit.quota)),
-            ("X-RateLimit-Remaining", str(max(0, remaining))),
-            ("X-RateLimit-Reset", str(ceil(max(0.0, reset)))),
+            ("X-RateLimit-Limit", str(_whole(limit.quota))),
+            ("X-RateLimit-Remaining", str(_whole(remaining))),
+            ("X-RateLimit-Reset", str(_whole(reset))),
         ]
     if rows and style in ("ietf", "both"):
         policy = ", ".join(
-            f"{_quoted(limit.name)};q={limit.quota};w={ceil(limit.window)}" for limit, _, _ in rows
+            f"{_quoted(limit.name)};q={_whole(limit.quota)};w={_whole(limit.window)}" for limit, _, _ in rows
         )
         state = ", ".join(
-            f"{_quoted(limit.name)};r={max(0, left)};t={ceil(max(0.0, reset))}" for limit, left, reset in rows
+            f"{_quoted(limit.name)};r={_whole(left)};t={_whole(reset)}" for limit, left, reset in rows
         )
         headers += [("RateLimit-Policy", policy), ("RateLimit", state)]
-    if not decision.allowed and decision.retry_after is not None:
-        headers.append(("Retry-After", str(max(1, ceil(decision.retry_after)))))
+    wait = wait_in_seconds(decision)
+    if not decision.allowed and wait is not None:
+        headers.append(("Retry-After", str(wait)))
     return headers
+
+
+def wait_in_seconds(decision: LimitDecision) -> int | None:
+    """When to come again, in whole seconds of at least one; ``None`` where waiting does not help."""
+    wait = decision.retry_after
+    # A limiter of the user's may say infinity for never.
+    return None if wait is None or not wait < inf else max(1, _whole(wait))
 
 
 def limits_reached(decision: LimitDecision) -> str:
@@ -60,6 +70,13 @@ def limits_reached(decision: LimitDecision) -> str:
     full = [f"{limit.quota} in {limit.window:g} s" for limit, left in rows if left <= 0]
     partly = [f"{left} of {limit.quota} left in {limit.window:g} s" for limit, left in rows]
     return ", ".join(full or partly) or "no limit named"
+
+
+def _whole(number: float) -> int:
+    """A number as a field takes it, rounded up, whatever a limiter of the user's has computed; NaN is 0."""
+    if 0 <= number <= _LARGEST:
+        return ceil(number)
+    return _LARGEST if number > 0 else 0
 
 
 def _quoted(name: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from math import ceil
 from typing import TYPE_CHECKING, Final, Literal
 
 from mks_hardening._core.checks import choice, shows
+from mks_hardening._core.web.rate_headers import wait_in_seconds
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
@@ -45,8 +45,8 @@ def rate_limit_problem(decision: LimitDecision, *, language: Language = "en") ->
     """
     choice(language, _TITLES, parameter="language")
     shows(decision, "allowed", "limits", parameter="decision", kind="a Decision")
-    wait = decision.retry_after
-    detail = _NEVER[language] if wait is None else _WAIT[language].format(seconds=max(1, ceil(wait)))
+    wait = wait_in_seconds(decision)
+    detail = _NEVER[language] if wait is None else _WAIT[language].format(seconds=wait)
     breached: tuple[str, ...] = tuple(getattr(decision, "breached", ()))
     return {
         "type": _TYPE,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import wraps
 from inspect import iscoroutinefunction
-from math import ceil
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from flask import Blueprint, Flask, current_app, request
 from werkzeug.exceptions import TooManyRequests
 
+from mks_hardening._core.web.rate_headers import wait_in_seconds
 from mks_hardening.contrib._counted import (
     TOO_MANY,
     Key,
@@ -75,8 +75,7 @@ def limit(
         limiter = installed(current_app).limiter
         decision = count(limiter, environ, group, key_text(whom), cost=cost)
         if not decision.allowed:
-            wait = decision.retry_after
-            raise TooManyRequests(TOO_MANY, retry_after=None if wait is None else max(1, ceil(wait)))
+            raise TooManyRequests(TOO_MANY, retry_after=wait_in_seconds(decision))
 
     def decorate(view: View) -> View:
         if isinstance(view, Flask | Blueprint):
