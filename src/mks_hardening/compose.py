@@ -271,6 +271,7 @@ def rate_limiter(
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
 
     core = settings.core
+    options.setdefault("processes", settings.db.workers)
     return RateLimiter(
         DEFAULT_RATE_LIMITS if groups is None else groups,
         storage=settings.security.rate_limit_url or core.redis_url or "memory://",
@@ -291,9 +292,7 @@ def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logg
     from mks_hardening.logging import Rotation, setup_logging
 
     log, core = settings.logging, settings.core
-    rotation = None
-    if log.max_bytes is not None:
-        rotation = Rotation(max_bytes=log.max_bytes, backups=log.backups)
+    rotation = None if log.max_bytes is None else Rotation(max_bytes=log.max_bytes, backups=log.backups)
     return setup_logging(
         core.app_name,
         level=log.level,

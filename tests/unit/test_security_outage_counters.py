@@ -145,6 +145,24 @@ def test_without_a_word_from_the_storage_it_counts_alone(site: Site) -> None:
     assert site.passed(30) == 20
 
 
+def test_processes_that_have_heard_of_none_share_a_limit_as_expected() -> None:
+    """Redis is away from the start, or in the first second: each knew of itself alone, and let pass the whole."""
+    site = Site()
+    site.limiter._bridge = bridge = Bridge(
+        site.storage, site.limiter._groups, 4, strategy="auto", clock=site.clock
+    )
+    site.limiter._local = bridge.counters
+    site.storage.away = True
+    assert site.passed(30) == 5
+    site.storage.away, site.storage.workers, site.storage.number = False, 2, 1
+    site.passed(1, "other")
+    assert bridge.presence.workers == 4  # two are still starting
+    site.storage.workers = 5
+    site.clock.advance(11)
+    site.passed(1, "other")
+    assert bridge.presence.workers == 5
+
+
 def test_a_hit_larger_than_the_share_is_refused_until_the_storage_is_back(site: Site) -> None:
     assert site.limiter.hit("g", "k", cost=6)
     site.storage.away = True

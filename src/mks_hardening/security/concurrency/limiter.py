@@ -65,6 +65,8 @@ class ConcurrencyLimiter(Closing):
             least one, among the processes that use the storage, and counts those that it holds already; ``open``
             gives to everybody, ``closed`` to nobody; one for all limits or by name (others then ``local``). What is
             held meanwhile is counted by the storage when it is back.
+        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
+            then the share of each is one of so many.
         namespace: prefix of the keys in Redis.
         store_budget: seconds one answer of Redis may take.
         allow_plaintext: whether clear text to Redis may leave this machine.
@@ -82,6 +84,7 @@ class ConcurrencyLimiter(Closing):
         storage: str | RedisLike | RedisClient = MEMORY,
         lease: float | timedelta = 10.0,
         on_unavailable: Policy | Mapping[str, Policy] = "local",
+        processes: int = 1,
         namespace: str = "mks",
         store_budget: float = 0.04,
         allow_plaintext: bool = False,
@@ -101,7 +104,7 @@ class ConcurrencyLimiter(Closing):
         self._renewal = IntervalThread(self._renew_all, every=self._every, name="mks-slots")
         self._shared: SlotsInRedis | None = None
         self._settling_until = 0.0
-        if is_redis(storage, namespace=namespace, store_budget=store_budget, allow_plaintext=allow_plaintext):
+        if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Here, so that an application without Redis does not load the client.
             from mks_hardening.security.concurrency._slots_in_redis import SlotsInRedis
 
@@ -113,7 +116,7 @@ class ConcurrencyLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=self._clock,
             )
-            self._presence = Presence(self._shared, self._clock)
+            self._presence = Presence(self._shared, self._clock, expected=processes)
 
     # --- slots -----------------------------------------------------------------------------------
 

@@ -40,12 +40,18 @@ class Bridge:
     __slots__ = ("__weakref__", "_closed", "_groups", "_shared", "_teller", "counters", "presence")
 
     def __init__(
-        self, shared: RedisCounters, groups: Mapping[str, Group], *, strategy: Strategy, clock: Clock
+        self,
+        shared: RedisCounters,
+        groups: Mapping[str, Group],
+        processes: int = 1,
+        *,
+        strategy: Strategy,
+        clock: Clock,
     ) -> None:
         self._shared = shared
         self._groups = groups
         self._closed = False
-        self.presence = Presence(shared, clock)
+        self.presence = Presence(shared, clock, expected=processes)
         self.counters = OutageCounters(strategy=strategy, clock=clock, presence=self.presence)
         # Weakly: a limiter that is dropped in the middle of an outage must not be kept by its thread.
         me = weakref.ref(self)

@@ -39,7 +39,7 @@ class Presence:
     """What was last heard.
 
     Attributes:
-        workers: processes that share the storage.
+        workers: processes that share the storage, as far as is known.
         number: of this one among them, from 0.
         losses: how often the storage came back without its data.
         due: when to say so again, on the clock.
@@ -48,6 +48,7 @@ class Presence:
     __slots__ = (
         "__weakref__",
         "_clock",
+        "_expected",
         "_life",
         "_name",
         "_pause",
@@ -59,11 +60,11 @@ class Presence:
         "workers",
     )
 
-    def __init__(self, storage: _Storage, clock: Clock) -> None:
+    def __init__(self, storage: _Storage, clock: Clock, *, expected: int = 1) -> None:
         self._storage = storage
         self._clock = clock
+        self._expected = self.workers = expected
         self._life: bytes | None = None
-        self.workers = 1
         self.number = 0
         self.losses = 0
         self.renew()
@@ -106,7 +107,9 @@ class Presence:
         except BackendUnavailableError:
             self.due = 0.0
             raise
-        self.workers, self.number, life = found
+        known, self.number, life = found
+        # Those that are still starting have said nothing yet.
+        self.workers = max(known, self._expected)
         # The server makes a new life when it has none: it was restarted empty, flushed, or failed over to a
         # replica without the data.
         if self._life is not None and life != self._life:

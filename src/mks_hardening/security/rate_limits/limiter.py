@@ -12,11 +12,7 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening.exceptions import (
-    BackendUnavailableError,
-    ConfigurationError,
-    RateLimitExceededError,
-)
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._bridge import Bridge
 from mks_hardening.security.rate_limits._decisions import (
@@ -69,6 +65,8 @@ class RateLimiter(Closing):
             ``closed`` refuses; one for all groups or by group (others then ``local``). ``local`` goes on from what
             this process knew last, with its share of each limit among the processes that use the storage, at least
             one hit; the storage gets these hits when it is back, and what it has lost.
+        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
+            then the share of each is one of so many.
         dry_run: groups whose refusals are only reported.
         exempt: given group and key, whose hits are neither counted nor refused.
         namespace: prefix of the keys in Redis.
@@ -88,6 +86,7 @@ class RateLimiter(Closing):
         storage: str | RedisLike | RedisClient = MEMORY,
         strategy: Strategy = "auto",
         on_unavailable: Policy | Mapping[str, Policy] = "local",
+        processes: int = 1,
         dry_run: Collection[str] = (),
         exempt: Callable[[str, str], bool] | None = None,
         namespace: str = "mks",
@@ -103,7 +102,7 @@ class RateLimiter(Closing):
         self._shared: RedisCounters | None = None
         self._bridge: Bridge | None = None
         self._local = MemoryCounters(strategy=strategy, clock=now)
-        if is_redis(storage, namespace=namespace, store_budget=store_budget, allow_plaintext=allow_plaintext):
+        if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Here, so that an application without Redis does not load the client.
             from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 
@@ -115,7 +114,7 @@ class RateLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=now,
             )
-            self._bridge = Bridge(self._shared, self._groups, strategy=strategy, clock=now)
+            self._bridge = Bridge(self._shared, self._groups, processes, strategy=strategy, clock=now)
             self._local = self._bridge.counters
         self._schedule = Schedule(self._shared, None if self._bridge is None else self._bridge.presence, now)
 
