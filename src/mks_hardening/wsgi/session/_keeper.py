@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
     from mks_hardening.wsgi.session._recent import Seen
 
-__all__ = ["NOT_FOUND", "Found", "SessionKeeper", "tell"]
+__all__ = ["NOT_FOUND", "Found", "SessionKeeper", "end_heir", "tell"]
 
 _logger: Final = logging.getLogger("mks_hardening.session")
+_MOST_MOVES: Final = 10
 
 # A session as it was found: its record, why it is over (empty while it lives), and the nearer limit. A plain
 # tuple: naming the fields would cost as much as judging the session.
@@ -256,8 +257,8 @@ class SessionKeeper:
     def end(self, record: SessionRecord) -> Op[bool]:
         """End one session, also under the id that another request has just given it."""
         ended = yield from ask(self.store.end, record.key, reason=REVOKED)
-        if not ended and (heir := (yield from self.heir(record))) is not None:
-            ended = yield from ask(self.store.end, heir.key, reason=REVOKED)
+        if not ended and (heir := (yield from end_heir(self.store, record, now=self.now()))) is not None:
+            ended = True
             self._forget(heir.key)
         self._forget(record.key)
         if ended:
@@ -313,6 +314,17 @@ class SessionKeeper:
     def _remember(self, record: SessionRecord, seen_at: float, confirmed_at: float, ends: int) -> None:
         self._recent.make_room()
         self._recent[record.key] = record, seen_at, confirmed_at, ends
+
+
+def end_heir(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:
+    """End the living session that this one went on as, however often it moves on meanwhile."""
+    # Each round but the last was lost to another rotation.
+    for _ in range(_MOST_MOVES):
+        living = yield from ask(store.sessions, record.user_id, now=now)
+        heir = next((other for other in living if other.created_at == record.created_at), None)
+        if heir is None or (yield from ask(store.end, heir.key, reason=REVOKED)):
+            return heir
+    return None
 
 
 def _bounded(record: SessionRecord, recent: Seen | None, now: float) -> SessionRecord:

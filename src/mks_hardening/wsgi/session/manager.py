@@ -8,9 +8,9 @@ from mks_hardening._core.checks import offers
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi.session._keeper import tell
+from mks_hardening.wsgi.session._keeper import end_heir, tell
 from mks_hardening.wsgi.session._recent import ENDS
-from mks_hardening.wsgi.session._rules import REVOKED
+from mks_hardening.wsgi.session._rules import REVOKED, ROTATED
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of, settle
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ class SessionManager:
         return await arun(self._sessions(user_id))
 
     def end(self, session: SessionRecord | str) -> bool:
-        """End one session, given as a record or by its key; ``False`` when it did not live."""
+        """End one session, given as a record or by its key; ``False`` when it did not live.
+
+        It is ended too where it was given another id since somebody saw it in a list, five minutes ago at most.
+        """
         return run(self._end(session))
 
     async def aend(self, session: SessionRecord | str) -> bool:
@@ -72,6 +75,15 @@ class SessionManager:
     def _end(self, session: SessionRecord | str) -> Op[bool]:
         key = session if isinstance(session, str) else session.key
         ended = yield from ask(self._store.end, key, reason=REVOKED)
+        if not ended:
+            # It may have been rotated since somebody saw it in a list.
+            record = yield from ask(self._store.load, key)
+            if record is not None and record.ended == ROTATED:
+                yield from settle(self._store)
+                heir = yield from end_heir(self._store, record, now=self._now())
+                if heir is not None:
+                    ENDS.session(heir.key)
+                    ended = True
         # After the store: in between the other order would let a request load it anew and remember it as living.
         ENDS.session(key)
         if ended:
