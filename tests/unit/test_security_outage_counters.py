@@ -241,6 +241,21 @@ def test_what_could_not_be_told_is_told_later_and_still_counts_here(site: Site, 
     assert site.storage.told == [("k", ((0, 2), (0, 2)))]
 
 
+def test_hits_are_told_however_many_there_were(site: Site) -> None:
+    site.limiter._groups["g"] = site.limiter._groups["g"]._replace(limits=(Limit("minute", 10_000, 60.0),))
+    site.storage.workers = 1
+    site.storage.away = True
+    assert site.passed(3000) == 3000
+    site.clock.advance(40)
+    assert site.passed(2000) == 2000
+    site.clock.advance(30)  # of which the first are over, and none of the others
+    site.storage.away = False
+    assert not site.limiter._bridge.tell_all()
+    ((_, ((_, told),)),) = site.storage.told
+    assert 2000 <= told <= 2010
+    assert len(site.limiter._bridge.counters._since) == 0
+
+
 def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
     """Their clients may come to other processes from then on, and this one never hit them again."""
     for key in ("a", "b", "c"):

@@ -6,7 +6,7 @@ of them together let pass about what the limit allows. When the storage is back,
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
@@ -23,7 +23,7 @@ _MOST_KEYS: Final = 10_000
 _MOST_MOMENTS: Final = 1_000
 
 Place = tuple[str, str]
-Moments = deque[tuple[int, int]]
+Moments = list[tuple[int, int]]
 
 
 _Known = tuple[int, ...]
@@ -70,8 +70,7 @@ class OutageCounters(MemoryCounters):
         count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
         if count.taken_at is not None:
             with self._lock:
-                moments = self._since.setdefault((group, key), deque(maxlen=_MOST_MOMENTS))
-                moments.append((count.taken_at, cost))
+                self._owe((group, key), [(count.taken_at, cost)])
                 while len(self._since) > _MOST_KEYS:
                     self._since.pop(next(iter(self._since)))
         return count
@@ -119,7 +118,7 @@ class OutageCounters(MemoryCounters):
         """Take over what is to be told to it."""
         place = group, key
         with self._lock:
-            moments = self._since.pop(place, deque())
+            moments = self._since.pop(place, [])
             known = self._known.get(place)
         now = self._now()
         lost = known is not None and known[-1] != self._presence.losses
@@ -139,7 +138,15 @@ class OutageCounters(MemoryCounters):
     def unsettled(self, debt: Debt) -> None:
         """The storage could not be told."""
         with self._lock:
-            self._since.setdefault(debt.place, deque(maxlen=_MOST_MOMENTS)).extend(debt.moments)
+            self._owe(debt.place, debt.moments)
+
+    def _owe(self, place: Place, hits: Moments) -> None:
+        moments = self._since.setdefault(place, [])
+        moments += hits
+        while len(moments) > _MOST_MOMENTS:
+            # Two and two as one, at the later moment: none is lost, and none is forgotten too early.
+            pairs = zip_longest(moments[::2], moments[1::2], fillvalue=(0, 0))
+            moments[:] = [(max(one, other), cost + more) for (one, cost), (other, more) in pairs]
 
     def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> Counter:
         now = self._now()
