@@ -97,6 +97,15 @@ HITS = 'mks_cache_reads_total{namespace="mks",outcome="hit",reason=""}'
 OPEN = 'mks_breakers_not_closed{backend="redis"}'
 
 
+ASGI_PROGRAM = """
+{first}
+async def application(scope, receive, send):
+    assert scope["type"] == "http", "no lifespan here"
+    raise RuntimeError("no crane with password=hunter2")
+"""
+SET_UP = "from mks_hardening.logging import setup_logging; setup_logging('knowledge')"
+
+
 def pid_of(server: Gunicorn, path: str = "/") -> int:
     match = re.search(r'"pid": (\d+)', server.ask(path))
     assert match is not None
@@ -169,6 +178,17 @@ def test_metrics_survive_reloads_and_fewer_workers(start: Start, tmp_path: Path)
     server.stop()
     assert not accepts_connections(port)
     assert len(list((tmp_path / "numbers").glob("counter_mks*.db"))) <= 4
+
+
+@pytest.mark.parametrize("first", ["", SET_UP], ids=["alone", "with setup_logging"])
+def test_what_uvicorn_tells_as_a_worker_is_json_without_secrets(start: Start, first: str) -> None:
+    pytest.importorskip("uvicorn.workers")
+    server = start("worker_class='uvicorn.workers.UvicornWorker'", program=ASGI_PROGRAM.format(first=first))
+    server.ask()
+    wait_until(lambda: "no crane" in server.text(), what="the traceback")
+    server.stop()
+    assert "hunter2" not in server.text()
+    assert {line["logger"] for line in server.lines()} == {"gunicorn.error", "uvicorn.error"}
 
 
 @pytest.mark.slow

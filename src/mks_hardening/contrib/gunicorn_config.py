@@ -131,7 +131,7 @@ def gunicorn_config(
         values["worker_tmp_dir"] = _HEARTBEATS
     ours: dict[str, Hook] = {
         "on_starting": _refuse_trust,
-        "post_worker_init": _leave_time_for_the_end,
+        "post_worker_init": _worker_begins,
         "worker_exit": _worker_exit,
         "worker_abort": _worker_abort,
     }
@@ -158,7 +158,7 @@ def _without_access_log() -> type:
     return type("Quiet", (Logger,), {"access": access})
 
 
-# --- the end of a worker
+# --- the begin and the end of a worker
 
 
 def _refuse_trust(server: FromGunicorn) -> None:
@@ -168,6 +168,14 @@ def _refuse_trust(server: FromGunicorn) -> None:
             "harden_wsgi decides which proxies are trusted; leave --forwarded-allow-ips out",
             parameter="forwarded_allow_ips",
         )
+
+
+def _worker_begins(worker: FromGunicorn) -> None:
+    _leave_time_for_the_end(worker)
+    # UvicornWorker hands uvicorn the handlers of gunicorn's loggers and cuts it off from the root, where ours are:
+    # its errors would be printed plain, with the secrets they quote. Cut off, its access log is off as well.
+    logging.getLogger("uvicorn.error").propagate = True
+    logging.getLogger("uvicorn.access").propagate = bool(worker.cfg.accesslog)
 
 
 def _leave_time_for_the_end(worker: FromGunicorn) -> None:
@@ -272,7 +280,7 @@ class _Wanted(NamedTuple):
         _Running.shown = _Shown(self.port, self.address, listening, directory, self.directory is None)
 
     def _post_worker_init(self, worker: FromGunicorn) -> None:
-        _leave_time_for_the_end(worker)
+        _worker_begins(worker)
         # Here and not before: a worker class that replaces threads has done so by now.
         from mks_hardening.contrib._metrics.listener import Listener
         from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app
