@@ -371,6 +371,22 @@ def test_a_server_that_is_set_up_later_does_not_print_either(capsys: pytest.Capt
     assert server.filters == []
 
 
+@pytest.mark.parametrize(("name", "cut_off"), [("hypercorn.error", False), ("hypercorn.access", True)])
+def test_hypercorn_prints_nothing_beside_us(
+    name: str, cut_off: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_logging("app", environment="t")
+    server = logging.getLogger(name)
+    server.handlers = [
+        logging.StreamHandler(sys.stderr)
+    ]  # once the application is loaded, and without dictConfig
+    server.propagate = not cut_off
+    server.warning("token=hunter2")
+    captured = capsys.readouterr()
+    assert [line["message"] for line in lines(captured.out)] == ["token=[REDACTED]"]
+    assert captured.err == ""
+
+
 def test_who_sets_up_everything_anew_keeps_the_handlers_of_servers() -> None:
     setup_logging("app", environment="t")
     ours, root = logging.getLogger().handlers[:], logging.getLogger()

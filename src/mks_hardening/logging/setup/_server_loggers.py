@@ -16,6 +16,8 @@ SERVER_LOGGERS: Final = (
     "uvicorn",
     "uvicorn.error",
     "uvicorn.access",
+    "hypercorn.error",
+    "hypercorn.access",
     "celery",
     "celery.task",
     "celery.redirected",
