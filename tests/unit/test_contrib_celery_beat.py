@@ -1,8 +1,11 @@
-"""What beat sends is taken by Celery: the messages of our tasks are those that it checks them against."""
+"""Celery's own parts in this process: what beat sends is taken, and what signals of a worker come to."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,4 +33,28 @@ def test_beat_sends_each_entry_of_its_schedule(tasks: Tasks) -> None:
     for entry in scheduler.schedule.values():
         assert scheduler.apply_async(entry, advance=False) is not None
     assert app.tasks[RUN].apply_async(("0" * 32,)) is not None
+    app.close()
+
+
+@pytest.mark.parametrize(
+    "info", [{"max-concurrency": 4}, {"processes": [os.getpid()]}], ids=["threads, gevent, eventlet", "solo"]
+)
+def test_a_stop_starts_no_thread_where_no_process_could_be_interrupted(
+    tasks: Tasks, info: dict[str, object]
+) -> None:
+    from celery import signals
+
+    from mks_hardening.contrib.celery_app import celery_app
+
+    app = celery_app(tasks, broker_url="memory://", stop_timeout=600)
+    worker = Mock(app=app, pool=Mock(info=info))
+    signals.worker_ready.send(sender=worker)
+    before = set(threading.enumerate())
+    signals.worker_shutting_down.send(sender="celery@here", sig="SIGTERM", how="Warm", exitcode=0)
+    started = [
+        thread for thread in set(threading.enumerate()) - before if isinstance(thread, threading.Timer)
+    ]
+    for timer in started:
+        timer.cancel()
+    assert started == []
     app.close()

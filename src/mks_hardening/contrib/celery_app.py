@@ -52,10 +52,10 @@ def celery_app(
     or more do no harm. Nothing is kept in a result backend: the row is the status.
 
     A task gets a soft limit, its ``timeout``: ``SoftTimeLimitExceeded`` is raised in it, and it can clean up. Its
-    process is killed ``kill_grace`` seconds later. (Celery has limits with processes only, ``--pool=prefork``.)
-    On SIGTERM a worker takes nothing more; what still runs after ``stop_timeout`` is interrupted by ``SystemExit``,
-    put back, and run by another worker. kombu may end a worker whose Sentinel connection is lost; nothing is lost
-    with it, but its unit needs ``Restart=always``.
+    process is killed ``kill_grace`` seconds later. On SIGTERM a worker takes nothing more; what still runs after
+    ``stop_timeout`` is interrupted by ``SystemExit``, put back, and run by another worker. Celery can do all this
+    with processes only, ``--pool=prefork``; another pool that is told to stop waits for what runs. kombu may end a
+    worker whose Sentinel connection is lost; nothing is lost with it, but its unit needs ``Restart=always``.
 
     Args:
         tasks: what may run, and where the rows are.
@@ -199,14 +199,20 @@ class _WorkerLife:
         if self._pool is None:
             return
         self._bell.close()
-        if how == "Warm":
+        # In pools of threads and greenlets there is nobody to interrupt, and under gevent this is the event loop,
+        # in which no thread can be started.
+        if how == "Warm" and self._processes():
             timer = Timer(self._stop_timeout, self._interrupt)
             timer.daemon = True
             timer.start()
 
     def _interrupt(self) -> None:
         """Raise ``SystemExit`` in the tasks that are left; each puts itself back."""
-        for pid in self._pool.info.get("processes", ()):
+        for pid in self._processes():
             with suppress(ProcessLookupError):
                 # To the pool's processes, not to the group: the main process has to hear what becomes of them.
                 os.kill(pid, signal.SIGTERM)
+
+    def _processes(self) -> list[int]:
+        """Those of the pool; ``--pool=solo`` names the worker itself."""
+        return [pid for pid in self._pool.info.get("processes", ()) if pid != os.getpid()]
