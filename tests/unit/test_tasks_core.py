@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -43,9 +43,15 @@ def test_sixty_four_kilobytes_are_kept_and_one_byte_more_is_not() -> None:
         dump("x" * (LONGEST - 1), what="result")
 
 
+class _ChangedMeanwhile(dict[str, int]):
+    def items(self) -> NoReturn:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
+        (_ChangedMeanwhile(a=1), r"result must be JSON \(RuntimeError\)"),
         (float("nan"), r"result must be JSON \(ValueError\)"),
         ((1,), "result must be JSON that comes back as it was: lists for tuples"),
     ],
@@ -144,3 +150,14 @@ def test_a_skipped_slot_is_one_that_began_before_the_scheduler(tasks: Tasks, clo
     assert len(later.enqueue_due()) == 2
     clock.advance(1)
     assert later.enqueue_due() == []
+
+
+def test_a_clock_that_was_ahead_holds_back_no_slot_once_it_is_right(tasks: Tasks, clock: FrozenClock) -> None:
+    tasks.task("tick", schedule=Every(3600, missed="skip"))(lambda run: None)
+    scheduler = Scheduler(tasks)
+    clock.step_wall(30 * 86_400 + 60)
+    assert scheduler.enqueue_due() == []
+    clock.step_wall(-30 * 86_400)
+    assert scheduler.enqueue_due() == []
+    clock.advance(3600)
+    assert len(scheduler.enqueue_due()) == 1

@@ -26,7 +26,8 @@ class Scheduler:
     def enqueue_due(self) -> list[str]:
         """Enqueue each slot that has begun and was not seen yet; the ids."""
         now = self._tasks.store.clock.read()
-        self._since = now if self._since is None else self._since
+        # A clock that was ahead and is set right must not hold back what skips missed slots until then.
+        self._since = now if self._since is None else min(self._since, now)
         scheduled = [task for task in tuple(self._tasks.known.values()) if task.schedule is not None]
         return [task_id for task in scheduled if (task_id := self._enqueue(task, now)) is not None]
 
