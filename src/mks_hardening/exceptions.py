@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from mks_hardening.protocols import LimitDecision
 
 __all__ = [
@@ -214,10 +216,10 @@ class TaskRetryError(MksHardeningError):
     """Raised by a task that wants to be run again later.
 
     Attributes:
-        after: seconds until then; ``None`` for the usual back-off.
+        after: seconds until then, or a ``timedelta``; ``None`` for the usual back-off.
     """
 
-    def __init__(self, after: float | None = None) -> None:
+    def __init__(self, after: float | timedelta | None = None) -> None:
         super().__init__("the task asks to be run again")
         self.after = after
 

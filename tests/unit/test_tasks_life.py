@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from smtplib import SMTPResponseException
 from typing import Any
@@ -234,6 +234,40 @@ def test_a_task_may_say_when_it_wants_to_be_run_again(
     status = tasks.status(task_id)
     assert status is not None
     assert status.result == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "wait"),
+    [(timedelta(seconds=30), 30), (-5, 0), ("30", None), (float("inf"), None), (1e300, None)],
+)
+def test_what_is_no_time_to_run_again_is_told_and_the_task_waits_as_after_a_failure(
+    tasks: Tasks,
+    worker: TaskWorker,
+    *,
+    clock: FrozenClock,
+    after: Any,
+    wait: float | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @tasks.task("poll")
+    def poll(run: TaskRun) -> None:
+        if run.attempt == 1:
+            raise TaskRetryError(after=after)
+
+    enqueue(tasks, poll)
+    assert worker.run_pending(most=1) == ["retried"]
+    clock.advance(2 if wait is None else wait)
+    assert worker.run_pending() == ["done"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["but after must be" in said for said in told] == ([True] if wait is None else [])
+
+
+@pytest.mark.parametrize(
+    "options", [{"due_at": 1_764_000_000_000}, {"delay": 1e300}], ids=["milliseconds", "far"]
+)
+def test_a_time_that_never_comes_is_refused(tasks: Tasks, options: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        tasks.task("noop")(lambda run: None).using(**options)  # type: ignore[arg-type]  # one of two numbers
 
 
 def test_a_task_that_kills_its_worker_ends_on_the_list_of_the_dead(

@@ -10,8 +10,14 @@ from mks_hardening._core import hooks
 from mks_hardening._core.process.context import bound
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.events import TaskChanged
-from mks_hardening.exceptions import TaskCancelledError, TaskLostError, TaskRefusedError, TaskRetryError
-from mks_hardening.tasks._back_off import retry_delay
+from mks_hardening.exceptions import (
+    ConfigurationError,
+    TaskCancelledError,
+    TaskLostError,
+    TaskRefusedError,
+    TaskRetryError,
+)
+from mks_hardening.tasks._back_off import asked_delay, retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
 from mks_hardening.tasks._signatures import takes
 from mks_hardening.tasks.run import TaskRun
@@ -131,7 +137,7 @@ class Executor:
         if isinstance(error, TaskCancelledError):
             return self._cancelled(run)
         if isinstance(error, TaskRetryError):
-            return self._again(task, run, "asked to be run again", error.after)
+            return self._again(task, run, "asked to be run again", _asked(run, error))
         # After the three signals, which are no failures and would only make noise in an error tracker.
         on_error(error)
         if _can_get_better(task, error):
@@ -230,6 +236,15 @@ def _can_get_better(task: Task[..., object], error: BaseException) -> bool:
     except Exception:
         _logger.exception("retry_on of the task %s failed; its error counts as lasting", task.name)
         return False
+
+
+def _asked(run: TaskRun, error: TaskRetryError) -> float | None:
+    """When the task wants to be run again; as after a failure where it says nothing, or what is no duration."""
+    try:
+        return None if error.after is None else asked_delay(error.after)
+    except ConfigurationError as wrong:
+        _logger.error("the task %s asks to be run again, but %s", run.taken.name, wrong)  # noqa: TRY400 - no fault of ours to be traced
+        return None
 
 
 def _said(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.process.context import current
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.tasks._back_off import checked_delay
 from mks_hardening.tasks._naming import check_key, check_name, check_queue, check_user_id, id_text
 from mks_hardening.tasks._payload import dump, storable
 from mks_hardening.tasks._signatures import check_call, signature_of
@@ -42,6 +43,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PRIORITY: Final = {"high": 0, "normal": 1, "low": 2}
+_LATEST: Final = 100_000_000_000.0
+"""Wall time, in the year 5138: what is later counts milliseconds."""
 _RULE: Final[type] = ScheduleRule
 # These alone: whatever else is bound may be personal, and rows live for weeks.
 _CARRIED: Final = ("request_id", "trace_id")
@@ -142,8 +145,10 @@ class Task(Generic[P, R]):
         options = replace(
             was,
             key=was.key if key is None else check_key(key),
-            delay=was.delay if delay is None else seconds(delay, parameter="delay"),
-            due_at=was.due_at if due_at is None else number(due_at, parameter="due_at", minimum=0.0),
+            delay=was.delay if delay is None else checked_delay(delay, parameter="delay"),
+            due_at=was.due_at
+            if due_at is None
+            else number(due_at, parameter="due_at", minimum=0.0, maximum=_LATEST),
             priority=was.priority if priority is None else _priority(priority),
             user_id=was.user_id if user_id is None else check_user_id(user_id),
         )
