@@ -194,3 +194,22 @@ def test_its_text_shows_nothing_of_what_was_added() -> None:
 def test_quotes_of_an_escaped_page_are_quotes(quote: str, separator: str) -> None:
     text = f"'password'{separator}'swordfish', 'crane'{separator}'7'".replace("'", quote)
     assert SecretRedactor().redact_text(text) == text.replace("swordfish", "[REDACTED]")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("eyJhbGciOi.eyJzdWIiOi.c2lnは無効です", f"{REDACTED}は無効です"),
+        ("キーsk-0123456789abcdefABCDEFを失効", f"キー{REDACTED}を失効"),
+        (
+            "トークンはabcd1234です。次のトークンは wxyz5678 です",
+            f"トークンは{REDACTED}です。次のトークンは {REDACTED} です",
+        ),
+        ("password='a\\'b' next", f"password='{REDACTED}' next"),
+        ("token=f((a)(b))(c next", f"token={REDACTED}(c next"),
+        ("ＰＡＳＳＷＯＲＤ：hunter2 次", f"ＰＡＳＳＷＯＲＤ：{REDACTED} 次"),
+        ("PassWord\udc80 Api_KEY=hunter2", f"PassWord\udc80 Api_KEY={REDACTED}"),
+    ],
+)
+def test_a_value_ends_where_it_ends(text: str, clean: str) -> None:
+    assert default_redactor().redact_text(text) == clean

@@ -29,7 +29,8 @@ _MARKS: Final = r" .\-\u00a0\u2007\u202f\u3000\u2010-\u2015\u2212\uff0d\u30fc\uf
 # Letters of other scripts may stand beside it: カード4111…で.
 _NO_WORD: Final = r"[\dA-Za-z_]"
 _DIGITS: Final = re.compile(
-    rf"(?<![\dA-Za-z_.])(?=[\d{_MARKS}]{{14}})\d{{1,19}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
+    # A digit first: the engine passes quickly over all else.
+    rf"\d(?<![\dA-Za-z_.].)(?=[\d{_MARKS}]{{13}})\d{{0,18}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
 )
 _SPLIT: Final = re.compile(f"([{_MARKS}])")
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)

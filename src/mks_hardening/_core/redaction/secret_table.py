@@ -187,11 +187,11 @@ FORMS: Final[tuple[Form, ...]] = (
         inside=True,
     ),
     # JSON Web Token, also with one part only.
-    Form(("eyJ",), r"eyJ[\w-]{4,}+(?:\.[\w-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
+    Form(("eyJ",), r"eyJ[0-9A-Za-z_-]{4,}+(?:\.[0-9A-Za-z_-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
     Form(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
     Form(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[0-9A-Za-z]{16,}+", "ghp_0123456789abcdefABCD"),
     Form(("github_pat_",), r"github_pat_[0-9A-Za-z_]{16,}+", "github_pat_0123456789abcdefABCD"),
-    Form(("glpat-",), r"glpat-[\w-]{16,}+", "glpat-0123456789abcdefABCD"),
+    Form(("glpat-",), r"glpat-[0-9A-Za-z_-]{16,}+", "glpat-0123456789abcdefABCD"),
     Form(
         ("xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),
         r"(?:xox[a-eoprs]|xapp)-[0-9A-Za-z-]{8,}+",
@@ -202,12 +202,16 @@ FORMS: Final[tuple[Form, ...]] = (
         r"(?:[spr]k_(?:live|test)|whsec)_[0-9A-Za-z]{8,}+",
         "sk_live_0123456789",
     ),
-    Form(("sk-",), r"sk-[\w-]{20,}+", "sk-0123456789abcdefABCDEF"),
-    Form(("AIza",), r"AIza[\w-]{30,}+", "AIza0123456789012345678901234567890123"),
-    Form(("npm_", "pypi-"), r"(?:npm_|pypi-)[\w-]{16,}+", "npm_0123456789abcdef01"),
+    Form(("sk-",), r"sk-[0-9A-Za-z_-]{20,}+", "sk-0123456789abcdefABCDEF"),
+    Form(("AIza",), r"AIza[0-9A-Za-z_-]{30,}+", "AIza0123456789012345678901234567890123"),
+    Form(("npm_", "pypi-"), r"(?:npm_|pypi-)[0-9A-Za-z_-]{16,}+", "npm_0123456789abcdef01"),
     # Access tokens of Google, keys of SendGrid.
-    Form(("ya29.",), r"ya29\.[\w-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
-    Form(("SG.",), r"SG\.[\w-]{16,64}+\.[\w-]{16,128}+", "SG.0123456789abcdefABCDEF.0123456789abcdefABCDEF"),
+    Form(("ya29.",), r"ya29\.[0-9A-Za-z_-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
+    Form(
+        ("SG.",),
+        r"SG\.[0-9A-Za-z_-]{16,64}+\.[0-9A-Za-z_-]{16,128}+",
+        "SG.0123456789abcdefABCDEF.0123456789abcdefABCDEF",
+    ),
     Form(("hf_",), r"hf_[0-9A-Za-z]{24,}+", "hf_0123456789abcdefABCDEFGH"),
     Form(
         ("shpat_", "shpss_", "shpca_", "shppa_"), r"shp(?:at|ss|ca|pa)_[0-9a-fA-F]{24,}+",
@@ -216,16 +220,20 @@ FORMS: Final[tuple[Form, ...]] = (
     # Of DigitalOcean, Docker Hub, Grafana, Groq; of Vault; of Atlassian, New Relic, Postman, Brevo, Square.
     Form(
         ("dop_v1_", "dckr_pat_", "glsa_", "gsk_"),
-        r"(?:dop_v1|dckr_pat|glsa|gsk)_[\w-]{20,}+",
+        r"(?:dop_v1|dckr_pat|glsa|gsk)_[0-9A-Za-z_-]{20,}+",
         "dop_v1_0123456789abcdef0123456789abcdef",
     ),
-    Form(("hvs.CAES", "hvb.AAAA"), r"hv(?:s\.CAES|b\.AAAA)[\w-]{20,}+", "hvs.CAESI0123456789abcdefABCDEFGH"),
     Form(
-        ("ATATT3x", "ATCTT3x"), r"AT[AC]TT3x[\w=-]{20,}+", "ATATT3xFfGF0123456789abcdefAB",
+        ("hvs.CAES", "hvb.AAAA"),
+        r"hv(?:s\.CAES|b\.AAAA)[0-9A-Za-z_-]{20,}+",
+        "hvs.CAESI0123456789abcdefABCDEFGH",
+    ),
+    Form(
+        ("ATATT3x", "ATCTT3x"), r"AT[AC]TT3x[0-9A-Za-z_=-]{20,}+", "ATATT3xFfGF0123456789abcdefAB",
     ),
     Form(
         ("NRAK-", "PMAK-", "xkeysib-", "sq0atp-"),
-        r"(?:NRAK|PMAK|xkeysib|sq0atp)-[\w-]{20,}+",
+        r"(?:NRAK|PMAK|xkeysib|sq0atp)-[0-9A-Za-z_-]{20,}+",
         "NRAK-0123456789ABCDEFGHIJKLM",
     ),
     Form(
@@ -234,7 +242,7 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     # Keys of Mailgun, bots of Telegram.
     Form(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
-    Form((":AA",), r":AA[\w-]{33}(?![\w-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
+    Form((":AA",), r":AA[0-9A-Za-z_-]{33}(?![0-9A-Za-z_-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
     # Credentials in a URL, also a password with a raw "@" or "/" in it.
     Form(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
     Form(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mks_hardening._core.redaction.effort import Effort
+
 __all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
 
 #: Quotes, also as they stand in JSON within JSON.
@@ -15,13 +17,22 @@ ESCAPED_QUOTE: Final = r"&(?:quot|#34|#39|#x27);"
 OPENERS: Final = "「『【“‘〔［《〈"  # noqa: RUF001
 _WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=True))  # noqa: RUF001
 _QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|{ESCAPED_QUOTE}|[{OPENERS}])")
-_BARE: Final = re.compile(
-    r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
-    r"(?:[^\s&,;\"'<>\\]|[,;](?![\s\"']|\Z|[\w.-]{1,48}[=:])|\\(?![\"'nrt]))*+",
-    re.IGNORECASE,
-)
+
+
+def _bare(end: str) -> re.Pattern[str]:
+    return re.compile(
+        r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
+        rf"(?:[^\s&,;\"'<>\\{end}]|[,;](?![\s\"'{end}]|\Z|[\w.-]{{1,48}}[=:])|\\(?![\"'nrt]))*+",
+        re.IGNORECASE,
+    )
+
+
+_BARE: Final = _bare("")
+_BARE_IN_SENTENCE: Final = _bare("ぁ-ゖァ-ヺ一-鿿、。")
 # A quotation around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
 _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
+#: The quote without a backslash before it, searched for by one call however many have one.
+_UNESCAPED: Final = {quote: re.compile(rf"{quote}(?<!\\{quote})") for quote in "\"'`」』】”’〕］》〉"}  # noqa: RUF001
 #: Ends a Japanese clause, and stands in no value that was typed on a Latin keyboard.
 _CLAUSE_END: Final = re.compile("[、。]")
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
@@ -33,27 +44,35 @@ _OPENER: Final = re.compile(r"(?<=\w)[(\[{]")
 _LONGEST_CALL: Final = 4_096
 
 
-def value_at(text: str, start: int) -> tuple[int, int]:
-    """The value that begins here, without its quotes."""
+def value_at(text: str, start: int, effort: Effort, *, in_sentence: bool = False) -> tuple[int, int]:
+    """The value that begins here, without its quotes.
+
+    Args:
+        text: with the value in it.
+        start: where it begins, at a quote if there is one.
+        effort: what may still be done.
+        in_sentence: whether the next Japanese letter ends a value without quotes.
+    """
     quote = _QUOTE.match(text, start)
     if quote:
         return quote.end(), _closing_quote(text, quote.end(), quote[1])
     if text[start : start + 1] in _CLOSERS:
-        return start, _closing_bracket(text, start, len(text))
-    match = _ANGLE.match(text, start) or _BARE.match(text, start)
+        closing = _closing_bracket(text, start, len(text), effort)
+        return start, closing if closing >= 0 else len(text)
+    bare = _BARE_IN_SENTENCE if in_sentence else _BARE
+    match = _ANGLE.match(text, start) or bare.match(text, start)
     end = match.end() if match else start
     if text[start:end][:1].isascii() and (clause := _CLAUSE_END.search(text, start, end)):
         end = clause.start()
     # ``Secret('x')`` and ``decrypt("x")``: the quotes have ended the bare word within the brackets.
     call = _OPENER.search(text, start, end)
     if call and text[call.start() : end].count(call[0]) > text[call.start() : end].count(_CLOSERS[call[0]]):
-        limit = min(len(text), call.start() + _LONGEST_CALL)
-        closing = _closing_bracket(text, call.start(), limit)
-        return start, closing if closing < limit or text[closing - 1] in ")]}" else end_of_line(text, end)
+        closing = _closing_bracket(text, call.start(), call.start() + _LONGEST_CALL, effort)
+        return start, closing if closing >= 0 else end_of_line(text, end)
     if text[end - 2 : end] in ("):", "]:"):  # the line of a ``def``: ``secret=None):``
         end -= 1
-    while end > start and text[start] != "<" and text[end - 1] in ")]}>.」』】":
-        end -= 1
+    if text[start : start + 1] != "<":
+        end = start + len(text[start:end].rstrip(")]}>.」』】"))
     return start, end
 
 
@@ -64,18 +83,22 @@ def end_of_line(text: str, start: int) -> int:
 
 
 def _closing_quote(text: str, start: int, quote: str) -> int:
-    quote = _WIDE_CLOSERS.get(quote, quote)
-    position = text.find(quote, start)
-    while position > 0 and text[position - 1] == "\\" and len(quote) == 1:
-        position = text.find(quote, position + 1)
+    closer = _WIDE_CLOSERS.get(quote, quote)
+    position = text.find(closer, start)
+    if position > 0 and text[position - 1] == "\\" and closer in _UNESCAPED:
+        unescaped = _UNESCAPED[closer].search(text, position)
+        position = unescaped.start() if unescaped else -1
     return position if position >= 0 else end_of_line(text, start)
 
 
-def _closing_bracket(text: str, start: int, limit: int) -> int:
+def _closing_bracket(text: str, start: int, limit: int, effort: Effort) -> int:
+    """Where the bracket is closed, or -1; the rest of the text belongs to it where the effort ends."""
     opener = text[start]
     depth = 0
     for match in _BRACKETS[opener].finditer(text, start, limit):
+        if not effort.spend(1):
+            return len(text)
         depth += 1 if match[0] == opener else -1
         if depth == 0:
             return match.end()
-    return limit
+    return -1
