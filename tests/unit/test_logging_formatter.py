@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.logging import JsonFormatter, bound
+from mks_hardening._core.redaction.effort import Effort
+from mks_hardening.logging import JsonFormatter, RedactionFilter, bound
 
 
 def record(
@@ -91,3 +92,50 @@ def test_an_exception_that_was_raised_like_a_log_call_tells_no_secret_argument(
 ) -> None:
     record = logging.LogRecord("app", logging.ERROR, "app.py", 1, "failed", (), (type(error), error, None))
     assert json.loads(JsonFormatter().format(record))["exception"]["message"] == shown
+
+
+def _with_notes(number: int) -> ValueError:
+    error = ValueError("crane")
+    for _ in range(number):
+        error.add_note("password=hunter2 " * 200)
+    return error
+
+
+def _with_causes(number: int) -> ValueError:
+    error = ValueError("crane")
+    for _ in range(number):
+        outer = ValueError("password=hunter2 " * 200)
+        outer.__cause__, error = error, outer
+    return error
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"exc_info": (ValueError, _with_notes(25), None)},
+        {"exc_info": (ValueError, _with_causes(9), None)},
+        {"exc_info": (ExceptionGroup, ExceptionGroup("g", [_with_notes(1) for _ in range(25)]), None)},
+        {f"field_{number}": "password=hunter2 " * 60 for number in range(100)},
+    ],
+    ids=["notes", "causes", "group", "extras"],
+)
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_parts_of_one_record_take_as_much_work_as_one_text(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any], filtered: bool
+) -> None:
+    asked = 0
+
+    def count(effort: Effort, steps: int, spend: Any = Effort.spend) -> bool:
+        nonlocal asked
+        asked += 1
+        shown: bool = spend(effort, steps)
+        return shown
+
+    monkeypatch.setattr(Effort, "spend", count)
+    entry = record("x", **parts)
+    assert not filtered or RedactionFilter().filter(entry)
+    line = JsonFormatter().format(entry)
+    assert "hunter2" not in line
+    assert "crane" in line or "exc_info" not in parts
+    # One text takes some 1,200 at most; a record is read twice where its first way proves too long.
+    assert asked < 6_000

@@ -43,6 +43,7 @@ def describe_exception(
     exc: BaseException,
     *,
     redact_text: Redact | None = None,
+    redact_message: Redact | None = None,
     text_of: TextOf | None = None,
     max_frames: int = 50,
     max_chars: int = 16_384,
@@ -52,13 +53,21 @@ def describe_exception(
 
     Args:
         exc: the exception; its traceback is only read.
-        redact_text: applied to messages, notes and source lines.
+        redact_text: applied to messages, notes and source lines; lines are kept by it, so it must not change.
+        redact_message: applied to messages and notes in its place.
         text_of: the text to give in place of an exception's own; ``None`` leaves that one.
         max_frames: frames kept of one traceback; the middle is left out beyond that.
         max_chars: characters of the text, and of one message.
         max_depth: exceptions followed in one chain or nested in groups.
     """
-    walk = _Walk(redact_text, text_of, max(2, max_frames), max(64, max_chars), max(1, max_depth))
+    walk = _Walk(
+        redact_text,
+        redact_message or redact_text,
+        text_of,
+        max_frames=max(2, max_frames),
+        max_chars=max(64, max_chars),
+        max_depth=max(1, max_depth),
+    )
     structure, text = walk.describe(exc, max_depth)
     if len(text) > max_chars:
         # Head and tail both matter: how it began, and what was raised last.
@@ -77,17 +86,20 @@ def safe_text(value: object, *, limit: int = 4096) -> str:
 
 
 class _Walk:
-    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_text", "seen", "text_of")
+    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_message", "redact_text", "seen", "text_of")
 
     def __init__(
         self,
         redact_text: Redact | None,
+        redact_message: Redact | None,
         text_of: TextOf | None,
+        *,
         max_frames: int,
         max_chars: int,
         max_depth: int,
     ) -> None:
         self.redact_text = redact_text
+        self.redact_message = redact_message
         self.text_of = text_of
         self.max_frames = max_frames
         self.max_chars = max_chars
@@ -156,7 +168,7 @@ class _Walk:
         return [self._clean(safe_text(note)) for note in some]
 
     def _clean(self, text: str) -> str:
-        return text if self.redact_text is None else self.redact_text(text)
+        return text if self.redact_message is None else self.redact_message(text)
 
     def _stack(self, traceback: TracebackType | None) -> tuple[list[Frame], str]:
         places: list[TracebackType] = []
@@ -179,19 +191,20 @@ class _Walk:
         key = (id(code), line, self.redact_text)
         known = _frames.get(key)
         if known is None or known[0] is not code:
-            known = (code, *_render(code, line, place.tb_frame.f_globals, self._clean))
+            known = (code, *_render(code, line, place.tb_frame.f_globals, self.redact_text))
             if len(_frames) >= _MAX_CACHED:
                 _frames.clear()
             _frames[key] = known
         return known[1], known[2]
 
 
-def _render(code: CodeType, line: int, names: Structure, clean: Redact) -> tuple[Frame, str]:
+def _render(code: CodeType, line: int, names: Structure, clean: Redact | None) -> tuple[Frame, str]:
     try:
         source = linecache.getline(code.co_filename, line or 0, names).strip()
     except Exception:  # noqa: BLE001 - a foreign loader
         source = ""
-    source = clean(source if len(source) <= _MAX_LINE else f"{source[:_MAX_LINE]}{CUT}")
+    source = source if len(source) <= _MAX_LINE else f"{source[:_MAX_LINE]}{CUT}"
+    source = source if clean is None else clean(source)
     frame: Frame = {"file": code.co_filename, "line": line, "function": code.co_name, "code": source}
     text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
     return frame, f"{text}    {source}\n" if source else text

@@ -9,6 +9,7 @@ in depth, members and characters.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -17,7 +18,7 @@ from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
-from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
+from mks_hardening._core.redaction.redactor import OneRecord, SecretRedactor, default_redactor
 from mks_hardening._core.trace_text import ExceptionDescription, describe_exception, safe_text
 
 if TYPE_CHECKING:
@@ -64,16 +65,24 @@ class RecordText:
         loose: the bounds before redaction, by which a secret at a cut is still seen as a whole.
     """
 
-    __slots__ = ("_bounds", "_frames", "_longest", "_redactor", "loose", "templates")
+    __slots__ = ("_bounds", "_frames", "_longest", "_redactor", "_stable", "loose", "templates")
 
     def __init__(self, redactor: Redactor, *, bounds: Bounds, longest: int, frames: int = 40) -> None:
         own = redactor if isinstance(redactor, SecretRedactor) else default_redactor()
-        self._redactor = redactor
+        self._redactor = self._stable = redactor
         self._bounds = bounds
         self._longest = longest
         self.loose = bounds._replace(characters=bounds.characters + _SLACK)
         self._frames = frames
         self.templates = Templates(own.is_secret_key)
+
+    def of_one_record(self) -> RecordText:
+        """The same for the parts of one record, which together may take as much work as one text."""
+        one = copy(self)
+        # Of a redactor of another make nothing is known.
+        if type(self._stable) is SecretRedactor:
+            one._redactor = OneRecord(self._stable)  # noqa: SLF001 - same class
+        return one
 
     def snapshot(self, record: LogRecord, message: str) -> Snapshot:
         """What must be read before the log call returns; the message as ``message`` has given it."""
@@ -115,7 +124,8 @@ class RecordText:
         """An exception with all that belongs to it."""
         return describe_exception(
             error,
-            redact_text=self._redactor.redact_text,
+            redact_text=self._stable.redact_text,
+            redact_message=self._redactor.redact_text,
             text_of=self._text_of,
             max_frames=self._frames,
             max_chars=self._longest,

@@ -21,7 +21,7 @@ from mks_hardening._core.redaction.plain_data import FreeNames
 from mks_hardening._core.redaction.secret_table import QUERY_NAMES
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CUT", "REDACTED", "SecretRedactor", "default_redactor", "tells"]
+__all__ = ["CUT", "REDACTED", "OneRecord", "SecretRedactor", "default_redactor", "tells"]
 
 _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
@@ -92,7 +92,7 @@ class SecretRedactor:
     def redact_text(self, text: str) -> str:
         """The text with every secret inside it replaced by ``[REDACTED]``.
 
-        Cut at a million characters, and after some two thousand places where a secret may stand.
+        Cut at a million characters, and after some hundreds of places where a secret may stand.
         """
         return self._text(text, Effort())
 
@@ -102,19 +102,18 @@ class SecretRedactor:
         Containers are cut at ten thousand members, at 64 levels, and where the work in all takes too long (some
         milliseconds); ``…`` marks the place.
         """
-        return _Walk(self).value(value, _MAX_DEPTH)
+        return _Walk(self, Effort()).value(value, _MAX_DEPTH)
 
     def _text(self, text: str, effort: Effort) -> str:
         if len(text) > _MAX_CHARACTERS:
             text = text[: _MAX_CHARACTERS - 1] + CUT
         if len(text) < _SHORTEST and not self._patterns:
             return text
-        if not effort.spend(5 + (len(text) >> 7)):
-            return CUT
+        left = effort.spend(5 + (len(text) >> 7))
         suspects = self._gate.suspects(text)
         if suspects is None and not self._patterns:
             return text
-        return self._careful_text(text, suspects, effort)
+        return self._careful_text(text, suspects, effort) if left else CUT
 
     def _careful_text(self, text: str, suspects: Suspects | None, effort: Effort) -> str:
         effort.spend(10)
@@ -221,6 +220,25 @@ def _without_group(match: re.Match[str]) -> str:
     return f"{match[0][: start - offset]}{REDACTED}{match[0][end - offset :]}"
 
 
+class OneRecord:
+    """A redactor for the parts of one record: together they may take as much work as one text."""
+
+    __slots__ = ("_effort", "_redactor")
+
+    def __init__(self, redactor: SecretRedactor) -> None:
+        self._redactor = redactor
+        self._effort = Effort()
+
+    def redact(self, value: object) -> object:
+        """As ``SecretRedactor.redact``; without effort a container keeps its kind and little else."""
+        self._effort.next_pass()
+        return _Walk(self._redactor, self._effort).value(value, _MAX_DEPTH)
+
+    def redact_text(self, text: str) -> str:
+        """As ``SecretRedactor.redact_text``; of a text that may hold a secret nothing is left without effort."""
+        return self._redactor._text(text, self._effort)  # noqa: SLF001 - same module
+
+
 @cache
 def default_redactor() -> SecretRedactor:
     """The redactor that everything uses when none is given."""
@@ -232,9 +250,9 @@ class _Walk:
 
     __slots__ = ("effort", "path", "redactor")
 
-    def __init__(self, redactor: SecretRedactor) -> None:
+    def __init__(self, redactor: SecretRedactor, effort: Effort) -> None:
         self.redactor = redactor
-        self.effort = Effort()
+        self.effort = effort
         self.path: set[int] = set()
 
     def value(self, value: object, depth: int) -> object:

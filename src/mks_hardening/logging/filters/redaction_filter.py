@@ -41,7 +41,7 @@ class RedactionFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Clean the record; every record passes."""
-        reader, data = self._reader, record.__dict__
+        reader, data = self._reader.of_one_record(), record.__dict__
         # Rendered first: a secret may stand half in the template and half in an argument.
         record.msg = reader.clean_text(reader.message(record))
         record.args = None

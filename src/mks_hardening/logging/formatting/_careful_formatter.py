@@ -239,7 +239,7 @@ class CarefulFormatter(BaseJsonFormatter):
     def _exception_text(self, record: logging.LogRecord) -> str:
         error = exception_of(record)
         if error is not None:
-            return self._reader.clean_exception(error).text
+            return self._reader.of_one_record().clean_exception(error).text
         if record.exc_info and is_a(record.exc_info, tuple) and all(part is None for part in record.exc_info):
             return "NoneType: None"  # ``exc_info=True`` where nothing was raised
         return self._reader.clean_text(record.exc_text or "")
@@ -299,14 +299,14 @@ class CarefulFormatter(BaseJsonFormatter):
     def _exception_fields(self, record: logging.LogRecord) -> Fields:
         """The exception and the stack of the record, redacted."""
         fields: Fields = {}
-        error = exception_of(record)
+        error, reader = exception_of(record), self._reader.of_one_record()
         if error is not None:
-            described = self._reader.clean_exception(error)
+            described = reader.clean_exception(error)
             fields = self._schema.exception_fields(described.structure, described.text)
         elif record.exc_text:
-            fields = self._schema.exception_fields({}, self._reader.clean_text(record.exc_text))
+            fields = self._schema.exception_fields({}, reader.clean_text(record.exc_text))
         if record.stack_info:
-            fields[self._schema.stack] = self._reader.clean_text(record.stack_info)
+            fields[self._schema.stack] = reader.clean_text(record.stack_info)
         return {self._names.renamed(name): value for name, value in fields.items() if value is not None}
 
     def _head_fields(self, level: str, logger: str) -> Fields:

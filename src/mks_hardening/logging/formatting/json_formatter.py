@@ -103,6 +103,7 @@ class JsonFormatter(CarefulFormatter):
                         return self._safely(record)
                 message = message % args
             clean = self._clean
+            clean.dirty = 0
             fields: Fields = {self._message_key: clean[message]}
             others: Fields = {}
             context = fields_var.get()

@@ -105,7 +105,8 @@ def snapshot_of(record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, 
 
 def alert_from(taken: Snapshot, *, id: str, origin: Origin, reader: RecordText) -> Alert:  # noqa: A002
     """Turn what was taken into an alert without secrets."""
-    record = taken.record
+    record, reader = taken.record, reader.of_one_record()
+    message = _plain(reader.clean_text(record.message), _MAX_MESSAGE)
     texts = _texts(reader.clean_fields(record.context, record.fields))
     return Alert(
         id=id,
@@ -114,7 +115,7 @@ def alert_from(taken: Snapshot, *, id: str, origin: Origin, reader: RecordText) 
         created=moment_of(taken.created),
         level=_plain(taken.level, 40),
         logger=_plain(reader.clean_text(taken.logger), 200),
-        message=_plain(reader.clean_text(record.message), _MAX_MESSAGE),
+        message=message,
         place=_plain("{}:{} {}".format(*taken.place), 400),
         exception=_exception_text(record, reader),
         request_id=texts.pop("request_id", ""),
