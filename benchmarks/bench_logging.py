@@ -228,6 +228,12 @@ def bench_text() -> None:
         "digits": "4111 ",
         "eyJ": "eyJ",
         "urls": "https://user:",
+        "Japanese": "利用者がログインしました。",
+        "wide letters": "\uff30\uff21\uff33\uff33",
+        "a token and Japanese": "secret-----にeyJ",
+        "a sentence without an end": "%(Authorizationは",
+        "open calls": 'token=a("((((((((((',
+        "lone surrogates": "%22\udc80",
     }
     for name, sample in samples.items():
         row = []
@@ -288,6 +294,19 @@ def bench_bodies() -> None:
         direct = min(_timed(lambda body=body: redactor.redact(body)) for _ in range(5))
         line = min(_timed(lambda record=record: formatter.format(record)) for _ in range(5))
         print(f"  {name:40} redact {direct / 1e6:6.2f}   format {line / 1e6:6.2f}")
+    notes = ValueError("x")
+    for _ in range(25):
+        notes.add_note("password=hunter2 " * 240)
+    several: dict[str, dict[str, object]] = {
+        "25 notes": {"exc_info": (ValueError, notes, None)},
+        "100 fields": {f"field_{number}": "password=hunter2 " * 60 for number in range(100)},
+        "an exception of surrogates": {"exc_info": (ValueError, ValueError("\udc80" * 100_000), None)},
+    }
+    for name, attributes in several.items():
+        record = logging.LogRecord("app", 20, __file__, 1, "x", (), None)
+        record.__dict__.update(attributes)
+        line = min(_timed(lambda record=record: formatter.format(record)) for _ in range(5))
+        print(f"  {name:40}                 format {line / 1e6:6.2f}")
 
 
 def bench_rotation(processes: int = 4, lines: int = 15_000) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from mks_hardening._core.checks import choice
@@ -13,19 +14,8 @@ from mks_hardening.exceptions import MissingDependencyError
 
 __all__ = ["encode_plain", "escape", "fast_encoder", "is_safe", "to_ascii"]
 
-# C1 and DEL, line and paragraph separators, marks that change the reading order (Unicode TR 9), lone surrogates.
-_UNSAFE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+")
-
-
-class _Escapes(dict[str, str]):
-    """Each unsafe character as its escape, written once: a text may consist of them."""
-
-    def __missing__(self, unsafe: str) -> str:
-        self[unsafe] = escaped = f"\\u{ord(unsafe):04x}"
-        return escaped
-
-
-_escapes: Final = _Escapes()
+# C1, line and paragraph separators, marks that change the reading order (Unicode TR 9), lone surrogates.
+_UNSAFE: Final = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+")
 
 _NOT_ASCII: Final = re.compile("[^\x00-\x7f]+")
 
@@ -44,7 +34,9 @@ def is_safe(encoded: bytes) -> bool:
 
 def escape(text: str) -> str:
     """The JSON text with unsafe characters written as hexadecimal escapes."""
-    return _UNSAFE.sub(lambda match: "".join([_escapes[unsafe] for unsafe in match[0]]), text)
+    # A text may consist of them, so a run of them is one call.
+    text = text.replace("\x7f", r"\u007f")
+    return _UNSAFE.sub(lambda match: encode_basestring_ascii(match[0])[1:-1], text)
 
 
 def to_ascii(text: str) -> str:
