@@ -87,11 +87,18 @@ def test_commands_of_an_installation_are_understood(words: list[str]) -> None:
     assert cli.parser().parse_args(words[1:]).run
 
 
+def test_a_site_of_another_name_may_put_it_in_place_of_ours() -> None:
+    """``sed`` on the page of runbooks: nowhere may the name stand for a program."""
+    assert not [
+        line for line in commands(RUNBOOKS.read_text("utf-8")) if re.search(r"app knowledge-system\b", line)
+    ]
+
+
 def test_units_of_an_installation_are_those_that_are_rendered() -> None:
     named = re.findall(
         r"\S+\.(?:service|timer|socket)\b", "\n".join(commands(INSTALLATION.read_text("utf-8")))
     )
-    assert set(named) <= UNITS
+    assert {re.sub("@(blue|green)", "@", unit) for unit in named} <= UNITS
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes accounts below another root, which only root may")
@@ -160,7 +167,7 @@ class Night:
         self.slots: dict[str, Any] = {}
         for name in ("releases", "backups", "credentials"):
             self.host.path(name).mkdir(exist_ok=True)
-        self.host.path("wal").mkdir()
+        self._make_archive([])
 
     def start(self) -> None:
         """Servers, two versions, tables with a reader, a backup: what a host has in the middle of its life."""
@@ -263,6 +270,8 @@ class Night:
         paths = {getattr(SETTINGS.paths, name): str(getattr(self.settings.paths, name)) for name in _PATHS}
         paths[SETTINGS.stores.redis_socket] = str(self.redis.socket_path)
         paths["/var/lib/postgresql/17"] = str(self.host.path("wal"))
+        paths["/var/backups/knowledge-system-wal-17"] = f"{self.host.path('wal')}-17"
+        paths["/etc/postgresql/17"] = str(self.folder / "cluster")
         for there in sorted(paths, key=len, reverse=True):
             line = re.sub(rf"{re.escape(there)}(?![\w-])", paths[there], line)
         return line
@@ -273,7 +282,14 @@ class Night:
             "systemctl": self.systemctl,
             "journalctl": self._journalctl,
             "runuser": lambda words: self._as_postgres(words[words.index("--") + 1 :]),
-            "pg_createcluster": lambda words: int(words[1:3] != ["17", "recovered"]),
+            "pg_createcluster": self._make_cluster,
+            "pg_ctlcluster": lambda words: int(words[1:] != ["17", "recovered", "start"]),
+            "pg_dropcluster": lambda words: int(words[1] != "--stop"),
+            "pg_upgradecluster": lambda words: int(words[1:] != ["17", "main"]),
+            "pg_lsclusters": lambda _: 0,
+            "amtool": lambda words: int("silence" not in words),
+            "chown": lambda words: int(words[1:3] != ["-R", "knowledge-system:"]),
+            "systemd-tmpfiles": self._make_archive,
             "nginx": lambda _: subprocess.run(self.host.nginx_command("-t"), check=False).returncode,
         }
         if words[0] in handlers:
@@ -283,6 +299,16 @@ class Night:
             root.mkdir(exist_ok=True)
             words[-1] = str(root)
         return subprocess.run(words, cwd=self.folder, check=False).returncode
+
+    def _make_archive(self, _words: list[str]) -> int:
+        (self.host.path("wal") / "base-20261123T023000Z").mkdir(parents=True, exist_ok=True)
+        return 0
+
+    def _make_cluster(self, words: list[str]) -> int:
+        """Its folders alone: recovery is tried by a test of its own."""
+        (self.folder / "cluster/recovered/conf.d").mkdir(parents=True)
+        (self.host.path("wal") / "recovered").mkdir()
+        return int(words[1:] != ["17", "recovered", "--port", "5433"])
 
     def _mks_deploy(self, words: list[str]) -> int:
         config = str(self.host.path("config") / "deploy.toml")
@@ -329,13 +355,17 @@ class Night:
 
     def _journalctl(self, words: list[str]) -> int:
         units = [words[place + 1] for place, word in enumerate(words) if word == "-u"]
-        return int(not units or self.systemctl(["systemctl", "status", *units]))
+        known = not units or self.systemctl(["systemctl", "status", *units]) == 0
+        return int(not known or not (units or "-p" in words))
 
     def _as_postgres(self, words: list[str]) -> int:
         variables = Database.from_url(self.postgres.url("postgres")).variables
         if "--port" in words:
             # The recovered cluster has been tried by a test of its own; here the other one answers in its place.
             words[words.index("--port") + 1] = variables["PGPORT"]
+        if words[0] == "sh":
+            # As above: from the recovered cluster into this one.
+            return int("pg_dump --port 5433" not in words[-1])
         if words[0] == "createdb":
             words = [word for word in words if word not in {"--owner", "knowledge-system"}]
         if words[0] in {"psql", "createdb", "pg_basebackup"}:
@@ -386,6 +416,11 @@ def test_every_command_of_a_runbook_runs(
     if name == "runbook-restore":
         # The new database is the one that `secrets/database_url` names from then on, and it is empty.
         (night.folder / "secrets/database_url").write_text(night.postgres.url("knowledge_restored"))
+    if name == "runbook-move":
+        # What the first time on a host has left: an empty database, and a folder without files.
+        night._as_postgres(["createdb", "knowledge_moved"])
+        (night.host.path("credentials") / "database_url").write_text(night.postgres.url("knowledge_moved"))
+        shutil.rmtree(night.host.path("state") / "uploads")
     for line in lines:
         night.type(line, capfd)
 

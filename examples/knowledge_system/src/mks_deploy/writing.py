@@ -39,11 +39,12 @@ def write(files: Iterable[RenderedFile], folder: Path) -> int:
     """Bring the folder to what was rendered; returns how many files changed, were made or were taken away."""
     files = list(files)
     changed = 0
+    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         target = folder / file.path
+        _make_folders(folder, file)
         if _is_as_rendered(target, file):
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, file.text, mode=file.mode)
         changed += 1
     for name in _left_over(files, folder):
@@ -51,6 +52,14 @@ def write(files: Iterable[RenderedFile], folder: Path) -> int:
         changed += 1
     (folder / _LIST).write_text("".join(f"{file.path}\n" for file in files), encoding="utf-8")
     return changed
+
+
+def _make_folders(folder: Path, file: RenderedFile) -> None:
+    """Open to all, whatever the umask is: copied to ``/``, ``etc`` gives its mode to the folder that is there."""
+    for above in reversed(Path(file.path).parents):
+        if above.name:
+            (folder / above).mkdir(exist_ok=True)
+            (folder / above).chmod(0o755)
 
 
 def _is_as_rendered(target: Path, file: RenderedFile) -> bool:

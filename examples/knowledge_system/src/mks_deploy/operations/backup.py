@@ -93,7 +93,7 @@ class Database:
             [_program(program), *arguments], env=environ, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BackupFault(f"{program} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+            raise BackupFault(f"{program} failed: {done.stderr.strip() or done.returncode}")
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
