@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -60,7 +61,11 @@ def test_the_example_is_whole_and_shows_the_defaults() -> None:
         for name, table in tomllib.loads(opened).items()
     }
     assert read_settings(example()).site.hosts == ("knowledge.example.jp",)
-    placeholders = ("paths", "tls")  # their examples name what is filled in, or belongs to another choice
+    placeholders = (
+        "paths",
+        "tls",
+        "variables",
+    )  # their examples are no defaults, or another choice
     made = {name: table for name, table in every_default.items() if name not in placeholders}
     assert read_settings(example()) == read_settings(_as_toml(made) + '[tls]\nemail = "ops@example.jp"\n')
 
@@ -389,6 +394,44 @@ def test_all_faults_come_in_one_message_and_nothing_is_written(
     for fault in ("site.nawe", "edge.http_port", "redis_url is missing", "nginx must be 1.22 or newer"):
         assert fault in err
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> None:
+    """``cp -a out/etc /`` gives the mode of ``out/etc`` to ``/etc``."""
+    before = os.umask(0o077)
+    try:
+        assert run(SMALL)[0] == 0
+    finally:
+        os.umask(before)
+    folders = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o755}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('MKS_MAIL_DOMIAN = "x"', "variables.MKS_MAIL_DOMIAN is unknown; did you mean MKS_MAIL_DOMAIN?"),
+        ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: those are files of their own"),
+        ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text without quotes, backslash and dollar"),
+        ("MKS_MAIL_DOMAIN = '$HOME'", "variables.MKS_MAIL_DOMAIN must be text without"),
+        ('MKS_ENV = "staging"', "variables.MKS_ENV follows from the other options"),
+        ('MKS_UPLOADS = "/srv"', "variables.MKS_UPLOADS is unknown"),
+        ('MKS_SESSION_IDLE_TIMEOUT = "soon"', "variables: MKS_SESSION_IDLE_TIMEOUT"),
+    ],
+)
+def test_variables_are_known_and_no_secrets(run: Any, line: str, fault: str) -> None:
+    code, _, told = run(SMALL + f"[variables]\n{line}\n")
+    assert code == 2
+    assert fault in told
+
+
+def test_a_variable_of_the_application_reaches_the_environment() -> None:
+    given = '[variables]\nMKS_MAIL_DOMAIN = "genba.example.jp"\nMKS_SESSION_IDLE_TIMEOUT = "20m"\n'
+    files = rendered(read_settings(SMALL + given))
+    for path in ("etc/knowledge-system/knowledge-system.env", "kubernetes/settings.env"):
+        assert "\nMKS_MAIL_DOMAIN=genba.example.jp\n" in files[path]
+        assert "\nMKS_SESSION_IDLE_TIMEOUT=20m\n" in files[path]
+    assert 'MKS_MAIL_DOMAIN: "genba.example.jp"' in files["docker/compose.yml"]
 
 
 def test_missing_settings_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

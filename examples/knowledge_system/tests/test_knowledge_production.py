@@ -110,6 +110,14 @@ def test_a_start_with_faults_tells_all_of_them_and_ends(tmp_path: Path) -> None:
     assert sum(line.startswith("  - ") for line in done.stderr.splitlines()) == 3, done.stderr
 
 
+def test_nobody_gets_mail_at_a_domain_of_ours_in_production(tmp_path: Path) -> None:
+    def domain(**changed: str) -> str:
+        return AppSettings.from_env(production(tmp_path, **changed)).mail_domain
+
+    assert domain() == ""
+    assert domain(MKS_MAIL_DOMAIN="genba.example.jp") == "genba.example.jp"
+
+
 def test_administrators_need_a_second_factor_in_production_unless_told_otherwise(tmp_path: Path) -> None:
     def roles(**changed: str) -> frozenset[str]:
         return AppSettings.from_env(production(tmp_path, **changed)).second_factor_roles

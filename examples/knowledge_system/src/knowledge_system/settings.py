@@ -74,7 +74,7 @@ class AppSettings:
         data_dir: folder of the demonstration's files: database, log, sink.
         areas: areas that are used; the application runs without any of them.
         broker_url: Celery's broker; without it the web processes run the background tasks themselves.
-        mail_domain: members of staff get mail as ``username@mail_domain``.
+        mail_domain: who has no address of their own gets mail as ``username@mail_domain``; without it, none.
         four_eyes: whether nobody may approve what he or she wrote; off only where one reviewer is all there is.
         audit_heads: file to which the end of the audit log is copied each night, best not on the database's host.
         backups: folder of the backups, without a fresh one of which the tables of production are not changed.
@@ -157,14 +157,15 @@ class AppSettings:
         backup_age = source.get("MKS_BACKUP_MAX_AGE") or "26h"
         if not _DURATION.fullmatch(backup_age):
             faults.append("MKS_BACKUP_MAX_AGE must be a whole number with s, m, h or d, for example 26h")
-        roles = _factor_roles(source, in_production=hardening.core.environment == "production" and not demo)
+        in_production = hardening.core.environment == "production" and not demo
+        roles = _factor_roles(source, in_production=in_production)
         faults.extend(
             f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
             for role in sorted(roles - ROLES.keys())
         )
         faults.extend(_upload_faults(source))
         faults.extend(_missing(source, AREAS - areas_off))
-        if hardening.core.environment == "production" and not demo:
+        if in_production:
             faults.extend(_weak(source))
         if faults:
             raise SettingsError(tuple(dict.fromkeys(faults)))
@@ -175,7 +176,7 @@ class AppSettings:
             areas=AREAS - areas_off,
             demo_password=DEMO_PASSWORD if demo else "",
             broker_url=broker,
-            mail_domain=source.get("MKS_MAIL_DOMAIN") or "knowledge.example",
+            mail_domain=source.get("MKS_MAIL_DOMAIN") or ("" if in_production else "knowledge.example"),
             four_eyes=source.get("MKS_FOUR_EYES", "") != "0",
             audit_heads=Path(source["MKS_AUDIT_HEADS"]) if source.get("MKS_AUDIT_HEADS") else None,
             backups=Path(source["MKS_BACKUPS"]) if source.get("MKS_BACKUPS") else None,

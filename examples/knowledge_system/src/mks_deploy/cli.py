@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mks_deploy.environment_file import variable_faults
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import BackupFault, Database, backup, restore, restore_for_test
@@ -357,7 +358,6 @@ def _render(options: argparse.Namespace) -> int:
         found = list(differences(files, options.out))
         sys.stdout.write("".join(found))
         return DIFFERENT if found else DONE
-    options.out.mkdir(parents=True, exist_ok=True)
     changed = write(files, options.out)
     sys.stdout.write(f"{options.out}: {len(files)} files, {changed} changed\n")
     return DONE
@@ -371,7 +371,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         settings = read_settings(text)
     except SettingsFault as fault:
         raise SettingsFault([*fault.faults, *credential_faults(options.secrets, None), *faults]) from None
-    if faults := [*credential_faults(options.secrets, settings), *faults]:
+    if faults := [*credential_faults(options.secrets, settings), *variable_faults(settings), *faults]:
         raise SettingsFault(faults)
     return settings
 

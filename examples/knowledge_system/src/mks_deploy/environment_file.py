@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.settings import variables
+from mks_deploy.settings.variables import OWN
+from mks_hardening.exceptions import SettingsError
+from mks_hardening.settings import HardeningSettings, register_variables, variables
 
 if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
     from mks_deploy.settings.model import Settings
 
-__all__ = ["OF_THE_APPLICATION", "Line", "variables_of"]
+__all__ = ["OF_THE_APPLICATION", "Line", "variable_faults", "variables_of"]
 
-OF_THE_APPLICATION: Final = (
+_OF_THE_UNITS: Final = (
     "MKS_ACME_WEBROOT",
     "MKS_BACKUPS",
     "MKS_BACKUP_MAX_AGE",
@@ -23,6 +25,7 @@ OF_THE_APPLICATION: Final = (
     "MKS_CELERY_BROKER_URL_FILE",
     "MKS_UPLOADS",
 )
+OF_THE_APPLICATION: Final = (*_OF_THE_UNITS, *OWN)
 """Variables that units are started with beside those of the library, which would warn of them."""
 
 
@@ -47,7 +50,7 @@ class Line:
 
 def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Iterator[tuple[str, list[Line]]]:
     """Areas, each with its variables."""
-    chosen = _chosen(settings)
+    chosen = {**_chosen(settings), **settings.variables}
     given = {credential.variable for credential in credentials}
     for area, group in groupby(variables(), key=lambda variable: variable.area):
         yield (
@@ -63,6 +66,24 @@ def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Ite
                 for variable in group
             ],
         )
+
+    yield (
+        "application",
+        [Line(name, own.meaning, chosen.get(name), own.example, secret=False) for name, own in OWN.items()],
+    )
+
+
+def variable_faults(settings: Settings) -> Iterator[str]:
+    """What is wrong with ``[variables]`` beside the other options, as the library sees it."""
+    chosen, given = _chosen(settings), settings.variables
+    for name in given:
+        if name in chosen or name in _OF_THE_UNITS:
+            yield f"variables.{name} follows from the other options"
+    register_variables(*OF_THE_APPLICATION)
+    try:
+        HardeningSettings.from_env(environ={**chosen, **given})
+    except SettingsError as error:
+        yield from (f"variables: {fault}" for fault in error.faults if any(name in fault for name in given))
 
 
 def _chosen(settings: Settings) -> dict[str, str]:

@@ -108,7 +108,9 @@ class Background:
         user = models.User
         found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
         for name, email in found:
-            self.mail(connection, email or f"{name}@{self._settings.mail_domain}", letter, user_id=user_id)
+            domain = self._settings.mail_domain
+            if to := email or (f"{name}@{domain}" if domain else ""):
+                self.mail(connection, to, letter, user_id=user_id)
 
     def mail(self, connection: Session | Connection, to: str, letter: Letter, *, user_id: int) -> None:
         """Send a mail to an address with the caller's transaction; nothing where mail is switched off."""

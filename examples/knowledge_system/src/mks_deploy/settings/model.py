@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -376,6 +377,7 @@ class Settings:
     tasks: Tasks
     stores: Stores
     upkeep: Upkeep
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from mks_deploy.settings.model import (
     Upkeep,
 )
 from mks_deploy.settings.rules import contradictions
+from mks_deploy.settings.variables import OWN, read_variables
 
 __all__ = ["SettingsFault", "example", "options", "own_file", "read_settings"]
 
@@ -76,7 +77,9 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
         tables[name] = values
     site_name = str(tables["site"]["name"])
     tables["paths"] = {key: value.replace("{name}", site_name) for key, value in tables["paths"].items()}
-    settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()})
+    chosen, wrong = read_variables(given.get("variables", {}))
+    faults.extend(wrong)
+    settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()}, variables=chosen)
     # Contradictions are only looked for among values that are what they should be.
     faults.extend(() if faults else contradictions(settings))
     faults.extend(further_faults)
@@ -113,6 +116,13 @@ def example() -> str:
             opened = option.default is NEEDED or option.default == ""
             lines.append(f"# {option.meaning} ({option.kind.form})")
             lines.append(f"{'' if opened and key in _SHOWN else '# '}{key} = {option.example}")
+    lines += [
+        "",
+        "# Variables of the application that nothing above sets; the environment file explains all.",
+        "[variables]",
+    ]
+    for variable, own in OWN.items():
+        lines += [f"# {own.meaning}", f'# {variable} = "{own.example}"']
     return "\n".join(lines) + "\n"
 
 
@@ -121,6 +131,8 @@ _SHOWN: Final = {"hosts", "email", "alert_mail"}
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
     for name, table in given.items():
+        if name == "variables":
+            continue
         if name not in _TABLES:
             yield f"[{name[:40]}] is unknown{_meant(name, _TABLES)}"
         elif not isinstance(table, Mapping):

@@ -1,0 +1,57 @@
+"""Variables of the application that no option sets: those alone that it knows, and no secrets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mks_hardening.settings import variables
+
+__all__ = ["OWN", "Own", "read_variables"]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A variable that the application has beside those of the library."""
+
+    meaning: str
+    example: str
+
+
+OWN: Final = {
+    "MKS_AUDIT_HEADS": Own(
+        "File that the end of the audit log is copied to each night, best of another host (a path).",
+        "/mnt/audit/heads",
+    ),
+    "MKS_FOUR_EYES": Own("Whether nobody may approve what he or she wrote (0 or 1).", "1"),
+    "MKS_MAIL_DOMAIN": Own(
+        "Who has no address of their own gets mail as username@ this (a host).", "example.jp"
+    ),
+    "MKS_SCAN_COMMAND": Own("Program that says by 1 that a file is infected (a path).", "/usr/bin/clamdscan"),
+    "MKS_SCAN_SOCKET": Own("Where clamd listens, instead (a path, or host:port).", "/run/clamav/clamd.ctl"),
+    "MKS_SECOND_FACTOR_ROLES": Own("Roles that need a second factor (names with commas).", "admin"),
+    "MKS_UPLOAD_LIMIT": Own("Largest file that may be handed in (megabytes with m).", "15m"),
+}
+
+# What systemd, compose and kustomize read alike: no quotes, no backslash, no dollar.
+_VALUE: Final = re.compile(r"[\w./,:;@+=*()\[\]-](?:[\w./,:;@+=*()\[\] -]*[\w./,:;@+=*()\[\]-])?", re.ASCII)
+
+
+def read_variables(given: object) -> tuple[dict[str, str], list[str]]:
+    """The table ``[variables]``, and what is wrong with it."""
+    if not isinstance(given, Mapping):
+        return {}, ["variables must be a table: [variables]"]
+    secret = {variable.name: variable.secret for variable in variables()} | dict.fromkeys(OWN, False)
+    faults = []
+    for name, value in given.items():
+        if name not in secret:
+            close = difflib.get_close_matches(name, secret, n=1)
+            faults.append(f"variables.{name[:40]} is unknown{f'; did you mean {close[0]}?' if close else ''}")
+        elif secret[name]:
+            faults.append(f"variables.{name} is a secret: those are files of their own")
+        elif not isinstance(value, str) or not _VALUE.fullmatch(value):
+            faults.append(f"variables.{name} must be text without quotes, backslash and dollar")
+    return {str(name): str(value) for name, value in given.items()}, faults
