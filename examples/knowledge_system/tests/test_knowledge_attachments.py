@@ -836,6 +836,38 @@ def test_whoever_added_a_file_does_not_approve_it_alone(visit: Callable[..., Any
     assert reviewer.api("POST", f"/api/knowledge/{number}/steps", step).status_code == 200
 
 
+def test_whoever_took_a_file_away_does_not_approve_it_alone(visit: Callable[..., Any]) -> None:
+    writer, reviewer, other = visit("tanaka"), visit("sato"), visit("yamamoto")
+    number = write(writer, status="review")
+    files = [upload(writer, number, photograph(), name).json["url"] for name in ("一.jpg", "二.jpg")]
+    own = upload(reviewer, number, photograph(), "三.jpg").json["url"]
+    steps, removed = f"/api/knowledge/{number}/steps", f"/api/knowledge/{number}/attachments"
+
+    def take_away(person: Any, url: str) -> None:
+        assert person.api("DELETE", f"{removed}/{url.rpartition('/')[2]}").status_code == 204
+
+    take_away(reviewer, own)  # which was there because of the reviewer alone
+    take_away(writer, files[0])
+    assert writer.api("GET", f"/api/knowledge/{number}").json["revision"] == 1
+    take_away(reviewer, files[1])
+    assert other.api("POST", steps, {"step": "approve", "revision": 1}).status_code == 409
+    refused = reviewer.api("POST", steps, {"step": "approve", "revision": 2})
+    assert (refused.status_code, refused.json["type"]) == (403, "/problems/own-work")
+    seen = other.api("GET", f"/api/knowledge/{number}").json
+    assert [entry["editor"] for entry in seen["history"]] == ["佐藤 誠", "田中 健一"]
+    assert other.api("POST", steps, {"step": "approve", "revision": 2}).status_code == 200
+    # Of the next version too, whose readers go on seeing the text of before.
+    upload(writer, number, photograph(), "四.jpg")
+    values = {**ARTICLE, "body": "次の版", "status": "review", "revision": 2}
+    assert writer.api("PUT", f"/api/knowledge/{number}", values).status_code == 200
+    [file] = writer.api("GET", removed).json["items"]
+    take_away(other, file["url"])
+    assert other.api("POST", steps, {"step": "approve", "revision": 4}).status_code == 403
+    assert other.api("GET", f"/api/knowledge/{number}").json["body"] == ARTICLE["body"]
+    assert reviewer.api("POST", steps, {"step": "approve", "revision": 4}).status_code == 200
+    assert other.api("GET", f"/api/knowledge/{number}").json["body"] == "次の版"
+
+
 def test_files_are_approved_as_they_were_seen(visit: Callable[..., Any]) -> None:
     writer, reviewer = visit("tanaka"), visit("sato")
     number = publish(writer, reviewer)

@@ -211,10 +211,17 @@ def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) ->
 
 
 def detach(article_id: int, attachment_id: int) -> None:
-    """Take a file away from an article."""
-    actor = here.actor()
+    """Take a file away from an article; who changes what waits that way counts among those who wrote it."""
+    actor, now = here.actor(), here.now()
+
+    def remove(session: Session) -> str:
+        gone = attaching.detach(session, actor, article_id, attachment_id)
+        if not (gone.waiting and gone.uploader_id == actor.id):
+            articles.take_part(session, actor, article_id, now=now)
+        return gone.name
+
     _transaction(
-        lambda session: attaching.detach(session, actor, article_id, attachment_id),
+        remove,
         lambda name: Fact("article.detach", f"article {article_id}", {"id": attachment_id, "name": name}),
     )
     here.parts().catalogue.forget(article_id)

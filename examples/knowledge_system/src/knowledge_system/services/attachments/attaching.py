@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.rules import Actor
     from knowledge_system.services.attachments.intake import Stored
 
-__all__ = ["MOST", "attach", "check_room", "detach", "find", "listed", "told", "used"]
+__all__ = ["MOST", "Detached", "attach", "check_room", "detach", "find", "listed", "told", "used"]
 
 MOST: Final = 50
 """Of one article."""
@@ -67,8 +67,16 @@ def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = 
     return article
 
 
-def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) -> str:
-    """Remove an attachment; returns its name.
+class Detached(NamedTuple):
+    """A file that was taken away: whose it was, and whether nobody had approved it yet."""
+
+    name: str
+    uploader_id: int
+    waiting: bool
+
+
+def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) -> Detached:
+    """Remove an attachment.
 
     Raises:
         Problem: ``not-found``, ``forbidden``: a writer takes away only what readers do not see yet.
@@ -82,7 +90,7 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
         raise Problem("forbidden" if may_edit or found.shown else "not-found")
     session.delete(found)
     session.flush()
-    return found.name
+    return Detached(found.name, found.uploader_id, not found.shown or article.status in rules.UNFINISHED)
 
 
 def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:

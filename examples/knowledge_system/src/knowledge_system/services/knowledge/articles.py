@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as remove
 from sqlalchemy import update
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import object_session, undefer_group
 
 from knowledge_system.domain import rules, workflow
 from knowledge_system.domain.problems import FieldFault, Problem
@@ -39,6 +39,7 @@ __all__ = [
     "index",
     "save",
     "show",
+    "take_part",
 ]
 
 TEXT = ("title", "summary", "body", "category", "site", "tags")
@@ -119,6 +120,28 @@ def save(
     session.flush()
     index(session, search, article)
     return article.revision
+
+
+def take_part(session: Session, actor: Actor, article_id: int, *, now: datetime) -> None:
+    """Count the actor among those who wrote the version in progress, whose files he or she changed.
+
+    Its text is kept once more under the actor's name; who wrote at it, and what nobody works on, stays as it is.
+    """
+    article = load_seen(session, actor, article_id, lock=True)
+    status, since = article.next_status or article.status, article.next_since or 1
+    if status not in rules.UNFINISHED:
+        return
+    if any(kept.editor_id == actor.id and kept.number >= since for kept in article.revisions):
+        return
+    number = article.next_revision or article.shown_revision
+    newest = session.get_one(Revision, (article_id, number), options=[undefer_group("text")])
+    article.revision += 1
+    _keep(article, actor, {**{name: getattr(newest, name) for name in TEXT}, "status": status}, now)
+    if article.next_revision is None:
+        article.shown_revision = article.revision
+    else:
+        article.next_revision = article.revision
+    session.flush()
 
 
 def delete(
