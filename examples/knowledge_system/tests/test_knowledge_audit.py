@@ -93,7 +93,11 @@ def test_nothing_is_changed_and_what_was_changed_shows(
     for _ in range(3):
         assert person.post("/articles", FORM).status_code == 303
     engine = app.extensions["knowledge"].engine
-    for change in (update(AuditEntry).values(actor_name="sato"), delete(AuditEntry)):
+    changes: list[Any] = [update(AuditEntry).values(actor_name="sato"), delete(AuditEntry)]
+    if database == "sqlite":  # which goes round the triggers of a DELETE
+        kept = "at, actor_id, 'sato', action, subject, detail, previous, hash FROM audit_entries"
+        changes += [text(f"REPLACE INTO audit_entries SELECT {key}, {kept}") for key in ("id", "id + 9")]
+    for change in changes:
         with pytest.raises(DatabaseError, match="audit entries stay"), engine.begin() as connection:
             connection.execute(change)
     assert fault(app) is None

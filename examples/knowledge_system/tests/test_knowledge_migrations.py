@@ -53,9 +53,14 @@ def postgres(postgres_url: str) -> Iterator[Engine]:
 
 
 def shape(engine: Engine) -> dict[str, Any]:
-    """Columns, keys and indexes of every table."""
+    """Columns, keys and indexes of every table, and the triggers."""
     seen = inspect(engine)
-    return {
+    asked = "SELECT name, 'O' FROM sqlite_master WHERE type = 'trigger'"
+    if engine.dialect.name == "postgresql":
+        asked = "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
+    with engine.connect() as connection:
+        triggers = sorted((name, str(on)) for name, on in connection.execute(text(asked)))
+    tables: dict[str, Any] = {
         name: (
             {column["name"]: (str(column["type"]), column["nullable"]) for column in seen.get_columns(name)},
             sorted((index["name"] or "", tuple(index["column_names"])) for index in seen.get_indexes(name)),
@@ -64,6 +69,7 @@ def shape(engine: Engine) -> dict[str, Any]:
         for name in seen.get_table_names()
         if name != "alembic_version"
     }
+    return tables | ({"triggers": triggers} if triggers else {})
 
 
 def rows(engine: Engine) -> dict[str, int]:
