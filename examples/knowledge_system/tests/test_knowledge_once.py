@@ -91,6 +91,20 @@ def test_a_bundle_is_taken_in_once(app: Any, visit: Callable[..., Browser]) -> N
     assert number_of(app, Article) == before + 1
 
 
+def test_files_are_attached_once(app: Any, visit: Callable[..., Browser]) -> None:
+    writer = visit("tanaka")
+    number = writer.api("POST", "/api/knowledge", {**TEXT, "tags": [], "status": "draft"}).json["id"]
+    page = writer.get(f"/articles/{number}/edit")
+    pdf = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
+    places = set()
+    for name in ("図面.pdf", "図面.pdf", "詳細.pdf"):
+        form = {"once": once(page), "file": (io.BytesIO(pdf), name)}
+        places.add(writer.post(f"/articles/{number}/attachments", form).location)
+    assert places == {f"/articles/{number}/edit?done=attached#attachments-title"}
+    files = writer.api("GET", f"/api/knowledge/{number}/attachments").json["items"]
+    assert [file["name"] for file in files] == ["図面.pdf", "詳細.pdf"]
+
+
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def test_the_second_of_two_at_once_waits_for_the_first(
     request: pytest.FixtureRequest, make_app: Callable[..., Any], visit: Callable[..., Browser], database: str

@@ -9,7 +9,7 @@ from flask import Blueprint, redirect
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import attaching
 from knowledge_system.web import forms, here, writing
-from knowledge_system.web.files.receiving import received
+from knowledge_system.web.files.receiving import digest, received
 from knowledge_system.web.files.sending import sent
 from knowledge_system.web.pages.articles import form_page
 
@@ -29,10 +29,18 @@ def adding(article_id: int) -> AnyResponse:
     """Hand in files; all of them are attached, or none."""
     here.check_limit("api_write")
     try:
-        writing.attach(article_id, lambda: received(most=_AT_ONCE))
+        with here.parts().sessions() as session:  # before the files are read
+            attaching.check_room(session, here.actor(), article_id)
+        files = received(most=_AT_ONCE)
+        place = forms.once(lambda: _attached(article_id, files), content=digest(files))
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: form_page(article_id, shown))
-    return redirect(f"/articles/{article_id}/edit?done=attached#attachments-title", 303)
+    return redirect(place, 303)
+
+
+def _attached(article_id: int, files: list[tuple[str, bytes]]) -> str:
+    writing.attach(article_id, lambda: files)
+    return f"/articles/{article_id}/edit?done=attached#attachments-title"
 
 
 @pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
