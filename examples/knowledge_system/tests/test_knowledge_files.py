@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -419,6 +420,19 @@ def test_equal_entries_give_equal_bundles() -> None:
     first, second = (b"".join(bundle.packed(entries)) for _ in range(2))
     assert first == second
     assert bundle.unpack(first, LIMITS) == dict(entries)
+
+
+def test_bundles_that_desktops_have_packed_again() -> None:
+    article, picture = ("a/article.md", b"x"), ("a/files/ガード表.jpg", b"y")
+    added = ("__MACOSX/a/._article.md", "a/.DS_Store", "a/files/Thumbs.db", "desktop.ini", "a/._article.md")
+    assert bundle.unpack(zipped(article, *((name, b"") for name in added)), LIMITS) == dict([article])
+    # Neither says in which letters its names are.
+    windows, mac = picture[0].encode("cp932"), unicodedata.normalize("NFD", picture[0]).encode()
+    for name in (windows, mac):
+        place = "a/files/" + "-" * (len(name) - len("a/files/"))
+        packed = zipped(article, (place, b"y")).replace(place.encode(), name)
+        assert bundle.unpack(packed, LIMITS) == dict([article, picture])
+    assert bundle.unpack(zipped(article, picture), LIMITS) == dict([article, picture])
 
 
 def test_a_bundle_is_written_piece_by_piece() -> None:

@@ -17,6 +17,8 @@ _EPOCH: Final = (2020, 1, 1, 0, 0, 0)
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED: Final = 0x1
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
+_ADDED: Final = re.compile(r"(?:^|/)(?:__MACOSX/|\._|(?:\.DS_Store|Thumbs\.db|desktop\.ini)$)", re.IGNORECASE)
+"""By desktops, which nobody sees there."""
 _CHUNK: Final = 65_536
 _LISTED: Final = b"PK\x01\x02"
 """Begins each line of the directory (APPNOTE 4.3.12), of which there is one for each folder too."""
@@ -101,10 +103,12 @@ def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
     if content.count(_LISTED) > 2 * limits.entries:  # before each of a million folders is made an object
         raise BundleError("bundle-too-large")
     try:
-        with zipfile.ZipFile(BytesIO(content)) as bundle:
-            files = [info for info in bundle.infolist() if not info.is_dir()]
+        with _opened(content) as bundle:
+            files = [
+                info for info in bundle.infolist() if not (info.is_dir() or _ADDED.search(info.orig_filename))
+            ]
             _check(files, limits)
-            return {info.filename: _content(bundle, info) for info in files}
+            return {unicodedata.normalize("NFC", info.filename): _content(bundle, info) for info in files}
     except BundleError:
         raise
     except (
@@ -117,6 +121,14 @@ def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
         RuntimeError,
     ) as error:
         raise BundleError("bundle-damaged") from error
+
+
+def _opened(content: bytes) -> zipfile.ZipFile:
+    """Names that do not say in which letters they are: UTF-8 of macOS, else those of a Japanese Windows."""
+    try:
+        return zipfile.ZipFile(BytesIO(content), metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(BytesIO(content), metadata_encoding="cp932")
 
 
 def _check(files: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
