@@ -65,6 +65,7 @@
     }));
     place.replaceChildren(...items);
     document.querySelector("[data-no-copies]").hidden = items.length > 0;
+    document.querySelector("[data-unsent]").hidden = location.search !== "?unsent";
   };
 
   // The worker came without knowing whose language it is; the page says which was chosen.

@@ -10,6 +10,9 @@ const wipe = async () => {
   const names = await caches.keys();
   await Promise.all(names.filter(isOurs).map((name) => caches.delete(name)));
 };
+// Without files, which not every browser hands on. What could not be sent leads to a page that a reload sends nowhere.
+const isForm = (request) =>
+  request.mode === "navigate" && request.headers.get("Content-Type") === "application/x-www-form-urlencoded";
 
 const kept = async (path) => {
   const owner = await (await caches.open("owner")).match(OWNER);
@@ -32,8 +35,10 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (url.origin !== self.location.origin) return;
-  if (request.method === "POST" && /^\/(?:sign-in|sign-out|password)(?:\/|$)/.test(url.pathname)) {
-    event.respondWith(wipe().catch(() => undefined).then(() => fetch(request)));
+  const leaves = /^\/(?:sign-in|sign-out|password)(?:\/|$)/.test(url.pathname);
+  if (request.method === "POST" && (leaves || isForm(request))) {
+    const sent = (leaves ? wipe().catch(() => undefined) : Promise.resolve()).then(() => fetch(request));
+    event.respondWith(isForm(request) ? sent.catch(() => Response.redirect("/offline?unsent", 303)) : sent);
   } else if (request.method === "GET" && request.mode === "navigate") {
     event.respondWith(fetch(request).catch(() => kept(url.pathname)));
   } else if (request.method === "GET" && url.pathname.startsWith("/static/")) {
