@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain import pager, snippets
+from knowledge_system.domain import pager, snippets, spellings
 from knowledge_system.domain.tags import key_of
 from mks_hardening.testing import FrozenClock
 
@@ -204,7 +204,55 @@ QUERIES = (
     "+",
     "rc",
     "安全",
+    "法面",
+    "コンクリート打設",
+    "ローラー転圧",
 )
+
+
+@pytest.mark.parametrize(
+    ("query", "spelt", "apart"),
+    [
+        ("型わく", ("型わく", "型枠"), ()),
+        ("のり面 勾配", ("のり面 勾配", "法面 勾配", "ノリ面 勾配"), ()),
+        ("生コンクリート", ("生コンクリート", "生コン", "レディーミクストコンクリート"), ()),
+        ("ﾛｰﾗｰ", ("ﾛｰﾗｰ", "ローラ"), ()),
+        (
+            "uav測量",
+            ("uav測量", "無人航空機測量", "ドローン測量"),
+            ("uav 測量", "ドローン 測量"),
+        ),
+        ("suav", ("suav",), ()),
+        ("鉄筋 10℃", ("鉄筋 10℃",), ()),
+        ("コンクリート打設", ("コンクリート打設",), ("コンクリート 打設",)),
+        ("打込み", ("打込み", "打ち込み"), ()),
+        ("鉄筋被り", ("鉄筋被り", "鉄筋かぶり厚さ", "鉄筋かぶり厚", "鉄筋かぶり"), ("鉄筋 かぶり",)),
+        ("", ("",), ()),
+    ],
+)
+def test_what_a_query_may_mean(query: str, spelt: tuple[str, ...], apart: tuple[str, ...]) -> None:
+    assert spellings.spelt(query) == spelt
+    assert spellings.apart(query) == apart
+
+
+def test_an_article_is_found_by_other_spellings_and_by_its_parts_last(visit: Callable[..., Any]) -> None:
+    writer = visit("tanaka")
+    common = {"category": "土工", "status": "draft", "tags": []}
+    for title, body in (
+        ("吊足場の盛り土", "鉄筋かぶりを測る。"),
+        ("ほか", "吊り足場の盛土。鉄筋のかぶり。"),
+    ):
+        made = writer.api("POST", "/api/knowledge", {**common, "title": title, "body": body})
+        assert made.status_code == 201
+
+    def found(query: str) -> list[str]:
+        return shown(writer.get(f"/articles?status=draft&q={quote(query)}").get_data(as_text=True))
+
+    assert found("つり足場 盛土") == found("吊足場") == ["吊足場の盛り土", "ほか"]
+    assert found("鉄筋かぶり") == ["吊足場の盛り土", "ほか"]
+    assert found("鉄筋かぶり") == found("鉄筋被り")
+    assert "<mark>盛土</mark>" in writer.get("/articles?status=draft&q=盛り土").get_data(as_text=True)
+    assert found("山止め") == []
 
 
 @pytest.mark.postgres

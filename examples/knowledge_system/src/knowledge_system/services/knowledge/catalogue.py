@@ -16,10 +16,11 @@ from sqlalchemy import func, select
 from knowledge_system.domain import markdown, snippets
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.spellings import apart, spelt
 from knowledge_system.models import Article
 from knowledge_system.services.knowledge import following, lookup
 from knowledge_system.services.knowledge.lookup import ArticleFilter
-from knowledge_system.services.knowledge.search import literal_conditions
+from knowledge_system.services.knowledge.search import literal_conditions, matching
 
 if TYPE_CHECKING:
     import re
@@ -149,7 +150,8 @@ class Catalogue:
             ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
         items = lookup.summaries(session, ids, with_text=bool(asked.query))
         if asked.query:
-            items = [_with_places(item, snippets.pattern_of(asked.query)) for item in items]
+            meant = " ".join((*spelt(asked.query), *apart(asked.query)))
+            items = [_with_places(item, snippets.pattern_of(meant)) for item in items]
         return {"items": items, "next": following, "total": total}
 
     def ids(self, actor: Actor, asked: Wanted, *, most: int, skip: int = 0) -> list[int]:
@@ -168,7 +170,7 @@ class Catalogue:
             literal = literal_conditions(asked.query)
             chosen = chosen.where(*literal)
             if not literal or any(letter.isalnum() for letter in asked.query):
-                found = self._search.matching(session, asked.query).subquery("found")
+                found = matching(self._search, session, asked.query).subquery("found")
                 chosen = chosen.join(found, found.c.document_id == Article.id)
                 order.insert(0, found.c.score.desc())
         return chosen, list(_ORDERS.get(asked.sort, order))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy import ColumnElement, Select, literal, or_, select
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, union_all
 
+from knowledge_system.domain.spellings import apart, spelt
 from knowledge_system.models import Article
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-__all__ = ["PlainSearch", "SearchIndex", "literal_conditions"]
+__all__ = ["PlainSearch", "SearchIndex", "literal_conditions", "matching"]
 
 _SYMBOLS = "%_+#&"
 _WIDE = str.maketrans({symbol: chr(ord(symbol) + 0xFEE0) for symbol in _SYMBOLS})
@@ -38,6 +39,20 @@ def literal_conditions(query: str) -> list[ColumnElement[bool]]:
         for word in narrow
         if any(symbol in word for symbol in _SYMBOLS)
     ]
+
+
+def matching(index: SearchIndex, bind: Session | Connection, query: str) -> Select[Any]:
+    """Select ``document_id`` and ``score`` of what matches the query in any spelling; its parts alone come last."""
+    asked = [*((text, 0) for text in spelt(query)), *((text, -2) for text in apart(query))]
+    if len(asked) == 1:
+        return index.matching(bind, query)
+    rows = union_all(*(_lowered(index.matching(bind, text), by) for text, by in asked)).subquery()
+    return select(rows.c.document_id, func.max(rows.c.score).label("score")).group_by(rows.c.document_id)
+
+
+def _lowered(found: Select[Any], by: int) -> Select[Any]:
+    rows = found.subquery()
+    return select(rows.c.document_id, (rows.c.score + by).label("score"))
 
 
 class SearchIndex(Protocol):
