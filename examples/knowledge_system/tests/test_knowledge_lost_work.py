@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,20 @@ def test_a_conflict_is_whole_in_one_language(visit: Callable[..., Any]) -> None:
     assert "<h3>Category</h3>" in page
     assert "<del>Reinforcement</del>" in page
     assert "<h3>題名" not in page
+
+
+@pytest.mark.parametrize(("form", "page"), [("/edit", "/edit"), ("/comments", "")])
+def test_who_has_no_session_left_signs_in_and_is_back_at_the_form(browser: Any, form: str, page: str) -> None:
+    browser.get("/sign-in")
+    typed = {"body": "書いたもの"} if form == "/comments" else {**TEXT, "status": "draft", "revision": "1"}
+    refused = browser.post(f"/articles/1{form}", typed, Referer=f"https://localhost:8443/articles/1{page}")
+    assert refused.status_code == 401
+    [(place, told)] = re.findall(r'<a class="button primary" href="([^"]+)">(.+?)</a>', refused.text)
+    assert (place, told) == (f"/sign-in?next=%2Farticles%2F1{page.replace('/', '%2F')}", "サインイン")
+    assert f'name="next" value="/articles/1{page}"' in browser.get(place).text
+    elsewhere = browser.post(f"/articles/1{form}", typed, Referer="https://elsewhere.example/articles/1")
+    assert elsewhere.status_code == 401
+    assert 'href="/sign-in?next=%2F"' in elsewhere.text
 
 
 def test_an_article_retired_meanwhile_gives_its_text_back(visit: Callable[..., Any]) -> None:

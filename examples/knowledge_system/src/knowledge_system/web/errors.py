@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from flask import Response, make_response, redirect, render_template, request
 from sqlalchemy.exc import OperationalError
@@ -12,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from knowledge_system.domain.problems import Problem, code_for_status, describe
-from knowledge_system.web import here
+from knowledge_system.web import forms, here
 from knowledge_system.web.outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
 
@@ -56,13 +57,21 @@ def answer(problem: Problem) -> AnyResponse:
     response = (
         _json(document)
         if here.wants_json()
-        else make_response(render_template("error.html", problem=document, wait=problem.wait))
+        else make_response(
+            render_template("error.html", problem=document, wait=problem.wait, place=_place(problem))
+        )
     )
     response.status_code = problem.status
     here.tell_language(response)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(problem.headers)
     return response
+
+
+def _place(problem: Problem) -> str:
+    """Where to sign in and be back at the form that was sent, whose draft the browser has kept; else nowhere."""
+    signed_out = problem.code == "sign-in-required"
+    return f"/sign-in?{urlencode({'next': forms.came_from(elsewhere=False)})}" if signed_out else ""
 
 
 def _find_reader() -> None:

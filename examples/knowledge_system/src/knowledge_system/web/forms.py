@@ -139,14 +139,20 @@ def safe_next(path: str) -> str:
     return path if plain and path.startswith("/") and not path.startswith("//") and len(path) <= 500 else "/"
 
 
-def came_from() -> str:
-    """The page of this site that sent the request, for a form whose session ended: one can go back to it."""
+def came_from(*, elsewhere: bool = True) -> str:
+    """The page of this site that sent the request, for a form whose session ended: one can go back to it.
+
+    Args:
+        elsewhere: whether it must be another page than the one that is asked for.
+    """
     try:
         page = urlsplit(request.referrer or "")
     except ValueError:
         return "/"
-    here_too = f"{page.scheme}://{page.netloc}/" == request.host_url and page.path != request.path
-    return safe_next(page.path + (f"?{page.query}" if page.query else "")) if here_too else "/"
+    ours = f"{page.scheme}://{page.netloc}/" == request.host_url
+    if not ours or (elsewhere and page.path == request.path):
+        return "/"
+    return safe_next(page.path + (f"?{page.query}" if page.query else ""))
 
 
 def _submitted() -> dict[str, str]:
