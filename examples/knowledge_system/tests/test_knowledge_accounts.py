@@ -85,6 +85,25 @@ def choose(browser: Any, link: str, password: str = NEW_PASSWORD) -> Any:
 # --- invitations and passwords by mail
 
 
+def test_a_form_of_before_another_change_does_not_undo_it(visit: Callable[..., Any], app: Any) -> None:
+    first, second = visit("ito"), visit("ito")
+    page = "/admin/accounts/suzuki"
+    [seen] = re.findall(r'name="seen" value="(\w{32})"', first.get(page).text)
+    second.get(page)
+    form = {"display_name": "鈴木 美咲", "department": "建築部", "role": "writer", "email": "", "seen": seen}
+    assert second.post(page, form).status_code == 303  # put out of use
+    late = first.post(page, {**form, "department": "土木部", "active": "on"})
+    assert late.status_code == 409
+    assert "ほかの人が先に更新しました" in late.text
+    assert "停止中" in late.text
+    assert (
+        app.extensions["knowledge"].sessions().scalar(select(User.active).filter_by(username="suzuki"))
+        is False
+    )
+    [now] = re.findall(r'name="seen" value="(\w{32})"', late.text)
+    assert first.post(page, {**form, "active": "on", "seen": now}).status_code == 303
+
+
 def test_an_invitation_works_once_and_leads_to_a_first_password(
     app: Any, browser: Any, visit: Callable[..., Any]
 ) -> None:

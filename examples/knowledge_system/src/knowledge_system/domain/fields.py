@@ -229,6 +229,7 @@ ACCOUNT_CHANGE: dict[str, Field] = {
     "role": Text(16, choices=tuple(ROLES)),
     "email": _EMAIL,
     "active": Text(2, min_length=0, choices=("", "on"), default=""),
+    "seen": Text(32, min_length=0, default=""),
 }
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")

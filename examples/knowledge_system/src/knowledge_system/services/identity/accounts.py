@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, or_, select, update
@@ -46,6 +48,12 @@ class Member(NamedTuple):
     email: str
     active: bool
     invited: bool
+
+    @property
+    def seen(self) -> str:
+        """Another one when somebody has changed the account meanwhile."""
+        told = [self.display_name, self.department, self.role, self.email, self.active]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 class Changed(NamedTuple):
@@ -126,6 +134,7 @@ def change(
     role: str,
     email: str,
     active: bool,
+    seen: str,
 ) -> Changed:
     """Change what an administrator may about an account; whose it is, and what it was allowed before.
 
@@ -133,7 +142,7 @@ def change(
 
     Raises:
         Problem: ``forbidden`` for who is no administrator any more, ``no-such-user``, ``own-account``,
-            ``username-taken`` for an address of somebody else.
+            ``username-taken`` for an address of somebody else, ``conflict`` unless it is as it was ``seen``.
     """
     both = select(User).where(or_(User.username == username, User.id == actor.id)).order_by(User.id)
     found = session.scalars(both.with_for_update()).all()
@@ -145,6 +154,8 @@ def change(
         raise Problem("forbidden")
     if user is None:
         raise Problem("no-such-user")
+    if seen not in {"", _member(user).seen}:
+        raise Problem("conflict")
     if user.id == actor.id and (role != user.role or not active):
         raise Problem("own-account")
     before = Changed(user.id, user.role, user.active)
