@@ -29,7 +29,8 @@ _SHORTEST: Final = 2
 def spelt(query: str) -> tuple[str, ...]:
     """The query, and the same in other spellings of its words."""
     typed = unicodedata.normalize("NFKC", query[:_LONGEST])
-    choices, end = [], 0
+    choices: list[tuple[str, ...]] = []
+    end = 0
     for word in _words().finditer(typed):
         choices += [(typed[end : word.start()],), _choices(word[0])]
         end = word.end()

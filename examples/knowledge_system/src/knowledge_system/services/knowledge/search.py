@@ -47,12 +47,14 @@ def matching(index: SearchIndex, bind: Session | Connection, query: str) -> Sele
     if len(asked) == 1:
         return index.matching(bind, query)
     rows = union_all(*(_lowered(index.matching(bind, text), by) for text, by in asked)).subquery()
-    return select(rows.c.document_id, func.max(rows.c.score).label("score")).group_by(rows.c.document_id)
+    columns = (rows.c.document_id, func.max(rows.c.score).label("score"))
+    return cast("Select[Any]", select(*columns).group_by(rows.c.document_id))
 
 
 def _lowered(found: Select[Any], by: int) -> Select[Any]:
     rows = found.subquery()
-    return select(rows.c.document_id, (rows.c.score + by).label("score"))
+    columns = (rows.c.document_id, (rows.c.score + by).label("score"))
+    return cast("Select[Any]", select(*columns))
 
 
 class SearchIndex(Protocol):
