@@ -106,6 +106,7 @@ class BackendUnavailableError(MksHardeningError):
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
         retry_after: seconds after which asking again makes sense, if known.
+        detail: what the server said, without values; empty where ``reason`` says it all.
     """
 
     def __init__(
@@ -116,14 +117,16 @@ class BackendUnavailableError(MksHardeningError):
         operation: str = "",
         sent: bool = True,
         retry_after: float | None = None,
+        detail: str = "",
     ) -> None:
         what = f" during {operation}" if operation else ""
-        super().__init__(f"{backend} is unavailable ({reason}){what}")
+        super().__init__(f"{backend} is unavailable ({reason}){what}{f': {detail}' if detail else ''}")
         self.backend = backend
         self.reason = reason
         self.operation = operation
         self.sent = sent
         self.retry_after = retry_after
+        self.detail = detail
 
 
 class DecodeError(MksHardeningError, ValueError):

@@ -351,12 +351,15 @@ def test_an_outage_answers_503_and_keeps_the_cookie(known: bool) -> None:
         assert site.cookies == before
 
 
-def test_an_outage_inside_a_view_is_a_503(site: Site) -> None:
+def test_an_outage_inside_a_view_is_a_503(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mks_hardening.request")
+
     def view(request: Any) -> None:
         raise BackendUnavailableError("cache", "refused", operation="get", retry_after=3)
 
     answer = site.visit(view)
     assert (answer.status, answer.header("Retry-After")) == (503, "3")
+    assert "application rule backend (cache is unavailable (refused) during get)" in caplog.messages[-1]
 
 
 def test_a_stream_reads_the_session(site: Site) -> None:

@@ -308,6 +308,12 @@ def test_errors_are_problem_documents_for_programs(path: str, status: int, detai
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_record_of_an_outage_says_what_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mks_hardening.request")
+    failing().test_client().get("/503").close()
+    assert "application rule backend (cache is unavailable (refused) during get)" in caplog.messages[-1]
+
+
 def test_errors_are_pages_for_browsers_and_own_answers_stay() -> None:
     client = failing().test_client()
     assert "<h1>Bad Request</h1>" in client.get("/400", headers=HTML).text

@@ -147,7 +147,10 @@ def test_what_is_missing_is_named(
 def test_a_database_without_the_table_is_told(url: str, run: Run) -> None:
     code, _, err = run("second-factor", "re-encrypt")
     assert code == 1
-    assert err == "database is unavailable (error) during count after 0 records\n"
+    assert err == (
+        "database is unavailable (error) during count: OperationalError: no such table: ? [SQLITE_ERROR] "
+        "after 0 records\n"
+    )
 
 
 # --- passwords -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Limits of single views, for all frameworks: who is counted, and what a refusal leaves behind for the record."""
+"""For all frameworks: who is counted at a limited view, and what refusals and outages leave for the record."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from mks_hardening._core.origin.trust import client_key, request_origin
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers
 from mks_hardening.events import RequestRefused
-from mks_hardening.exceptions import ConcurrencyExceededError, ConfigurationError, PaceTimeoutError
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConcurrencyExceededError,
+    ConfigurationError,
+    PaceTimeoutError,
+)
 from mks_hardening.wsgi import Refusal
+from mks_hardening.wsgi._refusing import shown
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter
 
 __all__ = [
+    "AWAY",
     "BUSY",
     "TOO_MANY",
     "Key",
+    "away_for",
     "busy_for",
     "check_group",
     "check_limit",
@@ -37,6 +45,7 @@ __all__ = [
 ]
 
 TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
+AWAY: Final = "A part of this service is away. Please try again."
 BUSY: Final = "As much is under way as may be at once. Please try again."
 _DECISIONS: Final = "mks_hardening.limit_decisions"
 
@@ -51,6 +60,14 @@ def busy_for(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
     if isinstance(error, PaceTimeoutError):
         return max(1, ceil(error.wait - error.timeout))
     return max(1, ceil(error.retry_after or 1))
+
+
+def away_for(environ: Environ, error: BackendUnavailableError) -> int:
+    """Leave word for the request record of what is away; seconds for ``Retry-After``."""
+    environ[REFUSAL_KEY] = Refusal(
+        wrapper="application", rule="backend", status=503, detail=AWAY, seen=shown(str(error))
+    )
+    return max(1, round(error.retry_after or 2))
 
 
 def mark(view: Callable[..., object], *groups: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mks_hardening._core.checks import instance, text_of
+from mks_hardening._core.database.error_text import cause_of
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -57,9 +58,12 @@ def in_transaction(engine: Engine, operation: str, work: Callable[[Connection], 
     # Nothing was sent: whoever asks may try again without asking twice.
     except PoolTimeoutError:
         raise BackendUnavailableError("database", "timeout", operation=operation, sent=False) from None
-    except DBAPIError:
-        # The driver's text may hold parameters; it stays out of the error and of its cause.
-        raise BackendUnavailableError("database", "error", operation=operation) from None
+    except DBAPIError as error:
+        # The driver's text may hold parameters; it stays out of the error and of its cause. That a table is missing
+        # is told.
+        raise BackendUnavailableError(
+            "database", "error", operation=operation, detail=cause_of(error)
+        ) from None
 
 
 def is_answering(engine: Engine) -> bool:

@@ -16,7 +16,8 @@ class Refusal:
     """A request that a wrapper refuses; the request record says the same.
 
     Attributes:
-        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health`` or ``record``.
+        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health`` or ``record``; ``application`` where
+            an adapter answered for a view that met an outage.
         rule: which of its rules refused, in one word.
         status: status code of the answer.
         detail: the same in a sentence for the client.

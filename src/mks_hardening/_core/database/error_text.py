@@ -15,6 +15,7 @@ from mks_hardening._core.trace_text import safe_text
 
 __all__ = [
     "DatabaseError",
+    "cause_of",
     "code_of",
     "database_error",
     "error_text",
@@ -71,6 +72,19 @@ def database_error(error: BaseException) -> DatabaseError:
 def code_of(error: BaseException) -> str:
     """SQLSTATE, SQLite's error name or MySQL's number, whoever raised it; empty where there is none."""
     return _code(_driver_error(error))
+
+
+def cause_of(error: BaseException) -> str:
+    """The class of any error, and what the driver of a database says without its values, in one line."""
+    kind = type(error).__name__
+    try:
+        if not is_of_database(error):
+            return kind
+        _, code, form, _ = database_error(error)
+    except Exception:  # noqa: BLE001 - attributes that somebody computes; the class is known
+        return kind
+    said = " ".join(filter(None, (form, f"[{code}]" if code else "")))
+    return f"{kind}: {said}" if said else kind
 
 
 def told_of(error: BaseException) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._counted import BUSY, TOO_MANY, busy_for, limit_fields
+from mks_hardening.contrib._counted import AWAY, BUSY, TOO_MANY, away_for, busy_for, limit_fields
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
     HttpResponse,
@@ -80,10 +80,10 @@ class HardeningMiddleware(SessionMiddleware):
         # The pattern and not the path: metrics and records must not have a name for every id.
         _environ(request)[ROUTE_KEY] = f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
 
-    def process_exception(self, _: FromDjango, exception: Exception) -> FromDjango:
+    def process_exception(self, request: FromDjango, exception: Exception) -> FromDjango:
         """Called by Django when a view has raised."""
         if isinstance(exception, BackendUnavailableError):
-            return _unavailable(exception)
+            return _unavailable(request, exception)
         if isinstance(exception, RateLimitExceededError):
             return problem_response(429, TOO_MANY, rate_limit_headers(exception.decision))
         if isinstance(exception, (ConcurrencyExceededError, PaceTimeoutError)):
@@ -111,7 +111,7 @@ class HardeningMiddleware(SessionMiddleware):
                 # Django turns it into a 400: saving anew would bring back a session that somebody has just ended.
                 raise SessionInterrupted("The session has ended while this request was under way.") from None
             except BackendUnavailableError as error:
-                instead = _unavailable(error)
+                instead = _unavailable(request, error)
                 # Closed with the answer that is given; closing it here would end the request twice for Django.
                 instead._resource_closers += response._resource_closers  # noqa: SLF001
                 return instead
@@ -124,9 +124,8 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
     return HttpResponse(problem_document(status, detail), PROBLEM_TYPE, status, headers=headers)
 
 
-def _unavailable(error: BackendUnavailableError) -> FromDjango:
-    wait = str(max(1, round(error.retry_after or 2)))
-    return problem_response(503, "A part of this service is away. Please try again.", [("Retry-After", wait)])
+def _unavailable(request: FromDjango, error: BackendUnavailableError) -> FromDjango:
+    return problem_response(503, AWAY, [("Retry-After", str(away_for(_environ(request), error)))])
 
 
 def _in_tests() -> bool:

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnava
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
 from mks_hardening._core.web.problem import PROBLEM_TYPE, prefers_text, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._counted import BUSY, TOO_MANY, busy_for
+from mks_hardening.contrib._counted import AWAY, BUSY, TOO_MANY, away_for, busy_for
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,
@@ -73,10 +73,7 @@ def _as_problem(error: HTTPException) -> HTTPException | Response:
 
 
 def _outage(error: BackendUnavailableError) -> HTTPException | Response:
-    wait = max(1, round(error.retry_after or 2))
-    return _as_problem(
-        ServiceUnavailable("A part of this service is away. Please try again.", retry_after=wait)
-    )
+    return _as_problem(ServiceUnavailable(AWAY, retry_after=away_for(request.environ, error)))
 
 
 def _busy(error: ConcurrencyExceededError | PaceTimeoutError) -> HTTPException | Response:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from flask import request
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
+from mks_hardening.contrib._counted import away_for
 from mks_hardening.contrib._kept_session import PLAIN, Seen, check_value, decide, json_text, keep
 from mks_hardening.exceptions import BackendUnavailableError
 
@@ -274,4 +276,4 @@ def _unavailable(response: Response, error: BackendUnavailableError) -> None:
     response.content_type = PROBLEM_TYPE
     response.headers["Cache-Control"] = "no-store"
     response.set_data(problem_document(503, "What was done cannot be kept at the moment. Please try again."))
-    response.headers["Retry-After"] = str(max(1, round(error.retry_after or 2)))
+    response.headers["Retry-After"] = str(away_for(request.environ, error))

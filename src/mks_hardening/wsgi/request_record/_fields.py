@@ -61,7 +61,8 @@ def record_fields(
         ``client_ip``: of the client, behind trusted proxies too.
         ``request_id``: as answered in ``X-Request-ID``.
         ``trace_id``: of the W3C trace context, or one of its own.
-        ``refused_by``: the wrapper that answered in place of the application; only on refusals.
+        ``refused_by``: the wrapper that answered in place of the application; only on refusals. ``application``
+            where a view met an outage, which ``refused_value`` then names.
         ``refused_rule``: its rule.
         ``refused_value``: what it saw, cut and without secrets.
     """
