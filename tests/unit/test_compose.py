@@ -364,6 +364,16 @@ def test_several_workers_with_sessions_of_their_own_are_warned_about() -> None:
         compose.session_store(settings)
 
 
+@pytest.mark.parametrize(("several", "said"), [(True, 1), (False, 0)])
+def test_sessions_in_memory_under_a_server_of_several_processes_are_warned_about(
+    several: bool, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = compose.harden_wsgi(application, settings())
+    for _ in range(2):
+        call_wsgi(app, scheme="https", headers={"Host": HOST}, environ={"wsgi.multiprocess": several})
+    assert caplog.text.count("set MKS_REDIS_URL") == said
+
+
 def test_what_is_no_application_settings_or_store_is_refused_by_name() -> None:
     anything: Any = None
     fine = settings(MKS_ALLOWED_HOSTS="a.example.com")

@@ -26,6 +26,7 @@ from mks_hardening.wsgi.session._rules import REVOKED, ROTATED, Limits
 from mks_hardening.wsgi.session._sign_in_page import SignInPage, way_back
 from mks_hardening.wsgi.session.cookie import SessionCookie
 from mks_hardening.wsgi.session.handle import SessionHandle
+from mks_hardening.wsgi.session.stores._one_process import watched
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -119,7 +120,7 @@ class SessionTimeoutMiddleware:
         )
         if max_sessions is not None:
             whole_number(max_sessions, parameter="max_sessions", minimum=1)
-        self._app = function(app, parameter="app")
+        self._app = watched(function(app, parameter="app"), store)
         self._fields = AnswerFields(
             SessionCookie() if cookie is None else instance(cookie, SessionCookie, parameter="cookie"),
             also_cleared=_names(strip_cookies),

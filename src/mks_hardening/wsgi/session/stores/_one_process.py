@@ -1,0 +1,43 @@
+"""Sessions in the memory of a process, under a server that runs several: only a request tells of the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening.wsgi.session.stores.memory_store import MemorySessionStore
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening.protocols import SessionStore
+
+__all__ = ["watched"]
+
+_logger: Final = logging.getLogger("mks_hardening.wsgi")
+
+
+def watched(app: WSGIApplication, store: SessionStore) -> WSGIApplication:
+    """The application; one that says what is wrong where the store cannot be shared."""
+    return _OneProcess(app) if isinstance(store, MemorySessionStore) else app
+
+
+class _OneProcess:
+    """Says once that the sessions of the application do not reach the other processes."""
+
+    __slots__ = ("_app", "_said")
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._said = False
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Hand the request on."""
+        if environ.get("wsgi.multiprocess") and not self._said:
+            self._said = True
+            _logger.warning(
+                "sessions are in the memory of this process, and the server runs several: people seem to be signed "
+                "out at every other request; set MKS_REDIS_URL, or give store=RedisSessionStore(...)"
+            )
+        return self._app(environ, start_response)
