@@ -221,6 +221,7 @@ class Delivery:
 
     def _keep(self, alert: Alert, reason: str) -> tuple[State, str]:
         if self._spool is None:
+            self._reporter.lost(reason)
             return "dropped", reason
         try:
             self._spool.put(alert)

@@ -58,6 +58,10 @@ class Reporter:
         """Something in the notifier itself, or in a transport, went wrong; what it said may hold secrets."""
         self._report(f"a fault in the notifier itself ({type(error).__name__})")
 
+    def lost(self, reason: str) -> None:
+        """An alert was given up, and there is no folder for it."""
+        self._report(f"alerts are lost ({reason}): give them a folder to wait in, spool= or MKS_ALERT_SPOOL")
+
     def spool_failed(self, error: OSError) -> None:
         """The spool took no alert."""
         self._report(f"the spool takes no more alerts ({type(error).__name__})")
