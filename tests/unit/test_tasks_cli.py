@@ -82,7 +82,9 @@ def test_without_a_database_it_says_what_is_missing(
 
 def test_a_table_that_is_not_there_is_said_in_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tasks", "list"]) == 2
-    assert capsys.readouterr().err.startswith("the table mks_task cannot be used (OperationalError)")
+    assert capsys.readouterr().err.startswith(
+        "the table mks_task cannot be used (OperationalError: no such table: ?"
+    )
 
 
 def test_times_are_told_in_the_zone_of_the_machine(

@@ -21,6 +21,7 @@ from mks_hardening.logging import bound, current
 from mks_hardening.tasks import Daily, Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks._outage import Outage
 from mks_hardening.testing import FrozenClock
+from testbed.polling import wait_until
 
 MONDAY = datetime(2026, 11, 23, 0, 0, tzinfo=UTC)
 
@@ -649,6 +650,19 @@ def test_a_connection_that_commits_by_itself_is_refused(tasks: Tasks, engine: En
         pytest.raises(ConfigurationError, match="commits by itself"),
     ):
         task.enqueue(connection)
+
+
+def test_looking_for_what_is_scheduled_is_no_sign_of_a_database(
+    engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[int]()
+    worker = TaskWorker(Tasks(engine, table="absent"), poll=0.01)
+    monkeypatch.setattr(worker, "enqueue_scheduled", lambda: looks.append(1))
+    with worker:
+        wait_until(lambda: "no such table" in caplog.text)
+        seen = len(looks)
+        wait_until(lambda: len(looks) > seen + 2)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_a_database_that_is_away_is_one_record_going_and_one_coming(

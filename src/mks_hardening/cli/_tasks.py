@@ -62,8 +62,10 @@ def _tasks(parsed: argparse.Namespace) -> Generator[Tasks]:
         # By module: the text of a driver may quote the URL, and importing the classes would open a second door.
         if type(error).__module__ != "sqlalchemy.exc":
             raise
+        from mks_hardening._core.database.error_text import cause_of
+
         raise ConfigurationError(
-            f"the table {parsed.table} cannot be used ({type(error).__name__}); "
+            f"the table {parsed.table} cannot be used ({cause_of(error)}); "
             "DATABASE_URL must be that of the application",
             parameter="url",
         ) from None

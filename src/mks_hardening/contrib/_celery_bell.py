@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mks_hardening._core.checks import offers, texts, whole_number
 from mks_hardening._core.closing import Closing
+from mks_hardening._core.database.error_text import cause_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.contrib._celery_settings import PATIENCE, RUN
 from mks_hardening.tasks import TaskWorker
@@ -129,15 +130,19 @@ class TaskBell(Closing):
         )
 
     def _work(self) -> None:
-        wait = 0.0
+        wait, told = 0.0, ""
         while not self._ended.wait(wait):
-            wait = self._poll
+            wait, fault = self._poll, ""
             for look in (self._scheduler.enqueue_scheduled, self._ring_all):
                 try:
                     look()
                 except Exception as error:  # noqa: BLE001 - the broker or the database is away; the rows are not
-                    _logger.warning("no bell for tasks (%s); they wait in the table", type(error).__name__)
-                    wait = PATIENCE
+                    wait, fault = PATIENCE, cause_of(error)
+            if fault and fault != told:
+                _logger.warning("no bell for tasks (%s); they wait in the table", fault)
+            elif told and not fault:
+                _logger.warning("the bell for tasks rings again")
+            told = fault
 
     def _ring_all(self) -> None:
         while self.ring() == self._most and not self._ended.is_set():

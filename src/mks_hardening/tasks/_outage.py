@@ -6,6 +6,7 @@ import logging
 from threading import RLock
 from typing import Final
 
+from mks_hardening._core.database.error_text import cause_of
 from mks_hardening._core.process.forked import renew_in_child
 
 __all__ = ["Outage"]
@@ -33,7 +34,7 @@ class Outage:
             first, self._wait = not self._wait, min(_LONGEST, max(_FIRST, 2 * self._wait))
             wait = self._wait
         if first:
-            _logger.error("the table of tasks cannot be used (%s); it is asked again", type(error).__name__)
+            _logger.error("the table of tasks cannot be used (%s); it is asked again", cause_of(error))
         return wait
 
     def over(self) -> None:

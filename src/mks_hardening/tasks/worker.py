@@ -241,8 +241,8 @@ class TaskWorker(Closing):
     def _schedule(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._poll):
             try:
-                if self.enqueue_scheduled():
+                if self.enqueue_scheduled():  # nothing due may mean that nobody asked the database
                     self._wake.set()
-                self._outage.over()
+                    self._outage.over()
             except Exception as error:  # noqa: BLE001 - as in _work
                 stopping.wait(self._outage.began(error))
