@@ -90,10 +90,13 @@ class Base(DeclarativeBase):
 class Article(Base):
     __tablename__ = "articles"
     id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
 
 
 assert_type(keyset_page(select(Article), order_by=[Article.id]), Page)
 assert_type(keyset_page(select(Article), order_by=[Article.id.desc()]), Page)
+assert_type(keyset_page(select(Article.id, Article.title), order_by=[Article.id]), Page)
+assert_type(keyset_page(select(Article, Article.title), order_by=[Article.id]), Page)
 
 with watch_queries(engine, action="raise") as log, query_budget(3):
     assert_type(log.statements[0].rows, int)

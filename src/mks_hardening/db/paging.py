@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 
-# Rows of any shape: the select is the caller's.
-AnySelect: TypeAlias = "Select[Any]"
+# Rows of any shape: the select is the caller's. (To SQLAlchemy 2.1 a bare Any is one column.)
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 AnyColumn: TypeAlias = "ColumnElement[Any]"
 AnyOrder: TypeAlias = "ColumnElement[Any] | QueryableAttribute[Any]"
 Condition: TypeAlias = "ColumnElement[bool]"
