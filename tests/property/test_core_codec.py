@@ -67,6 +67,21 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+class Name(str):
+    """As SQLAlchemy names columns."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_keys_that_are_text_of_another_class_are_text(form: Literal["msgpack", "json"]) -> None:
+    codec = Codec(form=form)
+    stored: dict[Any, int] = codec.decode(codec.encode({Name("id"): 1, 2: 3}))
+    assert same(stored, {"id": 1, 2: 3})
+    with pytest.raises(EncodeError):
+        codec.encode([Name("id")])
+
+
 @pytest.mark.parametrize("form", FORMS)
 @given(value=values)
 def test_what_goes_in_comes_out_with_its_types(form: Literal["msgpack", "json"], value: Any) -> None:

@@ -2,7 +2,7 @@
 
 MessagePack where msgspec is installed, JSON otherwise; a reader understands both. What neither format can say
 (tuples, sets, dates, decimals, big integers, keys that are not text) is written as a tagged mapping; what nobody
-can say (objects, subclasses, functions) is refused. Nothing is ever executed while reading.
+can say (objects, subclasses but for keys, functions) is refused. Nothing is ever executed while reading.
 """
 
 from __future__ import annotations
@@ -238,7 +238,12 @@ def _plain(value: Stored, binary: bool) -> object:  # noqa: FBT001 - inner loop
 
 
 def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  # noqa: FBT001 - inner loop
-    if _TAG not in value and all(type(key) is str for key in value):
+    texts = all(type(key) is str for key in value)
+    if not texts:
+        # SQLAlchemy names columns by a subclass of text: dict(row._mapping). As a key it is that text.
+        value = {str.__str__(key) if isinstance(key, str) else key: item for key, item in value.items()}
+        texts = all(type(key) is str for key in value)
+    if texts and _TAG not in value:
         return {
             key: item if type(item) is str else _to_tagged(item, depth - 1, binary)
             for key, item in value.items()
