@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import redis
 
 from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_connect import OLDEST, require_redis
 from mks_hardening._core.backend.redis_direct import direct_pool
-from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 
 class OtherPool:
@@ -41,3 +43,12 @@ def test_a_frozen_server_behind_a_unix_socket_is_one_that_takes_too_long(tmp_pat
         with pytest.raises(BackendUnavailableError) as caught:
             client.call("GET", "key", idempotent=True)
     assert caught.value.reason == "timeout"
+
+
+def test_a_release_that_does_not_take_our_options_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_redis()
+    monkeypatch.setattr(redis, "__version__", "5.3.1")
+    with pytest.raises(ConfigurationError, match=r"redis 5\.3\.1 is too old"):
+        require_redis()
+    oldest = ".".join(map(str, OLDEST))
+    assert any(line.startswith(f"redis>={oldest};") for line in requires("mks-hardening") or ())

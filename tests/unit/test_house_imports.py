@@ -296,6 +296,8 @@ CONSTRUCTIONS = [
     ),
     ("requests", "notify", "mks_hardening.cache", "CDNManager('0' * 32, api_token='t' * 40)"),
     ("pythonjsonlogger", "logging", "mks_hardening.logging", "JsonFormatter()"),
+    ("prometheus_client", "prometheus", "mks_hardening.contrib.prometheus_observer", "PrometheusObserver()"),
+    ("opentelemetry", "opentelemetry", "mks_hardening.contrib.otel_observer", "OpenTelemetryObserver()"),
     ("flask", "flask", "mks_hardening.contrib.flask_app", "Hardening()"),
     ("django", "django", "mks_hardening.contrib.django_app", "limit('search')"),
 ]

@@ -77,8 +77,7 @@ class PrometheusObserver:
         request_buckets: Sequence[float] = REQUEST_BUCKETS,
         most_label_sets: int = 500,
     ) -> None:
-        with optional("prometheus_client", extra="prometheus"):
-            pass
+        check_installed()
         self.directory: Path | None = _shared_directory(directory)
         self._most = whole_number(most_label_sets, parameter="most_label_sets", minimum=10, maximum=100_000)
         self._buckets = {"mks_request_duration_seconds": _bounds(request_buckets)}

@@ -16,12 +16,15 @@ from mks_hardening._core.backend.redis_types import Client, Options
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
 from mks_hardening._core.resilience.reach import connect_within_deadline
+from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_target import RedisTarget
 
-__all__ = ["MAX_CONNECTIONS", "close_async", "connect", "connect_async", "require_redis"]
+__all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "require_redis"]
 
+OLDEST: Final = (7, 3)
+"""Release of redis; the one that the extra asks for."""
 MAX_CONNECTIONS: Final = 200
 """Connections to one server; who finds all of them in use waits for one within the budget."""
 
@@ -30,10 +33,17 @@ def require_redis() -> None:
     """Fail early and clearly.
 
     Raises:
+        ConfigurationError: it is one of the releases that do not take our options.
         MissingDependencyError: redis is not installed.
     """
     with optional("redis", extra="cache"):
-        import redis  # noqa: F401 - only to see whether it is there
+        import redis
+    if tuple(int(part) for part in redis.__version__.split(".")[:2]) < OLDEST:
+        raise ConfigurationError(
+            f"redis {redis.__version__} is too old, at least {'.'.join(map(str, OLDEST))} is needed: "
+            "pip install 'mks-hardening[cache]'",
+            parameter="redis",
+        )
 
 
 def connect(target: RedisTarget) -> Client:
