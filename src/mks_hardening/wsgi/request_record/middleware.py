@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["RequestLoggingMiddleware"]
 
 _LOGGER_NAME: Final = "mks_hardening.request"
-_MESSAGE: Final = "%s %s %d %s"
-_REFUSED: Final = _MESSAGE + ", refused by the %s rule %s (%s)"
+_MESSAGE: Final = "%s %s %d"
+_REFUSED: Final = ", refused by the %s rule %s (%s)"
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -272,9 +272,12 @@ def _log(logger: logging.Logger, level: int, fields: dict[str, Any], error: Base
     if not logger.isEnabledFor(level):
         return
     message = _MESSAGE
-    arguments: tuple[Any, ...] = (fields["method"], fields["path"], fields["status"], fields["outcome"])
+    arguments: tuple[Any, ...] = (fields["method"], fields["path"], fields["status"])
+    if fields["outcome"] != "ok":  # which beside a 500 would say that all is well
+        message += " %s"
+        arguments += (fields["outcome"],)
     if "refused_by" in fields:
-        message = _REFUSED
+        message += _REFUSED
         arguments += (fields["refused_by"], fields["refused_rule"], fields["refused_value"])
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     # Not logger.log(): walking the stack for the caller's line costs more than the rest, and finds this file.
