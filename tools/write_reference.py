@@ -234,6 +234,8 @@ def _commands(parser: argparse.ArgumentParser, *, level: int) -> Iterator[str]:
             for name, command in action.choices.items():
                 yield from ("", f"({command.prog.replace(' ', '-')})=", f"{'#' * level} `{command.prog}`", "")
                 yield from (helps[name][:1].upper() + helps[name][1:] + ".", "")
+                if command.description:
+                    yield from (command.description, "")
                 yield from _options(command)
                 yield from _commands(command, level=level + 1)
 
@@ -244,6 +246,8 @@ def _options(command: argparse.ArgumentParser) -> Iterator[str]:
             continue
         name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
         text = (action.help or "").replace("%(default)s", str(action.default))
+        if action.choices:
+            text += f"; one of {', '.join(action.choices)}"
         yield f"- `{name}`" + (f": {text}" if text else "")
     yield ""
 

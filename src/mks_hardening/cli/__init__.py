@@ -54,7 +54,11 @@ def parser() -> argparse.ArgumentParser:
         "env", help="print every environment variable with its form, default and meaning"
     )
     env.set_defaults(run=_env)
-    tasks = commands.add_parser("tasks", help="look at background tasks, run them again, cancel them")
+    tasks = commands.add_parser(
+        "tasks",
+        help="look at background tasks, run them again, cancel them",
+        description="Works in the database that DATABASE_URL names.",
+    )
     add_task_commands(tasks)
     factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
     add_second_factor_commands(factors)

@@ -22,9 +22,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
             "BreachedPasswords."
         ),
     )
-    build.add_argument("source", metavar="SOURCE")
-    build.add_argument("target", metavar="TARGET")
-    build.add_argument("--kind", choices=("sha1", "passwords"), default="sha1")
+    build.add_argument("source", metavar="SOURCE", help="file to read")
+    build.add_argument("target", metavar="TARGET", help="file to write")
+    build.add_argument(
+        "--kind", choices=("sha1", "passwords"), default="sha1", help="what SOURCE holds (sha1)"
+    )
     build.add_argument("--min-count", type=int, default=1, help="leave out what leaked more seldom (1)")
     build.add_argument("--digest-bytes", type=int, default=6, help="bytes kept of each digest, 4 to 20 (6)")
     build.set_defaults(run=_build)

@@ -28,7 +28,12 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
             "command may be stopped and run again. When it ends with 0, the old keys can go."
         ),
     )
-    job.add_argument("--store", choices=("database", "redis"), default="database")
+    job.add_argument(
+        "--store",
+        choices=("database", "redis"),
+        default="database",
+        help="where they are: in the database of DATABASE_URL, or in the Redis of MKS_REDIS_URL (database)",
+    )
     job.add_argument("--table", default="mks_two_factor", help="name of the table (mks_two_factor)")
     job.add_argument("--namespace", default="mks", help="prefix of the keys in Redis (mks)")
     job.add_argument("--batch", type=int, default=100, help="records at a time (100)")

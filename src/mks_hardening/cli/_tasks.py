@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
+_ID: Final = "id of a task, as `tasks list` prints it"
 _STATES: Final = ("waiting", "running", "done", "dead", "cancelled")
 _STEPS: Final = {
     "retry": (
@@ -32,16 +33,16 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", default="mks_task", help="name of the table (mks_task)")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     listed = commands.add_parser("list", help="print the newest tasks")
-    listed.add_argument("--state", choices=_STATES, default=None)
-    listed.add_argument("--name", default=None)
-    listed.add_argument("--most", type=int, default=50)
+    listed.add_argument("--state", choices=_STATES, default=None, help="only those in this state")
+    listed.add_argument("--name", default=None, help="only those with this name")
+    listed.add_argument("--most", type=int, default=50, help="so many at most (50)")
     listed.set_defaults(run=_list)
     show = commands.add_parser("show", help="print one task")
-    show.add_argument("id")
+    show.add_argument("id", help=_ID)
     show.set_defaults(run=_show)
     for name, (meaning, _, _) in _STEPS.items():
         step = commands.add_parser(name, help=meaning)
-        step.add_argument("id", nargs="+")
+        step.add_argument("id", nargs="+", help=_ID)
         step.set_defaults(run=_step, step=name)
 
 
@@ -54,7 +55,11 @@ def _tasks(parsed: argparse.Namespace) -> Generator[Tasks]:
 
     url = HardeningSettings.from_env().db.url
     if url is None:
-        raise ConfigurationError("DATABASE_URL must name the database of the application", parameter="url")
+        raise ConfigurationError(
+            "DATABASE_URL must name the database of the application, for example sqlite:///app.db or "
+            "postgresql+psycopg://user@host/name",
+            parameter="url",
+        )
     engine = hardened_engine(url, application_name="mks-hardening tasks")
     try:
         yield Tasks(engine, table=parsed.table)
