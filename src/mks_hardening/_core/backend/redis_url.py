@@ -120,12 +120,12 @@ def _host_port(text: str, topology: Topology) -> tuple[str, int]:
         port = rest.removeprefix(":")
     else:
         host, _, port = text.partition(":")
-    return host.lower(), _number(port, "port") if port else _DEFAULT_PORT[topology]
+    return host.lower(), _number(port, "port", least=1) if port else _DEFAULT_PORT[topology]
 
 
-def _number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5) or int(text) > _LARGEST_NUMBER:
-        raise _wrong(f"the {what} must be a number up to {_LARGEST_NUMBER}")
+def _number(text: str, what: str, *, least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= _LARGEST_NUMBER):
+        raise _wrong(f"the {what} must be a number from {least} to {_LARGEST_NUMBER}")
     return int(text)
 
 
