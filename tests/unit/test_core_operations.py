@@ -13,7 +13,7 @@ from mks_hardening._core.operations import Call, Op, Pause, Spawn, arun, run
 from mks_hardening._core.resilience.budget import (
     Budget,
     current_budget,
-    operation_budget,
+    enter_operation,
     outside_budget,
     request_budget,
 )
@@ -82,8 +82,8 @@ def test_an_operation_inside_an_operation_shares_it(runner: Runner) -> None:
         mine = yield Look()
         inner = yield Call(lambda: None)
         assert inner is None
-        with operation_budget(9.0):
-            assert current_budget() is mine
+        assert not enter_operation(9.0)
+        assert current_budget() is mine
         return mine
 
     assert runner(outer(), budget=0.25).remaining == 0.25

@@ -64,12 +64,10 @@ def clean_context() -> Iterator[None]:
     context.clear()
 
 
-def test_fields_are_bound_unbound_and_cleared() -> None:
+def test_fields_are_bound_and_cleared() -> None:
     context.bind(a=1, b=2)
     context.bind(b=3)
     assert dict(context.current()) == {"a": 1, "b": 3}
-    context.unbind("a", "unknown")
-    assert dict(context.current()) == {"b": 3}
     context.clear()
     assert dict(context.current()) == {}
 
@@ -136,12 +134,6 @@ def test_an_observer_that_raises_or_causes_events_harms_nobody(observed: list[An
     hooks.observers[:] = [bad, *hooks.observers]
     hooks.emit("one")
     assert observed == ["one"]
-
-
-def test_all_observers_can_be_forgotten(observed: list[Any]) -> None:
-    hooks.reset_observers()
-    hooks.emit("nobody hears")
-    assert observed == []
 
 
 # --- optional packages -----------------------------------------------------------------------
@@ -227,8 +219,7 @@ def test_redis_urls(url: str, expected: tuple[Any, ...]) -> None:
     assert (parsed.topology, parsed.tls, parsed.hosts, parsed.password, parsed.database) == expected
     assert hash(parsed) == hash(parse_redis_url(url))
     if parsed.password:
-    "redis://localhost:99999/0",
-    "redis://localhost:0/0",
+        assert parsed.password not in f"{parsed!r}{parsed.address}"
 
 
 BAD_URLS = [
@@ -237,6 +228,7 @@ BAD_URLS = [
     "redis://",
     "redis://:hunter2@redis.example.com/0",
     "redis://localhost:99999/0",
+    "redis://localhost:0/0",
     "redis://localhost:１/0",
     "redis://localhost/zero",
     "redis://localhost/0?ssl_cert_reqs=none",

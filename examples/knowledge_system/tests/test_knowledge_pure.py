@@ -99,11 +99,13 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*fields.ARTICLE_EDIT, "author_id", "id", "__class__"]), json_values))
+@given(
+    st.dictionaries(st.sampled_from([*fields.ARTICLE_REPLACED, "author_id", "id", "__class__"]), json_values)
+)
 def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: dict[str, Any]) -> None:
     refused = None
     try:
-        taken = take(values, fields.ARTICLE_EDIT)
+        taken = take(values, fields.ARTICLE_REPLACED)
     except Problem as problem:
         refused = problem
     if refused is not None:
@@ -112,7 +114,7 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
         assert all(error["message"] for error in document["errors"])
         json.dumps(document)
     else:
-        assert taken.keys() == fields.ARTICLE_EDIT.keys()
+        assert taken.keys() == fields.ARTICLE_REPLACED.keys()
         assert taken["title"] == taken["title"].strip() != ""
         assert taken["category"] in rules.CATEGORIES
         assert "\x00" not in taken["body"]

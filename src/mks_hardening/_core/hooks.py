@@ -11,7 +11,7 @@ from mks_hardening._core.checks import function
 if TYPE_CHECKING:
     from mks_hardening.protocols import Observer
 
-__all__ = ["add_observer", "emit", "observers", "remove_observer", "reset_observers"]
+__all__ = ["add_observer", "emit", "observers", "remove_observer"]
 
 # Callers test this list before they build an event. It is changed in place, each time by one step of the
 # interpreter, so a loop over it in another thread sees the old or the new state, and no fork finds a lock held.
@@ -31,11 +31,6 @@ def remove_observer(observer: Observer) -> None:
     """Stop telling ``observer``; removing an unknown one changes nothing."""
     with suppress(ValueError):
         observers.remove(observer)
-
-
-def reset_observers() -> None:
-    """Forget all observers (for tests)."""
-    observers.clear()
 
 
 def emit(event: Any) -> None:

@@ -66,7 +66,6 @@ def describe_exception(
         text_of,
         max_frames=max(2, max_frames),
         max_chars=max(64, max_chars),
-        max_depth=max(1, max_depth),
     )
     structure, text = walk.describe(exc, max_depth)
     if len(text) > max_chars:
@@ -86,7 +85,7 @@ def safe_text(value: object, *, limit: int = 4096) -> str:
 
 
 class _Walk:
-    __slots__ = ("max_chars", "max_depth", "max_frames", "redact_message", "redact_text", "seen", "text_of")
+    __slots__ = ("max_chars", "max_frames", "redact_message", "redact_text", "seen", "text_of")
 
     def __init__(
         self,
@@ -96,14 +95,12 @@ class _Walk:
         *,
         max_frames: int,
         max_chars: int,
-        max_depth: int,
     ) -> None:
         self.redact_text = redact_text
         self.redact_message = redact_message
         self.text_of = text_of
         self.max_frames = max_frames
         self.max_chars = max_chars
-        self.max_depth = max_depth
         self.seen: set[int] = set()
 
     def describe(self, exc: BaseException, depth: int) -> tuple[Structure, str]:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["bind", "bound", "clear", "current", "fields_var", "unbind"]
+__all__ = ["bind", "bound", "clear", "current", "fields_var"]
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -29,11 +29,6 @@ def current() -> Mapping[str, Any]:
 def bind(**fields: Any) -> None:
     """Add fields to this context; they appear in every log record until cleared."""
     fields_var.set(MappingProxyType({**fields_var.get(), **fields}))
-
-
-def unbind(*names: str) -> None:
-    """Remove fields from this context; unknown names are ignored."""
-    fields_var.set(MappingProxyType({k: v for k, v in fields_var.get().items() if k not in names}))
 
 
 def clear() -> None:

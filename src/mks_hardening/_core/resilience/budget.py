@@ -15,15 +15,21 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.protocols import Clock
 
 __all__ = [
+    "LIMITS_BUDGET",
+    "STORE_BUDGET",
     "Budget",
     "current_budget",
     "enter_operation",
     "leave_operation",
-    "operation_budget",
     "outside_budget",
     "request_budget",
     "start_request_budget",
 ]
+
+STORE_BUDGET: Final = 0.1
+"""Seconds that one operation of a store may take, where nothing else is said."""
+LIMITS_BUDGET: Final = 0.04
+"""The same for limits, which can go on without an answer and are asked before everything else."""
 
 
 class Budget:
@@ -81,16 +87,6 @@ class Budget:
         away = 0.0 if lost is None or self._lost is None else lost - self._lost
         return max(0.0, now - self._since - max(0.0, away))
 
-    @contextmanager
-    def spending(self) -> Generator[None]:
-        """Take off the time that the ``with`` block needs."""
-        call = object()
-        self.begin(call, self._clock.monotonic())
-        try:
-            yield
-        finally:
-            self.end(call, self._clock.monotonic())
-
     def __repr__(self) -> str:
         return f"Budget(remaining={self.remaining:.3f})"
 
@@ -132,16 +128,6 @@ def leave_operation(*, entered: bool) -> None:
     """End what ``enter_operation`` began."""
     if entered:
         _budget.set(None)
-
-
-@contextmanager
-def operation_budget(seconds: float) -> Generator[None]:
-    """Give the calls inside the ``with`` block one budget together, unless something around it has one already."""
-    entered = enter_operation(seconds)
-    try:
-        yield
-    finally:
-        leave_operation(entered=entered)
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from weakref import finalize
 
 from mks_hardening._core.checks import instance, level_number, offers, path_text, text_of
 from mks_hardening._core.clock import given_clock
+from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.notify.engine._alert import Origin
 from mks_hardening.notify.engine._dispatcher import Dispatcher
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["NotificationHandler"]
 
 
-class NotificationHandler(logging.Handler):
+class NotificationHandler(logging.Handler, Closing):
     """Base of the handlers that alert people.
 
     ``emit`` only looks and queues; one worker thread sends. A handler is a context manager, and is drained at exit
@@ -122,14 +122,6 @@ class NotificationHandler(logging.Handler):
         """Deliver or spool what waits, within ``timeout`` seconds. Harmless when called again."""
         self._dispatcher.close(timeout)
         super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} ({logging.getLevelName(self.level)})>"

@@ -16,7 +16,6 @@ __all__ = [
     "AFTER",
     "ANY_SESSION",
     "ARTICLE",
-    "ARTICLE_EDIT",
     "ARTICLE_EDIT_FORM",
     "ARTICLE_FORM",
     "ARTICLE_ID",
@@ -134,7 +133,6 @@ ARTICLE: dict[str, Field] = {
     "site": Text(100, min_length=0, default=""),
     "status": Text(16, choices=tuple(STATUSES), default="draft"),
 }
-ARTICLE_EDIT: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT)}
 # The version may stand in If-Match instead; 0 is none.
 ARTICLE_REPLACED: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT, default=0)}
 ARTICLE_ID: dict[str, Field] = {"article_id": Integer(1, 2**31 - 1, from_text=True)}
