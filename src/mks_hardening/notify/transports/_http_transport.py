@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.backend.http_session import HttpSession, check_url
 from mks_hardening._core.backend.network_faults import LASTING
 from mks_hardening._core.checks import flag, instance, path_text
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
-from mks_hardening.notify.transports._retry_after import retry_after_seconds
+from mks_hardening.notify.transports._http_retries import may_pass_later, retry_after_seconds
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, OutgoingAlert
 
 __all__ = ["HttpTransport", "signature"]
-
-# Besides 5xx: the same request may pass later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
 
 
 class HttpTransport:
@@ -104,9 +101,7 @@ class HttpTransport:
 
     def _refusal(self, status: int, headers: Mapping[str, str]) -> DeliveryError:
         pause = retry_after_seconds(headers.get("Retry-After"), now=self._clock.time())
-        return DeliveryError(
-            f"http-{status}", temporary=status >= 500 or status in _TRY_AGAIN, retry_after=pause
-        )
+        return DeliveryError(f"http-{status}", temporary=may_pass_later(status), retry_after=pause)
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:

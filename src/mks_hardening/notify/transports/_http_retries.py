@@ -1,14 +1,22 @@
-"""The pause that a server asks for (RFC 9110, 10.2.3)."""
+"""Which answers of a webhook are worth another try, and the pause that they ask for (RFC 9110, 10.2.3)."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from typing import Final
 
-__all__ = ["RETRY_AFTER_CAP", "retry_after_seconds"]
+__all__ = ["RETRY_AFTER_CAP", "may_pass_later", "retry_after_seconds"]
+
+# Besides 5xx: the same request may pass later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
+_TRY_AGAIN: Final = frozenset({408, 425, 429})
 
 # A destination may ask for a pause, but not for silence.
 RETRY_AFTER_CAP: Final = 300.0
+
+
+def may_pass_later(status: int) -> bool:
+    """Whether a refusal with this status is no refusal for good."""
+    return status >= 500 or status in _TRY_AGAIN
 
 
 def retry_after_seconds(value: str | None, *, now: float) -> float | None:
