@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import function, instance, offers, several
 from mks_hardening._core.options import share_out
-from mks_hardening._core.resilience.budget import start_request_budget
+from mks_hardening._core.resilience.budget import LIMITS_BUDGET, start_request_budget
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
@@ -276,7 +276,7 @@ def rate_limiter(
         DEFAULT_RATE_LIMITS if groups is None else groups,
         storage=settings.security.rate_limit_url or core.redis_url or "memory://",
         # It goes on without Redis: nobody has to wait for it as long as for a session.
-        store_budget=min(core.store_budget, 0.04),
+        store_budget=min(core.store_budget, LIMITS_BUDGET),
         allow_plaintext=core.allow_plaintext,
         **options,
     )

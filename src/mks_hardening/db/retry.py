@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import whole_number
-from mks_hardening._core.database.error_text import code_of
+from mks_hardening._core.database.error_text import LOST, code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db._decorated import is_async, refuse_generators
 
@@ -21,14 +21,12 @@ __all__ = ["retry_on_serialization_failure"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# PostgreSQL: serialization_failure, deadlock_detected; MySQL: lock wait time-out, deadlock.
-_LOST: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
 _random: Final = SystemRandom()  # a seeded one would wait the same in every forked worker
 
 
 def is_serialization_failure(error: BaseException) -> bool:
     """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy."""
-    return code_of(error) in _LOST
+    return code_of(error) in LOST
 
 
 def retry_on_serialization_failure(

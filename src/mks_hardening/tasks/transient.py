@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from mks_hardening._core.database.error_text import code_of, is_of_database
+from mks_hardening._core.database.error_text import LOST, code_of, is_of_database
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
 
-# Of PostgreSQL: lost against another transaction, waited too long for a lock, the server ends, starts or has ended.
+# Of PostgreSQL: waited too long for a lock, the server ends, starts or has ended.
 # Not 57014: a statement that took too long takes as long again.
-_CODES: Final = frozenset({
-    *("40001", "40P01", "55P03", "57P01", "57P02", "57P03"),
-    *("SQLITE_BUSY", "SQLITE_LOCKED", "1205", "1213", "2003", "2006", "2013"),
-})  # fmt: skip
+_CODES: Final = LOST | {"55P03", "57P01", "57P02", "57P03", "SQLITE_LOCKED", "2003", "2006", "2013"}
 _CLASSES: Final = ("08", "53")  # the connection; too many connections, no memory, a full disk
 
 

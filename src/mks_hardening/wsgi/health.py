@@ -11,7 +11,7 @@ from mks_hardening._core.checks import function, text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.origin.trust import request_origin
-from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._readiness import Checks, Readiness, Verdict
 from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
@@ -60,8 +60,8 @@ class HealthMiddleware:
         *,
         required: Checks,
         optional: Checks = (),
-        livez: str = "/livez",
-        readyz: str = "/readyz",
+        livez: str = LIVEZ,
+        readyz: str = READYZ,
         timeout: float | timedelta = 0.8,
         cache_for: float | timedelta = 1.0,
         clock: Clock = SYSTEM_CLOCK,

@@ -28,6 +28,7 @@ from mks_hardening._core.checks import flag
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 from mks_hardening._core.resilience.guard import CallGuard
 from mks_hardening.exceptions import BackendUnavailableError
@@ -66,7 +67,7 @@ class RedisClient(Closing):
         url_or_client: str | RedisLike | RedisClient,
         *,
         name: str = "redis",
-        store_budget: float = 0.1,
+        store_budget: float = STORE_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from mks_hardening._core.trace_text import safe_text
 
 __all__ = [
+    "LOST",
     "DatabaseError",
     "cause_of",
     "code_of",
@@ -23,6 +24,9 @@ __all__ = [
     "message_of",
     "told_of",
 ]
+
+LOST: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
+"""Codes of a transaction that lost against another: the same one can succeed. In MySQL, 1205 waited for a lock."""
 
 _LONGEST_COMPARED: Final = 1000  # a form with two gaps costs the square of it
 _LONGEST_STATEMENT: Final = 2000

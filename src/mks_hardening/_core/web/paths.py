@@ -9,7 +9,11 @@ from typing import Final
 from mks_hardening._core.checks import texts
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["PathRules", "exemptions", "is_plain_path"]
+__all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path"]
+
+LIVEZ: Final = "/livez"
+READYZ: Final = "/readyz"
+"""What probes ask for, where nothing else is said: answered by the health wrapper, never redirected to https."""
 
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:/|\Z)").search
 

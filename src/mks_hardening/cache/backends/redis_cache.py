@@ -8,6 +8,7 @@ from datetime import timedelta
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.checks import flag, namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.cache.backends._redis_store import RedisStore
 from mks_hardening.cache.backends._stored_bytes import Envelope
 from mks_hardening.cache.base import BaseCache
@@ -50,7 +51,7 @@ class RedisCache(BaseCache):
         namespace: str = "mks",
         default_ttl: float | timedelta = 3600,
         signing_keys: Iterable[str | bytes] | None = None,
-        store_budget: float = 0.1,
+        store_budget: float = STORE_BUDGET,
         compute_wait: float | timedelta = COMPUTE_WAIT,
         allow_plaintext: bool = False,
         jitter: float = 0.1,

@@ -17,6 +17,7 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, Pause, arun, run
 from mks_hardening._core.process.interval_thread import IntervalThread
+from mks_hardening._core.resilience.budget import LIMITS_BUDGET
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -86,7 +87,7 @@ class ConcurrencyLimiter(Closing):
         on_unavailable: Policy | Mapping[str, Policy] = "local",
         processes: int = 1,
         namespace: str = "mks",
-        store_budget: float = 0.04,
+        store_budget: float = LIMITS_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock | None = None,
     ) -> None:

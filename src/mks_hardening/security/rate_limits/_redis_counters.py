@@ -49,7 +49,7 @@ class RedisCounters:
         *,
         strategy: Strategy,
         namespace: str = "mks",
-        store_budget: float = 0.1,
+        store_budget: float,
         allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

@@ -12,6 +12,7 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.resilience.budget import LIMITS_BUDGET
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._bridge import Bridge
@@ -90,7 +91,7 @@ class RateLimiter(Closing):
         dry_run: Collection[str] = (),
         exempt: Callable[[str, str], bool] | None = None,
         namespace: str = "mks",
-        store_budget: float = 0.04,
+        store_budget: float = LIMITS_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock | None = None,
     ) -> None:

@@ -23,6 +23,7 @@ from mks_hardening.security.second_factor._reencryption import Reencryption
 from mks_hardening.security.second_factor._room import PasskeyDesk, Terms
 from mks_hardening.security.second_factor._rules import FactorRules
 from mks_hardening.security.second_factor._verification import Verification
+from mks_hardening.security.second_factor.codes.recovery_codes import RECOVERY_CODES
 from mks_hardening.security.second_factor.codes.totp import check_label
 from mks_hardening.security.second_factor.failure_budget import FailureBudget
 from mks_hardening.security.second_factor.passkeys import Passkeys
@@ -68,7 +69,7 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         secret_box: SecretBox,
         drift_window: int = 1,
         enrolment_ttl: float | timedelta = 600,
-        recovery_codes: int = 10,
+        recovery_codes: int = RECOVERY_CODES,
         low_water: int = 3,
         failure_budget: FailureBudget | None = None,
         device_ttl: float | timedelta = 30 * 86400,

@@ -9,6 +9,7 @@ from mks_hardening._core.checks import function, instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.trust import ProxyTrust, RequestOrigin
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
 from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, Asked, HTTPSRules, Redirect
 
@@ -73,7 +74,7 @@ class HTTPSRedirectMiddleware:
         permanent: bool = True,
         canonical_host: str | None = None,
         exempt_paths: Iterable[str] = ("/.well-known/acme-challenge/",),
-        probe_paths: Iterable[str] = ("/livez", "/readyz"),
+        probe_paths: Iterable[str] = (LIVEZ, READYZ),
         api_paths: Iterable[str] = (),
         on_refusal: OnRefusal | None = None,
     ) -> None:

@@ -8,6 +8,7 @@ from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.security._redis_backed import RedisBacked
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class RedisPasskeyStore(RedisBacked):
         url_or_client: str | RedisLike | RedisClient,
         *,
         namespace: str = "mks",
-        store_budget: float = 0.1,
+        store_budget: float = STORE_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

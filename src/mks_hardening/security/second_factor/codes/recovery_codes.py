@@ -15,6 +15,9 @@ from mks_hardening._core.checks import whole_number
 
 __all__ = ["RecoveryCodes", "generate_recovery_codes", "normalize_recovery_code"]
 
+RECOVERY_CODES: Final = 10
+"""How many an account gets, where nothing else is said."""
+
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 _LENGTH: Final = 24
 _GROUP: Final = 4
@@ -38,7 +41,7 @@ class RecoveryCodes(tuple[str, ...]):
     __str__ = __repr__
 
 
-def generate_recovery_codes(number: int = 10) -> RecoveryCodes:
+def generate_recovery_codes(number: int = RECOVERY_CODES) -> RecoveryCodes:
     """New codes from the system's CSPRNG, as ``XXXX-XXXX-XXXX-XXXX-XXXX-XXXX``.
 
     Raises:

@@ -10,6 +10,7 @@ from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import StoredFactor
 from mks_hardening.security._redis_backed import RedisBacked
@@ -49,7 +50,7 @@ class RedisTwoFactorStore(RedisBacked):
         url_or_client: str | RedisLike | RedisClient,
         *,
         namespace: str = "mks",
-        store_budget: float = 0.1,
+        store_budget: float = STORE_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:

@@ -9,6 +9,7 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
 
@@ -48,7 +49,7 @@ class RedisSessionStore(Closing):
         url_or_client: str | RedisLike | RedisClient,
         *,
         namespace: str = "mks:sessions",
-        store_budget: float = 0.1,
+        store_budget: float = STORE_BUDGET,
         allow_plaintext: bool = False,
         clock: Clock | None = None,
     ) -> None:
