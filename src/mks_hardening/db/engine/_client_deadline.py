@@ -176,11 +176,17 @@ class Deadline:
         self._supervised = False
         return bool(self._waiting) and self._claim()
 
+    def _time_for(self, wait: Wait, since: float) -> float:
+        """How long a server may think; less where another one has been asked before, and was silent."""
+        heard = max(since, wait.answered)
+        left = heard + self.patience * (1 - _AGAIN) - self.clock.monotonic()
+        return min(self.patience * _ANSWER, max(self.patience * _AGAIN, left))
+
     def _ask(self, due: list[tuple[Wait, float]]) -> None:
         asked: dict[Address, bool] = {}
-        for wait, since in due:
+        for wait, since in sorted(due, key=lambda one: max(one[1], one[0].answered)):
             if wait.address not in asked:
-                asked[wait.address] = wait.answers(within=self.patience * _ANSWER)
+                asked[wait.address] = wait.answers(within=self._time_for(wait, since))
             if asked[wait.address]:
                 wait.answered = self.clock.monotonic()
             elif wait.since == since:  # still the same operation
