@@ -461,6 +461,18 @@ def test_settings_that_are_no_text_end_with_two(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [["release", "2"], ["rollback"], ["status"], ["maintenance", "on"]], ids=lambda words: words[0]
+)
+def test_without_nginx_what_needs_slots_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "deploy.toml"
+    file.write_text(text(edge='mode = "direct"', paths=f'state = "{tmp_path}/state"'))
+    assert main([*words, "--settings", str(file)]) == 1
+    assert "Without nginx" in capsys.readouterr().err
+
+
 def test_the_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["example"]) == 0
     assert capsys.readouterr().out == example()

@@ -98,7 +98,9 @@ def test_units_of_an_installation_are_those_that_are_rendered() -> None:
     named = re.findall(
         r"\S+\.(?:service|timer|socket)\b", "\n".join(commands(INSTALLATION.read_text("utf-8")))
     )
-    assert {re.sub("@(blue|green)", "@", unit) for unit in named} <= UNITS
+    direct = read_settings(example().replace('# mode = "nginx"', 'mode = "direct"'))
+    units = UNITS | {Path(file.path).name for file in render(direct, Installed())}
+    assert {re.sub("@(blue|green|[12])", "@", unit) for unit in named} <= units
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes accounts below another root, which only root may")

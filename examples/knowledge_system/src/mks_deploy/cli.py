@@ -209,7 +209,7 @@ def _rollback(options: argparse.Namespace) -> int:
 def _moved(
     options: argparse.Namespace, move: Callable[[State, HostSteps, Trail], State], *, observed: int = 0
 ) -> int:
-    settings = _host_settings(options)
+    settings = _with_slots(options)
     releases = Path(settings.paths.releases)
     # Hardened hosts give root 027 or 077: nginx could not read the folders of static files.
     os.umask(0o022)
@@ -228,7 +228,7 @@ def _moved(
 
 
 def _status(options: argparse.Namespace) -> int:
-    settings = _host_settings(options)
+    settings = _with_slots(options)
     releases = Path(settings.paths.releases)
     state = State.read(releases / "state.json")
     slots: tuple[Slot, ...] = ("blue", "green")
@@ -241,7 +241,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _maintenance(options: argparse.Namespace) -> int:
-    flag = Path(_host_settings(options).paths.state) / "maintenance.on"
+    flag = Path(_with_slots(options).paths.state) / "maintenance.on"
     if options.what == "on":
         flag.touch()
     else:
@@ -315,6 +315,13 @@ def _alert(options: argparse.Namespace) -> int:
 
 def _host_settings(options: argparse.Namespace) -> Settings:
     return read_settings(_text(options.settings or own_file(_ETC)))
+
+
+def _with_slots(options: argparse.Namespace) -> Settings:
+    settings = _host_settings(options)
+    if settings.edge.mode == "direct":
+        raise Refused('with edge.mode = "direct" there is nothing between two versions: see "Without nginx"')
+    return settings
 
 
 def _host_secrets(options: argparse.Namespace, settings: Settings) -> Path:

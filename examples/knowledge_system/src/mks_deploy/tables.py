@@ -148,7 +148,7 @@ UNITS: Final = (
     Unit("worker.service", "{name}-worker.service", lambda s: s.tasks.enabled),
     Unit("beat.service", "{name}-beat.service", lambda s: s.tasks.enabled),
     Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
-    Unit("migrate.service", "{name}-migrate@.service", lambda s: s.edge.mode == "nginx"),
+    Unit("migrate.service", "{name}-migrate@.service"),
     Unit("backup.service", "{name}-backup.service"),
     Unit("base.service", "{name}-base.service"),
     Unit("logrotate.service", "{name}-logrotate.service"),
