@@ -237,6 +237,38 @@ def test_a_task_may_say_when_it_wants_to_be_run_again(
     assert status.result == 2
 
 
+def test_a_report_within_the_commit_does_not_wait_for_its_own_transaction(
+    tasks: Tasks, worker: TaskWorker, clock: FrozenClock
+) -> None:
+    @tasks.task("rows")
+    def rows(run: TaskRun) -> None:
+        run.progress(0.1)
+        with run.commit("done") as connection:
+            connection.execute(text("INSERT INTO effect VALUES ('a')"))
+            clock.advance(1)
+            run.progress(0.5, "half")
+
+    enqueue(tasks, rows)
+    assert worker.run_pending() == ["done"]
+
+
+@pytest.mark.parametrize(
+    "late", [lambda run: run.progress(1.0), lambda run: run.check()], ids=["progress", "check"]
+)
+def test_what_comes_after_the_commit_is_called_so(
+    tasks: Tasks, worker: TaskWorker, caplog: pytest.LogCaptureFixture, late: Callable[[TaskRun], None]
+) -> None:
+    @tasks.task("late")
+    def ended(run: TaskRun) -> None:
+        with run.commit():
+            pass
+        late(run)
+
+    enqueue(tasks, ended)
+    assert worker.run_pending() == ["done"]
+    assert "the task has ended with its commit" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("after", "wait"),
     [(timedelta(seconds=30), 30), (-5, 0), ("30", None), (float("inf"), None), (1e300, None)],

@@ -21,6 +21,7 @@ __all__ = ["TaskRun"]
 
 _BETWEEN_REPORTS: Final = 0.1
 """Seconds: more reports than ten a second would keep SQLite's one writer from everybody else."""
+_ENDED: Final = "the task has ended with its commit; report and have effects elsewhere before it"
 
 
 class TaskRun:
@@ -39,6 +40,7 @@ class TaskRun:
 
     __slots__ = (
         "_clock",
+        "_has_writer",
         "_reported_at",
         "_store",
         "attempt",
@@ -55,6 +57,7 @@ class TaskRun:
         self._store = store
         self.taken: TakenTask = task
         self._clock = clock
+        self._has_writer = False
         # The first report is always written.
         self._reported_at = float("-inf")
         self.id: str = task.id
@@ -84,6 +87,8 @@ class TaskRun:
     def progress(self, done: float, stage: str = "") -> None:
         """Say how far it is; written at most ten times a second, and always at the end.
 
+        Within ``commit`` nothing is written on SQLite, whose one writer is that transaction.
+
         Args:
             done: share that is done, 0 to 1.
             stage: what is being done, at most 200 characters.
@@ -97,6 +102,8 @@ class TaskRun:
         if now - self._reported_at < _BETWEEN_REPORTS and done < 1.0:
             return
         self._reported_at = now
+        if self._has_writer:
+            return
         self._heed(
             self._store.report(self.taken, progress=min(1.0, max(0.0, done)), stage=storable(stage, most=200))
         )
@@ -114,17 +121,24 @@ class TaskRun:
         """
         text = dump(result, what="result")
         with self._store.engine.begin() as connection:
-            yield connection
+            self._has_writer = self._store.engine.dialect.name == "sqlite"
+            try:
+                yield connection
+            finally:
+                self._has_writer = False
             # At the end of the transaction and not at its begin: the row stays locked for as short as it can.
             if not self._store.finish(self.taken, result=text, connection=connection):
                 self.lost.set()
                 # Raised inside of the `with`, so the effects are rolled back.
-                raise TaskLostError("another worker has taken the task; nothing was written")
+                raise self._gone("another worker has taken the task; nothing was written")
         self.finished = True
 
     def _heed(self, asked: bool | None) -> None:  # noqa: FBT001 - the answer of the store, in one place
         if asked is None:
             self.lost.set()
-            raise TaskLostError("the lease ran out; another worker may have the task")
+            raise self._gone("the lease ran out; another worker may have the task")
         if asked:
             raise TaskCancelledError("the task was asked to stop")
+
+    def _gone(self, said: str) -> TaskLostError:
+        return TaskLostError(_ENDED if self.finished else said)
