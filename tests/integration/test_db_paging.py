@@ -6,6 +6,7 @@ import enum
 import itertools
 import warnings
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Enum,
+    Float,
     ForeignKey,
     MetaData,
+    Numeric,
     String,
     Table,
     TypeDecorator,
@@ -237,6 +240,17 @@ def test_text_that_no_database_takes_is_refused(value: Any) -> None:
         return
     with pytest.raises(InvalidCursorError):
         keyset_page(select(Article), order_by=order, after=write_cursor(good._keys, [value, 1]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(REAL(), 1e308), (Float(24), -1e-308), (Numeric(5, 2), Decimal("sNaN")), (Enum(Grade), "TINY")],
+)
+def test_what_no_driver_takes_is_refused(kind: Any, value: Any) -> None:
+    order = (Column("v", kind, nullable=False),)
+    keys = keyset_page(select(Article), order_by=order)._keys
+    with pytest.raises(InvalidCursorError):
+        keyset_page(select(Article), order_by=order, after=write_cursor(keys, [value]))
 
 
 with warnings.catch_warnings():  # deprecated since SQLAlchemy 2.1, and the only way before

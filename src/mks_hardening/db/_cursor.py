@@ -6,9 +6,11 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from functools import cache
 from hashlib import blake2b
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.codec import Codec
@@ -26,6 +28,8 @@ __all__ = ["InvalidCursorError", "Key", "read_cursor", "write_cursor"]
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
+_FOUR_BYTES: Final = Struct(">f")
+_SHORT_BITS: Final = 24
 
 
 class InvalidCursorError(MksHardeningError, ValueError):
@@ -111,9 +115,30 @@ def _fits(value: object, column: ColumnElement[Any]) -> bool:
     # What no column could hold, and a driver would refuse with an error of its own.
     if (isinstance(value, str) and "\0" in value) or (type(value) is int and not -(2**63) <= value < 2**63):
         return False
+    if isinstance(value, Decimal) and value.is_snan():
+        return False
+    if isinstance(value, (float, int)) and _is_short(column) and not _fits_four_bytes(value):
+        return False
     expected = _python_type(column)
     # A TypeDecorator that does not say what it takes calls itself ``object``.
     return expected is object or type(value) is expected or (expected is float and type(value) is int)
+
+
+def _is_short(column: ColumnElement[Any]) -> bool:
+    """Whether it is a number of four bytes, where there are such."""
+    from sqlalchemy import REAL, Float
+
+    kind = column.type
+    return isinstance(kind, REAL) or (isinstance(kind, Float) and 0 < (kind.precision or 0) <= _SHORT_BITS)
+
+
+def _fits_four_bytes(value: float) -> bool:
+    """Whether PostgreSQL takes it: it refuses what is too large, and what would become 0."""
+    try:
+        (kept,) = _FOUR_BYTES.unpack(_FOUR_BYTES.pack(value))
+    except OverflowError:
+        return False
+    return bool(kept) or not value
 
 
 def _has_surrogates(text: str) -> bool:
