@@ -213,3 +213,80 @@ def test_quotes_of_an_escaped_page_are_quotes(quote: str, separator: str) -> Non
 )
 def test_a_value_ends_where_it_ends(text: str, clean: str) -> None:
     assert default_redactor().redact_text(text) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[31mpassword\x1b[0m=\x1b[32m{}\x1b[0m",
+        "\x1b[36mpw\x1b[0m: {}",
+        "\x1b[1mAPI_KEY\x1b[0m \x1b[35m=\x1b[0m '{}'",
+        "- name: DB_PASSWORD\n  value: {}",
+        '- name: API_TOKEN\n  value: "{}"',
+        "env: [{{name: DB_PASSWORD, value: {}}}]",
+        "password: |\n  {}\nuser: bob",
+        "password: >-\n    {}",
+        "Environment:\n  DB_PASSWORD            {}",
+        "mysqldump -uroot -p{} app",
+        "mysql -u root -p'{}' -e 'select 1'",
+        "Command '['mysqldump', '-uroot', '-p{}', 'app']' returned non-zero",
+        "sshpass -p {} ssh bob@x",
+        "redis-cli -h redis -a {} ping",
+        "docker login -u bob -p {} registry",
+        "sqlcmd -S db -U sa -P {} -Q 'select 1'",
+        "ldapsearch -x -D cn=admin -w {} -b dc=x",
+        "curl -s -u bob:{} https://x",
+        "keytool -storepass {} -keystore x",
+        "config set requirepass {}",
+        "ldap bindpw {}",
+        "code_verifier={}",
+        "client-key-data: {}",
+        "send: 'AUTH PLAIN {}\\r\\n'",
+        "Your temporary password is: {}",
+        "generated password for bob: {}",
+        "The password for user bob is {}",
+        "Incorrect API key provided: {}.",
+        "■パスワード\n{}",
+        "【仮パスワード】{}",
+        "[パスワード] {}",
+        "・パスワード\u3000\uff1a\u3000{}",
+        "トークン[{}]が不正です",
+    ],
+)
+def test_secrets_as_tools_and_mails_write_them(text: str) -> None:
+    clean = default_redactor().redact_text(text.format("Zk9vQp2mXw4T"))
+    assert "Zk9v" not in clean
+    assert clean == text.format(REDACTED) or clean.count(REDACTED) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[31mpassword\x1b[0m: \x1b[1mrequired\x1b[0m",
+        "\x1b[36mauth\x1b[0m=\x1b[35mldap\x1b[0m",
+        "- name: PASSWORD_POLICY\n  value: strong",
+        "- name: DB_PASSWORD\n  valueFrom:\n    secretKeyRef:\n      name: db",
+        "password:\n  - This field is required.",
+        "token: |",
+        "mysql -u root -p app",
+        "mysqldump --port 3306 app",
+        "docker run -p 8080:80 nginx",
+        "redis-cli -h redis -p 6379 ping",
+        "curl -u https://x",
+        "curl --user-agent Mozilla/5.0 https://x",
+        "250-AUTH LOGIN PLAIN",
+        "AUTH PLAIN supported by the server",
+        "password for bob: changed",
+        "Password for user bob is invalid",
+        "OTP for bob: sent via SMS",
+        "no API key provided",
+        "[パスワード] 変更画面を表示",
+        "[トークン] GET /items 200",
+        "■パスワード\nを入力してください",
+        "トークンの残数[12]",
+        "パスワード\u3000\uff1a\u3000必須",
+        "token            count",
+    ],
+)
+def test_what_only_looks_like_them_stays(text: str) -> None:
+    assert default_redactor().redact_text(text) == text

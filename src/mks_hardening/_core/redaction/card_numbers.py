@@ -57,7 +57,7 @@ def redact_cards(text: str, effort: Effort) -> str:
         if match.end() - match.start() < 14:
             continue
         pieces = _SPLIT.split(match[0])
-        if not effort.spend(8 * len(pieces)):
+        if not effort.spend(8 + 8 * len(pieces)):
             return "".join((*out, text[done : match.start()], CUT))
         out += (text[done : match.start()], *_without_cards(pieces))
         done = match.end()

@@ -63,7 +63,7 @@ def _rows(*, folded: bool) -> dict[bytes, list[_Row]]:
         if form.folded == folded:
             for literal in form.literals:
                 row = _Row(literal.encode(), form.needs.encode(), form)
-                rows.setdefault(_rarest(literal), []).append(row)
+                rows.setdefault(_rarest(literal + form.needs), []).append(row)
     return rows
 
 
@@ -117,10 +117,11 @@ class Gate:
         digits = kept.count(b"0")
         cards = digits >= _SHORTEST_RUN and _RUN in data.translate(_RUNS, b" -.")
         if not plain:
-            # As many as are missing: a text of such digits alone would be as many matches.
-            missing = _SHORTEST_RUN - digits
-            foreign = islice(_FOREIGN_DIGIT.finditer(text), max(0, missing))
-            cards = cards or sum(1 for _ in foreign) >= missing
+            cards = cards or digits >= _SHORTEST_RUN
+            if not cards and _FOREIGN_DIGIT.search(text):
+                # As many as are missing: a text of such digits alone would be as many matches.
+                foreign = islice(_FOREIGN_DIGIT.finditer(text), _SHORTEST_RUN - digits)
+                cards = digits + sum(1 for _ in foreign) >= _SHORTEST_RUN
             text = folded(text)
         # In text: nearly every byte of Japanese is one that some stem begins with.
         named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (

@@ -36,9 +36,13 @@ _MADE: Final = re.compile(
 _MENTIONED: Final = re.compile(
     f"{_CLOSERS}(?:として|の値は?|[をものにと、・]){_BLANK}(?=[{OPENERS}](?P<value>{_PLAIN}{{4,64}})[」』】〕］》〉”’])"
 )
-_IN_BRACKETS: Final = re.compile(r"[(（](?=(?P<value>[!-'*-~０-９]{4,64})[)）])")
+_IN_BRACKETS: Final = re.compile(r"[(（［\[](?=(?P<value>[!-'*-Z^-~０-９]{4,64})[)）］\]])")
 _DIGIT: Final = re.compile(r"\d")
-_HEADING: Final = re.compile(f"[】］][ \t\u3000\r\n]{{0,4}}(?={_PLAIN}{{4}})")
+#: ``【仮パスワード】…``, ``[パスワード] …``, ``■パスワード`` and the value in the next line, as mails write it.
+_HEADING: Final = re.compile(
+    f"(?:[】］〕＞>\\]][ \t\u3000\r\n]{{0,4}}|[ \t\u3000]{{0,2}}\r?\n[ \t\u3000]{{0,4}})(?={_PLAIN}{{4}})"
+)
+_HEADED: Final = re.compile(r"[【［〔＜<\[■◆●▼□◇○▽★☆]\w{0,16}\Z")
 _REMARK: Final = re.compile(r"[(（][^()（）\[\]\r\n「」=:：]{1,16}[)）]|の値")
 _CODE: Final = re.compile(r"\d{4,12}(?![\d個件回字桁文人円年])")
 _CODE_NAMES: Final = ("コード", "ｺｰﾄﾞ", "番号", "ワード", "ﾜｰﾄﾞ", ")", "）")
@@ -112,7 +116,7 @@ def said_value(text: str, name: str, before: str, end: int, effort: Effort) -> t
         found = _with_digit(_IN_BRACKETS.match(text, end))
         if found:
             return found.span("value")
-    if found is None and before.rstrip().endswith(("【", "［")):
+    if found is None and _HEADED.search(before.rstrip()):
         found = _HEADING.match(text, end)
     if found is None:
         return None

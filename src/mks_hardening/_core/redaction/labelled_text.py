@@ -55,7 +55,13 @@ _MULTIPART: Final = re.compile(
 _PART_NAME: Final = re.compile(r"(?i:form-data;)[^\r\n]{0,48}name\*?=[^\r\n;]{0,48}\Z")
 _MULTIPART_END: Final = re.compile(r"(?:\r?\n|\\r\\n|\\n)--")
 
-_BEFORE_VALUE: Final = frozenset(' \t\r\n"\\];')
+#: ``- name: DB_PASSWORD`` and below it ``value: …``, as manifests of Kubernetes write it.
+_YAML_LABEL: Final = re.compile(
+    rf"(?:^|[\s{{])[\"']?{_LABEL}[\"']?:[ ]{{1,4}}[\"']?[\w.-]{{0,48}}\Z", re.IGNORECASE
+)
+_YAML_VALUE: Final = re.compile(rf"[\"']?(?:,[ ]|[ ]{{0,4}}\r?\n[ \t]{{0,48}})(?:{_HOLDER}):[ ]{{1,4}}(?=\S)")
+
+_BEFORE_VALUE: Final = frozenset(" \t\r\n\"\\];,'")
 _MAY_HOLD: Final = re.compile("val|content|data|default", re.IGNORECASE)
 #: So far a value may stand before its name.
 _LONGEST_MEMBER: Final = 320
@@ -94,6 +100,8 @@ def in_element_or_part(text: str, stem: int, end: int, effort: Effort) -> _Span 
     if "orm-data" in before and _PART_NAME.search(before) and (part := _MULTIPART.match(text, end)):
         boundary = _MULTIPART_END.search(text, part.end())
         return part.end(), boundary.start() if boundary else len(text)
+    if (beside := _YAML_VALUE.match(text, end)) and _YAML_LABEL.search(before):
+        return value_at(text, beside.end(), effort)
     if after == "\n" and (invalid := _INVALID.match(text, end)):
         return value_at(text, invalid.end(), effort)
     if after.isspace() and _IN_ELEMENT.search(before) and (element := _ELEMENT.match(text, end)):

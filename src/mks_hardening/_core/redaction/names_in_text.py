@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
@@ -29,10 +30,21 @@ _WORD_AFTER: Final = (
 _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
+#: The colours of a terminal, as structlog puts them around names and values.
+_COLOURS: Final = r"(?:\x1b\[[0-9;]{0,16}m){0,4}"
 _SEPARATOR: Final = re.compile(
-    rf"(?P<quote>{QUOTES}|%22|{ESCAPED_QUOTE}|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}[ \t]{{0,8}}"  # noqa: RUF001
-    r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))[ \t\u3000]{0,8}(?!//)"  # noqa: RUF001
+    rf"{_COLOURS}(?P<quote>{QUOTES}|%22|{ESCAPED_QUOTE}|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}"  # noqa: RUF001
+    rf"(?:[ ](?:is|was)(?=:))?[ \t\u3000]{{0,8}}{_COLOURS}"
+    r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))"  # noqa: RUF001
+    rf"{_COLOURS}[ \t\u3000]{{0,8}}{_COLOURS}(?!//)"
 )
+#: Whose it is, or where it came from: ``password for bob: …``, ``API key provided: …``.
+_WHOSE: Final = re.compile(
+    r"[ ](?:for|of)[ ](?:(?:user|account|role)[ ])?[\"']?[\w.@+-]{1,64}[\"']?(?=:[ ]|[ ](?:is|was)[ ])"
+    r"|[ ](?:provided|supplied|given|received|entered)(?=:[ ])"
+)
+#: A text of several lines in YAML: what is indented below.
+_BLOCK: Final = re.compile(r"[|>][+-]?[ \t]{0,4}(?:\r?\n(?P<indent>[ \t]{1,32})(?=\S)|\Z|\r?\n)")
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
 _PAIR_END: Final = re.compile(rf"{QUOTES}?[ \t]{{0,4}}[)\]]")
 #: ``password: str = "…"``
@@ -46,10 +58,12 @@ _MORE_CODES: Final = re.compile(
 )
 _LINK: Final = r"(?:(?:set|changed|reset|updated|now|value|has|been)[ ]){0,3}(?:is|was|are|to|as|equals)[ ]"
 _QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'{OPENERS}])", re.IGNORECASE)
-_SPACED: Final = re.compile(rf"[ \t\u3000]{{1,4}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
+_SPACED: Final = re.compile(rf"[ \t\u3000]{{1,32}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
 _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
 #: What begins the next word of a sentence, and is no separator.
-_IN_SENTENCE: Final = f"\t\u3000{PARTICLES}{OPENERS}"
+_IN_SENTENCE: Final = f"\t{PARTICLES}{OPENERS}"
+#: A blank, or the end of a colour.
+_AFTER_COLON: Final = (" ", "\t", "\u3000", "m")
 _COLONS: Final = frozenset((":", "\uff1a"))
 
 #: Where a value would stand, in SQL and in templates; and one that is masked already.
@@ -131,7 +145,8 @@ def _value_span(
     effort.spend(10)
     if not name or not is_secret_key(name):
         return None
-    name_end = remark_end(text, name_end)
+    whose = _WHOSE.match(text, name_end)
+    name_end = whose.end() if whose else remark_end(text, name_end)
     after = text[name_end : name_end + 1]
     if after not in _IN_SENTENCE and (separator := _SEPARATOR.match(text, name_end)):
         return _separated(text, name, separator["mark"], separator.end(), effort)
@@ -181,6 +196,8 @@ def _name_at(text: str, stem: int, name_end: int) -> str:
     window = text[max(0, stem - _WINDOW) : stem]
     foreign = _NOT_A_NAME.match(window)
     before = window[foreign.end() :] if foreign else window
+    if foreign and foreign[0].endswith("\x1b["):
+        before = before.partition("m")[2]
     # Three words are enough for every noun of the table, and few names are found again the sooner they end.
     return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
 
@@ -189,6 +206,13 @@ def _separated(text: str, name: str, mark: str, start: int, effort: Effort) -> _
     if mark == ">":
         end = text.find("<", start)
         return start, end if end >= 0 else len(text)
+    block = _BLOCK.match(text, start) if mark == ":" else None
+    if block:
+        return (
+            (block.end(), _block_end(text, block.end(), block["indent"]))
+            if block["indent"]
+            else (start, start)
+        )
     annotation = _ANNOTATION.match(text, start) if mark == ":" else None
     span = value_at(text, annotation.end() if annotation else start, effort)
     unquoted = span[0] == start
@@ -196,9 +220,20 @@ def _separated(text: str, name: str, mark: str, start: int, effort: Effort) -> _
         end = end_of_line(text, start)
         said = text[start:end].strip()
         return (start, start) if said.lower() in HARMLESS_WORDS or not tells(said, name) else (start, end)
-    prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start].isspace())
+    prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start] in _AFTER_COLON)
     prose = prose or text[span[0] - 1 : span[0]] in OPENERS
     return _unless_harmless(text, name, span, prose=prose)
+
+
+@cache
+def _less_indented(indent: int) -> re.Pattern[str]:
+    return re.compile(rf"\r?\n(?![ \t]{{{indent}}}|\r?\n)")
+
+
+def _block_end(text: str, start: int, indent: str) -> int:
+    """Where lines with this indentation end."""
+    end = _less_indented(len(indent)).search(text, start)
+    return end.start() if end else len(text)
 
 
 def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) -> _Span:

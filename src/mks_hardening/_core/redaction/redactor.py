@@ -109,7 +109,7 @@ class SecretRedactor:
             text = text[: _MAX_CHARACTERS - 1] + CUT
         if len(text) < _SHORTEST and not self._patterns:
             return text
-        left = effort.spend(5 + (len(text) >> 7))
+        left = effort.spend((5 if text.isascii() else 7) + (len(text) >> 7))
         suspects = self._gate.suspects(text)
         if suspects is None and not self._patterns:
             return text

@@ -26,9 +26,10 @@ __all__ = [
 #: secret that ends in x (``db_password``), ``x`` needs a word of its own (``db_pass`` but not ``compass``), ``~x``
 #: is the same but harmless with a value such as ``ldap`` or ``3``, ``^x`` is the whole name.
 NOUNS: Final[Mapping[str, str]] = {
-    "pass": "…password …passwords …passwd …passphrase …passphrases …passcode …passcodes ~pass",
+    "pass": "…password …passwords …passwd …passphrase …passphrases …passcode …passcodes ~pass"
+    " …requirepass …masterauth …sshpass …storepass …keypass",
     "pwd": "pwd",
-    "pw": "pw",
+    "pw": "pw …bindpw",
     "token": "…token …accesstokens …refreshtokens …apitokens …authtokens …sessiontokens …devicetokens ^tokens",
     "secret": "…secret …secrets",
     "cred": "…credential …credentials cred creds",
@@ -36,7 +37,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "auth": "…authorization …authorisation ~auth …otpauthuri",
     "key": "…apikey …apikeys …recoverykey …accesskey …accesskeys …accesskeyid …secretkey …secretkeys …privatekey"
     " …privatekeys …encryptionkey …encryptionkeys …signingkey …signingkeys …masterkey …sessionkey …sharedkey"
-    " …accountkey …authkey …sshkey …hmackey …functionkey …subscriptionkey ^privkey",
+    " …accountkey …authkey …clientkeydata …sshkey …hmackey …functionkey …subscriptionkey ^privkey",
     "sess": "…sessionid …sessionids …sessid ~session jsessionid phpsessid aspsessionid",
     "sid": "sid",
     # Presigned URLs of Amazon and Google, shared access signatures of Azure.
@@ -44,7 +45,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "code": "…recoverycode …recoverycodes …backupcode …backupcodes …onetimecode …onetimecodes …otpcode …totpcode"
     " …mfacode …2facode …verificationcode …authcode …authorizationcode …authenticationcode …securitycode …resetcode"
     " …logincode …smscode …pincode …confirmationcode …signincode"
-    " …accesscode …unlockcode",
+    " …accesscode …unlockcode …codeverifier",
     "otp": "otp otps totp hotp",
     "jwt": "jwt",
     "dsn": "dsn",
@@ -171,6 +172,9 @@ class Form(NamedTuple):
 
 
 _REST: Final = r"[^\s\"'<>\\]++"
+#: Between the arguments of a command, and some of them.
+_GAP: Final = r"(?:[ ]{1,4}['\"]?|['\"],[ ]['\"])"
+_ARGUMENTS: Final = rf"(?:{_GAP}[^\s'\",]{{1,64}}+['\"]?(?=[ ,'\"])){{0,12}}?"
 #: How a slash is written in a URL, in JSON, and in a parameter of a URL.
 _SLASHES: Final = ("/", "\\/", "%2F")
 _SLASH: Final = r"(?:\\?/|%2F)"
@@ -282,6 +286,24 @@ FORMS: Final[tuple[Form, ...]] = (
         r"(?P<kept>[?&](?:code|sig|signature|ticket|samlresponse|assertion)=)[^\s&#\"'<>\\]++",
         "?code=4d5e",
         folded=True,
+        inside=True,
+    ),
+    # Passwords among the arguments of commands, also as ``CalledProcessError`` shows them.
+    Form(
+        ("sshpass", "mysql", "mariadb", "redis-cli", "docker", "sqlcmd", "ldap", "curl"),
+        rf"(?P<kept>(?:sshpass{_GAP}-p(?:{_GAP}|['\"])?|(?:mysql|mariadb)(?:-?[a-z]{{1,12}})?{_ARGUMENTS}{_GAP}-p['\"]?"
+        rf"|redis-cli{_ARGUMENTS}{_GAP}(?:-a|--pass){_GAP}|docker{_GAP}login{_ARGUMENTS}{_GAP}-p{_GAP}"
+        rf"|sqlcmd{_ARGUMENTS}{_GAP}-P(?:{_GAP})?|ldap[a-z]{{1,12}}{_ARGUMENTS}{_GAP}-w{_GAP}"
+        rf"|curl{_ARGUMENTS}{_GAP}(?:-u|--user){_GAP}[^\s:'\",-]{{1,64}}:(?!//)))[^\s'\",;|&-][^\s'\"|&]*+",
+        "sshpass -p hunter2",
+        inside=True,
+        needs="-",
+    ),
+    # What mail libraries show of a sign-in.
+    Form(
+        ("AUTH PLAIN ", "AUTH LOGIN ", "AUTH XOAUTH2 "),
+        r"(?P<kept>AUTH (?:PLAIN|LOGIN|XOAUTH2) )(?=[a-z]{0,64}[A-Z0-9+/=])[0-9A-Za-z+/]{8,}+={0,2}",
+        "AUTH PLAIN AGJvYgBodW50ZXIy",
         inside=True,
     ),
     # Schemes of the Authorization header (RFC 6750, RFC 7617).

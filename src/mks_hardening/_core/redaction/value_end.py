@@ -22,7 +22,7 @@ _QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|{
 def _bare(end: str) -> re.Pattern[str]:
     return re.compile(
         r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
-        rf"(?:[^\s&,;\"'<>\\{end}]|[,;](?![\s\"'{end}]|\Z|[\w.-]{{1,48}}[=:])|\\(?![\"'nrt]))*+",
+        rf"(?:[^\s&,;\"'<>\\\x1b{end}]|[,;](?![\s\"'{end}]|\Z|[\w.-]{{1,48}}[=:])|\\(?![\"'nrt]))*+",
         re.IGNORECASE,
     )
 
@@ -30,7 +30,7 @@ def _bare(end: str) -> re.Pattern[str]:
 _BARE: Final = _bare("")
 _BARE_IN_SENTENCE: Final = _bare("ぁ-ゖァ-ヺ一-鿿、。")
 # A quotation around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
-_REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
+_REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"\x1b]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
 #: The quote without a backslash before it, searched for by one call however many have one.
 _UNESCAPED: Final = {quote: re.compile(rf"{quote}(?<!\\{quote})") for quote in "\"'`」』】”’〕］》〉"}  # noqa: RUF001
 #: Ends a Japanese clause, and stands in no value that was typed on a Latin keyboard.
