@@ -454,3 +454,21 @@ def test_a_lease_that_ran_out_is_told_to_its_holder() -> None:
     assert not slot.renew()
     slot.release()
     assert not slot.renew()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_who_goes_away_while_asking_holds_nothing(*, away: bool) -> None:
+    """Or it would be held by nobody until the lease ends: a few clients that give up shut out all others."""
+    site = Site(quota=1)
+    acquire = site.storage.acquire
+
+    def given_too_late(place: str, token: str, *, quota: int) -> Any:
+        yield from acquire(place, token, quota=quota)
+        site.storage.away = away
+        raise asyncio.CancelledError
+
+    site.storage.acquire = given_too_late
+    with pytest.raises(asyncio.CancelledError):
+        site.limiter.acquire("g")
+    site.storage.acquire = acquire
+    assert [len(tokens) for tokens in site.storage.tokens.values()] == [away]  # then the lease ends it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial, wraps
 from random import random
@@ -271,7 +272,17 @@ class ConcurrencyLimiter(Closing):
             held = self._here.number(slot.place)
             if held >= self._share(quota):
                 return False, held, self._settling_until - self._clock.monotonic()
-        got, held, wait = yield from shared.acquire(slot.place, slot.token, quota=quota)
+        try:
+            got, held, wait = yield from shared.acquire(slot.place, slot.token, quota=quota)
+        except (
+            Exception,
+            GeneratorExit,
+        ):  # did not answer; or nobody is there any more to do anything for us
+            raise
+        except BaseException:  # cancelled: or whoever has gone would hold it until its lease ends
+            with suppress(BackendUnavailableError):
+                yield from shared.release(slot.place, slot.token)
+            raise
         if got:
             slot.known = True
             self._here.add(slot)
