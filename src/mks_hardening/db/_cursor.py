@@ -23,8 +23,9 @@ from mks_hardening.exceptions import (
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+    from sqlalchemy.types import TypeEngine
 
-__all__ = ["InvalidCursorError", "Key", "read_cursor", "write_cursor"]
+__all__ = ["InvalidCursorError", "Key", "is_four_bytes", "read_cursor", "write_cursor"]
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
@@ -117,18 +118,17 @@ def _fits(value: object, column: ColumnElement[Any]) -> bool:
         return False
     if isinstance(value, Decimal) and value.is_snan():
         return False
-    if isinstance(value, (float, int)) and _is_short(column) and not _fits_four_bytes(value):
+    if isinstance(value, (float, int)) and is_four_bytes(column.type) and not _fits_four_bytes(value):
         return False
     expected = _python_type(column)
     # A TypeDecorator that does not say what it takes calls itself ``object``.
     return expected is object or type(value) is expected or (expected is float and type(value) is int)
 
 
-def _is_short(column: ColumnElement[Any]) -> bool:
-    """Whether it is a number of four bytes, where there are such."""
+def is_four_bytes(kind: TypeEngine[Any]) -> bool:
+    """Whether its numbers have four bytes, where there are such."""
     from sqlalchemy import REAL, Float
 
-    kind = column.type
     return isinstance(kind, REAL) or (isinstance(kind, Float) and 0 < (kind.precision or 0) <= _SHORT_BITS)
 
 

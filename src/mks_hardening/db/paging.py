@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
-from mks_hardening.db._cursor import InvalidCursorError, Key, read_cursor, write_cursor
+from mks_hardening.db._cursor import InvalidCursorError, Key, is_four_bytes, read_cursor, write_cursor
 from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.exceptions import ConfigurationError
@@ -175,13 +175,13 @@ def _key(element: object, far: frozenset[Any]) -> Key:
 
 
 def _bound(value: object, kind: TypeEngine[Any]) -> AnyColumn:
-    from sqlalchemy import BigInteger, Float, Integer, bindparam
+    from sqlalchemy import BigInteger, Integer, bindparam
     from sqlalchemy import cast as sql_cast
 
     # Whole numbers are bound as BIGINT: a cursor may hold one that does not fit the column, and that is no error.
     parameter = bindparam(None, value, type_=BigInteger() if isinstance(kind, Integer) else kind)
     # 0.1 in four bytes is more than 0.1 in eight, as which drivers send it: the same rows would come again.
-    return sql_cast(parameter, kind) if isinstance(kind, Float) else parameter
+    return sql_cast(parameter, kind) if is_four_bytes(kind) else parameter
 
 
 def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
