@@ -12,7 +12,9 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening.logging.handlers._fault_report import FaultReport, to_stderr
 from mks_hardening.protocols import Clock
 
-__all__ = ["FileHandler"]
+__all__ = ["MIN_FREE_BYTES", "FileHandler"]
+
+MIN_FREE_BYTES: Final = 104_857_600
 
 # A full disk must not cost every record a system call that fails.
 _RETRY_SECONDS: Final = 1.0
@@ -35,7 +37,7 @@ class FileHandler(logging.Handler):
         filename: str | os.PathLike[str],
         *,
         level: int | str = 0,
-        min_free_bytes: int = 104_857_600,
+        min_free_bytes: int = MIN_FREE_BYTES,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(level_number(level))

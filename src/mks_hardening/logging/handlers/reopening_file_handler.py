@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.logging.handlers._file_handler import FileHandler
+from mks_hardening.logging.handlers._file_handler import MIN_FREE_BYTES, FileHandler
 from mks_hardening.logging.handlers._line_file import LineFile
 from mks_hardening.protocols import Clock
 
@@ -24,7 +24,7 @@ class ReopeningFileHandler(FileHandler):
         filename: str | os.PathLike[str],
         *,
         level: int | str = 0,
-        min_free_bytes: int = 104_857_600,
+        min_free_bytes: int = MIN_FREE_BYTES,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._file = LineFile(filename)

@@ -9,7 +9,7 @@ from mks_hardening._core.checks import flag, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening._core.process.worker import BackgroundWorker
-from mks_hardening.logging.handlers._file_handler import FileHandler
+from mks_hardening.logging.handlers._file_handler import MIN_FREE_BYTES, FileHandler
 from mks_hardening.logging.handlers._rotated_log import RotatedLog
 from mks_hardening.protocols import Clock
 
@@ -63,7 +63,7 @@ class ProcessSafeRotatingFileHandler(FileHandler):
         backups: int = Rotation().backups,
         compress: bool = True,
         level: int | str = 0,
-        min_free_bytes: int = 104_857_600,
+        min_free_bytes: int = MIN_FREE_BYTES,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         Rotation(max_bytes=max_bytes, backups=backups, compress=compress)  # refuses what is impossible
