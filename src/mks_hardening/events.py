@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mks_hardening._core.facade import exported
 from mks_hardening._core.hooks import add_observer, remove_observer
 from mks_hardening._core.resilience.events import BackendFailed, BreakerChanged
 
@@ -30,6 +31,8 @@ __all__ = [
     "add_observer",
     "remove_observer",
 ]
+
+exported(__name__, [BackendFailed, BreakerChanged, add_observer, remove_observer])
 
 
 class CacheRead(NamedTuple):

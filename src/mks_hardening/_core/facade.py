@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
-__all__ = ["facade"]
+__all__ = ["exported", "facade"]
+
+
+def exported(package: str, values: Iterable[object]) -> None:
+    """What is exported reports the package as its module: the path to import it from, wherever it lives within."""
+    for value in values:
+        if isinstance(value, type) or callable(value):
+            value.__module__ = package
 
 
 def facade(
     package: str, homes: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
-
-    What is exported reports the package as its module: that is the path to import it from, and where it lives
-    within may change.
 
     Args:
         package: its name.
@@ -28,8 +32,7 @@ def facade(
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: object = getattr(import_module(home), name)
-        if isinstance(value, type) or callable(value):
-            value.__module__ = package
+        exported(package, [value])
         setattr(sys.modules[package], name, value)
         return value
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import function, texts
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.facade import exported
 from mks_hardening._core.lazy import optional
 from mks_hardening.contrib._celery_bell import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskBell
 from mks_hardening.contrib._celery_process import PoolProcess
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mks_hardening.tasks import Tasks
 
 __all__ = ["RUN", "TICK", "TaskBell", "celery_app"]
+
+exported(__name__, [TaskBell])
 
 
 def celery_app(

@@ -16,8 +16,11 @@ Nothing here asks for Django's settings before it is called, so that ``settings.
 
 from __future__ import annotations
 
+from mks_hardening._core.facade import exported
 from mks_hardening.contrib.django_app._limits import limit
 from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
 
 __all__ = ["HardeningMiddleware", "hardened", "limit", "logging_config", "template_context"]
+
+exported(__name__, [HardeningMiddleware, hardened, limit, logging_config, template_context])

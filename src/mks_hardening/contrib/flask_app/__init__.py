@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from mks_hardening._core.facade import exported
 from mks_hardening._core.lazy import optional
 
 with optional("flask", extra="flask"):
@@ -26,3 +27,8 @@ __all__ = [
     "exempt",
     "limit",
 ]
+
+exported(
+    __name__,
+    [HardenedSession, Hardening, Installed, csp_nonce, current_csrf_token, current_session, exempt, limit],
+)
