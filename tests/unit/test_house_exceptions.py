@@ -35,6 +35,7 @@ SAMPLES: dict[str, Any] = {
     "int | None": 3,
     "float": 1.5,
     "float | None": 1.5,
+    "float | timedelta | None": 1.5,
     "bool": True,
     "object": "thing",
     "tuple[str, ...]": ("one", "two"),
