@@ -42,6 +42,12 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> PasswordHasher:
     return made
 
 
+@pytest.mark.parametrize("typed", ["", "x" * 1025, "\udc80"])
+def test_what_can_be_no_password_fits_no_form(typed: str) -> None:
+    """Not even that of what is checked in its place."""
+    assert not verify_password(typed, hash_password("-"))
+
+
 @pytest.mark.parametrize("scheme", ["scrypt", "argon2id"])
 def test_the_real_parameters(scheme: Any) -> None:
     real = PasswordHasher(scheme=scheme)

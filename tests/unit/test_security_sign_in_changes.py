@@ -267,6 +267,23 @@ class Unwilling:
         return self.function(*args, **options)
 
 
+def test_a_session_that_begins_while_a_reset_is_stored_ends_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the old password, by somebody who was quick."""
+    house.changes.request_reset("sato", client=HERE)
+    token = house.notices[-1].token or ""
+    store, thieves = house.people.set_password, list[Session]()
+
+    def stored(*args: Any, **options: Any) -> Any:
+        thieves.append(house.signed_in("sato"))
+        return store(*args, **options)
+
+    monkeypatch.setattr(house.people, "set_password", stored)
+    assert house.changes.reset_password(token, NEW, client=HERE)
+    assert [thief.user_id for thief in thieves] == [None]
+
+
 @pytest.mark.parametrize("part", ["hasher", "sessions"])
 def test_an_outage_in_the_middle_of_a_reset_costs_no_token(house: House, part: str) -> None:
     """Else a thief's session outlives the reset, or a busy second makes the owner ask for another mail."""
