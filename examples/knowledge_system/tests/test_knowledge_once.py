@@ -65,15 +65,59 @@ def test_what_was_refused_can_be_mended_and_sent_again(app: Any, visit: Callable
 
 def test_a_remark_is_made_once(app: Any, visit: Callable[..., Browser]) -> None:
     reader = visit("sato")
-    form = {"body": "確認しました。", "once": once(reader.get("/articles/1"))}
+    form = {"body": "確認しました。", "once": field(reader.get("/articles/1"), "/comments")}
     before = number_of(app, Comment)
     assert {reader.post("/articles/1/comments", form).location for _ in range(3)} == {
         "/articles/1?done=commented#comments-title"
     }
     assert number_of(app, Comment) == before + 1
     # The same words once more, from a page that was read again.
-    reader.post("/articles/1/comments", {**form, "once": once(reader.get("/articles/1"))})
+    reader.post("/articles/1/comments", {**form, "once": field(reader.get("/articles/1"), "/comments")})
     assert number_of(app, Comment) == before + 2
+
+
+def field(page: Any, form: str) -> str:
+    """The field of one form of a page, by what its action ends with."""
+    (found,) = re.findall(rf'action="[^"]*{form}"[^>]*>.*?name="once" value="([\w-]+)"', page.text, re.DOTALL)
+    return str(found)
+
+
+def test_who_saves_twice_has_no_conflict_with_himself(visit: Callable[..., Browser]) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    made = writer.api("POST", "/api/knowledge", {**TEXT, "tags": [], "status": "draft"})
+    path = f"/articles/{made.json['id']}"
+
+    def twice(person: Browser, page: str, form: str, values: dict[str, str]) -> Any:
+        values = {**values, "once": field(person.get(page), form)}
+        answers = [person.post(f"{path}{form}", values) for _ in range(2)]
+        assert {answer.status_code for answer in answers} == {303}
+        assert answers[0].location == answers[1].location
+        return answers[0].location
+
+    edited = {**TEXT, "body": "夕に。", "status": "draft", "revision": "1"}
+    assert twice(writer, f"{path}/edit", "/edit", edited) == f"{path}?done=saved"
+    step = {"revision": "2", "comment": "", "files": "0"}
+    twice(writer, path, "/steps", {**step, "step": "submit"})
+    twice(reviewer, path, "/steps", {**step, "step": "approve"})
+    assert [
+        entry["revision"]
+        for entry in writer.api("GET", f"/api{path.replace('articles', 'knowledge')}").json["history"]
+    ] == [2, 1]
+    restored = twice(writer, f"{path}/history/1", "/history/1/restore", {"revision": "2"})
+    assert restored == f"{path}/edit?done=restored"
+
+
+def test_an_account_is_added_and_changed_once(visit: Callable[..., Browser]) -> None:
+    admin = visit("ito")
+    values = {"display_name": "阿部 学", "department": "", "role": "writer", "email": "abe@knowledge.example"}
+    password = {"password": "足場-養生-配筋-2026"}
+    new = {**values, **password, "username": "abe", "once": field(admin.get("/admin/accounts"), "/accounts")}
+    assert {admin.post("/admin/accounts", new).status_code for _ in range(2)} == {303}
+    page = admin.get("/admin/accounts/abe")
+    seen = re.search(r'name="seen" value="(\w+)"', page.text)
+    assert seen
+    changed = {**values, "role": "reviewer", "active": "on", "seen": seen[1], "once": field(page, "/abe")}
+    assert {admin.post("/admin/accounts/abe", changed).status_code for _ in range(2)} == {303}
 
 
 def test_a_bundle_is_taken_in_once(app: Any, visit: Callable[..., Browser]) -> None:
@@ -94,15 +138,18 @@ def test_a_bundle_is_taken_in_once(app: Any, visit: Callable[..., Browser]) -> N
 def test_files_are_attached_once(app: Any, visit: Callable[..., Browser]) -> None:
     writer = visit("tanaka")
     number = writer.api("POST", "/api/knowledge", {**TEXT, "tags": [], "status": "draft"}).json["id"]
-    page = writer.get(f"/articles/{number}/edit")
+    key = field(writer.get(f"/articles/{number}/edit"), "/attachments")
     pdf = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
     places = set()
     for name in ("図面.pdf", "図面.pdf", "詳細.pdf"):
-        form = {"once": once(page), "file": (io.BytesIO(pdf), name)}
+        form = {"once": key, "file": (io.BytesIO(pdf), name)}
         places.add(writer.post(f"/articles/{number}/attachments", form).location)
     assert places == {f"/articles/{number}/edit?done=attached#attachments-title"}
     files = writer.api("GET", f"/api/knowledge/{number}/attachments").json["items"]
     assert [file["name"] for file in files] == ["図面.pdf", "詳細.pdf"]
+    away = f"/attachments/{files[0]['id']}/delete"
+    form = {"once": field(writer.get(f"/articles/{number}/edit"), away)}
+    assert {writer.post(f"/articles/{number}{away}", form).status_code for _ in range(2)} == {303}
 
 
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

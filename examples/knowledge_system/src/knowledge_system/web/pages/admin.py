@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, redirect, render_template
 
@@ -40,12 +40,18 @@ def adding() -> Response:
     """Add a member of staff."""
     here.check_limit("admin")
     try:
-        writing.register(forms.read(fields.ACCOUNT))
+        values = forms.read(fields.ACCOUNT)
+        place = forms.once(lambda: _registered(values))
     except Problem as problem:
         return forms.shown_again(
             problem, lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown)
         )
-    return redirect("/admin/accounts?done=registered", 303)
+    return redirect(place, 303)
+
+
+def _registered(values: dict[str, Any]) -> str:
+    writing.register(values)
+    return "/admin/accounts?done=registered"
 
 
 @pages.get("/accounts/<username>")
@@ -61,10 +67,16 @@ def changing(username: str) -> Response:
     """Change role, address and the like, or put it out of use."""
     here.check_limit("admin")
     try:
-        writing.change_account(username, forms.read(fields.ACCOUNT_CHANGE))
+        values = forms.read(fields.ACCOUNT_CHANGE)
+        place = forms.once(lambda: _changed(username, values))
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _account_page(username, shown))
-    return redirect(f"/admin/accounts/{username}?done=account-changed", 303)
+    return redirect(place, 303)
+
+
+def _changed(username: str, values: dict[str, Any]) -> str:
+    writing.change_account(username, values)
+    return f"/admin/accounts/{username}?done=account-changed"
 
 
 @pages.post("/accounts/<username>/invite")

@@ -188,17 +188,23 @@ def saving(article_id: int) -> AnyResponse:
     try:
         published = _editable(article_id)["status"] == "published"
         here.check_limit("api_write")
-        writing.save_article(article_id, forms.read(fields.ARTICLE_EDIT_FORM))
+        values = forms.read(fields.ARTICLE_EDIT_FORM)
+        place = forms.once(lambda: _saved(article_id, values))
     except Problem as problem:
         if problem.code in {"forbidden", "not-found"}:
             return _left_over(problem)
         return forms.shown_again(
             problem, lambda shown: _form(article_id, _retyped(), shown, published=published)
         )
+    return redirect(place, 303)
+
+
+def _saved(article_id: int, values: dict[str, Any]) -> str:
+    writing.save_article(article_id, values)
     coming = _read(article_id)["next"]
     if coming is None:
-        return redirect(f"/articles/{article_id}?done=saved", 303)
-    return redirect(f"/articles/{article_id}/history/{coming['revision']}?done=next-saved", 303)
+        return f"/articles/{article_id}?done=saved"
+    return f"/articles/{article_id}/history/{coming['revision']}?done=next-saved"
 
 
 def _left_over(problem: Problem) -> Response:

@@ -48,8 +48,12 @@ def removing(article_id: int, attachment_id: int) -> AnyResponse:
     """Take a file away."""
     here.check_limit("api_write")
     forms.read({})
+    return redirect(forms.once(lambda: _detached(article_id, attachment_id)), 303)
+
+
+def _detached(article_id: int, attachment_id: int) -> str:
     writing.detach(article_id, attachment_id)
-    return redirect(f"/articles/{article_id}/edit?done=detached#attachments-title", 303)
+    return f"/articles/{article_id}/edit?done=detached#attachments-title"
 
 
 @pages.get("/files/<int:attachment_id>")

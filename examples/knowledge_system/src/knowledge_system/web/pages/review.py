@@ -66,12 +66,17 @@ def stepping(article_id: int) -> AnyResponse:
     here.check_limit("api_write")
     values = forms.read(fields.STEP_FORM)
     try:
-        writing.take_step(article_id, **values)
+        place = forms.once(lambda: _stepped(article_id, values))
     except Problem as problem:
         if problem.code not in {"conflict", "wrong-state"} and not problem.faults:
             raise
         return forms.shown_again(problem, lambda shown: _revision_page(article_id, None, shown))
-    return redirect(f"/articles/{article_id}?done=step-{values['step']}", 303)
+    return redirect(place, 303)
+
+
+def _stepped(article_id: int, values: dict[str, Any]) -> str:
+    writing.take_step(article_id, **values)
+    return f"/articles/{article_id}?done=step-{values['step']}"
 
 
 @pages.get("/articles/<int:article_id>/history")
@@ -94,8 +99,13 @@ def restoring(article_id: int, number: int) -> AnyResponse:
     """Make an older text a draft again."""
     here.actor()
     here.check_limit("api_write")
-    writing.restore(article_id, number, on=forms.read(fields.RESTORE)["revision"])
-    return redirect(f"/articles/{article_id}/edit?done=restored", 303)
+    on = forms.read(fields.RESTORE)["revision"]
+    return redirect(forms.once(lambda: _restored(article_id, number, on)), 303)
+
+
+def _restored(article_id: int, number: int, on: int) -> str:
+    writing.restore(article_id, number, on=on)
+    return f"/articles/{article_id}/edit?done=restored"
 
 
 @pages.get("/reviews")
