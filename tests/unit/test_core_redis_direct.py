@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import ExitStack
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -30,18 +28,13 @@ def test_the_pool_of_the_installed_version_is_known() -> None:
     assert issubclass(kind, redis.ConnectionPool)
 
 
-def test_a_frozen_server_behind_a_unix_socket_is_one_that_takes_too_long(tmp_path: Path) -> None:
-    """With nobody accepting, connecting itself waits, once the kernel's queue is full."""
-    with ExitStack() as stack:
-        path = str(tmp_path / "s")
-        server = stack.enter_context(socket.socket(socket.AF_UNIX))
-        server.bind(path)
-        server.listen(0)
-        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-        waiting.connect(path)
-        client = stack.enter_context(RedisClient(f"unix://{path}", store_budget=0.02))
-        with pytest.raises(BackendUnavailableError) as caught:
-            client.call("GET", "key", idempotent=True)
+def test_no_time_left_to_connect_to_a_unix_socket_is_a_time_out(tmp_path: Path) -> None:
+    """A server that does not accept in time; redis-py 8 looks for host and port in that case alone."""
+    with (
+        RedisClient(f"unix://{tmp_path}/s", store_budget=1e-6) as client,
+        pytest.raises(BackendUnavailableError) as caught,
+    ):
+        client.call("GET", "key", idempotent=True)
     assert caught.value.reason == "timeout"
 
 
