@@ -125,7 +125,7 @@ class Gate:
             text = folded(text)
         # In text: nearly every byte of Japanese is one that some stem begins with.
         named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
-            self._stems.search(lowered(text)) is not None
+            self._stems.search(text.lower() if plain else lowered(text)) is not None
         )
         if not (forms or cards or named):
             return None
