@@ -28,7 +28,13 @@ url, server = sys.argv[1], int(sys.argv[2])
 report = {}
 client = RedisClient(url, store_budget=0.3)
 add_observer(lambda event: gevent.sleep(0))
-assert client.ping()
+
+def answers():
+    deadline = time.monotonic() + 20
+    while not client.ping() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return client.ping()
+assert answers()
 
 ticks = []
 def tick():
@@ -56,10 +62,7 @@ for _ in range(4):
 report["reasons"] = reasons
 report["others went on"] = len(ticks) > before + 20
 os.kill(server, signal.SIGCONT)
-deadline = time.monotonic() + 20
-while not client.ping() and time.monotonic() < deadline:
-    time.sleep(0.01)
-report["back"] = client.ping()
+report["back"] = answers()
 
 seen = []
 worker = BackgroundWorker(seen.append, name="greenlet")

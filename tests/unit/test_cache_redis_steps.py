@@ -12,6 +12,7 @@ from mks_hardening._core.operations import Pause
 from mks_hardening.cache import RedisCache
 from mks_hardening.cache._entry import Entry, Lease
 from mks_hardening.cache.backends._redis_store import RedisStore
+from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.testing import FrozenClock
 
 
@@ -115,3 +116,22 @@ def test_a_read_is_one_command(
 def test_leases_are_removed_before_values(store: RedisStore) -> None:
     effect: Any = next(store.remove(["k"]))
     assert [command[1] for command in effect._commands] == [b"mks:l:{=k}", b"mks:v:{=k}"]
+
+
+def test_what_was_read_before_an_owed_invalidation_was_told_is_read_again(
+    store: RedisStore, clock: FrozenClock
+) -> None:
+    old = _stored(store, clock)
+    failing = store.remove_matching("*")
+    next(failing)
+    with pytest.raises(BackendUnavailableError):
+        failing.throw(BackendUnavailableError("redis", reason="refused"))
+
+    reading = store.load(["k"])
+    next(reading)
+    owed = store._owed._owed
+    owed.settled(owed.debt())
+    assert isinstance(reading.send([old]), Pipeline)
+    with pytest.raises(StopIteration) as stopped:
+        reading.send([None])
+    assert stopped.value.value == [None]

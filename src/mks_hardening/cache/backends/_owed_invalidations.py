@@ -34,7 +34,7 @@ class Debt(NamedTuple):
 class OwedInvalidations:
     """Keys, tags and patterns that Redis must still be told of."""
 
-    __slots__ = ("__weakref__", "_keys", "_lock", "_number", "_patterns", "_tags", "any")
+    __slots__ = ("__weakref__", "_keys", "_lock", "_number", "_patterns", "_tags", "any", "settlements")
 
     def __init__(self) -> None:
         self._keys: dict[str, int] = {}
@@ -42,6 +42,7 @@ class OwedInvalidations:
         self._patterns: dict[str, int] = {}
         self._number = 0
         self.any = False
+        self.settlements = 0
         self.renew()
         renew_in_child(self)
 
@@ -92,6 +93,7 @@ class OwedInvalidations:
             _take(self._keys, debt.keys)
             _take(self._tags, debt.tags)
             _take(self._patterns, debt.patterns)
+            self.settlements += 1
             self.any = bool(self)
 
     def __len__(self) -> int:

@@ -82,14 +82,22 @@ class RedisStore:
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
         """The entries that have not ended, in one round trip if the caller named their tags."""
+        while True:
+            settlements = self._owed.settlements
+            entries = yield from self._load(keys, tags)
+            if self._owed.any:
+                entries = [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
+            # What was read before Redis was told and judged after it is covered by nothing.
+            if self._owed.settlements == settlements:
+                return entries
+
+    def _load(self, keys: Sequence[str], tags: Sequence[str]) -> Op[list[Entry | None]]:
         names = [*map(self._names.value, keys), *map(self._names.tag, tags)]
         answers = yield from self._fetch(names)
         entries, damaged = self._opened(keys, answers)
         if damaged or any(entry is not None and entry.tags for entry in entries):
             known = dict(zip(tags, answers[len(keys) :], strict=True))
             entries = yield from self._checked(entries, known, damaged)
-        if self._owed.any:
-            return [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
         return entries
 
     def _checked(

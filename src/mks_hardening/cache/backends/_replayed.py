@@ -56,6 +56,11 @@ class Replayed:
         """Whether Redis must still be told of something."""
         return self._owed.any
 
+    @property
+    def settlements(self) -> int:
+        """How often Redis has been told of what was owed."""
+        return self._owed.settlements
+
     def __len__(self) -> int:
         return len(self._owed)
 
