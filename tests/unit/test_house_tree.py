@@ -18,10 +18,17 @@ import pytest
 from testbed import package_map
 
 
+@pytest.fixture(scope="module")
+def taken() -> set[str]:
+    """Names of top-level modules that are not ours."""
+    return (set(sys.stdlib_module_names) | set(packages_distributions())) - {
+        "mks_hardening",
+        "knowledge_system",
+    }
+
+
 @pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
-def test_no_file_shadows_another_top_level_module(file: Path) -> None:
-    own = {"mks_hardening", "knowledge_system"}
-    taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - own
+def test_no_file_shadows_another_top_level_module(file: Path, taken: set[str]) -> None:
     path = file.relative_to(package_map.PACKAGE)
     names = {part.removesuffix(".py") for part in path.parts} - {"__init__", "__main__", "logging"}
     assert not names & taken
