@@ -62,22 +62,24 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("method", "path", "_good"), ENDPOINTS)
-@pytest.mark.parametrize(("body", "status"), BROKEN)
 def test_broken_bodies(
-    visit: Callable[..., Any], method: str, path: str, _good: object, body: bytes, status: int
+    visit: Callable[..., Any], clock: FrozenClock, method: str, path: str, _good: object
 ) -> None:
     person = visit("ito")
-    answer = person.api(method, path, body)
-    assert answer.status_code == status
-    assert_problem(answer)
-    assert person.api("GET", "/api/knowledge/1").json["revision"] == 1
-    assert person.api("GET", "/api/auth/me").status_code == 200
+    for body, status in BROKEN:
+        clock.advance(13)  # the limits of writing are not what is tested here
+        answer = person.api(method, path, body)
+        assert answer.status_code == status, body[:40]
+        assert_problem(answer)
+        assert person.api("GET", "/api/knowledge/1").json["revision"] == 1
+        assert person.api("GET", "/api/auth/me").status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path", "good"), ENDPOINTS)
 def test_other_media_types_are_refused(visit: Callable[..., Any], method: str, path: str, good: Any) -> None:
+    person = visit("ito")
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml", ""):
-        answer = visit("ito").send(
+        answer = person.send(
             method,
             path,
             data=json.dumps(good or {"x": 1}),
