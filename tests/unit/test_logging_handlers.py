@@ -29,6 +29,7 @@ from mks_hardening.logging import (
     StandardStreamHandler,
     bound,
 )
+from mks_hardening.logging.handlers._rotated_log import RotatedLog
 from mks_hardening.testing import FrozenClock
 
 
@@ -387,3 +388,37 @@ def test_a_signal_handler_may_log_while_the_main_thread_logs() -> None:
 def test_the_handlers_behind_are_checked(handlers: Any) -> None:
     with pytest.raises(ConfigurationError, match="handlers"):
         BoundedQueueHandler(handlers)
+
+
+def test_nothing_is_written_to_an_old_file_after_it_was_read_for_compression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the rename and the word to the other processes they go on writing to the file."""
+    path = tmp_path / "app.log"
+    writer, rotator, compressor = (
+        RotatedLog(path, max_bytes=1024, backups=3, compress=True) for _ in range(3)
+    )
+    writer.append(b"first\n", 0)
+    asked = threading.Event()
+    locked = compressor._locked
+
+    def asking(*, wait: bool) -> Any:
+        asked.set()
+        return locked(wait=wait)
+
+    monkeypatch.setattr(compressor, "_locked", asking)
+    compressing = threading.Thread(target=compressor.compress)
+    tell = os.pwrite
+
+    def told_late(*arguments: Any) -> int:
+        compressing.start()
+        assert asked.wait(60)
+        writer.append(b"last\n", 0)
+        return tell(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", told_late)
+    assert rotator.append(b"x" * 1020 + b"\n", 0)
+    compressing.join(60)
+    assert gzip.decompress((tmp_path / "app.log.1.gz").read_bytes()) == b"first\nlast\n"
+    for log in (writer, rotator):
+        log.close()

@@ -5,8 +5,9 @@ all writers, tells them to open the new file: looking at it costs no system call
 file under its new name, so nothing is lost.
 
 Compressing needs more: no line may come after the file has been read. Writers therefore hold a shared lock on the
-log while they look at the counter and write. The compressor takes an exclusive one and gives it back at once:
-when it was granted, the last line on its way has been written, and whoever comes later sees the new counter.
+log while they look at the counter and write. The compressor waits for whoever is rotating, so that the counter is
+new, then takes an exclusive lock on the log and gives it back at once: when it was granted, the last line on its
+way has been written, and whoever comes later sees the new counter.
 """
 
 from __future__ import annotations
@@ -188,6 +189,9 @@ class RotatedLog:
             if os.fstat(raw.fileno()).st_nlink == 0:
                 # Compressed by another process since we opened it; what we claimed may be its finished file.
                 return
+            # Renamed is not yet counted: until then others go on writing here.
+            with self._locked(wait=True):
+                pass
             # Granted when the last line on its way was written; nobody writes here any more, so it is given back
             # at once.
             fcntl.flock(raw, fcntl.LOCK_EX)
