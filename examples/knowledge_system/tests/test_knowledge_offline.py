@@ -196,6 +196,6 @@ def test_without_a_network_it_speaks_the_language_that_was_chosen(shared_demo: A
     page.goto(f"{url}/articles")
     switch("日本語", "ja")
     context.set_offline(True)
-    page.goto(f"{url}/articles/3")
+    page.goto(f"{url}/articles/4")  # of which there is certainly no copy
     assert page.inner_text("h1") == "ネットワークにつながっていません"
     context.set_offline(False)
