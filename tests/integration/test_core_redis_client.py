@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], Any], Callable[[RedisServer], An
 def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, fault: str) -> None:
     break_it, mend_it, reason, opens = FAULTS[fault]
     with RedisClient(redis_server.url, store_budget=0.1 if opens else 5) as client:
-        assert client.ping()
+        wait_until(client.ping)
         break_it(redis_server)
         reasons = {failure(client, "SET", "a", "1").reason for _ in range(5)}
         assert reasons <= {reason, "open", "timeout"}
@@ -140,7 +140,7 @@ def test_client_limit(make_redis: Callable[..., RedisServer]) -> None:
 def test_busy_script(redis_server: RedisServer) -> None:
     redis_server.command("CONFIG", "SET", "busy-reply-threshold", "10")
     with RedisClient(redis_server.url) as client:
-        assert client.ping()
+        wait_until(client.ping)
         spin = threading.Thread(target=_swallow, args=(redis_server.command, "EVAL", "while true do end", 0))
         spin.start()
         try:

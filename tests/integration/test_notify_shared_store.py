@@ -158,7 +158,7 @@ def test_a_store_in_trouble_says_nothing(redis_server: RedisServer, fault: str) 
 def test_a_client_that_was_handed_in_stays_open(redis_server: RedisServer) -> None:
     with RedisClient(redis_server.url) as client:
         SharedStore(client, destination="x", window=1, clock=SYSTEM_CLOCK).close()
-        assert client.ping()
+        wait_until(client.ping)
     foreign = redis.Redis(port=redis_server.port)
     store = SharedStore(foreign, destination="x", window=1, clock=SYSTEM_CLOCK)
     assert store.admit("f1") == 0
