@@ -129,6 +129,7 @@ def shared(leaves: int) -> Any:
 @example(key="0\x80", value="")
 @example(key="0-----------------", value="")
 @example(key="%", value="%\x80")
+@example(key="", value="00000000%\x80")
 def test_work_is_bounded_for_any_json(path: str, shape: str, key: str, value: str) -> None:
     assert calls(PATHS[path], SHAPES[shape](key, value)) <= MOST_CALLS
 

@@ -170,8 +170,6 @@ class SecretRedactor:
         return f"{self.redact_text(base)}{question}{self.redact_query(query)}{hash_mark}{fragment}"
 
     def _query_value(self, name: str, value: str, effort: Effort, *, oauth: bool) -> str:
-        from urllib.parse import unquote_plus
-
         if not value:
             return value
         name = name[-_LONGEST_NAME:]
@@ -180,11 +178,11 @@ class SecretRedactor:
         if escapes > effort.left:
             return CUT
         effort.spend(escapes)
-        plain_name = unquote_plus(name)
+        plain_name = _unescaped(name)
         joined = "".join(normalise(plain_name))
         if self.is_secret_key(plain_name) or joined in QUERY_NAMES or (oauth and joined == "state"):
             return REDACTED
-        plain = unquote_plus(value)
+        plain = _unescaped(value)
         clean = self._text(plain, effort)
         if clean == plain:
             return value
@@ -192,6 +190,16 @@ class SecretRedactor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"
+
+
+def _unescaped(text: str) -> str:
+    from urllib.parse import unquote_to_bytes
+
+    text = text.replace("+", " ")
+    if "%" not in text:
+        return text
+    # In one piece: ``unquote`` takes every run of ASCII for itself, and there may be one for each escape.
+    return unquote_to_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
 
 
 def _words(name: object) -> list[str]:
