@@ -324,12 +324,12 @@ ticks = []
 def tick():
     while True:
         ticks.append(1)
-        gevent.sleep(0.02)
+        gevent.sleep(0.005)
 ticking = gevent.spawn(tick)
 users = [gevent.spawn(use) for _ in range(3)]
-gevent.spawn(lambda: (gevent.get_hub().threadpool.apply(sys.stdin.readline), frozen.set()))
+gevent.spawn(lambda: (gevent.get_hub().threadpool.apply(sys.stdin.readline), ticks.clear(), frozen.set()))
 gevent.joinall(users, timeout=60)
-print([user.value for user in users], len(ticks) > 20)
+print([user.value for user in users], len(ticks) > 10)
 """
 
 
