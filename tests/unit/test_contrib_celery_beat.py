@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -16,9 +17,13 @@ pytest.importorskip("celery", reason="Celery is not installed")
 
 
 @pytest.fixture
-def tasks() -> Iterator[Tasks]:
-    engine = hardened_engine("sqlite://")
+def tasks(tmp_path: Path) -> Iterator[Tasks]:
+    # A file: in memory the thread that rings the bell would have a connection of its own, which nobody closes.
+    engine = hardened_engine(f"sqlite:///{tmp_path}/tasks.db")
     yield Tasks(engine)
+    for thread in threading.enumerate():
+        if thread.name == "mks-task-bell":
+            thread.join(60)  # it may be within a question
     engine.dispose()
 
 
