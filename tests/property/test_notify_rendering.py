@@ -138,7 +138,9 @@ def test_mails_are_ascii_have_their_headers_and_no_others(parcel: Parcel, lang: 
     assert message.body.isascii()
     mail = message_from_bytes(message.body, policy=policy.default)
     assert isinstance(mail, EmailMessage)
-    assert len(str(mail["Subject"])) <= 200
+    assert len(message.subject) <= 200
+    # Without blanks: CPython adds one where it folds before a long word.
+    assert "".join(str(mail["Subject"]).split()) == "".join(message.subject.split())
     assert mail["To"] == "ops@example.com"
     assert mail["Message-ID"] == f"<{parcel.id}@example.com>"
     assert len(mail.keys()) == 9
