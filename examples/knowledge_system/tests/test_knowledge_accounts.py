@@ -96,10 +96,8 @@ def test_a_form_of_before_another_change_does_not_undo_it(visit: Callable[..., A
     assert late.status_code == 409
     assert "ほかの人が先に更新しました" in late.text
     assert "停止中" in late.text
-    assert (
-        app.extensions["knowledge"].sessions().scalar(select(User.active).filter_by(username="suzuki"))
-        is False
-    )
+    with app.extensions["knowledge"].sessions() as session:
+        assert session.scalar(select(User.active).filter_by(username="suzuki")) is False
     [now] = re.findall(r'name="seen" value="(\w{32})"', late.text)
     assert first.post(page, {**form, "active": "on", "seen": now}).status_code == 303
 
