@@ -118,11 +118,12 @@ def test_leases_are_removed_before_values(store: RedisStore) -> None:
     assert [command[1] for command in effect._commands] == [b"mks:l:{=k}", b"mks:v:{=k}"]
 
 
-def test_what_was_read_before_an_owed_invalidation_was_told_is_read_again(
-    store: RedisStore, clock: FrozenClock
+@pytest.mark.parametrize("how", ["told", "written anew"])
+def test_what_was_read_before_an_invalidation_ceased_to_be_owed_is_read_again(
+    store: RedisStore, clock: FrozenClock, how: str
 ) -> None:
     old = _stored(store, clock)
-    failing = store.remove_matching("*")
+    failing = store.remove(["k"])
     next(failing)
     with pytest.raises(BackendUnavailableError):
         failing.throw(BackendUnavailableError("redis", reason="refused"))
@@ -130,7 +131,10 @@ def test_what_was_read_before_an_owed_invalidation_was_told_is_read_again(
     reading = store.load(["k"])
     next(reading)
     owed = store._owed._owed
-    owed.settled(owed.debt())
+    if how == "told":
+        owed.settled(owed.debt())
+    else:
+        owed.written(["k"])
     assert isinstance(reading.send([old]), Pipeline)
     with pytest.raises(StopIteration) as stopped:
         reading.send([None])

@@ -79,7 +79,8 @@ class OwedInvalidations:
         """The keys have been written anew, so that nothing old is left of them."""
         with self._lock:
             for key in keys:
-                self._keys.pop(key, None)
+                if self._keys.pop(key, None) is not None:
+                    self.settlements += 1
             self.any = bool(self)
 
     def debt(self) -> Debt:

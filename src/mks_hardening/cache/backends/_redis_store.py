@@ -87,7 +87,7 @@ class RedisStore:
             entries = yield from self._load(keys, tags)
             if self._owed.any:
                 entries = [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
-            # What was read before Redis was told and judged after it is covered by nothing.
+            # What was read while it was owed and judged when it was no more is covered by nothing.
             if self._owed.settlements == settlements:
                 return entries
 

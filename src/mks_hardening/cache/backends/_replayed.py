@@ -58,7 +58,7 @@ class Replayed:
 
     @property
     def settlements(self) -> int:
-        """How often Redis has been told of what was owed."""
+        """How often something has ceased to be owed: Redis was told, or the key was written anew."""
         return self._owed.settlements
 
     def __len__(self) -> int:
