@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mks_hardening.testing.clock import FrozenClock
-from mks_hardening.testing.contracts.checks import at_once, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, at_once, require
 
 __all__ = ["CacheContract"]
 
@@ -82,6 +82,39 @@ class CacheContract:
         cache.set("k", 1)
         cache.set("k", 2, ttl=0)
         require(not cache.exists("k"), "ttl 0 keeps nothing")
+
+    def test_every_way_of_writing_takes_ttl_and_tags(self) -> None:
+        """``set_many`` and ``get_or_compute`` like ``set``."""
+        clock = FrozenClock()
+        cache = self.make_cache("ways", clock=clock)
+        cache.set_many({"many": 1, "many too": 2}, ttl=10)
+        cache.get_or_compute("computed", lambda: 3, ttl=10)
+        cache.set_many({"many later": 4}, ttl=1000)
+        cache.get_or_compute("computed later", lambda: 5, ttl=1000)
+        cache.get_or_compute("not kept", lambda: 6, ttl=0)
+        require(not cache.exists("not kept"), "ttl 0 keeps nothing")
+        clock.advance(11)
+        present = [key for key in ("many", "many too", "computed") if cache.exists(key)]
+        require(present == [], "values end after their own ttl")
+        require(
+            cache.get_many(["many later", "computed later"]) == {"many later": 4, "computed later": 5},
+            "others stay",
+        )
+        cache.set_many({"many": 1}, tags=["m"])
+        cache.get_or_compute("computed", lambda: 2, tags=["c"])
+        cache.invalidate_tags("m")
+        require(not cache.exists("many") and cache.exists("computed"), "set_many keeps tags")
+        cache.invalidate_tags("c")
+        require(not cache.exists("computed"), "get_or_compute keeps tags")
+
+    def test_keys_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        cache = self.make_cache("exact", clock=FrozenClock())
+        cache.set_many({key: number for number, key in enumerate(DISTINCT_TEXTS)})
+        for number, key in enumerate(DISTINCT_TEXTS):
+            require(cache.get(key) == number, f"{key!a} is a key of its own")
+        cache.delete(DISTINCT_TEXTS[0])
+        require(cache.get(DISTINCT_TEXTS[1]) == 1, "deleting one leaves the others")
 
     def test_tags(self) -> None:
         """One call forgets all values of a tag, and no others."""
@@ -216,6 +249,36 @@ class CacheContract:
             require(await cache.aping(), "a working cache answers")
             await cache.aclear()
             require(not await cache.aexists("k"), "clear works")
+            await cache.aclose()
+
+        asyncio.run(scenario())
+
+    def test_async_twins_take_ttl_and_tags(self) -> None:
+        """Each as its plain twin does."""
+        import asyncio
+
+        clock = FrozenClock()
+        cache = self.make_cache("async-ways", clock=clock)
+
+        async def value() -> str:
+            return "value"
+
+        async def write(**options: Any) -> None:
+            await cache.aset("one", 1, **options)
+            await cache.aset_many({"many": 2}, **options)
+            await cache.aget_or_compute("computed", value, **options)
+
+        async def scenario() -> None:
+            keys = ["one", "many", "computed"]
+            await write(ttl=10)
+            require(set(await cache.aget_many(keys)) == set(keys), "values live")
+            clock.advance(11)
+            require(await cache.aget_many(keys) == {}, "values end after their own ttl")
+            await write(ttl=1000, tags=["t"])
+            clock.advance(11)
+            require(set(await cache.aget_many(keys)) == set(keys), "values live as long as they may")
+            await cache.ainvalidate_tags("t")
+            require(await cache.aget_many(keys) == {}, "values of the tag are gone")
             await cache.aclose()
 
         asyncio.run(scenario())

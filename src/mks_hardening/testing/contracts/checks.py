@@ -6,7 +6,14 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-__all__ = ["aclosed", "at_once", "call_nth", "require"]
+__all__ = ["DISTINCT_TEXTS", "aclosed", "at_once", "call_nth", "require"]
+
+# Texts that become equal when a backend folds case, strips blanks or normalises Unicode (NFC, NFKC).
+DISTINCT_TEXTS = (
+    *("name", "Name", "NAME", " name", "name ", "name\t", "name\n", "na me"),
+    *("n\u00e9", "ne\u0301", "ne", "N\u00c9"),
+    *("fi", "\ufb01", "\uff46\uff49", "stra\u00dfe", "strasse", "1", "\uff11", "01"),
+)
 
 
 def require(condition: bool, rule: str) -> None:  # noqa: FBT001 - reads like an assertion

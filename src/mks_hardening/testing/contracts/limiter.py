@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import aclosed, at_once, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
@@ -59,7 +59,7 @@ class LimiterContract:
         require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
         require(all(0 < reset <= 7200 for reset in allowed.reset_after), "reset lies within two windows")
         require(not refused.allowed and not refused, "a refused hit is false")
-        require(refused.retry_after is not None and 0 < refused.retry_after <= 120, "a refusal says how long")
+        self._retry_in_seconds(refused)
 
     def test_unknown_groups_are_errors(self) -> None:
         """A name that was mistyped must not mean "no limit"."""
@@ -99,6 +99,14 @@ class LimiterContract:
             require(self._passed(limiter, key, 2) == 1, "every text is a key of its own")
         require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
 
+    def test_keys_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        limiter = self.make_limiter({"g": "1 per minute"})
+        for key in DISTINCT_TEXTS:
+            require(bool(limiter.hit("g", key)), f"{key!a} is a key of its own")
+        for key in DISTINCT_TEXTS:
+            require(not limiter.hit("g", key), f"{key!a} was counted")
+
     def test_the_async_twin_counts_the_same_hits(self) -> None:
         """For a limiter that has one (``AsyncLimiter``)."""
         import asyncio
@@ -115,6 +123,40 @@ class LimiterContract:
             return [bool(answer) for answer in answers]
 
         require(asyncio.run(play()) == [True, True, False], "the async twin limits")
+
+    def test_the_async_twin_decides_in_the_same_shape(self) -> None:
+        """For a limiter that has one: the same limits, remaining hits, seconds, costs and keys as ``hit``."""
+        import asyncio
+
+        limiter = self.make_limiter({"g": "1 per minute, 5 per hour", "h": "2 per minute"})
+        ahit = getattr(limiter, "ahit", None)
+        if ahit is None:
+            return
+
+        async def play() -> None:
+            allowed, refused = await ahit("g", "k"), await ahit("g", "k")
+            rows = [(limit.quota, limit.window) for limit in allowed.limits]
+            require(rows == [(1, 60.0), (5, 3600.0)], "limits come in the order given")
+            require(tuple(allowed.remaining) == (0, 4), "remaining is after the hit")
+            require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
+            require(not refused.allowed and not refused, "a refused hit is false")
+            self._retry_in_seconds(refused)
+            require(tuple(refused.remaining) == (0, 4), "a refused hit takes nothing")
+            require(tuple((await ahit("h", "k", cost=0)).remaining) == (2,), "a cost of nothing only looks")
+            for key in DISTINCT_TEXTS:
+                require(bool(await ahit("h", key, cost=2)), f"{key!a} is a key of its own")
+            for key in DISTINCT_TEXTS:
+                require(not await ahit("h", key), f"{key!a} was counted")
+            await aclosed(limiter)
+
+        asyncio.run(play())
+
+    @staticmethod
+    def _retry_in_seconds(refused: LimitDecision) -> None:
+        """A limit of one a minute refused: waiting lasts no longer than until that limit is fresh again."""
+        retry, reset = refused.retry_after, refused.reset_after[0]
+        require(retry is not None and 0 < retry <= 120, "a refusal says how many seconds to wait")
+        require(retry is not None and retry <= reset + 1, "which are no more than until the limit is fresh")
 
     @staticmethod
     def _passed(limiter: Limiter, key: str, tries: int) -> int:

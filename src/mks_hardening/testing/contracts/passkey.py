@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import aclosed, at_once, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import PasskeyStore
@@ -67,6 +67,21 @@ class PasskeyStoreContract:
         require(not store.release(_KEY, first), "a release that finds nothing says so")
         require(store.claim(_KEY, "b") == "b", "a released credential is free")
 
+    def test_names_are_compared_exactly(self) -> None:
+        """Neither keys, credentials nor user ids are folded, stripped or normalised."""
+        store = self.make_store()
+        for key in ("aBc-_9", "abc-_9", "ABC-_9"):
+            store.keep_challenge(key, key.encode(), ttl=60)
+            require(store.claim(key, f"user of {key}") == f"user of {key}", "case distinguishes credentials")
+        for key in ("aBc-_9", "abc-_9", "ABC-_9"):
+            require(store.take_challenge(key) == key.encode(), "case distinguishes challenges")
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            require(store.claim(f"c{number}", user_id) == user_id, f"{user_id!a} is told as it was written")
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            require(store.owner(f"c{number}") == user_id, f"{user_id!a} is the owner")
+            other = DISTINCT_TEXTS[number - 1]
+            require(not store.release(f"c{number}", other), f"{other!a} is another user")
+
     def test_one_of_many_claims_wins(self) -> None:
         """Among threads, and everybody is told of the same owner."""
         store = self.make_store()
@@ -93,7 +108,14 @@ class PasskeyStoreContract:
             require(await take(_KEY) is None, "a challenge is taken once")
             require(await claim("c", "u") == "u", "a free credential is claimed")
             require(await owner("c") == store.owner("c") == "u", "the twins see one store")
+            require(await claim("c", "v") == "u", "a credential that has an owner keeps it")
+            require(not await release("c", "v"), "somebody else cannot release it")
+            require(not await release("c", "U"), "user ids are compared exactly")
             require(await release("c", "u"), "the owner releases it")
+            require(await owner("c") is None, "a released credential is free")
+            await keep("short", b"x", ttl=0.001)
+            await asyncio.sleep(0.01)  # the clock may be that of a server
+            require(await take("short") is None, "a challenge that has expired is gone")
             await aclosed(store)
 
         asyncio.run(play())

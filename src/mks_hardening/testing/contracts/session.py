@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.testing.contracts.checks import aclosed, at_once, call_nth, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, aclosed, at_once, call_nth, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import AsyncSessionStore, SessionStore
@@ -50,6 +50,32 @@ class SessionStoreContract:
             require(store.load(record.key) == record, "a record is read as it was made")
             require(list(store.sessions(user_id, now=self.now)) == [record], "and listed for its user")
 
+    def test_large_data_comes_back_whole(self) -> None:
+        """More than fits into a cookie or a short text column, in characters of several bytes."""
+        store = self.make_store()
+        for number, length in enumerate((4_097, 20_000, 70_000)):
+            data = '{"v":"' + "\u6280" * length + '"}'
+            key = f"k{number}"
+            store.create(self._record(key)._replace(data=data), now=self.now)
+            require(self._data(store, key) == data, "large data is created whole")
+            changed = data.replace("\u6280", "\u8853")
+            require(store.update(key, version=0, data=changed), "large data is replaced")
+            require(self._data(store, key) == changed, "and read whole")
+            moved = store.rotate(key, f"new {key}", now=self.now)
+            require(moved is not None and moved.data == changed, "and moves whole")
+
+    def test_user_ids_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        store = self.make_store()
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            ended = store.create(self._record(f"k{number}", user_id), now=self.now, max_sessions=1)
+            require(list(ended) == [], f"{user_id!a} has no other session")
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            listed = [one.key for one in store.sessions(user_id, now=self.now)]
+            require(listed == [f"k{number}"], f"{user_id!a} has one session")
+        require(store.end_user(DISTINCT_TEXTS[0], now=self.now) == 1, "one user's session ends")
+        require(self._ended(store, "k1") == "", f"{DISTINCT_TEXTS[1]!a} is another user")
+
     def test_of_two_equal_updates_one_is_made(self) -> None:
         """Two requests that have read the same version and count up to the same number have counted twice."""
         store = self.make_store()
@@ -75,11 +101,13 @@ class SessionStoreContract:
     def test_a_replaced_session_is_dead(self) -> None:
         """Whoever's it was."""
         store = self.make_store()
-        store.create(self._record("old", "u"), now=self.now)
+        store.create(self._record("old", "u")._replace(data='{"a":1}'), now=self.now)
         store.create(self._record("new", "v"), now=self.now + 5, replaces="old")
         require(self._ended(store, "old") == "replaced", "the replaced session is dead")
         old = store.load("old")
         require(old is not None and old.seen_at == self.now + 5, "and knows since when")
+        require(old is not None and old.expires_at == self.now + 5, "which is when it expired")
+        require(old is not None and old.data == "{}", "its data is gone")
         require(self._ended(store, "new") == "", "the new one lives")
         store.create(self._record("other"), now=self.now, replaces="unknown")
         require(self._ended(store, "other") == "", "a session may replace one that is gone")
@@ -109,6 +137,7 @@ class SessionStoreContract:
         require(self._ended(store, "old") == "rotated", "the old key is dead")
         old = store.load("old")
         require(old is not None and old.seen_at == self.now + 5, "and knows since when")
+        require(old is not None and old.expires_at == self.now + 5, "which is when it expired")
         require(old is not None and old.data == '{"a":1}', "requests under way can read what it held")
         require(store.rotate("old", "third", now=self.now) is None, "a dead session is not rotated")
         require(store.load("third") is None, "and leaves nothing")
@@ -166,6 +195,18 @@ class SessionStoreContract:
         require(store.end_user("u", now=self.now) == 1, "all end")
         require(self._ended(store, "d") == "", "other users are not concerned")
 
+    def test_ending_all_sessions_ends_expired_ones_too(self) -> None:
+        """A web server may know of activity that was not written yet, and would go on with such a session."""
+        store = self.make_store()
+        store.create(self._record("k", life=10.0), now=self.now)
+        store.create(self._record("kept", life=10.0), now=self.now)
+        now = self.now + 20
+        require(store.end_user("u", now=now, keep="kept") == 0, "expired sessions are not counted")
+        require(not store.touch("k", seen_at=now, expires_at=now + 100), "but they are ended")
+        require(store.rotate("k", "new", now=now) is None, "they cannot be rotated")
+        require([one.key for one in store.sessions("u", now=now)] == [], "and are not listed")
+        require(store.touch("kept", seen_at=now, expires_at=now + 100), "the kept one goes on")
+
     def test_expired_sessions_are_not_listed(self) -> None:
         """What ran out is no session, whoever was told."""
         store = self.make_store()
@@ -200,6 +241,25 @@ class SessionStoreContract:
             at_once(partial(call_nth, work), threads=len(work))
             require(self._ended(store, key) == "revoked", "an ended session stays dead")
         require(list(store.sessions("u", now=self.now)) == [], "and none is listed")
+
+    def test_no_update_of_many_threads_is_lost(self) -> None:
+        """Each adds one by read, compare and set until it has succeeded."""
+        store = self.make_store()
+        store.create(self._record("k")._replace(data="0"), now=self.now)
+
+        def add(_: int) -> None:
+            for _ in range(5):
+                while True:
+                    record = store.load("k")
+                    require(record is not None, "the session lives")
+                    if record is None or store.update(
+                        "k", version=record.version, data=str(int(record.data) + 1)
+                    ):
+                        break
+
+        at_once(add, threads=4)
+        record = store.load("k")
+        require(record is not None and (record.version, record.data) == (20, "20"), "no update is lost")
 
     def test_one_of_many_rotations_wins(self) -> None:
         """The others find a dead session."""
@@ -238,8 +298,22 @@ class SessionStoreContract:
             moved = await twin.arotate("new", "newer", now=self.now + 6)
             require(moved is not None and (moved.version, moved.seen_at) == (1, self.now + 5), "it moves")
             require([*await twin.asessions("u", now=self.now + 6)] == [moved], "and is listed")
-            require(await twin.aend("newer", reason="idle"), "it ends")
+            changed = await twin.arotate("newer", "newest", now=self.now + 6, data='{"b":2}')
+            require(changed is not None and changed.data == '{"b":2}', "data can be replaced on the way")
+            require(changed is not None and changed.version == 2, "which is a new version")
+            require(
+                not await twin.atouch("newer", seen_at=self.now, expires_at=self.now), "the old id is dead"
+            )
+            await twin.acreate(
+                self._record("successor", at=self.now + 7), now=self.now + 7, replaces="newest"
+            )
+            require(self._ended(store, "newest") == "replaced", "the replaced session is dead")
+            require(await twin.aend("successor", reason="idle"), "it ends")
+            require(not await twin.aend("successor", reason="idle"), "once")
             await twin.acreate(self._record("last"), now=self.now)
+            await twin.acreate(self._record("kept"), now=self.now)
+            require(await twin.aend_user("u", now=self.now, keep="kept") == 1, "the others end")
+            require([one.key for one in await twin.asessions("u", now=self.now)] == ["kept"], "one stays")
             require(await twin.aend_user("u", now=self.now) == 1, "all end")
             await aclosed(store)
 
@@ -250,6 +324,11 @@ class SessionStoreContract:
     ) -> SessionRecord:
         start = self.now if at is None else at
         return SessionRecord(key, user_id, start, start, start + life)
+
+    @staticmethod
+    def _data(store: SessionStore, key: str) -> str | None:
+        record = store.load(key)
+        return None if record is None else record.data
 
     @staticmethod
     def _ended(store: SessionStore, key: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import aclosed, at_once, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.security import SignInStore
@@ -37,6 +37,16 @@ class SignInStoreContract:
             written = store.replace(f"k:{number}", data, expected=None, version=f"v{number}", ttl=60)
             require(written, "a first write works")
             require(store.load(f"k:{number}") == (f"v{number}", data), "an entry is read as it was written")
+
+    def test_keys_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation: each text is another key."""
+        store = self.make_store()
+        for number, key in enumerate(DISTINCT_TEXTS):
+            require(store.load(key) is None, f"{key!a} has not been written yet")
+            written = store.replace(key, f"{number}".encode(), expected=None, version=f"v{number}", ttl=60)
+            require(written, f"{key!a} is a key of its own")
+        for number, key in enumerate(DISTINCT_TEXTS):
+            require(store.load(key) == (f"v{number}", f"{number}".encode()), f"{key!a} keeps its entry")
 
     def test_only_the_expected_version_is_replaced(self) -> None:
         """Compare and set."""
@@ -101,6 +111,18 @@ class SignInStoreContract:
                 not await areplace("k", b"2", expected=None, version="b", ttl=60), "it does not overwrite"
             )
             require(store.load("k") == ("a", b"1"), "the twins see one store")
+            require(not await areplace("k", b"2", expected="x", version="b", ttl=60), "nor another version")
+            require(
+                await areplace("k", b"2", expected="a", version="b", ttl=2), "the expected one is replaced"
+            )
+            require(await aload("k") == ("b", b"2"), "the latest entry counts")
+            for number, key in enumerate(DISTINCT_TEXTS):
+                written = await areplace(key, b"x", expected=None, version=f"v{number}", ttl=60)
+                require(written, f"{key!a} is a key of its own")
+            self.pass_time(3)
+            require(await aload("k") is None, "an entry expires after its own time")
+            for number, key in enumerate(DISTINCT_TEXTS):
+                require(await aload(key) == (f"v{number}", b"x"), f"{key!a} keeps its entry")
             await aclosed(store)
 
         asyncio.run(play())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mks_hardening.testing.contracts.checks import aclosed, at_once, require
+from mks_hardening.testing.contracts.checks import DISTINCT_TEXTS, aclosed, at_once, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
@@ -35,6 +35,23 @@ class TwoFactorStoreContract:
             data = bytes(range(256)) * number + b"x"
             require(store.replace(user_id, data, expected=None, version=f"v{number}"), "a first write works")
             require(store.load(user_id) == (f"v{number}", data), "a record is read as it was written")
+
+    def test_user_ids_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation: each text is another user."""
+        store = self.make_store()
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            require(store.load(user_id) is None, f"{user_id!a} has not been written yet")
+            written = store.replace(user_id, f"{number}".encode(), expected=None, version=f"v{number}")
+            require(written, f"{user_id!a} is a user of its own")
+        for number, user_id in enumerate(DISTINCT_TEXTS):
+            require(
+                store.load(user_id) == (f"v{number}", f"{number}".encode()), f"{user_id!a} keeps its record"
+            )
+        users, cursor = store.scan(None, limit=2 * len(DISTINCT_TEXTS))
+        while cursor is not None:
+            page, cursor = store.scan(cursor, limit=2 * len(DISTINCT_TEXTS))
+            users += page
+        require(set(users) == set(DISTINCT_TEXTS), "a scan returns user ids as they were written")
 
     def test_only_the_expected_version_is_replaced(self) -> None:
         """Compare and set."""
@@ -121,6 +138,30 @@ class TwoFactorStoreContract:
             require(await aload("u") == ("a", b"1"), "a record is read as it was written")
             require((await ascan(None, limit=10))[0] == ["u"], "a scan sees every user")
             require(store.load("u") == ("a", b"1"), "the twins see one store")
+            require(
+                not await areplace("u", None, expected="x", version="c"), "another version is not removed"
+            )
+            require(
+                not await areplace("u", b"3", expected="x", version="c"), "another version is not replaced"
+            )
+            require(await areplace("u", b"3", expected="a", version="c"), "the expected version is replaced")
+            require(await areplace("u", b"3", expected="a", version="c"), "a write may be repeated")
+            require(store.load("u") == ("c", b"3"), "the latest record counts")
+            require(await areplace("u", None, expected="c", version="d"), "the expected version is removed")
+            require(await aload("u") is None and store.load("u") is None, "a removed record is gone")
+            for number, user_id in enumerate(DISTINCT_TEXTS):
+                written = await areplace(user_id, b"x", expected=None, version=f"v{number}")
+                require(written, f"{user_id!a} is a user of its own")
+            for number, user_id in enumerate(DISTINCT_TEXTS):
+                require(await aload(user_id) == (f"v{number}", b"x"), f"{user_id!a} keeps its record")
+            seen: list[str] = []
+            cursor: str | None = None
+            while True:
+                page, cursor = await ascan(cursor, limit=3)
+                seen += page
+                if cursor is None:
+                    break
+            require(set(seen) == set(DISTINCT_TEXTS), "a scan returns user ids as they were written")
             await aclosed(store)
 
         asyncio.run(play())
