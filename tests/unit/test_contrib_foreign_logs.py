@@ -291,6 +291,137 @@ def test_an_error_reaches_sentry_without_secrets(sent: list[dict[str, Any]]) -> 
     assert len(event["contexts"]["trace"]["trace_id"]) == 32
 
 
+PHRASE = "correct horse battery"
+
+
+@pytest.fixture
+def reported() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What an SDK set up as documented has sent: events with their breadcrumbs, and entries of its own logs."""
+    from sentry_sdk.integrations.logging import LoggingIntegration
+
+    payloads: list[dict[str, Any]] = []
+
+    class Kept(sentry_sdk.transport.Transport):  # type: ignore[misc, name-defined]  # known at run time
+        def capture_envelope(self, envelope: Any) -> None:
+            payloads.extend(item.payload.json for item in envelope.items if item.payload.json)
+
+    clean = SentryRedaction()
+    client = sentry_sdk.Client(
+        dsn="http://key@127.0.0.1:9/1",
+        transport=Kept,
+        before_send=clean,
+        before_send_transaction=clean,
+        before_breadcrumb=clean,
+        before_send_log=clean,
+        enable_logs=True,
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[LoggingIntegration()],
+    )
+    scope = sentry_sdk.get_global_scope()
+    scope.set_client(client)
+
+    def sent() -> list[dict[str, Any]]:
+        client.flush(timeout=5)
+        entries = [payload.get("items", [payload]) for payload in payloads]
+        text = json.dumps(payloads)
+        assert SECRET not in text
+        assert "horse" not in text
+        assert "battery" not in text
+        return [entry for several in entries for entry in several]
+
+    with sentry_sdk.isolation_scope():
+        yield sent
+    scope.set_client(None)
+    client.close(timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("template", "args", "shown"),
+    [
+        ("password=%s", (SECRET,), "password=[REDACTED]"),
+        ("sign-in of %s with password %s", ("tanaka", PHRASE), "sign-in of tanaka with password [REDACTED]"),
+        ("token: %r", (PHRASE,), "token: [REDACTED]"),
+        (
+            "api_key=%(value)s of %(user)s",
+            ({"value": PHRASE, "user": "tanaka"},),
+            "api_key=[REDACTED] of tanaka",
+        ),
+        ("%(password)s of %(user)s", ({"password": PHRASE, "user": "tanaka"},), "[REDACTED] of tanaka"),
+        ("x" * 2_000 + " password=%s", (PHRASE,), "x" * 2_000 + " password=[REDACTED]"),
+        (f"password={SECRET}", (), "password=[REDACTED]"),
+        ("100%% of %s with secret=%s", ("tanaka", PHRASE), "100% of tanaka with secret=[REDACTED]"),
+    ],
+)
+def test_arguments_of_a_log_call_reach_sentry_without_secrets(
+    reported: Callable[[], list[dict[str, Any]]], template: str, args: tuple[Any, ...], shown: str
+) -> None:
+    logging.getLogger("app.sentry").warning(template, *args)  # a breadcrumb and an entry of the logs
+    logging.getLogger("app.sentry").error(template, *args)  # an event
+    (event,) = [one for one in reported() if "event_id" in one]
+    assert event["logentry"]["formatted"] == shown
+    assert event["breadcrumbs"]["values"][-1]["message"] == shown
+    logs = [one for one in reported() if "body" in one]
+    assert [log["body"] for log in logs] == [shown, shown]
+
+
+def test_the_sentry_logger_sends_no_secret(reported: Callable[[], list[dict[str, Any]]]) -> None:
+    from sentry_sdk import logger
+
+    logger.error("password={value} of {user}", value=PHRASE, user="tanaka")
+    logger.error("signed in with {token}", token=PHRASE)
+    logger.error("signed in", attributes={"api_key": PHRASE})
+    bodies = [entry["body"] for entry in reported()]
+    assert bodies == ["password=[REDACTED] of tanaka", "signed in with [REDACTED]", "signed in"]
+
+
+def test_an_exception_raised_like_a_log_call_reaches_sentry_without_its_arguments(
+    reported: Callable[[], list[dict[str, Any]]],
+) -> None:
+    def sign_in() -> None:
+        raise ExceptionGroup("two", [LookupError("token=%s", PHRASE)]) from ValueError(
+            "password=%s of %s", PHRASE, "tanaka"
+        )
+
+    try:
+        sign_in()
+    except ExceptionGroup:
+        sentry_sdk.capture_exception()
+    (event,) = reported()
+    assert "('password=[REDACTED] of %s', 'tanaka')" in [one["value"] for one in event["exception"]["values"]]
+
+
+def test_what_loguru_has_formatted_reaches_sentry_without_secrets(
+    reported: Callable[[], list[dict[str, Any]]],
+) -> None:
+    from sentry_sdk.integrations.logging import EventHandler
+
+    logger = loguru.logger
+    number = logger.add(EventHandler(), level="ERROR", format="{message}")
+    try:
+        logger.error("signed in with {password}", password=PHRASE)
+    finally:
+        logger.remove(number)
+    (event,) = [one for one in reported() if "event_id" in one]
+    assert event["logentry"]["formatted"].startswith("signed in with [REDACTED]")
+
+
+def test_a_log_that_cannot_be_cleaned_is_sent_empty() -> None:
+    class Broken:
+        def redact(self, _: object) -> object:
+            raise RecursionError
+
+        def redact_text(self, text: str) -> str:
+            return text
+
+    log = {"body": SECRET, "attributes": {"a": SECRET}, "severity_text": "error", "trace_id": None}
+    assert SentryRedaction(Broken())(log) == {
+        "body": "an event that could not be cleaned (RecursionError)",
+        "attributes": {},
+        "severity_text": "error",
+    }
+
+
 def test_what_holds_no_secret_stays_as_it_is(sent: list[dict[str, Any]]) -> None:
     sentry_sdk.capture_message("the crane does not answer", level="warning")
     with sentry_sdk.start_transaction(name="GET /articles/<id>", op="http.server"):

@@ -227,7 +227,9 @@ def test_escapes() -> None:
     ],
 )
 def test_secret_placeholders_are_taken_out(template: str, clean: str, kept: tuple[int, ...]) -> None:
-    assert without_secret_placeholders(template, default_redactor().is_secret_key) == (clean, kept)
+    plan = without_secret_placeholders(template, default_redactor().is_secret_key)
+    assert plan is not None
+    assert plan[:2] == (clean, kept)
 
 
 @pytest.mark.parametrize(

@@ -4,34 +4,59 @@ import sentry_sdk
 from mks_hardening.contrib.sentry_redaction import SentryRedaction
 
 clean = SentryRedaction()
-sentry_sdk.init(before_send=clean, before_send_transaction=clean, before_breadcrumb=clean)
+sentry_sdk.init(
+    before_send=clean, before_send_transaction=clean, before_breadcrumb=clean, before_send_log=clean
+)
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import offers
+from mks_hardening._core.database.error_text import told_of
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.redaction.effort import REDACTED
+from mks_hardening._core.redaction.message_templates import (
+    TemplatePlan,
+    Templates,
+    render_message,
+    without_secret_fields,
+    without_secret_values,
+)
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
+from mks_hardening._core.trace_text import safe_text
+from mks_hardening.contrib._foreign_records import exc_info_of
 from mks_hardening.protocols import Redactor
 
 __all__ = ["SentryRedaction"]
 
 SentryEvent: TypeAlias = "dict[str, Any]"
 
-_KEPT: Final = ("event_id", "timestamp", "level", "platform", "environment", "release", "type")
+_KEPT: Final = (
+    "event_id", "timestamp", "level", "platform", "environment", "release", "type",
+    "severity_text", "severity_number", "time_unix_nano", "trace_id", "span_id",
+)  # fmt: skip
+_TEMPLATE: Final = "sentry.message.template"
+_PARAMETER: Final = "sentry.message.parameter."
+_MAX_EXCEPTIONS: Final = 100
 _logger: Final = logging.getLogger("mks_hardening.sentry")
 
 
 class SentryRedaction:
-    """Takes secrets out of events, transactions and breadcrumbs: of values, texts, URLs, and variables of frames.
+    """Redact secrets in events, transactions, breadcrumbs and logs: values, texts, URLs, and variables of frames.
 
-    Sentry's own scrubber knows names alone, and does not look into what is nested. An event that cannot be cleaned
-    is sent as an empty one that says so, never as it was.
+    Sentry's own scrubber looks at names only, and not into nested structures. Arguments of a log call are judged by
+    their place in the template: of ``logger.error("password=%s", value)`` neither the text nor the parameter is
+    sent. An event that cannot be redacted is replaced by an empty one that says so.
+
+    Use the same object for every hook; ``before_send_log`` is needed where ``enable_logs`` is set, and
+    ``before_send_metric`` and ``before_send_span`` where you use these.
 
     Args:
-        redactor: takes the secrets out; the package's own when ``None``.
+        redactor: redacts values and texts; the default redactor when ``None``.
     """
 
     def __init__(self, redactor: Redactor | None = None) -> None:
@@ -40,19 +65,38 @@ class SentryRedaction:
             if redactor is None
             else offers(redactor, "redact", "redact_text", parameter="redactor", kind="a SecretRedactor")
         )
+        own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
+        self._is_secret_key: Callable[[str], bool] = own.is_secret_key
+        self._templates = Templates(own.is_secret_key)
+        self._fields: Memo[str, TemplatePlan | None] = Memo(
+            lambda template: without_secret_fields(template, own.is_secret_key), entries=2048
+        )
 
-    def __call__(self, event: SentryEvent, _hint: object = None, /) -> SentryEvent:
-        """The event as it may be sent; what was given stays as it is."""
+    def __call__(self, event: SentryEvent, hint: object = None, /) -> SentryEvent:
+        """The event as it may be sent; the given one is not changed."""
         try:
-            return self._cleaned(event)
+            return self._cleaned(event, cast("dict[str, Any]", hint) if isinstance(hint, dict) else {})
         except Exception as error:  # noqa: BLE001 - what cannot be cleaned must not be sent
             _logger.warning("an event for Sentry could not be cleaned (%s)", type(error).__name__)
             # What Sentry needs to file it; none of it is text that a client or a frame could have put there.
             kept = {name: event[name] for name in _KEPT if isinstance(event.get(name), (str, float, int))}
-            return {**kept, "message": f"an event that could not be cleaned ({type(error).__name__})"}
+            notice = f"an event that could not be cleaned ({type(error).__name__})"
+            return (
+                {**kept, "body": notice, "attributes": {}} if "body" in event else {**kept, "message": notice}
+            )
 
-    def _cleaned(self, event: SentryEvent) -> SentryEvent:
-        clean = cast("SentryEvent", self._redactor.redact(event))
+    def _cleaned(self, event: SentryEvent, hint: Mapping[str, Any]) -> SentryEvent:
+        record = hint.get("log_record")
+        shown = dict(event)
+        if isinstance(entry := event.get("logentry"), dict):
+            shown["logentry"] = self._log_entry(cast("SentryEvent", entry), record, event.get("extra"))
+        elif isinstance(event.get("body"), str) and isinstance(attributes := event.get("attributes"), dict):
+            shown["body"], shown["attributes"] = self._log(event["body"], cast("SentryEvent", attributes))
+        elif isinstance(record, logging.LogRecord) and isinstance(event.get("message"), str):
+            shown["message"] = self._without_values(self._templates.render(record), event.get("data"))
+        if isinstance(exception := event.get("exception"), dict):
+            shown["exception"] = self._exceptions(cast("SentryEvent", exception), hint)
+        clean = cast("SentryEvent", self._redactor.redact(shown))
         request = clean.get("request")
         given = event.get("request")
         if (
@@ -67,3 +111,109 @@ class SentryRedaction:
             if isinstance(url := asked.get("url"), str):
                 request["url"] = self._redactor.redact_url(url)
         return clean
+
+    def _log_entry(self, entry: SentryEvent, record: object, extra: object) -> SentryEvent:
+        """The message of an event, without the arguments that its template marks as secret."""
+        # Sentry cuts long templates; the record still has the whole one.
+        template = record.msg if isinstance(record, logging.LogRecord) else entry.get("message")
+        params: object = entry.get("params")
+        plan = self._templates[template] if params and isinstance(template, str) else None
+        shown = {**entry}
+        if plan is not None and isinstance(params, (list, tuple, dict)):
+            shown["params"] = _without(plan, cast("Any", params))
+            shown["formatted"] = _rendered(plan, cast("Any", params))
+        for name in ("message", "formatted"):
+            if isinstance(shown.get(name), str):
+                shown[name] = self._without_values(shown[name], extra)
+        return shown
+
+    def _log(self, body: str, attributes: SentryEvent) -> tuple[str, SentryEvent]:
+        """The body and the attributes of one entry of Sentry's own logs."""
+        template = attributes.get(_TEMPLATE)
+        params: SentryEvent = {
+            name.removeprefix(_PARAMETER): value
+            for name, value in attributes.items()
+            if name.startswith(_PARAMETER)
+        }
+        hidden: Iterable[str] = ()
+        if isinstance(template, str) and params:
+            positional = all(name.isdigit() for name in params)
+            if (plan := self._templates[template]) is not None:
+                hidden = (
+                    [name for name in params if int(name) not in plan.kept] if positional else plan.hidden
+                )
+                body = _rendered(plan, list(params.values()) if positional else params)
+            elif (plan := self._fields[template]) is not None:
+                hidden = plan.hidden
+                body = safe_text(_Formatted(plan.template, params))
+            attributes = {**attributes, **{f"{_PARAMETER}{name}": REDACTED for name in hidden}}
+        return self._without_values(body, params), attributes
+
+    def _exceptions(self, exception: SentryEvent, hint: Mapping[str, Any]) -> SentryEvent:
+        """Exceptions that were raised like log calls, and those of databases, without their values."""
+        _, error, _ = exc_info_of(hint.get("exc_info")) or (None, None, None)
+        if error is None:
+            return exception
+        texts = {safe_text(one): text for one in _chain(error) if (text := self._text_of(one)) is not None}
+        values: Any = exception.get("values")
+        if not texts or not isinstance(values, list):
+            return exception
+        clean: list[SentryEvent] = [
+            {**one, "value": texts.get(str(one.get("value")), one.get("value"))}
+            for one in cast("list[SentryEvent]", values)
+        ]
+        return {**exception, "values": clean}
+
+    def _text_of(self, error: BaseException) -> str | None:
+        told = told_of(error)
+        return self._templates.of_exception(error) if told is None else told
+
+    def _without_values(self, text: str, fields: object) -> str:
+        if not isinstance(fields, dict):
+            return text
+        given = cast("dict[object, object]", fields)
+        # loguru's own fields are one level deeper.
+        for level in (given, given.get("extra")):
+            if isinstance(level, dict):
+                text = without_secret_values(text, cast("dict[object, object]", level), self._is_secret_key)
+        return text
+
+
+class _Formatted:
+    """A template of ``str.format``, rendered by ``str()``, so that ``safe_text`` bounds its faults."""
+
+    def __init__(self, template: str, fields: SentryEvent) -> None:
+        self._template = template
+        self._fields = fields
+
+    def __str__(self) -> str:
+        return self._template.format_map(self._fields)
+
+
+def _without(plan: TemplatePlan, params: Any) -> object:
+    if isinstance(params, dict):
+        named = cast("SentryEvent", params)
+        return {name: REDACTED if name in plan.hidden else value for name, value in named.items()}
+    return [value if place in plan.kept else REDACTED for place, value in enumerate(params)]
+
+
+def _rendered(plan: TemplatePlan, params: Any) -> str:
+    if isinstance(params, dict):
+        return render_message(plan.template, cast("SentryEvent", params))
+    args = tuple(params[place] for place in plan.kept if place < len(params))
+    return render_message(plan.template, args) if args else plan.template.replace("%%", "%")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, its causes and contexts, and the members of groups."""
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(found) < _MAX_EXCEPTIONS:
+        one = waiting.pop()
+        if one is None or id(one) in found:
+            continue
+        found[id(one)] = one
+        waiting += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            waiting += cast("BaseExceptionGroup[BaseException]", one).exceptions
+    return list(found.values())

@@ -5,21 +5,42 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from itertools import islice
+from string import Formatter
+from typing import Any, Final, NamedTuple, cast
 
 from mks_hardening._core.database.error_text import error_text, told_of
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.effort import REDACTED
-from mks_hardening._core.redaction.names import is_weak
+from mks_hardening._core.redaction.names import is_weak, tells
 from mks_hardening._core.redaction.plain_data import is_a
 from mks_hardening._core.trace_text import safe_text
 
-__all__ = ["Templates", "render_message", "without_secret_placeholders"]
+__all__ = [
+    "TemplatePlan",
+    "Templates",
+    "render_message",
+    "without_secret_fields",
+    "without_secret_placeholders",
+    "without_secret_values",
+]
 
-Plan = tuple[str, tuple[int, ...]] | None
+
+class TemplatePlan(NamedTuple):
+    """How to render a message template without its secret arguments.
+
+    Attributes:
+        template: with ``[REDACTED]`` in the place of each secret argument.
+        kept: the positional arguments that it still takes.
+        hidden: the names of the arguments that are secret.
+    """
+
+    template: str
+    kept: tuple[int, ...]
+    hidden: frozenset[str]
 
 
-class Templates(Memo[str, Plan]):
+class Templates(Memo[str, TemplatePlan | None]):
     """For each message template what ``without_secret_placeholders`` says of it."""
 
     __slots__ = ()
@@ -33,7 +54,7 @@ class Templates(Memo[str, Plan]):
         if args and is_a(template, str):
             plan = self[template]
             if plan is not None:
-                template, kept = plan
+                template, kept = plan.template, plan.kept
                 if isinstance(args, tuple):
                     args = tuple(args[place] for place in kept if place < len(args))
                 if not args:
@@ -56,8 +77,8 @@ class Templates(Memo[str, Plan]):
         plan = self[template] if args and type(template) is str and "%" in template else None
         if plan is None:
             return None
-        shown, kept = plan
-        return safe_text((shown, *(args[place] for place in kept if place < len(args))), limit=1_000_000)
+        kept = [args[place] for place in plan.kept if place < len(args)]
+        return safe_text((plan.template, *kept), limit=1_000_000)
 
 
 def _told(argument: object) -> object:
@@ -68,8 +89,10 @@ def _told(argument: object) -> object:
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\))?[#0\- +]*(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?[hlL]?(?P<kind>[a-zA-Z%])"
 )
+_WINDOW: Final = 56
+_MOST_FIELDS: Final = 256
 _NAME_BEFORE: Final = re.compile(
-    r"([\w.\- ]{1,48}?)(?:[\"'\]]{0,2}[ \t]*(?:[:=]|=>|は|[ ]is)?[ \t]*[\"']?)\Z"
+    r"(?P<name>[\w.\- ]{1,48}?)(?:[\"'\]]{0,2}[ \t]*(?P<mark>[:=]|=>|は|[ ]is)?[ \t]*[\"']?)\Z"
 )
 
 
@@ -111,32 +134,73 @@ def _harmless(value: object) -> object:
     return value
 
 
-def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bool]) -> Plan:
-    """The template with ``[REDACTED]`` where a secret would go, and which positional arguments it still takes.
+def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bool]) -> TemplatePlan | None:
+    """The plan of a template in the style of ``%``.
 
     ``None`` when nothing has to change: no placeholder is named like a secret or follows the name of one.
     """
     out: list[str] = []
     kept: list[int] = []
+    hidden: set[str] = set()
     done = position = 0
-    changed = False
     for match in _PLACEHOLDER.finditer(template):
         if match["kind"] == "%":
             continue
         stars = [match["width"], match["precision"]].count("*")
-        name = match["name"]
-        before = _NAME_BEFORE.search(template[max(0, match.start() - 56) : match.start()])
-        named = name if name is not None else before[1] if before is not None else ""
+        name = match["name"] or ""
+        before = _name_before(template[max(0, match.start() - _WINDOW) : match.start()], marked=bool(name))
         # ``pass: %d``: a count as often as a password; the number itself will tell.
-        counted = match["kind"] in "dif" and is_weak(named)
-        if is_secret_key(named) and not counted:
+        counted = match["kind"] in "dif" and is_weak(name or before)
+        if not counted and ((name and is_secret_key(name)) or is_secret_key(before)):
             out += (template[done : match.start()], REDACTED)
             done = match.end()
-            changed = True
+            hidden.add(name)
         else:
             kept += range(position, position + stars + 1)
         position += stars + 1
-    if not changed:
+    if not hidden:
         return None
     out.append(template[done:])
-    return "".join(out), tuple(kept)
+    return TemplatePlan("".join(out), tuple(kept), frozenset(hidden))
+
+
+def without_secret_fields(template: str, is_secret_key: Callable[[str], bool]) -> TemplatePlan | None:
+    """The plan of a template in the style of ``str.format`` with named fields."""
+    out: list[str] = []
+    hidden: set[str] = set()
+    try:
+        for literal, field, spec, conversion in Formatter().parse(template):
+            out.append(literal.replace("{", "{{").replace("}", "}}"))
+            if field is None:
+                continue
+            name = re.split(r"[.\[]", field, maxsplit=1)[0]
+            if is_secret_key(name) or is_secret_key(_name_before(literal[-_WINDOW:], marked=bool(name))):
+                hidden.add(name)
+                out.append(REDACTED)
+            else:
+                out.append(f"{{{field}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}")
+    except ValueError:
+        return None
+    return TemplatePlan("".join(out), (), frozenset(hidden)) if hidden else None
+
+
+def without_secret_values(
+    text: str, fields: Mapping[object, object], is_secret_key: Callable[[str], bool]
+) -> str:
+    """The text without the values that stand under a secret name in ``fields``.
+
+    For libraries that format the message themselves and keep its arguments beside it.
+    """
+    for name, value in islice(fields.items(), _MOST_FIELDS):
+        if type(name) is not str or not is_a(value, str, int, bytes) or not is_secret_key(name):
+            continue
+        if tells(value, name) and (shown := safe_text(value)) in text:
+            # Not within a word: the PIN 1 is no part of 17.
+            text = re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", REDACTED, text)
+    return text
+
+
+def _name_before(text: str, *, marked: bool) -> str:
+    """The name that a placeholder behind this text belongs to; with ``marked`` only before a colon or the like."""
+    found = _NAME_BEFORE.search(text)
+    return found["name"] if found and (found["mark"] or not marked) else ""
