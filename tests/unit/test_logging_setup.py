@@ -413,3 +413,48 @@ def test_a_dictionary_takes_over_the_loggers_of_servers(capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert [line["logger"] for line in lines(captured.out)] == ["gunicorn.access"]
     assert captured.err == ""
+
+
+def _by_file(folder: Path) -> None:
+    file = folder / "alembic.ini"
+    file.write_text(
+        "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nlevel=WARNING\nhandlers=\n"
+    )
+    logging.config.fileConfig(file)
+
+
+def _by_dictionary(_: Path) -> None:
+    logging.config.dictConfig({"version": 1})
+
+
+@pytest.mark.parametrize("configure", [_by_file, _by_dictionary])
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_loggers_that_were_disabled_before_are_enabled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, configure: Any, narrowed: bool
+) -> None:
+    loggers = [logging.getLogger(name) for name in ("app", "app.views")]
+    other = logging.getLogger("elsewhere")
+    configure(tmp_path)
+    assert all(logger.disabled for logger in (*loggers, other))
+    assert setup_logging("app", loggers=["app"] if narrowed else None) is loggers[0]
+    for logger in (*loggers, other):
+        logger.info("hello")
+    shown = [line["logger"] for line in lines(capsys.readouterr().out)]
+    assert shown == ["app", "app.views"] + ([] if narrowed else ["elsewhere"])
+
+
+def test_a_closed_handler_is_refused() -> None:
+    handler = BoundedQueueHandler([logging.NullHandler()])
+    setup_logging("app", handlers=[handler])
+    remove_logging()
+    with pytest.raises(ConfigurationError, match="BoundedQueueHandler that is closed") as caught:
+        setup_logging("app", handlers=[handler])
+    assert caught.value.parameter == "handlers"
+    stream = logging.StreamHandler()  # goes on when it is closed
+    stream.close()
+    setup_logging("app", handlers=[stream])
+
+
+def test_an_unknown_level_is_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="not 'LOUD'"):
+        setup_logging("app", level="LOUD")

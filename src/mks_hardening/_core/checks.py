@@ -230,7 +230,7 @@ def level_number(value: object, *, parameter: str = "level") -> int:
         found = known.get(value.strip().upper())
         if found is None:
             raise ConfigurationError(
-                f"{parameter} must be the name of a level ({', '.join(known)}) or its number",
+                f"{parameter} must be the name of a level ({', '.join(known)}) or its number, not {value[:40]!r}",
                 parameter=parameter,
             )
         return found

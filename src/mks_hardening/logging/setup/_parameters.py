@@ -12,7 +12,7 @@ from mks_hardening._core.environment.variables import Environment
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.handlers.rotating_file_handler import Rotation
 
-__all__ = ["check_file", "check_one_rotation", "environment_name", "targets_of"]
+__all__ = ["check_file", "check_one_rotation", "check_open", "environment_name", "targets_of"]
 
 
 def targets_of(names: Iterable[str] | None) -> list[logging.Logger]:
@@ -56,6 +56,19 @@ def check_one_rotation(
         raise ConfigurationError(
             "two handlers write to the same file", parameter="handlers" if rotation is None else "rotation"
         )
+
+
+def check_open(given: tuple[logging.Handler, ...]) -> None:
+    """Refuse handlers that were closed, by ``remove_logging`` for example: they would drop every record.
+
+    Those of ``logging`` itself go on when they are closed.
+    """
+    for handler in given:
+        if getattr(handler, "_closed", False) and not type(handler).__module__.startswith("logging"):
+            raise ConfigurationError(
+                f"handlers contains a {type(handler).__name__} that is closed; build a new one",
+                parameter="handlers",
+            )
 
 
 def environment_name(given: str | None) -> str | None:

@@ -17,6 +17,7 @@ from mks_hardening.logging.handlers.standard_stream_handler import StandardStrea
 from mks_hardening.logging.setup._parameters import (
     check_file,
     check_one_rotation,
+    check_open,
     environment_name,
     targets_of,
 )
@@ -61,8 +62,9 @@ def setup_logging(
     closed, but for the handlers of pytest; calling it again is harmless. A file that cannot be opened is reported
     once, and the rest goes on. Loggers of servers and frameworks that print on the console themselves (gunicorn,
     uvicorn, a ``flask.Flask.logger`` that was used before) hand their records to the root from now on, also where
-    the server is set up later. A Celery worker leaves logging alone where Celery was imported before this call;
-    its ``--logfile`` is written to as well.
+    the server is set up later. Loggers that an earlier ``fileConfig`` or ``dictConfig`` has disabled (Alembic's
+    ``env.py`` does so by default) are enabled again. A Celery worker leaves logging alone where Celery was
+    imported before this call; its ``--logfile`` is written to as well.
 
     Args:
         app_name: name of the application's logger, which is returned.
@@ -82,7 +84,7 @@ def setup_logging(
         uncaught: also log exceptions that nobody catches, in the process and in threads.
 
     Raises:
-        ConfigurationError: an impossible parameter, or two ways of rotation for one file.
+        ConfigurationError: an impossible parameter, two ways of rotation for one file, or a closed handler.
     """
     text_of(app_name, parameter="app_name", empty=False)
     for name, switch in (("queue", queue), ("uncaught", uncaught)):
@@ -92,6 +94,7 @@ def setup_logging(
     check_file(log_file, rotation, reopen)
     given = several(handlers, logging.Handler, parameter="handlers")
     check_one_rotation(given, log_file, rotation)
+    check_open(given)
     formatter = _formatter(
         schema=schema,
         environment=environment_name(environment),
@@ -113,6 +116,7 @@ def setup_logging(
     else:
         leave_servers()
     logger = logging.getLogger(app_name)
+    _enable(targets)
     if uncaught:
         narrowed = loggers is not None and logger not in targets
         _Installed.uncaught = UncaughtExceptions(targets[0] if narrowed else logger)
@@ -182,6 +186,14 @@ def _install(
     for handler in dict.fromkeys((*remove, *before)):
         if handler not in _Installed.handlers and not _in_use(handler):
             handler.close()
+
+
+def _enable(targets: list[logging.Logger]) -> None:
+    """Undo ``disable_existing_loggers``, which is the default of ``fileConfig`` and ``dictConfig``."""
+    roots = [f"{target.name}." for target in targets if target is not logging.getLogger()]
+    for logger in (*targets, *_known_loggers()):
+        if logger in targets or not roots or logger.name.startswith(tuple(roots)):
+            logger.disabled = False
 
 
 def _in_place() -> bool:
