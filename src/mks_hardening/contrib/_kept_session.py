@@ -10,10 +10,12 @@ import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from mks_hardening._core.web.session_data import SIGN_IN_FACTS
+
 if TYPE_CHECKING:
     from mks_hardening.wsgi import SessionHandle
 
-__all__ = ["PLAIN", "Change", "Seen", "check_value", "decide", "json_text", "keep"]
+__all__ = ["PLAIN", "Change", "Seen", "check_value", "decide", "json_text", "keep", "values_after"]
 
 _NOTHING: Final[Mapping[str, object]] = {}
 PLAIN: Final = frozenset({str, int, bool, type(None)})  # most values are of these, and need no second look
@@ -48,14 +50,14 @@ class Change(NamedTuple):
     user: str = ""
 
 
-def decide(before: Seen, now: Seen, *, lives: bool, anonymous: bool, moved: bool, cleared: bool) -> Change:
+def decide(before: Seen, now: Seen, *, lives: bool, owner: str | None, moved: bool, cleared: bool) -> Change:
     """Decide what becomes of our session.
 
     Args:
         before: as it was loaded.
         now: as it is at the end of the request.
         lives: whether a session of ours lives now, of a user or of nobody.
-        anonymous: whether it is nobody's.
+        owner: whose it is; ``None`` where it is nobody's, or there is none.
         moved: whether the application itself has started or ended it since it was loaded; then that holds.
         cleared: whether the framework's session was emptied in between, which ends what was before.
     """
@@ -69,13 +71,18 @@ def decide(before: Seen, now: Seen, *, lives: bool, anonymous: bool, moved: bool
     if not moved:
         # A change of the user is a new id (ASVS 5.0, 7.2.4), whatever the framework does about its own.
         if now.user is not None and (cleared or now.user != before.user):
-            return Change("start", now.values, user=now.user)
+            if owner == now.user:
+                return Change("start", now.values, user=now.user)
+            # What a visitor has kept before the sign-in is the visitor's own; what another user has kept is not.
+            kept = now.values if cleared or owner is None else changed
+            return Change("start", _without_facts(kept), user=now.user)
         if lives and (cleared or (before.user is not None and now.user is None)):
-            return Change("restart", now.values) if now.values else Change("end")
+            kept = _without_facts(now.values)
+            return Change("restart", kept) if kept else Change("end")
     if not (changed or removed):
         return Change("nothing")
     if lives:
-        return Change("merge", changed, removed) if now.values or not anonymous else Change("end")
+        return Change("merge", changed, removed) if now.values or owner is not None else Change("end")
     return Change("begin", changed) if changed else Change("nothing")
 
 
@@ -102,6 +109,18 @@ def keep(handle: SessionHandle, change: Change) -> bool:
     return True
 
 
+def values_after(now: Mapping[str, object], kept: Mapping[str, object]) -> dict[str, object]:
+    """What the framework's session holds once it was kept, so that it can be kept again in the same request.
+
+    Args:
+        now: its values; the objects stay the same where their value was kept.
+        kept: what our session holds.
+    """
+    return {
+        name: now[name] if name in now and _same(now[name], value) else value for name, value in kept.items()
+    }
+
+
 def check_value(value: object) -> None:
     """Refuse what is no JSON value.
 
@@ -111,6 +130,11 @@ def check_value(value: object) -> None:
     """
     if type(value) not in PLAIN:
         json_text(value)
+
+
+def _without_facts(values: Mapping[str, object]) -> dict[str, object]:
+    """The values without those of a sign-in: step-up belongs to the session it happened in (ASVS 5.0, 7.5.3)."""
+    return {name: value for name, value in values.items() if name != SIGN_IN_FACTS}
 
 
 def _same(before: object, now: object) -> bool:

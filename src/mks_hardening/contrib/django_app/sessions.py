@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib._kept_session import Seen, check_value, decide, keep
+from mks_hardening.contrib._kept_session import Seen, check_value, decide, keep, values_after
 from mks_hardening.contrib.django_app._django import FromDjango, SessionBase, UpdateError
 from mks_hardening.contrib.django_app._parts import parts
 
@@ -88,7 +88,7 @@ class SessionStore(SessionBase):
             self._before,
             now,
             lives=handle.lives,
-            anonymous=handle.anonymous,
+            owner=owner[0],
             moved=owner != self._owner,
             cleared=False,
         )
@@ -102,7 +102,9 @@ class SessionStore(SessionBase):
         if self._before.values.get(_EXPIRY) != values.get(_EXPIRY):
             handle.hand_out_again()
         self._cycled = False
-        self._remember(dict(handle.data))
+        kept = dict(handle.data)
+        self._session_cache = values_after(values, kept)
+        self._remember(kept)
 
     def create(self) -> None:
         """Begin an empty session."""

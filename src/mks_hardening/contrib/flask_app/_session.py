@@ -179,7 +179,7 @@ class HardenedSession(SessionMixin):
                 self._before,
                 now,
                 lives=lives,
-                anonymous=lives and owner is None,
+                owner=owner,
                 moved=(owner, lives) != self._owner,
                 cleared=self._cleared,
             )

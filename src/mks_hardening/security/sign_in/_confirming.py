@@ -13,7 +13,6 @@ from mks_hardening.security.sign_in._hits import Hits
 from mks_hardening.security.sign_in._kit import Kit, Trace, finish
 from mks_hardening.security.sign_in._machine import amr_of
 from mks_hardening.security.sign_in._session_facts import (
-    NAME,
     SessionFacts,
     checked_session,
     facts_of,
@@ -104,7 +103,7 @@ def owner_of(kit: Kit, session: SignInSession) -> Op[SignInAccount | None]:
 def _kept(session: SignInSession, facts: SessionFacts, hits: Hits, trace: Trace) -> Op[SignInStep]:
     """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
     kept = yield from ask(session.rotate)
-    kept = kept and (yield from ask(session.update_data, **{NAME: facts.as_data()}))
+    kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
     step = yield from finish("open", "whole" if kept else "dead", hits, trace)
     if not kept:
         return step

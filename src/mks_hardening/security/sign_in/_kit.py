@@ -16,7 +16,7 @@ from mks_hardening._core.store_calls import ask
 from mks_hardening.events import SignInEvent
 from mks_hardening.security.sign_in._entries import digest_of
 from mks_hardening.security.sign_in._machine import TABLE, Event, Place
-from mks_hardening.security.sign_in._session_facts import NAME, SessionFacts
+from mks_hardening.security.sign_in._session_facts import SessionFacts
 from mks_hardening.security.sign_in.model import SignInClient, SignInNotice, SignInStep
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def admitted(
 ) -> Op[SignInStep]:
     """Start the session of somebody who has signed in completely: the one way to one."""
     if arrival.session is not None:
-        data = {**(arrival.data or {}), NAME: facts.as_data()}
+        data = {**(arrival.data or {}), **facts.as_data(account.user_id)}
         # The facts last, so that `data` of the application cannot claim another authentication.
         yield from ask(arrival.session.start, account.user_id, data=data)
     trace = Trace(
