@@ -59,8 +59,8 @@ TESTED = (
     ),
     Promise(
         "test_deploy_units",
-        "Units: exposure at most 1.2; the application needs nothing that they forbid",
-        "ユニット: 露出度 1.2 以下。禁じたものをアプリケーションは必要としない",
+        "Units: exposure at most 1.2; systemd runs each of them, and each timer, with its own filters and accounts",
+        "ユニット: 露出度 1.2 以下。systemd が各ユニットと各タイマーを、それぞれのフィルターとアカウントで実行する",
     ),
     Promise(
         "test_deploy_logrotate",
@@ -127,15 +127,15 @@ _ABOUT_JA = """\
 マシンと、そのときほかに何が動いているかに左右されます。`ARGS=--no-load` は負荷を省いて数値をそのまま残し、
 `ARGS=--only-load` は負荷だけを測ります。"""
 _NOT_TRIED_EN = """\
-Not tried here, because it needs a running systemd, a registry or a cluster: limits of memory and of tasks, name
-spaces of users and restrictions of addresses; building the image; applying the manifests. The system calls of the
-application are compared with those that its units allow, while it runs on a read-only file system, without
-capabilities and without memory that is writable and executable."""
+Not tried here: limits of memory and of tasks and restrictions of addresses, which need the controllers of the
+kernel; building the image, which needs a registry; applying the manifests, which needs a cluster. systemd runs in
+namespaces, on a copy of this machine that was set up as [Deploy to a server](../how-to/deploy.md) says; pebble
+issues the certificates."""
 _NOT_TRIED_JA = """\
-動いている systemd、レジストリ、クラスターが必要なため、ここで試していないもの: メモリーとタスク数の上限、ユーザー
-名前空間とアドレスの制限、イメージのビルド、マニフェストの適用。アプリケーションが必要とするものは、読み取り専用の
-ファイルシステム、ケーパビリティなし、書き込み可能な実行メモリーなしの状態で、システムコールをユニットの禁止事項と
-比べています。"""
+ここで試していないもの: メモリーとタスク数の上限とアドレスの制限(カーネルのコントローラーが必要)、イメージのビルド
+(レジストリが必要)、マニフェストの適用(クラスターが必要)。systemd は名前空間の中で、
+[サーバーにデプロイする](../how-to/deploy.md)の手順で準備したこのマシンの複製の上で動きます。証明書は pebble が
+発行します。"""
 _TEXTS = {
     "en": (
         "What the deployment kit promises",

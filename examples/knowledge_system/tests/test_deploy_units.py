@@ -100,7 +100,7 @@ def test_systemd_understands_every_line(units: Path) -> None:
             ["Type=exec", "KillMode=mixed", "TimeoutStopSec=45", "TasksMax=96"],
         ),
         ("knowledge-system-beat.service", ["Type=exec", "RuntimeDirectory=knowledge-system-beat"]),
-        ("knowledge-system-renew.service", ["User=knowledge-system-acme"]),
+        ("knowledge-system-renew.service", ["User=knowledge-system-acme", "SystemCallFilter=@chown"]),
         ("knowledge-system-logrotate.service", ["PrivateNetwork=yes"]),
     ],
 )

@@ -1,0 +1,196 @@
+"""Every unit as systemd runs it, with its filters, paths and accounts, on a machine set up by the documentation."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from deploy_machine import PREFIX, Machine
+from mks_deploy.cli import main
+from mks_deploy.settings.reading import example
+from testbed.polling import wait_until
+from testbed.services import program
+
+INSTALLATION = Path(__file__).parents[3] / "docs" / "en" / "how-to" / "deploy.md"
+HOST, SITE = "knowledge.example.test", "knowledge-system"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not INSTALLATION.exists(), reason="the documentation is not part of the wheel"),
+]
+
+# Alerts go to a mail server that is not there: they must reach the spool.
+SETTINGS = {
+    'hosts = ["knowledge.example.jp"]': f'hosts = ["{HOST}"]',
+    '# directory = "https://acme-v02.api.letsencrypt.org/directory"': 'directory = "https://localhost:14000/dir"',
+    '# smtp_host = "localhost"': 'smtp_host = "localhost"\nsmtp_port = 9',
+}
+
+PEBBLE = """{"pebble": {"listenAddress": "127.0.0.1:14000", "certificate": "/etc/pebble/cert.pem",
+"privateKey": "/etc/pebble/key.pem", "httpPort": 80, "tlsPort": 5001}}"""
+
+# Each timer of the kit starts its unit at once; those of the distribution are not here.
+NOW = "[Timer]\nOnActiveSec=0\nRandomizedDelaySec=0\n"
+
+# What the provider's authority is trusted by; on a host it is one that the system knows.
+TRUST = "/etc/pebble/ca.pem"
+
+
+def first_time() -> list[str]:
+    """The commands of the section on the first time, but for what the distribution and pip do."""
+    section = (
+        INSTALLATION.read_text("utf-8").partition("(deploy-first-time)=")[2].partition("(deploy-watch)=")[0]
+    )
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
+    ]
+    return [
+        line for line in lines if not re.match(r"apt-get |python3 -m venv|\S+/pip |mks-deploy app ", line)
+    ]
+
+
+@pytest.fixture
+def site() -> Iterator[Machine]:
+    """A machine on which somebody typed the page on deploying, with a provider of certificates beside it."""
+    for name in ("certbot", "pebble", "logrotate", "nginx", "redis-server", "postgres"):
+        program(name)
+    folder = Path(tempfile.mkdtemp(prefix="mksm"))
+    machine = Machine(folder)
+    servers: list[Any] = []
+    try:
+        machine.start()
+        servers += _provider(machine)
+        _render(machine, folder)
+        machine.make_environment(f"/opt/{SITE}/versions/1")
+        version = Path(program("postgres")).resolve().parents[1].name
+        machine.run("pg_dropcluster", version, "main", check=False)
+        machine.run("pg_createcluster", version, "main", "--port", "5432")
+        for line in first_time():
+            typed = line.replace("/postgresql/17/", f"/postgresql/{version}/").replace(
+                "postgresql.service", f"postgresql@{version}-main.service"
+            )
+            machine.run("sh", "-c", f"cd /root/kit && {typed}", variables={"REQUESTS_CA_BUNDLE": TRUST})
+        yield machine
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait(10)
+        machine.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _provider(machine: Machine) -> list[Any]:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    machine.write(TRUST, authority.cert_pem.bytes().decode())
+    machine.write("/etc/pebble/cert.pem", issued.cert_chain_pems[0].bytes().decode())
+    machine.write("/etc/pebble/key.pem", issued.private_key_pem.bytes().decode())
+    machine.write("/etc/pebble/pebble.json", PEBBLE)
+    machine.write(
+        f"/etc/systemd/system/{SITE}-renew.service.d/trust.conf",
+        f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={TRUST}\n",
+    )
+    machine.write("/etc/systemd/system/timer.d/now.conf", NOW)
+    names = (
+        "import deploy_acme, time; print(deploy_acme.NameServer(8053).address, flush=True); time.sleep(3600)"
+    )
+    path = f"{PREFIX}/sources/tests/support:{PREFIX}/packages"
+    return [
+        machine.background(f"{PREFIX}/python/bin/python3", "-c", names, variables={"PYTHONPATH": path}),
+        machine.background(
+            program("pebble"),
+            "-config",
+            "/etc/pebble/pebble.json",
+            "-dnsserver",
+            "127.0.0.1:8053",
+            variables={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"},
+        ),
+    ]
+
+
+def _render(machine: Machine, folder: Path) -> None:
+    """Settings, secrets and rendered files beside the operator."""
+    text = example()
+    for before, after in SETTINGS.items():
+        assert before in text, before
+        text = text.replace(before, after)
+    (folder / "deploy.toml").write_text(text)
+    secrets = ["--secrets", str(folder / "secrets")]
+    assert main(["secrets", *secrets]) == 0
+    assert (
+        main(["render", "--settings", str(folder / "deploy.toml"), *secrets, "--out", str(folder / "out")])
+        == 0
+    )
+    kit = machine.path("/root/kit")
+    for name in ("secrets", "out"):
+        shutil.copytree(folder / name, kit / name)
+
+
+def finished(machine: Machine, unit: str) -> dict[str, str]:
+    """How a unit of ``Type=oneshot`` ended, once it has."""
+
+    def ended() -> bool:
+        seen = machine.show(unit, "ActiveState", "ExecMainExitTimestampMonotonic")
+        return seen["ActiveState"] in {"inactive", "failed"} and seen["ExecMainExitTimestampMonotonic"] != "0"
+
+    wait_until(ended, timeout=90, what=f"the end of {unit}")
+    return machine.show(unit, "Result", "ExecMainStatus")
+
+
+def _services_are_active(site: Machine) -> None:
+    for part in ("@blue", "-worker", "-beat"):
+        state = site.show(f"{SITE}{part}.service", "ActiveState", "NRestarts")
+        assert state == {"ActiveState": "active", "NRestarts": "0"}, site.journal(f"{SITE}{part}.service")
+    assert "ready" in site.run("mks-deploy", "status")
+
+
+def _timers_start_what_succeeds(site: Machine) -> None:
+    logs, great = site.path(f"/var/log/{SITE}"), f"/var/log/{SITE}/great.log"
+    for _ in range(2):
+        # Larger than `upkeep.log_size`: renamed by the first run, compressed by the second one.
+        site.run("truncate", "--size", "201M", great, account=SITE)
+        for part in ("backup", "base", "logrotate", "watch", "renew"):
+            unit = f"{SITE}-{part}.service"
+            assert finished(site, unit) == {"Result": "success", "ExecMainStatus": "0"}, site.journal(unit)
+        site.run("systemctl", "start", f"{SITE}-logrotate.service")
+    timers = site.run("systemctl", "list-timers", "--all", "--no-legend", "--no-pager")
+    assert len(re.findall(rf"{SITE}-\w+\.timer", timers)) == 5
+    assert list(logs.glob("great.log-*.gz"))
+    assert list(site.path(f"/var/backups/{SITE}").glob("2*/complete"))
+    assert list(site.path(f"/var/backups/{SITE}-keys").iterdir())
+    assert list(site.path(f"/var/backups/{SITE}-wal").glob("base-*/backup_label"))
+    assert site.path(f"/var/lib/{SITE}/metrics/host.prom").exists()
+
+
+def _certificate_is_renewed_and_loaded(site: Machine) -> None:
+    folder = f"/var/lib/{SITE}-acme/config"
+    conf = site.path(f"{folder}/renewal/{SITE}.conf")
+    conf.write_text("renew_before_expiry = 5000 days\n" + conf.read_text())
+    site.run("systemctl", "start", f"{SITE}-renew.service")
+    # It compares what is served with what is on disk.
+    assert site.run("mks-deploy", "certificate", "check") == "the certificate is in order\n"
+    keys = list(site.path(f"{folder}/archive/{SITE}").glob("privkey*.pem"))
+    assert len(keys) == 2
+    assert {key.stat().st_mode & 0o077 for key in keys} == {0}
+
+
+def _alert_waits_in_the_spool(site: Machine) -> None:
+    site.run("systemctl", "start", f"{SITE}-alert@{SITE}-test.service")
+    waiting = list(site.path(f"/var/lib/{SITE}/spool").rglob("*.json"))
+    assert any(f"{SITE}-test" in file.read_text() for file in waiting)
+
+
+def test_every_unit_runs_within_its_own_limits(site: Machine) -> None:
+    _services_are_active(site)
+    _timers_start_what_succeeds(site)
+    _certificate_is_renewed_and_loaded(site)
+    _alert_waits_in_the_spool(site)
+    assert site.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain") == ""
