@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +18,23 @@ import pytest
 
 from deploy_host import Host
 from mks_deploy.cli import main
-from mks_deploy.operations.backup import BackupFault, Database, backup, newest, restore, restore_for_test
+from mks_deploy.operations.backup import (
+    BackupFault,
+    Database,
+    backup,
+    check_keys,
+    newest,
+    restore,
+    restore_for_test,
+)
 from mks_deploy.operations.base_backup import base_backup
+from mks_deploy.operations.watch import look, troubles
 from mks_deploy.settings.model import Settings
 from mks_deploy.settings.reading import read_settings
 from testbed.polling import free_port
 from testbed.postgres_server import PostgresServer
 from testbed.process import ServerProcess
-from testbed.services import program, unprivileged
+from testbed.services import program, unavailable, unprivileged
 
 pytestmark = pytest.mark.postgres
 
@@ -118,6 +128,47 @@ def test_keys_are_kept_apart_and_every_state_of_them(place: Place) -> None:
     assert sorted(file.read_text() for file in kept) == ["first", "second,first"]
     assert {file.stat().st_mode & 0o777 for file in kept} == {0o600}
     assert not [file for file in made.iterdir() if b"first" in file.read_bytes()]
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[None]:
+    """A file system with room for one page."""
+    words = ["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, check=False).returncode:
+        unavailable("a small disk", "needs root and the right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_no_empty_copy_of_the_keys(place: Place) -> None:
+    folder = place.host.path("key_backups")
+    folder.mkdir()
+    with _small_disk(folder):
+        (folder / "filler").write_bytes(bytes(4096))
+        with pytest.raises(OSError, match="No space left on device"):
+            place.make()
+        # Without its keys a backup cannot be read, so it does not count either.
+        assert newest(place.settings) is None
+        assert [file.name for file in folder.iterdir()] == ["filler"]
+        (folder / "filler").unlink()
+        made = place.make()
+        assert [file.read_text() for file in folder.iterdir()] == ["first"]
+        check_keys(made, place.settings)
+
+
+def test_a_damaged_copy_of_the_keys_is_told_and_written_again(place: Place) -> None:
+    made = place.make()
+    (copy,) = place.host.path("key_backups").iterdir()
+    copy.write_bytes(b"")
+    readings = look(place.settings, now=NOW, served=lambda _: None)
+    assert f"the copy of the keys {copy.name} is damaged" in troubles(readings, place.settings)
+    with pytest.raises(BackupFault, match="is not the copy of the keys that was written"):
+        check_keys(made, place.settings)
+    place.make(days=1)
+    assert copy.read_text() == "first"
+    assert not look(place.settings, now=NOW, served=lambda _: None).damaged_keys
 
 
 def test_a_backup_is_tried_in_a_database_of_its_own(place: Place, tmp_path: Path) -> None:

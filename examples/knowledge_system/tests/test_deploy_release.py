@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deploy_host import Host
 from mks_deploy.cli import main
+from mks_deploy.files import replace_file
 from mks_deploy.operations.host import HostSteps
 from mks_deploy.operations.journal import Locked, Trail, locked
 from mks_deploy.operations.release import Refused, Slot, State, release, rollback
@@ -312,6 +316,46 @@ def test_a_release_that_is_ended_in_the_middle_takes_its_canary_back(tmp_path: P
         assert State.read(releases / "state.json").version == "1"
     finally:
         host.stop()
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """The kernel refuses to write beyond this many bytes of any file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "state.json"
+    replace_file(target, "old", mode=0o600)
+    with files_end_at(4), pytest.raises(OSError, match="File too large"):
+        replace_file(target, "new and longer")
+    assert target.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+    replace_file(target, "new and longer", mode=0o640)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("new and longer", 0o640)
+
+
+def test_two_who_replace_a_file_at_once_leave_one_of_theirs(tmp_path: Path) -> None:
+    target, contents = tmp_path / "host.prom", [letter * 200_000 for letter in "abcd"]
+    with ThreadPoolExecutor() as pool:
+        for _ in range(20):
+            list(pool.map(lambda content: replace_file(target, content), contents))
+            assert target.read_text() in contents
+
+
+def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
+    file = tmp_path / "trail.jsonl"
+    trail = Trail(file)
+    trail.add("release", outcome="begun")
+    with files_end_at(file.stat().st_size + 10), pytest.raises(OSError, match="File too large"):
+        trail.add("release", outcome="done")
+    trail.add("rollback", outcome="begun")
+    assert [json.loads(line)["action"] for line in trail.last(5)] == ["release", "rollback"]
 
 
 # --- static files -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DatabaseError
 from knowledge_system.background.queue import Background
 from knowledge_system.domain.rules import Actor
 from knowledge_system.models import AuditEntry
-from knowledge_system.services import audit
+from knowledge_system.services import audit, audit_heads
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import totp_code
 from mks_hardening.tasks import TaskWorker
@@ -266,3 +267,18 @@ def test_a_removed_end_shows(
     assert "the audit log was changed" in caplog.text
     page = visit("ito", at=app).get("/admin/audit?verify=1").get_data(as_text=True)
     assert f"{max(kept)} 番までの記録" in page
+
+
+def test_a_full_disk_leaves_no_half_line_among_the_kept_ends(tmp_path: Path) -> None:
+    """A torn line would make every later check fail."""
+    file, now = tmp_path / "audit-heads", datetime(2026, 11, 28, tzinfo=UTC)
+    audit_heads.keep(file, audit_heads.Head(1, "a" * 64), now=now)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            audit_heads.keep(file, audit_heads.Head(2, "b" * 64), now=now)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    audit_heads.keep(file, audit_heads.Head(3, "c" * 64), now=now)
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == [1, 3]

@@ -13,7 +13,7 @@ from pathlib import Path
 from mks_deploy.environment_file import variable_faults
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
-from mks_deploy.operations.backup import BackupFault, Database, backup, restore, restore_for_test
+from mks_deploy.operations.backup import BackupFault, Database, backup, check_keys, restore, restore_for_test
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host import HostSteps, ready
 from mks_deploy.operations.journal import Locked, Trail, ending_takes_back, locked
@@ -262,6 +262,7 @@ def _backup(options: argparse.Namespace) -> int:
         if options.restore_test:
             with tempfile.TemporaryDirectory() as folder:
                 rows = restore_for_test(made, database, folder=Path(folder))
+            check_keys(made, settings)
             sys.stdout.write(f"restored {sum(rows.values())} rows in {len(rows)} tables, all as written\n")
     except BackupFault as error:
         sys.stderr.write(f"{error}\n")

@@ -50,7 +50,7 @@ def write(files: Iterable[RenderedFile], folder: Path) -> int:
     for name in _left_over(files, folder):
         (folder / name).unlink()
         changed += 1
-    (folder / _LIST).write_text("".join(f"{file.path}\n" for file in files), encoding="utf-8")
+    replace_file(folder / _LIST, "".join(f"{file.path}\n" for file in files))
     return changed
 
 

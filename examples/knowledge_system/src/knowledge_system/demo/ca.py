@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from knowledge_system.demo.files import write_whole
 
 __all__ = ["Certificates", "ensure_certificates"]
 
@@ -68,8 +69,8 @@ def _make_authority(cert_file: Path, key_file: Path, now: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(key_file, _key_pem(key), secret=True)
-    _write(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
+    write_whole(key_file, _key_pem(key))
+    write_whole(cert_file, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _make_server(files: Certificates, authority_key_file: Path, now: datetime) -> None:
@@ -97,8 +98,8 @@ def _make_server(files: Certificates, authority_key_file: Path, now: datetime) -
         )
         .sign(authority_key, hashes.SHA256())
     )
-    _write(files.key_file, _key_pem(key), secret=True)
-    _write(files.cert_file, certificate.public_bytes(serialization.Encoding.PEM))
+    write_whole(files.key_file, _key_pem(key))
+    write_whole(files.cert_file, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _builder(
@@ -123,13 +124,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, data: bytes, *, secret: bool = False) -> None:
-    partial = path.with_suffix(path.suffix + ".new")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if secret else 0o644), "wb"
-    ) as file:
-        file.write(data)
-    partial.replace(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from knowledge_system.demo.files import write_whole
 from mks_hardening.security import SecretBox
 
 __all__ = ["ALERT_ADDRESSES", "Ports", "demo_environment", "worker_numbers"]
@@ -63,6 +63,5 @@ def worker_numbers(environ: Mapping[str, str]) -> dict[str, str]:
 def _key_file(folder: Path) -> Path:
     path = folder / "secret.key"
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(SecretBox.generate_key())
+        write_whole(path, SecretBox.generate_key().encode())
     return path

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-import uuid
 from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import SMTP
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from knowledge_system.demo.files import write_whole
 from mks_hardening.protocols import Clock
 
 __all__ = ["Outbox", "Sink", "read_messages"]
@@ -44,12 +44,8 @@ class Outbox:
             now = self._clock.time()
             self._last = max(self._last + 1, int(now * 1_000_000))
             name = f"{self._last:020d}-{channel}"
-            partial = self._folder / f".{uuid.uuid4().hex}"
-            partial.write_text(
-                json.dumps({"channel": channel, "received": now, **message}, ensure_ascii=False),
-                encoding="utf-8",
-            )
-            partial.replace(self._folder / f"{name}.json")
+            text = json.dumps({"channel": channel, "received": now, **message}, ensure_ascii=False)
+            write_whole(self._folder / f"{name}.json", text.encode())
             for old in sorted(self._folder.glob("*.json"))[:-KEPT]:
                 old.unlink(missing_ok=True)
 

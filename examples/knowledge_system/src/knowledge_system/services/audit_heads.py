@@ -45,10 +45,17 @@ def newest(session: Session) -> Head | None:
 def keep(file: Path, head: Head, *, now: datetime) -> None:
     """Add a line to the file, and wait until it is on the disk."""
     line = json.dumps({"at": now.isoformat(timespec="seconds"), "id": head.id, "hash": head.hash})
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write(f"{line}\n")
-        opened.flush()
-        os.fsync(opened.fileno())
+    with file.open("ab", buffering=0) as opened:
+        before = os.fstat(opened.fileno()).st_size
+        data = f"{line}\n".encode()
+        try:
+            while data:
+                data = data[opened.write(data) :]
+            os.fsync(opened.fileno())
+        except OSError:
+            # Half a line would make the file unreadable, and every later night look like an attack.
+            opened.truncate(before)
+            raise
 
 
 def first_missing(session: Session, file: Path) -> Head | None:

@@ -20,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mks_deploy.files import replace_file, sync
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -29,6 +31,8 @@ __all__ = [
     "BackupFault",
     "Database",
     "backup",
+    "check_keys",
+    "damaged_keys",
     "newest",
     "newest_at",
     "restore",
@@ -37,6 +41,7 @@ __all__ = [
 ]
 
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
+_KEYS, _NAMED_BY = "secret_keys-", 16
 _DAY: Final = 86_400
 _LOOKS: Final = 2
 _TABLES: Final = (
@@ -132,15 +137,17 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
         _pack(Path(settings.paths.state) / "uploads", partial / _UPLOADS)
         files = {file: _digest(partial / file) for file in (_DUMP, _UPLOADS)}
         manifest = {"made_at": now.astimezone(UTC).isoformat(), "sha256": files, "rows": rows}
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if keys is not None:
+            # First: a backup that nothing can decrypt does not count.
+            manifest["keys"] = _keep_keys(keys, Path(settings.paths.key_backups)).name
+        replace_file(partial / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
         (partial / _COMPLETE).touch()
         _to_disk(partial)
         partial.rename(made)
+        sync(root)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if keys is not None:
-        _keep_keys(keys, Path(settings.paths.key_backups))
     days = settings.upkeep.backup_days
     # Both: many by hand on one day push out no older day, and a clock that jumps ahead leaves as many.
     for old in _complete(root)[:-days]:
@@ -164,6 +171,25 @@ def newest_at(settings: Settings, *, now: float) -> float:
     """
     marks = (made / _COMPLETE for made in _complete(Path(settings.paths.backups)))
     return max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=0.0)
+
+
+def damaged_keys(settings: Settings) -> list[str]:
+    """The copies of keys that are not what their name says, by their names."""
+    folder = Path(settings.paths.key_backups)
+    copies = sorted(folder.glob(f"{_KEYS}*")) if folder.is_dir() else []
+    return [copy.name for copy in copies if not _is_whole(copy)]
+
+
+def check_keys(made: Path, settings: Settings) -> None:
+    """Check that the keys of a backup are kept.
+
+    Raises:
+        BackupFault: they are not there, or not what was written.
+    """
+    if name := _checked_manifest(made).get("keys"):
+        copy = Path(settings.paths.key_backups) / str(name)
+        if not copy.is_file() or not _is_whole(copy):
+            raise BackupFault(f"{copy} is not the copy of the keys that was written; take another backup")
 
 
 def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
@@ -263,13 +289,18 @@ def _checked_manifest(made: Path) -> dict[str, Any]:
     return manifest
 
 
-def _keep_keys(keys: Path, folder: Path) -> None:
+def _keep_keys(keys: Path, folder: Path) -> Path:
     """One file for each state of the keys, named by its checksum: rotation keeps the older ones restorable."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    kept = folder / f"secret_keys-{_digest(keys)[:16]}"
-    if not kept.exists():
-        kept.touch(mode=0o600)
-        kept.write_bytes(keys.read_bytes())
+    kept = folder / f"{_KEYS}{_digest(keys)[:_NAMED_BY]}"
+    if not kept.is_file() or not _is_whole(kept):
+        replace_file(kept, keys.read_bytes(), mode=0o600)
+    return kept
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether a copy of keys has the checksum that its name ends with."""
+    return copy.name.removeprefix(_KEYS) == _digest(copy)[:_NAMED_BY]
 
 
 def _claimed(root: Path, second: str) -> tuple[Path, Path]:
@@ -296,11 +327,7 @@ def _complete(root: Path) -> list[Path]:
 
 def _to_disk(folder: Path) -> None:
     for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
 
 
 def _options() -> list[psycopg.pq.ConninfoOption]:

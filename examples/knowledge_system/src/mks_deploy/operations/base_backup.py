@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mks_deploy.files import sync
 from mks_deploy.operations.backup import BackupFault, Database, second_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def base_backup(settings: Settings, database: Database, *, now: datetime) -> Pat
         shutil.rmtree(left)
     Database(server).run("pg_basebackup", f"--pgdata={partial}", "--checkpoint=fast", "--no-password")
     partial.rename(made)
+    sync(root)
     kept = sorted(root.glob("base-*"))
     while len(kept) > settings.upkeep.base_backups:
         shutil.rmtree(kept.pop(0))

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
+from mks_deploy.files import append_line
+
 __all__ = ["Locked", "Trail", "ending_takes_back", "locked"]
 
 
@@ -76,10 +78,7 @@ class Trail:
             "outcome": outcome,
             **facts,
         }
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(self._file, json.dumps(line, ensure_ascii=False))
 
     def last(self, number: int) -> list[str]:
         """The newest lines, oldest first."""

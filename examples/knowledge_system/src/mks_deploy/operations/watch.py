@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import replace_file
-from mks_deploy.operations.backup import newest_at
+from mks_deploy.operations.backup import damaged_keys, newest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Readings:
         backup_at: when the newest complete backup was made; 0 where there is none.
         free: share of free space, by path.
         spooled: alerts that wait on disk.
+        damaged_keys: copies of the keys that are not what was written, by name.
     """
 
     at: float
@@ -41,6 +42,7 @@ class Readings:
     backup_at: float
     free: Mapping[str, float]
     spooled: int
+    damaged_keys: tuple[str, ...] = ()
 
 
 def look(
@@ -68,7 +70,8 @@ def look(
     spool = Path(settings.paths.state) / "spool"
     spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
     at = now.timestamp()
-    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled)
+    damaged = tuple(damaged_keys(settings))
+    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled, damaged)
 
 
 def troubles(readings: Readings, settings: Settings) -> list[str]:
@@ -81,6 +84,7 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
         found.append("the certificate was not renewed in time")
     if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
         found.append("the newest backup is too old")
+    found += [f"the copy of the keys {name} is damaged" for name in readings.damaged_keys]
     least = settings.upkeep.disk_free_percent / 100
     found += [f"little space is left on {path}" for path, share in readings.free.items() if share < least]
     return found
@@ -101,6 +105,8 @@ def record(readings: Readings, settings: Settings) -> list[str]:
         f"mks_host_backup_seconds {readings.backup_at:.0f}",
         "# TYPE mks_host_watched_seconds gauge",
         f"mks_host_watched_seconds {readings.at:.0f}",
+        "# TYPE mks_host_damaged_key_copies gauge",
+        f"mks_host_damaged_key_copies {len(readings.damaged_keys)}",
         "# TYPE mks_host_spool_files gauge",
         f"mks_host_spool_files {readings.spooled}",
         "# TYPE mks_host_free_ratio gauge",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from mks_deploy.files import replace_file
+
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
@@ -139,8 +141,7 @@ def make_missing(folder: Path, *, compose: bool = False) -> list[str]:
     for name, value in values.items():
         file = folder / name
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(value + "\n", encoding="ascii")
+            replace_file(file, value + "\n", mode=0o600)
             made.append(name)
     return made
 
