@@ -18,8 +18,13 @@ from weakref import finalize
 
 from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
 from mks_hardening._core.backend.endpoint import Lease, lease
-from mks_hardening._core.backend.redis_connect import require_redis
-from mks_hardening._core.backend.redis_faults import is_about_all, is_missing_script, reason_of
+from mks_hardening._core.backend.redis_connect import prepare, require_redis
+from mks_hardening._core.backend.redis_faults import (
+    detail_of,
+    is_about_all,
+    is_missing_script,
+    reason_of,
+)
 from mks_hardening._core.backend.redis_handed_in import target_of
 from mks_hardening._core.backend.redis_script import Script
 from mks_hardening._core.backend.redis_types import Answer, Client, Command
@@ -81,6 +86,7 @@ class RedisClient(Closing):
             budget=budget,
             breaker=endpoint.breaker,
             reason_of=reason_of,
+            detail_of=detail_of,
             fair_share=endpoint.fair_share,
             paced=endpoint.target is not None,
         )
@@ -313,10 +319,13 @@ def _lease(
     if isinstance(url_or_client, str):
         target = parse_redis_url(url_or_client, allow_plaintext=allow_plaintext)
         require_redis()
+        prepare(target)
         return lease(target, None, budget=budget, clock=clock)
     built_anew = target_of(url_or_client)
-    foreign = url_or_client if built_anew is None else None
-    return lease(built_anew, foreign, budget=budget, clock=clock)
+    if built_anew is None:
+        return lease(None, url_or_client, budget=budget, clock=clock)
+    prepare(built_anew)
+    return lease(built_anew, None, budget=budget, clock=clock)
 
 
 def _node(client: Client, name: str) -> Client:

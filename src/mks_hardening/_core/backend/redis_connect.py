@@ -21,7 +21,7 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_target import RedisTarget
 
-__all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "require_redis"]
+__all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "prepare", "require_redis"]
 
 OLDEST: Final = (7, 3)
 """Release of redis; the one that the extra asks for."""
@@ -44,6 +44,59 @@ def require_redis() -> None:
             "pip install 'mks-hardening[cache]'",
             parameter="redis",
         )
+
+
+def prepare(target: RedisTarget) -> None:
+    """Import everything that calls need, and check the files that the target names; nothing is connected.
+
+    A child that is forked while another thread imports waits for the lock of that import for ever, because the
+    thread does not exist in the child. So no call may import, and redis-py does it when a pool or a connection is
+    made.
+
+    Raises:
+        ConfigurationError: a certificate file is not usable.
+    """
+    import redis.asyncio
+
+    import mks_hardening._core.resilience.loop_time  # noqa: F401 - awaiting calls use it
+
+    if target.tls or target.sentinel_tls:
+        _check_certificates(dict(target.tls_options))
+    options = _socket_options(target, tls=False)
+    del options["driver_info"]  # its default reads the version of the installed package
+    pools: tuple[Client, ...] = (redis.ConnectionPool, redis.asyncio.ConnectionPool)
+    for pool in pools:
+        pool(**options).make_connection()
+
+
+def _check_certificates(options: Options) -> None:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities = (options.get("ssl_ca_certs"), options.get("ssl_ca_path"), options.get("ssl_ca_data"))
+    try:
+        if any(authorities):
+            context.load_verify_locations(*authorities)
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"ca_file must be a readable file of PEM certificates: {authorities[0]!r} ({_why(error)})",
+            parameter="ca_file",
+        ) from None
+    try:
+        if options.get("ssl_certfile"):
+            context.load_cert_chain(
+                options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password") or ""
+            )
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            "the client's certificate and key must be readable PEM files that belong together "
+            f"({_why(error)})",
+            parameter="ssl_certfile",
+        ) from None
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def connect(target: RedisTarget) -> Client:
@@ -187,7 +240,7 @@ def _cluster(target: RedisTarget, options: Options) -> Client:
     return client
 
 
-def _pool_of(connection_class: Client, **options: Client) -> Client:
+def _pool_of(connection_class: Client, /, **options: Client) -> Client:
     import redis
 
     return redis.ConnectionPool(**{**options, "connection_class": connection_class})

@@ -7,6 +7,7 @@ that the call waits for as long as it may, and the addresses share the time that
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - else the first look-up imports it; see ``redis_connect.prepare``
 import socket
 import threading
 from collections.abc import Callable
