@@ -31,7 +31,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.__dict__.get("backend") == "crane"]
 
 
-FATAL = ["refused", "auth", "loading", "protocol", "clients"]
+FATAL = ["refused", "auth", "loading", "protocol", "clients", "certificate", "tls"]
 HICCUPS = ["timeout", "reset", "busy", "slow"]
 ANSWERS = ["readonly", "oom", "denied", "error"]
 OURS = ["budget", "pool", "open", "closed"]

@@ -5,11 +5,12 @@ Works on class names, so that redis-py, valkey and fakes are understood without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["is_about_all", "is_missing_script", "reason_of"]
+__all__ = ["detail_of", "is_about_all", "is_missing_script", "reason_of"]
 
 _BY_CLASS: Final[Mapping[str, str | None]] = MappingProxyType(
     {
@@ -53,6 +54,10 @@ _BY_PREFIX: Final = (
     ("CLUSTERDOWN", "refused"),
 )
 
+# How ``ssl.SSLError`` writes itself. redis-py keeps the text where it drops the exception (sentinels, clusters).
+_TLS: Final = re.compile(r"\[SSL(?:: (?P<code>[A-Z0-9_]+))?\] (?P<said>[^(]*)")
+_CONNECTING: Final = frozenset({"ConnectionError", "MasterNotFoundError", "RedisClusterException"})
+
 
 def reason_of(error: BaseException) -> str | None:
     """The reason in one word, or ``None`` when the exception does not come from a Redis client or the network."""
@@ -63,6 +68,8 @@ def reason_of(error: BaseException) -> str | None:
         if text.startswith(prefix):
             return reason
     names = [kind.__name__ for kind in type(error).__mro__]
+    if not _CONNECTING.isdisjoint(names) and (tls := _tls_reason(text)):
+        return tls
     if " connecting to " in text and "TimeoutError" not in names:  # redis-py: the connection never came about
         return "refused"
     for name in names:
@@ -71,9 +78,15 @@ def reason_of(error: BaseException) -> str | None:
     return None
 
 
+def detail_of(error: BaseException) -> str:
+    """What TLS found wrong, for example with the certificate; empty for any other error."""
+    found = _TLS.search(str(error))
+    return found["said"].strip() if found and reason_of(error) in ("certificate", "tls") else ""
+
+
 def is_about_all(error: BaseException) -> bool:
-    """Whether a cluster as a whole is away, and not only the node or the slot that was asked for."""
-    return reason_of(error) == "refused" and (
+    """Whether a cluster as a whole is unavailable, and not only the node or the slot that was addressed."""
+    return reason_of(error) in ("refused", "certificate", "tls") and (
         str(error).startswith("CLUSTERDOWN")
         or any(kind.__name__ in ("RedisClusterException", "ClusterDownError") for kind in type(error).__mro__)
     )
@@ -82,3 +95,15 @@ def is_about_all(error: BaseException) -> bool:
 def is_missing_script(error: BaseException) -> bool:
     """Whether the server does not know the script by its hash (restarted, failed over, SCRIPT FLUSH)."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+def _tls_reason(text: str) -> str | None:
+    """``certificate`` where either side refused the other's, ``tls`` for another failure of the handshake."""
+    found = _TLS.search(text)
+    if found is None:
+        return None
+    code = found["code"] or ""
+    if "CERTIFICATE" in code or "UNKNOWN_CA" in code:
+        return "certificate"
+    # Once commands flow, a broken record is a lost connection: the command may have been carried out.
+    return None if "while reading from" in text or "while writing to" in text else "tls"

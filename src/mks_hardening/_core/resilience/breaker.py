@@ -31,7 +31,7 @@ GROUP_RECOVERY_TIMEOUT: Final = 0.2
 Phase = Literal["closed", "open", "half_open"]
 
 # One of these says enough: the server is not there, or will refuse everything until somebody acts.
-_FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients"})
+_FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients", "certificate", "tls"})
 # These are answers of a living server about one command.
 _ANSWERS: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
 # These are our own doing and say nothing about the server.

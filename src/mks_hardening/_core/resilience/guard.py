@@ -23,15 +23,19 @@ __all__ = ["CallGuard", "GuardedCall"]
 
 _MAX_TRIES: Final = 3
 # Worth a second try at once: the connection was at fault, not the server's pace.
-_RETRYABLE: Final = frozenset({"reset", "refused", "readonly", "protocol", "uncovered"})
+_RETRYABLE: Final = frozenset({"reset", "refused", "readonly", "protocol", "tls", "uncovered"})
 # The command certainly had no effect, so even what must not be done twice may be tried again.
-_NOT_DONE: Final = frozenset({"refused", "readonly", "uncovered", "pool"})
+_NOT_DONE: Final = frozenset({"refused", "readonly", "uncovered", "pool", "certificate", "tls"})
 # Faults that only mean something when the server had time to answer.
 _TIMED: Final = frozenset({"timeout", "slow"})
 
 
 def _none() -> float:
     return 0.0
+
+
+def _no_detail(_error: BaseException) -> str:
+    return ""
 
 
 class CallGuard:
@@ -42,11 +46,12 @@ class CallGuard:
         budget: seconds one call may take; inside a request all calls together share the request's budget.
         breaker: the endpoint's breaker.
         reason_of: what an exception means, or ``None`` when it is not the endpoint's.
+        detail_of: what else the error says of an exception.
         fair_share: seconds without which a time-out says nothing about the server.
         paced: whether the client keeps to deadlines by itself; if not, a late answer counts as slow.
     """
 
-    __slots__ = ("backend", "breaker", "budget", "closed", "fair_share", "paced", "reason_of")
+    __slots__ = ("backend", "breaker", "budget", "closed", "detail_of", "fair_share", "paced", "reason_of")
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class CallGuard:
         budget: float,
         breaker: CircuitBreaker,
         reason_of: Callable[[BaseException], str | None],
+        detail_of: Callable[[BaseException], str] = _no_detail,
         fair_share: Callable[[], float] = _none,
         paced: bool = True,
     ) -> None:
@@ -62,6 +68,7 @@ class CallGuard:
         self.budget = budget
         self.breaker = breaker
         self.reason_of = reason_of
+        self.detail_of = detail_of
         self.fair_share = fair_share
         self.paced = paced
         self.closed = False
@@ -194,7 +201,7 @@ class GuardedCall:
         if hooks.observers:
             hooks.emit(BackendFailed(guard.backend, self._operation, reason, guard.breaker.endpoint))
         raise BackendUnavailableError(
-            guard.backend, reason, operation=self._operation, sent=self._sent
+            guard.backend, reason, operation=self._operation, sent=self._sent, detail=guard.detail_of(error)
         ) from error
 
     def end(self) -> None:
