@@ -120,7 +120,7 @@ def test_acl_user_and_unix_socket(make_redis: Callable[..., RedisServer]) -> Non
 def test_tls_is_verified(make_redis: Callable[..., RedisServer], certificates: Any) -> None:
     server = make_redis(certificates=certificates)
     with RedisClient(server.url, store_budget=5) as client:
-        assert failure(client, "PING").reason == "refused"
+        assert failure(client, "PING").reason == "certificate"
     with RedisClient(f"{server.url}?ca_file={certificates.ca_file}", store_budget=5) as client:
         assert client.ping()
 
