@@ -117,6 +117,13 @@ class Session:
         self.data = {**self.data, **changes}
         return self.user_id is not None
 
+    def end(self) -> bool:
+        if self.fault is not None:
+            raise self.fault
+        lived = self.user_id is not None
+        self.user_id, self.data = None, {}
+        return lived
+
     def end_others(self) -> int:
         ended = [one for one in self.everybody if one is not self and one.user_id == self.user_id]
         for one in ended:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from knowledge_system.models import User
 from knowledge_system.services.identity import accounts
 from knowledge_system.settings import AREAS, DEMO_PASSWORD
 from knowledge_system.web import access
-from mks_hardening.security import SignInClient, totp_code
+from mks_hardening.security import PasswordHasher, SignInClient, totp_code
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
 from soft_authenticator import SoftAuthenticator
@@ -142,6 +143,49 @@ def test_a_forgotten_password_is_set_anew_and_every_session_ends(
     assert browser.sign_in("tanaka", NEW_PASSWORD).status_code == 303
     subjects = [subject for subject, _ in app.post.to("tanaka@knowledge.example")]
     assert subjects == ["パスワードの再設定", "パスワードを変更しました"]
+
+
+@pytest.mark.parametrize("program", [False, True])
+@pytest.mark.parametrize("act", ["reset", "disable"])
+def test_a_sign_in_under_way_does_not_survive_a_reset(
+    app: Any,
+    browser: Any,
+    visit: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    act: str,
+    program: bool,
+) -> None:
+    """The old password is being checked when the new one is set: no session and no token is left with it."""
+    other = type(browser)(app)
+    admin = visit("ito")
+    other.post("/password/forgotten", {"username": "tanaka"})
+    link = app.post.link("tanaka@knowledge.example")
+    page = "/admin/accounts/tanaka"
+    [seen] = re.findall(r'name="seen" value="(\w{32})"', admin.get(page).text)
+    form = {"display_name": "田中 健", "department": "土木部", "role": "writer", "email": "", "seen": seen}
+    verify = PasswordHasher.verify
+    meanwhile: list[int] = []
+
+    def change() -> None:
+        changed = choose(other, link) if act == "reset" else admin.post(page, form)
+        meanwhile.append(changed.status_code)
+
+    def slowly(hasher: PasswordHasher, password: str, stored: str | None, /) -> bool:
+        right = verify(hasher, password, stored)
+        if not meanwhile:
+            thread = Thread(target=change)
+            thread.start()
+            thread.join()
+        return right
+
+    monkeypatch.setattr(PasswordHasher, "verify", slowly)
+    asked = {"username": "tanaka", "password": DEMO_PASSWORD, "tokens": program}
+    answer = browser.api("POST", "/api/auth/login", asked)
+    assert (meanwhile, answer.status_code) == ([303], 401)
+    assert browser.get("/articles").status_code == 303
+    services = app.extensions["knowledge"]
+    assert list(services.session_manager.sessions(id_of(app, "tanaka"))) == []
+    assert services.tokens.families(id_of(app, "tanaka")) == []
 
 
 def test_a_program_sets_a_forgotten_password_anew(

@@ -183,6 +183,10 @@ class SignInSession(Protocol):
         """Change some of what is kept; whether it lives."""
         ...
 
+    def end(self) -> object:
+        """End it; one that ``start`` has begun in this request is never given to the client."""
+        ...
+
     def end_others(self) -> int:
         """End the user's other ones."""
         ...

@@ -68,7 +68,9 @@ class Changes:
         if step.state in ("refused", "limited", "expired"):
             return ChangeResult(state=step.state, retry_after=step.retry_after)
         stored = yield from ask(kit.passwords.hash, new)
-        if not (yield from self._store(account, stored)):
+        # Only a living session gets another new id: it may have been ended during the hashing, by an owner who
+        # found a thief in it.
+        if not (yield from ask(session.rotate)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
         # The owner is told before anything else can fail.
         yield from self._changed("password_changed", account, client)

@@ -10,7 +10,7 @@ from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.sign_in._factor_step import judged_factor
 from mks_hardening.security.sign_in._hits import Hits
-from mks_hardening.security.sign_in._kit import Kit, Trace, finish
+from mks_hardening.security.sign_in._kit import Kit, Proof, Trace, finish, is_right, present
 from mks_hardening.security.sign_in._machine import amr_of
 from mks_hardening.security.sign_in._session_facts import (
     SessionFacts,
@@ -44,10 +44,10 @@ def confirm_password(
         return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
     try:
         typed = password if isinstance(password, str) else ""
-        if not (yield from ask(kit.passwords.verify, typed, account.password_hash)):
+        if not (yield from is_right(kit, typed, account.password_hash)):
             return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
         proved = facts._replace(auth_time=kit.clock.time())
-        return (yield from _kept(session, proved, hits, trace))
+        return (yield from _kept(kit, session, Proof(account, None, typed), proved, hits=hits, trace=trace))
     except BaseException:  # as in the first step
         yield from hits.give_back()
         raise
@@ -74,7 +74,7 @@ def confirm_factor(kit: Kit, session: SignInSession, code: object, client: SignI
             return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
         now = kit.clock.time()
         proved = SessionFacts(amr_of(outcome.method), facts.auth_time, now)
-        return (yield from _kept(session, proved, hits, trace))
+        return (yield from _kept(kit, session, Proof(account, factor=True), proved, hits=hits, trace=trace))
     except BaseException:  # as in the first step
         yield from hits.give_back()
         raise
@@ -100,9 +100,12 @@ def owner_of(kit: Kit, session: SignInSession) -> Op[SignInAccount | None]:
     return None if account is None or account.disabled else account
 
 
-def _kept(session: SignInSession, facts: SessionFacts, hits: Hits, trace: Trace) -> Op[SignInStep]:
+def _kept(
+    kit: Kit, session: SignInSession, proof: Proof, facts: SessionFacts, *, hits: Hits, trace: Trace
+) -> Op[SignInStep]:
     """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
-    kept = yield from ask(session.rotate)
+    # Looked at again after the slow check, as a session that changed the password itself lives on.
+    kept = (yield from present(kit, proof)) is not None and (yield from ask(session.rotate))
     kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
     step = yield from finish("open", "whole" if kept else "dead", hits, trace)
     if not kept:

@@ -10,7 +10,7 @@ from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.passkeys.results import PasskeyAssertion
 from mks_hardening.security.sign_in._hits import Hits, Row, client_rows
-from mks_hardening.security.sign_in._kit import Arrival, Kit, Trace, admitted, binding_of, finish
+from mks_hardening.security.sign_in._kit import Arrival, Kit, Proof, Trace, admitted, binding_of, finish
 from mks_hardening.security.sign_in._machine import AMR_ALONE, Event, amr_of, factor_event
 from mks_hardening.security.sign_in._session_facts import SessionFacts
 from mks_hardening.security.sign_in.model import SignInStep
@@ -88,7 +88,14 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
         )
         return (
             yield from admitted(
-                kit, arrival, account, facts, hits, place="challenged", risks=risks, factor=outcome
+                kit,
+                arrival,
+                Proof(account, factor=True),
+                facts,
+                hits,
+                place="challenged",
+                risks=risks,
+                factor=outcome,
             )
         )
     except BaseException:  # as in the first step
@@ -108,6 +115,8 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
     shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
     hits = Hits(kit.limiter)
     result = outcome.result
+    # Before the account: whoever takes a factor off does so before the sessions end.
+    factor = result.ok and (yield from kit.has_factor(outcome.user_id))
     account = (yield from ask(kit.accounts.get, outcome.user_id)) if result.ok else None
     if account is None or account.disabled:
         network, address, _ = client_rows(arrival.client.address, "")
@@ -126,7 +135,9 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
     mark = kit.devices.read(arrival.client.device, now=now)
     risks = () if mark is not None and mark.fits(account) else ("new_device",)
     return (
-        yield from admitted(kit, arrival, account, facts, hits, place="begun", risks=risks, factor=result)
+        yield from admitted(
+            kit, arrival, Proof(account, factor), facts, hits, place="begun", risks=risks, factor=result
+        )
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import instance, mapping, offers
+from mks_hardening._core.checks import flag, instance, mapping, offers
 from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Arrival",
     "Kit",
+    "Proof",
     "Trace",
     "admitted",
     "binding_of",
     "finish",
+    "is_right",
+    "present",
     "renewed",
     "tell",
     "told",
@@ -47,6 +50,7 @@ __all__ = [
 ]
 
 _LONGEST_NAME: Final = 255
+_MOST_LOOKS: Final = 3  # each but the first follows a change of the account while a password was checked
 _LONGEST_CODE: Final = 16_384  # the JSON of an assertion; codes are far shorter
 
 
@@ -69,7 +73,8 @@ class Kit:
         """Whether the account needs a second factor."""
         if self.factors is None:
             return False
-        return (yield from ask(self.factors.status, user_id)).enabled
+        standing = yield from ask(self.factors.status, user_id)
+        return flag(standing.enabled, parameter="factors.status().enabled")
 
     def try_factor(self, user_id: str, code: object, *, client: str) -> Op[FactorOutcome | None]:
         """The verifier's answer; ``None`` for what cannot be one, without asking."""
@@ -126,8 +131,34 @@ def told(kit: Kit, notice: SignInNotice) -> Op[None]:
         )
 
 
-def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount]:
-    """The account after its password was stored in today's form; a sign-in does not fail because of it."""
+class Proof(NamedTuple):
+    """What a sign-in has proved, to be compared with the account again once its session has begun.
+
+    Attributes:
+        account: as it was when its credentials were checked.
+        factor: whether a second factor was on then; ``None`` where that does not matter.
+        password: which was right, where one was given in this request.
+    """
+
+    account: SignInAccount
+    factor: bool | None
+    password: str | None = None
+
+
+def is_right(kit: Kit, password: str, stored: str | None) -> Op[bool]:
+    """Whether the password belongs to the stored form.
+
+    Raises:
+        ConfigurationError: the check answers something other than ``True`` or ``False``; a text counts as true.
+    """
+    return flag((yield from ask(kit.passwords.verify, password, stored)), parameter="passwords.verify()")
+
+
+def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
+    """The account after its password was stored in today's form; ``None`` if the password is no longer its own.
+
+    A sign-in does not fail because the form cannot be stored.
+    """
     stored = account.password_hash
     if stored is None or not kit.passwords.needs_rehash(stored):
         return account
@@ -140,7 +171,31 @@ def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount
     except Exception as error:  # noqa: BLE001 - the next sign-in tries again
         tell("rehash_failed", Trace(client="", user_id=account.user_id, reason=type(error).__name__))
         return account
-    return after or account
+    # Only our own form was made from the password that was checked. Any other was stored meanwhile: by a reset,
+    # whose stamp a challenge for the old password must not get, or by another sign-in that renewed the form.
+    if after is not None and not after.disabled and after.password_hash == fresh:
+        return after
+    return (yield from present(kit, Proof(account, None, password)))
+
+
+def present(kit: Kit, proof: Proof) -> Op[SignInAccount | None]:
+    """The account as it is now, if everything that was proved still holds; else ``None``."""
+    account = proof.account
+    for _ in range(_MOST_LOOKS):
+        now = yield from ask(kit.accounts.get, account.user_id)
+        if now is None or now.disabled:
+            return None
+        if now.stamp == account.stamp:
+            break
+        # Another sign-in may only have renewed the stored form: then the password is right still.
+        if proof.password is None or not (yield from is_right(kit, proof.password, now.password_hash)):
+            return None
+        account = now
+    else:
+        return None
+    if proof.factor is not None and (yield from kit.has_factor(account.user_id)) != proof.factor:
+        return None
+    return now
 
 
 def finish(
@@ -192,7 +247,7 @@ class Arrival(NamedTuple):
             ConfigurationError: one of it is of another kind.
         """
         if session is not None:
-            offers(session, "start", parameter="session", kind="a SignInSession or None")
+            offers(session, "start", "end", parameter="session", kind="a SignInSession or None")
         if data is not None:
             mapping(data, parameter="data", of="names to values")
         return cls(asking(client), session, remember, data)
@@ -201,7 +256,7 @@ class Arrival(NamedTuple):
 def admitted(
     kit: Kit,
     arrival: Arrival,
-    account: SignInAccount,
+    proof: Proof,
     facts: SessionFacts,
     hits: Hits,
     *,
@@ -209,17 +264,37 @@ def admitted(
     risks: tuple[str, ...],
     factor: FactorOutcome | None,
 ) -> Op[SignInStep]:
-    """Start the session of somebody who has signed in completely: the one way to one."""
-    if arrival.session is not None:
+    """Start the session of somebody who has signed in completely: the one way to one.
+
+    Checking a password takes long. Meanwhile the password may be reset, the account disabled, the factor taken off.
+    Each of these changes the account first and ends its sessions second. A sign-in begins its session first and
+    reads the account again second. If the account changed before that read, the session ends here. If it changed
+    after that read, the sessions are ended later still, and this one is among them. So no session outlives the
+    credentials it was begun with (ASVS 5.0, 7.4.3), without a transaction over the accounts and the sessions. It
+    requires that each of the four steps sees what was completed before it: true in memory, for scripts of one Redis
+    server, and for a database that is read outside of an older snapshot.
+    """
+    account, session = proof.account, arrival.session
+    if session is not None:
         data = {**(arrival.data or {}), **facts.as_data(account.user_id)}
         # The facts last, so that `data` of the application cannot claim another authentication.
-        yield from ask(arrival.session.start, account.user_id, data=data)
+        yield from ask(session.start, account.user_id, data=data)
+    now = None
+    try:
+        now = yield from present(kit, proof)
+    finally:
+        # Also when the accounts did not answer: what could not be looked at again is not begun.
+        if now is None and session is not None:
+            yield from ask(session.end)
     trace = Trace(
         client=client_key(arrival.client.address),
         user_id=account.user_id,
         method=" ".join(facts.amr),
         reason=" ".join(risks),
     )
+    if now is None:
+        event: Event = "wrong" if place == "begun" else "dead"
+        return (yield from finish(place, event, hits, replace(trace, reason="changed")))
     step = yield from finish(place, "whole", hits, trace, factor=factor)
     return replace(
         step,
@@ -227,7 +302,7 @@ def admitted(
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=kit.devices.issue(account, now=facts.auth_time) if arrival.remember else None,
+        device=kit.devices.issue(now, now=facts.auth_time) if arrival.remember else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening._core.operations import Op
@@ -13,10 +14,12 @@ from mks_hardening.security.sign_in._hits import Hits, Row, account_row, client_
 from mks_hardening.security.sign_in._kit import (
     Arrival,
     Kit,
+    Proof,
     Trace,
     admitted,
     binding_of,
     finish,
+    is_right,
     renewed,
     tell,
     told,
@@ -90,7 +93,7 @@ def _judged(
     # exists.
     stored = None if account is None else account.password_hash
     try:
-        right = yield from ask(kit.passwords.verify, password, stored)
+        right = yield from is_right(kit, password, stored)
     except Exception:
         raise
     except (
@@ -128,6 +131,8 @@ def _judged(
         tell("lock_passed", Trace(client=client, user_id=user_id, method="recovery"))
     # Before the challenge is issued, which is bound to the stamp of the stored form.
     account = yield from renewed(kit, account, password)
+    if account is None:
+        return (yield from finish("begun", "wrong", hits, replace(trace, reason="changed")))
     method = outcome.method if passed and outcome is not None else None
     risks = risks_of(
         trusted=trusted,
@@ -144,7 +149,14 @@ def _judged(
     how = SessionFacts(amr_of(method), now, now if passed else None)
     return (
         yield from admitted(
-            kit, attempt.arrival, account, how, hits, place="begun", risks=risks, factor=outcome
+            kit,
+            attempt.arrival,
+            Proof(account, passed, password),
+            how,
+            hits,
+            place="begun",
+            risks=risks,
+            factor=outcome,
         )
     )
 

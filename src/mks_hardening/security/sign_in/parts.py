@@ -28,7 +28,13 @@ __all__ = [
 
 
 class Accounts(Protocol):
-    """The application's accounts. What it raises is raised again, and counts as nobody's failure."""
+    """The application's accounts. What it raises is raised again, and is not counted as a failed attempt.
+
+    Each call must see what was committed before it: read the primary database in a transaction of its own, not a
+    cache, a replica or a transaction with an older snapshot. When a sign-in has begun a session, it reads the
+    account again, to notice a password that was reset or an account that was disabled meanwhile. To disable an
+    account, commit that first and end its sessions afterwards.
+    """
 
     def find(self, name: str, /) -> SignInAccount | None:
         """The account a person means by this text: 1 to 255 characters, without NUL and lone surrogates."""

@@ -41,6 +41,7 @@ class HeldSession:
     _was_read = False
     _speaks = False  # whether the answer has something to say about the session, but for how near its end is
     _signed_out = False
+    _begun = False  # in this request
     head_given: bool = False
     failed: BackendUnavailableError | None = None
     reason: str = ""
@@ -82,6 +83,7 @@ class HeldSession:
         with self._recorded():
             yield from self._keeper.create(record, replaces=self._record)
         self._adopt(fresh, record)
+        self._begun = True
 
     def _rotate(self, data: Mapping[str, Any] | None) -> Op[bool]:
         self._require_head()
@@ -130,8 +132,13 @@ class HeldSession:
     def _end(self) -> Op[bool]:
         if self._record is None:
             return False
-        with self._recorded():
-            ended = yield from self._keeper.end(self._record)
+        try:
+            with self._recorded():
+                ended = yield from self._keeper.end(self._record)
+        except BackendUnavailableError:
+            if self._begun:  # the client has not got its id yet, and must not get it now
+                self._drop("")
+            raise
         self._signed_out = owner_known(self._record.user_id) is not None
         self._drop("cleared")
         return ended

@@ -74,8 +74,11 @@ class TokenSession:
         """Nothing: a refresh token prolongs."""
 
     def end(self) -> None:
-        """Sign this program out."""
-        if self._bearer:
+        """Sign this program out; tokens that were issued in this request are not handed out."""
+        if self.issued:
+            self._tokens.end(self.issued.family)
+            self.issued = None
+        elif self._bearer:
             self._tokens.end(self._bearer.family)
 
     def end_others(self) -> int:

@@ -290,9 +290,9 @@ def change_account(username: str, values: dict[str, Any]) -> None:
         return Fact("account.change", f"user {username}", told)
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
-    here.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
-    if not active:
+    if not active:  # once it is committed: a sign-in that is under way looks at the account again
         here.parts().end_sessions(str(before.user_id))
+    here.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
 
 
 def choose_language(language: str) -> None:

@@ -45,6 +45,7 @@ class TokenPair(NamedTuple):
     access: str
     refresh: str
     refresh_seconds: int
+    family: str
 
 
 class Bearer(NamedTuple):
@@ -190,7 +191,7 @@ class Tokens:
         refresh = secrets.token_urlsafe(32)
         session.add(RefreshToken(digest=_digest(refresh), family_id=family.id, expires_at=until))
         seconds = int((until - now).total_seconds())
-        return TokenPair(self._access(family, int(now.timestamp())), refresh, seconds)
+        return TokenPair(self._access(family, int(now.timestamp())), refresh, seconds, family.id)
 
     def _access(self, family: TokenFamily, now: int) -> str:
         kid, key = next(iter(self._keys.items()))
