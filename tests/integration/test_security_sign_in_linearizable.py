@@ -51,4 +51,7 @@ def test_processes_over_one_redis(redis_server: Any, tmp_path: Path, accounts: s
         rows += [Operation(*json.loads(line)) for line in lines]
     assert unexplained_keys(rows, Model()) == []
     names = {(row.call[0], row.answer) for row in rows}
-    assert {("sign_in", "pwd"), ("alive", True), ("reset", True), ("disable", True)} <= names
+    assert {("sign_in", "pwd"), ("alive", True)} <= names
+    assert {"reset", "change", "disable", "admin_reset"} <= {
+        row.call[2] for row in rows if row.call[0] == "set"
+    }

@@ -34,19 +34,22 @@ from mks_hardening.wsgi import MemorySessionStore, RedisSessionStore
 
 CLIENT = SignInClient(address="192.0.2.1")
 FIRST = "first password of all"
+_STEPS = 8
+"""Of one thread at one account."""
 
 
 class Model:
-    """One account, one operation at a time: ``(password, enabled, factor, sessions, changes)``.
+    """One account, one operation at a time: ``(password, enabled, factor, sessions, changes, open)``.
 
-    A session that is found alive must have been begun under what holds since; one that is found dead says nothing,
-    as the ending that belongs to a reset may take one that was begun just after it.
+    Changing an account is two operations in this order, ``("set", number, ...)`` and ``("end", number, spared)``:
+    sign-ins see the change at once, and the sessions are ended by the time it returns. A session that is found
+    alive then must have been begun under what holds; one that is found dead says nothing.
     """
 
-    start = (FIRST, True, False, frozenset[str](), 0)
+    start = (FIRST, True, False, frozenset[str](), 0, frozenset[str]())
 
     def step(self, state: Any, call: Any) -> tuple[Any, Any]:
-        password, enabled, factor, sessions, changes = state
+        password, enabled, factor, sessions, changes, begun = state
         name, *args = call
         if name == "alive":
             return args[0] in sessions, state
@@ -54,18 +57,20 @@ class Model:
             given, session = args
             if given != password or not enabled:
                 return "", state
-            after = (password, enabled, factor, sessions | {session}, changes + 1)
+            after = (password, enabled, factor, sessions | {session}, changes + 1, begun)
             return ("mfa" if factor else "pwd"), after
-        if name == "change":
-            session, current, new = args
-            if session not in sessions or current != password:
-                return False, state
-            return True, (new, enabled, factor, frozenset({session}), changes + 1)
-        if name == "reset":
-            return enabled, (args[0], enabled, factor, frozenset(), changes + 1) if enabled else state
-        enabled = {"disable": False, "enable": True}.get(name, enabled)
-        factor = {"enrol": True, "admin_reset": False}.get(name, factor)
-        return True, (password, enabled, factor, sessions if name == "enable" else frozenset(), changes + 1)
+        number = args[0]
+        if name == "end":
+            spared = sessions & {args[1]}
+            return number in begun, (password, enabled, factor, spared, changes + 1, begun - {number})
+        what, current, new = args[1:]
+        if what == "change" and current != password:
+            return False, state
+        if what in {"change", "reset"}:
+            password = new
+        enabled = {"disable": False, "enable": True}.get(what, enabled)
+        factor = {"enrol": True, "admin_reset": False}.get(what, factor)
+        return True, (password, enabled, factor, sessions, changes + 1, begun | {number})
 
 
 # --- what an application brings
@@ -356,57 +361,87 @@ class Worker:
             name, session = self.held[user]
             self.note(user, ("alive", name), session.alive, only=(True,))
 
+    def changed(
+        self,
+        user: str,
+        what: str,
+        act: Callable[[], object],
+        *,
+        current: str = "",
+        new: str = "",
+        kept: str = "",
+    ) -> None:
+        """Note what changes an account and then ends its sessions, unless it was refused."""
+        began = time.monotonic()
+        done = bool(act())
+        ended = time.monotonic()
+        number = f"{self.seed} {self.number}"
+        if done:
+            self.out.append(Operation(user, ("set", number, what, current, new), True, began, ended))
+            self.out.append(Operation(user, ("end", number, kept), True, began, ended))
+
     def change(self, user: str, fresh: str, with_factor: bool) -> None:
         if user in self.held:
             name, session = self.held[user]
-            password = self.tools.table.row(user).stored.partition(":")[2]
-            self.note(
+            current = self.tools.table.row(user).stored.partition(":")[2]
+            change = self.tools.changes.change_password
+            self.changed(
                 user,
-                ("change", name, password, fresh),
-                lambda: bool(self.tools.changes.change_password(session, password, fresh, client=CLIENT)),
-                only=(True,),
+                "change",
+                lambda: change(session, current, fresh, client=CLIENT),
+                current=current,
+                new=fresh,
+                kept=name,
             )
 
     def reset(self, user: str, fresh: str, with_factor: bool) -> None:
         self.tools.mailed.token = None
         self.tools.changes.request_reset(user, client=CLIENT)
         token = self.tools.mailed.token
-        if token:
-            # A token dies with the password it was issued under, which others change too.
+        if token:  # none is mailed for an account that is disabled
             reset = self.tools.changes.reset_password
-            self.note(user, ("reset", fresh), lambda: bool(reset(token, fresh, client=CLIENT)), only=(True,))
+            self.changed(user, "reset", lambda: reset(token, fresh, client=CLIENT), new=fresh)
 
     def disable(self, user: str, fresh: str, with_factor: bool) -> None:
-        def off() -> bool:
-            self.tools.table.change(user, disabled=True)
-            self.tools.end_sessions(user)
-            return True
-
-        self.note(user, ("disable",), off)
-        self.note(user, ("enable",), lambda: self.tools.table.change(user, disabled=False))
+        self.set_and_end(user, "disable", disabled=True)
+        # Nothing ends with it.
+        number = f"{self.seed} {self.number} on"
+        self.note(
+            user,
+            ("set", number, "enable", "", ""),
+            lambda: self.tools.table.change(user, disabled=False),
+        )
 
     def enrol(self, user: str, fresh: str, with_factor: bool) -> None:
-        def on() -> bool:
-            self.tools.table.change(user, factor=True)
+        self.set_and_end(user, "enrol", factor=True)
+
+    def set_and_end(self, user: str, what: str, **changes: Any) -> None:
+        def act() -> bool:
+            self.tools.table.change(user, **changes)
             self.tools.end_sessions(user)
             return True
 
-        self.note(user, ("enrol",), on)
+        self.changed(user, what, act)
 
     def admin_reset(self, user: str, fresh: str, with_factor: bool) -> None:
         help_ = self.tools.sign_in.admin_reset
-        self.note(user, ("admin_reset",), lambda: help_(user, actor="ito", reason="lost"))
+        self.changed(user, "admin_reset", lambda: help_(user, actor="ito", reason="lost") or True)
 
 
 def race(
     tools: Tools, users: list[str], *, slot: float, threads: int, seed: int, begin: float
 ) -> list[Operation]:
-    """All threads at the same account at the same time, one account after the other."""
+    """All threads at the same account at the same time, one account after the other; so many steps of each."""
     workers = [Worker(tools, seed * threads + number) for number in range(threads)]
+    together = threading.Barrier(threads)
 
     def work(worker: Worker) -> None:
-        while (at := int((time.monotonic() - begin) / slot)) < len(users):
-            worker.step(users[max(at, 0)])
+        for number, user in enumerate(users):
+            # Other processes begin with it then, too.
+            time.sleep(max(0.0, begin + number * slot - time.monotonic()))
+            together.wait(60)
+            for _ in range(_STEPS):
+                worker.step(user)
 
     running = [threading.Thread(target=work, args=(worker,)) for worker in workers]
     for thread in running:

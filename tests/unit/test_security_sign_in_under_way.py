@@ -270,6 +270,16 @@ def test_a_session_that_is_ended_while_it_changes_the_password() -> None:
     assert house.people.by_id["2"] == before
 
 
+def test_an_account_that_is_disabled_while_its_password_is_reset() -> None:
+    house = SlowHouse()
+    house.changes.request_reset("sato", client=HERE)
+    token = house.notices[-1].token
+    assert token is not None
+    house.slow.while_hashing = lambda: disable(house)
+    assert house.changes.reset_password(token, "朝の体操を忘れない", client=HERE).state == "expired"
+    assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
+
+
 @pytest.mark.parametrize("answer", ["no", 1, None])
 def test_a_check_must_answer_true_or_false(answer: object) -> None:
     class Wrong(Passwords):

@@ -125,6 +125,9 @@ class Changes:
         # What can fail without having changed anything comes first: a hasher that is busy, or a session store that
         # is away, must neither cost the token nor leave a thief's session alive behind a new password.
         stored = yield from ask(kit.passwords.hash, new)
+        account = yield from self._owner(found)  # again, as hashing takes a while
+        if account is None:
+            return ChangeResult(state="expired")
         yield from self._end_sessions(account)
         # Used up before the password is stored: of two requests with one token, one sets a password.
         if not (yield from kit.entries.use(found)) or not (yield from self._store(account, stored)):
