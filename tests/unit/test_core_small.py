@@ -136,6 +136,26 @@ def test_an_observer_that_raises_or_causes_events_harms_nobody(observed: list[An
     assert observed == ["one"]
 
 
+def test_an_observer_that_raises_is_logged_once_a_minute_without_the_text(
+    observed: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    dsn = "postgresql://audit:hunter2@db/audit"
+
+    class Audit:
+        def __call__(self, event: Any) -> None:
+            raise RuntimeError(dsn)
+
+    hooks.add_observer(Audit())
+    for _ in range(100):
+        hooks.emit("one")
+    assert observed == ["one"] * 100
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("mks_hardening.observers", "ERROR")
+    assert "Audit raised RuntimeError for str" in record.getMessage()
+    assert "in __call__" in record.getMessage()
+    assert "hunter2" not in caplog.text
+
+
 # --- optional packages -----------------------------------------------------------------------
 
 
