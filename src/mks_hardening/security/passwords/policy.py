@@ -139,7 +139,12 @@ class PasswordPolicy:
 def is_common(folded: str) -> bool:
     """Whether a folded password is a common word, run or repetition behind the usual decorations."""
     words = _common_words()
-    return any(core in words or _is_repeated(core) or _is_run(core) for core in _cores(folded))
+    if any(core in words or _is_repeated(core) or _is_run(core) for core in _cores(folded)):
+        return True
+    # "summer2025summer2026" is one word with other decorations each time.
+    letters = "".join(letter for letter in folded if letter.isalpha())
+    few = len(folded) - len(letters) <= _MOST_DECORATIONS
+    return few and len(letters) >= 2 * _SHORTEST_CORE and _is_repeated(letters)
 
 
 def _cores(folded: str, *, shortest: int = _SHORTEST_CORE) -> Iterator[str]:
@@ -163,11 +168,11 @@ def _without_tail(text: str) -> str:
 
 
 def _is_repeated(text: str) -> bool:
-    """A short chunk, or a common word, again and again."""
+    """A short chunk, or what is common by itself, again and again."""
     for length in range(1, len(text) // 2 + 1):
         chunk = text[:length]
         if (chunk * (len(text) // length + 1)).startswith(text):
-            return length <= _LONGEST_CHUNK or chunk in _common_words()
+            return length <= _LONGEST_CHUNK or is_common(chunk)
     return False
 
 
