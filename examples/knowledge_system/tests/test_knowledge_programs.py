@@ -844,3 +844,15 @@ def test_a_cdn_that_is_away_or_busy_is_told_with_what_was_done_and_when_to_come_
 def test_without_a_cdn(program: Callable[..., Program]) -> None:
     answer = program("ito").call("POST", "/api/admin/cdn/purge", {"everything": True})
     assert (answer.status_code, (answer.json or {})["type"]) == (409, "/problems/no-cdn")
+
+
+def test_a_program_with_a_dead_session_cookie_signs_in_again(
+    app: Any, browser: Any, visit: Callable[..., Any]
+) -> None:
+    """A client without an Origin, which keeps cookies: a session that has ended is as good as none."""
+    asked = {"username": "tanaka", "password": DEMO_PASSWORD}
+    manager = app.extensions["knowledge"].session_manager
+    for _ in range(2):
+        assert browser.api("POST", "/api/auth/login", asked, Origin=None).status_code == 200
+        [session] = manager.sessions("1")
+        manager.end(session)

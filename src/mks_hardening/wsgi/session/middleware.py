@@ -324,7 +324,12 @@ class SessionTimeoutMiddleware:
         )
 
     def _hide_cookies(self, environ: WSGIEnvironment) -> None:
-        environ["HTTP_COOKIE"] = self._dead_cookies.without(environ["HTTP_COOKIE"])
+        kept = self._dead_cookies.without(environ["HTTP_COOKIE"])
+        if kept:
+            environ["HTTP_COOKIE"] = kept
+        else:
+            # Not an empty header: CSRFMiddleware wants a token from whoever sends cookies.
+            del environ["HTTP_COOKIE"]
 
 
 def _is_part_of_a_page(environ: WSGIEnvironment) -> bool:
