@@ -233,6 +233,15 @@ class RateLimiter(Closing):
         """The limits by group, as they are counted."""
         return {name: rules.limits for name, rules in self._groups.items()}
 
+    @property
+    def dry_run(self) -> frozenset[str]:
+        """Groups whose refusals are only reported."""
+        return frozenset(name for name, rules in self._groups.items() if rules.dry_run)
+
+    def exempts(self, group: str, key: str) -> bool:
+        """Whether hits of this key are neither counted nor refused."""
+        return self._exempt is not None and bool(self._exempt(group, key))
+
     # --- around them -----------------------------------------------------------------------------
 
     def limit(self, group: str, *, key: Callable[..., str]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -6,6 +6,7 @@ raises ``BackendUnavailableError``: nothing is skipped, and nothing is counted.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import arun, run
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
+from mks_hardening.security.rate_limits.limiter import RateLimiter
 from mks_hardening.security.sign_in import _confirming, _helping
 from mks_hardening.security.sign_in._devices import Devices
 from mks_hardening.security.sign_in._entries import Entries
@@ -82,7 +84,8 @@ class SignIn:
         clock: for tests.
 
     Raises:
-        ConfigurationError: a value is out of its range, a key is none, or the limiter says that it lacks a group.
+        ConfigurationError: a value is out of its range, a key is none, or the limiter lacks a group, only reports
+            its refusals (``dry_run``), or exempts everybody.
     """
 
     __slots__ = ("_kit",)
@@ -124,7 +127,7 @@ class SignIn:
             function(on_notice, parameter="on_notice")
         ttl = seconds(challenge_ttl, parameter="challenge_ttl")
         number(ttl, parameter="challenge_ttl", minimum=_SHORTEST_CHALLENGE, maximum=_LONGEST_CHALLENGE)
-        _check_groups(limiter)
+        _check_limiter(limiter)
         remembered = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         self._kit = Kit(
             accounts=accounts,
@@ -365,8 +368,8 @@ class SignIn:
         return await arun(_helping.admin_reset(self._kit, user_id, actor=actor, reason=reason))
 
 
-def _check_groups(limiter: FailureLimiter | None) -> None:
-    """A limiter may say which groups it has; what is missing must not be found out at the first wrong password."""
+def _check_limiter(limiter: FailureLimiter | None) -> None:
+    """A limiter may say what it does; what would count nothing must not be found out by an attack."""
     groups: Collection[str] | None = getattr(limiter, "groups", None)
     missing = [] if groups is None else sorted(SIGN_IN_LIMITS.keys() - set(groups))
     if missing:
@@ -374,6 +377,20 @@ def _check_groups(limiter: FailureLimiter | None) -> None:
             f"limiter must have the groups of SIGN_IN_LIMITS; it lacks {', '.join(missing)}",
             parameter="limiter",
         )
+    if isinstance(limiter, RateLimiter):
+        dry = sorted(SIGN_IN_LIMITS.keys() & limiter.dry_run)
+        if dry:
+            raise ConfigurationError(
+                f"limiter must refuse in the groups of SIGN_IN_LIMITS; dry_run has {', '.join(dry)}",
+                parameter="limiter",
+            )
+        # A name that nobody has: an exemption for it is one for everybody.
+        free = sorted(group for group in SIGN_IN_LIMITS if limiter.exempts(group, secrets.token_hex(16)))
+        if free:
+            raise ConfigurationError(
+                f"limiter must count in the groups of SIGN_IN_LIMITS; it exempts every key of {', '.join(free)}",
+                parameter="limiter",
+            )
 
 
 def kit_of(sign_in: SignIn) -> Kit:

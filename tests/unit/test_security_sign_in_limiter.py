@@ -1,0 +1,34 @@
+"""A limiter that would count nothing is refused when the sign-in is put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import SIGN_IN_LIMITS, RateLimiter
+from sign_in_house import House
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dry_run": ["auth_login"]}, "dry_run has auth_login"),
+        ({"dry_run": sorted(SIGN_IN_LIMITS)}, "dry_run has auth_2fa_verify, auth_login"),
+        ({"exempt": lambda group, key: True}, "exempts every key of auth_2fa_verify, auth_login"),
+        (
+            {"exempt": lambda group, key: group == "auth_login_account"},
+            "exempts every key of auth_login_account$",
+        ),
+    ],
+)
+def test_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        House(limiter=RateLimiter(SIGN_IN_LIMITS, **options))
+    assert caught.value.parameter == "limiter"
+
+
+def test_an_office_may_be_exempt() -> None:
+    limiter = RateLimiter(SIGN_IN_LIMITS, exempt=lambda group, key: key.startswith("192.0.2."))
+    assert House(limiter=limiter).sign_in is not None
