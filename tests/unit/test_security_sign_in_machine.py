@@ -14,6 +14,7 @@ from mks_hardening.security.sign_in._machine import (
     PasswordFacts,
     Place,
     amr_of,
+    amr_with_password,
     factor_event,
     password_event,
     risks_of,
@@ -89,6 +90,22 @@ def test_authentication_methods_are_registered_ones(method: str | None) -> None:
     assert set(amr) <= REGISTERED
     assert amr[0] == "pwd"
     assert ("mfa" in amr) == (method is not None)
+
+
+@pytest.mark.parametrize(
+    ("before", "method", "after"),
+    [
+        (("pwd",), "totp", ("pwd", "otp", "mfa")),
+        (("pwd", "otp", "mfa"), "passkey", ("pwd", "otp", "swk", "mfa")),
+        (("swk", "user", "mfa"), "totp", ("swk", "user", "otp", "mfa")),
+        (("swk", "user", "mfa"), "passkey", ("user", "swk", "mfa")),
+    ],
+)
+def test_a_session_begun_by_a_passkey_alone_has_seen_no_password(
+    before: tuple[str, ...], method: str, after: tuple[str, ...]
+) -> None:
+    assert amr_of(method, before) == after
+    assert amr_with_password(after) == (after if "pwd" in after else ("pwd", *after))
 
 
 def test_risks_stand_in_a_fixed_order() -> None:

@@ -23,6 +23,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError
 from mks_hardening.security.passwords._argon2 import PREFIX, Argon2
+from mks_hardening.security.passwords._fair_semaphore import FairSemaphore, hashing_client
 from mks_hardening.security.passwords._scrypt import Scrypt
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ class PasswordHasher:
     """Makes and checks stored forms of passwords, a few at a time.
 
     One computation takes 32 MiB (scrypt) or 46 MiB (argon2id) and a core. So many run at once as the memory allows,
-    and never more than there are cores; others wait their turn up to ``max_wait``, and are then told to come again,
-    which nobody should count as a wrong password.
+    and never more than there are cores. Others wait their turn up to ``max_wait``, and are then told to come again,
+    which nobody should count as a wrong password. ``SignIn`` says for whom it asks: networks and clients are served
+    in turn, one client has at most 4 requests in the queue and one network 8, and remembered devices, open sessions
+    and mailed tokens go first. Other callers are one client, and wait in any number.
 
     Forms of both schemes are checked, and the older ones of werkzeug. What costs less than the dearest kind of
     check that the process has met (an unknown user, another form, one that cannot be read) is topped up to the same
@@ -94,7 +97,7 @@ class PasswordHasher:
 
     def renew(self) -> None:
         """Fresh slots: those that other threads held at the moment of a fork are not given back in the child."""
-        self._free = threading.Semaphore(self.slots)
+        self._slots = FairSemaphore(self.slots)
         self._learning = threading.RLock()
 
     def hash(self, password: str, /) -> str:
@@ -183,34 +186,59 @@ class PasswordHasher:
 
     @contextmanager
     def _turn(self, operation: str) -> Generator[None]:
-        # Held in a name: after a fork in between, a slot must go back to where it came from.
-        free = self._free
-        if not free.acquire(timeout=self._max_wait):
+        slots = self._slots
+        waiter = slots.join(hashing_client.get())
+        if waiter is None:
+            raise self._busy(operation)
+        try:
+            granted = waiter.granted.wait(self._max_wait)
+        except BaseException:  # a signal, or the greenlet was killed: whoever has gone must not hold a slot
+            if slots.leave(waiter):
+                slots.release()
+            raise
+        if not granted and not slots.leave(waiter):
             raise self._busy(operation)
         try:
             yield
         finally:
-            free.release()
+            # After a fork in between the child has other slots, and nobody will ever ask for these.
+            if slots is self._slots:
+                slots.release()
 
     async def _in_thread(self, operation: str, work: Callable[[], R]) -> R:
         """Only as many threads of the loop's executor as there are slots: what waits holds none."""
         import asyncio
 
-        free = self._free
+        slots = self._slots
         give_up = SYSTEM_CLOCK.monotonic() + self._max_wait
-        while not free.acquire(blocking=False):
-            if SYSTEM_CLOCK.monotonic() >= give_up:
-                raise self._busy(operation)
-            await asyncio.sleep(_PAUSE)
+        waiter = slots.join(hashing_client.get())
+        if waiter is None:
+            raise self._busy(operation)
+        try:
+            while not waiter.granted.is_set():
+                if SYSTEM_CLOCK.monotonic() >= give_up:
+                    break
+                await asyncio.sleep(_PAUSE)
+        except BaseException:  # cancelled
+            if slots.leave(waiter):
+                slots.release()
+            raise
+        if not slots.leave(waiter):
+            raise self._busy(operation)
 
         def worked() -> R:
             try:
                 return work()
             finally:
-                free.release()
+                slots.release()
 
+        try:
+            computation = asyncio.get_running_loop().run_in_executor(None, worked)
+        except BaseException:  # the executor is shut down
+            slots.release()
+            raise
         # Who asked may be cancelled; the computation goes on and gives its slot back when it ends.
-        return await asyncio.shield(asyncio.to_thread(worked))
+        return await asyncio.shield(computation)
 
     def _busy(self, operation: str) -> BackendUnavailableError:
         return BackendUnavailableError(

@@ -18,7 +18,7 @@ from mks_hardening.security.passwords.policy import PasswordVerdict
 from mks_hardening.security.sign_in import _confirming
 from mks_hardening.security.sign_in._entries import digest_of
 from mks_hardening.security.sign_in._hits import Hits, account_row
-from mks_hardening.security.sign_in._kit import Kit, Trace, tell, told, typed_name
+from mks_hardening.security.sign_in._kit import Kit, Trace, hashing_for, known_client, tell, told, typed_name
 from mks_hardening.security.sign_in._password_step import lifted
 from mks_hardening.security.sign_in.model import ChangeResult, SignInNotice
 
@@ -67,7 +67,7 @@ class Changes:
         step = yield from _confirming.confirm_password(kit, session, current, client)
         if step.state in ("refused", "limited", "expired"):
             return ChangeResult(state=step.state, retry_after=step.retry_after)
-        stored = yield from ask(kit.passwords.hash, new)
+        stored = yield from self._hashed(account, f"session {session.reference}", new)
         # Only a living session gets another new id: it may have been ended during the hashing, by an owner who
         # found a thief in it.
         if not (yield from ask(session.rotate)) or not (yield from self._store(account, stored)):
@@ -124,7 +124,7 @@ class Changes:
             return ChangeResult(state="weak", verdict=verdict)
         # What can fail without having changed anything comes first: a hasher that is busy, or a session store that
         # is away, must neither cost the token nor leave a thief's session alive behind a new password.
-        stored = yield from ask(kit.passwords.hash, new)
+        stored = yield from self._hashed(account, "reset", new)
         account = yield from self._owner(found)  # again, as hashing takes a while
         if account is None:
             return ChangeResult(state="expired")
@@ -191,6 +191,9 @@ class Changes:
         local = account.email.partition("@")[0]
         words = [word for word in (account.email, local) if word]
         return self.policy.check(new, username=account.name, context=words)
+
+    def _hashed(self, account: SignInAccount, by: str, password: str) -> Op[str]:
+        return hashing_for(known_client(account.user_id, by), ask(self.kit.passwords.hash, password))
 
     def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
         # `expected` makes it a compare-and-set: of two changes at once the second one fails instead of winning

@@ -10,8 +10,17 @@ from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.sign_in._factor_step import judged_factor
 from mks_hardening.security.sign_in._hits import Hits
-from mks_hardening.security.sign_in._kit import Kit, Proof, Trace, finish, is_right, present
-from mks_hardening.security.sign_in._machine import amr_of
+from mks_hardening.security.sign_in._kit import (
+    Kit,
+    Proof,
+    Trace,
+    finish,
+    hashing_for,
+    is_right,
+    known_client,
+    present,
+)
+from mks_hardening.security.sign_in._machine import amr_of, amr_with_password
 from mks_hardening.security.sign_in._session_facts import (
     SessionFacts,
     checked_session,
@@ -44,9 +53,10 @@ def confirm_password(
         return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
     try:
         typed = password if isinstance(password, str) else ""
-        if not (yield from is_right(kit, typed, account.password_hash)):
+        who = known_client(account.user_id, f"session {session.reference}")
+        if not (yield from hashing_for(who, is_right(kit, typed, account.password_hash))):
             return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
-        proved = facts._replace(auth_time=kit.clock.time())
+        proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=kit.clock.time())
         return (yield from _kept(kit, session, Proof(account, None, typed), proved, hits=hits, trace=trace))
     except BaseException:  # as in the first step
         yield from hits.give_back()
@@ -73,7 +83,7 @@ def confirm_factor(kit: Kit, session: SignInSession, code: object, client: SignI
         if event != "whole" or outcome is None:
             return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
         now = kit.clock.time()
-        proved = SessionFacts(amr_of(outcome.method), facts.auth_time, now)
+        proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
         return (yield from _kept(kit, session, Proof(account, factor=True), proved, hits=hits, trace=trace))
     except BaseException:  # as in the first step
         yield from hits.give_back()

@@ -6,15 +6,17 @@ import logging
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import flag, instance, mapping, offers
 from mks_hardening._core.operations import Call, Op
-from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.origin.addresses import client_key, parse_address
 from mks_hardening._core.store_calls import ask
 from mks_hardening.events import SignInEvent
+from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_behalf_of
 from mks_hardening.security.sign_in._entries import digest_of
+from mks_hardening.security.sign_in._hits import network_of
 from mks_hardening.security.sign_in._machine import TABLE, Event, Place
 from mks_hardening.security.sign_in._session_facts import SessionFacts
 from mks_hardening.security.sign_in.model import SignInClient, SignInNotice, SignInStep
@@ -41,13 +43,18 @@ __all__ = [
     "admitted",
     "binding_of",
     "finish",
+    "hashing_for",
     "is_right",
+    "known_client",
     "present",
     "renewed",
+    "stranger",
     "tell",
     "told",
     "typed_name",
 ]
+
+T = TypeVar("T")
 
 _LONGEST_NAME: Final = 255
 _MOST_LOOKS: Final = 3  # each but the first follows a change of the account while a password was checked
@@ -143,6 +150,24 @@ class Proof(NamedTuple):
     account: SignInAccount
     factor: bool | None
     password: str | None = None
+
+
+def hashing_for(client: HashingClient, operation: Op[T]) -> Op[T]:
+    """Run an operation that hashes for this client."""
+    with on_behalf_of(client):
+        return (yield from operation)
+
+
+def stranger(client: SignInClient) -> HashingClient:
+    """For whom the password of a sign-in is hashed."""
+    if parse_address(client.address) is None:  # without an address all are one client, who must not be capped
+        return HashingClient("", "")
+    return HashingClient(network_of(client.address), client_key(client.address))
+
+
+def known_client(user_id: str, by: str) -> HashingClient:
+    """The same for somebody who has proved something already: served first, each user in turn."""
+    return HashingClient(f"user {user_id}", by, known=True)
 
 
 def is_right(kit: Kit, password: str, stored: str | None) -> Op[bool]:

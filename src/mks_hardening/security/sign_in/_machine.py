@@ -23,6 +23,7 @@ __all__ = [
     "Place",
     "Rule",
     "amr_of",
+    "amr_with_password",
     "factor_event",
     "password_event",
     "risks_of",
@@ -126,12 +127,18 @@ AMR_ALONE: Final = ("swk", "user", "mfa")
 """Of a passkey that has verified its user itself."""
 
 
-def amr_of(method: str | None) -> tuple[str, ...]:
-    """Authentication methods after a password, and a second factor of this kind."""
+def amr_of(method: str | None, before: tuple[str, ...] = ("pwd",)) -> tuple[str, ...]:
+    """Authentication methods after those before, and a second factor of this kind."""
     if method is None:
-        return ("pwd",)
+        return before
     known = AMR.get(method)
-    return ("pwd", known, "mfa") if known else ("pwd", "mfa")
+    added = (known, "mfa") if known else ("mfa",)
+    return (*(name for name in before if name not in added), *added)
+
+
+def amr_with_password(before: tuple[str, ...]) -> tuple[str, ...]:
+    """The methods of a session whose owner has also given the password."""
+    return before if "pwd" in before else ("pwd", *before)
 
 
 def risks_of(

@@ -19,8 +19,11 @@ from mks_hardening.security.sign_in._kit import (
     admitted,
     binding_of,
     finish,
+    hashing_for,
     is_right,
+    known_client,
     renewed,
+    stranger,
     tell,
     told,
     typed_name,
@@ -63,7 +66,11 @@ def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
     try:
         if mark is None:
             account = yield from _find(kit, name)
-        return (yield from _judged(kit, attempt, account, counted_as, hits, trusted=trusted))
+        who = stranger(attempt.arrival.client)
+        if mark is not None and account is not None and trusted:
+            who = known_client(account.user_id, f"device {mark.nonce}")
+        judged = _judged(kit, attempt, account, counted_as, hits, trusted=trusted)
+        return (yield from hashing_for(who, judged))
     except BaseException:  # a server that is away, or a sign-in that was called off, is no wrong guess
         yield from hits.give_back()
         raise
