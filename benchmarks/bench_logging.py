@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening._core.redaction.secret_table import FORMS
 from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
 
@@ -216,32 +217,41 @@ def bench_text() -> None:
         base="traceback.format_exception",
         number=300,
     )
-    print("\nredact_text, µs for each kB (linear: the figures of a row are alike)")
+    print("\nredact_text, µs (1,000 characters: at most 500, whatever they are; any length: some 3,000)")
     samples = {
         "harmless words": "the quick brown fox ",
         "key=value": "user=tanaka page=2 ",
         "secrets": "password=hunter2 ",
+        "short secrets": "pw:a ",
         "stems without separator": "passpass",
         "dashes": "-----BEGIN ",
         "quotes": "password='",
         "brackets": "token=[",
         "digits": "4111 ",
+        "digits and blanks": "1 ",
+        "codes": "otp=1234 ",
         "eyJ": "eyJ",
         "urls": "https://user:",
+        "urls with passwords": "url://a:b@c ",
+        "every form": "".join(form.example + " " for form in FORMS),
         "Japanese": "利用者がログインしました。",
         "wide letters": "\uff30\uff21\uff33\uff33",
         "a token and Japanese": "secret-----にeyJ",
         "a sentence without an end": "%(Authorizationは",
         "open calls": 'token=a("((((((((((',
         "lone surrogates": "%22\udc80",
+        "a query": "a=1&",
+        "a query with escapes": "%61=%41&",
     }
+    sizes = (500, 1_000, 10_000, 100_000)
+    print(f"  {'':28} " + "  ".join(f"{size:>9,}" for size in sizes))
     for name, sample in samples.items():
+        redact = redactor.redact_query if "query" in name else redactor.redact_text
         row = []
-        for size in (1_000, 10_000, 100_000):
+        for size in sizes:
             text = (sample * (size // len(sample) + 1))[:size]
-            best = min(_timed(lambda text=text: redactor.redact_text(text)) for _ in range(3))
-            row.append(best / size * 1000 / 1000)
-        print(f"  {name:28} " + "  ".join(f"{value:9.2f}" for value in row))
+            row.append(min(_timed(lambda text=text, redact=redact: redact(text)) for _ in range(5)) / 1000)
+        print(f"  {name:28} " + "  ".join(f"{value:9.1f}" for value in row))
 
 
 def _timed(call: Callable[[], object]) -> float:

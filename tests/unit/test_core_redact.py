@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
+from collections.abc import Callable
+from random import Random
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mks_hardening._core.redaction.redactor import CUT, REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.redaction.secret_table import FORMS
 from mks_hardening.exceptions import ConfigurationError
 
 SECRET_NAMES = """password passwd pwd PASSWORD userPassword db_password password2 password_confirm passphrase
@@ -290,3 +294,82 @@ def test_secrets_as_tools_and_mails_write_them(text: str) -> None:
 )
 def test_what_only_looks_like_them_stays(text: str) -> None:
     assert default_redactor().redact_text(text) == text
+
+
+HOSTILE = [
+    'token=a("((((', "pw:a ", "otp=1234 ", "pin 1234 ", 'password\\"', '"password", ', "a=b&token=",
+    "12 ", "1 ", "1-", "4111 ", "API key for bob: x ", "secret=1,", "--password ", "url://a:b@c ",
+    "Bearer a1 ", "token a1 ", "eyJ", "eyJa.", "コード1234 ", "パスワードは「", "token=%s ", 'token="\\"',
+    "\x1b[0mtoken=", "mysql -p ", "<token>", "key=", '"name": "password", "value": "x" ',
+    "gsk_Key (パスワード:", "はotp", "%22otp", "://key", "Key (", "services/T",
+]  # fmt: skip
+
+
+def calls_of(work: Callable[[str], object], text: str) -> int:
+    """How many functions are called: what it costs, on any machine."""
+    number = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal number
+        number += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        work(text)
+    finally:
+        sys.setprofile(None)
+    return number
+
+
+def mixtures() -> list[str]:
+    """Texts of a thousand characters out of all that the table knows."""
+    chance = Random(21)
+    pieces = [literal for form in FORMS for literal in (*form.literals, form.example.replace("hunter2", "x"))]
+    pieces += ["token", "password", "コード", *"=:;,'\"`()[]{}<>-_?&@% 1a９\n"]
+    texts = ["".join(chance.choices(pieces, k=chance.randint(1, 4))) * 1000 for _ in range(150)]
+    return texts + ["".join(chance.choices(pieces, k=600)) for _ in range(50)]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_thousand_hostile_characters_cost_little_and_hide_what_follows(piece: str) -> None:
+    text = (piece * 1000)[:1000]
+    assert calls_of(default_redactor().redact_text, text) < 4_500
+    assert "hunter2" not in default_redactor().redact_text(f"{text} password=hunter2")
+
+
+def test_mixtures_cost_no_more() -> None:
+    redact = default_redactor().redact_text
+    assert max(calls_of(redact, text[:1000]) for text in mixtures()) < 4_500
+    assert not [text for text in mixtures() if "hunter2" in redact(f"{text[:1000]} password=hunter2 ")]
+
+
+@pytest.mark.parametrize(
+    "piece", ["a=1&", "%=%&", "=1&", "a=%41&", "a=token=1&", "a=p w&", "a[b]=1&", "あ=1&", "a=b%dc&"]
+)
+def test_a_query_of_a_thousand_characters_costs_little(piece: str) -> None:
+    query = (piece * 1000)[:1000]
+    assert calls_of(default_redactor().redact_query, query) < 6_000
+    assert "hunter2" not in default_redactor().redact_query(f"{query}&token=hunter2")
+
+
+def test_what_people_log_is_shown_to_its_end() -> None:
+    environment = " ".join(f"SERVICE_{number}_PASSWORD=x{number}" for number in range(40))
+    numbers = " ".join(str(number % 90 + 10) for number in range(333))
+    shown = default_redactor().redact_text(environment)
+    assert shown == " ".join(f"SERVICE_{number}_PASSWORD=[REDACTED]" for number in range(40))
+    assert default_redactor().redact_text(numbers) == numbers
+
+
+def test_a_hostile_text_costs_the_others_of_its_record_nothing() -> None:
+    fields = {"path": ('token=a("((((' * 1000)[:1000], "user": "tanaka of key=1", "note": "password=hunter2"}
+    clean = cast("dict[str, str]", default_redactor().redact(fields))
+    assert clean["user"] == fields["user"]
+    assert clean["note"] == "password=[REDACTED]"
+
+
+def test_brackets_are_closed_as_they_were_opened() -> None:
+    redact = default_redactor().redact_text
+    assert redact("token=f(g(1), 'a b') and token=f(x y) end") == "token=[REDACTED] and token=[REDACTED] end"
+    assert redact("secret=[1, [2]] secret=[3, (4] secret=(5)") == (
+        "secret=[REDACTED] secret=[REDACTED] secret=[REDACTED]"
+    )

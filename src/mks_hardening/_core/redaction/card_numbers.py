@@ -7,6 +7,7 @@ digit as often as any number, and no card has 13 digits any more.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
@@ -34,6 +35,7 @@ _DIGITS: Final = re.compile(
 )
 _SPLIT: Final = re.compile(f"([{_MARKS}])")
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_FIRST_DIGITS: Final = "23456"
 _MOST_GROUPS: Final = 7
 _EMBOSSED: Final = ([4, 4, 4, 4], [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])
 
@@ -41,12 +43,7 @@ _EMBOSSED: Final = ([4, 4, 4, 4], [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])
 def is_card(text: str) -> bool:
     """Whether the digits of the text are a plausible card number."""
     digits = "".join(filter(str.isdecimal, text))
-    if not digits.isascii():
-        digits = "".join(str(int(digit)) for digit in digits)
-    if not 14 <= len(digits) <= 19 or not _ISSUERS.fullmatch(digits):
-        return False
-    doubled = sum(map(_DOUBLED.__getitem__, map(int, digits[-2::-2])))
-    return (doubled + sum(map(int, digits[-1::-2]))) % 10 == 0
+    return 14 <= len(digits) <= 19 and _Run([digits]).without_cards(Effort()) is not None
 
 
 def redact_cards(text: str, effort: Effort) -> str:
@@ -57,43 +54,83 @@ def redact_cards(text: str, effort: Effort) -> str:
         if match.end() - match.start() < 14:
             continue
         pieces = _SPLIT.split(match[0])
-        if not effort.spend(8 + 8 * len(pieces)):
+        if not effort.spend(6 + len(pieces)):
             return "".join((*out, text[done : match.start()], CUT))
-        out += (text[done : match.start()], *_without_cards(pieces))
-        done = match.end()
+        clean = _Run(pieces).without_cards(effort)
+        if clean is not None:
+            out += (text[done : match.start()], *clean)
+            done = match.end()
     return "".join((*out, text[done:])) if out else text
 
 
-def _without_cards(pieces: list[str]) -> list[str]:
-    groups, marks = pieces[::2], pieces[1::2]
-    out: list[str] = []
-    first = 0
-    while first < len(groups):
-        last = _end_of_card(groups, marks, first)
-        out.append(REDACTED if last > first else groups[first])
-        first = max(last, first + 1)
-        out += marks[first - 1 : first]
-    return out
+class _Run:
+    """Groups of digits with one mark between each two.
 
+    The sums for the check digit are made once for the whole run: any part of it is then checked by one subtraction,
+    so that a long row of groups costs no more for each of them than a short one.
+    """
 
-def _end_of_card(groups: list[str], marks: list[str], first: int) -> int:
-    """Where the card number that begins with this group ends: one long group, or three and more short ones."""
-    if len(groups[first]) >= 14:
-        fraction = first > 0 and marks[first - 1] == "."
-        return first + 1 if not fraction and is_card(groups[first]) else first
-    number = ""
-    for last in range(first, min(len(groups), first + _MOST_GROUPS)):
-        if not 2 <= len(groups[last]) <= _MOST_GROUPS or (
-            last > first and (marks[last - 1] == ".") != (marks[first] == ".")
-        ):
-            break
-        number += groups[last]
-        if len(number) > 19:
-            break
-        # With dots only as it is embossed: anything else may be an address or a version.
-        dotted = (
-            "." in marks[first:last] and [len(group) for group in groups[first : last + 1]] not in _EMBOSSED
+    __slots__ = ("digits", "groups", "marks", "starts", "sums")
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.groups = pieces[::2]
+        self.marks = pieces[1::2]
+        numbers = list(map(int, "".join(self.groups)))
+        self.digits = "".join(map(str, numbers))
+        self.starts = (0, *accumulate(map(len, self.groups)))
+        # Where a number ends at an even place, the digits at even places are doubled: the last but one, and so on.
+        even, odd = numbers.copy(), numbers
+        even[::2] = map(_DOUBLED.__getitem__, even[::2])
+        odd[1::2] = map(_DOUBLED.__getitem__, odd[1::2])
+        self.sums = ((0, *accumulate(even)), (0, *accumulate(odd)))
+
+    def without_cards(self, effort: Effort) -> list[str] | None:
+        """The pieces with ``[REDACTED]`` in the place of each card number; ``None`` when there is none."""
+        cards: list[tuple[int, int]] = []
+        done = 0
+        starts = self.starts[:-1]
+        candidates = [place for place, start in enumerate(starts) if self.digits[start] in _FIRST_DIGITS]
+        effort.spend(len(candidates))
+        for first in candidates:
+            if first >= done and (last := self._end_of_card(first)) > first:
+                cards.append((first, last))
+                done = last
+        if not cards:
+            return None
+        pieces = [piece for pair in zip(self.groups, [*self.marks, ""], strict=True) for piece in pair]
+        for first, last in reversed(cards):
+            pieces[2 * first : 2 * last - 1] = [REDACTED]
+        return pieces
+
+    def _end_of_card(self, first: int) -> int:
+        """Where the card number that begins with this group ends: one long group, or three and more short ones."""
+        start = self.starts[first]
+        if len(self.groups[first]) >= 14:
+            fraction = first > 0 and self.marks[first - 1] == "."
+            return first + 1 if not fraction and self._is_card(start, self.starts[first + 1]) else first
+        for last in range(first, min(len(self.groups), first + _MOST_GROUPS)):
+            if not 2 <= len(self.groups[last]) <= _MOST_GROUPS or (
+                last > first and (self.marks[last - 1] == ".") != (self.marks[first] == ".")
+            ):
+                break
+            end = self.starts[last + 1]
+            if end - start > 19:
+                break
+            if end - start >= 14 and self._is_card(start, end) and not self._is_oddly_dotted(first, last):
+                return last + 1
+        return first
+
+    def _is_card(self, start: int, end: int) -> bool:
+        sums = self.sums[end % 2]
+        return (
+            14 <= end - start <= 19
+            and (sums[end] - sums[start]) % 10 == 0
+            and _ISSUERS.fullmatch(self.digits[start:end]) is not None
         )
-        if len(number) >= 14 and not dotted and is_card(number):
-            return last + 1
-    return first
+
+    def _is_oddly_dotted(self, first: int, last: int) -> bool:
+        """With dots only as it is embossed: anything else may be an address or a version."""
+        return (
+            "." in self.marks[first:last]
+            and [len(group) for group in self.groups[first : last + 1]] not in _EMBOSSED
+        )

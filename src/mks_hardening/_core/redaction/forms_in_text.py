@@ -14,7 +14,9 @@ __all__ = ["PATTERNS", "redact_forms"]
 # The start of a token: not inside a word, but directly after a percent escape.
 _START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))"
 _DIGIT: Final = re.compile("[0-9]")
-_STEPS: Final = 15
+_STEPS: Final = 8
+_STEPS_OF_A_PASS: Final = 10
+_STEPS_OF_THE_LONG: Final = 15  # where a function judges, or the arguments of a command are walked through
 
 
 def _compiled(form: Form) -> re.Pattern[str]:
@@ -32,7 +34,7 @@ def redact_forms(text: str, forms: Iterable[Form], effort: Effort) -> str:
         effort.next_pass()
         if form.folded:
             matches = PATTERNS[form].finditer(text)
-            text = replace_matches(text, matches, _JUDGES[form.judge], effort, steps=_STEPS)
+            text = replace_matches(text, matches, _JUDGES[form.judge], effort, steps=_steps(form))
         else:
             text = _without(text, form, effort)
     return text
@@ -40,29 +42,38 @@ def redact_forms(text: str, forms: Iterable[Form], effort: Effort) -> str:
 
 def _without(text: str, form: Form, effort: Effort) -> str:
     """Places are found by their literals: a search by the pattern would cost ten times as much."""
-    pattern, judge = PATTERNS[form], _JUDGES[form.judge]
+    pattern, judge, steps = PATTERNS[form], _JUDGES[form.judge], _steps(form)
     out: list[str] = []
     done = end = 0
-    places = {literal: text.find(literal) for literal in form.literals}
-    while places := {literal: place for literal, place in places.items() if place >= 0}:
-        literal = min(places, key=places.__getitem__)
+    places = {literal: place for literal in form.literals if (place := text.find(literal)) >= 0}
+    if places:
+        effort.spend(_STEPS_OF_A_PASS)
+    while places:
+        literal = min(places, key=places.__getitem__) if len(places) > 1 else next(iter(places))
         place = places[literal]
         if place >= end:
-            if not effort.spend(_STEPS):
+            if not effort.spend(steps):
                 return "".join((*out, text[done:place], CUT))
             match = pattern.match(text, place)
-            new = judge(match) if match else None
             if match:
                 end = match.end()
-            if new is not None:
-                out += (text[done:place], new)
-                done = end
-        places[literal] = text.find(literal, max(place + 1, end))
+                if (new := judge(match)) is not None:
+                    out += (text[done:place], new)
+                    done = end
+        following = text.find(literal, max(place + 1, end))
+        if following >= 0:
+            places[literal] = following
+        else:
+            del places[literal]
     return "".join((*out, text[done:])) if out else text
 
 
+def _steps(form: Form) -> int:
+    return _STEPS_OF_THE_LONG if form.judge or form.needs else _STEPS
+
+
 def _whole(match: re.Match[str]) -> str:
-    return f"{match['kept'] if 'kept' in match.re.groupindex else ''}{REDACTED}"
+    return f"{match['kept']}{REDACTED}" if match.re.groups else REDACTED
 
 
 def _url(match: re.Match[str]) -> str | None:

@@ -54,15 +54,15 @@ def _rarest(literal: str) -> bytes:
 class _Row(NamedTuple):
     literal: bytes
     needs: bytes
-    form: Form
+    form: int
 
 
 def _rows(*, folded: bool) -> dict[bytes, list[_Row]]:
     rows: dict[bytes, list[_Row]] = {}
-    for form in FORMS:
+    for place, form in enumerate(FORMS):
         if form.folded == folded:
             for literal in form.literals:
-                row = _Row(literal.encode(), form.needs.encode(), form)
+                row = _Row(literal.encode(), form.needs.encode(), place)
                 rows.setdefault(_rarest(literal + form.needs), []).append(row)
     return rows
 
@@ -130,7 +130,7 @@ class Gate:
         if not (forms or cards or named):
             return None
         # In the order of the table, whatever the order in which they were found.
-        return Suspects(tuple(form for form in FORMS if form in forms) if forms else (), cards, named)
+        return Suspects(tuple(map(FORMS.__getitem__, sorted(set(forms)))), cards, named)
 
 
 def everything() -> Suspects:

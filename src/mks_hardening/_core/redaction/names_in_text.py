@@ -114,7 +114,7 @@ def redact_named(
     done = position = 0
     while found := stems.search(lower, position):
         position = found.end()
-        if not effort.spend(5):
+        if not effort.spend(3):
             return "".join((*out, shown[done : max(done, found.start())], CUT))
         after = text[position : position + 1]
         if (
@@ -130,7 +130,7 @@ def redact_named(
         if end > start and (more := _MORE_CODES.match(text, end)) and _GROUPS.fullmatch(text, start, end):
             end = more.end()
         if end > start >= done:
-            effort.spend(12)
+            effort.spend(8)
             out += (shown[done:start], REDACTED)
             done = end
         position = max(end, position)
@@ -142,9 +142,10 @@ def _value_span(
     text: str, stem: int, name_end: int, is_secret_key: Callable[[str], bool], effort: Effort
 ) -> _Span | None:
     name = _name_at(text, stem, name_end)
-    effort.spend(10)
+    effort.spend(3)
     if not name or not is_secret_key(name):
         return None
+    effort.spend(14)
     whose = _WHOSE.match(text, name_end)
     name_end = whose.end() if whose else remark_end(text, name_end)
     after = text[name_end : name_end + 1]

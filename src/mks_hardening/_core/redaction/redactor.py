@@ -28,12 +28,14 @@ _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, .
 _MAX_DEPTH: Final = 64
 _LONGEST_NAME: Final = 128
 _NAME_EFFORT: Final = 12  # what judging a name costs that was never seen before
+_UNESCAPE_EFFORT: Final = 8
 _MAX_MEMBERS: Final = 10_000
 _MAX_CHARACTERS: Final = 1_048_576
 # A stem of two letters, a separator, and a value.
 _SHORTEST: Final = 4
 _MOST_NAMES: Final = 4096
 _MOST_PARAMETERS: Final = 400
+_HIDDEN: Final = "="  # no name has one
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _PLAIN: Final = (bool, float, type(None))
 _PASSWORD_TYPES: Final = frozenset(("password", "Password", "passwd", "passphrase", "secret"))
@@ -70,7 +72,7 @@ class SecretRedactor:
         ConfigurationError: a name without letters, or a pattern that does not compile.
     """
 
-    __slots__ = ("_endings", "_gate", "_names", "_patterns", "_secret", "_stems")
+    __slots__ = ("_endings", "_gate", "_names", "_parameters", "_patterns", "_secret", "_stems")
 
     def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
         names = texts(keys, parameter="keys", of="names")
@@ -81,6 +83,7 @@ class SecretRedactor:
         self._stems = stem_pattern(names)
         self._gate = Gate((*STEMS, *(word for name in names for word in normalise(name))))
         self._secret: Memo[str, bool] = Memo(self._ends_in_secret, longest=_LONGEST_NAME)
+        self._parameters: Memo[str, str] = Memo(self._parameter, longest=_LONGEST_NAME)
         self._names: dict[str, tuple[str, bool]] = {}
 
     def is_secret_key(self, name: object) -> bool:
@@ -116,7 +119,8 @@ class SecretRedactor:
         return self._careful_text(text, suspects, effort) if left else CUT
 
     def _careful_text(self, text: str, suspects: Suspects | None, effort: Effort) -> str:
-        effort.spend(10)
+        effort.begin_text(len(text))
+        effort.spend(10 if text.isascii() else 10 + (len(text) >> 4))
         if suspects is not None:
             text = redact_forms(text, suspects.forms, effort)
             if suspects.cards:
@@ -150,15 +154,22 @@ class SecretRedactor:
         """The query string with the values of secret parameters replaced (OAuth ``code`` and signatures too)."""
         if not query_string:
             return query_string
-        effort = Effort()
+        effort = Effort(len(query_string))
         parts = [part.partition("=") for part in query_string.split("&", _MOST_PARAMETERS)]
         oauth = any(name == "code" for name, _, _ in parts)
         if len(parts) > _MOST_PARAMETERS:
             parts[-1] = (CUT, "", "")
-        return "&".join(
-            f"{name}{equals}{self._query_value(name, value, effort, oauth=oauth)}"
-            for name, equals, value in parts
-        )
+        shown: list[str] = []
+        for name, equals, value in parts:
+            if not effort.spend(3):
+                shown.append(CUT)
+                break
+            shown.append(
+                f"{name}{equals}{self._query_value(name, value, effort, oauth=oauth)}"
+                if value
+                else name + equals
+            )
+        return "&".join(shown)
 
     def redact_url(self, url: str) -> str:
         """The URL without credentials, secret parameters and webhook paths."""
@@ -170,23 +181,30 @@ class SecretRedactor:
         return f"{self.redact_text(base)}{question}{self.redact_query(query)}{hash_mark}{fragment}"
 
     def _query_value(self, name: str, value: str, effort: Effort, *, oauth: bool) -> str:
-        if not value:
-            return value
         name = name[-_LONGEST_NAME:]
         # Each escape is work of its own: 100,000 of them would take as many calls.
         escapes = name.count("%") + value.count("%")
         if escapes > effort.left:
             return CUT
-        effort.spend(escapes)
-        plain_name = _unescaped(name)
-        joined = "".join(normalise(plain_name))
-        if self.is_secret_key(plain_name) or joined in QUERY_NAMES or (oauth and joined == "state"):
+        effort.spend(escapes if name in self._parameters else escapes + _NAME_EFFORT)
+        parameter = self._parameters[name]
+        if parameter == _HIDDEN or (oauth and parameter == "state"):
             return REDACTED
+        if len(value) < _SHORTEST and value.isalnum() and not self._patterns:
+            return value
         plain = _unescaped(value)
+        if "%" in value or "+" in value:
+            effort.spend(_UNESCAPE_EFFORT)
         clean = self._text(plain, effort)
         if clean == plain:
             return value
         return clean if plain == value else REDACTED
+
+    def _parameter(self, name: str) -> str:
+        """What is known of a parameter: ``_HIDDEN``, or its name without separators."""
+        plain = _unescaped(name)
+        joined = "".join(normalise(plain))
+        return _HIDDEN if self.is_secret_key(plain) or joined in QUERY_NAMES else joined
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"

@@ -302,7 +302,8 @@ FORMS: Final[tuple[Form, ...]] = (
     # What mail libraries show of a sign-in.
     Form(
         ("AUTH PLAIN ", "AUTH LOGIN ", "AUTH XOAUTH2 "),
-        r"(?P<kept>AUTH (?:PLAIN|LOGIN|XOAUTH2) )(?=[a-z]{0,64}[A-Z0-9+/=])[0-9A-Za-z+/]{8,}+={0,2}",
+        r"(?P<kept>AUTH (?:PLAIN|LOGIN|XOAUTH2) )(?=[a-z]{0,64}[A-Z0-9+/=])[0-9A-Za-z+/]{8,}+={0,2}"
+        r"(?![0-9A-Za-z+/=])",
         "AUTH PLAIN AGJvYgBodW50ZXIy",
         inside=True,
     ),

@@ -95,11 +95,36 @@ def _closing_quote(text: str, start: int, quote: str) -> int:
 def _closing_bracket(text: str, start: int, limit: int, effort: Effort) -> int:
     """Where the bracket is closed, or -1; the rest of the text belongs to it where the effort ends."""
     opener = text[start]
-    depth = 0
-    for match in _BRACKETS[opener].finditer(text, start, limit):
-        if not effort.spend(1):
-            return len(text)
-        depth += 1 if match[0] == opener else -1
-        if depth == 0:
-            return match.end()
-    return -1
+    known: _Brackets | None = effort.brackets.get(opener)
+    if known is None or known.text is not text or start < known.first:
+        known = effort.brackets[opener] = _Brackets(text, opener, start)
+    return known.closing(start, limit, effort)
+
+
+class _Brackets:
+    """The brackets of one kind in a text: each is looked at once, however many of them are never closed."""
+
+    __slots__ = ("_closed", "_found", "_open", "_seen", "first", "text")
+
+    def __init__(self, text: str, opener: str, first: int) -> None:
+        self.text = text
+        self.first = first
+        self._found = _BRACKETS[opener].finditer(text, first)
+        self._open: list[int] = []
+        self._closed: dict[int, int] = {}
+        self._seen = first
+
+    def closing(self, start: int, limit: int, effort: Effort) -> int:
+        while start not in self._closed and self._seen <= limit:
+            match = next(self._found, None)
+            if match is None:
+                return -1
+            if not effort.spend(1):
+                return len(self.text)
+            self._seen = match.end()
+            if match[0] in _CLOSERS:
+                self._open.append(match.start())
+            elif self._open:
+                self._closed[self._open.pop()] = self._seen
+        end = self._closed.get(start, -1)
+        return end if end <= limit else -1
