@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import pytest
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.mail.smtp_session import SmtpSession
-from mks_hardening.exceptions import DeliveryError
+from mks_hardening._core.mail.smtp_session import SmtpSession, _Client, _Utf8
+from mks_hardening.exceptions import ConfigurationError, DeliveryError
 from mks_hardening.notify import (
     AlertPolicy,
     EmailNotificationHandler,
@@ -181,6 +181,35 @@ def smtp_transport(host: str, port: int, **options: Any) -> SmtpTransport:
     }
     recipients = known.pop("recipients", ["a@example.com", "b@example.com"])
     return SmtpTransport(SmtpSession(host, port, **known), sender="mks@example.com", recipients=recipients)
+
+
+def test_user_and_password_may_have_any_letters(make_smtp: Callable[..., SmtpServer]) -> None:
+    server = make_smtp(users={"büro": "pässwört合言葉"})
+    known = {"username": "büro", "password": "pässwört合言葉"}
+    smtp_transport(server.host, server.port, **known).send(MESSAGE)
+    assert [mail.user for mail in server.received] == ["büro"]
+
+
+def test_they_may_with_other_mechanisms_too(make_smtp: Callable[..., SmtpServer]) -> None:
+    server = make_smtp(users={"büro": "pässwört合言葉"})
+    client = _Client(server.host, server.port)
+    client.ehlo()
+    client.user, client.password = "büro", _Utf8("pässwört合言葉")
+    assert client.auth("LOGIN", client.auth_login)[0] == 235
+    assert client.auth_cram_md5(b"<1@x>").startswith("büro ")
+    client.quit()
+
+
+def test_a_password_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="password must be text that UTF-8 can say"):
+        EmailNotificationHandler(
+            "localhost",
+            from_addr="a@b.c",
+            to_addrs="a@b.c",
+            username="x",
+            password="\udc80",
+            security="plain",
+        )
 
 
 MESSAGE = AlertMessage("m1", "subject", "text", {}, b"Subject: x\r\n\r\ntext\r\n")

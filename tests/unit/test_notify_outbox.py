@@ -157,7 +157,9 @@ def test_a_delivery_ends_the_trouble() -> None:
     assert (box.failing, box.down) == (False, False)
 
 
-@pytest.mark.parametrize(("asked", "pause"), [(None, 1.0), (0.0, 0.0), (7.0, 7.0), (300.0, 300.0)])
+@pytest.mark.parametrize(
+    ("asked", "pause"), [(None, 1.0), (0.0, 1.0), (0.2, 1.0), (7.0, 7.0), (300.0, 300.0)]
+)
 def test_the_destination_may_ask_for_a_pause(asked: float | None, pause: float) -> None:
     box = outbox()
     box.add([alert("a")])

@@ -52,10 +52,20 @@ def _check_login(username: str | None, password: str | None) -> None:
     for parameter, given in (("username", username), ("password", password)):
         if given is not None:
             text_of(given, parameter=parameter)
+            if not _is_utf8(given):
+                raise ConfigurationError(f"{parameter} must be text that UTF-8 can say", parameter=parameter)
     if bool(username) != bool(password):
         raise ConfigurationError(
             "username and password belong together", parameter="username" if password else "password"
         )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates: bytes of an environment variable that are no UTF-8
+        return False
+    return True
 
 
 def _host(host: object) -> str:

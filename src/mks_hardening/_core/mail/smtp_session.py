@@ -89,7 +89,7 @@ class SmtpSession:
             with self._connected() as server:
                 server.ehlo_or_helo_if_needed()
                 if self._username is not None:
-                    server.login(self._username, self._password)
+                    server.login(self._username, _Utf8(self._password))
                 before()
                 return _sent(server, sender, recipients, body)
         except smtplib.SMTPException as error:
@@ -156,6 +156,15 @@ def _leads_to_loopback(server: smtplib.SMTP) -> bool:
     return server.sock is not None and is_loopback(server.sock.getpeername()[0])
 
 
+class _Utf8(str):
+    """Text that is written as UTF-8 (RFC 4616, 2) where smtplib asks for ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - see above
+        return super().encode("utf-8", errors)
+
+
 class _Client(smtplib.SMTP):
     """Connects before the deadline, and reads replies before it, however slowly they trickle."""
 
@@ -163,6 +172,13 @@ class _Client(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's
         return connect_within_deadline(host, port, lambda _: None)
+
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        def in_utf8(challenge: bytes | None = None) -> Any:
+            answer: str | None = authobject(challenge)
+            return None if answer is None else _Utf8(answer)
+
+        return super().auth(mechanism, in_utf8, initial_response_ok=initial_response_ok)
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:

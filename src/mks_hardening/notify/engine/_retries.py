@@ -45,10 +45,11 @@ class Retries:
         self._failures = 0
 
     def failed(self, *, now: float, retry_after: float | None) -> None:
-        """A try failed for now; the next one comes after a pause, which the destination may ask for."""
+        """A try failed for now; the next one comes after a pause, which the destination may make longer."""
         self._failures += 1
         pause = pause_before_retry(self._policy, self._failures, random=self._random)
-        self._not_before = now + (pause if retry_after is None else max(retry_after, 0.0))
+        # "Retry-After: 0" is no reason to ask without a pause.
+        self._not_before = now + max(pause, retry_after or 0.0)
 
     def exhausted(self, tries: int) -> bool:
         """Whether an alert that failed so often is given up."""
