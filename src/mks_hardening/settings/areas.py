@@ -59,7 +59,7 @@ _LOG_LEVEL: Final[Parser[LogLevel]] = parse_choice("DEBUG", "INFO", "WARNING", "
 _LOG_SCHEMA: Final[Parser[LogSchema]] = parse_choice("default", "ecs", "gcp", "python-json-logger")
 _SMTP_SECURITY: Final[Parser[SmtpSecurity]] = parse_choice("starttls", "tls", "plain")
 _ALERT_LEVEL: Final[Parser[AlertLevel]] = parse_choice("WARNING", "ERROR", "CRITICAL")
-_ALERT_LANGUAGE: Final[Parser[AlertLanguage]] = parse_choice("ja", "en")
+_ALERT_LANGUAGE: Final[Parser[AlertLanguage]] = parse_choice("en", "ja")
 _PORT: Final = parse_integer(1, 65535)
 _DATABASE: Final = parse_url(
     "postgresql",
@@ -231,7 +231,7 @@ class NotifySettings:
     alert_spool: str | None = env(
         "ALERT_SPOOL", parse_path, None, "Folder for alerts that could not be delivered."
     )
-    alert_language: AlertLanguage = env("ALERT_LANGUAGE", _ALERT_LANGUAGE, "ja", "Language of alerts.")
+    alert_language: AlertLanguage = env("ALERT_LANGUAGE", _ALERT_LANGUAGE, "en", "Language of alerts.")
     slack_webhook_url: str | None = env(
         "SLACK_WEBHOOK_URL", parse_url("https", "http"), None, "Slack webhook.", secret=True
     )

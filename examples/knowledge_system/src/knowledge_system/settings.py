@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
 from knowledge_system.domain.rules import ROLES
@@ -43,6 +43,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"[0-9]{1,9}[smhd]")
 _MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
 _REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+
+
+# The people who run it read Japanese.
+_DEFAULTS: Final = {"MKS_ALERT_LANGUAGE": "ja"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +135,7 @@ class AppSettings:
         faults: list[str] = []
         hardening = HardeningSettings()
         try:
-            hardening = HardeningSettings.from_env(environ=source)
+            hardening = HardeningSettings.from_env(environ={**_DEFAULTS, **source})
         except SettingsError as error:
             faults.extend(error.faults)
         demo = source.get("MKS_DEMO", "") == "1"

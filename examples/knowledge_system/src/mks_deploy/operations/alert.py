@@ -20,7 +20,10 @@ def tell(unit: str, *, environ: Mapping[str, str]) -> None:
         SettingsError: the environment is not that of the application.
     """
     register_variables(*OF_THE_APPLICATION)
-    compose.setup_logging_with_notifications(HardeningSettings.from_env(environ=environ))
+    # As the application does, unless its environment says otherwise.
+    compose.setup_logging_with_notifications(
+        HardeningSettings.from_env(environ={"MKS_ALERT_LANGUAGE": "ja", **environ})
+    )
     logging.getLogger("mks_deploy").error(
         "the unit %s failed: journalctl -u %s", unit, unit, extra={"unit": unit}
     )
