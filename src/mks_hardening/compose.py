@@ -351,6 +351,8 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
         "lang": told.alert_language,
         "environment": core.environment,
         "allow_plaintext": core.allow_plaintext,
+        # Other recipients, or another webhook in the place of a withdrawn one, get what waits.
+        "spool_name": core.app_name,
     }
     handlers: list[stdlib_logging.Handler] = []
     if told.smtp_host is not None and told.alert_from is not None:

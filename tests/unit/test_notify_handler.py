@@ -19,6 +19,7 @@ from mks_hardening.exceptions import ConfigurationError, DeliveryError
 from mks_hardening.notify import (
     AlertPolicy,
     AlertStats,
+    EmailNotificationHandler,
     SlackNotificationHandler,
     WebhookNotificationHandler,
 )
@@ -275,7 +276,7 @@ def test_a_full_spool_drops_counts_and_reports(
 ) -> None:
     stage = make_stage(spool=True)
     for number in range(1000):
-        entry = EntryNames("webhook", URL).of(Alert(f"a{number}", "f", 1.0, "ERROR", "app", "x"))
+        entry = EntryNames("webhook", [URL]).of(Alert(f"a{number}", "f", 1.0, "ERROR", "app", "x"))
         (tmp_path / "spool" / f"{entry}.unreadable").touch()
     stage.transport.failures = [NEVER]
     stage.log.error("x")
@@ -356,10 +357,44 @@ def test_what_was_put_aside_because_of_the_destination_follows_the_next_delivery
     assert stage.told() == told
 
 
+def test_another_webhook_in_the_place_of_a_withdrawn_one_gets_what_waits(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = make_stage()
+    stage.spool = tmp_path / "waiting"
+    gone = RecordingTransport()
+    gone.failures = [NEVER]
+    with stage.build(gone, spool_name="ops") as old:
+        old.handle(logging.LogRecord("app", logging.ERROR, __file__, 1, "kept", (), None))
+    transport = RecordingTransport()
+    with stage.build(transport, url="http://localhost/new", spool_name="ops") as new:
+        wait_until(lambda: new.stats().replayed == 1)
+    assert [message.subject for message in transport.messages] == ["ERROR: kept"]
+
+
+@pytest.mark.parametrize("now", ["b@example.com,a@example.com", "a@example.com, b@example.com"])
+def test_recipients_may_change_their_order(tmp_path: Path, now: str) -> None:
+    def build(transport: RecordingTransport, to: str) -> EmailNotificationHandler:
+        return EmailNotificationHandler(
+            "localhost",
+            from_addr="mks@example.com",
+            to_addrs=to,
+            transport=transport,
+            spool=tmp_path / "spool",
+        )
+
+    gone, transport = RecordingTransport(), RecordingTransport()
+    gone.failures = [NEVER]
+    with build(gone, "a@example.com,b@example.com") as old:
+        old.handle(logging.LogRecord("app", logging.ERROR, __file__, 1, "kept", (), None))
+    with build(transport, now) as new:
+        wait_until(lambda: new.stats().replayed == 1)
+
+
 def test_one_that_is_refused_does_not_keep_the_others_in_the_spool(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(spool=True)
     assert stage.spool is not None
-    spool = Spool(stage.spool, kind="webhook", destination=URL, clock=stage.clock)
+    spool = Spool(stage.spool, kind="webhook", destinations=[URL], clock=stage.clock)
     for name in ("good", "bad", "fine"):
         spool.put(Alert(name, "f", 1.0, "ERROR", "app", name))
 

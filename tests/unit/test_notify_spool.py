@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -28,7 +31,7 @@ def spool(
     max_files: int = 1000,
 ) -> Spool:
     return Spool(
-        folder, kind=kind, destination=destination, clock=clock or FrozenClock(), max_files=max_files
+        folder, kind=kind, destinations=[destination], clock=clock or FrozenClock(), max_files=max_files
     )
 
 
@@ -126,6 +129,87 @@ def test_a_claim_left_behind_is_taken_up_after_a_while(tmp_path: Path) -> None:
     assert not known.empty()
     assert claimed(known) == ["x"]
     assert claimed(known) == []
+
+
+CLAIM = """
+import sys
+from mks_hardening.notify.engine._spool import Spool
+from mks_hardening.testing import FrozenClock
+known = Spool(sys.argv[1], kind="email", destinations=["ops@example.com"], clock=FrozenClock())
+print(len(known.claim(100)), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_has_claimed_is_taken_up_at_once(tmp_path: Path) -> None:
+    known = spool(tmp_path)
+    known.put(alert())
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        assert known.empty()  # while it lives, it is the other's
+        assert claimed(known) == []
+        other.kill()
+    assert not known.empty()
+    assert claimed(known) == ["x"]
+    assert len(list(tmp_path.glob(".*.owner"))) == 1  # that of the killed one is removed
+    known.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".taken"]
+
+
+FORK = CLAIM.replace(
+    "sys.stdin.read()",
+    """import os
+if os.fork() == 0:
+    known.renew()
+    print(known.empty(), os.getpid(), flush=True)
+sys.stdin.read()""",
+)
+
+
+def test_a_child_neither_takes_nor_keeps_the_claims_of_its_parent(tmp_path: Path) -> None:
+    known = spool(tmp_path)
+    known.put(alert())
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "1\n"
+        empty, child = parent.stdout.readline().split()
+        assert empty == "True"
+        assert claimed(known) == []
+        parent.kill()
+        parent.wait()
+        os.kill(int(child), 0)  # it still lives
+        assert claimed(known) == ["x"]
+
+
+def test_without_locks_a_claim_is_left_behind_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    clock = FrozenClock()
+    one, other = spool(tmp_path, clock=clock), spool(tmp_path, clock=clock)
+    one.put(alert())
+    assert claimed(one) == ["x"]
+    assert claimed(other) == []
+    clock.advance(121)
+    assert claimed(other) == ["x"]
+
+
+def test_a_name_keeps_what_waits_when_the_address_changes(tmp_path: Path) -> None:
+    old = Spool(tmp_path, kind="slack", destinations=["name", "https://old"], clock=FrozenClock())
+    Spool(tmp_path, kind="slack", destinations=["https://old"], clock=FrozenClock()).put(alert("before"))
+    old.put(alert("named"))
+    new = Spool(tmp_path, kind="slack", destinations=["name", "https://new"], clock=FrozenClock())
+    assert new.strangers() == 1  # put there before there was a name
+    assert claimed(new) == ["named"]
+    assert claimed(old) == ["before"]
 
 
 def test_kinds_share_a_folder_and_leave_each_other_alone(tmp_path: Path) -> None:

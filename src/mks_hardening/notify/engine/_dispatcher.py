@@ -115,6 +115,8 @@ class Dispatcher:
     def renew(self) -> None:
         """Begin anew, in a forked child too: what waits in the parent is the parent's to deliver and to count."""
         policy = self._policy
+        if self._spool is not None:
+            self._spool.renew()
         self._ledger = Ledger()
         self._windows = Windows(policy.dedup_window, digest=policy.digest, shared=self._shared is not None)
         self._delivery = Delivery(
@@ -232,6 +234,8 @@ class Dispatcher:
         self._put_rest_aside()
         self._inform_observers()
         self._transport.close()
+        if self._spool is not None:
+            self._spool.close()
         if self._shared is not None:
             self._shared.close()
 

@@ -68,7 +68,10 @@ class Reporter:
 
     def strangers(self, number: int) -> None:
         """There are entries in the spool that are not for this destination."""
-        self._report(f"alerts for another destination stay in the spool ({number})")
+        self._report(
+            f"alerts for another destination stay in the spool ({number}): build a handler with their address to"
+            " send them, and give handlers a spool_name= so that the next change of address strands none"
+        )
 
     def down(self, reason: str) -> None:
         """The destination does not take alerts for now."""

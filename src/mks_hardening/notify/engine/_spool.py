@@ -1,17 +1,21 @@
 """Alerts on disk: what could not be delivered waits in a folder until a handler for its destination is built.
 
 Files are written under a name of their own and renamed, readable by the owner only, and bounded in number. Several
-processes and destinations may share a folder: an entry is touched only for the destination that it was meant for, a
-file belongs to whoever renames it, and a claim that its owner left behind is taken up again after a while.
+processes and destinations may share a folder: an entry is touched only for the destination that it was meant for,
+and a file belongs to whoever renames it. Each process holds a lock while it lives, and its claims carry the name of
+the lock: what a killed process has claimed is taken up at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from errno import ENOSPC
 from pathlib import Path
+from threading import RLock
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -24,7 +28,8 @@ __all__ = ["Claim", "Spool"]
 
 _MAX_FILES: Final = 1000
 _COUNT_EVERY: Final = 50
-# Longer than any try can take; a claim is renewed with each try.
+_LOCK: Final = ".owner"
+# Longer than any try can take. For claims whose owner cannot be asked: on a file system without locks, for example.
 _STALE_CLAIM: Final = 120.0
 
 
@@ -41,7 +46,7 @@ class Spool:
     Args:
         folder: created with mode 0700 when missing.
         kind: of the destination, part of the file names.
-        destination: its address, of which only a keyed digest gets into the file names.
+        destinations: by what it is known (see ``EntryNames``); only keyed digests get into the file names.
         clock: wall clock for names and claims.
         max_files: alerts kept; further ones are refused.
 
@@ -54,16 +59,26 @@ class Spool:
         folder: str | os.PathLike[str],
         *,
         kind: str,
-        destination: str,
+        destinations: Sequence[str],
         clock: Clock,
         max_files: int = _MAX_FILES,
     ) -> None:
         self._folder = Path(folder)
-        self._entries = EntryNames(kind, destination)
+        self._entries = EntryNames(kind, destinations)
         self._clock = clock
         self._max_files = max_files
         self._room = 0
         _make_private(self._folder)
+        self._owner = _Owner(self._folder)
+
+    def renew(self) -> None:
+        """In a forked child: the claims of the parent stay the parent's."""
+        self._owner.leave()
+        self._owner = _Owner(self._folder)
+
+    def close(self) -> None:
+        """Nothing is claimed any more."""
+        self._owner.remove()
 
     def put(self, alert: Alert) -> None:
         """Write one alert.
@@ -92,6 +107,7 @@ class Spool:
         """Take up to ``most`` alerts, oldest first; no other process gets them until they are released."""
         for name in self._left_behind():
             self._rename(name, name.partition(".json")[0] + ".json")
+        self._remove_owners()
         taken: list[tuple[Claim, Alert]] = []
         for name in sorted(name for name in self._names() if name.endswith(".json")):
             if len(taken) >= most:
@@ -122,7 +138,18 @@ class Spool:
             return []
 
     def _left_behind(self) -> list[str]:
-        return [name for name in self._names() if name.endswith(".taken") and self._age(name) > _STALE_CLAIM]
+        taken = [name for name in self._names() if name.endswith(".taken")]
+        gone = {owner for owner in map(_owner_of, taken) if self._owner.is_gone(owner)}
+        return [name for name in taken if _owner_of(name) in gone or self._age(name) > _STALE_CLAIM]
+
+    def _remove_owners(self) -> None:
+        """Remove the locks of processes that are gone and have left nothing behind, for anybody."""
+        names = self._all_names()
+        needed = {_owner_of(name) for name in names if name.endswith(".taken")}
+        for owner in {name[1:].removesuffix(_LOCK) for name in names if name.endswith(_LOCK)} - needed:
+            if self._owner.is_gone(owner):
+                with suppress(OSError):
+                    (self._folder / f".{owner}{_LOCK}").unlink()
 
     def _age(self, name: str) -> float:
         try:
@@ -132,7 +159,7 @@ class Spool:
             return 0.0
 
     def _take(self, name: str) -> Claim | None:
-        claim = Claim(self._folder / f"{name}.{os.getpid()}.taken", name)
+        claim = Claim(self._folder / f"{name}.{self._owner.name()}.taken", name)
         now = self._clock.time()
         try:
             # Before the rename: with an old time the claim would look left behind in the same moment.
@@ -167,6 +194,77 @@ class Spool:
             with suppress(OSError):
                 draft.unlink()
             raise
+
+
+def _owner_of(claimed: str) -> str:
+    return claimed.removesuffix(".taken").rpartition(".")[2]
+
+
+class _Owner:
+    """A file that this process holds locked while it lives, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = RLock()
+        self._name = ""
+        self._descriptor = -1
+
+    def name(self) -> str:
+        """The name of the lock, which is made when it is first asked for."""
+        with self._lock:
+            if not self._name:
+                self._name = uuid4().hex
+                with suppress(OSError):
+                    self._make()
+            return self._name
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether another owner does not live any more; also ``False`` when nobody knows."""
+        if owner == self._name:
+            return False
+        try:
+            descriptor = os.open(self._path(owner), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def leave(self) -> None:
+        """Let go of the file without unlocking it: in a child the lock is the parent's."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def remove(self) -> None:
+        """Unlock and remove the file."""
+        with self._lock:
+            if self._descriptor >= 0:
+                with suppress(OSError):
+                    self._path(self._name).unlink()
+            self.leave()
+            self._name = ""
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f".{owner}{_LOCK}"
+
+    def _make(self) -> None:
+        # Locked before it has its name: unlocked it would be that of a process that is gone.
+        draft = self._folder / f".{self._name}.draft"
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.rename(self._path(self._name))
+        except OSError:
+            os.close(descriptor)
+            with suppress(OSError):
+                draft.unlink()
+            raise
+        self._descriptor = descriptor
 
 
 def _make_private(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -26,23 +26,23 @@ class EntryNames:
 
     Args:
         kind: of the destination, for example ``slack``.
-        destination: its address.
+        destinations: by what it is known; new entries get the first, and entries of the others belong to it, too.
     """
 
-    __slots__ = ("_address", "_kind")
+    __slots__ = ("_addresses", "_kind")
 
-    def __init__(self, kind: str, destination: str) -> None:
+    def __init__(self, kind: str, destinations: Sequence[str]) -> None:
         self._kind = kind
-        self._address = f"{kind}\0{destination}".encode("utf-8", "surrogatepass")
+        self._addresses = [f"{kind}\0{one}".encode("utf-8", "surrogatepass") for one in destinations]
 
     def of(self, alert: Alert) -> str:
         """Where an alert goes."""
-        return f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}-{self._digest(alert.id)}.json"
+        return f"{self._beginning(alert)}-{_digest(self._addresses[0], alert.id)}.json"
 
     def belongs(self, name: str) -> bool:
         """Whether an entry, perhaps one that is being sent, is for this destination."""
         parts = _NAME.fullmatch(name)
-        return parts is not None and parts["digest"] == self._digest(parts["id"])
+        return parts is not None and parts["digest"] in self._digests(parts["id"])
 
     def checked(self, name: str, alert: Alert) -> Alert:
         """The alert, if it is the one that the entry was named for.
@@ -50,7 +50,7 @@ class EntryNames:
         Raises:
             ValueError: an entry of another destination was renamed or copied over one of this.
         """
-        if name != self.of(alert):
+        if name not in {f"{self._beginning(alert)}-{digest}.json" for digest in self._digests(alert.id)}:
             raise ValueError("the name of the entry is that of another alert")
         return alert
 
@@ -58,8 +58,15 @@ class EntryNames:
         """Whether an entry is for any destination of this kind."""
         return name.startswith(f"{self._kind}-")
 
-    def _digest(self, alert_id: str) -> str:
-        return blake2b(self._address, key=alert_id.encode()[:64], digest_size=8).hexdigest()
+    def _beginning(self, alert: Alert) -> str:
+        return f"{self._kind}-{int(alert.created * 1000):015d}-{alert.id}"
+
+    def _digests(self, alert_id: str) -> list[str]:
+        return [_digest(address, alert_id) for address in self._addresses]
+
+
+def _digest(address: bytes, alert_id: str) -> str:
+    return blake2b(address, key=alert_id.encode()[:64], digest_size=8).hexdigest()
 
 
 _NAME: Final = re.compile(r".+-\d{15,}-(?P<id>[^-]+)-(?P<digest>[0-9a-f]{16})\.json(?:\..+)?", re.ASCII)

@@ -41,6 +41,8 @@ class EmailNotificationHandler(NotificationHandler):
         level: least level of records that become alerts.
         policy: when, how often, how much.
         spool: folder for what cannot be delivered.
+        spool_name: name of this destination in the spool: alerts that wait under it go to the address that the
+            handler has now. Without a name they wait for the address that they were meant for.
         allow_plaintext: whether ``plain`` may leave this machine.
         lang: ``en`` or ``ja``.
         environment: shown in each alert and its subject, for example ``production``; ``MKS_ENV`` when ``None``.
@@ -70,8 +72,9 @@ class EmailNotificationHandler(NotificationHandler):
         level: int | str = "ERROR",
         policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
         spool: str | os.PathLike[str] | None = None,
+        spool_name: str | None = None,
         allow_plaintext: bool = False,
-        lang: Language = "ja",
+        lang: Language = "en",
         environment: str | None = None,
         redactor: Redactor | None = None,
         transport: Transport | None = None,
@@ -113,8 +116,9 @@ class EmailNotificationHandler(NotificationHandler):
             level=level,
             policy=policy,
             spool=spool,
-            # By recipients and not by server: the same people get it after the mail server has moved.
-            destination=",".join(address.addr_spec for address in recipients),
+            spool_name=spool_name,
+            # By recipients in any order, not by server: the same people get it after the mail server has moved.
+            destination=",".join(sorted(address.addr_spec for address in recipients)),
             environment=environment,
             redactor=redactor,
             clock=clock,

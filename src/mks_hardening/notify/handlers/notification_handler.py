@@ -40,6 +40,8 @@ class NotificationHandler(logging.Handler, Closing):
         policy: when, how often, how much.
         spool: folder for what cannot be delivered, or ``None``.
         destination: tells destinations of one kind apart in a shared store and in a spool; only hashed.
+        spool_name: name of the destination in the spool: alerts that wait under it go to the address that the
+            handler has now. Without a name they wait for the address that they were meant for.
         environment: for example ``production``; ``MKS_ENV`` when ``None``.
         redactor: takes secrets out; the default one when ``None``.
         clock: wall and monotonic time.
@@ -58,6 +60,7 @@ class NotificationHandler(logging.Handler, Closing):
         policy: AlertPolicy,
         spool: str | os.PathLike[str] | None,
         destination: str,
+        spool_name: str | None = None,
         environment: str | None,
         redactor: Redactor | None,
         clock: Clock,
@@ -72,12 +75,18 @@ class NotificationHandler(logging.Handler, Closing):
             text_of(environment, parameter="environment")
         if spool is not None:
             path_text(spool, parameter="spool")
+        if spool_name is not None:
+            text_of(spool_name, parameter="spool_name", empty=False)
+        # What waits for the address itself is sent as well: it was put there before there was a name.
+        destinations = [destination] if spool_name is None else [f"\0{spool_name}", destination]
         self._dispatcher = Dispatcher(
             channel,
             policy=policy,
             render=render,
             transport=transport,
-            spool=None if spool is None else Spool(spool, kind=channel, destination=destination, clock=clock),
+            spool=None
+            if spool is None
+            else Spool(spool, kind=channel, destinations=destinations, clock=clock),
             shared=_shared_store(policy, channel, destination, clock),
             origin=Origin(os.uname().nodename, _environment(environment)),
             redactor=redactor or default_redactor(),

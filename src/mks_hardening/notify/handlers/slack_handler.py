@@ -36,6 +36,8 @@ class SlackNotificationHandler(NotificationHandler):
         level: least level of records that become alerts.
         policy: when, how often, how much.
         spool: folder for what cannot be delivered.
+        spool_name: name of this destination in the spool: alerts that wait under it go to the address that the
+            handler has now. Without a name they wait for the address that they were meant for.
         ca_file: certificates to trust instead of the system's.
         ssl_context: a ready context instead.
         allow_plaintext: whether ``http`` may leave this machine.
@@ -59,10 +61,11 @@ class SlackNotificationHandler(NotificationHandler):
         level: int | str = "ERROR",
         policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
         spool: str | os.PathLike[str] | None = None,
+        spool_name: str | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
         allow_plaintext: bool = False,
-        lang: Language = "ja",
+        lang: Language = "en",
         environment: str | None = None,
         redactor: Redactor | None = None,
         transport: Transport | None = None,
@@ -88,6 +91,7 @@ class SlackNotificationHandler(NotificationHandler):
             level=level,
             policy=policy,
             spool=spool,
+            spool_name=spool_name,
             destination=webhook_url,
             environment=environment,
             redactor=redactor,
