@@ -391,6 +391,17 @@ def test_requests_know_origin_id_and_route(caplog: pytest.LogCaptureFixture) -> 
     assert vars(record)["route"] == "/item/<int:n>"
 
 
+def test_the_record_names_the_user(site: Site, user: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mks_hardening.request")
+    site.visit(lambda request: None)
+    signed_in(site, user)
+    site.visit(lambda request: None)
+    site.visit(logout)
+    site.visit(lambda request: None)
+    said = [vars(record) for record in caplog.records if record.name == "mks_hardening.request"]
+    assert [one.get("user_id") for one in said] == [None, str(user.pk), str(user.pk), str(user.pk), None]
+
+
 # --- limits
 
 

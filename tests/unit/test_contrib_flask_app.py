@@ -10,7 +10,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from flask import Blueprint, Flask, Response, abort, flash, g, redirect, render_template_string, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    flash,
+    g,
+    redirect,
+    render_template_string,
+    request,
+    session,
+)
 from flask.sessions import SecureCookieSessionInterface
 from flask.views import MethodView
 from werkzeug.debug import DebuggedApplication
@@ -100,6 +111,27 @@ def test_beyond_the_limit_is_429_with_the_fields_and_the_record_says_why(
         "few",
         "2 in 60 s",
     )
+
+
+def test_the_record_names_the_user_of_the_framework(caplog: pytest.LogCaptureFixture) -> None:
+    app = made()
+
+    @app.get("/in")
+    def sign_in() -> str:
+        session["user_id"] = "u7"
+        return ""
+
+    @app.get("/page")
+    def page() -> str:
+        return ""
+
+    caplog.set_level(logging.INFO, "mks_hardening.request")
+    client = app.test_client()
+    for path in ("/page", "/in", "/page"):
+        client.get(path, buffered=True, headers={"User-Agent": "Firefox/140.0"})
+    said = request_records(caplog)
+    assert [one.get("user_id") for one in said] == [None, "u7", "u7"]
+    assert {one["user_agent"] for one in said} == {"Firefox/140.0"}
 
 
 def test_users_and_clients_are_counted_apart() -> None:

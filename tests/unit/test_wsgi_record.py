@@ -14,7 +14,13 @@ from mks_hardening import events
 from mks_hardening._core.process.context import bind, current
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, call_wsgi
-from mks_hardening.wsgi import ProxyTrust, RequestLoggingMiddleware, TrustedProxyMiddleware
+from mks_hardening.wsgi import (
+    MemorySessionStore,
+    ProxyTrust,
+    RequestLoggingMiddleware,
+    SessionTimeoutMiddleware,
+    TrustedProxyMiddleware,
+)
 from mks_hardening.wsgi.request_record._exchange import Body, Exchange, SizedBody
 from wsgi_scripted import environ_of, serve
 
@@ -141,6 +147,51 @@ def test_the_attributes_are_those_promised(logger: logging.Logger, handler: Reco
     assert sorted(set(handler.records[0].__dict__) - set(plain)) == sorted(promised.split())
     assert handler.records[0].getMessage() == "GET / 200"
     assert handler.records[0].name == "record"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"),
+        ("x" * 5_000, "x" * 256 + "..."),
+        ("a\nINFO forged", "a\\nINFO forged"),
+        ("現場".encode().decode("latin-1"), "現場"),
+        ("\x1b[31mred\xff", "\\x1b[31mred\\xff"),
+    ],
+)
+def test_the_user_agent_is_bounded_and_printable(
+    logger: logging.Logger, handler: Records, sent: str, shown: str
+) -> None:
+    call_wsgi(RequestLoggingMiddleware(hello, logger=logger), environ={"HTTP_USER_AGENT": sent})
+    assert handler.records[0].user_agent == shown
+
+
+def test_the_user_of_the_server_is_named(logger: logging.Logger, handler: Records) -> None:
+    call_wsgi(RequestLoggingMiddleware(hello, logger=logger), environ={"REMOTE_USER": "tanaka\n" + "x" * 500})
+    assert handler.records[0].user_id == "tanaka\\n" + "x" * 249
+
+
+def test_the_user_of_the_session_is_named_from_sign_in_to_sign_out(
+    logger: logging.Logger, handler: Records
+) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/in":
+            environ["mks_hardening.session"].start("u7")
+        if environ["PATH_INFO"] == "/out":
+            environ["mks_hardening.session"].end()
+        return hello(environ, start_response)
+
+    wrapped = RequestLoggingMiddleware(
+        SessionTimeoutMiddleware(app, store=MemorySessionStore()), logger=logger
+    )
+    cookie = ""
+    for path in ("/", "/in", "/", "/out", "/"):
+        answer = call_wsgi(wrapped, path=path, environ={"HTTP_COOKIE": cookie}, scheme="https")
+        cookie = (answer.header("Set-Cookie") or cookie).partition(";")[0]
+        if path == "/":
+            assert answer.header("Vary") is None  # the record makes no answer depend on the cookie
+    users = [getattr(record, "user_id", None) for record in handler.records]
+    assert users == [None, "u7", "u7", "u7", None]
 
 
 def test_the_header_list_of_the_application_is_left_alone(logger: logging.Logger) -> None:

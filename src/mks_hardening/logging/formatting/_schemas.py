@@ -78,6 +78,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "trace_id": "trace.id",
             "span_id": "span.id",
             "user_id": "user.id",
+            "user_agent": "user_agent.original",
             "client_ip": "client.ip",
             "method": "http.request.method",
             "status": "http.response.status_code",

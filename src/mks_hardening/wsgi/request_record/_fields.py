@@ -12,6 +12,9 @@ __all__ = ["readable_path", "record_fields"]
 
 # Servers take 8 kB and more; a line of the log should not.
 _LONGEST_PATH: Final = 2048
+# Browsers send up to some 250 characters.
+_LONGEST_USER_AGENT: Final = 256
+_LONGEST_USER: Final = 256
 
 
 def readable_path(path: str) -> str:
@@ -19,11 +22,18 @@ def readable_path(path: str) -> str:
 
     WSGI hands the bytes over as Latin-1 (PEP 3333); what is not UTF-8 or not printable is shown escaped.
     """
-    if len(path) > _LONGEST_PATH:
-        path = path[:_LONGEST_PATH] + "..."
-    if path.isascii() and path.isprintable():
-        return path
-    text = path.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
+    return _readable(path, _LONGEST_PATH)
+
+
+def _readable(text: str, limit: int) -> str:
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return _printable(text.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace"))
+
+
+def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -43,6 +53,8 @@ def record_fields(
     client_ip: str | None,
     request_id: str,
     trace_id: str,
+    user_agent: str | None,
+    user_id: str | None,
     shown_query: Callable[[str], str],
 ) -> dict[str, Any]:
     """The attributes of the one record of a request; durations are taken in seconds and told in milliseconds.
@@ -61,6 +73,9 @@ def record_fields(
         ``client_ip``: of the client, behind trusted proxies too.
         ``request_id``: as answered in ``X-Request-ID``.
         ``trace_id``: of the W3C trace context, or one of its own.
+        ``user_agent``: as sent, cut and printable; only where there is one.
+        ``user_id``: who was signed in when the request ended, or was signed out by it, in the session or by the
+            server (``REMOTE_USER``); only where somebody was.
         ``refused_by``: the wrapper that answered in place of the application; only on refusals. ``application``
             where a view met an outage, which ``refused_value`` then names.
         ``refused_rule``: its rule.
@@ -83,6 +98,10 @@ def record_fields(
         fields["query"] = shown_query(query)
     if route:
         fields["route"] = route
+    if user_agent:
+        fields["user_agent"] = _readable(user_agent, _LONGEST_USER_AGENT)
+    if user_id:
+        fields["user_id"] = _printable(user_id[:_LONGEST_USER])
     if refusal is not None:
         fields["refused_by"] = refusal.wrapper
         fields["refused_rule"] = refusal.rule

@@ -19,6 +19,7 @@ from mks_hardening._core.web.environ_keys import (
     REFUSAL_KEY,
     REQUEST_ID_KEY,
     ROUTE_KEY,
+    SESSION_KEY,
     header_key,
 )
 from mks_hardening._core.web.paths import exemptions
@@ -58,12 +59,13 @@ _PLAIN_ERROR: Final = FixedAnswer(
 class RequestLoggingMiddleware:
     """Gives every request an id and writes one record about it when it is over.
 
-    The record is made after the last byte or the abort. Its attributes are ``method path status bytes
-    duration_ms ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query`` and ``route`` where there
-    are any. ``outcome`` is ``ok``, ``aborted`` (the body was not sent whole; ``bytes`` then leaves out the chunk
-    that the server broke off in) or ``error`` (an exception left the application, its body or its ``close()``).
-    Level: ERROR for 5xx and ``error``, else INFO. A request that a wrapper inside refused has ``refused_by
-    refused_rule refused_value`` too: which one, for what, and what it saw.
+    The record is made after the last byte or the abort. Its attributes are ``method path status bytes duration_ms
+    ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query``, ``route``, ``user_agent`` and
+    ``user_id`` (of the session, or ``REMOTE_USER``) where there are any. ``outcome`` is ``ok``, ``aborted`` (the
+    body was not sent whole; ``bytes`` then leaves out the chunk that the server broke off in) or ``error`` (an
+    exception left the application, its body or its ``close()``). Level: ERROR for 5xx and ``error``, else INFO. A
+    request that a wrapper inside refused has ``refused_by refused_rule refused_value`` too: which one, for what,
+    and what it saw.
 
     An id that comes in is kept if it is well formed and, where proxy trust is configured, comes from a trusted
     peer; a valid ``traceparent`` is continued under the same rule, and removed otherwise. The id is bound to the
@@ -256,6 +258,8 @@ class _Recorded(Exchange):
             client_ip=self._client_ip,
             request_id=self._request_id,
             trace_id=self._trace_id,
+            user_agent=environ.get("HTTP_USER_AGENT"),
+            user_id=getattr(environ.get(SESSION_KEY), "last_user_id", None) or environ.get("REMOTE_USER"),
             shown_query=self._middleware.shown_query,
         )
         try:

@@ -36,6 +36,7 @@ class HeldSession:
     _fate = ""  # of the cookie in this answer: "set", "cleared", or nothing to say
     _id: str | None = None
     _record: SessionRecord | None = None
+    _dropped: SessionRecord | None = None  # the session that this request has ended or lost
     _deadline = inf
     _late = False  # the id was rotated away while the request was under way: it reads, and never writes
     _was_read = False
@@ -174,6 +175,7 @@ class HeldSession:
         self._late = False
 
     def _drop(self, fate: str) -> None:
+        self._dropped = self._record or self._dropped
         self._id = self._record = None
         self._deadline = inf
         self._fate = fate

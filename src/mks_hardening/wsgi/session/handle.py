@@ -85,6 +85,15 @@ class SessionHandle(HeldSession):
         return csrf_token_of(self._id)
 
     @property
+    def last_user_id(self) -> str | None:
+        """The user of the session, also of one that this request has ended; for logs.
+
+        Reading it makes no response depend on the cookie.
+        """
+        record = self._record or self._dropped
+        return None if record is None else owner_known(record.user_id)
+
+    @property
     def lives(self) -> bool:
         """Whether there is a living session, of a user or nobody's; asking makes no answer depend on the cookie."""
         return self._record is not None
