@@ -101,11 +101,26 @@ def test_all_faults_come_in_one_message_once_each() -> None:
     assert "hunter" not in str(error)
 
 
-@pytest.mark.parametrize("unsafe", [{"MKS_FORCE_HTTPS": "0"}, {"MKS_LOG_LEVEL": "DEBUG"}])
+@pytest.mark.parametrize(
+    "unsafe",
+    [
+        {"MKS_FORCE_HTTPS": "0"},
+        {"MKS_LOG_LEVEL": "DEBUG"},
+        {"MKS_TRUSTED_PROXIES": "0.0.0.0/0"},
+        {"MKS_TRUSTED_PROXIES": "unix,0.0.0.0/1,128.0.0.0/1"},
+        {"MKS_TRUSTED_PROXIES": "::/0"},
+        {"MKS_TRUSTED_PROXIES": "::ffff:0:0/96"},
+    ],
+)
 def test_unsafe_is_refused_in_production_only(unsafe: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="production"):
         HardeningSettings.from_env(environ=unsafe)
     HardeningSettings.from_env(environ={**unsafe, "MKS_ENV": "development"})
+
+
+@pytest.mark.parametrize("proxies", ["10.0.0.0/8", "fc00::/7", "unix", "172.16.0.0/12,2001:db8::/32", ""])
+def test_networks_of_proxies_are_taken_in_production(proxies: str) -> None:
+    HardeningSettings.from_env(environ={"MKS_TRUSTED_PROXIES": proxies})
 
 
 # --- what is well formed and still cannot be meant

@@ -65,9 +65,10 @@ COMBINED = [
     {"MKS_LOG_MAX_BYTES": "1MiB"},
     {"MKS_FORCE_HTTPS": "0"},
     {"MKS_LOG_LEVEL": "DEBUG"},
+    {"MKS_TRUSTED_PROXIES": "0.0.0.0/0"},
 ]
 REMEDY = re.compile(
-    r"must (name|begin with|be one of|be set together|not be longer than)|needs a?|; (set|leave|use|write)"
+    r"must (name|begin with|be one of|be set together|not be longer than)|needs a?|; (set|leave|use|write|name)"
 )
 
 

@@ -9,6 +9,7 @@ from mks_hardening._core.backend.http_session import check_url
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.environment.parsers import duration_text
 from mks_hardening._core.loopback import is_loopback
+from mks_hardening._core.origin.addresses import parse_network
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -111,8 +112,22 @@ def _unsafe_in_production(settings: HardeningSettings, prefix: str) -> Iterator[
             f"{prefix}FORCE_HTTPS=0 is refused in production; leave it out, "
             f"or set {prefix}ENV to staging, development or test"
         )
+    for network in settings.wsgi.trusted_proxies:
+        if _is_wider_than_private_networks(network):
+            yield (
+                f"{prefix}TRUSTED_PROXIES={network} is refused in production: any client could choose its own "
+                f"address and scheme; name the networks of your proxies, or set {prefix}PROXY_HOPS instead"
+            )
     if settings.logging.level == "DEBUG":
         yield (
             f"{prefix}LOG_LEVEL=DEBUG is refused in production; set INFO, "
             f"or {prefix}ENV to staging, development or test"
         )
+
+
+def _is_wider_than_private_networks(text: str) -> bool:
+    """Wider than 10.0.0.0/8 (RFC 1918) or fc00::/7 (RFC 4193), the largest networks that one operator may own."""
+    if text == "unix":
+        return False
+    network = parse_network(text, parameter="TRUSTED_PROXIES")
+    return network.prefixlen < (8 if network.version == 4 else 7)
