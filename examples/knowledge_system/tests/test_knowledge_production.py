@@ -58,6 +58,26 @@ def test_from_an_empty_database_to_a_first_administrator(tmp_path: Path, run_com
     assert "MKS_BACKUPS" in after.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "knowledge_system", "check"], ["-c", "from knowledge_system.app import from_env; from_env()"]],
+)
+def test_a_pool_that_cannot_be_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    environ = production(
+        tmp_path,
+        DATABASE_URL="postgresql+psycopg://127.0.0.1:1/none",
+        MKS_DB_MAX_CONNECTIONS="8",
+        MKS_GUNICORN_WORKERS="16",
+        MKS_REDIS_URL="redis://127.0.0.1:1/0",
+    )
+    done = subprocess.run(
+        [sys.executable, *command], env=environ, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == (2 if "check" in command else 3), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "max_connections=8" in done.stderr
+
+
 def test_accounts_of_the_demonstration_are_found(tmp_path: Path, run_command: Any) -> None:
     environ = production(tmp_path)
     assert run_command("seed", "--demo", "--data", tmp_path / "demo", **environ).returncode == 0

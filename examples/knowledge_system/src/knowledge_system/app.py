@@ -17,6 +17,7 @@ from knowledge_system.api import table
 from knowledge_system.background.notices import notifier
 from knowledge_system.background.queue import Background
 from knowledge_system.commands import commands
+from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.parts import Parts
 from knowledge_system.services.attachments.intake import Intake
 from knowledge_system.services.identity.directory import Directory
@@ -52,7 +53,7 @@ from knowledge_system.web.watchdog import RequestWatchdog
 from mks_hardening import compose
 from mks_hardening.cache import CDNManager, NullCache
 from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
-from mks_hardening.exceptions import SettingsError
+from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import CredentialChanges
 from mks_hardening.wsgi import SessionManager
 
@@ -97,7 +98,12 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
         session_clock: for sessions, where they live by another one.
     """
     app = Flask(__name__)
-    app.config.update(MAX_CONTENT_LENGTH=262_144, SEND_FILE_MAX_AGE_DEFAULT=31_536_000)
+    # Werkzeug limits what it decodes of a form apart from the body (500,000 bytes by default).
+    app.config.update(
+        MAX_CONTENT_LENGTH=BODY_LIMIT,
+        MAX_FORM_MEMORY_SIZE=BODY_LIMIT,
+        SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
+    )
     opened = ExitStack()
     try:
         parts = _parts(settings, opened, clock=clock, session_clock=session_clock or clock)
@@ -131,7 +137,7 @@ def from_env() -> Flask:
     """
     try:
         app = create_app(AppSettings.from_env())
-    except SettingsError as error:
+    except (SettingsError, ConfigurationError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(_BOOT_ERROR) from None
     app.extensions["knowledge"].serve()

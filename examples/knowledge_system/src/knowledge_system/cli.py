@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import OperationalError
 
 from knowledge_system.console import complain, progress, say
-from mks_hardening.exceptions import SettingsError
+from mks_hardening.exceptions import ConfigurationError, SettingsError
 
 if TYPE_CHECKING:
     from knowledge_system.demo.environment import Ports
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except SettingsError as error:
+    except (SettingsError, ConfigurationError) as error:
         complain(f"設定に誤りがあります / wrong configuration\n{error}")
         return 2
     except OperationalError as error:

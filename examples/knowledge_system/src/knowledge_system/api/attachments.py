@@ -79,7 +79,7 @@ ROUTES: Final = (
         _PATH,
         adding,
         {201: _ATTACHMENT},
-        limit="api_write",
+        limit="file_upload",
         parameters=fields.ARTICLE_ID,
         repeatable=True,
         takes_file=True,

@@ -269,7 +269,7 @@ ROUTES = (
         register,
         {201: schemas.thing(_ADDED)},
         who="administrators",
-        limit="admin",
+        limit="auth_register",
         body=fields.ACCOUNT,
         refusals=(409,),
         repeatable=True,

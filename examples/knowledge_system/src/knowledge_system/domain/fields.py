@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
@@ -22,6 +23,7 @@ __all__ = [
     "ARTICLE_REPLACED",
     "ATTACHMENT_ID",
     "AUDIT",
+    "BODY_LIMIT",
     "CLOCK_FORM",
     "CODE",
     "CODE_API",
@@ -124,6 +126,12 @@ ANY_SESSION: dict[str, Field] = {"session": _SESSION._replace(min_length=0, defa
 LANGUAGE: dict[str, Field] = {"language": Text(2, choices=tuple(LANGUAGES))}
 CLOCK_FORM: dict[str, Field] = {"advance": Integer(1, 86_400, from_text=True)}
 
+BODY_LIMIT: Final = 1_048_576
+"""Bytes of a request without files.
+
+The longest article fits: 50,000 characters of a body are 600,000 bytes where each is a supplementary ideograph
+(12 bytes in an encoded form, 12 as an escaped JSON text).
+"""
 ARTICLE: dict[str, Field] = {
     "title": Text(200),
     "category": Text(32, choices=CATEGORIES),

@@ -101,7 +101,7 @@ def describe(problem: Problem, *, language: str) -> dict[str, Any]:
         "type": f"/problems/{problem.code}",
         "title": entry[language]["title"],
         "status": problem.status,
-        "detail": entry[language]["detail"],
+        "detail": entry[language]["detail"].format(**problem.extra),
         **problem.extra,
     }
     if problem.faults:

@@ -36,6 +36,15 @@
     tick();
   }
 
+  // Files that are too large are told before they are sent.
+  for (const field of document.querySelectorAll("input[type=file][data-limit]")) {
+    field.addEventListener("change", () => {
+      const size = [...field.files].reduce((sum, file) => sum + file.size, 0);
+      field.setCustomValidity(size > Number(field.dataset.limit) ? field.dataset.large : "");
+      field.reportValidity();
+    });
+  }
+
   // Recovery codes on paper and in the clipboard.
   for (const button of document.querySelectorAll("[data-print]")) {
     button.hidden = false;

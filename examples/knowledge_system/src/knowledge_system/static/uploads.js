@@ -29,6 +29,13 @@
   const post = async (path, body, headers = {}) => {
     const common = { Accept: "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" };
     const answer = await fetch(path, { method: "POST", body, headers: { ...common, ...headers } });
+    const wait = Number(answer.headers.get("Retry-After"));
+    // Several pictures at once meet the limit of uploads in a minute; the later ones wait for their turn.
+    if (answer.status === 429 && wait > 0 && wait <= 120) {
+      say(words.waiting);
+      await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
+      return post(path, body, headers);
+    }
     const told = await answer.json();
     if (answer.ok) return told;
     const fault = told.errors?.[0];
@@ -60,6 +67,10 @@
   let under = 0;
   const upload = async (file) => {
     const mark = `![… ${++number}]()`;
+    if (file.size > Number(words.limit)) {
+      say(`${words.failed} ${words.large}`);
+      return;
+    }
     put("", mark);
     say(words.sending);
     under += 1;

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
+from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.domain.problems import Problem, code_for_status, describe
 from knowledge_system.web import forms, here
 from knowledge_system.web.outage import Outage
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
-_DRAINED = 4_194_304
+_DRAINED = 67_108_864
+"""Bytes of a refused body that are read all the same: a browser first sends everything, then shows the answer."""
+_DRAIN_SECONDS = 30
 
 _ABSENT = (OperationalError, PoolTimeoutError, BackendUnavailableError)
 
@@ -93,6 +96,7 @@ def _from_framework(error: HTTPException) -> AnyResponse:
     status = error.code or 500
     if status == 413:
         _drain()
+        return answer(Problem("too-large", extra={"limit_bytes": request.max_content_length or BODY_LIMIT}))
     if status < 400:
         return error.get_response()
     headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}}
@@ -101,8 +105,13 @@ def _from_framework(error: HTTPException) -> AnyResponse:
 
 def _drain() -> None:
     """Read on for a bounded while: closing on a client that still sends would cost it the answer."""
+    clock = here.parts().clock
     left = min(request.content_length or 0, _DRAINED)
-    while left > 0 and (chunk := request.environ["wsgi.input"].read(min(left, 65_536))):
+    until = clock.monotonic() + _DRAIN_SECONDS
+    while left > 0 and clock.monotonic() < until:
+        chunk = request.environ["wsgi.input"].read(min(left, 65_536))
+        if not chunk:
+            return
         left -= len(chunk)
 
 

@@ -23,6 +23,8 @@ API_LIMITS: Final = {
     # Asking how far a task or how long a session is.
     "api_poll": (Limit("minute", 600, 60), Limit("hour", 20_000, 3600)),
 }
+# Administrators register a whole site office at once; the library's three an hour are for strangers who join.
+_REGISTRATION: Final = {"auth_register": (Limit("hour", 60, 3600), Limit("day", 200, 86_400))}
 """Whose hits each request of the API takes, so that every answer can say where its client stands."""
 
 
@@ -30,5 +32,5 @@ def open_limiter(settings: AppSettings, opened: ExitStack, clock: Clock) -> Rate
     """The limiter, given back with ``opened``; ``None`` where the area is switched off."""
     if "security" not in settings.areas:
         return None
-    groups = {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **API_LIMITS}
+    groups = {**DEFAULT_RATE_LIMITS, **_REGISTRATION, **SIGN_IN_LIMITS, **API_LIMITS}
     return opened.enter_context(closing(compose.rate_limiter(settings.hardening, groups, clock=clock)))

@@ -38,7 +38,7 @@ def listing() -> str:
 @here.administrators_only
 def adding() -> Response:
     """Add a member of staff."""
-    here.check_limit("admin")
+    here.check_limit("auth_register")
     try:
         values = forms.read(fields.ACCOUNT)
         place = forms.once(lambda: _registered(values))

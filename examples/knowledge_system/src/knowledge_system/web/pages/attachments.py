@@ -27,7 +27,7 @@ _AT_ONCE = 10
 @pages.post("/articles/<int:article_id>/attachments")
 def adding(article_id: int) -> AnyResponse:
     """Hand in files; all of them are attached, or none."""
-    here.check_limit("api_write")
+    here.check_limit("file_upload")
     try:
         with here.parts().sessions() as session:  # before the files are read
             attaching.check_room(session, here.actor(), article_id)

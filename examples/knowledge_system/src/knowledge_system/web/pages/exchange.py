@@ -128,7 +128,7 @@ def form() -> str:
 @pages.post("/import")
 def importing() -> AnyResponse:
     """Add the articles of a zip as drafts, all of them or none."""
-    here.check_limit("api_write")
+    here.check_limit("file_upload")
     try:
         bundle = received()[0][1]
         place = forms.once(lambda: _imported(bundle), content=digest([("", bundle)]))
