@@ -3,10 +3,12 @@ import os
 from django.conf import settings
 
 from mks_hardening.contrib.django_app import hardened, logging_config
+from mks_hardening.settings import HardeningSettings
 
 settings.configure(  # a project has these in its settings.py
     DEBUG=os.environ.get("MKS_ENV") == "development",
     SECRET_KEY="from your secret store",
+    ALLOWED_HOSTS=HardeningSettings.from_env().wsgi.allowed_hosts,  # of MKS_ALLOWED_HOSTS
     ROOT_URLCONF=__name__,
     WSGI_APPLICATION=f"{__name__}.application",
     INSTALLED_APPS=["mks_hardening.contrib.django_app"],

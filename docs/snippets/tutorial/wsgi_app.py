@@ -22,6 +22,8 @@ def app(environ, start_response):
 
 logger = setup_logging("notes")
 app = harden_wsgi(app, HardeningSettings.from_env())
-with make_server("127.0.0.1", 8000, app) as server:
-    logger.info("open http://localhost:8000/")
-    server.serve_forever()
+
+if __name__ == "__main__":  # in production, gunicorn imports this file and uses ``app``
+    with make_server("127.0.0.1", 8000, app) as server:
+        logger.info("open http://localhost:8000/")
+        server.serve_forever()
