@@ -74,7 +74,7 @@ def test_a_body_in_chunks_is_read_whole_or_refused_in_words(
     shared_demo: Any, chunks: bytes, status: int
 ) -> None:
     """gunicorn finds out while it is read; a proxy in front would have found out before."""
-    body = chunks * 5 + b"0\r\n\r\n" if status == 413 else chunks
+    body = chunks * 17 + b"0\r\n\r\n" if status == 413 else chunks
     context = ssl.create_default_context(cafile=shared_demo.ca)
     head = f"POST /api/auth/login HTTP/1.1\r\nHost: localhost:{shared_demo.https}\r\nConnection: close\r\n"
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -518,7 +518,7 @@ FIELDS = [
     _sent(b"title=%ed%a0%80", 400),
     _sent(b"title=a&title=b", 422),
     _sent(b"&".join(b"f%d=1" % number for number in range(3000)), 400),
-    _sent(b"a=" + b"x" * 300_000, 413),
+    _sent(b"a=" + b"x" * 1_100_000, 413),
     _sent(b"a=b", 415, kind="multipart/form-data; boundary=x"),
     _sent(b"a=b", 415, kind="application/xml"),
     _sent(

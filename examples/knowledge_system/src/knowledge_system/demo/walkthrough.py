@@ -419,7 +419,7 @@ class Walk:
             b'{"title": "\xff"}': 400,
             b"[" * 20_000: 400,
             b'{"title": 1}': 422,
-            b"{}" + b" " * 300_000: 413,
+            b"{}" + b" " * 1_100_000: 413,
         }
         for body, wanted in cases.items():
             status(self.me.api("POST", "/api/knowledge", body), wanted)
