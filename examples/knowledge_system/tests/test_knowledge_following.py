@@ -321,6 +321,15 @@ def test_a_site_has_a_page(visit: Callable[..., Any], app: Any) -> None:
     assert {"name": "第2工区 <b>", "articles": 1} in sites
 
 
+def test_the_site_of_a_draft_is_no_link_to_a_page_that_is_not_there(visit: Callable[..., Any]) -> None:
+    writer = visit("tanaka")
+    draft = {"title": "下書き", "category": "土工", "body": "本文", "status": "draft", "site": "新しい現場"}
+    number = writer.api("POST", "/api/knowledge", draft).json["id"]
+    page = writer.get(f"/articles/{number}").get_data(as_text=True)
+    assert "新しい現場" in page
+    assert "/site?name=" not in page
+
+
 def test_related_articles_stand_beside_one(visit: Callable[..., Any], app: Any) -> None:
     reader = visit("kobayashi")
     _, first = published(app, visit)
