@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from knowledge_system import app as application
+from knowledge_system import database
 from knowledge_system.domain import markdown, rules
 from knowledge_system.services.knowledge import content
 
@@ -66,12 +65,38 @@ def test_loading_twice_adds_nothing_and_the_generator_stops_at_the_number(app: A
         assert session.scalar(select(func.count(Comment.id))) > 0
 
 
-def test_the_glue_is_short() -> None:
-    """``create_app`` puts everything together in at most sixty lines."""
-    import inspect
+def test_generated_articles_are_committed_in_parts_and_an_interrupted_run_goes_on(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = app.extensions["knowledge"]
+    monkeypatch.setattr(database, "_GENERATED_AT_ONCE", 20)
 
-    for part in (application.create_app, application._parts):
-        assert len(inspect.getsource(part).splitlines()) <= 60
-    source = Path(inspect.getfile(application)).read_text(encoding="utf-8")
-    defined = [line for line in source.splitlines() if line.startswith(("def ", "class "))]
-    assert len(defined) <= 7, defined
+    def counted() -> int:
+        with services.sessions() as session:
+            return content.count_articles(session)
+
+    def fill(number: int, *, stop_at: int | None = None) -> tuple[int, list[int]]:
+        seen: list[int] = []
+
+        def shown(done: int, _total: int) -> None:
+            seen.append(done)
+            if done == stop_at:
+                raise KeyboardInterrupt
+
+        _, added = database.fill(
+            services.sessions,
+            services.search,
+            password="unused",
+            clock=services.clock,
+            number=number,
+            progress=lambda label: shown if label == "生成した記事" else lambda _done, _total: None,
+        )
+        return added, seen
+
+    before = counted()
+    with pytest.raises(KeyboardInterrupt):
+        fill(before + 50, stop_at=20)
+    assert counted() == before + 20
+    assert fill(before + 50) == (30, [20, 30])
+    assert fill(before + 50) == (0, [])
+    assert counted() == before + 50

@@ -22,6 +22,9 @@ __all__ = ["check_backup", "fill", "upgrade"]
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
+_GENERATED_AT_ONCE = 500
+"""Articles in one transaction."""
+
 
 def upgrade(
     engine: Engine, settings: AppSettings, *, clock: Clock, without_backup: str | None = None
@@ -67,7 +70,11 @@ def fill(
     number: int = 0,
     progress: Progress = lambda _label: lambda _done, _total: None,
 ) -> tuple[int, int]:
-    """Load people and articles that are missing, generate more up to ``number``; returns how many were added."""
+    """Load people and articles that are missing, generate more up to ``number``; returns how many were added.
+
+    Generated articles are committed in parts: other writers are not kept waiting until the last one, and a run that
+    was interrupted goes on where it stopped.
+    """
     with sessions.begin() as session:
         people = content.load_people(
             session,
@@ -76,5 +83,10 @@ def fill(
             progress=progress("利用者"),
         )
         articles = content.load_articles(session, search=search, progress=progress("記事"))
-        articles += content.generate(session, number, search=search, progress=progress("生成した記事"))
+        present = content.count_articles(session)
+    shown = progress("生成した記事")
+    for goal in range(present + _GENERATED_AT_ONCE, number + _GENERATED_AT_ONCE, _GENERATED_AT_ONCE):
+        with sessions.begin() as session:
+            articles += content.generate(session, min(goal, number), search=search)
+        shown(min(goal, number) - present, number - present)
     return people, articles

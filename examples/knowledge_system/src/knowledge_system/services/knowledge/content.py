@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from knowledge_system.services.knowledge.search import SearchIndex
 from mks_hardening.security import hash_password
 
-__all__ = ["articles", "generate", "load_articles", "load_people", "people"]
+__all__ = ["articles", "count_articles", "generate", "load_articles", "load_people", "people"]
 
 Progress = Callable[[int, int], None]
 
@@ -79,16 +79,14 @@ def load_articles(
     return len(missing)
 
 
-def generate(
-    session: Session,
-    number: int,
-    *,
-    search: SearchIndex,
-    seed: int = 1,
-    progress: Progress = lambda _done, _total: None,
-) -> int:
+def count_articles(session: Session) -> int:
+    """How many articles there are, of any status."""
+    return session.scalar(select(func.count(Article.id))) or 0
+
+
+def generate(session: Session, number: int, *, search: SearchIndex, seed: int = 1) -> int:
     """Add articles made up from the real ones until there are ``number``; returns how many were added."""
-    have = session.scalar(select(func.count(Article.id))) or 0
+    have = count_articles(session)
     source, authors = articles(), _user_ids(session)
     chance = random.Random(seed * 1_000_003 + have)  # noqa: S311 - made-up articles, not secrets
     wanted = max(0, number - have)
@@ -99,7 +97,6 @@ def generate(
         _add(session, search, entry, authors)
         if done % 100 == 0 or done == wanted:
             session.expunge_all()
-            progress(done, wanted)
     spelt(session, sorted(tags))
     return wanted
 
