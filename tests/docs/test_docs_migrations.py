@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from django_project import configure
+from mks_hardening.contrib.flask_app import Hardening, limit
+from mks_hardening.settings import HardeningSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "en" / "how-to" / "migrate").glob("*.md"))
@@ -46,6 +49,39 @@ def test_a_page_shows_both_codes_each_option_and_what_is_lost(page: Path) -> Non
     # What the last command prints is compared by the test of all pages.
     assert text.rstrip().endswith("```")
     assert "compare.py" in text[text.rindex("```console") :]
+
+
+def test_limits_of_a_whole_application_count_each_client_for_itself() -> None:
+    """Row ``application_limits``: one client must not lock out all others, there or here."""
+    import flask_limiter
+
+    before = Flask("before")
+    flask_limiter.Limiter(
+        flask_limiter.util.get_remote_address,
+        app=before,
+        application_limits=["3 per minute"],
+        storage_uri="memory://",
+    )
+    after = Flask("after")
+    settings = HardeningSettings.from_env(environ={"MKS_ENV": "development"})
+    Hardening(after, settings, groups={"group": "3 per minute"})
+    limit("group")(after)
+    for app in (before, after):
+        for path in ("/one", "/other"):
+            app.add_url_rule(path, path, lambda: "")
+        client = app.test_client()
+        statuses = [
+            client.get(path, environ_base={"REMOTE_ADDR": address}).status_code
+            for address in ("192.0.2.1", "192.0.2.2")
+            for path in ("/one", "/other", "/one", "/other")
+        ]
+        assert statuses == 2 * [200, 200, 200, 429]
+    for page in PAGES:
+        if page.stem == "flask-limiter":
+            row = next(
+                line for line in page.read_text("utf-8").splitlines() if "`application_limits=`" in line
+            )
+            assert row.split("|")[2].strip() == '`limit("group")(app)`'
 
 
 def test_passwords_that_django_stored_go_on() -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function, texts, whole_number
 from mks_hardening._core.origin.trust import client_key, request_origin
+from mks_hardening._core.taken_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers
 from mks_hardening.events import RequestRefused
@@ -161,8 +162,11 @@ def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
 
 
 def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-    """Take a hit and note it for the answer and, when it is refused, for the request record and observers."""
-    decision = limiter.hit(group, key, cost=cost)
+    """Take a hit and note it for the answer and, when it is refused, for the request record and observers.
+
+    All limits of one request count together, whatever their order: a refusal gives back what it has taken so far.
+    """
+    decision = hits_of_request(environ).take(limiter, group, key, cost=cost)
     environ.setdefault(_DECISIONS, []).append(decision)
     if not decision.allowed:
         environ[REFUSAL_KEY] = Refusal(

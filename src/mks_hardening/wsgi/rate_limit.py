@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from mks_hardening._core.checks import choice, function, offers, several, texts
 from mks_hardening._core.origin.trust import ProxyTrust, origin_reader
+from mks_hardening._core.taken_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers
@@ -86,6 +87,9 @@ class RateLimitRule:
 class RateLimitMiddleware:
     """Counts each request against every rule that applies, in order, and refuses it at the first limit with 429.
 
+    A refused request takes nothing, from any rule: the rules count together with each other and with the limits of
+    the views inside.
+
     Answers carry the state of the tightest limit, unless the application has set such fields itself. Refusals are
     problem documents, or text, in Japanese or English as the client likes better.
 
@@ -161,7 +165,9 @@ class RateLimitMiddleware:
         if not rule.applies(environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")):
             return None
         key = rule.key(environ)
-        return None if key is None else self._limiter.hit(rule.group, _bounded(key))
+        if key is None:
+            return None
+        return hits_of_request(environ).take(self._limiter, rule.group, _bounded(key))
 
 
 def _check_group(group: str, limiter: Limiter) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import choice, function, whole_number
 from mks_hardening._core.clock import given_clock
@@ -13,6 +14,7 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
+from mks_hardening._core.taken_hits import TakenHits
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._bridge import Bridge
@@ -35,11 +37,16 @@ from mks_hardening.security.rate_limits.reservation import Reservation
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
-    from mks_hardening.protocols import Clock, RedisLike
+    from mks_hardening.protocols import Clock, LimitDecision, RedisLike
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
     from mks_hardening.security.rate_limits._windows import Count
 
 __all__ = ["RateLimiter"]
+
+_LIMITED: Final = "__mks_limited__"
+"""Marks a function that ``RateLimiter.limit`` has decorated."""
+_hits_of_call: ContextVar[TakenHits | None] = ContextVar("mks_hits_of_call", default=None)
+"""What the outer limits of the function that is being called have taken."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,34 +142,33 @@ class RateLimiter(Closing):
             # The shortest way, for counts in memory.
             count = self._local.hit(rules.name, key, rules.limits, cost=cost)
             return judged(rules, decision_of(rules, count), "backend", taken=cost, key=key)
-        decision = self._at_once(rules, key, cost)
-        if decision is not None:
-            return decision
-        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
-            return run(self._hit(rules, key, cost))[0]
-        try:  # the usual way, without an operation around its one round trip
-            found = self._shared.hit(rules.name, key, rules.limits, cost=cost).run()
-        except BackendUnavailableError as error:
-            return self._unanswered(rules, key, cost, error)[0]
-        return self._answered(rules, key, cost, found)[0]
+        return self._take(rules, key, cost).decision
 
     async def ahit(self, group: str, key: str, *, cost: int = 1) -> Decision:
         """``hit`` for asyncio."""
         rules, key = self._checked(group, key, cost)
-        decision = self._at_once(rules, key, cost)
-        return (await arun(self._hit(rules, key, cost)))[0] if decision is None else decision
+        return (await self._atake(rules, key, cost)).decision
 
-    def reserve(self, group: str, key: str, *, cost: int = 1) -> Reservation:
+    def reserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
         """Take hits like ``hit``, in a form that can be given back.
+
+        Args:
+            group: see ``hit``.
+            key: see ``hit``.
+            cost: see ``hit``.
+            recheck: ask Redis even for a key that it has just refused, as others may have given hits back since.
+                ``False`` refuses such a key here for a moment, as ``hit`` does.
 
         Raises:
             ConfigurationError: see ``hit``.
         """
-        return run(self._reserve(*self._checked(group, key, cost), cost))
+        rules, key = self._checked(group, key, cost)
+        return self._reservation(rules, key, cost, self._take(rules, key, cost, recheck=recheck))
 
-    async def areserve(self, group: str, key: str, *, cost: int = 1) -> Reservation:
+    async def areserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
         """``reserve`` for asyncio."""
-        return await arun(self._reserve(*self._checked(group, key, cost), cost))
+        rules, key = self._checked(group, key, cost)
+        return self._reservation(rules, key, cost, await self._atake(rules, key, cost, recheck=recheck))
 
     def test(self, group: str, key: str, *, cost: int = 1) -> Decision:
         """What ``hit`` would answer now, without counting; ``remaining`` is before the hit.
@@ -247,6 +253,9 @@ class RateLimiter(Closing):
     def limit(self, group: str, *, key: Callable[..., str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function, ``def`` or ``async def``, so that it is called only within the limits.
 
+        Several of these decorators on one function count together, whatever their order: a call that one of them
+        refuses takes nothing from the others.
+
         Args:
             group: checked when the function is decorated.
             key: given the arguments of the call, whose hit it is.
@@ -258,22 +267,38 @@ class RateLimiter(Closing):
         self._checked(group, "", 0)
         function(key, parameter="key")
 
-        def take(decision: Decision) -> None:
-            if not decision:
+        def check(decision: LimitDecision) -> None:
+            if not decision.allowed:
                 raise RateLimitExceededError(group, decision)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            # ``wraps`` hands the mark on, so a decorator between two limits does not hide the inner one.
+            has_inner_limit = hasattr(function, _LIMITED)
+
             @wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-                take(self.hit(group, key(*args, **kwargs)))
-                return function(*args, **kwargs)
+                hits = _hits_of_call.get() or TakenHits()
+                check(hits.take(self, group, key(*args, **kwargs)))
+                # The function itself may call others that are limited: those are calls of their own.
+                token = _hits_of_call.set(hits if has_inner_limit else None)
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    _hits_of_call.reset(token)
 
             @wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
-                take(await self.ahit(group, key(*args, **kwargs)))
-                return await cast(Awaitable[object], function(*args, **kwargs))
+                hits = _hits_of_call.get() or TakenHits()
+                check(await hits.atake(self, group, key(*args, **kwargs)))
+                token = _hits_of_call.set(hits if has_inner_limit else None)
+                try:
+                    return await cast(Awaitable[object], function(*args, **kwargs))
+                finally:
+                    _hits_of_call.reset(token)
 
-            return cast(Callable[P, R], limited_async) if _is_async(function) else limited
+            chosen = cast(Callable[P, R], limited_async) if _is_async(function) else limited
+            setattr(chosen, _LIMITED, True)
+            return chosen
 
         return decorate
 
@@ -292,24 +317,42 @@ class RateLimiter(Closing):
 
     # --- operations ------------------------------------------------------------------------------
 
-    def _at_once(self, rules: Group, key: str, cost: int) -> Decision | None:
+    def _take(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+        """Take hits in this thread."""
+        taken = self._at_once(rules, key, cost, recheck=recheck)
+        if taken is not None:
+            return taken
+        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
+            return run(self._hit(rules, key, cost))
+        try:  # the usual way, without an operation around its one round trip
+            found = self._shared.hit(rules.name, key, rules.limits, cost=cost).run()
+        except BackendUnavailableError as error:
+            return self._unanswered(rules, key, cost, error)
+        return self._answered(rules, key, cost, found)
+
+    async def _atake(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+        """Take hits on the running event loop."""
+        taken = self._at_once(rules, key, cost, recheck=recheck)
+        return await arun(self._hit(rules, key, cost)) if taken is None else taken
+
+    def _at_once(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
         """The answer to a hit that needs nothing from outside."""
         if self._exempt is not None and self._exempt(rules.name, key):
-            return judged(rules, exempted(rules), "exempt")
+            return _Taken(judged(rules, exempted(rules), "exempt"))
         if self._shared is None:
-            return self._here(rules, key, cost, "backend")[0]
-        refusal = self._exhausted.find(rules.name, key, cost)
-        return None if refusal is None else judged(rules, refusal, "remembered")
+            return self._here(rules, key, cost, "backend")
+        refusal = None if recheck else self._exhausted.find(rules.name, key, cost)
+        return None if refusal is None else _Taken(judged(rules, refusal, "remembered"))
 
-    def _hit(self, rules: Group, key: str, cost: int) -> Op[tuple[Decision, int | None, bool]]:
-        """The decision, when hits were taken (``None``: they were not), and whether in the shared storage."""
+    def _hit(self, rules: Group, key: str, cost: int) -> Op[_Taken]:
+        """Take hits where the limiter has to ask the shared storage, if it has one."""
         if self._shared is None:
-            return *self._here(rules, key, cost, "backend"), False
+            return self._here(rules, key, cost, "backend")
         if not 0 < cost <= rules.smallest_quota:
-            return (yield from self._test(rules, key, cost)), None, True
+            return _Taken((yield from self._test(rules, key, cost)))
         bridge = self._bridge if rules.policy == "local" else None
         if bridge is not None and bridge.is_away():
-            return *self._here(rules, key, cost, "local"), False
+            return self._here(rules, key, cost, "local")
         try:
             if bridge is not None and bridge.is_behind(rules.name, key):
                 yield from bridge.catch_up(rules, key)
@@ -323,38 +366,34 @@ class RateLimiter(Closing):
         bridge = self._bridge if rules.policy == "local" else None
         return bridge is not None and (bridge.is_away() or bridge.is_behind(rules.name, key))
 
-    def _unanswered(
-        self, rules: Group, key: str, cost: int, error: BackendUnavailableError
-    ) -> tuple[Decision, int | None, bool]:
+    def _unanswered(self, rules: Group, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
         if rules.policy != "local":
-            return judged(rules, outage_decision(rules, error), rules.policy), None, False
+            return _Taken(judged(rules, outage_decision(rules, error), rules.policy))
         if self._bridge is not None:
             self._bridge.lost_contact()
-        return *self._here(rules, key, cost, "local"), False
+        return self._here(rules, key, cost, "local")
 
-    def _answered(self, rules: Group, key: str, cost: int, count: Count) -> tuple[Decision, int | None, bool]:
+    def _answered(self, rules: Group, key: str, cost: int, count: Count) -> _Taken:
         if self._bridge is not None and rules.policy == "local":
             self._bridge.counters.note(rules.name, key, count)
         decision = decision_of(rules, count)
         if count.taken_at is None:
             self._exhausted.remember(rules.name, key, cost, decision)
-        return judged(rules, decision, "backend", taken=cost, key=key), count.taken_at, True
+        decision = judged(rules, decision, "backend", taken=cost, key=key)
+        return _Taken(decision, count.taken_at, shared=True)
 
-    def _here(self, rules: Group, key: str, cost: int, source: str) -> tuple[Decision, int | None]:
+    def _here(self, rules: Group, key: str, cost: int, source: str) -> _Taken:
         """Count in this process."""
         if not 0 < cost <= rules.smallest_quota:
-            return run(self._test(rules, key, cost)), None
+            return _Taken(run(self._test(rules, key, cost)))
         count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-        return judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at
+        return _Taken(judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at)
 
-    def _reserve(self, rules: Group, key: str, cost: int) -> Op[Reservation]:
-        """Asks even for a key that was just refused: hits of others may have been given back."""
-        if self._exempt is not None and self._exempt(rules.name, key):
-            return Reservation(judged(rules, exempted(rules), "exempt"), None)
-        decision, taken_at, shared = yield from self._hit(rules, key, cost)
-        if taken_at is None:
-            return Reservation(decision, None)
-        return Reservation(decision, lambda: self._give_back(rules, key, taken_at, cost, shared=shared))
+    def _reservation(self, rules: Group, key: str, cost: int, taken: _Taken) -> Reservation:
+        at = taken.at
+        if at is None:
+            return Reservation(taken.decision, None)
+        return Reservation(taken.decision, lambda: self._give_back(rules, key, at, cost, shared=taken.shared))
 
     def _paced(self, rules: Group, key: str, wanted: Wanted) -> Op[float]:
         if self._exempt is not None and self._exempt(rules.name, key):
@@ -401,6 +440,20 @@ class RateLimiter(Closing):
         if type(cost) is not int or cost < 0:
             raise ConfigurationError("cost must be a whole number of at least 0", parameter="cost")
         return rules, key if type(key) is str and len(key) <= LONGEST_KEY else bounded_key(key)
+
+
+class _Taken(NamedTuple):
+    """The result of a hit.
+
+    Attributes:
+        decision: whether it is allowed.
+        at: the moment of the hits; ``None`` when none were taken.
+        shared: whether they were taken in the shared storage.
+    """
+
+    decision: Decision
+    at: int | None = None
+    shared: bool = False
 
 
 def _is_async(function: Callable[..., object]) -> bool:
