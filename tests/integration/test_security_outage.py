@@ -1,5 +1,6 @@
 """The policy ``local``: several processes that lose their Redis still let pass about what the limit allows."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,12 +59,23 @@ class Workers:
         child.stdin.write(key + "\n")
         child.stdin.flush()
         passed, source, known = child.stdout.readline().split()
-        self.passed += int(passed)
+        self.passed += int(passed) * (key == "k")
         return source, known
 
     def hits(self, tries: int) -> None:
         for number in range(tries):
             self.hit(number)
+
+    def rush(self, tries: int) -> None:
+        """The same number of hits, all workers at once."""
+        for child in self.children:
+            assert child.stdin is not None
+            child.stdin.write("k\n" * (tries // WORKERS))
+            child.stdin.flush()
+        for child in self.children:
+            assert child.stdout is not None
+            for _ in range(tries // WORKERS):
+                self.passed += int(child.stdout.readline().split()[0])
 
     def all_see_the_server(self) -> bool:
         """And each other; by hits on keys of their own."""
@@ -92,16 +104,13 @@ def workers() -> Iterator[Callable[..., Workers]]:
 def play(one: Workers, *, away: Callable[[], None], back: Callable[[], None] | None) -> int:
     """How many hits of one key pass in all."""
     wait_until(one.all_see_the_server, timeout=20)
-    one.passed = 0
     one.hits(LIMIT // 2)
     assert one.passed == LIMIT // 2
     away()
     one.hits(2 * LIMIT)
     if back is not None:
         back()
-        before = one.passed
         wait_until(one.all_see_the_server, timeout=20)
-        one.passed = before
         one.hits(2 * LIMIT)
     return one.passed
 
@@ -121,6 +130,78 @@ def test_four_workers_pass_little_more_than_the_limit(
     }[how]
     passed = play(one, away=away, back=back)
     assert LIMIT - SLACK <= passed <= LIMIT + SLACK
+
+
+def restart_with_an_old_snapshot(server: Any) -> None:
+    server.kill()
+    shutil.copy(server.directory / "kept.rdb", server.directory / "dump.rdb")
+    server.start()
+
+
+LOSSES: dict[str, tuple[tuple[int, ...], Callable[[Any], None]]] = {
+    # After how many hits what happens, while everybody goes on as if nothing had.
+    "flush": ((50,), lambda server: server.command("FLUSHALL")),
+    "flush four times": ((20, 20, 20, 20), lambda server: server.command("FLUSHALL")),
+    "flush four times when all is used": ((100, 40, 40, 40), lambda server: server.command("FLUSHALL")),
+    "quick restart": ((50,), lambda server: (server.kill(), server.start())),
+    "quick restart twice": ((40, 40), lambda server: (server.kill(), server.start())),
+    "restart with an old snapshot": ((50,), restart_with_an_old_snapshot),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["exact-window", "sliding-window"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["in turns", "at once"])
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_loss_of_the_data_is_known_at_the_next_hit(
+    make_redis: Any, workers: Callable[..., Workers], how: str, at_once: bool, strategy: str
+) -> None:
+    snapshot = how == "restart with an old snapshot"
+    server = make_redis(options={"save": "3600 1000000"} if snapshot else None)
+    one = workers(server.url, strategy)
+    wait_until(one.all_see_the_server, timeout=20)
+    hits = one.rush if at_once else one.hits
+    steps, happen = LOSSES[how]
+    if snapshot:
+        hits(20)
+        server.command("SAVE")
+        shutil.copy(server.directory / "dump.rdb", server.directory / "kept.rdb")
+        steps = (30,)
+    for step in steps:
+        hits(step)
+        happen(server)
+    hits(2 * LIMIT)
+    wait_until(one.all_see_the_server, timeout=20)
+    hits(2 * LIMIT)
+    assert LIMIT - SLACK <= one.passed <= LIMIT + SLACK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("at_once", [False, True], ids=["in turns", "at once"])
+def test_workers_that_come_back_one_after_the_other_wait_for_each_other(
+    make_redis: Any, workers: Callable[..., Workers], at_once: bool, strategy: str
+) -> None:
+    """What each has let pass is known to all before anybody uses what the server says is left."""
+    server = make_redis()
+    one = workers(server.url, strategy)
+    wait_until(one.all_see_the_server, timeout=20)
+    hits = one.rush if at_once else one.hits
+    hits(LIMIT // 2 - WORKERS)
+    one.hits(WORKERS)  # under traffic all know about the same
+    server.pause()
+    hits(2 * LIMIT)
+    server.resume()
+    before = one.passed
+
+    def all_are_back() -> bool:
+        hits(WORKERS)
+        return one.all_see_the_server()
+
+    wait_until(all_are_back, timeout=20)
+    hits(2 * LIMIT)
+    assert before >= LIMIT // 2
+    assert LIMIT - SLACK <= one.passed <= LIMIT + SLACK
 
 
 def test_hits_of_an_outage_are_counted_when_it_is_over(make_redis: Any) -> None:

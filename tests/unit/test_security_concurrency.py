@@ -20,6 +20,7 @@ from mks_hardening.exceptions import (
     ConfigurationError,
 )
 from mks_hardening.security import ConcurrencyLimiter
+from mks_hardening.security.rate_limits._presence import Known
 from mks_hardening.testing import FrozenClock
 
 
@@ -281,7 +282,7 @@ class Storage:
 
     def __init__(self) -> None:
         self.away = False
-        self.workers, self.number, self.life = 4, 0, b"1"
+        self.workers, self.number, self.life = 4, 0, 1
         self.tokens: dict[str, set[str]] = {}
 
     def in_doubt(self) -> bool:
@@ -308,10 +309,10 @@ class Storage:
         yield from ()
         self.tokens.get(place, set()).discard(token)
 
-    def presence(self, process: str, *, lifetime: int) -> Any:
+    def presence(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return self.workers, self.number, self.life
+        return Known(self.workers, self.number, self.life, self.workers)
 
     def close(self) -> None:
         self.away = True
@@ -419,7 +420,7 @@ def test_a_storage_that_lost_everything_gives_no_more_than_shares_until_all_have
     assert site.acquired(1) == 1
     site.storage.away = True
     site.acquired(1)
-    site.storage.away, site.storage.life = False, b"2"
+    site.storage.away, site.storage.life = False, 2
     site.storage.tokens.clear()
     assert site.acquired(5) == 0  # two is this one's share, and others may hold six
     refused = site.limiter.acquire("g")

@@ -14,7 +14,7 @@ from mks_hardening.security import Limit, RateLimiter
 from mks_hardening.security.rate_limits._bridge import Bridge
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
-from mks_hardening.security.rate_limits._presence import Presence
+from mks_hardening.security.rate_limits._presence import Known, Presence
 from mks_hardening.testing import FrozenClock
 
 LIMITS = (Limit("minute", 20, 60.0), Limit("hour", 100, 3600.0))
@@ -39,34 +39,34 @@ class Storage:
         self.clock = clock
         self.away = False
         self.fault: BaseException | None = None
-        self.workers, self.number, self.life = 4, 0, b"1"
+        self.workers, self.number, self.life = 4, 0, 1
         self.told: list[Any] = []
         self.names: list[str] = []
         self.lose()
 
     def lose(self) -> None:
         self.counters = MemoryCounters(strategy="auto", clock=self.clock)
-        self.life += b"1"
+        self.life += 1
 
     is_probed = False  # no thread: tests tell by hand
 
     def in_doubt(self) -> bool:
         return False
 
-    def hit(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
+    def hit(self, group: str, key: str, limits: Any, *, cost: int, generation: int = 0) -> Any:
         return Answer(lambda: self.counters.hit(group, key, limits, cost=cost), self._ask)
 
     def test(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
         return Answer(lambda: self.counters.test(group, key, limits, cost=cost), self._ask)
 
-    def presence(self, process: str, *, lifetime: int) -> Any:
+    def presence(self, process: str, lifetime: int, *_: int) -> Any:
         self._ask()
         yield from ()
         assert lifetime == 30
         self.names.append(process)
-        return self.workers, self.number, self.life
+        return Known(self.workers, self.number, self.life, self.workers)
 
-    def restore(self, group: str, key: str, limits: Any, unknown: Any) -> Any:
+    def restore(self, group: str, key: str, limits: Any, unknown: Any, *, generation: int) -> Any:
         self._ask()
         if self.fault is not None:
             raise self.fault
@@ -293,9 +293,9 @@ def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None
     site.storage.lose()
     asked = site.storage.presence
 
-    def slow(process: str, *, lifetime: int) -> Any:
+    def slow(*arguments: Any) -> Any:
         yield
-        return (yield from asked(process, lifetime=lifetime))
+        return (yield from asked(*arguments))
 
     site.storage.presence = slow  # type: ignore[method-assign]
     question = site.limiter._bridge.presence.keep()

@@ -14,7 +14,7 @@ from mks_hardening import events
 from mks_hardening._core import hooks
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, PaceTimeoutError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._presence import Presence
+from mks_hardening.security.rate_limits._presence import Known, Presence
 from mks_hardening.security.rate_limits._schedule import Schedule, Wanted
 from mks_hardening.testing import FrozenClock
 from turns import turn
@@ -175,7 +175,7 @@ class Shared:
 
     def __init__(self, clock: FrozenClock) -> None:
         self.away = False
-        self.workers, self.number, self.life = 4, 0, b"1"
+        self.workers, self.number, self.life = 4, 0, 1
         self.inner = Schedule(None, None, clock)
 
     def in_doubt(self) -> bool:
@@ -188,10 +188,10 @@ class Shared:
         self.inner._till[place] = max(self.inner._till.get(place, 0), self.inner._now() + known)
         return self.inner._reserve_here(rules.name, key, wanted)
 
-    def presence(self, process: str, *, lifetime: int) -> Any:
+    def presence(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return self.workers, self.number, self.life
+        return Known(self.workers, self.number, self.life, self.workers)
 
     def _answer(self) -> None:
         if self.away:

@@ -335,7 +335,7 @@ class Away:
 class Present:
     """Counters of a backend that has room for everything."""
 
-    def hit(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
+    def hit(self, group: str, key: str, limits: Any, *, cost: int, **_: Any) -> Any:
         count = Count([limit.quota - cost for limit in limits], [1] * len(limits), [0] * len(limits), 1)
         return SimpleNamespace(run=lambda: count)
 
@@ -652,6 +652,7 @@ class Elsewhere:
     def __getattr__(self, name: str) -> Any:
         def ask(group: str, key: str, limits: Any = (), **rest: Any) -> Any:
             self.asked += 1
+            rest.pop("generation", None)
             if name in ("hit", "test"):
                 return SimpleNamespace(run=lambda: getattr(self.counters, name)(group, key, limits, **rest))
             return self._do(getattr(self.counters, name), group, key, **rest)

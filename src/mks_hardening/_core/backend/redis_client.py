@@ -33,6 +33,7 @@ from mks_hardening._core.checks import flag
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.operations import Effect
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 from mks_hardening._core.resilience.guard import CallGuard
@@ -116,9 +117,14 @@ class RedisClient(Closing):
         """
         return self._guarded("pipeline", commands, self._send_all, idempotent=idempotent)
 
-    def script(self, source: str) -> Script:
-        """A Lua script, sent by its hash and in full only where the server does not know it."""
-        return Script(self, source)
+    def script(self, source: str, *, before_load: Callable[[], Effect] | None = None) -> Script:
+        """A Lua script, sent by its hash and in full only where the server does not know it.
+
+        Args:
+            source: its text.
+            before_load: what to run before it is sent in full: the server may have been started since.
+        """
+        return Script(self, source, before_load=before_load)
 
     @property
     def budget(self) -> float:

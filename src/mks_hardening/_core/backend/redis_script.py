@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from mks_hardening._core.backend.redis_faults import is_missing_script
 from mks_hardening._core.backend.redis_types import Answer
+from mks_hardening._core.operations import Effect
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["Script"]
@@ -42,10 +43,13 @@ class Script:
     key, and a run with the same token repeats it.
     """
 
-    __slots__ = ("_client", "_once_sha", "_once_source", "_sha", "_source")
+    __slots__ = ("_before_load", "_client", "_once_sha", "_once_source", "_sha", "_source")
 
-    def __init__(self, client: _Caller, source: str) -> None:
+    def __init__(
+        self, client: _Caller, source: str, *, before_load: Callable[[], Effect] | None = None
+    ) -> None:
         self._client = client
+        self._before_load = before_load
         self._source = source
         self._sha = _sha1(source)
         self._once_source = _ONCE % source
@@ -71,6 +75,8 @@ class Script:
         except Exception as error:
             if not is_missing_script(error):
                 raise
+        if self._before_load is not None:
+            self._before_load().run()
         try:
             return self._client.call("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:
@@ -94,6 +100,8 @@ class Script:
         except Exception as error:
             if not is_missing_script(error):
                 raise
+        if self._before_load is not None:
+            await self._before_load().arun()
         try:
             return await self._client.acall("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:

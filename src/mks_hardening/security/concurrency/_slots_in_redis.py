@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
-from mks_hardening.security.rate_limits._presence import presence_script
+from mks_hardening.security.rate_limits._presence import Known, presence_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +61,10 @@ class SlotsInRedis:
         """End a lease."""
         yield Pipeline(self._client, [("ZREM", self._prefix + place, token)], idempotent=True)
 
-    def presence(self, process: str, *, lifetime: int) -> Op[tuple[int, int, bytes]]:
+    def presence(self, *arguments: object) -> Op[Known]:
         """See ``Presence``."""
-        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "life")]
-        workers, number, life = yield RunScript(
-            self._presence, keys, [process, lifetime, secrets.token_hex(8)], idempotent=True
-        )
-        return workers, number, life
+        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation")]
+        return Known(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def in_doubt(self) -> bool:
         """Whether the server is asked in vain at the moment, as far as anybody knows."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bridge"]
 
+_MOST_LOSSES: Final = 8
+"""Rounds of one hit with a storage that loses its data in the middle of them."""
 _EVERY: Final = 0.25
 """Seconds between two looks of the thread whether the storage is back."""
 
@@ -51,17 +53,22 @@ class Bridge:
         self._shared = shared
         self._groups = groups
         self._closed = False
-        self.presence = Presence(shared, clock, expected=processes)
+        self.presence = Presence(shared, clock, expected=processes, waits=shared.is_probed)
         self.counters = OutageCounters(strategy=strategy, clock=clock, presence=self.presence)
         # Weakly: a limiter that is dropped in the middle of an outage must not be kept by its thread.
         me = weakref.ref(self)
         self._teller = IntervalThread(lambda: _tell_all(me()), every=_EVERY, name="mks-limits")
 
     def is_away(self) -> bool:
-        """Whether to go on without the storage at once: a call would only find out what a probe is finding out."""
-        if not self._shared.in_doubt():
+        """Whether to go on without the storage at once.
+
+        A call would only find out what a probe is finding out; or other processes, which find out later that the
+        storage is back, have not told it yet what they let pass.
+        """
+        if self._shared.in_doubt():
+            self.presence.ask_again()
+        elif not self.presence.is_settling():
             return False
-        self.presence.ask_again()
         self._tell_the_rest()
         return True
 
@@ -69,19 +76,37 @@ class Bridge:
         """Whether the storage and this process have something to tell each other before the next hit."""
         return self.presence.is_due() or self.counters.owes(group, key)
 
-    def catch_up(self, rules: Group, key: str) -> Op[None]:
-        """Tell it.
+    def hit(self, rules: Group, key: str, cost: int) -> Op[Count | None]:
+        """Take hits in the storage, after it was told what it does not know; ``None`` if this process has to count.
 
         Raises:
             BackendUnavailableError: the storage did not answer.
         """
-        if self.presence.is_due():
-            losses = self.presence.losses
-            yield from self.presence.keep()
-            if self.presence.losses != losses:
-                self._tell_the_rest()
-        if self.counters.owes(rules.name, key):
-            yield from self._settle(rules, key)
+        for _ in range(_MOST_LOSSES):
+            if self.is_away():
+                return None
+            if self.presence.is_due():
+                losses = self.presence.losses
+                yield from self.presence.keep()
+                if self.presence.losses != losses:
+                    self._tell_the_rest()
+                continue
+            if self.counters.owes(rules.name, key):
+                yield from self._settle(rules, key)
+            count: Count = yield self._shared.hit(
+                rules.name, key, rules.limits, cost=cost, generation=self.presence.generation
+            )
+            if count.remaining:
+                return count
+            self.heard(count.generation)
+        # It loses its data between any two calls; counted as it stands, once.
+        count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
+        return count
+
+    def heard(self, generation: int) -> None:
+        """Note the generation of an answer; what the storage has lost it is told in the background too."""
+        if self.presence.heard(generation):
+            self._tell_the_rest()
 
     def lost_contact(self) -> None:
         """The storage did not answer a hit; let a probe find out more."""
@@ -99,7 +124,7 @@ class Bridge:
             run(self._told())
         except BackendUnavailableError:
             return not self._closed
-        return False
+        return self.presence.is_settling()
 
     def close(self) -> None:
         """Tell no more, and release connections."""
@@ -116,26 +141,37 @@ class Bridge:
             self._teller.start()
 
     def _told(self) -> Op[None]:
-        if self.presence.is_due():
+        # Before the sign of life: a process that others see again has told what it let pass.
+        yield from self._settle_all()
+        if self.presence.is_due() or self.presence.is_settling():
+            losses = self.presence.losses
             yield from self.presence.keep()
+            if self.presence.losses != losses:
+                yield from self._settle_all()
+        if self.presence.is_settling():
+            return
+        for group, key in self.counters.settled_places():
+            # No hit follows here from which the next outage could go on.
+            count: Count = yield self._shared.test(group, key, self._groups[group].limits, cost=0)
+            self.counters.note(group, key, count)
+
+    def _settle_all(self) -> Op[None]:
         for group, key in self.counters.owing():
             rules = self._groups.get(group)
-            if rules is None:
-                continue
-            yield from self._settle(rules, key)
-            # No hit follows here from which the next outage could go on.
-            count: Count = yield self._shared.test(group, key, rules.limits, cost=0)
-            self.counters.note(group, key, count)
+            if rules is not None:
+                yield from self._settle(rules, key)
 
     def _settle(self, rules: Group, key: str) -> Op[None]:
         # Taken over before the storage is told, so that two threads do not tell it the same hits.
         debt = self.counters.claim(rules.name, key, rules.limits)
         try:
-            yield from self._shared.restore(rules.name, key, rules.limits, debt.unknown)
+            yield from self._shared.restore(
+                rules.name, key, rules.limits, debt.unknown, generation=self.presence.generation
+            )
         except BaseException:  # cancelled too: who asked has gone, and the storage may know nothing
             self.counters.unsettled(debt)
             raise
-        self.counters.settled(debt)
+        self.counters.settled(debt, goes_on=self.presence.is_returning())
 
 
 def _tell_all(bridge: Bridge | None) -> bool:

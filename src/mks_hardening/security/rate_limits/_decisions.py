@@ -22,7 +22,7 @@ _NEAR_PERCENT: Final = 80
 
 def decision_of(rules: Group, count: Count) -> Decision:
     """On the path of every hit: lists, because generators cost twice as much."""
-    remaining, reset_after, retry_after, taken_at = count
+    remaining, reset_after, retry_after, taken_at, _ = count
     left, resets = tuple(remaining), tuple([reset / 1e6 for reset in reset_after])
     # All limits have to have room, so the one that takes longest says when to come back.
     longest = 0 if taken_at else max(retry_after)

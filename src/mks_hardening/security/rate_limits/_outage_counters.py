@@ -28,7 +28,7 @@ Moments = list[tuple[int, int]]
 
 _Known = tuple[int, ...]
 """What the storage answered last: hits left and microseconds to the full quota of each limit, then the moment, and
-how often it had lost its data by then. Plain numbers side by side, which the garbage collector need not follow:
+the generation of its data. Plain numbers side by side, which the garbage collector need not follow:
 there are thousands of these.
 """
 
@@ -48,6 +48,7 @@ class OutageCounters(MemoryCounters):
         self._presence = presence
         self._known: dict[Place, _Known] = {}
         self._since: dict[Place, Moments] = {}
+        self._settled: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
 
     def renew(self) -> None:
@@ -58,7 +59,11 @@ class OutageCounters(MemoryCounters):
     def note(self, group: str, key: str, count: Count) -> None:
         """Keep what the storage has answered to a hit. On the path of every hit: one step of a dictionary."""
         known = self._known
-        known[group, key] = (*count.remaining, *count.reset_after, self._now(), self._presence.losses)
+        generation = count.generation or self._presence.generation
+        known[group, key] = (*count.remaining, *count.reset_after, self._now(), generation)
+        if self._settled and self._settled.pop((group, key), self) is None:
+            with self._lock:
+                self._counters.pop((group, key), None)
         if len(known) > _MOST_KEYS:
             with self._lock:
                 # Oldest first: a dictionary keeps the order in which its keys came.
@@ -103,16 +108,16 @@ class OutageCounters(MemoryCounters):
         if place in self._since:
             return True
         known = self._known.get(place)
-        return known is not None and known[-1] != self._presence.losses
+        return known is not None and known[-1] != self._presence.generation
 
     def owing(self) -> list[Place]:
         """All keys of which the storage, which is back, does not know all."""
-        losses = self._presence.losses
+        generation = self._presence.generation
         with self._lock:
             since = list(self._since)
         # A copy in one step, as hits write into it without the lock.
-        known = list(self._known.items()) if losses else []
-        return list(dict.fromkeys([*since, *(place for place, last in known if last[-1] != losses)]))
+        known = list(self._known.items()) if self._presence.losses else []
+        return list(dict.fromkeys([*since, *(place for place, last in known if last[-1] != generation)]))
 
     def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> Debt:
         """Take over what is to be told to it."""
@@ -121,7 +126,7 @@ class OutageCounters(MemoryCounters):
             moments = self._since.pop(place, [])
             known = self._known.get(place)
         now = self._now()
-        lost = known is not None and known[-1] != self._presence.losses
+        lost = known is not None and known[-1] != self._presence.generation
         # Only where it came back empty; a server that kept its data knows those hits already.
         before = self._still_used(known, limits, now) if lost else [0] * len(limits)
         since = [
@@ -129,11 +134,24 @@ class OutageCounters(MemoryCounters):
         ]
         return Debt(place, tuple(zip(before, since, strict=True)), moments)
 
-    def settled(self, debt: Debt) -> None:
-        """The storage knows it all: the next outage begins from what it answers from now on."""
+    def settled(self, debt: Debt, *, goes_on: bool) -> None:
+        """The storage knows it all: the next outage begins from what it answers from now on.
+
+        Args:
+            debt: what it was told.
+            goes_on: whether this process goes on counting its share for a moment.
+        """
         with self._lock:
-            self._counters.pop(debt.place, None)
-            self._known.pop(debt.place, None)
+            self._settled[debt.place] = None
+            known = self._known.pop(debt.place, None)
+            if not goes_on:
+                self._counters.pop(debt.place, None)
+            elif known is not None:
+                self._known[debt.place] = (*known[:-1], self._presence.generation)
+
+    def settled_places(self) -> list[Place]:
+        """Keys of which nobody has asked the storage since."""
+        return list(self._settled)
 
     def unsettled(self, debt: Debt) -> None:
         """The storage could not be told."""
@@ -166,7 +184,7 @@ class OutageCounters(MemoryCounters):
         """A hit that costs more than a share is refused until the storage is back."""
         if all(cost <= self._share(limit) for limit in limits):
             return None
-        remaining, reset_after, retry_after, _ = super().test(group, key, limits, cost=0)
+        remaining, reset_after, retry_after, *_ = super().test(group, key, limits, cost=0)
         never = [
             wait if cost <= self._share(limit) else window
             for limit, wait, (_, window) in zip(limits, retry_after, rows_of(limits), strict=True)

@@ -10,7 +10,6 @@ vanish by themselves when they no longer matter.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.backend.lua_files import lua_source
@@ -19,7 +18,7 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.security.rate_limits._keys import group_in_place, in_place
-from mks_hardening.security.rate_limits._presence import presence_script
+from mks_hardening.security.rate_limits._presence import Known, presence_script
 from mks_hardening.security.rate_limits._schedule import Place, Wanted
 from mks_hardening.security.rate_limits._windows import Count, strategy_for
 
@@ -57,35 +56,52 @@ class RedisCounters:
             storage, name="limits", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
         self._presence = presence_script(self._client)
+        self._server = self._client.script(lua_source(_HERE, "lua/generation.lua", "lua/server.lua"))
         self._pace = self._client.script(lua_source(_HERE, "lua/pace.lua"))
         self._give_up = self._client.script(lua_source(_HERE, "lua/give_up.lua"))
         self._strategy: Strategy = strategy
         self._prefix = f"{namespace_of(namespace)}:limit:"
+        self._workers, self._generation, self._server_key = (
+            f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation", "server")
+        )
+        # Keys of one script lie in one slot of a cluster: there only ``presence`` finds out about lost data.
+        self._generation_keys = () if self._client.is_cluster else (self._generation,)
         self._groups: dict[str, _GroupScripts] = {}
 
-    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Counting:
-        """Take hits from all limits or from none: a ``Count``, to be yielded for."""
+    def hit(
+        self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, generation: int = 0
+    ) -> Counting:
+        """Take hits from all limits or from none: a ``Count``, to be yielded for.
+
+        Where the data are not of this generation, nothing is counted, and the ``Count`` has no limits; 0 is any.
+        """
         scripts = self._groups.get(group) or self._of(group, limits)
         # Not idempotent: a reply that was lost may have counted, and a second try would count twice.
-        return Counting(scripts.counting, self._keys(scripts, key), (1, cost))
+        return Counting(scripts.counting, self._keys(scripts, key), (1, cost, generation))
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Counting:
         """What ``hit`` would see, without counting."""
         scripts = self._of(group, limits)
-        return Counting(scripts.counting, self._keys(scripts, key), (0, cost))
+        return Counting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
         """Uncount hits taken at that moment."""
         scripts = self._of(group, limits)
-        yield RunScript(scripts.give_back, self._keys(scripts, key), (at, cost))
+        yield RunScript(scripts.give_back, self._keys(scripts, key)[:2], (at, cost))
 
     def restore(
-        self, group: str, key: str, limits: tuple[Limit, ...], unknown: Sequence[tuple[int, int]]
+        self,
+        group: str,
+        key: str,
+        limits: tuple[Limit, ...],
+        unknown: Sequence[tuple[int, int]],
+        *,
+        generation: int = 0,
     ) -> Op[None]:
         """Count hits that the server does not know of: those before an outage and since, for each limit."""
         numbers = ",".join(f"{before} {since}" for before, since in unknown)
         scripts = self._of(group, limits)
-        yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0))
+        yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0, generation))
 
     def reserve(self, rules: Group, key: str, wanted: Wanted, *, known: int) -> Op[Place]:
         """Take the next free moment of a schedule, which is reserved for ``known`` microseconds at least."""
@@ -96,17 +112,14 @@ class RedisCounters:
         """Free a place again."""
         yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
 
-    def presence(self, process: str, *, lifetime: int) -> Op[tuple[int, int, bytes]]:
+    def presence(self, *arguments: object) -> Op[Known]:
         """See ``Presence``."""
-        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "life")]
-        workers, number, life = yield RunScript(
-            self._presence, keys, [process, lifetime, secrets.token_hex(8)], idempotent=True
-        )
-        return workers, number, life
+        keys = [self._workers, self._generation]
+        return Known(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def reset(self, group: str, key: str, limits: tuple[Limit, ...]) -> Op[None]:
         """Forget all hits of a key."""
-        keys = self._keys(self._of(group, limits), key)
+        keys = self._keys(self._of(group, limits), key)[:2]
         yield Pipeline(self._client, [("DEL", *keys)], idempotent=True)
 
     def in_doubt(self) -> bool:
@@ -129,10 +142,13 @@ class RedisCounters:
     def _paced(self, rules: Group, key: str) -> str:
         return f"{self._of(rules.name, rules.limits).tag}{in_place(key)}}}:pace"
 
-    @staticmethod
-    def _keys(scripts: _GroupScripts, key: str) -> tuple[str, str]:
+    def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
         base = f"{scripts.tag}{in_place(key)}}}"
-        return f"{base}:hits", f"{base}:counts"
+        return (f"{base}:hits", f"{base}:counts", *self._generation_keys)
+
+    def _check_server(self) -> RunScript:
+        """See ``lua/server.lua``."""
+        return RunScript(self._server, [self._generation, self._server_key], (), idempotent=True)
 
     def _of(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
         found = self._groups.get(group)
@@ -158,11 +174,15 @@ class RedisCounters:
         heading = f"local limits = {{{', '.join(rows)}}}\nlocal fields = {{{', '.join(fields)}}}\n"
         # Only the parts that the group needs: a script's length is paid at every load, and its branches at every
         # hit.
-        parts = ["windows", *(["exact"] if _EXACT in kinds else []), *(["counts"] if len(fields) > 1 else [])]
+        parts = ["generation", "windows", *(["exact"] if _EXACT in kinds else [])]
+        parts += ["counts"] if len(fields) > 1 else []
         parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
 
         def script(*names: str) -> Script:
-            return self._client.script(heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names)))
+            source = heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names))
+            return self._client.script(
+                source, before_load=self._check_server if self._generation_keys else None
+            )
 
         return _GroupScripts(
             tag=f"{self._prefix}{{{group_in_place(group)}:",
@@ -188,7 +208,7 @@ class Counting(RunScript):
 
 def _count_of(answer: list[int]) -> Count:
     # One flat list, as nested replies cost the parser more than the counting does.
-    return Count(answer[1::3], answer[2::3], answer[3::3], answer[0] or None)
+    return Count(answer[2::3], answer[3::3], answer[4::3], answer[1] or None, answer[0])
 
 
 class _GroupScripts(NamedTuple):

@@ -43,12 +43,14 @@ class Count(NamedTuple):
         reset_after: microseconds until the full quota is there again.
         retry_after: microseconds until a hit that was refused fits; 0 where it fits.
         taken_at: the moment of the hits; ``None`` when none were taken.
+        generation: of the data of a shared storage; another one means that it has lost data. 0 where there is none.
     """
 
     remaining: Sequence[int]
     reset_after: Sequence[int]
     retry_after: Sequence[int]
     taken_at: int | None = None
+    generation: int = 0
 
 
 class Counter(Protocol):
@@ -76,7 +78,8 @@ class _Counter:
 
     def hit(self: Counter, now: int, cost: int) -> Count:
         """Take hits from all limits or from none."""
-        remaining, reset_after, retry_after, _ = seen = self.look(now, cost)
+        seen = self.look(now, cost)
+        remaining, retry_after = seen.remaining, seen.retry_after
         if any(retry_after):
             return seen
         reset_after = self.take(now, cost)

@@ -324,10 +324,16 @@ class RateLimiter(Closing):
             return taken
         if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
             return run(self._hit(rules, key, cost))
+        known = (
+            self._bridge.presence.generation if self._bridge is not None and rules.policy == "local" else 0
+        )
         try:  # the usual way, without an operation around its one round trip
-            found = self._shared.hit(rules.name, key, rules.limits, cost=cost).run()
+            found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
         except BackendUnavailableError as error:
             return self._unanswered(rules, key, cost, error)
+        if not found.remaining and self._bridge is not None:  # the storage has lost data, and counted nothing
+            self._bridge.heard(found.generation)
+            return run(self._hit(rules, key, cost))
         return self._answered(rules, key, cost, found)
 
     async def _atake(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken:
@@ -351,14 +357,16 @@ class RateLimiter(Closing):
         if not 0 < cost <= rules.smallest_quota:
             return _Taken((yield from self._test(rules, key, cost)))
         bridge = self._bridge if rules.policy == "local" else None
-        if bridge is not None and bridge.is_away():
-            return self._here(rules, key, cost, "local")
+        count: Count | None
         try:
-            if bridge is not None and bridge.is_behind(rules.name, key):
-                yield from bridge.catch_up(rules, key)
-            count: Count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
+            if bridge is None:
+                count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
+            else:
+                count = yield from bridge.hit(rules, key, cost)
         except BackendUnavailableError as error:
             return self._unanswered(rules, key, cost, error)
+        if count is None:
+            return self._here(rules, key, cost, "local")
         return self._answered(rules, key, cost, count)
 
     def _must_prepare(self, rules: Group, key: str) -> bool:

@@ -1,21 +1,23 @@
 -- Look at every limit of a group, and take the hits where all of them have room: all or nothing, one round trip.
--- The answer is the moment of the hits (0 when none were taken), then for each limit: hits left, microseconds to the
--- full quota, microseconds until a refused hit fits.
-local answer, fits = {0}, true
+-- The answer is the generation of the data, the moment of the hits (0 when none were taken), then for each limit: hits
+-- left, microseconds to the full quota, microseconds until a refused hit fits. For a caller that knows another generation
+-- it ends before the limits: first it restores what this server has lost.
+local answer, fits = {generation, 0}, true
+if known > 0 and generation ~= known then return answer end
 for i = 1, #limits do
   local limit = limits[i]
   local remaining, reset, retry = look[limit.kind](limit)
-  answer[3 * i - 1], answer[3 * i], answer[3 * i + 1] = remaining, reset, retry
+  answer[3 * i], answer[3 * i + 1], answer[3 * i + 2] = remaining, reset, retry
   if retry > 0 then fits = false end
 end
 if not fits or ARGV[1] ~= '1' then return answer end
 
-answer[1] = now
+answer[2] = now
 local kept, longest, lasting = 0, 0, 0
 for i = 1, #limits do
   local limit = limits[i]
   local reset, ttl = take[limit.kind](limit)
-  answer[3 * i - 1], answer[3 * i] = answer[3 * i - 1] - cost, reset
+  answer[3 * i], answer[3 * i + 1] = answer[3 * i] - cost, reset
   if limit.kind == 'e' then
     longest, kept = max(longest, ttl), max(kept, limit.quota)
   else

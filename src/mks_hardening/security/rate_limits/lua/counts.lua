@@ -6,7 +6,7 @@ for i = 1, #limits do
   if limit.place then limit.stored = values[limit.place] end
 end
 
-local function keep_hash(lasting)
+function keep_hash(lasting)
   local written = {'now', format('%.0f', now)}
   for i = 1, #limits do
     local limit = limits[i]

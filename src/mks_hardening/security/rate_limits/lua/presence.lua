@@ -1,16 +1,17 @@
--- Say that a process is there, and answer how many are, which of them it is, and which life of the data this is:
--- another name means that the server has lost what it had.
-local workers, life = KEYS[1], KEYS[2]
-local name, lifetime, new_life = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+-- Say that a process is there, and answer how many are, which of them it is, the generation of the data, and how many
+-- have said so in the last milliseconds.
+local workers, generation = KEYS[1], KEYS[2]
+local name, lifetime, known, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local now = tonumber(redis.call('TIME')[1])
-redis.call('ZREMRANGEBYSCORE', workers, '-inf', now - lifetime)
+local moment = redis.call('TIME')
+local now = moment[1] * 1000 + math.floor(moment[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', workers, '-inf', now - 1000 * lifetime)
 redis.call('ZADD', workers, now, name)
 redis.call('EXPIRE', workers, lifetime)
 local before, all = 0, redis.call('ZRANGE', workers, 0, -1)
 for _, other in ipairs(all) do
   if other < name then before = before + 1 end
 end
-redis.call('SET', life, new_life, 'NX')
-redis.call('EXPIRE', life, 30 * 86400)
-return {#all, before, redis.call('GET', life)}
+local found = generation_of(generation, known, moment[1] * 1000000 + moment[2])
+redis.call('EXPIRE', generation, 30 * 86400)
+return {#all, before, found, redis.call('ZCOUNT', workers, now - last, '+inf')}

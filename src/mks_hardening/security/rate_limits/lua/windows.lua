@@ -5,8 +5,16 @@ local list, hash = KEYS[1], KEYS[2]
 local cost = tonumber(ARGV[2])
 local floor, max, format = math.floor, math.max, string.format
 
+local known = tonumber(ARGV[3])
+
 local moment = redis.call('TIME')
 local now = moment[1] * 1000000 + moment[2]
+-- On a cluster the script may not reach the key of the generation: there the caller's is believed.
+local generation = KEYS[3] and generation_of(KEYS[3], known, now) or known
 
 -- By kind; `look` answers hits left, microseconds to the full quota, and until a refused hit fits.
 local look, take = {}, {}
+
+local function keep_hash(lasting)
+  redis.call('PEXPIRE', hash, math.ceil(lasting / 1000))
+end
