@@ -67,7 +67,7 @@ class Bridge:
         """
         if self._shared.in_doubt():
             self.presence.ask_again()
-        elif not self.presence.is_settling():
+        elif not self.presence.is_returning():
             return False
         self._tell_the_rest()
         return True

@@ -126,8 +126,11 @@ class Presence:
         return bool(self._settling_until) and self._clock.monotonic() < self._settling_until
 
     def is_returning(self) -> bool:
-        """Whether this process may have to go on with its share for a moment."""
-        return self._unsure or self.is_settling()
+        """Whether this process goes on with its share although the storage answers again.
+
+        Until it has told the storage what it let pass, and the others have too.
+        """
+        return self._waits and (self._unsure or self.is_settling())
 
     def heard(self, generation: int) -> bool:
         """Note the generation of an answer; whether data were lost since the last one."""
