@@ -1,4 +1,9 @@
-"""Cursors: the order columns of one row, opaque to clients and checked when they come back."""
+"""Cursors: the order columns of one row as the database holds them, opaque to clients and checked on the way back.
+
+The value that a column's type returns is not always the value that the database compares. SQLite stores a time with
+or without a fraction, and a number with more digits than its ``Numeric`` declares; the Python ``float`` of a ``real``
+column is not the number in it. So a cursor holds the value of the driver, unconverted, and binds it again.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,12 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
 from functools import cache
 from hashlib import blake2b
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
 
 from mks_hardening._core.codec import Codec
 from mks_hardening.exceptions import (
@@ -23,14 +28,31 @@ from mks_hardening.exceptions import (
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
-    from sqlalchemy.types import TypeEngine
 
-__all__ = ["InvalidCursorError", "Key", "is_four_bytes", "read_cursor", "write_cursor"]
+__all__ = ["InvalidCursorError", "Key", "Position", "encode_cursor", "read_cursor", "write_cursor"]
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
-_FOUR_BYTES: Final = Struct(">f")
-_SHORT_BITS: Final = 24
+_LARGEST_EXPONENT: Final = 16_000  # of PostgreSQL's numeric
+_LARGEST_FLOAT_EXPONENT: Final = 300  # of a numeric that is compared with a double
+_LARGEST_OFFSET: Final = timedelta(hours=16)  # of a time zone in PostgreSQL
+
+# SQLite's storage classes: it compares any two of them, so that a forged one does no harm.
+_STORAGE_CLASSES: Final = frozenset({int, float, str, bytes})
+# What a driver may give for a column that is declared with a Python type, and PostgreSQL compares with the column.
+_GIVEN_FOR: Final[dict[type, frozenset[type]]] = {
+    bool: frozenset({bool}),
+    int: frozenset({int, float, Decimal}),
+    float: frozenset({int, float, Decimal}),
+    Decimal: frozenset({int, float, Decimal}),
+    str: frozenset({str}),
+    bytes: frozenset({bytes}),
+    date: frozenset({date, datetime}),
+    datetime: frozenset({date, datetime}),
+    time: frozenset({time}),
+    UUID: frozenset({UUID, str}),
+}
+_ALL: Final = frozenset[type]().union(*_GIVEN_FOR.values())
 
 
 class InvalidCursorError(MksHardeningError, ValueError):
@@ -52,28 +74,72 @@ class Key:
     may_be_null: bool = False
 
 
-def write_cursor(keys: Sequence[Key], values: Sequence[object]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What a cursor says.
+
+    Attributes:
+        values: of the order columns, as the driver gave them.
+        of_sqlite: whether the driver was SQLite's, whose values have another form.
+    """
+
+    values: Sequence[object]
+    of_sqlite: bool
+
+
+def write_cursor(keys: Sequence[Key], values: Sequence[object], *, of_sqlite: bool = False) -> str:
     """The cursor of a row.
 
     Raises:
         ConfigurationError: an order column is NULL, so that no comparison finds the rows after it, or holds what
-            is no data.
+            cannot be compared again.
     """
     if any(value is None and not key.may_be_null for key, value in zip(keys, values, strict=False)):
         raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
-    # Members of an enumeration by name, which says the same in every release that has them.
-    plain = [value.name if isinstance(value, Enum) else value for value in values]
+    plain = list(map(_plain, values))
+    for key, value in zip(keys, plain, strict=False):
+        if value is not None and not _fits(value, key.column, of_sqlite=of_sqlite):
+            raise ConfigurationError(_unfit(key.column, value), parameter="order_by")
     try:
-        data = _codec().encode([_order_digest(keys), *plain])
+        return encode_cursor(keys, plain, of_sqlite=of_sqlite)
     except EncodeError as error:
         raise ConfigurationError(
             f"order_by: no cursor can hold a value of it: {error}", parameter="order_by"
         ) from None
+
+
+def encode_cursor(keys: Sequence[Key], values: Sequence[object], *, of_sqlite: bool) -> str:
+    """A cursor of whatever values.
+
+    Raises:
+        EncodeError: one that is no data.
+    """
+    data = _codec().encode([_order_digest(keys, of_sqlite=of_sqlite), *values])
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
-    """The values of the order columns.
+def _plain(value: object) -> object:
+    """The value in a type of Python's own: asyncpg has its own UUID, and psycopg2 returns a memoryview."""
+    if isinstance(value, UUID):
+        return UUID(int=value.int)
+    return cast("memoryview[int]", value).tobytes() if isinstance(value, memoryview) else value
+
+
+def _unfit(column: ColumnElement[Any], value: object) -> str:
+    if isinstance(
+        value, timedelta
+    ):  # psycopg and asyncpg: 365 days for a year, where PostgreSQL compares 360
+        return (
+            f"order_by column {column}: an interval has no exact form in Python; order by extract('epoch', …)"
+        )
+    return (
+        f"order_by column {column} is declared as {column.type!r}, and the driver gives {type(value).__name__}, "
+        f"which cannot be compared with it again: declare the type that the column has in the database"
+    )
+
+
+def read_cursor(cursor: str, keys: Sequence[Key]) -> Position:
+    """What a cursor says.
 
     Raises:
         InvalidCursorError: it is no cursor, or one of another order.
@@ -86,68 +152,84 @@ def read_cursor(cursor: str, keys: Sequence[Key]) -> list[object]:
     except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
         raise InvalidCursorError("the cursor cannot be read") from None
     # A cursor is not signed: a forged one is a place in the list, which anyone could have paged to.
-    if digest != _order_digest(keys) or len(values) != len(keys):
+    of_sqlite = digest == _order_digest(keys, of_sqlite=True)
+    if not (of_sqlite or digest == _order_digest(keys, of_sqlite=False)) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
-    values = [_member(value, key.column) for value, key in zip(values, keys, strict=True)]
     if not all(
-        key.may_be_null if value is None else _fits(value, key.column)
+        key.may_be_null if value is None else _fits(value, key.column, of_sqlite=of_sqlite)
         for value, key in zip(values, keys, strict=True)
     ):
         raise InvalidCursorError("the cursor holds values of another type")
-    return values
+    return Position(values=[_bounded(value) for value in values], of_sqlite=of_sqlite)
 
 
-def _member(value: object, column: ColumnElement[Any]) -> object:
-    """The member of an enumeration that a name stands for, and everything else as it is."""
-    kind = _python_type(column)
-    return kind.__members__.get(value, value) if issubclass(kind, Enum) and isinstance(value, str) else value
+def _bounded(value: object) -> object:
+    """A moment in UTC: PostgreSQL refuses offsets that Python has."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise InvalidCursorError("the cursor holds a moment that is none") from None
+    return value
+
+
+def _fits(value: object, column: ColumnElement[Any], *, of_sqlite: bool) -> bool:
+    """Whether the database compares the value with the column, without an error and as it compares the row's."""
+    kind = type(value)
+    # What no column could hold, and a driver would refuse with an error of its own.
+    if (kind is int and not -(2**63) <= cast(int, value) < 2**63) or _has_surrogates(value):
+        return False
+    if of_sqlite:
+        return kind in _STORAGE_CLASSES
+    if isinstance(value, Decimal) and not _is_numeric(value, column):
+        return False
+    if isinstance(value, str) and ("\0" in value or not _is_text_of(value, column)):
+        return False
+    if isinstance(value, time) and abs(value.utcoffset() or timedelta()) >= _LARGEST_OFFSET:
+        return False
+    return kind in _GIVEN_FOR.get(_python_type(column), _ALL)
 
 
 def _python_type(column: ColumnElement[Any]) -> type:
+    """What the column's type says; ``object`` where it says nothing, or may keep something else."""
+    from sqlalchemy import Enum, TypeDecorator
+
+    if isinstance(column.type, Enum):
+        return str
     try:
-        return column.type.python_type
+        return object if isinstance(column.type, TypeDecorator) else column.type.python_type
     except NotImplementedError:
         return object
 
 
-def _fits(value: object, column: ColumnElement[Any]) -> bool:
-    if isinstance(value, str) and not value.isascii() and _has_surrogates(value):
+def _is_numeric(value: Decimal, column: ColumnElement[Any]) -> bool:
+    if value.is_snan():
         return False
-    # What no column could hold, and a driver would refuse with an error of its own.
-    if (isinstance(value, str) and "\0" in value) or (type(value) is int and not -(2**63) <= value < 2**63):
-        return False
-    if isinstance(value, Decimal) and value.is_snan():
-        return False
-    if isinstance(value, (float, int)) and is_four_bytes(column.type) and not _fits_four_bytes(value):
-        return False
-    expected = _python_type(column)
-    # A TypeDecorator that does not say what it takes calls itself ``object``.
-    return expected is object or type(value) is expected or (expected is float and type(value) is int)
+    largest = _LARGEST_FLOAT_EXPONENT if _python_type(column) is float else _LARGEST_EXPONENT
+    exponent = value.as_tuple().exponent
+    return not isinstance(exponent, int) or (abs(value.adjusted()) <= largest and abs(exponent) <= largest)
 
 
-def is_four_bytes(kind: TypeEngine[Any]) -> bool:
-    """Whether its numbers have four bytes, where there are such."""
-    from sqlalchemy import REAL, Float
+def _is_text_of(value: str, column: ColumnElement[Any]) -> bool:
+    from sqlalchemy import Enum
 
-    return isinstance(kind, REAL) or (isinstance(kind, Float) and 0 < (kind.precision or 0) <= _SHORT_BITS)
-
-
-def _fits_four_bytes(value: float) -> bool:
-    """Whether PostgreSQL takes it: it refuses what is too large, and what would become 0."""
-    try:
-        (kept,) = _FOUR_BYTES.unpack(_FOUR_BYTES.pack(value))
-    except OverflowError:
-        return False
-    return bool(kept) or not value
+    if isinstance(column.type, Enum):
+        return value in column.type.enums
+    if _python_type(column) is UUID:  # as psycopg2 gives it
+        try:
+            UUID(value)
+        except ValueError:
+            return False
+    return True
 
 
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _has_surrogates(value: object) -> bool:
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _order_digest(keys: Sequence[Key]) -> str:
+def _order_digest(keys: Sequence[Key], *, of_sqlite: bool) -> str:
     text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in keys)
-    return blake2b(text.encode(), digest_size=6).hexdigest()
+    return blake2b(f"{text}{' of sqlite' * of_sqlite}".encode(), digest_size=6).hexdigest()
 
 
 @cache

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from uuid import UUID
 
 from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
-from mks_hardening.db._cursor import InvalidCursorError, Key, is_four_bytes, read_cursor, write_cursor
+from mks_hardening.db._cursor import InvalidCursorError, Key, Position, read_cursor, write_cursor
 from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.exceptions import ConfigurationError
@@ -32,6 +36,10 @@ AnyOrder: TypeAlias = "ColumnElement[Any] | QueryableAttribute[Any]"
 Condition: TypeAlias = "ColumnElement[bool]"
 
 _LARGEST_PAGE: Final = 1000
+_KEY: Final = "mks_key_"
+_REAL: Final = 700  # type of PostgreSQL with four bytes: 0.1 in them is not 0.1
+_NUMERIC: Final = 1700
+_FOUR_BYTES: Final = Struct(">f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +62,14 @@ class Page:
         statement: the select with order, bounds and limit, the key columns appended, and one row more.
     """
 
-    __slots__ = ("_keys", "_limit", "_width", "statement")
+    __slots__ = ("_after", "_keys", "_limit", "_width", "statement")
 
-    def __init__(self, statement: AnySelect, *, keys: Sequence[Key], limit: int, width: int) -> None:
+    def __init__(
+        self, statement: AnySelect, *, keys: Sequence[Key], after: Position | None, limit: int, width: int
+    ) -> None:
         self.statement: AnySelect = statement
         self._keys = keys
+        self._after = after
         self._limit = limit
         self._width = width
 
@@ -67,9 +78,16 @@ class Page:
 
         Raises:
             ConfigurationError: the page after this one would be wrong, because two rows were equal in all order
-                columns.
+                columns, or the driver gives a value that cannot be compared again.
+            InvalidCursorError: the cursor was made on another kind of database.
         """
-        frozen = _each_once(bind.execute(self.statement)).freeze()
+        dialect = _dialect_of(bind, self.statement)
+        of_sqlite = dialect == "sqlite"
+        if self._after is not None and self._after.of_sqlite is not of_sqlite:
+            raise InvalidCursorError("the cursor was made on another kind of database")
+        result = bind.execute(self.statement)
+        codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
+        frozen = _each_once(result).freeze()
         rows = list(frozen())
         items: list[Any] = (
             [row[0] for row in rows[: self._limit]]
@@ -84,7 +102,39 @@ class Page:
                 "order_by must tell every row from every other: end it with the primary key",
                 parameter="order_by",
             )
-        return PageResult(items=items, next_cursor=write_cursor(self._keys, last))
+        if codes is not None:
+            last = tuple(map(_exact, last, codes))
+        return PageResult(items=items, next_cursor=write_cursor(self._keys, last, of_sqlite=of_sqlite))
+
+
+def _dialect_of(bind: Session | Connection, statement: AnySelect) -> str:
+    session = cast("Session", bind)
+    found = bind if hasattr(bind, "dialect") else session.get_bind(clause=statement)
+    return cast("Connection", found).dialect.name
+
+
+def _type_codes(result: Result[Any], keys: int) -> list[object]:
+    """PostgreSQL's types of the order columns, wherever eager loading has put them."""
+    cursor_result: Any = getattr(result, "raw", result)  # of the ORM, and of Core
+    described = {str(name): code for name, code, *_ in cursor_result.cursor.description}
+    return [
+        next((code for name, code in described.items() if name.endswith(f"{_KEY}{n}")), None)
+        for n in range(keys)
+    ]
+
+
+def _exact(value: object, code: object) -> object:
+    """The number in the database, where the driver gives the shortest text that stands for it.
+
+    Raises:
+        ConfigurationError: the driver was told to round.
+    """
+    if code == _NUMERIC and isinstance(value, float):
+        raise ConfigurationError(
+            "order_by: the driver was told to give numeric as float, which is not what the database compares",
+            parameter="order_by",
+        )
+    return _FOUR_BYTES.unpack(_FOUR_BYTES.pack(value))[0] if code == _REAL and value is not None else value
 
 
 def _each_once(result: Result[Any]) -> Result[Any]:
@@ -99,7 +149,9 @@ def keyset_page(
     """One page of ``select``, beginning after the row a cursor names.
 
     The cursor is opaque but not secret; it only ever becomes bound parameters of comparisons with ``order_by``.
-    Rows inserted or deleted between two pages neither repeat nor hide others.
+    Rows inserted or deleted between two pages neither repeat nor hide others. What is compared is what the database
+    holds, not what the column's type makes of it: times with and without a fraction, numbers with more digits than
+    their scale, and ``real`` columns declared as ``Float`` are paged like any other.
 
     Args:
         select: a select without its own order or limit. It may be grouped; collections may be loaded by
@@ -107,7 +159,8 @@ def keyset_page(
             on rows of other pages, a window function or DISTINCT ON, belongs into a subquery; with DISTINCT the
             order may only name columns that are selected.
         order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; of a grouped select also
-            aggregates. What is NULL all the same, behind an outer join or as the sum of nothing, comes last.
+            aggregates. A PostgreSQL interval is refused by ``fetch``: order by ``extract("epoch", column)``.
+            What is NULL all the same, behind an outer join or as the sum of nothing, comes last.
             Together they must be unique, so the last one is usually the primary key.
         after: ``next_cursor`` of the page before.
         limit: rows in a page, 1 to 1000.
@@ -133,14 +186,15 @@ def keyset_page(
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
     check_whole(select, [key.column for key in keys])
     width = len(select.column_descriptions)
-    statement = select.add_columns(*(key.column.label(f"mks_key_{n}") for n, key in enumerate(keys)))
+    statement = select.add_columns(*(_held(key).label(f"{_KEY}{n}") for n, key in enumerate(keys)))
     statement = statement.order_by(*map(_ordered, keys))
-    if after is not None:
-        beyond = _beyond(keys, read_cursor(after, keys))
+    position = None if after is None else read_cursor(after, keys)
+    if position is not None:
+        beyond = _beyond(keys, position.values)
         # WHERE comes before grouping and knows no aggregates.
         grouped = bool(select._group_by_clauses)  # noqa: SLF001 - has no public name
         statement = statement.having(beyond) if grouped else statement.where(beyond)
-    return Page(statement.limit(limit + 1), keys=keys, limit=limit, width=width)
+    return Page(statement.limit(limit + 1), keys=keys, after=position, limit=limit, width=width)
 
 
 def _has_order_or_limit(select: AnySelect) -> bool:
@@ -174,33 +228,50 @@ def _key(element: object, far: frozenset[Any]) -> Key:
     return Key(column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far))
 
 
-def _bound(value: object, kind: TypeEngine[Any]) -> AnyColumn:
-    from sqlalchemy import BigInteger, Integer, bindparam
-    from sqlalchemy import cast as sql_cast
+def _held(key: Key) -> AnyColumn:
+    """The column as the driver gives it, and as the database compares it: without the type it is declared with."""
+    from sqlalchemy import Label, type_coerce
+    from sqlalchemy.types import NULLTYPE
 
-    # Whole numbers are bound as BIGINT: a cursor may hold one that does not fit the column, and that is no error.
-    parameter = bindparam(None, value, type_=BigInteger() if isinstance(kind, Integer) else kind)
-    # 0.1 in four bytes is more than 0.1 in eight, as which drivers send it: the same rows would come again.
-    return sql_cast(parameter, kind) if is_four_bytes(kind) else parameter
+    column = key.column.element if isinstance(key.column, Label) else key.column
+    return type_coerce(column, NULLTYPE)
+
+
+def _bound(value: object) -> AnyColumn:
+    import sqlalchemy as sa
+
+    # Text without a type: PostgreSQL then takes it for one of the column's (citext, an enumeration).
+    types: dict[type, TypeEngine[Any]] = {
+        bool: sa.Boolean(),
+        int: sa.BigInteger(),  # it may be too large for the column, which is no error
+        float: sa.Double(),
+        Decimal: sa.Numeric(),
+        bytes: sa.LargeBinary(),
+        date: sa.Date(),
+        datetime: sa.DateTime(timezone=getattr(value, "tzinfo", None) is not None),
+        time: sa.Time(timezone=getattr(value, "tzinfo", None) is not None),
+        UUID: sa.Uuid(),
+    }
+    return sa.bindparam(None, value, type_=types.get(type(value), sa.types.NULLTYPE))
 
 
 def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
     from sqlalchemy import and_, false, or_, tuple_
 
-    bound = [_bound(value, key.column.type) for value, key in zip(values, keys, strict=True)]
-    columns = [key.column for key in keys]
+    bound = [_bound(value) for value in values]
+    columns = [_held(key) for key in keys]
     if len({key.descending for key in keys}) == 1 and not any(key.may_be_null for key in keys):
         left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]
         right: AnyColumn = tuple_(*bound) if len(keys) > 1 else bound[0]
         return left < right if keys[0].descending else left > right
     steps: list[Condition] = []
     equal: list[Condition] = []
-    for key, value, known in zip(keys, bound, values, strict=True):
+    for key, column, value, known in zip(keys, columns, bound, values, strict=True):
         # NULL is last, so nothing of this column comes after it.
         if known is not None:
-            further = key.column < value if key.descending else key.column > value
-            steps.append(and_(*equal, or_(further, key.column.is_(None)) if key.may_be_null else further))
-        equal.append(key.column.is_(None) if known is None else key.column == value)
+            further = column < value if key.descending else column > value
+            steps.append(and_(*equal, or_(further, column.is_(None)) if key.may_be_null else further))
+        equal.append(column.is_(None) if known is None else column == value)
     if keys[0].may_be_null:
         return or_(false(), *steps)
     first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
