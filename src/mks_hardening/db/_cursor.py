@@ -1,8 +1,8 @@
 """Cursors: the order columns of one row as the database holds them, opaque to clients and checked on the way back.
 
 The value that a column's type returns is not always the value that the database compares. SQLite stores a time with
-or without a fraction, and a number with more digits than its ``Numeric`` declares; the Python ``float`` of a ``real``
-column is not the number in it. So a cursor holds the value of the driver, unconverted, and binds it again.
+or without a fraction, and a number with more digits than its ``Numeric`` declares; the Python ``float`` of a
+``real`` column is not the number in it. So a cursor holds the value of the driver, unconverted, and binds it again.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from mks_hardening.db.engine._connect_options import (
     libpq_options,
     sqlite_pragmas,
 )
+from mks_hardening.db.engine._sqlite_transactions import begin_transactions
 from mks_hardening.db.engine._supervised_drivers import psycopg2_connection, supervise
 from mks_hardening.db.engine._url import parse_url
 from mks_hardening.db.engine.forks import guard_fork
@@ -210,6 +211,7 @@ def _keep(engine: Engine, limits: Limits, deadline: Deadline | None) -> None:
             sqlite_pragmas(connection, limits.lock)
 
         event.listen(engine.pool, "connect", connected)
+        begin_transactions(engine)
     elif deadline is not None:
         supervise(engine, deadline)
     guard_fork(engine)
