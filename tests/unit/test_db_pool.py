@@ -32,6 +32,13 @@ def test_processes_share_the_server(
     )
 
 
+@pytest.mark.parametrize("generations", [1, 2, 3])
+def test_a_new_generation_of_workers_fits_beside_the_old(generations: int) -> None:
+    plan = plan_pool(workers=8, threads=12, max_connections=100, generations=generations)
+    assert plan.pool_size >= 4
+    assert generations * 8 * (plan.pool_size + plan.max_overflow) <= 97
+
+
 @pytest.mark.parametrize(
     ("parameter", "options"),
     [
@@ -44,6 +51,8 @@ def test_processes_share_the_server(
         ("threads", {"threads": -1}),
         ("threads", {"threads": "8"}),
         ("reserved", {"reserved": -1}),
+        ("generations", {"generations": 0}),
+        ("max_connections", {"workers": 49, "generations": 2}),
     ],
 )
 def test_what_cannot_fit_is_refused(parameter: str, options: dict[str, Any]) -> None:

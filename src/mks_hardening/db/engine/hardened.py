@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
+from mks_hardening.db.engine._asyncpg_errors import name_lost_connections
 from mks_hardening.db.engine._client_deadline import Deadline
 from mks_hardening.db.engine._connect_options import (
     Limits,
@@ -20,7 +21,7 @@ from mks_hardening.db.engine._sqlite_transactions import begin_transactions
 from mks_hardening.db.engine._supervised_drivers import psycopg2_connection, supervise
 from mks_hardening.db.engine._url import parse_url
 from mks_hardening.db.engine.forks import guard_fork
-from mks_hardening.db.engine.pool_size import plan_pool
+from mks_hardening.db.engine.pool_size import PoolPlan, plan_pool
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
@@ -39,6 +40,7 @@ def hardened_engine(
     workers: int = 1,
     threads: int = 1,
     max_connections: int | None = None,
+    generations: int = 1,
     statement_timeout: float | timedelta = 30,
     lock_timeout: float | timedelta = 2,
     idle_in_transaction_timeout: float | timedelta = 60,
@@ -52,12 +54,19 @@ def hardened_engine(
     (one round trip; ``pool_pre_ping=False`` spares it), prefers the one used last, and starts empty in forked
     children. Error texts carry no parameters; what a driver quotes in its message reaches no log and no alert.
 
+    On SQLite each transaction begins with BEGIN, so that it holds what was read, DDL and savepoints as well. A
+    transaction that reads before it writes declares it with the execution option
+    ``sqlite_transaction_mode="IMMEDIATE"`` and waits for its turn (``lock_timeout``). Without it, SQLite refuses
+    the write ("database is locked") when another writer was faster; ``retry_on_serialization_failure`` then runs
+    the transaction again. ``isolation_level="AUTOCOMMIT"`` begins nothing; VACUUM needs it.
+
     Args:
         url: SQLAlchemy URL, for PostgreSQL with psycopg or psycopg2; a password in it appears in no repr and no
             error.
         workers: processes that make such an engine.
         threads: threads in each that use the database at the same time.
         max_connections: the server's limit or this application's share of it; left out: PostgreSQL's default, 100.
+        generations: 2 where a release starts the new workers before the old ones have ended; see ``plan_pool``.
         statement_timeout: seconds after which PostgreSQL cancels a statement; 0 means never.
         lock_timeout: seconds a statement waits for a lock (PostgreSQL), or for another writer (SQLite).
         idle_in_transaction_timeout: seconds after which PostgreSQL ends a session that forgot its transaction.
@@ -81,7 +90,7 @@ def hardened_engine(
     limits = _limits(statement_timeout, lock_timeout, idle_in_transaction_timeout, client_deadline)
     deadline = Deadline(limits.client / 1000) if limits.client else None
     parsed = parse_url(url, asynchronous=False)
-    options = _options(parsed, engine_options, workers, threads, max_connections)
+    options = _options(parsed, engine_options, _plan(workers, threads, max_connections, generations))
     if parsed.get_backend_name() == "postgresql":
         given = dict(options.get("connect_args", {}))
         options["connect_args"] = libpq_options(parsed, limits, application_name, given)
@@ -100,6 +109,7 @@ def hardened_async_engine(
     workers: int = 1,
     threads: int = 1,
     max_connections: int | None = None,
+    generations: int = 1,
     statement_timeout: float | timedelta = 30,
     lock_timeout: float | timedelta = 2,
     idle_in_transaction_timeout: float | timedelta = 60,
@@ -109,11 +119,15 @@ def hardened_async_engine(
 ) -> AsyncEngine:
     """``hardened_engine`` for asyncio: PostgreSQL with psycopg or asyncpg, SQLite with aiosqlite.
 
+    A stopped server does not hold up the event loop: another thread asks its address. A lost connection is an
+    ``OperationalError`` with asyncpg too.
+
     Args:
         url: SQLAlchemy URL.
         workers: processes that make such an engine.
         threads: tasks in each that use the database at the same time.
         max_connections: as for ``hardened_engine``.
+        generations: as for ``hardened_engine``.
         statement_timeout: as for ``hardened_engine``.
         lock_timeout: as for ``hardened_engine``.
         idle_in_transaction_timeout: as for ``hardened_engine``.
@@ -131,7 +145,7 @@ def hardened_async_engine(
     text_of(application_name, parameter="application_name")
     limits = _limits(statement_timeout, lock_timeout, idle_in_transaction_timeout, client_deadline)
     parsed = parse_url(url, asynchronous=True)
-    options = _options(parsed, engine_options, workers, threads, max_connections)
+    options = _options(parsed, engine_options, _plan(workers, threads, max_connections, generations))
     if parsed.get_backend_name() == "postgresql":
         given = dict(options.get("connect_args", {}))
         asyncpg = parsed.get_driver_name() == "asyncpg"
@@ -141,6 +155,8 @@ def hardened_async_engine(
             else libpq_options(parsed, limits, application_name, given)
         )
     engine = create_async_engine(parsed, **options)
+    if parsed.get_driver_name() == "asyncpg":
+        name_lost_connections(engine.sync_engine)
     _keep(engine.sync_engine, limits, Deadline(limits.client / 1000) if limits.client else None)
     return engine
 
@@ -160,15 +176,17 @@ def _milliseconds(value: float | timedelta, parameter: str) -> int:
     return ceil(seconds(value, parameter=parameter) * 1000)
 
 
-def _options(
-    url: URL, given: dict[str, Any], workers: int, threads: int, max_connections: int | None
-) -> dict[str, Any]:
-    """What ``create_engine`` is given: the plan, and over it what the caller says."""
-    plan = plan_pool(
+def _plan(workers: int, threads: int, max_connections: int | None, generations: int) -> PoolPlan:
+    return plan_pool(
         workers=workers,
         threads=threads,
         max_connections=_DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections,
+        generations=generations,
     )
+
+
+def _options(url: URL, given: dict[str, Any], plan: PoolPlan) -> dict[str, Any]:
+    """What ``create_engine`` is given: the plan, and over it what the caller says."""
     options: dict[str, Any] = {
         # Otherwise every error text carries the values: "[parameters: (...)]".
         "hide_parameters": True,

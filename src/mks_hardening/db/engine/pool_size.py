@@ -23,7 +23,9 @@ class PoolPlan:
     max_overflow: int
 
 
-def plan_pool(*, workers: int, threads: int, max_connections: int, reserved: int = 3) -> PoolPlan:
+def plan_pool(
+    *, workers: int, threads: int, max_connections: int, reserved: int = 3, generations: int = 1
+) -> PoolPlan:
     """Share the server's connections out to the processes of an application.
 
     A thread needs one connection, now and then a second; when they do not all fit, threads wait for each other in
@@ -34,6 +36,8 @@ def plan_pool(*, workers: int, threads: int, max_connections: int, reserved: int
         threads: threads in each process that use the database at the same time.
         max_connections: the server's ``max_connections``, or the share this application may take.
         reserved: connections left to administrators and migrations (PostgreSQL itself reserves three).
+        generations: sets of workers that run at the same time. 2 where a release starts the new workers before the
+            old ones have ended (rolling or blue-green deployment, USR2 of gunicorn).
 
     Raises:
         ConfigurationError: there is not one connection for every process.
@@ -42,10 +46,12 @@ def plan_pool(*, workers: int, threads: int, max_connections: int, reserved: int
     whole_number(threads, parameter="threads", minimum=1)
     whole_number(max_connections, parameter="max_connections", minimum=1)
     whole_number(reserved, parameter="reserved", minimum=0)
-    share = (max_connections - reserved) // workers
+    whole_number(generations, parameter="generations", minimum=1)
+    processes = workers * generations
+    share = (max_connections - reserved) // processes
     if share < 1:
         raise ConfigurationError(
-            f"max_connections={max_connections} less {reserved} reserved is not enough for {workers} processes: "
+            f"max_connections={max_connections} less {reserved} reserved is not enough for {processes} processes: "
             f"each needs at least one connection",
             parameter="max_connections",
         )

@@ -1,0 +1,55 @@
+"""A lost connection of asyncpg as the ``OperationalError`` that it is with every other driver.
+
+Through SQLAlchemy asyncpg raises a plain ``DBAPIError`` or an ``InterfaceError`` when the server hangs up, and an
+``OSError`` without any wrapper when none can be reached: a handler of ``OperationalError`` would see neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mks_hardening.db.engine._client_deadline import NO_ANSWER
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine, ExceptionContext
+    from sqlalchemy.engine.interfaces import Dialect
+
+__all__ = ["name_lost_connections"]
+
+
+def name_lost_connections(engine: Engine) -> None:
+    """Raise ``OperationalError`` for connections of ``engine`` that are lost or cannot be made."""
+    from sqlalchemy import event
+
+    # Both are events of the dialect, which cost the statements nothing.
+    event.listen(engine, "do_connect", _connecting)
+    event.listen(engine, "handle_error", _failed)
+
+
+def _connecting(dialect: Dialect, _record: object, _args: object, options: dict[str, Any]) -> None:
+    dbapi: Any = dialect.loaded_dbapi
+    connect = options.get("async_creator_fn", dbapi.asyncpg.connect)
+
+    async def connect_or_say(*args: object, **given: object) -> object:
+        try:
+            return await connect(*args, **given)
+        except OSError as error:  # a TimeoutError too
+            said = NO_ANSWER if isinstance(error, TimeoutError) else str(error)
+            raise dbapi.OperationalError(said) from error
+
+    options["async_creator_fn"] = connect_or_say
+
+
+def _failed(context: ExceptionContext) -> BaseException | None:
+    from sqlalchemy.exc import DBAPIError, OperationalError
+
+    known = context.sqlalchemy_exception
+    if not context.is_disconnect or not isinstance(known, DBAPIError) or isinstance(known, OperationalError):
+        return None
+    return OperationalError(
+        known.statement,
+        known.params,
+        context.original_exception,
+        hide_parameters=known.hide_parameters,
+        connection_invalidated=True,
+    )
