@@ -18,13 +18,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine  # noqa: TC002 - a reader of the hints
 from sqlalchemy.pool import NullPool
 
 from lateness import Lateness
 from mks_hardening.db import hardened_async_engine, hardened_engine
+from mks_hardening.db.engine import _client_deadline
 from mks_hardening.db.engine._client_deadline import NO_ANSWER, Deadline, Wait
 from mks_hardening.db.engine._server_probe import answers
+from mks_hardening.tasks.transient import is_transient
 from testbed.polling import free_port, wait_until
 from testbed.postgres_server import PostgresServer
 
@@ -251,6 +254,80 @@ def test_a_busy_event_loop_is_not_taken_for_a_silent_server(postgres_url: str) -
     assert asyncio.run(ask()) == 1
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_nobody_asks_a_silent_server_in_the_thread_of_the_loop(
+    postgres_url: str, postgres_server: PostgresServer, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_in: set[int] = set()
+    ask = _client_deadline.answers
+
+    def asking(*args: Any, **options: Any) -> bool:
+        asked_in.add(threading.get_ident())
+        return ask(*args, **options)
+
+    monkeypatch.setattr(_client_deadline, "answers", asking)
+
+    async def fail(engine: AsyncEngine, times: int) -> None:
+        """Until a connection was lost, and new ones were refused."""
+        while times:
+            try:
+                async with engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+            except DBAPIError:
+                times -= 1
+
+    async def run() -> None:
+        # The server has 60 connections, and some that it keeps for itself.
+        engine = hardened_async_engine(
+            postgres_url.replace("+psycopg", f"+{driver}"),
+            threads=20,
+            client_deadline=DEADLINE,
+            pool_timeout=60,
+        )
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            postgres_server.freeze()
+            with pytest.raises(DBAPIError):
+                await connection.execute(text("SELECT 1"))
+            await connection.invalidate()
+        await asyncio.gather(*(fail(engine, 2) for _ in range(60)))
+        postgres_server.resume()
+        while True:
+            try:
+                async with engine.connect() as connection:
+                    assert (await connection.execute(text("SELECT 1"))).scalar() == 1
+                break
+            except DBAPIError:
+                continue
+        await engine.dispose()
+
+    asyncio.run(run())
+    assert asked_in
+    assert threading.get_ident() not in asked_in
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_lost_connection_is_an_operational_error(
+    postgres_url: str, postgres_server: PostgresServer, driver: str
+) -> None:
+    async def run() -> None:
+        url = postgres_url.replace("+psycopg", f"+{driver}")
+        engine = hardened_async_engine(url, pool_pre_ping=False)
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            postgres_server.kill()
+            with pytest.raises(OperationalError) as caught:
+                await connection.execute(text("SELECT 2"))
+            assert caught.value.connection_invalidated
+            assert is_transient(caught.value)
+        with pytest.raises(OperationalError) as caught:
+            await engine.connect()
+        assert is_transient(caught.value)
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
 def test_listeners_of_others_still_see_every_connection(postgres_url: str) -> None:
     engine = hardened_engine(postgres_url, poolclass=NullPool)
     seen: list[str] = []
@@ -307,7 +384,7 @@ from gevent import monkey
 monkey.patch_all()
 import sys, gevent, gevent.event
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from mks_hardening.db import hardened_engine
 engine = hardened_engine(sys.argv[1], threads=3, client_deadline=0.6)
 def use():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mks_hardening.db.engine import _client_deadline
 from mks_hardening.db.engine._client_deadline import Deadline
 from mks_hardening.testing import FrozenClock
 
@@ -46,3 +47,55 @@ def test_nobody_waits_for_longer_than_the_deadline(later: float, addresses: str)
         else:
             clock.advance(0.001)
     assert all(wait.ended is not None and wait.ended - wait.since <= 2 for wait in waits)
+
+
+def _lost(clock: FrozenClock) -> Deadline:
+    deadline = Deadline(2, clock=clock)
+    wait: Any = Silent(clock, "a", clock.monotonic())
+    deadline._ask([(wait, wait.since)])
+    return deadline
+
+
+def test_one_caller_at_a_time_tries_a_server_that_was_given_up() -> None:
+    clock = FrozenClock()
+    deadline = _lost(clock)
+    for _ in range(3):
+        assert deadline.is_lost()
+        assert deadline.is_lost()
+        clock.advance(2)
+        assert not deadline.is_lost()  # this one tries
+    assert deadline.is_lost()
+    deadline.mark_reachable()
+    assert not deadline.is_lost()
+    assert not deadline.is_lost()
+
+
+def test_a_server_that_answers_again_or_that_nobody_wants_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = FrozenClock()
+    deadline = _lost(clock)
+    assert deadline._lost is not None
+    deadline._ask_lost(deadline._lost)
+    assert deadline.is_lost()
+    clock.advance(3.9)
+    deadline._ask_lost(deadline._lost)
+    assert deadline._lost is None
+
+    deadline = _lost(clock)
+    assert deadline._lost is not None
+    monkeypatch.setattr(Silent, "answers", lambda *_, **__: True)
+    deadline._ask_lost(deadline._lost)
+    assert not deadline.is_lost()
+
+
+def test_many_that_end_together_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FrozenClock()
+    monkeypatch.setattr(_client_deadline.time, "sleep", clock.advance)
+    deadline = Deadline(2, clock=clock)
+    waits: list[Any] = [Silent(clock, "a", clock.monotonic()) for _ in range(1000)]
+    clock.advance(1)
+    deadline._ask([(wait, wait.since) for wait in waits])
+    ended = [wait.ended for wait in waits]
+    assert len(set(ended)) == 1000
+    assert max(ended) - waits[0].since <= 2

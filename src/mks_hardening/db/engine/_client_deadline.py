@@ -5,6 +5,9 @@ acknowledged, and only the server can tell a long statement from a lost one. So 
 asks the server's address from half the deadline on whether anybody answers (``_server_probe``). When nobody does,
 it shuts the socket down under the driver, which fails as if the server had hung up. A statement of a server that
 answers may last as long as it likes.
+
+The same thread goes on asking a server that it has given up, so that a new connection need not wait for one that is
+still silent. Nobody else asks: in the thread of an event loop that would stop all its tasks.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ NO_ANSWER: Final = "no answer from the database within client_deadline"
 _ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is asked
 _ANSWER: Final = 0.35  # share within which it has to answer
 _AGAIN: Final = 0.1  # share left for another try to connect, which the pool makes after a failed pre-ping
+_ENDS: Final = 0.05  # share of the deadline over which the ends of many operations are spread
+_BETWEEN_ENDS: Final = 0.003  # seconds; several times what SQLAlchemy needs to handle one
 _IDLE_ROUNDS: Final = 4  # the thread ends after so many looks at nothing; the next operation starts another
 
 
@@ -98,12 +103,18 @@ class Deadline:
     Args:
         patience: seconds within which a server answers, or is given up.
         clock: source of time.
+
+    Attributes:
+        patience: as above.
+        clock: as above.
+        between: seconds after which it is worth looking again at a server that was given up.
     """
 
     def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.patience: float = patience
         self._pause = patience * _ASKED_AFTER
+        self.between: float = patience * _AGAIN
         self._waiting: set[Wait] = set()
         self._lost: tuple[float, Wait] | None = None
         self._supervised = False
@@ -116,17 +127,26 @@ class Deadline:
         self._lock = threading.RLock()
         self._waiting = set()
         self._supervised = False
+        self._lost = None
 
     def is_lost(self) -> bool:
-        """Whether a new connection would wait in vain: the server was given up just now and is still silent."""
-        if self._lost is None:
+        """Whether a new connection would wait in vain: the server was given up and is still silent.
+
+        Now and then one caller may try all the same: another server may have taken over at another address.
+        """
+        with self._lock:
+            if self._lost is None:
+                return False
+            now = self.clock.monotonic()
+            since, wait = self._lost
+            if now - since < self.patience:
+                return True
+            self._lost = (now, wait)
             return False
-        since, wait = self._lost
-        # An address that nobody uses any more must not stand in the way of the one that took over.
-        if self.clock.monotonic() - since < self.patience and not wait.answers(within=self.patience * _AGAIN):
-            return True
+
+    def mark_reachable(self) -> None:
+        """A new connection was made: the server is there."""
         self._lost = None
-        return False
 
     def watch(self, wait: Wait) -> None:
         """An operation starts; on the way of every statement."""
@@ -157,8 +177,10 @@ class Deadline:
     def _look_round(self) -> None:
         idle = 0
         while idle < _IDLE_ROUNDS or self._resume():
+            if self._lost is not None:
+                self._ask_lost(self._lost)
             waits = [(wait, wait.since) for wait in tuple(self._waiting)]
-            idle = 0 if waits else idle + 1
+            idle = 0 if waits or self._lost else idle + 1
             now = self.clock.monotonic()
             due = [
                 (wait, since)
@@ -169,7 +191,14 @@ class Deadline:
                 self._ask(due)
             else:
                 earliest = min((max(since or now, wait.answered) for wait, since in waits), default=now)
-                time.sleep(max(0.0, earliest + self._pause - now))
+                longest = self.between if self._lost else self._pause
+                time.sleep(max(0.0, min(longest, earliest + self._pause - now)))
+
+    def _ask_lost(self, lost: tuple[float, Wait]) -> None:
+        since, wait = lost
+        nobody_tries = self.clock.monotonic() - since > 2 * self.patience
+        if nobody_tries or wait.answers(within=self.between):
+            self._lost = None
 
     def _resume(self) -> bool:
         """End, unless an operation began in this moment and still took the thread for alive."""
@@ -184,11 +213,23 @@ class Deadline:
 
     def _ask(self, due: list[tuple[Wait, float]]) -> None:
         asked: dict[Address, bool] = {}
+        silent: list[tuple[Wait, float]] = []
         for wait, since in sorted(due, key=lambda one: max(one[1], one[0].answered)):
             if wait.address not in asked:
                 asked[wait.address] = wait.answers(within=self._time_for(wait, since))
             if asked[wait.address]:
                 wait.answered = self.clock.monotonic()
-            elif wait.since == since:  # still the same operation
+            else:
+                silent.append((wait, since))
+        self._hang_up(silent)
+
+    def _hang_up(self, silent: list[tuple[Wait, float]]) -> None:
+        """End the operations one after the other: an event loop handles all that fail at once in one step."""
+        began = self.clock.monotonic()
+        step = min(_BETWEEN_ENDS, self.patience * _ENDS / max(1, len(silent)))
+        for number, (wait, since) in enumerate(silent):
+            if number and (pause := began + number * step - self.clock.monotonic()) > 0:
+                time.sleep(pause)
+            if wait.since == since:  # still the same operation
                 self._lost = (self.clock.monotonic(), wait)
                 wait.hang_up()

@@ -8,6 +8,7 @@ so each method that speaks to the server is wrapped. asyncpg speaks through a pr
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, wraps
@@ -80,9 +81,13 @@ def supervise(engine: Engine, deadline: Deadline) -> None:
     def connecting(dialect: Dialect, *_: object) -> None:
         # It only ever refuses; to return a connection would silence the listeners after it, which add passwords.
         if deadline.is_lost():
-            raise dialect.loaded_dbapi.OperationalError(NO_ANSWER)
+            # Not at once: a caller that tries again without a pause would keep a processor or an event loop busy.
+            _sleep(dialect, deadline.between)
+            if deadline.is_lost():
+                raise dialect.loaded_dbapi.OperationalError(NO_ANSWER)
 
     def connected(_connection: object, record: ConnectionPoolEntry) -> None:
+        deadline.mark_reachable()
         connection: Any = record.driver_connection
         plain = cast(type, connection.__class__)
         if callable(getattr(plain, "wait", None)):
@@ -96,6 +101,17 @@ def supervise(engine: Engine, deadline: Deadline) -> None:
     event.listen(engine, "do_connect", connecting)
     # First, because other listeners already speak to the server.
     event.listen(engine.pool, "connect", connected, insert=True)
+
+
+def _sleep(dialect: Dialect, seconds: float) -> None:
+    if not dialect.is_async:
+        time.sleep(seconds)
+        return
+    from asyncio import sleep
+
+    from sqlalchemy.util import await_only
+
+    await_only(sleep(seconds))
 
 
 def _supervise_asyncpg(connection: _Asyncpg, deadline: Deadline) -> None:

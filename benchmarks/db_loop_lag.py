@@ -1,0 +1,116 @@
+"""How long the event loop stands still while PostgreSQL is stopped (SIGSTOP) under 60 tasks that use it.
+
+    python benchmarks/db_loop_lag.py [SECONDS]
+
+Each task asks for a connection and sends a statement, again and again, whatever comes of it. The lag is by how much
+a sleep of 1 ms in the same loop takes longer; the longest one counts. In brackets stands the longest time that the
+loop's thread computed in between: what is beyond that, it waited, for a server or for a busy machine. The lag while
+the server answers is what the machine and the tasks themselves cost. Python's own collections of garbage are kept
+out (``gc.freeze``). SQLAlchemy's own ``create_async_engine`` notices nothing, and waits until the server goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mks_hardening.db import hardened_async_engine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
+
+from testbed.postgres_server import PostgresServer
+
+TASKS = 60
+STEP = 0.001
+
+
+class Lag:
+    """Looks by how much short sleeps of the loop last longer than asked for."""
+
+    def __init__(self) -> None:
+        self.longest = self.work = 0.0
+
+    async def watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            began, computed = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(STEP)
+            self.longest = max(self.longest, time.perf_counter() - began - STEP)
+            self.work = max(self.work, time.thread_time() - computed)
+
+    def take(self) -> str:
+        """The longest since the last time, in ms."""
+        said = f"{self.longest * 1000:.1f} ({self.work * 1000:.1f})"
+        self.longest = self.work = 0.0
+        return said
+
+
+async def use(engine: AsyncEngine, failed: list[str]) -> None:
+    while True:
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT pg_sleep(0.05)"))
+        except Exception as error:  # noqa: BLE001 - whatever comes of it
+            failed.append(type(error).__name__)
+            await asyncio.sleep(0.05)
+
+
+async def measure(server: PostgresServer, engine: AsyncEngine, seconds: float) -> tuple[str, str, str, int]:
+    lag, failed = Lag(), list[str]()
+    tasks = [asyncio.ensure_future(use(engine, failed)) for _ in range(TASKS)]
+    await asyncio.sleep(1)  # all connections are open
+    gc.collect()
+    gc.freeze()
+    watching = asyncio.ensure_future(lag.watch())
+    await asyncio.sleep(1)
+    before = lag.take()
+    await asyncio.to_thread(server.freeze)
+    lag.take()
+    await asyncio.sleep(seconds)
+    stopped, failures = lag.take(), len(failed)
+    await asyncio.to_thread(server.resume)
+    await asyncio.sleep(1)
+    after = lag.take()
+    for task in (watching, *tasks):
+        task.cancel()
+    await asyncio.gather(watching, *tasks, return_exceptions=True)
+    with suppress(Exception):
+        await engine.dispose()
+    return before, stopped, after, failures
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 6.0
+    server = PostgresServer(max_connections="100")
+    server.start()
+    try:
+        print(f"Longest lag of the event loop in ms, {TASKS} tasks, server stopped for {seconds:g} s")
+        print(f"  {'':32} {'answering':>14} {'stopped':>14} {'resumed':>14} {'errors':>7}")
+        for driver in ("psycopg", "asyncpg"):
+            url = f"postgresql+{driver}://{server.user}@{server.host}:{server.port}/postgres"
+            makers: dict[str, Callable[[], AsyncEngine]] = {
+                "hardened_async_engine": lambda url=url: hardened_async_engine(url, threads=TASKS),  # type: ignore[misc]
+                "create_async_engine": lambda url=url: create_async_engine(
+                    url, pool_size=TASKS, pool_pre_ping=True
+                ),  # type: ignore[misc]
+            }
+            for name, make in makers.items():
+                before, stopped, after, failures = asyncio.run(measure(server, make(), seconds))
+                print(
+                    f"  {driver:8}{name:24} {before:>14} {stopped:>14} {after:>14} {failures:7}", flush=True
+                )
+    finally:
+        server.resume()
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
