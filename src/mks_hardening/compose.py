@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import function, instance, offers, several
+from mks_hardening._core.checks import instance, offers, several
 from mks_hardening._core.options import share_out
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET, start_request_budget
-from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
 
@@ -104,7 +104,7 @@ def harden_wsgi(
         "health": wsgi.HealthMiddleware,
         "record": wsgi.RequestLoggingMiddleware,
     }
-    function(app, parameter="app")
+    wsgi_application(app)
     instance(settings, HardeningSettings, parameter="settings")
     given = share_out(options, kinds, usual={"clock": "session"})
     rules = several(rate_limits, wsgi.RateLimitRule, parameter="rate_limits")

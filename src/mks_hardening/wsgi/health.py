@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function, text_of
+from mks_hardening._core.checks import text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.origin.trust import request_origin
 from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._readiness import Checks, Readiness, Verdict
 from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
@@ -67,7 +68,7 @@ class HealthMiddleware:
         clock: Clock = SYSTEM_CLOCK,
         on_refusal: OnRefusal | None = None,
     ) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._refuser = Refuser("health", on_refusal)
         for parameter, path in (("livez", livez), ("readyz", readyz)):
             PathRules((text_of(path, parameter=parameter),), parameter=parameter)

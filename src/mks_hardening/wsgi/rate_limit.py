@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, get_args
 
-from mks_hardening._core.checks import choice, function, offers, several, texts
+from mks_hardening._core.checks import choice, offers, several, texts
 from mks_hardening._core.origin.trust import ProxyTrust, origin_reader
 from mks_hardening._core.taken_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
@@ -14,6 +14,7 @@ from mks_hardening._core.web.paths import PathRules
 from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers
 from mks_hardening._core.web.rate_problem import Language, language_of, rate_limit_problem
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._refusing import Refuser, Rule
 from mks_hardening.wsgi.rate_limit_keys import LimitKey, limit_by_address
@@ -119,7 +120,7 @@ class RateLimitMiddleware:
         header_style: HeaderStyle = "both",
         on_refusal: OnRefusal | None = None,
     ) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._limiter = offers(limiter, "hit", parameter="limiter", kind="a Limiter")
         self._rules = several(rules, RateLimitRule, parameter="rules")
         self._origin = origin_reader(trust)

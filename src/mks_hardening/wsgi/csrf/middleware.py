@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import flag, function, whole_number
+from mks_hardening._core.checks import flag, whole_number
 from mks_hardening._core.origin.trust import request_origin
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.wsgi._refusing import Refuser, Rule
 from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
 from mks_hardening.wsgi.csrf._form_token import CSRFToken
@@ -74,7 +75,7 @@ class CSRFMiddleware:
         secure_cookie: bool = True,
         on_refusal: OnRefusal | None = None,
     ) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._rules = SameOrigin(allowed_origins)
         self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._max_form_bytes = whole_number(max_form_bytes, parameter="max_form_bytes", minimum=0)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import function, instance
+from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.wsgi.headers._merger import Merger, is_remote_name
 from mks_hardening.wsgi.headers.policy import HeaderPolicy
 
@@ -34,7 +35,7 @@ class SecurityHeadersMiddleware:
 
     def __init__(self, app: WSGIApplication, *, policy: HeaderPolicy) -> None:
         instance(policy, HeaderPolicy, parameter="policy")
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._nonce = policy.csp is not None and policy.csp.nonce
         mergers = {
             (secure, named): Merger(policy, secure=secure, named=named)

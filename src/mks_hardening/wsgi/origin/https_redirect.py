@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function, instance
+from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.trust import ProxyTrust, RequestOrigin
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import LIVEZ, READYZ
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
 from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, Asked, HTTPSRules, Redirect
 
@@ -78,7 +79,7 @@ class HTTPSRedirectMiddleware:
         api_paths: Iterable[str] = (),
         on_refusal: OnRefusal | None = None,
     ) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         chosen = ProxyTrust() if trust is None else instance(trust, ProxyTrust, parameter="trust")
         self._origin = chosen.admit
         self._refuser = Refuser("https", on_refusal)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import function, instance
+from mks_hardening._core.checks import instance
 from mks_hardening._core.origin.trust import ProxyTrust
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,7 +34,7 @@ class TrustedProxyMiddleware:
     __slots__ = ("_app", "_trust")
 
     def __init__(self, app: WSGIApplication, *, trust: ProxyTrust) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._trust = instance(trust, ProxyTrust, parameter="trust")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import function, offers, text_of
+from mks_hardening._core.checks import offers, text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.redactor import default_redactor
@@ -23,6 +23,7 @@ from mks_hardening._core.web.environ_keys import (
     header_key,
 )
 from mks_hardening._core.web.paths import exemptions
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.events import RequestFinished
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._refusing import FixedAnswer, Refuser
@@ -103,7 +104,7 @@ class RequestLoggingMiddleware:
     ) -> None:
         if not _TOKEN.issuperset(text_of(request_id_header, parameter="request_id_header", empty=False)):
             raise ConfigurationError("request_id_header must be a header name", parameter="request_id_header")
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
         self._trust = (
             None if trust is None else offers(trust, "admit", parameter="trust", kind="a ProxyTrust")
         )

@@ -12,6 +12,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._refusing import Refuser, shown
 from mks_hardening.wsgi.refusals import Refusal
@@ -120,7 +121,7 @@ class SessionTimeoutMiddleware:
         )
         if max_sessions is not None:
             whole_number(max_sessions, parameter="max_sessions", minimum=1)
-        self._app = watched(function(app, parameter="app"), store)
+        self._app = watched(wsgi_application(app), store)
         self._fields = AnswerFields(
             SessionCookie() if cookie is None else instance(cookie, SessionCookie, parameter="cookie"),
             also_cleared=_names(strip_cookies),
