@@ -111,8 +111,6 @@ def test_what_is_not_does_not(site: Site, one: dict[str, Any], other: dict[str, 
 
 
 PAST: list[tuple[str, dict[str, Any]]] = [
-    ("method", {"method": "POST"}),
-    ("method", {"method": "PUT"}),
     ("method", {"method": "OPTIONS"}),
     ("cookie", {"headers": {"Cookie": "session=1"}}),
     ("authorization", {"headers": {"Authorization": "Bearer x"}}),
@@ -232,6 +230,9 @@ NEVER_KEPT: list[tuple[list[tuple[str, str]], str]] = [
     ([("Cache-Control", "public"), ("Cache-Control", "no-cache")], "200 OK"),
     ([("Cache-Control", "max-age=0")], "200 OK"),
     ([("Cache-Control", "s-maxage=0, max-age=60")], "200 OK"),
+    ([("Cache-Control", "max-age=0, max-age=60")], "200 OK"),
+    ([("Cache-Control", "max-age=60"), ("Cache-Control", "MAX-AGE=0")], "200 OK"),
+    ([("Cache-Control", "max-age=60, max-age=30")], "200 OK"),
     ([("Cache-Control", "max-age=soon")], "200 OK"),
     ([("Cache-Control", "max-age=10"), ("Age", "10")], "200 OK"),
     ([("Expires", "0")], "200 OK"),
@@ -589,3 +590,135 @@ def test_a_rule_speaks_of_a_page_or_of_a_folder(rule: str, matched: list[str], o
     found = CacheRule(rule, ttl=1)
     assert [path for path in matched if not found.matches(path)] == []
     assert [path for path in other if found.matches(path)] == []
+
+
+# --- what a successful change forgets (RFC 9111, 4.4)
+
+
+class Shop:
+    """Pages that are cached, and requests that change them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.status = "200 OK"
+        self.fields: list[tuple[str, str]] = []
+        self.late = False
+        self.closing: Callable[[], None] = lambda: None
+        self.cache = MemoryCache()
+        self.middleware = ResponseCacheMiddleware(
+            self.app, cache=self.cache, rules=[CacheRule("/a/", ttl=60), CacheRule("/é", ttl=60)]
+        )
+
+    def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self.calls += 1
+        changes = environ["REQUEST_METHOD"] not in {"GET", "HEAD", "OPTIONS", "TRACE"}
+        if self.late:
+            return self.late_body(changes, start_response)
+        start_response(
+            self.status if changes else "200 OK",
+            [("Content-Type", "text/plain"), *(self.fields if changes else ())],
+        )
+        return Closing([str(self.calls).encode()], self.closing)
+
+    def late_body(self, changes: bool, start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response(self.status if changes else "200 OK", [("Content-Type", "text/plain")])
+        yield str(self.calls).encode()
+
+    def ask(self, path: str, **how: Any) -> bytes:
+        return call_wsgi(self.middleware, path, **how).body
+
+
+class Closing(list[bytes]):
+    def __init__(self, pieces: list[bytes], close: Callable[[], None]) -> None:
+        super().__init__(pieces)
+        self.close = close
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "PURGE"])
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "303 See Other"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_successful_change_forgets_the_page_whatever_its_query(
+    method: str, status: str, late: bool
+) -> None:
+    shop = Shop()
+    shop.late = late
+    shop.status = status
+    before = [shop.ask("/a/1"), shop.ask("/a/1", query="x=1"), shop.ask("/a/2")]
+    _raw(shop.middleware, method, "/a/1")
+    after = [shop.ask("/a/1"), shop.ask("/a/1", query="x=1"), shop.ask("/a/2")]
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert before[2] == after[2]
+
+
+def _raw(app: Any, method: str, path: str) -> None:
+    environ = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "x",
+        "SERVER_PORT": "80",
+        "HTTP_HOST": "localhost",
+        "wsgi.url_scheme": "http",
+    }
+    body = app(environ, lambda *_: lambda _: None)
+    list(body)
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Internal Server Error"])
+def test_a_change_that_failed_forgets_nothing(status: str) -> None:
+    shop = Shop()
+    shop.status = status
+    before = shop.ask("/a/1")
+    _raw(shop.middleware, "POST", "/a/1")
+    assert shop.ask("/a/1") == before
+
+
+@pytest.mark.parametrize("field", ["Location", "content-location"])
+@pytest.mark.parametrize(
+    ("value", "path", "forgotten"),
+    [
+        ("/a/1", "/a/1", True),
+        ("http://localhost/a/1?x=1#y", "/a/1", True),
+        ("https://LOCALHOST/a/1", "/a/1", True),
+        ("../a/1", "/a/1", True),
+        ("/%C3%A9", "/é", True),
+        ("https://elsewhere.example/a/1", "/a/1", False),
+        ("//elsewhere.example/a/1", "/a/1", False),
+        ("http://[/a/1", "/a/1", False),
+        ("/b/1", "/a/1", False),
+    ],
+)
+def test_a_successful_change_forgets_where_it_points(
+    field: str, value: str, path: str, forgotten: bool
+) -> None:
+    shop = Shop()
+    shop.status = "303 See Other"
+    shop.fields = [(field, value)]
+    before = shop.ask(path)
+    _raw(shop.middleware, "POST", "/new/form")
+    assert (shop.ask(path) != before) is forgotten
+
+
+def test_what_is_read_before_a_change_is_committed_at_the_end_of_the_body_is_forgotten_too() -> None:
+    shop = Shop()
+    shop.closing = lambda: None
+    seen: list[bytes] = []
+
+    def commit_late() -> None:
+        shop.closing = lambda: None
+        seen.append(shop.ask("/a/1"))  # a reader, before the transaction ends
+
+    shop.closing = commit_late
+    _raw(shop.middleware, "POST", "/a/1")
+    assert seen != [shop.ask("/a/1")]
+
+
+def test_tags_of_paths_are_bounded() -> None:
+    from mks_hardening.cache.response_cache._kept_answers import path_tag
+
+    assert len({path_tag(f"/{n}") for n in range(40_000)}) <= 1 << 14

@@ -38,9 +38,9 @@ class Operations:
         self._jitter = jitter
         self._clock = clock
 
-    def get(self, key: str, default: object) -> Op[object]:
-        """The value, or ``default``."""
-        entry = yield from self._computing.entry(check_key(key))
+    def get(self, key: str, default: object, tags: tuple[str, ...] = ()) -> Op[object]:
+        """The value, or ``default``; ``tags`` are those the caller expects on it."""
+        entry = yield from self._computing.entry(check_key(key), tags)
         return self._value(entry, default)
 
     def get_many(self, keys: Iterable[str]) -> Op[dict[str, object]]:

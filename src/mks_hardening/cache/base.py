@@ -268,6 +268,11 @@ class BaseCache(Closing):
 
     # --- for values that are made elsewhere and come later ----------------------------------------
 
+    def get_tagged(self, key: str, tags: Iterable[str]) -> Any:
+        """``get`` of a value that is kept under these tags, in one round trip."""
+        value = self.peek(key)
+        return self._run(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
+
     def begin(self, key: str, tags: Iterable[str] = ()) -> Lease | None:
         """The permission to keep a value of ``key`` that is going to be made; None while somebody else has it."""
         return self._run(self._operations.begin(key, tags))

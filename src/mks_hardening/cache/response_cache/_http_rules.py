@@ -34,6 +34,9 @@ _NOT_KEPT: Final = frozenset(
         "proxy-authorization",
     }
     | {"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id", "server-timing"}
+    # What one client has left of its limits and of its session.
+    | {"ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+    | {"x-session-expires-in"}
 )
 _DIRECTIVE: Final = re.compile(
     r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?'
@@ -47,8 +50,15 @@ def header(headers: Headers, name: str) -> str:
 
 
 def directives(cache_control: str) -> dict[str, str]:
-    """The directives of a Cache-Control field, names in lower case."""
-    return {name.lower(): quoted or plain or "" for name, quoted, plain in _DIRECTIVE.findall(cache_control)}
+    """The directives of a Cache-Control field, names in lower case; one that contradicts itself is 0.
+
+    Source: RFC 9111, 4.2.1: an answer with two values of ``max-age`` should count as stale.
+    """
+    found: dict[str, str] = {}
+    for name, quoted, plain in _DIRECTIVE.findall(cache_control):
+        value = quoted or plain or ""
+        found[name.lower()] = value if found.setdefault(name.lower(), value) == value else "0"
+    return found
 
 
 def response_obstacle(status: str, headers: Headers, *, personal: bool) -> str | None:

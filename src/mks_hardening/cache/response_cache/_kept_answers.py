@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, NotRequired, TypedDict
 
+from mks_hardening.cache._canonical_text import canonical, digest
 from mks_hardening.cache._entry import Lease
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.response_cache._http_rules import (
@@ -23,11 +24,18 @@ from mks_hardening.protocols import Clock
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["Answer", "CacheableRequest", "KeptAnswers", "Variants"]
+__all__ = ["Answer", "CacheableRequest", "KeptAnswers", "Variants", "path_tag"]
 
 # `Vary: User-Agent` alone has thousands; all variants of a URL are one entry, read with every hit.
 _MOST_VARIANTS: Final = 8
+# A tag for each path would let visitors make as many as they like, which Redis keeps for weeks.
+_PATH_TAGS: Final = 1 << 14
 _NO_NAMES: Final[tuple[str, ...]] = ()
+
+
+def path_tag(path: str) -> str:
+    """The tag of all that is kept of a path, whatever the query, host and identity; a few paths share one."""
+    return f"http-path:{int(digest(canonical((path,)))[:8], 16) % _PATH_TAGS}"
 
 
 class Answer(NamedTuple):
@@ -41,10 +49,14 @@ class Answer(NamedTuple):
 
 
 class Variants(TypedDict):
-    """What is stored for a URL: the request fields its answers depend on, and the answers by their values."""
+    """What is stored for a URL: the request fields its answers depend on, and the answers by their values.
+
+    ``route`` is what the application called it, if it did; entries of older releases have none.
+    """
 
     names: list[str]
     answers: dict[str, list[object]]
+    route: NotRequired[str]
 
 
 class CacheableRequest(NamedTuple):
@@ -53,6 +65,7 @@ class CacheableRequest(NamedTuple):
     environ: WSGIEnvironment
     rule: CacheRule
     key: str
+    tags: tuple[str, ...]
     personal: bool
 
 
@@ -66,7 +79,7 @@ class KeptAnswers:
 
     def variants(self, request: CacheableRequest) -> Variants | None:
         """All that is kept of the URL."""
-        found: Variants | None = self._cache.get(request.key)
+        found: Variants | None = self._cache.get_tagged(request.key, request.tags)
         return found
 
     def fitting(
@@ -90,7 +103,7 @@ class KeptAnswers:
 
     def begin(self, request: CacheableRequest) -> Lease | None:
         """The permission to keep an answer that is going to be made."""
-        return self._cache.begin(request.key, request.rule.tags)
+        return self._cache.begin(request.key, request.tags)
 
     def obstacle(self, request: CacheableRequest, status: str, headers: Headers) -> str | None:
         """Why an answer must not be kept, or None."""
@@ -110,6 +123,7 @@ class KeptAnswers:
         status: str,
         headers: Headers,
         body: bytes,
+        route: object,
     ) -> None:
         """Add an answer that was sent whole to the variants of its URL, unless it was invalidated meanwhile."""
         # Those of the lease: what was read before it, or from a copy in this process, may have been invalidated
@@ -138,6 +152,8 @@ class KeptAnswers:
             "names": list(names),
             "answers": {key: list(answer) for key, answer in living.items()},
         }
+        if isinstance(route, str):
+            content["route"] = str(route)
         self._cache.finish(request.key, lease, content, ttl=end - now)
 
     def drop(self, request: CacheableRequest, lease: Lease, reason: str) -> None:

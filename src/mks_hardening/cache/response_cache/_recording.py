@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
+from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening.cache._entry import Lease
-from mks_hardening.cache.response_cache._http_rules import header, is_not_modified, without_content
+from mks_hardening.cache.response_cache._http_rules import (
+    header,
+    is_not_modified,
+    variant_names,
+    without_content,
+)
 from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, KeptAnswers
 
 if TYPE_CHECKING:
@@ -30,7 +35,10 @@ class Recording:
         start_response: StartResponse,
     ) -> None:
         self._kept = kept
-        self._request = request
+        self._environ = request.environ  # of the application, which may change it
+        # As it came: it says which variant this is, and what the client has already.
+        self._request = request._replace(environ=request.environ.copy())
+        self._session_before = request.environ.get(SESSION_KEY)
         self._lease: Lease | None = lease
         self._start_response = start_response
         self._status = ""
@@ -44,12 +52,12 @@ class Recording:
 
     def answer(self, app: WSGIApplication) -> Iterable[bytes]:
         """Call the application, which is asked for the whole content even if the client has a copy."""
-        environ = self._request.environ.copy()
-        # A 304 of the application could not be kept for those who have no copy.
-        environ.pop("HTTP_IF_NONE_MATCH", None)
-        environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+        # A 304 of the application could not be kept for those who have no copy. Not in a copy of the environ, in
+        # which nobody outside would find what the application leaves there (route, refusal).
+        self._environ.pop("HTTP_IF_NONE_MATCH", None)
+        self._environ.pop("HTTP_IF_MODIFIED_SINCE", None)
         try:
-            self._result = app(environ, self.start_response)
+            self._result = app(self._environ, self.start_response)
             self._steps = iter(self._result)
         except BaseException:
             self._drop("error")
@@ -122,16 +130,48 @@ class Recording:
         # The application broke off without an error; half a page must not be everybody's.
         if length and length != str(len(body)):
             self._drop("cut short")
-        elif self._holds_nonce(body):
+        elif self._may_hold_nonce(body):
             self._drop("nonce")
+        elif self._is_for_one_visitor():
+            self._drop("session")
         else:
             self._lease = None
-            self._kept.keep(self._request, lease, status=self._status, headers=self._headers, body=body)
+            self._kept.keep(
+                self._request,
+                lease,
+                status=self._status,
+                headers=self._headers,
+                body=body,
+                route=self._environ.get(ROUTE_KEY),
+            )
 
-    def _holds_nonce(self, body: bytes) -> bool:
+    def _may_hold_nonce(self, body: bytes) -> bool:
         """A page made for one request's Content-Security-Policy would be broken in the next."""
-        nonce = str(self._request.environ.get(CSP_NONCE_KEY) or "")
-        return bool(nonce) and (nonce.encode() in body or any(nonce in value for _, value in self._headers))
+        nonce = str(self._environ.get(CSP_NONCE_KEY) or "")
+        if not nonce:
+            return False
+        # In a compressed body nobody finds it.
+        if header(self._headers, "content-encoding").lower() not in {"", "identity"}:
+            return True
+        return nonce.encode() in body or any(nonce in value for _, value in self._headers)
+
+    def _is_for_one_visitor(self) -> bool:
+        """Whether the answer depends on the visitor's session, or on a token for the visitor's forms.
+
+        Wrappers outside of this one add cookies, ``no-store`` and ``Vary`` too late to be seen here.
+        """
+        session = self._environ.get(SESSION_KEY)
+        token = self._environ.get(CSRF_TOKEN_KEY)
+        if getattr(token, "was_read", False) or getattr(session, "was_changed", False):
+            return True
+        if not getattr(session, "was_read", False):
+            return False
+        # An answer that the rule keeps for one identity may depend on the session that was judged before this
+        # wrapper, and is judged again before each hit: it is kept for the same cookies alone.
+        if not self._request.personal or session is not self._session_before:
+            return True
+        self._headers.append(("Vary", "Cookie"))
+        return variant_names(self._headers) is None
 
     def _drop(self, reason: str) -> None:
         lease, self._lease = self._lease, None

@@ -8,16 +8,20 @@ forgets all of them at once; it also wins against an answer that was being made 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function, instance, several, whole_number
+from mks_hardening._core.checks import instance, several, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.web.environ_keys import ROUTE_KEY
+from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.response_cache._forgetting import Forgetting
 from mks_hardening.cache.response_cache._http_rules import is_not_modified, without_content
-from mks_hardening.cache.response_cache._kept_answers import Answer, CacheableRequest, KeptAnswers
+from mks_hardening.cache.response_cache._kept_answers import Answer, CacheableRequest, KeptAnswers, path_tag
 from mks_hardening.cache.response_cache._recording import Recording
 from mks_hardening.cache.response_cache._requests import answer_key, request_control, request_obstacle
 from mks_hardening.cache.response_cache.rule import CacheRule
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:
@@ -26,14 +30,26 @@ if TYPE_CHECKING:
 __all__ = ["ResponseCacheMiddleware"]
 
 
+# RFC 9110, 9.2.1: they ask for no change.
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
 class ResponseCacheMiddleware:
     """Keeps whole answers to GET requests, for those paths that a rule names.
 
     Without ``identity`` in the rule, requests that tell who asks (Cookie, Authorization, REMOTE_USER, a client
     certificate, fields of an authenticating proxy) and answers marked ``private`` are never kept or answered from
     the cache. Answers with Set-Cookie, with ``no-store`` or ``no-cache``, other than 200, with ``Vary: *``, cut
-    short, or with the request's CSP nonce inside are never kept. Requests that name a host, scheme or path in a
-    forwarding field that nobody resolved have entries of their own.
+    short, or with the request's CSP nonce inside (compressed ones too, where there is a nonce) are never kept, nor
+    are those for which the application read or changed the session or read the CSRF token. (With ``identity``, and
+    inside ``SessionTimeoutMiddleware``, one that only read the session is kept for the same cookies.) Requests that
+    name a host, scheme or path in a forwarding field that nobody resolved have entries of their own.
+
+    A successful request with another method than GET, HEAD, OPTIONS or TRACE forgets what is kept of its path, and
+    of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
+
+    It stands directly around the application: wrap that first, then hand it to ``harden_wsgi``, ``Hardening`` or
+    ``hardened``. Around session and CSRF wrappers it works too.
 
     Args:
         app: the application.
@@ -43,7 +59,7 @@ class ResponseCacheMiddleware:
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is impossible, or ``app`` holds a wrapper that must stand outside.
     """
 
     def __init__(
@@ -55,7 +71,8 @@ class ResponseCacheMiddleware:
         max_body: int = 1_048_576,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._app = function(app, parameter="app")
+        self._app = wsgi_application(app)
+        _refuse_outside(app)
         self._cache = instance(cache, BaseCache, parameter="cache")
         self._rules = several(rules, CacheRule, parameter="rules")
         most = whole_number(max_body, parameter="max_body", minimum=0)
@@ -65,10 +82,15 @@ class ResponseCacheMiddleware:
         """Answer from the cache, or let the application answer and keep a copy."""
         request = self._cacheable(environ)
         if request is None:
+            if environ["REQUEST_METHOD"] not in _SAFE:
+                return Forgetting(self._forget_paths, environ, start_response).answer(self._app)
             return self._app(environ, start_response)
         control = request_control(environ)
-        answer = self._kept.fitting(environ, self._kept.variants(request), control)
+        variants = self._kept.variants(request)
+        answer = self._kept.fitting(environ, variants, control)
         if answer is not None:
+            if variants and "route" in variants:
+                environ.setdefault(ROUTE_KEY, variants["route"])
             return self._from_cache(environ, answer, start_response)
         if "only-if-cached" in control:
             start_response("504 Gateway Timeout", [("Content-Type", "text/plain"), ("Content-Length", "0")])
@@ -78,6 +100,11 @@ class ResponseCacheMiddleware:
         if lease is None:
             return self._app(environ, start_response)
         return Recording(self._kept, request, lease, start_response).answer(self._app)
+
+    def _forget_paths(self, paths: Iterable[str]) -> None:
+        cached = [path for path in paths if any(rule.matches(path) for rule in self._rules)]
+        if cached:
+            self._cache.invalidate_tags(*map(path_tag, cached))
 
     def _cacheable(self, environ: WSGIEnvironment) -> CacheableRequest | None:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
@@ -91,7 +118,9 @@ class ResponseCacheMiddleware:
         if obstacle is not None:
             self._cache.count_bypass(obstacle)
             return None
-        return CacheableRequest(environ, rule, answer_key(environ, rule, identity), identity is not None)
+        key = answer_key(environ, rule, identity)
+        tags = (*rule.tags, path_tag(path))
+        return CacheableRequest(environ, rule, key, tags, identity is not None)
 
     def _from_cache(
         self, environ: WSGIEnvironment, answer: Answer, start_response: StartResponse
@@ -102,3 +131,23 @@ class ResponseCacheMiddleware:
             return [b""]
         start_response(answer.status, headers)
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
+
+
+# What they decide holds for one request: a nonce, an id, who the client is, whether it is one request too many.
+_OUTSIDE: Final = frozenset(
+    {
+        *("TrustedProxyMiddleware", "SecurityHeadersMiddleware", "RequestLoggingMiddleware"),
+        *("HTTPSRedirectMiddleware", "HealthMiddleware", "RateLimitMiddleware"),
+    }
+)
+
+
+def _refuse_outside(app: WSGIApplication) -> None:
+    for inside in wrappers_inside(app):
+        name = type(inside).__name__
+        if name in _OUTSIDE:
+            raise ConfigurationError(
+                f"ResponseCacheMiddleware must stand inside {name}, directly around your application: wrap the "
+                "application first, then hand it to harden_wsgi, Hardening or hardened",
+                parameter="app",
+            )

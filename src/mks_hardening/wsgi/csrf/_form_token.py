@@ -27,7 +27,7 @@ _MAC_BYTES: Final = 16
 class CSRFToken:
     """A token for the forms of one request; ``str()`` gives it, in a new disguise each time (against BREACH)."""
 
-    __slots__ = ("_asked", "_cookie", "_cookies", "_new_secret", "_session")
+    __slots__ = ("_cookie", "_cookies", "_new_secret", "_session", "was_read")
 
     def __init__(self, environ: WSGIEnvironment, *, secure: bool = True) -> None:
         # Not the environ itself, in which this token stands: all that is in it, the body and the session too, would
@@ -35,11 +35,11 @@ class CSRFToken:
         self._session: object = environ.get(SESSION_KEY)
         self._cookies: str = environ.get("HTTP_COOKIE", "")
         self._cookie = _SECURE_COOKIE if secure else _PLAIN_COOKIE
-        self._asked = False
+        self.was_read: bool = False
         self._new_secret = ""
 
     def __str__(self) -> str:
-        self._asked = True
+        self.was_read = True
         secret = self._secret()
         if not secret:
             # Double submit with a cookie that no neighbouring host can plant (RFC 6265bis, 4.1.3.2).
@@ -67,7 +67,7 @@ class CSRFToken:
 
     def step(self, status: str, headers: Headers) -> str:
         """Add to the head what follows from a token that was asked for."""
-        if self._asked:
+        if self.was_read:
             vary_by_cookie(headers)
             keep_private(headers, unsaid="private")
             if self._new_secret:

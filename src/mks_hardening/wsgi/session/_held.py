@@ -39,10 +39,11 @@ class HeldSession:
     _dropped: SessionRecord | None = None  # the session that this request has ended or lost
     _deadline = inf
     _late = False  # the id was rotated away while the request was under way: it reads, and never writes
-    _was_read = False
+    was_read: bool = False
     _speaks = False  # whether the answer has something to say about the session, but for how near its end is
     _signed_out = False
     _begun = False  # in this request
+    was_changed: bool = False
     head_given: bool = False
     failed: BackendUnavailableError | None = None
     reason: str = ""
@@ -75,6 +76,7 @@ class HeldSession:
         yield from self._begin(user_id, new_id(), data)
 
     def _begin(self, owner: str, fresh: str, data: Mapping[str, Any] | None) -> Op[None]:
+        self.was_changed = True
         self._require_head()
         text = encode_data(data or {})
         with self._recorded():
@@ -87,6 +89,7 @@ class HeldSession:
         self._begun = True
 
     def _rotate(self, data: Mapping[str, Any] | None) -> Op[bool]:
+        self.was_changed = True
         self._require_head()
         if self._record is None or self._late:
             return False
@@ -101,6 +104,7 @@ class HeldSession:
         return True
 
     def _refresh(self) -> Op[float]:
+        self.was_changed = True
         if self._record is None or self._late:
             return self._left() or 0.0
         with self._recorded():
@@ -113,6 +117,7 @@ class HeldSession:
         return self._left() or 0.0
 
     def _merge_data(self, changes: Mapping[str, Any], removed: Collection[str]) -> Op[bool]:
+        self.was_changed = True
         for _ in range(_UPDATE_TRIES):
             record = self._record
             if record is None or self._late:
@@ -131,6 +136,7 @@ class HeldSession:
             raise BackendUnavailableError("sessions", "busy", operation="merge_data", sent=True)
 
     def _end(self) -> Op[bool]:
+        self.was_changed = True
         if self._record is None:
             return False
         try:
@@ -145,6 +151,7 @@ class HeldSession:
         return ended
 
     def _end_others(self) -> Op[int]:
+        self.was_changed = True
         if self._record is None:
             return 0
         with self._recorded():
@@ -161,7 +168,7 @@ class HeldSession:
     # --- within ---
 
     def _read(self) -> SessionRecord | None:
-        self._was_read = self._speaks = True
+        self.was_read = self._speaks = True
         return self._record
 
     def _left(self) -> float | None:
@@ -184,6 +191,7 @@ class HeldSession:
     def forget(self, reason: str, *, cleared: bool) -> None:
         """The cookie was dead on arrival; the answer takes it back unless the browser has another by now."""
         self.reason = reason
+        self.was_changed = True
         self._drop("cleared" if cleared else "")
 
     def hand_out_again(self) -> None:
@@ -191,7 +199,7 @@ class HeldSession:
         if self._record is not None and not self._late:
             self._require_head()
             self._fate = "set"
-            self._speaks = True
+            self._speaks = self.was_changed = True
 
     def _require_head(self) -> None:
         if self.head_given:
@@ -220,7 +228,7 @@ class HeldSession:
         if self.failed is not None and status.startswith("500"):
             status = "503 Service Unavailable"
             headers.append(retry_after(self.failed))
-        if self._was_read:
+        if self.was_read:
             vary_by_cookie(headers)
         if self._fate == "cleared":
             self._fields.clear(headers)

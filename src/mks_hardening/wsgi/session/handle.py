@@ -27,6 +27,8 @@ class SessionHandle(HeldSession):
     Attributes:
         reason: why the session of the request's cookie is over (``idle``, ``absolute``, ``revoked``), on pages
             that are served all the same; else empty.
+        was_read: whether the answer may depend on who the visitor is: something of the session was read.
+        was_changed: whether a change of the session was asked for, or its cookie was dead on arrival.
         failed: the error of a change that the store did not confirm, or ``None``.
         head_given: whether the application has begun its answer.
         cookie_age: seconds for which browsers keep a cookie that this answer sets, at most until the absolute
