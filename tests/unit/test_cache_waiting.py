@@ -12,7 +12,7 @@ import pytest
 
 from mks_hardening.cache import MemoryCache, cached
 from mks_hardening.cache.backends._owed_invalidations import OwedInvalidations
-from mks_hardening.cache.compute._singleflight import Flight, Wait
+from mks_hardening.cache.compute._singleflight import Flight, Flights, Wait
 
 WAIT = 0.05
 
@@ -206,3 +206,15 @@ def test_an_answer_that_comes_as_the_wait_ends_is_an_answer(monkeypatch: pytest.
 
     monkeypatch.setattr(flight.future, "result", result)
     assert Wait(flight, 0.1).run() == ["computed"]
+
+
+def test_a_flight_that_was_voided_leaves_its_successor_alone() -> None:
+    flights = Flights()
+    old, _ = flights.join("k", ())
+    flights.void(keys=["k"])
+    new, ours = flights.join("k", ())
+    assert ours
+    flights.leave(old)
+    assert flights.join("k", ()) == (new, False)
+    flights.leave(new)
+    assert flights.join("k", ())[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import re
 from typing import Any
@@ -13,6 +14,7 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, ProxyTrust, TrustedProxyMiddleware
 from mks_hardening.wsgi.csrf._form_field import read_form_field
+from mks_hardening.wsgi.csrf._form_token import CSRFToken
 from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
 from wsgi_stacks import CORPUS, corpus_runner, make_csrf_stack
 
@@ -450,3 +452,31 @@ def test_parts_of_a_form_are_read_as_the_standard_writes_them(disposition: str, 
 def test_a_refusal_shows_of_a_referer_no_more_than_its_origin(referer: str, seen: str) -> None:
     sender = Sender("https", "a.example", 443, None, None, referer, has_cookies=True, has_bearer=False)
     assert SameOrigin(()).fault(sender) == ("referer", seen)
+
+
+@pytest.mark.parametrize("cookies", ["", "other=1", "__Host-csrf=short"])
+def test_a_browser_without_a_secret_has_no_token_not_even_that_of_an_empty_one(cookies: str) -> None:
+    mask = bytes(range(16))
+    of_nothing = hmac.digest(b"", b"mks_hardening.csrf", "sha256")[:16]
+    forged = (mask + bytes(a ^ b for a, b in zip(mask, of_nothing, strict=True))).hex()
+    assert not CSRFToken({"HTTP_COOKIE": cookies}).accepts(forged)
+
+
+@pytest.mark.parametrize(
+    ("fetch_site", "passes"),
+    [("same-origin", True), ("same-site", False), ("cross-site", False), ("none", False), (None, False)],
+)
+def test_another_port_of_the_host_may_send_only_where_the_browser_calls_it_the_same_origin(
+    fetch_site: str | None, *, passes: bool
+) -> None:
+    sender = Sender(
+        scheme="http",
+        host="www.example.com",
+        port=8000,
+        origin="https://www.example.com",
+        fetch_site=fetch_site,
+        referer=None,
+        has_cookies=True,
+        has_bearer=False,
+    )
+    assert (SameOrigin(()).fault(sender) is None) is passes
