@@ -84,6 +84,17 @@ def test_a_target_means_the_same_bytes(mount: str, path: str) -> None:
     assert unquote_to_bytes(request_target(mount, path, "")) == (mount + path).encode("latin-1")
 
 
+@given(sent=wire.map(lambda text: "/" + text), mount=wire, path=wire)
+def test_a_target_as_it_was_sent_means_the_same_bytes(sent: str, mount: str, path: str) -> None:
+    as_sent = sent.replace("?", "").replace("#", "")
+    decoded = unquote_to_bytes(as_sent.encode("latin-1"))
+    target = request_target("", decoded.decode("latin-1"), "", sent=sent)
+    assert unquote_to_bytes(target) == (b"" if decoded.startswith(b"/") else b"/") + decoded
+    assert re.fullmatch(r"/[!-~]*", target)
+    # A target of another path is not believed.
+    assert request_target(mount, path, "", sent="/%2Fother") == request_target(mount, path, "")
+
+
 @given(query=st.text(st.sampled_from("abc=&%2F3d+.-_~!$'()*,;:@/?"), min_size=1))
 def test_a_legal_query_passes_as_it_came(query: str) -> None:
     assert request_target("", "/", query) == f"/?{query}"

@@ -179,3 +179,23 @@ def test_every_port_there_is_may_be_the_target(port: int) -> None:
 
 def test_api_paths_may_be_everything() -> None:
     assert call_wsgi(redirecting(api_paths=["/"]), "/x", headers=LISTED).status == 403
+
+
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+@pytest.mark.parametrize(
+    ("sent", "path", "target"),
+    [
+        ("/files/a%2Fb", "/files/a/b", "/files/a%2Fb"),
+        ("/files/a%2fb%3Fc%23d?x=%2F", "/files/a/b?c#d", "/files/a%2fb%3Fc%23d?x=%2F"),
+        ("/files/%E3%81%82/%2E", "/files/あ/.", "/files/%E3%81%82/%2E"),
+        ("/other", "/files/a/b", "/files/a/b"),
+        ("http://localhost/files/a%2Fb", "/files/a/b", "/files/a/b"),
+        ("//evil.example%2F", "//evil.example/", "//evil.example%2F"),
+        ("", "/files/a/b", "/files/a/b"),
+    ],
+)
+def test_a_redirect_keeps_an_escaped_slash(name: str, sent: str, path: str, target: str) -> None:
+    """The server decodes the path; what it received tells a slash from ``%2F``."""
+    app = HTTPSRedirectMiddleware(hello, allowed_hosts=["localhost"])
+    answer = call_wsgi(app, path, query=sent.partition("?")[2], environ={name: sent})
+    assert answer.header("Location") == f"https://localhost{target}"

@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     path: str
     query: str
     names_host: bool
+    sent: str = ""
 
 
 class Redirect(NamedTuple):
@@ -97,7 +98,8 @@ class HTTPSRules:
             return None
         if self._force and origin.scheme == "http" and self._api.covers(path):
             return PLAIN
-        return Redirect(self._status(asked.method), base + request_target(asked.mount, path, asked.query))
+        target = request_target(asked.mount, path, asked.query, sent=asked.sent)
+        return Redirect(self._status(asked.method), base + target)
 
     def _status(self, method: str) -> int:
         if method in ("GET", "HEAD"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 __all__ = ["request_target"]
 
@@ -12,13 +13,24 @@ _NOT_IN_PATH = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/]+")
 _NOT_IN_QUERY = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]+")
 
 
-def request_target(mount: str, path: str, query: str) -> str:
+def request_target(mount: str, path: str, query: str, *, sent: str = "") -> str:
     """Path and query, ready to stand after an authority: always begins with a slash of its own.
 
-    The query stays as it came, except for bytes that must not occur.
+    The query stays as it came, except for bytes that must not occur. So does the path where the server tells how it
+    was sent: ``%2F`` in it is no slash (RFC 3986, 2.2), and cannot be told from one once it is decoded.
+
+    Args:
+        mount: ``SCRIPT_NAME``.
+        path: ``PATH_INFO``.
+        query: ``QUERY_STRING``.
+        sent: the request target as the server received it; not believed where it is another path.
     """
     full = mount + path
-    target = _NOT_IN_PATH.sub(_escape, full if full.startswith("/") else "/" + full)
+    sent = sent.partition("?")[0].partition("#")[0]
+    if sent.startswith("/") and unquote(sent, encoding="latin-1") == full:
+        target = _NOT_IN_QUERY.sub(_escape, sent)
+    else:
+        target = _NOT_IN_PATH.sub(_escape, full if full.startswith("/") else "/" + full)
     return f"{target}?{_NOT_IN_QUERY.sub(_escape, query)}" if query else target
 
 

@@ -110,6 +110,8 @@ class HTTPSRedirectMiddleware:
             get("PATH_INFO", ""),
             get("QUERY_STRING", ""),
             "HTTP_HOST" in environ,
+            # gunicorn's name, and that of waitress, uWSGI and mod_wsgi.
+            get("RAW_URI") or get("REQUEST_URI") or "",
         ]
         if answer is None:
             return self._app(environ, start_response)
@@ -120,7 +122,9 @@ class HTTPSRedirectMiddleware:
             )
         return answer.send(environ, start_response)
 
-    def _answer(self, question: tuple[RequestOrigin, str, str, str, str, bool]) -> FixedAnswer | Rule | None:
+    def _answer(
+        self, question: tuple[RequestOrigin, str, str, str, str, bool, str]
+    ) -> FixedAnswer | Rule | None:
         verdict = self._rules.verdict(Asked(*question))
         if isinstance(verdict, Redirect):
             return FixedAnswer(verdict.status, _MOVED, _TEXT, [("Location", verdict.location)])
