@@ -172,3 +172,51 @@ def test_a_file_whose_reader_leaves(server: Server) -> None:
     record = server.record()
     assert record["outcome"] == "aborted"
     assert 0 < record["bytes"] < BIG
+
+
+FAILING = {
+    "/fails-after-head": "ValueError",
+    "/fails-in-body": "ValueError",
+    "/fails-after-nothing": "ValueError",
+    "/text": "TypeError",
+    "/silent": "RuntimeError",
+}
+
+
+def ask_for_fields(server: Server, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def is_one_head(fields: http.client.HTTPMessage, body: bytes) -> bool:
+    """Whether nothing of the failed answer is left: nginx answers two lengths with 502."""
+    names = [name.lower() for name in fields]
+    assert not {"etag", "set-cookie"} & set(names)
+    assert fields.get_all("Cache-Control", ["no-store"]) == ["no-store"]
+    return fields.get_all("Content-Length") == [str(len(body))]
+
+
+@pytest.mark.parametrize("path", FAILING)
+def test_an_error_before_the_first_byte_is_answered_with_one_head(server: Server, path: str) -> None:
+    status, fields, body = ask_for_fields(server, path)
+    assert (status, body) == (500, b"Internal Server Error\n")
+    assert is_one_head(fields, body)
+    record = server.record()
+    assert (record["status"], record["outcome"], record["exc_type"]) == (500, "error", FAILING[path])
+
+
+def test_an_application_that_answers_its_own_error_is_heard_once(server: Server) -> None:
+    status, fields, body = ask_for_fields(server, "/answers-its-own-error")
+    assert (status, body) == (500, b"oops")
+    assert is_one_head(fields, body)
+
+
+def test_a_session_that_cannot_be_kept_is_answered_with_one_head(server: Server) -> None:
+    status, fields, body = ask_for_fields(server, "/store-away")
+    assert (status, fields["Retry-After"]) == (503, "2")
+    assert is_one_head(fields, body)

@@ -57,6 +57,8 @@ def test_the_wrapper_changes_nothing_but_the_id_and_tells_the_truth(
         script = {**script, "start": "early"}
     # The wrapper asks for the iterator before the server does.
     assume(not (read == "none" and script.get("raises", {}).get("at") == "iter"))
+    # Empty chunks before the first byte are not handed on.
+    assume(not (isinstance(read, int) and script["chunks"][:1] == [""]))
     plain = ScriptedApp(script, FrozenClock())
     request = {"method": method}
     expected = serve(plain, environ_of(request), read=read)
@@ -81,7 +83,9 @@ def test_the_wrapper_changes_nothing_but_the_id_and_tells_the_truth(
     else:
         assert served.raised == expected.raised
         assert served.body == expected.body
-        assert served.status == expected.status
+        # The head waits for the first byte: where the server itself is told to end, there may be none.
+        ends = expected.raised in ("SystemExit", "KeyboardInterrupt") and not expected.body
+        assert served.status == expected.status or (ends and not served.status)
         if expected.status:
             assert record.status == int(expected.status[:3])
     has_body = method != "HEAD" and record.status not in (204, 304)

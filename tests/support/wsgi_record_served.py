@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mks_hardening.wsgi import RequestLoggingMiddleware
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.wsgi import MemorySessionStore, RequestLoggingMiddleware, SessionTimeoutMiddleware
 
 FIELDS = (
     *("method", "path", "status", "bytes", "outcome", "exc_type"),
@@ -72,7 +74,61 @@ def file(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
     return environ["wsgi.file_wrapper"](handle)
 
 
+OF_THE_FAILED = [
+    *(("Content-Type", "text/plain"), ("Content-Length", "3"), ("ETag", '"x"'), ("Set-Cookie", "a=1")),
+    ("Cache-Control", "public"),
+]
+
+
+def fails_after_head(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    raise ValueError("broken")
+
+
+def fails_in_body(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    if environ:
+        raise ValueError("broken")
+    yield b"abc"
+
+
+def fails_after_nothing(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    yield b""
+    raise ValueError("broken")
+
+
+def answers_its_own_error(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    try:
+        raise ValueError("broken")  # noqa: TRY301 - exc_info is wanted
+    except ValueError:
+        start_response("500 Internal Server Error", [("Content-Length", "4")], sys.exc_info())
+    return [b"oops"]
+
+
+def text(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[Any]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    return ["abc"]
+
+
+def silent(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    return [b"abc"]
+
+
+def store_away(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", list(OF_THE_FAILED))
+    raise BackendUnavailableError("sessions", "refused", operation="start")
+
+
 PAGES = {
+    "/fails-after-head": fails_after_head,
+    "/fails-in-body": fails_in_body,
+    "/fails-after-nothing": fails_after_nothing,
+    "/answers-its-own-error": answers_its_own_error,
+    "/text": text,
+    "/silent": silent,
+    "/store-away": store_away,
     "/": page,
     "/stream": stream,
     "/endless": endless,
@@ -83,4 +139,11 @@ PAGES = {
 }
 _logger = logging.Logger("served", level=logging.INFO)  # noqa: LOG001 - of its own
 _logger.addHandler(ToFile())
-application = RequestLoggingMiddleware(app, logger=_logger)
+recorded = RequestLoggingMiddleware(app, logger=_logger)
+in_session = SessionTimeoutMiddleware(app, store=MemorySessionStore())
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    """Everything is recorded but what is about sessions alone."""
+    inner: Any = in_session if environ["PATH_INFO"] == "/store-away" else recorded
+    return inner(environ, start_response)

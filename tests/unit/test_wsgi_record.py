@@ -486,3 +486,22 @@ def test_a_traceparent_may_have_blanks_around_it(around: tuple[str, str]) -> Non
 
     call_wsgi(RequestLoggingMiddleware(application), environ={"HTTP_TRACEPARENT": value})
     assert seen == [(trace, True)]
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [("GET", "GET"), ("M" * 5000, "M" * 32), ("GE\nT\x1b[2J", "GE\\nT\\x1b[2J"), ("\xff\xe9", "\\xff\\xe9")],
+)
+def test_the_method_is_bounded_and_printable(
+    logger: logging.Logger, handler: Records, method: str, shown: str
+) -> None:
+    seen: list[Any] = []
+    events.add_observer(seen.append)
+    try:
+        serve(RequestLoggingMiddleware(hello, logger=logger), environ_of({}) | {"REQUEST_METHOD": method})
+    finally:
+        events.remove_observer(seen.append)
+    (record,) = handler.records
+    assert record.method == shown
+    assert record.getMessage().startswith(shown)
+    assert [event.method for event in seen if isinstance(event, events.RequestFinished)] == [shown]

@@ -729,7 +729,7 @@ def test_whose_clock_counts() -> None:
 
 
 @pytest.mark.parametrize("signs_in", [True, False])
-def test_a_second_head_replaces_the_first_and_carries_the_error(signs_in: bool) -> None:
+def test_a_second_head_replaces_the_first(signs_in: bool) -> None:
     heads: list[Any] = []
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -747,12 +747,9 @@ def test_a_second_head_replaces_the_first_and_carries_the_error(signs_in: bool) 
         return lambda data: None
 
     SessionTimeoutMiddleware(app, store=MemorySessionStore())(environ_of({}), start_response)
-    (first, second) = heads
-    assert (first[0], len(first)) == ("200 OK", 2)
-    assert second[0] == "500 Oops"
-    assert second[2][0] is ZeroDivisionError
-    cookies = [[name for name, _ in head[1]].count("Set-Cookie") for head in heads]
-    assert cookies == [int(signs_in)] * 2
+    (head,) = heads  # the server hears of one: gunicorn would append the second to the first
+    assert (head[0], len(head)) == ("500 Oops", 2)
+    assert [name for name, _ in head[1]].count("Set-Cookie") == int(signs_in)
 
 
 def test_of_two_limits_reached_at_once_the_absolute_one_is_told() -> None:

@@ -6,6 +6,7 @@ innermost first, on one copy of the header list.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-__all__ = ["ExcInfo", "Headers", "Step", "Write", "with_step"]
+__all__ = ["ExcInfo", "Headers", "HeldHead", "Step", "Write", "holds_back", "with_step"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Headers = list[tuple[str, str]]
@@ -54,3 +55,79 @@ def _take_head(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo |
             exc_info = None  # the traceback holds this very frame
     write: Write = told
     return write
+
+
+class HeldHead:
+    """A head that reaches the server with the first byte, so that until then another can take its place.
+
+    PEP 3333 lets a server replace a head that it was given (``exc_info``); gunicorn appends the new fields to the
+    old ones, so that an error before the first byte is answered with two ``Content-Length`` fields, and with the
+    ``ETag`` and the cookies of the answer that failed.
+    """
+
+    # Defaults of the class: most requests set one of them.
+    _held: tuple[str, Headers] | None = None
+    _write: Write | None = None
+    _is_released = False
+    head_sent: bool = False
+
+    def __init__(self, start_response: StartResponse) -> None:
+        self._start_response = start_response
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the application has given a head."""
+        return self.head_sent or self._held is not None
+
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+        """Take the head in place of the server."""
+        if self._is_released or (self.head_sent and exc_info is not None):
+            self.head_sent = True
+            try:
+                # The server knows whether it is too late for another head, and raises the error then.
+                if exc_info is None:
+                    self._write = self._start_response(status, headers)
+                else:
+                    self._write = self._start_response(status, headers, exc_info)
+            finally:
+                exc_info = None  # the traceback holds this very frame
+            return self.write
+        if exc_info is None and self.has_head:
+            raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
+        self._held = status, headers
+        return self.write
+
+    def replace_head(self, status: str, headers: Headers) -> None:
+        """Give another head while an error is handled.
+
+        Raises:
+            BaseException: that error, when the server has sent the head already.
+        """
+        self.start_response(status, headers, sys.exc_info())
+
+    def send_head(self) -> None:
+        """Hand the head to the server, if that was not done yet."""
+        held, self._held = self._held, None
+        if held is not None:
+            # First: a server that refuses a field may have kept those before it.
+            self.head_sent = True
+            self._write = self._start_response(*held)
+
+    def release(self) -> None:
+        """Hold nothing back from now on."""
+        self._is_released = True
+        self.send_head()
+
+    def write(self, data: bytes, /) -> object:
+        """The old ``write()`` of PEP 3333."""
+        self.send_head()
+        assert self._write is not None  # noqa: S101 - only handed out with the head
+        return self._write(data)
+
+
+def holds_back(start_response: StartResponse) -> bool:
+    """Whether a wrapper around holds the head back already."""
+    called: object = start_response
+    if type(called) is MethodType and called.__func__ is _take_head:
+        called = called.__self__[-1]  # type: ignore[index]  # made by with_step
+    return isinstance(getattr(called, "__self__", None), HeldHead)

@@ -14,13 +14,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_head import HeldHead, with_step
 from mks_hardening.wsgi.request_record._server_file import FileBody, is_server_file
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mks_hardening._core.web.wsgi_head import ExcInfo, Headers
+    from mks_hardening._core.web.wsgi_head import ExcInfo, Headers, Write
 
 __all__ = ["Body", "Exchange", "SizedBody"]
 
@@ -29,11 +29,11 @@ _PLAIN: Final = (list, tuple)
 _NOTHING_LEFT: Final = iter(()).__next__
 
 
-class Exchange:
+class Exchange(HeldHead):
     """State of one request and answer; subclasses decide what is added to the head and what happens at the end.
 
     Attributes:
-        status: status line the application gave last; empty until then.
+        status: status line that was given last; empty until then.
         sent: body bytes handed to the server.
         in_flight: how many of them are of the last chunk, after which the server has not come back yet.
         broken_off: whether the server closed the body while it handled an error of its own.
@@ -52,7 +52,6 @@ class Exchange:
     declared: int | None = None
     complete = False
     error: BaseException | None = None
-    _write: Callable[[bytes], object] | None = None
     _done = False
 
     def __init__(
@@ -61,7 +60,7 @@ class Exchange:
         self.environ = environ
         # Of this request alone: bodies are read after the call, and interleaved on one thread.
         self.run = copy_context().run
-        self._start_response = start_response
+        HeldHead.__init__(self, start_response)
         self._monotonic = monotonic
 
     # --- what subclasses decide ---
@@ -90,7 +89,8 @@ class Exchange:
         except BaseException as error:  # noqa: BLE001 - reported and raised on, or answered
             return self._failed_call(error)
         if type(result) not in _PLAIN:
-            if is_server_file(result, self.environ) and FileBody(self, result).attach():
+            if self.has_head and is_server_file(result, self.environ) and FileBody(self, result).attach():
+                self.send_head()
                 return result
             if not hasattr(result, "__len__"):
                 return Body(self, result, step)
@@ -106,30 +106,38 @@ class Exchange:
             if close is not None:
                 close()
             raise
-        return result, step if type(result) in _PLAIN else partial(self.run, step)
+        if type(result) not in _PLAIN:
+            return result, partial(self.run, step)
+        # Nothing of the application is left that could fail.
+        if self.has_head and all(type(chunk) is bytes for chunk in result):
+            self.send_head()
+        return result, step
 
-    def start_response(
-        self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
-    ) -> Callable[[bytes], object]:
-        """Hand the head on; noted is what the server has taken."""
-        if exc_info is None:
-            self._write = self._start_response(status, headers)
-        else:
-            try:
-                self._write = self._start_response(status, headers, exc_info)
-            finally:
-                exc_info = None  # the traceback holds this very frame
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+        """Take the head, and note what the client will see."""
+        write = HeldHead.start_response(self, status, headers, exc_info)
         self.status = status
-        return self.write
+        return write
 
     def write(self, data: bytes, /) -> object:
         """The old ``write()`` of PEP 3333, counted."""
-        assert self._write is not None  # noqa: S101 - only handed out with the head
+        check_chunk(data)
+        self.send_head()
         if data and self.first_byte_at is None:
             self.first_byte_at = self._monotonic()
-        result = self._write(data)
+        result = HeldHead.write(self, data)
         self.sent += len(data)
         return result
+
+    def begin_body(self) -> None:
+        """Send the head before the first byte, or before the end of a body without one.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if not self.has_head:
+            raise RuntimeError("the application returned a body and never called start_response (PEP 3333)")
+        self.send_head()
 
     def _failed_call(self, error: BaseException) -> Body:
         try:
@@ -149,8 +157,8 @@ class Exchange:
         if answer is None:
             raise error
         status, headers, body = answer
-        self._start_response(status, headers, sys.exc_info())
-        self.status = status
+        self.replace_head(status, headers)
+        self.send_head()
         return body
 
     def close(self, close: Callable[[], object] | None) -> None:
@@ -163,6 +171,9 @@ class Exchange:
         except BaseException as error:
             self.error = error
             raise
+        else:
+            if self.error is None and not self.broken_off:
+                self.send_head()  # to a server that reads no body, for example of HEAD
         finally:
             self.finish()
 
@@ -176,6 +187,16 @@ class Exchange:
             self._done = True
             self.run(self.finished)
             self.error = None  # its traceback holds frames that hold this object
+
+
+def check_chunk(chunk: object) -> None:
+    """Refuse text where a server can only send bytes.
+
+    Raises:
+        TypeError: it is no bytes.
+    """
+    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a body must yield bytes, not {type(chunk).__name__} (PEP 3333)")
 
 
 class Body:
@@ -196,11 +217,15 @@ class Body:
         exchange = self._exchange
         try:
             chunk = self._step()
+            # Nothing is sent of an empty one, so an error after it can still be answered.
+            while not chunk and not exchange.head_sent:
+                chunk = self._step()
+            if type(chunk) is not bytes:
+                check_chunk(chunk)
+            if not exchange.head_sent:
+                exchange.begin_body()
         except StopIteration:
-            exchange.complete = True
-            if self._close is None:
-                exchange.finish()
-            raise
+            return self._end()
         except BaseException as error:  # noqa: BLE001 - raised on, or answered
             self._step = _NOTHING_LEFT
             exchange.in_flight = 0
@@ -210,6 +235,19 @@ class Body:
         exchange.in_flight = len(chunk)
         exchange.sent += exchange.in_flight
         return chunk
+
+    def _end(self) -> bytes:
+        exchange = self._exchange
+        if not exchange.head_sent:
+            try:
+                exchange.begin_body()
+            except BaseException as error:  # noqa: BLE001 - raised on, or answered
+                self._step = _NOTHING_LEFT
+                return exchange.recover(error)
+        exchange.complete = True
+        if self._close is None:
+            exchange.finish()
+        raise StopIteration
 
     def close(self) -> None:
         """Close the application's body (once) and report the end."""

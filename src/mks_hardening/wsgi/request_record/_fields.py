@@ -15,6 +15,7 @@ _LONGEST_PATH: Final = 2048
 # Browsers send up to some 250 characters.
 _LONGEST_USER_AGENT: Final = 256
 _LONGEST_USER: Final = 256
+_LONGEST_METHOD: Final = 32
 
 
 def readable_path(path: str) -> str:
@@ -60,7 +61,7 @@ def record_fields(
     """The attributes of the one record of a request; durations are taken in seconds and told in milliseconds.
 
     Returns:
-        ``method``: as sent.
+        ``method``: as sent, cut at a bound.
         ``path``: without the query, cut at a bound.
         ``query``: with secrets hidden; only where there is one.
         ``route``: the pattern that the path matched, where the application says so.
@@ -82,7 +83,7 @@ def record_fields(
         ``refused_value``: what it saw, cut and without secrets.
     """
     fields: dict[str, Any] = {
-        "method": method,
+        "method": readable_path(method[:_LONGEST_METHOD]),
         "path": readable_path(path),
         "status": status,
         "bytes": sent,

@@ -270,7 +270,9 @@ class _Recorded(Exchange):
                 with contextlib.suppress(Exception):
                     self._span.end(fields)
             if hooks.observers:
-                hooks.emit(RequestFinished(method, fields.get("route"), status, duration * 1000, outcome))
+                hooks.emit(
+                    RequestFinished(fields["method"], fields.get("route"), status, duration * 1000, outcome)
+                )
 
 
 def _log(logger: logging.Logger, level: int, fields: dict[str, Any], error: BaseException | None) -> None:

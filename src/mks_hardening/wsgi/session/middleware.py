@@ -11,7 +11,7 @@ from mks_hardening._core.checks import choice, function, instance, offers, texts
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.paths import exemptions
-from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._core.web.wsgi_head import HeldHead, holds_back, with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._refusing import Refuser, shown
@@ -218,10 +218,17 @@ class SessionTimeoutMiddleware:
         self, environ: WSGIEnvironment, handle: SessionHandle, start_response: StartResponse
     ) -> Iterable[bytes]:
         environ[SESSION_KEY] = handle
+        held = None
+        if not holds_back(start_response):
+            held = HeldHead(start_response)
+            start_response = held.start_response
         try:
-            result = self._app(environ, with_step(start_response, handle.step))
+            result: Iterable[bytes] = self._app(environ, with_step(start_response, handle.step))
         except BackendUnavailableError as error:
-            return self._away(environ, start_response, error, after_error=True)
+            result = self._away(environ, start_response, error, after_error=True)
+            handle.head_given = True
+        if held is not None:
+            held.release()
         if handle.head_given:
             return result
 
