@@ -13,6 +13,7 @@ __all__ = [
     "BaseCache",
     "FromDjango",
     "HttpResponse",
+    "HttpResponseBase",
     "SessionBase",
     "SessionInterrupted",
     "SessionMiddleware",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     DEFAULT_TIMEOUT: object
     REDIRECT_FIELD_NAME: str
     HttpResponse: FromDjango
+    HttpResponseBase: type
     checks: FromDjango
     get_resolver: FromDjango
     import_string: Callable[[str], object]
@@ -99,6 +101,7 @@ else:
         from django.core.signals import setting_changed
         from django.http import HttpResponse
         from django.http.request import validate_host
+        from django.http.response import HttpResponseBase
         from django.urls import get_resolver
         from django.utils.module_loading import import_string
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib.django_app._django import DEFAULT_TIMEOUT, BaseCache, FromDjango
+from mks_hardening.contrib.django_app._django import (
+    DEFAULT_TIMEOUT,
+    BaseCache,
+    FromDjango,
+    HttpResponseBase,
+)
 from mks_hardening.contrib.django_app._parts import parts
 
 if TYPE_CHECKING:
@@ -16,18 +22,22 @@ __all__ = ["HardenedCache"]
 # Django's "for ever"; a cache may forget anything at any time.
 _FOR_EVER: Final = 366 * 86_400.0
 _MISSING: Final = object()
+_logger: Final = logging.getLogger("mks_hardening.cache")
 
 
 class HardenedCache(BaseCache):
     """A cache of Django's: ``{"BACKEND": "mks_hardening.contrib.django_app.cache.HardenedCache"}``.
 
-    Values are data: what is no data raises ``EncodeError``. While Redis is away everything is a miss, and an
-    invalidation is kept and sent later. ``incr`` and ``touch`` read and write in two steps.
+    Values are data: what is no data raises ``EncodeError``; responses (``cache_page``) are not kept. While Redis is
+    away everything is a miss, and an invalidation is kept and sent later. ``incr`` and ``touch`` read and write in
+    two steps.
 
     Args:
         location: a Redis URL; empty for the one of the settings, or memory of the process without one.
         params: Django's: ``TIMEOUT``, ``KEY_PREFIX``, ``VERSION``, ``KEY_FUNCTION``.
     """
+
+    _has_warned = False  # of the class: Django makes an instance for each thread
 
     def __init__(self, location: str, params: Mapping[str, object]) -> None:
         super().__init__(params)
@@ -47,7 +57,10 @@ class HardenedCache(BaseCache):
     ) -> None:
         """Keep a value."""
         ttl, name = self._ttl(timeout), self.make_and_validate_key(key, version)
-        if ttl > 0:
+        if isinstance(value, HttpResponseBase):
+            self._refuse_page()
+            self.inner.delete(name)
+        elif ttl > 0:
             self.inner.set(name, value, ttl=ttl)
         else:
             self.inner.delete(name)
@@ -112,6 +125,16 @@ class HardenedCache(BaseCache):
 
     def close(self, **_: object) -> None:
         """Called by Django after each request; connections stay."""
+
+    def _refuse_page(self) -> None:
+        """Keep no page: what the session and the CSRF token add to it is not in it yet when Django keeps it."""
+        self.inner.count_bypass("response")
+        if not HardenedCache._has_warned:
+            HardenedCache._has_warned = True
+            _logger.warning(
+                "cache_page and Django's cache middleware keep nothing in HardenedCache, as they cannot tell a "
+                "page for one visitor from a page for all; use ResponseCacheMiddleware inside hardened()"
+            )
 
     def _ttl(self, timeout: FromDjango) -> float:
         chosen: float | None = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
