@@ -261,6 +261,17 @@ def test_impossible_parameters_are_refused_without_the_token(parameter: str, opt
     assert "hunter2" not in "".join(traceback.format_exception_only(caught.value))
 
 
+@pytest.mark.parametrize("code", [9109, f"code {TOKEN}", None])
+def test_a_token_that_the_service_repeats_is_in_no_result(make: Any, http_sink: HttpSink, code: Any) -> None:
+    message = "x" * 190 + f" Invalid header 'Authorization: Bearer {TOKEN}'"
+    body = {"success": False, "errors": [{"code": code, "message": message}]}
+    http_sink.default = Answer(status=400, body=body)
+    result = make().purge_cache(tags=["a"])
+    assert not result
+    assert "hunter2" not in repr(result)
+    assert result.errors[0].startswith("HTTP 400: xxx")
+
+
 def test_the_token_is_in_no_repr(make: Any) -> None:
     manager = make()
     assert "hunter2" not in f"{manager!r} {vars(manager)}"

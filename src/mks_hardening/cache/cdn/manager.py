@@ -14,6 +14,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.codec import json_loads
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.redaction.effort import REDACTED
 from mks_hardening.cache.cdn._purge_batches import Batch, batches_of, everything
 from mks_hardening.cache.cdn.purge_result import PurgeResult
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, DecodeError
@@ -73,6 +74,8 @@ class CDNManager(Closing):
         self._deadline = seconds(deadline, parameter="deadline", allow_zero=False)
         self._sleep = function(sleep, parameter="sleep")
         self._clock = given_clock(clock)
+        # In a function: whatever shows this object's attributes must not show the token.
+        self._hide: Callable[[str], str] = lambda text: text.replace(api_token, REDACTED)
         self._session = HttpSession("cdn", timeout=timeout, headers={"Authorization": f"Bearer {api_token}"})
 
     def purge_cache(
@@ -154,7 +157,7 @@ class CDNManager(Closing):
             answer = self._session.post(self._url, json=body)
         except BackendUnavailableError as error:
             return _Fault(f"not reachable ({error.reason})")
-        text = _error_of(answer)
+        text = _error_of(answer, hide=self._hide)
         if text is None:
             return None
         if answer.status >= 500 or answer.status in {408, 429}:
@@ -173,8 +176,8 @@ class _Fault(NamedTuple):
     """Whether it is the zone or the token that is refused, so that the other batches need not be tried."""
 
 
-def _error_of(answer: HttpAnswer) -> str | None:
-    """None when the body says that it worked; the status alone does not."""
+def _error_of(answer: HttpAnswer, *, hide: Callable[[str], str]) -> str | None:
+    """None when the body says that it worked; the status alone does not. ``hide`` takes out the token."""
     try:
         content = json_loads(answer.body)
     except DecodeError:
@@ -183,7 +186,9 @@ def _error_of(answer: HttpAnswer) -> str | None:
         case {"success": True} if answer.status == 200:
             return None
         case {"errors": [{"code": code, "message": str(message)}, *_]}:
-            return f"HTTP {answer.status}: {message[:200]} ({code})"
+            # Before it is cut, which could leave a part of the token.
+            shown = hide(message)[:200]
+            return f"HTTP {answer.status}: {shown} ({code if isinstance(code, int) else 'no code'})"
         case _:
             return f"HTTP {answer.status}: not successful"
 
