@@ -5,6 +5,7 @@ from __future__ import annotations
 from mks_hardening._core.facade import facade
 
 _HOME = {
+    "mks_hardening.cache.after_commit": ["AfterCommit"],
     "mks_hardening.cache.backends.memory_cache": ["MemoryCache"],
     "mks_hardening.cache.backends.null_cache": ["NullCache"],
     "mks_hardening.cache.backends.redis_cache": ["RedisCache"],

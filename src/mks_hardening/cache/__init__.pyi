@@ -1,5 +1,6 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
+from mks_hardening.cache.after_commit import AfterCommit as AfterCommit
 from mks_hardening.cache.backends.memory_cache import MemoryCache as MemoryCache
 from mks_hardening.cache.backends.null_cache import NullCache as NullCache
 from mks_hardening.cache.backends.redis_cache import RedisCache as RedisCache
