@@ -311,3 +311,20 @@ def test_impossible_parameters_are_refused(parameter: str, options: dict[str, An
 def test_no_repr_shows_a_secret() -> None:
     with RedisCache("redis://user:hunter2@127.0.0.1:1/0", signing_keys=["hunter2-hunter2-hunter2"]) as cache:
         assert "hunter2" not in repr(cache)
+
+
+def test_the_version_of_a_tag_in_use_does_not_end(make: Any, redis_server: RedisServer) -> None:
+    """It would end for all values at once, a month after the first of them."""
+    cache = make()
+    cache.set("k", 1, tags=["hot"])
+    with redis_server.client() as client:
+        (name,) = client.keys("*:t:*")
+        month = client.pttl(name)
+        for keep in (
+            lambda: cache.set("other", 2, tags=["hot"]),
+            lambda: cache.get_or_compute("third", lambda: 3, tags=["hot"]),
+        ):
+            client.pexpire(name, 60_000)
+            keep()
+            assert client.pttl(name) > month - 60_000
+    assert cache.get("k") == 1

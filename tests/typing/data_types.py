@@ -50,6 +50,52 @@ article("1")  # type: ignore[arg-type]
 article(1, True)  # type: ignore[call-arg]
 
 
+class Shop:
+    """Methods are cached like functions."""
+
+    @cached(cache=cache)
+    def price(self, number: int, *, net: bool = False) -> float:
+        return 1.0
+
+    @cached(cache=cache)
+    async def later(self, number: int) -> list[int]:
+        return [number]
+
+    @classmethod
+    @cached(cache=cache)
+    def of_class(cls, number: int) -> str:
+        return ""
+
+    @classmethod
+    @cached(cache=cache)
+    async def of_class_later(cls, number: int) -> str:
+        return ""
+
+    @staticmethod
+    @cached(cache=cache)
+    def static(number: int) -> bytes:
+        return b""
+
+
+async def of_methods() -> None:
+    shop = Shop()
+    assert_type(shop.price(1), float)
+    assert_type(shop.price(1, net=True), float)
+    assert_type(await shop.later(1), list[int])
+    assert_type(Shop.of_class(1), str)
+    assert_type(await shop.of_class_later(1), str)
+    assert_type(Shop.static(1), bytes)
+    assert_type(Shop.price(shop, 1), float)
+    assert_type(Shop.price.cache_key(shop, 1), str)
+    assert_type(Shop.of_class.cache_key(Shop, 1), str)
+    Shop.price.invalidate(shop, 1)
+    await Shop.later.ainvalidate(shop, 1)
+    shop.price("1")  # type: ignore[arg-type]
+    shop.price(shop, 1)  # type: ignore[call-arg, arg-type]
+    Shop.price.invalidate(1)  # type: ignore[call-arg]
+    await article.ainvalidate(1)
+
+
 def tags_of(number: int) -> tuple[str, ...]:
     return (f"article:{number}",)
 

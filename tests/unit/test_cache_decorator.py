@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -372,3 +374,90 @@ def test_a_thing_without_a_name_needs_a_prefix() -> None:
 def test_the_order_of_decorators_is_said(kind: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"must stand below @{kind.__name__}"):
         cached(cache=MemoryCache())(kind(lambda: 1))
+
+
+# --- methods, and functions that wrap an async def
+
+
+class Shop:
+    """What a method is cached of."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls = 0
+
+    @cached(key_prefix="price", key_func=lambda self, number: (self.name, number))
+    def price(self, number: int) -> int:
+        self.calls += 1
+        return number
+
+    @cached(key_prefix="later", key_func=lambda self, number: (self.name, number))
+    async def later(self, number: int) -> int:
+        self.calls += 1
+        return number
+
+
+def test_methods_are_cached_and_invalidated_through_their_class(default_cache: MemoryCache) -> None:
+    one, other = Shop("one"), Shop("other")
+    assert [one.price(7), one.price(7), other.price(7)] == [7, 7, 7]
+    assert (one.calls, other.calls) == (1, 1)
+    Shop.price.invalidate(one, 7)
+    assert [one.price(7), other.price(7)] == [7, 7]
+    assert (one.calls, other.calls) == (2, 1)
+
+
+def test_an_async_function_is_invalidated_on_its_loop(default_cache: MemoryCache) -> None:
+    shop = Shop("one")
+
+    async def scenario() -> None:
+        for _ in range(2):
+            await shop.later(7)
+        await Shop.later.ainvalidate(shop, 7)
+        await shop.later(7)
+
+    asyncio.run(scenario())
+    assert shop.calls == 2
+
+
+def test_an_async_invalidation_does_not_block_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = MemoryCache()
+    monkeypatch.setattr(cache, "delete", None)
+
+    @cached(cache=cache)
+    async def answer(_number: int) -> int:
+        return 1
+
+    asyncio.run(answer.ainvalidate(1))
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that returns a plain function, whatever it is given."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+async def _coroutine(number: int) -> int:
+    return number
+
+
+def test_a_plain_wrapper_around_an_async_def_says_what_to_do(default_cache: MemoryCache) -> None:
+    around = cached()(logged(_coroutine))
+    with pytest.raises(
+        ConfigurationError, match=r"_coroutine is a plain function.*below the other decorator"
+    ):
+        around(1)
+
+
+def test_a_wrapper_that_is_marked_as_a_coroutine_function_is_one(default_cache: MemoryCache) -> None:
+    wrapper = logged(_coroutine)
+    if hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(wrapper)
+    else:
+        wrapper._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # as asgiref does
+    around = cached()(wrapper)
+    assert [asyncio.run(around(1)) for _ in range(2)] == [1, 1]
+    assert default_cache.stats().hits == 1

@@ -13,6 +13,8 @@ import pytest
 from mks_hardening.cache import MemoryCache, cached
 from mks_hardening.cache.backends._owed_invalidations import OwedInvalidations
 from mks_hardening.cache.compute._singleflight import Flight, Flights, Wait
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.testing import FrozenClock
 
 WAIT = 0.05
 
@@ -218,3 +220,125 @@ def test_a_flight_that_was_voided_leaves_its_successor_alone() -> None:
     assert flights.join("k", ()) == (new, False)
     flights.leave(new)
     assert flights.join("k", ())[1]
+
+
+def _slow_for_many(cache: MemoryCache, *, callers: int, **options: Any) -> int:
+    """How often a computation is done that many ask for, and that ends when it was begun a second time."""
+    begun: list[int] = []
+    again = threading.Event()
+
+    def slow() -> int:
+        begun.append(1)
+        if len(begun) > 1:
+            again.set()
+        assert again.wait(10)
+        return 7
+
+    with ThreadPoolExecutor(callers) as pool:
+        answers = [
+            pool.submit(cache.get_or_compute, "k", slow, compute_wait=0.5, **options) for _ in range(callers)
+        ]
+        assert {answer.result(20) for answer in answers} == {7}
+    return len(begun)
+
+
+def test_when_a_computation_takes_too_long_one_of_those_who_wait_computes_as_well() -> None:
+    # A third may begin while the machine is busy with fifty threads, not fifty.
+    assert _slow_for_many(MemoryCache(), callers=50) in {2, 3}
+
+
+def test_the_value_of_the_slow_one_is_kept_and_given_to_those_who_wait_for_its_successor() -> None:
+    cache = MemoryCache(compute_wait=0.2)
+    first_may_end, second_may_end, second_began = (threading.Event() for _ in range(3))
+
+    def slow() -> str:
+        assert first_may_end.wait(10)
+        return "first"
+
+    def slower() -> str:
+        second_began.set()
+        assert second_may_end.wait(10)
+        return "second"
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(cache.get_or_compute, "k", slow)
+        while not cache._computing.flights._under_way:
+            threading.Event().wait(0.001)
+        second = pool.submit(cache.get_or_compute, "k", slower)
+        assert second_began.wait(10)
+        third = pool.submit(cache.get_or_compute, "k", lambda: "third", compute_wait=10)
+        (flight,) = cache._computing.flights._under_way.values()
+        while not flight.waiting:
+            threading.Event().wait(0.001)
+        first_may_end.set()
+        assert (first.result(10), third.result(10)) == ("first", "first")
+        assert cache.get("k") == "first"
+        second_may_end.set()
+        assert second.result(10) == "second"
+    assert cache.get("k") == "first"
+
+
+def test_the_wait_can_be_set_for_one_function() -> None:
+    cache = MemoryCache(compute_wait=0.01)
+    begun = []
+
+    @cached(cache=cache, key_prefix="slow", compute_wait=30)
+    def slow() -> int:
+        begun.append(1)
+        threading.Event().wait(0.2)
+        return 7
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.result(20) for answer in [pool.submit(slow) for _ in range(8)]} == {7}
+    assert len(begun) == 1
+    with pytest.raises(ConfigurationError, match="compute_wait"):
+        cached(compute_wait=-1)
+
+
+def test_those_who_wait_with_asyncio_compute_one_by_one_too() -> None:
+    async def scenario() -> int:
+        cache, again, begun = MemoryCache(), asyncio.Event(), []
+
+        async def slow() -> int:
+            begun.append(1)
+            if len(begun) > 1:
+                again.set()
+            await asyncio.wait_for(again.wait(), 10)
+            return 7
+
+        asked = (cache.aget_or_compute("k", slow, compute_wait=0.5) for _ in range(50))
+        assert set(await asyncio.gather(*asked)) == {7}
+        return len(begun)
+
+    assert asyncio.run(scenario()) in {2, 3}
+
+
+def test_refreshes_beside_are_bounded_with_asyncio() -> None:
+    async def scenario() -> int:
+        clock = FrozenClock()
+        cache, go_on, begun = MemoryCache(clock=clock, jitter=0), asyncio.Event(), []
+
+        async def compute() -> int:
+            begun.append(1)
+            await go_on.wait()
+            return 1
+
+        for n in range(400):
+            await cache.aget_or_compute(f"s{n}", _zero, ttl=1, stale_while_revalidate=60)
+        clock.advance(2)
+        stale = [
+            await cache.aget_or_compute(f"s{n}", compute, ttl=1, stale_while_revalidate=60)
+            for n in range(400)
+        ]
+        assert stale == [0] * 400
+        await asyncio.sleep(0)
+        under_way = len(begun)
+        go_on.set()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        return under_way
+
+    assert 0 < asyncio.run(scenario()) <= 32
+
+
+async def _zero() -> int:
+    return 0

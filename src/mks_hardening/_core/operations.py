@@ -28,6 +28,7 @@ __all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "answered", "arun", "run"]
 T = TypeVar("T")
 
 _MOST_THREADS: Final = 8
+_MOST_TASKS: Final = 32  # of one event loop
 _threads: set[threading.Thread] = set()
 _tasks: set[Any] = set()  # asyncio itself keeps tasks only weakly
 
@@ -186,11 +187,14 @@ class Spawn:
             _threads.discard(threading.current_thread())
 
     async def arun(self) -> bool:
-        """Start a task."""
+        """Start a task, unless there are many already."""
         import asyncio
 
+        loop = asyncio.get_running_loop()
+        if sum(task.get_loop() is loop for task in tuple(_tasks)) >= _MOST_TASKS:
+            return False
         with outside_budget():  # the task takes a copy of this context
-            task = asyncio.get_running_loop().create_task(arun(self._operation), name=self._name)
+            task = loop.create_task(arun(self._operation), name=self._name)
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
         return True

@@ -54,9 +54,7 @@ class BaseCache(Closing):
         self.compute_wait: float = seconds(compute_wait, parameter="compute_wait")
         self.clock: Clock = given_clock(clock)
         self._counters = Counters(self.namespace)
-        self._computing = Computing(
-            store, self._counters, wait=self.compute_wait, jitter=self.jitter, clock=clock
-        )
+        self._computing = Computing(store, self._counters, jitter=self.jitter, clock=clock)
         self._operations = Operations(
             store,
             self._computing,
@@ -111,12 +109,14 @@ class BaseCache(Closing):
         ttl: float | timedelta | None = None,
         tags: Iterable[str] = (),
         stale_while_revalidate: float | timedelta | None = None,
+        compute_wait: float | timedelta | None = None,
     ) -> T:
         """The value of ``key``; computed, by one caller of all processes, where there is none.
 
-        Whoever asks meanwhile waits for it, ``compute_wait`` seconds at most, and computes for itself then. An
-        invalidation while it is computed wins: the value goes to its caller, but is not kept. Nor is one that is
-        no data or larger than 64 MiB: it is counted as a bypass, and warned of once a function.
+        Whoever asks meanwhile waits for it. If it takes longer than ``compute_wait`` seconds, one of those who wait
+        computes as well, another one after so many seconds more, and the first value is for all. An invalidation
+        while it is computed wins: the value goes to its caller, but is not kept. Nor is one that is no data or
+        larger than 64 MiB: it is counted as a bypass, and warned of once a function.
 
         Args:
             key: text of 1 to 512 characters.
@@ -125,10 +125,11 @@ class BaseCache(Closing):
             tags: names for ``invalidate_tags``.
             stale_while_revalidate: seconds after ``ttl`` in which the old value is still handed out at once, while
                 one caller's thread (or task) computes the new one.
+            compute_wait: seconds after which this computation takes too long; the cache's own when left out.
         """
         value: Any = self.peek(key)
         if value is MISSING:
-            terms = self._terms(ttl, tags, stale_while_revalidate)
+            terms = self._terms(ttl, tags, stale_while_revalidate, compute_wait)
             value = self._run(self._computing.get_or_compute(key, compute, terms))
         result: T = value
         return result
@@ -141,22 +142,28 @@ class BaseCache(Closing):
         ttl: float | timedelta | None = None,
         tags: Iterable[str] = (),
         stale_while_revalidate: float | timedelta | None = None,
+        compute_wait: float | timedelta | None = None,
     ) -> T:
         """``get_or_compute`` for asyncio."""
         value: Any = self.peek(key)
         if value is MISSING:
-            terms = self._terms(ttl, tags, stale_while_revalidate)
+            terms = self._terms(ttl, tags, stale_while_revalidate, compute_wait)
             value = await self._arun(self._computing.get_or_compute(key, compute, terms))
         result: T = value
         return result
 
     def _terms(
-        self, ttl: float | timedelta | None, tags: Iterable[str], grace: float | timedelta | None
+        self,
+        ttl: float | timedelta | None,
+        tags: Iterable[str],
+        grace: float | timedelta | None,
+        wait: float | timedelta | None,
     ) -> Terms:
         return Terms(
             check_ttl(ttl, self.default_ttl),
             0.0 if grace is None else seconds(grace, parameter="stale_while_revalidate"),
             check_tags(tags),
+            self.compute_wait if wait is None else seconds(wait, parameter="compute_wait"),
         )
 
     # --- writing -----------------------------------------------------------------------------

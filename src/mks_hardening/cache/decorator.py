@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
-from functools import partial, update_wrapper
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+from functools import partial, update_wrapper, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import text_of
@@ -20,16 +20,19 @@ from mks_hardening.exceptions import ConfigurationError
 __all__ = ["CachedFunction", "cache_if", "cached", "set_default_cache"]
 
 P = ParamSpec("P")
+M = ParamSpec("M")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-# As inspect.CO_COROUTINE: inspect is heavy, and needed only where something is decorated.
-_CO_COROUTINE: Final = 0x80
 _default: BaseCache | None = None
 
 
 class CachedFunction(Protocol[P, R_co]):
-    """A function whose answers are kept; the function itself is ``__wrapped__``."""
+    """A function whose answers are kept; the function itself is ``__wrapped__``.
+
+    A method is one too. Of the class, ``cache_key`` and ``invalidate`` take the object first:
+    ``Shop.price.invalidate(shop, 7)``.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """The answer, kept or computed."""
@@ -42,6 +45,35 @@ class CachedFunction(Protocol[P, R_co]):
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the answer of one call."""
         ...
+
+    async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """``invalidate`` for asyncio."""
+        ...
+
+    # Type checkers do not tell a method from a class method here, so what the class gives takes both calls.
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, M], R], instance: None, owner: type, /
+    ) -> _CachedMethod[M, R]: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, M], R], instance: object, owner: type | None = None, /
+    ) -> Callable[M, R]: ...
+
+
+class _CachedMethod(Protocol[P, R_co]):
+    """A cached method as an attribute of its class; ``first`` is the object, or the class of a class method."""
+
+    @overload
+    def __call__(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def cache_key(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+
+    def invalidate(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
+    async def ainvalidate(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
 
 
 def _checked(cache: object) -> None:
@@ -71,6 +103,7 @@ def cached(
     key_func: Callable[..., object] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
     stale_while_revalidate: float | timedelta | None = None,
+    compute_wait: float | timedelta | None = None,
     condition: Callable[..., object] | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Keep the answers of a function, ``None`` and empty ones included.
@@ -89,6 +122,8 @@ def cached(
         tags: names for ``invalidate_tags``; or a function of the arguments that returns them.
         stale_while_revalidate: seconds after ``ttl`` in which the old answer is still given at once, while one
             caller's thread (or task) computes the new one.
+        compute_wait: seconds callers wait for one that computes, before another one computes as well; the cache's
+            own when left out. Set it above the time that the function usually takes.
         condition: a function of the arguments; where it is false the call goes past the cache.
 
     Raises:
@@ -102,7 +137,11 @@ def cached(
     for name, called in (("key_func", key_func), ("condition", condition)):
         if called is not None:
             check_function(called, parameter=name)
-    for name, duration in (("ttl", ttl), ("stale_while_revalidate", stale_while_revalidate)):
+    for name, duration in (
+        ("ttl", ttl),
+        ("stale_while_revalidate", stale_while_revalidate),
+        ("compute_wait", compute_wait),
+    ):
         if duration is not None:
             seconds(duration, parameter=name)
     for_call = tags if callable(tags) else None
@@ -117,6 +156,7 @@ def cached(
                 parameter="function",
             )
         name = function_name(function, key_prefix=key_prefix)
+        plain = _plain(function)
         arguments = call_normalizer(function) if key_func is None else _in_a_tuple(key_func)
 
         def cache_key(*args: P.args, **kwargs: P.kwargs) -> str:
@@ -143,10 +183,11 @@ def cached(
             if value is MISSING:
                 value = where.get_or_compute(
                     key,
-                    partial(function, *args, **kwargs),
+                    partial(plain, *args, **kwargs),
                     ttl=ttl,
                     tags=tags_of(*args, **kwargs),
                     stale_while_revalidate=stale_while_revalidate,
+                    compute_wait=compute_wait,
                 )
             return cast("R", value)
 
@@ -164,6 +205,7 @@ def cached(
                     ttl=ttl,
                     tags=tags_of(*args, **kwargs),
                     stale_while_revalidate=stale_while_revalidate,
+                    compute_wait=compute_wait,
                 )
             return value
 
@@ -172,14 +214,47 @@ def cached(
             if where is not None:
                 where.delete(cache_key(*args, **kwargs))
 
-        code = getattr(function, "__code__", None)
-        wrapper: Any = acall if code is not None and code.co_flags & _CO_COROUTINE else call
-        update_wrapper(wrapper, function)
-        wrapper.cache_key = cache_key
-        wrapper.invalidate = invalidate
+        async def ainvalidate(*args: P.args, **kwargs: P.kwargs) -> None:
+            where = _default if cache is None else cache
+            if where is not None:
+                await where.adelete(cache_key(*args, **kwargs))
+
+        wrapper: Any = update_wrapper(acall if _is_coroutine_function(function) else call, function)
+        for added in (cache_key, invalidate, ainvalidate):
+            setattr(wrapper, added.__name__, added)
         return cast("CachedFunction[P, R]", wrapper)
 
     return decorate
+
+
+def _is_coroutine_function(function: Callable[..., object]) -> bool:
+    """Whether it is ``async def``, or is marked as such (``inspect.markcoroutinefunction``)."""
+    import inspect  # heavy, and needed only where something is decorated
+
+    # What asgiref and asyncio leave on a function before Python 3.12.
+    return inspect.iscoroutinefunction(function) or getattr(function, "_is_coroutine", None) is not None
+
+
+def _plain(function: Callable[P, R]) -> Callable[P, R]:
+    """The function; it refuses to answer with something to be awaited."""
+
+    @wraps(function)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+        answer = function(*args, **kwargs)
+        if hasattr(answer, "__await__"):
+            close = getattr(answer, "close", None)
+            if callable(close):  # without this, Python warns on top that it was never awaited
+                close()
+            name = getattr(function, "__qualname__", type(function).__name__)
+            raise ConfigurationError(
+                f"{name} is a plain function and returned something to be awaited: it seems to wrap an async def. "
+                "Put @cached below the other decorator, next to async def, or make that decorator return an async "
+                "def (or mark what it returns with inspect.markcoroutinefunction)",
+                parameter="function",
+            )
+        return answer
+
+    return plain
 
 
 def _in_a_tuple(key_func: Callable[P, object]) -> Callable[P, tuple[object, ...]]:
@@ -200,6 +275,7 @@ def cache_if(
     key_func: Callable[..., object] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
     stale_while_revalidate: float | timedelta | None = None,
+    compute_wait: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """``cached``, for calls whose arguments fulfil ``condition``; the others go past the cache."""
     check_function(condition, parameter="condition")
@@ -210,5 +286,6 @@ def cache_if(
         key_func=key_func,
         tags=tags,
         stale_while_revalidate=stale_while_revalidate,
+        compute_wait=compute_wait,
         condition=condition,
     )

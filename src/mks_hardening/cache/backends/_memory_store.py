@@ -106,7 +106,7 @@ class MemoryStore:
                 self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
 
     def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
-        """The right to compute. Whoever waits for it has it: only one caller of a process does."""
+        """The right to compute; None at once while another caller has it (with ``wait``: who takes too long)."""
         yield from ()
         now = self._clock.monotonic()
         with self._lock:
@@ -116,7 +116,7 @@ class MemoryStore:
                 return fresh
             # Were it taken from whoever has it, none of those who ask while another is at it could ever keep its
             # value.
-            if not wait and self._is_held(key, now):
+            if self._is_held(key, now):
                 return None
             until = now + LONGEST_ELSEWHERE
             lease = self._leases[key] = _Held(self._current_versions(tags), fresh, until)

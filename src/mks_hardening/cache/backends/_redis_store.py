@@ -26,7 +26,8 @@ __all__ = ["RedisStore"]
 
 _SHORTEST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-# Longer than an entry should live: when a version expires, what was made under it is void.
+# Counted from the last value that was kept under the tag. Longer than an entry should live: when a version expires,
+# what was made under it is void.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 _LONGEST_COMPUTATION: Final = 24 * 3600.0
@@ -172,7 +173,7 @@ class RedisStore:
         commands: list[Sequence[object]] = []
         for name in map(self._names.tag, tags):
             made = secrets.token_bytes(TAG_VERSION_BYTES)
-            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GET", name)]
+            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GETEX", name, "PX", _TAG_TTL_MS)]
         answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
         versions = zip(tags, answers[1::2], strict=True)
         # A version that was removed between the two is none that an entry could have later.

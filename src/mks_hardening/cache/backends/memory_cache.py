@@ -21,7 +21,8 @@ class MemoryCache(BaseCache):
         max_entries: entries kept; the least recently used go first.
         default_ttl: seconds a value is kept when nothing else is said.
         namespace: what events call it.
-        compute_wait: seconds a caller waits for the same computation of another thread or task.
+        compute_wait: seconds a caller waits for the same computation of another thread or task, before one of those
+            who wait computes as well.
         jitter: share of each ttl, up to 0.1, that is taken off at random.
         clock: source of time.
 

@@ -33,8 +33,8 @@ class RedisCache(BaseCache):
         signing_keys: secrets of at least 16 bytes; the first signs, all are accepted. Without them, whoever can
             write to Redis can choose what the application reads (data only, never code).
         store_budget: seconds that all Redis calls of one operation may take together.
-        compute_wait: seconds a caller waits for the same computation of another thread, task or process, before it
-            computes for itself; the only thing that may take longer than ``store_budget``.
+        compute_wait: seconds a caller waits for the same computation of another thread, task or process, before one
+            of those who wait computes as well; the only thing that may take longer than ``store_budget``.
         allow_plaintext: whether clear text may leave this machine.
         jitter: share of each ttl, up to 0.1, that is taken off at random.
         clock: source of time.

@@ -24,11 +24,19 @@ _logger = logging.getLogger("mks_hardening.cache")
 
 
 class Terms(NamedTuple):
-    """How a computed value is to be kept: seconds fresh, further seconds stale, tags."""
+    """How a computed value is to be kept and waited for.
+
+    Attributes:
+        lifetime: seconds fresh.
+        grace: further seconds stale.
+        tags: of the entry.
+        wait: seconds after which a computation takes too long for those who wait.
+    """
 
     lifetime: float
     grace: float
     tags: tuple[str, ...]
+    wait: float
 
 
 class Computing:
@@ -37,15 +45,13 @@ class Computing:
     Args:
         store: the entries.
         counters: what is told of it.
-        wait: seconds one caller waits for the computation of another before it computes for itself.
         jitter: share of each ttl that is taken off at random.
         clock: source of time.
     """
 
-    def __init__(self, store: Store, counters: Counters, *, wait: float, jitter: float, clock: Clock) -> None:
+    def __init__(self, store: Store, counters: Counters, *, jitter: float, clock: Clock) -> None:
         self._store = store
         self._counters = counters
-        self._wait = wait
         self._jitter = jitter
         self._clock = clock
         self._unkeepable = Unkeepable(counters)
@@ -92,25 +98,29 @@ class Computing:
     def _compute_or_wait(self, key: str, compute: Callable[[], object], terms: Terms) -> Op[object]:
         """Compute for all who ask, or have what another caller computes; but never wait for ever.
 
-        Two functions that call each other from two threads wait for each other, and so does one that asks for its
-        own key from a pool thread: after a while everybody computes for itself.
+        When a computation takes too long, one of those who wait computes as well, and the first value is for all:
+        were it everybody, a slow computation would be done by all at once. Two functions that call each other from
+        two threads wait for each other: who computes something itself meanwhile does not wait longer.
         """
-        give_up = self._clock.monotonic() + self._wait
-        while True:
-            flight, ours = self.flights.join(key, terms.tags)
-            if ours:
-                return (yield from self._fly(flight, compute, terms))
-            outcome = yield Wait(flight, max(0.0, give_up - self._clock.monotonic()))
-            if outcome is NoAnswer.ALONE:
+        flight, ours = self.flights.join(key, terms.tags)
+        while not ours:
+            began = min(flight.since, self._clock.monotonic())
+            outcome = yield Wait(flight, max(0.0, began + terms.wait - self._clock.monotonic()))
+            if outcome is NoAnswer.LATE and not self.flights.is_computing():
+                flight, ours = self.flights.relieve(flight)
+            elif outcome is NoAnswer.AGAIN:
+                flight, ours = self.flights.join(key, terms.tags)
+            elif outcome is NoAnswer.ALONE or outcome is NoAnswer.LATE:
                 return (yield Call(compute))
-            if outcome is not NoAnswer.AGAIN:
+            else:
                 return outcome
+        return (yield from self._fly(flight, compute, terms))
 
     def _fly(self, flight: Flight, compute: Callable[[], object], terms: Terms) -> Op[object]:
         """Compute for everybody in this process that asks meanwhile."""
         try:
             with self.flights.computing(flight.key):
-                value, shared = yield from self._compute(flight.key, compute, terms)
+                value, shared = yield from self._compute(flight, compute, terms)
         except Exception as error:
             # First out of the list, then the answer: nobody must join a flight that has ended.
             self.flights.leave(flight)
@@ -126,13 +136,21 @@ class Computing:
         self.flights.leave(flight)
         if isinstance(outcome, NoAnswer):
             flight.end(outcome)
-        else:
-            flight.land(outcome)
+            return
+        flight.land(outcome)
+        # Nobody must join one that was begun because this took too long, and has its value now.
+        while flight.successor is not None:
+            flight = flight.successor
+            self.flights.leave(flight)
 
-    def _compute(self, key: str, compute: Callable[[], object], terms: Terms) -> Op[tuple[object, bool]]:
+    def _compute(
+        self, flight: Flight, compute: Callable[[], object], terms: Terms
+    ) -> Op[tuple[object, bool]]:
         """The value, and whether those who waited may have it too."""
-        acquiring = self._store.acquire(key, terms.tags, wait=self._wait)
+        key = flight.key
+        acquiring = self._store.acquire(key, terms.tags, wait=terms.wait)
         lease = yield from self.guarded(acquiring, otherwise=None)
+        flight.since = self._clock.monotonic()
         if isinstance(lease, Entry):
             return lease.value, True
         # The server is away or another process takes too long: an answer late is better than none, so everybody

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
+from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
@@ -31,13 +32,20 @@ class NoAnswer(Enum):
     """Why whoever waited has no value."""
 
     AGAIN = "it was invalidated or given up meanwhile: look again"
-    ALONE = "it takes too long, or cannot be shared: compute for yourself"
+    ALONE = "it cannot be shared: compute for yourself"
+    LATE = "it takes too long"
 
 
 class Flight:
-    """One computation of this process."""
+    """One computation of this process.
 
-    __slots__ = ("_future", "key", "tags", "waiting")
+    Attributes:
+        since: reading of the monotonic clock from which on those who wait count their patience.
+        successor: the computation that was begun because this one took too long.
+        relieved: the one that took too long, if this was begun because of it.
+    """
+
+    __slots__ = ("_future", "key", "relieved", "since", "successor", "tags", "waiting")
 
     def __init__(self, key: str, tags: Collection[str]) -> None:
         from concurrent.futures import Future
@@ -45,26 +53,49 @@ class Flight:
         self.key: str = key
         self.tags: frozenset[str] = frozenset(tags)
         self.waiting = 0
+        self.since = inf
+        self.successor: Flight | None = None
+        self.relieved: Flight | None = None
         self._future: Future[tuple[object, bool] | NoAnswer] = Future()
 
     def land(self, value: object) -> None:
-        """Give everybody who waits the value, each a copy of their own."""
+        """Give everybody who waits the value, each a copy of their own.
+
+        Of a computation and those that were begun because it took too long, the first value is for all.
+        """
         outcome: tuple[object, bool] | NoAnswer = NoAnswer.AGAIN
+        all_of_it = [*self._chain()]
         # Mostly nobody waits, and encoding the value for nobody would cost as much as keeping it.
-        if self.waiting:
+        if any(flight.waiting for flight in all_of_it):
             try:
                 outcome = freeze(value)
             except EncodeError:
                 outcome = NoAnswer.ALONE
-        self._future.set_result(outcome)
+        for flight in all_of_it:
+            flight._set(outcome)  # noqa: SLF001 - of the same class
+
+    def _chain(self) -> Iterator[Flight]:
+        flight: Flight = self
+        while flight.relieved is not None:
+            flight = flight.relieved
+        yield flight
+        while flight.successor is not None:
+            flight = flight.successor
+            yield flight
 
     def end(self, why: NoAnswer) -> None:
         """Tell everybody who waits that there is no value for them."""
-        self._future.set_result(why)
+        self._set(why)
 
     def crash(self, error: BaseException) -> None:
         """Give everybody the error."""
-        self._future.set_exception(error)
+        # The one before it may have landed for both.
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def _set(self, outcome: tuple[object, bool] | NoAnswer) -> None:
+        if not self._future.done():
+            self._future.set_result(outcome)
 
     @property
     def future(self) -> Future[tuple[object, bool] | NoAnswer]:
@@ -88,7 +119,7 @@ class Wait:
             return _answer(future.result(self._seconds))
         except TimeoutError:
             # The computation's own error, or an answer that came in this moment.
-            return _answer(future.result(0)) if future.done() else NoAnswer.ALONE
+            return _answer(future.result(0)) if future.done() else NoAnswer.LATE
 
     async def arun(self) -> object:
         """Wait."""
@@ -111,7 +142,7 @@ class Wait:
         try:
             await asyncio.wait_for(arrived, self._seconds)
         except TimeoutError:
-            return NoAnswer.ALONE
+            return NoAnswer.LATE
         return _answer(future.result(0))
 
 
@@ -144,6 +175,21 @@ class Flights:
             flight = self._under_way[key] = Flight(key, tags)
             return flight, True
 
+    def relieve(self, late: Flight) -> tuple[Flight, bool]:
+        """Who computes in place of one that takes too long, and whether it is the caller who has to do it."""
+        with self._lock:
+            # It may have landed already, while this caller found out that it waits too long.
+            if late.successor is not None:
+                late.successor.waiting += 1
+                return late.successor, False
+            flight, ours = self.join(late.key, late.tags)
+            if flight is late:
+                flight.waiting -= 1
+                flight = self._under_way[late.key] = late.successor = Flight(late.key, late.tags)
+                flight.relieved = late
+                ours = True
+            return flight, ours
+
     def leave(self, flight: Flight) -> None:
         """The computation is over; nobody can join it from now on."""
         with self._lock:
@@ -158,6 +204,10 @@ class Flights:
             for key, flight in list(self._under_way.items()):
                 if everything or key in keys or not flight.tags.isdisjoint(tags):
                     del self._under_way[key]
+
+    def is_computing(self) -> bool:
+        """Whether the running call chain is itself computing something."""
+        return bool(_computing.get())
 
     def is_own(self, key: str) -> bool:
         """Whether the running call chain is itself computing ``key``."""
