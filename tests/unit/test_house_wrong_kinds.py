@@ -230,6 +230,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
     table = Table("t", MetaData(), Column("id", Integer, primary_key=True))
     worker = TaskWorker(tasks)
     return {
+        "cache.AfterCommit": {},
         "cache.CDNManager": {"zone_id": "0" * 32, "api_token": "t" * 40},
         "cache.CacheRule": {"path": "/x", "ttl": 1},
         "cache.MemoryCache": {},
