@@ -342,3 +342,25 @@ def test_refreshes_beside_are_bounded_with_asyncio() -> None:
 
 async def _zero() -> int:
     return 0
+
+
+def test_those_who_compute_something_themselves_take_over_one_by_one_too() -> None:
+    cache = MemoryCache()
+    begun: list[int] = []
+    again = threading.Event()
+
+    def slow() -> int:
+        begun.append(1)
+        if len(begun) > 1:
+            again.set()
+        assert again.wait(10)
+        return 7
+
+    def outer(number: int) -> int:
+        return cache.get_or_compute(
+            f"outer{number}", lambda: cache.get_or_compute("inner", slow, compute_wait=0.5)
+        )
+
+    with ThreadPoolExecutor(30) as pool:
+        assert {answer.result(20) for answer in [pool.submit(outer, n) for n in range(30)]} == {7}
+    assert len(begun) in {2, 3}

@@ -100,16 +100,21 @@ class Computing:
 
         When a computation takes too long, one of those who wait computes as well, and the first value is for all:
         were it everybody, a slow computation would be done by all at once. Two functions that call each other from
-        two threads wait for each other: who computes something itself meanwhile does not wait longer.
+        two threads wait for each other: who computes something itself meanwhile takes over once, and does not wait
+        for a second one.
         """
         flight, ours = self.flights.join(key, terms.tags)
+        may_take_over = True
         while not ours:
-            began = min(flight.since, self._clock.monotonic())
-            outcome = yield Wait(flight, max(0.0, began + terms.wait - self._clock.monotonic()))
-            if outcome is NoAnswer.LATE and not self.flights.is_computing():
-                flight, ours = self.flights.relieve(flight)
-            elif outcome is NoAnswer.AGAIN:
+            since, now = flight.since, self._clock.monotonic()
+            outcome = yield Wait(flight, max(0.0, min(since, now) + terms.wait - now))
+            if outcome is NoAnswer.AGAIN:
                 flight, ours = self.flights.join(key, terms.tags)
+            elif outcome is NoAnswer.LATE and may_take_over:
+                # Until now the one who computes may have waited for another process.
+                if flight.since == since:
+                    may_take_over = not self.flights.is_computing()
+                    flight, ours = self.flights.relieve(flight)
             elif outcome is NoAnswer.ALONE or outcome is NoAnswer.LATE:
                 return (yield Call(compute))
             else:
