@@ -82,6 +82,20 @@ def test_a_file_cut_in_place_goes_on_at_its_beginning(tmp_path: Path) -> None:
     assert path.read_text() == "two\n"
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_fewer_backups_than_before_remove_the_old_files(tmp_path: Path, *, compress: bool) -> None:
+    path = tmp_path / "a.log"
+    for number in range(1, 9):
+        (tmp_path / f"a.log.{number}{'.gz' if number > 2 and compress else ''}").write_text("old")
+    (tmp_path / "a.log.20261128").write_text("of logrotate")
+    handler = ProcessSafeRotatingFileHandler(path, max_bytes=1024, backups=3, compress=compress)
+    for _ in range(2):
+        handler.emit(record("x" * 900))
+    handler.close()
+    kept = {one.name.removesuffix(".gz") for one in tmp_path.glob("a.log*")}
+    assert kept == {"a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.20261128"}
+
+
 def test_new_files_are_0640_whatever_the_umask_is(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -138,6 +139,7 @@ class RotatedLog:
             # Looked at again under the lock: whoever had it before may have rotated.
             if descriptor < 0 or _size(self._path) + room <= self._max_bytes:
                 return False
+            self._remove_beyond()
             # From the oldest: the other way would write over what has not been moved.
             for number in range(self._keep, 0, -1):
                 self._shift(number, "")
@@ -146,6 +148,16 @@ class RotatedLog:
             count = int.from_bytes(os.pread(descriptor, _WIDTH, 0), "little") + 1
             os.pwrite(descriptor, count.to_bytes(_WIDTH, "little"), 0)
             return True
+
+    def _remove_beyond(self) -> None:
+        """Remove what is older than is kept: files from the time when more of them were."""
+        for number in count(self._keep + 1):
+            old = [self._numbered(number, suffix) for suffix in ("", ".gz")]
+            found = [path for path in old if path.exists()]
+            if not found:  # names with a date, of others, are no numbers that follow
+                return
+            for path in found:
+                path.unlink(missing_ok=True)
 
     def _shift(self, number: int, suffix: str) -> None:
         old = self._numbered(number, suffix)
