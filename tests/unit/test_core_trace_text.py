@@ -230,3 +230,36 @@ def test_attributes_that_raise_lose_no_exception(error: Exception) -> None:
     described = describe_exception(error)
     assert "boom" in described.text
     assert described.structure["type"].endswith(type(error).__name__)
+
+
+class _HostileMeta(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class _Hostile(Exception, metaclass=_HostileMeta):  # noqa: N818
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_exception_whose_every_attribute_raises_is_described_with_its_cause() -> None:
+    hostile = _Hostile("x")
+    BaseException.__cause__.__set__(hostile, KeyError("why"))  # type: ignore[attr-defined]  # a descriptor
+    try:
+        raise hostile
+    except _Hostile:
+        found = describe_exception(hostile)
+    assert found.structure["type"] == "_Hostile"
+    assert found.structure["message"] == "<_Hostile whose text raises RuntimeError>"
+    assert found.structure["cause"]["type"] == "KeyError"
+    assert "test_an_exception_whose_every_attribute_raises" in found.text
+
+
+def test_an_exception_whose_text_cannot_be_given_does_not_end_the_description() -> None:
+    def text_of(_: BaseException) -> str:
+        raise RuntimeError
+
+    assert describe_exception(ValueError("x"), text_of=text_of).structure["message"] == "x"

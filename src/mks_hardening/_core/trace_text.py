@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType, TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-__all__ = ["CUT", "ExceptionDescription", "describe_exception", "safe_text"]
+__all__ = ["CUT", "ExceptionDescription", "describe_exception", "own_attribute", "safe_text"]
 
 Redact: TypeAlias = Callable[[str], str]
 TextOf: TypeAlias = Callable[[BaseException], str | None]
@@ -80,7 +80,7 @@ def safe_text(value: object, *, limit: int = 4096) -> str:
     try:
         text = str(value)
     except Exception as error:  # noqa: BLE001 - foreign code, and a log record must come out
-        text = f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+        text = f"<{_class_name(value)} whose text raises {_class_name(error)}>"
     return text if len(text) <= limit else f"{text[:limit]}{CUT}"
 
 
@@ -106,14 +106,14 @@ class _Walk:
     def describe(self, exc: BaseException, depth: int) -> tuple[Structure, str]:
         self.seen.add(id(exc))
         structure, text = self._one(exc)
-        if isinstance(exc, BaseExceptionGroup):
+        if issubclass(type(exc), BaseExceptionGroup):
             structure["exceptions"], inner = self._members(
                 _exceptions_of(cast("BaseExceptionGroup[BaseException]", exc)), depth - 1
             )
             text += inner
-        key, join, earlier = "cause", _CAUSE, exc.__cause__
-        if earlier is None and not exc.__suppress_context__:
-            key, join, earlier = "context", _CONTEXT, exc.__context__
+        key, join, earlier = "cause", _CAUSE, own_attribute(exc, "__cause__")
+        if earlier is None and not own_attribute(exc, "__suppress_context__"):
+            key, join, earlier = "context", _CONTEXT, own_attribute(exc, "__context__")
         if earlier is None:
             return structure, text
         if depth <= 1 or id(earlier) in self.seen:
@@ -138,9 +138,12 @@ class _Walk:
 
     def _one(self, exc: BaseException) -> tuple[Structure, str]:
         name = _type_name(exc)
-        told = None if self.text_of is None else self.text_of(exc)
+        try:
+            told = None if self.text_of is None else self.text_of(exc)
+        except Exception:  # noqa: BLE001 - an attribute that somebody computes
+            told = None
         message = self._clean(safe_text(exc if told is None else told, limit=self.max_chars))
-        stack, text = self._stack(exc.__traceback__)
+        stack, text = self._stack(own_attribute(exc, "__traceback__"))
         structure: Structure = {"type": name, "message": message, "stack": stack}
         line = f"{name}: {message}\n" if message else f"{name}\n"
         text = f"{_HEAD}{text}{line}" if stack else line
@@ -207,14 +210,27 @@ def _render(code: CodeType, line: int, names: Structure, clean: Redact | None) -
     return frame, f"{text}    {source}\n" if source else text
 
 
+def own_attribute(exc: BaseException, attribute: str) -> Any:
+    """What the interpreter knows, past a ``__getattribute__`` or a property of the class."""
+    return vars(BaseException)[attribute].__get__(exc)
+
+
 def _exceptions_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
     try:
-        return tuple(group.exceptions)
+        return tuple(one for one in group.exceptions if issubclass(type(one), BaseException))
     except Exception:  # noqa: BLE001 - a subclass may compute them
         return ()
 
 
 def _type_name(exc: BaseException) -> str:
     cls = type(exc)
-    module = cls.__module__
-    return cls.__qualname__ if module in ("builtins", "__main__") else f"{module}.{cls.__qualname__}"
+    try:
+        module, name = str(cls.__module__), str(cls.__qualname__)
+    except Exception:  # noqa: BLE001 - a metaclass that computes them
+        return _class_name(exc)
+    return name if module in {"builtins", "__main__"} else f"{module}.{name}"
+
+
+def _class_name(value: object) -> str:
+    """The name of the class, past a metaclass that computes it."""
+    return str(vars(type)["__name__"].__get__(type(value)))

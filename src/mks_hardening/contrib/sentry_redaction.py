@@ -27,7 +27,7 @@ from mks_hardening._core.redaction.message_templates import (
     without_secret_values,
 )
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
-from mks_hardening._core.trace_text import safe_text
+from mks_hardening._core.trace_text import own_attribute, safe_text
 from mks_hardening.contrib._foreign_records import exc_info_of
 from mks_hardening.protocols import Redactor
 
@@ -213,7 +213,7 @@ def _chain(error: BaseException) -> list[BaseException]:
         if one is None or id(one) in found:
             continue
         found[id(one)] = one
-        waiting += (one.__cause__, one.__context__)
-        if isinstance(one, BaseExceptionGroup):
-            waiting += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        waiting += (own_attribute(one, "__cause__"), own_attribute(one, "__context__"))
+        if issubclass(type(one), BaseExceptionGroup):
+            waiting += vars(BaseExceptionGroup)["exceptions"].__get__(one)
     return list(found.values())
