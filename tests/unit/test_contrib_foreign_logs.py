@@ -235,6 +235,27 @@ def test_a_handler_of_ones_own() -> None:
     assert [line["message"] for line in lines(stream)] == ["1 of 2"]
 
 
+def test_named_arguments_that_are_secret_are_taken_out_of_the_message_of_loguru() -> None:
+    records: list[logging.LogRecord] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    number = loguru.logger.add(LoguruSink(Kept()), format="{message}")
+    try:
+        loguru.logger.info(
+            "{user} signed in with {password}", user="tanaka", password="correct horse battery"
+        )
+        loguru.logger.info("{pin} of 17", pin=1)
+    finally:
+        loguru.logger.remove(number)
+    assert [record.getMessage() for record in records] == [
+        "tanaka signed in with [REDACTED]",
+        "[REDACTED] of 17",
+    ]
+
+
 # --- Sentry
 
 

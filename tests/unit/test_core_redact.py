@@ -367,6 +367,60 @@ def test_a_hostile_text_costs_the_others_of_its_record_nothing() -> None:
     assert clean["note"] == "password=[REDACTED]"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password:\nhunter2", "password:\n[REDACTED]"),
+        ("Password:\r\n  hunterTwo\r\nnext", "Password:\r\n  [REDACTED]\r\nnext"),
+        ("パスワード：\nhunter2", "パスワード：\n[REDACTED]"),
+        ("password is set to hunter2", "password is set to [REDACTED]"),
+        ("password is set to Xyzzy", "password is set to [REDACTED]"),
+        ("the password was changed to correcthorse.", "the password was changed to [REDACTED]."),
+        (
+            "INSERT INTO users (name, password) VALUES ('bob', 'hunter2'), ('eve', 'it''s, (x)')",
+            "INSERT INTO users (name, password) VALUES ('bob', [REDACTED]), ('eve', [REDACTED])",
+        ),
+        (
+            'insert into "t" (a, "api_key", b) values (1, lower(\'hunter2\'), NULL)',
+            'insert into "t" (a, "api_key", b) values (1, [REDACTED], NULL)',
+        ),
+        ("INSERT INTO t (password) VALUES ('hunter2", "INSERT INTO t (password) VALUES ([REDACTED]"),
+        (
+            'Key (token)=(hunter2) is not present in table "users".',
+            'Key (token)=([REDACTED]) is not present in table "users".',
+        ),
+        ("Key (a)=(x) already exists. y) already exists.", "Key (a)=([REDACTED]) already exists."),
+    ],
+)
+def test_secrets_that_were_missed(text: str, shown: str) -> None:
+    assert default_redactor().redact_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "relay=mx[192.0.2.1]:25, delay=0.5, dsn=2.0.0, status=sent (250 2.0.0 Ok)",
+        "sudo: bob : TTY=pts/0 ; PWD=/home/bob ; USER=root ; COMMAND=/bin/ls",
+        "SyntaxError: Unexpected token '}', \"{...\" is not valid JSON",
+        "Deleted block blk_-4111111111111111 and blk_-1608999687919862906",
+        "the password is set to expire",
+        "Password:\nEnter it twice",
+        "token:\n  ttl: 3600",
+        "INSERT INTO users (name, password) VALUES (%s, %(password)s), (:a, $1), (?, NULL)",
+        "INSERT INTO users (id, name) VALUES (1, 'bob')",
+    ],
+)
+def test_what_only_looks_like_a_secret_stays(text: str) -> None:
+    assert default_redactor().redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["dsn=postgres", "UID=sa;PWD=/hunter2", "PWD=hunter2", "unexpected token 'hunter2'"]
+)
+def test_the_same_names_with_a_secret_behind_them(text: str) -> None:
+    assert REDACTED in default_redactor().redact_text(text)
+
+
 def test_brackets_are_closed_as_they_were_opened() -> None:
     redact = default_redactor().redact_text
     assert redact("token=f(g(1), 'a b') and token=f(x y) end") == "token=[REDACTED] and token=[REDACTED] end"

@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from mks_hardening._core.checks import instance
+from mks_hardening._core.redaction.message_templates import without_secret_values
+from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.contrib._foreign_records import record_of
 
 __all__ = ["LoguruSink"]
@@ -28,9 +30,10 @@ _passing_on: Final[ContextVar[bool]] = ContextVar("mks_hardening.loguru", defaul
 class LoguruSink:
     """Hands what loguru logs to ``logging``, where ``setup_logging`` has put JSON, redaction, files and alerts.
 
-    The text that loguru makes is not used, so whatever ``format``, ``diagnose`` and ``backtrace`` say, values of
-    variables appear nowhere. With a handler of ``logging`` that sends everything to loguru, each record is still
-    written once.
+    loguru formats the message itself: the values of named arguments whose name is secret
+    (``logger.info("{password}", password=…)``) are taken out of it. The text that loguru makes for sinks is not
+    used, so whatever ``format``, ``diagnose`` and ``backtrace`` say, values of variables appear nowhere. With a
+    handler of ``logging`` that sends everything to loguru, each record is still written once.
 
     Args:
         handler: hand records to this handler alone, instead of the loggers named after the modules.
@@ -48,7 +51,7 @@ class LoguruSink:
         # A copy: loguru hands the same dictionary to its other sinks.
         fields: dict[str, object] = dict(told["extra"])
         record = record_of(
-            told["message"],
+            without_secret_values(told["message"], told["extra"], default_redactor().is_secret_key),
             logger=told["name"] or "loguru",
             level=level.no,
             level_name=level.name,

@@ -30,8 +30,8 @@ _MARKS: Final = r" .\-\u00a0\u2007\u202f\u3000\u2010-\u2015\u2212\uff0d\u30fc\uf
 # Letters of other scripts may stand beside it: カード4111…で.
 _NO_WORD: Final = r"[\dA-Za-z_]"
 _DIGITS: Final = re.compile(
-    # A digit first: the engine passes quickly over all else.
-    rf"\d(?<![\dA-Za-z_.].)(?=[\d{_MARKS}]{{13}})\d{{0,18}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
+    # A digit first: the engine passes quickly over all else. Blocks of HDFS have negative numbers: blk_-1608…
+    rf"\d(?<![\dA-Za-z_.].)(?<!_-.)(?=[\d{_MARKS}]{{13}})\d{{0,18}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
 )
 _SPLIT: Final = re.compile(f"([{_MARKS}])")
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort, replace_matches
+from mks_hardening._core.redaction.names import ends_in_secret
 from mks_hardening._core.redaction.secret_table import FORMS, Form
 
 __all__ = ["PATTERNS", "redact_forms"]
@@ -14,6 +15,14 @@ __all__ = ["PATTERNS", "redact_forms"]
 # The start of a token: not inside a word, but directly after a percent escape.
 _START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))"
 _DIGIT: Final = re.compile("[0-9]")
+_AFTER_KEY: Final = re.compile(
+    r"\) (?:already exists|is duplicated|is (?:not present in|still referenced from) table \"[^\"\n]{1,128}\")"
+    r"\.?\s{0,8}\Z"
+)
+#: Marks of a row of values, and the texts in which they are none.
+_SQL_TOKEN: Final = re.compile(r"'(?:[^']|'')*+'?|[(),]")
+_NO_VALUE: Final = re.compile(r"(?i:null|default)|\?|%s|%\(\w{1,64}\)s|[:$@]\w{1,64}|")
+_MOST_TOKENS: Final = 600  # what follows is hidden as a whole
 _STEPS: Final = 8
 _STEPS_OF_A_PASS: Final = 10
 _STEPS_OF_THE_LONG: Final = 15  # where a function judges, or the arguments of a command are walked through
@@ -101,6 +110,49 @@ def _url(match: re.Match[str]) -> str | None:
     return f"://{user}:{REDACTED}@{head.rpartition('@')[2]}{mark}{query}"
 
 
+def _key(match: re.Match[str]) -> str:
+    # What PostgreSQL says behind the value; only the last words of the message, which no value can be.
+    tail = _AFTER_KEY.search(match[0])
+    return f"{match['kept']}{REDACTED}{tail[0] if tail else ''}"
+
+
+def _insert(match: re.Match[str]) -> str | None:
+    columns = [name.strip(' \t\r\n"`[]') for name in match["columns"].split(",")]
+    secret = {place for place, name in enumerate(columns) if ends_in_secret(name)}
+    if not secret:
+        return None
+    before, rows = match[0][: match.start("rows") - match.start()], match["rows"]
+    out: list[str] = []
+    place = depth = start = 0
+
+    def end_value(end: int) -> None:
+        given = rows[start:end]
+        told = depth == 1 and place in secret and not _NO_VALUE.fullmatch(given.strip())
+        blank = given[: len(given) - len(given.lstrip())]
+        out.append(f"{blank}{REDACTED}" if told else given)
+
+    for number, token in enumerate(_SQL_TOKEN.finditer(rows)):
+        if number >= _MOST_TOKENS:
+            return f"{before}{''.join(out)}{REDACTED}"
+        mark = token[0]
+        if mark == "(":
+            depth += 1
+            if depth == 1:
+                out.append(rows[start : token.end()])
+                place, start = 0, token.end()
+        elif mark == ")":
+            if depth == 1:
+                end_value(token.start())
+                start = token.start()
+            depth -= 1
+        elif mark == "," and depth == 1:
+            end_value(token.start())
+            out.append(",")
+            place, start = place + 1, token.end()
+    end_value(len(rows))
+    return before + "".join(out)
+
+
 def _bearer(match: re.Match[str]) -> str | None:
     value = match["value"]
     has_digit = _DIGIT.search(value) is not None
@@ -127,5 +179,7 @@ _JUDGES: Final[dict[str, Callable[[re.Match[str]], str | None]]] = {
     "": _whole,
     "url": _url,
     "bearer": _bearer,
+    "key": _key,
+    "insert": _insert,
     "basic": _basic,
 }

@@ -42,7 +42,7 @@ _NOT_ASCII: Final = bytes(range(128, 256))
 _ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
 
 #: ASCII characters that part a name from its value. A value that stands there without any must have a digit or a
-#: dash, or its name an underscore; outside ASCII anything may part them.
+#: dash, or its name an underscore, or is set *to* it; outside ASCII anything may part them.
 _SEPARATORS: Final = b"=:'\"`>%0_-"
 
 
@@ -103,7 +103,8 @@ class Gate:
         kept = data.translate(_ZEROED, _DROP)
         plain = data.isascii()
         forms = [row.form for row in _ALWAYS_ROWS if row.literal in data]
-        if not kept and plain and not forms:
+        said = b" to " in data  # ``password is set to abcd``
+        if not (kept or forms or said) and plain:
             return None
         # Literals are ASCII: the rest need not be searched for each of them.
         data = data if plain else data.translate(None, _NOT_ASCII)
@@ -124,7 +125,7 @@ class Gate:
                 cards = digits + sum(1 for _ in foreign) >= _SHORTEST_RUN
             text = folded(text)
         # In text: nearly every byte of Japanese is one that some stem begins with.
-        named = (not plain or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
+        named = (not plain or said or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
             self._stems.search(text.lower() if plain else lowered(text)) is not None
         )
         if not (forms or cards or named):

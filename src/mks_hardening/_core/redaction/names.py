@@ -26,6 +26,10 @@ _WHOLE: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "^")
 _PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")
 _SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}(?:\.[0-9]{1,2})?%?|[0-9]{1,3}/[0-9]{1,3}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_DELIVERY_STATUS: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_FOLDER: Final = re.compile(
+    r"/(?:(?:app|builds?|data|etc|home|mnt|opt|root|run|srv|tmp|usr|var|work|workspace)(?:/[\w.@+-]{1,64}){0,24}/?)?"
+)
 _PLURALS: Final = frozenset(("cookies", "credentials", "passwords", "secrets"))
 _COUNTS: Final = frozenset(("tokens",))
 _COUNT_ENDINGS: Final = tuple(
@@ -86,6 +90,17 @@ def is_count(name: str) -> bool:
     return joined in _COUNTS or joined.endswith(_COUNT_ENDINGS)
 
 
+def _is_of_another_kind(value: str, name: str) -> bool:
+    """Whether the name means something else here: what no secret looks like, under a name that has two meanings."""
+    last = name.rstrip()[-16:]
+    if last.endswith(("dsn", "DSN")):  # delivery status (RFC 3463), as Postfix logs it
+        return _DELIVERY_STATUS.fullmatch(value) is not None
+    if last.endswith("PWD"):  # the working directory of a shell, as sudo logs it
+        return name.split()[-1:] in (["PWD"], ["OLDPWD"]) and _FOLDER.fullmatch(value) is not None
+    # A parser: Unexpected token '}'
+    return len(value) <= 3 and last.lower().endswith("unexpected token")
+
+
 def tells(value: object, name: str = "") -> bool:
     """Whether a value under a secret name gives anything away.
 
@@ -101,5 +116,5 @@ def tells(value: object, name: str = "") -> bool:
         harmless = value.lower() in WEAK_VALUES if len(value) < 16 else False
         if (harmless or _SMALL_NUMBER.fullmatch(value)) and is_weak(name):
             return False
-        return not (_NUMBER.fullmatch(value) and is_count(name))
+        return not ((_NUMBER.fullmatch(value) and is_count(name)) or _is_of_another_kind(value, name))
     return not (isinstance(value, bytes) and not value)

@@ -56,7 +56,18 @@ _ANNOTATION: Final = re.compile(
 _MORE_CODES: Final = re.compile(
     r"(?:[,、・ ]{1,2}[A-Za-z0-9]{3,12}(?:-[A-Za-z0-9]{3,12}){1,6}(?![\w-])){1,32}+"
 )
-_LINK: Final = r"(?:(?:set|changed|reset|updated|now|value|has|been)[ ]){0,3}(?:is|was|are|to|as|equals)[ ]"
+_LINK: Final = (
+    r"(?:(?:set|changed|reset|updated|now|value|has|been|is|was|are)[ ]){0,4}(?:is|was|are|to|as|equals)[ ]"
+)
+_SET_TO: Final = re.compile(r"(?:set|changed|reset|updated)[ ]to[ ]\Z", re.IGNORECASE)
+#: What a password may be set to that is none: ``set to expire``.
+_NOT_SET_TO: Final = frozenset(
+    ("expire", "never", "default", "allow", "deny", "require", "rotate", "renew", "false", "true")
+)
+#: ``password:`` and the value in the next line, alone.
+_NEXT_LINE: Final = re.compile(
+    r"\r?\n[ \t\u3000]{0,32}(?P<value>[^\s:=<>{}()\[\]\"',;]{4,128})[ \t]{0,8}(?=\r?\n|\Z)"
+)
 _QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'{OPENERS}])", re.IGNORECASE)
 _SPACED: Final = re.compile(rf"[ \t\u3000]{{1,32}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
 _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
@@ -64,6 +75,7 @@ _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )
 _IN_SENTENCE: Final = f"\t{PARTICLES}{OPENERS}"
 #: A blank, or the end of a colour.
 _AFTER_COLON: Final = (" ", "\t", "\u3000", "m")
+_LINE_ENDS: Final = frozenset("\r\n")
 _COLONS: Final = frozenset((":", "\uff1a"))
 
 #: Where a value would stand, in SQL and in templates; and one that is masked already.
@@ -187,7 +199,7 @@ def _spaced(text: str, name_end: int, name: str, effort: Effort) -> _Span | None
     """A bare word behind the name, where it looks like a value."""
     spaced = _SPACED.match(text, name_end)
     word = spaced and _WORD.match(text, spaced.end())
-    if spaced and word and _is_opaque(word[0], name, linked=bool(spaced[1])):
+    if spaced and word and (_is_opaque(word[0], name, linked=bool(spaced[1])) or _is_set(spaced[1], word[0])):
         start, end = value_at(text, spaced.end(), effort)
         return start, max(end, start)
     return None
@@ -207,6 +219,8 @@ def _separated(text: str, name: str, mark: str, start: int, effort: Effort) -> _
     if mark == ">":
         end = text.find("<", start)
         return start, end if end >= 0 else len(text)
+    if mark in _COLONS and text[start : start + 1] in _LINE_ENDS and (below := _NEXT_LINE.match(text, start)):
+        return _unless_harmless(text, name, below.span("value"), prose=True)
     block = _BLOCK.match(text, start) if mark == ":" else None
     if block:
         return (
@@ -266,6 +280,13 @@ def _quoted_name(text: str, stem: int, name_end: int, name: str, effort: Effort)
 def _is_flag(text: str, stem: int) -> bool:
     before = text[max(0, stem - _WINDOW) : stem]
     return "--" in before and re.split(r"[ \"'\[,]", before)[-1].startswith("--")
+
+
+def _is_set(link: str | None, word: str) -> bool:
+    """Whether it is said that the secret was set to this word."""
+    word = word.rstrip(".:!?)]}").lower()
+    told = link is not None and len(word) >= 4 and _SET_TO.search(link) is not None
+    return told and word not in HARMLESS_WORDS and word not in _NOT_SET_TO
 
 
 def _is_opaque(word: str, name: str, *, linked: bool) -> bool:

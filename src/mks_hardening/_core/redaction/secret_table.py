@@ -270,7 +270,15 @@ FORMS: Final[tuple[Form, ...]] = (
         "webhooks/123456789012345678/hunter2",
         inside=True,
     ),
-    # A password in SQL.
+    # A password in SQL, among the values of a row.
+    Form(
+        ("INSERT INTO ", "insert into "),
+        r"(?:INSERT INTO|insert into) [^()\n]{1,200}+\((?P<columns>[^()]{1,4000}+)\)\s{0,8}(?i:VALUES)\s{0,8}"
+        r"(?P<rows>\((?:'(?:[^']|'')*+'?|[^;'])*+)",
+        "INSERT INTO users (name, password) VALUES ('tanaka', 'hunter2')",
+        inside=True,
+        judge="insert",
+    ),
     Form(
         ("IDENTIFIED BY ", "IDENTIFIED WITH "),
         r"(?P<kept>IDENTIFIED (?:WITH [\w'\"`]{1,64} )?BY (?:PASSWORD )?['\"])[^'\"\r\n]++",
@@ -317,6 +325,7 @@ FORMS: Final[tuple[Form, ...]] = (
         rf"(?P<kept>Key \((?:[^()\n]|\([^()\n]*+\)){{1,300}}+\)=\(){_DETAIL}",
         "Key (token)=(hunter2) already exists.",
         inside=True,
+        judge="key",
     ),
     Form(
         ("Failing row contains (",),
