@@ -219,6 +219,75 @@ def test_what_was_begun_before_a_factor_was_on_is_void_once_one_is(site: Site) -
     assert not site.manager.status("v").totp
 
 
+def turned_on(site: Site) -> tuple[str, list[str]]:
+    """An authenticator app of ``u``, with its recovery codes."""
+    enrolment = site.manager.begin_enrolment("u", account_name="taro")
+    codes = site.manager.confirm_enrolment("u", totp_code(enrolment.secret, at=site.clock.time()))
+    site.clock.advance(30)
+    return enrolment.secret, list(codes)
+
+
+@pytest.mark.parametrize(
+    "change", ["admin_reset", "disable", "reset and on again", "new secret", "new recovery codes", "revoke"]
+)
+@pytest.mark.parametrize("proof", ["totp", "recovery", "passkey"])
+def test_what_was_begun_with_a_factor_is_void_once_that_is_gone(site: Site, change: str, proof: str) -> None:
+    """A thief of the telephone, the codes or the key begins; then its owner acts; then the thief goes on."""
+    secret, codes = turned_on(site)
+    stolen, _ = site.register(proof=codes.pop())
+    given = {
+        "totp": lambda: totp_code(secret, at=site.clock.time()),
+        "recovery": codes.pop,
+        "passkey": lambda: site.asserted(stolen),
+    }[proof]()
+    asked = site.keys.begin_registration("u", session="thief", account_name="taro", proof=given)
+    site.clock.advance(30)
+    if change in {"admin_reset", "reset and on again"}:
+        site.manager.admin_reset("u", actor="admin", reason="lost")
+        if change == "reset and on again":
+            turned_on(site)
+    elif change == "disable":
+        site.manager.disable("u", proof=codes.pop())
+    elif change == "new secret":
+        fresh = site.manager.begin_enrolment("u", account_name="taro", proof=codes.pop())
+        site.manager.confirm_enrolment("u", totp_code(fresh.secret, at=site.clock.time()))
+    elif change == "new recovery codes":
+        site.manager.regenerate_recovery_codes("u", proof=codes.pop())
+    else:
+        (key,) = site.keys.list("u")
+        assert site.keys.revoke("u", key.id, proof=codes.pop())
+    before = (site.keys.list("u"), site.manager.status("u"))
+    with pytest.raises(InvalidCodeError, match="expired"):
+        site.keys.finish_registration("u", SoftAuthenticator(ORIGIN).create(asked.json), session="thief")
+    assert (site.keys.list("u"), site.manager.status("u")) == before
+
+
+def test_what_was_begun_with_a_factor_outlives_what_takes_nothing_away(site: Site) -> None:
+    secret, codes = turned_on(site)
+    first = site.keys.begin_registration("u", session="one", account_name="taro", proof=codes.pop())
+    second = site.keys.begin_registration("u", session="two", account_name="taro", proof=codes.pop())
+    site.keys.finish_registration("u", SoftAuthenticator(ORIGIN).create(second.json), session="two")
+    assert site.manager.verify("u", totp_code(secret, at=site.clock.time()))
+    other = TwoFactorManager(site.records, issuer="Knowledge", secret_box=SecretBox([b"n" * 32, b"k" * 32]))
+    assert other.reencrypt().changed == 1
+    site.manager._rules = other._rules
+    site.keys._rules = other._rules
+    site.keys.finish_registration("u", SoftAuthenticator(ORIGIN).create(first.json), session="one")
+    assert site.manager.status("u").passkeys == 2
+
+
+def test_a_secret_that_waits_is_void_once_the_passkey_that_asked_for_it_is_revoked(site: Site) -> None:
+    secret, codes = turned_on(site)
+    stolen, registration = site.register(proof=codes.pop())
+    pending = site.manager.begin_enrolment("u", account_name="taro", proof=site.asserted(stolen))
+    assert not site.keys.revoke("u", "another", proof=codes.pop())  # which asks for nothing
+    assert site.manager.status("u").pending
+    assert site.keys.revoke("u", registration.passkey.id, proof=codes.pop())
+    with pytest.raises(InvalidCodeError, match="no_enrolment"):
+        site.manager.confirm_enrolment("u", totp_code(pending.secret, at=site.clock.time()))
+    assert site.manager.verify("u", totp_code(secret, at=site.clock.time()))
+
+
 @pytest.mark.parametrize("way", ["disable", "reset", "revoke"])
 def test_a_key_that_was_given_up_is_free_again(site: Site, way: str) -> None:
     device, registration = site.register()

@@ -34,9 +34,6 @@ Answer = str | Mapping[str, object]
 _HANDLE_BYTES: Final = 32
 # The ids of all of them go into `excludeCredentials`, and the whole record is rewritten with each use.
 _MOST: Final = 20
-_FIRST: Final = "first"
-_PROVED: Final = "proved"
-"""How a registration was begun: while no factor was on, or with the proof of one."""
 _ATTESTATION: Final = ("clientDataJSON", "attestationObject")
 
 
@@ -119,8 +116,9 @@ class Registrations(Room):
 
         Raises:
             InvalidCodeError: the answer is ``malformed`` or ``wrong``, or ``expired``: its challenge is too old,
-                was answered before, is of another session, or was given out while no factor was on and one is now;
-                the passkey is ``known``, or ``synced`` where the site takes none that are.
+                was answered before, is of another session, or was given out while no factor was on and one is now,
+                or before a factor was replaced or removed; the passkey is ``known``, or ``synced`` where the site
+                takes none that are.
             ConfigurationError: the name is not printable, or longer than 64 characters.
         """
         return run(self._finished(user_id, answer, session, name))
@@ -165,7 +163,9 @@ class Registrations(Room):
         handle = (
             outcome.passkeys[0].handle if outcome.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
         )
-        note = f"{_PROVED if outcome.enabled else _FIRST} {handle}"
+        # None of them while no factor is on, and no proof is asked for.
+        marks = self._rules.factor_marks(outcome, user_id)
+        note = " ".join([*sorted(marks), handle])
         issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
         tell("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
@@ -199,7 +199,7 @@ class Registrations(Room):
         self, user_id: str, made: Registered, note: str, name: str, response: PasskeyResponse
     ) -> Op[PasskeyRegistration]:
         codes = generate_recovery_codes(self._terms.recovery_codes)
-        begun, _, handle = note.rpartition(" ")
+        *begun, handle = note.split(" ")
 
         def decide(
             record: FactorRecord, moment: Moment
@@ -208,9 +208,11 @@ class Registrations(Room):
             # device.
             if any(one.credential == made.credential for one in record.passkeys):
                 return record, "known"
-            # Begun without a proof, as no factor was on: whoever has turned one on meanwhile must not be given a
-            # key that nobody proved a right to.
-            if record.enabled and begun == _FIRST:
+            # What the proof was of may be replaced or removed by now, by its owner or an administrator, because it
+            # was lost: whoever has it must not get a passkey for it. And what was begun without a proof, as no
+            # factor was on, is void once one is.
+            marks = self._rules.factor_marks(record, user_id)
+            if not marks.issuperset(begun) or (marks and not begun):
                 return record, "expired"
             if len(record.passkeys) >= _MOST:
                 return record, "too_many"

@@ -6,6 +6,7 @@ Nothing here reads a store or tells anybody; ``_records`` is the shell around it
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
@@ -37,6 +38,7 @@ _ACTIVE: Final = "totp"
 _PENDING: Final = "totp-pending"
 _DIGESTS: Final = "digest-key"
 _LONGEST_TOKEN: Final = 128
+_MARK: Final = 16
 
 
 class _Guess(NamedTuple):
@@ -97,6 +99,19 @@ class FactorRules:
         salt = new_salt()
         known = [digests.of_recovery_code(code.replace("-", ""), salt=salt) for code in codes]
         return record._replace(salt=salt, recovery=frozenset(known), used=frozenset())
+
+    def factor_marks(self, record: FactorRecord, user_id: str) -> frozenset[str]:
+        """One mark for each factor of an account; it disappears when that factor is replaced or removed.
+
+        The recovery codes are one factor. Marks tell nothing of the factors, and key rotation keeps them.
+        """
+        if not record.enabled:
+            return frozenset()
+        factors = [f"passkey {one.credential}" for one in record.passkeys]
+        factors.append(f"recovery {record.salt}")
+        if record.secret is not None:
+            factors.append(f"totp {self._box.decrypt(record.secret, user_id=user_id, purpose=_ACTIVE)}")
+        return frozenset(hashlib.sha256(factor.encode("ascii")).hexdigest()[:_MARK] for factor in factors)
 
     def attempt(
         self,

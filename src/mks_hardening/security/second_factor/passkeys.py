@@ -194,6 +194,9 @@ def _has(record: FactorRecord, passkey_id: str) -> bool:
 
 def _without(record: FactorRecord, passkey_id: str) -> FactorRecord:
     """The record without a passkey; nothing is left without the last factor, recovery codes neither."""
+    if not _has(record, passkey_id):
+        return record
     kept = tuple(one for one in record.passkeys if one.credential != passkey_id)
-    after = record._replace(passkeys=kept)
+    # An enrolment that waits may have been begun with this passkey as its proof.
+    after = record._replace(passkeys=kept, pending=None)
     return after if after.enabled else EMPTY
