@@ -103,6 +103,8 @@ class RateLimitNear(NamedTuple):
 class TwoFactorEvent(NamedTuple):
     """Something happened to a second factor; worth an audit record, most also a message to its owner.
 
+    The logger ``mks_hardening.security`` records each, too.
+
     ``change`` is ``enrolment_begun``, ``enrolment_cancelled``, ``enrolment_refused``, ``enrolled``, ``verified``,
     ``refused``, ``locked``, ``unlocked``, ``recovery_codes_low``, ``recovery_codes_regenerated``, ``disabled``,
     ``reset``, ``device_remembered``, ``device_revoked``, ``devices_forgotten``, ``passkey_registered``,
@@ -120,6 +122,8 @@ class TwoFactorEvent(NamedTuple):
 
 class SignInEvent(NamedTuple):
     """A step of a sign-in or a change of credentials; worth an audit record (ASVS 5.0, 16.3.1).
+
+    The logger ``mks_hardening.security`` records each, too.
 
     ``change`` is ``signed_in``, ``challenged``, ``refused``, ``limited``, ``factor_refused``,
     ``challenge_refused``, ``confirmed``, ``confirmation_refused``, ``locked``, ``lock_passed``, ``unlocked``,

@@ -5,15 +5,18 @@ from __future__ import annotations
 from mks_hardening._core import hooks
 from mks_hardening.events import TwoFactorEvent
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
+from mks_hardening.security._security_events import log_security_event
 from mks_hardening.security.second_factor.results import VerificationResult
 
 __all__ = ["named", "refusal", "tell", "tell_result"]
 
 
 def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor: str = "") -> None:
-    """Emit an event, where somebody listens."""
+    """Emit an event."""
+    event = TwoFactorEvent(change, user_id, method, reason, actor)
     if hooks.observers:
-        hooks.emit(TwoFactorEvent(change, user_id, method, reason, actor))
+        hooks.emit(event)
+    log_security_event(event)
 
 
 def tell_result(user_id: str, result: VerificationResult) -> None:

@@ -14,6 +14,7 @@ from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.addresses import client_key, parse_address
 from mks_hardening._core.store_calls import ask
 from mks_hardening.events import SignInEvent
+from mks_hardening.security._security_events import log_security_event
 from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_behalf_of
 from mks_hardening.security.sign_in._entries import digest_of
 from mks_hardening.security.sign_in._hits import network_of
@@ -119,9 +120,11 @@ def typed_name(name: object) -> tuple[str | None, str]:
 
 
 def tell(change: str, trace: Trace) -> None:
-    """Emit an event, where somebody listens."""
+    """Emit an event."""
+    event = SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor)
     if hooks.observers:
-        hooks.emit(SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor))
+        hooks.emit(event)
+    log_security_event(event)
 
 
 def told(kit: Kit, notice: SignInNotice) -> Op[None]:
