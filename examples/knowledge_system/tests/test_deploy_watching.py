@@ -119,6 +119,48 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {"mks_log_records_dropped_total{@}": "1x60"},
         "30m",
     ),
+    "SignInAttack": (
+        {
+            "mks_sign_in_events_total{@,change='refused'}": "0+8x60",
+            "mks_sign_in_events_total{@,change='limited'}": "0+8x60",
+        },
+        {
+            "mks_sign_in_events_total{@,change='refused'}": "0+2x60",
+            "mks_sign_in_events_total{@,change='signed_in'}": "0+90x60",
+        },
+        "30m",
+    ),
+    "AccountsLocked": (
+        {"mks_sign_in_events_total{@,change='locked'}": "0x28 5x30"},
+        {"mks_sign_in_events_total{@,change='locked'}": "5x28 6x30"},
+        "30m",
+    ),
+    "LimitsRefuse": (
+        {
+            "mks_rate_limit_decisions_total{@,group='api_write',outcome='refused'}": "0+30x60",
+            "mks_rate_limit_decisions_total{@,group='api_write',outcome='allowed'}": "0+70x60",
+        },
+        {
+            "mks_rate_limit_decisions_total{@,group='api_write',outcome='refused'}": "0+10x60",
+            "mks_rate_limit_decisions_total{@,group='api_write',outcome='allowed'}": "0+90x60",
+            # Five requests an hour, all refused, are nobody's trouble.
+            "mks_rate_limit_decisions_total{@,group='file_upload',outcome='refused'}": "0x40 1x5 2x15",
+        },
+        "45m",
+    ),
+    "CacheHitRate": (
+        {
+            "mks_cache_reads_total{@,outcome='hit'}": "0+600x90",
+            "mks_cache_reads_total{@,outcome='miss'}": "0+400x90",
+        },
+        {
+            "mks_cache_reads_total{@,outcome='hit'}": "0+700x90",
+            "mks_cache_reads_total{@,outcome='stale'}": "0+100x90",
+            "mks_cache_reads_total{@,outcome='miss'}": "0+200x90",
+            "mks_cache_reads_total{@,outcome='bypass'}": "0+900x90",
+        },
+        "80m",
+    ),
     "CertificateEnds": (
         {
             "mks_host_certificate_begin_seconds": "-7776000x60",

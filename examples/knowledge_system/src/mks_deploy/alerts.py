@@ -36,6 +36,16 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
     """The rules of one deployment."""
     job = f'{{job="{settings.name}"}}'
     errors = f'sum(rate(mks_requests_total{{job="{settings.name}",status=~"5.."}}[5m]))'
+    guesses = (
+        f'sum(increase(mks_sign_in_events_total{{job="{settings.name}",change=~"refused|factor_refused|limited"}}'
+        "[10m]))"
+    )
+    locked = f'sum(increase(mks_sign_in_events_total{{job="{settings.name}",change="locked"}}[1h]))'
+    decisions = "sum by (group) (rate(mks_rate_limit_decisions_total"
+    refused = f'{decisions}{{job="{settings.name}",outcome="refused"}}[10m]))'
+    decided = f"{decisions}{job}[10m]))"
+    cached = f'sum(rate(mks_cache_reads_total{{job="{settings.name}",outcome=~"hit|stale"}}[30m]))'
+    read = f'sum(rate(mks_cache_reads_total{{job="{settings.name}",outcome=~"hit|stale|miss"}}[30m]))'
     slow = f"sum by (le) (rate(mks_request_duration_seconds_bucket{job}[5m]))"
     pool = f'sum(increase(mks_pool_events_total{{job="{settings.name}",change="exhausted"}}[5m]))'
     dropped = f'sum(increase(mks_alerts_total{{job="{settings.name}",state="dropped"}}[15m]))'
@@ -133,6 +143,38 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             ticket,
             "Log lines were lost.",
             "disk-full",
+        ),
+        Alert(
+            "SignInAttack",
+            f"{guesses} > 100",
+            "",
+            page,
+            "More than 100 sign-ins were refused within ten minutes.",
+            "sign-in-attack",
+        ),
+        Alert(
+            "AccountsLocked",
+            f"{locked} > 2",
+            "",
+            page,
+            "Several accounts were locked within an hour.",
+            "sign-in-attack",
+        ),
+        Alert(
+            "LimitsRefuse",
+            f"max({refused} / {decided} and {decided} > 0.1) > 0.2",
+            "15m",
+            ticket,
+            "A limit refuses more than one request in five: the dashboard shows which.",
+            "limits",
+        ),
+        Alert(
+            "CacheHitRate",
+            f"({cached} / {read} < 0.7) and {read} > 1",
+            "30m",
+            ticket,
+            "Less than 70 % of the reads are answered by the cache.",
+            "cache",
         ),
         Alert(
             "CertificateEnds",
