@@ -166,7 +166,7 @@ def codes() -> None:
 
 def wrong_recovery_code(left: int) -> Callable[[], object]:
     """A whole wrong guess, unsealing of the account's key included; the cost must not tell how many are left."""
-    manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="MKS", secret_box=SecretBox(b"k" * 32))
+    manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="MKS", secret_box=SecretBox(bytes(range(32))))
     secret = manager.begin_enrolment("u", account_name="taro").secret
     for code in manager.confirm_enrolment("u", totp_code(secret))[left:]:
         manager.verify("u", code)
@@ -287,7 +287,7 @@ def passkeys() -> None:
     from soft_authenticator import SoftAuthenticator
 
     party = RelyingParty("example.com", name="MKS", origins=["https://example.com"])
-    store, box = MemoryTwoFactorStore(), SecretBox(b"k" * 32)
+    store, box = MemoryTwoFactorStore(), SecretBox(bytes(range(32)))
     manager = TwoFactorManager(
         store, issuer="MKS", secret_box=box, relying_party=party, passkey_store=MemoryPasskeyStore()
     )
@@ -325,7 +325,7 @@ def passkeys() -> None:
 
 def at_rest() -> None:
     secret, at = generate_secret(), 1_700_000_000.0
-    box, clock = SecretBox([b"n" * 32, b"o" * 32]), FrozenClock(at)
+    box, clock = SecretBox([bytes(range(32, 64)), bytes(range(32))]), FrozenClock(at)
     sealed = box.encrypt(secret, user_id="u", purpose="totp")
     manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="MKS", secret_box=box, clock=clock)
     mine = manager.begin_enrolment("u", account_name="a").secret

@@ -125,7 +125,7 @@ def manager_on(stores: Any) -> TwoFactorManager:
     return TwoFactorManager(
         records,
         issuer="MKS",
-        secret_box=SecretBox(b"k" * 32),
+        secret_box=SecretBox(bytes(range(32))),
         relying_party=RelyingParty(
             "example.com", name="MKS", origins=["https://example.com"], passwordless=True
         ),

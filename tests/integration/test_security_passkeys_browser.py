@@ -32,7 +32,7 @@ def site() -> Iterator[Any]:
         manager = TwoFactorManager(
             MemoryTwoFactorStore(),
             issuer="MKS",
-            secret_box=SecretBox(b"k" * 32),
+            secret_box=SecretBox(bytes(range(32))),
             relying_party=RelyingParty("localhost", name="MKS", origins=[origin], passwordless=True),
             passkey_store=MemoryPasskeyStore(),
         )

@@ -23,7 +23,7 @@ from mks_hardening.security import (
 from mks_hardening.testing import FrozenClock, TwoFactorStoreContract
 from together import run_together
 
-KEY = b"k" * 32
+KEY = bytes(range(32))
 START = 1_700_000_010.0
 
 
@@ -178,7 +178,7 @@ if place.startswith("redis"):
     store = RedisTwoFactorStore(place, store_budget=5)
 else:
     store = SQLAlchemyTwoFactorStore(sqlalchemy.create_engine(place))
-manager = TwoFactorManager(store, issuer="MKS", secret_box=SecretBox(b"k" * 32), clock=FrozenClock(at))
+manager = TwoFactorManager(store, issuer="MKS", secret_box=SecretBox(bytes(range(32))), clock=FrozenClock(at))
 manager.status("u")
 print("ready", flush=True)
 sys.stdin.readline()

@@ -33,7 +33,7 @@ secrets = st.binary(min_size=16, max_size=64).map(lambda key: base64.b32encode(k
 moments = st.integers(0, 253_402_300_799)  # up to the year 9999
 algorithms = st.sampled_from(["sha1", "sha256", "sha512"])
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-BOX = SecretBox(b"k" * 32)
+BOX = SecretBox(bytes(range(32)))
 
 
 @given(secrets, moments, st.integers(6, 8), st.integers(1, 120), algorithms)

@@ -31,7 +31,7 @@ def site() -> tuple[TwoFactorManager, SoftAuthenticator]:
     manager = TwoFactorManager(
         MemoryTwoFactorStore(),
         issuer="MKS",
-        secret_box=SecretBox(b"k" * 32),
+        secret_box=SecretBox(bytes(range(32))),
         relying_party=RelyingParty(
             "example.com", name="MKS", origins=["https://example.com"], passwordless=True
         ),

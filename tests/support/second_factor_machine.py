@@ -26,7 +26,7 @@ from soft_authenticator import Lies, SoftAuthenticator, b64
 __all__ = ["Account"]
 
 ATTEMPTS, LOCK, GROWTH, MAX_LOCK, LIFETIME = 3, 60.0, 2, 200.0, 12
-OLD, NEW = b"o" * 32, b"n" * 32
+OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 clients = st.sampled_from([None, "a", "b"])
 
 

@@ -31,7 +31,7 @@ from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RedisSessionStore
 
 NOON = 1_700_000_010.0
-BOX_KEY = b"k" * 32
+BOX_KEY = bytes(range(32))
 
 
 class Tools:

@@ -180,7 +180,7 @@ class House:
         self.factors = TwoFactorManager(
             MemoryTwoFactorStore(),
             issuer="現場",
-            secret_box=SecretBox(b"k" * 32),
+            secret_box=SecretBox(bytes(range(32))),
             failure_budget=FailureBudget(3, lock=300, lifetime=12),
             clock=self.clock,
         )
@@ -260,7 +260,7 @@ class KeyHouse(House):
         self.keyed = TwoFactorManager(
             MemoryTwoFactorStore(),
             issuer="現場",
-            secret_box=SecretBox(b"k" * 32),
+            secret_box=SecretBox(bytes(range(32))),
             relying_party=RelyingParty("example.com", origins=[ORIGIN], name="現場", passwordless=True),
             passkey_store=MemoryPasskeyStore(),
             clock=self.clock,

@@ -56,7 +56,7 @@ def house(hasher: PasswordHasher) -> Any:
     factors = TwoFactorManager(
         MemoryTwoFactorStore(),
         issuer="MKS",
-        secret_box=SecretBox(b"k" * 32),
+        secret_box=SecretBox(bytes(range(32))),
         relying_party=RelyingParty("example.com", name="MKS", origins=["https://example.com"]),
         passkey_store=MemoryPasskeyStore(),
     )

@@ -64,7 +64,7 @@ def passkeys() -> Any:
     return security.TwoFactorManager(
         security.MemoryTwoFactorStore(),
         issuer="n",
-        secret_box=security.SecretBox(b"k" * 32),
+        secret_box=security.SecretBox(bytes(range(32))),
         relying_party=party,
         passkey_store=security.MemoryPasskeyStore(),
     )
@@ -73,7 +73,7 @@ def passkeys() -> Any:
 CASES = {
     "pyotp": (lambda: security.provisioning_uri("A" * 32, account_name="a", issuer="b"), "security"),
     "limits": (lambda: security.RateLimiter({"g": "1 per minute"}), "security"),
-    "cryptography": (lambda: security.SecretBox(b"k" * 32), "security"),
+    "cryptography": (lambda: security.SecretBox(bytes(range(32))), "security"),
     "werkzeug": (lambda: security.PasswordHasher(scheme="scrypt").hash("x"), "security"),
     "argon2": (lambda: security.PasswordHasher(scheme="argon2id"), "argon2"),
     "qrcode": (lambda: security.qr_code("x"), "qr"),

@@ -37,7 +37,7 @@ class Site:
         self.manager = TwoFactorManager(
             self.records,
             issuer="Knowledge",
-            secret_box=SecretBox(b"k" * 32),
+            secret_box=SecretBox(bytes(range(32))),
             relying_party=party,
             passkey_store=self.store,
             clock=self.clock,
@@ -268,7 +268,9 @@ def test_what_was_begun_with_a_factor_outlives_what_takes_nothing_away(site: Sit
     second = site.keys.begin_registration("u", session="two", account_name="taro", proof=codes.pop())
     site.keys.finish_registration("u", SoftAuthenticator(ORIGIN).create(second.json), session="two")
     assert site.manager.verify("u", totp_code(secret, at=site.clock.time()))
-    other = TwoFactorManager(site.records, issuer="Knowledge", secret_box=SecretBox([b"n" * 32, b"k" * 32]))
+    other = TwoFactorManager(
+        site.records, issuer="Knowledge", secret_box=SecretBox([bytes(range(32, 64)), bytes(range(32))])
+    )
     assert other.reencrypt().changed == 1
     site.manager._rules = other._rules
     site.keys._rules = other._rules
@@ -712,7 +714,7 @@ def test_possible_sites() -> None:
 
 def test_both_parts_or_none() -> None:
     party = RelyingParty("example.com", name="n", origins=[ORIGIN])
-    given: Any = {"issuer": "n", "secret_box": SecretBox(b"k" * 32)}
+    given: Any = {"issuer": "n", "secret_box": SecretBox(bytes(range(32)))}
     for extra, missing in (
         ({"relying_party": party}, "passkey_store"),
         ({"passkey_store": 1}, "relying_party"),
@@ -725,7 +727,7 @@ def test_both_parts_or_none() -> None:
 
 
 def test_an_assertion_where_there_are_no_passkeys_is_malformed() -> None:
-    manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="n", secret_box=SecretBox(b"k" * 32))
+    manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="n", secret_box=SecretBox(bytes(range(32))))
     secret = manager.begin_enrolment("u", account_name="u").secret
     manager.confirm_enrolment("u", totp_code(secret))
     assert manager.verify("u", PasskeyAssertion({}, session="s")).reason == "malformed"

@@ -141,6 +141,19 @@ def test_unusable_keys(keys: Any) -> None:
     assert "password" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [b"\0" * 32, b"k" * 32, b"changeme-changeme-changeme-12345", base64.b64encode(b"ab" * 16).decode()],
+)
+def test_a_key_that_was_typed_encrypts_nothing_but_can_be_replaced(typed: bytes | str) -> None:
+    for keys in (typed, [typed], [typed, NEW]):
+        with pytest.raises(ConfigurationError, match=r"random bytes.*generate_key") as caught:
+            SecretBox(keys)
+        assert caught.value.parameter == "keys"
+        assert str(typed) not in str(caught.value)
+    assert SecretBox([NEW, typed])
+
+
 def test_repr_hides_keys() -> None:
     key = SecretBox.generate_key()
     shown = repr(SecretBox([key, OLD]))

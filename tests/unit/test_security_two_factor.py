@@ -38,7 +38,7 @@ from mks_hardening.security.second_factor.codes.recovery_codes import hash_recov
 from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, ClientFailures, Failures
 from mks_hardening.testing import FrozenClock
 
-OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
+OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(32, 64))
 START = 1_700_000_010.0
 
 

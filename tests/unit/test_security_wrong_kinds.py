@@ -87,7 +87,7 @@ def usual(folder: Path) -> dict[str, dict[str, Any]]:
         "TwoFactorManager": {
             "store": security.MemoryTwoFactorStore(),
             "issuer": "K",
-            "secret_box": security.SecretBox(b"k" * 32),
+            "secret_box": security.SecretBox(bytes(range(32))),
             "relying_party": party,
             "passkey_store": security.MemoryPasskeyStore(),
         },
@@ -163,7 +163,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """What is called at each request, by what the application (not the client) gives it."""
     house = House()
     session, factors = house.signed_in(), house.factors
-    box = security.SecretBox(b"k" * 32)
+    box = security.SecretBox(bytes(range(32)))
     outcome = security.PasskeySignIn(user_id="1", result=factors.verify("1", "000000"))
     slots = security.ConcurrencyLimiter({"a": 1})
     step = {"client": HERE, "session": house.browser(), "data": {}}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import text_of
+from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
 from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
@@ -21,7 +22,6 @@ __all__ = ["SecretBox"]
 # In front of every ciphertext and bound into it, so that another scheme can follow without guessing which one a
 # row has.
 _VERSION: Final = "1"
-_KEY_BYTES: Final = 32
 # 96 bits, as GCM wants them: a nonce of another length is hashed first, and may collide (NIST SP 800-38D, 7.1).
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
@@ -34,11 +34,12 @@ class SecretBox:
     Nonces are random: one key is good for 2**32 encryptions (NIST SP 800-38D, 8.3). ASVS 5.0, 11.3.3 and 13.3.4.
 
     Args:
-        keys: one key or several, each 32 bytes or their base64; the first encrypts, all decrypt.
+        keys: one key or several, each 32 random bytes or their base64; the first encrypts, all decrypt.
             To rotate, put a new one in front, run ``TwoFactorManager.reencrypt``, then drop the old one.
 
     Raises:
-        ConfigurationError: no key, a key that is not 32 bytes, or the same key twice.
+        ConfigurationError: no key, a key that is not 32 bytes, the same key twice, or a first key that was typed
+            instead of made, so that anybody could guess it; to replace one, put a new key in front of it.
         MissingDependencyError: cryptography is not installed.
     """
 
@@ -57,6 +58,12 @@ class SecretBox:
             raise ConfigurationError(
                 "keys must hold at least one key, and none of them twice", parameter="keys"
             )
+        if is_guessable(materials[0]):
+            raise ConfigurationError(
+                "keys must begin with a key of random bytes; make one with SecretBox.generate_key(), and put it in "
+                "front of this one",
+                parameter="keys",
+            )
         self._ciphers: dict[str, AESGCM] = {
             # An id derived from the key names it in every ciphertext and tells nothing of it; the key that
             # encrypts is another derivation, so a key that is used elsewhere too stays apart.
@@ -68,7 +75,7 @@ class SecretBox:
     @staticmethod
     def generate_key() -> str:
         """A new random key in base64, fit for an environment variable or a secret file."""
-        return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode("ascii")
+        return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
 
     def encrypt(self, plaintext: str, *, user_id: str, purpose: str) -> str:
         """The ciphertext, as ASCII text ``version.key-id.base64``.
@@ -121,22 +128,14 @@ class SecretBox:
 
 
 def _key_bytes(key: object) -> bytes:
-    material = _from_base64(key) if isinstance(key, str) else key if isinstance(key, bytes) else b""
-    if len(material) != _KEY_BYTES:
+    material = key_from_base64(key) if isinstance(key, str) else key if isinstance(key, bytes) else None
+    if material is None or len(material) != KEY_BYTES:
         raise ConfigurationError(
-            f"keys must be {_KEY_BYTES} bytes or their base64; got a {type(key).__name__} that is not. "
+            f"keys must be {KEY_BYTES} bytes or their base64; got a {type(key).__name__} that is not. "
             "Make one with SecretBox.generate_key()",
             parameter="keys",
         )
     return material
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _derived(material: bytes, use: bytes) -> bytes:
