@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.backend.redis_operations import RunScript
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.closing import Closing
+from mks_hardening._core.operations import Op
+from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RedisBacked"]
+
+_logger: Final = logging.getLogger("mks_hardening.security")
 
 
 class RedisBacked(Closing):
@@ -45,6 +53,8 @@ class RedisBacked(Closing):
         self._client = RedisClient(
             url_or_client, name=name, store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
+        self._name = name
+        self._settings_checked = False
         self._prefix = f"{namespace_of(namespace)}:{keys or name}:"
 
     def ping(self) -> bool:
@@ -58,6 +68,32 @@ class RedisBacked(Closing):
     async def aclose(self) -> None:
         """``close`` for asyncio, with the connections of the running event loop."""
         await self._client.aclose()
+
+    def _warn_of_loss(self, key: str) -> Op[None]:
+        """Log a warning, once, if the settings of the server that has just stored this key may lose it."""
+        if self._settings_checked:
+            return
+        self._settings_checked = True
+        script = self._client.script(lua_source("mks_hardening.security", "lua/server_settings.lua"))
+        try:
+            answer: Sequence[bytes] = yield RunScript(script, [key], [], idempotent=True)
+        except BackendUnavailableError:
+            return  # the write was confirmed, and must not fail because of this
+        policy, limit, append_only = (text.decode("ascii", "replace") for text in answer)
+        # Such keys have no expiry, so that a policy "volatile-..." spares them.
+        if policy.startswith("allkeys") and limit not in {"", "0"}:
+            _logger.warning(
+                "the Redis server of %s deletes entries when it is full (maxmemory-policy %s): set noeviction, "
+                "or accounts lose their second factor",
+                self._name,
+                policy,
+            )
+        if append_only == "0":
+            _logger.warning(
+                "the Redis server of %s keeps no append-only file (appendonly no): set appendonly yes, or a crash "
+                "undoes the latest changes of second factors",
+                self._name,
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._client!r})"

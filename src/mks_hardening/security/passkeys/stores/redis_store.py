@@ -23,7 +23,9 @@ _HERE: Final = "mks_hardening.security.passkeys.stores"
 class RedisPasskeyStore(RedisBacked):
     """Keeps owners and challenges of passkeys in Redis.
 
-    Owners are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence.
+    Owners are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
+    (``appendonly yes``). After the first owner the logger ``mks_hardening.security`` warns of a server that runs
+    otherwise.
 
     Args:
         url_or_client: a Redis URL or client that does not decode answers.
@@ -110,9 +112,9 @@ class RedisPasskeyStore(RedisBacked):
         return answer[0]
 
     def _claimed(self, credential: str, user_id: str) -> Op[str]:
-        answer: bytes = yield RunScript(
-            self._claim, [f"{self._prefix}owner:{credential}"], [user_id], idempotent=True
-        )
+        key = f"{self._prefix}owner:{credential}"
+        answer: bytes = yield RunScript(self._claim, [key], [user_id], idempotent=True)
+        yield from self._warn_of_loss(key)
         return answer.decode("utf-8")
 
     def _owner_of(self, credential: str) -> Op[str | None]:

@@ -31,7 +31,8 @@ class RedisTwoFactorStore(RedisBacked):
     """Keeps second factors in Redis.
 
     They are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
-    (``appendonly yes``), or accounts lose their second factor. Where that is not sure, use the database.
+    (``appendonly yes``), or accounts lose their second factor. Where that is not sure, use the database. After the
+    first write the logger ``mks_hardening.security`` warns of a server that runs otherwise.
 
     Args:
         url_or_client: a Redis URL or client that does not decode answers.
@@ -108,7 +109,9 @@ class RedisTwoFactorStore(RedisBacked):
         # With a token: another may have written before this one is sent again after a lost answer, and a code that
         # was used up would be called a replay to all who tried it.
         keys, token = [self._key(user_id)], secrets.token_hex(16)
-        return bool((yield RunScript(self._replace, keys, arguments, token=token)))
+        replaced = bool((yield RunScript(self._replace, keys, arguments, token=token)))
+        yield from self._warn_of_loss(keys[0])
+        return replaced
 
     def _scanned(self, cursor: str | None, limit: int) -> Op[tuple[list[str], str | None]]:
         shard, position = (0, "0") if cursor is None else _parsed(cursor)
