@@ -108,9 +108,9 @@ class TwoFactorEvent(NamedTuple):
     ``change`` is ``enrolment_begun``, ``enrolment_cancelled``, ``enrolment_refused``, ``enrolled``, ``verified``,
     ``refused``, ``locked``, ``unlocked``, ``recovery_codes_low``, ``recovery_codes_regenerated``, ``disabled``,
     ``reset``, ``device_remembered``, ``device_revoked``, ``devices_forgotten``, ``passkey_registered``,
-    ``passkey_revoked``, ``passkey_cloned`` (a counter ran backwards) or ``reencryption_failed``; ``actor`` is who
-    unlocked or reset somebody else's. The ``reason`` of ``enrolled`` is ``adopted`` where the secret came from
-    another library.
+    ``passkey_revoked``, ``passkey_cloned`` (a counter ran backwards), ``reencryption_failed`` or ``notice_failed``;
+    ``actor`` is who unlocked or reset somebody else's. The ``reason`` of ``enrolled`` is ``adopted`` where the
+    secret came from another library.
     """
 
     change: str

@@ -225,6 +225,29 @@ def test_mails_come_in_the_language_of_their_reader(
     assert mails[0][1].startswith("This link sets a new password for the account tanaka.")
 
 
+def test_the_owner_hears_of_every_change_of_the_second_factor(app: Any, visit: Callable[..., Any]) -> None:
+    parts, person = app.extensions["knowledge"], visit("tanaka")
+
+    def code() -> str:
+        parts.clock.advance(30)
+        return totp_code(secret, at=parts.clock.time())
+
+    person.post("/account/second-factor/begin")
+    page = person.get("/account/second-factor").get_data(as_text=True)
+    secret = re.search(r'id="secret">([^<]+)<', page)[1].replace(" ", "")  # type: ignore[index]
+    assert person.post("/account/second-factor/confirm", {"code": code()}).status_code == 200
+    owner = id_of(app, "tanaka")
+    parts.two_factor.regenerate_recovery_codes(owner, proof=code())
+    parts.two_factor.disable(owner, proof=code())
+    mails = app.post.to("tanaka@knowledge.example")
+    assert [subject for subject, _ in mails] == [
+        "二段階認証を登録しました",
+        "リカバリーコードを作り直しました",
+        "二段階認証を無効にしました",
+    ]
+    assert secret not in "".join(text for _, text in mails)
+
+
 def test_a_mailed_link_names_the_configured_host_and_stands_in_no_log(
     app: Any, browser: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

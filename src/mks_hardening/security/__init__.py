@@ -15,6 +15,7 @@ _HOME = {
         "PasskeySignIn",
         "ReencryptionProgress",
         "RememberedDevice",
+        "TwoFactorNotice",
         "TwoFactorStatus",
         "VerificationResult",
     ],

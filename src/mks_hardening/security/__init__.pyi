@@ -51,6 +51,7 @@ from mks_hardening.security.second_factor.results import PasskeyRegistration as 
 from mks_hardening.security.second_factor.results import PasskeySignIn as PasskeySignIn
 from mks_hardening.security.second_factor.results import ReencryptionProgress as ReencryptionProgress
 from mks_hardening.security.second_factor.results import RememberedDevice as RememberedDevice
+from mks_hardening.security.second_factor.results import TwoFactorNotice as TwoFactorNotice
 from mks_hardening.security.second_factor.results import TwoFactorStatus as TwoFactorStatus
 from mks_hardening.security.second_factor.results import VerificationResult as VerificationResult
 from mks_hardening.security.second_factor.stores.memory_store import (

@@ -1,16 +1,26 @@
-"""Security events in the log, whether anybody observes them or not."""
+"""Security events in the log, whether anybody observes them or not, and notices to the owners of accounts."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from mks_hardening._core.operations import Call, Op
 from mks_hardening.events import SignInEvent
 
 if TYPE_CHECKING:
     from mks_hardening.events import TwoFactorEvent
 
-__all__ = ["log_security_event"]
+__all__ = ["log_security_event", "send_notice"]
+
+
+class _Notice(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Notice)
 
 _logger: Final = logging.getLogger("mks_hardening.security")
 _WARNINGS: Final = frozenset({"limited", "locked", "passkey_cloned"})
@@ -42,3 +52,16 @@ def log_security_event(event: SignInEvent | TwoFactorEvent) -> None:
         f", {field} {value if value.isprintable() else ascii(value)}" for field, value in known.items()
     )
     _logger.log(level, "%s%s", name, shown, extra={"security_event": name, **known})
+
+
+def send_notice(hook: Callable[[N], object], notice: N) -> Op[bool]:
+    """Hand a notice to the application; whether it took it.
+
+    A mailer in trouble must neither undo what was done nor tell who has an account.
+    """
+    try:
+        yield Call(lambda: hook(notice))
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was done is done
+        _logger.warning("the notice %s was not handed on (%s)", notice.kind, type(error).__name__)
+        return False
+    return True

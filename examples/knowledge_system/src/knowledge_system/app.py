@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.api import table
-from knowledge_system.background.notices import notifier
+from knowledge_system.background.notices import factor_notifier, notifier
 from knowledge_system.background.queue import Background
 from knowledge_system.commands import commands
 from knowledge_system.domain.fields import BODY_LIMIT
@@ -209,7 +209,6 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
 
     cache = opened.enter_context(closing(compose.cache_backend(hard) if "cache" in areas else NullCache()))
     limiter = open_limiter(settings, opened, clock)
-    two_factor, passkeys = open_factors(settings, engine, clock) if "security" in areas else (None, None)
 
     # The rest of the area is in web/edge.py.
     store = opened.enter_context(closing(compose.session_store(hard))) if "wsgi" in areas else None
@@ -221,6 +220,11 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
     background = Background(engine, sessions, settings=settings, clock=clock) if "tasks" in areas else None
     accounts = Directory(sessions, mail_domain=settings.mail_domain)
+    two_factor, passkeys = (
+        open_factors(settings, engine, clock, on_notice=factor_notifier(background, sessions, accounts))
+        if "security" in areas
+        else (None, None)
+    )
     door = open_door(
         settings,
         opened,

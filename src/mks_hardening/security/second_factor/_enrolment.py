@@ -171,7 +171,7 @@ class Enrolments(Room):
         if error is not None:
             tell("enrolment_refused", user_id, reason=error.reason)
             raise error
-        tell("enrolled", user_id)
+        yield from self._changed("enrolled", user_id)
         return codes
 
     def _adopt(self, user_id: str, secret: str, last_step: int) -> Op[bool]:
@@ -201,4 +201,4 @@ class Enrolments(Room):
         # other order would leave passkeys that the account still counts on.
         if self._desk is not None:
             yield from self._desk.forget(user_id, before.passkeys)
-        tell("disabled", user_id)
+        yield from self._changed("disabled", user_id)

@@ -237,7 +237,7 @@ class Registrations(Room):
         if isinstance(outcome, str):
             raise _refused(user_id, outcome)
         passkey, issued = outcome
-        tell("passkey_registered", user_id, method="passkey")
+        yield from self._changed("passkey_registered", user_id, method="passkey", passkey=name)
         return PasskeyRegistration(passkey=shown_passkey(passkey), recovery_codes=issued)
 
 

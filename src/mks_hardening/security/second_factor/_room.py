@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import ask
+from mks_hardening.security._security_events import send_notice
 from mks_hardening.security.passkeys._response import PasskeyResponse, credential_key, read_response
 from mks_hardening.security.passkeys.results import PasskeyAssertion
-from mks_hardening.security.second_factor._audit import refusal
+from mks_hardening.security.second_factor._audit import refusal, tell
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey
 from mks_hardening.security.second_factor._record import FactorRecord, Moment, StoredPasskey
-from mks_hardening.security.second_factor.results import VerificationResult
+from mks_hardening.security.second_factor.results import TwoFactorNotice, VerificationResult
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import PasskeyStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.second_factor._records import Records
     from mks_hardening.security.second_factor._rules import FactorRules
     from mks_hardening.security.second_factor.failure_budget import FailureBudget
+    from mks_hardening.security.second_factor.results import FactorChange
 
 __all__ = ["PasskeyDesk", "Room", "Terms"]
 
@@ -37,6 +39,7 @@ class Terms(NamedTuple):
     budget: FailureBudget
     device_ttl: float
     max_devices: int
+    on_notice: Callable[[TwoFactorNotice], object] | None
 
 
 class PasskeyDesk(NamedTuple):
@@ -88,6 +91,17 @@ class Room:
             proof, "verify", user_id=user_id, session=proof.session
         )
         return presented
+
+    def _changed(
+        self, change: FactorChange, user_id: str, *, method: str = "", passkey: str = ""
+    ) -> Op[None]:
+        """Tell of a change: as an event, and to the owner."""
+        tell(change, user_id, method=method)
+        hook = self._terms.on_notice
+        if hook is not None:
+            notice = TwoFactorNotice(kind=change, user_id=user_id, passkey=passkey)
+            if not (yield from send_notice(hook, notice)):
+                tell("notice_failed", user_id, reason=change)
 
     def _with_proof(
         self, user_id: str, proof: str, client: str | None, change: Callable[[FactorRecord], FactorRecord]

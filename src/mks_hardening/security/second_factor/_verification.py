@@ -167,7 +167,7 @@ class Verification(Room):
         yield from self._with_proof(
             user_id, proof, client, lambda record: self._rules.with_recovery_codes(record, user_id, codes)
         )
-        tell("recovery_codes_regenerated", user_id)
+        yield from self._changed("recovery_codes_regenerated", user_id)
         return codes
 
     def _unlock(self, user_id: str, actor: str) -> Op[bool]:

@@ -6,10 +6,11 @@ Each part has a module of its own, as operations over ``Records``; the rules are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import instance, offers, whole_number
+from mks_hardening._core.checks import function, instance, offers, whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
@@ -30,6 +31,7 @@ from mks_hardening.security.second_factor.passkeys import Passkeys
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, PasskeyStore, TwoFactorStore
+    from mks_hardening.security.second_factor.results import TwoFactorNotice
     from mks_hardening.security.secret_box import SecretBox
 
 __all__ = ["TwoFactorManager"]
@@ -54,6 +56,9 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         max_devices: devices remembered; the one that expires first gives way.
         relying_party: the site that passkeys belong to; without it there are none.
         passkey_store: where challenges and owners of passkeys are kept; needed with ``relying_party``.
+        on_notice: is given what the owner of an account is to be told after a change of a factor. It must only put
+            the mail into a queue. What it raises is logged, and undoes nothing. May be ``async def`` where only the
+            twins for asyncio are used.
         clock: for tests.
 
     Raises:
@@ -76,12 +81,15 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         max_devices: int = 10,
         relying_party: RelyingParty | None = None,
         passkey_store: PasskeyStore | None = None,
+        on_notice: Callable[[TwoFactorNotice], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
         offers(store, "load", "replace", parameter="store", kind="a TwoFactorStore")
         offers(secret_box, "encrypt", "decrypt", parameter="secret_box", kind="a SecretBox")
         if failure_budget is not None:
             instance(failure_budget, FailureBudget, parameter="failure_budget")
+        if on_notice is not None:
+            function(on_notice, parameter="on_notice")
         check_label(issuer, parameter="issuer")
         window = whole_number(drift_window, parameter="drift_window", minimum=0, maximum=2)
         number = whole_number(recovery_codes, parameter="recovery_codes", minimum=8, maximum=20)
@@ -90,7 +98,7 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         enrolment_time = seconds(enrolment_ttl, parameter="enrolment_ttl", allow_zero=False)
         device_time = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         budget = FailureBudget() if failure_budget is None else failure_budget
-        terms = Terms(issuer, enrolment_time, number, low, budget, device_time, most)
+        terms = Terms(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
         timer = given_clock(clock)
         records, rules = Records(store, timer), FactorRules(secret_box, budget, window=window)
         desk = _desk(relying_party, passkey_store, timer)

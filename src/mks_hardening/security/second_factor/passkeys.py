@@ -10,7 +10,7 @@ from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.passkeys._options import Known, request
 from mks_hardening.security.passkeys._response import credential_key
 from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
-from mks_hardening.security.second_factor._audit import tell, tell_result
+from mks_hardening.security.second_factor._audit import tell_result
 from mks_hardening.security.second_factor._devices import shown_name
 from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment
 from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
@@ -176,9 +176,9 @@ class Passkeys(Registrations):
         gone = [one for one in before.passkeys if one.credential == passkey_id]
         yield from self._at.forget(user_id, gone)
         if gone:
-            tell("passkey_revoked", user_id, method="passkey")
+            yield from self._changed("passkey_revoked", user_id, method="passkey", passkey=gone[0].name)
             if not _without(before, passkey_id).enabled:
-                tell("disabled", user_id)
+                yield from self._changed("disabled", user_id)
         return bool(gone)
 
     def _check_passwordless(self) -> None:

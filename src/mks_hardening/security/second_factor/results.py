@@ -15,10 +15,14 @@ __all__ = [
     "PasskeySignIn",
     "ReencryptionProgress",
     "RememberedDevice",
+    "TwoFactorNotice",
     "TwoFactorStatus",
     "VerificationResult",
 ]
 
+FactorChange = Literal[
+    "enrolled", "disabled", "recovery_codes_regenerated", "passkey_registered", "passkey_revoked"
+]
 Method = Literal["totp", "recovery", "passkey"]
 Reason = Literal["", "wrong", "replayed", "malformed", "locked", "not_enrolled", "expired", "cloned"]
 
@@ -127,6 +131,23 @@ class TwoFactorStatus:
     recovery_codes_low: bool
     totp: bool
     passkeys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoFactorNotice:
+    """What the owner of an account is to be told when a second factor has changed (ASVS 5.0, 6.3.7).
+
+    Attributes:
+        kind: ``enrolled`` (an authenticator app, in the place of a former one), ``disabled`` (every factor),
+            ``recovery_codes_regenerated``, ``passkey_registered`` or ``passkey_revoked``. Of ``admin_reset`` and
+            ``unlock`` the notices of ``SignIn`` tell.
+        user_id: whose.
+        passkey: what its owner calls the passkey; may be empty.
+    """
+
+    kind: FactorChange
+    user_id: str
+    passkey: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,41 @@ _ACCOUNT = {
             "お心当たりがないときは、すぐに管理者に連絡してください。\n"
         ),
     ),
+    "enrolled": (
+        "二段階認証を登録しました",
+        (
+            "アカウント %(name)s の二段階認証に認証アプリを登録しました。\n"
+            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
+        ),
+    ),
+    "disabled": (
+        "二段階認証を無効にしました",
+        (
+            "アカウント %(name)s の二段階認証を無効にしました。\n"
+            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
+        ),
+    ),
+    "recovery_codes_regenerated": (
+        "リカバリーコードを作り直しました",
+        (
+            "アカウント %(name)s のリカバリーコードを作り直しました。以前のコードは使えません。\n"
+            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
+        ),
+    ),
+    "passkey_registered": (
+        "パスキーを登録しました",
+        (
+            "アカウント %(name)s にパスキー「%(passkey)s」を登録しました。\n"
+            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
+        ),
+    ),
+    "passkey_revoked": (
+        "パスキーを削除しました",
+        (
+            "アカウント %(name)s のパスキー「%(passkey)s」を削除しました。\n"
+            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
+        ),
+    ),
     "password_changed": (
         "パスワードを変更しました",
         (
@@ -169,18 +204,22 @@ _ACCOUNT = {
 }
 
 
-def about_account(kind: str, *, name: str, link: str = "", actor: str = "", reason: str = "") -> Letter:
+def about_account(
+    kind: str, *, name: str, link: str = "", actor: str = "", reason: str = "", passkey: str = ""
+) -> Letter:
     """What the owner of an account is to know.
 
     Args:
-        kind: as the sign-in calls it, or ``invited``.
+        kind: as the sign-in or the second factor calls it, or ``invited``.
         name: user name.
         link: leads on, where a token was issued.
         actor: the administrator who did it.
         reason: why.
+        passkey: what its owner calls a passkey.
     """
     subject, text = _ACCOUNT[kind]
-    return Letter(subject, text, {"name": name, "link": link, "actor": actor, "reason": reason})
+    values = {"name": name, "link": link, "actor": actor, "reason": reason, "passkey": passkey}
+    return Letter(subject, text, values)
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the sign-in wants the owner of an account to know, put into the queue as mail."""
+"""What sign-in and second factors want the owner of an account to know, put into the queue as mail."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.background.queue import Background
-    from mks_hardening.security import SignInNotice
+    from knowledge_system.services.identity.directory import Directory
+    from mks_hardening.security import SignInAccount, SignInNotice, TwoFactorNotice
 
-__all__ = ["notifier"]
+__all__ = ["factor_notifier", "notifier"]
 
 _PAGES = {"reset_requested": "/password/reset", "email_change_requested": "/account/email/confirm"}
 
@@ -47,10 +48,36 @@ def notifier(
             actor=notice.actor,
             reason=notice.reason,
         )
-        try:
-            with sessions.begin() as session:
-                background.mail(session, notice.to, letter, user_id=int(notice.account.user_id))
-        except ConfigurationError:  # what was entered as the address is none; the sign-in goes on
-            _log.warning("the address of user %s takes no mail", notice.account.user_id)
+        _mail(background, sessions, notice.account, notice.to, letter)
 
     return notify
+
+
+def factor_notifier(
+    background: Background | None, sessions: sessionmaker[Session], accounts: Directory
+) -> Callable[[TwoFactorNotice], None]:
+    """What ``TwoFactorManager`` takes as ``on_notice``; parameters as those of ``notifier``."""
+
+    def notify(notice: TwoFactorNotice) -> None:
+        _log.warning("notice to user %s: %s", notice.user_id, notice.kind)
+        account = accounts.get(notice.user_id)
+        if background is None or account is None or not account.email:
+            return
+        letter = letters.about_account(notice.kind, name=account.name, passkey=notice.passkey)
+        _mail(background, sessions, account, account.email, letter)
+
+    return notify
+
+
+def _mail(
+    background: Background,
+    sessions: sessionmaker[Session],
+    account: SignInAccount,
+    to: str,
+    letter: letters.Letter,
+) -> None:
+    try:
+        with sessions.begin() as session:
+            background.mail(session, to, letter, user_id=int(account.user_id))
+    except ConfigurationError:  # what was entered as the address is none; what was done stays done
+        _log.warning("the address of user %s takes no mail", account.user_id)

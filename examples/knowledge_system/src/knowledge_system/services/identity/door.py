@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from knowledge_system.services.identity.tokens import Tokens
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
-    from mks_hardening.security import Passkeys, RateLimiter, SignInNotice
+    from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, TwoFactorNotice
     from mks_hardening.wsgi import SessionManager
 
 __all__ = ["open_door", "open_factors"]
@@ -43,9 +43,13 @@ def _relying_party(settings: AppSettings) -> RelyingParty | None:
 
 
 def open_factors(
-    settings: AppSettings, engine: Engine, clock: Clock
+    settings: AppSettings,
+    engine: Engine,
+    clock: Clock,
+    *,
+    on_notice: Callable[[TwoFactorNotice], None],
 ) -> tuple[TwoFactorManager, Passkeys | None]:
-    """Second factors, and passkeys where people reach the site by a name."""
+    """Second factors, and passkeys where people reach the site by a name; ``on_notice`` tells the owner."""
     party, security = _relying_party(settings), settings.hardening.security
     manager = TwoFactorManager(
         SQLAlchemyTwoFactorStore(engine, table=models.second_factors),
@@ -53,6 +57,7 @@ def open_factors(
         secret_box=SecretBox(security.secret_keys),
         relying_party=party,
         passkey_store=SQLAlchemyPasskeyStore(engine, tables=models.passkeys, clock=clock) if party else None,
+        on_notice=on_notice,
         clock=clock,
     )
     return manager, manager.passkeys if party else None
