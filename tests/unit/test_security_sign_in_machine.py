@@ -24,6 +24,8 @@ REGISTERED = {"hwk", "mfa", "otp", "pwd", "swk"}  # of those in RFC 8176, sectio
 IMPOSSIBLE = {("begun", event) for event in ("unusable", "shut", "locked", "dead")} | {
     ("challenged", "half"),
     ("open", "half"),
+    ("begun", "busy"),
+    ("open", "busy"),
 }
 
 

@@ -63,6 +63,24 @@ class Entries:
         stored = yield from ask(self._store.load, key)
         return None if stored is None else self._living(key, stored)
 
+    def hold(self, found: Found, *, longest: float) -> Op[Found | None]:
+        """Keep an entry for one caller until it is released or used; ``None`` where another caller has it.
+
+        Args:
+            found: the entry.
+            longest: seconds after which the caller is believed to have crashed.
+        """
+        now = self._clock.time()
+        until = found.facts.get("held_until")
+        if isinstance(until, (int, float)) and 0 < until - now <= longest:
+            return None
+        return (yield from self._changed(found, {**found.facts, "held_until": now + longest}))
+
+    def release(self, found: Found) -> Op[Found | None]:
+        """Give an entry that was held to the next caller."""
+        facts = {name: value for name, value in found.facts.items() if name != "held_until"}
+        return (yield from self._changed(found, facts))
+
     def use(self, found: Found) -> Op[bool]:
         """Use an entry up; true for one caller alone."""
         return (yield from self._write(found.key, _USED, expected=found.version, ttl=found.ttl))
@@ -85,7 +103,7 @@ class Entries:
 
     def _data(self, facts: dict[str, object], ttl: float) -> bytes:
         """The stored form; it holds its own end, which the store may miss but a reader does not."""
-        return json.dumps({**facts, "until": self._clock.time() + ttl}, separators=(",", ":")).encode("ascii")
+        return _encoded({**facts, "until": self._clock.time() + ttl})
 
     def _living(self, key: str, stored: SignInEntry) -> Found | None:
         facts = _facts(stored.data)
@@ -95,10 +113,25 @@ class Entries:
         left = until - self._clock.time()
         return Found(facts, key, stored.version, left) if left > 0 else None
 
-    def _write(self, key: str, data: bytes, *, expected: str | None, ttl: float) -> Op[bool]:
+    def _changed(self, found: Found, facts: dict[str, object]) -> Op[Found | None]:
+        """The entry with other facts, and the same end; ``None`` where another caller was faster."""
+        version = secrets.token_hex(8)
+        written = yield from self._write(
+            found.key, _encoded(facts), expected=found.version, ttl=found.ttl, version=version
+        )
+        return found._replace(facts=facts, version=version) if written else None
+
+    def _write(
+        self, key: str, data: bytes, *, expected: str | None, ttl: float, version: str = ""
+    ) -> Op[bool]:
         # At least a second, as Redis refuses an expiry of 0 and a used entry must outlive the request that used it.
         return ask(
-            self._store.replace, key, data, expected=expected, version=secrets.token_hex(8), ttl=max(ttl, 1.0)
+            self._store.replace,
+            key,
+            data,
+            expected=expected,
+            version=version or secrets.token_hex(8),
+            ttl=max(ttl, 1.0),
         )
 
 
@@ -110,6 +143,10 @@ def digest_of(*parts: str) -> str:
 
 def _is_token(token: object) -> TypeGuard[str]:
     return isinstance(token, str) and len(token) == _TOKEN_LENGTH and token.isascii()
+
+
+def _encoded(facts: dict[str, object]) -> bytes:
+    return json.dumps(facts, separators=(",", ":")).encode("ascii")
 
 
 def _facts(data: bytes) -> dict[str, object] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from mks_hardening._core.checks import shows
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
+from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.passkeys.results import PasskeyAssertion
 from mks_hardening.security.sign_in._hits import Hits, Row, client_rows
 from mks_hardening.security.sign_in._kit import Arrival, Kit, Proof, Trace, admitted, binding_of, finish
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from mks_hardening.security.sign_in.parts import AloneOutcome, FactorOutcome
 
 __all__ = ["FactorAttempt", "Judged", "alone_step", "challenged_user", "factor_step", "judged_factor"]
+
+_LONGEST_CHECK: Final = 10.0
+"""Seconds for which a code may be checked; every store answers or fails in far less."""
+_BUSY: Final = 1.0
 
 
 class FactorAttempt(NamedTuple):
@@ -68,14 +74,21 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
     if refusal is not None:
         trace = Trace(client=client, user_id=user_id)
         return (yield from finish("challenged", "throttled", hits, trace, retry_after=refusal.retry_after))
+    held = None
     try:
+        # One code at a time: of several right recovery codes that come at once, only one may be used up.
+        held = yield from kit.entries.hold(found, longest=_LONGEST_CHECK)
+        if held is None:
+            trace = Trace(client=client, user_id=user_id, reason="busy")
+            return (yield from finish("challenged", "busy", hits, trace, retry_after=_BUSY))
         code = None if _of_another(attempt.code, attempt.challenge) else attempt.code
         judged = yield from judged_factor(kit, user_id, code, client=guesser)
         event, outcome = judged
         # Checked first, used up then: a wrong code does not cost the challenge, and of two right ones one wins.
-        if event == "whole" and not (yield from kit.entries.use(found)):
+        if event == "whole" and not (yield from kit.entries.use(held)):
             event = "dead"
         if event != "whole" or outcome is None:
+            yield from kit.entries.release(held)
             trace, retry_after = judged.trace(client, user_id), judged.retry_after
             return (
                 yield from finish("challenged", event, hits, trace, retry_after=retry_after, factor=outcome)
@@ -100,6 +113,9 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
         )
     except BaseException:  # as in the first step
         yield from hits.give_back()
+        if held is not None:
+            with suppress(BackendUnavailableError):  # it ends by itself
+                yield from kit.entries.release(held)
         raise
 
 

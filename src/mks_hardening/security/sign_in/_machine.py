@@ -30,7 +30,9 @@ __all__ = [
 ]
 
 Place: TypeAlias = Literal["begun", "challenged", "open"]
-Event: TypeAlias = Literal["throttled", "wrong", "half", "whole", "unusable", "shut", "locked", "dead"]
+Event: TypeAlias = Literal[
+    "throttled", "wrong", "half", "whole", "unusable", "shut", "locked", "dead", "busy"
+]
 
 
 class Rule(NamedTuple):
@@ -54,6 +56,8 @@ TABLE: Final[Mapping[tuple[Place, Event], Rule]] = {
     ("begun", "whole"): Rule("done", False, "signed_in"),
     ("challenged", "throttled"): Rule("limited", False, "limited"),
     ("challenged", "dead"): Rule("expired", False, "challenge_refused"),
+    # Another code of the same challenge is being checked: this one is not looked at, and not used up.
+    ("challenged", "busy"): Rule("limited", False, "challenge_refused"),
     ("challenged", "wrong"): Rule("refused", True, "factor_refused"),
     ("challenged", "unusable"): Rule("refused", False, "factor_refused"),
     # The guess that brings a lock is still a guess; those that meet the lock are not looked at and not counted.

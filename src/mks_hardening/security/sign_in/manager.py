@@ -209,6 +209,8 @@ class SignIn:
     ) -> SignInStep:
         """The second step. A wrong code leaves the challenge; a right one uses it up.
 
+        While a code is checked, any other code for the same challenge is ``limited``, and is not used up.
+
         Args:
             challenge: from the first step; of another client, another session, used or expired it is refused
                 without counting against anybody.
