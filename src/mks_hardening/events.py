@@ -127,10 +127,10 @@ class SignInEvent(NamedTuple):
 
     ``change`` is ``signed_in``, ``challenged``, ``refused``, ``limited``, ``factor_refused``,
     ``challenge_refused``, ``confirmed``, ``confirmation_refused``, ``locked``, ``lock_passed``, ``unlocked``,
-    ``factor_reset``, ``password_changed``, ``reset_requested``, ``reset_refused``, ``email_change_requested``,
-    ``email_changed``, ``email_change_refused``, ``rehash_failed`` or ``notice_failed``. The ``reason`` of a refusal
-    (``unknown``, ``wrong``, ``disabled``, ``locked``) must reach no client. ``user_id`` is empty where nobody is
-    known by the name, which itself is not told: people type passwords into its field.
+    ``factor_reset``, ``disabled``, ``password_changed``, ``reset_requested``, ``reset_refused``,
+    ``email_change_requested``, ``email_changed``, ``email_change_refused``, ``rehash_failed`` or ``notice_failed``.
+    The ``reason`` of a refusal (``unknown``, ``wrong``, ``disabled``, ``locked``) must reach no client. ``user_id``
+    is empty where nobody is known by the name, which itself is not told: people type passwords into its field.
     """
 
     change: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from mks_hardening._core import hooks
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging import JsonFormatter
 from sign_in_house import HERE, RIGHT, House
 
@@ -96,6 +98,24 @@ def test_a_factor_that_goes_on_and_off_and_an_administrator_who_helps(
     plain = logging.Formatter("%(message)s").format(caplog.records[-1])
     assert "\n" not in plain
     assert "hunter2" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_a_disabled_account_is_signed_out_and_recorded(
+    house: House, caplog: pytest.LogCaptureFixture, on_a_loop: bool
+) -> None:
+    session = house.signed_in("sato")
+    caplog.clear()
+    house.people.change("2", disabled=True)
+    act: dict[str, Any] = {"actor": "ito", "reason": "left the company"}
+    if on_a_loop:
+        asyncio.run(house.sign_in.asign_out_disabled("2", **act))
+    else:
+        house.sign_in.sign_out_disabled("2", **act)
+    assert session.user_id is None
+    assert fields_of(caplog) == [("INFO", "sign_in.disabled", {"user_id": "2", **act})]
+    with pytest.raises(ConfigurationError, match="reason"):
+        house.sign_in.sign_out_disabled("2", actor="ito", reason=" ")
 
 
 def test_a_whole_sign_in_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:

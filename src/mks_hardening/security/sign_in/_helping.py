@@ -16,7 +16,7 @@ from mks_hardening.security.sign_in.parts import FactorHelp
 if TYPE_CHECKING:
     from mks_hardening.security.sign_in.model import Notice
 
-__all__ = ["admin_reset", "unlock"]
+__all__ = ["admin_reset", "sign_out_disabled", "unlock"]
 
 
 def unlock(kit: Kit, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
@@ -46,6 +46,14 @@ def admin_reset(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[bool]:
     yield from _end_sessions(kit, user_id)
     yield from _recorded(kit, "factor_reset", user_id, actor, reason)
     return found
+
+
+def sign_out_disabled(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[None]:
+    """End all sessions of an account that was disabled, and record it."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    yield from _end_sessions(kit, user_id)
+    tell("disabled", Trace(client="", user_id=user_id, reason=reason, actor=actor))
 
 
 def _end_sessions(kit: Kit, user_id: str) -> Op[None]:

@@ -369,6 +369,22 @@ class SignIn:
         """``admin_reset`` for asyncio."""
         return await arun(_helping.admin_reset(self._kit, user_id, actor=actor, reason=reason))
 
+    def sign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
+        """End all sessions of an account that was disabled, and record who disabled it (ASVS 5.0, 7.4.2).
+
+        Call it after the account is stored as disabled.
+
+        Args:
+            user_id: whose.
+            actor: who did it, for the event.
+            reason: why, likewise.
+        """
+        run(_helping.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
+
+    async def asign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
+        """``sign_out_disabled`` for asyncio."""
+        await arun(_helping.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
+
 
 def _check_limiter(limiter: FailureLimiter | None) -> None:
     """A limiter may say what it does; what would count nothing must not be found out by an attack."""
