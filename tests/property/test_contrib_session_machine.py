@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import session
@@ -45,32 +44,30 @@ class SessionMachine(RuleBasedStateMachine):
         super().__init__()
         self.site = Site()
         self.model: dict[str, Any] = {}
-        self.cleared = False
+        self.assigned: set[str] = set()
         self.owners: dict[str, str | None] = {}
 
     def view(self, acts: list[Any]) -> None:
         for act, name, value in acts:
             if act in {"put", "in"}:
                 session[name] = self.model[name] = value
+                self.assigned.add(name)
             elif act in {"pop", "out"}:
                 assert session.pop(name, "none") == self.model.pop(name, "none")
             else:
                 session.clear()
                 self.model.clear()
-                self.cleared = True
+                self.assigned.clear()
 
     @rule(acts=ACTS)
     def request(self, acts: list[Any]) -> None:
-        before, self.cleared = dict(self.model), False
+        before = owner_in(self.model)
+        self.assigned.clear()
         assert self.site.visit(lambda: self.view(acts)).status_code == 200
         owner = owner_in(self.model)
-        if owner_in(before) is not None and owner not in (None, owner_in(before)) and not self.cleared:
+        if before is not None and owner not in (None, before):
             # Another user begins with what this request has put in.
-            self.model = {
-                name: value
-                for name, value in self.model.items()
-                if name not in before or json.dumps(before[name]) != json.dumps(value)
-            }
+            self.model = {name: value for name, value in self.model.items() if name in self.assigned}
         if self.site.cookie is not None:
             assert self.owners.setdefault(self.site.cookie, owner) == owner  # an id has one owner for ever
 
@@ -121,7 +118,7 @@ def test_nothing_is_done_where_nothing_was_changed(
     before: dict[str, Any], now: dict[str, Any], lives: bool, user: Any
 ) -> None:
     owner = None if user is None else str(user)
-    how: dict[str, Any] = {"lives": lives, "owner": owner, "moved": False, "cleared": False}
+    how: dict[str, Any] = {"assigned": (), "lives": lives, "owner": owner, "moved": False, "cleared": False}
     assert decide(Seen(before, owner), Seen(dict(before), owner), **how).act == "nothing"
     change = decide(Seen(before, owner), Seen(now, owner), **how)
     if change.act in {"merge", "begin"}:

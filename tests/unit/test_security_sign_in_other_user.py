@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from flask import session as flask_session
+from flask_login import (  # type: ignore[import-untyped] # it ships no types
+    LoginManager,
+    UserMixin,
+    current_user,
+    login_fresh,
+    login_user,
+)
 
 from contrib_django_site import Site as DjangoSite
 from contrib_django_site import project
@@ -182,12 +189,14 @@ def test_a_start_for_another_user_carries_nothing(framework: str) -> None:
     with browser_of(framework) as browser:
         browser.visit(lambda _: browser.values.update({"basket": ["helmet"]}))
         signed_in(house, browser)
-        browser.visit(lambda _: browser.values.update({"salary": 1, "role": "boss"}))
-        browser.become("2", role="clerk", impersonator="1")
+        browser.visit(lambda _: browser.values.update({"salary": 1, "role": "boss", "seen": [1]}))
+        browser.visit(lambda _: browser.values["seen"].append(2))
+        browser.become("2", role="boss", impersonator="1")  # one of them with the value that it had
         found: dict[str, Any] = {}
         browser.visit(lambda _: found.update(browser.values))
         assert {"basket", "salary", "sign_in"}.isdisjoint(found)
-        assert (found["role"], found["impersonator"]) == ("clerk", "1")
+        assert "seen" not in found
+        assert (found["role"], found["impersonator"]) == ("boss", "1")
 
 
 @pytest.mark.parametrize("framework", ["flask", "django"])
@@ -231,3 +240,27 @@ def test_django_may_keep_its_session_twice_in_one_request() -> None:
         browser.visit(lambda _: found.update(browser.values))
         assert found == {"_auth_user_id": "2", "note": "kept"}
         assert believed(house, browser) == ("2", False, False)
+
+
+def test_flask_login_signs_in_somebody_else_under_its_strongest_protection() -> None:
+    house, site = House(), FlaskSite()
+    manager = LoginManager(site.app)
+    manager.session_protection = "strong"
+    manager.user_loader(_person)
+    browser = Flask()
+    browser.site = site
+    browser.visit(lambda _: login_user(_person("1")))
+    browser.visit(lambda _: flask_session.update(salary=1))
+    browser.visit(lambda _: login_user(_person("2")))
+    seen: list[Any] = []
+    browser.visit(lambda handle: seen.append((handle.user_id, current_user.get_id(), login_fresh())))
+    assert seen == [("2", "2", True)]
+    browser.visit(lambda _: seen.append("salary" in flask_session))
+    assert seen[1] is False
+    assert believed(house, browser) == ("2", False, False)
+
+
+def _person(user_id: str) -> UserMixin:
+    made = UserMixin()
+    made.id = user_id
+    return made

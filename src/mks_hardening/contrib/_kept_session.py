@@ -50,12 +50,22 @@ class Change(NamedTuple):
     user: str = ""
 
 
-def decide(before: Seen, now: Seen, *, lives: bool, owner: str | None, moved: bool, cleared: bool) -> Change:
+def decide(
+    before: Seen,
+    now: Seen,
+    *,
+    assigned: Collection[str],
+    lives: bool,
+    owner: str | None,
+    moved: bool,
+    cleared: bool,
+) -> Change:
     """Decide what becomes of our session.
 
     Args:
         before: as it was loaded.
         now: as it is at the end of the request.
+        assigned: names that were assigned since it was loaded or emptied, also where the value is the same.
         lives: whether a session of ours lives now, of a user or of nobody.
         owner: whose it is; ``None`` where it is nobody's, or there is none.
         moved: whether the application itself has started or ended it since it was loaded; then that holds.
@@ -74,7 +84,8 @@ def decide(before: Seen, now: Seen, *, lives: bool, owner: str | None, moved: bo
             if owner == now.user:
                 return Change("start", now.values, user=now.user)
             # What a visitor has kept before the sign-in is the visitor's own; what another user has kept is not.
-            kept = now.values if cleared or owner is None else changed
+            names = now.values.keys() if owner is None else assigned
+            kept = {name: value for name, value in now.values.items() if name in names}
             return Change("start", _without_facts(kept), user=now.user)
         if lives and (cleared or (before.user is not None and now.user is None)):
             kept = _without_facts(now.values)

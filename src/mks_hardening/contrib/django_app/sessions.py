@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.contrib._kept_session import Seen, check_value, decide, keep, values_after
@@ -38,6 +39,7 @@ class SessionStore(SessionBase):
         self._before = Seen()
         self._owner: tuple[str | None, bool] = None, False
         self._cycled = False
+        self._assigned: set[str] = set()
         super().__init__(session_key)
 
     @property
@@ -57,6 +59,21 @@ class SessionStore(SessionBase):
     session_key: property = property(_get_session_key)
     # Django's base class sets it in its constructor and when it makes a key of its own.
     _session_key: property = property(_get_session_key, _set_session_key)
+
+    def __setitem__(self, key: str, value: object) -> None:
+        super().__setitem__(key, value)
+        self._assigned.add(key)
+
+    def update(self, dict_: Mapping[str, object]) -> None:
+        """Assign several values."""
+        super().update(dict_)
+        self._assigned.update(dict_)
+
+    def setdefault(self, key: str, value: object) -> object:
+        """The value of a name, which is assigned where it is missing."""
+        if key not in self:
+            self[key] = value
+        return self[key]
 
     def load(self) -> dict[str, object]:
         """What is kept."""
@@ -87,6 +104,7 @@ class SessionStore(SessionBase):
         change = decide(
             self._before,
             now,
+            assigned=self._assigned,
             lives=handle.lives,
             owner=owner[0],
             moved=owner != self._owner,
@@ -122,6 +140,7 @@ class SessionStore(SessionBase):
     def flush(self) -> None:
         """End the session; what is put in afterwards begins a new one."""
         self.clear()
+        self._assigned.clear()
         self.handle.end()
         self._remember({})
 

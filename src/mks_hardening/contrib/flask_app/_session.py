@@ -68,6 +68,7 @@ class HardenedSession(SessionMixin):
         self._before = Seen()
         self._owner: tuple[str | None, bool] = None, False
         self._cleared = False
+        self._assigned: set[str] = set()
         self._was_permanent = False
         self._can_change_inside = False
         if not outside:
@@ -105,6 +106,7 @@ class HardenedSession(SessionMixin):
         # application.
         _encoded(name, value)
         self._all()[name] = value
+        self._assigned.add(name)
         self._note()
 
     def __delitem__(self, name: str) -> None:
@@ -123,6 +125,7 @@ class HardenedSession(SessionMixin):
     def clear(self) -> None:
         """End the session; what is put in afterwards begins a new one."""
         self._all().clear()
+        self._assigned.clear()
         self._cleared = True
         self._note()
 
@@ -178,6 +181,7 @@ class HardenedSession(SessionMixin):
             change = decide(
                 self._before,
                 now,
+                assigned=self._assigned,
                 lives=lives,
                 owner=owner,
                 moved=(owner, lives) != self._owner,
