@@ -336,6 +336,22 @@ def edited(**changed: str) -> dict[str, str]:
     }
 
 
+def test_a_deactivated_account_is_recorded_with_who_did_it(
+    app: Any, visit: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    visit("suzuki")
+    administrator, page = visit("ito"), "/admin/accounts/suzuki"
+    [seen] = re.findall(r'name="seen" value="(\w{32})"', administrator.get(page).text)
+    form = {"display_name": "鈴木", "department": "", "role": "writer", "email": "", "seen": seen}
+    with caplog.at_level("INFO", "mks_hardening.security"):
+        assert administrator.post(page, form).status_code == 303
+    (record,) = [each for each in caplog.records if each.name == "mks_hardening.security"]
+    told: Any = record.__dict__
+    assert told["security_event"] == "sign_in.disabled"
+    assert (told["user_id"], told["actor"]) == (id_of(app, "suzuki"), id_of(app, "ito"))
+    assert list(app.extensions["knowledge"].session_manager.sessions(id_of(app, "suzuki"))) == []
+
+
 def test_who_is_put_out_of_use_is_out_at_once(app: Any, visit: Callable[..., Any]) -> None:
     person, admin = visit("tanaka"), visit("ito")
     program = visit("tanaka")

@@ -291,7 +291,9 @@ def change_account(username: str, values: dict[str, Any]) -> None:
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
     if not active:  # once it is committed: a sign-in that is under way looks at the account again
-        here.parts().end_sessions(str(before.user_id))
+        here.parts().sign_in.sign_out_disabled(
+            str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
+        )
     here.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
 
 

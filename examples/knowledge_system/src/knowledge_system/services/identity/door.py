@@ -83,7 +83,7 @@ def open_door(
         accounts: the members of staff.
         limiter: counts wrong guesses; ``None`` where the area is off.
         factors: second factors; ``None`` where the area is off.
-        manager: ends the sessions of a user; ``None`` where the area is off.
+        manager: ends the sessions of a user; ``None`` where the area is off, and only tokens end.
         tokens: end with the sessions.
         on_notice: tells the owner of an account.
         clock: the application's.
@@ -108,7 +108,7 @@ def open_door(
         store=store,
         limiter=limiter,
         factors=factors,
-        end_sessions=end_sessions if manager else None,
+        end_sessions=end_sessions,
         device_keys=settings.hardening.security.secret_keys if "security" in settings.areas else (),
         on_notice=on_notice,
         clock=clock,
