@@ -72,7 +72,7 @@ coverage: .venv/dev.stamp ## the share of branches that the quick tests take; it
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-mutants: .venv/dev.stamp ## how many small changes to one place the quick tests notice (AREA=_core/resilience)
+mutants: .venv/dev.stamp ## how many small changes the quick tests notice, in AREA=_core/resilience or sampled from every area
 	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
 
 bench: .venv/peers.stamp ## figures side by side with the peers

@@ -1,8 +1,9 @@
 """Change the code of one place in many small ways and see whether the quick tests notice: the share they kill.
 
 ``make mutants AREA=_core/resilience`` (``wsgi/session``, ``security/sign_in`` and so on) works in a copy of the
-tree. ``ARGS="--sample 150 --seed 8"`` tries a random part, which is enough for a figure; ``--write`` puts it into
-``tests/mutants.toml``. The exit status is 1 when less than 85 % were killed.
+tree; ``make mutants`` alone draws a sample from every area. ``ARGS="--sample 150 --seed 8"`` tries a random part,
+which is enough for a figure; ``--write`` puts it into ``tests/mutants.toml``. The exit status is 1 when less than
+85 % were killed.
 
 mutmut makes the mutants and says by which functions a test passes. They are run here: tests are collected once, and
 each mutant is a fork that meets its quickest tests first and ends at the first one that fails. mutmut's own loop
@@ -21,6 +22,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +43,7 @@ TESTS = {
     "_core/origin": ("core_origin", "wsgi_origin", "wsgi_edge"),
     "_core/redaction": ("core_redact", "logging_redaction"),
     "_core": ("core",),
+    "cli": ("house_cli", "security_cli", "security_sign_in_cli", "tasks_cli"),
     "security/concurrency": ("security_concurrency", "security_fork", "security_wrong"),
     "security/passwords": (
         "security_breached",
@@ -82,12 +85,20 @@ TESTS = {
 }
 
 
+AREAS = (
+    *("_core", "cache", "contrib", "db", "logging", "notify", "security", "settings", "tasks", "wsgi"),
+    *("cli", "compose.py"),
+)
+SAMPLE_OF_AN_AREA = 60
+
+
 def main() -> None:
-    """Make the mutants of a place, try them, and print what survived."""
+    """Make the mutants of a place, try them, and print what survived; without a place, a sample of every area."""
     parser = argparse.ArgumentParser(
-        prog="make mutants", description="AREA is a folder or module of the package."
+        prog="make mutants",
+        description="AREA is a folder or module of the package; none: a sample of each area.",
     )
-    parser.add_argument("place")
+    parser.add_argument("place", nargs="?")
     parser.add_argument("--sample", type=int, default=0, help="so many, drawn at random (0: all)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants tried side by side")
@@ -95,6 +106,8 @@ def main() -> None:
         "--write", action="store_true", help=f"put the figure into {RESULTS.relative_to(ROOT)}"
     )
     asked = parser.parse_args()
+    if asked.place is None:
+        sys.exit(sample_every_area(asked))
     if not (ROOT / "src" / "mks_hardening" / asked.place).exists():
         parser.error("AREA is a folder or module of the package, such as _core/resilience")
     with tempfile.TemporaryDirectory(prefix="mks-mutants-") as folder:
@@ -108,6 +121,23 @@ def main() -> None:
         run_pytest(trial, tests_of(asked.place))
         os.chdir(folder)
         sys.exit(report(asked, trial, len(names)))
+
+
+def sample_every_area(asked: argparse.Namespace) -> int:
+    """Try a sample of each area in a process of its own; the exit status is that of the worst."""
+    sample = asked.sample or SAMPLE_OF_AN_AREA
+    options = [
+        f"--sample={sample}",
+        f"--seed={asked.seed}",
+        f"--jobs={asked.jobs}",
+        *["--write"] * asked.write,
+    ]
+    worst = 0
+    for area in AREAS:
+        print(f"== {area}", flush=True)
+        command = [sys.executable, str(Path(__file__).resolve()), area, *options]
+        worst = max(worst, subprocess.run(command, check=False).returncode)
+    return worst
 
 
 def tests_of(place: str) -> list[str]:
