@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.pool import NullPool
 
 from mks_hardening.db import hardened_async_engine, hardened_engine
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 
 
 @pytest.fixture
@@ -139,3 +140,9 @@ def test_a_password_is_in_no_repr(secret_url: str) -> None:
     assert "hunter2" not in f"{engine!r} {engine.url} {engine.url!r} {engine.pool!r}"
     _, options = engine.dialect.create_connect_args(engine.url)
     assert options["password"] == "hunter2"
+
+
+def test_asyncio_without_greenlet_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "greenlet", None)
+    with pytest.raises(MissingDependencyError, match=r"mks-hardening\[db\]"):
+        hardened_async_engine("postgresql+psycopg://host/db")

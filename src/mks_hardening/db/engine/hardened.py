@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib import import_module
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,8 +138,10 @@ def hardened_async_engine(
 
     Raises:
         ConfigurationError: a parameter is impossible, the URL cannot be read, or the processes do not fit.
-        MissingDependencyError: SQLAlchemy is not installed.
+        MissingDependencyError: SQLAlchemy or greenlet is not installed.
     """
+    with optional("greenlet", extra="db"):
+        import_module("greenlet")  # SQLAlchemy reports its absence as an ImportError of its own
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy.ext.asyncio import create_async_engine
 
