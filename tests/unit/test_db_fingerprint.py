@@ -113,3 +113,26 @@ def test_what_is_kept_of_long_statements_is_bounded() -> None:
         fingerprint(f"select {n} {' ' * 2048}")
     assert len(fingerprints._long_digests) <= 2048
     assert all(len(key) <= 16 for key, _ in fingerprints._long_digests)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ('select * from t where a = "s3cret"', "select * from t where a = ?"),
+        (
+            'select * from t where a in ("s3cret", "b") and "s3cret" like b',
+            "select * from t where a in (?) and ? like b",
+        ),
+        ('update t set "A" = "s3cret"', 'update t set "A" = ?'),
+        (
+            'insert into main."T" ("A", "B") values ("s3cret", -1)',
+            'insert into main."T"("A", "B") values (?, ?)',
+        ),
+        ('select lower("s3cret") from t order by "A"', 'select lower(?) from t order by "A"'),
+        ('select "T"."A" from "T" where "T"."A" = "s3cret"', 'select "T"."A" from "T" where "T"."A" = ?'),
+        ('create table "T" ("A" text, "B" text)', 'create table "T"("A" text, "B" text)'),
+    ],
+)
+def test_sqlite_takes_double_quotes_for_values_where_one_is_expected(sql: str, expected: str) -> None:
+    assert normalize_sql(sql, dialect="sqlite") == expected
+    assert normalize_sql(expected, dialect="sqlite") == expected

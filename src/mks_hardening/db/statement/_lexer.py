@@ -98,6 +98,18 @@ _SAVEPOINT: Final = frozenset(
 )
 
 
+# After these SQLite may take text in double quotes for a value: it does where no column has that name.
+_BEFORE_QUOTED_VALUE: Final = _BEFORE_VALUE - {"by", "returning", "select", "["} | {
+    "is",
+    "glob",
+    "match",
+    "regexp",
+}
+# Before a bracket with names of columns: INSERT INTO t (…), CREATE INDEX … ON t (…), UNIQUE (…).
+_BEFORE_COLUMNS: Final = frozenset({"into", "table", "on", "references", "exists", "key", "unique"})
+_DEFINITIONS: Final = frozenset({"create", "alter"})
+
+
 def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
     """The pieces of a statement as they stand there, with their kind; comments and blanks left out."""
     lexer = LEXERS[dialect]
@@ -118,8 +130,11 @@ def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
 def tokens_of(sql: str, dialect: str) -> list[str]:
     """The words of a statement with every value as ``VALUE``, without comments and blanks."""
     tokens: list[str] = []
+    quoted = _QuotedValues(tokens) if dialect == "sqlite" else None
     for kind, text in pieces_of(sql, dialect):
-        if kind in {"value", "number", "unended"}:
+        if quoted is not None and quoted.takes(kind, text):
+            tokens.append(VALUE)
+        elif kind in {"value", "number", "unended"}:
             _add_value(tokens)
         elif kind in {"word", "name"}:
             _add_word(tokens, text.lower() if kind == "word" else text)
@@ -130,6 +145,48 @@ def tokens_of(sql: str, dialect: str) -> list[str]:
     while tokens and tokens[-1] == ";":
         tokens.pop()
     return tokens
+
+
+class _QuotedValues:
+    """Text in double quotes where SQLite expects a value; only the schema knows whether it is one or a name.
+
+    What is followed by a dot is a name, as are columns in the list of a SELECT, an INSERT or a definition.
+    """
+
+    __slots__ = ("_columns", "_last", "_tokens")
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens = tokens
+        self._columns: list[bool] = []  # of each open bracket
+        self._last = ""  # what was taken just now
+
+    def takes(self, kind: str, text: str) -> bool:
+        """Whether the next piece is taken for a value."""
+        tokens, last, self._last = self._tokens, self._last, ""
+        if last and text == ".":
+            tokens[-1] = last
+        elif text == "(":
+            self._columns.append(self._lists_columns())
+        elif text == ")" and self._columns:
+            self._columns.pop()
+        elif kind == "name" and text[0] == '"' and self._is_expected():
+            self._last = text
+            return True
+        return False
+
+    def _is_expected(self) -> bool:
+        tokens = self._tokens
+        if not tokens or tokens[0] in _DEFINITIONS or tokens[-1] not in _BEFORE_QUOTED_VALUE:
+            return False
+        if tokens[-1] in {"(", ","}:  # outside of brackets a comma separates columns that are selected or set
+            return bool(self._columns) and not self._columns[-1]
+        return True
+
+    def _lists_columns(self) -> bool:
+        before = self._tokens[-4:]
+        if len(before) > 3 and before[-2] == ".":  # main.t (
+            before = before[:-2]
+        return not _BEFORE_COLUMNS.isdisjoint(before[-2:])
 
 
 def _end_of_nested_comment(sql: str, position: int) -> int:
