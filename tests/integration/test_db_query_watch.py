@@ -40,7 +40,9 @@ from mks_hardening.db import (
     allow_n_plus_one,
     hardened_async_engine,
     hardened_engine,
+    keyset_page,
     query_budget,
+    retry_on_serialization_failure,
     watch_queries,
 )
 from mks_hardening.exceptions import ConfigurationError
@@ -390,6 +392,72 @@ def get_in_a_loop_of_three(session: Session) -> None:
 def test_the_plugin_gives_budgets_for_all_hardened_engines(engine: Engine, mks_query_budget: Any) -> None:
     with pytest.raises(QueryBudgetError), Session(engine) as session, mks_query_budget(0):
         session.get(Author, 1)
+
+
+class LostRaceError(Exception):
+    """As drivers of PostgreSQL have it."""
+
+    sqlstate = "40001"
+
+
+@pytest.mark.parametrize("world", ["def", "async def"])
+def test_a_transaction_that_is_run_again_counts_once(engine: Engine, world: str) -> None:
+    tries: list[int] = []
+
+    def work() -> None:
+        tries.append(1)
+        with Session(engine) as session:
+            session.execute(select(Author.id).where(Author.name == "a"))  # its rows are never read
+            session.execute(update(Author).values(name=f"n{len(tries)}"))
+            if len(tries) % 5:
+                raise LostRaceError
+
+    async def later() -> None:
+        work()
+
+    again = retry_on_serialization_failure(sleep=lambda _seconds: None)
+    with watch_queries(engine, action="raise") as log, query_budget(2, engine):
+        if world == "def":
+            again(work)()
+        else:
+            asyncio.run(again(later)())
+    assert len(tries) == 5
+    assert [one.statement.partition(" ")[0] for one in log.statements] == ["select", "update"]
+
+
+def test_a_transaction_that_was_given_up_counts_with_its_last_try(engine: Engine) -> None:
+    @retry_on_serialization_failure(sleep=lambda _seconds: None)
+    def work() -> None:
+        with engine.connect() as connection:
+            connection.execute(select(Author.id)).all()
+        raise LostRaceError
+
+    with watch_queries(engine) as log:
+        for _ in range(3):  # which is N+1 all the same
+            with pytest.raises(LostRaceError):
+                work()
+    assert len(log.statements) == 3
+    assert [finding.times for finding in log.n_plus_one] == [3]
+
+
+def test_all_pages_of_a_list_are_no_finding(engine: Engine) -> None:
+    def pages(session: Session, of: Any, limit: int) -> None:
+        after = None
+        while True:
+            page = keyset_page(of, order_by=[Article.id], after=after, limit=limit).fetch(session)
+            after = page.next_cursor
+            if after is None:
+                return
+
+    with Session(engine) as session:
+        with watch_queries(engine, action="raise"):
+            pages(session, select(Article).options(selectinload(Article.author)), 1)
+        # But one list for each of many is.
+        authors = session.scalars(select(Author.id)).all()
+        with watch_queries(engine) as log:
+            for author in authors:
+                pages(session, select(Article).where(Article.author_id == author), 1000)
+        assert [finding.times for finding in log.n_plus_one] == [len(authors)]
 
 
 def test_other_threads_are_not_counted(engine: Engine) -> None:

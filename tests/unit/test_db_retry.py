@@ -185,3 +185,65 @@ def test_generators_are_refused() -> None:
     for function in (rows, later_rows):
         with pytest.raises(ConfigurationError, match="generator"):
             retry_on_serialization_failure()(function)
+
+
+class OutOfStockError(Exception):
+    """An application's own."""
+
+
+def _behind(how: str) -> None:
+    lost = PostgresError("40001")
+    if how == "group":
+        raise ExceptionGroup("of a task group", [ExceptionGroup("inner", [ValueError("also"), lost])])
+    try:
+        raise lost
+    except PostgresError as error:
+        if how == "cause":
+            raise OutOfStockError from error
+        if how == "context":
+            raise OutOfStockError  # noqa: B904 - the context is what is tested
+        raise OutOfStockError from None
+
+
+@pytest.mark.parametrize("how", ["group", "cause", "context", "hidden context"])
+@pytest.mark.parametrize("world", ["def", "async def"])
+def test_a_lost_race_behind_another_error_is_run_again(how: str, world: str) -> None:
+    calls: list[int] = []
+    again = retry_on_serialization_failure(sleep=lambda _seconds: None)
+
+    def work() -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            _behind(how)
+        return "done"
+
+    async def later() -> str:
+        return work()
+
+    assert (again(work)() if world == "def" else asyncio.run(again(later)())) == "done"
+    assert len(calls) == 3
+
+
+def test_an_error_that_the_caller_handles_already_is_none_of_the_transaction() -> None:
+    calls: list[int] = []
+
+    @retry_on_serialization_failure(sleep=lambda _seconds: None)
+    def work() -> None:
+        calls.append(1)
+        raise ValueError
+
+    try:
+        raise PostgresError("40001")  # noqa: TRY301 - it is handled here
+    except PostgresError:
+        with pytest.raises(ValueError):  # noqa: PT011 - it has no text
+            work()
+    assert len(calls) == 1
+
+
+def test_errors_that_refer_to_each_other_are_looked_at_once() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    work, calls = _failing(one, 9)
+    with pytest.raises(ValueError, match="one"):
+        retry_on_serialization_failure(sleep=lambda _seconds: None)(work)("done")
+    assert len(calls) == 1

@@ -7,6 +7,7 @@ half of one on PostgreSQL, and OFFSET reads what it skips.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -19,6 +20,7 @@ from mks_hardening._core.lazy import optional
 from mks_hardening.db._cursor import InvalidCursorError, Key, Position, read_cursor, write_cursor
 from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
+from mks_hardening.db.watch.n_plus_one import allow_n_plus_one
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -85,9 +87,12 @@ class Page:
         of_sqlite = dialect == "sqlite"
         if self._after is not None and self._after.of_sqlite is not of_sqlite:
             raise InvalidCursorError("the cursor was made on another kind of database")
-        result = bind.execute(self.statement)
-        codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
-        frozen = _each_once(result).freeze()
+        # A loop over all pages sends the same statement from one place, as it should; a first page for each of many
+        # parents is N+1.
+        with nullcontext() if self._after is None else allow_n_plus_one():
+            result = bind.execute(self.statement)
+            codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
+            frozen = _each_once(result).freeze()
         rows = list(frozen())
         items: list[Any] = (
             [row[0] for row in rows[: self._limit]]

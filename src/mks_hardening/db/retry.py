@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -15,18 +16,40 @@ from mks_hardening._core.checks import whole_number
 from mks_hardening._core.database.error_text import LOST, code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db._decorated import is_async, refuse_generators
+from mks_hardening.db.watch._attempt import attempt
 
 __all__ = ["retry_on_serialization_failure"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_MOST_RELATED: Final = 100  # errors that are looked at: each may have a cause, a context, and members
+
 _random: Final = SystemRandom()  # a seeded one would wait the same in every forked worker
 
 
-def is_serialization_failure(error: BaseException) -> bool:
-    """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy."""
-    return code_of(error) in LOST
+def is_serialization_failure(error: BaseException, *, handled: BaseException | None = None) -> bool:
+    """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy.
+
+    The error of the driver may stand behind one of the application, or in a group.
+
+    Args:
+        error: what the transaction raised.
+        handled: what the caller was handling before, and which is a context of every error since.
+    """
+    seen = {id(handled)}
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(seen) < _MOST_RELATED:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if code_of(one) in LOST:
+            return True
+        seen.add(id(one))
+        waiting += [one.__context__, one.__cause__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += cast("BaseExceptionGroup[BaseException]", one).exceptions
+    return False
 
 
 def retry_on_serialization_failure(
@@ -39,7 +62,8 @@ def retry_on_serialization_failure(
     """Decorate a function or coroutine function that opens, runs and commits a whole transaction.
 
     It is called again after a random wait of up to ``backoff`` doubled each time; the last error leaves as it came.
-    The function must have no effects outside its transaction.
+    The function must have no effects outside its transaction. The failure may be the cause or the context of
+    another error, or a member of an exception group. ``watch_queries`` and ``query_budget`` count the last call.
 
     Args:
         attempts: calls at most.
@@ -64,16 +88,23 @@ def retry_on_serialization_failure(
         refuse_generators(function)
 
         def again(*args: P.args, **kwargs: P.kwargs) -> R:
-            for attempt in range(attempts):
-                try:
-                    result = function(*args, **kwargs)
-                except Exception as error:
-                    if attempt == attempts - 1 or not is_serialization_failure(error):
-                        raise
-                    (sleep or time.sleep)(wait_before(attempt))
-                    continue
-                # Of a plain function around a coroutine function: nothing has run yet.
-                return cast(R, awaited(function, args, kwargs, result)) if iscoroutine(result) else result
+            handled = sys.exc_info()[1]
+            for number in range(attempts):
+                with attempt() as this:
+                    try:
+                        result = function(*args, **kwargs)
+                    except Exception as error:
+                        if number == attempts - 1 or not is_serialization_failure(error, handled=handled):
+                            raise
+                        this.is_repeated = True
+                    else:
+                        # Of a plain function around a coroutine function: nothing has run yet.
+                        return (
+                            cast(R, awaited(function, args, kwargs, result))
+                            if iscoroutine(result)
+                            else result
+                        )
+                (sleep or time.sleep)(wait_before(number))
             raise AssertionError("there is at least one attempt")
 
         async def later(*args: P.args, **kwargs: P.kwargs) -> object:
@@ -86,14 +117,17 @@ def retry_on_serialization_failure(
     ) -> object:
         from asyncio import sleep as asyncio_sleep
 
-        for attempt in range(attempts):
-            try:
-                return await (running or cast("Awaitable[object]", function(*args, **kwargs)))
-            except Exception as error:
-                if attempt == attempts - 1 or not is_serialization_failure(error):
-                    raise
+        handled = sys.exc_info()[1]
+        for number in range(attempts):
+            with attempt() as this:
+                try:
+                    return await (running or cast("Awaitable[object]", function(*args, **kwargs)))
+                except Exception as error:
+                    if number == attempts - 1 or not is_serialization_failure(error, handled=handled):
+                        raise
+                    this.is_repeated = True
             running = None
-            waited = (sleep or asyncio_sleep)(wait_before(attempt))
+            waited = (sleep or asyncio_sleep)(wait_before(number))
             if isawaitable(waited):
                 await waited
         raise AssertionError("there is at least one attempt")

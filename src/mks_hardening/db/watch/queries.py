@@ -14,7 +14,8 @@ from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.db.engine.forks import guarded_engines
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
-from mks_hardening.db.watch._batches import values_of
+from mks_hardening.db.watch._attempt import Attempt, current_attempt
+from mks_hardening.db.watch._batches import Values, values_of
 from mks_hardening.db.watch._call_site import Path, call_path, call_site
 from mks_hardening.db.watch._instrument import Execution, Listener, attach, detach, dialect_of, engine_of
 from mks_hardening.db.watch._window import Window
@@ -98,8 +99,25 @@ class QueryBudgetError(MksHardeningError, AssertionError):
         self.statements = statements
 
 
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A statement, the attempt that sent it, and, where it may be one of many, what it is grouped by."""
+
+    statement: WatchedStatement
+    attempt: Attempt | None
+    key: tuple[str, Path] | None
+    values: Values | None
+    hint: str
+
+    @property
+    def counts(self) -> bool:
+        return self.attempt is None or self.attempt.counts
+
+
 class QueryLog:
     """What was executed while it was open.
+
+    Statements of a transaction that ``retry_on_serialization_failure`` has run again are left out.
 
     Attributes:
         threshold: executions from one place that make a finding.
@@ -107,40 +125,47 @@ class QueryLog:
 
     def __init__(self, *, threshold: int) -> None:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
-        self._statements: list[WatchedStatement] = []
-        # By statement and by the way the code came to it: the same line called from two places is two groups.
-        self._groups: dict[tuple[str, Path], Group] = {}
+        self._noted: list[_Noted] = []
         # Not held: a result that nobody refers to any more ends by itself, and gives its cursor back.
-        self._open: WeakKeyDictionary[Execution, tuple[str, Path, Dialect, Context]] = WeakKeyDictionary()
+        self._open: WeakKeyDictionary[Execution, tuple[str, Path, Attempt | None, Dialect, Context]] = (
+            WeakKeyDictionary()
+        )
 
     @property
     def statements(self) -> tuple[WatchedStatement, ...]:
         """All statements in order, transaction control left out; those whose result is still open come last."""
-        return tuple(self._statements)
+        return tuple(noted.statement for noted in self._noted if noted.counts)
 
     @property
     def n_plus_one(self) -> tuple[NPlusOneFinding, ...]:
         """The findings, most frequent first."""
-        found = [group for group in self._groups.values() if group.count >= self.threshold]
+        # By statement and by the way the code came to it: the same line called from two places is two groups.
+        groups: dict[tuple[str, Path], Group] = {}
+        for noted in self._noted:
+            if noted.counts and noted.key is not None and noted.values is not None:
+                groups.setdefault(noted.key, Group(noted.statement, noted.hint)).add(noted.values)
+        found = [group for group in groups.values() if group.count >= self.threshold]
         return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
 
     def open(self, execution: Execution, dialect: Dialect) -> None:
         """Remember an execution whose rows are yet to be fetched, and what is allowed where it began."""
-        self._open[execution] = (call_site(), call_path(), dialect, copy_context())
+        self._open[execution] = (call_site(), call_path(), current_attempt(), dialect, copy_context())
 
     def close(self) -> None:
         """Note what has not been read to its end: it was sent all the same."""
-        for execution, (caller, path, dialect, context) in list(self._open.items()):
-            context.run(self._note, execution, caller, path, dialect)
+        for execution, (caller, path, attempt, dialect, context) in list(self._open.items()):
+            context.run(self._note, execution, caller, path, attempt, dialect)
         self._open.clear()
 
     def add(self, execution: Execution, dialect: Dialect) -> None:
         """Note an execution that has ended."""
         began = self._open.pop(execution, None)
-        caller, path = began[:2] if began else (call_site(), call_path())
-        self._note(execution, caller, path, dialect)
+        caller, path, attempt = began[:3] if began else (call_site(), call_path(), current_attempt())
+        self._note(execution, caller, path, attempt, dialect)
 
-    def _note(self, execution: Execution, caller: str, path: Path, dialect: Dialect) -> None:
+    def _note(
+        self, execution: Execution, caller: str, path: Path, attempt: Attempt | None, dialect: Dialect
+    ) -> None:
         text = normalize_sql(execution.statement, dialect=dialect)
         if text.partition(" ")[0] in _NOT_QUERIES:
             return
@@ -152,14 +177,12 @@ class QueryLog:
             caller=caller,
             failed=execution.error is not None,
         )
-        self._statements.append(statement)
-        if execution.executemany or not names_a_table(text) or is_allowed(statement):
-            return
-        key = (statement.fingerprint, path)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group(statement, hint_for(execution))
-        group.add(values_of(execution.statement, execution.sent_parameters, dialect))
+        key, values, hint = None, None, ""
+        if not execution.executemany and names_a_table(text) and not is_allowed(statement):
+            key = (statement.fingerprint, path)
+            values = values_of(execution.statement, execution.sent_parameters, dialect)
+            hint = hint_for(execution)
+        self._noted.append(_Noted(statement, attempt, key, values, hint))
 
 
 def watch_queries(
