@@ -160,23 +160,31 @@ class RedisCounters:
         kinds = [_KINDS[strategy_for(limit, self._strategy)] for limit in limits]
         rows: list[str] = []
         fields = ['"now"']
+        sliding_fields: list[str] = []
         for kind, limit in zip(kinds, limits, strict=True):
             window = round(limit.window * 1e6)
             # In Lua: the name holds neither quotes nor backslashes (``checked_limit``).
             field = f'"{kind[0]}:{window}:{limit.name}"'
             place = ""
-            if kind != _EXACT:
+            if kind == _EXACT:
+                sliding_fields.append(f'"s:{window}:{limit.name}"')
+            else:
                 fields.append(field)
                 place = f"place = {len(fields)}, "
             rows.append(
                 f'{{kind = "{kind[0]}", {place}field = {field}, quota = {limit.quota}, window = {window}}}'
             )
         heading = f"local limits = {{{', '.join(rows)}}}\nlocal fields = {{{', '.join(fields)}}}\n"
+        heading += f"local sliding_fields = {{{', '.join(sliding_fields)}}}\n"
         # Only the parts that the group needs: a script's length is paid at every load, and its branches at every
         # hit.
         parts = ["generation", "windows", *(["exact"] if _EXACT in kinds else [])]
         parts += ["counts"] if len(fields) > 1 else []
         parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
+        # What another configuration has counted in the other way goes on to count.
+        parts += ["from_exact"] if "sliding" in kinds else []
+        if sliding_fields:
+            parts += ["from_sliding"] if "sliding" in kinds else ["sliding", "from_sliding"]
 
         def script(*names: str) -> Script:
             source = heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names))

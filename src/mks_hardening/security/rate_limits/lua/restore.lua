@@ -7,7 +7,7 @@ for was, more in string.gmatch(ARGV[1], '(%d+) (%d+)') do
   before[#before + 1], since[#since + 1] = tonumber(was), tonumber(more)
 end
 
-local exact, kept, longest, lasting = {}, 0, 0, 0
+local exact, lasting = {}, 0
 for i, limit in ipairs(limits) do
   local remaining = look[limit.kind](limit)
   local place = 'b' .. string.sub(limit.field, 2)
@@ -17,25 +17,13 @@ for i, limit in ipairs(limits) do
   redis.call('HSET', hash, place, format('%.0f %.0f', generation, max(base, before[i])))
   lasting = max(lasting, limit.window)
   if limit.kind == 'e' then
-    exact[#exact + 1] = {window = limit.window, lacking = lacking}
-    longest, kept = max(longest, limit.window), max(kept, limit.quota)
+    exact[#exact + 1] = {window = limit.window, quota = limit.quota, lacking = lacking}
   else
     cost = lacking
     local _, ttl = take[limit.kind](limit)
     lasting = max(lasting, ttl)
   end
 end
--- The hits of a long window that a shorter one must not see are put just beyond the shorter one.
-table.sort(exact, function(one, other) return one.window < other.window end)
-local placed, moment = 0, now
-for _, limit in ipairs(exact) do
-  for _ = placed + 1, limit.lacking do
-    redis.call(moment == now and 'RPUSH' or 'LPUSH', list, format('%.0f', moment))
-  end
-  placed = max(placed, limit.lacking)
-  local oldest = tonumber(redis.call('LINDEX', list, 0) or now)
-  moment = math.min(oldest, now - limit.window)
-end
-if placed > 0 then keep_list(length + placed, kept, longest) end
+if #exact > 0 then add_lacking(exact) end
 keep_hash(lasting)
 return 1
