@@ -12,7 +12,7 @@ from mks_hardening._core.checks import function, texts, whole_number
 from mks_hardening._core.origin.trust import client_key, request_origin
 from mks_hardening._core.taken_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
-from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers
+from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers, unless_set
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -182,17 +182,17 @@ def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int
     return decision
 
 
-def limit_fields(environ: Environ, present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def limit_fields(environ: Environ, status: int, present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Header fields of the tightest limit that the request was counted against; none if it was not.
 
     Args:
         environ: the request.
+        status: of the answer. A 429 that none of these limits gave says nothing of them: another limit refused.
         present: fields that the answer has already, and keeps.
     """
     decisions: list[LimitDecision] | None = environ.get(_DECISIONS)
-    if not decisions:
+    if not decisions or (status == 429 and all(decision.allowed for decision in decisions)):
         return []
-    taken = {name.lower() for name, _ in present}
     # One set of fields, of the limit that the client will meet first (draft-ietf-httpapi-ratelimit-headers).
     tightest = min(decisions, key=lambda decision: (decision.allowed, min(decision.remaining, default=0)))
-    return [field for field in rate_limit_headers(tightest) if field[0].lower() not in taken]
+    return unless_set(rate_limit_headers(tightest), present)

@@ -11,13 +11,13 @@ from mks_hardening._core.origin.trust import ProxyTrust, origin_reader
 from mks_hardening._core.taken_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import PathRules
-from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers
+from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers, unless_set
 from mks_hardening._core.web.rate_problem import Language, language_of, rate_limit_problem
 from mks_hardening._core.web.wsgi_head import with_step
-from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._refusing import Refuser, Rule
-from mks_hardening.wsgi.rate_limit_keys import LimitKey, limit_by_address
+from mks_hardening.wsgi.rate_limit_keys import LimitKey, counts_by_header, counts_by_user, limit_by_address
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,7 +50,7 @@ class RateLimitRule:
         ConfigurationError: an empty or unknown group, a path without leading slash, a key that is not callable.
     """
 
-    __slots__ = ("_methods", "_paths", "group", "key")
+    __slots__ = ("_listed", "_methods", "_paths", "group", "key")
 
     def __init__(
         self,
@@ -72,13 +72,23 @@ class RateLimitRule:
         self.key: LimitKey = key
         self._methods = _methods(methods)
         paths = (path,) if isinstance(path, str) else path
-        self._paths = None if paths is None else PathRules(paths, parameter="path")
+        listed = None if paths is None else texts(paths, parameter="path", of="paths")
+        self._listed = None if listed is None else frozenset(listed)
+        self._paths = None if listed is None else PathRules(listed, parameter="path")
 
     def applies(self, method: str, path: str) -> bool:
         """Whether requests of this kind count."""
         # Frameworks take "post" for POST, so it must not pass for another method.
         return (self._methods is None or method.upper() in self._methods) and (
             self._paths is None or self._paths.covers(path)
+        )
+
+    def covers(self, other: RateLimitRule) -> bool:
+        """Whether it counts all requests of another rule by something that their client cannot choose."""
+        return (
+            not counts_by_header(self.key)
+            and (self._methods is None or (other._methods is not None and other._methods <= self._methods))
+            and (self._listed is None or (other._listed is not None and other._listed <= self._listed))
         )
 
     def __repr__(self) -> str:
@@ -105,7 +115,7 @@ class RateLimitMiddleware:
 
     Raises:
         ConfigurationError: no rule, something that is not a rule, or one for a group that the limiter says it does
-            not have.
+            not have; one by user outside of the session; one by an unchecked header without one by address.
     """
 
     __slots__ = ("_app", "_limiter", "_origin", "_refuser", "_rules", "_style")
@@ -128,8 +138,24 @@ class RateLimitMiddleware:
         self._refuser = Refuser("rate_limit", on_refusal)
         if not self._rules:
             raise ConfigurationError("rules must hold at least one RateLimitRule", parameter="rules")
+        has_session_inside = any(
+            type(inside).__name__ == "SessionTimeoutMiddleware" for inside in wrappers_inside(app)
+        )
         for rule in self._rules:
             _check_group(rule.group, limiter)
+            if has_session_inside and counts_by_user(rule.key):
+                raise ConfigurationError(
+                    f"the rule for {rule.group!r} counts by limit_by_user, but here, outside of the session, "
+                    "nobody has signed in yet: use the limit decorator at your views, or a key of your own",
+                    parameter="rules",
+                )
+            if counts_by_header(rule.key) and not any(other.covers(rule) for other in self._rules):
+                raise ConfigurationError(
+                    f"the rule for {rule.group!r} counts by limit_by_header, and a client that sends another value "
+                    "each time is never refused: add a rule by limit_by_address for the same requests, or "
+                    "say limit_by_header(..., verified=True) if something outside checks the header",
+                    parameter="rules",
+                )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -155,8 +181,8 @@ class RateLimitMiddleware:
         state = rate_limit_headers(min(decisions, key=_left), style=self._style)
 
         def announce(status: str, headers: Headers) -> str:
-            present = {name.lower() for name, _ in headers}
-            headers += [field for field in state if field[0].lower() not in present]
+            if not status.startswith("429"):  # another limit, further in, has refused
+                headers += unless_set(state, headers)
             return status
 
         # Answers of others, such as a gateway behind the application, keep what they say of their own limits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from math import ceil, inf
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -11,11 +12,16 @@ from mks_hardening._core.checks import choice, shows
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
 
-__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers", "wait_in_seconds"]
+__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers", "unless_set", "wait_in_seconds"]
 
 _LARGEST: Final = 999_999_999_999_999
 """Of a structured integer (RFC 9651, 3.3.1)."""
-_UNFIT: Final = re.compile(r"[^ !#-\[\]-~]")
+_STRING: Final = re.compile(r"[ -~]*")
+_ESCAPED: Final = re.compile(r'["\\]')
+_UNFIT: Final = re.compile(rb"[^ !#$&-~]")
+_STATE: Final = frozenset(
+    ("ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+)
 
 HeaderStyle = Literal["x", "ietf", "both"]
 _STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
@@ -57,6 +63,15 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
     return headers
 
 
+def unless_set(
+    fields: Iterable[tuple[str, str]], present: Iterable[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Those fields that an answer takes: its own stay, and fields of two limits are never mixed."""
+    own = {name.lower() for name, _ in present}
+    left_out = own | _STATE if own & _STATE else own
+    return [field for field in fields if field[0].lower() not in left_out]
+
+
 def wait_in_seconds(decision: LimitDecision) -> int | None:
     """When to come again, in whole seconds of at least one; ``None`` where waiting does not help."""
     wait = decision.retry_after
@@ -80,9 +95,18 @@ def _whole(number: float) -> int:
 
 
 def _quoted(name: str) -> str:
-    """A name as a structured string (RFC 9651, 3.3.3), whatever a decision built by hand holds."""
-    return f'"{_UNFIT.sub(_percent, name)}"'
+    """A name as a structured string (RFC 9651, 3.3.3), whatever a decision built by hand holds.
+
+    One with other characters is a display string (3.3.8).
+    """
+    if _STRING.fullmatch(name):
+        return f'"{_ESCAPED.sub(_backslash, name)}"'
+    return f'%"{_UNFIT.sub(_percent, name.encode("utf-8", "replace")).decode("ascii")}"'
 
 
-def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+def _backslash(match: re.Match[str]) -> str:
+    return "\\" + match[0]
+
+
+def _percent(match: re.Match[bytes]) -> bytes:
+    return b"%%%02x" % match[0][0]

@@ -96,7 +96,8 @@ class HardeningMiddleware(SessionMiddleware):
         Raises:
             SessionInterrupted: the session has ended while the request was under way.
         """
-        for name, value in limit_fields(_environ(request), response.headers.items()):
+        fields = limit_fields(_environ(request), response.status_code, response.headers.items())
+        for name, value in fields:
             response.headers[name] = value
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore) or SESSION_KEY not in _environ(request):

@@ -185,7 +185,7 @@ class _Inside:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def announce(status: str, headers: Headers) -> str:
-            headers += limit_fields(environ, headers)
+            headers += limit_fields(environ, int(status[:3]), headers)
             return status
 
         return self._app(environ, with_step(start_response, announce))

@@ -32,4 +32,5 @@ def add(response: Response) -> None:
     limiter = here.parts().limiter
     if limiter is not None and "counted" not in g:
         decision = g.get("limit") or limiter.test(OPEN_GROUP, f"client:{client_key(here.address())}")
-        response.headers.update(rate_limit_headers(decision))
+        if response.status_code != 429 or not decision.allowed:  # or another limit has refused
+            response.headers.update(rate_limit_headers(decision))
