@@ -1,6 +1,6 @@
 """What a background task costs: ours on Celery and embedded, beside plain Celery, Huey and Dramatiq.
 
-    python benchmarks/tasks.py [--tasks 2000] [--plot claims.svg] [throughput] [start] [enqueue] [claims]
+    python benchmarks/tasks.py [--tasks 2000] [--plot claims.svg] [throughput] [start] [enqueue] [claims] [backlog]
 
 A Redis and a PostgreSQL are started for it, both with the durability of production (AOF each second, fsync). Tasks
 are waiting when workers start; what is timed is from the first that is done to the last. Rounds are interleaved and
@@ -343,6 +343,61 @@ def tidy(engine: Engine) -> None:
         connection.execute(text("VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "ANALYZE"))
 
 
+BACKLOGS = (200, 10_000, 50_000)
+
+
+def backlog(bench: Bench) -> None:
+    print(
+        "\nms of CPU of PostgreSQL for one claim, with so many tasks due, half in each of two queues (analysed)"
+    )
+    print(f"{'':14}" + "".join(f"{size:>10}" for size in BACKLOGS))
+    tasks = ours(bench.database("postgresql"))
+    costs: dict[str, list[float]] = {"one queue": [], "two queues": []}
+    for before, size in zip((0, *BACKLOGS), BACKLOGS, strict=False):
+        add_due(tasks.store.engine, tasks, size - before)
+        for name, queues in (("one queue", ["default"]), ("two queues", ["default", "mail"])):
+            costs[name].append(processor_cost(bench, partial(claim_and_return, tasks, queues)))
+    for name, line in costs.items():
+        print(f"{name:14}" + "".join(f"{cost * 1000:10.2f}" for cost in line))
+    tasks.store.engine.dispose()
+
+
+def claim_and_return(tasks: Tasks, queues: list[str]) -> None:
+    (taken,) = tasks.store.claim(owner="a" * 32, lease=60, queues=queues, most=1)
+    tasks.store.put_back(taken, delay=-3600, error="")
+
+
+def processor_cost(bench: Bench, work: Callable[[], object], rounds: int = 300) -> float:
+    """Seconds that PostgreSQL computes for one call; it counts hundredths of a second, so there are many."""
+    for _ in range(20):
+        work()
+    before = processor_seconds({bench.postgres.process.pid})
+    for _ in range(rounds):
+        work()
+    return (processor_seconds({bench.postgres.process.pid}) - before) / rounds
+
+
+def add_due(engine: Engine, tasks: Tasks, number: int) -> None:
+    now = time.time()
+    rows = [
+        {
+            "id": os.urandom(16).hex(),
+            "name": "other",
+            "arguments": "[[],{}]",
+            "context": "{}",
+            "state": "waiting",
+            "queue": ("default", "mail")[place % 2],
+            "priority": 1,
+            "due_at": now - 1,
+            "created_at": now,
+        }
+        for place in range(number)
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(tasks.store.table), rows)
+    tidy(engine)
+
+
 def svg(lines: dict[str, list[float]]) -> str:
     """Cost over rows, the rows on a logarithmic scale."""
     top = max(max(costs) for costs in lines.values()) * 1.2
@@ -374,7 +429,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", default=[], help="throughput, start, enqueue, claims; all by default"
+        "parts", nargs="*", default=[], help="throughput, start, enqueue, claims, backlog; all by default"
     )
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=2)
@@ -387,6 +442,7 @@ def main() -> None:
             "start": lambda: start(bench, max(3, given.rounds)),
             "enqueue": lambda: enqueue(bench),
             "claims": lambda: claims(bench, given.plot),
+            "backlog": lambda: backlog(bench),
         }
         for name in given.parts or parts:
             parts[name]()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
-__all__ = ["PRIORITIES", "HotStatements", "locked"]
+__all__ = ["PRIORITIES", "HotStatements", "locked", "written"]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is looked at by its own index range, so none hides behind another."""
@@ -53,6 +53,7 @@ class HotStatements:
         self._one_writer = engine.dialect.name == "sqlite"
         # One statement is its own transaction; BEGIN and COMMIT would cost PostgreSQL two more round trips.
         self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._looks: dict[tuple[str, ...], Executable] = {}
         self.renew()
         renew_in_child(self)
 
@@ -76,17 +77,23 @@ class HotStatements:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
-    def due_priorities(self, queues: Sequence[str]) -> list[int]:
-        """In which priorities something is due: a read, so that idle workers do not queue for the one writer."""
-        with self._single.connect() as connection:
-            found = connection.execute(self._looks, {"queues": list(queues), **self._clock.values()}).one()
-        return [priority for priority, is_due in zip(PRIORITIES, found, strict=True) if is_due]
+    def due_places(self, queues: Sequence[str]) -> list[tuple[int, str]]:
+        """Priorities and queues in which something is due: the urgent first, then the one due for longest.
 
-    def take(
-        self, priority: int, *, queues: Sequence[str], owner: str, lease: float, most: int
-    ) -> list[TakenTask]:
-        """Take what is due in a priority."""
-        given = {"queues": list(queues), "priority_is": priority, "most": most}
+        A read, so that idle workers do not queue for the one writer. Each place is a range of the index of its
+        own: one question for several queues would sort everything that is due in them.
+        """
+        wanted = tuple(dict.fromkeys(queues))
+        with self._single.connect() as connection:
+            found = connection.execute(self._looks_for(wanted), self._clock.values()).one()
+        places = [(priority, queue) for priority in PRIORITIES for queue in wanted]
+        due = zip(found, places, strict=True)
+        oldest = sorted((priority, since, queue) for since, (priority, queue) in due if since is not None)
+        return [(priority, queue) for priority, _, queue in oldest]
+
+    def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[TakenTask]:
+        """Take what is due in a priority of a queue."""
+        given = {"queue_is": queue, "priority_is": priority, "most": most}
         return self._taken(self._takes, {**given, "owner_is": owner, "lease": lease})
 
     def take_one(self, task_id: str, *, owner: str, lease: float) -> TakenTask | None:
@@ -116,40 +123,54 @@ class HotStatements:
     def _is(self, step: Step) -> ColumnElement[bool]:
         return self._table.c.state.in_(sources(step))
 
-    @cached_property
-    def _looks(self) -> Executable:
-        from sqlalchemy import bindparam, exists, select
+    def _looks_for(self, queues: tuple[str, ...]) -> Executable:
+        known = self._looks.get(queues)
+        if known is None:
+            known = self._looks[queues] = self._built_looks(queues)
+        return known
 
-        columns = self._table.c
+    def _built_looks(self, queues: tuple[str, ...]) -> Executable:
+        from sqlalchemy import select
+
+        due_at = self._table.c.due_at
         return select(
             *(
-                exists().where(
-                    columns.queue.in_(bindparam("queues", expanding=True)),
-                    columns.priority == priority,
-                    columns.due_at <= self._clock.parameter(),
-                    self._is("claim"),
-                )
+                select(due_at)
+                .where(*self._due(written(priority), queue))
+                .order_by(due_at)
+                .limit(written(1))
+                .scalar_subquery()
                 for priority in PRIORITIES
+                for queue in queues
             )
         )
 
     @cached_property
     def _takes(self) -> Update:
-        from sqlalchemy import bindparam, select
+        from sqlalchemy import Integer, String, bindparam, select
 
         columns = self._table.c
+        # As by ``written``, with a value that comes at each execution.
+        priority = bindparam("priority_is", type_=Integer, literal_execute=True)
+        most = bindparam("most", type_=Integer, literal_execute=True)
         due = (
             select(columns.id)
-            .where(
-                columns.queue.in_(bindparam("queues", expanding=True)),
-                columns.priority == bindparam("priority_is"),
-                columns.due_at <= self._clock.parameter(),
-                self._is("claim"),
-            )
+            .where(*self._due(priority, bindparam("queue_is", type_=String)))
             .order_by(columns.due_at)
-            .limit(bindparam("most"))
+            .limit(most)
         )
         return self._change(columns.id.in_(locked(due, self._engine)))
+
+    def _due(
+        self, priority: ColumnElement[int], queue: ColumnElement[str] | str
+    ) -> tuple[ColumnElement[bool], ...]:
+        columns = self._table.c
+        return (
+            columns.queue == queue,
+            columns.priority == priority,
+            columns.due_at <= self._clock.parameter(),
+            self._is("claim"),
+        )
 
     @cached_property
     def _takes_one(self) -> Update:
@@ -207,6 +228,17 @@ class HotStatements:
                 rung_at=None,
             )
         )
+
+
+def written(number: int) -> ColumnElement[int]:
+    """A number that stands in the statement itself, and is not bound.
+
+    psycopg prepares a statement after five executions, and PostgreSQL then makes one plan for any value. For any
+    limit it expects a tenth of the rows, for any priority a third, and reads the whole table.
+    """
+    from sqlalchemy import Integer, literal
+
+    return literal(number, Integer(), literal_execute=True)
 
 
 def locked(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening.tasks._states import sources
-from mks_hardening.tasks.store._hot import PRIORITIES, locked
+from mks_hardening.tasks.store._hot import PRIORITIES, locked, written
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -59,7 +59,7 @@ class Rings:
         fresh = [
             (columns.queue == queue)
             & columns.rung_at.is_(None)
-            & (columns.priority == priority)
+            & (columns.priority == written(priority))
             & self._store.is_due()
             for priority in PRIORITIES
             for queue in queues
@@ -68,7 +68,7 @@ class Rings:
         stale = {queue: (columns.queue == queue) & long_ago & self._store.is_due() for queue in queues}
         # Asked in one read first: on most looks nothing is due, and an UPDATE that changes nothing still takes
         # SQLite's one writer.
-        found = self._store.fulfilled([*fresh, *stale.values()])
+        found = self._fulfilled([*fresh, *stale.values()])
         rings = list[Ring]()
         for condition in found:
             queue = next((queue for queue, known in stale.items() if known is condition), None)
@@ -76,12 +76,33 @@ class Rings:
                 rings += self._mark(condition, most - len(rings))
         return rings
 
+    def _fulfilled(self, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+        """Those conditions that some row fulfils, asked in one statement that changes nothing."""
+        from sqlalchemy import select
+
+        columns = self._store.table.c
+        # In the order of the index, and not EXISTS: for that one PostgreSQL may read the table from its begin,
+        # in the hope of an early row, and finds none as soon as all of them have been rung.
+        first = (
+            select(columns.id)
+            .where(condition)
+            .order_by(columns.queue, columns.rung_at, columns.priority, columns.due_at)
+            .limit(written(1))
+            .scalar_subquery()
+            for condition in conditions
+        )
+        with self._store.engine.connect() as connection:
+            found = connection.execute(select(*first)).one()
+        return [
+            condition for condition, task_id in zip(conditions, found, strict=True) if task_id is not None
+        ]
+
     def _mark(self, condition: ColumnElement[bool], most: int) -> list[Ring]:
         from sqlalchemy import select, update
 
         store = self._store
         columns = store.table.c
-        due = select(columns.id).where(condition).order_by(columns.due_at).limit(most)
+        due = select(columns.id).where(condition).order_by(columns.due_at).limit(written(most))
         change = (
             update(store.table)
             .where(columns.id.in_(locked(due, store.engine)))

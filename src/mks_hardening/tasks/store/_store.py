@@ -91,11 +91,10 @@ class TaskStore:
             most: how many at most.
         """
         taken = list[TakenTask]()
-        for priority in self.hot.due_priorities(queues):
+        for priority, queue in self.hot.due_places(queues):
             if len(taken) < most:
-                taken += self.hot.take(
-                    priority, queues=queues, owner=owner, lease=lease, most=most - len(taken)
-                )
+                left = most - len(taken)
+                taken += self.hot.take(priority, queue=queue, owner=owner, lease=lease, most=left)
         return taken
 
     def claim_one(self, task_id: str, *, owner: str, lease: float) -> TakenTask | None:
@@ -106,14 +105,6 @@ class TaskStore:
         """It may be taken now: its time has come, or its lease has run out."""
         columns = self.table.c
         return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("claim"))
-
-    def fulfilled(self, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
-        """Those conditions that some row fulfils, asked in one statement that changes nothing."""
-        from sqlalchemy import exists, select
-
-        with self.engine.connect() as connection:
-            found = connection.execute(select(*(exists().where(condition) for condition in conditions))).one()
-        return [condition for condition, is_there in zip(conditions, found, strict=True) if is_there]
 
     # --- holding and ending --------------------------------------------------------------------
 
