@@ -218,8 +218,10 @@ class TaskLostError(MksHardeningError):
 class TaskRetryError(MksHardeningError):
     """Raised by a task that wants to be run again later.
 
+    With ``after`` nothing has failed: the task may ask as often as it likes, and ``max_attempts`` is left alone.
+
     Attributes:
-        after: seconds until then, or a ``timedelta``; ``None`` for the usual back-off.
+        after: seconds until then, or a ``timedelta``; ``None`` for the usual back-off, which counts as a failure.
     """
 
     def __init__(self, after: float | timedelta | None = None) -> None:

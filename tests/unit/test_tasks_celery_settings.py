@@ -11,6 +11,7 @@ from mks_hardening.contrib.celery_app import celery_app
 from mks_hardening.db import hardened_engine
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.tasks import Tasks
+from testbed.run_python import run_python
 
 BROKER = "redis://u:pw@127.0.0.1:1/1"
 
@@ -127,3 +128,23 @@ def test_what_is_left_out_of_an_address_is_the_usual(broker: str, results: str) 
         "rpc://",
     ):
         assert settings(other)["result_backend"] == other
+
+
+def test_a_worker_logs_without_the_extra_for_logging() -> None:
+    done = run_python(
+        """
+        import logging, sys
+        sys.modules["pythonjsonlogger"] = None
+        from celery import signals
+        from mks_hardening.contrib.celery_app import celery_app
+        from mks_hardening.db import hardened_engine
+        from mks_hardening.tasks import Tasks
+
+        app = celery_app(Tasks(hardened_engine("sqlite:///tasks.db")), broker_url="redis://127.0.0.1:1/0")
+        answers = signals.setup_logging.send(sender=None, loglevel=logging.INFO, logfile=None)
+        print([answer for _, answer in answers])
+        logging.getLogger("shop").info("said")
+        """
+    )
+    assert done.stdout == "[None]\n"
+    assert done.stderr.endswith("INFO MainProcess shop: said\n")

@@ -16,11 +16,13 @@ from sqlalchemy import create_engine
 
 from mks_hardening.db import hardened_engine
 from mks_hardening.events import TaskChanged, add_observer, remove_observer
-from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
+from mks_hardening.exceptions import ConfigurationError, TaskRefusedError, TaskRetryError
+from mks_hardening.logging import bound
 from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
 from mks_hardening.tasks._leases import LeaseKeeper
 from mks_hardening.testing import FrozenClock
+from together import run_together
 
 
 @pytest.fixture
@@ -413,3 +415,155 @@ def test_steps_of_the_wall_clock_back_and_forth_lose_and_double_nothing(
     clock.step_wall(-7200)
     assert worker.run_pending() == []
     assert sorted(ran) == sorted(ids)
+
+
+# --- what a second round of attacks found
+
+
+def test_the_key_of_a_dead_task_is_free_for_the_same_work_once_more(tasks: Tasks, worker: TaskWorker) -> None:
+    @tasks.task("report")
+    def report(run: TaskRun, month: str) -> str:
+        if month == "broken":
+            raise ValueError("planted")
+        return month
+
+    with tasks.begin() as connection:
+        first = report.using(key="k").enqueue(connection, "broken")
+    assert worker.run_pending() == ["dead"]
+    with tasks.begin() as connection:
+        again = report.using(key="k", user_id="7").enqueue(connection, "2026-11")
+    assert again == first
+    assert worker.run_pending() == ["done"]
+    status = tasks.status(first)
+    assert status is not None
+    assert (status.result, status.attempts, status.user_id) == ("2026-11", 0, "7")
+    with tasks.begin() as connection:
+        report.using(key="k").enqueue(connection, "2026-12")
+    assert worker.run_pending() == []
+
+
+def test_a_dead_slot_is_not_run_by_every_scheduler_that_starts(tasks: Tasks, clock: FrozenClock) -> None:
+    ran = list[int]()
+
+    @tasks.task("tick", schedule=Every(3600))
+    def tick(run: TaskRun) -> None:
+        ran.append(1)
+        raise ValueError("planted")
+
+    TaskWorker(tasks, clock=clock).run_pending()
+    clock.advance(3600)
+    for _ in range(3):
+        TaskWorker(tasks, clock=clock).run_pending()
+        clock.advance(60)
+    assert len(ran) == 1
+
+
+def test_asking_to_be_run_later_uses_up_no_attempts(
+    tasks: Tasks, worker: TaskWorker, clock: FrozenClock
+) -> None:
+    attempts = list[int]()
+
+    @tasks.task("poll", max_attempts=2)
+    def poll(run: TaskRun) -> None:
+        attempts.append(run.attempt)
+        if run.attempt <= 9:
+            raise TaskRetryError(after=30)
+        raise ConnectionError("planted")
+
+    with bound(request_id="r"), tasks.begin() as connection:
+        task_id = poll.enqueue(connection)
+    outcomes = list[str]()
+    while not outcomes or outcomes[-1] == "retried":
+        outcomes += worker.run_pending(most=1)
+        clock.advance(30)
+    assert outcomes == ["retried"] * 10 + ["dead"]
+    assert attempts == list(range(1, 12))
+    ((status, said),) = tasks.listed(state="dead")
+    assert status.id == task_id
+    assert said.endswith("(attempt 2 of 2)")
+
+
+def test_tasks_whose_arguments_no_worker_takes_are_counted_as_unknown(
+    tasks: Tasks, worker: TaskWorker, clock: FrozenClock
+) -> None:
+    tasks.task("report")(lambda run: None)
+    newer = Tasks(tasks.store.engine, clock=clock)
+    with newer.begin() as connection:
+        newer.task("report")(lambda run, paper: None).enqueue(connection, "A4")
+    assert worker.run_pending() == ["unknown"]
+    clock.advance(60)
+    stats = tasks.stats()
+    assert (stats.unknown, stats.oldest_unknown, stats.due) == (1, 60.0, 0)
+
+
+@pytest.mark.parametrize("interval", [60, 3600])
+def test_a_slot_that_began_before_the_schedule_existed_is_not_run(
+    tasks: Tasks, clock: FrozenClock, interval: int
+) -> None:
+    ran = list[float]()
+    clock.advance(3607 - clock.time() % 3600)
+    tasks.task("tick", schedule=Every(interval))(lambda run: ran.append(clock.time()))
+    for _ in range(3):  # the second and third find it known, and nothing missed
+        TaskWorker(tasks, clock=clock).run_pending()
+    assert ran == []
+    clock.advance(interval)
+    TaskWorker(tasks, clock=clock).run_pending()
+    assert len(ran) == 1
+    clock.advance(3 * interval)
+    TaskWorker(tasks, clock=clock).run_pending()  # missed meanwhile
+    assert len(ran) == 2
+
+
+def test_cleaning_leaves_a_schedule_known(tasks: Tasks, clock: FrozenClock) -> None:
+    ran = list[float]()
+    tasks.task("tick", schedule=Every(60))(lambda run: ran.append(clock.time()))
+    for _ in range(4):
+        TaskWorker(tasks, clock=clock).run_pending()
+        clock.advance(60)
+    assert tasks.clean(keyed=0) == 3
+    clock.advance(30)
+    TaskWorker(tasks, clock=clock).run_pending()
+    assert tasks.clean(keyed=0) == 1
+    assert clock.time() - ran[-1] == 0
+
+
+def test_six_at_once_create_the_table(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'six.db'}"
+    create_at_once(url)
+
+
+@pytest.mark.postgres
+def test_six_at_once_create_the_table_of_postgresql(postgres_url: str) -> None:
+    for number in range(5):
+        create_at_once(postgres_url, f"task_{number}")
+
+
+def create_at_once(url: str, table: str = "mks_task") -> None:
+    program = """
+import sys
+from mks_hardening.db import hardened_engine
+from mks_hardening.tasks import Tasks
+made = Tasks(hardened_engine(sys.argv[1]), table=sys.argv[2])
+print("ready", flush=True)
+input()
+made.create_table()
+print(made.counts())
+"""
+    assert run_together(program, url, table, processes=6) == [["{}"]] * 6
+
+
+def test_a_worker_that_leaves_after_the_commit_of_a_task_leaves_it_done(
+    tasks: Tasks, worker: TaskWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tasks.task("ends")
+    def ends(run: TaskRun) -> None:
+        with run.commit("kept"):
+            pass
+        raise SystemExit(0)
+
+    task_id = enqueue(tasks, "ends")
+    assert worker.run_one(task_id, is_leaving=lambda: True) == "done"
+    assert "interrupted" not in caplog.text
+    status = tasks.status(task_id)
+    assert status is not None
+    assert (status.state, status.result) == ("done", "kept")

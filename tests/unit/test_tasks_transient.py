@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -80,3 +81,13 @@ def test_errors_that_only_look_like_it() -> None:
 
     assert not is_transient(OperationalError())
     assert not is_transient(ValueError())
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"),
+    [(400, False), (428, False), (429, True), (430, False), (499, False), (500, True), (503, True)],
+)
+def test_what_a_web_server_says(status: int, passes: bool) -> None:
+    error = Exception("no")
+    error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]  # as requests and httpx do
+    assert is_transient(error) is passes

@@ -110,6 +110,7 @@ def test_schedules_follow_the_clock_of_the_test_and_its_own_clock_comes_back(
     tasks: Tasks, mks_tasks: Record, mks_clock: FrozenClock
 ) -> None:
     tasks.task("tick", schedule=Every(3600))(lambda run: None)
+    mks_clock.advance(3600 - mks_clock.time() % 3600)
     with mks_tasks(tasks) as recorder:
         assert recorder.run() == ["done"]
         mks_clock.advance(3600)

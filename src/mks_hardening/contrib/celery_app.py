@@ -6,12 +6,13 @@ message that comes twice, late or never changes nothing: what is rung and not ta
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Timer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import function, texts
 from mks_hardening._core.durations import seconds
@@ -20,7 +21,7 @@ from mks_hardening._core.lazy import optional
 from mks_hardening.contrib._celery_bell import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskBell
 from mks_hardening.contrib._celery_process import PoolProcess
 from mks_hardening.contrib._celery_settings import RUN, TICK, celery_settings, check_limits
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.tasks._leases import LEASE
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["RUN", "TICK", "TaskBell", "celery_app"]
 
 exported(__name__, [TaskBell])
+
+_PLAIN_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
 
 def celery_app(
@@ -177,7 +180,11 @@ class _WorkerLife:
             return
         from mks_hardening.logging import setup_logging
 
-        setup_logging(self._app.main, level=loglevel or "INFO", log_file=logfile)
+        try:
+            setup_logging(self._app.main, level=loglevel or "INFO", log_file=logfile)
+        except MissingDependencyError:
+            # Celery leaves its own set-up out once somebody has listened for this signal.
+            logging.basicConfig(level=loglevel or "INFO", filename=logfile, format=_PLAIN_FORMAT)
 
     def begin(self, *, sender: FromCelery, **_: object) -> None:
         """Before the pool is forked: tasks are known by now, and children must not speak on our connections."""

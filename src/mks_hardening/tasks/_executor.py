@@ -23,8 +23,6 @@ from mks_hardening.tasks._signatures import takes
 from mks_hardening.tasks.run import TaskRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks.registry import Task, Tasks
 
@@ -38,6 +36,8 @@ _UNKNOWN_DELAYS: Final = (1.0, 15.0)
 _LONGEST_DEPLOY: Final = 600.0
 """Seconds for which a task may be unknown while new code is rolled out; after that somebody is told."""
 _LONGEST_ERROR: Final = 500
+_SNOOZES: Final = "snoozes"
+"""Kept beside what was bound at the enqueuing: how many of the attempts were asked for and had not failed."""
 _WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 """Seconds between the tries to write what came of a run: longer than a database takes to restart."""
 
@@ -69,7 +69,8 @@ class Executor:
             on_error: told what the task raised, if that was not meant.
         """
         task = self._tasks.known.get(run.taken.name)
-        carried = cast("Mapping[str, object]", load(run.taken.context))
+        carried = cast("dict[str, object]", load(run.taken.context))
+        carried.pop(_SNOOZES, None)
         with bound(**carried, task_id=run.id, task=run.taken.name):
             start = self._clock.monotonic()
             outcome = (
@@ -146,12 +147,23 @@ class Executor:
         return self._dead(run, _said(error))
 
     def _again(self, task: Task[..., object], run: TaskRun, said: str, after: float | None) -> Outcome:
-        if run.attempt >= task.max_attempts:
-            return self._dead(run, f"{said} (attempt {run.attempt} of {task.max_attempts})")
-        delay = retry_delay(run.attempt) if after is None else after
+        context = cast("dict[str, object]", load(run.taken.context))
+        snoozes = cast("int", context.get(_SNOOZES, 0))
+        if after is not None:
+            return self._tried_again(
+                run, said, after, dump({**context, _SNOOZES: snoozes + 1}, what="context")
+            )
+        failures = run.attempt - snoozes
+        if failures >= task.max_attempts:
+            return self._dead(run, f"{said} (attempt {failures} of {task.max_attempts})")
+        return self._tried_again(run, said, retry_delay(failures), run.taken.context)
+
+    def _tried_again(self, run: TaskRun, said: str, delay: float, context: str) -> Outcome:
         _logger.warning("the task %s is tried again in %.1f s: %s", run.taken.name, delay, said)
         return self._ended(
-            run, "retried", lambda: self._tasks.store.retry(run.taken, delay=delay, error=said)
+            run,
+            "retried",
+            lambda: self._tasks.store.retry(run.taken, delay=delay, error=said, context=context),
         )
 
     def _dead(self, run: TaskRun, said: str) -> Outcome:

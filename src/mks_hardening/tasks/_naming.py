@@ -9,11 +9,13 @@ from mks_hardening._core.checks import text_of
 from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
 from mks_hardening.tasks._payload import storable
 
-__all__ = ["check_key", "check_name", "check_queue", "check_user_id", "id_text"]
+__all__ = ["SLOT", "check_key", "check_name", "check_queue", "check_user_id", "id_text"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}", re.ASCII)
 # Queues become names at a broker, in metrics and in command lines; this much all of them take as it is.
 _QUEUE: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
+SLOT: Final = "slot:"
+"""What the keys of scheduled runs begin with."""
 _LONGEST_KEY: Final = 200
 _LONGEST_USER_ID: Final = 255
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-__all__ = ["ENDS", "TRANSITIONS", "UNKNOWN_NAME", "State", "Step", "after", "sources"]
+__all__ = ["ENDS", "TRANSITIONS", "State", "Step", "after", "sources"]
 
 State = Literal["waiting", "running", "done", "dead", "cancelled"]
-Step = Literal["claim", "renew", "finish", "retry", "put_back", "give_up", "cancel", "stop", "replay"]
+Step = Literal[
+    "claim", "renew", "finish", "retry", "put_back", "give_up", "cancel", "stop", "replay", "enqueue"
+]
 
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
     ("waiting", "claim"): "running",
@@ -30,13 +32,12 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
     ("running", "cancel"): "running",
     ("running", "stop"): "cancelled",
     ("dead", "replay"): "waiting",
+    # The key of a task that was never done: the work is wanted once more.
+    ("dead", "enqueue"): "waiting",
     ("cancelled", "replay"): "waiting",
 }
 
 ENDS: Final[frozenset[State]] = frozenset({"done", "dead", "cancelled"})
-
-UNKNOWN_NAME: Final = "no worker that knows the name"
-"""Error of a waiting task that was put back; it tells apart what a deploy has to end from what nobody works at."""
 
 
 def after(state: State, step: Step) -> State | None:

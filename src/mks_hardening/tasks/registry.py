@@ -131,7 +131,8 @@ class Task(Generic[P, R]):
         What is left out stays as it was.
 
         Args:
-            key: of several runs with one key the first alone exists, also when it has ended.
+            key: of several runs with one key the first alone exists, also when it has ended. If it is dead, it runs
+                anew with the arguments of this call.
             delay: seconds until it may run.
             due_at: wall time from which it may run, seconds since the epoch, instead of ``delay``.
             priority: ``high``, ``normal`` or ``low``.
@@ -286,8 +287,17 @@ class Tasks:
         return self.store.add(_connection_of(connection), new)
 
     def create_table(self) -> None:
-        """Create the table if it is missing, for applications without migrations."""
-        self.store.table.create(self.store.engine, checkfirst=True)
+        """Create the table if it is missing, for applications without migrations; any number may at once."""
+        from sqlalchemy import inspect
+        from sqlalchemy.exc import DBAPIError
+
+        table, engine = self.store.table, self.store.engine
+        try:
+            table.create(engine, checkfirst=True)
+        except DBAPIError:
+            # Another process has created it between the look and the creation.
+            if not inspect(engine).has_table(table.name, schema=table.schema):
+                raise
 
     def counts(self) -> dict[str, int]:
         """How many tasks are in each state."""

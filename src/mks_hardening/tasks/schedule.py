@@ -45,7 +45,8 @@ class Every:
 
     Args:
         interval: seconds, or a ``timedelta``; at least one second.
-        missed: after a time without a scheduler, run the slot at hand ``once``, or ``skip`` what began before.
+        missed: after a time without a scheduler, run the slot at hand ``once``, or ``skip`` what began before. A
+            slot that began before the first scheduler of the task is not run.
 
     Raises:
         ConfigurationError: an interval below a second, or an unknown rule.

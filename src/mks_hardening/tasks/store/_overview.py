@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening.tasks._naming import check_name, check_user_id
 from mks_hardening.tasks._payload import load
-from mks_hardening.tasks._states import ENDS, UNKNOWN_NAME, State, sources
+from mks_hardening.tasks._states import ENDS, State, sources
 from mks_hardening.tasks.status import TaskStatus
 from mks_hardening.tasks.watch.stats import RecentRuns, TaskStats
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mks_hardening.tasks.store._store import TaskStore
 
 __all__ = ["Overview"]
+
+_MOST_LISTED: Final = 1_000_000
 
 
 class Overview:
@@ -55,7 +57,7 @@ class Overview:
             check_name(name)
         if user_id is not None:
             check_user_id(user_id)
-        whole_number(most, parameter="most", minimum=1)
+        whole_number(most, parameter="most", minimum=1, maximum=_MOST_LISTED)
         columns = self._table.c
         question = select(self._table).order_by(columns.created_at.desc(), columns.id).limit(most)
         for column, wanted in ((columns.state, state), (columns.name, name), (columns.user_id, user_id)):
@@ -82,7 +84,7 @@ class Overview:
         is_due = columns.due_at <= now
         waits = columns.state == "waiting"
         free = and_(is_due, columns.state.in_(sources("claim")))
-        homeless = and_(waits, func.coalesce(columns.error, "") == UNKNOWN_NAME)
+        homeless = and_(waits, columns.unknown_since.is_not(None))
         count = func.count()
         queues = (
             select(

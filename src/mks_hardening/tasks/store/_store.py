@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import instance
 from mks_hardening.protocols import Clock
+from mks_hardening.tasks._naming import SLOT
 from mks_hardening.tasks._states import ENDS, State, Step, sources
 from mks_hardening.tasks.store._hot import HotStatements
 from mks_hardening.tasks.store._row_clock import RowClock
 from mks_hardening.tasks.store._rows import NewTask, TakenTask
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, ColumnElement, Connection, Engine, Insert, Table, UpdateBase
+    from sqlalchemy import URL, ColumnElement, Connection, Engine, Executable, Table, UpdateBase
 
 __all__ = ["TaskStore"]
 
@@ -45,7 +46,10 @@ class TaskStore:
     # --- accepting -----------------------------------------------------------------------------
 
     def add(self, connection: Connection, new: NewTask) -> str:
-        """Accept a task in the caller's transaction; the id of the one that has the same key, if there is one."""
+        """Accept a task in the caller's transaction; the id of the one that has the same key, if there is one.
+
+        If that one is dead, it runs anew with what is given now.
+        """
         from sqlalchemy import select
 
         columns = self.table.c
@@ -66,18 +70,31 @@ class TaskStore:
         if new.unique_key is None:
             connection.execute(self.table.insert().values(values))
             return new.id
-        if connection.execute(self._insert_unless_there(values)).rowcount == 1:
-            return new.id
+        accepted: str | None = connection.execute(self._insert_unless_there(values)).scalar_one_or_none()
+        if accepted is not None:
+            return accepted
         # Read in the caller's transaction: on PostgreSQL the insert has waited for the other one to commit.
         same = (columns.name == new.name) & (columns.unique_key == new.unique_key)
         found: str = connection.execute(select(columns.id).where(same)).scalar_one()
         return found
 
-    def _insert_unless_there(self, values: Mapping[str, object]) -> Insert:
+    def _insert_unless_there(self, values: Mapping[str, object]) -> Executable:
+        from sqlalchemy import false
         from sqlalchemy.dialects import postgresql, sqlite
 
-        insert = postgresql.insert if self._postgresql else sqlite.insert
-        return insert(self.table).values(values).on_conflict_do_nothing(index_elements=["name", "unique_key"])
+        columns = self.table.c
+        insert = (postgresql.insert if self._postgresql else sqlite.insert)(self.table).values(values)
+        # Every scheduler that starts enqueues the slot at hand, so a dead one must stay dead.
+        is_slot = str(values["unique_key"]).startswith(SLOT)
+        anew = {
+            **{name: value for name, value in values.items() if name not in {"id", "name", "unique_key"}},
+            **self._renewed(),
+        }
+        return insert.on_conflict_do_update(
+            index_elements=["name", "unique_key"],
+            set_=anew,
+            where=false() if is_slot else columns.state.in_(sources("enqueue")),
+        ).returning(columns.id)
 
     # --- taking --------------------------------------------------------------------------------
 
@@ -157,9 +174,10 @@ class TaskStore:
         """Record the result, in the given transaction or in one of its own; whether it was still ours."""
         return self.hot.finish(task, result=result, connection=connection)
 
-    def retry(self, task: TakenTask, *, delay: float, error: str) -> bool:
-        """Let it wait and be tried again; crashes are counted anew."""
+    def retry(self, task: TakenTask, *, delay: float, error: str, context: str | None = None) -> bool:
+        """Let it wait and be tried again, with another context if one is given; crashes are counted anew."""
         values = {
+            "context": task.context if context is None else context,
             "state": "waiting",
             "due_at": self.clock.moment() + delay,
             "deliveries": 0,
@@ -208,6 +226,16 @@ class TaskStore:
     def _ended(self) -> dict[str, object]:
         # due_at goes with the end, and takes the row out of the index that workers look into.
         return {"due_at": None, "owner": None, "finished_at": self.clock.moment(), "rung_at": None}
+
+    def _renewed(self) -> dict[str, object]:
+        return {
+            "deliveries": 0,
+            "attempts": 0,
+            "finished_at": None,
+            "cancel_requested": False,
+            "unknown_since": None,
+            **self._released(""),
+        }
 
     def _released(self, error: str) -> dict[str, object]:
         return {"owner": None, "error": error, "progress": 0.0, "stage": "", "rung_at": None}
@@ -261,8 +289,11 @@ class TaskStore:
 
     # --- from outside --------------------------------------------------------------------------
 
-    def cancel(self, task_id: str) -> bool:
-        """Cancel what waits, ask what runs to stop; whether there was anything to do."""
+    def cancel(self, task_id: str, *, connection: Connection | None = None) -> bool:
+        """Cancel what waits, ask what runs to stop; whether there was anything to do.
+
+        In the given transaction, or in one of its own.
+        """
         from sqlalchemy import case, update
 
         columns = self.table.c
@@ -278,7 +309,19 @@ class TaskStore:
                 cancel_requested=True,
             )
         )
+        if connection is not None:
+            return connection.execute(change).rowcount == 1
         return self._changed(change) == 1
+
+    def has_slot(self, name: str) -> bool:
+        """Whether a run of this task was ever scheduled."""
+        from sqlalchemy import exists, select
+
+        with self.engine.connect() as connection:
+            found = exists().where(
+                self.table.c.name == name, self.table.c.unique_key.startswith(SLOT, autoescape=True)
+            )
+            return bool(connection.execute(select(found)).scalar_one())
 
     def replay(self, task_id: str) -> bool:
         """Run a dead or cancelled task once more, as if it were new; whether there was one."""
@@ -291,12 +334,7 @@ class TaskStore:
             .values(
                 state="waiting",
                 due_at=self.clock.moment(),
-                deliveries=0,
-                attempts=0,
-                finished_at=None,
-                cancel_requested=False,
-                unknown_since=None,
-                **self._released(""),
+                **self._renewed(),
             )
         )
         return self._changed(change) == 1
@@ -309,13 +347,25 @@ class TaskStore:
         return self._changed(delete(self.table).where(columns.id == task_id, columns.state.in_(ENDS))) == 1
 
     def clean(self, *, state: State, older_than: float, keyed: bool) -> int:
-        """Remove tasks that ended so many seconds ago, either those with a key or those without; how many."""
-        from sqlalchemy import delete
+        """Remove tasks that ended so many seconds ago, either those with a key or those without; how many.
+
+        The newest slot of a schedule stays: it tells a scheduler that the schedule is not new.
+        """
+        from sqlalchemy import delete, exists
 
         columns = self.table.c
-        has_key = columns.unique_key.is_not(None) if keyed else columns.unique_key.is_(None)
         old = columns.finished_at < self.clock.moment() - older_than
-        return self._changed(delete(self.table).where(columns.state == state, has_key, old))
+        change = delete(self.table).where(columns.state == state, old)
+        if not keyed:
+            return self._changed(change.where(columns.unique_key.is_(None)))
+        later = self.table.alias("later")
+        newer = exists().where(
+            later.c.name == columns.name,
+            later.c.unique_key.startswith(SLOT, autoescape=True),
+            later.c.created_at > columns.created_at,
+        )
+        is_slot = columns.unique_key.startswith(SLOT, autoescape=True)
+        return self._changed(change.where(columns.unique_key.is_not(None), ~is_slot | newer))
 
     def _changed(self, change: UpdateBase) -> int:
         with self.hot.writing(), self.engine.begin() as connection:
