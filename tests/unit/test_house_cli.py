@@ -81,3 +81,26 @@ def test_importing_the_command_line_is_cheap() -> None:
     ]
     own = ["mks_hardening.cli", *commands, "mks_hardening.exceptions"]
     assert run_python(code).stdout.strip() == str(own)
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert (
+        capsys.readouterr().out
+        == f"mks-hardening {version('mks-hardening')} (Python {sys.version.split()[0]})\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["env", "version", "--version"])
+@pytest.mark.parametrize(("redirect", "code"), [(">&-", 0), (">/dev/full", 1)])
+def test_output_that_cannot_be_written_is_told_in_one_line(command: str, redirect: str, code: int) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -I -m mks_hardening {command} {redirect}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "the output cannot be written: No space left on device\n" if code else ""
+    assert (done.returncode, done.stderr) == (code, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -67,6 +68,22 @@ def test_an_operator_takes_the_factor_off(house: House, capsys: pytest.CaptureFi
 def test_a_target_that_is_none(house: House, capsys: pytest.CaptureFixture[str], target: str) -> None:
     assert main(["sign-in", "--target", target, "unlock", "2", *WHO]) == 2
     assert target in capsys.readouterr().err or ":" not in target.strip(":")
+
+
+@pytest.mark.parametrize("where", ["at its import", "when it is called"])
+def test_a_target_that_raises_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, where: str
+) -> None:
+    raises = "raise RuntimeError('password=hunter2hunter2')"
+    function = f"def door():\n    {raises}\n"
+    name = f"raising_{where.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(f"{raises}\n" if where == "at its import" else function)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["sign-in", "--target", f"{name}:door", "unlock", "2", *WHO]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{name}:door raises RuntimeError: password=")
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("left_out", [0, 2])

@@ -11,6 +11,7 @@ import pytest
 
 from mks_hardening.cli import main
 from mks_hardening.db import hardened_engine
+from mks_hardening.security import SecretBox
 from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
 from mks_hardening.testing import FrozenClock
 
@@ -80,11 +81,48 @@ def test_without_a_database_it_says_what_is_missing(
     assert capsys.readouterr().err.startswith("DATABASE_URL must name")
 
 
-def test_a_table_that_is_not_there_is_said_in_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_that_is_not_there_is_said_in_one_line(
+    url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.db").touch()
     assert main(["tasks", "list"]) == 2
-    assert capsys.readouterr().err.startswith(
-        "the table mks_task cannot be used (OperationalError: no such table: ?"
-    )
+    assert capsys.readouterr().err.startswith("there is no table mks_task; ")
+
+
+def test_a_mistyped_file_is_not_created(url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["tasks", "list"]) == 2
+    assert capsys.readouterr().err.startswith(f"there is no database {tmp_path / 'tasks.db'}; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["tasks", "list"], ["second-factor", "re-encrypt"]])
+def test_a_server_that_is_unavailable_ends_with_three(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://user:hunter2@127.0.0.1:1/name")
+    monkeypatch.setenv("MKS_SECRET_KEYS", SecretBox.generate_key())
+    assert main(command) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("database is unavailable")
+    assert "hunter2" not in said
+
+
+def test_a_driver_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql+pymysql://user:hunter2@127.0.0.1:1/name")
+    assert main(["tasks", "list"]) == 2
+    assert "pymysql" in capsys.readouterr().err
+
+
+def test_a_number_that_no_database_takes_is_refused(
+    url: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = hardened_engine(url)
+    Tasks(engine).create_table()
+    engine.dispose()
+    assert main(["tasks", "list", "--most", "9" * 30]) == 2
+    assert "most must be" in capsys.readouterr().err
 
 
 def test_times_are_told_in_the_zone_of_the_machine(

@@ -9,12 +9,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import cast
 
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._sign_in import add_commands as add_sign_in_commands
 from mks_hardening.cli._tasks import add_commands as add_task_commands
-from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, MissingDependencyError
 
 __all__ = ["main"]
 
@@ -26,26 +29,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; the process's own by default.
 
     Returns:
-        The exit status: 0 when all is well, 1 when there was nothing to do it to, 2 for a usage error,
-        3 when a server is away.
+        The exit status: 0 when all is well, 1 when there was nothing to do it to, when it was stopped or when the
+        output could not be written, 2 for a usage error, 3 when a server is unavailable.
     """
-    parsed = parser().parse_args(arguments)
+    output, status = _Output(), 0
     try:
-        status: int = parsed.run(parsed)
-        sys.stdout.flush()
+        with output:
+            parsed = parser().parse_args(arguments)
+            status = parsed.run(parsed)
     except (ConfigurationError, MissingDependencyError) as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ImportError as error:  # of a database driver, for example
+        print(f"{error.name or error} is not installed", file=sys.stderr)
+        return 2
+    except BackendUnavailableError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         return 1
-    return status
+    return 1 if output.failed else status
+
+
+class _Output:
+    """Standard output: what cannot be written is told in one line, and not again at the end of the process."""
+
+    failed: bool = False
+
+    def __enter__(self) -> None:
+        if cast("object", sys.stdout) is None:  # closed by the caller
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            sys.stdout.flush()
+        except OSError as broken:
+            self.failed = True
+            if not isinstance(broken, BrokenPipeError):  # the reader, `head` for example, has seen enough
+                print(f"the output cannot be written: {broken.strerror}", file=sys.stderr)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return self.failed and isinstance(error, (OSError, SystemExit))
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, for ``main`` and for the reference page."""
     parser = argparse.ArgumentParser(
         prog="mks-hardening", description="Production hardening for web applications."
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of this package and of Python"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     version = commands.add_parser("version", help="print the versions of this package and of Python")
@@ -67,6 +102,14 @@ def parser() -> argparse.ArgumentParser:
     sign_in = commands.add_parser("sign-in", help="help somebody who cannot sign in")
     add_sign_in_commands(sign_in)
     return parser
+
+
+class _Version(argparse.Action):
+    """Read when it is wanted: ``--help`` stays quick."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        _version(namespace)
+        parser.exit()
 
 
 def _version(_: argparse.Namespace) -> int:

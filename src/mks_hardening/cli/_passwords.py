@@ -47,7 +47,9 @@ def _build(parsed: argparse.Namespace) -> int:
             progress=progress.show,
         )
     except OSError as error:
-        raise ConfigurationError(f"{error.filename}: {error.strerror}", parameter="source") from None
+        raise ConfigurationError(
+            f"{error.filename or parsed.target}: {error.strerror}", parameter="source"
+        ) from None
     progress.end()
     print(f"passwords: {number}  bytes: {Path(parsed.target).stat().st_size}")
     return 0

@@ -78,7 +78,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
             go_on = "" if cursor is None else f"; go on with --cursor {cursor!r}"
             # On stderr, as what stands on stdout is the result.
             print(f"{why} after {examined} records{go_on}", file=sys.stderr)
-            return 1
+            return 3 if isinstance(error, BackendUnavailableError) else 1
         progress.end()
     print(f"examined: {examined}  re-encrypted: {changed}  unreadable: {failed}")
     return 1 if failed else 0
@@ -100,13 +100,8 @@ def _store(
         ) as records:
             yield records
         return
-    from mks_hardening.db import hardened_engine
+    from mks_hardening.cli._database import opened_database
     from mks_hardening.security import SQLAlchemyTwoFactorStore
 
-    if settings.db.url is None:
-        raise ConfigurationError("DATABASE_URL must name the database of the application", parameter="url")
-    engine = hardened_engine(settings.db.url, application_name="mks-hardening second-factor")
-    try:
+    with opened_database(settings, command="second-factor", table=parsed.table) as engine:
         yield SQLAlchemyTwoFactorStore(engine, table=parsed.table)
-    finally:
-        engine.dispose()

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, MksHardeningError
 
 if TYPE_CHECKING:
     from mks_hardening.security import SignIn
@@ -54,12 +54,8 @@ def _reset(parsed: argparse.Namespace) -> int:
 
 
 def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked: str, failed: str) -> int:
-    try:
-        with _opened(parsed.target) as door:
-            found = help_(door)
-    except BackendUnavailableError as error:
-        print(error, file=sys.stderr)
-        return 3
+    with _opened(parsed.target) as door:
+        found = help_(door)
     print(f"{parsed.user_id}  {worked if found else failed}")
     return 0 if found else 1
 
@@ -70,11 +66,12 @@ def _opened(target: str) -> Generator[SignIn]:
     from mks_hardening.security import SignIn
 
     with ExitStack() as opened:
-        found = _named(target)
-        if not isinstance(found, SignIn) and callable(found):
-            found = found()
-        if isinstance(found, AbstractContextManager):
-            found = opened.enter_context(cast("AbstractContextManager[object]", found))
+        with _told(target):
+            found = _named(target)
+            if not isinstance(found, SignIn) and callable(found):
+                found = found()
+            if isinstance(found, AbstractContextManager):
+                found = opened.enter_context(cast("AbstractContextManager[object]", found))
         if not isinstance(found, SignIn):
             raise ConfigurationError(
                 f"{target} must be a SignIn or a function that returns one, perhaps as a context manager, "
@@ -82,6 +79,20 @@ def _opened(target: str) -> Generator[SignIn]:
                 parameter="target",
             )
         yield found
+
+
+@contextmanager
+def _told(target: str) -> Generator[None]:
+    """What the application's own code raises, in one line."""
+    try:
+        yield
+    except MksHardeningError:
+        raise
+    except Exception as error:
+        from mks_hardening._core.redaction.redactor import default_redactor
+
+        said = default_redactor().redact_text(f"{type(error).__name__}: {error}")
+        raise ConfigurationError(f"{target} raises {said}", parameter="target") from error
 
 
 def _named(target: str) -> object:

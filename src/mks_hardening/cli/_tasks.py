@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.exceptions import ConfigurationError
-
 if TYPE_CHECKING:
     from mks_hardening.tasks import Tasks, TaskStatus
 
@@ -49,33 +47,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def _tasks(parsed: argparse.Namespace) -> Generator[Tasks]:
     """The table in the database that ``DATABASE_URL`` names."""
-    from mks_hardening.db import hardened_engine
+    from mks_hardening.cli._database import opened_database
     from mks_hardening.settings import HardeningSettings
     from mks_hardening.tasks import Tasks
 
-    url = HardeningSettings.from_env().db.url
-    if url is None:
-        raise ConfigurationError(
-            "DATABASE_URL must name the database of the application, for example sqlite:///app.db or "
-            "postgresql+psycopg://user@host/name",
-            parameter="url",
-        )
-    engine = hardened_engine(url, application_name="mks-hardening tasks")
-    try:
+    settings = HardeningSettings.from_env()
+    with opened_database(settings, command="tasks", table=parsed.table) as engine:
         yield Tasks(engine, table=parsed.table)
-    except Exception as error:
-        # By module: the text of a driver may quote the URL, and importing the classes would open a second door.
-        if type(error).__module__ != "sqlalchemy.exc":
-            raise
-        from mks_hardening._core.database.error_text import cause_of
-
-        raise ConfigurationError(
-            f"the table {parsed.table} cannot be used ({cause_of(error)}); "
-            "DATABASE_URL must be that of the application",
-            parameter="url",
-        ) from None
-    finally:
-        engine.dispose()
 
 
 def _list(parsed: argparse.Namespace) -> int:

@@ -1,0 +1,80 @@
+"""The application's database, for commands that work in it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from mks_hardening.settings import HardeningSettings
+
+__all__ = ["opened_database"]
+
+
+@contextmanager
+def opened_database(settings: HardeningSettings, *, command: str, table: str) -> Generator[Engine]:
+    """The engine of the database that ``DATABASE_URL`` names, disposed of at the end.
+
+    Args:
+        settings: of the application.
+        command: for the server's list of connections.
+        table: for the error, where it cannot be used.
+
+    Raises:
+        BackendUnavailableError: its server is unavailable.
+        ConfigurationError: no database, or not the application's.
+    """
+    from mks_hardening.db import hardened_engine
+
+    url = settings.db.url
+    if url is None:
+        raise ConfigurationError(
+            "DATABASE_URL must name the database of the application, for example sqlite:///app.db or "
+            "postgresql+psycopg://user@host/name",
+            parameter="url",
+        )
+    try:
+        engine = hardened_engine(url, application_name=f"mks-hardening {command}")
+        try:
+            _check(engine, table)
+            yield engine
+        finally:
+            engine.dispose()
+    except Exception as error:
+        # By module: the text of a driver may quote the URL, and importing the classes would open a second door.
+        if type(error).__module__ != "sqlalchemy.exc":
+            raise
+        from mks_hardening._core.database.error_text import cause_of
+        from mks_hardening.tasks import is_transient
+
+        if is_transient(error):
+            raise BackendUnavailableError("database", "error", detail=cause_of(error)) from None
+        raise ConfigurationError(
+            f"the table {table} cannot be used ({cause_of(error)}); "
+            "DATABASE_URL must be that of the application",
+            parameter="url",
+        ) from None
+
+
+def _check(engine: Engine, table: str) -> None:
+    """Refuse a file that is not there, which SQLite would create, and a database that is not the application's."""
+    name = engine.url.database or ""
+    if (
+        engine.dialect.name == "sqlite"
+        and not name.startswith(("file:", ":memory:"))
+        and not Path(name).exists()
+    ):
+        raise ConfigurationError(
+            f"there is no database {name}; DATABASE_URL must be that of the application", parameter="url"
+        )
+    with engine.connect() as connection:
+        if not engine.dialect.has_table(connection, table):
+            raise ConfigurationError(
+                f"there is no table {table}; DATABASE_URL must be that of the application", parameter="table"
+            )
