@@ -489,6 +489,27 @@ def test_a_full_disk_costs_numbers_and_nothing_else(
     assert [record.name for record in caplog.records] == ["mks_hardening.metrics"]
 
 
+@pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.EOPNOTSUPP])
+def test_it_counts_where_the_system_does_not_allocate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(refused, "no")
+
+    if refused is None:
+        monkeypatch.delattr(shared_files.os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(shared_files.os, "posix_fallocate", refuse)
+    observer = PrometheusObserver(directory=tmp_path)
+    for number in range(500):
+        observer(TaskChanged(f"task.{number}", "done", 1.0))
+    observer(CacheRead("mks", "hit"))
+    assert samples(observer)[HITS] == 1
+    for file in tmp_path.glob("*.db"):  # none of it is missing on the disk
+        assert file.stat().st_blocks * 512 >= file.stat().st_size
+    assert (tmp_path / "histogram_mks1.db").stat().st_size > 65_536
+
+
 def test_a_link_in_the_directory_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")

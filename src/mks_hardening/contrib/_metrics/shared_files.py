@@ -12,6 +12,7 @@ use, four bytes of padding, then entries of a 32-bit length, a key in JSON padde
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import mmap
@@ -37,6 +38,7 @@ _SLOT: Final = re.compile(r"mks(\d+)\.lock").fullmatch
 _LENGTH: Final = struct.Struct("i")
 _SAFE: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 _NUMBERS: Final = struct.Struct("dd")
+_NOT_OFFERED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _logger: Final = logging.getLogger("mks_hardening.metrics")
 
 
@@ -230,8 +232,7 @@ class _NumberFile:
         self._bytes[: _LENGTH.size] = _LENGTH.pack(used)
 
     def _grow(self, size: int) -> None:
-        # Not a sparse file: on a full disk a store into the mapping would end the process (SIGBUS).
-        os.posix_fallocate(self._file, 0, size)
+        _allocate(self._file, size)
         self._map(size)
 
     def _map(self, size: int) -> None:
@@ -240,13 +241,34 @@ class _NumberFile:
         self._numbers = self._bytes[: size // 8 * 8].cast("d")
 
 
+def _allocate(file: int, size: int) -> None:
+    """Let a file have so many bytes, of which none is missing on the disk.
+
+    A sparse file would end the process (SIGBUS) at a store into the mapping, once the disk is full.
+    """
+    allocate = getattr(
+        os, "posix_fallocate", None
+    )  # macOS has none, some C libraries and file systems refuse it
+    if allocate is not None:
+        try:
+            allocate(file, 0, size)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+        else:
+            return
+    start = os.fstat(file).st_size
+    while start < size:
+        start += os.pwrite(file, bytes(size - start), start)
+
+
 def _opened(path: Path) -> int:
     if not path.exists():
         # A reader must never see a file without its head, so it gets its name when it has one.
         new = path.with_suffix(".new")
         made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE, 0o600)
         try:
-            os.posix_fallocate(made, 0, _SMALLEST)
+            _allocate(made, _SMALLEST)
             os.pwrite(made, _LENGTH.pack(_FIRST), 0)
         finally:
             os.close(made)
