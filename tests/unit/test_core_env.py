@@ -114,9 +114,18 @@ def test_an_empty_variable_is_not_set(tmp_path: Path, text: str) -> None:
     assert source.faults == []
 
 
-def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+def test_a_value_that_is_no_text_is_a_fault() -> None:
+    odd: Any = {"A": 5, 7: "b"}
+    source = env.Environment(odd)
+    assert source.read("A", integer) is None
+    assert source.faults == ["A must be text, not int"]
+    assert source.names("A") == ["A"]
+
+
+@pytest.mark.parametrize("written", ["s3cret value\n", "\ufeffs3cret value", "s3cret value\n\r\n"])
+def test_a_secret_may_come_from_a_file(tmp_path: Path, written: str) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("s3cret value\n", encoding="utf-8")
+    secret.write_text(written, encoding="utf-8")
     source = env.Environment({"KEY_FILE": str(secret)})
     assert source.read("KEY", parsers.parse_text, file=True) == "s3cret value"
     assert source.read("KEY", parsers.parse_text) is None

@@ -225,6 +225,8 @@ URLS: list[tuple[str, tuple[Any, ...]]] = [
     ("rediss://app:p%40ss@redis.example.com/1", ("single", True, (("redis.example.com", 6379),), "p@ss", 1)),
     ("rediss://:pw@h?ca_file=/etc/ca.pem", ("single", True, (("h", 6379),), "pw", 0)),
     ("unix:///run/redis.sock?db=4", ("single", False, (), None, 4)),
+    ("unix://:pw@/run/redis.sock", ("single", False, (), "pw", 0)),
+    ("redis+cluster://localhost/0", ("cluster", False, (("localhost", 6379),), None, 0)),
     (
         "redis+sentinel://127.0.0.1,127.0.0.2:1000/mks/5",
         ("sentinel", False, (("127.0.0.1", 26379), ("127.0.0.2", 1000)), None, 5),
@@ -261,6 +263,17 @@ BAD_URLS = [
     "redis://:hunter2?tail",
     "redis://localhost?hunter2",
     "redis://localhost/" + "9" * 5000,
+    # What was ignored without a word.
+    "redis://localhost,localhost:6380/0",
+    "redis://localhost/0/1",
+    "redis+sentinel://localhost/mks/0/1",
+    "redis+cluster://localhost/1",
+    "redis+cluster://localhost?db=1",
+    "redis://localhost?db=",
+    "redis://localhost/1?db=2",
+    "redis://localhost?db=1&db=2",
+    "unix://run/redis.sock",
+    "unix://localhost/run/redis.sock",
 ]
 
 

@@ -145,6 +145,7 @@ def test_networks_of_proxies_are_taken_in_production(proxies: str) -> None:
         ),
         ({"MKS_CANONICAL_HOST": "a b"}, "MKS_CANONICAL_HOST must be the name or address of a host"),
         ({"MKS_SESSION_IDLE_TIMEOUT": "1800"}, r"MKS_SESSION_IDLE_TIMEOUT \(30h\) must not be longer"),
+        ({"MKS_SESSION_WARN_BEFORE": "31m"}, r"MKS_SESSION_WARN_BEFORE \(31m\) must not be longer"),
         ({"MKS_REDIS_URL": "redis://cache.example.com/0"}, "MKS_REDIS_URL must begin with rediss://"),
         ({"MKS_CACHE_URL": "redis://:hunter2@localhost:99999"}, "MKS_CACHE_URL must be a Redis URL: .*port"),
         (
@@ -215,9 +216,10 @@ def test_applications_register_their_own(monkeypatch: pytest.MonkeyPatch) -> Non
         HardeningSettings.from_env(environ={"MKS_CRANES": "3", "MKS_LOG_LEVEL": "INFO"})
 
 
-def test_secrets_from_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["{}", "{}\n", "\ufeff{}\r\n", "{}\n\n"])
+def test_secrets_from_files(tmp_path: Path, written: str) -> None:
     path = tmp_path / "redis"
-    path.write_text("redis://localhost:6379/3\n", encoding="utf-8")
+    path.write_text(written.format("redis://localhost:6379/3"), encoding="utf-8")
     settings = HardeningSettings.from_env(environ={"MKS_REDIS_URL_FILE": str(path)})
     assert settings.core.redis_url == "redis://localhost:6379/3"
 
@@ -253,6 +255,7 @@ def test_a_blank_variable_leaves_the_default() -> None:
     [
         (({"MKS_ENV": "test"},), "prefix must be a str, not dict"),
         ((None,), "prefix must be a str, not NoneType"),
+        (("",), "prefix must not be empty"),
     ],
 )
 def test_a_prefix_is_text(arguments: tuple[Any, ...], message: str) -> None:

@@ -41,6 +41,13 @@ def _sessions(settings: HardeningSettings, prefix: str) -> Iterator[str]:
             f"{prefix}SESSION_IDLE_TIMEOUT ({duration_text(idle)}) must not be longer than "
             f"{prefix}SESSION_ABSOLUTE_TIMEOUT ({duration_text(absolute)}); write units, such as 30m and 8h"
         )
+    # The default is left alone: whoever shortens the idle time alone has said nothing of the warning.
+    warn = edge.session_warn_before
+    if warn > idle and warn != type(edge)().session_warn_before:
+        yield (
+            f"{prefix}SESSION_WARN_BEFORE ({duration_text(warn)}) must not be longer than "
+            f"{prefix}SESSION_IDLE_TIMEOUT ({duration_text(idle)})"
+        )
 
 
 def _hosts(settings: HardeningSettings, prefix: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.environment.variables import Environment
-from mks_hardening.exceptions import SettingsError, SettingsWarning
+from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
 from mks_hardening.settings._faults import combined_faults
 from mks_hardening.settings._variables import read
 from mks_hardening.settings.areas import (
@@ -47,13 +47,16 @@ class HardeningSettings:
             environ: variables, instead of the process's environment.
 
         Raises:
-            ConfigurationError: ``prefix`` is no ``str`` or ``environ`` no mapping.
+            ConfigurationError: ``prefix`` is no ``str`` or empty, or ``environ`` no mapping.
             SettingsError: at least one variable is faulty, or a combination is; all faults are listed.
 
         Warns:
             SettingsWarning: a variable with the prefix that nobody knows.
         """
-        instance(prefix, str, parameter="prefix")
+        if not instance(prefix, str, parameter="prefix"):
+            raise ConfigurationError(
+                "prefix must not be empty: any variable would be a setting", parameter="prefix"
+            )
         if environ is not None:
             offers(environ, "get", "__iter__", parameter="environ", kind="a mapping of variables")
         source = Environment(environ)

@@ -58,10 +58,16 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
     options = _options(parts.query, topology, tls=tls)
     segments = [unquote(segment) for segment in parts.path.split("/") if segment]
     path = unquote(parts.path) if parts.scheme == "unix" else ""
+    if path and hostlist:
+        raise _wrong("a socket file is written with three slashes: unix:///run/redis.sock")
     service = segments.pop(0) if topology == "sentinel" and segments else ""
     if topology == "sentinel" and not service:
         raise _wrong("a sentinel URL names the service: redis+sentinel://host:26379/service/0")
-    database = options.get("db") or ("0" if path or not segments else segments[0])
+    database = _database([] if path else segments, options)
+    if topology == "single" and "," in hostlist:
+        raise _wrong("it names several hosts; write redis+cluster:// or redis+sentinel://")
+    if topology == "cluster" and database:
+        raise _wrong("a cluster has database 0 alone")
     hosts = tuple(_host_port(item, topology) for item in hostlist.split(",")) if not path else ()
     if not path and not all(host for host, _ in hosts):
         raise _wrong("it names no host")
@@ -74,7 +80,7 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
         path=path,
         username=unquote(user) or None,
         password=unquote(password) or None,
-        database=_number(database, "database"),
+        database=database,
         service=service,
         sentinel_username=options.get("sentinel_username") or None,
         sentinel_password=options.get("sentinel_password") or None,
@@ -100,8 +106,16 @@ def _refuse_cut_password(parts: SplitResult) -> None:
         raise _wrong(_ENCODE)
 
 
+def _database(segments: list[str], options: Mapping[str, str]) -> int:
+    given = [*segments, *([options["db"]] if "db" in options else [])]
+    if len(given) > 1:
+        raise _wrong("it names more than one database")
+    return _number(given[0], "database") if given else 0
+
+
 def _options(query: str, topology: Topology, *, tls: bool) -> dict[str, str]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
     allowed = {"db"}
     if tls:
         allowed.add("ca_file")
@@ -111,6 +125,10 @@ def _options(query: str, topology: Topology, *, tls: bool) -> dict[str, str]:
         raise _wrong(_ENCODE)
     if not options.keys() <= allowed:
         raise _wrong(f"it has an unknown option; allowed: {', '.join(sorted(allowed))}")
+    if len(options) < len(pairs):
+        raise _wrong("it has an option twice")
+    if not all(options.values()):
+        raise _wrong("it has an option without a value")
     return options
 
 

@@ -8,7 +8,7 @@ compose files leave such behind where a value was left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -49,7 +49,8 @@ class Environment:
 
     def names(self, prefix: str) -> list[str]:
         """The variables that begin with ``prefix``."""
-        return sorted(name for name in self._variables if name.startswith(prefix))
+        names: Iterable[object] = self._variables
+        return sorted(name for name in names if isinstance(name, str) and name.startswith(prefix))
 
     def _text(self, name: str, *, file: bool) -> str | None:
         text = self._given(name)
@@ -62,14 +63,17 @@ class Environment:
         return self._file(f"{name}_FILE", Path(path))
 
     def _given(self, name: str) -> str | None:
-        text = self._variables.get(name)
-        return text if text is not None and text.strip() else None
+        text: object = self._variables.get(name)
+        if text is None or isinstance(text, str):
+            return text if text and text.strip() else None
+        self.faults.append(f"{name} must be text, not {type(text).__name__}")
+        return None
 
     def _file(self, name: str, path: Path) -> str | None:
         try:
             with path.open("rb") as stream:
                 data = stream.read(_MAX_FILE + 1)
-            text = data.decode("utf-8")
+            text = data.decode("utf-8-sig")  # some editors put a byte order mark in front
         except (OSError, ValueError) as error:
             self.faults.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
             return None
@@ -79,4 +83,4 @@ class Environment:
         if not text.strip():
             self.faults.append(f"{name} must name a file that is not empty")
             return None
-        return text.removesuffix("\n").removesuffix("\r")
+        return text.rstrip("\r\n")
