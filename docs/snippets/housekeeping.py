@@ -18,6 +18,10 @@ def old_rows(_: TaskRun) -> int:
     return tasks.clean()
 
 
+with tasks.begin() as connection:  # now as well; a worker enqueues them by their schedules
+    old_logs.enqueue(connection)
+    old_rows.enqueue(connection)
+
 TaskWorker(tasks).run_pending()
 stats = TaskQueueWatch(tasks).look()  # `with TaskQueueWatch(tasks):` looks every 30 s
 print(f"due: {stats.due}, dead: {stats.dead}, done: {stats.done}")
