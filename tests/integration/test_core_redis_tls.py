@@ -93,6 +93,22 @@ def test_an_authority_that_is_not_given(
             assert (error.reason, error.sent) == ("certificate", False)
 
 
+def test_clear_text_to_a_port_that_expects_tls(
+    make_redis: Callable[..., RedisServer], certificates: Certificates
+) -> None:
+    server = make_redis(certificates=certificates)
+    for error in failures(f"redis://127.0.0.1:{server.port}"):
+        assert error.reason == "reset"
+        assert "must begin with rediss" in error.detail
+
+
+def test_a_server_that_has_answered_is_not_taken_for_one_with_tls(redis_server: RedisServer) -> None:
+    with RedisClient(redis_server.url, store_budget=5) as client:
+        assert "rediss" in client._guard.detail_of(ConnectionResetError())
+        assert client.ping()
+        assert client._guard.detail_of(ConnectionResetError()) == ""
+
+
 def test_a_cluster_with_tls(make_redis: Callable[..., RedisServer], certificates: Certificates) -> None:
     node = make_redis(certificates=certificates, options={"cluster-enabled": "yes", "tls-cluster": "yes"})
     node.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

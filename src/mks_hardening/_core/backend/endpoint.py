@@ -52,6 +52,7 @@ class Endpoint:
         self.clock = clock  # also keeps the clock alive, whose identity is part of the registry's key
         self.address = type(foreign).__name__ if target is None else target.address
         self.closed = False
+        self.answered = False  # whether it ever did
         self._foreign = foreign
         self._met: tuple[tuple[str, int], ...] = ()
         self._leases: set[Lease] = set()

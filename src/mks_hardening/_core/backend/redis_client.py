@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from weakref import finalize
 
 from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
-from mks_hardening._core.backend.endpoint import Lease, lease
+from mks_hardening._core.backend.endpoint import Endpoint, Lease, lease
 from mks_hardening._core.backend.redis_connect import prepare, require_redis
 from mks_hardening._core.backend.redis_faults import (
     detail_of,
@@ -87,7 +87,7 @@ class RedisClient(Closing):
             budget=budget,
             breaker=endpoint.breaker,
             reason_of=reason_of,
-            detail_of=detail_of,
+            detail_of=partial(_detail, endpoint),
             fair_share=endpoint.fair_share,
             paced=endpoint.target is not None,
         )
@@ -257,6 +257,7 @@ class RedisClient(Closing):
                     self._after_failure(reason)
                 else:
                     call.succeeded()
+                    self._lease.endpoint.answered = True
                     return answer
         finally:
             call_deadline.restore(before)
@@ -304,6 +305,7 @@ class RedisClient(Closing):
                     self._after_failure(reason)
                 else:
                     call.succeeded()
+                    self._lease.endpoint.answered = True
                     return answer
         finally:
             call.end()
@@ -332,6 +334,14 @@ def _lease(
         return lease(None, url_or_client, budget=budget, clock=clock)
     prepare(built_anew)
     return lease(built_anew, None, budget=budget, clock=clock)
+
+
+def _detail(endpoint: Endpoint, error: BaseException) -> str:
+    """What else is known of an error."""
+    target = endpoint.target
+    if target and not (target.tls or target.path or endpoint.answered) and reason_of(error) == "reset":
+        return "closed before the first answer; if the server expects TLS, the URL must begin with rediss"
+    return detail_of(error)
 
 
 def _node(client: Client, name: str) -> Client:
