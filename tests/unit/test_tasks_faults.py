@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
 from mks_hardening.tasks._leases import LeaseKeeper
 from mks_hardening.testing import FrozenClock
-from together import run_together
 
 
 @pytest.fixture
@@ -539,17 +539,20 @@ def test_six_at_once_create_the_table_of_postgresql(postgres_url: str) -> None:
 
 
 def create_at_once(url: str, table: str = "mks_task") -> None:
-    program = """
-import sys
-from mks_hardening.db import hardened_engine
-from mks_hardening.tasks import Tasks
-made = Tasks(hardened_engine(sys.argv[1]), table=sys.argv[2])
-print("ready", flush=True)
-input()
-made.create_table()
-print(made.counts())
-"""
-    assert run_together(program, url, table, processes=6) == [["{}"]] * 6
+    all_of_them = [Tasks(hardened_engine(url), table=table) for _ in range(6)]
+    for made in all_of_them:
+        made.store.engine.connect().close()
+    start = threading.Barrier(6)
+
+    def create(made: Tasks) -> dict[str, int]:
+        start.wait(30)
+        made.create_table()
+        return made.counts()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(create, all_of_them)) == [{}] * 6
+    for made in all_of_them:
+        made.store.engine.dispose()
 
 
 def test_a_worker_that_leaves_after_the_commit_of_a_task_leaves_it_done(
