@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,16 @@ def test_a_filter_is_built(tmp_path: Path, run: Run) -> None:
     assert err.splitlines()[-1].endswith(" bytes")
     with BreachedPasswords(target) as breached:
         assert sum(breached(f"p{n}") for n in range(100)) == 50
+
+
+def test_a_target_that_is_no_file_is_left_alone(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "source").write_text("password\n")
+    os.mkfifo(tmp_path / "target")
+    code, _, err = run(
+        "passwords", "build-filter", str(tmp_path / "source"), str(tmp_path / "target"), "--kind", "passwords"
+    )
+    assert (code, err) == (2, f"{tmp_path / 'target'} is not a file\n")
+    assert (tmp_path / "target").is_fifo()
 
 
 def test_a_source_that_cannot_be_used_is_named(tmp_path: Path, run: Run) -> None:

@@ -6,12 +6,13 @@ Each command imports what it needs when it runs, so that ``--help`` and ``versio
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Final, cast
 
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
@@ -20,6 +21,8 @@ from mks_hardening.cli._tasks import add_commands as add_task_commands
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, MissingDependencyError
 
 __all__ = ["main"]
+
+_OF_OUTPUT: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,14 +67,21 @@ class _Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        # Of a file that is named, or of a server, is somebody else's business.
+        broken = (
+            error if isinstance(error, OSError) and error.errno in _OF_OUTPUT and not error.filename else None
+        )
         try:
             sys.stdout.flush()
-        except OSError as broken:
-            self.failed = True
-            if not isinstance(broken, BrokenPipeError):  # the reader, `head` for example, has seen enough
-                print(f"the output cannot be written: {broken.strerror}", file=sys.stderr)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return self.failed and isinstance(error, (OSError, SystemExit))
+        except OSError as unwritten:
+            broken = unwritten
+        if broken is None:
+            return False
+        self.failed = True
+        if not isinstance(broken, BrokenPipeError):  # the reader, `head` for example, has seen enough
+            print(f"the output cannot be written: {broken.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error is None or isinstance(error, (OSError, SystemExit))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -36,6 +36,11 @@ def _build(parsed: argparse.Namespace) -> int:
     from mks_hardening.cli._progress import Progress
     from mks_hardening.security import build_breach_filter
 
+    target = Path(parsed.target)
+    if (
+        target.exists() and not target.is_file()
+    ):  # it is written beside and renamed, which would replace a device
+        raise ConfigurationError(f"{target} is not a file", parameter="target")
     try:
         progress = Progress(Path(parsed.source).stat().st_size, unit="bytes")
         number = build_breach_filter(
