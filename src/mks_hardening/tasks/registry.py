@@ -292,8 +292,11 @@ class Tasks:
         from sqlalchemy.exc import DBAPIError
 
         table, engine = self.store.table, self.store.engine
+        if inspect(engine).has_table(table.name, schema=table.schema):
+            return
         try:
-            table.create(engine, checkfirst=True)
+            # Without another look: in SQLite, whoever has read must not wait for another writer.
+            table.create(engine, checkfirst=False)
         except DBAPIError:
             # Another process has created it between the look and the creation.
             if not inspect(engine).has_table(table.name, schema=table.schema):
