@@ -48,7 +48,7 @@ def test_every_fence_is_executed(page: Path) -> None:
             assert kind in {*NO_CODE, "console", *elsewhere}, f"{kind!r}: {body}"
 
 
-ALONE = ["outgoing_calls.py"]
+ALONE = ["after_commit.py", "outgoing_calls.py", "response_cache.py"]
 
 
 @pytest.mark.parametrize("name", ALONE)
