@@ -186,7 +186,7 @@ def test_api_paths_may_be_everything() -> None:
     ("sent", "path", "target"),
     [
         ("/files/a%2Fb", "/files/a/b", "/files/a%2Fb"),
-        ("/files/a%2fb%3Fc%23d?x=%2F", "/files/a/b?c#d", "/files/a%2fb%3Fc%23d?x=%2F"),
+        ("/files/a%2fb%3Fc%23d?x=%2F", "/files/a/b?c#d", "/files/a%2Fb%3Fc%23d?x=%2F"),
         ("/files/%E3%81%82/%2E", "/files/あ/.", "/files/%E3%81%82/%2E"),
         ("/other", "/files/a/b", "/files/a/b"),
         ("http://localhost/files/a%2Fb", "/files/a/b", "/files/a/b"),

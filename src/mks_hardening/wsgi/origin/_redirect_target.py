@@ -10,6 +10,7 @@ __all__ = ["request_target"]
 # Everything RFC 3986 does not allow in a path, or in a query; "%" stands for itself in a path, where the server
 # has decoded it, and for an escape in a query, which comes as it was sent.
 _NOT_IN_PATH = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/]+")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NOT_IN_QUERY = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]+")
 
 
@@ -28,7 +29,8 @@ def request_target(mount: str, path: str, query: str, *, sent: str = "") -> str:
     full = mount + path
     sent = sent.partition("?")[0].partition("#")[0]
     if sent.startswith("/") and unquote(sent, encoding="latin-1") == full:
-        target = _NOT_IN_QUERY.sub(_escape, sent)
+        # In the one spelling of RFC 3986, 6.2.2.1, as the escapes that are made here.
+        target = _ESCAPE.sub(lambda found: found[0].upper(), _NOT_IN_QUERY.sub(_escape, sent))
     else:
         target = _NOT_IN_PATH.sub(_escape, full if full.startswith("/") else "/" + full)
     return f"{target}?{_NOT_IN_QUERY.sub(_escape, query)}" if query else target
