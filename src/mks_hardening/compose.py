@@ -263,17 +263,33 @@ def rate_limiter(
     """Limits counted in Redis where a URL is set, in this process otherwise.
 
     Args:
-        settings: where Redis is.
+        settings: where Redis is, other limits for groups (``MKS_RATE_LIMITS``), and groups that are only tried
+            (``MKS_RATE_LIMITS_DRY_RUN``).
         groups: groups of limits; ``DEFAULT_RATE_LIMITS`` when left out.
         options: further parameters of ``RateLimiter``.
+
+    Raises:
+        ConfigurationError: the settings name a group that is not there, or what ``RateLimiter`` refuses.
     """
     instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
 
-    core = settings.core
+    core, security = settings.core, settings.security
+    limits = dict(DEFAULT_RATE_LIMITS if groups is None else groups)
+    for name, chosen in (
+        ("MKS_RATE_LIMITS", dict(security.rate_limits)),
+        ("MKS_RATE_LIMITS_DRY_RUN", dict.fromkeys(security.rate_limits_dry_run)),
+    ):
+        for group in chosen.keys() - limits.keys():
+            raise ConfigurationError(
+                f"{name} names the group {group!r}, which is unknown; there are {', '.join(sorted(limits))}",
+                parameter="settings",
+            )
+    limits |= dict(security.rate_limits)
+    options["dry_run"] = {*options.get("dry_run", ()), *security.rate_limits_dry_run}
     options.setdefault("processes", settings.db.workers)
     return RateLimiter(
-        DEFAULT_RATE_LIMITS if groups is None else groups,
+        limits,
         storage=settings.security.rate_limit_url or core.redis_url or "memory://",
         # It goes on without Redis: nobody has to wait for it as long as for a session.
         store_budget=min(core.store_budget, LIMITS_BUDGET),

@@ -20,6 +20,7 @@ __all__ = [
     "parse_hosts",
     "parse_kept_headers",
     "parse_networks",
+    "parse_rate_limits",
     "parse_redis",
     "parse_secret_keys",
     "parse_signing_keys",
@@ -144,3 +145,21 @@ def _redis(text: str) -> str:
 
 
 parse_redis: Final = Parser("Redis URL", _redis)
+
+
+def _rate_limits(text: str) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split("|"))):
+        group, sign, limits = (side.strip() for side in part.partition("="))
+        if not (group and sign and limits) or group in found:
+            raise ValueError(
+                f"a list of groups and limits, each group once, such as search=60 per minute; 900 per hour | "
+                f"admin=20 per minute; {part[:60]!r} is not"
+            )
+        found[group] = limits
+    return tuple(found.items())
+
+
+parse_rate_limits: Final = Parser(
+    "groups of limits", _rate_limits, lambda value: " | ".join(f"{group}={limits}" for group, limits in value)
+)

@@ -15,6 +15,7 @@ from mks_hardening._core.environment.parsers import (
     parse_choice,
     parse_duration,
     parse_integer,
+    parse_list,
     parse_path,
     parse_size,
     parse_text,
@@ -27,6 +28,7 @@ from mks_hardening.settings._parsers import (
     parse_hosts,
     parse_kept_headers,
     parse_networks,
+    parse_rate_limits,
     parse_redis,
     parse_secret_keys,
     parse_signing_keys,
@@ -276,6 +278,18 @@ class SecuritySettings:
     )
     rate_limit_url: str | None = env(
         "RATE_LIMIT_URL", parse_redis, None, "Redis of the limits, if not REDIS_URL.", secret=True
+    )
+    rate_limits: tuple[tuple[str, str], ...] = env(
+        "RATE_LIMITS",
+        parse_rate_limits,
+        (),
+        "Limits in place of those in the code, by group: search=60 per minute; 900 per hour | admin=20 per minute.",
+    )
+    rate_limits_dry_run: tuple[str, ...] = env(
+        "RATE_LIMITS_DRY_RUN",
+        Parser("list of groups", parse_list, ",".join),
+        (),
+        "Groups whose limits refuse nothing and only report what they would refuse.",
     )
 
 
