@@ -1,6 +1,6 @@
 """How long the event loop stands still while PostgreSQL is stopped (SIGSTOP) under 60 tasks that use it.
 
-    python benchmarks/db_loop_lag.py [SECONDS]
+    python benchmarks/db_loop_lag.py
 
 Each task asks for a connection and sends a statement, again and again, whatever comes of it. The lag is by how much
 a sleep of 1 ms in the same loop takes longer; the longest one counts. In brackets stands the longest time that the
@@ -30,6 +30,7 @@ from testbed.postgres_server import PostgresServer
 
 TASKS = 60
 STEP = 0.001
+SECONDS = 8
 
 
 class Lag:
@@ -63,7 +64,7 @@ async def use(engine: AsyncEngine, failed: list[str]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def measure(server: PostgresServer, engine: AsyncEngine, seconds: float) -> tuple[str, str, str, int]:
+async def measure(server: PostgresServer, engine: AsyncEngine) -> tuple[str, str, str, int]:
     lag, failed = Lag(), list[str]()
     tasks = [asyncio.ensure_future(use(engine, failed)) for _ in range(TASKS)]
     await asyncio.sleep(1)  # all connections are open
@@ -74,7 +75,7 @@ async def measure(server: PostgresServer, engine: AsyncEngine, seconds: float) -
     before = lag.take()
     await asyncio.to_thread(server.freeze)
     lag.take()
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(SECONDS)
     stopped, failures = lag.take(), len(failed)
     await asyncio.to_thread(server.resume)
     await asyncio.sleep(1)
@@ -88,11 +89,10 @@ async def measure(server: PostgresServer, engine: AsyncEngine, seconds: float) -
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 6.0
     server = PostgresServer(max_connections="100")
     server.start()
     try:
-        print(f"Longest lag of the event loop in ms, {TASKS} tasks, server stopped for {seconds:g} s")
+        print(f"Longest lag of the event loop in ms, {TASKS} tasks, server stopped for {SECONDS} s")
         print(f"  {'':32} {'answering':>14} {'stopped':>14} {'resumed':>14} {'errors':>7}")
         for driver in ("psycopg", "asyncpg"):
             url = f"postgresql+{driver}://{server.user}@{server.host}:{server.port}/postgres"
@@ -103,7 +103,7 @@ def main() -> None:
                 ),  # type: ignore[misc]
             }
             for name, make in makers.items():
-                before, stopped, after, failures = asyncio.run(measure(server, make(), seconds))
+                before, stopped, after, failures = asyncio.run(measure(server, make()))
                 print(
                     f"  {driver:8}{name:24} {before:>14} {stopped:>14} {after:>14} {failures:7}", flush=True
                 )
