@@ -227,6 +227,23 @@ def test_what_was_set_for_the_step_is_taken_back(engine: Engine) -> None:
 # --- PostgreSQL beside people at work
 
 
+def test_tables_are_analyzed_after_a_step(postgres: Engine) -> None:
+    migrations = Migrations(postgres)
+    migrations.upgrade("0001")
+    with postgres.begin() as connection:
+        connection.execute(text("ALTER TABLE users SET (autovacuum_enabled = off)"))
+        connection.execute(
+            text(
+                "INSERT INTO users (username, display_name, department, role, password_hash, created_at)"
+                " SELECT 'u' || n, 'x', 'x', 'viewer', 'x', now() FROM generate_series(1, 500) n"
+            )
+        )
+    migrations.upgrade()
+    with postgres.connect() as connection:
+        known = connection.scalar(text("SELECT count(*) FROM pg_stats WHERE tablename = 'users'"))
+    assert known
+
+
 def test_an_index_that_a_failed_build_left_behind_is_built_anew(postgres: Engine) -> None:
     migrations = Migrations(postgres)
     migrations.upgrade("0001")

@@ -98,6 +98,7 @@ class Migrations:
         with self._alone() as connection:
             self._adopt(connection)
             self._step(connection, lambda revision: self._scripts._upgrade_revs(target, revision))  # noqa: SLF001 - what alembic's own command hands to its environment
+            _analyze(connection)
         after = self.pending()
         return [revision for revision in before if revision not in after]
 
@@ -195,6 +196,14 @@ def _sqlstate(error: OperationalError) -> str | None:
 def is_ours(name: str | None, kind: str) -> bool:
     """Whether a model answers for a table, for comparisons: the search index is the library's and has none."""
     return not (kind == "table" and (name or "").startswith("article_search"))
+
+
+def _analyze(connection: Connection) -> None:
+    """Give PostgreSQL statistics of new columns and of indexes on expressions, which it may not use without."""
+    if connection.dialect.name == "postgresql":
+        # A table that somebody else is at work on is left to autovacuum.
+        connection.execute(text("ANALYZE (SKIP_LOCKED)"))
+        connection.commit()
 
 
 def _check_references(ctx: MigrationContext, *_: object, **__: object) -> None:
