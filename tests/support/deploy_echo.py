@@ -24,7 +24,9 @@ def application() -> WSGIApplication:
 def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     fields = [("Content-Type", "application/json")]
-    status = 200
+    status = 500 if path == "/" and os.environ.get("ECHO_VERSION") == "fails" else 200
+    if path == "/" and os.environ.get("ECHO_VERSION") == "slow":
+        time.sleep(0.3)
     if path.startswith(("/status/", "/api/status/")):
         status = int(path.rpartition("/")[2])
     elif path == "/readyz":

@@ -26,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.files import replace_file
+from mks_deploy.operations.canary import AccessLog, Served, difference, served_by
 from mks_deploy.operations.host import HostSteps
 from mks_deploy.operations.journal import Locked, Trail, locked
 from mks_deploy.operations.release import Refused, Slot, State, release, rollback
@@ -95,8 +96,10 @@ class FakeSteps:
     def remember(self, state: State) -> None:
         self.state = state
 
-    def observe(self, slot: Slot) -> None:
+    def observe(self, slot: Slot, old: Slot) -> str:
+        assert old in self.weights
         self._step("observe", slot)
+        return "10 requests"
 
     def drain(self, slot: Slot) -> None:
         self._step("drain", slot)
@@ -383,6 +386,65 @@ def test_files_of_both_versions_lie_side_by_side(tmp_path: Path) -> None:
     assert (tmp_path / "public/static/app.css").read_text().startswith("new")
 
 
+# --- the canary -------------------------------------------------------------------------------
+
+
+def served(requests: int, *, errors: int = 0, seconds: float = 0.02) -> Served:
+    return Served(errors, [seconds] * requests)
+
+
+@pytest.mark.parametrize(
+    ("canary", "old", "reason"),
+    [
+        (served(0), served(0), ""),
+        (served(10, errors=2), served(100), ""),  # too few to say anything
+        (served(10, errors=3), served(100), "has more errors"),
+        (served(1000, errors=9), served(1000), ""),
+        (served(1000, errors=11), served(1000), "has more errors"),
+        # The database is away: both are as bad as each other.
+        (served(100, errors=60), served(900, errors=500), ""),
+        (served(49, seconds=9), served(1000), ""),
+        (served(50, seconds=0.2), served(1000), "is slower"),
+        (served(50, seconds=0.2), served(49), ""),
+        (served(50, seconds=0.12), served(1000), ""),
+        (served(50, seconds=3), served(1000, seconds=2.5), ""),
+    ],
+)
+def test_a_canary_is_compared_with_the_old_version(canary: Served, old: Served, reason: str) -> None:
+    assert difference(canary, old).startswith(reason)
+    assert bool(difference(canary, old)) is bool(reason)
+
+
+def test_each_attempt_of_nginx_counts_for_the_slot_that_made_it() -> None:
+    lines = [
+        '{"upstream":"unix:/run/blue.sock","upstream_status":"200","upstream_seconds":"0.010"}',
+        '{"upstream":"unix:/g.sock, unix:/run/blue.sock","upstream_status":"502, 200","upstream_seconds":"0, .02"}',
+        '{"upstream":"unix:/g.sock","upstream_status":"-","upstream_seconds":"-"}',
+        '{"upstream":"","upstream_status":"","upstream_seconds":""}',
+        "{",
+    ]
+    blue, green = Served(), Served()
+    served_by(lines, {"/run/blue.sock": blue, "/g.sock": green})
+    assert (blue.requests, blue.errors, blue.p95) == (2, 0, 0.02)
+    assert (green.requests, green.errors) == (2, 2)
+
+
+def test_the_log_is_followed_over_a_rotation(tmp_path: Path) -> None:
+    file = tmp_path / "access.log"
+    file.write_text("before\n")
+    log = AccessLog(file)
+    with contextlib.closing(log), file.open("a") as old:
+        old.write("1\n2")
+        old.flush()
+        assert list(log.added()) == ["1"]
+        file.rename(tmp_path / "access.log-1")
+        old.write("\n3\n")
+        old.flush()
+        file.write_text("4\n")
+        assert list(log.added()) == ["2", "3", "4"]
+        assert list(log.added()) == []
+
+
 # --- on a host --------------------------------------------------------------------------------
 
 
@@ -397,7 +459,7 @@ class Site:
         self.host = Host(certificates)
         self.host.render()
         self.settings = read_settings(self.host.settings_text())
-        for version in ("1", "2", "broken"):
+        for version in ("1", "2", "broken", "fails", "slow"):
             program = self.host.path("releases") / "versions" / version / "venv/bin/gunicorn"
             program.parent.mkdir(parents=True)
             program.touch()
@@ -487,6 +549,25 @@ def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
         release("broken", state, site.steps, site.trail)
     assert load.seen.keys() == {"version 1"}
     assert State.read(site.host.path("releases") / "state.json").version == "1"
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("fails", "has more errors than the old version"), ("slow", "is slower than the old version")],
+)
+def test_a_canary_that_is_worse_than_the_old_version_is_taken_back(
+    site: Site, fault: str, reason: str
+) -> None:
+    """It is healthy, as far as ``/readyz`` knows."""
+    state = release("1", State(), site.steps, site.trail)
+    steps = HostSteps(site.settings, command=site.command, observed=20, drained=2, patience=8, pause=_short)
+    with Load(site.host) as load, pytest.raises(Refused, match=reason):
+        release(fault, state, steps, site.trail, canary=50)
+    assert load.seen["version 1"] > 0
+    assert site.slots.keys() == {"blue"}
+    assert "green" not in (site.host.path("nginx") / "knowledge-system/upstream.conf").read_text()
+    assert reason in site.trail.last(1)[0]
 
 
 @pytest.mark.nginx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import relink, replace_file
 from mks_deploy.operations.backup import newest_at
+from mks_deploy.operations.canary import ENOUGH, AccessLog, Served, difference, served_by
 from mks_deploy.operations.release import Refused, Slot, State
 from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HostSteps", "ready"]
 
+_LONGER: Final = 5
 _IN_A_ROW: Final = 3
 """A process that starts may be ready once and fall over; three times says that it stands."""
 
@@ -33,7 +36,7 @@ class HostSteps:
         settings: the deployment.
         command: runs a program and returns its exit code.
         patience: seconds a new slot gets to become healthy.
-        observed: seconds a canary is looked at.
+        observed: seconds for which a canary is observed at least.
         drained: seconds until a slot that gets no requests is stopped.
         pause: waits between two looks.
     """
@@ -114,12 +117,26 @@ class HostSteps:
         """Write down what runs where."""
         state.write(self._releases / "state.json")
 
-    def observe(self, slot: Slot) -> None:
-        """Look once a second; one bad answer ends it."""
-        for _ in range(self._observed):
-            self._pause(1)
-            if not self._ready(slot):
-                raise Refused(f"slot {slot} became unhealthy while it was observed")
+    def observe(self, slot: Slot, old: Slot) -> str:
+        """Compare the requests that both slots get, once a second.
+
+        A site with few visitors is observed for longer, until the canary has had enough requests or five times the
+        usual time is over; then what is known must do.
+        """
+        canary, before = Served(), Served()
+        sockets = {_socket(self._settings, slot): canary, _socket(self._settings, old): before}
+        log = AccessLog(Path(self._settings.paths.nginx_logs) / f"{self._settings.name}.access.log")
+        with contextlib.closing(log):
+            for second in range(self._observed * _LONGER):
+                if second >= self._observed and canary.requests >= ENOUGH:
+                    break
+                self._pause(1)
+                if not self._ready(slot):
+                    raise Refused(f"slot {slot} became unhealthy while it was observed")
+                served_by(log.added(), sockets)
+                if reason := difference(canary, before):
+                    raise Refused(f"slot {slot} {reason}")
+        return f"{canary}; the old version: {before}"
 
     def drain(self, slot: Slot) -> None:
         """Nginx's old workers finish what they have; they take nothing new."""
@@ -146,7 +163,7 @@ class HostSteps:
 
 def ready(settings: Settings, slot: Slot) -> bool:
     """Whether a slot says that it is ready."""
-    connection = _UnixConnection(f"{settings.paths.runtime}/{settings.name}/{slot}.sock")
+    connection = _UnixConnection(_socket(settings, slot))
     host = settings.canonical_host
     told = {
         "Host": host,
@@ -162,6 +179,10 @@ def ready(settings: Settings, slot: Slot) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _socket(settings: Settings, slot: Slot) -> str:
+    return f"{settings.paths.runtime}/{settings.name}/{slot}.sock"
 
 
 class _UnixConnection(http.client.HTTPConnection):

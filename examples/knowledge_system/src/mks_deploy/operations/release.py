@@ -100,8 +100,8 @@ class Steps(Protocol):
     def remember(self, state: State) -> None:
         """Keep what runs now, before anything else: the next release must not take the active slot for idle."""
 
-    def observe(self, slot: Slot) -> None:
-        """Look at a slot that gets some of the requests, for a while."""
+    def observe(self, slot: Slot, old: Slot) -> str:
+        """Compare a slot that gets some of the requests with the old one, for a while; returns what was seen."""
 
     def drain(self, slot: Slot) -> None:
         """Until a slot that gets no requests any more has answered those it had."""
@@ -154,7 +154,7 @@ def _move(
         raise Refused(f"{version} gets the requests already")
     old = state.active
     new: Slot = _OTHER[old] if old else "blue"
-    facts = {"version": version, "from": state.version, "slot": new}
+    facts: dict[str, str] = {"version": version, "from": state.version, "slot": new}
     trail.add(action, outcome="begun", **facts, canary=canary, migrate=migrate)
     try:
         if old is not None:
@@ -163,7 +163,7 @@ def _move(
         steps.prepare(new, version)
         if migrate:
             steps.migrate(version)
-        _bring_in(new, old, steps, canary=canary)
+        facts |= _bring_in(new, old, steps, canary=canary)
     except BaseException as error:
         trail.add(action, outcome="refused", **facts, reason=str(error))
         raise
@@ -181,7 +181,9 @@ def _move(
     return moved
 
 
-def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> None:
+def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> dict[str, str]:
+    """Route the requests to a slot; returns what was observed on the way."""
+    seen = {}
     try:
         # What an unfinished release left running would go on with its own version, whatever the slot is linked to.
         steps.stop(new)
@@ -189,7 +191,7 @@ def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> None
         steps.wait_until_healthy(new)
         if canary and old is not None:
             steps.route({old: 100 - canary, new: canary})
-            steps.observe(new)
+            seen["observed"] = steps.observe(new, old)
         steps.route({new: 100})
     except BaseException:
         # Requests first, then the slot: nobody is sent to one that ends.
@@ -197,3 +199,4 @@ def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> None
             steps.route({old: 100})
         steps.stop(new)
         raise
+    return seen
