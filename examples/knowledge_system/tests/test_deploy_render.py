@@ -412,8 +412,9 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     [
         ('MKS_MAIL_DOMIAN = "x"', "variables.MKS_MAIL_DOMIAN is unknown; did you mean MKS_MAIL_DOMAIN?"),
         ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: those are files of their own"),
-        ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text without quotes, backslash and dollar"),
+        ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text without quotes, backslash, dollar"),
         ("MKS_MAIL_DOMAIN = '$HOME'", "variables.MKS_MAIL_DOMAIN must be text without"),
+        ('MKS_SLACK_CHANNEL = "a #b"', "variables.MKS_SLACK_CHANNEL must be text without"),
         ('MKS_ENV = "staging"', "variables.MKS_ENV follows from the other options"),
         ('MKS_UPLOADS = "/srv"', "variables.MKS_UPLOADS is unknown"),
         ('MKS_SESSION_IDLE_TIMEOUT = "soon"', "variables: MKS_SESSION_IDLE_TIMEOUT"),

@@ -36,8 +36,11 @@ OWN: Final = {
     "MKS_UPLOAD_LIMIT": Own("Largest file that may be handed in (megabytes with m).", "15m"),
 }
 
-# What systemd, compose and kustomize read alike: no quotes, no backslash, no dollar.
-_VALUE: Final = re.compile(r"[\w./,:;@+=*()\[\]-](?:[\w./,:;@+=*()\[\] -]*[\w./,:;@+=*()\[\]-])?", re.ASCII)
+# What systemd, compose and kustomize read alike: no quotes, no backslash, no dollar, and no # behind a blank, where
+# compose begins a comment.
+_VALUE: Final = re.compile(
+    r"(?!.* #)[\w./,:;@#+=*()\[\]-](?:[\w./,:;@#+=*()\[\] -]*[\w./,:;@#+=*()\[\]-])?", re.ASCII
+)
 
 
 def read_variables(given: object) -> tuple[dict[str, str], list[str]]:
@@ -53,5 +56,7 @@ def read_variables(given: object) -> tuple[dict[str, str], list[str]]:
         elif secret[name]:
             faults.append(f"variables.{name} is a secret: those are files of their own")
         elif not isinstance(value, str) or not _VALUE.fullmatch(value):
-            faults.append(f"variables.{name} must be text without quotes, backslash and dollar")
+            faults.append(
+                f"variables.{name} must be text without quotes, backslash, dollar and a # behind a blank"
+            )
     return {str(name): str(value) for name, value in given.items()}, faults
