@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -48,6 +49,35 @@ def test_logrotate_has_nothing_to_say(host: Host) -> None:
     assert done.returncode == 0
     assert "error" not in done.stderr
     assert "warning" not in done.stderr.replace("warning: logrotate in debug mode does nothing", "")
+
+
+@pytest.mark.parametrize("logs", ["logs", "nginx_logs"])
+def test_files_are_kept_by_age_and_not_by_number(logs: str) -> None:
+    """A file that grows fast is rotated several times a day; its lines are kept as long as those of a quiet one."""
+    host = Host(upkeep="log_days = 30")
+    try:
+        host.render()
+        folder = host.path(logs)
+        folder.chmod(0o750)
+        live, now = folder / "site.log", time.time()
+        old = {f"site.log-20261001-{number}.gz": 0.5 for number in range(1790000000, 1790000040)}
+        old |= {"site.log-20261001-1790000200.gz": 29.0, "site.log-20261001-1790000201.gz": 32.0}
+        for name, days in old.items():
+            (folder / name).write_bytes(gzip.compress(b"line"))
+            os.utime(folder / name, (now - days * 86_400,) * 2)
+        live.write_text("line\n")
+        rendered = (
+            host.path("config") / "logrotate.conf" if logs == "logs" else host.root / "etc/logrotate.d/nginx"
+        )
+        command = [program("logrotate"), "--force", "--state", folder / ".logrotate", rendered]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        left = {file.name for file in folder.glob("site.log-*.gz")}
+        assert old.keys() - left == {"site.log-20261001-1790000201.gz"}
+        assert len([file for file in folder.glob("site.log-*") if file.suffix != ".gz"]) == 1
+        assert live.stat().st_size == 0
+    finally:
+        host.stop()
 
 
 @pytest.mark.slow

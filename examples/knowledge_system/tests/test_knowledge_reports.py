@@ -576,7 +576,13 @@ def test_old_logs_and_stale_alerts_go_and_the_live_log_stays(
     make_app: Callable[..., Any], tmp_path: Path, clock: FrozenClock
 ) -> None:
     logs, spool = tmp_path / "logs", tmp_path / "spool"
-    for name, age in {"app.log": 90, "app.log.1": 1, "app.log.2.gz": 31, "app.logbook": 90}.items():
+    for name, age in {
+        "app.log": 90,
+        "app.log.1": 1,
+        "app.log.2.gz": 31,
+        "app.log-20261001-1790812800.gz": 31,
+        "app.logbook": 90,
+    }.items():
         write_old(logs / name, age=age, clock=clock)
     for name, age in {"email/1.json": 31, "email/2.json": 1, "slack/1.json": 40}.items():
         write_old(spool / name, age=age, clock=clock)
@@ -587,7 +593,10 @@ def test_old_logs_and_stale_alerts_go_and_the_live_log_stays(
         for name in ("cleaning.logs", "cleaning.spool"):
             ids[name] = tasks.known[name].enqueue(connection)
     assert run_all(app) == ["done", "done"]
-    assert tasks.status(ids["cleaning.logs"]).result["names"] == ["app.log.2.gz"]
+    assert tasks.status(ids["cleaning.logs"]).result["names"] == [
+        "app.log-20261001-1790812800.gz",
+        "app.log.2.gz",
+    ]
     assert sorted(file.name for file in logs.iterdir()) == ["app.log", "app.log.1", "app.logbook"]
     assert {name: told["names"] for name, told in tasks.status(ids["cleaning.spool"]).result.items()} == {
         "email": ["1.json"],

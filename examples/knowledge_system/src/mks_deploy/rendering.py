@@ -117,6 +117,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     shared = _below_root(paths.share)
     if settings.edge.mode == "nginx":
         nginx = _below_root(paths.nginx)
+        yield "logrotate/nginx", "etc/logrotate.d/nginx", 0o644, {}
         yield "nginx/nginx.conf", f"{nginx}/nginx.conf", 0o644, {}
         for part in ("http", "proxy", "maintenance", "errors"):
             yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
@@ -154,6 +155,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "host/sysusers.conf", f"etc/sysusers.d/{name}.conf", 0o644, {}
     yield "host/tmpfiles.conf", f"etc/tmpfiles.d/{name}.conf", 0o644, {}
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
+    yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}
     yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
     yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
     yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}

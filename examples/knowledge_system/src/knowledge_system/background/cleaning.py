@@ -47,7 +47,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         return clean_folder(
             live.parent,
             older_than=_OLD_LOGS,
-            pattern=f"{escape(live.name)}.*",
+            # Numbered, or dated as the kit's logrotate does: app.log.2.gz, app.log-20261128-1796000000.gz
+            pattern=f"{escape(live.name)}[.-]*",
             keep=[live.name],
             clock=clock,
         ).result

@@ -313,7 +313,22 @@ class Stores:
         example='"/run/redis/redis-server.sock"',
     )
     redis_memory: int = option(
-        a_size(32 * _MIB, 512 * _GIB), 256 * _MIB, "maxmemory of Redis.", example='"256m"'
+        a_size(32 * _MIB, 512 * _GIB),
+        256 * _MIB,
+        "maxmemory of Redis for sessions, limits and the queue of tasks; full, it refuses to write.",
+        example='"256m"',
+    )
+    redis_cache_socket: str = option(
+        a_path,
+        "/run/redis-cache/redis-server.sock",
+        "Where the Redis of the cache listens: Debian's redis-server@cache.service.",
+        example='"/run/redis-cache/redis-server.sock"',
+    )
+    redis_cache_memory: int = option(
+        a_size(32 * _MIB, 512 * _GIB),
+        128 * _MIB,
+        "maxmemory of Redis for the cache; full, it removes what was least used.",
+        example='"128m"',
     )
 
 
@@ -321,7 +336,12 @@ class Stores:
 class Upkeep:
     """Logs, backups, watching."""
 
-    log_days: int = option(a_number(1, 3650), 30, "Rotated log files kept, one a day.", example="30")
+    log_days: int = option(
+        a_number(1, 3650),
+        30,
+        "Days for which log files of the application and of nginx are kept, whatever their size.",
+        example="30",
+    )
     log_size: int = option(
         a_size(_MIB, 10 * _GIB), 200 * _MIB, "A log file is rotated early at this size.", example='"200m"'
     )
