@@ -39,7 +39,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "en"
 RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deploy.md"
 SETTINGS = read_settings(example())
 UNITS = {Path(file.path).name for file in render(SETTINGS, Installed()) if "/systemd/" in file.path}
-UNITS |= {"nginx.service", "postgresql.service", "redis-server.service"}
+UNITS |= {"nginx.service", "postgresql.service", "redis-server.service", "redis-server@cache.service"}
 UNITS |= {"prometheus.service", "prometheus-node-exporter.service"}
 
 pytestmark = pytest.mark.skipif(not RUNBOOKS.exists(), reason="the documentation is not part of the wheel")
@@ -218,6 +218,7 @@ class Night:
             (secrets / "database_url").write_text(self.postgres.url("postgres"))
             (secrets / "celery_broker_url").unlink()
             (secrets / "cache_signing_keys").unlink()
+            (secrets / "cache_url").unlink()
         make_missing(self.folder / "secrets")
         (self.folder / "recovery.conf").write_text("recovery_target_action = 'promote'\n")
 
@@ -270,7 +271,8 @@ class Night:
     def placed(self, line: str) -> str:
         """The line with the folders of this host in place of those of a real one."""
         paths = {getattr(SETTINGS.paths, name): str(getattr(self.settings.paths, name)) for name in _PATHS}
-        paths[SETTINGS.stores.redis_socket] = str(self.redis.socket_path)
+        for socket in (SETTINGS.stores.redis_socket, SETTINGS.stores.redis_cache_socket):
+            paths[socket] = str(self.redis.socket_path)
         paths["/var/lib/postgresql/17"] = str(self.host.path("wal"))
         paths["/var/backups/knowledge-system-wal-17"] = f"{self.host.path('wal')}-17"
         paths["/etc/postgresql/17"] = str(self.folder / "cluster")

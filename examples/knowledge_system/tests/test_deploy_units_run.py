@@ -122,7 +122,7 @@ def _render(machine: Machine, folder: Path) -> None:
     for before, after in SETTINGS.items():
         assert before in text, before
         text = text.replace(before, after)
-    (folder / "deploy.toml").write_text(text)
+    (folder / "deploy.toml").write_text(f'{text}MKS_SLACK_CHANNEL = "#alerts"\n')
     secrets = ["--secrets", str(folder / "secrets")]
     assert main(["secrets", *secrets]) == 0
     assert (
@@ -150,6 +150,12 @@ def _services_are_active(site: Machine) -> None:
         state = site.show(f"{SITE}{part}.service", "ActiveState", "NRestarts")
         assert state == {"ActiveState": "active", "NRestarts": "0"}, site.journal(f"{SITE}{part}.service")
     assert "ready" in site.run("mks-deploy", "status")
+    # As systemd reads the file of variables.
+    unit = f"[Service]\nType=oneshot\nEnvironmentFile=/etc/{SITE}/{SITE}.env\nExecStart=/usr/bin/env\n"
+    site.write("/etc/systemd/system/variables.service", unit)
+    site.run("systemctl", "daemon-reload")
+    site.run("systemctl", "start", "variables.service")
+    assert "MKS_SLACK_CHANNEL=#alerts" in site.journal("variables.service", lines=200).splitlines()
 
 
 def _timers_start_what_succeeds(site: Machine) -> None:
@@ -167,7 +173,22 @@ def _timers_start_what_succeeds(site: Machine) -> None:
     assert list(site.path(f"/var/backups/{SITE}").glob("2*/complete"))
     assert list(site.path(f"/var/backups/{SITE}-keys").iterdir())
     assert list(site.path(f"/var/backups/{SITE}-wal").glob("base-*/backup_label"))
-    assert site.path(f"/var/lib/{SITE}/metrics/host.prom").exists()
+    metrics = site.path(f"/var/lib/{SITE}/metrics/host.prom").read_text()
+    assert "mks_host_archive_fails 0" in metrics
+    for role in ("state", "cache"):
+        assert f'mks_host_redis_answers{{role="{role}"}} 1' in metrics
+
+
+def _nginx_writes_on_after_a_rotation(site: Machine) -> None:
+    """The file that replaces the distribution's, forced as its timer would once a day."""
+    logs = site.path("/var/log/nginx")
+    ask = ("curl", "-sk", "-o", "/dev/null", "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/sign-in")
+    site.run(*ask)
+    site.run("logrotate", "--force", "--state", "/run/logrotate", "/etc/logrotate.d/nginx")
+    site.run(*ask)
+    live = logs / f"{SITE}.access.log"
+    wait_until(lambda: live.stat().st_size, timeout=10, what="a line in the new file")
+    assert len(list(logs.glob(f"{SITE}.access.log-*"))) == 1
 
 
 def _certificate_is_renewed_and_loaded(site: Machine) -> None:
@@ -191,6 +212,7 @@ def _alert_waits_in_the_spool(site: Machine) -> None:
 def test_every_unit_runs_within_its_own_limits(site: Machine) -> None:
     _services_are_active(site)
     _timers_start_what_succeeds(site)
+    _nginx_writes_on_after_a_rotation(site)
     _certificate_is_renewed_and_loaded(site)
     _alert_waits_in_the_spool(site)
     assert site.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain") == ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ import pytest
 from deploy_host import Host
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import expressions
+from mks_deploy.operations.backup import Database
+from mks_deploy.operations.servers import read_servers
+from mks_deploy.operations.watch import look, record, troubles
+from mks_deploy.rendering import render
 from mks_deploy.settings.reading import read_settings
+from mks_deploy.versions import Installed
+from testbed.polling import wait_until
+from testbed.postgres_server import PostgresServer
 from testbed.process import ServerProcess
 from testbed.services import program
 
@@ -182,6 +191,31 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         "30m",
     ),
     "BackupOld": ({"mks_host_backup_seconds": "-100000x60"}, {"mks_host_backup_seconds": "0x60"}, "30m"),
+    "KeysDamaged": ({"mks_host_damaged_key_copies": "1x60"}, {"mks_host_damaged_key_copies": "0x60"}, "30m"),
+    "ArchiveFails": ({"mks_host_archive_fails": "1x60"}, {"mks_host_archive_fails": "0x25 1x3 0x30"}, "30m"),
+    "RedisNearlyFull": (
+        {"mks_host_redis_memory_ratio{role='state',full='refuses'}": "0.9x60"},
+        {
+            "mks_host_redis_memory_ratio{role='state',full='refuses'}": "0.5x60",
+            "mks_host_redis_memory_ratio{role='cache',full='evicts'}": "1x60",
+        },
+        "30m",
+    ),
+    "RedisFull": (
+        {"mks_backend_failures_total{@,reason='oom'}": "0x28 1x30"},
+        {"mks_backend_failures_total{@,reason='refused'}": "0x28 1x30"},
+        "30m",
+    ),
+    "RedisEvicts": (
+        {"mks_host_redis_evicted_keys_total{role='state'}": "0x20 5x40"},
+        {"mks_host_redis_evicted_keys_total{role='cache'}": "0+5x60"},
+        "30m",
+    ),
+    "RedisRejects": (
+        {"mks_host_redis_rejected_connections_total{role='state'}": "0x20 5x40"},
+        {"mks_host_redis_rejected_connections_total{role='state'}": "5x60"},
+        "30m",
+    ),
     "HostNotWatched": ({"mks_host_watched_seconds": "0x60"}, {"mks_host_watched_seconds": "0+60x60"}, "30m"),
 }
 
@@ -216,7 +250,7 @@ def test_every_alert_rises_and_rests(rules: Path, host: Host) -> None:
 
 def _expected(alert: Any, series: dict[str, str]) -> list[dict[str, Any]]:
     labels = {"severity": alert.severity, "site": "knowledge-system"}
-    for label in ("backend", "path"):
+    for label in ("backend", "path", "role"):
         if found := re.search(rf"{label}='([^']+)'", next(iter(series))):
             labels[label] = found[1]
     summary = alert.summary
@@ -232,10 +266,6 @@ def test_alerts_and_dashboard_ask_for_metrics_that_exist(host: Host) -> None:
     settings = read_settings(host.settings_text())
     known = {metric.name for metric in METRICS}
     known |= {name + end for name in known for end in ("_bucket", "_count", "_sum")}
-    from datetime import UTC, datetime
-
-    from mks_deploy.operations.watch import look, record
-
     record(look(settings, now=datetime.now(UTC)), settings)
     known |= set(re.findall(r"(?m)^# TYPE (\w+)", (host.path("state") / "metrics/host.prom").read_text()))
     asked = [*expressions(settings), *(alert.expression for alert in alerts_of(settings))]
@@ -263,9 +293,6 @@ def test_redis_starts_with_its_settings(tmp_path: Path) -> None:
     try:
         address = host.folder / "redis.sock"
         text = host.settings_text() + f'[stores]\nredis_socket = "{address}"\n'
-        from mks_deploy.rendering import render
-        from mks_deploy.versions import Installed
-
         file = host.folder / "redis.conf"
         file.write_text(
             next(
@@ -295,6 +322,130 @@ def test_redis_starts_with_its_settings(tmp_path: Path) -> None:
             server.stop()
     finally:
         host.stop()
+
+
+def _fill(client: Any) -> None:
+    for number in range(48):
+        client.set(f"entry-{number}", bytes(1024**2))
+
+
+@pytest.mark.redis
+def test_a_full_cache_refuses_no_session_and_a_nearly_full_server_is_told(tmp_path: Path) -> None:
+    """Both servers as rendered, with the least memory that the settings allow."""
+    import redis
+
+    host = Host()
+    servers: list[ServerProcess] = []
+    try:
+        sockets = {role: host.folder / f"{role}.sock" for role in ("state", "cache")}
+        text = host.settings_text() + (
+            f'[stores]\nredis_memory = "32m"\nredis_socket = "{sockets["state"]}"\n'
+            f'redis_cache_memory = "32m"\nredis_cache_socket = "{sockets["cache"]}"\n'
+        )
+        settings = read_settings(text)
+        files = {Path(file.path).name: file.text for file in render(settings, Installed())}
+        for role, name in (("state", "redis.conf"), ("cache", "redis-cache.conf")):
+            folder = tmp_path / role
+            folder.mkdir()
+            (folder / name).write_text(files[name].replace("/var/lib/redis", str(folder)))
+            server = ServerProcess(
+                [program("redis-server"), str(folder / name), "--dir", str(folder), "--appendonly", "no"],
+                log=folder / "log",
+                ready=sockets[role].exists,
+            )
+            server.start()
+            servers.append(server)
+        clients = {role: redis.Redis(unix_socket_path=str(path)) for role, path in sockets.items()}
+        environ = {
+            f"MKS_{'REDIS' if role == 'state' else 'CACHE'}_URL": f"unix://{path}"
+            for role, path in sockets.items()
+        }
+        _fill(clients["cache"])
+        clients["state"].set("session", "1")
+        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        assert readings.servers.redis["cache"].evicted > 0
+        assert not [said for said in troubles(readings, settings) if "Redis" in said]
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            _fill(clients["state"])
+        assert clients["state"].get("session") == b"1"
+        servers[1].stop()
+        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        assert [said for said in troubles(readings, settings) if "Redis" in said] == [
+            "the Redis server of the role state is nearly full",
+            "the Redis server of the role cache does not answer",
+        ]
+        record(readings, settings)
+        metrics = (host.path("state") / "metrics/host.prom").read_text()
+        assert 'mks_host_redis_answers{role="cache"} 0' in metrics
+        assert re.search(r'memory_ratio\{role="state",full="refuses"\} (0\.9|1\.)', metrics)
+        done = subprocess.run(
+            [program("promtool"), "check", "metrics"],
+            input=metrics,
+            text=True,
+            check=False,
+            capture_output=True,
+        )
+        # 3 is the advice to write help texts.
+        assert done.returncode in {0, 3}, done.stdout + done.stderr
+        for client in clients.values():
+            client.close()
+    finally:
+        for server in servers:
+            server.stop()
+        host.stop()
+
+
+@pytest.mark.parametrize("crash", ["none", "before the name", "before the note"])
+def test_a_segment_is_archived_once_and_compared_afterwards(host: Host, tmp_path: Path, crash: str) -> None:
+    """The rendered ``archive_command``, as PostgreSQL runs it."""
+    text = (host.path("config") / "postgresql.conf").read_text()
+    found = re.search(r"(?m)^archive_command = '(.*)'$", text)
+    assert found is not None
+    archive, segment = host.path("wal"), tmp_path / "0001"
+    archive.mkdir(exist_ok=True)
+    name = f"{crash.replace(' ', '-')}-0001"
+    segment.write_bytes(b"a" * 4096)
+    command = found[1].replace("%p", str(segment)).replace("%f", name)
+
+    def archived() -> int:
+        return subprocess.run(["sh", "-c", command], check=False).returncode
+
+    if crash == "before the name":
+        (archive / f".{name}.new").write_bytes(b"half")
+    assert archived() == 0
+    if crash == "before the note":
+        assert archived() == 0
+    assert (archive / name).read_bytes() == segment.read_bytes()
+    assert not (archive / f".{name}.new").exists()
+    # Another cluster, or a damaged disk: nothing is overwritten.
+    segment.write_bytes(b"b" * 4096)
+    assert archived() != 0
+    assert (archive / name).read_bytes() == b"a" * 4096
+
+
+@pytest.mark.postgres
+def test_an_archive_that_fails_is_told(host: Host) -> None:
+    settings, flag = read_settings(host.settings_text()), host.folder / "archive-works"
+    server = PostgresServer(archive_mode="on", archive_command=f"test -e {flag}", archive_timeout="0")
+    server.start()
+    try:
+        environ = {"DATABASE_URL": server.url("postgres")}
+        assert read_servers(environ).archive_fails is False
+        with Database.from_environment(environ).connection() as connection:
+            connection.execute("CREATE TABLE article (id int)")
+            connection.execute("SELECT pg_switch_wal()")
+        wait_until(lambda: read_servers(environ).archive_fails, timeout=30, what="the failure of the archive")
+        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        assert "PostgreSQL cannot archive its segments" in troubles(readings, settings)
+        flag.touch()
+        with Database.from_environment(environ).connection() as connection:
+            connection.execute(
+                "SELECT pg_reload_conf()"
+            )  # wakes the archiver, which would try again within a minute
+        wait_until(lambda: read_servers(environ).archive_fails is False, timeout=90, what="the archive")
+    finally:
+        server.stop()
+        shutil.rmtree(server.directory, ignore_errors=True)
 
 
 @pytest.mark.postgres

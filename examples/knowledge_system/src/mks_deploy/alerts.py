@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
-__all__ = ["Alert", "alerts_of"]
+__all__ = ["REDIS_ALARM_AT", "Alert", "alerts_of"]
+
+REDIS_ALARM_AT: Final = 0.85
+"""Used share of the memory at which a Redis that removes nothing is soon going to refuse to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
     slow = f"sum by (le) (rate(mks_request_duration_seconds_bucket{job}[5m]))"
     pool = f'sum(increase(mks_pool_events_total{{job="{settings.name}",change="exhausted"}}[5m]))'
     dropped = f'sum(increase(mks_alerts_total{{job="{settings.name}",state="dropped"}}[15m]))'
+    full = f'sum(increase(mks_backend_failures_total{{job="{settings.name}",reason="oom"}}[5m]))'
     answers = "(mks_host_edge_answers == 1)"
     life = "(mks_host_certificate_end_seconds - mks_host_certificate_begin_seconds)"
     left = "(mks_host_certificate_end_seconds - time())"
@@ -199,6 +203,54 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             page,
             "The newest backup is too old.",
             "backup",
+        ),
+        Alert(
+            "KeysDamaged",
+            "max(mks_host_damaged_key_copies) > 0",
+            "",
+            page,
+            "A copy of the keys is not what was written.",
+            "backup",
+        ),
+        Alert(
+            "ArchiveFails",
+            "max(mks_host_archive_fails) > 0",
+            "10m",
+            page,
+            "PostgreSQL cannot archive its segments.",
+            "archive",
+        ),
+        Alert(
+            "RedisNearlyFull",
+            f'max by (role) (mks_host_redis_memory_ratio{{full="refuses"}}) >= {REDIS_ALARM_AT:g}',
+            "5m",
+            page,
+            "Redis ({{ $labels.role }}) will soon refuse to write.",
+            "redis",
+        ),
+        Alert(
+            "RedisFull",
+            f"{full} > 0",
+            "",
+            page,
+            "Redis refuses to write for want of memory: nobody can sign in.",
+            "redis",
+        ),
+        Alert(
+            "RedisEvicts",
+            'sum by (role) (increase(mks_host_redis_evicted_keys_total{role="state"}[15m])) > 0',
+            "",
+            page,
+            "Redis ({{ $labels.role }}) removes sessions and limits for want of memory.",
+            "redis",
+        ),
+        Alert(
+            "RedisRejects",
+            "sum by (role) (increase(mks_host_redis_rejected_connections_total[15m])) > 0",
+            "",
+            page,
+            "Redis ({{ $labels.role }}) refuses connections beyond maxclients.",
+            "redis",
         ),
         Alert(
             "HostNotWatched",

@@ -19,6 +19,7 @@ from mks_deploy.operations.host import HostSteps, ready
 from mks_deploy.operations.journal import Locked, Trail, ending_takes_back, locked
 from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.release import Refused, Slot, State, release, rollback
+from mks_deploy.operations.servers import read_servers
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
 from mks_deploy.settings.model import Settings
@@ -105,7 +106,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("version", help="a folder below RELEASES/versions, with venv/ in it")
     command.add_argument("--canary", type=int, default=0, metavar="PERCENT", help="share it gets first")
     command.add_argument(
-        "--observe", type=int, default=60, metavar="SECONDS", help="how long the canary is observed"
+        "--observe", type=int, default=60, metavar="SECONDS", help="how long the canary is observed at least"
     )
     command.add_argument(
         "--migrate", action="store_true", help="change the database before; needs a fresh backup"
@@ -186,7 +187,7 @@ def _certificate(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     settings = _host_settings(options)
-    readings = watch.look(settings, now=datetime.now(UTC))
+    readings = watch.look(settings, now=datetime.now(UTC), servers=read_servers(os.environ))
     bad = watch.record(readings, settings) if options.record else watch.troubles(readings, settings)
     sys.stdout.write("".join(f"{trouble}\n" for trouble in bad))
     return DIFFERENT if bad else DONE

@@ -111,7 +111,7 @@ class Database:
         unhurried = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
         named["options"] = f"{named.get('options', '')} {unhurried}".strip()
         try:
-            connection = psycopg.connect(**{"dbname": "postgres", **named})  # type: ignore[arg-type]
+            connection = psycopg.connect(**{"dbname": "postgres", "connect_timeout": "10", **named})  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
             raise BackupFault(f"PostgreSQL cannot be reached: {error}") from None
         with connection:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mks_deploy.alerts import REDIS_ALARM_AT
 from mks_deploy.files import replace_file
 from mks_deploy.operations.backup import damaged_keys, newest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
+from mks_deploy.operations.servers import Servers
 
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
@@ -20,6 +22,9 @@ __all__ = ["Readings", "look", "record", "troubles"]
 
 _SERVERS: Final = ("/var/lib/postgresql", "/var/lib/redis")
 """Where Debian's servers keep their data: PostgreSQL ends when it cannot write."""
+
+
+_NOT_ASKED: Final = Servers(None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Readings:
         free: share of free space, by path.
         spooled: alerts that wait on disk.
         damaged_keys: copies of the keys that are not what was written, by name.
+        servers: what PostgreSQL and Redis report.
     """
 
     at: float
@@ -43,6 +49,7 @@ class Readings:
     free: Mapping[str, float]
     spooled: int
     damaged_keys: tuple[str, ...] = ()
+    servers: Servers = _NOT_ASKED
 
 
 def look(
@@ -51,6 +58,7 @@ def look(
     now: datetime,
     usage: Callable[[str], tuple[int, int, int]] = shutil.disk_usage,
     served: Callable[[Settings], bytes | None] = served_certificate,
+    servers: Servers = _NOT_ASKED,
 ) -> Readings:
     """Read everything once; what cannot be read counts as bad."""
     from cryptography import x509
@@ -71,7 +79,7 @@ def look(
     spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
     at = now.timestamp()
     damaged = tuple(damaged_keys(settings))
-    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled, damaged)
+    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled, damaged, servers)
 
 
 def troubles(readings: Readings, settings: Settings) -> list[str]:
@@ -84,6 +92,13 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
         found.append("the certificate was not renewed in time")
     if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
         found.append("the newest backup is too old")
+    if readings.servers.archive_fails:
+        found.append("PostgreSQL cannot archive its segments")
+    for role, redis in readings.servers.redis.items():
+        if redis is None:
+            found.append(f"the Redis server of the role {role} does not answer")
+        elif not redis.evicts and redis.memory >= REDIS_ALARM_AT:
+            found.append(f"the Redis server of the role {role} is nearly full")
     found += [f"the copy of the keys {name} is damaged" for name in readings.damaged_keys]
     least = settings.upkeep.disk_free_percent / 100
     found += [f"little space is left on {path}" for path, share in readings.free.items() if share < least]
@@ -111,6 +126,7 @@ def record(readings: Readings, settings: Settings) -> list[str]:
         f"mks_host_spool_files {readings.spooled}",
         "# TYPE mks_host_free_ratio gauge",
         *(f'mks_host_free_ratio{{path="{path}"}} {share:.4f}' for path, share in readings.free.items()),
+        *_server_metrics(readings.servers),
     ]
     replace_file(folder / "host.prom", "\n".join(lines) + "\n")
     known = folder / "host.troubles"
@@ -118,3 +134,23 @@ def record(readings: Readings, settings: Settings) -> list[str]:
     now = troubles(readings, settings)
     replace_file(known, "".join(f"{trouble}\n" for trouble in now))
     return [trouble for trouble in now if trouble not in before]
+
+
+def _server_metrics(servers: Servers) -> Iterator[str]:
+    yield "# TYPE mks_host_archive_fails gauge"
+    if servers.archive_fails is not None:
+        yield f"mks_host_archive_fails {int(servers.archive_fails)}"
+    yield "# TYPE mks_host_redis_answers gauge"
+    for role, redis in servers.redis.items():
+        yield f'mks_host_redis_answers{{role="{role}"}} {int(redis is not None)}'
+    answering = {role: redis for role, redis in servers.redis.items() if redis is not None}
+    yield "# TYPE mks_host_redis_memory_ratio gauge"
+    for role, redis in answering.items():
+        policy = "evicts" if redis.evicts else "refuses"
+        yield f'mks_host_redis_memory_ratio{{role="{role}",full="{policy}"}} {redis.memory:.4f}'
+    yield "# TYPE mks_host_redis_evicted_keys_total counter"
+    for role, redis in answering.items():
+        yield f'mks_host_redis_evicted_keys_total{{role="{role}"}} {redis.evicted}'
+    yield "# TYPE mks_host_redis_rejected_connections_total counter"
+    for role, redis in answering.items():
+        yield f'mks_host_redis_rejected_connections_total{{role="{role}"}} {redis.rejected}'

@@ -66,6 +66,12 @@ CREDENTIALS: Final = (
     ),
     Credential("redis_url", "MKS_REDIS_URL", True, "Redis, for example unix:///run/redis/redis-server.sock."),
     Credential(
+        "cache_url",
+        "MKS_CACHE_URL",
+        False,
+        "Redis of the cache, for example unix:///run/redis-cache/redis-server.sock; redis_url by default.",
+    ),
+    Credential(
         "celery_broker_url",
         "MKS_CELERY_BROKER_URL",
         False,
@@ -120,6 +126,7 @@ def _is_wanted(file: str, settings: Settings) -> bool:
 _ON_ONE_HOST: Final = {
     "database_url": "postgresql+psycopg:///knowledge?host=/run/postgresql",
     "redis_url": "unix:///run/redis/redis-server.sock",
+    "cache_url": "unix:///run/redis-cache/redis-server.sock",
     "celery_broker_url": "redis+socket:///run/redis/redis-server.sock?virtual_host=1",
 }
 
@@ -153,6 +160,7 @@ def _for_compose() -> dict[str, str]:
         "database_url": f"postgresql+psycopg://knowledge:{database}@postgres/knowledge",
         "redis_auth": f"requirepass {redis}",
         "redis_url": f"redis://:{redis}@redis:6379/0",
+        "cache_url": f"redis://:{redis}@cache:6379/0",
         "celery_broker_url": f"redis://:{redis}@redis:6379/1",
     }
 
@@ -167,7 +175,7 @@ def _weaknesses(name: str, file: Path) -> Iterator[str]:
         yield f"the secret {name} is empty"
     elif name == "secret_keys":
         yield from _weak_keys(name, text)
-    elif name in {"database_url", "redis_url", "celery_broker_url"}:
+    elif name in {"database_url", "redis_url", "cache_url", "celery_broker_url"}:
         yield from _weak_url(name, text)
     elif name == "slack_webhook_url":
         if not text.startswith("https://"):
@@ -190,20 +198,19 @@ def _weak_keys(name: str, text: str) -> Iterator[str]:
             yield f"the secret {name} is weak: number {position} is not random"
 
 
+_REDIS: Final = frozenset(
+    {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+)
+_SCHEMES: Final = {
+    "database_url": frozenset({"postgresql", "postgresql+psycopg"}),
+    "celery_broker_url": frozenset({"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"}),
+    "redis_url": _REDIS,
+    "cache_url": _REDIS,
+}
+
+
 def _weak_url(name: str, text: str) -> Iterator[str]:
-    schemes = {
-        "database_url": {"postgresql", "postgresql+psycopg"},
-        "celery_broker_url": {"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"},
-        "redis_url": {
-            "redis",
-            "rediss",
-            "unix",
-            "redis+sentinel",
-            "rediss+sentinel",
-            "redis+cluster",
-            "rediss+cluster",
-        },
-    }[name]
+    schemes = _SCHEMES[name]
     try:
         parts = urlsplit(text)
         password, host = unquote(parts.password or ""), parts.hostname or ""

@@ -1,0 +1,89 @@
+"""What PostgreSQL and Redis report about themselves: archived segments, memory, evictions, refused connections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mks_deploy.operations.backup import BackupFault, Database
+
+__all__ = ["RedisReading", "Servers", "read_servers"]
+
+_ROLES: Final = {"state": "MKS_REDIS_URL", "cache": "MKS_CACHE_URL"}
+_SINGLE: Final = frozenset({"redis", "rediss", "unix"})
+_TIMEOUT: Final = 5
+_ARCHIVE: Final = """
+SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)
+FROM pg_stat_archiver
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisReading:
+    """One Redis server.
+
+    Attributes:
+        memory: used share of ``maxmemory``; 0 where there is no limit.
+        evicts: whether a full server removes entries instead of refusing new ones.
+        evicted: keys removed for want of memory since its start.
+        rejected: connections refused beyond ``maxclients`` since its start.
+    """
+
+    memory: float
+    evicts: bool
+    evicted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What was read.
+
+    Attributes:
+        archive_fails: whether PostgreSQL failed to archive its newest segment; ``None`` where it was not asked.
+        redis: a reading for each role, ``state`` and ``cache``; ``None`` for one that does not answer.
+    """
+
+    archive_fails: bool | None
+    redis: Mapping[str, RedisReading | None]
+
+
+def read_servers(environ: Mapping[str, str]) -> Servers:
+    """Read from the servers that the variables of the application name; Sentinel and Cluster are left out."""
+    urls = {role: _value(name, environ) for role, name in _ROLES.items()}
+    redis = {role: _redis(url) for role, url in urls.items() if url.partition("://")[0] in _SINGLE}
+    return Servers(_archive_fails(environ), redis)
+
+
+def _archive_fails(environ: Mapping[str, str]) -> bool | None:
+    try:
+        with Database.from_environment(environ).connection() as connection:
+            found = connection.execute(_ARCHIVE.encode()).fetchone()
+    except BackupFault:
+        return None
+    return bool(found and found[0])
+
+
+def _redis(url: str) -> RedisReading | None:
+    import redis
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
+            said = {**client.info("memory"), **client.info("stats")}
+    except (redis.RedisError, OSError, ValueError):
+        return None
+    limit = int(said.get("maxmemory", 0))
+    return RedisReading(
+        memory=int(said["used_memory"]) / limit if limit else 0.0,
+        evicts=said.get("maxmemory_policy") != "noeviction",
+        evicted=int(said["evicted_keys"]),
+        rejected=int(said["rejected_connections"]),
+    )
+
+
+def _value(name: str, environ: Mapping[str, str]) -> str:
+    if file := environ.get(f"{name}_FILE"):
+        return Path(file).read_text(encoding="utf-8").strip()
+    return environ.get(name, "")
