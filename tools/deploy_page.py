@@ -24,11 +24,19 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one promise; ``figure`` is a text that both languages show."""
+    """What came of one promise; ``figure`` and ``run`` are texts that both languages show.
+
+    Attributes:
+        key: of the promise.
+        holds: whether it does.
+        figure: what was counted or measured.
+        run: day and commit of the run that the figure is of; a row that a later run left out keeps its own.
+    """
 
     key: str
     holds: bool
     figure: str
+    run: str = ""
 
 
 TESTED = (
@@ -121,11 +129,11 @@ LOADS = (
 _ABOUT_EN = """\
 Written by `make verify-deploy`, which tries all of it on one machine, in less than twenty minutes. Counts do not
 depend on the machine; figures of load do, and on what else it does. `ARGS=--no-load` leaves the load out and its
-figures as they were, `ARGS=--only-load` measures it alone."""
+figures as they were, `ARGS=--only-load` measures it alone. Each row names the day and the commit of its run."""
 _ABOUT_JA = """\
 `make verify-deploy` が1台のマシンで20分以内にすべてを試して書きます。件数はマシンに左右されませんが、負荷の数値は
 マシンと、そのときほかに何が動いているかに左右されます。`ARGS=--no-load` は負荷を省いて数値をそのまま残し、
-`ARGS=--only-load` は負荷だけを測ります。"""
+`ARGS=--only-load` は負荷だけを測ります。各行に、測った日とコミットを示します。"""
 _NOT_TRIED_EN = """\
 Not tried here: limits of memory and of tasks and restrictions of addresses, which need the controllers of the
 kernel; building the image, which needs a registry; applying the manifests, which needs a cluster. systemd runs in
@@ -142,20 +150,21 @@ _TEXTS = {
         _ABOUT_EN,
         "promise",
         "figure",
+        "run",
         "not measured yet",
         _NOT_TRIED_EN,
     ),
-    "ja": ("デプロイキットの約束", _ABOUT_JA, "約束", "数値", "未測定", _NOT_TRIED_JA),
+    "ja": ("デプロイキットの約束", _ABOUT_JA, "約束", "数値", "実行", "未測定", _NOT_TRIED_JA),
 }
-_LINE = re.compile(r"^\| (.+) \| ([✓✗?]) \| (.*) \|$", re.MULTILINE)
+_LINE = re.compile(r"^\| (.+) \| ([✓✗?]) \| ([^|]*) \|(?: ([^|]*) \|)?$", re.MULTILINE)
 
 
 def rows_of(text: str) -> dict[str, Row]:
     """The rows of an English page, by their keys."""
     keys = {promise.en: promise.key for promise in (*TESTED, *LOADS)}
     return {
-        keys[said]: Row(keys[said], mark == "✓", figure)
-        for said, mark, figure in _LINE.findall(text)
+        keys[said]: Row(keys[said], mark == "✓", figure, run)
+        for said, mark, figure, run in _LINE.findall(text)
         if said in keys and mark != "?"
     }
 
@@ -167,10 +176,11 @@ def merged(rows: Iterable[Row], before: str) -> dict[str, Row]:
 
 def page(rows: dict[str, Row], language: str) -> str:
     """The page of the documentation."""
-    title, about, promise, figure, unknown, not_tried = _TEXTS[language]
-    lines = [f"# {title}", "", about, "", f"| {promise} | | {figure} |", "|---|---|---|"]
+    title, about, promise, figure, run, unknown, not_tried = _TEXTS[language]
+    lines = [f"# {title}", "", about, "", f"| {promise} | | {figure} | {run} |", "|---|---|---|---|"]
     for each in (*TESTED, *LOADS):
         row = rows.get(each.key)
-        mark, said = ("?", unknown) if row is None else ("✓" if row.holds else "✗", row.figure)
-        lines.append(f"| {getattr(each, language)} | {mark} | {said} |")
+        found = Row(each.key, False, unknown) if row is None else row
+        mark = "?" if row is None else "✓" if found.holds else "✗"
+        lines.append(f"| {getattr(each, language)} | {mark} | {found.figure} | {found.run} |")
     return "\n".join([*lines, "", not_tried]) + "\n"

@@ -193,13 +193,15 @@ def test_a_shim_that_cannot_run_is_no_python(tmp_path: Path, monkeypatch: pytest
 def test_what_was_not_measured_now_stays_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOLS))
     page = importlib.import_module("deploy_page")
-    measured = page.page({"readers": page.Row("readers", True, "480 requests/s")}, "en")
-    found = page.merged([page.Row("test_deploy_render", False, "3 / 4")], measured)
+    measured = page.page(
+        {"readers": page.Row("readers", True, "480 requests/s", "2026-11-01, 1a2b3c4")}, "en"
+    )
+    found = page.merged([page.Row("test_deploy_render", False, "3 / 4", "2026-11-28, 5d6e7f8")], measured)
     assert found.keys() == {"readers", "test_deploy_render"}
     for language in page.PAGES:
         text = page.page(found, language)
-        assert "| ✓ | 480 requests/s |" in text
-        assert "| ✗ | 3 / 4 |" in text
+        assert "| ✓ | 480 requests/s | 2026-11-01, 1a2b3c4 |" in text
+        assert "| ✗ | 3 / 4 | 2026-11-28, 5d6e7f8 |" in text
         assert text.count("| ? |") == len(page.TESTED) + len(page.LOADS) - 2
 
 
