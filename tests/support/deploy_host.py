@@ -225,10 +225,11 @@ class Host:
         )
         return self._start(server)
 
-    def start_direct(self) -> None:
+    def start_direct(self, **more: str) -> None:
         """gunicorn with its own TLS, and the master beside it that redirects plain http."""
         support = str(Path(__file__).parent)
         variables = [f"PYTHONPATH={support}", f"MKS_ALLOWED_HOSTS={HOST}", f"MKS_HTTPS_PORT={self.https}"]
+        variables += [f"{name}={value}" for name, value in more.items()]
         for name, port in (("gunicorn.conf.py", self.https), ("redirect.conf.py", self.http)):
             self._start(
                 ServerProcess(

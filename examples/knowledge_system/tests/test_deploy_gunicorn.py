@@ -55,6 +55,12 @@ def test_old_tls_is_refused(host: Host, version: ssl.TLSVersion) -> None:
             assert "GCM" in chosen[0] or "CHACHA20" in chosen[0]
 
 
+@pytest.mark.parametrize("name", ["evil.test", None])
+def test_an_unknown_name_is_refused_in_the_handshake(host: Host, name: str | None) -> None:
+    assert host.ask("/", sni=name) is None
+    assert host.ask("/", sni="www.example.test") is not None
+
+
 def test_plain_http_is_redirected_and_never_speaks_tls(host: Host) -> None:
     answer = host.ask("/a?b", method="POST", tls=False)
     assert answer is not None

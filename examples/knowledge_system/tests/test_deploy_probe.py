@@ -17,6 +17,7 @@ from deploy_host import HOST, Host
 from mks_deploy.cli import main
 from mks_deploy.operations.probe import Target, probe
 from testbed.nginx_server import NginxServer
+from testbed.polling import wait_until
 from testbed.services import program
 
 pytestmark = pytest.mark.nginx
@@ -62,6 +63,34 @@ def test_a_rendered_host_keeps_every_promise(host: Host, issued: Certificates, c
     out = capsys.readouterr().out
     assert out.count("✓") >= 25
     assert out.endswith("all promises hold\n")
+
+
+def _answers(host: Host) -> bool:
+    try:
+        return host.ask("/livez") is not None
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+@pytest.mark.postgres
+def test_a_host_without_nginx_keeps_every_promise(
+    issued: Certificates, redis_server: Any, postgres_url: str, capsys: Any
+) -> None:
+    """The real application: without nginx it is the one that adds header fields and refuses hosts and methods."""
+    direct = Host(issued, mode="direct", application="knowledge_system.app:from_env()")
+    try:
+        direct.render()
+        variables = direct.application_variables(redis_url=redis_server.url, postgres_url=postgres_url)
+        direct.start_direct(**variables)
+        # The port is open before the workers have imported the application.
+        wait_until(lambda: _answers(direct), timeout=60, what="the application")
+        words = ["test", f"https://{HOST}:{direct.https}", "--http-port", str(direct.http)]
+        words += ["--address", "127.0.0.1", "--ca", str(issued.ca_file)]
+        assert main(words) == 0, capsys.readouterr().out
+    finally:
+        direct.stop()
 
 
 def test_a_host_that_keeps_no_promise_is_told_each(

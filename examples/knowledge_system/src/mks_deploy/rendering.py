@@ -95,6 +95,7 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "paths": settings.paths,
         "host": settings.canonical_host,
         "installed": installed,
+        "hosts_served": (*settings.site.hosts, *settings.site.redirect_hosts),
         "certificate": certificate,
         "certificate_key": key,
         "credentials": credentials,

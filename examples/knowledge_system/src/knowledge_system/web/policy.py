@@ -31,4 +31,7 @@ def header_policy(settings: HardeningSettings) -> HeaderPolicy:
     )
     wsgi = settings.wsgi
     hsts = HSTS(wsgi.hsts_max_age, include_subdomains=wsgi.hsts_include_subdomains) if wsgi.hsts else None
-    return HeaderPolicy.web(hsts=hsts, csp=csp, referrer_policy="same-origin")
+    # What says nothing of its own must be in no shared cache; behind nginx the edge would say so as well.
+    return HeaderPolicy.web(
+        hsts=hsts, csp=csp, referrer_policy="same-origin", cache_control="no-cache, private"
+    )
