@@ -26,7 +26,7 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     fields = [("Content-Type", "application/json")]
     status = 500 if path == "/" and os.environ.get("ECHO_VERSION") == "fails" else 200
     if path == "/" and os.environ.get("ECHO_VERSION") == "slow":
-        time.sleep(0.3)
+        time.sleep(1)
     if path.startswith(("/status/", "/api/status/")):
         status = int(path.rpartition("/")[2])
     elif path == "/readyz":

@@ -419,7 +419,8 @@ def test_each_attempt_of_nginx_counts_for_the_slot_that_made_it() -> None:
     lines = [
         '{"upstream":"unix:/run/blue.sock","upstream_status":"200","upstream_seconds":"0.010"}',
         '{"upstream":"unix:/g.sock, unix:/run/blue.sock","upstream_status":"502, 200","upstream_seconds":"0, .02"}',
-        '{"upstream":"unix:/g.sock","upstream_status":"-","upstream_seconds":"-"}',
+        '{"upstream":"unix:/g.sock","upstream_status":"-","upstream_seconds":"-","status":502}',
+        '{"upstream":"unix:/g.sock","upstream_status":"-","upstream_seconds":"9","status":499}',
         '{"upstream":"","upstream_status":"","upstream_seconds":""}',
         "{",
     ]
@@ -561,7 +562,7 @@ def test_a_canary_that_is_worse_than_the_old_version_is_taken_back(
 ) -> None:
     """It is healthy, as far as ``/readyz`` knows."""
     state = release("1", State(), site.steps, site.trail)
-    steps = HostSteps(site.settings, command=site.command, observed=20, drained=2, patience=8, pause=_short)
+    steps = HostSteps(site.settings, command=site.command, observed=100, drained=2, patience=8, pause=_short)
     with Load(site.host) as load, pytest.raises(Refused, match=reason):
         release(fault, state, steps, site.trail, canary=50)
     assert load.seen["version 1"] > 0

@@ -23,7 +23,7 @@ HOST, SITE = "knowledge.example.test", "knowledge-system"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not INSTALLATION.exists(), reason="the documentation is not part of the wheel"),
 ]
 
@@ -44,11 +44,9 @@ NOW = "[Timer]\nOnActiveSec=0\nRandomizedDelaySec=0\n"
 TRUST = "/etc/pebble/ca.pem"
 
 
-def first_time() -> list[str]:
-    """The commands of the section on the first time, but for what the distribution and pip do."""
-    section = (
-        INSTALLATION.read_text("utf-8").partition("(deploy-first-time)=")[2].partition("(deploy-watch)=")[0]
-    )
+def commands(anchor: str) -> list[str]:
+    """The commands of a section, but for what the distribution and pip do."""
+    section = INSTALLATION.read_text("utf-8").partition(f"({anchor})=")[2].partition("\n(deploy-")[0]
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
     ]
@@ -73,7 +71,7 @@ def site() -> Iterator[Machine]:
         version = Path(program("postgres")).resolve().parents[1].name
         machine.run("pg_dropcluster", version, "main", check=False)
         machine.run("pg_createcluster", version, "main", "--port", "5432")
-        for line in first_time():
+        for line in commands("deploy-first-time"):
             typed = line.replace("/postgresql/17/", f"/postgresql/{version}/").replace(
                 "postgresql.service", f"postgresql@{version}-main.service"
             )
@@ -116,12 +114,13 @@ def _provider(machine: Machine) -> list[Any]:
     ]
 
 
-def _render(machine: Machine, folder: Path) -> None:
+def _render(machine: Machine, folder: Path, *, mode: str = "nginx") -> None:
     """Settings, secrets and rendered files beside the operator."""
     text = example()
     for before, after in SETTINGS.items():
         assert before in text, before
         text = text.replace(before, after)
+    text = text.replace('# mode = "nginx"', f'mode = "{mode}"')
     (folder / "deploy.toml").write_text(f'{text}MKS_SLACK_CHANNEL = "#alerts"\n')
     secrets = ["--secrets", str(folder / "secrets")]
     assert main(["secrets", *secrets]) == 0
@@ -131,7 +130,7 @@ def _render(machine: Machine, folder: Path) -> None:
     )
     kit = machine.path("/root/kit")
     for name in ("secrets", "out"):
-        shutil.copytree(folder / name, kit / name)
+        shutil.copytree(folder / name, kit / name, dirs_exist_ok=True)
 
 
 def finished(machine: Machine, unit: str) -> dict[str, str]:
@@ -209,10 +208,29 @@ def _alert_waits_in_the_spool(site: Machine) -> None:
     assert any(f"{SITE}-test" in file.read_text() for file in waiting)
 
 
-def test_every_unit_runs_within_its_own_limits(site: Machine) -> None:
+def _gunicorn_takes_the_place_of_nginx(site: Machine, folder: Path) -> None:
+    """The section "Without nginx", with a renewal that restarts the service."""
+    _render(site, folder, mode="direct")
+    slot = f"{SITE}@blue"
+    site.run("systemctl", "disable", "--now", "nginx.service", f"{slot}.socket", f"{slot}.service")
+    site.run("cp", "-a", "--no-preserve=ownership", "/root/kit/out/etc", "/root/kit/out/usr", "/")
+    site.run("systemctl", "daemon-reload")
+    for line in commands("deploy-direct")[:2]:
+        site.run("sh", "-c", line)
+    answered = ("curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}")
+    assert site.run(*answered, "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/livez") == "200"
+    assert site.run(*answered, "--resolve", f"{HOST}:80:127.0.0.1", f"http://{HOST}/") == "301"
+    site.run("systemctl", "start", f"{SITE}-renew.service")
+    assert len(list(site.path(f"/var/lib/{SITE}-acme/config/archive/{SITE}").glob("privkey*.pem"))) == 3
+    for part in ("", "-redirect"):
+        assert site.show(f"{SITE}{part}.service", "NRestarts") == {"NRestarts": "0"}
+
+
+def test_every_unit_runs_within_its_own_limits(site: Machine, tmp_path: Path) -> None:
     _services_are_active(site)
     _timers_start_what_succeeds(site)
     _nginx_writes_on_after_a_rotation(site)
     _certificate_is_renewed_and_loaded(site)
     _alert_waits_in_the_spool(site)
+    _gunicorn_takes_the_place_of_nginx(site, tmp_path)
     assert site.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain") == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -180,7 +181,9 @@ def _certificate(options: argparse.Namespace) -> int:
         return DONE
     if options.what == "issue":
         return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE
-    faults = list(certificate.check(settings, now=now, served=certificate.served_certificate))
+    # Without nginx a renewal has just restarted the application, which may take some time to import.
+    served = functools.partial(certificate.served_certificate, timeout=60)
+    faults = list(certificate.check(settings, now=now, served=served))
     sys.stdout.write("".join(f"{fault}\n" for fault in faults) or "the certificate is in order\n")
     return DIFFERENT if faults else DONE
 

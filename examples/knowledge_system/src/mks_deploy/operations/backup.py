@@ -292,9 +292,10 @@ def _checked_manifest(made: Path) -> dict[str, Any]:
 def _keep_keys(keys: Path, folder: Path) -> Path:
     """One file for each state of the keys, named by its checksum: rotation keeps the older ones restorable."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    kept = folder / f"{_KEYS}{_digest(keys)[:_NAMED_BY]}"
+    content = keys.read_bytes()
+    kept = folder / f"{_KEYS}{hashlib.sha256(content).hexdigest()[:_NAMED_BY]}"
     if not kept.is_file() or not _is_whole(kept):
-        replace_file(kept, keys.read_bytes(), mode=0o600)
+        replace_file(kept, content, mode=0o600)
     return kept
 
 

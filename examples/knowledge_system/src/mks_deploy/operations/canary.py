@@ -22,6 +22,7 @@ _FEWEST_ERRORS: Final = 3
 _MORE_ERRORS: Final = 0.01
 _SLOWER, _MUCH_SLOWER = 1.5, 0.1
 _SERVER_ERROR: Final = 500
+_CLIENT_LEFT: Final = 499
 
 
 @dataclass(slots=True)
@@ -81,7 +82,9 @@ def served_by(lines: Iterable[str], sockets: dict[str, Served]) -> None:
             continue
         for address, status, seconds in zip(*attempts, strict=False):
             if (slot := sockets.get(address.removeprefix("unix:"))) is not None:
-                # A dash stands for a connection that ended without an answer.
+                # A dash stands for a connection that ended without an answer; with 499 it was the client who left.
+                if status == "-" and told.get("status") == _CLIENT_LEFT:
+                    continue
                 slot.errors += not status.isdecimal() or int(status) >= _SERVER_ERROR
                 slot.seconds.append(float(seconds) if seconds.replace(".", "", 1).isdecimal() else 0.0)
 

@@ -100,8 +100,8 @@ def load(file: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(file.read_bytes())
 
 
-def served_certificate(settings: Settings) -> bytes | None:
-    """What this host presents for the canonical name, DER."""
+def served_certificate(settings: Settings, *, timeout: float = 5) -> bytes | None:
+    """What this host presents for the canonical name, DER; ``timeout`` is in seconds."""
     import socket
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -109,7 +109,7 @@ def served_certificate(settings: Settings) -> bytes | None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
-            socket.create_connection(("127.0.0.1", settings.edge.https_port), timeout=5) as connection,
+            socket.create_connection(("127.0.0.1", settings.edge.https_port), timeout=timeout) as connection,
             context.wrap_socket(connection, server_hostname=settings.canonical_host) as secured,
         ):
             return secured.getpeercert(binary_form=True)
