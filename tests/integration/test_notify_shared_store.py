@@ -104,8 +104,18 @@ def test_a_window_without_repetitions_is_left_behind_without_waiting_for_it(make
     first, second = make(window=5), make(window=5)
     first.admit("f1")
     second.admit("f1")
-    second.collect("f1", 0, moment="window")
+    second.collect("f1", 0, moment="hand over")
     assert first.collect("f1", 4, moment="close") == 4
+
+
+def test_what_is_handed_over_is_told_by_whoever_asks_first(make: Make) -> None:
+    first, second = make(window=0.2), make(window=0.2)
+    first.admit("f1")
+    second.admit("f1")
+    assert first.collect("f1", 10, moment="hand over") == 0
+    assert second.collect("f1", 20, moment="hand over") == 0
+    assert wait_until(lambda: first.collect("f1", 0, moment="window")) == 30
+    assert second.collect("f1", 0, moment="window") == 0
 
 
 def test_a_lost_reply_counts_once(redis_server: RedisServer, make_fault_proxy: Callable[..., Any]) -> None:
@@ -207,6 +217,35 @@ def test_two_handlers_tell_once_and_count_exactly(redis_server: RedisServer) -> 
     assert first.stats() == AlertStats(
         logged=3, delivered=1, suppressed=2, deliveries=first.stats().deliveries
     )
+
+
+def test_windows_that_end_together_make_one_digest_of_all(redis_server: RedisServer) -> None:
+    ways, clock = [RecordingTransport() for _ in range(4)], FrozenClock()
+    several = [handler(redis_server.url, way, clock=clock, dedup_window=1) for way in ways]
+    for target in several:
+        log_to(target, *"a" * 250)
+        assert target.flush(5)
+    store = redis_server.client()
+
+    (key,) = [key for key in store.keys("mks:alerts:*") if not key.endswith(b":alive")]
+
+    def told_by_store(field: str) -> int:
+        return int(store.hget(key, field) or 0)
+
+    handed = sum(repeats(*ways))  # by the flush, where nobody else counted yet
+    wait_until(lambda: told_by_store("until") <= store.time()[0] * 1000 + store.time()[1] // 1000)
+    clock.advance(1)
+    for target in several:
+        log_to(target, "poke")  # wakes the worker
+    wait_until(lambda: told_by_store("unreported") == 999 - handed)
+    clock.advance(0.2)
+    for target in several:
+        log_to(target, "poke")
+    wait_until(lambda: sum(repeats(*ways)) >= 999)
+    for target in several:
+        target.close()
+    told = [number for number in repeats(*ways) if number]
+    assert max(told) == 999 - handed
 
 
 def test_what_waited_behind_a_destination_that_hung_is_told_of(redis_server: RedisServer) -> None:

@@ -19,12 +19,17 @@ _MAX_WINDOWS: Final = 2000
 
 
 class Repeats(NamedTuple):
-    """Repetitions to report: of which alert, how many, and when they were (wall time)."""
+    """Repetitions to report: of which alert, how many, and when they were (wall time).
+
+    Attributes:
+        handed_over: whether the shared store has them already.
+    """
 
     alert: Alert
     number: int
     first: float
     last: float
+    handed_over: bool = False
 
 
 class Window:

@@ -55,6 +55,8 @@ _PATIENCE: Final = 5.0
 _NEWS_EVERY: Final = 10.0
 # How long the worker, which sends what it can before the end, overlooks that it was given up.
 _GLANCE: Final = 0.05
+# After the end of a window, seconds for other processes, whose windows end at the same time, to hand over as well.
+_FOR_OTHERS: Final = 2.0
 # What a shared store says of an alert that another process has sent.
 _SENT_ELSEWHERE: Final = -1
 
@@ -129,6 +131,7 @@ class Dispatcher:
             clock=self._clock,
         )
         self._flushes: list[_Flush] = []
+        self._handed_over: list[tuple[float, Repeats]] = []
 
     # --- the thread that logs ----------------------------------------------------------------
 
@@ -304,15 +307,31 @@ class Dispatcher:
             due = self._windows.due(now=self._clock.monotonic(), everything=moment != "window")
             if moment == "close":
                 self._windows.clear()
-        unreported = [(repeats, self._unreported(repeats, moment)) for repeats in due]
+        unreported = [
+            *((repeats, self._unreported(repeats, moment)) for repeats in due),
+            *((repeats, self._unreported(repeats, moment)) for repeats in self._told_by_others(moment)),
+        ]
         self._delivery.enqueue([_digest(repeats, number) for repeats, number in unreported if number])
 
     def _unreported(self, repeats: Repeats, moment: Moment) -> int:
         """The repetitions that are ours to report now, perhaps those of other processes among them."""
-        number = None
-        if self._shared is not None:
-            number = self._shared.collect(repeats.alert.fingerprint, repeats.number, moment=moment)
+        if self._shared is None:
+            return repeats.number
+        if moment == "window" and not repeats.handed_over:
+            moment = "hand over"
+        number = self._shared.collect(repeats.alert.fingerprint, repeats.number, moment=moment)
+        if moment == "hand over" and number is not None:
+            later = self._clock.monotonic() + min(_FOR_OTHERS, self._policy.dedup_window / 10)
+            self._handed_over.append((later, repeats._replace(number=0, handed_over=True)))
         return repeats.number if number is None else number
+
+    def _told_by_others(self, moment: Moment) -> list[Repeats]:
+        """What was handed over so long ago that the other processes have done so too."""
+        now = self._clock.monotonic()
+        ready = [repeats for at, repeats in self._handed_over if at <= now or moment != "window"]
+        if ready:
+            self._handed_over = [one for one in self._handed_over if one[1] not in ready]
+        return ready
 
     def _begin_flush(self, flush: _Flush) -> None:
         self._add_digests("flush")
@@ -328,7 +347,9 @@ class Dispatcher:
 
     def _until_next(self, delay: float | None) -> float | None:
         with self._ledger.lock:
-            end = self._windows.next_end(now=self._clock.monotonic())
+            now = self._clock.monotonic()
+            ends = [self._windows.next_end(now=now), *(max(0.0, at - now) for at, _ in self._handed_over)]
+            end = min((one for one in ends if one is not None), default=None)
         if end is not None and hooks.observers:
             end = min(end, _NEWS_EVERY)
         return min((wait for wait in (delay, end) if wait is not None), default=None)

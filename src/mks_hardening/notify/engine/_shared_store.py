@@ -23,7 +23,7 @@ __all__ = ["Moment", "SharedStore"]
 
 _HERE: Final = __name__.rpartition(".")[0]
 
-Moment: TypeAlias = Literal["window", "flush", "close"]
+Moment: TypeAlias = Literal["hand over", "window", "flush", "close"]
 
 # A process asks again when its window ends; one that does not within a minute more is gone.
 _GRACE: Final = 60
@@ -83,7 +83,9 @@ class SharedStore:
         Args:
             fingerprint: of the alert.
             number: repetitions counted in this process since the last time.
-            moment: why it is asked: the window ended, or somebody wants to know now, or this process ends.
+            moment: why it is asked. ``hand over``: the window has ended, and the others are given the time to hand
+                theirs over too. ``window``: that time is over. ``flush``: somebody wants to know now. ``close``:
+                this process ends.
 
         Returns:
             The repetitions to report; 0 when it is not yet the time or another process will; ``None`` when the

@@ -11,15 +11,15 @@ local repetitions = ARGV[6]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-if moment == 'close' or (moment == 'window' and repetitions == '0') then
+if moment == 'close' or (moment == 'hand over' and repetitions == '0') then
     redis.call('ZREM', counting, process)
-else
+elseif moment ~= 'window' then
     redis.call('ZADD', counting, now + tonumber(alive_ms), process)
     redis.call('PEXPIRE', counting, alive_ms)
 end
 local unreported = redis.call('HINCRBY', kind, 'unreported', repetitions)
 redis.call('EXPIRE', kind, keep_s)
-if unreported == 0 then return 0 end
+if moment == 'hand over' or unreported == 0 then return 0 end
 local over = tonumber(redis.call('HGET', kind, 'until') or '0') <= now
 if not over then
     if moment == 'window' or redis.call('HGET', kind, 'digest') == '1' then return 0 end
