@@ -121,11 +121,13 @@ class Spool:
     def release(self, claim: Claim) -> None:
         """Put an alert back into the line."""
         self._rename(claim.path.name, claim.name)
+        self._owner.let_go()
 
     def done(self, claim: Claim) -> None:
         """Remove an alert that was delivered."""
         with suppress(OSError):
             claim.path.unlink()
+        self._owner.let_go()
 
     def _names(self) -> list[str]:
         return [name for name in self._all_names() if self._entries.belongs(name)]
@@ -159,13 +161,14 @@ class Spool:
             return 0.0
 
     def _take(self, name: str) -> Claim | None:
-        claim = Claim(self._folder / f"{name}.{self._owner.name()}.taken", name)
+        claim = Claim(self._folder / f"{name}.{self._owner.hold()}.taken", name)
         now = self._clock.time()
         try:
             # Before the rename: with an old time the claim would look left behind in the same moment.
             os.utime(self._folder / name, (now, now))
             (self._folder / name).rename(claim.path)
         except OSError:  # another process was quicker
+            self._owner.let_go()
             return None
         return claim
 
@@ -176,6 +179,7 @@ class Spool:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Half a file cannot be: it was renamed whole. Somebody else wrote this; out of the way with it.
             self._rename(claim.path.name, f"{claim.name}.unreadable")
+            self._owner.let_go()
             return None
 
     def _rename(self, old: str, new: str) -> None:
@@ -201,22 +205,31 @@ def _owner_of(claimed: str) -> str:
 
 
 class _Owner:
-    """A file that this process holds locked while it lives, however it ends."""
+    """A file that this process holds locked while it has claims, and until it ends, however it does so."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = RLock()
         self._name = ""
         self._descriptor = -1
+        self._claims = 0
 
-    def name(self) -> str:
-        """The name of the lock, which is made when it is first asked for."""
+    def hold(self) -> str:
+        """Another claim: the name of the lock, which the first one makes."""
         with self._lock:
+            self._claims += 1
             if not self._name:
                 self._name = uuid4().hex
                 with suppress(OSError):
                     self._make()
             return self._name
+
+    def let_go(self) -> None:
+        """A claim is done; with the last one goes the lock."""
+        with self._lock:
+            self._claims = max(0, self._claims - 1)
+            if not self._claims:
+                self.remove()
 
     def is_gone(self, owner: str) -> bool:
         """Whether another owner does not live any more; also ``False`` when nobody knows."""
@@ -247,7 +260,7 @@ class _Owner:
                 with suppress(OSError):
                     self._path(self._name).unlink()
             self.leave()
-            self._name = ""
+            self._name, self._claims = "", 0
 
     def _path(self, owner: str) -> Path:
         return self._folder / f".{owner}{_LOCK}"
