@@ -302,6 +302,7 @@ HOSTILE = [
     "Bearer a1 ", "token a1 ", "eyJ", "eyJa.", "コード1234 ", "パスワードは「", "token=%s ", 'token="\\"',
     "\x1b[0mtoken=", "mysql -p ", "<token>", "key=", '"name": "password", "value": "x" ',
     "gsk_Key (パスワード:", "はotp", "%22otp", "://key", "Key (", "services/T",
+    "PWD=/home&%{", "password:\n", "INSERT INTO a (pw) VALUES (", "password is set to ", "dsn=2.0.0 ",
 ]  # fmt: skip
 
 

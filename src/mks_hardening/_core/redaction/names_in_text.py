@@ -141,8 +141,8 @@ def redact_named(
         start, end = span
         if end > start and (more := _MORE_CODES.match(text, end)) and _GROUPS.fullmatch(text, start, end):
             end = more.end()
+        effort.spend(8)
         if end > start >= done:
-            effort.spend(8)
             out += (shown[done:start], REDACTED)
             done = end
         position = max(end, position)
