@@ -42,11 +42,12 @@ _MARK: Final = 16
 
 
 class _Guess(NamedTuple):
-    """Who guesses: a client by its digest, or a remembered device; and when."""
+    """Who guesses: a client by its digest, or a remembered device; and when, and whether it passes the cap."""
 
     who: str
     device: Device | None
     now: float
+    trusted: bool = False
 
 
 class FactorRules:
@@ -122,12 +123,14 @@ class FactorRules:
         *,
         client: str | None = None,
         device: object = None,
+        trusted: bool = False,
         methods: Sequence[Method] = METHODS,
     ) -> tuple[FactorRecord, VerificationResult]:
         """One guess: the record after it, and the answer. Only a well-formed guess costs anything."""
         if not record.enabled:
             return record, VerificationResult(ok=False, reason="not_enrolled")
         record, guess = self._guess(record, moment, user_id, client, device)
+        guess = guess._replace(trusted=trusted or guess.device is not None)
         if isinstance(code, PresentedPasskey):
             if "passkey" not in methods:
                 return record, self._refused(record, "malformed")
@@ -221,7 +224,7 @@ class FactorRules:
         return record, _Guess(client_digest(user_id, name), known, moment.latest)
 
     def _lock(self, record: FactorRecord, guess: _Guess) -> Lock | None:
-        return self._budget.lock_of(record.failures, guess.who, guess.now, trusted=guess.device is not None)
+        return self._budget.lock_of(record.failures, guess.who, guess.now, trusted=guess.trusted)
 
     def _settle_totp(
         self, record: FactorRecord, guess: _Guess, step: int | None

@@ -35,6 +35,7 @@ class Verification(Room):
         *,
         client: str | None = None,
         device: str | None = None,
+        trusted: bool = False,
         methods: Sequence[Method] = METHODS,
     ) -> VerificationResult:
         """Check a code and use it up.
@@ -51,13 +52,15 @@ class Verification(Room):
                 that guesses does not lock out the others.
             device: token of ``remember_device``, if the browser sent one. A device that is still remembered has a
                 budget of its own, which the guesses of others do not touch, and is forgotten when it is used up.
+            trusted: whether the caller has recognised a device of the owner by other means, as ``SignIn`` does.
+                Such a client passes the cap of the account; its own budget holds.
             methods: what is accepted.
 
         Raises:
             DecodeError: the stored record or secret cannot be read, for example because its key is missing.
             ConfigurationError: ``methods`` holds an unknown word, or ``user_id`` or ``client`` is no text.
         """
-        return run(self._verify(user_id, code, client, device, methods))
+        return run(self._verify(user_id, code, client, device, methods, trusted=trusted))
 
     async def averify(
         self,
@@ -66,10 +69,11 @@ class Verification(Room):
         *,
         client: str | None = None,
         device: str | None = None,
+        trusted: bool = False,
         methods: Sequence[Method] = METHODS,
     ) -> VerificationResult:
         """``verify`` for asyncio."""
-        return await arun(self._verify(user_id, code, client, device, methods))
+        return await arun(self._verify(user_id, code, client, device, methods, trusted=trusted))
 
     def regenerate_recovery_codes(
         self, user_id: str, *, proof: str, client: str | None = None
@@ -143,7 +147,14 @@ class Verification(Room):
         return await arun(self._reset(user_id, actor, reason))
 
     def _verify(
-        self, user_id: str, code: str, client: str | None, device: str | None, methods: Sequence[Method]
+        self,
+        user_id: str,
+        code: str,
+        client: str | None,
+        device: str | None,
+        methods: Sequence[Method],
+        *,
+        trusted: bool,
     ) -> Op[VerificationResult]:
         # A word that is misspelt would refuse every code as malformed.
         for method in texts(methods, parameter="methods", of="methods") if methods is not METHODS else ():
@@ -153,7 +164,14 @@ class Verification(Room):
 
         def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult]:
             return self._rules.attempt(
-                record, moment, user_id, presented, client=client, device=device, methods=methods
+                record,
+                moment,
+                user_id,
+                presented,
+                client=client,
+                device=device,
+                trusted=trusted,
+                methods=methods,
             )
 
         result = yield from self._records.change(user_id, decide)
