@@ -10,6 +10,7 @@ TEXTS = {
         "Your account is locked for a while",
         "Somebody guessed at your password many times, in vain. You can go on at a device you used before.",
     ),
+    "new_device": ("Somebody signed in on a new device", "From {client}. If that was not you: {page}/help"),
     "unlocked": ("Your account is open again", "{actor} has lifted the lock: {reason}"),
     "factor_reset": ("Your second factor was taken off", "{actor} has taken it off: {reason}"),
     "password_changed": ("Your password was changed", "If that was not you: {page}/help"),
@@ -24,7 +25,13 @@ def by_mail(tasks: Tasks, mail: MailTask) -> Callable[[SignInNotice], None]:
 
     def put_into_queue(notice: SignInNotice) -> None:
         subject, text = TEXTS[notice.kind]
-        filled = text.format(page=PAGE, token=notice.token, actor=notice.actor, reason=notice.reason)
+        filled = text.format(
+            page=PAGE,
+            token=notice.token,
+            actor=notice.actor,
+            reason=notice.reason,
+            client=notice.client,
+        )
         with tasks.begin() as connection:
             mail.enqueue(connection, to=notice.to, subject=subject, text=filled)
 

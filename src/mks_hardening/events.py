@@ -128,9 +128,11 @@ class SignInEvent(NamedTuple):
     ``change`` is ``signed_in``, ``challenged``, ``refused``, ``limited``, ``factor_refused``,
     ``challenge_refused``, ``confirmed``, ``confirmation_refused``, ``locked``, ``lock_passed``, ``unlocked``,
     ``factor_reset``, ``disabled``, ``password_changed``, ``reset_requested``, ``reset_refused``,
-    ``email_change_requested``, ``email_changed``, ``email_change_refused``, ``rehash_failed`` or ``notice_failed``.
-    The ``reason`` of a refusal (``unknown``, ``wrong``, ``disabled``, ``locked``) must reach no client. ``user_id``
-    is empty where nobody is known by the name, which itself is not told: people type passwords into its field.
+    ``email_change_requested``, ``email_changed``, ``email_change_refused``, ``device_revoked``,
+    ``devices_forgotten``, ``rehash_failed``, ``device_failed`` or ``notice_failed``. The ``reason`` of a refusal
+    (``unknown``, ``wrong``, ``disabled``, ``locked``, ``changed`` while the sign-in was under way) must reach no
+    client. ``user_id`` is empty where nobody is known by the name, which itself is not told: people type passwords
+    into its field.
     """
 
     change: str

@@ -186,6 +186,7 @@ class House:
         )
         self.sessions: list[Session] = []
         self.notices: list[SignInNotice] = []
+        self.new_devices: list[SignInNotice] = []
         self.store = options.pop("store", None) or MemorySignInStore(clock=self.clock)
         self.parts: dict[str, Any] = {
             "store": self.store,
@@ -194,7 +195,7 @@ class House:
             "end_sessions": self.end_user,
             "passwords": self.passwords,
             "device_keys": KEY,
-            "on_notice": self.notices.append,
+            "on_notice": self.post,
             "clock": self.clock,
             **options,
         }
@@ -209,6 +210,9 @@ class House:
         session = Session(self.sessions)
         self.sessions.append(session)
         return session
+
+    def post(self, notice: SignInNotice) -> None:
+        (self.new_devices if notice.kind == "new_device" else self.notices).append(notice)
 
     def end_user(self, user_id: str) -> int:
         ended = [session for session in self.sessions if session.user_id == user_id]

@@ -283,6 +283,7 @@ class SignInModel(RuleBasedStateMachine):
         assert self.house.sign_in.admin_reset("1", actor="ito", reason="lost") is on
         self.failed.pop(("auth_login_account", "tanaka"), None)
         self.told.pop("tanaka", None)
+        self.devices = [device for device in self.devices if device[1] != "1"]
         self.notices += 1
 
     @rule()

@@ -24,6 +24,7 @@ from mks_hardening.testing import FrozenClock
 from soft_authenticator import SoftAuthenticator
 
 NEW_PASSWORD = "足場-養生-配筋-2026"
+NEW_DEVICE = "新しい端末からサインインがありました"
 NEWCOMER = {
     "username": "mori",
     "display_name": "森 直子",
@@ -303,6 +304,20 @@ def test_a_stale_session_must_prove_itself_before_another_address(
     clock.advance(400)
     answer = person.post("/account/email", {"email": "t@site.example"})
     assert answer.headers["Location"] == "/account/confirm?next=%2Faccount%2Femail"
+
+
+def test_the_owner_hears_of_a_sign_in_on_a_new_device_once(app: Any, visit: Callable[..., Any]) -> None:
+    visit("tanaka")
+    sign_in = app.extensions["knowledge"].sign_in
+    for _ in range(2):
+        client = SignInClient(address="203.0.113.9")
+        assert sign_in.password("tanaka", DEMO_PASSWORD, client=client)
+        app.post.to("tanaka@knowledge.example")
+    [mail] = [mail for mail in app.post.server.received if mail.message["Subject"] == NEW_DEVICE]
+    assert mail.rcpt_tos == ("tanaka@knowledge.example",)
+    text = mail.message.get_body(("plain",)).get_content()
+    assert "tanaka" in text
+    assert "203.0.113.9" in text
 
 
 def test_the_owner_of_a_locked_account_gets_one_mail(app: Any, visit: Callable[..., Any]) -> None:

@@ -64,6 +64,7 @@ _HOME = {
         "ChangeResult",
         "SignInAccount",
         "SignInClient",
+        "SignInDevice",
         "SignInNotice",
         "SignInStep",
     ],

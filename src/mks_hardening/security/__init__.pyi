@@ -69,6 +69,7 @@ from mks_hardening.security.sign_in.model import SIGN_IN_LIMITS as SIGN_IN_LIMIT
 from mks_hardening.security.sign_in.model import ChangeResult as ChangeResult
 from mks_hardening.security.sign_in.model import SignInAccount as SignInAccount
 from mks_hardening.security.sign_in.model import SignInClient as SignInClient
+from mks_hardening.security.sign_in.model import SignInDevice as SignInDevice
 from mks_hardening.security.sign_in.model import SignInNotice as SignInNotice
 from mks_hardening.security.sign_in.model import SignInStep as SignInStep
 from mks_hardening.security.sign_in.parts import Accounts as Accounts

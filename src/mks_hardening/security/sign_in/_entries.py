@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, cast
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import ask
+from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security.sign_in.parts import SignInEntry, SignInStore
 
-__all__ = ["Entries", "Found", "digest_of"]
+__all__ = ["Entries", "Found", "digest_of", "numbers_of"]
 
 _TOKEN_BYTES: Final = 32
 # What 32 bytes come to in base64 without padding.
 _TOKEN_LENGTH: Final = 43
 _USED: Final = b""
+_TRIES: Final = 8
 
 
 class Found(NamedTuple):
@@ -95,6 +98,29 @@ class Entries:
         expected = None if stored is None else stored.version
         return (yield from self._write(key, self._data({}, ttl), expected=expected, ttl=ttl))
 
+    def peek(self, key: str) -> Op[dict[str, object]]:
+        """The facts under a key; none where there is no living entry."""
+        stored = yield from ask(self._store.load, key)
+        found = None if stored is None else self._living(key, stored)
+        return {} if found is None else found.facts
+
+    def change(
+        self, key: str, change: Callable[[dict[str, object]], dict[str, object]], *, ttl: float
+    ) -> Op[None]:
+        """Change the facts under a key, also while others change them.
+
+        Raises:
+            BackendUnavailableError: others have changed them again and again.
+        """
+        for _ in range(_TRIES):
+            stored = yield from ask(self._store.load, key)
+            found = None if stored is None else self._living(key, stored)
+            data = self._data(change({} if found is None else found.facts), ttl)
+            expected = None if stored is None else stored.version
+            if (yield from self._write(key, data, expected=expected, ttl=ttl)):
+                return
+        raise BackendUnavailableError("sign-in", "busy", operation="replace", sent=True)
+
     def unmark(self, key: str) -> Op[bool]:
         """Take a mark away; whether there was one."""
         stored = yield from ask(self._store.load, key)
@@ -139,6 +165,12 @@ def digest_of(*parts: str) -> str:
     """A digest to store instead of what is secret or personal."""
     # NUL between the parts: ("a", "bc") and ("ab", "c") must not be one key.
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def numbers_of(value: object) -> dict[str, int]:
+    """A mapping of names to whole numbers, as it was stored; what is none is left out."""
+    found = cast("dict[object, object]", value) if isinstance(value, dict) else {}
+    return {str(name): number for name, number in found.items() if isinstance(number, int)}
 
 
 def _is_token(token: object) -> TypeGuard[str]:

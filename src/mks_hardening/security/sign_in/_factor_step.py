@@ -67,7 +67,7 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
         return (yield from finish("challenged", "dead", hits, Trace(client=client)))
     user_id = account.user_id
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
-    trusted = mark is not None and mark.fits(account)
+    trusted = yield from kit.devices.knows(mark, account)
     # The nonce of the token, not the address: the budget moves with the device through networks.
     guesser = f"device {mark.nonce}" if mark is not None and trusted else client
     refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
@@ -82,8 +82,11 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
             trace = Trace(client=client, user_id=user_id, reason="busy")
             return (yield from finish("challenged", "busy", hits, trace, retry_after=_BUSY))
         code = None if _of_another(attempt.code, attempt.challenge) else attempt.code
-        judged = yield from judged_factor(kit, user_id, code, client=guesser)
+        judged = yield from judged_factor(kit, user_id, code, client=guesser, trusted=trusted)
         event, outcome = judged
+        if event == "shut" and mark is not None and trusted:
+            # It has guessed too often, so it is somebody else's now, and must not pass the cap of the account.
+            yield from kit.devices.forget(user_id, mark.nonce)
         # Checked first, used up then: a wrong code does not cost the challenge, and of two right ones one wins.
         if event == "whole" and not (yield from kit.entries.use(held)):
             event = "dead"
@@ -149,7 +152,7 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
     now = kit.clock.time()
     facts = SessionFacts(AMR_ALONE, now, now)
     mark = kit.devices.read(arrival.client.device, now=now)
-    risks = () if mark is not None and mark.fits(account) else ("new_device",)
+    risks = () if (yield from kit.devices.knows(mark, account)) else ("new_device",)
     return (
         yield from admitted(
             kit, arrival, Proof(account, factor), facts, hits, place="begun", risks=risks, factor=result
@@ -157,9 +160,9 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
     )
 
 
-def judged_factor(kit: Kit, user_id: str, code: object, *, client: str) -> Op[Judged]:
+def judged_factor(kit: Kit, user_id: str, code: object, *, client: str, trusted: bool = False) -> Op[Judged]:
     """Ask the verifier, and say which event its answer is."""
-    outcome = yield from kit.try_factor(user_id, code, client=client)
+    outcome = yield from kit.try_factor(user_id, code, client=client, trusted=trusted)
     return Judged("unusable") if outcome is None else Judged(factor_event(outcome), outcome)
 
 

@@ -10,13 +10,20 @@ from mks_hardening.security.second_factor._audit import named
 from mks_hardening.security.sign_in._hits import account_row
 from mks_hardening.security.sign_in._kit import Kit, Trace, tell, told
 from mks_hardening.security.sign_in._password_step import lifted
-from mks_hardening.security.sign_in.model import SignInNotice
+from mks_hardening.security.sign_in.model import SignInDevice, SignInNotice
 from mks_hardening.security.sign_in.parts import FactorHelp
 
 if TYPE_CHECKING:
     from mks_hardening.security.sign_in.model import Notice
 
-__all__ = ["admin_reset", "sign_out_disabled", "unlock"]
+__all__ = [
+    "admin_reset",
+    "forget_devices",
+    "listed_devices",
+    "revoke_device",
+    "sign_out_disabled",
+    "unlock",
+]
 
 
 def unlock(kit: Kit, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
@@ -43,6 +50,8 @@ def admin_reset(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[bool]:
     if isinstance(factors, FactorHelp):
         found = yield from ask(factors.admin_reset, user_id, actor=actor, reason=reason)
     yield from lifted(kit, account_row(user_id, ""))
+    # Before the sessions: who asks for help may have lost the telephone that is remembered.
+    yield from kit.devices.forget(user_id)
     yield from _end_sessions(kit, user_id)
     yield from _recorded(kit, "factor_reset", user_id, actor, reason)
     return found
@@ -54,6 +63,41 @@ def sign_out_disabled(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[
     named(reason, parameter="reason")
     yield from _end_sessions(kit, user_id)
     tell("disabled", Trace(client="", user_id=user_id, reason=reason, actor=actor))
+
+
+def listed_devices(kit: Kit, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
+    """The remembered devices of an account, the latest first."""
+    account = yield from ask(kit.accounts.get, user_id)
+    if account is None:
+        return ()
+    now = kit.clock.time()
+    mark = kit.devices.read(token, now=now)
+    known = yield from kit.devices.of(account, now=now)
+    return tuple(
+        SignInDevice(
+            id=nonce,
+            remembered_at=float(issued),
+            expires_at=issued + kit.devices.ttl,
+            current=mark is not None and mark.nonce == nonce,
+        )
+        for nonce, issued in sorted(known.items(), key=lambda item: -item[1])
+    )
+
+
+def revoke_device(kit: Kit, user_id: str, device_id: object) -> Op[bool]:
+    """Forget one device; whether it was remembered."""
+    if not isinstance(device_id, str) or not (yield from kit.devices.forget(user_id, device_id)):
+        return False
+    tell("device_revoked", Trace(client="", user_id=user_id))
+    return True
+
+
+def forget_devices(kit: Kit, user_id: str) -> Op[int]:
+    """Forget all devices; how many there were."""
+    number = yield from kit.devices.forget(user_id)
+    if number:
+        tell("devices_forgotten", Trace(client="", user_id=user_id))
+    return number
 
 
 def _end_sessions(kit: Kit, user_id: str) -> Op[None]:

@@ -14,9 +14,10 @@ from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.addresses import client_key, parse_address
 from mks_hardening._core.store_calls import ask
 from mks_hardening.events import SignInEvent
+from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security._security_events import log_security_event
 from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_behalf_of
-from mks_hardening.security.sign_in._entries import digest_of
+from mks_hardening.security.sign_in._entries import digest_of, numbers_of
 from mks_hardening.security.sign_in._hits import network_of
 from mks_hardening.security.sign_in._machine import TABLE, Event, Place
 from mks_hardening.security.sign_in._session_facts import SessionFacts
@@ -57,6 +58,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_MOST_NETWORKS: Final = 20
+_EVERY: Final = 86_400  # a network that is used daily costs one write a day
 _LONGEST_NAME: Final = 255
 _MOST_LOOKS: Final = 3  # each but the first follows a change of the account while a password was checked
 _LONGEST_CODE: Final = 16_384  # the JSON of an assertion; codes are far shorter
@@ -76,6 +79,8 @@ class Kit:
     clock: Clock
     challenge_ttl: float
     on_notice: Callable[[SignInNotice], object] | None
+    knows_trusted: bool
+    """Whether the verifier takes ``trusted``."""
 
     def has_factor(self, user_id: str) -> Op[bool]:
         """Whether the account needs a second factor."""
@@ -84,15 +89,21 @@ class Kit:
         standing = yield from ask(self.factors.status, user_id)
         return flag(standing.enabled, parameter="factors.status().enabled")
 
-    def try_factor(self, user_id: str, code: object, *, client: str) -> Op[FactorOutcome | None]:
-        """The verifier's answer; ``None`` for what cannot be one, without asking."""
+    def try_factor(
+        self, user_id: str, code: object, *, client: str, trusted: bool = False
+    ) -> Op[FactorOutcome | None]:
+        """The verifier's answer; ``None`` for what cannot be one, without asking.
+
+        A verifier that knows ``trusted`` lets a remembered device pass the cap of the account on wrong codes.
+        """
         if self.factors is None or not isinstance(code, str) or not 0 < len(code) <= _LONGEST_CODE:
             return None
         # A lone surrogate cannot be encoded: it would raise deep in an HMAC or a driver, as a 500 that a client
         # can cause.
         if any("\ud800" <= letter <= "\udfff" for letter in code):
             return None
-        return (yield from ask(self.factors.verify, user_id, code, client=client))
+        options = {"trusted": True} if trusted and self.knows_trusted else {}
+        return (yield from ask(self.factors.verify, user_id, code, client=client, **options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,14 +335,61 @@ def admitted(
         event: Event = "wrong" if place == "begun" else "dead"
         return (yield from finish(place, event, hits, replace(trace, reason="changed")))
     step = yield from finish(place, "whole", hits, trace, factor=factor)
+    if "new_device" in risks:
+        yield from _tell_of_new_device(kit, now, arrival.client)
     return replace(
         step,
         user_id=account.user_id,
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=kit.devices.issue(now, now=facts.auth_time) if arrival.remember else None,
+        device=(yield from _remembered(kit, now, facts.auth_time)) if arrival.remember else None,
     )
+
+
+def _remembered(kit: Kit, account: SignInAccount, now: float) -> Op[str | None]:
+    """The token of a device; a store that is away at this moment costs the device and not the sign-in."""
+    try:
+        return (yield from kit.devices.issue(account, now=now))
+    except BackendUnavailableError as error:
+        tell("device_failed", Trace(client="", user_id=account.user_id, reason=error.reason))
+        return None
+
+
+def _tell_of_new_device(kit: Kit, account: SignInAccount, client: SignInClient) -> Op[None]:
+    """Tell the owner of a sign-in from a network that the account was not used in (ASVS 5.0, 6.3.5).
+
+    A remembered device is never new. The first sign-in of an account is compared with nothing, and not told.
+    """
+    if kit.on_notice is None:
+        return
+    try:
+        is_new = yield from _is_new_network(kit, account.user_id, network_of(client.address))
+    except BackendUnavailableError as error:
+        tell("notice_failed", Trace(client="", user_id=account.user_id, reason=error.reason))
+        return
+    if is_new:
+        notice = SignInNotice(kind="new_device", account=account, to=account.email, client=client.address)
+        yield from told(kit, notice)
+
+
+def _is_new_network(kit: Kit, user_id: str, network: str) -> Op[bool]:
+    """Whether the account was used before, but not in this network for as long as a device is remembered."""
+    key, name = f"networks:{digest_of(user_id)}", digest_of(user_id, network)[:16]
+    now, ttl = int(kit.clock.time()), kit.devices.ttl
+
+    def used(facts: dict[str, object]) -> dict[str, int]:
+        seen = numbers_of(facts.get("networks"))
+        return {known: last for known, last in seen.items() if now - last < ttl}
+
+    def note(facts: dict[str, object]) -> dict[str, object]:
+        latest = sorted({**used(facts), name: now}.items(), key=lambda item: item[1])
+        return {"networks": dict(latest[-_MOST_NETWORKS:])}
+
+    before = used((yield from kit.entries.peek(key)))
+    if now - before.get(name, 0) >= _EVERY:
+        yield from kit.entries.change(key, note, ttl=ttl)
+    return bool(before) and name not in before
 
 
 def binding_of(client: SignInClient, session: SignInSession | None) -> tuple[str, str]:

@@ -58,7 +58,7 @@ def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
     # Looked up early only for who shows a token that we signed: for strangers the limits come before the
     # database.
     account = (yield from _find(kit, name)) if mark is not None else None
-    trusted = mark is not None and account is not None and mark.fits(account)
+    trusted = account is not None and (yield from kit.devices.knows(mark, account))
     refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
     if refusal is not None:
         trace = Trace(client=client_key(attempt.arrival.client.address))
@@ -67,7 +67,7 @@ def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
         if mark is None:
             account = yield from _find(kit, name)
         who = stranger(attempt.arrival.client)
-        if mark is not None and account is not None and trusted:
+        if trusted and mark is not None and account is not None:
             who = known_client(account.user_id, f"device {mark.nonce}")
         judged = _judged(kit, attempt, account, counted_as, hits, trusted=trusted)
         return (yield from hashing_for(who, judged))

@@ -30,7 +30,13 @@ from mks_hardening.security.sign_in._factor_step import (
 from mks_hardening.security.sign_in._kit import Arrival, Kit, asking
 from mks_hardening.security.sign_in._password_step import PasswordAttempt, password_step
 from mks_hardening.security.sign_in._session_facts import facts_of, is_recent
-from mks_hardening.security.sign_in.model import SIGN_IN_LIMITS, SignInClient, SignInNotice, SignInStep
+from mks_hardening.security.sign_in.model import (
+    SIGN_IN_LIMITS,
+    SignInClient,
+    SignInDevice,
+    SignInNotice,
+    SignInStep,
+)
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SignInSession
@@ -75,7 +81,8 @@ class SignIn:
         passwords: how passwords are checked, for example a ``PasswordHasher``; by default that of
             ``verify_password``, which all of a process share.
         device_keys: keys that sign the tokens of remembered devices, 32 bytes each or their base64, the newest
-            first; without keys no device is remembered.
+            first; without keys no device is remembered. The devices of an account are listed in ``store``: one that
+            is lost there has to be remembered again.
         device_ttl: how long a device is remembered, in seconds.
         challenge_ttl: time for the second factor, 60 to 600 seconds (ASVS 5.0, 6.5.5).
         on_notice: is given what the owner of an account is to be told. It must only put the mail into a queue: the
@@ -129,17 +136,19 @@ class SignIn:
         number(ttl, parameter="challenge_ttl", minimum=_SHORTEST_CHALLENGE, maximum=_LONGEST_CHALLENGE)
         _check_limiter(limiter)
         remembered = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
+        entries = Entries(store, now)
         self._kit = Kit(
             accounts=accounts,
             passwords=process_hasher() if passwords is None else passwords,
             limiter=limiter,
             factors=factors,
             end_sessions=end_sessions,
-            entries=Entries(store, now),
-            devices=Devices(device_keys, ttl=remembered),
+            entries=entries,
+            devices=Devices(device_keys, ttl=remembered, entries=entries),
             clock=now,
             challenge_ttl=ttl,
             on_notice=on_notice,
+            knows_trusted=factors is not None and _takes_trusted(factors),
         )
 
     # --- signing in ------------------------------------------------------------------------------
@@ -334,6 +343,37 @@ class SignIn:
         limit = seconds(longest, parameter="longest")
         return await arun(_confirming.confirmed_within(self._kit, session, limit))
 
+    # --- remembered devices ------------------------------------------------------------------------
+
+    def devices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
+        """The remembered devices of an account, the latest first.
+
+        Args:
+            user_id: whose.
+            token: of the browser at hand, which is marked in the list.
+        """
+        return run(_helping.listed_devices(self._kit, user_id, token))
+
+    async def adevices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
+        """``devices`` for asyncio."""
+        return await arun(_helping.listed_devices(self._kit, user_id, token))
+
+    def revoke_device(self, user_id: str, device_id: str) -> bool:
+        """Forget one device, by its id in the list; whether it was remembered."""
+        return run(_helping.revoke_device(self._kit, user_id, device_id))
+
+    async def arevoke_device(self, user_id: str, device_id: str) -> bool:
+        """``revoke_device`` for asyncio."""
+        return await arun(_helping.revoke_device(self._kit, user_id, device_id))
+
+    def forget_devices(self, user_id: str) -> int:
+        """Forget all devices of an account; how many there were."""
+        return run(_helping.forget_devices(self._kit, user_id))
+
+    async def aforget_devices(self, user_id: str) -> int:
+        """``forget_devices`` for asyncio."""
+        return await arun(_helping.forget_devices(self._kit, user_id))
+
     # --- help from outside -----------------------------------------------------------------------
 
     def unlock(self, user_id: str, *, actor: str, reason: str, end_sessions: bool = False) -> bool:
@@ -354,7 +394,9 @@ class SignIn:
         )
 
     def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Take the second factor off, lift every lock, end all sessions; whether there was a factor.
+        """Take the second factor off, lift every lock, end all sessions, forget all devices.
+
+        Returns whether there was a factor.
 
         Check by other means who asks (ASVS 5.0, 6.4.4).
 
@@ -384,6 +426,17 @@ class SignIn:
     async def asign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
         """``sign_out_disabled`` for asyncio."""
         await arun(_helping.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
+
+
+def _takes_trusted(factors: FactorVerifier) -> bool:
+    """Whether both forms of ``verify`` take ``trusted``, as those of ``TwoFactorManager`` do."""
+    import inspect  # heavy, and only here
+
+    forms = [factors.verify, getattr(factors, "averify", factors.verify)]
+    try:
+        return all("trusted" in inspect.signature(form).parameters for form in forms)
+    except (TypeError, ValueError):  # not written in Python
+        return False
 
 
 def _check_limiter(limiter: FailureLimiter | None) -> None:

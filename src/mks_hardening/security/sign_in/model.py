@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from mks_hardening.security.passwords.policy import PasswordVerdict
     from mks_hardening.security.sign_in.parts import FactorOutcome
 
-__all__ = ["SIGN_IN_LIMITS", "ChangeResult", "SignInAccount", "SignInClient", "SignInNotice", "SignInStep"]
+__all__ = [
+    "SIGN_IN_LIMITS",
+    "ChangeResult",
+    "SignInAccount",
+    "SignInClient",
+    "SignInDevice",
+    "SignInNotice",
+    "SignInStep",
+]
 
 SignInState = Literal["done", "challenged", "refused", "limited", "expired"]
 Notice = Literal[
@@ -24,6 +32,7 @@ Notice = Literal[
     "reset_requested",
     "email_change_requested",
     "email_changed",
+    "new_device",
 ]
 
 SIGN_IN_LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
@@ -152,12 +161,15 @@ class SignInNotice:
 
     Attributes:
         kind: ``locked`` (once for each account-wide lock), ``unlocked``, ``factor_reset``, ``password_changed``,
-            ``reset_requested`` and ``email_change_requested`` (with the token to be mailed), ``email_changed``.
+            ``reset_requested`` and ``email_change_requested`` (with the token to be mailed), ``email_changed``,
+            ``new_device`` (a sign-in without a remembered device, from a network that the account was not used in
+            for as long as a device is remembered; ASVS 5.0, 6.3.5. The first sign-in of an account is not told).
         account: whose.
         to: the address it goes to: of the account, or the new one that has to be confirmed.
         token: part of the link to be mailed; never to be logged.
         actor: who did it, for what an administrator did.
         reason: why, likewise.
+        client: the address that a new device signed in from.
     """
 
     kind: Notice
@@ -166,6 +178,24 @@ class SignInNotice:
     token: str | None = field(default=None, repr=False)
     actor: str = ""
     reason: str = ""
+    client: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInDevice:
+    """A device that is remembered, for the list that its owner sees.
+
+    Attributes:
+        id: for ``SignIn.revoke_device``; useless as a token.
+        remembered_at: wall time of the sign-in that it was remembered at.
+        expires_at: wall time until which it is remembered.
+        current: whether it is the device whose token was given.
+    """
+
+    id: str
+    remembered_at: float
+    expires_at: float
+    current: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,14 @@ _ACCOUNT = {
             "ご本人は、覚えさせた端末から、またはリカバリーコードを添えてサインインできます。\n"
         ),
     ),
+    "new_device": (
+        "新しい端末からサインインがありました",
+        (
+            "アカウント %(name)s に、これまでと違う場所または端末からサインインがありました。\n\n"
+            "  IP アドレス: %(client)s\n\n"
+            "お心当たりがないときは、パスワードを変更し、すぐに管理者に連絡してください。\n"
+        ),
+    ),
     "unlocked": (
         "アカウントのロックを解除しました",
         "アカウント %(name)s のロックを解除しました。\n\n  操作した人: %(actor)s\n  理由: %(reason)s\n",
@@ -205,7 +213,14 @@ _ACCOUNT = {
 
 
 def about_account(
-    kind: str, *, name: str, link: str = "", actor: str = "", reason: str = "", passkey: str = ""
+    kind: str,
+    *,
+    name: str,
+    link: str = "",
+    actor: str = "",
+    reason: str = "",
+    passkey: str = "",
+    client: str = "",
 ) -> Letter:
     """What the owner of an account is to know.
 
@@ -216,9 +231,17 @@ def about_account(
         actor: the administrator who did it.
         reason: why.
         passkey: what its owner calls a passkey.
+        client: the address of a new device.
     """
     subject, text = _ACCOUNT[kind]
-    values = {"name": name, "link": link, "actor": actor, "reason": reason, "passkey": passkey}
+    values = {
+        "name": name,
+        "link": link,
+        "actor": actor,
+        "reason": reason,
+        "passkey": passkey,
+        "client": client,
+    }
     return Letter(subject, text, values)
 
 

@@ -47,6 +47,7 @@ def notifier(
             link=f"{site_url}{page}?{urlencode({'token': notice.token})}" if page else "",
             actor=notice.actor,
             reason=notice.reason,
+            client=notice.client,
         )
         _mail(background, sessions, notice.account, notice.to, letter)
 
