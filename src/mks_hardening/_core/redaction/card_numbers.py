@@ -90,7 +90,7 @@ class _Run:
         done = 0
         starts = self.starts[:-1]
         candidates = [place for place, start in enumerate(starts) if self.digits[start] in _FIRST_DIGITS]
-        effort.spend(len(candidates))
+        effort.spend(2 * len(candidates))
         for first in candidates:
             if first >= done and (last := self._end_of_card(first)) > first:
                 cards.append((first, last))
