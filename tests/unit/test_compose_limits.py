@@ -41,8 +41,8 @@ def test_limits_can_be_tried_before_they_refuse() -> None:
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"MKS_RATE_LIMITS": "serach=1 per minute"}, "MKS_RATE_LIMITS names the group 'serach'.*search"),
-        ({"MKS_RATE_LIMITS_DRY_RUN": "serach"}, "MKS_RATE_LIMITS_DRY_RUN names the group 'serach'.*search"),
+        ({"MKS_RATE_LIMITS": "searhc=1 per minute"}, "MKS_RATE_LIMITS names the group 'searhc'.*search"),
+        ({"MKS_RATE_LIMITS_DRY_RUN": "searhc"}, "MKS_RATE_LIMITS_DRY_RUN names the group 'searhc'.*search"),
         ({"MKS_RATE_LIMITS": "search=often"}, "'often' is not a limit"),
         ({"MKS_RATE_LIMITS": "search"}, "MKS_RATE_LIMITS must be.*'search' is not"),
         ({"MKS_RATE_LIMITS": "search=1/minute|search=2/minute"}, "each group once"),

@@ -12,7 +12,7 @@ sentry_sdk.init(
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import offers
@@ -75,7 +75,7 @@ class SentryRedaction:
     def __call__(self, event: SentryEvent, hint: object = None, /) -> SentryEvent:
         """The event as it may be sent; the given one is not changed."""
         try:
-            return self._cleaned(event, cast("dict[str, Any]", hint) if isinstance(hint, dict) else {})
+            return self._cleaned(event, cast("SentryEvent", hint) if isinstance(hint, dict) else {})
         except Exception as error:  # noqa: BLE001 - what cannot be cleaned must not be sent
             _logger.warning("an event for Sentry could not be cleaned (%s)", type(error).__name__)
             # What Sentry needs to file it; none of it is text that a client or a frame could have put there.
@@ -85,7 +85,7 @@ class SentryRedaction:
                 {**kept, "body": notice, "attributes": {}} if "body" in event else {**kept, "message": notice}
             )
 
-    def _cleaned(self, event: SentryEvent, hint: Mapping[str, Any]) -> SentryEvent:
+    def _cleaned(self, event: SentryEvent, hint: SentryEvent) -> SentryEvent:
         record = hint.get("log_record")
         shown = dict(event)
         if isinstance(entry := event.get("logentry"), dict):
@@ -105,7 +105,7 @@ class SentryRedaction:
             and isinstance(self._redactor, SecretRedactor)
         ):
             # These two are known to be what they are, which their text alone does not show.
-            asked = cast("dict[str, Any]", given)
+            asked = cast("SentryEvent", given)
             if isinstance(query := asked.get("query_string"), str):
                 request["query_string"] = self._redactor.redact_query(query)
             if isinstance(url := asked.get("url"), str):
@@ -149,7 +149,7 @@ class SentryRedaction:
             attributes = {**attributes, **{f"{_PARAMETER}{name}": REDACTED for name in hidden}}
         return self._without_values(body, params), attributes
 
-    def _exceptions(self, exception: SentryEvent, hint: Mapping[str, Any]) -> SentryEvent:
+    def _exceptions(self, exception: SentryEvent, hint: SentryEvent) -> SentryEvent:
         """Exceptions that were raised like log calls, and those of databases, without their values."""
         _, error, _ = exc_info_of(hint.get("exc_info")) or (None, None, None)
         if error is None:

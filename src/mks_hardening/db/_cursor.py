@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from mks_hardening._core.codec import Codec
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
 __all__ = ["InvalidCursorError", "Key", "Position", "encode_cursor", "read_cursor", "write_cursor"]
+
+AnyColumn: TypeAlias = "ColumnElement[Any]"
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
@@ -69,7 +71,7 @@ class Key:
         may_be_null: rows without a value come last.
     """
 
-    column: ColumnElement[Any]
+    column: AnyColumn
     descending: bool
     may_be_null: bool = False
 
@@ -125,7 +127,7 @@ def _plain(value: object) -> object:
     return cast("memoryview[int]", value).tobytes() if isinstance(value, memoryview) else value
 
 
-def _unfit(column: ColumnElement[Any], value: object) -> str:
+def _unfit(column: AnyColumn, value: object) -> str:
     if isinstance(
         value, timedelta
     ):  # psycopg and asyncpg: 365 days for a year, where PostgreSQL compares 360
@@ -173,7 +175,7 @@ def _bounded(value: object) -> object:
     return value
 
 
-def _fits(value: object, column: ColumnElement[Any], *, of_sqlite: bool) -> bool:
+def _fits(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool:
     """Whether the database compares the value with the column, without an error and as it compares the row's."""
     kind = type(value)
     # What no column could hold, and a driver would refuse with an error of its own.
@@ -190,7 +192,7 @@ def _fits(value: object, column: ColumnElement[Any], *, of_sqlite: bool) -> bool
     return kind in _GIVEN_FOR.get(_python_type(column), _ALL)
 
 
-def _python_type(column: ColumnElement[Any]) -> type:
+def _python_type(column: AnyColumn) -> type:
     """What the column's type says; ``object`` where it says nothing, or may keep something else."""
     from sqlalchemy import Enum, TypeDecorator
 
@@ -202,7 +204,7 @@ def _python_type(column: ColumnElement[Any]) -> type:
         return object
 
 
-def _is_numeric(value: Decimal, column: ColumnElement[Any]) -> bool:
+def _is_numeric(value: Decimal, column: AnyColumn) -> bool:
     if value.is_snan():
         return False
     largest = _LARGEST_FLOAT_EXPONENT if _python_type(column) is float else _LARGEST_EXPONENT
@@ -210,7 +212,7 @@ def _is_numeric(value: Decimal, column: ColumnElement[Any]) -> bool:
     return not isinstance(exponent, int) or (abs(value.adjusted()) <= largest and abs(exponent) <= largest)
 
 
-def _is_text_of(value: str, column: ColumnElement[Any]) -> bool:
+def _is_text_of(value: str, column: AnyColumn) -> bool:
     from sqlalchemy import Enum
 
     if isinstance(column.type, Enum):
