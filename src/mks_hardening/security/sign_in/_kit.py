@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import flag, instance, mapping, offers
-from mks_hardening._core.operations import Call, Op
+from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.addresses import client_key, parse_address
 from mks_hardening._core.store_calls import ask
 from mks_hardening.events import SignInEvent
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.security._security_events import log_security_event
+from mks_hardening.security._security_events import log_security_event, send_notice
 from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_behalf_of
 from mks_hardening.security.sign_in._entries import digest_of, numbers_of
 from mks_hardening.security.sign_in._hits import network_of
@@ -140,16 +139,10 @@ def tell(change: str, trace: Trace) -> None:
 
 def told(kit: Kit, notice: SignInNotice) -> Op[None]:
     """Hand a notice on; a mailer in trouble must neither undo what was done nor tell who has an account."""
-    hook = kit.on_notice
-    if hook is None:
+    if kit.on_notice is None:
         return
-    try:
-        yield Call(lambda: hook(notice))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer must be the same
+    if not (yield from send_notice(kit.on_notice, notice)):
         tell("notice_failed", Trace(client="", user_id=notice.account.user_id, reason=notice.kind))
-        logging.getLogger("mks_hardening.security").warning(
-            "the notice %s was not handed on (%s)", notice.kind, type(error).__name__
-        )
 
 
 class Proof(NamedTuple):
