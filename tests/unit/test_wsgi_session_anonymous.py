@@ -90,7 +90,7 @@ def test_its_end_is_told_to_nobody(end: str) -> None:
     finally:
         remove_observer(ended.append)
     assert (answer.status, answer.header("X-Session-Timeout-Reason")) == (200, None)
-    assert site.seen == (None, False, False, {}, "")
+    assert site.seen == (None, False, False, {}, None)
     assert site.browser.cookies == {}
     assert all(event.user_id is None for event in ended if isinstance(event, SessionChanged))
 
@@ -107,7 +107,7 @@ def test_the_cookie_of_a_framework_is_not_seen_beside_it() -> None:
     site = Site(strip_cookies=["session"])
     site.visit(basket)
     site.visit(cookies={**site.browser.cookies, "session": "stolen"})
-    assert site.seen[4] == ""
+    assert site.seen[4] is None
 
 
 def test_it_has_no_secret_for_forms() -> None:

@@ -4,9 +4,8 @@ import sentry_sdk
 from mks_hardening.contrib.sentry_redaction import SentryRedaction
 
 clean = SentryRedaction()
-sentry_sdk.init(
-    before_send=clean, before_send_transaction=clean, before_breadcrumb=clean, before_send_log=clean
-)
+hooks = dict.fromkeys(("before_send", "before_send_transaction", "before_breadcrumb", "before_send_log"), clean)
+sentry_sdk.init(**hooks)
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class HeldHead:
     """
 
     # Defaults of the class: most requests set one of them.
-    _held: tuple[str, Headers] | None = None
+    _held: Callable[[], Write] | None = None
     _write: Write | None = None
     _is_released = False
     head_sent: bool = False
@@ -94,7 +95,10 @@ class HeldHead:
             return self.write
         if exc_info is None and self.has_head:
             raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
-        self._held = status, headers
+        # The server is told of the error too: Werkzeug's test client raises it in the test.
+        arguments = () if exc_info is None else (exc_info,)
+        self._held = partial(self._start_response, status, headers, *arguments)
+        exc_info = None  # the traceback holds this very frame
         return self.write
 
     def replace_head(self, status: str, headers: Headers) -> None:
@@ -111,7 +115,7 @@ class HeldHead:
         if held is not None:
             # First: a server that refuses a field may have kept those before it.
             self.head_sent = True
-            self._write = self._start_response(*held)
+            self._write = held()
 
     def release(self) -> None:
         """Hold nothing back from now on."""
