@@ -221,6 +221,8 @@ def _gunicorn_takes_the_place_of_nginx(site: Machine, folder: Path) -> None:
     """The section "Without nginx", with a renewal that restarts the service."""
     _render(site, folder, mode="direct")
     slot = f"{SITE}@blue"
+    # Between the two servers nothing answers, which the watch would tell, and rightly.
+    site.run("systemctl", "stop", f"{SITE}-watch.timer")
     site.run("systemctl", "disable", "--now", "nginx.service", f"{slot}.socket", f"{slot}.service")
     site.run("cp", "-a", "--no-preserve=ownership", "/root/kit/out/etc", "/root/kit/out/usr", "/")
     site.run("systemctl", "daemon-reload")
