@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import instance, offers, several
+from mks_hardening._core.checks import instance, mapping, offers, several
 from mks_hardening._core.options import share_out
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET, start_request_budget
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
@@ -275,7 +275,9 @@ def rate_limiter(
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
 
     core, security = settings.core, settings.security
-    limits = dict(DEFAULT_RATE_LIMITS if groups is None else groups)
+    limits = dict(
+        DEFAULT_RATE_LIMITS if groups is None else mapping(groups, parameter="groups", of="names to limits")
+    )
     for name, chosen in (
         ("MKS_RATE_LIMITS", dict(security.rate_limits)),
         ("MKS_RATE_LIMITS_DRY_RUN", dict.fromkeys(security.rate_limits_dry_run)),

@@ -27,7 +27,7 @@ EXTRAS = {
     "argon2": {"argon2-cffi"},
     "passkeys": {"webauthn"},
     "qr": {"qrcode[png]"},
-    "db": {"sqlalchemy"},
+    "db": {"sqlalchemy[asyncio]"},
     "tasks": {"sqlalchemy"},
     "notify": {"requests", "urllib3"},
     "flask": {"flask"},

@@ -99,7 +99,9 @@ class LimiterMachine(RuleBasedStateMachine):
             self.client.execute_command("FLUSHALL")
             shared = self.limiter._shared
             script = shared._client.script
-            shared._client.script = lambda source: script(source.replace("redis.call('TIME')", SETTABLE_TIME))
+            shared._client.script = lambda source, **options: script(
+                source.replace("redis.call('TIME')", SETTABLE_TIME), **options
+            )
         self.models = {key: Model(self.limits, strategy) for key in KEYS}
         self.reservations: list[Any] = []
         self.most = min(limit.quota for limit in self.limits)

@@ -242,7 +242,7 @@ def test_limits_counted_together_equal_limits_counted_apart(strategy: Any, rows:
             assert count.taken_at is None
         else:
             resets = [counter.take(now, cost)[0] for counter in apart]
-            assert count == ([left - cost for left in expected[0]], resets, [0] * len(rows), now)
+            assert count[:4] == ([left - cost for left in expected[0]], resets, [0] * len(rows), now)
             taken.append((now, cost))
         if back and taken:
             at, cost = taken.pop()

@@ -393,6 +393,7 @@ class Account(RuleBasedStateMachine):
         name = self.manager.passkeys.list("u")[0].id
         assert self.manager.passkeys.revoke("u", name, proof=self.proof())
         self.keys_of = [key for key in self.keys_of if name_of(key) != name]
+        self.pending = None  # it may have been begun with the proof of this passkey
         if not self.enabled:
             self.turned_off()
 

@@ -24,8 +24,9 @@ from wrong_kinds import WRONG, called
 ANSWERS = {
     "ChangeResult", "Decision", "Enrolment", "LimitState", "Passkey", "PasskeyOptions", "PasskeyRegistration",
     "PasskeySignIn", "PasskeyTables", "Passkeys", "PasswordFault", "PasswordVerdict", "RecoveryCodes",
-    "ReencryptionProgress", "RememberedDevice", "Reservation", "SignInEntry", "SignInNotice", "SignInStep", "Slot",
-    "TOTPMatch", "Turn", "TwoFactorNotice", "TwoFactorStatus", "VerificationResult",
+    "ReencryptionProgress", "RememberedDevice", "Reservation", "SignInDevice", "SignInEntry",
+    "SignInNotice", "SignInStep", "Slot", "TOTPMatch", "Turn", "TwoFactorNotice", "TwoFactorStatus",
+    "VerificationResult",
 }  # fmt: skip
 
 # What clients send comes as it is: of a wrong kind it is a wrong password, a wrong code, no device.

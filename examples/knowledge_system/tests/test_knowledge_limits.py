@@ -163,7 +163,8 @@ def test_a_refusal_names_the_limit(visit: Callable[..., Any], app: Any) -> None:
     assert "1,048,576 バイト" in answer.json["detail"]
     app.extensions["knowledge"].intake.limit = 1000
     number = person.api("POST", "/api/knowledge", ARTICLE).json["id"]
-    answer = upload(person, f"/articles/{number}/attachments", bytes(600_000))
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = person.send("POST", f"/articles/{number}/attachments", data=bytes(600_000), headers=form)
     assert answer.status_code == 413
     assert "525,288 バイト" in answer.get_data(as_text=True)
 

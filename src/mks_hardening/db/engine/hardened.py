@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -141,7 +140,7 @@ def hardened_async_engine(
         MissingDependencyError: SQLAlchemy or greenlet is not installed.
     """
     with optional("greenlet", extra="db"):
-        import_module("greenlet")  # SQLAlchemy reports its absence as an ImportError of its own
+        import greenlet  # noqa: F401 - SQLAlchemy reports its absence as an ImportError of its own
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy.ext.asyncio import create_async_engine
 

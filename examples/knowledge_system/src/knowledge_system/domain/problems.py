@@ -97,11 +97,14 @@ def fault_text(fault: FieldFault, *, language: str) -> str:
 def describe(problem: Problem, *, language: str) -> dict[str, Any]:
     """The members of the problem document, without those that belong to the request."""
     entry = _catalogue()["problems"][problem.code]
+    detail: str = entry[language]["detail"]
+    if "limit_bytes" in problem.extra:
+        detail += entry[language]["limit"].format(**problem.extra)
     document: dict[str, Any] = {
         "type": f"/problems/{problem.code}",
         "title": entry[language]["title"],
         "status": problem.status,
-        "detail": entry[language]["detail"].format(**problem.extra),
+        "detail": detail,
         **problem.extra,
     }
     if problem.faults:
