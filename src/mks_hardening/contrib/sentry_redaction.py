@@ -1,11 +1,17 @@
 """What goes to Sentry, without secrets.
 
-import sentry_sdk
-from mks_hardening.contrib.sentry_redaction import SentryRedaction
+Use one object for every hook::
 
-clean = SentryRedaction()
-hooks = dict.fromkeys(("before_send", "before_send_transaction", "before_breadcrumb", "before_send_log"), clean)
-sentry_sdk.init(**hooks)
+    import sentry_sdk
+    from mks_hardening.contrib.sentry_redaction import SentryRedaction
+
+    clean = SentryRedaction()
+    sentry_sdk.init(
+        before_send=clean,
+        before_send_transaction=clean,
+        before_breadcrumb=clean,
+        before_send_log=clean,
+    )
 """
 
 from __future__ import annotations
