@@ -229,7 +229,7 @@ def test_what_has_no_exact_form_is_refused_with_a_way_out(postgres_url: str, dri
 
 @pytest.mark.postgres
 def test_a_driver_that_rounds_is_refused(postgres_url: str) -> None:
-    table = Table("sums", MetaData(), Column("v", Numeric, primary_key=True))
+    table = Table("sums", MetaData(), Column("v", Numeric, primary_key=True, autoincrement=False))
 
     def work(connection: Connection) -> None:
         table.create(connection)

@@ -56,6 +56,8 @@ def prepare(target: RedisTarget) -> None:
     Raises:
         ConfigurationError: a certificate file is not usable.
     """
+    import concurrent.futures.thread  # noqa: F401 - asyncio looks names up in its threads
+
     import redis.asyncio
 
     import mks_hardening._core.resilience.loop_time  # noqa: F401 - awaiting calls use it
