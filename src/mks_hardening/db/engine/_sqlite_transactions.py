@@ -67,5 +67,9 @@ def _begin(connection: PoolProxiedConnection) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute(f"BEGIN {mode}")
+    except Exception:
+        # SQLAlchemy 2.0 gives all tasks the one connection of a database in memory; another has begun meanwhile.
+        if not driver.in_transaction:
+            raise
     finally:
         cursor.close()
