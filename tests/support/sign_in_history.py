@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,29 +147,28 @@ class MemoryTable(Table):
 class SqliteTable(Table):
     def __init__(self, path: str) -> None:
         self.path = path
-        self.here = threading.local()
+        with self._opened() as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, data TEXT)")
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self.here, "connection", None)
-        if found is None:
-            found = self.here.connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            found.execute("PRAGMA journal_mode=WAL")
-            found.execute("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, data TEXT)")
-        return found
+    def _opened(self) -> closing[sqlite3.Connection]:
+        """A connection for one statement, which is then closed: threads come and go."""
+        return closing(sqlite3.connect(self.path, timeout=30, isolation_level=None))
 
     def read(self, user: str) -> str:
-        text: str = self.connection.execute("SELECT data FROM accounts WHERE id = ?", [user]).fetchone()[0]
+        with self._opened() as connection:
+            text: str = connection.execute("SELECT data FROM accounts WHERE id = ?", [user]).fetchone()[0]
         return text
 
     def replace(self, user: str, old: str, new: str) -> bool:
-        if not old:
-            self.connection.execute("INSERT INTO accounts VALUES (?, ?)", [user, new])
-            return True
-        done = self.connection.execute(
-            "UPDATE accounts SET data = ? WHERE id = ? AND data = ?", [new, user, old]
-        )
-        return done.rowcount == 1
+        with self._opened() as connection:
+            if not old:
+                connection.execute("INSERT INTO accounts VALUES (?, ?)", [user, new])
+                return True
+            done = connection.execute(
+                "UPDATE accounts SET data = ? WHERE id = ? AND data = ?", [new, user, old]
+            )
+            return done.rowcount == 1
 
 
 class RedisTable(Table):

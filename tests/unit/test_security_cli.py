@@ -147,7 +147,9 @@ def test_what_is_missing_is_named(
 
 
 def test_a_database_without_the_table_is_told(url: str, run: Run) -> None:
-    create_engine(url).connect().close()
+    made = create_engine(url)
+    made.connect().close()
+    made.dispose()
     code, _, err = run("second-factor", "re-encrypt")
     assert code == 2
     assert err.startswith("there is no table mks_two_factor; ")
