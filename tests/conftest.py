@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from mks_hardening._core import hooks
 
 pytest_plugins = ["testbed.fixtures"]
 
@@ -27,3 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     unstable = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6,}", item.nodeid)]
     if unstable:
         raise pytest.UsageError(f"give these cases ids of their own (testbed.ids): {', '.join(unstable)}")
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    """What a test leaves behind in the process is found in that test, not in one that runs later on this worker."""
+    before = tuple(hooks.observers), logging.Logger.callHandlers
+    yield
+    assert (tuple(hooks.observers), logging.Logger.callHandlers) == before

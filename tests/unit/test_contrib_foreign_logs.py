@@ -316,9 +316,15 @@ PHRASE = "correct horse battery"
 
 
 @pytest.fixture
-def reported() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """What an SDK set up as documented has sent: events with their breadcrumbs, and entries of its own logs."""
+    from sentry_sdk import integrations
     from sentry_sdk.integrations.logging import LoggingIntegration
+
+    # It wraps every logger of the process, once and for good: put back, and wrapped anew by the next test.
+    monkeypatch.setattr(logging.Logger, "callHandlers", logging.Logger.callHandlers)
+    for name in ("_processed_integrations", "_installed_integrations"):
+        monkeypatch.setattr(integrations, name, set())
 
     payloads: list[dict[str, Any]] = []
 

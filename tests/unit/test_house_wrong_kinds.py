@@ -20,6 +20,7 @@ from celery import Celery
 from flask import Flask
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, select
 
+from mks_hardening._core import hooks
 from mks_hardening.cache import MemoryCache
 from mks_hardening.contrib import django_app, flask_app
 from mks_hardening.contrib.celery_app import TaskBell, celery_app
@@ -384,7 +385,9 @@ def made() -> Iterator[dict[str, dict[str, Any]]]:
     tasks = Tasks(engine)
     tasks.store.table.metadata.create_all(engine)
     handlers = logging.getLogger("mks.wrong_kinds").handlers
+    observers = tuple(hooks.observers)
     yield usual(engine)
+    hooks.observers[:] = observers  # what can be called can observe
     for handler in tuple(handlers):
         handlers.remove(handler)
         handler.close()
