@@ -200,6 +200,26 @@ def test_rotation_keeps_every_line_once_and_the_size_below_the_limit(tmp_path: P
     assert list(tmp_path.glob(".a.log*.tmp")) == []
 
 
+def test_a_compressed_file_is_flushed_to_the_disk_before_the_raw_one_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, bool]] = []
+
+    def watched(descriptor: int) -> None:
+        size = len(gzip.decompress(Path(f"/proc/self/fd/{descriptor}").read_bytes()).splitlines())
+        flushed.append((size, (tmp_path / "a.log.1").exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    handler = ProcessSafeRotatingFileHandler(
+        tmp_path / "a.log", max_bytes=1024, backups=5, clock=FrozenClock()
+    )
+    for number in range(40):
+        handler.emit(record("line %03d and some more to fill it up", number))
+    handler.close()
+    assert flushed
+    assert all(lines > 1 and raw for lines, raw in flushed)
+
+
 def test_no_more_old_files_than_asked_for(tmp_path: Path) -> None:
     handler = ProcessSafeRotatingFileHandler(tmp_path / "a.log", max_bytes=1024, backups=2, compress=False)
     for number in range(300):

@@ -213,6 +213,7 @@ class RotatedLog:
             with gzip.GzipFile("", "wb", 6, target) as stream:
                 shutil.copyfileobj(raw, stream, 1 << 20)
             target.flush()
+            os.fsync(target.fileno())  # the raw file is removed next: a power cut must not leave neither
             self._put_in_place(inode, packed)
 
     def _put_in_place(self, inode: int, packed: Path) -> None:
