@@ -143,10 +143,10 @@ def test_sigterm_while_the_rest_is_put_aside_loses_nothing(
     handler = build()
     for n in range(20): log.error('end %s', letters(n))
     put, numbers = Spool.put, iter(range(100))
-    def interrupted(self, alert):
+    def interrupted(self, alert, **options):
         last = next(numbers) == 9
         if last and {moment == "before"}: os.kill(os.getpid(), signal.SIGTERM)
-        put(self, alert)
+        put(self, alert, **options)
         if last: os.kill(os.getpid(), signal.SIGTERM)
     Spool.put = interrupted
     handler.close(0.3)

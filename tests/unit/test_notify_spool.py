@@ -335,6 +335,69 @@ def test_a_draft_that_cannot_be_renamed_leaves_nothing(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [file_name(known)]
 
 
+@pytest.fixture
+def flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """What is flushed to the disk, with the visible names in the folder at that moment."""
+    seen: list[tuple[str, list[str]]] = []
+
+    def watched(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        content = "folder" if path.is_dir() else json.loads(path.read_bytes())["id"]
+        seen.append((content, sorted(file.name for file in tmp_path.glob("email-*"))))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    return seen
+
+
+def test_an_alert_is_flushed_before_it_has_its_name_and_the_folder_after(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    spool(tmp_path).put(alert())
+    (stored,) = tmp_path.iterdir()
+    assert flushed == [("x", []), ("folder", [stored.name])]
+
+
+def test_alerts_of_a_process_that_ends_are_all_written_and_then_flushed(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    known = spool(tmp_path)
+    for name in "ab":
+        known.put(alert(name), flush=False)
+    assert flushed == []
+    names = sorted(file.name for file in tmp_path.iterdir())
+    known.flush(1)
+    known.flush(1)
+    assert flushed == [("a", names), ("b", names), ("folder", names)]
+
+
+def test_flushing_ends_in_time_and_overlooks_what_was_taken(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    clock = FrozenClock()
+    known = spool(tmp_path, clock=clock)
+    for name in "abc":
+        known.put(alert(name), flush=False)
+    assert claimed(known, 1) == ["a"]
+    known.flush(1)
+    assert [what for what, _ in flushed] == ["b", "c", "folder"]
+    known.put(alert("d"), flush=False)
+    known.flush(-1)
+    assert [what for what, _ in flushed[3:]] == ["folder"]
+
+
+def test_a_disk_that_cannot_flush_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    known = spool(tmp_path)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        known.put(alert())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_many_threads_get_each_alert_once(tmp_path: Path) -> None:
     known = spool(tmp_path)
     names = {f"a{number:03d}" for number in range(200)}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Delivery", "new_id"]
 
 # As many as a summary holds, so that a long outage comes back as a few messages and not as hundreds.
+_FLUSH_PATIENCE: Final = 0.5  # seconds at the end of a process; gunicorn leaves one for all after the sending
 _REPLAY_AT_ONCE: Final = 40
 
 
@@ -124,7 +125,10 @@ class Delivery:
         """Put aside everything that waits or is under way; a result that comes later is ignored."""
         with self.lock:
             self.outbox.give_up()
-            self._put_aside_given_up("closed")
+            # The process is about to be killed: each alert gets out of it first, and is flushed to the disk then.
+            self._put_aside_given_up("closed", flush=False)
+            if self._spool is not None:
+                self._spool.flush(_FLUSH_PATIENCE)
 
     def count_fault(self, error: Exception) -> None:
         """Count and report an error that must not leave the notifier."""
@@ -201,30 +205,30 @@ class Delivery:
         self._owing = self._owing or error.reason in LASTING
         self._put_aside_given_up(error.reason)
 
-    def _put_aside_given_up(self, reason: str) -> None:
+    def _put_aside_given_up(self, reason: str, *, flush: bool = True) -> None:
         given_up = self.outbox.given_up
         while given_up:
             # On disk first and out of the line then: a signal in between doubles an alert, but loses none.
-            self._put_aside(given_up[0], reason)
+            self._put_aside(given_up[0], reason, flush=flush)
             given_up.popleft()
 
-    def _put_aside(self, parcel: Parcel, reason: str) -> None:
+    def _put_aside(self, parcel: Parcel, reason: str, *, flush: bool) -> None:
         """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
         if parcel.claims and self._spool is not None:
             for claim in parcel.claims:
                 self._spool.release(claim)
             return
         for alert in parcel.alerts:
-            state, why = self._keep(alert, reason)
+            state, why = self._keep(alert, reason, flush=flush)
             with self._ledger.lock:
                 self._ledger.end(state, why, number=alert.weight)
 
-    def _keep(self, alert: Alert, reason: str) -> tuple[State, str]:
+    def _keep(self, alert: Alert, reason: str, *, flush: bool) -> tuple[State, str]:
         if self._spool is None:
             self._reporter.lost(reason)
             return "dropped", reason
         try:
-            self._spool.put(alert)
+            self._spool.put(alert, flush=flush)
         except OSError as error:
             self._reporter.spool_failed(error)
             return "dropped", "spool_full"

@@ -68,6 +68,7 @@ class Spool:
         self._clock = clock
         self._max_files = max_files
         self._room = 0
+        self._unflushed: list[Path] = []
         _make_private(self._folder)
         self._owner = _Owner(self._folder)
 
@@ -80,8 +81,12 @@ class Spool:
         """Nothing is claimed any more."""
         self._owner.remove()
 
-    def put(self, alert: Alert) -> None:
+    def put(self, alert: Alert, *, flush: bool = True) -> None:
         """Write one alert.
+
+        Args:
+            alert: what to write.
+            flush: whether it survives a power cut when this returns (some milliseconds); else ``flush`` sees to it.
 
         Raises:
             OSError: the disk or the folder is full, or the folder is gone.
@@ -91,7 +96,18 @@ class Spool:
         if self._room <= 0:
             raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
         self._room -= 1
-        self._write(self._entries.of(alert), encoded(alert))
+        self._write(self._entries.of(alert), encoded(alert), flush=flush)
+
+    def flush(self, timeout: float) -> None:
+        """Make what was put without flushing survive a power cut, as far as ``timeout`` seconds reach."""
+        until = self._clock.monotonic() + timeout
+        written, self._unflushed = self._unflushed, []
+        for path in written:
+            if self._clock.monotonic() > until:
+                break
+            _flush(path)
+        if written:
+            _flush(self._folder)
 
     def strangers(self) -> int:
         """Entries of this kind for other destinations, or by other hands; they are left where they are."""
@@ -186,18 +202,37 @@ class Spool:
         with suppress(OSError):
             (self._folder / old).rename(self._folder / new)
 
-    def _write(self, name: str, content: bytes) -> None:
-        # Hidden until it is whole: readers go by names, and a rename is all or nothing.
+    def _write(self, name: str, content: bytes, *, flush: bool) -> None:
+        # Hidden until it is whole: readers go by names, and a rename is all or nothing. Flushed to the disk before
+        # the rename, since ext4 and others may store the name first: a power cut would leave an empty file.
         draft = self._folder / f".{name}.{uuid4().hex}.draft"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+                if flush:
+                    file.flush()
+                    os.fsync(file.fileno())
             draft.rename(self._folder / name)
         except OSError:
             with suppress(OSError):
                 draft.unlink()
             raise
+        if flush:
+            _flush(self._folder)
+        else:
+            self._unflushed.append(self._folder / name)
+
+
+def _flush(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk where the file system can."""
+    # The alert is there already, and another process may have taken it; some network file systems refuse folders.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _owner_of(claimed: str) -> str:
