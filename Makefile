@@ -2,6 +2,7 @@
 
 BIN := .venv/bin
 LOCKED := pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
+QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow"
 PYTHON_CODE := src tests examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,12 @@ walkthrough: .venv/demo.stamp ## drive a running demo through its whole main pat
 
 test: .venv/dev.stamp ## run the test suite on one Python, with real servers
 	@$(BIN)/python tools/get_servers.py
-	@$(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow" $(ARGS)
+ifdef COVERAGE
+	@$(MAKE) --no-print-directory coverage
+	@$(QUICK_TESTS) tests/docs tests/integration examples/knowledge_system/tests $(ARGS)
+else
+	@$(QUICK_TESTS) $(ARGS)
+endif
 
 test-full: .venv/dev.stamp ## the built wheel on every Python at hand, slow cases, lowest versions, no extras
 	@$(BIN)/python tools/get_servers.py
@@ -68,7 +74,7 @@ docs: .venv/dev.stamp ## the documentation in both languages, strictly, into bui
 
 coverage: .venv/dev.stamp ## the share of branches that the quick tests take; it may not fall below the floor
 	$(BIN)/coverage erase
-	$(BIN)/python tools/run_tests.py --coverage -q -n 3 --dist worksteal -m "not slow" tests/unit tests/property $(ARGS)
+	$(QUICK_TESTS) --coverage -q tests/unit tests/property $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 

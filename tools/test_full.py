@@ -1,7 +1,7 @@
 """What a user gets, tested: the built wheels in fresh environments, with no source tree in reach.
 
 1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included; ``make test`` ran
-   the rest on the Python of .venv. Every other Python at hand runs the unit and property tests.
+   the rest on the Python of .venv. Every further Python at hand runs the unit and property tests.
 2. The oldest Python runs the library's tests with the lowest versions we say we accept.
 3. An environment with no extra imports every area.
 
@@ -60,6 +60,8 @@ def main() -> None:
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
         whole = whole_suite_version(pythons)
         for version, python in pythons.items():
+            if version == this_version() != whole:
+                continue  # `make test` has run it with these versions, and the wheel is tried below
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
             quick = ["-n", "2", "-m", "not slow"]
@@ -92,7 +94,7 @@ def find_pythons() -> dict[str, str]:
         sys.exit(f"Python {' and '.join(missing)} must be tested and is not here.")
     if missing:
         say(f"!!!!! NOT TESTED, because it is not here: Python {' and '.join(missing)}")
-    return found or {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    return found or {this_version(): sys.executable}
 
 
 def find_python(version: str) -> str | None:
@@ -110,8 +112,13 @@ def find_python(version: str) -> str | None:
 
 def whole_suite_version(pythons: dict[str, str]) -> str:
     """The newest version that `make test` did not use, or the only one there is."""
-    mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    mine = this_version()
     return max((version for version in pythons if version != mine), key=as_numbers, default=mine)
+
+
+def this_version() -> str:
+    """The version of this interpreter."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def as_numbers(version: str) -> list[int]:
