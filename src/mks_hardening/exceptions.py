@@ -130,7 +130,9 @@ class BackendUnavailableError(MksHardeningError):
 
 
 class DecodeError(MksHardeningError, ValueError):
-    """Stored bytes are not what this version writes: damaged, forged, too large, too deep or of a newer version.
+    """Stored bytes are not what this version writes: damaged, forged, of a newer version, or beyond a limit.
+
+    The limits are those of ``EncodeError``: bytes, depth and number of items.
 
     Attributes:
         newer: whether the bytes carry a version newer than ours, so that they must be left alone.
@@ -142,7 +144,7 @@ class DecodeError(MksHardeningError, ValueError):
 
 
 class EncodeError(MksHardeningError, ValueError):
-    """A value cannot be stored: its type is not data, or it is too large or too deep."""
+    """A value cannot be stored: its type is not data, or it is too large, too deep or has too many items."""
 
 
 class InvalidCodeError(MksHardeningError):

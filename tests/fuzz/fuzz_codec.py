@@ -5,7 +5,7 @@ from __future__ import annotations
 from mks_hardening._core.codec import Codec, json_loads
 from mks_hardening.exceptions import DecodeError
 
-CODEC = Codec(max_bytes=4096)
+CODEC = Codec(max_bytes=4096, max_items=1024)
 
 
 def one_input(data: bytes) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mks_hardening._core.resilience.budget import request_budget
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, EncodeError
 from mks_hardening.testing import CacheContract, FrozenClock
 from testbed.redis_server import RedisServer
 
@@ -121,6 +121,27 @@ def test_keys_can_be_rotated(make: Any) -> None:
     rotated.set("k", 2)
     assert make(signing_keys=[new_key]).get("k") == 2
     assert make(signing_keys=["another-key-of-16-bytes"]).get("k") is None
+
+
+MANY = 2_097_153  # one item more than an entry may have
+
+
+def test_an_entry_of_too_many_items_is_a_miss_and_removed(make: Any, redis_server: RedisServer) -> None:
+    cache = make(signing_keys=None)
+    data = b"\x01m\xdd" + MANY.to_bytes(4, "big") + b"\xc0" * MANY
+    redis_server.command("SET", "mks:v:{=k}", b"\xc1\x02\x00" + b"\x41" * 16 + b"\x00\x00" + data)
+    assert cache.get("k") is None
+    assert redis_server.command("EXISTS", "mks:v:{=k}") == 0
+
+
+@pytest.mark.parametrize("keys", [None, KEYS])
+def test_a_value_of_too_many_items_is_computed_and_not_kept(make: Any, keys: Any) -> None:
+    cache = make(signing_keys=keys)
+    value = [None] * MANY
+    with pytest.raises(EncodeError, match="too many items"):
+        cache.set("k", value)
+    assert cache.get_or_compute("k", lambda: value) is value
+    assert cache.get("k") is None
 
 
 OTHER_LAYOUTS: dict[str, tuple[bytes, bool]] = {

@@ -169,6 +169,54 @@ def test_limits_hold_both_ways(form: Literal["msgpack", "json"]) -> None:
             small.decode(large.encode(value))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        ([None] * 40, [None] * 41),
+        ([1.5] * 40, [1.5] * 41),
+        ([[]] * 40, [[]] * 41),
+        ([[0] * 19, [0] * 19], [[0] * 19, [0] * 20]),
+        ({str(n): n for n in range(40)}, {str(n): n for n in range(41)}),
+        ({n: n for n in range(12)}, {n: n for n in range(13)}),  # in the pairs of a tagged mapping
+        ({"a": (1,) * 36, "b": 1}, {"a": (1,) * 37, "b": 1}),
+        (set(range(38)), set(range(39))),
+        ([Decimal(1)] * 13, [Decimal(1)] * 14),
+    ],
+    ids=plain_repr,
+)
+def test_as_many_items_both_ways(
+    form: Literal["msgpack", "json"], most: Any, more: Any, trusted: bool
+) -> None:
+    small, large = Codec(form=form, max_items=40), Codec(form=form)
+    assert same(small.decode(small.encode(most), trusted=trusted), most)
+    with pytest.raises(EncodeError, match="too many items"):
+        small.encode(more)
+    with pytest.raises(DecodeError, match="too many items"):
+        small.decode(large.encode(more), trusted=trusted)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("count", [1 << 21, (1 << 21) + 1])
+def test_two_million_items_are_not_refused_and_more_are(count: int, trusted: bool) -> None:
+    codec, data = Codec(max_bytes=1 << 24), b"\x01m\xdd" + count.to_bytes(4, "big") + b"\xc0" * count
+    if count == 1 << 21:
+        assert len(codec.decode(data, trusted=trusted)) == count
+    else:
+        with pytest.raises(DecodeError, match="too many items"):
+            codec.decode(data, trusted=trusted)
+
+
+@pytest.mark.parametrize("tag", ["tuple", "set", "frozenset"])
+@pytest.mark.parametrize("inner", ["abc", b"abc", {"a": 1}])
+def test_items_of_a_text_are_no_container(tag: str, inner: object) -> None:
+    import msgspec
+
+    with pytest.raises(DecodeError, match="damaged value"):
+        Codec().decode(b"\x01m" + msgspec.msgpack.encode({"\x00": tag, "v": inner}))
+
+
 def test_bombs_are_refused_without_a_crash() -> None:
     codec = Codec()
     with pytest.raises(DecodeError):
@@ -236,7 +284,14 @@ def test_json_dumps_refuses(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"form": "pickle"}, {"max_bytes": 1}, {"max_depth": 0}, {"max_depth": 101}]
+    "wrong",
+    [
+        {"form": "pickle"},
+        {"max_bytes": 1},
+        {"max_depth": 0},
+        {"max_depth": 101},
+        {"max_items": 0},
+    ],
 )
 def test_wrong_parameters(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

@@ -27,6 +27,7 @@ _TAG: Final = "\x00"  # a mapping with this key is a tagged value; a user's mapp
 _TAG_IN_MSGPACK: Final = b"\xa1\x00"
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _MAX_INT: Final = 2**63 - 1
+_MAX_ITEMS: Final = 1 << 21  # 100,000 rows of 20 columns; even as the smallest containers read in seconds
 
 Form = Literal["auto", "msgpack", "json"]
 
@@ -82,7 +83,8 @@ def json_loads(data: bytes | str, *, max_bytes: int = 1_048_576, max_depth: int 
         )
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not strict JSON: {type(error).__name__}") from error
-    _check_depth(value, max_depth)
+    if excess := _excess(value, max_depth, max_items=max_bytes):
+        raise DecodeError(excess)
     return value
 
 
@@ -111,32 +113,45 @@ class Codec:
         form: ``msgpack`` (needs msgspec), ``json``, or ``auto`` for the former where it is installed.
         max_bytes: largest encoded value in bytes.
         max_depth: deepest nesting of containers.
+        max_items: most items of all lists and mappings of the encoded value together. Sets and tuples, and what
+            else the format cannot say, are written as mappings with lists inside and count as such.
 
     Raises:
+        ConfigurationError: a limit out of its range.
         MissingDependencyError: ``msgpack`` was asked for and msgspec is not installed.
     """
 
-    __slots__ = ("_form", "_max_bytes", "_max_depth")
+    __slots__ = ("_form", "_max_bytes", "_max_depth", "_max_items")
 
-    def __init__(self, *, form: Form = "auto", max_bytes: int = 1_048_576, max_depth: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        form: Form = "auto",
+        max_bytes: int = 1_048_576,
+        max_depth: int = 32,
+        max_items: int = _MAX_ITEMS,
+    ) -> None:
         if form not in ("auto", "msgpack", "json"):
             raise ConfigurationError("form must be 'auto', 'msgpack' or 'json'", parameter="form")
         if max_bytes < 16 or not 1 <= max_depth <= 100:
             raise ConfigurationError(
                 "max_bytes must be at least 16, max_depth 1 to 100", parameter="max_bytes"
             )
+        if max_items < 1:
+            raise ConfigurationError("max_items must be at least 1", parameter="max_items")
         if form == "msgpack":
             with optional("msgspec", extra="cache"):
                 import msgspec  # noqa: F401 - only to fail early
         self._form = ("json" if _msgpack() is None else "msgpack") if form == "auto" else form
         self._max_bytes = max_bytes
         self._max_depth = max_depth
+        self._max_items = max_items
 
     def encode(self, value: object) -> bytes:
         """The value as bytes.
 
         Raises:
-            EncodeError: a type that cannot be stored, or more than the limits allow.
+            EncodeError: a type that cannot be stored, or more bytes, levels or items than the limits allow.
         """
         binary = self._form == "msgpack"
         tagged = _to_tagged(value, self._max_depth, binary)
@@ -146,6 +161,9 @@ class Codec:
             raise EncodeError("text with a lone surrogate cannot be stored") from error
         if len(body) + 2 > self._max_bytes:
             raise EncodeError(f"encoded value is larger than {self._max_bytes} bytes")
+        # An item takes a byte at least, so that most values need not be counted.
+        if len(body) > self._max_items and (excess := self._excess(tagged)):
+            raise EncodeError(excess)
         return bytes((_VERSION, ord("m" if binary else "j"))) + body
 
     def decode(self, data: bytes, *, trusted: bool = False) -> Stored:
@@ -154,10 +172,11 @@ class Codec:
         Args:
             data: what ``encode`` returned.
             trusted: the bytes certainly come from ``encode`` (their signature was checked, or they never left this
-                process), so that values without tags need not be walked through.
+                process), so that small values without tags need not be walked through.
 
         Raises:
-            DecodeError: not such bytes; ``newer`` is set when a later version wrote them.
+            DecodeError: not such bytes, or more of them, of levels or of items than the limits allow; ``newer`` is
+                set when a later version wrote them.
         """
         if len(data) > self._max_bytes:
             raise DecodeError(f"more than {self._max_bytes} bytes")
@@ -166,13 +185,20 @@ class Codec:
         if data[0] != _VERSION:
             raise DecodeError("another version", newer=data[0] > _VERSION)
         raw = self._read(data[1], data[2:])
-        if trusted and data[1] == ord("m") and _TAG_IN_MSGPACK not in data:
+        plain = trusted and data[1] == ord("m") and _TAG_IN_MSGPACK not in data
+        if plain and len(data) - 2 <= self._max_items:
             return raw
-        _check_depth(raw, 2 * self._max_depth + 2)
+        if excess := self._excess(raw):
+            raise DecodeError(excess)
+        if plain:
+            return raw
         try:
             return _from_tagged(raw, self._max_depth)
         except Exception as error:  # each reader is a constructor that was given anything whatever
             raise DecodeError(f"damaged value: {type(error).__name__}") from error
+
+    def _excess(self, raw: object) -> str:
+        return _excess(raw, 2 * self._max_depth + 2, self._max_items)
 
     def _read(self, form: int, body: bytes) -> Stored:
         if form == ord("j"):
@@ -262,6 +288,8 @@ def _from_tagged(value: Stored, depth: int) -> Stored:
     if depth <= 0:
         raise ValueError("nested too deeply")
     if kind is list:
+        if _PLAIN.issuperset(map(type, value)):
+            return value
         return [item if type(item) is str else _from_tagged(item, depth - 1) for item in value]
     if kind is not dict:  # a MessagePack extension, which we never write
         raise ValueError(kind.__name__)
@@ -274,7 +302,9 @@ def _from_tagged(value: Stored, depth: int) -> Stored:
     tag, inner = value[_TAG], value["v"]
     container = _CONTAINERS.get(tag)
     if container is not None:
-        return container(_from_tagged(item, depth - 1) for item in inner)
+        if type(inner) is not list:  # of a text or of bytes more would become than was counted
+            raise ValueError(type(inner).__name__)
+        return container(_from_tagged(item, depth - 1) for item in cast("list[Stored]", inner))
     if tag == "dict":
         return {_from_tagged(key, depth - 1): _from_tagged(item, depth - 1) for key, item in inner}
     return _READERS[tag](inner)
@@ -339,17 +369,19 @@ _INSIDE: Final[dict[type, Callable[[Stored], Iterable[Stored]]]] = {
 }
 
 
-def _check_depth(value: object, limit: int) -> None:
-    """Raise when containers are nested deeper than ``limit``; no recursion, so no stack to exhaust."""
-    layer: list[Stored] = [value]
-    for _ in range(limit + 1):
+def _excess(value: object, max_depth: int, max_items: int) -> str:
+    """Which limit the containers in a value exceed; no recursion, so no stack to exhaust."""
+    layer: list[Stored] = [value] if type(value) in _INSIDE else []
+    for _ in range(max_depth + 2):
+        if not layer:
+            return ""
+        max_items -= sum(map(len, layer))
+        if max_items < 0:
+            return "too many items"
         layer = [
             item
             for container in layer
-            if type(container) in _INSIDE
             for item in _INSIDE[type(container)](container)
             if type(item) in _INSIDE
         ]
-        if not layer:
-            return
-    raise DecodeError("nested too deeply")
+    return "nested too deeply"

@@ -115,8 +115,9 @@ class BaseCache(Closing):
 
         Whoever asks meanwhile waits for it. If it takes longer than ``compute_wait`` seconds, one of those who wait
         computes as well, another one after so many seconds more, and the first value is for all. An invalidation
-        while it is computed wins: the value goes to its caller, but is not kept. Nor is one that is no data or
-        larger than 64 MiB: it is counted as a bypass, and warned of once a function.
+        while it is computed wins: the value goes to its caller, but is not kept. Nor is one that is no data, larger
+        than 64 MiB, or of more than 2,097,152 items in all its containers together: it is counted as a bypass, and
+        warned of once a function.
 
         Args:
             key: text of 1 to 512 characters.
