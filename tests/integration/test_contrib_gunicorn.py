@@ -333,14 +333,15 @@ def test_an_engine_and_a_cache_used_before_the_fork(
     def ask() -> None:
         answers.extend(json.loads(server.ask()) for _ in range(20))
 
-    threads = [Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 80
+    # On a busy machine one worker may answer a whole round.
+    while len({answer["pid"] for answer in answers}) < 2:
+        threads = [Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) % 80 == 0
     assert all(answer["right"] and answer["cached"] == "master" for answer in answers)
-    assert len({answer["pid"] for answer in answers}) == 2
     assert all(answer["backend"] != answer["master"] for answer in answers)
 
 
