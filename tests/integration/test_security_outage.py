@@ -1,13 +1,12 @@
 """The policy ``local``: several processes that lose their Redis still let pass about what the limit allows."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from limit_workers import LIMIT, SLACK, WORKERS, LimitWorkers, play
 from mks_hardening import events
 from mks_hardening.security import ConcurrencyLimiter, RateLimiter
 from testbed.polling import wait_until
@@ -15,87 +14,15 @@ from turns import turn
 
 pytestmark = pytest.mark.redis
 
-LIMIT, WORKERS, SLACK = 100, 4, 10
 STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
-
-PROGRAM = """
-import sys
-from mks_hardening import events
-from mks_hardening.security import RateLimiter
-sources = []
-events.add_observer(lambda event: sources.append(getattr(event, "source", "")))
-groups = {"g": "100 per hour; 1000 per day"}
-storage, strategy, budget = sys.argv[1:]
-limiter = RateLimiter(groups, storage=storage, strategy=strategy, store_budget=float(budget))
-print("ready", flush=True)
-for line in sys.stdin:
-    sources.clear()
-    passed = limiter.hit("g", line.strip())
-    source = "local" if "local" in sources else "shared"
-    print(int(bool(passed)), source, limiter._bridge.presence.workers, flush=True)
-"""
-
-
-class Workers:
-    """Processes that take turns; ``say`` how many hits passed."""
-
-    def __init__(self, url: str, strategy: str, budget: float = 0.04) -> None:
-        self.children = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, url, strategy, str(budget)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(WORKERS)
-        ]
-        for child in self.children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        self.passed = 0
-
-    def hit(self, number: int, key: str = "k") -> tuple[str, str]:
-        child = self.children[number % WORKERS]
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(key + "\n")
-        child.stdin.flush()
-        passed, source, known = child.stdout.readline().split()
-        self.passed += int(passed) * (key == "k")
-        return source, known
-
-    def hits(self, tries: int) -> None:
-        for number in range(tries):
-            self.hit(number)
-
-    def rush(self, tries: int) -> None:
-        """The same number of hits, all workers at once."""
-        for child in self.children:
-            assert child.stdin is not None
-            child.stdin.write("k\n" * (tries // WORKERS))
-            child.stdin.flush()
-        for child in self.children:
-            assert child.stdout is not None
-            for _ in range(tries // WORKERS):
-                self.passed += int(child.stdout.readline().split()[0])
-
-    def all_see_the_server(self) -> bool:
-        """And each other; by hits on keys of their own."""
-        answers = {self.hit(number, f"own {number}") for number in range(WORKERS)}
-        return answers == {("shared", str(WORKERS))}
-
-    def close(self) -> None:
-        for child in self.children:
-            child.kill()
-            child.communicate(timeout=10)
 
 
 @pytest.fixture
-def workers() -> Iterator[Callable[..., Workers]]:
-    opened: list[Workers] = []
+def workers() -> Iterator[Callable[..., LimitWorkers]]:
+    opened: list[LimitWorkers] = []
 
-    def make(*arguments: Any) -> Workers:
-        opened.append(Workers(*arguments))
+    def make(*arguments: Any) -> LimitWorkers:
+        opened.append(LimitWorkers(*arguments))
         return opened[-1]
 
     yield make
@@ -103,25 +30,11 @@ def workers() -> Iterator[Callable[..., Workers]]:
         one.close()
 
 
-def play(one: Workers, *, away: Callable[[], None], back: Callable[[], None] | None) -> int:
-    """How many hits of one key pass in all."""
-    wait_until(one.all_see_the_server, timeout=20)
-    one.hits(LIMIT // 2)
-    assert one.passed == LIMIT // 2
-    away()
-    one.hits(2 * LIMIT)
-    if back is not None:
-        back()
-        wait_until(one.all_see_the_server, timeout=20)
-        one.hits(2 * LIMIT)
-    return one.passed
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("how", ["kill", "kill, restart empty", "stop, continue"])
 def test_four_workers_pass_little_more_than_the_limit(
-    make_redis: Any, workers: Callable[..., Workers], how: str, strategy: str
+    make_redis: Any, workers: Callable[..., LimitWorkers], how: str, strategy: str
 ) -> None:
     server = make_redis()
     one = workers(server.url, strategy)
@@ -156,7 +69,7 @@ LOSSES: dict[str, tuple[tuple[int, ...], Callable[[Any], None]]] = {
 @pytest.mark.parametrize("at_once", [False, True], ids=["in turns", "at once"])
 @pytest.mark.parametrize("how", LOSSES)
 def test_a_loss_of_the_data_is_known_at_the_next_hit(
-    make_redis: Any, workers: Callable[..., Workers], how: str, at_once: bool, strategy: str
+    make_redis: Any, workers: Callable[..., LimitWorkers], how: str, at_once: bool, strategy: str
 ) -> None:
     snapshot = how == "restart with an old snapshot"
     server = make_redis(options={"save": "3600 1000000"} if snapshot else None)
@@ -182,7 +95,7 @@ def test_a_loss_of_the_data_is_known_at_the_next_hit(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("at_once", [False, True], ids=["in turns", "at once"])
 def test_workers_that_come_back_one_after_the_other_wait_for_each_other(
-    make_redis: Any, workers: Callable[..., Workers], at_once: bool, strategy: str
+    make_redis: Any, workers: Callable[..., LimitWorkers], at_once: bool, strategy: str
 ) -> None:
     """What each has let pass is known to all before anybody uses what the server says is left."""
     server = make_redis()
