@@ -6,10 +6,10 @@ the hash slots of its keys and the map of slots that redis-py keeps.
 
 from __future__ import annotations
 
-from binascii import crc_hqx
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mks_hardening._core.backend.hash_slots import hash_slot
 from mks_hardening._core.backend.redis_types import Client, Command
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.resilience.breaker import CircuitBreaker
@@ -18,7 +18,6 @@ from mks_hardening.exceptions import BackendUnavailableError, MksHardeningError
 
 __all__ = ["ClusterShards", "SlotNotCoveredError", "what_is_meant"]
 
-_SLOTS: Final = 16384
 _WITHOUT_KEY: Final = frozenset(
     {"PING", "SCAN", "SCRIPT", "INFO", "TIME", "CONFIG", "PUBLISH", "CLUSTER", "FLUSHDB"}
 )
@@ -138,7 +137,4 @@ def _slot(command: Command) -> int | None:
     if name in _WITHOUT_KEY or len(command) <= position or (position == 3 and not int(str(command[2]))):
         return None
     key = command[position]
-    raw = key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogatepass")
-    _, opened, rest = raw.partition(b"{")
-    tag, closed, _ = rest.partition(b"}")
-    return crc_hqx(tag if opened and closed and tag else raw, 0) % _SLOTS
+    return hash_slot(key if isinstance(key, bytes) else str(key))
