@@ -49,6 +49,7 @@ class Storage:
         self.life += 1
 
     is_probed = False  # no thread: tests tell by hand
+    is_cluster = False
 
     def in_doubt(self) -> bool:
         return False

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from losing_redis import LosingRedis
 from mks_hardening._core import hooks, operations
+from mks_hardening._core.backend.hash_slots import hash_tags
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.operations import run
 from mks_hardening.events import RateLimitNear
@@ -202,7 +203,7 @@ def test_processes_that_are_there_are_numbered(server: LosingRedis) -> None:
 def test_a_hit_whose_answer_is_lost_is_not_sent_again(server: LosingRedis) -> None:
     limits = (Limit("minute", 10, 60.0),)
     counters = RedisCounters(server, strategy="auto", namespace="t", store_budget=30)
-    counters._generation_keys = ()  # as on a cluster: no other call is made before the script is loaded
+    counters._slot_tags = hash_tags()  # as on a cluster: no other call is made before the script is loaded
     counters.hit("g", "k", limits, cost=1).run()
     server.script_flush()
     server.lose = True

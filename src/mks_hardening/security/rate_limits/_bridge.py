@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.operations import Op, run
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.security.rate_limits._generations import Generations
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
 from mks_hardening.security.rate_limits._presence import Presence
 
@@ -37,9 +38,19 @@ class Bridge:
     Attributes:
         counters: for hits while the storage is away.
         presence: this process among those that use it.
+        generations: of the data in the storage, as far as this process knows.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_groups", "_shared", "_teller", "counters", "presence")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_groups",
+        "_shared",
+        "_teller",
+        "counters",
+        "generations",
+        "presence",
+    )
 
     def __init__(
         self,
@@ -54,7 +65,10 @@ class Bridge:
         self._groups = groups
         self._closed = False
         self.presence = Presence(shared, clock, expected=processes, waits=shared.is_probed)
-        self.counters = OutageCounters(strategy=strategy, clock=clock, presence=self.presence)
+        self.generations = Generations(shared, self.presence)
+        self.counters = OutageCounters(
+            strategy=strategy, clock=clock, presence=self.presence, generation=self.generations.of
+        )
         # Weakly: a limiter that is dropped in the middle of an outage must not be kept by its thread.
         me = weakref.ref(self)
         self._teller = IntervalThread(lambda: _tell_all(me()), every=_EVERY, name="mks-limits")
@@ -94,18 +108,18 @@ class Bridge:
             if self.counters.owes(rules.name, key):
                 yield from self._settle(rules, key)
             count: Count = yield self._shared.hit(
-                rules.name, key, rules.limits, cost=cost, generation=self.presence.generation
+                rules.name, key, rules.limits, cost=cost, generation=self.generations.of(rules.name, key)
             )
             if count.remaining:
                 return count
-            self.heard(count.generation)
+            self.heard(rules.name, key, count.generation)
         # It loses its data between any two calls; counted as it stands, once.
         count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
         return count
 
-    def heard(self, generation: int) -> None:
+    def heard(self, group: str, key: str, generation: int) -> None:
         """Note the generation of an answer; what the storage has lost it is told in the background too."""
-        if self.presence.heard(generation):
+        if self.generations.heard(group, key, generation):
             self._tell_the_rest()
 
     def lost_contact(self) -> None:
@@ -141,6 +155,7 @@ class Bridge:
             self._teller.start()
 
     def _told(self) -> Op[None]:
+        yield from self.generations.read_all()
         # Before the sign of life: a process that others see again has told what it let pass.
         yield from self._settle_all()
         if self.presence.is_due() or self.presence.is_settling():
@@ -162,11 +177,17 @@ class Bridge:
                 yield from self._settle(rules, key)
 
     def _settle(self, rules: Group, key: str) -> Op[None]:
+        # Of a cluster: a replica that was promoted in the outage may lack what was before it.
+        yield from self.generations.read(rules.name, key)
         # Taken over before the storage is told, so that two threads do not tell it the same hits.
         debt = self.counters.claim(rules.name, key, rules.limits)
         try:
             yield from self._shared.restore(
-                rules.name, key, rules.limits, debt.unknown, generation=self.presence.generation
+                rules.name,
+                key,
+                rules.limits,
+                debt.unknown,
+                generation=self.generations.of(rules.name, key),
             )
         except BaseException:  # cancelled too: who asked has gone, and the storage may know nothing
             self.counters.unsettled(debt)

@@ -13,6 +13,8 @@ from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._windows import Count, Counter, Mixed, counter_for, rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mks_hardening.protocols import Clock
     from mks_hardening.security.rate_limits._presence import Presence
     from mks_hardening.security.rate_limits.model import Limit, Strategy
@@ -44,8 +46,16 @@ class Debt(NamedTuple):
 class OutageCounters(MemoryCounters):
     """``MemoryCounters`` with shares of limits, which begin where the storage was seen last."""
 
-    def __init__(self, *, strategy: Strategy, clock: Clock, presence: Presence) -> None:
+    def __init__(
+        self,
+        *,
+        strategy: Strategy,
+        clock: Clock,
+        presence: Presence,
+        generation: Callable[[str, str], int] | None = None,
+    ) -> None:
         self._presence = presence
+        self._generation: Callable[[str, str], int] = generation or presence.generation_of
         self._known: dict[Place, _Known] = {}
         self._since: dict[Place, Moments] = {}
         self._settled: dict[Place, None] = {}
@@ -59,7 +69,7 @@ class OutageCounters(MemoryCounters):
     def note(self, group: str, key: str, count: Count) -> None:
         """Keep what the storage has answered to a hit. On the path of every hit: one step of a dictionary."""
         known = self._known
-        generation = count.generation or self._presence.generation
+        generation = count.generation or self._generation(group, key)
         known[group, key] = (*count.remaining, *count.reset_after, self._now(), generation)
         if self._settled and self._settled.pop((group, key), self) is None:
             with self._lock:
@@ -108,16 +118,16 @@ class OutageCounters(MemoryCounters):
         if place in self._since:
             return True
         known = self._known.get(place)
-        return known is not None and known[-1] != self._presence.generation
+        return known is not None and known[-1] != self._generation(group, key)
 
     def owing(self) -> list[Place]:
         """All keys of which the storage, which is back, does not know all."""
-        generation = self._presence.generation
         with self._lock:
             since = list(self._since)
         # A copy in one step, as hits write into it without the lock.
         known = list(self._known.items()) if self._presence.losses else []
-        return list(dict.fromkeys([*since, *(place for place, last in known if last[-1] != generation)]))
+        lost = [place for place, last in known if last[-1] != self._generation(*place)]
+        return list(dict.fromkeys([*since, *lost]))
 
     def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> Debt:
         """Take over what is to be told to it."""
@@ -126,7 +136,7 @@ class OutageCounters(MemoryCounters):
             moments = self._since.pop(place, [])
             known = self._known.get(place)
         now = self._now()
-        lost = known is not None and known[-1] != self._presence.generation
+        lost = known is not None and known[-1] != self._generation(group, key)
         # Only where it came back empty; a server that kept its data knows those hits already.
         before = self._still_used(known, limits, now) if lost else [0] * len(limits)
         since = [
@@ -147,7 +157,7 @@ class OutageCounters(MemoryCounters):
             if not goes_on:
                 self._counters.pop(debt.place, None)
             elif known is not None:
-                self._known[debt.place] = (*known[:-1], self._presence.generation)
+                self._known[debt.place] = (*known[:-1], self._generation(*debt.place))
 
     def settled_places(self) -> list[Place]:
         """Keys of which nobody has asked the storage since."""

@@ -144,6 +144,16 @@ class Presence:
             self.due = 0.0  # the storage has forgotten its processes too
         return bool(before)
 
+    def generation_of(self, group: str, key: str) -> int:  # noqa: ARG002 - one server has one for all
+        """The generation of the data of a key."""
+        return self.generation
+
+    def lost_shard(self) -> None:
+        """A shard of a cluster has lost data: announce a newer generation, by which all processes hear of it."""
+        self.losses += 1
+        self.generation += 1
+        self.due = 0.0
+
     def part(self, whole: int) -> int:
         """This process's part; the parts of all of them make the whole."""
         # Rounded so that the parts add up to the whole; `whole // workers` would lose the rest.

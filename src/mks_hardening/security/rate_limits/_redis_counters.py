@@ -5,13 +5,15 @@ and two numbers.
 
 Two keys in one cluster slot for each group and key: a list with the moments of the last hits, shared by all exact
 limits (``mks:limit:{group:key}:hits``), and a hash with one field for each other limit (``...:counts``). Both
-vanish by themselves when they no longer matter.
+vanish by themselves when they no longer matter. A third key holds the generation of the data: one for a single
+server, one for each hash slot of a cluster, since a script reaches the keys of one slot only.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mks_hardening._core.backend.hash_slots import hash_slot, hash_tags
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
@@ -64,8 +66,10 @@ class RedisCounters:
         self._workers, self._generation, self._server_key = (
             f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation", "server")
         )
-        # Keys of one script lie in one slot of a cluster: there only ``presence`` finds out about lost data.
-        self._generation_keys = () if self._client.is_cluster else (self._generation,)
+        self._slot_tags = hash_tags() if self._client.is_cluster else None
+        self._read_generation = self._client.script(
+            lua_source(_HERE, "lua/slot_generation.lua", "lua/read_generation.lua")
+        )
         self._groups: dict[str, _GroupScripts] = {}
 
     def hit(
@@ -117,6 +121,11 @@ class RedisCounters:
         keys = [self._workers, self._generation]
         return Known(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
+    def read_generation(self, place: str, known: int) -> Op[int]:
+        """The generation of the data in a slot of a cluster; ``place`` is a ``generation_key``."""
+        found: int = yield RunScript(self._read_generation, [place], [known], idempotent=True)
+        return found
+
     def reset(self, group: str, key: str, limits: tuple[Limit, ...]) -> Op[None]:
         """Forget all hits of a key."""
         keys = self._keys(self._of(group, limits), key)[:2]
@@ -131,6 +140,15 @@ class RedisCounters:
         """See ``RedisClient``."""
         return self._client.is_probed
 
+    @property
+    def is_cluster(self) -> bool:
+        """See ``RedisClient``."""
+        return self._client.is_cluster
+
+    def generation_key(self, group: str, key: str) -> str:
+        """The key of the generation that belongs to the hash slot of a key."""
+        return self._generation_at(f"{self._prefix}{{{group_in_place(group)}:{in_place(key)}}}")
+
     def close(self) -> None:
         """Release connections."""
         self._client.close()
@@ -144,7 +162,12 @@ class RedisCounters:
 
     def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
         base = f"{scripts.tag}{in_place(key)}}}"
-        return (f"{base}:hits", f"{base}:counts", *self._generation_keys)
+        return (f"{base}:hits", f"{base}:counts", self._generation_at(base))
+
+    def _generation_at(self, base: str) -> str:
+        if self._slot_tags is None:
+            return self._generation
+        return f"{self._prefix}{{{self._slot_tags[hash_slot(base)]}}}:generation"
 
     def _check_server(self) -> RunScript:
         """See ``lua/server.lua``."""
@@ -178,7 +201,8 @@ class RedisCounters:
         heading += f"local sliding_fields = {{{', '.join(sliding_fields)}}}\n"
         # Only the parts that the group needs: a script's length is paid at every load, and its branches at every
         # hit.
-        parts = ["generation", "windows", *(["exact"] if _EXACT in kinds else [])]
+        generation = "generation" if self._slot_tags is None else "slot_generation"
+        parts = [generation, "windows", *(["exact"] if _EXACT in kinds else [])]
         parts += ["counts"] if len(fields) > 1 else []
         parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
         # What another configuration has counted in the other way goes on to count.
@@ -189,7 +213,7 @@ class RedisCounters:
         def script(*names: str) -> Script:
             source = heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names))
             return self._client.script(
-                source, before_load=self._check_server if self._generation_keys else None
+                source, before_load=self._check_server if self._slot_tags is None else None
             )
 
         return _GroupScripts(

@@ -325,14 +325,16 @@ class RateLimiter(Closing):
         if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
             return run(self._hit(rules, key, cost))
         known = (
-            self._bridge.presence.generation if self._bridge is not None and rules.policy == "local" else 0
+            self._bridge.generations.of(rules.name, key)
+            if self._bridge is not None and rules.policy == "local"
+            else 0
         )
         try:  # the usual way, without an operation around its one round trip
             found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
         except BackendUnavailableError as error:
             return self._unanswered(rules, key, cost, error)
         if not found.remaining and self._bridge is not None:  # the storage has lost data, and counted nothing
-            self._bridge.heard(found.generation)
+            self._bridge.heard(rules.name, key, found.generation)
             return run(self._hit(rules, key, cost))
         return self._answered(rules, key, cost, found)
 
@@ -383,6 +385,7 @@ class RateLimiter(Closing):
 
     def _answered(self, rules: Group, key: str, cost: int, count: Count) -> _Taken:
         if self._bridge is not None and rules.policy == "local":
+            self._bridge.heard(rules.name, key, count.generation)
             self._bridge.counters.note(rules.name, key, count)
         decision = decision_of(rules, count)
         if count.taken_at is None:

@@ -9,7 +9,7 @@ local known = tonumber(ARGV[3])
 
 local moment = redis.call('TIME')
 local now = moment[1] * 1000000 + moment[2]
--- On a cluster the script may not reach the key of the generation: there the caller's is believed.
+-- Only a test has no key of the generation.
 local generation = KEYS[3] and generation_of(KEYS[3], known, now) or known
 
 -- By kind; `look` answers hits left, microseconds to the full quota, and until a refused hit fits.
