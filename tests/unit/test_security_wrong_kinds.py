@@ -103,6 +103,7 @@ def usual(folder: Path) -> dict[str, dict[str, Any]]:
         "provisioning_uri": {"secret": secret, "account_name": "a", "issuer": "b"},
         "qr_code": {"uri": "x"},
         "rate_limit_headers": {"decision": decision},
+        "sign_in_headers": {"step": security.SignInStep(state="limited")},
         "rate_limit_problem": {"decision": decision},
         "totp_code": {"secret": secret},
         "two_factor_table": {"metadata": MetaData()},

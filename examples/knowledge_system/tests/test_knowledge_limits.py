@@ -129,6 +129,35 @@ def test_the_sixth_upload_in_a_minute_is_refused(
     assert upload(person, path, PDF + b"later").status_code == statuses[0]
 
 
+@pytest.mark.parametrize("path", ["/sign-in", "/api/auth/login"])
+@pytest.mark.parametrize(
+    ("group", "key", "named"),
+    [
+        ("auth_login_address", "127.0.0.1", '"minute";r=0'),
+        ("auth_login_network", "127.0.0.0/24", '"minute";r=0'),
+        ("auth_login", "127.0.0.1 tanaka", None),  # of one name: where it stands is not shown
+    ],
+)
+def test_a_refused_sign_in_names_the_limit_of_the_client_only(
+    browser: Any, app: Any, *, group: str, key: str, named: str | None, path: str
+) -> None:
+    limiter = app.extensions["knowledge"].limiter
+    limiter.hit(group, key, cost=limiter.groups[group][0].quota)
+    browser.get("/sign-in")
+    if path == "/sign-in":
+        answer = browser.sign_in("tanaka", "wrong")
+    else:
+        answer = browser.api("POST", path, {"username": "tanaka", "password": "wrong"})
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 60
+    if named is None:
+        assert not [name for name in answer.headers.keys() if "ratelimit" in name.lower()]  # noqa: SIM118
+        return
+    assert answer.headers["X-RateLimit-Remaining"] == "0"
+    assert answer.headers["RateLimit"].startswith(named)
+    assert f"q={limiter.groups[group][0].quota};w=60" in answer.headers["RateLimit-Policy"]
+
+
 # --- how large a request may be
 
 

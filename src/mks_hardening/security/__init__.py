@@ -59,6 +59,7 @@ _HOME = {
     "mks_hardening.security.second_factor.manager": ["TwoFactorManager"],
     "mks_hardening.security.sign_in.changes": ["CredentialChanges"],
     "mks_hardening.security.sign_in.manager": ["SignIn"],
+    "mks_hardening.security.sign_in.headers": ["sign_in_headers"],
     "mks_hardening.security.sign_in.model": [
         "SIGN_IN_LIMITS",
         "ChangeResult",

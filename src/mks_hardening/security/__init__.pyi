@@ -64,6 +64,7 @@ from mks_hardening.security.second_factor.stores.sql_store import (
 from mks_hardening.security.second_factor.stores.sql_store import two_factor_table as two_factor_table
 from mks_hardening.security.secret_box import SecretBox as SecretBox
 from mks_hardening.security.sign_in.changes import CredentialChanges as CredentialChanges
+from mks_hardening.security.sign_in.headers import sign_in_headers as sign_in_headers
 from mks_hardening.security.sign_in.manager import SignIn as SignIn
 from mks_hardening.security.sign_in.model import SIGN_IN_LIMITS as SIGN_IN_LIMITS
 from mks_hardening.security.sign_in.model import ChangeResult as ChangeResult

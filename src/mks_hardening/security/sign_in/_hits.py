@@ -5,7 +5,7 @@ So parallel guesses cannot exceed a limit, and a database that is away is nobody
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.addresses import client_key, parse_address
@@ -19,16 +19,23 @@ __all__ = ["Hits", "Row", "account_row", "client_rows", "network_of"]
 
 Row: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
+_OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network"))
+"""Groups that count a client whatever name it tries: their state says nothing of an account."""
 
 
 class Hits:
-    """The hits of one attempt; without a limiter there are none."""
+    """The hits of one attempt; without a limiter there are none.
 
-    __slots__ = ("_limiter", "_taken")
+    Attributes:
+        disclosed: the decision that refused, where the client may see it.
+    """
+
+    __slots__ = ("_limiter", "_taken", "disclosed")
 
     def __init__(self, limiter: FailureLimiter | None) -> None:
         self._limiter = limiter
         self._taken: list[HitReservation] = []
+        self.disclosed: LimitDecision | None = None
 
     def take(self, *rows: Row) -> Op[LimitDecision | None]:
         """Take a hit in each row; the decision that refused one, after all others were given back."""
@@ -36,6 +43,8 @@ class Hits:
             for row in rows:
                 decision = yield from self.take_one(row)
                 if decision is not None and not decision.allowed:
+                    if row[0] in _OF_CLIENT:
+                        self.disclosed = decision
                     yield from self.give_back()
                     return decision
         except BaseException:  # the limiter is away, or whoever asked has gone: no attempt was made

@@ -244,7 +244,8 @@ def finish(
     if not rule.counted:
         yield from hits.give_back()
     tell(rule.change, trace)
-    return SignInStep(state=rule.state, retry_after=retry_after, factor=factor)
+    decision = hits.disclosed if event == "throttled" else None
+    return SignInStep(state=rule.state, retry_after=retry_after, factor=factor, decision=decision)
 
 
 def asking(client: SignInClient) -> SignInClient:

@@ -10,6 +10,7 @@ from mks_hardening._core.checks import flag, text_of
 from mks_hardening.security.rate_limits.model import DAY, DEFAULT_RATE_LIMITS, HOUR, MINUTE, Limit
 
 if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision
     from mks_hardening.security.passwords.policy import PasswordVerdict
     from mks_hardening.security.sign_in.parts import FactorOutcome
 
@@ -139,6 +140,8 @@ class SignInStep:
         device: the token by which this device is known from now on, if it was to be remembered; keep it in a
             cookie like the challenge, for as long as ``device_ttl``.
         factor: what the verifier of the second factor answered, if it was asked.
+        decision: of the limit of the client's address or network, if it refused this step; ``None`` for every other
+            limit, as strangers must not see where an account stands. ``sign_in_headers`` makes header fields of it.
     """
 
     state: SignInState
@@ -150,6 +153,7 @@ class SignInStep:
     risks: tuple[str, ...] = ()
     device: str | None = field(default=None, repr=False)
     factor: FactorOutcome | None = None
+    decision: LimitDecision | None = None
 
     def __bool__(self) -> bool:
         return self.state == "done"

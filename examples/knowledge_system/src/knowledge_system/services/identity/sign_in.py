@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from knowledge_system.domain.problems import FieldFault, Problem
-from mks_hardening.security import rate_limit_headers
+from mks_hardening.security import rate_limit_headers, sign_in_headers
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
@@ -33,6 +33,8 @@ def refusal(step: SignInStep, *, refused: str) -> Problem:
     """Why a sign-in does not go on; ``refused`` is what a wrong guess is called."""
     if step.state == "expired":
         return Problem("sign-in-required")
+    if step.decision is not None:
+        return Problem("rate-limited", headers=dict(sign_in_headers(step)))
     return refused_code(locked=step.state == "limited", retry_after=step.retry_after, code=refused)
 
 
