@@ -302,9 +302,10 @@ def _from_tagged(value: Stored, depth: int) -> Stored:
     tag, inner = value[_TAG], value["v"]
     container = _CONTAINERS.get(tag)
     if container is not None:
-        if type(inner) is not list:  # of a text or of bytes more would become than was counted
-            raise ValueError(type(inner).__name__)
-        return container(_from_tagged(item, depth - 1) for item in cast("list[Stored]", inner))
+        kind = cast("type[object]", type(inner))
+        if kind is not list:  # of a text or of bytes more would become than was counted
+            raise ValueError(kind.__name__)
+        return container(_from_tagged(item, depth - 1) for item in inner)
     if tag == "dict":
         return {_from_tagged(key, depth - 1): _from_tagged(item, depth - 1) for key, item in inner}
     return _READERS[tag](inner)
