@@ -208,6 +208,32 @@ def test_a_worker_class_that_replaces_threads(start: Start, http_sink: HttpSink)
     server.stop()
 
 
+PRELOADED = f"""
+from mks_hardening.logging import setup_logging
+setup_logging("knowledge", queue=True)
+{PROGRAM}
+log.error("loaded in the master")
+"""
+
+
+def test_logs_and_alerts_of_a_preloaded_application_under_gevent(start: Start, http_sink: HttpSink) -> None:
+    pytest.importorskip("gevent")
+    server = start(
+        "worker_class='gevent', workers=1, preload_app=True, graceful_timeout=4",
+        program=PRELOADED,
+        environ={"SINK": http_sink.url},
+    )
+    assert all(server.ask("/error") for _ in range(3))  # the first one starts the thread of the alerts
+    wait_until(
+        lambda: messages(http_sink) == {"loaded in the master", "the crane does not answer"},
+        what="the alerts of the master and of the worker",
+    )
+    server.stop()
+    said = [line["message"] for line in server.lines()]  # and nothing that is not JSON
+    assert said.count("the crane does not answer") == 3
+    assert any(message.startswith("Booting worker") for message in said)
+
+
 @pytest.mark.slow
 def test_a_new_start_counts_from_zero_and_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
     port = free_port()

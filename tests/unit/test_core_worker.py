@@ -348,3 +348,18 @@ def test_wrong_parameters_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         BackgroundWorker(print, name="wrong", **wrong)  # type: ignore[arg-type]
     assert caught.value.parameter in str(caught.value)
+
+
+def test_a_drained_worker_has_no_thread_and_starts_another() -> None:
+    seen: list[int] = []
+    worker = BackgroundWorker(seen.append, name="drained")
+    worker.drain()
+    worker.put(1)
+    worker.drain()
+    assert seen == [1]
+    assert not any(thread.name == "drained" for thread in threading.enumerate())
+    worker.put(2)
+    assert worker.flush(5)
+    assert seen == [1, 2]
+    assert worker.close() == []
+    worker.drain()

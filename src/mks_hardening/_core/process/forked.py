@@ -1,12 +1,18 @@
-"""Locks of a parent's threads must not bind a forked child: objects that hold one are renewed there."""
+"""Locks of a parent's threads must not bind a forked child: objects that hold one are renewed there.
+
+gunicorn's gevent workers replace ``threading`` after the fork, and so after that renewal: a queue made before would
+block every greenlet, and a thread started before would fail in ``threading`` when it ends. Such a child drains its
+queues before gevent replaces anything, and renews all objects once more afterwards.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from threading import RLock
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
 __all__ = ["ModuleLock", "renew_in_child"]
@@ -20,6 +26,15 @@ class Renewable(Protocol):
         ...
 
 
+@runtime_checkable
+class Drainable(Protocol):
+    """A renewable with a thread of its own."""
+
+    def drain(self) -> None:
+        """Handle what waits and end the thread; bounded in time."""
+        ...
+
+
 _renewables: WeakSet[Renewable] = WeakSet()
 _registered = False
 
@@ -29,7 +44,7 @@ def renew_in_child(renewable: Renewable) -> None:
     global _registered  # noqa: PLW0603 - os.register_at_fork cannot be undone, so it is done once per process
     _renewables.add(renewable)
     if not _registered:
-        os.register_at_fork(after_in_child=_renew_all)
+        os.register_at_fork(after_in_child=_after_fork)
         _registered = True
 
 
@@ -55,6 +70,26 @@ class ModuleLock:
     ) -> None:
         with suppress(RuntimeError):  # forked inside: the fresh lock was never taken
             self._lock.release()
+
+
+def _after_fork() -> None:
+    _renew_all()
+    if "gevent" in sys.modules:
+        from gevent import events
+
+        if _on_gevent_event not in events.subscribers:
+            events.subscribers.append(_on_gevent_event)
+
+
+def _on_gevent_event(event: object) -> None:
+    kind = type(event).__name__
+    if kind == "GeventWillPatchAllEvent":
+        for renewable in list(_renewables):
+            if isinstance(renewable, Drainable):
+                with suppress(Exception):  # gevent would pass it on to whoever patches
+                    renewable.drain()
+    elif kind == "GeventDidPatchBuiltinModulesEvent":
+        _renew_all()
 
 
 def _renew_all() -> None:

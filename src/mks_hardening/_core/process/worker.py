@@ -153,6 +153,14 @@ class BackgroundWorker(Generic[T]):
         self._ended = True
         return self._hand_back()
 
+    def drain(self, timeout: float = 1.0) -> None:
+        """Handle what waits for up to ``timeout`` seconds and end the thread; the next ``put`` starts another."""
+        thread = self._thread
+        if thread is not None and not self._closed:
+            self._queue.put(_Mark(stop=True))
+            self._join(thread, timeout)
+            self._thread = None
+
     @property
     def pending(self) -> int:
         """Items accepted and not yet handled, with the one in hand."""

@@ -133,6 +133,11 @@ class Dispatcher:
         self._flushes: list[_Flush] = []
         self._handed_over: list[tuple[float, Repeats]] = []
 
+    def drain(self) -> None:
+        """Before ``renew`` in a process that goes on: what was not sent yet is spooled."""
+        self._worker.drain()
+        self._delivery.put_rest_aside()
+
     # --- the thread that logs ----------------------------------------------------------------
 
     def take(self, record: LogRecord) -> None:
