@@ -256,6 +256,91 @@ def test_named_arguments_that_are_secret_are_taken_out_of_the_message_of_loguru(
     ]
 
 
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The messages as a handler gets them from the sink, not yet redacted as text."""
+    messages: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    number = loguru.logger.add(LoguruSink(Kept()), format="{message}")
+    yield messages
+    loguru.logger.remove(number)
+
+
+LABELLED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
+    ("password={}", ("correct horse",), {}, "password=[REDACTED]"),
+    ("password: {!r} of {}", ("correct horse", "tanaka"), {}, "password: [REDACTED] of tanaka"),
+    ("{} signed in with password {}", ("tanaka", "a"), {}, "tanaka signed in with password [REDACTED]"),
+    ("token {0} of {1}, {0}", ("a b", "tanaka"), {}, "token [REDACTED] of tanaka, a b"),
+    ("secret={0[key]} of {1.real}", ({"key": "a b"}, 7), {}, "secret=[REDACTED] of 7"),
+    ("password={:>{}} of {:<{}}|", ("a b", 9, "tanaka", 8), {}, "password=[REDACTED] of tanaka  |"),
+    ("password={} of {user}", ("a b",), {"user": "tanaka"}, "password=[REDACTED] of tanaka"),
+    ("api_key={key} of {}", ("tanaka",), {"key": "a b"}, "api_key=[REDACTED] of tanaka"),
+    ("パスワードは{}", ("correct horse",), {}, "パスワードは[REDACTED]"),
+    ("{} {}", ("tanaka", 7), {}, "tanaka 7"),
+    ("{} of {{}} password", ("tanaka",), {}, "tanaka of {} password"),
+    ("password={}", (), {}, "password={}"),
+    ("password policy {} holds", ("strict",), {}, "password policy strict holds"),
+]
+
+
+@pytest.mark.parametrize(("template", "args", "kwargs", "shown"), LABELLED)
+def test_arguments_behind_a_secret_label_are_taken_out_of_the_message_of_loguru(
+    said: list[str], template: str, args: tuple[Any, ...], kwargs: dict[str, Any], shown: str
+) -> None:
+    loguru.logger.info(template, *args, **kwargs)
+    assert said == [shown]
+
+
+def test_options_of_loguru_hide_no_label(said: list[str]) -> None:
+    logger = loguru.logger
+    logger.opt(lazy=True).info("password={}", lambda: "correct horse")
+    logger.opt(record=True).info("{record[level].name} password={}", "correct horse")
+    logger.opt(colors=True).info("<red>password</red>={} of {}", "correct horse", "tanaka")
+    logger.patch(lambda record: record.update(message=record["message"] + "!")).info("pin={}", "12 34")
+    logger.opt(raw=True).info("password={}", "correct horse")
+    assert said == [
+        "password=[REDACTED]",
+        "INFO password=[REDACTED]",
+        "password=[REDACTED] of tanaka",
+        "pin=[REDACTED]!",
+        "password=[REDACTED]",
+    ]
+
+
+def test_an_argument_that_cannot_be_formatted_twice_is_not_shown(said: list[str]) -> None:
+    class Once:
+        def __init__(self) -> None:
+            self.left = 1
+
+        def __str__(self) -> str:
+            self.left -= 1
+            if self.left < 0:
+                raise ValueError
+            return "correct horse"
+
+    loguru.logger.log("INFO", "password={}", Once())
+    assert said == ["password=[REDACTED]"]
+
+
+def test_a_message_from_a_queue_has_no_template(said: list[str]) -> None:
+    messages: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(JsonFormatter().format(record))
+
+    number = loguru.logger.add(LoguruSink(Kept()), format="{message}", enqueue=True)
+    loguru.logger.log("INFO", "password={} of {}", SECRET, "tanaka")
+    loguru.logger.complete()
+    loguru.logger.remove(number)
+    (line,) = messages
+    assert json.loads(line)["message"] == "password=[REDACTED] of tanaka"
+
+
 # --- Sentry
 
 

@@ -11,11 +11,19 @@ logger.configure(handlers=[{"sink": LoguruSink(), "format": "{message}"}])
 from __future__ import annotations
 
 import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.redaction.message_templates import without_secret_values
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.redaction.message_templates import (
+    TemplatePlan,
+    without_secret_fields,
+    without_secret_values,
+)
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.contrib._foreign_records import record_of
 
@@ -24,16 +32,21 @@ __all__ = ["LoguruSink"]
 FromLoguru: TypeAlias = Any
 """A message of loguru: a text with a ``record``, a dictionary."""
 
+_FRAMES: Final = 8  # between the sink and the call: the handler of loguru and its sink
+_MARKUP: Final = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")  # of ``opt(colors=True)``
 _passing_on: Final[ContextVar[bool]] = ContextVar("mks_hardening.loguru", default=False)
 
 
 class LoguruSink:
     """Hands what loguru logs to ``logging``, where ``setup_logging`` has put JSON, redaction, files and alerts.
 
-    loguru formats the message itself: the values of named arguments whose name is secret
-    (``logger.info("{password}", password=…)``) are taken out of it. The text that loguru makes for sinks is not
-    used, so whatever ``format``, ``diagnose`` and ``backtrace`` say, values of variables appear nowhere. With a
-    handler of ``logging`` that sends everything to loguru, each record is still written once.
+    loguru formats the message itself: arguments that are secret by their name or by the label before them
+    (``logger.info("{password}", password=…)``, ``logger.info("password {}", …)``) are taken out of it. With
+    ``enqueue=True`` loguru hands over the message without its template, and labels are known only as in any other
+    text: of a value with blanks behind ``password={}`` a part may stay. Name such an argument, or queue by
+    ``setup_logging(queue=True)`` instead. The text that loguru makes for sinks is not used, so whatever
+    ``format``, ``diagnose`` and ``backtrace`` say, values of variables appear nowhere. With a handler of
+    ``logging`` that sends everything to loguru, each record is still written once.
 
     Args:
         handler: hand records to this handler alone, instead of the loggers named after the modules.
@@ -41,6 +54,10 @@ class LoguruSink:
 
     def __init__(self, handler: logging.Handler | None = None) -> None:
         self._handler = None if handler is None else instance(handler, logging.Handler, parameter="handler")
+        self._is_secret_key = default_redactor().is_secret_key
+        self._templates: Memo[str, TemplatePlan | None] = Memo(
+            lambda template: without_secret_fields(template, self._is_secret_key), entries=2048
+        )
 
     def __call__(self, message: FromLoguru) -> None:
         """Take one message."""
@@ -51,7 +68,7 @@ class LoguruSink:
         # A copy: loguru hands the same dictionary to its other sinks.
         fields: dict[str, object] = dict(told["extra"])
         record = record_of(
-            without_secret_values(told["message"], told["extra"], default_redactor().is_secret_key),
+            without_secret_values(self._message(told["message"]), told["extra"], self._is_secret_key),
             logger=told["name"] or "loguru",
             level=level.no,
             level_name=level.name,
@@ -77,3 +94,48 @@ class LoguruSink:
                     logger.handle(record)
         finally:
             _passing_on.reset(token)
+
+    def _message(self, message: str) -> str:
+        """The message without the arguments that its template shows to be secret."""
+        call = _call_in_progress()
+        plan = None if call is None else self._templates[call.template]
+        if call is None or plan is None:
+            return message
+        try:
+            if call.template.format(*call.args, **call.kwargs) == message:
+                return plan.template.format(*call.args, **call.kwargs)
+            hidden: dict[object, object] = {
+                name: call.args[int(name)] if name.isdigit() else call.kwargs[name] for name in plan.hidden
+            }
+        except Exception:  # noqa: BLE001 - whatever the arguments' own methods raise
+            return plan.template
+        # Changed by a patcher.
+        return without_secret_values(message, hidden, lambda _: True)
+
+
+class _Call(NamedTuple):
+    template: str
+    args: Sequence[object]
+    kwargs: Mapping[str, Any]
+
+
+def _call_in_progress() -> _Call | None:
+    """The call of loguru that hands a message over; ``None`` where that is done from a queue, or without arguments.
+
+    loguru keeps the template and its positional arguments nowhere but in the frame of this call.
+    """
+    frame = sys._getframe(2)  # noqa: SLF001 - documented, and the only way to a frame that creates no traceback
+    for _ in range(_FRAMES):
+        caller = frame.f_back
+        if caller is None:
+            return None
+        frame = caller
+        if frame.f_code.co_name == "_log" and frame.f_globals.get("__name__") == "loguru._logger":
+            known = frame.f_locals
+            template, args, kwargs = known.get("message"), known.get("args"), known.get("kwargs")
+            if type(template) is not str or not (args or kwargs):
+                return None
+            return _Call(
+                _MARKUP.sub("", template) if known.get("colors") else template, args or (), kwargs or {}
+            )
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import count, islice
 from string import Formatter
 from typing import Any, Final, NamedTuple, cast
 
@@ -89,6 +89,8 @@ def _told(argument: object) -> object:
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\))?[#0\- +]*(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?[hlL]?(?P<kind>[a-zA-Z%])"
 )
+#: A field within the width or precision of another one.
+_FIELD_IN_SPEC: Final = re.compile(r"\{([^{}!:]*)")
 _WINDOW: Final = 56
 _MOST_FIELDS: Final = 256
 _NAME_BEFORE: Final = re.compile(
@@ -165,16 +167,25 @@ def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bo
 
 
 def without_secret_fields(template: str, is_secret_key: Callable[[str], bool]) -> TemplatePlan | None:
-    """The plan of a template in the style of ``str.format`` with named fields."""
+    """The plan of a template in the style of ``str.format``; positional fields are named by their number."""
     out: list[str] = []
     hidden: set[str] = set()
+    numbers = count()
+
+    def numbered(field: str) -> str:
+        """A field with the number that ``str.format`` gives it, as others before it may be left out."""
+        return f"{next(numbers)}{field}" if not field or field[0] in ".[" else field
+
     try:
         for literal, field, spec, conversion in Formatter().parse(template):
             out.append(literal.replace("{", "{{").replace("}", "}}"))
             if field is None:
                 continue
+            field = numbered(field)  # noqa: PLW2901 - the same field
+            spec = _FIELD_IN_SPEC.sub(lambda found: f"{{{numbered(found[1])}", spec or "")  # noqa: PLW2901 - as above
             name = re.split(r"[.\[]", field, maxsplit=1)[0]
-            if is_secret_key(name) or is_secret_key(_name_before(literal[-_WINDOW:], marked=bool(name))):
+            named = not name.isdigit()
+            if is_secret_key(name) or is_secret_key(_name_before(literal[-_WINDOW:], marked=named)):
                 hidden.add(name)
                 out.append(REDACTED)
             else:
