@@ -7,30 +7,32 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import redis
 
 from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening.events import BackendFailed, add_observer, remove_observer
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from testbed.certificates import Certificates
 from testbed.polling import wait_until
+from testbed.redis_groups import Sentinel
 from testbed.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
 
 
-def failures(url: str) -> list[BackendUnavailableError]:
+def failures(url: str, *, budget: float = 5) -> list[BackendUnavailableError]:
     """What a plain and an asynchronous client say, each on an endpoint that nobody has used."""
     found = []
-    with RedisClient(url, store_budget=5) as client, pytest.raises(BackendUnavailableError) as caught:
+    with RedisClient(url, store_budget=budget) as client, pytest.raises(BackendUnavailableError) as caught:
         client.call("GET", "a")
     found.append(caught.value)
 
     async def main() -> None:
-        client = RedisClient(url, store_budget=5)
+        client = RedisClient(url, store_budget=budget)
         try:
             await client.acall("GET", "a")
         finally:
@@ -141,6 +143,83 @@ def test_a_port_that_does_not_speak_tls(certificates: Certificates) -> None:
         for error in failures(f"rediss://localhost:{port}?ca_file={certificates.ca_file}"):
             assert error.reason == "tls"
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def sentinel(
+    make_redis: Callable[..., RedisServer], certificates: Certificates, tmp_path: Path
+) -> Iterator[Callable[..., str]]:
+    """Makes a sentinel and the primary it names, each with TLS or without; returns the URL behind the scheme."""
+    with ExitStack() as stack:
+
+        def make(*, asked: bool, primary: bool) -> str:
+            server = make_redis(certificates=certificates if primary else None)
+            one = Sentinel(tmp_path / "sentinel", certificates=certificates if asked else None)
+            stack.callback(one.close)
+            one.start()
+            one.command("SENTINEL", "MONITOR", "mks", server.host, server.port, 1)
+            return f"://{one.host}:{one.port}/mks"
+
+        yield make
+
+
+def test_a_primary_by_sentinels_with_tls(sentinel: Callable[..., str], certificates: Certificates) -> None:
+    url = f"rediss+sentinel{sentinel(asked=True, primary=True)}?ca_file={certificates.ca_file}"
+    with RedisClient(url, store_budget=5) as client:
+        assert client.call("GET", "a") is None
+
+
+def test_a_sentinel_whose_authority_is_not_given(sentinel: Callable[..., str]) -> None:
+    for error in failures(f"rediss+sentinel{sentinel(asked=True, primary=True)}"):
+        assert (error.reason, error.sent) == ("certificate", False)
+        assert "certificate verify failed" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("asked", "primary"), [(False, True), (True, False)], ids=["of the sentinel", "of the primary"]
+)
+def test_tls_to_a_port_of_sentinels_without(
+    sentinel: Callable[..., str], certificates: Certificates, asked: bool, primary: bool
+) -> None:
+    url = f"rediss+sentinel{sentinel(asked=asked, primary=primary)}?ca_file={certificates.ca_file}"
+    for error in failures(url, budget=0.5):
+        assert (error.reason, error.sent) == ("tls", False)
+        assert "must begin with redis" in error.detail
+
+
+def test_clear_text_to_a_sentinel_that_expects_tls(sentinel: Callable[..., str]) -> None:
+    for error in failures(f"redis+sentinel{sentinel(asked=True, primary=True)}"):
+        assert error.reason == "refused"
+        assert "must begin with rediss" in error.detail
+
+
+def test_tls_to_a_server_without(redis_server: RedisServer, certificates: Certificates) -> None:
+    seen: list[object] = []
+    add_observer(seen.append)
+    try:
+        url = redis_server.url.replace("redis:", "rediss:") + f"?ca_file={certificates.ca_file}"
+        for error in failures(url, budget=0.5):
+            assert (error.reason, error.sent) == ("tls", False)
+            assert "must begin with redis" in error.detail
+    finally:
+        remove_observer(seen.append)
+    assert {event.reason for event in seen if isinstance(event, BackendFailed)} == {"tls"}
+
+
+def test_a_server_with_tls_that_has_answered_before_and_falls_silent(
+    make_redis: Callable[..., RedisServer], certificates: Certificates
+) -> None:
+    server = make_redis(certificates=certificates)
+    with RedisClient(f"{server.url}?ca_file={certificates.ca_file}", store_budget=0.5) as client:
+        wait_until(client.ping, what="a first answer")
+        client._lease.client().connection_pool.disconnect()
+        server.pause()
+        try:
+            with pytest.raises(BackendUnavailableError) as caught:
+                client.call("GET", "a")
+        finally:
+            server.resume()
+    assert caught.value.reason == "timeout"
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

@@ -27,8 +27,7 @@ def make(clock: FrozenClock, **options: Any) -> CallGuard:
     return CallGuard(
         "store",
         breaker=breaker,
-        reason_of=reason_of,
-        **{"budget": 0.1, "fair_share": lambda: 0.05, **options},
+        **{"reason_of": reason_of, "budget": 0.1, "fair_share": lambda: 0.05, **options},
     )
 
 
@@ -70,6 +69,19 @@ def test_a_refusal_needs_no_share(clock: FrozenClock) -> None:
     guard = make(clock)
     assert fail(guard, ConnectionRefusedError(), share=0.0) == "refused"
     assert guard.breaker.phase == "open"
+
+
+@pytest.mark.parametrize(("share", "phase"), [(0.05, "open"), (0.049, "closed")])
+def test_a_handshake_that_took_all_of_the_time_needs_its_share(
+    clock: FrozenClock, share: float, phase: str
+) -> None:
+    guard = make(clock, reason_of=lambda _: "tls")
+    begun = call(guard)
+    clock.advance(0.1)
+    with pytest.raises(BackendUnavailableError):
+        begun.failed(TimeoutError(), share=share)
+    begun.end()
+    assert guard.breaker.phase == phase
 
 
 def test_calls_side_by_side_are_one_hiccup(clock: FrozenClock) -> None:

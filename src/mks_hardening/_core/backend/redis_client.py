@@ -22,7 +22,9 @@ from mks_hardening._core.backend.redis_connect import prepare, require_redis
 from mks_hardening._core.backend.redis_faults import (
     detail_of,
     is_about_all,
+    is_handshake_timeout,
     is_missing_script,
+    is_reset,
     reason_of,
 )
 from mks_hardening._core.backend.redis_handed_in import target_of
@@ -86,7 +88,7 @@ class RedisClient(Closing):
             name,
             budget=budget,
             breaker=endpoint.breaker,
-            reason_of=reason_of,
+            reason_of=partial(_reason, endpoint),
             detail_of=partial(_detail, endpoint),
             fair_share=endpoint.fair_share,
             paced=endpoint.target is not None,
@@ -336,10 +338,27 @@ def _lease(
     return lease(built_anew, None, budget=budget, clock=clock)
 
 
+def _reason(endpoint: Endpoint, error: BaseException) -> str | None:
+    """The reason of an error; a TLS handshake that nobody ever answered is no time-out of a server."""
+    reason = reason_of(error)
+    target = endpoint.target
+    if (
+        reason in ("timeout", "refused")
+        and target
+        and (target.tls or target.sentinel_tls)
+        and not endpoint.answered
+        and is_handshake_timeout(error)
+    ):
+        return "tls"
+    return reason
+
+
 def _detail(endpoint: Endpoint, error: BaseException) -> str:
     """What else is known of an error."""
     target = endpoint.target
-    if target and not (target.tls or target.path or endpoint.answered) and reason_of(error) == "reset":
+    if _reason(endpoint, error) == "tls" and is_handshake_timeout(error):
+        return "no answer to the TLS handshake; if the server expects none, the URL must begin with redis"
+    if target and not (target.tls or target.path or endpoint.answered) and is_reset(error):
         return "closed before the first answer; if the server expects TLS, the URL must begin with rediss"
     return detail_of(error)
 

@@ -203,6 +203,8 @@ def _sentinel(target: RedisTarget, options: Options) -> Client:
         redis.Redis.from_pool(redis.ConnectionPool(connection_class=ask, host=host, port=port, **quick))
         for host, port in target.hosts
     ]
+    for one in group.sentinels:
+        _spell_out_errors(one, wait=False)
     base: Client = sentinel.SentinelManagedSSLConnection if target.tls else sentinel.SentinelManagedConnection
     return group.master_for(
         target.service,
@@ -264,10 +266,37 @@ def _async_sentinel(target: RedisTarget, options: Options, patience: float) -> C
         "socket_connect_timeout": patience,
         "ssl": target.sentinel_tls,
     }
-    group: Client = Sentinel
-    return group(target.hosts, sentinel_kwargs=quick).master_for(
-        target.service, db=target.database, ssl=target.tls, **options
-    )
+    make: Client = Sentinel
+    group = make(target.hosts, sentinel_kwargs=quick)
+    for one in group.sentinels:
+        _spell_out_errors(one, wait=True)
+    return group.master_for(target.service, db=target.database, ssl=target.tls, **options)
+
+
+def _spell_out_errors(sentinel: Client, *, wait: bool) -> None:
+    """Let the error of redis-py that no sentinel knows the primary say why: since 8 it shows classes alone."""
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    class SentinelError(RedisConnectionError):
+        def __repr__(self) -> str:
+            return f"{self} ({self.__cause__!r})"
+
+    masters = sentinel.sentinel_masters
+
+    def sentinel_masters() -> Client:
+        try:
+            return masters()
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise SentinelError(str(error)) from error.__context__
+
+    async def awaited_masters() -> Client:
+        try:
+            return await masters()
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise SentinelError(str(error)) from error.__context__
+
+    sentinel.sentinel_masters = awaited_masters if wait else sentinel_masters
 
 
 def _async_cluster(target: RedisTarget, options: Options) -> Client:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from traceback import walk_tb
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["detail_of", "is_about_all", "is_missing_script", "reason_of"]
+__all__ = ["detail_of", "is_about_all", "is_handshake_timeout", "is_missing_script", "is_reset", "reason_of"]
 
 _BY_CLASS: Final[Mapping[str, str | None]] = MappingProxyType(
     {
@@ -56,6 +57,7 @@ _BY_PREFIX: Final = (
 
 # How ``ssl.SSLError`` writes itself. redis-py keeps the text where it drops the exception (sentinels, clusters).
 _TLS: Final = re.compile(r"\[SSL(?:: (?P<code>[A-Z0-9_]+))?\] (?P<said>[^(]*)")
+_MOST_CAUSES: Final = 5
 _CONNECTING: Final = frozenset({"ConnectionError", "MasterNotFoundError", "RedisClusterException"})
 
 
@@ -82,6 +84,31 @@ def detail_of(error: BaseException) -> str:
     """What TLS found wrong, for example with the certificate; empty for any other error."""
     found = _TLS.search(str(error))
     return found["said"].strip() if found and reason_of(error) in ("certificate", "tls") else ""
+
+
+def is_reset(error: BaseException) -> bool:
+    """Whether a connection was closed before an answer, also where sentinels or nodes of a cluster did so."""
+    return reason_of(error) == "reset" or (
+        reason_of(error) == "refused" and re.search("reset by peer|closed by server", str(error)) is not None
+    )
+
+
+def is_handshake_timeout(error: BaseException) -> bool:
+    """Whether a TLS handshake was not answered in time, by a server or by every sentinel."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            return False
+        if "handshake operation timed out" in str(cause):  # how ``ssl`` says it
+            return True
+        # asyncio connects and shakes hands in one call, which the deadline cancels: this part of it waits for TLS.
+        if any(
+            frame.f_code.co_name == "_create_connection_transport"
+            for frame, _ in walk_tb(cause.__traceback__)
+        ):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def is_about_all(error: BaseException) -> bool:
