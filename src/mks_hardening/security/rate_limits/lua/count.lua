@@ -28,6 +28,9 @@ if kept > 0 then
   local hit = format('%.0f', now)
   for _ = 1, cost do redis.call('RPUSH', list, hit) end
   keep_list(length + cost, kept, longest)
+  take_in_hash()
+else
+  take_in_list()
 end
 if lasting > 0 then keep_hash(lasting) end
 return answer

@@ -13,5 +13,5 @@ function keep_hash(lasting)
     if limit.stored then written[#written + 1], written[#written + 2] = limit.field, limit.stored end
   end
   redis.call('HSET', hash, unpack(written))
-  redis.call('PEXPIRE', hash, math.ceil(lasting / 1000))
+  keep_for(hash, lasting)
 end

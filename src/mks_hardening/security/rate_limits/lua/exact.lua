@@ -24,24 +24,26 @@ function take.e(limit)
   return limit.window, limit.window
 end
 
+-- As long as it was at least: another release beside this one may have a larger quota.
 local function keep_list(held, most, longest)
+  most = max(most, length)
   if held > most then redis.call('LTRIM', list, -most, -1) end
-  redis.call('PEXPIRE', list, math.ceil(longest / 1000))
+  keep_for(list, longest)
 end
 
 -- Add the hits that each limit lacks. Those of a long window that a shorter one must not see are put just beyond the
 -- shorter one.
 local function add_lacking(rows)
   table.sort(rows, function(one, other) return one.window < other.window end)
-  local placed, moment, most, longest = 0, now, 0, 0
+  local placed, moment, longest = 0, now, 0
   for _, row in ipairs(rows) do
     for _ = placed + 1, row.lacking do
       redis.call(moment == now and 'RPUSH' or 'LPUSH', list, format('%.0f', moment))
     end
-    placed, most, longest = max(placed, row.lacking), max(most, row.quota), max(longest, row.window)
+    placed, longest = max(placed, row.lacking), max(longest, row.window)
     local oldest = tonumber(redis.call('LINDEX', list, 0) or now)
     moment = math.min(oldest, now - row.window)
   end
-  if placed > 0 then keep_list(length + placed, most, longest) end
+  if placed > 0 then keep_for(list, longest) end
   hits, length = {}, redis.call('LLEN', list)
 end

@@ -9,7 +9,7 @@ function look.f(limit)
   if used == 0 or left <= 0 then start, used, left = now, 0, 0 end
   limit.start, limit.used = start, used
   if used + cost > limit.quota then retry = left end
-  return limit.quota - used, left, retry
+  return max(0, limit.quota - used), left, retry
 end
 
 function take.f(limit)

@@ -1,5 +1,5 @@
--- Limits that were counted in sliding windows and are counted exactly from now on: another quota, or another strategy.
--- What the sliding window says was used is put into the list, where it is lacking, and the list counts alone.
+-- Limits that are or were counted in sliding windows by another release and are counted exactly here: another quota, or
+-- another strategy. While there is no list yet, what the sliding window says was used is put into it.
 local found, rows, sliding = redis.call('HMGET', hash, unpack(sliding_fields)), {}, {}
 local number = 0
 for _, limit in ipairs(limits) do
@@ -7,14 +7,19 @@ for _, limit in ipairs(limits) do
     number = number + 1
     local lacking = 0
     if found[number] then
-      sliding[#sliding + 1] = sliding_fields[number]
-      local left = look.s({quota = limit.quota, window = limit.window, stored = found[number]})
-      lacking = max(0, look.e(limit) - left)
+      local other = {quota = limit.quota, window = limit.window, stored = found[number], field = sliding_fields[number]}
+      sliding[#sliding + 1] = other
+      if length == 0 then lacking = max(0, look.e(limit) - look.s(other)) end
     end
-    rows[#rows + 1] = {window = limit.window, quota = limit.quota, lacking = lacking}
+    rows[#rows + 1] = {window = limit.window, lacking = lacking}
   end
 end
-if #sliding > 0 then
-  add_lacking(rows)
-  redis.call('HDEL', hash, unpack(sliding))
+if #sliding > 0 and length == 0 then add_lacking(rows) end
+
+function take_in_hash()
+  for _, limit in ipairs(sliding) do
+    look.s(limit)
+    take.s(limit)
+    redis.call('HSET', hash, limit.field, limit.stored)
+  end
 end

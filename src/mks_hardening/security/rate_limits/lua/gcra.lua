@@ -4,7 +4,7 @@ function look.g(limit)
   limit.ahead = max(0, tonumber(limit.stored or 0) - now)
   local burst = limit.spacing * limit.quota
   local late = limit.ahead + cost * limit.spacing - burst
-  return floor((burst - limit.ahead) / limit.spacing), limit.ahead, max(0, late)
+  return max(0, floor((burst - limit.ahead) / limit.spacing)), limit.ahead, max(0, late)
 end
 
 function take.g(limit)

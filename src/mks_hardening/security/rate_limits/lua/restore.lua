@@ -17,7 +17,7 @@ for i, limit in ipairs(limits) do
   redis.call('HSET', hash, place, format('%.0f %.0f', generation, max(base, before[i])))
   lasting = max(lasting, limit.window)
   if limit.kind == 'e' then
-    exact[#exact + 1] = {window = limit.window, quota = limit.quota, lacking = lacking}
+    exact[#exact + 1] = {window = limit.window, lacking = lacking}
   else
     cost = lacking
     local _, ttl = take[limit.kind](limit)

@@ -15,6 +15,17 @@ local generation = KEYS[3] and generation_of(KEYS[3], known, now) or known
 -- By kind; `look` answers hits left, microseconds to the full quota, and until a refused hit fits.
 local look, take = {}, {}
 
-local function keep_hash(lasting)
-  redis.call('PEXPIRE', hash, math.ceil(lasting / 1000))
+-- Never for less time than before: another release beside this one may count a longer window.
+local function keep_for(key, microseconds)
+  local milliseconds = math.ceil(microseconds / 1000)
+  if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, milliseconds) end
 end
+
+local function keep_hash(lasting)
+  keep_for(hash, lasting)
+end
+
+-- Another release may count the same limit in the other way (exact or sliding, `from_*.lua`) at the same time: what is
+-- taken here is put into its count as well, where it has one.
+local function take_in_list() end
+local function take_in_hash() end
