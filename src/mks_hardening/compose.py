@@ -287,7 +287,13 @@ def rate_limiter(
                 f"{name} names the group {group!r}, which is unknown; there are {', '.join(sorted(limits))}",
                 parameter="settings",
             )
-    limits |= dict(security.rate_limits)
+    for group, text in security.rate_limits:
+        try:
+            limits |= RateLimiter({group: text}).groups
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"MKS_RATE_LIMITS, group {group!r}: {error}", parameter="settings"
+            ) from None
     options["dry_run"] = {*options.get("dry_run", ()), *security.rate_limits_dry_run}
     options.setdefault("processes", settings.db.workers)
     return RateLimiter(

@@ -43,7 +43,8 @@ def test_limits_can_be_tried_before_they_refuse() -> None:
     [
         ({"MKS_RATE_LIMITS": "searhc=1 per minute"}, "MKS_RATE_LIMITS names the group 'searhc'.*search"),
         ({"MKS_RATE_LIMITS_DRY_RUN": "searhc"}, "MKS_RATE_LIMITS_DRY_RUN names the group 'searhc'.*search"),
-        ({"MKS_RATE_LIMITS": "search=often"}, "'often' is not a limit"),
+        ({"MKS_RATE_LIMITS": "search=often"}, "MKS_RATE_LIMITS, group 'search': 'often' is not a limit"),
+        ({"MKS_RATE_LIMITS": "search=0 per minute"}, "MKS_RATE_LIMITS, group 'search': "),
         ({"MKS_RATE_LIMITS": "search"}, "MKS_RATE_LIMITS must be.*'search' is not"),
         ({"MKS_RATE_LIMITS": "search=1/minute|search=2/minute"}, "each group once"),
     ],

@@ -418,6 +418,18 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
         ('MKS_ENV = "staging"', "variables.MKS_ENV follows from the other options"),
         ('MKS_UPLOADS = "/srv"', "variables.MKS_UPLOADS is unknown"),
         ('MKS_SESSION_IDLE_TIMEOUT = "soon"', "variables: MKS_SESSION_IDLE_TIMEOUT"),
+        (
+            'MKS_RATE_LIMITS = "search=often"',
+            "variables: MKS_RATE_LIMITS, group 'search': 'often' is not a limit",
+        ),
+        ('MKS_RATE_LIMITS = "search"', "variables: MKS_RATE_LIMITS must be"),
+        ('MKS_RATE_LIMITS = "searhc=1 per minute"', "variables: MKS_RATE_LIMITS names the group 'searhc'"),
+        ('MKS_RATE_LIMITS_DRY_RUN = "searhc"', "variables: MKS_RATE_LIMITS_DRY_RUN names the group 'searhc'"),
+        ('MKS_RATE_LIMITS_DRY_RUN = "search|admin"', "variables: MKS_RATE_LIMITS_DRY_RUN names the group"),
+        (
+            'MKS_RATE_LIMITS = \'{"search": "1 per minute"}\'',
+            "variables.MKS_RATE_LIMITS must be text without",
+        ),
     ],
 )
 def test_variables_are_known_and_no_secrets(run: Any, line: str, fault: str) -> None:

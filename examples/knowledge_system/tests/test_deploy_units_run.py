@@ -19,6 +19,7 @@ from testbed.polling import wait_until
 from testbed.services import program
 
 INSTALLATION = Path(__file__).parents[3] / "docs" / "en" / "how-to" / "deploy.md"
+LIMITS = "search=60 per minute; 900 per hour | admin=20 per minute"
 HOST, SITE = "knowledge.example.test", "knowledge-system"
 
 pytestmark = [
@@ -121,7 +122,9 @@ def _render(machine: Machine, folder: Path, *, mode: str = "nginx") -> None:
         assert before in text, before
         text = text.replace(before, after)
     text = text.replace('# mode = "nginx"', f'mode = "{mode}"')
-    (folder / "deploy.toml").write_text(f'{text}MKS_SLACK_CHANNEL = "#alerts"\n')
+    (folder / "deploy.toml").write_text(
+        f'{text}MKS_SLACK_CHANNEL = "#alerts"\nMKS_RATE_LIMITS = "{LIMITS}"\n'
+    )
     secrets = ["--secrets", str(folder / "secrets")]
     assert main(["secrets", *secrets]) == 0
     assert (
@@ -154,7 +157,9 @@ def _services_are_active(site: Machine) -> None:
     site.write("/etc/systemd/system/variables.service", unit)
     site.run("systemctl", "daemon-reload")
     site.run("systemctl", "start", "variables.service")
-    assert "MKS_SLACK_CHANNEL=#alerts" in site.journal("variables.service", lines=200).splitlines()
+    read = site.journal("variables.service", lines=200).splitlines()
+    assert "MKS_SLACK_CHANNEL=#alerts" in read
+    assert f"MKS_RATE_LIMITS={LIMITS}" in read
 
 
 def _timers_start_what_succeeds(site: Machine) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.settings.variables import OWN
-from mks_hardening.exceptions import SettingsError
+from mks_deploy.settings.variables import OWN, OWN_LIMITS
+from mks_hardening.compose import rate_limiter
+from mks_hardening.exceptions import ConfigurationError, SettingsError
+from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
 from mks_hardening.settings import HardeningSettings, register_variables, variables
 
 if TYPE_CHECKING:
@@ -81,9 +83,14 @@ def variable_faults(settings: Settings) -> Iterator[str]:
             yield f"variables.{name} follows from the other options"
     register_variables(*OF_THE_APPLICATION)
     try:
-        HardeningSettings.from_env(environ={**chosen, **given})
+        read = HardeningSettings.from_env(environ={**chosen, **given})
     except SettingsError as error:
         yield from (f"variables: {fault}" for fault in error.faults if any(name in fault for name in given))
+        return
+    try:  # in memory: secrets, such as the URL of Redis, are not among the variables
+        rate_limiter(read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(OWN_LIMITS, "1/minute")})
+    except ConfigurationError as error:
+        yield f"variables: {error}"
 
 
 def _chosen(settings: Settings) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mks_hardening.settings import variables
 
-__all__ = ["OWN", "Own", "read_variables"]
+__all__ = ["OWN", "OWN_LIMITS", "Own", "read_variables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,13 @@ OWN: Final = {
     "MKS_UPLOAD_LIMIT": Own("Largest file that may be handed in (megabytes with m).", "15m"),
 }
 
+OWN_LIMITS: Final = ("api_open", "api_poll")
+"""Groups of rate limits that the application has beside those of the library."""
+
 # What systemd, compose and kustomize read alike: no quotes, no backslash, no dollar, and no # behind a blank, where
 # compose begins a comment.
 _VALUE: Final = re.compile(
-    r"(?!.* #)[\w./,:;@#+=*()\[\]-](?:[\w./,:;@#+=*()\[\] -]*[\w./,:;@#+=*()\[\]-])?", re.ASCII
+    r"(?!.* #)[\w./,:;@#+=*()\[\]-](?:[\w./,:;@#+=*()\[\]| -]*[\w./,:;@#+=*()\[\]-])?", re.ASCII
 )
 
 
