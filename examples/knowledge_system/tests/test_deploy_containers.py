@@ -216,7 +216,7 @@ def test_a_pool_of_pods_stays_below_the_connections_of_the_database(root: Path) 
     scaler = next(
         each for each in documents(root / "kubernetes") if each["kind"] == "HorizontalPodAutoscaler"
     )
-    most = scaler["spec"]["maxReplicas"] * settings.gunicorn.workers * settings.gunicorn.threads
+    most = (scaler["spec"]["maxReplicas"] + 1) * settings.gunicorn.workers * settings.gunicorn.threads
     assert most <= settings.stores.database_connections
 
 

@@ -19,7 +19,8 @@ from mks_deploy.settings.credentials import CREDENTIALS, credential_faults, make
 from mks_deploy.settings.model import Settings
 from mks_deploy.settings.reading import SettingsFault, example, own_file, read_settings
 from mks_deploy.versions import Installed, parse_nginx, parse_version
-from mks_hardening.settings import variables
+from mks_hardening.db import plan_pool
+from mks_hardening.settings import HardeningSettings, variables
 
 SMALL = '[site]\nhosts = ["a.example"]\n[tls]\nemail = "o@a.example"\n[upkeep]\nalert_mail = "o@a.example"\n'
 NEW = Installed((1, 26, 3), (3, 5, 7))
@@ -109,7 +110,7 @@ def _as_toml(tables: dict[str, Any]) -> str:
             {"stores": 'statement_timeout = "60s"'},
             "gunicorn.timeout must be longer than stores.statement_timeout",
         ),
-        ({"stores": "database_connections = 50"}, "need 78 database connections, more than"),
+        ({"stores": "database_connections = 100"}, "need 110 database connections, more than"),
         ({"gunicorn": 'keepalive = "5s"'}, "gunicorn.keepalive must be at least 10s"),
         ({"tls": 'source = "own"'}, "tls.certificate and tls.key must be given"),
         ({"tls": 'certificate = "/a"'}, "belong to tls.source = own"),
@@ -436,6 +437,42 @@ def test_variables_are_known_and_no_secrets(run: Any, line: str, fault: str) -> 
     code, _, told = run(SMALL + f"[variables]\n{line}\n")
     assert code == 2
     assert fault in told
+
+
+def _pools(environment: str) -> int:
+    """Connections that all sets of workers may open together."""
+    lines = [line for line in environment.splitlines() if line.startswith(("MKS_DB_", "MKS_GUNICORN_"))]
+    given = dict(line.split("=", 1) for line in lines)
+    db = HardeningSettings.from_env(environ=given).db
+    plan = plan_pool(
+        workers=db.workers,
+        threads=db.threads,
+        max_connections=db.max_connections or 0,
+        generations=db.generations,
+    )
+    assert plan.pool_size >= db.threads
+    return (plan.pool_size + plan.max_overflow) * db.workers * db.generations
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {},
+        {"gunicorn": "workers = 8", "stores": "database_connections = 400"},
+        {"stores": "database_connections = 2000"},
+        {"tasks": "processes = 20", "stores": "database_connections = 128"},
+    ],
+)
+def test_two_slots_and_a_reload_fit_into_the_database(tables: dict[str, str]) -> None:
+    made = settings(**tables)
+    files = rendered(made)
+    left = made.stores.database_connections - made.tasks.processes - 2 - 10
+    assert _pools(files["etc/knowledge-system/knowledge-system.env"]) <= left
+    assert _pools(files["kubernetes/settings.env"]) <= left
+    scaler = re.search(r"maxReplicas: (\d+)", files["kubernetes/application.yaml"])
+    assert scaler is not None
+    # One more than these during a rollout (maxSurge).
+    assert f"MKS_DB_GENERATIONS={int(scaler[1]) + 1}" in files["kubernetes/settings.env"]
 
 
 def test_a_variable_of_the_application_reaches_the_environment() -> None:

@@ -318,3 +318,9 @@ class DatabaseSettings:
     )
     workers: int = env("GUNICORN_WORKERS", parse_integer(1, 256), 1, "Worker processes.")
     threads: int = env("GUNICORN_THREADS", parse_integer(1, 256), 8, "Threads of each worker.")
+    generations: int = env(
+        "DB_GENERATIONS",
+        parse_integer(1, 1000),
+        2,
+        "Sets of workers at the same time: a reload or a release starts new ones before the old ones have ended.",
+    )

@@ -170,6 +170,7 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
         workers=db.workers,
         threads=db.threads + _TASK_THREADS,
         max_connections=db.max_connections,
+        generations=db.generations,
         statement_timeout=db.statement_timeout,
         application_name="knowledge-system",
     )

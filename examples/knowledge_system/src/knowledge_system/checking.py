@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
 
 from knowledge_system import app as application
 from knowledge_system import database
@@ -21,6 +22,7 @@ from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import verify_password
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from knowledge_system.settings import AppSettings
@@ -62,6 +64,8 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
         if pending:
             yield Finding(True, f"revisions are missing: {', '.join(pending)} (knowledge-system upgrade)")
             return
+        if engine.dialect.name == "postgresql":
+            yield from _of_connections(settings, engine)
         with application.session_factory(engine)() as session:
             if not accounts.administrators(session):
                 yield Finding(True, "there is no administrator (knowledge-system create-admin)")
@@ -72,6 +76,30 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
             database.check_backup(settings, now=clock.time())
         except MigrationFault as fault:
             yield Finding(False, str(fault))
+
+
+def _of_connections(settings: AppSettings, engine: Engine) -> Iterator[Finding]:
+    """Whether the pools of all workers fit into the server, during a reload too."""
+    db = settings.hardening.db
+    with engine.connect() as connection:
+        allowed = int(connection.exec_driver_sql("SHOW max_connections").scalar_one())
+    if db.max_connections is not None and db.max_connections > allowed:
+        yield Finding(
+            False, f"MKS_DB_MAX_CONNECTIONS={db.max_connections}, but the server allows {allowed} connections"
+        )
+    if db.generations == 1:
+        yield Finding(
+            False,
+            "MKS_DB_GENERATIONS=1: during a reload or release the new workers open connections beside those of "
+            "the old ones, more than MKS_DB_MAX_CONNECTIONS",
+        )
+    pool = engine.pool
+    if isinstance(pool, QueuePool) and pool.size() < db.threads:
+        yield Finding(
+            False,
+            f"{db.threads} threads of a worker share {pool.size()} database connections (MKS_DB_MAX_CONNECTIONS, "
+            "MKS_GUNICORN_WORKERS, MKS_DB_GENERATIONS)",
+        )
 
 
 def _of_uploads(settings: AppSettings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from mks_deploy.settings.rules import WORKER_GENERATIONS, connections_of_workers
 from mks_deploy.settings.variables import OWN, OWN_LIMITS
 from mks_hardening.compose import rate_limiter
 from mks_hardening.exceptions import ConfigurationError, SettingsError
@@ -105,7 +106,8 @@ def _chosen(settings: Settings) -> dict[str, str]:
         "MKS_HSTS_INCLUDE_SUBDOMAINS": str(int(tls.hsts_subdomains)),
         "MKS_LOG_FILE": f"{settings.paths.logs}/app.log",
         "MKS_ALERT_SPOOL": f"{settings.paths.state}/spool",
-        "MKS_DB_MAX_CONNECTIONS": str(settings.stores.database_connections // 2),
+        "MKS_DB_MAX_CONNECTIONS": str(connections_of_workers(settings)),
+        "MKS_DB_GENERATIONS": str(WORKER_GENERATIONS),
         "MKS_DB_STATEMENT_TIMEOUT": f"{settings.stores.statement_timeout}s",
         "MKS_GUNICORN_WORKERS": str(gunicorn.workers),
         "MKS_GUNICORN_THREADS": str(gunicorn.threads),

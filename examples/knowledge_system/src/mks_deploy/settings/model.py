@@ -291,7 +291,7 @@ class Stores:
     """PostgreSQL and Redis."""
 
     database_connections: int = option(
-        a_number(10, 10_000), 100, "max_connections of PostgreSQL.", example="100"
+        a_number(10, 10_000), 120, "max_connections of PostgreSQL.", example="120"
     )
     database_name: str = option(a_slug, "knowledge", "Name of the database.", example='"knowledge"')
     statement_timeout: int = option(

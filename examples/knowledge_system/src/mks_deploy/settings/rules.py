@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
-__all__ = ["APPLICATION_SLOTS", "connections_needed", "contradictions"]
+__all__ = [
+    "APPLICATION_SLOTS",
+    "WORKER_GENERATIONS",
+    "connections_needed",
+    "connections_of_workers",
+    "contradictions",
+    "most_pods",
+]
 
 APPLICATION_SLOTS: Final = 2
 """Two versions run side by side during a release."""
 
+WORKER_GENERATIONS: Final = APPLICATION_SLOTS + 1
+"""Sets of workers at the same time: both slots, and the new workers of one that is reloaded."""
+
 _RESERVED: Final = 10
 """Connections left for backup, migrations and people."""
+_RESERVED_BY_PLAN: Final = 3
+"""Of these, what ``plan_pool`` leaves by itself."""
 
 _YEAR: Final = 31_536_000
 _OWN_FOLDERS: Final = (
@@ -41,10 +53,27 @@ _OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
 
 
 def connections_needed(settings: Settings) -> int:
-    """Database connections when two versions run side by side."""
-    threads = settings.gunicorn.workers * settings.gunicorn.threads
-    tasks = settings.tasks.processes + 2 if settings.tasks.enabled else 0
-    return APPLICATION_SLOTS * threads + tasks + _RESERVED
+    """Database connections when two versions run side by side and one of them is reloaded."""
+    return WORKER_GENERATIONS * _threads(settings) + _of_tasks(settings) + _RESERVED
+
+
+def connections_of_workers(settings: Settings) -> int:
+    """Database connections for all sets of workers together."""
+    return settings.stores.database_connections - _of_tasks(settings) - (_RESERVED - _RESERVED_BY_PLAN)
+
+
+def most_pods(settings: Settings) -> int:
+    """Pods whose threads all find a connection, less the one that a rollout starts beside them."""
+    left = settings.stores.database_connections - _of_tasks(settings) - _RESERVED
+    return max(APPLICATION_SLOTS, left // _threads(settings) - 1)
+
+
+def _threads(settings: Settings) -> int:
+    return settings.gunicorn.workers * settings.gunicorn.threads
+
+
+def _of_tasks(settings: Settings) -> int:
+    return settings.tasks.processes + 2 if settings.tasks.enabled else 0
 
 
 def contradictions(settings: Settings) -> Iterator[str]:
@@ -57,7 +86,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     needed = connections_needed(settings)
     if needed > settings.stores.database_connections:
         yield (
-            f"gunicorn.workers × gunicorn.threads in two slots, tasks and {_RESERVED} in reserve need {needed} "
+            f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} in "
+            f"reserve need {needed} "
             f"database connections, more than stores.database_connections ({settings.stores.database_connections})"
         )
     if settings.edge.burst < settings.edge.requests_per_second:
