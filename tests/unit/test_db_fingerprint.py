@@ -131,6 +131,32 @@ def test_what_is_kept_of_long_statements_is_bounded() -> None:
         ('select lower("s3cret") from t order by "A"', 'select lower(?) from t order by "A"'),
         ('select "T"."A" from "T" where "T"."A" = "s3cret"', 'select "T"."A" from "T" where "T"."A" = ?'),
         ('create table "T" ("A" text, "B" text)', 'create table "T"("A" text, "B" text)'),
+        ('create table "T" ("A b" text, "B" text)', 'create table "T"("A b" text, "B" text)'),
+        # Characters that names rarely have, wherever it stands.
+        ('select "s3cret!", "A" from t', 'select ?, "A" from t'),
+        ('select "tanaka@example.com" from t', "select ? from t"),
+        ('select "A", "correct horse", b from t', 'select "A", ?, b from t'),
+        ('select a from t order by "A", "b c"', 'select a from t order by "A", ?'),
+        ('insert into t (a) values (?) returning "b-c"', "insert into t(a) values (?) returning ?"),
+        # … but where only a name can stand.
+        (
+            'select a as "First name" from "my table" as "T 1"',
+            'select a as "First name" from "my table" as "T 1"',
+        ),
+        ('select "T 1"."First name" from "T 1"', 'select "T 1"."First name" from "T 1"'),
+        ('select 1 from a join "b c" on 1', 'select ? from a join "b c" on ?'),
+        ('update "my table" set "a b" = "b c"', 'update "my table" set "a b" = ?'),
+        (
+            'insert into "my table" ("First name") values ("b c") on conflict ("First name") do nothing',
+            'insert into "my table"("First name") values (?) on conflict("First name") do nothing',
+        ),
+        # Everything among VALUES, and in a list, whatever stands before the bracket.
+        ('insert into t values ("s3cret", "b"), ("c", "d")', "insert into t values (?, ?)"),
+        ('insert into key values ("s3cret")', "insert into key values (?)"),
+        ('select 1 from t where key in ("s3cret", "b")', "select ? from t where key in (?)"),
+        ('select 1 from a join b on lower("s3cret") = c', "select ? from a join b on lower(?) = c"),
+        # The limit: a word in the list of a SELECT is taken for a column.
+        ('select "secret" from t', 'select "secret" from t'),
     ],
 )
 def test_sqlite_takes_double_quotes_for_values_where_one_is_expected(sql: str, expected: str) -> None:

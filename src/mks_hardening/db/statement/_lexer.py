@@ -105,8 +105,9 @@ _BEFORE_QUOTED_VALUE: Final = _BEFORE_VALUE - {"by", "returning", "select", "["}
     "match",
     "regexp",
 }
-# Before a bracket with names of columns: INSERT INTO t (…), CREATE INDEX … ON t (…), UNIQUE (…).
-_BEFORE_COLUMNS: Final = frozenset({"into", "table", "on", "references", "exists", "key", "unique"})
+# After these stands a name, whatever characters it has: an alias, a table, a column of a table.
+_BEFORE_NAME: Final = frozenset({"as", ".", "from", "join", "into", "update", "set"})
+_PLAIN_NAME: Final = re.compile(r'"[\w$]*"')
 _DEFINITIONS: Final = frozenset({"create", "alter"})
 
 
@@ -148,9 +149,12 @@ def tokens_of(sql: str, dialect: str) -> list[str]:
 
 
 class _QuotedValues:
-    """Text in double quotes where SQLite expects a value; only the schema knows whether it is one or a name.
+    """Text in double quotes that SQLite may take for a value; only the schema knows whether it is one or a name.
 
-    What is followed by a dot is a name, as are columns in the list of a SELECT, an INSERT or a definition.
+    It is taken for one where a value is expected, and anywhere else when it has characters that names rarely have:
+    no letter, digit, ``_`` or ``$``. What is followed by a dot, follows one, or stands where only a name can is a
+    name, as are the columns of an INSERT and everything in a definition. So a word in the list of a SELECT, a
+    RETURNING, an ORDER BY or a GROUP BY (``select "secret"``) stays: nearly always it is a column.
     """
 
     __slots__ = ("_columns", "_last", "_tokens")
@@ -169,10 +173,20 @@ class _QuotedValues:
             self._columns.append(self._lists_columns())
         elif text == ")" and self._columns:
             self._columns.pop()
-        elif kind == "name" and text[0] == '"' and self._is_expected():
+        elif kind == "name" and text[0] == '"' and (self._is_expected() or self._is_no_name(text)):
             self._last = text
             return True
         return False
+
+    def _is_no_name(self, text: str) -> bool:
+        tokens = self._tokens
+        return not (
+            _PLAIN_NAME.fullmatch(text)
+            or not tokens
+            or tokens[0] in _DEFINITIONS
+            or tokens[-1] in _BEFORE_NAME
+            or (self._columns and self._columns[-1])
+        )
 
     def _is_expected(self) -> bool:
         tokens = self._tokens
@@ -183,10 +197,11 @@ class _QuotedValues:
         return True
 
     def _lists_columns(self) -> bool:
+        """Whether a bracket that opens now lists columns: ``INSERT INTO t (``, ``ON CONFLICT (``."""
         before = self._tokens[-4:]
         if len(before) > 3 and before[-2] == ".":  # main.t (
             before = before[:-2]
-        return not _BEFORE_COLUMNS.isdisjoint(before[-2:])
+        return before[-2:-1] == ["into"] or before[-2:] == ["on", "conflict"]
 
 
 def _end_of_nested_comment(sql: str, position: int) -> int:
