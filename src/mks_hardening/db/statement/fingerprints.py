@@ -22,9 +22,9 @@ def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
     """The statement with values as ``?``, comments removed, lists shortened, case and blanks unified.
 
     Two statements that differ only in their values give the same text, and no literal is left in it. SQLite takes a
-    word in double quotes for text where no column has that name, which only the schema knows: of these, words of
-    letters, digits, ``_`` and ``$`` stay in the list of a SELECT, a RETURNING, a GROUP BY or an ORDER BY, and all stay
-    where only a name can stand and in CREATE and ALTER. Write text in single quotes, or bind it.
+    word in double quotes for text where no column has that name, which only the schema knows. Of these, words of
+    letters, digits, ``_`` and ``$`` stay in the list of a SELECT, a RETURNING, a GROUP BY or an ORDER BY, and all
+    stay where only a name can stand and in CREATE and ALTER. Write text in single quotes, or bind it.
 
     Args:
         sql: the statement, with literals or with placeholders of any DB-API style.
