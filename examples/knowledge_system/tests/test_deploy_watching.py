@@ -468,5 +468,5 @@ def test_postgresql_knows_every_setting(host: Host, postgres_url: str) -> None:
                 connection.execute(text("ALTER SYSTEM RESET ALL"))
     finally:
         engine.dispose()
-    assert given["max_connections"] == "100"
+    assert given["max_connections"] == "120"
     assert given["shared_buffers"] == "256MB"
