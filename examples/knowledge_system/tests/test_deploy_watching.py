@@ -201,6 +201,11 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         },
         "30m",
     ),
+    "QueueFillsRedis": (
+        {"mks_host_queue_memory_ratio{queue='default'}": "0.3x60"},
+        {"mks_host_queue_memory_ratio{queue='default'}": "0.1x60"},
+        "30m",
+    ),
     "RedisFull": (
         {"mks_backend_failures_total{@,reason='oom'}": "0x28 1x30"},
         {"mks_backend_failures_total{@,reason='refused'}": "0x28 1x30"},
@@ -250,7 +255,7 @@ def test_every_alert_rises_and_rests(rules: Path, host: Host) -> None:
 
 def _expected(alert: Any, series: dict[str, str]) -> list[dict[str, Any]]:
     labels = {"severity": alert.severity, "site": "knowledge-system"}
-    for label in ("backend", "path", "role"):
+    for label in ("backend", "path", "queue", "role"):
         if found := re.search(rf"{label}='([^']+)'", next(iter(series))):
             labels[label] = found[1]
     summary = alert.summary
@@ -327,6 +332,41 @@ def test_redis_starts_with_its_settings(tmp_path: Path) -> None:
 def _fill(client: Any) -> None:
     for number in range(48):
         client.set(f"entry-{number}", bytes(1024**2))
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("taken", [False, True], ids=["no worker", "a worker that is stuck"])
+def test_a_queue_that_fills_redis_is_named(make_redis: Any, host: Host, *, taken: bool) -> None:
+    """Messages of Celery itself, also those that a worker has taken and holds."""
+    import celery
+
+    server = make_redis(options={"maxmemory": "32mb", "maxmemory-policy": "noeviction"}, unix_socket=True)
+    settings = read_settings(host.settings_text())
+    url = f"redis+socket://{server.socket_path}?virtual_host=1"
+    environ = {"MKS_CELERY_BROKER_URL": url}
+    app = celery.Celery(broker=url)
+
+    def said() -> list[str]:
+        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        record(readings, settings)
+        return [trouble for trouble in troubles(readings, settings) if "queue" in trouble]
+
+    assert said() == []
+    with app.connection_for_write() as connection, connection.SimpleQueue("reports") as queue:
+        for _ in range(100):
+            queue.put("x" * 100_000, priority=3)
+        held = [queue.get(timeout=5) for _ in range(100)] if taken else []
+        name = "unacked" if taken else "reports"
+        assert said() == [f"the queue {name} of the broker holds much of the memory of its Redis server"]
+        metrics = (host.path("state") / "metrics/host.prom").read_text()
+        assert re.search(rf'mks_host_queue_memory_ratio{{queue="{name}"}} 0\.[2-5]', metrics)
+        for message in held:
+            message.ack()
+
+
+@pytest.mark.parametrize("url", ["", "amqp://localhost//", "redis://127.0.0.1:1/1", "redis+sentinel://a:1/b"])
+def test_a_broker_without_a_redis_of_its_own_has_no_queues(url: str) -> None:
+    assert read_servers({"MKS_CELERY_BROKER_URL": url}).queues == {}
 
 
 @pytest.mark.redis

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
-__all__ = ["REDIS_ALARM_AT", "Alert", "alerts_of"]
+__all__ = ["QUEUE_ALARM_AT", "REDIS_ALARM_AT", "Alert", "alerts_of"]
 
 REDIS_ALARM_AT: Final = 0.85
 """Used share of the memory at which a Redis that removes nothing is soon going to refuse to write."""
+
+
+QUEUE_ALARM_AT: Final = 0.2
+"""Share of Redis's memory at which a queue of the broker raises an alert: sessions and limits need the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,14 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             page,
             "Redis ({{ $labels.role }}) will soon refuse to write.",
             "redis",
+        ),
+        Alert(
+            "QueueFillsRedis",
+            f"max by (queue) (mks_host_queue_memory_ratio) >= {QUEUE_ALARM_AT:g}",
+            "5m",
+            page,
+            "The queue {{ $labels.queue }} of the broker fills the Redis that sessions and limits share.",
+            "queue-fills-redis",
         ),
         Alert(
             "RedisFull",

@@ -1,9 +1,10 @@
-"""What PostgreSQL and Redis report about themselves: archived segments, memory, evictions, refused connections."""
+"""What PostgreSQL and Redis report: archived segments, memory, evictions, refused connections, queues."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,12 @@ __all__ = ["RedisReading", "Servers", "read_servers"]
 
 _ROLES: Final = {"state": "MKS_REDIS_URL", "cache": "MKS_CACHE_URL"}
 _SINGLE: Final = frozenset({"redis", "rediss", "unix"})
+_BROKER: Final = "MKS_CELERY_BROKER_URL"
 _TIMEOUT: Final = 5
+_MOST_NAMES: Final = 10_000
+"""Keys of the broker's database that are looked at: it may be that of the sessions too."""
+_LARGEST: Final = 5
+"""Queues that are reported."""
 _ARCHIVE: Final = """
 SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)
 FROM pg_stat_archiver
@@ -44,17 +50,20 @@ class Servers:
     Attributes:
         archive_fails: whether PostgreSQL failed to archive its newest segment; ``None`` where it was not asked.
         redis: a reading for each role, ``state`` and ``cache``; ``None`` for one that does not answer.
+        queues: of Celery's broker, the largest: the share of ``maxmemory`` that each holds. ``unacked`` holds
+            messages that a worker has taken and not yet answered.
     """
 
     archive_fails: bool | None
     redis: Mapping[str, RedisReading | None]
+    queues: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_servers(environ: Mapping[str, str]) -> Servers:
     """Read from the servers that the variables of the application name; Sentinel and Cluster are left out."""
     urls = {role: _value(name, environ) for role, name in _ROLES.items()}
     redis = {role: _redis(url) for role, url in urls.items() if url.partition("://")[0] in _SINGLE}
-    return Servers(_archive_fails(environ), redis)
+    return Servers(_archive_fails(environ), redis, _queues(_value(_BROKER, environ)))
 
 
 def _archive_fails(environ: Mapping[str, str]) -> bool | None:
@@ -81,6 +90,28 @@ def _redis(url: str) -> RedisReading | None:
         evicted=int(said["evicted_keys"]),
         rejected=int(said["rejected_connections"]),
     )
+
+
+def _queues(url: str) -> dict[str, float]:
+    import redis
+
+    # As Celery writes the URL of a socket.
+    url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    if url.partition("://")[0] not in _SINGLE:
+        return {}
+    held: dict[str, int] = {}
+    try:
+        with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
+            limit = int(client.info("memory").get("maxmemory", 0))
+            lists = islice(client.scan_iter(count=1000, _type="list"), _MOST_NAMES)
+            for key in (*lists, b"unacked"):
+                # Kombu appends the priority to the name of a queue.
+                name = key.partition(b"\x06\x16")[0].decode("utf-8", "replace")
+                held[name] = held.get(name, 0) + (client.memory_usage(key) or 0)
+    except (redis.RedisError, OSError, ValueError):
+        return {}
+    largest = sorted(held, key=held.__getitem__, reverse=True)[:_LARGEST]
+    return {name: held[name] / limit for name in largest if limit and held[name]}
 
 
 def _value(name: str, environ: Mapping[str, str]) -> str:

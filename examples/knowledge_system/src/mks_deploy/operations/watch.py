@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.alerts import REDIS_ALARM_AT
+from mks_deploy.alerts import QUEUE_ALARM_AT, REDIS_ALARM_AT
 from mks_deploy.files import replace_file
 from mks_deploy.operations.backup import damaged_keys, newest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
@@ -99,6 +99,11 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
             found.append(f"the Redis server of the role {role} does not answer")
         elif not redis.evicts and redis.memory >= REDIS_ALARM_AT:
             found.append(f"the Redis server of the role {role} is nearly full")
+    found += [
+        f"the queue {name} of the broker holds much of the memory of its Redis server"
+        for name, share in readings.servers.queues.items()
+        if share >= QUEUE_ALARM_AT
+    ]
     found += [f"the copy of the keys {name} is damaged" for name in readings.damaged_keys]
     least = settings.upkeep.disk_free_percent / 100
     found += [f"little space is left on {path}" for path, share in readings.free.items() if share < least]
@@ -154,3 +159,7 @@ def _server_metrics(servers: Servers) -> Iterator[str]:
     yield "# TYPE mks_host_redis_rejected_connections_total counter"
     for role, redis in answering.items():
         yield f'mks_host_redis_rejected_connections_total{{role="{role}"}} {redis.rejected}'
+    yield "# TYPE mks_host_queue_memory_ratio gauge"
+    for name, share in servers.queues.items():
+        label = name.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        yield f'mks_host_queue_memory_ratio{{queue="{label}"}} {share:.4f}'
