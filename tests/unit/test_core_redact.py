@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 
+from mks_hardening._core.redaction.effort import Effort
 from mks_hardening._core.redaction.redactor import CUT, REDACTED, SecretRedactor, default_redactor
 from mks_hardening._core.redaction.secret_table import FORMS
+from mks_hardening._core.redaction.value_end import value_at
 from mks_hardening.exceptions import ConfigurationError
 
 SECRET_NAMES = """password passwd pwd PASSWORD userPassword db_password password2 password_confirm passphrase
@@ -428,3 +430,10 @@ def test_brackets_are_closed_as_they_were_opened() -> None:
     assert redact("secret=[1, [2]] secret=[3, (4] secret=(5)") == (
         "secret=[REDACTED] secret=[REDACTED] secret=[REDACTED]"
     )
+
+
+def test_a_word_that_is_looked_through_for_a_shorter_value_takes_its_effort() -> None:
+    text, effort = "/home{}" + "PWD=/home{}" * 90 + "{", Effort()
+    before = effort.left
+    assert value_at(text, 0, effort) == (0, len("/home{}"))
+    assert before - effort.left >= len(text) // 16

@@ -157,7 +157,7 @@ def _value_span(
     effort.spend(3)
     if not name or not is_secret_key(name):
         return None
-    effort.spend(14)
+    effort.spend(14 if name.isascii() else 22)  # a name outside ASCII is normalised more than once
     whose = _WHOSE.match(text, name_end)
     name_end = whose.end() if whose else remark_end(text, name_end)
     after = text[name_end : name_end + 1]

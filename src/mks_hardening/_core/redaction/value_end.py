@@ -43,6 +43,8 @@ _ANGLE: Final = re.compile(r"<(?![A-Za-z_ -]{1,64}>)[^<>\r\n]{1,256}>")
 _OPENER: Final = re.compile(r"[(\[{](?<=\w.)")
 #: A call longer than this is no value: an opening bracket that nobody has closed.
 _LONGEST_CALL: Final = 4_096
+#: A bare word is looked through at some 16 characters a step.
+_CHARACTERS_OF_A_STEP: Final = 4
 
 
 def value_at(text: str, start: int, effort: Effort, *, in_sentence: bool = False) -> tuple[int, int]:
@@ -68,6 +70,8 @@ def value_at(text: str, start: int, effort: Effort, *, in_sentence: bool = False
     # ``Secret('x')`` and ``decrypt("x")``: the quotes have ended the bare word within the brackets.
     call = _OPENER.search(text, start, end)
     if call and text[call.start() : end].count(call[0]) > text[call.start() : end].count(_CLOSERS[call[0]]):
+        # The value may end long before the word that was looked through for it, and the next name begin in there.
+        effort.spend((end - start) >> _CHARACTERS_OF_A_STEP)
         closing = _closing_bracket(text, call.start(), call.start() + _LONGEST_CALL, effort)
         return start, closing if closing >= 0 else end_of_line(text, end)
     if text[end - 2 : end] in ("):", "]:"):  # the line of a ``def``: ``secret=None):``
