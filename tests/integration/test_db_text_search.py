@@ -75,6 +75,41 @@ def test_words_are_found(engine: Engine, search: JapaneseSearch) -> None:  # noq
             assert {hit.document_id for hit in search.search(connection, query)} == found, query
 
 
+SYNONYMS = {
+    "杭打ち": ["杭 打込み", "杭うち", "建込み"],
+    "整理": ["整頓"],
+    "養生": ["技術 資料", "溶射"],
+    "足場": [f"足場{number}" for number in range(100)],
+    "鉄骨": ["%", "", '"'],
+}
+
+
+def test_synonyms_are_found_and_ranked_like_the_word(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
+    del search  # which filled the table
+    alike = JapaneseSearch("article_search", synonyms=lambda term: SYNONYMS.get(term, ()))
+    found = {
+        "杭打ち": [(1, 1)],
+        "養生": [(2, 1), (3, 0)],
+        "養生 整理": [(2, 1)],
+        "足場": [(4, 0)],
+        "鉄骨": [],
+        " ".join(["養生", "足場"] * 5): [],
+    }
+    with engine.connect() as connection:
+        for query, hits in found.items():
+            told = [(hit.document_id, hit.score) for hit in alike.search(connection, query)]
+            assert told == hits, query
+
+
+def test_a_synonym_beyond_the_thirty_second_is_ignored(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
+    del search
+    words = [f"無い{number}" for number in range(31)]
+    for spelled, hits in (([*words, "溶射"], 1), ([*words, "無い", "溶射"], 0)):
+        alike = JapaneseSearch("article_search", synonyms=lambda _, spelled=spelled: spelled)
+        with engine.connect() as connection:
+            assert len(alike.search(connection, "鉄骨")) == hits
+
+
 def test_titles_come_first_and_then_the_newest(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811
     with engine.connect() as connection:
         hits = search.search(connection, "技術")

@@ -253,6 +253,37 @@ def test_search_is_substring_search_of_normalised_words(
     engine.dispose()
 
 
+@settings(max_examples=60)
+@given(
+    documents=st.lists(st.tuples(JAPANESE, JAPANESE), max_size=8),
+    query=JAPANESE,
+    others=st.dictionaries(JAPANESE, st.lists(JAPANESE, max_size=4), max_size=4),
+)
+def test_a_word_is_found_in_any_of_its_spellings(
+    documents: list[tuple[str, str]], query: str, others: dict[str, list[str]]
+) -> None:
+    synonyms = {term: spelled for word, spelled in others.items() for term in normalize_text(word).split()}
+
+    def holds(text: str, term: str) -> bool:
+        spellings = [term, *map(normalize_text, synonyms.get(term, ()))]
+        return any(runs and all(run in text for run in runs) for runs in map(str.split, spellings))
+
+    engine = _memory()
+    search = JapaneseSearch("s", synonyms=lambda term: synonyms.get(term, ()))
+    terms = normalize_text(query).split()
+    expected = {
+        (number, int(all(holds(normalize_text(title), term) for term in terms)))
+        for number, (title, body) in enumerate(documents)
+        if terms and all(holds(normalize_text(f"{title} {body}"), term) for term in terms)
+    }
+    with engine.begin() as connection:
+        search.create(connection)
+        for number, (title, body) in enumerate(documents):
+            search.index(connection, number, title=title, body=body)
+        assert {(hit.document_id, hit.score) for hit in search.search(connection, query)} == expected
+    engine.dispose()
+
+
 @given(text=st.text(max_size=50))
 def test_normalising_twice_changes_nothing(text: str) -> None:
     once = normalize_text(text)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import ConfigurationError
@@ -29,7 +30,10 @@ _RUN: Final = re.compile(r"[^\W_]+")
 # What a person types; each term is another condition.
 _LONGEST_QUERY: Final = 200
 _MOST_TERMS: Final = 10
+_MOST_SYNONYMS: Final = 32
 _LONGEST_GRAM: Final = 2
+_Term: TypeAlias = tuple[tuple[str, ...], ...]
+"""A word of a query in all its spellings; each consists of runs that a document must hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +65,28 @@ class JapaneseSearch:
 
     Args:
         name: name of the index table: lower-case ASCII letters, digits and underscores, at most 40.
+        synonyms: returns other spellings of one word of a query, which is already normalised. A document matches
+            with any of them as with the word itself, and the first 32 count. It is called for each search: a change
+            of the synonyms needs no new index.
 
     Raises:
-        ConfigurationError: the name is not such a name.
+        ConfigurationError: the name is not such a name, or ``synonyms`` cannot be called.
         MissingDependencyError: SQLAlchemy is not installed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, synonyms: Callable[[str], Iterable[str]] | None = None) -> None:
         with optional("sqlalchemy", extra="db"):
             import sqlalchemy  # noqa: F401 - only to fail early
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
                 "name must be at most 40 lower-case ASCII letters, digits and underscores", parameter="name"
             )
+        if synonyms is not None and not callable(synonyms):
+            raise ConfigurationError(
+                f"synonyms must be a function, not {type(synonyms).__name__}", parameter="synonyms"
+            )
         self._name = name
+        self._synonyms = synonyms
 
     def create(self, bind: Session | Connection) -> None:
         """Create table and index unless they exist, in the caller's transaction."""
@@ -126,13 +138,18 @@ class JapaneseSearch:
         from sqlalchemy import Integer, case, column, false, select, table
 
         form = self._form(bind)
-        terms = _terms(query)
+        terms = [self._spellings(term) for term in _terms(query)]
         document_id = column(form.key, Integer).label("document_id")
         source = table(self._name)
         if not terms:
             return _typed(select(document_id, document_id.label("score")).select_from(source).where(false()))
         score = case((form.in_title(terms), 1), else_=0).label("score")
         return _typed(select(document_id, score).select_from(source).where(form.everywhere(terms)))
+
+    def _spellings(self, term: str) -> _Term:
+        others = islice(self._synonyms(term), _MOST_SYNONYMS) if self._synonyms else ()
+        spelled = (tuple(_terms(other)) for other in others)
+        return tuple(dict.fromkeys([(term,), *filter(None, spelled)]))
 
     def _form(self, bind: Session | Connection) -> _Fts5 | _BigramArray:
         from sqlalchemy import Connection
@@ -163,10 +180,10 @@ class _Fts5:
     def _grams(self, text: str) -> str:
         return " ".join(gram for run in text.split() for gram in _grams(run))
 
-    def everywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
+    def everywhere(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
         return self._match("whole", terms)
 
-    def in_title(self, terms: Sequence[str]) -> ColumnElement[bool]:
+    def in_title(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
         from sqlalchemy import Integer, column, select, table
 
         # A second look into the index is quicker than reading the title of each document found.
@@ -174,15 +191,22 @@ class _Fts5:
         rows = select(key).select_from(table(self._name)).where(self._match("title", terms))
         return key.in_(rows.scalar_subquery())
 
-    def _match(self, where: str, terms: Sequence[str]) -> ColumnElement[bool]:
-        """Each term as a phrase of its pairs; one character is the beginning of a pair."""
+    def _match(self, where: str, terms: Sequence[_Term]) -> ColumnElement[bool]:
         from sqlalchemy import column
 
-        phrases = (f'"{term}" *' if len(term) == 1 else f'"{" ".join(_pairs(term))}"' for term in terms)
         matches: ColumnElement[bool] = column(self._name).op("MATCH")(
-            f"{{{where}}} : ({' AND '.join(phrases)})"
+            f"{{{where}}} : ({' AND '.join(map(_fts5_term, terms))})"
         )
         return matches
+
+
+def _fts5_term(term: _Term) -> str:
+    return f"({' OR '.join(' AND '.join(map(_fts5_phrase, runs)) for runs in term)})"
+
+
+def _fts5_phrase(run: str) -> str:
+    """A run as a phrase of its pairs; one character is the beginning of a pair."""
+    return f'"{run}" *' if len(run) == 1 else f'"{" ".join(_pairs(run))}"'
 
 
 class _BigramArray:
@@ -224,22 +248,47 @@ class _BigramArray:
         pairs = {pair for run in whole.split() for pair in _pairs(run)}
         return {"title": title, "whole": whole, "grams": sorted({*pairs, *whole} - {" "})}
 
-    def everywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
+    def everywhere(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
+        from sqlalchemy import Integer, column, intersect
+
+        plain = [run for term in terms if len(term) == 1 for run in term[0]]
+        several = [self._any(term, plain) for term in terms if len(term) > 1]
+        if not several:
+            return self._candidates(plain)
+        key: ColumnElement[int] = column(self.key, Integer)
+        return key.in_(intersect(*several) if len(several) > 1 else several[0])
+
+    def _any(self, term: _Term, plain: list[str]) -> Select[Any]:
+        """A look into the index for each spelling, together with the words that have one only.
+
+        Joined by OR, each condition would unpack the array of every document that another one has found: a word
+        with ten spellings took 1,300 ms among 5,000 documents.
+        """
+        from sqlalchemy import Integer, column, select, table, union_all
+
+        key: ColumnElement[int] = column(self.key, Integer)
+        rows = select(key).select_from(table(self._name))
+        found = union_all(*(rows.where(self._candidates([*plain, *runs])) for runs in term)).subquery()
+        return select(found.c[self.key])
+
+    def _candidates(self, runs: Sequence[str]) -> ColumnElement[bool]:
         from sqlalchemy import Text, and_, bindparam, column
         from sqlalchemy.dialects.postgresql import ARRAY
 
-        grams = sorted({gram for term in terms for gram in (_pairs(term) or [term])})
+        grams = sorted({gram for run in runs for gram in (_pairs(run) or [run])})
         candidates = column("grams", ARRAY(Text)).contains(bindparam(None, grams, type_=ARRAY(Text)))
         # A gram is found exactly; to look for it in the text again would unpack every text that holds it.
-        return and_(candidates, self._hold("whole", [term for term in terms if len(term) > _LONGEST_GRAM]))
+        return and_(candidates, self._hold("whole", [run for run in runs if len(run) > _LONGEST_GRAM]))
 
-    def in_title(self, terms: Sequence[str]) -> ColumnElement[bool]:
-        return self._hold("title", terms)
+    def in_title(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
+        from sqlalchemy import and_, or_
 
-    def _hold(self, where: str, terms: Sequence[str]) -> ColumnElement[bool]:
+        return and_(*(or_(*(self._hold("title", runs) for runs in term)) for term in terms))
+
+    def _hold(self, where: str, runs: Sequence[str]) -> ColumnElement[bool]:
         from sqlalchemy import and_, column, func, true
 
-        return and_(true(), *(func.strpos(column(where), term) > 0 for term in terms))
+        return and_(true(), *(func.strpos(column(where), run) > 0 for run in runs))
 
 
 def _pairs(run: str) -> list[str]:
