@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import tomllib
+import unicodedata
 from collections.abc import Callable
 from datetime import date
+from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +35,15 @@ from mks_hardening.testing import FrozenClock
         ("[", "a[0]", ["["]),
         ("  ", "何もない", []),
         ("橋", "トンネル", []),
+        ("こんくりーと", "コンクリート、ｺﾝｸﾘｰﾄ、こんくりーと", ["コンクリート", "ｺﾝｸﾘｰﾄ", "こんくりーと"]),
+        ("コンクリート", "こんくりーとの打設", ["こんくりーと"]),
+        ("がす圧接", "ｶﾞｽ圧接", ["ｶﾞｽ圧接"]),
+        ("高橋", "髙橋工務店と高橋組", ["髙橋", "高橋"]),
+        ("𠮷田", "吉田と𠮷田", ["吉田", "𠮷田"]),
+        ("渡辺", "渡邉、渡邊、渡辺、渡部", ["渡邉", "渡邊", "渡辺"]),
+        ("さび", "錆、サビ、さび", ["サビ", "さび"]),
+        ("ひび割れ", "クラックとくらっく", ["クラック", "くらっく"]),
+        ("の", "ノリ面の勾配", ["の"]),
     ],
 )
 def test_words_are_marked_as_they_were_written(query: str, text: str, found: list[str]) -> None:
@@ -207,6 +219,9 @@ QUERIES = (
     "法面",
     "コンクリート打設",
     "ローラー転圧",
+    "こんくりーと",
+    "渡邊 髙橋 齋藤",
+    "たくさんの いろいろな ことばを ならべて みる けんさく と コンクリート",
 )
 
 
@@ -214,25 +229,71 @@ QUERIES = (
     ("query", "spelt", "apart"),
     [
         ("型わく", ("型わく", "型枠"), ()),
+        ("型ワク", ("型ワク", "型枠", "型わく"), ()),
         ("のり面 勾配", ("のり面 勾配", "法面 勾配", "ノリ面 勾配"), ()),
         ("生コンクリート", ("生コンクリート", "生コン", "レディーミクストコンクリート"), ()),
-        ("ﾛｰﾗｰ", ("ﾛｰﾗｰ", "ローラ"), ()),
+        ("ﾛｰﾗｰ", ("ﾛｰﾗｰ", "ろーらー", "ローラ", "ろーら"), ()),
+        ("こんくりーと", ("こんくりーと", "コンクリート"), ()),
         (
             "uav測量",
             ("uav測量", "無人航空機測量", "ドローン測量"),
             ("uav 測量", "ドローン 測量"),
         ),
         ("suav", ("suav",), ()),
-        ("鉄筋 10℃", ("鉄筋 10℃",), ()),
-        ("コンクリート打設", ("コンクリート打設",), ("コンクリート 打設",)),
+        ("土工 10℃", ("土工 10℃",), ()),
+        ("コンクリート打設", ("コンクリート打設", "こんくりーと打設"), ("コンクリート 打設",)),
         ("打込み", ("打込み", "打ち込み"), ()),
-        ("鉄筋被り", ("鉄筋被り", "鉄筋かぶり厚さ", "鉄筋かぶり厚", "鉄筋かぶり"), ("鉄筋 かぶり",)),
+        ("締め", ("締め",), ()),
+        (
+            "床版被り",
+            ("床版被り", "床版かぶり厚さ", "床版かぶり厚", "床版かぶり"),
+            ("床版 かぶり",),
+        ),
+        ("くらっく", ("くらっく", "ひび割れ", "ひびわれ", "ヒビ割れ", "クラック"), ()),
+        ("はつり", ("はつり", "ハツリ", "斫り"), ()),
+        ("高崎", ("高崎", "髙崎", "高嵜", "高﨑", "髙嵜", "髙﨑"), ()),
+        ("𠮷田", ("𠮷田", "吉田"), ()),
         ("", ("",), ()),
     ],
 )
 def test_what_a_query_may_mean(query: str, spelt: tuple[str, ...], apart: tuple[str, ...]) -> None:
     assert spellings.spelt(query) == spelt
     assert spellings.apart(query) == apart
+
+
+def test_equal_letters_are_in_one_group_and_one_normal_form() -> None:
+    listed = tomllib.loads(
+        files("knowledge_system").joinpath("content", "spellings.toml").read_text(encoding="utf-8")
+    )["letters"]
+    letters = "".join(listed)
+    assert len(set(letters)) == len(letters)
+    assert unicodedata.normalize("NFKC", letters) == letters
+    assert all(len(group) > 1 for group in listed)
+    for group in listed:
+        assert len({spellings.folded(letter) for letter in group}) == 1
+
+
+LETTERS = "高髙橋﨑崎𠮷吉渡邉邊辺齋斎田こんくりーとコンクリートｺﾝｸﾘｰﾄのひび割れヴゔ・ 鉄筋かぶり被ab%_"
+
+
+@given(st.text() | st.text(LETTERS, max_size=30))
+def test_folding_keeps_every_position_and_is_done_once(text: str) -> None:
+    folded = spellings.folded(text)
+    assert len(folded) == len(text)
+    assert spellings.folded(folded) == folded
+    assert all(before in spellings.equal_letters(after) for before, after in zip(text, folded, strict=True))
+
+
+@given(st.text(LETTERS, max_size=30))
+def test_every_spelling_is_marked_as_the_typed_one_is(query: str) -> None:
+    pattern = snippets.pattern_of(query)
+    told = spellings.spelt(query)
+    assert told[0] == query
+    assert len(told) == len(set(told)) <= 9
+    for word in query.split()[:10]:
+        for spelled in spellings.spelt(word):
+            pieces = snippets.marked(f"【{spelled}】", pattern)
+            assert "".join(piece.text for piece in pieces if piece.found) == spelled
 
 
 def test_an_article_is_found_by_other_spellings_and_by_its_parts_last(visit: Callable[..., Any]) -> None:
@@ -253,6 +314,46 @@ def test_an_article_is_found_by_other_spellings_and_by_its_parts_last(visit: Cal
     assert found("鉄筋かぶり") == found("鉄筋被り")
     assert "<mark>盛土</mark>" in writer.get("/articles?status=draft&q=盛り土").get_data(as_text=True)
     assert found("山止め") == []
+
+
+@pytest.mark.parametrize(
+    "database", ["sqlite", "plain", pytest.param("postgresql", marks=pytest.mark.postgres)]
+)
+def test_kana_and_old_forms_of_kanji_are_found(
+    database: str,
+    make_app: Callable[..., Any],
+    visit: Callable[..., Any],
+    request: pytest.FixtureRequest,
+) -> None:
+    options: dict[str, Any] = {}
+    if database == "postgresql":
+        options["database_url"] = request.getfixturevalue("postgres_url")
+    if database == "plain":
+        options["areas"] = frozenset()
+    writer = visit("tanaka", at=make_app(**options))
+    common = {"category": "土工", "status": "draft", "tags": []}
+    for title, body in (
+        ("渡邉組の受入検査", "コンクリートの打設。さび止め。"),
+        ("渡辺組の受入検査", "ﾎﾞﾙﾄの本締めとネジ。こんくりーとの養生。"),
+        ("髙﨑作業所", "𠮷田橋のサビ。"),
+    ):
+        made = writer.api("POST", "/api/knowledge", {**common, "title": title, "body": body})
+        assert made.status_code == 201
+
+    def found(query: str) -> set[str]:
+        page = writer.get(f"/articles?status=draft&q={quote(query)}")
+        assert page.status_code == 200
+        return {title[:3] for title in shown(page.get_data(as_text=True))}
+
+    assert found("コンクリート") == found("こんくりーと") == {"渡邉組", "渡辺組"}
+    assert found("渡邊組") == found("渡辺組") == {"渡邉組", "渡辺組"}
+    assert found("高崎") == found("髙崎") == found("高﨑作業所") == {"髙﨑作"}
+    assert found("吉田橋") == found("𠮷田橋") == {"髙﨑作"}
+    assert found("サビ") == found("さび") == {"渡邉組", "髙﨑作"}
+    assert found("渡邊組 ねじ こんくりーと") == {"渡辺組"}
+    assert found("渡邊組 ねじ 砂利") == set()
+    page = writer.get("/articles?status=draft&q=高崎").get_data(as_text=True)
+    assert "<mark>髙﨑</mark>作業所" in page
 
 
 @pytest.mark.postgres

@@ -18,6 +18,7 @@ from knowledge_system.background.notices import factor_notifier, notifier
 from knowledge_system.background.queue import Background
 from knowledge_system.commands import commands
 from knowledge_system.domain.fields import BODY_LIMIT
+from knowledge_system.domain.spellings import spelt
 from knowledge_system.parts import Parts
 from knowledge_system.services.attachments.intake import Intake
 from knowledge_system.services.identity.directory import Directory
@@ -176,7 +177,7 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
     )
     try:
         with SlowQueryMonitor(engine, threshold=db.slow_query):
-            yield engine, JapaneseSearch("article_search")
+            yield engine, JapaneseSearch("article_search", synonyms=spelt)
     finally:
         engine.dispose()
 

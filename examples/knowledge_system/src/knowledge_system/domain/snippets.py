@@ -1,7 +1,8 @@
 """Where a text holds what was searched for: marked words and short excerpts, pure.
 
 The search sees one spelling (NFKC, case folded); here the text stays as it was written, and each character of the
-query stands for all its spellings: ``ｺﾝｸﾘｰﾄ`` is marked for ``コンクリート``.
+query stands for all its spellings: ``ｺﾝｸﾘｰﾄ`` and ``こんくりーと`` are marked for ``コンクリート``, and ``髙``
+for ``高``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
+
+from knowledge_system.domain.spellings import apart, equal_letters, folded, spelt
 
 __all__ = ["Piece", "excerpt", "marked", "pattern_of"]
 
@@ -25,6 +28,7 @@ _MARKS = re.compile(
 )
 _HALF_WIDTH = range(0xFF61, 0xFFA0)
 _VOICED = "\uff9e\uff9f"
+_KANA = frozenset(map(chr, range(0x3041, 0x30FF)))
 
 
 class Piece(NamedTuple):
@@ -36,13 +40,15 @@ class Piece(NamedTuple):
 
 @lru_cache(maxsize=256)
 def pattern_of(query: str) -> re.Pattern[str] | None:
-    """Finds the words of a query, longer ones first; ``None`` where there is none."""
-    words = [_plain(word) for word in query[:_LONGEST_QUERY].split()[:_MOST_WORDS]]
+    """Finds the words of a query in all spellings, longer ones first; ``None`` where there is none."""
+    typed = [word for text in (query, *apart(query)) for word in text[:_LONGEST_QUERY].split()[:_MOST_WORDS]]
+    words = [_plain(other) for word in typed for other in spelt(word)]
     runs = [run for word in words for run in _RUN.findall(word)]
-    wanted = sorted(dict.fromkeys(filter(None, (*words, *runs))), key=len, reverse=True)
+    # Each letter finds its equal ones, so that spellings which differ in such letters alone are one.
+    wanted = {folded(word): word for word in (*words, *runs) if word}
     if not wanted:
         return None
-    return re.compile("|".join("".join(_any_spelling(letter) for letter in word) for word in wanted))
+    return re.compile("|".join(map(_any_spelling, sorted(wanted.values(), key=len, reverse=True))))
 
 
 def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[Piece, ...]:
@@ -72,10 +78,15 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _any_spelling(letter: str) -> str:
-    spelt = _spellings().get(letter, {letter})
-    ordered = sorted({letter, letter.upper(), *spelt}, key=lambda one: (-len(one), one))
-    return "(?:" + "|".join(map(re.escape, ordered)) + ")"
+def _any_spelling(word: str) -> str:
+    return "".join(_any_form(letter, single=len(word) == 1) for letter in word)
+
+
+def _any_form(letter: str, *, single: bool) -> str:
+    # A single kana is a word of its own in one script only, as in the search.
+    equal = {letter} if single and letter in _KANA else equal_letters(letter)
+    forms = {form for one in equal for form in (one, one.upper(), *_spellings().get(one, ()))}
+    return "(?:" + "|".join(map(re.escape, sorted(forms, key=lambda form: (-len(form), form)))) + ")"
 
 
 @cache

@@ -1,23 +1,37 @@
-"""What somebody may mean who searches: other spellings of a word, and words that were typed without a blank."""
+"""What somebody may mean who searches: other spellings of a word, and words that were typed without a blank.
+
+Three things are alike to a reader: hiragana and katakana (こんくりーと, コンクリート), old and new forms of a kanji
+(髙橋, 高橋), and the words of ``content/spellings.toml``. Width and case are normalised in the index (NFKC). The
+alternatives come from the query, so the index stays as it is and two releases can share it.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import islice, product
-from typing import Final
+from itertools import combinations, islice, product
+from typing import Any, Final
 
-__all__ = ["apart", "spelt"]
+__all__ = ["apart", "equal_letters", "folded", "spelt"]
 
 _MOST: Final = 8
 _LONGEST: Final = 200
 _KATAKANA: Final = r"\u30a1-\u30fa\u30fc"
+# The letters of one script that the other has too; a long vowel is written alike in both.
+_HIRAGANA_LETTERS: Final = "".join(map(chr, (*range(0x3041, 0x3097), 0x309D, 0x309E)))
+_KATAKANA_LETTERS: Final = "".join(chr(ord(letter) + 0x60) for letter in _HIRAGANA_LETTERS)
+_TO_KATAKANA: Final = str.maketrans(_HIRAGANA_LETTERS, _KATAKANA_LETTERS)
+_TO_HIRAGANA: Final = str.maketrans(_KATAKANA_LETTERS, _HIRAGANA_LETTERS)
+# A single kana is an ending (締め) or a particle, which nobody writes in the other script.
+_KANA_RUN: Final = (
+    rf"[{_HIRAGANA_LETTERS}][{_HIRAGANA_LETTERS}\u30fc]+|[{_KATAKANA_LETTERS}][{_KATAKANA_LETTERS}\u30fc]+"
+)
 # ローラー is also written ローラ.
-_LONG_END: Final = rf"[{_KATAKANA}]{{3,}}\u30fc(?![{_KATAKANA}])"
+_LONG_END: Final = re.compile(rf"[{_KATAKANA}]{{3,}}\u30fc")
 _KANJI: Final = r"\u3005\u3400-\u9fff"
 _SCRIPT: Final = re.compile(
     rf"[{_KANJI}]+|[{_KATAKANA}]+|[\u3041-\u3096]+|[^\W\u3041-\u30ff{_KANJI}]+|\S",
@@ -25,49 +39,128 @@ _SCRIPT: Final = re.compile(
 _SHORTEST: Final = 2
 
 
-@lru_cache(maxsize=256)
-def spelt(query: str) -> tuple[str, ...]:
-    """The query, and the same in other spellings of its words."""
-    typed = unicodedata.normalize("NFKC", query[:_LONGEST])
-    choices: list[tuple[str, ...]] = []
-    end = 0
-    for word in _words().finditer(typed):
-        choices += [(typed[end : word.start()],), _choices(word[0])]
-        end = word.end()
-    if not choices:
-        return (query,)
-    others = islice(map("".join, product(*choices, (typed[end:],))), 1, _MOST)
-    return (query, *others)
+@lru_cache(maxsize=1024)
+def spelt(word: str) -> tuple[str, ...]:
+    """The word, and the same in other spellings, those with the fewest changes first; at most 9."""
+    choices = [choice for part, same in _by_words(word) for choice in ([same] if same else _letters(part))]
+    if all(len(choice) == 1 for choice in choices):
+        return (word,)
+    return (word, *islice(_changed(choices), 1, _MOST + 1))
 
 
 @lru_cache(maxsize=256)
 def apart(query: str) -> tuple[str, ...]:
-    """The words of the query where its script changes, in all spellings: 鉄筋かぶり may be 鉄筋 and かぶり."""
-    return tuple(dict.fromkeys(filter(None, map(_apart, spelt(query)))))
+    """The words of the query where its script changes, in other words too: 鉄筋かぶり may be 鉄筋 and かぶり."""
+    choices = [same or (part,) for part, same in _by_words(query)]
+    spellings = islice(map("".join, product(*choices)), _MOST)
+    return tuple(dict.fromkeys(filter(None, map(_apart, spellings))))
+
+
+def equal_letters(letter: str) -> frozenset[str]:
+    """All letters that mean the same as this one, itself included."""
+    return _equal().get(letter, frozenset((letter,)))
+
+
+def folded(text: str) -> str:
+    """The text with one letter for all that are equal, position by position."""
+    return text.translate(_folds())
+
+
+def _by_words(query: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The parts of a query, each with its spellings if it is a word of the list."""
+    typed = unicodedata.normalize("NFKC", query[:_LONGEST])
+    end = 0
+    for word in _words().finditer(typed):
+        yield typed[end : word.start()], ()
+        yield word[0], _same_words(word[0])
+        end = word.end()
+    yield typed[end:], ()
+
+
+def _letters(part: str) -> Iterator[tuple[str, ...]]:
+    """A choice for each run of kana and each kanji of a part without words of the list."""
+    end = 0
+    for found in _kana_and_variants().finditer(part):
+        yield (part[end : found.start()],)
+        typed = found[0]
+        if typed in _equal() and len(typed) == 1:
+            yield (typed, *sorted(equal_letters(typed) - {typed}))
+        else:
+            yield tuple(dict.fromkeys((typed, *_kana(typed))))
+        end = found.end()
+    yield (part[end:],)
+
+
+def _kana(word: str) -> Iterator[str]:
+    katakana, hiragana = word.translate(_TO_KATAKANA), word.translate(_TO_HIRAGANA)
+    yield from (katakana, hiragana)
+    if _LONG_END.fullmatch(katakana):
+        yield from (katakana[:-1], hiragana[:-1])
+
+
+def _changed(choices: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """What was typed, then everything with one change, then with two, and so on."""
+    open_ = [place for place, choice in enumerate(choices) if len(choice) > 1]
+    for number in range(len(open_) + 1):
+        for places in combinations(open_, number):
+            for picked in product(*(choices[place][1:] for place in places)):
+                changes = dict(zip(places, picked, strict=True))
+                yield "".join(changes.get(place, choice[0]) for place, choice in enumerate(choices))
 
 
 def _apart(query: str) -> str:
-    parts = [_SCRIPT.findall(run) for run in unicodedata.normalize("NFKC", query[:_LONGEST]).split()]
+    parts = [_SCRIPT.findall(run) for run in query.split()]
     compound = [word for words in parts if len(words) > 1 for word in words]
     if not compound or min(map(len, compound)) < _SHORTEST:
         return ""
     return " ".join(word for words in parts for word in words)
 
 
-def _choices(word: str) -> tuple[str, ...]:
-    same = _same().get(word.casefold(), (word[:-1],))
-    return (word, *(other for other in same if other.casefold() != word.casefold()))
+def _same_words(typed: str) -> tuple[str, ...]:
+    group = _same()[folded(typed.casefold())]
+    kana = _kana(typed) if re.fullmatch(_KANA_RUN, typed) else ()
+    others = {other.casefold(): other for other in (*group, *kana)}
+    others.pop(typed.casefold(), None)
+    return (typed, *others.values())
 
 
 @cache
 def _words() -> re.Pattern[str]:
-    known = sorted(_same(), key=len, reverse=True)
     # A kana word may stand within a longer one, an abbreviation only alone.
-    whole = (rf"(?<![a-z0-9]){word}(?![a-z0-9])" if word.isascii() else word for word in known)
-    return re.compile("|".join([*whole, _LONG_END]), re.IGNORECASE)
+    return re.compile(
+        "|".join(
+            rf"(?<![a-z0-9]){word}(?![a-z0-9])"
+            if word.isascii()
+            else "".join(f"[{''.join(sorted(equal_letters(letter)))}]" for letter in word)
+            for word in sorted(_same(), key=len, reverse=True)
+        ),
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _kana_and_variants() -> re.Pattern[str]:
+    variants = "".join(letter for group in _listed()["letters"] for letter in group)
+    return re.compile(rf"{_KANA_RUN}|[{variants}]")
+
+
+@cache
+def _equal() -> Mapping[str, frozenset[str]]:
+    groups = [*_listed()["letters"], *zip(_HIRAGANA_LETTERS, _KATAKANA_LETTERS, strict=True)]
+    return {letter: frozenset(group) for group in groups for letter in group}
+
+
+@cache
+def _folds() -> Mapping[int, str]:
+    return {ord(letter): min(group) for letter, group in _equal().items()}
 
 
 @cache
 def _same() -> Mapping[str, tuple[str, ...]]:
+    return {folded(word.casefold()): tuple(group) for group in _listed()["same"] for word in group}
+
+
+@cache
+def _listed() -> Mapping[str, Any]:
     text = files("knowledge_system").joinpath("content", "spellings.toml").read_text(encoding="utf-8")
-    return {word.casefold(): tuple(group) for group in tomllib.loads(text)["same"] for word in group}
+    return tomllib.loads(text)

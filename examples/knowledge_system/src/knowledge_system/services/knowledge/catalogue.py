@@ -16,7 +16,6 @@ from sqlalchemy import func, select
 from knowledge_system.domain import markdown, snippets
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.rules import Actor
-from knowledge_system.domain.spellings import apart, spelt
 from knowledge_system.models import Article
 from knowledge_system.services.knowledge import following, lookup
 from knowledge_system.services.knowledge.lookup import ArticleFilter
@@ -150,8 +149,8 @@ class Catalogue:
             ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
         items = lookup.summaries(session, ids, with_text=bool(asked.query))
         if asked.query:
-            meant = " ".join((*spelt(asked.query), *apart(asked.query)))
-            items = [_with_places(item, snippets.pattern_of(meant)) for item in items]
+            pattern = snippets.pattern_of(asked.query)
+            items = [_with_places(item, pattern) for item in items]
         return {"items": items, "next": following, "total": total}
 
     def ids(self, actor: Actor, asked: Wanted, *, most: int, skip: int = 0) -> list[int]:

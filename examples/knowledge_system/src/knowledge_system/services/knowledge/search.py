@@ -42,10 +42,11 @@ def literal_conditions(query: str) -> list[ColumnElement[bool]]:
 
 
 def matching(index: SearchIndex, bind: Session | Connection, query: str) -> Select[Any]:
-    """Select ``document_id`` and ``score`` of what matches the query in any spelling; its parts alone come last."""
-    asked = [*((text, 0) for text in spelt(query)), *((text, -2) for text in apart(query))]
-    if len(asked) == 1:
+    """Select ``document_id`` and ``score`` of what matches the query; what only its parts match comes last."""
+    compounds = apart(query)
+    if not compounds:
         return index.matching(bind, query)
+    asked = ((query, 0), *((text, -2) for text in compounds))
     rows = union_all(*(_lowered(index.matching(bind, text), by) for text, by in asked)).subquery()
     columns = (rows.c.document_id, func.max(rows.c.score).label("score"))
     return cast("Select[Any]", select(*columns).group_by(rows.c.document_id))
@@ -71,7 +72,7 @@ class SearchIndex(Protocol):
         ...
 
     def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
-        """Select ``document_id`` and ``score`` of what matches."""
+        """Select ``document_id`` and ``score`` of what matches, each word of the query in any spelling."""
         ...
 
 
@@ -87,11 +88,14 @@ class PlainSearch:
         """Nothing to take out."""
 
     def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
-        """Articles that hold every word of the query somewhere."""
+        """Articles that hold every word of the query somewhere, in any spelling."""
         del bind
         columns = (Article.id.label("document_id"), literal(0).label("score"))
         found = cast("Select[Any]", select(*columns))
         for word in query.split()[:_MOST_WORDS]:
             texts = (Article.title, Article.summary, Article.body)
-            found = found.where(or_(*(text.contains(word, autoescape=True) for text in texts)))
+            spellings = spelt(word)
+            found = found.where(
+                or_(*(text.contains(other, autoescape=True) for text in texts for other in spellings))
+            )
         return found
