@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import ssl
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,8 @@ import pytest
 import requests
 
 from knowledge_system.demo import walkthrough
+from knowledge_system.demo.clock import MovableClock, clock_file
+from knowledge_system.demo.isolated import isolated_demo
 from knowledge_system.demo.sink import read_messages
 from knowledge_system.demo.visitor import Visitor
 from knowledge_system.settings import DEMO_PASSWORD
@@ -37,7 +40,10 @@ def test_the_walk_passes_on_embedded_defaults_and_everything_ends_with_one_signa
     start_demo: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo = start_demo()
+    before = _signed_in(demo, "suzuki")
     assert demo.walk() == 0, capsys.readouterr()
+    assert MovableClock(time, file=clock_file(demo.folder)).offset == 0
+    assert before.get("/articles").status_code == 200  # hours would have ended it
     records = (demo.folder / "app.log").read_text(encoding="utf-8")
     assert DEMO_PASSWORD not in records
     assert "__Host-mks-session=" not in records
@@ -342,6 +348,28 @@ def test_seed_and_totp_on_the_command_line(tmp_path: Path, run_command: Run) -> 
     shown = run_command("totp", "JBSW Y3DP", "EHPK 3PXP JBSW Y3DP EHPK 3PXP").stdout
     assert re.match(r"\d{6}  \(あと \d+ 秒\)", shown)
     assert run_command("totp", "1").returncode == 2
+
+
+def test_an_isolated_demo_takes_no_settings_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
+    monkeypatch.setenv("MKS_REDIS_URL", "redis://127.0.0.1:9")
+    with isolated_demo() as demo:
+        assert Visitor(demo.url, demo.ca_file).sign_in("tanaka", DEMO_PASSWORD).status_code == 303
+    assert list(tmp_path.iterdir()) == []
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(demo.url.rpartition(":")[2]))) != 0
+
+
+def test_a_demo_starts_at_the_real_time_again(start_demo: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    MovableClock(time, file=clock_file(folder)).advance(9 * 3600)
+    demo = start_demo()
+    assert MovableClock(time, file=clock_file(demo.folder)).offset == 0
 
 
 def test_the_walk_fails_loudly_where_nothing_listens(

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from knowledge_system.app import create_app
-from knowledge_system.demo.clock import MovableClock
+from knowledge_system.demo.clock import MovableClock, clock_file
 from knowledge_system.demo.pages import pages
 from knowledge_system.settings import AppSettings
 
@@ -20,9 +20,8 @@ __all__ = ["create_demo_app", "from_env"]
 
 def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     """The application, the demonstration's own pages, and sessions that live by a clock of their own."""
-    app = create_app(
-        settings, clock=clock, session_clock=MovableClock(clock, file=settings.data_dir / "session-clock")
-    )
+    moved = MovableClock(clock, file=clock_file(settings.data_dir))
+    app = create_app(settings, clock=clock, session_clock=moved)
     app.register_blueprint(pages)
     return app
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mks_hardening.protocols import Clock
 
-__all__ = ["MovableClock"]
+__all__ = ["MovableClock", "clock_file"]
 
 _FORM = struct.Struct("<d")
 
@@ -47,3 +47,8 @@ class MovableClock:
         if seconds < 0:
             raise ValueError("time passes forwards")
         self._offset[: _FORM.size] = _FORM.pack(self.offset + seconds)
+
+
+def clock_file(folder: Path) -> Path:
+    """The file of the demonstration whose data lie in this folder."""
+    return folder / "session-clock"

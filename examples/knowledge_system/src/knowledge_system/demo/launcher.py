@@ -21,6 +21,7 @@ from knowledge_system import app as application
 from knowledge_system import database
 from knowledge_system.console import complain, progress, say
 from knowledge_system.demo.ca import Certificates, ensure_certificates
+from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
 from knowledge_system.domain.rules import ROLES
@@ -77,6 +78,9 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
         sink = stack.enter_context(Sink(data_dir / "sink", clock=clock))
         variables = _with_sink(variables, environ, sink)
         settings = AppSettings.from_env(variables)
+        if settings.hardening.core.redis_url is None:
+            # No session outlives the processes, so none carries a time of the clock that was moved.
+            clock_file(data_dir).unlink(missing_ok=True)
         _prepare(settings, clock)
         console = stack.enter_context((data_dir / "console.log").open("ab"))
         commands = [

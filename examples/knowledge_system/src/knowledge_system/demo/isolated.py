@@ -1,0 +1,94 @@
+"""A second demonstration for a short time, on embedded defaults and free ports, with a session clock of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from urllib.error import URLError
+
+from knowledge_system.demo.visitor import Broken
+
+__all__ = ["IsolatedDemo", "isolated_demo"]
+
+_READY_SECONDS = 60
+_STOP_SECONDS = 20
+_OWN_VARIABLES = ("MKS_", "DATABASE_URL")
+
+
+class IsolatedDemo(NamedTuple):
+    """Where it listens, and whom its certificate comes from."""
+
+    url: str
+    ca_file: Path
+
+
+@contextmanager
+def isolated_demo() -> Iterator[IsolatedDemo]:
+    """Start a demonstration in a folder of its own; it ends, and the folder is removed, with the block.
+
+    Raises:
+        Broken: it does not answer within a minute.
+    """
+    with TemporaryDirectory(prefix="knowledge-walk-") as name:
+        https, http = _free_ports()
+        demo = IsolatedDemo(f"https://localhost:{https}", Path(name) / "tls" / "ca.pem")
+        ports = ["--https-port", str(https), "--http-port", str(http)]
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "knowledge_system", "demo", "--data", name, *ports],
+            env={key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_ready(process, demo)
+            yield demo
+        finally:
+            # The launcher ends its own children in order.
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_ports() -> tuple[int, int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(closing(socket.socket())) for _ in range(2)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        first, second = (int(probe.getsockname()[1]) for probe in probes)
+        return first, second
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], demo: IsolatedDemo) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if demo.ca_file.exists() and _answers(demo):
+            return
+        time.sleep(0.1)
+    raise Broken("the demonstration for the clock did not start")
+
+
+def _answers(demo: IsolatedDemo) -> bool:
+    context = ssl.create_default_context(cafile=str(demo.ca_file))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(f"{demo.url}/livez", timeout=5):
+            return True
+    except (URLError, OSError):
+        return False
