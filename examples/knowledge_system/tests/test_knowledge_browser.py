@@ -512,6 +512,33 @@ def test_the_menu_is_one_line_and_opens_by_key_and_finger(
     page.wait_for_selector(".own", state="hidden")
 
 
+def test_remembered_devices_are_revoked_at_both_widths(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    for width in (390, 1280):
+        page = open_page()
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(f"{shared_demo.url}/sign-in")
+        page.fill("#username", "kobayashi")
+        page.fill("#password", DEMO_PASSWORD)
+        page.check("[name=remember]")
+        page.click("main button.primary")
+        page.wait_for_selector(".articles")
+        page.goto(f"{shared_demo.url}/account")
+        says(page, "[aria-labelledby=devices]", "この端末")
+        assert width > 390 or page.evaluate(SMALL) == []
+        assert fits(page)
+        page.screenshot(path=pictures / f"30-devices-{width}.png", full_page=True)
+    assert page.locator("[aria-labelledby=devices] tbody tr").count() == 2
+    page.click("[aria-labelledby=devices] tr:has-text('ほかの端末') button")
+    says(page, "main", "覚えた端末を 1 台解除しました。")
+    assert page.locator("[aria-labelledby=devices] tbody tr").count() == 1
+    page.click("form[action='/account/devices/revoke-all'] button")
+    says(page, "main", "覚えた端末をすべて解除しました。")
+    assert page.locator("[aria-labelledby=devices] tbody tr").count() == 0
+    sign_out(page)
+
+
 MAIN_PAGES = (
     "articles",
     "articles?q=養生",

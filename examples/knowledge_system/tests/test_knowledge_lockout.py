@@ -170,6 +170,103 @@ def test_a_device_is_known_that_was_ticked_before_the_second_factor(
     assert browser.sign_in("tanaka").status_code == 303
 
 
+REMEMBERED = {"username": "tanaka", "password": DEMO_PASSWORD, "next": "/articles", "remember": "on"}
+
+
+def listed(person: Any) -> list[str]:
+    page = person.get("/account").get_data(as_text=True)
+    return re.findall(r'name="device" value="([0-9a-f]+)"', page)
+
+
+def test_remembered_devices_are_listed_and_revoked_one_by_one(
+    app: Any, browser: Any, visit: Callable[..., Any], clock: FrozenClock
+) -> None:
+    assert browser.post("/sign-in", REMEMBERED).status_code == 303
+    clock.advance(60)
+    lost = type(browser)(app)
+    assert lost.post("/sign-in", REMEMBERED).status_code == 303
+    page = browser.get("/account").get_data(as_text=True)
+    (section,) = re.findall(r'aria-labelledby="devices">(.+?)</section>', page, re.DOTALL)
+    assert section.count("この端末</span>") == 1
+    assert section.index("ほかの端末") < section.index("この端末</span>")  # the latest first
+    other, own = listed(browser)
+    stranger = visit("suzuki")
+    assert listed(stranger) == []
+    assert stranger.post("/account/devices/revoke", {"device": other}).status_code == 404
+    assert stranger.post("/account/devices/revoke-all").status_code == 303
+    assert listed(browser) == [other, own]
+    for wrong, status in (("0" * 16, 404), ("../x", 422), ("", 422)):
+        assert browser.post("/account/devices/revoke", {"device": wrong}).status_code == status
+    forged = {"data": {"device": other}, "headers": {"Origin": "https://evil.example"}}
+    unsigned = browser.send("POST", "/account/devices/revoke", **forged)
+    assert unsigned.status_code == 403
+    done = browser.post("/account/devices/revoke", {"device": other})
+    assert done.headers["Location"] == "/account?done=device-revoked"
+    assert "覚えた端末を 1 台解除しました。" in browser.get(done.headers["Location"]).get_data(as_text=True)
+    assert listed(browser) == [own]
+    browser.post("/sign-out")
+    lost.post("/sign-out")
+    besieged(app)
+    assert lost.sign_in("tanaka").status_code == 401
+    assert browser.sign_in("tanaka").status_code == 303
+    log = visit("ito").get("/admin/audit?q=device.revoke").get_data(as_text=True)
+    assert log.count("覚えた端末を解除") == 1
+
+
+def test_all_remembered_devices_are_revoked_and_the_factor_is_asked_for(
+    owner: Owner, app: Any, browser: Any
+) -> None:
+    assert browser.post("/sign-in", REMEMBERED).status_code == 303
+    assert browser.post("/sign-in/code", {"code": owner.code, "next": "/articles"}).status_code == 303
+    assert len(listed(browser)) == 1
+    done = browser.post("/account/devices/revoke-all")
+    assert done.headers["Location"] == "/account?done=devices-revoked"
+    assert listed(browser) == []
+    assert browser.client.get_cookie("__Host-knowledge_device") is None
+    browser.post("/sign-out")
+    assert browser.sign_in("tanaka").headers["Location"].startswith("/sign-in/code")
+    assert browser.get("/account").status_code == 303
+    besieged(app)
+    assert type(browser)(app).sign_in("tanaka").status_code == 401
+
+
+def test_a_stale_session_revokes_no_device(browser: Any, clock: FrozenClock) -> None:
+    assert browser.post("/sign-in", REMEMBERED).status_code == 303
+    (device,) = listed(browser)
+    clock.advance(901)
+    for path, form in (("revoke", {"device": device}), ("revoke-all", {})):
+        asked = browser.post(f"/account/devices/{path}", form)
+        assert asked.headers["Location"] == "/account/confirm?next=%2Faccount"
+        assert listed(browser) == [device]
+    browser.get("/account/confirm?next=/account")
+    browser.post("/account/confirm", {"proof": DEMO_PASSWORD, "next": "/account"})
+    assert browser.post("/account/devices/revoke", {"device": device}).status_code == 303
+    assert listed(browser) == []
+
+
+def test_an_operator_lists_and_revokes_devices(
+    app: Any, browser: Any, visit: Callable[..., Any], clock: FrozenClock
+) -> None:
+    def run(*arguments: str) -> Any:
+        return app.test_cli_runner().invoke(args=["knowledge", "devices", *arguments])
+
+    for _ in range(3):
+        assert type(browser)(app).post("/sign-in", REMEMBERED).status_code == 303
+        clock.advance(1)
+    devices = [line.split()[0] for line in run("tanaka").output.splitlines()]
+    assert len(devices) == 3
+    assert run("suzuki").output == ""
+    assert run("nobody").exit_code == 1
+    assert run("tanaka", "--revoke", devices[0]).exit_code == 2
+    assert run("suzuki", "--revoke", devices[0], "--actor", "ito").exit_code == 1
+    revoked = run("tanaka", "--revoke", devices[0], "--actor", "ito")
+    assert revoked.output.startswith("1 台の端末を解除しました。")
+    assert [line.split()[0] for line in revoked.output.splitlines()[1:]] == devices[1:]
+    assert run("tanaka", "--revoke-all", "--actor", "ito").output == "2 台の端末を解除しました。\n"
+    log = visit("ito").get("/admin/audit?q=device.revoke").get_data(as_text=True)
+    assert log.count("覚えた端末を解除") == 2
+
+
 def test_a_recovery_code_passes_the_lock(owner: Owner, app: Any, browser: Any) -> None:
     besieged(app)
     assert browser.sign_in("tanaka").status_code == 401

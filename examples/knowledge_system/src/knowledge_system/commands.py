@@ -56,6 +56,35 @@ def sessions(username: str, *, end: bool) -> None:
         click.echo(f"{len(found)} 件のセッションを終了しました。")
 
 
+@commands.command("devices")
+@click.argument("username")
+@click.option("--revoke", metavar="ID", help="Forget this one / 1 台を解除する")
+@click.option("--revoke-all", is_flag=True, help="Forget all of them / すべて解除する")
+@click.option("--actor", help="Who does it, for the record / 操作した人")
+def devices(username: str, *, revoke: str | None, revoke_all: bool, actor: str | None) -> None:
+    """List the remembered devices of a user, or revoke them / 利用者の覚えた端末."""
+    parts = _parts()
+    if (revoke or revoke_all) and not actor:
+        raise click.UsageError("--actor is needed / 操作した人を指定してください")
+    user_id = _user_id(parts, username)
+    number: int | None = None
+    with _outages_told():
+        if revoke_all:
+            number = parts.sign_in.forget_devices(user_id)
+        elif revoke:
+            number = int(parts.sign_in.revoke_device(user_id, revoke))
+            if not number:
+                raise click.ClickException("there is no such device / その端末はありません")
+        left = parts.sign_in.devices(user_id)
+    if number is not None:
+        which = "every one" if revoke_all else "one"
+        parts.trail.note("device.revoke", user_id, actor=str(actor), which=which)
+        click.echo(f"{number} 台の端末を解除しました。")
+    for device in left:
+        since, until = (datetime.fromtimestamp(at, UTC) for at in (device.remembered_at, device.expires_at))
+        click.echo(f"{device.id}  {since:%Y-%m-%d %H:%M} → {until:%Y-%m-%d %H:%M} UTC")
+
+
 @commands.command("second-factor")
 @click.argument("username")
 @click.option("--unlock", is_flag=True, help="Forget wrong codes / ロックを解除する")

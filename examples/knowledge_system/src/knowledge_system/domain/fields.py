@@ -31,6 +31,7 @@ __all__ = [
     "COMMENT",
     "CONFIRMATION",
     "CONFIRMATION_FORM",
+    "DEVICE",
     "EMAIL",
     "EXPORT",
     "FACTOR_HELP",
@@ -121,6 +122,7 @@ FACTOR_HELP: dict[str, Field] = {
 _SESSION = Text(128, pattern=re.compile(r"[A-Za-z0-9_.:=-]+"))
 SESSION: dict[str, Field] = {"session": _SESSION}
 SESSION_ID: dict[str, Field] = {"session_id": _SESSION}
+DEVICE: dict[str, Field] = {"device": Text(32, pattern=re.compile(r"[0-9a-f]+"))}
 ANY_SESSION: dict[str, Field] = {"session": _SESSION._replace(min_length=0, default="")}
 """Without one it is about all of them."""
 LANGUAGE: dict[str, Field] = {"language": Text(2, choices=tuple(LANGUAGES))}

@@ -45,6 +45,8 @@ DONE = {
     "extended": "セッションを延長しました。",
     "ended": "その端末をサインアウトしました。",
     "others-ended": "ほかの端末をすべてサインアウトしました。",
+    "device-revoked": "覚えた端末を 1 台解除しました。",
+    "devices-revoked": "覚えた端末をすべて解除しました。",
     "sessions-ended": "セッションを終了しました。",
     "passkey-added": "パスキーを登録しました。ほかの端末はサインアウトされました。",
     "passkey-removed": "パスキーを削除しました。",

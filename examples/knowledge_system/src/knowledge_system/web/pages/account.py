@@ -13,7 +13,7 @@ from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.services.knowledge import content
 from knowledge_system.web import forms, here
-from knowledge_system.web.signing import credentials, enrolment, factors, passkeys, steps
+from knowledge_system.web.signing import credentials, devices, enrolment, factors, passkeys, steps
 from knowledge_system.web.signing.shared import proof_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def extend() -> Response:
 
 @pages.get("/account")
 def overview() -> Response:
-    """Oneself, one's sessions, the state of the second factor."""
+    """Oneself, one's sessions and remembered devices, the state of the second factor."""
     here.actor()
     return forms.private(
         render_template(
@@ -102,6 +102,7 @@ def overview() -> Response:
             section="account",
             factor=factors.status(),
             sessions=sessions_of(str(here.actor().id)),
+            devices=devices.own_devices(),
         )
     )
 
@@ -128,6 +129,29 @@ def end_others() -> Response:
     owner = str(here.actor().id)
     here.parts().trail.note("session.end", owner, actor=owner, which="every other")
     return redirect("/account?done=others-ended", 303)
+
+
+@pages.post("/account/devices/revoke")
+def revoke_device() -> Response:
+    """Forget one of one's own remembered devices."""
+    here.actor()
+    try:
+        devices.revoke(forms.read(fields.DEVICE)["device"])
+    except Problem as problem:
+        return _asked_to_confirm(problem, "/account")
+    return redirect("/account?done=device-revoked", 303)
+
+
+@pages.post("/account/devices/revoke-all")
+def revoke_devices() -> Response:
+    """Forget all of one's own remembered devices."""
+    here.actor()
+    try:
+        forms.read({})
+        devices.revoke_all()
+    except Problem as problem:
+        return _asked_to_confirm(problem, "/account")
+    return redirect("/account?done=devices-revoked", 303)
 
 
 @pages.get("/account/confirm")
