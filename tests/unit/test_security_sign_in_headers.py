@@ -76,6 +76,19 @@ def test_something_else_is_refused() -> None:
         sign_in_headers(refused("auth_login"), style="z")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("group", "fields"), [("auth_password_reset_address", OF_ADDRESS), ("auth_password_reset", OF_ACCOUNT)]
+)
+@pytest.mark.parametrize("name", ["sato", "nobody"])
+def test_a_reset_that_has_to_wait_names_the_limit_of_the_address_only(
+    group: str, fields: dict[str, str], name: str
+) -> None:
+    house = House(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
+    house.changes.request_reset(name, client=HERE)
+    result = house.changes.request_reset(name, client=HERE)
+    assert (result.state, dict(sign_in_headers(result))) == ("limited", fields)
+
+
 # --- through the web layers
 
 

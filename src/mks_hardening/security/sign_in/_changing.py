@@ -90,7 +90,7 @@ class Changes:
         )
         if refusal is not None:
             tell("limited", Trace(client=key, method="reset"))
-            return ChangeResult(state="limited", retry_after=refusal.retry_after)
+            return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
         try:
             return (yield from self._requested(typed, key))
         except BaseException:  # a server that is away has mailed nothing, so nothing is counted

@@ -19,7 +19,7 @@ __all__ = ["Hits", "Row", "account_row", "client_rows", "network_of"]
 
 Row: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
-_OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network"))
+_OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network", "auth_password_reset_address"))
 """Groups that count a client whatever name it tries: their state says nothing of an account."""
 
 

@@ -7,26 +7,27 @@ from typing import get_args
 
 from mks_hardening._core.checks import choice, instance
 from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
-from mks_hardening.security.sign_in.model import SignInStep
+from mks_hardening.security.sign_in.model import ChangeResult, SignInStep
 
 __all__ = ["sign_in_headers"]
 
 
-def sign_in_headers(step: SignInStep, *, style: HeaderStyle = "both") -> list[tuple[str, str]]:
-    """Header fields for the 429 response to a step with state ``limited``.
+def sign_in_headers(step: SignInStep | ChangeResult, *, style: HeaderStyle = "both") -> list[tuple[str, str]]:
+    """Header fields for the 429 response to a step, or a change, with state ``limited``.
 
     ``Retry-After`` (RFC 9110, 10.2.3) where waiting helps. The fields of ``rate_limit_headers`` are added only if
     the limit of the client's address or network refused: those of an account would show a stranger how often others
     have tried it.
 
     Args:
-        step: result of ``SignIn``; one with another state has no such fields.
+        step: result of ``SignIn`` or ``CredentialChanges``; one with another state has no such fields.
         style: see ``rate_limit_headers``.
 
     Raises:
-        ConfigurationError: this is no step, or another style.
+        ConfigurationError: this is no such result, or another style.
     """
-    instance(step, SignInStep, parameter="step")
+    if not isinstance(step, ChangeResult):
+        instance(step, SignInStep, parameter="step")
     choice(style, get_args(HeaderStyle), parameter="style")
     if step.decision is not None:
         return rate_limit_headers(step.decision, style=style)

@@ -213,11 +213,13 @@ class ChangeResult:
             still works; ``unusable``: this is no mail address.
         retry_after: seconds to wait.
         verdict: what the policy said.
+        decision: of the limit of the client's address, if it refused; see ``SignInStep.decision``.
     """
 
     state: Literal["done", "refused", "limited", "expired", "step_up", "weak", "unusable"]
     retry_after: float | None = None
     verdict: PasswordVerdict | None = None
+    decision: LimitDecision | None = None
 
     def __bool__(self) -> bool:
         return self.state == "done"

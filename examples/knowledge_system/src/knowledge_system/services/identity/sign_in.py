@@ -52,7 +52,7 @@ def refused_change(result: ChangeResult) -> Problem:
     if result.state == "weak":
         return Problem("invalid", faults=[FieldFault("new_password", "weak")])
     if result.state == "limited":
-        return Problem("rate-limited", headers={"Retry-After": _whole(result.retry_after)})
+        return Problem("rate-limited", headers=dict(sign_in_headers(result)))
     if result.state == "unusable":
         return Problem("invalid", faults=[FieldFault("email", "pattern")])
     return Problem(
