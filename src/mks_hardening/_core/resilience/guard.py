@@ -220,9 +220,10 @@ class GuardedCall:
         if self._part is not None and not whole:
             breaker.abandoned()
             breaker = self._part
-        # A TLS handshake that was not answered took all of the time, too.
-        timed = reason in _TIMED or (reason == "tls" and SYSTEM_CLOCK.monotonic() >= self.deadline)
-        if timed and share < self._guard.fair_share():
+        if reason == "tls" and SYSTEM_CLOCK.monotonic() >= self.deadline:
+            # A handshake that was not answered: the server may just as well be frozen, so that one is not enough.
+            reason = "timeout"
+        if reason in _TIMED and share < self._guard.fair_share():
             breaker.abandoned()
         else:
             breaker.failed(reason, began=self._began)
