@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,12 @@ def _services_are_active(site: Machine) -> None:
 def _timers_start_what_succeeds(site: Machine) -> None:
     logs, great = site.path(f"/var/log/{SITE}"), f"/var/log/{SITE}/great.log"
     for _ in range(2):
+        # A rotated file is named by its second, so logrotate refuses two rotations within one.
+        wait_until(
+            lambda: not list(logs.glob(f"great.log-*-{int(time.time())}*")),
+            timeout=10,
+            what="the next second",
+        )
         # Larger than `upkeep.log_size`: renamed by the first run, compressed by the second one.
         site.run("truncate", "--size", "201M", great, account=SITE)
         for part in ("backup", "base", "logrotate", "watch", "renew"):
