@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from mks_hardening._core.codec import Codec
 from mks_hardening.cache import CacheRule, MemoryCache, cached
 from mks_hardening.cache._canonical_text import canonical
-from mks_hardening.cache._entry import Entry
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._parameters import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern
-from mks_hardening.cache.backends._names import Names
+from mks_hardening.cache.backends._names import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import Envelope
 from mks_hardening.cache.response_cache._http_rules import directives, is_not_modified, lifetime
 from mks_hardening.cache.response_cache._requests import answer_key, variant_of
@@ -93,7 +93,7 @@ def test_however_a_call_is_spelled_it_has_one_key(a: int, b: str, c: bool) -> No
 # --- stored bytes ----------------------------------------------------------------------------
 
 ENTRIES = st.builds(
-    lambda value, fresh, end, tags: Entry(value, fresh_until=fresh, expires_at=end, tags=tags),
+    lambda value, fresh, end, tags: CacheEntry(value, fresh_until=fresh, expires_at=end, tags=tags),
     VALUES.filter(lambda value: "\\ud" not in ascii(value)),
     st.floats(0, 1e10),
     st.floats(0, 1e10),
@@ -104,7 +104,7 @@ PLAIN = Envelope(namespace="n", signing_keys=None)
 
 
 @given(entry=ENTRIES, envelope=st.sampled_from([SIGNED, PLAIN]))
-def test_an_entry_comes_back_as_it_was(entry: Entry, envelope: Envelope) -> None:
+def test_an_entry_comes_back_as_it_was(entry: CacheEntry, envelope: Envelope) -> None:
     opened = envelope.open("k", envelope.seal("k", entry))
     assert _shape(opened.value) == _shape(entry.value)
     assert (opened.fresh_until, opened.expires_at, opened.tags) == (
@@ -115,7 +115,7 @@ def test_an_entry_comes_back_as_it_was(entry: Entry, envelope: Envelope) -> None
 
 
 @given(entry=ENTRIES, position=st.integers(0, 10_000), change=st.integers(1, 255))
-def test_no_byte_of_a_signed_entry_can_be_changed(entry: Entry, position: int, change: int) -> None:
+def test_no_byte_of_a_signed_entry_can_be_changed(entry: CacheEntry, position: int, change: int) -> None:
     data = bytearray(SIGNED.seal("k", entry))
     data[position % len(data)] ^= change
     with pytest.raises(DecodeError):
@@ -124,7 +124,7 @@ def test_no_byte_of_a_signed_entry_can_be_changed(entry: Entry, position: int, c
 
 @given(key=st.text(max_size=10), other=st.text(max_size=10))
 def test_a_signed_entry_belongs_to_its_key_and_namespace(key: str, other: str) -> None:
-    data = SIGNED.seal(key, Entry(1, fresh_until=2.0, expires_at=3.0, tags={}))
+    data = SIGNED.seal(key, CacheEntry(1, fresh_until=2.0, expires_at=3.0, tags={}))
     foreign = Envelope(namespace="m", signing_keys=["0123456789abcdef"])
     with pytest.raises(DecodeError):
         foreign.open(key, data)
@@ -176,7 +176,9 @@ def test_names_differ_where_keys_kinds_or_namespaces_do(one: str, other: str, da
     first, second = data.draw(spaces), data.draw(spaces)
     kinds = ("value", "lease", "tag")
     names = {
-        getattr(Names(space), kind)(key) for space, key in ((first, one), (second, other)) for kind in kinds
+        getattr(RedisKeys(space), kind)(key)
+        for space, key in ((first, one), (second, other))
+        for kind in kinds
     }
     assert len(names) == (3 if (first, one) == (second, other) else 6)
 
@@ -188,7 +190,7 @@ def test_value_and_lease_of_a_key_have_one_hash_tag(key: str) -> None:
         assert (closed, bool(inside)) == (b"}", True)  # an empty one would count as none
         return inside
 
-    names = Names("mks")
+    names = RedisKeys("mks")
     assert hash_tag(names.value(key)) == hash_tag(names.lease(key))
 
 

@@ -20,9 +20,9 @@ from mks_hardening.security import (
     verify_totp,
 )
 from mks_hardening.security.second_factor._record import (
-    Device,
+    DeviceRecord,
     FactorRecord,
-    Pending,
+    PendingSecret,
     StoredPasskey,
     decode_record,
     encode_record,
@@ -147,10 +147,11 @@ records = st.builds(
     key=words,
     used=st.frozensets(words, max_size=10),
     verified_at=st.one_of(st.none(), seconds),
-    pending=st.one_of(st.none(), st.builds(Pending, words, seconds)),
+    pending=st.one_of(st.none(), st.builds(PendingSecret, words, seconds)),
     failures=failures,
     devices=st.lists(
-        st.builds(Device, words, seconds, words, words, st.none() | seconds, st.none() | seconds), max_size=3
+        st.builds(DeviceRecord, words, seconds, words, words, st.none() | seconds, st.none() | seconds),
+        max_size=3,
     ).map(tuple),
     touched=seconds,
     passkeys=st.lists(

@@ -26,7 +26,7 @@ from mks_hardening.security import (
     TwoFactorManager,
     totp_code,
 )
-from mks_hardening.security.sign_in._entries import Entries
+from mks_hardening.security.sign_in._entries import OneTimeTokens
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RedisSessionStore
 
@@ -43,7 +43,7 @@ class Tools:
         self.manager = TwoFactorManager(
             self.factors, issuer="MKS", secret_box=SecretBox(BOX_KEY), clock=FrozenClock(NOON)
         )
-        self.entries = Entries(RedisSignInStore(url, **options), FrozenClock(NOON))
+        self.entries = OneTimeTokens(RedisSignInStore(url, **options), FrozenClock(NOON))
         self.passkeys = RedisPasskeyStore(url, **options)
         self.sessions = RedisSessionStore(url, **options)
 

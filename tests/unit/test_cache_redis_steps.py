@@ -10,7 +10,7 @@ import pytest
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.operations import Pause
 from mks_hardening.cache import RedisCache
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache.backends._redis_store import RedisStore
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.testing import FrozenClock
@@ -30,7 +30,9 @@ def store(clock: FrozenClock) -> Iterator[RedisStore]:
 
 def _stored(store: RedisStore, clock: FrozenClock, *, fresh: float = 60) -> bytes:
     now = clock.time()
-    return store._envelope.seal("k", Entry("value", fresh_until=now + fresh, expires_at=now + 60, tags={}))
+    return store._envelope.seal(
+        "k", CacheEntry("value", fresh_until=now + fresh, expires_at=now + 60, tags={})
+    )
 
 
 def _commands(effect: Any) -> list[str]:
@@ -45,7 +47,7 @@ def test_a_free_lease_is_taken_with_one_look(store: RedisStore) -> None:
     assert effect._keys == [b"mks:l:{=k}", b"mks:v:{=k}"]
     with pytest.raises(StopIteration) as stopped:
         operation.send([1, None])
-    assert isinstance(stopped.value.value, Lease)
+    assert isinstance(stopped.value.value, ComputeLease)
 
 
 def test_who_gets_the_lease_late_finds_the_value_and_gives_it_back(
@@ -95,7 +97,7 @@ def test_a_stale_value_is_not_what_the_holder_stored(store: RedisStore, clock: F
     next(operation)
     with pytest.raises(StopIteration) as stopped:
         operation.send([1, _stored(store, clock, fresh=0)])
-    assert isinstance(stopped.value.value, Lease)
+    assert isinstance(stopped.value.value, ComputeLease)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mks_hardening.cache import MemoryCache, cached
-from mks_hardening.cache.backends._owed_invalidations import OwedInvalidations
-from mks_hardening.cache.compute._singleflight import Flight, Flights, Wait
+from mks_hardening.cache.backends._owed_invalidations import PendingInvalidations
+from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 
@@ -169,7 +169,7 @@ def test_a_reader_of_a_stale_value_needs_no_free_thread(
 
 
 def test_more_than_can_be_remembered_counts_as_everything() -> None:
-    owed = OwedInvalidations()
+    owed = PendingInvalidations()
     for number in range(1100):
         owed.owe(keys=[f"k{number}"])
     assert [owed.covers(key, ()) for key in ("k0", "k1099", "never named")] == [True] * 3
@@ -179,7 +179,7 @@ def test_more_than_can_be_remembered_counts_as_everything() -> None:
 
 
 def test_what_is_owed_again_while_it_is_told_stays_owed() -> None:
-    owed = OwedInvalidations()
+    owed = PendingInvalidations()
     assert owed.owe(keys=["k"], tags=["t"])
     told = owed.debt()
     assert not owed.owe(tags=["t"])
@@ -189,7 +189,7 @@ def test_what_is_owed_again_while_it_is_told_stays_owed() -> None:
 
 
 def test_a_key_that_was_written_anew_is_owed_no_more() -> None:
-    owed = OwedInvalidations()
+    owed = PendingInvalidations()
     owed.owe(keys=["k", "l"])
     owed.written(["k"])
     assert (owed.covers("k", ()), owed.covers("l", ())) == (False, True)
@@ -207,7 +207,7 @@ def test_an_answer_that_comes_as_the_wait_ends_is_an_answer(monkeypatch: pytest.
         return patiently(timeout)
 
     monkeypatch.setattr(flight.future, "result", result)
-    assert Wait(flight, 0.1).run() == ["computed"]
+    assert FlightWait(flight, 0.1).run() == ["computed"]
 
 
 def test_a_flight_that_was_voided_leaves_its_successor_alone() -> None:

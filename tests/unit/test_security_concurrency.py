@@ -20,7 +20,7 @@ from mks_hardening.exceptions import (
     ConfigurationError,
 )
 from mks_hardening.security import ConcurrencyLimiter
-from mks_hardening.security.rate_limits._presence import Known
+from mks_hardening.security.rate_limits._presence import KnownProcesses
 from mks_hardening.testing import FrozenClock
 
 
@@ -312,7 +312,7 @@ class Storage:
     def presence(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return Known(self.workers, self.number, self.life, self.workers)
+        return KnownProcesses(self.workers, self.number, self.life, self.workers)
 
     def close(self) -> None:
         self.away = True

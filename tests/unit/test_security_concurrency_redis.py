@@ -13,7 +13,7 @@ from losing_redis import LosingRedis
 from mks_hardening._core.operations import run
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import ConcurrencyLimiter
-from mks_hardening.security.concurrency._slots_in_redis import SlotsInRedis
+from mks_hardening.security.concurrency._slots_in_redis import RedisSlots
 from mks_hardening.testing import FrozenClock
 
 LEASE = 10_000.0  # so long that no machine is too slow for what is measured in it
@@ -26,8 +26,8 @@ def server() -> LosingRedis:
 
 
 @pytest.fixture
-def slots(server: LosingRedis) -> Iterator[SlotsInRedis]:
-    made = SlotsInRedis(
+def slots(server: LosingRedis) -> Iterator[RedisSlots]:
+    made = RedisSlots(
         server, lease=LEASE, namespace="ns", store_budget=30, allow_plaintext=False, clock=FrozenClock()
     )
     yield made
@@ -39,7 +39,7 @@ def left_ms(server: Any, key: str, token: str) -> float:
     return float(server.zscore(key, token) - seconds * 1000 - micros / 1000)
 
 
-def test_a_slot_is_a_token_with_the_end_of_its_lease(slots: SlotsInRedis, server: LosingRedis) -> None:
+def test_a_slot_is_a_token_with_the_end_of_its_lease(slots: RedisSlots, server: LosingRedis) -> None:
     assert run(slots.acquire(PLACE, "one", quota=2)) == (True, 1, 0.0)
     assert run(slots.acquire(PLACE, "two", quota=2)) == (True, 2, 0.0)
     assert run(slots.acquire(PLACE, "two", quota=2)) == (True, 2, 0.0)
@@ -53,7 +53,7 @@ def test_a_slot_is_a_token_with_the_end_of_its_lease(slots: SlotsInRedis, server
 
 
 def test_a_renewal_says_which_were_held_and_takes_the_others_anew(
-    slots: SlotsInRedis, server: LosingRedis
+    slots: RedisSlots, server: LosingRedis
 ) -> None:
     for token in ("one", "two"):
         run(slots.acquire(PLACE, token, quota=2))
@@ -65,7 +65,7 @@ def test_a_renewal_says_which_were_held_and_takes_the_others_anew(
     assert server.zrange("ns:slots:{g:u}", 0, -1) == [b"three", b"two"]
 
 
-def test_processes_that_are_there_are_numbered(slots: SlotsInRedis, server: LosingRedis) -> None:
+def test_processes_that_are_there_are_numbered(slots: RedisSlots, server: LosingRedis) -> None:
     workers, number, life, _ = run(slots.presence("b", 30, 0, 0))
     assert (workers, number) == (1, 0)
     assert run(slots.presence("a", 30, 0, 0))[:3] == (2, 0, life)
@@ -75,7 +75,7 @@ def test_processes_that_are_there_are_numbered(slots: SlotsInRedis, server: Losi
     assert run(slots.presence("b", 30, 0, 0))[2] != life
 
 
-OPERATIONS: dict[str, Callable[[SlotsInRedis], Any]] = {
+OPERATIONS: dict[str, Callable[[RedisSlots], Any]] = {
     "acquire": lambda slots: slots.acquire(PLACE, "one", quota=1),
     "renew": lambda slots: slots.renew(PLACE, ["one"]),
     "release": lambda slots: slots.release(PLACE, "one"),
@@ -84,7 +84,7 @@ OPERATIONS: dict[str, Callable[[SlotsInRedis], Any]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_may_be_sent_twice_is_sent_again(slots: SlotsInRedis, server: LosingRedis, name: str) -> None:
+def test_what_may_be_sent_twice_is_sent_again(slots: RedisSlots, server: LosingRedis, name: str) -> None:
     operation = OPERATIONS[name]
     run(operation(slots))  # its script is known from now on
     server.script_flush()
@@ -117,7 +117,7 @@ def test_an_outage_names_what_is_away() -> None:
         def execute_command(self, *_command: Any, **_options: Any) -> Any:
             raise redis.exceptions.ConnectionError
 
-    made = SlotsInRedis(
+    made = RedisSlots(
         Away(), lease=1, namespace="ns", store_budget=30, allow_plaintext=False, clock=FrozenClock()
     )
     with pytest.raises(BackendUnavailableError):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._bridge import Bridge
+from mks_hardening.security.rate_limits._bridge import OutageFallback
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
-from mks_hardening.security.rate_limits._presence import Known, Presence
+from mks_hardening.security.rate_limits._presence import KnownProcesses, Presence
 from mks_hardening.testing import FrozenClock
 
 LIMITS = (Limit("minute", 20, 60.0), Limit("hour", 100, 3600.0))
@@ -65,7 +65,7 @@ class Storage:
         yield from ()
         assert lifetime == 30
         self.names.append(process)
-        return Known(self.workers, self.number, self.life, self.workers)
+        return KnownProcesses(self.workers, self.number, self.life, self.workers)
 
     def restore(self, group: str, key: str, limits: Any, unknown: Any, *, generation: int) -> Any:
         self._ask()
@@ -90,7 +90,7 @@ class Site:
         self.limiter: Any = RateLimiter({"g": LIMITS}, clock=self.clock, strategy=strategy)  # type: ignore[arg-type]
         self.storage = Storage(self.clock)
         self.limiter._shared = self.storage
-        self.limiter._bridge = Bridge(
+        self.limiter._bridge = OutageFallback(
             self.storage,
             self.limiter._groups,
             strategy=strategy,
@@ -149,7 +149,7 @@ def test_without_a_word_from_the_storage_it_counts_alone(site: Site) -> None:
 def test_processes_that_have_heard_of_none_share_a_limit_as_expected() -> None:
     """Redis is away from the start, or in the first second: each knew of itself alone, and let pass the whole."""
     site = Site()
-    site.limiter._bridge = bridge = Bridge(
+    site.limiter._bridge = bridge = OutageFallback(
         site.storage, site.limiter._groups, 4, strategy="auto", clock=site.clock
     )
     site.limiter._local = bridge.counters
@@ -334,7 +334,7 @@ def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
 def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
     site.limiter = RateLimiter({"g": LIMITS}, clock=site.clock, on_unavailable="closed")
     site.limiter._shared = site.storage
-    site.limiter._bridge = Bridge(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
+    site.limiter._bridge = OutageFallback(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
     site.passed(3)
     assert site.storage.names == []
 

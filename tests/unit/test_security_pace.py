@@ -14,8 +14,8 @@ from mks_hardening import events
 from mks_hardening._core import hooks
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, PaceTimeoutError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._presence import Known, Presence
-from mks_hardening.security.rate_limits._schedule import Schedule, Wanted
+from mks_hardening.security.rate_limits._presence import KnownProcesses, Presence
+from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
 from mks_hardening.testing import FrozenClock
 from turns import turn
 
@@ -176,7 +176,7 @@ class Shared:
     def __init__(self, clock: FrozenClock) -> None:
         self.away = False
         self.workers, self.number, self.life = 4, 0, 1
-        self.inner = Schedule(None, None, clock)
+        self.inner = PaceSchedule(None, None, clock)
 
     def in_doubt(self) -> bool:
         return False
@@ -191,7 +191,7 @@ class Shared:
     def presence(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return Known(self.workers, self.number, self.life, self.workers)
+        return KnownProcesses(self.workers, self.number, self.life, self.workers)
 
     def _answer(self) -> None:
         if self.away:
@@ -201,7 +201,7 @@ class Shared:
 def site(clock: FrozenClock, policy: Any = "local") -> Any:
     limiter: Any = RateLimiter(TEN, clock=clock, on_unavailable=policy)
     limiter.shared = Shared(clock)
-    limiter._schedule = Schedule(limiter.shared, Presence(limiter.shared, clock), clock)
+    limiter._schedule = PaceSchedule(limiter.shared, Presence(limiter.shared, clock), clock)
     return limiter
 
 
@@ -246,7 +246,7 @@ def test_schedules_are_bounded(clock: FrozenClock) -> None:
 def test_threads_have_turns_of_their_own(clock: FrozenClock) -> None:
     limiter = RateLimiter(TEN, clock=clock)
     schedule, rules, waits = limiter._schedule, limiter._groups["mail"], []
-    wanted = Wanted(spacing=100_000, cost=1, burst=1, longest=100_000_000)
+    wanted = WantedTurn(spacing=100_000, cost=1, burst=1, longest=100_000_000)
 
     def call() -> None:
         place = schedule._reserve_here(rules.name, "", wanted)

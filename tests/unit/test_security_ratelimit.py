@@ -26,7 +26,7 @@ from mks_hardening.security import (
 )
 from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
-from mks_hardening.security.rate_limits._windows import Count, counter_for
+from mks_hardening.security.rate_limits._windows import WindowCount, counter_for
 from mks_hardening.testing import FlakyRedis, FrozenClock
 
 STRATEGIES = ["exact-window", "sliding-window", "fixed-window", "gcra"]
@@ -336,7 +336,7 @@ class Present:
     """Counters of a backend that has room for everything."""
 
     def hit(self, group: str, key: str, limits: Any, *, cost: int, **_: Any) -> Any:
-        count = Count([limit.quota - cost for limit in limits], [1] * len(limits), [0] * len(limits), 1)
+        count = WindowCount([limit.quota - cost for limit in limits], [1] * len(limits), [0] * len(limits), 1)
         return SimpleNamespace(run=lambda: count)
 
 

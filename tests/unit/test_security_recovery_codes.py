@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.security import RecoveryCodes, generate_recovery_codes, normalize_recovery_code
-from mks_hardening.security.second_factor._digests import Digests, new_digest_key
+from mks_hardening.security.second_factor._digests import KeyedDigests, new_digest_key
 from mks_hardening.security.second_factor.codes.recovery_codes import hash_recovery_code, new_salt
 
 PLAIN = "01ABCDEFGHJKMNPQRSTVWXYZ"
@@ -87,7 +87,7 @@ def test_hashes_are_salted() -> None:
 
 
 def test_digests_need_the_key_and_tell_uses_apart() -> None:
-    key, other = Digests(new_digest_key()), Digests(new_digest_key())
+    key, other = KeyedDigests(new_digest_key()), KeyedDigests(new_digest_key())
     salt = new_salt()
     hashed = hash_recovery_code(PLAIN, salt=salt)
     assert key.of_recovery_code(PLAIN, salt=salt) == key.of_salted_code(hashed)

@@ -28,9 +28,9 @@ from mks_hardening.security import (
     totp_code,
 )
 from mks_hardening.security.second_factor._record import (
-    Device,
+    DeviceRecord,
     FactorRecord,
-    Pending,
+    PendingSecret,
     decode_record,
     encode_record,
 )
@@ -851,7 +851,7 @@ def test_a_record_written_by_the_first_release_stays_readable() -> None:
         salt="00",
         recovery=frozenset({"a", "b"}),
         verified_at=1.5,
-        pending=Pending("p", 2.5),
+        pending=PendingSecret("p", 2.5),
         failures=Failures(
             5,
             (
@@ -860,7 +860,7 @@ def test_a_record_written_by_the_first_release_stays_readable() -> None:
                 ClientFailures("c", 1, 2, 3.5, 4.5),
             ),
         ),
-        devices=(Device("0123456789abcdef01", 5.5, "0123456789abcdef"),),
+        devices=(DeviceRecord("0123456789abcdef01", 5.5, "0123456789abcdef"),),
         touched=6.5,
     )
     assert decode_record(encode_record(record)) == record

@@ -7,10 +7,10 @@ from mks_hardening.cache.stats import CacheStats
 from mks_hardening.events import CacheRead
 from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["Counters"]
+__all__ = ["CacheCounters"]
 
 
-class Counters:
+class CacheCounters:
     """Counts reads, failures of the backend, and calls that went past the cache."""
 
     __slots__ = ("_bypasses", "_errors", "_hits", "_misses", "_namespace", "_stale")

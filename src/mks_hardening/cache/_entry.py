@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["LONGEST_ELSEWHERE", "Entry", "Lease"]
+__all__ = ["LONGEST_ELSEWHERE", "CacheEntry", "ComputeLease"]
 
 LONGEST_ELSEWHERE: Final = 30.0
 """Seconds a lease is held whose value comes later: a body that is read slowly must not hold it for ever."""
 
 
-class Entry:
+class CacheEntry:
     """A value with the times it holds for, on the wall clock, and the versions of its tags when it was made."""
 
     __slots__ = ("expires_at", "fresh_until", "tags", "value")
@@ -25,7 +25,7 @@ class Entry:
         self.tags: Mapping[str, bytes] = tags
 
 
-class Lease:
+class ComputeLease:
     """Permission to keep one computed value; void as soon as the key is written or invalidated.
 
     Whoever computes must hold the object: what keeps leases alive knows them weakly, so that one whose holder has
@@ -40,7 +40,7 @@ class Lease:
 
     __slots__ = ("__weakref__", "former", "tags", "token")
 
-    def __init__(self, token: object, tags: Mapping[str, bytes], former: Entry | None = None) -> None:
+    def __init__(self, token: object, tags: Mapping[str, bytes], former: CacheEntry | None = None) -> None:
         self.token: object = token
         self.tags: Mapping[str, bytes] = tags
-        self.former: Entry | None = former
+        self.former: CacheEntry | None = former

@@ -7,25 +7,25 @@ from datetime import timedelta
 
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._counters import Counters
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._counters import CacheCounters
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache._parameters import check_key, check_tags, check_ttl, jittered
-from mks_hardening.cache._store import Store
-from mks_hardening.cache.compute._get_or_compute import Computing
+from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.compute._get_or_compute import Computation
 from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
 
-__all__ = ["Operations"]
+__all__ = ["CacheOperations"]
 
 
-class Operations:
+class CacheOperations:
     """What can be done with the entries of one cache; an outage is a miss, or a ``False``."""
 
     def __init__(
         self,
-        store: Store,
-        computing: Computing,
-        counters: Counters,
+        store: CacheStore,
+        computing: Computation,
+        counters: CacheCounters,
         *,
         default_ttl: float,
         jitter: float,
@@ -48,12 +48,12 @@ class Operations:
         wanted = [check_key(key) for key in dict.fromkeys(keys)]
         if not wanted:
             return {}
-        nothing: list[Entry | None] = [None] * len(wanted)
+        nothing: list[CacheEntry | None] = [None] * len(wanted)
         entries = yield from self._computing.guarded(self._store.load(wanted), otherwise=nothing)
         values = {key: self._value(entry, MISSING) for key, entry in zip(wanted, entries, strict=True)}
         return {key: value for key, value in values.items() if value is not MISSING}
 
-    def _value(self, entry: Entry | None, otherwise: object) -> object:
+    def _value(self, entry: CacheEntry | None, otherwise: object) -> object:
         fresh = self._computing.is_fresh(entry)
         self._counters.read(found=fresh)
         return entry.value if entry is not None and fresh else otherwise
@@ -99,16 +99,16 @@ class Operations:
         """Whether an operation could be done."""
         return (yield from self._computing.guarded(operation, otherwise=MISSING)) is not MISSING
 
-    def begin(self, key: str, tags: Iterable[str]) -> Op[Lease | None]:
+    def begin(self, key: str, tags: Iterable[str]) -> Op[ComputeLease | None]:
         """A lease for a value that is made elsewhere; None while somebody else has it."""
         acquiring = self._store.acquire(check_key(key), check_tags(tags))
         lease = yield from self._computing.guarded(acquiring, otherwise=None)
-        return lease if isinstance(lease, Lease) else None
+        return lease if isinstance(lease, ComputeLease) else None
 
-    def finish(self, key: str, lease: Lease, value: object, *, ttl: float) -> Op[bool]:
+    def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> Op[bool]:
         """Keep the value under its lease; whether it is kept. What is no data is only counted."""
         end = self._clock.time() + jittered(ttl, self._jitter)
-        entry = Entry(value, fresh_until=end, expires_at=end, tags=lease.tags)
+        entry = CacheEntry(value, fresh_until=end, expires_at=end, tags=lease.tags)
         try:
             return (
                 yield from self._computing.guarded(self._store.commit(key, lease, entry), otherwise=False)
@@ -119,6 +119,6 @@ class Operations:
             yield from self.abandon(key, lease)
             return False
 
-    def abandon(self, key: str, lease: Lease) -> Op[None]:
+    def abandon(self, key: str, lease: ComputeLease) -> Op[None]:
         """Give a lease back."""
         yield from self._computing.guarded(self._store.release(key, lease), otherwise=None)

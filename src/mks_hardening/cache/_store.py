@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
 
-__all__ = ["Store"]
+__all__ = ["CacheStore"]
 
 
-class Store(Protocol):
+class CacheStore(Protocol):
     """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
 
     @property
@@ -28,7 +28,7 @@ class Store(Protocol):
         """The fresh value where it can be had at once, without a round trip; otherwise ``MISSING``."""
         ...
 
-    def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[CacheEntry | None]]:
         """The entries that have not ended, stale ones included; ``tags`` are those the caller expects on them."""
         ...
 
@@ -36,7 +36,9 @@ class Store(Protocol):
         """Keep values for so many seconds each, and void all leases on their keys."""
         ...
 
-    def acquire(self, key: str, tags: Sequence[str], /, *, wait: float = 0) -> Op[Entry | Lease | None]:
+    def acquire(
+        self, key: str, tags: Sequence[str], /, *, wait: float = 0
+    ) -> Op[CacheEntry | ComputeLease | None]:
         """The right to compute, or the fresh entry that somebody else has made.
 
         While another process has the right: wait so many seconds for either, then None. Without ``wait`` an entry
@@ -44,11 +46,11 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, key: str, lease: Lease, entry: Entry, /) -> Op[bool]:
+    def commit(self, key: str, lease: ComputeLease, entry: CacheEntry, /) -> Op[bool]:
         """Keep what was computed unless the lease is void, and give the lease back; whether it is valid now."""
         ...
 
-    def release(self, key: str, lease: Lease, /) -> Op[None]:
+    def release(self, key: str, lease: ComputeLease, /) -> Op[None]:
         """Give the lease back without keeping anything."""
         ...
 

@@ -13,12 +13,12 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening.cache._counters import Counters
-from mks_hardening.cache._entry import Lease
-from mks_hardening.cache._operations import Operations
+from mks_hardening.cache._counters import CacheCounters
+from mks_hardening.cache._entry import ComputeLease
+from mks_hardening.cache._operations import CacheOperations
 from mks_hardening.cache._parameters import check_tags, check_ttl
-from mks_hardening.cache._store import Store
-from mks_hardening.cache.compute._get_or_compute import Computing, Terms
+from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.compute._get_or_compute import Computation, ComputeOptions
 from mks_hardening.cache.stats import CacheStats
 from mks_hardening.protocols import Clock
 
@@ -39,7 +39,7 @@ class BaseCache(Closing):
 
     def __init__(
         self,
-        store: Store,
+        store: CacheStore,
         *,
         namespace: str,
         default_ttl: float | timedelta,
@@ -53,9 +53,9 @@ class BaseCache(Closing):
         self.jitter: float = number(jitter, parameter="jitter", minimum=0, maximum=_LARGEST_JITTER)
         self.compute_wait: float = seconds(compute_wait, parameter="compute_wait")
         self.clock: Clock = given_clock(clock)
-        self._counters = Counters(self.namespace)
-        self._computing = Computing(store, self._counters, jitter=self.jitter, clock=clock)
-        self._operations = Operations(
+        self._counters = CacheCounters(self.namespace)
+        self._computing = Computation(store, self._counters, jitter=self.jitter, clock=clock)
+        self._operations = CacheOperations(
             store,
             self._computing,
             self._counters,
@@ -159,8 +159,8 @@ class BaseCache(Closing):
         tags: Iterable[str],
         grace: float | timedelta | None,
         wait: float | timedelta | None,
-    ) -> Terms:
-        return Terms(
+    ) -> ComputeOptions:
+        return ComputeOptions(
             check_ttl(ttl, self.default_ttl),
             0.0 if grace is None else seconds(grace, parameter="stale_while_revalidate"),
             check_tags(tags),
@@ -281,15 +281,15 @@ class BaseCache(Closing):
         value = self.peek(key)
         return self._run(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
 
-    def begin(self, key: str, tags: Iterable[str] = ()) -> Lease | None:
+    def begin(self, key: str, tags: Iterable[str] = ()) -> ComputeLease | None:
         """The permission to keep a value of ``key`` that is going to be made; None while somebody else has it."""
         return self._run(self._operations.begin(key, tags))
 
-    def finish(self, key: str, lease: Lease, value: object, *, ttl: float) -> bool:
+    def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
         """Keep the value, unless the key or a tag was invalidated since ``begin``; whether it is kept."""
         return self._run(self._operations.finish(key, lease, value, ttl=ttl))
 
-    def abandon(self, key: str, lease: Lease) -> None:
+    def abandon(self, key: str, lease: ComputeLease) -> None:
         """Give the permission back."""
         self._run(self._operations.abandon(key, lease))
 

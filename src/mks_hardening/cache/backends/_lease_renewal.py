@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from mks_hardening._core.backend.redis_script import Script
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening._core.process.interval_thread import IntervalThread
-from mks_hardening.cache._entry import Lease
+from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock
 
@@ -50,14 +50,14 @@ class LeaseRenewal:
     def renew(self) -> None:
         """In a forked child: the leases are the parent's."""
         self._idle = 0
-        self._watched: WeakKeyDictionary[Lease, tuple[bytes, bytes, float]] = WeakKeyDictionary()
+        self._watched: WeakKeyDictionary[ComputeLease, tuple[bytes, bytes, float]] = WeakKeyDictionary()
 
-    def watch(self, lease: Lease, *, name: bytes, token: bytes, longest: float) -> None:
+    def watch(self, lease: ComputeLease, *, name: bytes, token: bytes, longest: float) -> None:
         """Keep a lease alive until it is forgotten, dropped by its holder, or ``longest`` seconds are over."""
         self._watched[lease] = (name, token, self._clock.monotonic() + longest)
         self._thread.start()
 
-    def forget(self, lease: Lease) -> None:
+    def forget(self, lease: ComputeLease) -> None:
         """The holder has finished."""
         self._watched.pop(lease, None)
 

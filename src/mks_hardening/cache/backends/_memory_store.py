@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening.cache._entry import LONGEST_ELSEWHERE, Entry, Lease
+from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
 from mks_hardening.cache._frozen import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock
@@ -20,7 +20,7 @@ from mks_hardening.protocols import Clock
 __all__ = ["MemoryStore"]
 
 
-class _Slot(NamedTuple):
+class _MemoryEntry(NamedTuple):
     payload: object
     encoded: bool
     fresh_until: float  # monotonic, as is the next
@@ -28,12 +28,12 @@ class _Slot(NamedTuple):
     tags: Mapping[str, bytes]
 
 
-class _Held(Lease):
+class _HeldLease(ComputeLease):
     """A lease of this process, and until when nobody else gets it for the asking."""
 
     __slots__ = ("until",)
 
-    def __init__(self, tags: Mapping[str, bytes], former: Entry | None, until: float) -> None:
+    def __init__(self, tags: Mapping[str, bytes], former: CacheEntry | None, until: float) -> None:
         super().__init__(None, tags, former)
         self.until = until
 
@@ -47,11 +47,11 @@ class MemoryStore:
     def __init__(self, *, max_entries: int, clock: Clock) -> None:
         self._max_entries = max_entries
         self._clock = clock
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._slots: OrderedDict[str, _MemoryEntry] = OrderedDict()
         self._versions: OrderedDict[str, bytes] = (
             OrderedDict()
         )  # of tags; a missing one makes entries invalid
-        self._leases: WeakValueDictionary[str, _Held] = WeakValueDictionary()
+        self._leases: WeakValueDictionary[str, _HeldLease] = WeakValueDictionary()
         self._next_version = count(1)
         self._lock = RLock()
         renew_in_child(self)
@@ -89,7 +89,7 @@ class MemoryStore:
     def _are_current(self, versions: Mapping[str, bytes]) -> bool:
         return all(self._versions.get(tag) == made for tag, made in versions.items())
 
-    def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
         """The valid entries."""
         yield from ()
         return [self._entry(key) for key in keys]
@@ -103,9 +103,11 @@ class MemoryStore:
         with self._lock:
             versions = self._current_versions(tags)
             for key, (payload, encoded, ttl) in frozen.items():
-                self._put(key, _Slot(payload, encoded, now + ttl, now + ttl, versions))
+                self._put(key, _MemoryEntry(payload, encoded, now + ttl, now + ttl, versions))
 
-    def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
+    def acquire(
+        self, key: str, tags: Sequence[str], *, wait: float = 0
+    ) -> Op[CacheEntry | ComputeLease | None]:
         """The right to compute; None at once while another caller has it (with ``wait``: who takes too long)."""
         yield from ()
         now = self._clock.monotonic()
@@ -119,7 +121,7 @@ class MemoryStore:
             if self._is_held(key, now):
                 return None
             until = now + LONGEST_ELSEWHERE
-            lease = self._leases[key] = _Held(self._current_versions(tags), fresh, until)
+            lease = self._leases[key] = _HeldLease(self._current_versions(tags), fresh, until)
             return lease
 
     def _is_held(self, key: str, now: float) -> bool:
@@ -127,7 +129,7 @@ class MemoryStore:
         held = self._leases.get(key)
         return held is not None and now < held.until and self._are_current(held.tags)
 
-    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         """Keep what was computed unless the lease is void."""
         yield from ()
         payload, encoded = freeze(entry.value)
@@ -138,12 +140,15 @@ class MemoryStore:
             if self._leases.get(key) is not lease:
                 return False
             self._put(
-                key, _Slot(payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags)
+                key,
+                _MemoryEntry(
+                    payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags
+                ),
             )
             # Kept either way, as an entry with an old version is never read; but its callers must not share it.
             return self._are_current(entry.tags)
 
-    def release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: ComputeLease) -> Op[None]:
         """Give the lease back."""
         yield from ()
         with self._lock:
@@ -181,7 +186,7 @@ class MemoryStore:
 
     # --- slots -------------------------------------------------------------------------------
 
-    def _entry(self, key: str) -> Entry | None:
+    def _entry(self, key: str) -> CacheEntry | None:
         slot = self._slots.get(key)
         if slot is None:
             return None
@@ -195,14 +200,14 @@ class MemoryStore:
             if key in self._slots:
                 self._slots.move_to_end(key)
         shift = self._clock.time() - now
-        return Entry(
+        return CacheEntry(
             thaw(slot.payload, slot.encoded),
             fresh_until=slot.fresh_until + shift,
             expires_at=slot.expires_at + shift,
             tags=slot.tags,
         )
 
-    def _put(self, key: str, slot: _Slot) -> None:
+    def _put(self, key: str, slot: _MemoryEntry) -> None:
         """Store a slot and void leases on it; the lock is held."""
         self._leases.pop(key, None)
         self._slots[key] = slot

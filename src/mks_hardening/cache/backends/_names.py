@@ -9,10 +9,10 @@ brace, so that no two namespaces meet.
 
 from __future__ import annotations
 
-__all__ = ["Names"]
+__all__ = ["RedisKeys"]
 
 
-class Names:
+class RedisKeys:
     """The names of one namespace, as bytes: a key may hold lone surrogates, which are not UTF-8."""
 
     __slots__ = ("_lease", "_tag", "_value")

@@ -14,13 +14,13 @@ from weakref import WeakValueDictionary
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening.cache.backends._key_glob import glob_pattern
 
-__all__ = ["Debt", "OwedInvalidations", "owed_at"]
+__all__ = ["PendingInvalidation", "PendingInvalidations", "owed_at"]
 
 _MOST: Final = 1000
 _EVERYTHING: Final = "*"
 
 
-class Debt(NamedTuple):
+class PendingInvalidation(NamedTuple):
     """What is owed at one moment; each with the number of the call that owed it last."""
 
     keys: Mapping[str, int]
@@ -31,7 +31,7 @@ class Debt(NamedTuple):
         return bool(self.keys or self.tags or self.patterns)
 
 
-class OwedInvalidations:
+class PendingInvalidations:
     """Keys, tags and patterns that Redis must still be told of."""
 
     __slots__ = ("__weakref__", "_keys", "_lock", "_number", "_patterns", "_tags", "any", "settlements")
@@ -83,12 +83,12 @@ class OwedInvalidations:
                     self.settlements += 1
             self.any = bool(self)
 
-    def debt(self) -> Debt:
+    def debt(self) -> PendingInvalidation:
         """What is owed now."""
         with self._lock:
-            return Debt(dict(self._keys), dict(self._tags), dict(self._patterns))
+            return PendingInvalidation(dict(self._keys), dict(self._tags), dict(self._patterns))
 
-    def settled(self, debt: Debt) -> None:
+    def settled(self, debt: PendingInvalidation) -> None:
         """Redis was told; what was owed once more meanwhile stays owed."""
         with self._lock:
             _take(self._keys, debt.keys)
@@ -101,14 +101,14 @@ class OwedInvalidations:
         return len(self._keys) + len(self._tags) + len(self._patterns)
 
 
-_by_place: Final[WeakValueDictionary[tuple[Hashable, str], OwedInvalidations]] = WeakValueDictionary()
+_by_place: Final[WeakValueDictionary[tuple[Hashable, str], PendingInvalidations]] = WeakValueDictionary()
 
 
-def owed_at(place: Hashable, namespace: str) -> OwedInvalidations:
+def owed_at(place: Hashable, namespace: str) -> PendingInvalidations:
     """What is owed to one namespace of one server: all caches of this process that use it refuse the same."""
     # By server and not by cache object: two caches over one namespace must not serve what the other has
     # forgotten.
-    return _by_place.setdefault((place, namespace), OwedInvalidations())
+    return _by_place.setdefault((place, namespace), PendingInvalidations())
 
 
 def _take(owed: dict[str, int], settled: Mapping[str, int]) -> None:

@@ -12,12 +12,12 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening.cache._entry import LONGEST_ELSEWHERE, Entry, Lease
+from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
 from mks_hardening.cache.backends._key_glob import closed
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
-from mks_hardening.cache.backends._names import Names
+from mks_hardening.cache.backends._names import RedisKeys
 from mks_hardening.cache.backends._owed_invalidations import owed_at
-from mks_hardening.cache.backends._replayed import Replayed
+from mks_hardening.cache.backends._replayed import InvalidationReplay
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.protocols import Clock
@@ -42,13 +42,13 @@ class RedisStore:
         self._client = client
         self._envelope = envelope
         self._namespace = namespace
-        self._names = Names(namespace)
+        self._names = RedisKeys(namespace)
         self._clock = clock
         self._acquire_script = client.script(lua_source(_HERE, "lua/acquire.lua"))
         self._commit_script = client.script(lua_source(_HERE, "lua/commit.lua"))
         self._release_script = client.script(lua_source(_HERE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_HERE, "lua/renew.lua")), clock=clock)
-        self._owed = Replayed(
+        self._owed = InvalidationReplay(
             owed_at(client.place, namespace),
             namespace=namespace,
             keys=self._unlink,
@@ -81,7 +81,7 @@ class RedisStore:
 
     # --- entries -----------------------------------------------------------------------------
 
-    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
         """The entries that have not ended, in one round trip if the caller named their tags."""
         while True:
             settlements = self._owed.settlements
@@ -92,7 +92,7 @@ class RedisStore:
             if self._owed.settlements == settlements:
                 return entries
 
-    def _load(self, keys: Sequence[str], tags: Sequence[str]) -> Op[list[Entry | None]]:
+    def _load(self, keys: Sequence[str], tags: Sequence[str]) -> Op[list[CacheEntry | None]]:
         names = [*map(self._names.value, keys), *map(self._names.tag, tags)]
         answers = yield from self._fetch(names)
         entries, damaged = self._opened(keys, answers)
@@ -102,8 +102,8 @@ class RedisStore:
         return entries
 
     def _checked(
-        self, entries: list[Entry | None], versions: dict[str, bytes | None], damaged: list[str]
-    ) -> Op[list[Entry | None]]:
+        self, entries: list[CacheEntry | None], versions: dict[str, bytes | None], damaged: list[str]
+    ) -> Op[list[CacheEntry | None]]:
         """Those whose tags still have the versions they were made under."""
         if damaged:
             commands = [("UNLINK", self._names.value(key)) for key in damaged]
@@ -130,9 +130,9 @@ class RedisStore:
 
     def _opened(
         self, keys: Sequence[str], answers: Sequence[bytes | None]
-    ) -> tuple[list[Entry | None], list[str]]:
+    ) -> tuple[list[CacheEntry | None], list[str]]:
         """Entries that have not ended, and the keys whose bytes nobody will ever be able to read."""
-        entries: list[Entry | None] = []
+        entries: list[CacheEntry | None] = []
         damaged: list[str] = []
         now = self._clock.time()
         for key, data in zip(keys, answers, strict=False):
@@ -158,7 +158,7 @@ class RedisStore:
         leases: list[Sequence[object]] = []
         values: list[Sequence[object]] = []
         for key, (value, ttl) in entries.items():
-            entry = Entry(value, fresh_until=now + ttl, expires_at=now + ttl, tags=versions)
+            entry = CacheEntry(value, fresh_until=now + ttl, expires_at=now + ttl, tags=versions)
             data = self._envelope.seal(key, entry)
             # A computation that began before this write must not be kept after it.
             leases.append(("UNLINK", self._names.lease(key)))
@@ -181,7 +181,9 @@ class RedisStore:
 
     # --- leases ------------------------------------------------------------------------------
 
-    def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
+    def acquire(
+        self, key: str, tags: Sequence[str], *, wait: float = 0
+    ) -> Op[CacheEntry | ComputeLease | None]:
         """Take the lease; one caller of each process polls for it."""
         token = secrets.token_bytes(16)
         names = [self._names.lease(key), self._names.value(key)]
@@ -194,7 +196,7 @@ class RedisStore:
             versions = yield from self._versions(tags, patient=waiting)
             ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=waiting)
             entry = self._fresh(key, data, versions)
-            lease = Lease(token, versions, entry)
+            lease = ComputeLease(token, versions, entry)
             if entry is not None and wait:
                 if ours:
                     yield from self.release(key, lease)
@@ -211,13 +213,13 @@ class RedisStore:
             yield Pause(min(left, pause * (0.5 + random())))  # noqa: S311 - spreads polls, protects nothing
         return None
 
-    def _fresh(self, key: str, data: bytes | None, versions: Mapping[str, bytes]) -> Entry | None:
+    def _fresh(self, key: str, data: bytes | None, versions: Mapping[str, bytes]) -> CacheEntry | None:
         (entry,), _damaged = self._opened([key], [data])
         if entry is None or self._clock.time() >= entry.fresh_until:
             return None
         return entry if entry.tags.items() <= versions.items() else None
 
-    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         """Keep what was computed, if the lease is still ours, in one step."""
         ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
         data = self._envelope.seal(key, entry)
@@ -227,7 +229,7 @@ class RedisStore:
         stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
         return bool(stored)
 
-    def release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: ComputeLease) -> Op[None]:
         """Give the lease back."""
         self._renewal.forget(lease)
         yield RunScript(self._release_script, [self._names.lease(key)], [lease.token], idempotent=True)

@@ -8,18 +8,18 @@ from typing import Final, TypeVar
 
 from mks_hardening._core.operations import Op, run
 from mks_hardening._core.process.interval_thread import IntervalThread
-from mks_hardening.cache._entry import Entry
-from mks_hardening.cache.backends._owed_invalidations import Debt, OwedInvalidations
+from mks_hardening.cache._entry import CacheEntry
+from mks_hardening.cache.backends._owed_invalidations import PendingInvalidation, PendingInvalidations
 from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["Replayed"]
+__all__ = ["InvalidationReplay"]
 
 T = TypeVar("T")
 _EVERY: Final = 0.1
 _logger = logging.getLogger("mks_hardening.cache")
 
 
-class Replayed:
+class InvalidationReplay:
     """Remembers what failed, refuses what it covers, and tries again in a thread of its own.
 
     An open breaker costs the thread microseconds, so that it asks often; what it tells Redis is harmless when told
@@ -35,7 +35,7 @@ class Replayed:
 
     def __init__(
         self,
-        owed: OwedInvalidations,
+        owed: PendingInvalidations,
         *,
         namespace: str,
         keys: Callable[[Sequence[str]], Op[object]],
@@ -93,7 +93,7 @@ class Replayed:
             self._thread.start()
             raise
 
-    def permitted(self, key: str, entry: Entry | None) -> Entry | None:
+    def permitted(self, key: str, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, unless it may be one that was to be forgotten."""
         self._thread.start()  # a forked child owes what its parent owed, and has no thread yet
         return None if entry is None or self._owed.covers(key, entry.tags) else entry
@@ -130,7 +130,7 @@ class Replayed:
             _logger.warning("Redis has been told of the invalidations of %r that waited", self._namespace)
         return False
 
-    def _tell(self, debt: Debt) -> Op[None]:
+    def _tell(self, debt: PendingInvalidation) -> Op[None]:
         yield from self._keys([*debt.keys])
         yield from self._tags([*debt.tags])
         for pattern in debt.patterns:

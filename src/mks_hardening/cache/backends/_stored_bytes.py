@@ -26,7 +26,7 @@ from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Final
 
 from mks_hardening._core.codec import Codec
-from mks_hardening.cache._entry import Entry
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._frozen import LARGEST_VALUE
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
@@ -66,7 +66,7 @@ class Envelope:
         self._macs = tuple(blake2b(context, key=secret, digest_size=_MAC_BYTES) for secret in secrets)
         self._codec = Codec(max_bytes=LARGEST_VALUE)
 
-    def seal(self, key: str, entry: Entry) -> bytes:
+    def seal(self, key: str, entry: CacheEntry) -> bytes:
         """The bytes to be stored under ``key``.
 
         Raises:
@@ -80,7 +80,7 @@ class Envelope:
         body = b"".join(parts)
         return b"".join((self._start, _mac(self._macs[0], key, body) if self._macs else b"", body))
 
-    def open(self, key: str, data: bytes) -> Entry:
+    def open(self, key: str, data: bytes) -> CacheEntry:
         """The entry in the bytes stored under ``key``.
 
         Raises:
@@ -102,7 +102,7 @@ class Envelope:
         if not (fresh_until >= 0 and expires_at >= 0):  # NaN is neither
             raise DecodeError("not a cache entry")
         value = self._codec.decode(body[at:], trusted=bool(self._macs))
-        return Entry(value, fresh_until=fresh_until, expires_at=expires_at, tags=tags)
+        return CacheEntry(value, fresh_until=fresh_until, expires_at=expires_at, tags=tags)
 
     def _verified(self, key: str, data: bytes) -> bytes:
         """What follows version, form and signature."""

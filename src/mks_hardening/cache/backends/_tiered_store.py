@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._entry import Entry, Lease
-from mks_hardening.cache._store import Store
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._store import CacheStore
 from mks_hardening.protocols import Clock
 
 __all__ = ["TieredStore"]
@@ -16,25 +16,25 @@ __all__ = ["TieredStore"]
 T = TypeVar("T")
 
 
-class _Both(Lease):
+class _Both(ComputeLease):
     """The leases of both stores."""
 
     __slots__ = ("local", "shared")
 
-    def __init__(self, local: Entry | Lease | None, shared: Lease) -> None:
+    def __init__(self, local: CacheEntry | ComputeLease | None, shared: ComputeLease) -> None:
         super().__init__(None, shared.tags, shared.former)
         self.local = local
         self.shared = shared
 
 
-def _parts(lease: Lease) -> tuple[Entry | Lease | None, Lease]:
+def _parts(lease: ComputeLease) -> tuple[CacheEntry | ComputeLease | None, ComputeLease]:
     if not isinstance(lease, _Both):
         raise TypeError("a lease of another store")
     return lease.local, lease.shared
 
 
 class TieredStore:
-    def __init__(self, l1: Store, l2: Store, *, l1_ttl: float, clock: Clock) -> None:
+    def __init__(self, l1: CacheStore, l2: CacheStore, *, l1_ttl: float, clock: Clock) -> None:
         self._l1 = l1
         self._l2 = l2
         self._l1_ttl = l1_ttl
@@ -64,16 +64,16 @@ class TieredStore:
     def peek(self, key: str) -> Any:
         return self._l1.peek(key)
 
-    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
         entries = yield from self._l1.load(keys, tags)
         missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
         if not missing:
             return entries
         # The copies' leases are taken before the shared cache is asked, so that an invalidation meanwhile wins.
-        leases: dict[str, Entry | Lease | None] = {}
+        leases: dict[str, CacheEntry | ComputeLease | None] = {}
         for key in missing:
             leases[key] = yield from self._l1.acquire(key, tags)
-        found: dict[str, Entry | None] = {}
+        found: dict[str, CacheEntry | None] = {}
         try:
             loaded = yield from self._l2.load(missing, tags)
             found = dict(zip(missing, loaded, strict=True))
@@ -82,9 +82,9 @@ class TieredStore:
                 yield from self._copy(key, leases[key], found.get(key))
         return [entry or found[key] for key, entry in zip(keys, entries, strict=True)]
 
-    def _copy(self, key: str, lease: Entry | Lease | None, entry: Entry | None) -> Op[None]:
+    def _copy(self, key: str, lease: CacheEntry | ComputeLease | None, entry: CacheEntry | None) -> Op[None]:
         """Keep a shared entry here for a while, unless its tags are unknown here and could not be invalidated."""
-        if not isinstance(lease, Lease):
+        if not isinstance(lease, ComputeLease):
             return
         if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
             yield from self._l1.release(key, lease)
@@ -92,7 +92,9 @@ class TieredStore:
         end = min(entry.expires_at, self._clock.time() + self._l1_ttl)
         tags = {tag: lease.tags[tag] for tag in entry.tags}
         yield from self._l1.commit(
-            key, lease, Entry(entry.value, fresh_until=min(end, entry.fresh_until), expires_at=end, tags=tags)
+            key,
+            lease,
+            CacheEntry(entry.value, fresh_until=min(end, entry.fresh_until), expires_at=end, tags=tags),
         )
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
@@ -105,25 +107,27 @@ class TieredStore:
         finally:
             yield from local
 
-    def acquire(self, key: str, tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:
+    def acquire(
+        self, key: str, tags: Sequence[str], *, wait: float = 0
+    ) -> Op[CacheEntry | ComputeLease | None]:
         local = yield from self._l1.acquire(key, tags)
-        if isinstance(local, Entry):
+        if isinstance(local, CacheEntry):
             return local
-        shared: Entry | Lease | None = None
+        shared: CacheEntry | ComputeLease | None = None
         try:
             shared = yield from self._l2.acquire(key, tags, wait=wait)
         finally:
-            if not isinstance(shared, Lease):
+            if not isinstance(shared, ComputeLease):
                 yield from self._copy(key, local, shared)
-        return _Both(local, shared) if isinstance(shared, Lease) else shared
+        return _Both(local, shared) if isinstance(shared, ComputeLease) else shared
 
-    def commit(self, key: str, lease: Lease, entry: Entry) -> Op[bool]:
+    def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         local, shared = _parts(lease)
         kept = yield from self._l2.commit(key, shared, entry)
         yield from self._copy(key, local, entry if kept else None)
         return kept
 
-    def release(self, key: str, lease: Lease) -> Op[None]:
+    def release(self, key: str, lease: ComputeLease) -> Op[None]:
         local, shared = _parts(lease)
         yield from self._copy(key, local, None)
         yield from self._l2.release(key, shared)

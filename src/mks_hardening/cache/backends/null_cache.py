@@ -8,7 +8,7 @@ from typing import Any
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 
@@ -39,22 +39,24 @@ class _NullStore:
     def peek(self, _key: str) -> Any:
         return MISSING
 
-    def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[Entry | None]]:
+    def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
         yield from ()
         return [None] * len(keys)
 
     def save(self, _values: Mapping[str, tuple[object, float]], _tags: Sequence[str]) -> Op[None]:
         yield from ()
 
-    def acquire(self, _key: str, _tags: Sequence[str], *, wait: float = 0) -> Op[Entry | Lease | None]:  # noqa: ARG002 - the store's signature
+    def acquire(
+        self, _key: str, _tags: Sequence[str], *, wait: float = 0
+    ) -> Op[CacheEntry | ComputeLease | None]:  # noqa: ARG002 - the store's signature
         yield from ()
-        return Lease(None, {})
+        return ComputeLease(None, {})
 
-    def commit(self, _key: str, _lease: Lease, _entry: Entry) -> Op[bool]:
+    def commit(self, _key: str, _lease: ComputeLease, _entry: CacheEntry) -> Op[bool]:
         yield from ()
         return True
 
-    def release(self, _key: str, _lease: Lease) -> Op[None]:
+    def release(self, _key: str, _lease: ComputeLease) -> Op[None]:
         yield from ()
 
     def remove(self, _keys: Sequence[str]) -> Op[int]:

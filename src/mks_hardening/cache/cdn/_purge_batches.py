@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from mks_hardening._core.checks import texts
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["Batch", "batches_of", "everything"]
+__all__ = ["PurgeBatch", "batches_of", "everything"]
 
 _BATCH: Final = 100  # Cloudflare's limit for each call on every plan
 _TAG: Final = re.compile(
@@ -22,18 +22,18 @@ _PREFIX: Final = re.compile(
 )
 
 
-class Batch(NamedTuple):
+class PurgeBatch(NamedTuple):
     items: tuple[str, ...]
     body: dict[str, object]
 
 
-def everything(kinds: dict[str, Iterable[str] | None]) -> list[Batch]:
+def everything(kinds: dict[str, Iterable[str] | None]) -> list[PurgeBatch]:
     if any(items is not None for items in kinds.values()):
         raise ConfigurationError("purge_everything must be alone", parameter="purge_everything")
-    return [Batch(("*",), {"purge_everything": True})]
+    return [PurgeBatch(("*",), {"purge_everything": True})]
 
 
-def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[Batch]:
+def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[PurgeBatch]:
     """All batches of all kinds; everything is checked before the first is sent."""
     for kind, given in kinds.items():
         items = tuple(dict.fromkeys(texts(given or (), parameter=kind)))
@@ -42,7 +42,7 @@ def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[Batch]:
                 raise ConfigurationError(f"{kind} holds something that cannot be purged", parameter=kind)
         for start in range(0, len(items), _BATCH):
             part = items[start : start + _BATCH]
-            yield Batch(part, {kind: list(part)})
+            yield PurgeBatch(part, {kind: list(part)})
 
 
 def _is_url(text: str) -> bool:

@@ -15,7 +15,7 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.codec import json_loads
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.redaction.effort import REDACTED
-from mks_hardening.cache.cdn._purge_batches import Batch, batches_of, everything
+from mks_hardening.cache.cdn._purge_batches import PurgeBatch, batches_of, everything
 from mks_hardening.cache.cdn.purge_result import PurgeResult
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, DecodeError
 from mks_hardening.protocols import Clock
@@ -113,7 +113,7 @@ class CDNManager(Closing):
     def __repr__(self) -> str:
         return f"CDNManager({self._zone_id!r})"
 
-    def _purge(self, batches: list[Batch]) -> PurgeResult:
+    def _purge(self, batches: list[PurgeBatch]) -> PurgeResult:
         end = self._clock.monotonic() + self._deadline
         done: list[str] = []
         failed: list[str] = []

@@ -7,23 +7,23 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from mks_hardening._core.operations import Call, Op, Spawn
-from mks_hardening.cache._counters import Counters
-from mks_hardening.cache._entry import Entry, Lease
+from mks_hardening.cache._counters import CacheCounters
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache._parameters import check_key, jittered
-from mks_hardening.cache._store import Store
-from mks_hardening.cache.compute._singleflight import Flight, Flights, NoAnswer, Wait
-from mks_hardening.cache.compute._unkeepable import Unkeepable
+from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
+from mks_hardening.cache.compute._unkeepable import UncacheableValues
 from mks_hardening.exceptions import BackendUnavailableError, EncodeError
 from mks_hardening.protocols import Clock
 
-__all__ = ["Computing", "Terms"]
+__all__ = ["Computation", "ComputeOptions"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 _logger = logging.getLogger("mks_hardening.cache")
 
 
-class Terms(NamedTuple):
+class ComputeOptions(NamedTuple):
     """How a computed value is to be kept and waited for.
 
     Attributes:
@@ -39,7 +39,7 @@ class Terms(NamedTuple):
     wait: float
 
 
-class Computing:
+class Computation:
     """Gets values of one cache, and computes those that are not there.
 
     Args:
@@ -49,15 +49,15 @@ class Computing:
         clock: source of time.
     """
 
-    def __init__(self, store: Store, counters: Counters, *, jitter: float, clock: Clock) -> None:
+    def __init__(self, store: CacheStore, counters: CacheCounters, *, jitter: float, clock: Clock) -> None:
         self._store = store
         self._counters = counters
         self._jitter = jitter
         self._clock = clock
-        self._unkeepable = Unkeepable(counters)
+        self._unkeepable = UncacheableValues(counters)
         self.flights = Flights()
 
-    def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[Entry | None]:
+    def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[CacheEntry | None]:
         """The entry, fresh or stale; None when there is none or the backend is away."""
         try:
             (entry,) = yield from self._store.load((key,), tags)
@@ -66,7 +66,7 @@ class Computing:
             return None
         return entry
 
-    def is_fresh(self, entry: Entry | None) -> bool:
+    def is_fresh(self, entry: CacheEntry | None) -> bool:
         """Whether there is an entry whose time is not over."""
         return entry is not None and self._clock.time() < entry.fresh_until
 
@@ -78,7 +78,7 @@ class Computing:
             self._counters.failed(error)
             return otherwise
 
-    def get_or_compute(self, key: str, compute: Callable[[], object], terms: Terms) -> Op[object]:
+    def get_or_compute(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
         """The value of ``key``, from wherever it is to be had first."""
         check_key(key)
         entry = yield from self.entry(key, terms.tags)
@@ -95,7 +95,7 @@ class Computing:
             return (yield Call(compute))
         return (yield from self._compute_or_wait(key, compute, terms))
 
-    def _compute_or_wait(self, key: str, compute: Callable[[], object], terms: Terms) -> Op[object]:
+    def _compute_or_wait(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
         """Compute for all who ask, or have what another caller computes; but never wait for ever.
 
         When a computation takes too long, one of those who wait computes as well, and the first value is for all:
@@ -107,21 +107,21 @@ class Computing:
         may_take_over = True
         while not ours:
             since, now = flight.since, self._clock.monotonic()
-            outcome = yield Wait(flight, max(0.0, min(since, now) + terms.wait - now))
-            if outcome is NoAnswer.AGAIN:
+            outcome = yield FlightWait(flight, max(0.0, min(since, now) + terms.wait - now))
+            if outcome is NoResult.AGAIN:
                 flight, ours = self.flights.join(key, terms.tags)
-            elif outcome is NoAnswer.LATE and may_take_over:
+            elif outcome is NoResult.LATE and may_take_over:
                 # Until now the one who computes may have waited for another process.
                 if flight.since == since:
                     may_take_over = not self.flights.is_computing()
                     flight, ours = self.flights.relieve(flight)
-            elif outcome is NoAnswer.ALONE or outcome is NoAnswer.LATE:
+            elif outcome is NoResult.ALONE or outcome is NoResult.LATE:
                 return (yield Call(compute))
             else:
                 return outcome
         return (yield from self._fly(flight, compute, terms))
 
-    def _fly(self, flight: Flight, compute: Callable[[], object], terms: Terms) -> Op[object]:
+    def _fly(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
         """Compute for everybody in this process that asks meanwhile."""
         try:
             with self.flights.computing(flight.key):
@@ -132,14 +132,14 @@ class Computing:
             flight.crash(error)
             raise
         except BaseException:
-            self._land(flight, NoAnswer.AGAIN)  # cancelled or interrupted: somebody else has to do it
+            self._land(flight, NoResult.AGAIN)  # cancelled or interrupted: somebody else has to do it
             raise
-        self._land(flight, value if shared else NoAnswer.AGAIN)
+        self._land(flight, value if shared else NoResult.AGAIN)
         return value
 
     def _land(self, flight: Flight, outcome: object) -> None:
         self.flights.leave(flight)
-        if isinstance(outcome, NoAnswer):
+        if isinstance(outcome, NoResult):
             flight.end(outcome)
             return
         flight.land(outcome)
@@ -149,14 +149,14 @@ class Computing:
             self.flights.leave(flight)
 
     def _compute(
-        self, flight: Flight, compute: Callable[[], object], terms: Terms
+        self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[tuple[object, bool]]:
         """The value, and whether those who waited may have it too."""
         key = flight.key
         acquiring = self._store.acquire(key, terms.tags, wait=terms.wait)
         lease = yield from self.guarded(acquiring, otherwise=None)
         flight.since = self._clock.monotonic()
-        if isinstance(lease, Entry):
+        if isinstance(lease, CacheEntry):
             return lease.value, True
         # The server is away or another process takes too long: an answer late is better than none, so everybody
         # computes.
@@ -165,7 +165,7 @@ class Computing:
         return (yield from self._compute_under(lease, key, compute, terms))
 
     def _compute_under(
-        self, lease: Lease, key: str, compute: Callable[[], object], terms: Terms
+        self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[tuple[object, bool]]:
         try:
             value = yield Call(compute)
@@ -181,28 +181,28 @@ class Computing:
             raise
         return value, True
 
-    def _commit(self, lease: Lease, key: str, value: object, terms: Terms) -> Op[bool]:
+    def _commit(self, lease: ComputeLease, key: str, value: object, terms: ComputeOptions) -> Op[bool]:
         end = self._clock.time() + jittered(terms.lifetime, self._jitter)
-        entry = Entry(value, fresh_until=end, expires_at=end + terms.grace, tags=lease.tags)
+        entry = CacheEntry(value, fresh_until=end, expires_at=end + terms.grace, tags=lease.tags)
         committing = self._store.commit(key, lease, entry)
         # A server that is away has invalidated nothing that we know of: those who wait here may have the value.
         return (yield from self.guarded(committing, otherwise=True))
 
-    def _release(self, lease: Lease, key: str) -> Op[None]:
+    def _release(self, lease: ComputeLease, key: str) -> Op[None]:
         yield from self.guarded(self._store.release(key, lease), otherwise=None)
 
-    def _refresh_beside(self, key: str, compute: Callable[[], object], terms: Terms) -> Op[None]:
+    def _refresh_beside(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
         """Have a stale value computed anew while its readers go on; one process does it, the others need not."""
         flight, ours = self.flights.join(key, terms.tags)
         if ours and not (yield Spawn(self._refresh(flight, compute, terms), name="mks-cache-refresh")):
-            self._land(flight, NoAnswer.AGAIN)
+            self._land(flight, NoResult.AGAIN)
 
-    def _refresh(self, flight: Flight, compute: Callable[[], object], terms: Terms) -> Op[None]:
-        outcome: object = NoAnswer.AGAIN
+    def _refresh(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
+        outcome: object = NoResult.AGAIN
         try:
             acquiring = self._store.acquire(flight.key, terms.tags)
             lease = yield from self.guarded(acquiring, otherwise=None)
-            if isinstance(lease, Lease):
+            if isinstance(lease, ComputeLease):
                 outcome = yield from self._refresh_under(lease, flight.key, compute, terms)
         except Exception:
             self._counters.refresh_failed()
@@ -212,11 +212,11 @@ class Computing:
             self._land(flight, outcome)
 
     def _refresh_under(
-        self, lease: Lease, key: str, compute: Callable[[], object], terms: Terms
+        self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[object]:
         if lease.former is not None:  # another process was quicker
             yield from self._release(lease, key)
             return lease.former.value
         with self.flights.computing(key):
             value, shared = yield from self._compute_under(lease, key, compute, terms)
-        return value if shared else NoAnswer.AGAIN
+        return value if shared else NoResult.AGAIN

@@ -17,7 +17,7 @@ from mks_hardening.exceptions import EncodeError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["COMPUTE_WAIT", "Flight", "Flights", "NoAnswer", "Wait"]
+__all__ = ["COMPUTE_WAIT", "Flight", "FlightWait", "Flights", "NoResult"]
 
 COMPUTE_WAIT: Final = 3.0
 """Seconds a caller waits for the computation of another, where nothing else is said."""
@@ -28,7 +28,7 @@ _computing: Final[ContextVar[frozenset[tuple[int, str]]]] = ContextVar(
 )
 
 
-class NoAnswer(Enum):
+class NoResult(Enum):
     """Why whoever waited has no value."""
 
     AGAIN = "it was invalidated or given up meanwhile: look again"
@@ -56,21 +56,21 @@ class Flight:
         self.since = inf
         self.successor: Flight | None = None
         self.relieved: Flight | None = None
-        self._future: Future[tuple[object, bool] | NoAnswer] = Future()
+        self._future: Future[tuple[object, bool] | NoResult] = Future()
 
     def land(self, value: object) -> None:
         """Give everybody who waits the value, each a copy of their own.
 
         Of a computation and those that were begun because it took too long, the first value is for all.
         """
-        outcome: tuple[object, bool] | NoAnswer = NoAnswer.AGAIN
+        outcome: tuple[object, bool] | NoResult = NoResult.AGAIN
         all_of_it = [*self._chain()]
         # Mostly nobody waits, and encoding the value for nobody would cost as much as keeping it.
         if any(flight.waiting for flight in all_of_it):
             try:
                 outcome = freeze(value)
             except EncodeError:
-                outcome = NoAnswer.ALONE
+                outcome = NoResult.ALONE
         for flight in all_of_it:
             flight._set(outcome)  # noqa: SLF001 - of the same class
 
@@ -83,7 +83,7 @@ class Flight:
             flight = flight.successor
             yield flight
 
-    def end(self, why: NoAnswer) -> None:
+    def end(self, why: NoResult) -> None:
         """Tell everybody who waits that there is no value for them."""
         self._set(why)
 
@@ -93,17 +93,17 @@ class Flight:
         if not self._future.done():
             self._future.set_exception(error)
 
-    def _set(self, outcome: tuple[object, bool] | NoAnswer) -> None:
+    def _set(self, outcome: tuple[object, bool] | NoResult) -> None:
         if not self._future.done():
             self._future.set_result(outcome)
 
     @property
-    def future(self) -> Future[tuple[object, bool] | NoAnswer]:
+    def future(self) -> Future[tuple[object, bool] | NoResult]:
         """What the waiters wait for."""
         return self._future
 
 
-class Wait:
+class FlightWait:
     """The effect of waiting for a flight; answers with its value or with why there is none."""
 
     __slots__ = ("_flight", "_seconds")
@@ -119,7 +119,7 @@ class Wait:
             return _answer(future.result(self._seconds))
         except TimeoutError:
             # The computation's own error, or an answer that came in this moment.
-            return _answer(future.result(0)) if future.done() else NoAnswer.LATE
+            return _answer(future.result(0)) if future.done() else NoResult.LATE
 
     async def arun(self) -> object:
         """Wait."""
@@ -142,12 +142,12 @@ class Wait:
         try:
             await asyncio.wait_for(arrived, self._seconds)
         except TimeoutError:
-            return NoAnswer.LATE
+            return NoResult.LATE
         return _answer(future.result(0))
 
 
-def _answer(outcome: tuple[object, bool] | NoAnswer) -> object:
-    return outcome if isinstance(outcome, NoAnswer) else thaw(*outcome)
+def _answer(outcome: tuple[object, bool] | NoResult) -> object:
+    return outcome if isinstance(outcome, NoResult) else thaw(*outcome)
 
 
 class Flights:

@@ -7,22 +7,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from mks_hardening.cache._counters import Counters
+from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.exceptions import EncodeError
 
-__all__ = ["Unkeepable"]
+__all__ = ["UncacheableValues"]
 
 # Names of local functions can be made without end; after so many warnings nobody reads another.
 _MOST_FUNCTIONS: Final = 1000
 _logger = logging.getLogger("mks_hardening.cache")
 
 
-class Unkeepable:
+class UncacheableValues:
     """Remembers which functions were warned of."""
 
     __slots__ = ("_counters", "_warned")
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: CacheCounters) -> None:
         self._counters = counters
         self._warned: set[str] = set()
 

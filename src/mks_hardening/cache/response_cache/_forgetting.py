@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from mks_hardening._core.web.wsgi_head import Headers
 
-__all__ = ["Forgetting"]
+__all__ = ["Invalidation"]
 
 
-class Forgetting:
+class Invalidation:
     """Lets one answer stream through, and has paths forgotten before its first byte and once more after its end.
 
     Twice, because an application may end its transaction when the body is closed: who asks in between would have

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, NotRequired, TypedDict
 
 from mks_hardening.cache._canonical_text import canonical, digest
-from mks_hardening.cache._entry import Lease
+from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.cache.base import BaseCache
 from mks_hardening.cache.response_cache._http_rules import (
     Headers,
@@ -24,7 +24,7 @@ from mks_hardening.protocols import Clock
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["Answer", "CacheableRequest", "KeptAnswers", "Variants", "path_tag"]
+__all__ = ["CacheableRequest", "StoredResponse", "StoredResponses", "Variants", "path_tag"]
 
 # `Vary: User-Agent` alone has thousands; all variants of a URL are one entry, read with every hit.
 _MOST_VARIANTS: Final = 8
@@ -38,7 +38,7 @@ def path_tag(path: str) -> str:
     return f"http-path:{int(digest(canonical((path,)))[:8], 16) % _PATH_TAGS}"
 
 
-class Answer(NamedTuple):
+class StoredResponse(NamedTuple):
     """A kept answer; times are of the wall clock."""
 
     status: str
@@ -69,7 +69,7 @@ class CacheableRequest(NamedTuple):
     personal: bool
 
 
-class KeptAnswers:
+class StoredResponses:
     """The answers in one cache."""
 
     def __init__(self, cache: BaseCache, *, max_body: int, clock: Clock) -> None:
@@ -84,12 +84,12 @@ class KeptAnswers:
 
     def fitting(
         self, environ: WSGIEnvironment, variants: Variants | None, control: Mapping[str, str]
-    ) -> Answer | None:
+    ) -> StoredResponse | None:
         """The kept variant this request may be answered with."""
         if not variants or "no-cache" in control:
             return None
         stored = variants["answers"].get(variant_of(environ, variants["names"]))
-        answer = None if stored is None else Answer._make(stored)
+        answer = None if stored is None else StoredResponse._make(stored)
         if answer is None or self._clock.time() >= answer.fresh_until:
             return None
         limit = control.get("max-age", "")
@@ -97,11 +97,11 @@ class KeptAnswers:
             return None
         return answer
 
-    def age(self, answer: Answer) -> int:
+    def age(self, answer: StoredResponse) -> int:
         """Seconds since it was made."""
         return max(0, int(self._clock.time() - answer.made_at))
 
-    def begin(self, request: CacheableRequest) -> Lease | None:
+    def begin(self, request: CacheableRequest) -> ComputeLease | None:
         """The permission to keep an answer that is going to be made."""
         return self._cache.begin(request.key, request.tags)
 
@@ -118,7 +118,7 @@ class KeptAnswers:
     def keep(
         self,
         request: CacheableRequest,
-        lease: Lease,
+        lease: ComputeLease,
         *,
         status: str,
         headers: Headers,
@@ -142,9 +142,9 @@ class KeptAnswers:
         names = variant_names(headers) or _NO_NAMES
         # Another Vary than before: what was kept under the old names would be found by requests it is not for.
         answers = variants["answers"] if variants and tuple(variants["names"]) == names else {}
-        living = {key: Answer._make(stored) for key, stored in answers.items()}
+        living = {key: StoredResponse._make(stored) for key, stored in answers.items()}
         living = {key: answer for key, answer in living.items() if now < answer.fresh_until}
-        living[variant_of(request.environ, names)] = Answer(status, kept, body, made_at, now + fresh)
+        living[variant_of(request.environ, names)] = StoredResponse(status, kept, body, made_at, now + fresh)
         while len(living) > _MOST_VARIANTS:
             del living[next(iter(living))]
         end = max(answer.fresh_until for answer in living.values())
@@ -156,7 +156,7 @@ class KeptAnswers:
             content["route"] = str(route)
         self._cache.finish(request.key, lease, content, ttl=end - now)
 
-    def drop(self, request: CacheableRequest, lease: Lease, reason: str) -> None:
+    def drop(self, request: CacheableRequest, lease: ComputeLease, reason: str) -> None:
         """Note that an answer was not kept."""
         self._cache.abandon(request.key, lease)
         self._cache.count_bypass(reason)

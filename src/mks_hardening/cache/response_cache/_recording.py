@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, ROUTE_KEY, SESSION_KEY
-from mks_hardening.cache._entry import Lease
+from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.cache.response_cache._http_rules import (
     header,
     is_not_modified,
     variant_names,
     without_content,
 )
-from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, KeptAnswers
+from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, StoredResponses
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,9 +29,9 @@ class Recording:
 
     def __init__(
         self,
-        kept: KeptAnswers,
+        kept: StoredResponses,
         request: CacheableRequest,
-        lease: Lease,
+        lease: ComputeLease,
         start_response: StartResponse,
     ) -> None:
         self._kept = kept
@@ -39,7 +39,7 @@ class Recording:
         # As it came: it says which variant this is, and what the client has already.
         self._request = request._replace(environ=request.environ.copy())
         self._session_before = request.environ.get(SESSION_KEY)
-        self._lease: Lease | None = lease
+        self._lease: ComputeLease | None = lease
         self._start_response = start_response
         self._status = ""
         self._headers: list[tuple[str, str]] = []

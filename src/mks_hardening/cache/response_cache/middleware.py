@@ -15,9 +15,14 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.cache.base import BaseCache
-from mks_hardening.cache.response_cache._forgetting import Forgetting
+from mks_hardening.cache.response_cache._forgetting import Invalidation
 from mks_hardening.cache.response_cache._http_rules import is_not_modified, without_content
-from mks_hardening.cache.response_cache._kept_answers import Answer, CacheableRequest, KeptAnswers, path_tag
+from mks_hardening.cache.response_cache._kept_answers import (
+    CacheableRequest,
+    StoredResponse,
+    StoredResponses,
+    path_tag,
+)
 from mks_hardening.cache.response_cache._recording import Recording
 from mks_hardening.cache.response_cache._requests import answer_key, request_control, request_obstacle
 from mks_hardening.cache.response_cache.rule import CacheRule
@@ -76,14 +81,14 @@ class ResponseCacheMiddleware:
         self._cache = instance(cache, BaseCache, parameter="cache")
         self._rules = several(rules, CacheRule, parameter="rules")
         most = whole_number(max_body, parameter="max_body", minimum=0)
-        self._kept = KeptAnswers(cache, max_body=most, clock=given_clock(clock))
+        self._kept = StoredResponses(cache, max_body=most, clock=given_clock(clock))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer from the cache, or let the application answer and keep a copy."""
         request = self._cacheable(environ)
         if request is None:
             if environ["REQUEST_METHOD"] not in _SAFE:
-                return Forgetting(self._forget_paths, environ, start_response).answer(self._app)
+                return Invalidation(self._forget_paths, environ, start_response).answer(self._app)
             return self._app(environ, start_response)
         control = request_control(environ)
         variants = self._kept.variants(request)
@@ -123,7 +128,7 @@ class ResponseCacheMiddleware:
         return CacheableRequest(environ, rule, key, tags, identity is not None)
 
     def _from_cache(
-        self, environ: WSGIEnvironment, answer: Answer, start_response: StartResponse
+        self, environ: WSGIEnvironment, answer: StoredResponse, start_response: StartResponse
     ) -> Iterable[bytes]:
         headers = [*((name, value) for name, value in answer.headers), ("Age", str(self._kept.age(answer)))]
         if is_not_modified(environ, headers):

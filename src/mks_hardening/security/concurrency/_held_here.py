@@ -11,12 +11,12 @@ from mks_hardening._core.process.forked import renew_in_child
 if TYPE_CHECKING:
     from mks_hardening.security.concurrency.slot import Slot
 
-__all__ = ["HeldHere"]
+__all__ = ["LocalSlots"]
 
 _SWEPT_ABOVE: Final = 1_000
 
 
-class HeldHere:
+class LocalSlots:
     """Slots by place. A slot whose holder is gone, a thread that died with it for example, is not held any more."""
 
     __slots__ = ("__weakref__", "_lock", "_slots")

@@ -8,7 +8,7 @@ from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
-from mks_hardening.security.rate_limits._presence import Known, presence_script
+from mks_hardening.security.rate_limits._presence import KnownProcesses, presence_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock, RedisLike
 
-__all__ = ["SlotsInRedis"]
+__all__ = ["RedisSlots"]
 
 _HERE: Final = "mks_hardening.security.concurrency"
 
 
-class SlotsInRedis:
+class RedisSlots:
     """Slots shared by all processes that use one Redis. Everything may be sent twice: tokens make it one."""
 
     def __init__(
@@ -61,10 +61,10 @@ class SlotsInRedis:
         """End a lease."""
         yield Pipeline(self._client, [("ZREM", self._prefix + place, token)], idempotent=True)
 
-    def presence(self, *arguments: object) -> Op[Known]:
+    def presence(self, *arguments: object) -> Op[KnownProcesses]:
         """See ``Presence``."""
         keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation")]
-        return Known(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
+        return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def in_doubt(self) -> bool:
         """Whether the server is asked in vain at the moment, as far as anybody knows."""

@@ -26,7 +26,7 @@ from mks_hardening.exceptions import (
     ConfigurationError,
 )
 from mks_hardening.security._storage import MEMORY, is_redis
-from mks_hardening.security.concurrency._held_here import HeldHere
+from mks_hardening.security.concurrency._held_here import LocalSlots
 from mks_hardening.security.concurrency.slot import Slot
 from mks_hardening.security.rate_limits._groups import Policy, policies_of, unknown_group
 from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
@@ -35,7 +35,7 @@ from mks_hardening.security.rate_limits._presence import Presence
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening.protocols import Clock, RedisLike
-    from mks_hardening.security.concurrency._slots_in_redis import SlotsInRedis
+    from mks_hardening.security.concurrency._slots_in_redis import RedisSlots
 
 __all__ = ["ConcurrencyLimiter"]
 
@@ -102,15 +102,15 @@ class ConcurrencyLimiter(Closing):
         self._policies = policies_of(self._limits, on_unavailable)
         self._clock = given_clock(clock)
         self._every = seconds(lease, parameter="lease", minimum=0.1) / _RENEWALS
-        self._here = HeldHere()
+        self._here = LocalSlots()
         self._renewal = IntervalThread(self._renew_all, every=self._every, name="mks-slots")
-        self._shared: SlotsInRedis | None = None
+        self._shared: RedisSlots | None = None
         self._settling_until = 0.0
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Here, so that an application without Redis does not load the client.
-            from mks_hardening.security.concurrency._slots_in_redis import SlotsInRedis
+            from mks_hardening.security.concurrency._slots_in_redis import RedisSlots
 
-            self._shared = SlotsInRedis(
+            self._shared = RedisSlots(
                 storage,
                 lease=self._every * _RENEWALS,
                 namespace=namespace,
@@ -139,14 +139,14 @@ class ConcurrencyLimiter(Closing):
         """``acquire`` for asyncio."""
         return await arun(self._acquire(*self._checked(limit, key, wait)))
 
-    def hold(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> Holding:
+    def hold(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> HeldSlot:
         """``acquire`` for ``with`` and ``async with``, whose block runs while the slot is held.
 
         Raises:
             ConfigurationError: see ``acquire``.
             ConcurrencyExceededError: raised at the beginning of the block, where there is no slot.
         """
-        return Holding(partial(self._acquire, *self._checked(limit, key, wait)), self._limits[limit])
+        return HeldSlot(partial(self._acquire, *self._checked(limit, key, wait)), self._limits[limit])
 
     def held(self, limit: str, key: str = "") -> int:
         """How many slots a key holds at once; as far as this process knows, while the storage is away.
@@ -178,7 +178,7 @@ class ConcurrencyLimiter(Closing):
         if key is not None:
             checked_function(key, parameter="key")
 
-        def holding(*args: object, **kwargs: object) -> Holding:
+        def holding(*args: object, **kwargs: object) -> HeldSlot:
             return self.hold(limit, "" if key is None else key(*args, **kwargs), wait=wait)
 
         import inspect  # not at import: it is heavy, and decorators run once
@@ -256,9 +256,7 @@ class ConcurrencyLimiter(Closing):
             self._renewal.start()
         return slot
 
-    def _ask_storage(
-        self, shared: SlotsInRedis, slot: Slot, quota: int
-    ) -> Op[tuple[bool, int, float | None]]:
+    def _ask_storage(self, shared: RedisSlots, slot: Slot, quota: int) -> Op[tuple[bool, int, float | None]]:
         if self._policies[slot.limit] == "local" and shared.in_doubt():
             raise BackendUnavailableError("slots", "open", operation="acquire", sent=False)
         if self._presence.is_due():
@@ -318,13 +316,13 @@ class ConcurrencyLimiter(Closing):
             return False
         return not slot.lost
 
-    def _renew_place(self, shared: SlotsInRedis, place: str) -> Op[None]:
+    def _renew_place(self, shared: RedisSlots, place: str) -> Op[None]:
         slots = self._here.by_place().get(place)
         if slots:
             yield from self._renew_some(shared, place, slots)
 
     @staticmethod
-    def _renew_some(shared: SlotsInRedis, place: str, slots: list[Slot]) -> Op[None]:
+    def _renew_some(shared: RedisSlots, place: str, slots: list[Slot]) -> Op[None]:
         held = yield from shared.renew(place, [slot.token for slot in slots])
         for slot, was_held in zip(slots, held, strict=True):
             slot.lost |= slot.known and not was_held
@@ -352,7 +350,7 @@ class ConcurrencyLimiter(Closing):
         return limit, place, seconds(wait, parameter="wait")
 
 
-class Holding:
+class HeldSlot:
     """The block in which a slot is held; each use takes one of its own."""
 
     __slots__ = ("_acquire", "_quota", "_slots")

@@ -15,14 +15,21 @@ if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
     from mks_hardening.security.passkeys.relying_party import RelyingParty
 
-__all__ = ["ALGORITHMS", "Asserted", "Registered", "asserted", "check_installed", "registered"]
+__all__ = [
+    "ALGORITHMS",
+    "VerifiedAssertion",
+    "VerifiedRegistration",
+    "asserted",
+    "check_installed",
+    "registered",
+]
 
 ALGORITHMS: Final = (-8, -7, -257)  # EdDSA, ES256, RS256 (COSE)
 _LONGEST_KEY: Final = 1100  # bytes; an RSA key of 8192 bits
 _MULTI_DEVICE: Final = "multi_device"
 
 
-class Registered(NamedTuple):
+class VerifiedRegistration(NamedTuple):
     """A new credential; its key is COSE in base64url."""
 
     credential: str
@@ -34,7 +41,7 @@ class Registered(NamedTuple):
     aaguid: str
 
 
-class Asserted(NamedTuple):
+class VerifiedAssertion(NamedTuple):
     """What a valid assertion says."""
 
     sign_count: int
@@ -53,7 +60,9 @@ def check_installed() -> None:
         import webauthn  # noqa: F401 - only whether it is there
 
 
-def registered(response: PasskeyResponse, *, party: RelyingParty, challenge: bytes) -> Registered | None:
+def registered(
+    response: PasskeyResponse, *, party: RelyingParty, challenge: bytes
+) -> VerifiedRegistration | None:
     """The credential that this answer to ``navigator.credentials.create()`` makes, if it is valid."""
     from webauthn import verify_registration_response
 
@@ -73,7 +82,7 @@ def registered(response: PasskeyResponse, *, party: RelyingParty, challenge: byt
         return None
     if len(found.credential_public_key) > _LONGEST_KEY:
         return None
-    return Registered(
+    return VerifiedRegistration(
         credential=credential,
         public_key=base64url(found.credential_public_key),
         sign_count=found.sign_count,
@@ -91,14 +100,14 @@ def asserted(
     challenge: bytes,
     public_key: str,
     verified: bool,
-) -> Asserted | None:
+) -> VerifiedAssertion | None:
     """What this answer to ``navigator.credentials.get()`` says, if the credential's key signed it.
 
     Args:
         response: the answer.
         party: who asked.
         challenge: what was asked.
-        public_key: of the credential, as ``Registered`` has it.
+        public_key: of the credential, as ``VerifiedRegistration`` has it.
         verified: whether the person must have been verified.
     """
     from webauthn import verify_authentication_response
@@ -119,7 +128,7 @@ def asserted(
     # In a frame of another site the person does not see where the passkey is used (level 3, 13.4.9).
     if response.cross_origin:
         return None
-    return Asserted(
+    return VerifiedAssertion(
         sign_count=found.new_sign_count,
         backup_eligible=found.credential_device_type.value == _MULTI_DEVICE,
         backed_up=found.credential_backed_up,

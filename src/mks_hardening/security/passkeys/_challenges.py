@@ -17,7 +17,7 @@ from mks_hardening.security.passkeys._response import base64url, challenge_key
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, PasskeyStore
 
-__all__ = ["Challenges", "Issued", "Purpose"]
+__all__ = ["Challenges", "IssuedChallenge", "Purpose"]
 
 Purpose = Literal["register", "verify", "sign-in"]
 
@@ -25,7 +25,7 @@ _BYTES: Final = 32
 _LONGEST_SESSION: Final = 1024
 
 
-class Issued(NamedTuple):
+class IssuedChallenge(NamedTuple):
     """A challenge for a browser.
 
     Attributes:
@@ -47,7 +47,7 @@ class Challenges:
         self._clock = clock
         self._ttl = ttl
 
-    def issue(self, purpose: Purpose, *, user_id: str, session: str, note: str = "") -> Op[Issued]:
+    def issue(self, purpose: Purpose, *, user_id: str, session: str, note: str = "") -> Op[IssuedChallenge]:
         """A new challenge.
 
         Args:
@@ -63,7 +63,7 @@ class Challenges:
         yield from ask(
             self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
         )
-        return Issued(base64url(challenge), expires_at)
+        return IssuedChallenge(base64url(challenge), expires_at)
 
     def redeem(self, challenge: bytes, purpose: Purpose, *, user_id: str, session: str) -> Op[str | None]:
         """The note of a challenge that was issued for just this; it is gone then, whatever it was issued for."""

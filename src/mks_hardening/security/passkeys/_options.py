@@ -9,13 +9,13 @@ from mks_hardening.security.passkeys._ceremonies import ALGORITHMS
 from mks_hardening.security.passkeys.results import PasskeyOptions
 
 if TYPE_CHECKING:
-    from mks_hardening.security.passkeys._challenges import Issued
+    from mks_hardening.security.passkeys._challenges import IssuedChallenge
     from mks_hardening.security.passkeys.relying_party import RelyingParty
 
-__all__ = ["Known", "creation", "request"]
+__all__ = ["KnownUser", "creation", "request"]
 
 
-class Known(NamedTuple):
+class KnownUser(NamedTuple):
     """A credential that is registered already."""
 
     credential: str
@@ -23,7 +23,7 @@ class Known(NamedTuple):
 
 
 def creation(
-    party: RelyingParty, issued: Issued, *, user: Mapping[str, object], known: Sequence[Known]
+    party: RelyingParty, issued: IssuedChallenge, *, user: Mapping[str, object], known: Sequence[KnownUser]
 ) -> PasskeyOptions:
     """For ``navigator.credentials.create()``. It asks for no attestation: that tells on people."""
     # Discoverable and verified, or the passkey alone could not sign anybody in (level 3, 5.4.6).
@@ -47,7 +47,9 @@ def creation(
     )
 
 
-def request(party: RelyingParty, issued: Issued, *, known: Sequence[Known], verified: bool) -> PasskeyOptions:
+def request(
+    party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownUser], verified: bool
+) -> PasskeyOptions:
     """For ``navigator.credentials.get()``; without known credentials the person chooses who to be."""
     return PasskeyOptions(
         public_key={
@@ -61,5 +63,5 @@ def request(party: RelyingParty, issued: Issued, *, known: Sequence[Known], veri
     )
 
 
-def _descriptor(known: Known) -> dict[str, object]:
+def _descriptor(known: KnownUser) -> dict[str, object]:
     return {"type": "public-key", "id": known.credential, "transports": [*known.transports]}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Scheme"]
+__all__ = ["HashScheme"]
 
 
-class Scheme(Protocol):
+class HashScheme(Protocol):
     """One way, with today's parameters for new forms."""
 
     name: str

@@ -27,7 +27,7 @@ from mks_hardening.security.passwords._fair_semaphore import FairSemaphore, hash
 from mks_hardening.security.passwords._scrypt import Scrypt
 
 if TYPE_CHECKING:
-    from mks_hardening.security.passwords._scheme import Scheme
+    from mks_hardening.security.passwords._scheme import HashScheme
 
 __all__ = ["PasswordHasher"]
 
@@ -77,9 +77,9 @@ class PasswordHasher:
         wanted = choice(scheme, ("auto", "argon2id", "scrypt"), parameter="scheme")
         budget = whole_number(memory_budget, parameter="memory_budget", minimum=_MEBIBYTE)
         processes = whole_number(workers, parameter="workers", minimum=1, maximum=1024)
-        self._scheme: Scheme = Scrypt() if wanted == "scrypt" else _argon2_or(wanted)
+        self._scheme: HashScheme = Scrypt() if wanted == "scrypt" else _argon2_or(wanted)
         # What accounts may have: from before argon2-cffi was installed, too.
-        self._expected: tuple[Scheme, ...] = (
+        self._expected: tuple[HashScheme, ...] = (
             (self._scheme,) if isinstance(self._scheme, Scrypt) else (self._scheme, Scrypt())
         )
         self._max_wait = seconds(max_wait, parameter="max_wait")
@@ -153,7 +153,7 @@ class PasswordHasher:
         self._top_up(None if matches is None else _method_of(form), spent)
         return bool(matches) and bool(stored) and normal is not None
 
-    def _scheme_of(self, form: str) -> Scheme:
+    def _scheme_of(self, form: str) -> HashScheme:
         wanted = Argon2 if form.startswith(PREFIX) else Scrypt
         return self._scheme if isinstance(self._scheme, wanted) else wanted()
 
@@ -176,7 +176,7 @@ class PasswordHasher:
             _a_little_work()
             spent += thread_time() - began
 
-    def _learn(self, scheme: Scheme) -> None:
+    def _learn(self, scheme: HashScheme) -> None:
         """What a check costs, where none was seen yet."""
         method = _method_of(scheme.nobody)
         if method not in self._work:
@@ -249,7 +249,7 @@ class PasswordHasher:
         return f"PasswordHasher({self.scheme!r}, slots={self.slots}, max_wait={self._max_wait:g})"
 
 
-def _argon2_or(wanted: str) -> Scheme:
+def _argon2_or(wanted: str) -> HashScheme:
     try:
         return Argon2()
     except MissingDependencyError:

@@ -19,12 +19,12 @@ from mks_hardening.security.rate_limits._presence import Presence
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
-    from mks_hardening.security.rate_limits._groups import Group
+    from mks_hardening.security.rate_limits._groups import LimitGroup
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
-    from mks_hardening.security.rate_limits._windows import Count
+    from mks_hardening.security.rate_limits._windows import WindowCount
     from mks_hardening.security.rate_limits.model import Strategy
 
-__all__ = ["Bridge"]
+__all__ = ["OutageFallback"]
 
 _MOST_LOSSES: Final = 8
 """Rounds of one hit with a storage that loses its data in the middle of them."""
@@ -32,7 +32,7 @@ _EVERY: Final = 0.25
 """Seconds between two looks of the thread whether the storage is back."""
 
 
-class Bridge:
+class OutageFallback:
     """Hits in the shared storage by a process that can go on without it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Bridge:
     def __init__(
         self,
         shared: RedisCounters,
-        groups: Mapping[str, Group],
+        groups: Mapping[str, LimitGroup],
         processes: int = 1,
         *,
         strategy: Strategy,
@@ -90,7 +90,7 @@ class Bridge:
         """Whether the storage and this process have something to tell each other before the next hit."""
         return self.presence.is_due() or self.counters.owes(group, key)
 
-    def hit(self, rules: Group, key: str, cost: int) -> Op[Count | None]:
+    def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount | None]:
         """Take hits in the storage, after it was told what it does not know; ``None`` if this process has to count.
 
         Raises:
@@ -107,7 +107,7 @@ class Bridge:
                 continue
             if self.counters.owes(rules.name, key):
                 yield from self._settle(rules, key)
-            count: Count = yield self._shared.hit(
+            count: WindowCount = yield self._shared.hit(
                 rules.name, key, rules.limits, cost=cost, generation=self.generations.of(rules.name, key)
             )
             if count.remaining:
@@ -167,7 +167,7 @@ class Bridge:
             return
         for group, key in self.counters.settled_places():
             # No hit follows here from which the next outage could go on.
-            count: Count = yield self._shared.test(group, key, self._groups[group].limits, cost=0)
+            count: WindowCount = yield self._shared.test(group, key, self._groups[group].limits, cost=0)
             self.counters.note(group, key, count)
 
     def _settle_all(self) -> Op[None]:
@@ -176,7 +176,7 @@ class Bridge:
             if rules is not None:
                 yield from self._settle(rules, key)
 
-    def _settle(self, rules: Group, key: str) -> Op[None]:
+    def _settle(self, rules: LimitGroup, key: str) -> Op[None]:
         # Of a cluster: a replica that was promoted in the outage may lack what was before it.
         yield from self.generations.read(rules.name, key)
         # Taken over before the storage is told, so that two threads do not tell it the same hits.
@@ -195,5 +195,5 @@ class Bridge:
         self.counters.settled(debt, goes_on=self.presence.is_returning())
 
 
-def _tell_all(bridge: Bridge | None) -> bool:
+def _tell_all(bridge: OutageFallback | None) -> bool:
     return bridge is not None and bridge.tell_all()

@@ -11,8 +11,8 @@ from mks_hardening.security.rate_limits.model import Decision, LimitState, decid
 
 if TYPE_CHECKING:
     from mks_hardening.exceptions import BackendUnavailableError
-    from mks_hardening.security.rate_limits._groups import Group
-    from mks_hardening.security.rate_limits._windows import Count
+    from mks_hardening.security.rate_limits._groups import LimitGroup
+    from mks_hardening.security.rate_limits._windows import WindowCount
 
 __all__ = ["affordable", "decision_of", "exempted", "judged", "outage_decision"]
 
@@ -20,7 +20,7 @@ _RETRY_WHEN_CLOSED: Final = 1.0
 _NEAR_PERCENT: Final = 80
 
 
-def decision_of(rules: Group, count: Count) -> Decision:
+def decision_of(rules: LimitGroup, count: WindowCount) -> Decision:
     """On the path of every hit: lists, because generators cost twice as much."""
     remaining, reset_after, retry_after, taken_at, _ = count
     left, resets = tuple(remaining), tuple([reset / 1e6 for reset in reset_after])
@@ -32,7 +32,7 @@ def decision_of(rules: Group, count: Count) -> Decision:
     return decided(rules.limits, left, resets, longest / 1e6, tuple(breached))
 
 
-def affordable(rules: Group, decision: Decision, cost: int) -> Decision:
+def affordable(rules: LimitGroup, decision: Decision, cost: int) -> Decision:
     """A hit that was only looked at; one that costs more than a quota never fits, however long one waits."""
     if cost > rules.smallest_quota:
         breached = tuple(limit.name for limit in rules.limits if cost > limit.quota)
@@ -41,12 +41,12 @@ def affordable(rules: Group, decision: Decision, cost: int) -> Decision:
     return judged(rules, decision)
 
 
-def exempted(rules: Group) -> Decision:
+def exempted(rules: LimitGroup) -> Decision:
     """A hit that is not counted."""
     return Decision.of(LimitState(limit, limit.quota, 0.0) for limit in rules.limits)
 
 
-def outage_decision(rules: Group, error: BackendUnavailableError) -> Decision:
+def outage_decision(rules: LimitGroup, error: BackendUnavailableError) -> Decision:
     """What a group says while its storage is away and it does not count in the process."""
     if rules.policy == "open":
         return exempted(rules)
@@ -54,7 +54,9 @@ def outage_decision(rules: Group, error: BackendUnavailableError) -> Decision:
     return Decision.of(LimitState(limit, 0, wait, wait) for limit in rules.limits)
 
 
-def judged(rules: Group, decision: Decision, source: str = "", *, taken: int = 0, key: str = "") -> Decision:
+def judged(
+    rules: LimitGroup, decision: Decision, source: str = "", *, taken: int = 0, key: str = ""
+) -> Decision:
     """The answer, after observers were told of it.
 
     Args:
@@ -74,7 +76,7 @@ def judged(rules: Group, decision: Decision, source: str = "", *, taken: int = 0
     return decision
 
 
-def _tell_near(rules: Group, decision: Decision, taken: int, key: str) -> None:
+def _tell_near(rules: LimitGroup, decision: Decision, taken: int, key: str) -> None:
     """Once for each time a key comes near: when this hit was the one that crossed the mark."""
     for limit, left in zip(rules.limits, decision.remaining, strict=True):
         used = limit.quota - left

@@ -10,7 +10,7 @@ from mks_hardening._core.lazy import optional
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.rate_limits.model import Limit, checked_limit
 
-__all__ = ["Group", "GroupSpec", "Policy", "groups_of", "policies_of", "unknown_group"]
+__all__ = ["GroupSpec", "LimitGroup", "Policy", "groups_of", "policies_of", "unknown_group"]
 
 Policy = Literal["local", "open", "closed"]
 GroupSpec = str | Limit | Sequence[str | Limit]
@@ -18,7 +18,7 @@ GroupSpec = str | Limit | Sequence[str | Limit]
 _POLICIES: Final[tuple[Policy, ...]] = ("local", "open", "closed")
 
 
-class Group(NamedTuple):
+class LimitGroup(NamedTuple):
     """One group with everything that is decided for it.
 
     Attributes:
@@ -41,7 +41,7 @@ def groups_of(
     *,
     on_unavailable: Policy | Mapping[str, Policy],
     dry_run: Collection[str],
-) -> dict[str, Group]:
+) -> dict[str, LimitGroup]:
     """The groups by name.
 
     Raises:
@@ -56,7 +56,7 @@ def groups_of(
         if name not in limits:
             raise unknown_group(name, limits)
     return {
-        name: Group(
+        name: LimitGroup(
             name,
             some,
             min(limit.quota for limit in some),

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening.security.rate_limits._windows import Count, Counter, counter_for
+from mks_hardening.security.rate_limits._windows import WindowCount, WindowCounter, counter_for
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -26,14 +26,14 @@ class MemoryCounters:
         self._monotonic = clock.monotonic
         self._max_keys = max_keys
         self.renew()
-        self._counters: OrderedDict[tuple[str, str], Counter] = OrderedDict()
+        self._counters: OrderedDict[tuple[str, str], WindowCounter] = OrderedDict()
         renew_in_child(self)
 
     def renew(self) -> None:
         """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
         self._lock = threading.RLock()
 
-    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """Take hits from all limits or from none."""
         place = group, key
         with self._lock:
@@ -48,7 +48,7 @@ class MemoryCounters:
                 self._counters.move_to_end(place)
             return counter.hit(int(self._monotonic() * 1e6), cost)
 
-    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """What ``hit`` would see, without counting."""
         with self._lock:
             # A look leaves no counter behind, so that looking at keys costs no memory either.
@@ -67,7 +67,7 @@ class MemoryCounters:
         with self._lock:
             self._counters.pop((group, key), None)
 
-    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> Counter:  # noqa: ARG002 - for subclasses
+    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> WindowCounter:  # noqa: ARG002 - for subclasses
         return counter_for(limits, self._strategy)
 
     def _now(self) -> int:

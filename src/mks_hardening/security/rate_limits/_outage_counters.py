@@ -10,7 +10,13 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
-from mks_hardening.security.rate_limits._windows import Count, Counter, Mixed, counter_for, rows_of
+from mks_hardening.security.rate_limits._windows import (
+    MixedWindows,
+    WindowCount,
+    WindowCounter,
+    counter_for,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.rate_limits._presence import Presence
     from mks_hardening.security.rate_limits.model import Limit, Strategy
 
-__all__ = ["Debt", "OutageCounters"]
+__all__ = ["OutageCounters", "UnsentHits"]
 
 _MOST_KEYS: Final = 10_000
 _MOST_MOMENTS: Final = 1_000
@@ -35,7 +41,7 @@ there are thousands of these.
 """
 
 
-class Debt(NamedTuple):
+class UnsentHits(NamedTuple):
     """What the storage does not know of one key: for each limit the hits before the outage, and since."""
 
     place: Place
@@ -66,7 +72,7 @@ class OutageCounters(MemoryCounters):
         super().renew()
         self._since = {}
 
-    def note(self, group: str, key: str, count: Count) -> None:
+    def note(self, group: str, key: str, count: WindowCount) -> None:
         """Keep what the storage has answered to a hit. On the path of every hit: one step of a dictionary."""
         known = self._known
         generation = count.generation or self._generation(group, key)
@@ -80,7 +86,7 @@ class OutageCounters(MemoryCounters):
                 while len(known) > _MOST_KEYS:
                     known.pop(next(iter(known)))
 
-    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+    def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """Take hits from the shares of all limits or from none."""
         count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
         if count.taken_at is not None:
@@ -90,7 +96,7 @@ class OutageCounters(MemoryCounters):
                     self._since.pop(next(iter(self._since)))
         return count
 
-    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Count:
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """What ``hit`` would see, without counting."""
         return self._too_large(group, key, limits, cost) or super().test(group, key, limits, cost=cost)
 
@@ -129,7 +135,7 @@ class OutageCounters(MemoryCounters):
         lost = [place for place, last in known if last[-1] != self._generation(*place)]
         return list(dict.fromkeys([*since, *lost]))
 
-    def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> Debt:
+    def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> UnsentHits:
         """Take over what is to be told to it."""
         place = group, key
         with self._lock:
@@ -142,9 +148,9 @@ class OutageCounters(MemoryCounters):
         since = [
             sum(cost for moment, cost in moments if moment > now - limit.window * 1e6) for limit in limits
         ]
-        return Debt(place, tuple(zip(before, since, strict=True)), moments)
+        return UnsentHits(place, tuple(zip(before, since, strict=True)), moments)
 
-    def settled(self, debt: Debt, *, goes_on: bool) -> None:
+    def settled(self, debt: UnsentHits, *, goes_on: bool) -> None:
         """The storage knows it all: the next outage begins from what it answers from now on.
 
         Args:
@@ -163,7 +169,7 @@ class OutageCounters(MemoryCounters):
         """Keys of which nobody has asked the storage since."""
         return list(self._settled)
 
-    def unsettled(self, debt: Debt) -> None:
+    def unsettled(self, debt: UnsentHits) -> None:
         """The storage could not be told."""
         with self._lock:
             self._owe(debt.place, debt.moments)
@@ -176,10 +182,10 @@ class OutageCounters(MemoryCounters):
             pairs = zip_longest(moments[::2], moments[1::2], fillvalue=(0, 0))
             moments[:] = [(max(one, other), cost + more) for (one, cost), (other, more) in pairs]
 
-    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> Counter:
+    def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> WindowCounter:
         now = self._now()
         used = self._still_used(self._known.get((group, key)), limits, now)
-        parts: list[tuple[Counter, tuple[int]]] = []
+        parts: list[tuple[WindowCounter, tuple[int]]] = []
         for place, (limit, taken) in enumerate(zip(limits, used, strict=True)):
             share = self._share(limit)
             # The share of what was left and not of the whole: an outage must not give anybody a fresh quota.
@@ -188,9 +194,9 @@ class OutageCounters(MemoryCounters):
             if left < share:
                 counter.take(now, share - left)
             parts.append((counter, (place,)))
-        return Mixed(*parts)
+        return MixedWindows(*parts)
 
-    def _too_large(self, group: str, key: str, limits: tuple[Limit, ...], cost: int) -> Count | None:
+    def _too_large(self, group: str, key: str, limits: tuple[Limit, ...], cost: int) -> WindowCount | None:
         """A hit that costs more than a share is refused until the storage is back."""
         if all(cost <= self._share(limit) for limit in limits):
             return None
@@ -199,7 +205,7 @@ class OutageCounters(MemoryCounters):
             wait if cost <= self._share(limit) else window
             for limit, wait, (_, window) in zip(limits, retry_after, rows_of(limits), strict=True)
         ]
-        return Count(remaining, reset_after, never)
+        return WindowCount(remaining, reset_after, never)
 
     def _share(self, limit: Limit) -> int:
         """At least one: a limit smaller than the number of processes must not shut anybody out."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_script import Script
     from mks_hardening.protocols import Clock
 
-__all__ = ["Known", "Presence", "presence_script"]
+__all__ = ["KnownProcesses", "Presence", "presence_script"]
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
@@ -28,7 +28,7 @@ _LONGEST_SETTLING: Final = 1.5
 """Seconds that a process waits for the others after an outage: each probes once a second."""
 
 
-class Known(NamedTuple):
+class KnownProcesses(NamedTuple):
     """What a storage answers to a sign of life.
 
     Attributes:
@@ -45,7 +45,7 @@ class Known(NamedTuple):
 
 
 class _Storage(Protocol):
-    def presence(self, process: str, lifetime: int, generation: int, last: int, /) -> Op[Known]:
+    def presence(self, process: str, lifetime: int, generation: int, last: int, /) -> Op[KnownProcesses]:
         """Be known for so many seconds; with the generation known here, and how far back to count others."""
         ...
 

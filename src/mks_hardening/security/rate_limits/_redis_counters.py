@@ -20,9 +20,9 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.security.rate_limits._keys import group_in_place, in_place
-from mks_hardening.security.rate_limits._presence import Known, presence_script
-from mks_hardening.security.rate_limits._schedule import Place, Wanted
-from mks_hardening.security.rate_limits._windows import Count, strategy_for
+from mks_hardening.security.rate_limits._presence import KnownProcesses, presence_script
+from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
+from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_script import Script
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock, RedisLike
-    from mks_hardening.security.rate_limits._groups import Group
+    from mks_hardening.security.rate_limits._groups import LimitGroup
     from mks_hardening.security.rate_limits.model import Limit, Strategy
 
 __all__ = ["RedisCounters"]
@@ -74,19 +74,19 @@ class RedisCounters:
 
     def hit(
         self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, generation: int = 0
-    ) -> Counting:
-        """Take hits from all limits or from none: a ``Count``, to be yielded for.
+    ) -> GroupCounting:
+        """Take hits from all limits or from none: a ``WindowCount``, to be yielded for.
 
-        Where the data are not of this generation, nothing is counted, and the ``Count`` has no limits; 0 is any.
+        Where the data are not of this generation, nothing is counted, and the ``WindowCount`` has no limits; 0 is any.
         """
         scripts = self._groups.get(group) or self._of(group, limits)
         # Not idempotent: a reply that was lost may have counted, and a second try would count twice.
-        return Counting(scripts.counting, self._keys(scripts, key), (1, cost, generation))
+        return GroupCounting(scripts.counting, self._keys(scripts, key), (1, cost, generation))
 
-    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> Counting:
+    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> GroupCounting:
         """What ``hit`` would see, without counting."""
         scripts = self._of(group, limits)
-        return Counting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
+        return GroupCounting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
         """Uncount hits taken at that moment."""
@@ -107,19 +107,19 @@ class RedisCounters:
         scripts = self._of(group, limits)
         yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0, generation))
 
-    def reserve(self, rules: Group, key: str, wanted: Wanted, *, known: int) -> Op[Place]:
+    def reserve(self, rules: LimitGroup, key: str, wanted: WantedTurn, *, known: int) -> Op[TurnPlace]:
         """Take the next free moment of a schedule, which is reserved for ``known`` microseconds at least."""
         reserved, start, now, till = yield RunScript(self._pace, [self._paced(rules, key)], (*wanted, known))
-        return Place(bool(reserved), start, now, till, wanted.cost * wanted.spacing)
+        return TurnPlace(bool(reserved), start, now, till, wanted.cost * wanted.spacing)
 
-    def give_up(self, rules: Group, key: str, place: Place) -> Op[None]:
+    def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
         """Free a place again."""
         yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
 
-    def presence(self, *arguments: object) -> Op[Known]:
+    def presence(self, *arguments: object) -> Op[KnownProcesses]:
         """See ``Presence``."""
         keys = [self._workers, self._generation]
-        return Known(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
+        return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def read_generation(self, place: str, known: int) -> Op[int]:
         """The generation of the data in a slot of a cluster; ``place`` is a ``generation_key``."""
@@ -157,7 +157,7 @@ class RedisCounters:
         """Release connections, with those of the running event loop."""
         await self._client.aclose()
 
-    def _paced(self, rules: Group, key: str) -> str:
+    def _paced(self, rules: LimitGroup, key: str) -> str:
         return f"{self._of(rules.name, rules.limits).tag}{in_place(key)}}}:pace"
 
     def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
@@ -224,23 +224,23 @@ class RedisCounters:
         )
 
 
-class Counting(RunScript):
-    """One run of the script that counts; answers with a ``Count``."""
+class GroupCounting(RunScript):
+    """One run of the script that counts; answers with a ``WindowCount``."""
 
     __slots__ = ()
 
-    def run(self) -> Count:
+    def run(self) -> WindowCount:
         """Run it."""
         return _count_of(super().run())
 
-    async def arun(self) -> Count:
+    async def arun(self) -> WindowCount:
         """Run it."""
         return _count_of(await super().arun())
 
 
-def _count_of(answer: list[int]) -> Count:
+def _count_of(answer: list[int]) -> WindowCount:
     # One flat list, as nested replies cost the parser more than the counting does.
-    return Count(answer[2::3], answer[3::3], answer[4::3], answer[1] or None, answer[0])
+    return WindowCount(answer[2::3], answer[3::3], answer[4::3], answer[1] or None, answer[0])
 
 
 class _GroupScripts(NamedTuple):

@@ -18,18 +18,18 @@ from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
-    from mks_hardening.security.rate_limits._groups import Group
+    from mks_hardening.security.rate_limits._groups import LimitGroup
     from mks_hardening.security.rate_limits._presence import Presence
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 
-__all__ = ["Place", "Schedule", "Wanted"]
+__all__ = ["PaceSchedule", "TurnPlace", "WantedTurn"]
 
 _MOST_KEYS: Final = 100_000
 _JITTER: Final = 100_000
 """Microseconds that an answer may take longer than another: by so much less is known of the storage's schedule."""
 
 
-class Wanted(NamedTuple):
+class WantedTurn(NamedTuple):
     """What a call asks of the schedule, in whole microseconds.
 
     Attributes:
@@ -45,7 +45,7 @@ class Wanted(NamedTuple):
     longest: int
 
 
-class Place(NamedTuple):
+class TurnPlace(NamedTuple):
     """A place in the schedule; moments are of the clock of whoever keeps it, in microseconds.
 
     Attributes:
@@ -65,7 +65,7 @@ class Place(NamedTuple):
     source: str = "backend"
 
 
-class Schedule:
+class PaceSchedule:
     """Schedules by group and key.
 
     Args:
@@ -88,7 +88,7 @@ class Schedule:
         """In a forked child: what the parent reserved stays reserved."""
         self._lock = threading.RLock()
 
-    def turn(self, rules: Group, key: str, wanted: Wanted) -> Op[float]:
+    def turn(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
         """Reserve a place and wait for it; seconds that were waited.
 
         Raises:
@@ -111,7 +111,7 @@ class Schedule:
                 raise
         return wait
 
-    def reserve(self, rules: Group, key: str, wanted: Wanted) -> Op[Place]:
+    def reserve(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[TurnPlace]:
         """Take the next free moment.
 
         Raises:
@@ -134,14 +134,14 @@ class Schedule:
             if rules.policy == "closed":
                 raise
             if rules.policy == "open":
-                return Place(reserved=True, start=0, now=0, till=0, occupied=0, source="open")
+                return TurnPlace(reserved=True, start=0, now=0, till=0, occupied=0, source="open")
             return self._reserve_share(rules, key, wanted, self._presence.workers)
         if place.reserved:
             with self._lock:
                 self._keep((rules.name, key), asked + place.till - place.now)
         return place
 
-    def give_up(self, rules: Group, key: str, place: Place) -> Op[None]:
+    def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
         """Free a place that will not be used, where nobody has come after: a schedule has no gaps."""
         here = rules.name, key
         if self._shared is None or place.source == "local":
@@ -156,12 +156,12 @@ class Schedule:
             except BackendUnavailableError:
                 return  # it stays reserved: the slow side
 
-    def _reserve_share(self, rules: Group, key: str, wanted: Wanted, workers: int) -> Place:
+    def _reserve_share(self, rules: LimitGroup, key: str, wanted: WantedTurn, workers: int) -> TurnPlace:
         # Each process at an nth of the pace makes the pace of all of them, without asking one another.
         share = wanted._replace(spacing=wanted.spacing * workers, burst=max(1, wanted.burst // workers))
         return self._reserve_here(rules.name, key, share)._replace(source="local")
 
-    def _reserve_here(self, group: str, key: str, wanted: Wanted) -> Place:
+    def _reserve_here(self, group: str, key: str, wanted: WantedTurn) -> TurnPlace:
         occupied = wanted.cost * wanted.spacing
         with self._lock:
             now = self._now()
@@ -172,7 +172,7 @@ class Schedule:
             if reserved:
                 till = max(till, start) + occupied
                 self._keep((group, key), till)
-        return Place(reserved=reserved, start=start, now=now, till=till, occupied=occupied)
+        return TurnPlace(reserved=reserved, start=start, now=now, till=till, occupied=occupied)
 
     def _keep(self, place: tuple[str, str], till: int) -> None:
         known = max(till, self._till.pop(place, 0))

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from mks_hardening.security.rate_limits.model import Limit, Strategy
 
-__all__ = ["STRATEGIES", "Count", "Counter", "Mixed", "Row", "counter_for", "rows_of", "strategy_for"]
+__all__ = [
+    "STRATEGIES",
+    "MixedWindows",
+    "Row",
+    "WindowCount",
+    "WindowCounter",
+    "counter_for",
+    "rows_of",
+    "strategy_for",
+]
 
 # Up to here a list of moments is small and quick to look through; larger quotas seldom need exactness.
 _EXACT_UP_TO: Final = 100
@@ -33,7 +42,7 @@ Row = tuple[int, int]
 """Quota and window of one limit."""
 
 
-class Count(NamedTuple):
+class WindowCount(NamedTuple):
     """What a place where hits are counted answers: one entry for each limit, in order.
 
     Columns and not one object a limit, which would cost as much as the counting.
@@ -53,10 +62,10 @@ class Count(NamedTuple):
     generation: int = 0
 
 
-class Counter(Protocol):
+class WindowCounter(Protocol):
     """The state of some limits for one key."""
 
-    def look(self, now: int, cost: int) -> Count:
+    def look(self, now: int, cost: int) -> WindowCount:
         """Where the limits stand before the hit."""
         ...
 
@@ -64,7 +73,7 @@ class Counter(Protocol):
         """Count hits that fit; ``reset_after`` then."""
         ...
 
-    def hit(self, now: int, cost: int) -> Count:
+    def hit(self, now: int, cost: int) -> WindowCount:
         """Take hits from all limits or from none."""
         ...
 
@@ -76,14 +85,14 @@ class Counter(Protocol):
 class _Counter:
     __slots__ = ()
 
-    def hit(self: Counter, now: int, cost: int) -> Count:
+    def hit(self: WindowCounter, now: int, cost: int) -> WindowCount:
         """Take hits from all limits or from none."""
         seen = self.look(now, cost)
         remaining, retry_after = seen.remaining, seen.retry_after
         if any(retry_after):
             return seen
         reset_after = self.take(now, cost)
-        return Count([left - cost for left in remaining], reset_after, retry_after, now)
+        return WindowCount([left - cost for left in remaining], reset_after, retry_after, now)
 
 
 class ExactWindow(_Counter):
@@ -98,8 +107,8 @@ class ExactWindow(_Counter):
         self._hits: list[int] = []
         self._no_wait = [0] * len(rows)
 
-    def hit(self, now: int, cost: int) -> Count:
-        """See ``Counter``: what is taken resets all limits, so there is less to look at."""
+    def hit(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``: what is taken resets all limits, so there is less to look at."""
         hits = self._hits
         length = len(hits) + cost
         remaining: list[int] = []
@@ -108,10 +117,10 @@ class ExactWindow(_Counter):
             if left < 0:
                 return self.look(now, cost)
             remaining.append(left)
-        return Count(remaining, self.take(now, cost), self._no_wait, now)
+        return WindowCount(remaining, self.take(now, cost), self._no_wait, now)
 
-    def look(self, now: int, cost: int) -> Count:
-        """See ``Counter``."""
+    def look(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``."""
         hits = self._hits
         length = len(hits)
         remaining: list[int] = []
@@ -124,10 +133,10 @@ class ExactWindow(_Counter):
             remaining.append(left)
             reset_after.append(hits[-1] + window - now if gone < length else 0)
             retry_after.append(hits[gone + cost - left - 1] + window - now if cost > left else 0)
-        return Count(remaining, reset_after, retry_after)
+        return WindowCount(remaining, reset_after, retry_after)
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         hits = self._hits
         hits += [now] * cost
         # Older ones cannot matter to any limit; without the cut a refused flood would still grow the list.
@@ -136,7 +145,7 @@ class ExactWindow(_Counter):
         return self._windows
 
     def give_back(self, at: int, cost: int) -> None:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         for _ in range(min(cost, self._hits.count(at))):
             self._hits.remove(at)
 
@@ -154,8 +163,8 @@ class SlidingWindow(_Counter):
         self._formers = [0] * len(rows)
         self._no_wait = [0] * len(rows)
 
-    def hit(self, now: int, cost: int) -> Count:
-        """See ``Counter``: within the windows of the last hit that passed, there is less to look at.
+    def hit(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``: within the windows of the last hit that passed, there is less to look at.
 
         A hit that is refused moves nothing, so that a clock that steps back finds the windows as they were.
         """
@@ -176,7 +185,7 @@ class SlidingWindow(_Counter):
             remaining.append(room)
             reset_after.append(2 * window - passed)
         self._presents = [present + cost for present in presents]
-        return Count(remaining, reset_after, self._no_wait, now)
+        return WindowCount(remaining, reset_after, self._no_wait, now)
 
     def _begin(self, number: int, index: int) -> None:
         last = self._indexes[number]
@@ -184,8 +193,8 @@ class SlidingWindow(_Counter):
         self._presents[number] = 0
         self._indexes[number] = index
 
-    def look(self, now: int, cost: int) -> Count:
-        """See ``Counter``."""
+    def look(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
         retry_after: list[int] = []
@@ -205,7 +214,7 @@ class SlidingWindow(_Counter):
                 reset_after.append(left + window if present else 0)
             remaining.append(max(0, room))
             retry_after.append(0 if cost <= room else self._wait(quota - cost, window, present, former, left))
-        return Count(remaining, reset_after, retry_after)
+        return WindowCount(remaining, reset_after, retry_after)
 
     @staticmethod
     def _wait(room: int, window: int, present: int, former: int, left: int) -> int:
@@ -214,7 +223,7 @@ class SlidingWindow(_Counter):
         return left + window - room * window // present
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         reset_after: list[int] = []
         for number, (_, window) in enumerate(self._rows):
             index, passed = divmod(now, window)
@@ -225,7 +234,7 @@ class SlidingWindow(_Counter):
         return reset_after
 
     def give_back(self, at: int, cost: int) -> None:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         for number, (_, window) in enumerate(self._rows):
             index = at // window
             if index == self._indexes[number]:
@@ -244,8 +253,8 @@ class FixedWindow(_Counter):
         self._starts = [0] * len(rows)
         self._used = [0] * len(rows)
 
-    def look(self, now: int, cost: int) -> Count:
-        """See ``Counter``."""
+    def look(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
         retry_after: list[int] = []
@@ -256,10 +265,10 @@ class FixedWindow(_Counter):
             remaining.append(quota - used)
             reset_after.append(left)
             retry_after.append(left if used + cost > quota else 0)
-        return Count(remaining, reset_after, retry_after)
+        return WindowCount(remaining, reset_after, retry_after)
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         starts, used = self._starts, self._used
         for number, (_, window) in enumerate(self._rows):
             if not used[number] or now >= starts[number] + window:
@@ -268,7 +277,7 @@ class FixedWindow(_Counter):
         return [start + window - now for (_, window), start in zip(self._rows, starts, strict=True)]
 
     def give_back(self, at: int, cost: int) -> None:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         for number, start in enumerate(self._starts):
             if at >= start:
                 self._used[number] = max(0, self._used[number] - cost)
@@ -287,8 +296,8 @@ class Gcra(_Counter):
         self._rows = [(spacing, spacing * quota) for spacing, (quota, _) in zip(spacings, rows, strict=True)]
         self._arrivals = [0] * len(rows)
 
-    def look(self, now: int, cost: int) -> Count:
-        """See ``Counter``."""
+    def look(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
         retry_after: list[int] = []
@@ -298,10 +307,10 @@ class Gcra(_Counter):
             remaining.append((burst - ahead) // spacing)
             reset_after.append(ahead)
             retry_after.append(max(0, late))
-        return Count(remaining, reset_after, retry_after)
+        return WindowCount(remaining, reset_after, retry_after)
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         # From now on where it lies in the past: unused time is not saved beyond the burst.
         arrivals = self._arrivals = [
             (max(now, arrival)) + cost * spacing
@@ -310,13 +319,13 @@ class Gcra(_Counter):
         return [arrival - now for arrival in arrivals]
 
     def give_back(self, at: int, cost: int) -> None:  # noqa: ARG002 - what has drained meanwhile stays drained
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         self._arrivals = [
             arrival - cost * spacing for (spacing, _), arrival in zip(self._rows, self._arrivals, strict=True)
         ]
 
 
-class Mixed(_Counter):
+class MixedWindows(_Counter):
     """Several counters as one, each for some of the limits.
 
     Args:
@@ -325,26 +334,26 @@ class Mixed(_Counter):
 
     __slots__ = ("_order", "_parts")
 
-    def __init__(self, *parts: tuple[Counter, Sequence[int]]) -> None:
+    def __init__(self, *parts: tuple[WindowCounter, Sequence[int]]) -> None:
         self._parts = [counter for counter, _ in parts]
         together = [place for _, places in parts for place in places]
         self._order = sorted(range(len(together)), key=together.__getitem__)
 
-    def look(self, now: int, cost: int) -> Count:
-        """See ``Counter``."""
+    def look(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``."""
         seen = [part.look(now, cost) for part in self._parts]
-        return Count(
+        return WindowCount(
             self._in_order([count.remaining for count in seen]),
             self._in_order([count.reset_after for count in seen]),
             self._in_order([count.retry_after for count in seen]),
         )
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         return self._in_order([part.take(now, cost) for part in self._parts])
 
     def give_back(self, at: int, cost: int) -> None:
-        """See ``Counter``."""
+        """See ``WindowCounter``."""
         for part in self._parts:
             part.give_back(at, cost)
 
@@ -353,7 +362,7 @@ class Mixed(_Counter):
         return [together[place] for place in self._order]
 
 
-_COUNTERS: Final[dict[str, Callable[..., Counter]]] = {
+_COUNTERS: Final[dict[str, Callable[..., WindowCounter]]] = {
     "exact-window": ExactWindow,
     "sliding-window": SlidingWindow,
     "fixed-window": FixedWindow,
@@ -374,11 +383,11 @@ def rows_of(limits: Sequence[Limit]) -> list[Row]:
     return [(limit.quota, round(limit.window * 1e6)) for limit in limits]
 
 
-def counter_for(limits: Sequence[Limit], strategy: Strategy) -> Counter:
+def counter_for(limits: Sequence[Limit], strategy: Strategy) -> WindowCounter:
     """A fresh counter of one key."""
     places: dict[str, list[int]] = {}
     for place, limit in enumerate(limits):
         places.setdefault(strategy_for(limit, strategy), []).append(place)
     rows = rows_of(limits)
     parts = [(_COUNTERS[kind](*(rows[place] for place in some)), some) for kind, some in places.items()]
-    return parts[0][0] if len(parts) == 1 else Mixed(*parts)
+    return parts[0][0] if len(parts) == 1 else MixedWindows(*parts)

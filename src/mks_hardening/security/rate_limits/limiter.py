@@ -17,7 +17,7 @@ from mks_hardening._core.resilience.budget import LIMITS_BUDGET
 from mks_hardening._core.taken_hits import TakenHits
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
-from mks_hardening.security.rate_limits._bridge import Bridge
+from mks_hardening.security.rate_limits._bridge import OutageFallback
 from mks_hardening.security.rate_limits._decisions import (
     affordable,
     decision_of,
@@ -26,10 +26,10 @@ from mks_hardening.security.rate_limits._decisions import (
     outage_decision,
 )
 from mks_hardening.security.rate_limits._exhausted import ExhaustedKeys
-from mks_hardening.security.rate_limits._groups import Group, GroupSpec, Policy, groups_of, unknown_group
+from mks_hardening.security.rate_limits._groups import GroupSpec, LimitGroup, Policy, groups_of, unknown_group
 from mks_hardening.security.rate_limits._keys import LONGEST_KEY, bounded_key
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
-from mks_hardening.security.rate_limits._schedule import Schedule, Wanted
+from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
 from mks_hardening.security.rate_limits._windows import STRATEGIES, rows_of
 from mks_hardening.security.rate_limits.model import Decision, Limit, Strategy
 from mks_hardening.security.rate_limits.pace import Turn
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening.protocols import Clock, LimitDecision, RedisLike
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
-    from mks_hardening.security.rate_limits._windows import Count
+    from mks_hardening.security.rate_limits._windows import WindowCount
 
 __all__ = ["RateLimiter"]
 
@@ -108,7 +108,7 @@ class RateLimiter(Closing):
         now = given_clock(clock)
         self._exhausted = ExhaustedKeys(now)
         self._shared: RedisCounters | None = None
-        self._bridge: Bridge | None = None
+        self._bridge: OutageFallback | None = None
         self._local = MemoryCounters(strategy=strategy, clock=now)
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Here, so that an application without Redis does not load the client.
@@ -122,9 +122,11 @@ class RateLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=now,
             )
-            self._bridge = Bridge(self._shared, self._groups, processes, strategy=strategy, clock=now)
+            self._bridge = OutageFallback(self._shared, self._groups, processes, strategy=strategy, clock=now)
             self._local = self._bridge.counters
-        self._schedule = Schedule(self._shared, None if self._bridge is None else self._bridge.presence, now)
+        self._schedule = PaceSchedule(
+            self._shared, None if self._bridge is None else self._bridge.presence, now
+        )
 
     # --- one hit ---------------------------------------------------------------------------------
 
@@ -226,7 +228,7 @@ class RateLimiter(Closing):
             ConfigurationError: unknown group, a key that is not a text, or a number out of range.
         """
         rules, key = self._checked(group, key, cost)
-        wanted = Wanted(
+        wanted = WantedTurn(
             spacing=max(-(-window // quota) for quota, window in rows_of(rules.limits)),
             cost=whole_number(cost, parameter="cost", minimum=1, maximum=1_000_000),
             burst=whole_number(burst, parameter="burst", minimum=1, maximum=1_000_000),
@@ -317,7 +319,7 @@ class RateLimiter(Closing):
 
     # --- operations ------------------------------------------------------------------------------
 
-    def _take(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+    def _take(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
         """Take hits in this thread."""
         taken = self._at_once(rules, key, cost, recheck=recheck)
         if taken is not None:
@@ -338,12 +340,12 @@ class RateLimiter(Closing):
             return run(self._hit(rules, key, cost))
         return self._answered(rules, key, cost, found)
 
-    async def _atake(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+    async def _atake(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
         """Take hits on the running event loop."""
         taken = self._at_once(rules, key, cost, recheck=recheck)
         return await arun(self._hit(rules, key, cost)) if taken is None else taken
 
-    def _at_once(self, rules: Group, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
+    def _at_once(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
         """The answer to a hit that needs nothing from outside."""
         if self._exempt is not None and self._exempt(rules.name, key):
             return _Taken(judged(rules, exempted(rules), "exempt"))
@@ -352,14 +354,14 @@ class RateLimiter(Closing):
         refusal = None if recheck else self._exhausted.find(rules.name, key, cost)
         return None if refusal is None else _Taken(judged(rules, refusal, "remembered"))
 
-    def _hit(self, rules: Group, key: str, cost: int) -> Op[_Taken]:
+    def _hit(self, rules: LimitGroup, key: str, cost: int) -> Op[_Taken]:
         """Take hits where the limiter has to ask the shared storage, if it has one."""
         if self._shared is None:
             return self._here(rules, key, cost, "backend")
         if not 0 < cost <= rules.smallest_quota:
             return _Taken((yield from self._test(rules, key, cost)))
         bridge = self._bridge if rules.policy == "local" else None
-        count: Count | None
+        count: WindowCount | None
         try:
             if bridge is None:
                 count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
@@ -371,19 +373,19 @@ class RateLimiter(Closing):
             return self._here(rules, key, cost, "local")
         return self._answered(rules, key, cost, count)
 
-    def _must_prepare(self, rules: Group, key: str) -> bool:
+    def _must_prepare(self, rules: LimitGroup, key: str) -> bool:
         """Whether a hit is more than one round trip, or none."""
         bridge = self._bridge if rules.policy == "local" else None
         return bridge is not None and (bridge.is_away() or bridge.is_behind(rules.name, key))
 
-    def _unanswered(self, rules: Group, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
+    def _unanswered(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
         if rules.policy != "local":
             return _Taken(judged(rules, outage_decision(rules, error), rules.policy))
         if self._bridge is not None:
             self._bridge.lost_contact()
         return self._here(rules, key, cost, "local")
 
-    def _answered(self, rules: Group, key: str, cost: int, count: Count) -> _Taken:
+    def _answered(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> _Taken:
         if self._bridge is not None and rules.policy == "local":
             self._bridge.heard(rules.name, key, count.generation)
             self._bridge.counters.note(rules.name, key, count)
@@ -393,25 +395,25 @@ class RateLimiter(Closing):
         decision = judged(rules, decision, "backend", taken=cost, key=key)
         return _Taken(decision, count.taken_at, shared=True)
 
-    def _here(self, rules: Group, key: str, cost: int, source: str) -> _Taken:
+    def _here(self, rules: LimitGroup, key: str, cost: int, source: str) -> _Taken:
         """Count in this process."""
         if not 0 < cost <= rules.smallest_quota:
             return _Taken(run(self._test(rules, key, cost)))
         count = self._local.hit(rules.name, key, rules.limits, cost=cost)
         return _Taken(judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at)
 
-    def _reservation(self, rules: Group, key: str, cost: int, taken: _Taken) -> Reservation:
+    def _reservation(self, rules: LimitGroup, key: str, cost: int, taken: _Taken) -> Reservation:
         at = taken.at
         if at is None:
             return Reservation(taken.decision, None)
         return Reservation(taken.decision, lambda: self._give_back(rules, key, at, cost, shared=taken.shared))
 
-    def _paced(self, rules: Group, key: str, wanted: Wanted) -> Op[float]:
+    def _paced(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
         if self._exempt is not None and self._exempt(rules.name, key):
             return 0.0
         return (yield from self._schedule.turn(rules, key, wanted))
 
-    def _give_back(self, rules: Group, key: str, at: int, cost: int, *, shared: bool) -> Op[None]:
+    def _give_back(self, rules: LimitGroup, key: str, at: int, cost: int, *, shared: bool) -> Op[None]:
         if self._shared is None or not shared:
             self._local.give_back(rules.name, key, at=at, cost=cost)
             return
@@ -421,7 +423,7 @@ class RateLimiter(Closing):
         except BackendUnavailableError:
             return  # they stay counted: the safe side
 
-    def _test(self, rules: Group, key: str, cost: int) -> Op[Decision]:
+    def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
         if self._exempt is not None and self._exempt(rules.name, key):
             return exempted(rules)
         # A cost that never fits is looked at as 0: the counters compute waits, and there is none for it.
@@ -429,7 +431,7 @@ class RateLimiter(Closing):
         away = self._bridge is not None and rules.policy == "local" and self._bridge.is_away()
         if self._shared is not None and not away:
             try:
-                count: Count = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)
+                count: WindowCount = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)
             except BackendUnavailableError as error:
                 if rules.policy != "local":
                     return affordable(rules, outage_decision(rules, error), cost)
@@ -438,13 +440,13 @@ class RateLimiter(Closing):
         here = self._local.test(rules.name, key, rules.limits, cost=fitting)
         return affordable(rules, decision_of(rules, here), cost)
 
-    def _reset(self, rules: Group, key: str) -> Op[None]:
+    def _reset(self, rules: LimitGroup, key: str) -> Op[None]:
         self._local.reset(rules.name, key)
         self._exhausted.forget(rules.name, key)
         if self._shared is not None:
             yield from self._shared.reset(rules.name, key, rules.limits)
 
-    def _checked(self, group: str, key: object, cost: object) -> tuple[Group, str]:
+    def _checked(self, group: str, key: object, cost: object) -> tuple[LimitGroup, str]:
         rules = self._groups.get(group) if isinstance(group, str) else None
         if rules is None:
             raise unknown_group(group, self._groups)

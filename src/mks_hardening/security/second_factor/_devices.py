@@ -8,12 +8,12 @@ from typing import Final
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._audit import tell
-from mks_hardening.security.second_factor._record import Device, FactorRecord, Moment
-from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._record import DeviceRecord, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._room import FactorComponent
 from mks_hardening.security.second_factor._rules import device_of, is_token
 from mks_hardening.security.second_factor.results import RememberedDevice
 
-__all__ = ["Devices", "shown_name"]
+__all__ = ["RememberedDevices", "shown_name"]
 
 # 256 bits: nobody finds a token by guessing, so `check` needs neither a failure budget nor a slow hash.
 _TOKEN_BYTES: Final = 32
@@ -22,7 +22,7 @@ _LONGEST_NAME: Final = 64
 _DAY: Final = 86400.0
 
 
-class Devices(Room):
+class RememberedDevices(FactorComponent):
     """Remember, recognise, list, name, forget."""
 
     def remember_device(self, user_id: str, *, name: str = "") -> str:
@@ -99,13 +99,13 @@ class Devices(Room):
 
         # Tokens are drawn outside of `decide`, which runs again after a conflict: the digest that was stored must
         # be of the token that is given away.
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             if not record.enabled:
                 return record, False
             record, digests = self._rules.keyed(record, user_id)
             now = moment.latest
             expires_at = now + self._terms.device_ttl
-            device = Device(digests.of_device(user_id, token), expires_at, device_id, shown, now, now)
+            device = DeviceRecord(digests.of_device(user_id, token), expires_at, device_id, shown, now, now)
             return _with_device(record, device, now=now, most=self._terms.max_devices), True
 
         if not (yield from self._records.change(user_id, decide)):
@@ -146,7 +146,7 @@ class Devices(Room):
     def _renamed(self, user_id: str, device_id: str, name: str) -> Op[bool]:
         shown = shown_name(name)
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             devices = tuple(
                 device._replace(name=shown) if device.id == device_id else device for device in record.devices
             )
@@ -155,7 +155,7 @@ class Devices(Room):
         return (yield from self._records.change(user_id, decide))
 
     def _revoked(self, user_id: str, device_id: str) -> Op[bool]:
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             kept = tuple(device for device in record.devices if device.id != device_id)
             return record._replace(devices=kept), _has(record, device_id, now=moment.latest)
 
@@ -165,7 +165,7 @@ class Devices(Room):
         return revoked
 
     def _forgotten(self, user_id: str) -> Op[int]:
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, int]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, int]:
             return record._replace(devices=()), len(record.devices)
 
         number = yield from self._records.change(user_id, decide)
@@ -173,7 +173,7 @@ class Devices(Room):
             tell("devices_forgotten", user_id)
         return number
 
-    def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> Device | None:
+    def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> DeviceRecord | None:
         # Saves the decryption of the digest key where there is nothing to compare with.
         if not record.devices:
             return None
@@ -199,7 +199,7 @@ def _has(record: FactorRecord, device_id: str, *, now: float) -> bool:
     return any(device.id == device_id and now < device.expires_at for device in record.devices)
 
 
-def _used(record: FactorRecord, known: Device, moment: Moment) -> FactorRecord:
+def _used(record: FactorRecord, known: DeviceRecord, moment: FactorMoment) -> FactorRecord:
     devices = tuple(
         device._replace(used_at=moment.latest) if device.id == known.id else device
         for device in record.devices
@@ -207,7 +207,7 @@ def _used(record: FactorRecord, known: Device, moment: Moment) -> FactorRecord:
     return record._replace(devices=devices)
 
 
-def _with_device(record: FactorRecord, device: Device, *, now: float, most: int) -> FactorRecord:
+def _with_device(record: FactorRecord, device: DeviceRecord, *, now: float, most: int) -> FactorRecord:
     """The record with one more device; the one that expires first gives way."""
     # Expired ones go here and not by a job: the record is being written anyway.
     alive = sorted((d for d in record.devices if d.expires_at > now), key=lambda known: known.expires_at)

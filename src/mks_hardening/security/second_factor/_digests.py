@@ -15,12 +15,12 @@ from typing import Final
 
 from mks_hardening.security.second_factor.codes.recovery_codes import hash_recovery_code
 
-__all__ = ["Digests", "new_digest_key"]
+__all__ = ["KeyedDigests", "new_digest_key"]
 
 _KEY_BYTES: Final = 32
 
 
-class Digests:
+class KeyedDigests:
     """Digests under the key of one account."""
 
     __slots__ = ("_key",)

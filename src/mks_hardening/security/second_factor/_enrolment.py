@@ -8,8 +8,8 @@ from mks_hardening._core.checks import instance, whole_number
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._audit import refusal, tell
-from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment, Pending
-from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord, PendingSecret
+from mks_hardening.security.second_factor._room import FactorComponent
 from mks_hardening.security.second_factor._rules import PERIOD
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
@@ -21,7 +21,7 @@ _MOST_AHEAD: Final = 10
 """Steps by which the clock of the other library may have been ahead."""
 
 
-class Enrolments(Room):
+class Enrolments(FactorComponent):
     """On and off."""
 
     def begin_enrolment(
@@ -134,14 +134,16 @@ class Enrolments(Room):
         sealed = self._rules.seal_pending(secret, user_id)
         presented = yield from self._presented(user_id, proof)
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult | float]:
+        def decide(
+            record: FactorRecord, moment: FactorMoment
+        ) -> tuple[FactorRecord, VerificationResult | float]:
             # Who takes over a session must not move the factor to a telephone of his own (ASVS 5.0, 7.5.1).
             if record.enabled:
                 record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
                 if not result:
                     return record, result
             expires_at = moment.latest + self._terms.enrolment_ttl
-            return record._replace(pending=Pending(sealed, expires_at)), expires_at
+            return record._replace(pending=PendingSecret(sealed, expires_at)), expires_at
 
         outcome = yield from self._records.change(user_id, decide)
         if isinstance(outcome, VerificationResult):
@@ -150,7 +152,7 @@ class Enrolments(Room):
         return Enrolment(secret=secret, provisioning_uri=uri, expires_at=outcome)
 
     def _cancel(self, user_id: str) -> Op[bool]:
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
             return record._replace(pending=None), record.pending is not None
 
         cancelled = yield from self._records.change(user_id, decide)
@@ -163,7 +165,9 @@ class Enrolments(Room):
         # that were stored.
         codes = generate_recovery_codes(self._terms.recovery_codes)
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, InvalidCodeError | None]:
+        def decide(
+            record: FactorRecord, moment: FactorMoment
+        ) -> tuple[FactorRecord, InvalidCodeError | None]:
             after, error = self._rules.confirm(record, moment, user_id, code, client=client)
             return (after if error else self._rules.with_recovery_codes(after, user_id, codes)), error
 
@@ -179,7 +183,7 @@ class Enrolments(Room):
         instance(secret, str, parameter="secret")
         sealed = self._rules.seal_adopted(secret, user_id)
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             # A wall time in its place, say: no code would work for many years.
             if step > moment.wall // PERIOD + _MOST_AHEAD:
                 raise ConfigurationError(

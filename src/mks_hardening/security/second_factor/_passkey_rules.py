@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.second_factor._record import FactorRecord, StoredPasskey
     from mks_hardening.security.second_factor.results import Reason
 
-__all__ = ["Judgement", "PresentedPasskey", "judged"]
+__all__ = ["PasskeyDecision", "PresentedPasskey", "judged"]
 
 
 class PresentedPasskey(NamedTuple):
@@ -31,7 +31,7 @@ class PresentedPasskey(NamedTuple):
     alone: bool = False
 
 
-class Judgement(NamedTuple):
+class PasskeyDecision(NamedTuple):
     """What is said of an assertion: a reason against it, or the passkey after it."""
 
     reason: Reason
@@ -39,20 +39,20 @@ class Judgement(NamedTuple):
     user_verified: bool = False
 
 
-def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> Judgement:
+def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> PasskeyDecision:
     """Whether an assertion is by a passkey of this account (WebAuthn level 3, section 7.2)."""
     response, party = presented.response, presented.party
     if response is None or (presented.alone and response.user_handle is None):
-        return Judgement("malformed")
+        return PasskeyDecision("malformed")
     # Before the signature: without a challenge of ours an assertion proves nothing, however well it is signed.
     if not presented.redeemed:
-        return Judgement("expired")
+        return PasskeyDecision("expired")
     known = next((one for one in record.passkeys if one.credential == response.credential), None)
     # The handle is optional in an assertion after a first factor, but when it is there it must agree.
     if known is None or response.user_handle not in (None, known.handle):
-        return Judgement("wrong")
+        return PasskeyDecision("wrong")
     if presented.alone and not known.user_verified:
-        return Judgement("wrong")  # it was added as a second factor only
+        return PasskeyDecision("wrong")  # it was added as a second factor only
     said = asserted(
         response,
         party=party,
@@ -62,14 +62,14 @@ def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> 
     )
     # Whether a credential can be backed up is fixed when it is made; a change means another authenticator.
     if said is None or said.backup_eligible != known.backup_eligible:
-        return Judgement("wrong")
+        return PasskeyDecision("wrong")
     # Synchronised passkeys always say 0, which is no sign of a clone.
     if (said.sign_count or known.sign_count) and said.sign_count <= known.sign_count:
-        return Judgement("cloned")  # section 6.1.1: two of them count on their own
+        return PasskeyDecision("cloned")  # section 6.1.1: two of them count on their own
     after = known._replace(
         sign_count=said.sign_count,
         backed_up=said.backed_up,
         user_verified=known.user_verified or said.user_verified,
         used_at=now,
     )
-    return Judgement("", after, said.user_verified)
+    return PasskeyDecision("", after, said.user_verified)

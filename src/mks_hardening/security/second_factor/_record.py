@@ -13,10 +13,10 @@ from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, Cli
 
 __all__ = [
     "EMPTY",
-    "Device",
+    "DeviceRecord",
+    "FactorMoment",
     "FactorRecord",
-    "Moment",
-    "Pending",
+    "PendingSecret",
     "StoredPasskey",
     "decode_record",
     "encode_record",
@@ -28,14 +28,14 @@ _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 
 
-class Pending(NamedTuple):
+class PendingSecret(NamedTuple):
     """A secret that was shown and waits for its first code."""
 
     secret: str
     expires_at: float
 
 
-class Device(NamedTuple):
+class DeviceRecord(NamedTuple):
     """A remembered device.
 
     Attributes:
@@ -112,9 +112,9 @@ class FactorRecord(NamedTuple):
     recovery: frozenset[str] = frozenset()
     used: frozenset[str] = frozenset()
     verified_at: float | None = None
-    pending: Pending | None = None
+    pending: PendingSecret | None = None
     failures: Failures = NO_FAILURES
-    devices: tuple[Device, ...] = ()
+    devices: tuple[DeviceRecord, ...] = ()
     passkeys: tuple[StoredPasskey, ...] = ()
     touched: float = 0.0
 
@@ -127,7 +127,7 @@ class FactorRecord(NamedTuple):
 EMPTY: Final = FactorRecord()
 
 
-class Moment(NamedTuple):
+class FactorMoment(NamedTuple):
     """Now, twice.
 
     Attributes:
@@ -162,7 +162,7 @@ def _moved_failures(failures: Failures, by: float) -> Failures:
     return failures._replace(clients=tuple(clients))
 
 
-def _moved_device(device: Device, by: float) -> Device:
+def _moved_device(device: DeviceRecord, by: float) -> DeviceRecord:
     return device._replace(
         expires_at=device.expires_at + by,
         created_at=_later(device.created_at, by),
@@ -249,18 +249,18 @@ def _together(failures: Failures, others: Failures) -> Failures:
     return Failures(failures.total + others.total, tuple(clients.values()))
 
 
-def _pending(secret: object, expires_at: object) -> Pending:
-    return Pending(_text(secret), _number(expires_at))
+def _pending(secret: object, expires_at: object) -> PendingSecret:
+    return PendingSecret(_text(secret), _number(expires_at))
 
 
-def _device(digest: object, expires_at: object, *rest: object) -> Device:
+def _device(digest: object, expires_at: object, *rest: object) -> DeviceRecord:
     known, until = _text(digest), _number(expires_at)
     if not rest:
         # Devices of the first form had no id. A part of the digest stays the same on every read, which a new
         # random one would not.
-        return Device(known, until, known[:16])
+        return DeviceRecord(known, until, known[:16])
     device_id, name, created_at, used_at = rest
-    return Device(known, until, _text(device_id), _text(name), _moment(created_at), _moment(used_at))
+    return DeviceRecord(known, until, _text(device_id), _text(name), _moment(created_at), _moment(used_at))
 
 
 def _passkey(*parts: object) -> StoredPasskey:

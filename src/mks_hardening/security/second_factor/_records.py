@@ -15,8 +15,8 @@ from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security.second_factor._record import (
     EMPTY,
+    FactorMoment,
     FactorRecord,
-    Moment,
     decode_record,
     encode_record,
     moved,
@@ -25,7 +25,7 @@ from mks_hardening.security.second_factor._record import (
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, StoredFactor, TwoFactorStore
 
-__all__ = ["Records"]
+__all__ = ["RecordUpdates"]
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ _SKEW: Final = 60.0
 """Seconds by which clocks of hosts may differ; a record further ahead was written by a clock that was wrong."""
 
 
-class Records:
+class RecordUpdates:
     """The records of one store, on one clock."""
 
     __slots__ = ("_clock", "_store")
@@ -45,7 +45,9 @@ class Records:
         self._store = store
         self._clock = clock
 
-    def change(self, user_id: str, decide: Callable[[FactorRecord, Moment], tuple[FactorRecord, R]]) -> Op[R]:
+    def change(
+        self, user_id: str, decide: Callable[[FactorRecord, FactorMoment], tuple[FactorRecord, R]]
+    ) -> Op[R]:
         """Decide on the present record until the outcome could be recorded, and only then answer."""
         for _ in range(_MOST_CONFLICTS):
             stored = yield from self._load(user_id)
@@ -100,7 +102,7 @@ def _record_of(stored: StoredFactor | None) -> FactorRecord:
     return EMPTY if stored is None else decode_record(stored.data)
 
 
-def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, Moment]:
+def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]:
     """The record as it is to be read now.
 
     Time never runs backwards for a record, or what had expired would come to life. But where the clock that wrote
@@ -108,7 +110,7 @@ def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, Moment]:
     """
     if record.touched - wall > _SKEW:
         record = moved(record, wall - record.touched)
-    return record, Moment(wall, max(wall, record.touched))
+    return record, FactorMoment(wall, max(wall, record.touched))
 
 
 def _check_user_id(user_id: object) -> None:

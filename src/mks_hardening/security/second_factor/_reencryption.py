@@ -8,14 +8,14 @@ from mks_hardening._core.checks import text_of, whole_number
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._audit import tell
-from mks_hardening.security.second_factor._record import FactorRecord, Moment
-from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._record import FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._room import FactorComponent
 from mks_hardening.security.second_factor.results import ReencryptionProgress
 
 __all__ = ["Reencryption"]
 
 
-class Reencryption(Room):
+class Reencryption(FactorComponent):
     """Rotation of the keys of the secret box."""
 
     def reencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
@@ -53,7 +53,7 @@ class Reencryption(Room):
         )
 
     def _resealed(self, user_id: str) -> Op[str]:
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, str]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, str]:
             after = self._rules.resealed(record, user_id)
             return after, "changed" if after != record else "kept"
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import InvalidCodeError
-from mks_hardening.security.passkeys._ceremonies import Registered, registered
-from mks_hardening.security.passkeys._options import Known, creation
+from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, registered
+from mks_hardening.security.passkeys._options import KnownUser, creation
 from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
 from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
 from mks_hardening.security.second_factor._audit import refusal, tell
 from mks_hardening.security.second_factor._devices import shown_name
-from mks_hardening.security.second_factor._record import FactorRecord, Moment, StoredPasskey
-from mks_hardening.security.second_factor._room import PasskeyDesk, Room, Terms
+from mks_hardening.security.second_factor._record import FactorMoment, FactorRecord, StoredPasskey
+from mks_hardening.security.second_factor._room import FactorComponent, FactorOptions, PasskeyContext
 from mks_hardening.security.second_factor._rules import with_passkey
 from mks_hardening.security.second_factor.codes.recovery_codes import generate_recovery_codes
 from mks_hardening.security.second_factor.results import PasskeyRegistration, VerificationResult
 
 if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
-    from mks_hardening.security.second_factor._records import Records
+    from mks_hardening.security.second_factor._records import RecordUpdates
     from mks_hardening.security.second_factor._rules import FactorRules
     from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes
 
@@ -37,10 +37,12 @@ _MOST: Final = 20
 _ATTESTATION: Final = ("clientDataJSON", "attestationObject")
 
 
-class Registrations(Room):
+class Registrations(FactorComponent):
     """Begin and finish."""
 
-    def __init__(self, records: Records, rules: FactorRules, terms: Terms, desk: PasskeyDesk) -> None:
+    def __init__(
+        self, records: RecordUpdates, rules: FactorRules, terms: FactorOptions, desk: PasskeyContext
+    ) -> None:
         super().__init__(records, rules, terms, desk)
         self._at = desk
 
@@ -144,7 +146,7 @@ class Registrations(Room):
         presented = yield from self._presented(user_id, proof)
 
         def decide(
-            record: FactorRecord, moment: Moment
+            record: FactorRecord, moment: FactorMoment
         ) -> tuple[FactorRecord, VerificationResult | FactorRecord]:
             if record.enabled:
                 record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
@@ -169,7 +171,7 @@ class Registrations(Room):
         issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
         tell("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
-        known = [Known(one.credential, one.transports) for one in outcome.passkeys]
+        known = [KnownUser(one.credential, one.transports) for one in outcome.passkeys]
         return creation(self._at.party, issued, user=user, known=known)
 
     def _finished(self, user_id: str, answer: Answer, session: str, name: str) -> Op[PasskeyRegistration]:
@@ -196,13 +198,13 @@ class Registrations(Room):
         return (yield from self._added(user_id, made, note, shown, response))
 
     def _added(
-        self, user_id: str, made: Registered, note: str, name: str, response: PasskeyResponse
+        self, user_id: str, made: VerifiedRegistration, note: str, name: str, response: PasskeyResponse
     ) -> Op[PasskeyRegistration]:
         codes = generate_recovery_codes(self._terms.recovery_codes)
         *begun, handle = note.split(" ")
 
         def decide(
-            record: FactorRecord, moment: Moment
+            record: FactorRecord, moment: FactorMoment
         ) -> tuple[FactorRecord, tuple[StoredPasskey, RecoveryCodes | None] | str]:
             # Looked at again here: between the claim and this write another tab may have registered the same
             # device.

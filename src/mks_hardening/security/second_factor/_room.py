@@ -12,24 +12,24 @@ from mks_hardening.security.passkeys._response import PasskeyResponse, credentia
 from mks_hardening.security.passkeys.results import PasskeyAssertion
 from mks_hardening.security.second_factor._audit import refusal, tell
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey
-from mks_hardening.security.second_factor._record import FactorRecord, Moment, StoredPasskey
+from mks_hardening.security.second_factor._record import FactorMoment, FactorRecord, StoredPasskey
 from mks_hardening.security.second_factor.results import TwoFactorNotice, VerificationResult
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import PasskeyStore
     from mks_hardening.security.passkeys._challenges import Challenges, Purpose
     from mks_hardening.security.passkeys.relying_party import RelyingParty
-    from mks_hardening.security.second_factor._records import Records
+    from mks_hardening.security.second_factor._records import RecordUpdates
     from mks_hardening.security.second_factor._rules import FactorRules
     from mks_hardening.security.second_factor.failure_budget import FailureBudget
     from mks_hardening.security.second_factor.results import FactorChange
 
-__all__ = ["PasskeyDesk", "Room", "Terms"]
+__all__ = ["FactorComponent", "FactorOptions", "PasskeyContext"]
 
 ASSERTION: Final = ("clientDataJSON", "authenticatorData", "signature")
 
 
-class Terms(NamedTuple):
+class FactorOptions(NamedTuple):
     """Numbers and names that were checked when the manager was built; times in seconds."""
 
     issuer: str
@@ -42,7 +42,7 @@ class Terms(NamedTuple):
     on_notice: Callable[[TwoFactorNotice], object] | None
 
 
-class PasskeyDesk(NamedTuple):
+class PasskeyContext(NamedTuple):
     """What passkeys need beside the records."""
 
     party: RelyingParty
@@ -69,11 +69,15 @@ class PasskeyDesk(NamedTuple):
             yield from ask(self.store.release, credential_key(passkey.credential), user_id)
 
 
-class Room:
+class FactorComponent:
     """One part of the manager; all of them stand on the same records."""
 
     def __init__(
-        self, records: Records, rules: FactorRules, terms: Terms, desk: PasskeyDesk | None = None
+        self,
+        records: RecordUpdates,
+        rules: FactorRules,
+        terms: FactorOptions,
+        desk: PasskeyContext | None = None,
     ) -> None:
         self._records = records
         self._rules = rules
@@ -110,7 +114,7 @@ class Room:
         presented = yield from self._presented(user_id, proof)
 
         def decide(
-            record: FactorRecord, moment: Moment
+            record: FactorRecord, moment: FactorMoment
         ) -> tuple[FactorRecord, tuple[FactorRecord, VerificationResult]]:
             after, result = self._rules.attempt(record, moment, user_id, presented, client=client)
             return (change(after) if result else after), (after, result)

@@ -11,9 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from mks_hardening.exceptions import InvalidCodeError
-from mks_hardening.security.second_factor._digests import Digests, new_digest_key
+from mks_hardening.security.second_factor._digests import KeyedDigests, new_digest_key
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey, judged
-from mks_hardening.security.second_factor._record import Device, FactorRecord, Moment, StoredPasskey
+from mks_hardening.security.second_factor._record import (
+    DeviceRecord,
+    FactorMoment,
+    FactorRecord,
+    StoredPasskey,
+)
 from mks_hardening.security.second_factor.codes.recovery_codes import (
     RecoveryCodes,
     new_salt,
@@ -24,7 +29,7 @@ from mks_hardening.security.second_factor.failure_budget import client_digest
 from mks_hardening.security.second_factor.results import Method, Reason, VerificationResult
 
 if TYPE_CHECKING:
-    from mks_hardening.security.second_factor.failure_budget import FailureBudget, Lock
+    from mks_hardening.security.second_factor.failure_budget import FailureBudget, FailureLock
     from mks_hardening.security.secret_box import SecretBox
 
 __all__ = ["METHODS", "PERIOD", "FactorRules", "device_of", "is_token", "with_passkey"]
@@ -45,7 +50,7 @@ class _Guess(NamedTuple):
     """Who guesses: a client by its digest, or a remembered device; and when, and whether it passes the cap."""
 
     who: str
-    device: Device | None
+    device: DeviceRecord | None
     now: float
     trusted: bool = False
 
@@ -76,16 +81,16 @@ class FactorRules:
             base64.b32encode(key).decode("ascii").rstrip("="), user_id=user_id, purpose=_ACTIVE
         )
 
-    def keyed(self, record: FactorRecord, user_id: str) -> tuple[FactorRecord, Digests]:
+    def keyed(self, record: FactorRecord, user_id: str) -> tuple[FactorRecord, KeyedDigests]:
         """The digests of an account, and its record with a key for them.
 
         A record of the first form has none: it gets one, and what it holds is keyed as it stands, so that every
         recovery code and device goes on working.
         """
         if record.key:
-            return record, Digests(self._box.decrypt(record.key, user_id=user_id, purpose=_DIGESTS))
+            return record, KeyedDigests(self._box.decrypt(record.key, user_id=user_id, purpose=_DIGESTS))
         key = new_digest_key()
-        digests = Digests(key)
+        digests = KeyedDigests(key)
         return record._replace(
             key=self._box.encrypt(key, user_id=user_id, purpose=_DIGESTS),
             recovery=frozenset(digests.of_salted_code(known) for known in record.recovery),
@@ -117,7 +122,7 @@ class FactorRules:
     def attempt(
         self,
         record: FactorRecord,
-        moment: Moment,
+        moment: FactorMoment,
         user_id: str,
         code: object,
         *,
@@ -162,7 +167,7 @@ class FactorRules:
         return self._charged(record, guess, "recovery")
 
     def confirm(
-        self, record: FactorRecord, moment: Moment, user_id: str, code: object, *, client: str | None
+        self, record: FactorRecord, moment: FactorMoment, user_id: str, code: object, *, client: str | None
     ) -> tuple[FactorRecord, InvalidCodeError | None]:
         """The first code of a pending secret, from the budget of all codes; success replaces what was before."""
         pending = record.pending
@@ -206,13 +211,15 @@ class FactorRules:
         secret = self._box.decrypt(sealed, user_id=user_id, purpose=purpose)
         return self._box.encrypt(secret, user_id=user_id, purpose=purpose)
 
-    def _step_of(self, sealed: str, user_id: str, purpose: str, code: str, moment: Moment) -> int | None:
+    def _step_of(
+        self, sealed: str, user_id: str, purpose: str, code: str, moment: FactorMoment
+    ) -> int | None:
         key = decode_secret(self._box.decrypt(sealed, user_id=user_id, purpose=purpose))
         # By the wall clock and not by `latest`: the authenticator knows nothing of what this record has seen.
         return matching_step(key, code, int(moment.wall // PERIOD), window=self._window)
 
     def _guess(
-        self, record: FactorRecord, moment: Moment, user_id: str, client: str | None, device: object
+        self, record: FactorRecord, moment: FactorMoment, user_id: str, client: str | None, device: object
     ) -> tuple[FactorRecord, _Guess]:
         known = None
         if is_token(device):
@@ -223,7 +230,7 @@ class FactorRules:
         name = client if known is None else f"device {known.digest}"
         return record, _Guess(client_digest(user_id, name), known, moment.latest)
 
-    def _lock(self, record: FactorRecord, guess: _Guess) -> Lock | None:
+    def _lock(self, record: FactorRecord, guess: _Guess) -> FailureLock | None:
         return self._budget.lock_of(record.failures, guess.who, guess.now, trusted=guess.trusted)
 
     def _settle_totp(
@@ -279,7 +286,7 @@ class FactorRules:
         reason: Reason,
         *,
         method: Method | None = None,
-        lock: Lock | None = None,
+        lock: FailureLock | None = None,
     ) -> VerificationResult:
         return VerificationResult(
             ok=False,
@@ -302,7 +309,7 @@ def is_token(token: object) -> TypeGuard[str]:
     return isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN
 
 
-def device_of(record: FactorRecord, digest: str, *, now: float) -> Device | None:
+def device_of(record: FactorRecord, digest: str, *, now: float) -> DeviceRecord | None:
     """The remembered device with this digest, unless it has expired or the factor is off."""
     if not record.enabled:
         return None

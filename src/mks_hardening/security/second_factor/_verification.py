@@ -11,21 +11,21 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._audit import named, tell, tell_result
-from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment
-from mks_hardening.security.second_factor._room import Room
+from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._room import FactorComponent
 from mks_hardening.security.second_factor._rules import METHODS
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.failure_budget import client_digest
 from mks_hardening.security.second_factor.results import TwoFactorStatus, VerificationResult
 
 if TYPE_CHECKING:
-    from mks_hardening.security.second_factor._room import PasskeyDesk
+    from mks_hardening.security.second_factor._room import PasskeyContext
     from mks_hardening.security.second_factor.results import Method
 
 __all__ = ["Verification"]
 
 
-class Verification(Room):
+class Verification(FactorComponent):
     """Codes and locks."""
 
     def verify(
@@ -162,7 +162,7 @@ class Verification(Room):
         # Once, outside of the repeated decision: looking a challenge up uses it up.
         presented = yield from self._presented(user_id, code)
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, VerificationResult]:
             return self._rules.attempt(
                 record,
                 moment,
@@ -191,7 +191,7 @@ class Verification(Room):
     def _unlock(self, user_id: str, actor: str) -> Op[bool]:
         named(actor, parameter="actor")
 
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
             return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
 
         changed = yield from self._records.change(user_id, decide)
@@ -209,7 +209,7 @@ class Verification(Room):
         tell("reset", user_id, reason=reason, actor=actor)
         return removed
 
-    def _forget_passkeys(self, desk: PasskeyDesk, user_id: str) -> Op[None]:
+    def _forget_passkeys(self, desk: PasskeyContext, user_id: str) -> Op[None]:
         try:
             record, _ = yield from self._records.read(user_id)
         except DecodeError:  # it is about to be removed for that

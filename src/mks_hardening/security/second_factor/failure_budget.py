@@ -39,7 +39,7 @@ class Failures(NamedTuple):
     clients: tuple[ClientFailures, ...] = ()
 
 
-class Lock(NamedTuple):
+class FailureLock(NamedTuple):
     """Why no code is looked at now; without ``retry_after`` time does not lift it."""
 
     retry_after: float | None
@@ -80,12 +80,16 @@ class FailureBudget:
         self.max_lock: float = seconds(max_lock, parameter="max_lock", minimum=self.lock)
         self.lifetime: int = whole_number(lifetime, parameter="lifetime", minimum=attempts, maximum=100)
 
-    def lock_of(self, failures: Failures, client: str, now: float, *, trusted: bool = False) -> Lock | None:
+    def lock_of(
+        self, failures: Failures, client: str, now: float, *, trusted: bool = False
+    ) -> FailureLock | None:
         """The lock that holds for this client now, if any; the one of the account not for a trusted client."""
         if failures.total >= self.lifetime and not trusted:
-            return Lock(None)
+            return FailureLock(None)
         entry = _entry(failures, client)
-        return Lock(entry.locked_until - now) if entry is not None and entry.locked_until > now else None
+        return (
+            FailureLock(entry.locked_until - now) if entry is not None and entry.locked_until > now else None
+        )
 
     def charged(self, failures: Failures, client: str, now: float) -> Failures:
         """The failures after one more wrong code of this client."""

@@ -1,6 +1,6 @@
 """The second factor of an account: enrolment, codes, recovery, remembered devices, for ``def`` and ``async def``.
 
-Each part has a module of its own, as operations over ``Records``; the rules are pure. A store that is away raises
+Each part has a module of its own, as operations over ``RecordUpdates``; the rules are pure. A store that is away raises
 ``BackendUnavailableError``: a second factor never fails open.
 """
 
@@ -17,11 +17,11 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passkeys._ceremonies import check_installed
 from mks_hardening.security.passkeys._challenges import Challenges
 from mks_hardening.security.passkeys.relying_party import RelyingParty
-from mks_hardening.security.second_factor._devices import Devices
+from mks_hardening.security.second_factor._devices import RememberedDevices
 from mks_hardening.security.second_factor._enrolment import Enrolments
-from mks_hardening.security.second_factor._records import Records
+from mks_hardening.security.second_factor._records import RecordUpdates
 from mks_hardening.security.second_factor._reencryption import Reencryption
-from mks_hardening.security.second_factor._room import PasskeyDesk, Terms
+from mks_hardening.security.second_factor._room import FactorOptions, PasskeyContext
 from mks_hardening.security.second_factor._rules import FactorRules
 from mks_hardening.security.second_factor._verification import Verification
 from mks_hardening.security.second_factor.codes.recovery_codes import RECOVERY_CODES
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["TwoFactorManager"]
 
 
-class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
+class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption):
     """Second factors with TOTP, passkeys and recovery codes over any ``TwoFactorStore``.
 
     Every method raises ``BackendUnavailableError`` when the store does not answer, and has a twin for asyncio whose
@@ -98,9 +98,9 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         enrolment_time = seconds(enrolment_ttl, parameter="enrolment_ttl", allow_zero=False)
         device_time = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         budget = FailureBudget() if failure_budget is None else failure_budget
-        terms = Terms(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
+        terms = FactorOptions(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
         timer = given_clock(clock)
-        records, rules = Records(store, timer), FactorRules(secret_box, budget, window=window)
+        records, rules = RecordUpdates(store, timer), FactorRules(secret_box, budget, window=window)
         desk = _desk(relying_party, passkey_store, timer)
         super().__init__(records, rules, terms, desk)
         self._passkeys = None if desk is None else Passkeys(records, rules, terms, desk)
@@ -117,7 +117,7 @@ class TwoFactorManager(Enrolments, Verification, Devices, Reencryption):
         return self._passkeys
 
 
-def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) -> PasskeyDesk | None:
+def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) -> PasskeyContext | None:
     if party is None and store is None:
         return None
     if party is None or store is None:
@@ -129,4 +129,4 @@ def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) 
     offers(store, "keep_challenge", "take_challenge", parameter="passkey_store", kind="a PasskeyStore")
     # At construction: a missing package must not be found out by the first person who signs in.
     check_installed()
-    return PasskeyDesk(party, Challenges(store, clock, ttl=party.challenge_ttl), store)
+    return PasskeyContext(party, Challenges(store, clock, ttl=party.challenge_ttl), store)

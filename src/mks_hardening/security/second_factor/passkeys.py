@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
-from mks_hardening.security.passkeys._options import Known, request
+from mks_hardening.security.passkeys._options import KnownUser, request
 from mks_hardening.security.passkeys._response import credential_key
 from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
 from mks_hardening.security.second_factor._audit import tell_result
 from mks_hardening.security.second_factor._devices import shown_name
-from mks_hardening.security.second_factor._record import EMPTY, FactorRecord, Moment
+from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord
 from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
 from mks_hardening.security.second_factor.results import PasskeySignIn, VerificationResult
 
@@ -122,7 +122,7 @@ class Passkeys(Registrations):
         if not record.passkeys:
             raise InvalidCodeError("not_enrolled")
         issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
-        known = [Known(one.credential, one.transports) for one in record.passkeys]
+        known = [KnownUser(one.credential, one.transports) for one in record.passkeys]
         return request(self._at.party, issued, known=known, verified=self._at.party.passwordless)
 
     def _sign_in_asked(self, session: str) -> Op[PasskeyOptions]:
@@ -146,7 +146,7 @@ class Passkeys(Registrations):
             return PasskeySignIn(user_id="", result=result)
         owner = user_id
 
-        def decide(record: FactorRecord, moment: Moment) -> tuple[FactorRecord, VerificationResult]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, VerificationResult]:
             return self._rules.attempt(record, moment, owner, presented, client=client)
 
         result = yield from self._records.change(owner, decide)
@@ -161,7 +161,7 @@ class Passkeys(Registrations):
     def _renamed(self, user_id: str, passkey_id: str, name: str) -> Op[bool]:
         shown = shown_name(name)
 
-        def decide(record: FactorRecord, _: Moment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
             passkeys = tuple(
                 one._replace(name=shown) if one.credential == passkey_id else one for one in record.passkeys
             )

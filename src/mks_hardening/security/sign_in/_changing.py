@@ -17,28 +17,36 @@ from mks_hardening._core.store_calls import ask
 from mks_hardening.security.passwords.policy import PasswordVerdict
 from mks_hardening.security.sign_in import _confirming
 from mks_hardening.security.sign_in._entries import digest_of
-from mks_hardening.security.sign_in._hits import Hits, account_row
-from mks_hardening.security.sign_in._kit import Kit, Trace, hashing_for, known_client, tell, told, typed_name
+from mks_hardening.security.sign_in._hits import AttemptHits, account_row
+from mks_hardening.security.sign_in._kit import (
+    SignInContext,
+    SignInTrace,
+    hashing_for,
+    known_client,
+    tell,
+    told,
+    typed_name,
+)
 from mks_hardening.security.sign_in._password_step import lifted
 from mks_hardening.security.sign_in.model import ChangeResult, SignInNotice
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import SignInSession
     from mks_hardening.security.passwords.policy import PasswordPolicy
-    from mks_hardening.security.sign_in._entries import Found
+    from mks_hardening.security.sign_in._entries import FoundToken
     from mks_hardening.security.sign_in.model import Notice, SignInAccount, SignInClient
 
-__all__ = ["Changes"]
+__all__ = ["CredentialChangeSteps"]
 
 _NOT_IN_ADDRESSES: Final = frozenset(',;:<>()[]"\\')  # the specials of RFC 5322, 3.2.3, but dot and @
 _LONGEST_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class CredentialChangeSteps:
     """The operations, with what they need beside the parts of the sign-in."""
 
-    kit: Kit
+    kit: SignInContext
     policy: PasswordPolicy
     set_email: Callable[[str, str], object] | None
     token_ttl: float
@@ -83,13 +91,13 @@ class Changes:
         kit = self.kit
         typed, counted_as = typed_name(name)
         key = client_key(client.address)
-        hits = Hits(kit.limiter)
+        hits = AttemptHits(kit.limiter)
         # By address and by name: one mailbox must not be flooded, and one client must not try a list of names.
         refusal = yield from hits.take(
             ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
         )
         if refusal is not None:
-            tell("limited", Trace(client=key, method="reset"))
+            tell("limited", SignInTrace(client=key, method="reset"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
         try:
             return (yield from self._requested(typed, key))
@@ -105,7 +113,7 @@ class Changes:
         # Issued for nobody too: a write to the store takes time, and its absence would tell who has an account.
         token = yield from kit.entries.issue("reset", facts, ttl=self.token_ttl)
         user_id = "" if account is None else account.user_id
-        tell("reset_requested", Trace(client=key, user_id=user_id, reason="" if alive else "unknown"))
+        tell("reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown"))
         if account is not None and alive:
             notice = SignInNotice(kind="reset_requested", account=account, to=account.email, token=token)
             yield from told(kit, notice)
@@ -117,7 +125,7 @@ class Changes:
         found = yield from kit.entries.find("reset", token)
         account = None if found is None else (yield from self._owner(found))
         if found is None or account is None:
-            tell("reset_refused", Trace(client=client_key(client.address)))
+            tell("reset_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
@@ -153,10 +161,10 @@ class Changes:
         if not isinstance(email, str) or not _is_address(email):
             return ChangeResult(state="unusable")
         key = client_key(client.address)
-        hits = Hits(kit.limiter)
+        hits = AttemptHits(kit.limiter)
         refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
         if refusal is not None:
-            tell("limited", Trace(client=key, user_id=account.user_id, method="email"))
+            tell("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after)
         facts = {**self._facts(account), "email": email}
         try:
@@ -164,7 +172,7 @@ class Changes:
         except BaseException:  # as in request_reset
             yield from hits.give_back()
             raise
-        tell("email_change_requested", Trace(client=key, user_id=account.user_id))
+        tell("email_change_requested", SignInTrace(client=key, user_id=account.user_id))
         notice = SignInNotice(kind="email_change_requested", account=account, to=email, token=token)
         yield from told(kit, notice)
         return ChangeResult(state="done")
@@ -176,7 +184,7 @@ class Changes:
         account = None if found is None else (yield from self._owner(found))
         # The token goes last in the chain: it is used up only where the change will follow.
         if found is None or account is None or set_email is None or not (yield from kit.entries.use(found)):
-            tell("email_change_refused", Trace(client=client_key(client.address)))
+            tell("email_change_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
         email = found.text("email")
         yield Call(lambda: set_email(account.user_id, email))
@@ -212,7 +220,7 @@ class Changes:
         # that of a stranger whose address was typed by mistake.
         return {"user": account.user_id, "stamp": account.stamp, "address": digest_of(account.email)}
 
-    def _owner(self, found: Found) -> Op[SignInAccount | None]:
+    def _owner(self, found: FoundToken) -> Op[SignInAccount | None]:
         """The account of a token, if nothing has changed since it was issued."""
         user_id = found.text("user")
         account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
@@ -224,7 +232,7 @@ class Changes:
     def _changed(
         self, kind: Notice, account: SignInAccount, client: SignInClient, *, method: str = ""
     ) -> Op[None]:
-        tell(kind, Trace(client=client_key(client.address), user_id=account.user_id, method=method))
+        tell(kind, SignInTrace(client=client_key(client.address), user_id=account.user_id, method=method))
         yield from told(self.kit, SignInNotice(kind=kind, account=account, to=account.email))
 
 

@@ -9,11 +9,11 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.sign_in._factor_step import judged_factor
-from mks_hardening.security.sign_in._hits import Hits
+from mks_hardening.security.sign_in._hits import AttemptHits
 from mks_hardening.security.sign_in._kit import (
-    Kit,
-    Proof,
-    Trace,
+    Credentials,
+    SignInContext,
+    SignInTrace,
     finish,
     hashing_for,
     is_right,
@@ -37,16 +37,16 @@ __all__ = ["confirm_factor", "confirm_password", "confirmed_within", "owner_of"]
 
 
 def confirm_password(
-    kit: Kit, session: SignInSession, password: object, client: SignInClient
+    kit: SignInContext, session: SignInSession, password: object, client: SignInClient
 ) -> Op[SignInStep]:
     """The password once more."""
-    hits = Hits(kit.limiter)
+    hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
     facts = facts_of(session)
     account = yield from owner_of(kit, session)
     if account is None or facts is None:
-        return (yield from finish("open", "dead", hits, Trace(client=key)))
-    trace = Trace(client=key, user_id=account.user_id, method="password")
+        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
+    trace = SignInTrace(client=key, user_id=account.user_id, method="password")
     # By session and not by account: strangers who guess at the account cannot use this budget up.
     refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
     if refusal is not None:
@@ -57,24 +57,28 @@ def confirm_password(
         if not (yield from hashing_for(who, is_right(kit, typed, account.password_hash))):
             return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
         proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=kit.clock.time())
-        return (yield from _kept(kit, session, Proof(account, None, typed), proved, hits=hits, trace=trace))
+        return (
+            yield from _kept(kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace)
+        )
     except BaseException:  # as in the first step
         yield from hits.give_back()
         raise
 
 
-def confirm_factor(kit: Kit, session: SignInSession, code: object, client: SignInClient) -> Op[SignInStep]:
+def confirm_factor(
+    kit: SignInContext, session: SignInSession, code: object, client: SignInClient
+) -> Op[SignInStep]:
     """A second factor once more, or for the first time in this session."""
-    hits = Hits(kit.limiter)
+    hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
     facts = facts_of(session)
     account = yield from owner_of(kit, session)
     if account is None or facts is None:
-        return (yield from finish("open", "dead", hits, Trace(client=key)))
+        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
     user_id = account.user_id
     refusal = yield from hits.take(("auth_2fa_verify", f"{key} {user_id}"))
     if refusal is not None:
-        trace = Trace(client=key, user_id=user_id)
+        trace = SignInTrace(client=key, user_id=user_id)
         return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
     try:
         judged = yield from judged_factor(kit, user_id, code, client=key)
@@ -84,13 +88,15 @@ def confirm_factor(kit: Kit, session: SignInSession, code: object, client: SignI
             return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
         now = kit.clock.time()
         proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
-        return (yield from _kept(kit, session, Proof(account, factor=True), proved, hits=hits, trace=trace))
+        return (
+            yield from _kept(kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace)
+        )
     except BaseException:  # as in the first step
         yield from hits.give_back()
         raise
 
 
-def confirmed_within(kit: Kit, session: SignInSession, longest: float) -> Op[bool]:
+def confirmed_within(kit: SignInContext, session: SignInSession, longest: float) -> Op[bool]:
     """Whether the owner proved who it is so recently, by a second factor where there is one."""
     facts = facts_of(session)
     if facts is None or session.user_id is None:
@@ -101,7 +107,7 @@ def confirmed_within(kit: Kit, session: SignInSession, longest: float) -> Op[boo
     return is_recent(moment, now=kit.clock.time(), longest=longest)
 
 
-def owner_of(kit: Kit, session: SignInSession) -> Op[SignInAccount | None]:
+def owner_of(kit: SignInContext, session: SignInSession) -> Op[SignInAccount | None]:
     """Whose session it is, if he or she may still use it."""
     user_id = checked_session(session).user_id
     if user_id is None:
@@ -111,7 +117,13 @@ def owner_of(kit: Kit, session: SignInSession) -> Op[SignInAccount | None]:
 
 
 def _kept(
-    kit: Kit, session: SignInSession, proof: Proof, facts: SessionFacts, *, hits: Hits, trace: Trace
+    kit: SignInContext,
+    session: SignInSession,
+    proof: Credentials,
+    facts: SessionFacts,
+    *,
+    hits: AttemptHits,
+    trace: SignInTrace,
 ) -> Op[SignInStep]:
     """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
     # Looked at again after the slow check, as a session that changed the password itself lives on.

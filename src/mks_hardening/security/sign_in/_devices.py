@@ -20,10 +20,10 @@ from mks_hardening.security.sign_in._entries import digest_of, numbers_of
 
 if TYPE_CHECKING:
     from mks_hardening._core.operations import Op
-    from mks_hardening.security.sign_in._entries import Entries
+    from mks_hardening.security.sign_in._entries import OneTimeTokens
     from mks_hardening.security.sign_in.model import SignInAccount
 
-__all__ = ["DeviceMark", "Devices"]
+__all__ = ["DeviceMark", "DeviceTokens"]
 
 # Digest, moment, nonce and signature come to 137.
 _LONGEST: Final = 256
@@ -42,12 +42,14 @@ class DeviceMark(NamedTuple):
         return self.owner == _owner(account)
 
 
-class Devices:
+class DeviceTokens:
     """Issues and reads tokens; the first key signs, all verify. Without keys no device is remembered."""
 
     __slots__ = ("_entries", "_keys", "_ttl")
 
-    def __init__(self, keys: bytes | str | Sequence[bytes | str], *, ttl: float, entries: Entries) -> None:
+    def __init__(
+        self, keys: bytes | str | Sequence[bytes | str], *, ttl: float, entries: OneTimeTokens
+    ) -> None:
         given: object = [keys] if isinstance(keys, (bytes, str)) else keys
         if not isinstance(given, Sequence):
             raise ConfigurationError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security.sign_in.parts import SignInEntry, SignInStore
 
-__all__ = ["Entries", "Found", "digest_of", "numbers_of"]
+__all__ = ["FoundToken", "OneTimeTokens", "digest_of", "numbers_of"]
 
 _TOKEN_BYTES: Final = 32
 # What 32 bytes come to in base64 without padding.
@@ -29,7 +29,7 @@ _USED: Final = b""
 _TRIES: Final = 8
 
 
-class Found(NamedTuple):
+class FoundToken(NamedTuple):
     """A living entry, and what using it up needs."""
 
     facts: dict[str, object]
@@ -43,7 +43,7 @@ class Found(NamedTuple):
         return value if isinstance(value, str) else ""
 
 
-class Entries:
+class OneTimeTokens:
     """Entries of one store, on one clock."""
 
     __slots__ = ("_clock", "_store")
@@ -58,7 +58,7 @@ class Entries:
         yield from self._write(f"{kind}:{digest_of(token)}", self._data(facts, ttl), expected=None, ttl=ttl)
         return token
 
-    def find(self, kind: str, token: object) -> Op[Found | None]:
+    def find(self, kind: str, token: object) -> Op[FoundToken | None]:
         """The entry of a token, unless it is used, expired, or no token at all."""
         if not _is_token(token):
             return None
@@ -66,7 +66,7 @@ class Entries:
         stored = yield from ask(self._store.load, key)
         return None if stored is None else self._living(key, stored)
 
-    def hold(self, found: Found, *, longest: float) -> Op[Found | None]:
+    def hold(self, found: FoundToken, *, longest: float) -> Op[FoundToken | None]:
         """Keep an entry for one caller until it is released or used; ``None`` where another caller has it.
 
         Args:
@@ -79,12 +79,12 @@ class Entries:
             return None
         return (yield from self._changed(found, {**found.facts, "held_until": now + longest}))
 
-    def release(self, found: Found) -> Op[Found | None]:
+    def release(self, found: FoundToken) -> Op[FoundToken | None]:
         """Give an entry that was held to the next caller."""
         facts = {name: value for name, value in found.facts.items() if name != "held_until"}
         return (yield from self._changed(found, facts))
 
-    def use(self, found: Found) -> Op[bool]:
+    def use(self, found: FoundToken) -> Op[bool]:
         """Use an entry up; true for one caller alone."""
         return (yield from self._write(found.key, _USED, expected=found.version, ttl=found.ttl))
 
@@ -131,15 +131,15 @@ class Entries:
         """The stored form; it holds its own end, which the store may miss but a reader does not."""
         return _encoded({**facts, "until": self._clock.time() + ttl})
 
-    def _living(self, key: str, stored: SignInEntry) -> Found | None:
+    def _living(self, key: str, stored: SignInEntry) -> FoundToken | None:
         facts = _facts(stored.data)
         until = None if facts is None else facts.get("until")
         if facts is None or not isinstance(until, (int, float)):
             return None
         left = until - self._clock.time()
-        return Found(facts, key, stored.version, left) if left > 0 else None
+        return FoundToken(facts, key, stored.version, left) if left > 0 else None
 
-    def _changed(self, found: Found, facts: dict[str, object]) -> Op[Found | None]:
+    def _changed(self, found: FoundToken, facts: dict[str, object]) -> Op[FoundToken | None]:
         """The entry with other facts, and the same end; ``None`` where another caller was faster."""
         version = secrets.token_hex(8)
         written = yield from self._write(

@@ -11,18 +11,26 @@ from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.passkeys.results import PasskeyAssertion
-from mks_hardening.security.sign_in._hits import Hits, Row, client_rows
-from mks_hardening.security.sign_in._kit import Arrival, Kit, Proof, Trace, admitted, binding_of, finish
+from mks_hardening.security.sign_in._hits import AttemptHits, Row, client_rows
+from mks_hardening.security.sign_in._kit import (
+    Credentials,
+    SignInContext,
+    SignInRequest,
+    SignInTrace,
+    admitted,
+    binding_of,
+    finish,
+)
 from mks_hardening.security.sign_in._machine import AMR_ALONE, Event, amr_of, factor_event
 from mks_hardening.security.sign_in._session_facts import SessionFacts
 from mks_hardening.security.sign_in.model import SignInStep
 
 if TYPE_CHECKING:
-    from mks_hardening.security.sign_in._entries import Found
+    from mks_hardening.security.sign_in._entries import FoundToken
     from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
     from mks_hardening.security.sign_in.parts import AloneOutcome, FactorOutcome
 
-__all__ = ["FactorAttempt", "Judged", "alone_step", "challenged_user", "factor_step", "judged_factor"]
+__all__ = ["FactorAttempt", "JudgedFactor", "alone_step", "challenged_user", "factor_step", "judged_factor"]
 
 _LONGEST_CHECK: Final = 10.0
 """Seconds for which a code may be checked; every store answers or fails in far less."""
@@ -34,10 +42,10 @@ class FactorAttempt(NamedTuple):
 
     challenge: object
     code: object
-    arrival: Arrival
+    arrival: SignInRequest
 
 
-class Judged(NamedTuple):
+class JudgedFactor(NamedTuple):
     """What the verifier's answer means; without one nothing was asked."""
 
     event: Event
@@ -48,23 +56,23 @@ class Judged(NamedTuple):
         """Seconds until a code is looked at again, where none is now."""
         return self.outcome.retry_after if self.outcome is not None and self.outcome.locked else None
 
-    def trace(self, client: str, user_id: str) -> Trace:
+    def trace(self, client: str, user_id: str) -> SignInTrace:
         """For the audit record."""
         if self.outcome is None:
-            return Trace(client=client, user_id=user_id, reason="malformed")
-        return Trace(
+            return SignInTrace(client=client, user_id=user_id, reason="malformed")
+        return SignInTrace(
             client=client, user_id=user_id, reason=self.outcome.reason, method=self.outcome.method or ""
         )
 
 
-def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
+def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     """Check the second factor and use the challenge up."""
-    hits = Hits(kit.limiter)
+    hits = AttemptHits(kit.limiter)
     client = client_key(attempt.arrival.client.address)
     found = yield from kit.entries.find("challenge", attempt.challenge)
     account = None if found is None else (yield from _owner(kit, found, attempt.arrival))
     if found is None or account is None:
-        return (yield from finish("challenged", "dead", hits, Trace(client=client)))
+        return (yield from finish("challenged", "dead", hits, SignInTrace(client=client)))
     user_id = account.user_id
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
     trusted = yield from kit.devices.knows(mark, account)
@@ -72,14 +80,14 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
     guesser = f"device {mark.nonce}" if mark is not None and trusted else client
     refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
     if refusal is not None:
-        trace = Trace(client=client, user_id=user_id)
+        trace = SignInTrace(client=client, user_id=user_id)
         return (yield from finish("challenged", "throttled", hits, trace, retry_after=refusal.retry_after))
     held = None
     try:
         # One code at a time: of several right recovery codes that come at once, only one may be used up.
         held = yield from kit.entries.hold(found, longest=_LONGEST_CHECK)
         if held is None:
-            trace = Trace(client=client, user_id=user_id, reason="busy")
+            trace = SignInTrace(client=client, user_id=user_id, reason="busy")
             return (yield from finish("challenged", "busy", hits, trace, retry_after=_BUSY))
         code = None if _of_another(attempt.code, attempt.challenge) else attempt.code
         judged = yield from judged_factor(kit, user_id, code, client=guesser, trusted=trusted)
@@ -106,7 +114,7 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
             yield from admitted(
                 kit,
                 arrival,
-                Proof(account, factor=True),
+                Credentials(account, factor=True),
                 facts,
                 hits,
                 place="challenged",
@@ -122,17 +130,17 @@ def factor_step(kit: Kit, attempt: FactorAttempt) -> Op[SignInStep]:
         raise
 
 
-def challenged_user(kit: Kit, challenge: object, arrival: Arrival) -> Op[str | None]:
+def challenged_user(kit: SignInContext, challenge: object, arrival: SignInRequest) -> Op[str | None]:
     """Whose challenge this is, for a factor that has to be asked first."""
     found = yield from kit.entries.find("challenge", challenge)
     account = None if found is None else (yield from _owner(kit, found, arrival))
     return None if account is None else account.user_id
 
 
-def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInStep]:
+def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest) -> Op[SignInStep]:
     """A factor that is a whole sign-in: it was checked already, here it is admitted or not."""
     shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
-    hits = Hits(kit.limiter)
+    hits = AttemptHits(kit.limiter)
     result = outcome.result
     # Before the account: whoever takes a factor off does so before the sessions end.
     factor = result.ok and (yield from kit.has_factor(outcome.user_id))
@@ -142,7 +150,7 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
         # Counted though already judged: a stream of forged assertions uses up the room of its network.
         yield from hits.take(network, address)
         reason = result.reason or ("unknown" if account is None else "disabled")
-        trace = Trace(
+        trace = SignInTrace(
             client=client_key(arrival.client.address),
             user_id=outcome.user_id,
             reason=reason,
@@ -155,15 +163,17 @@ def alone_step(kit: Kit, outcome: AloneOutcome, arrival: Arrival) -> Op[SignInSt
     risks = () if (yield from kit.devices.knows(mark, account)) else ("new_device",)
     return (
         yield from admitted(
-            kit, arrival, Proof(account, factor), facts, hits, place="begun", risks=risks, factor=result
+            kit, arrival, Credentials(account, factor), facts, hits, place="begun", risks=risks, factor=result
         )
     )
 
 
-def judged_factor(kit: Kit, user_id: str, code: object, *, client: str, trusted: bool = False) -> Op[Judged]:
+def judged_factor(
+    kit: SignInContext, user_id: str, code: object, *, client: str, trusted: bool = False
+) -> Op[JudgedFactor]:
     """Ask the verifier, and say which event its answer is."""
     outcome = yield from kit.try_factor(user_id, code, client=client, trusted=trusted)
-    return Judged("unusable") if outcome is None else Judged(factor_event(outcome), outcome)
+    return JudgedFactor("unusable") if outcome is None else JudgedFactor(factor_event(outcome), outcome)
 
 
 def _of_another(code: object, challenge: object) -> bool:
@@ -171,7 +181,7 @@ def _of_another(code: object, challenge: object) -> bool:
     return isinstance(code, PasskeyAssertion) and code.session != challenge
 
 
-def _owner(kit: Kit, found: Found, arrival: Arrival) -> Op[SignInAccount | None]:
+def _owner(kit: SignInContext, found: FoundToken, arrival: SignInRequest) -> Op[SignInAccount | None]:
     """The account of a challenge, if it comes from where it went to and nothing has changed since."""
     # A challenge that is carried to another browser is worth nothing, so phishing the second page alone fails.
     if (found.text("client"), found.text("session")) != binding_of(arrival.client, arrival.session):
@@ -189,7 +199,7 @@ def _rows(client: SignInClient, guesser: str, user_id: str, *, trusted: bool) ->
     return (network, address, own)
 
 
-def _risks(found: Found, outcome: FactorOutcome) -> tuple[str, ...]:
+def _risks(found: FoundToken, outcome: FactorOutcome) -> tuple[str, ...]:
     listed = found.facts.get("risks")
     noted = tuple(str(risk) for risk in cast("list[object]", listed)) if isinstance(listed, list) else ()
     return (*noted, "recovery_code") if outcome.method == "recovery" else noted

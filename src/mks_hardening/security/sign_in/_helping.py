@@ -8,7 +8,7 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.second_factor._audit import named
 from mks_hardening.security.sign_in._hits import account_row
-from mks_hardening.security.sign_in._kit import Kit, Trace, tell, told
+from mks_hardening.security.sign_in._kit import SignInContext, SignInTrace, tell, told
 from mks_hardening.security.sign_in._password_step import lifted
 from mks_hardening.security.sign_in.model import SignInDevice, SignInNotice
 from mks_hardening.security.sign_in.parts import FactorHelp
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def unlock(kit: Kit, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
+def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
     """Lift the account-wide lock and forget wrong codes; whether there was anything."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
@@ -41,7 +41,7 @@ def unlock(kit: Kit, user_id: str, *, actor: str, reason: str, end_sessions: boo
     return found
 
 
-def admin_reset(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[bool]:
+def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[bool]:
     """Take the second factor off, lift every lock, and end all sessions; whether there was a factor."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
@@ -57,15 +57,15 @@ def admin_reset(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[bool]:
     return found
 
 
-def sign_out_disabled(kit: Kit, user_id: str, *, actor: str, reason: str) -> Op[None]:
+def sign_out_disabled(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[None]:
     """End all sessions of an account that was disabled, and record it."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
     yield from _end_sessions(kit, user_id)
-    tell("disabled", Trace(client="", user_id=user_id, reason=reason, actor=actor))
+    tell("disabled", SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
 
 
-def listed_devices(kit: Kit, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
+def listed_devices(kit: SignInContext, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
     """The remembered devices of an account, the latest first."""
     account = yield from ask(kit.accounts.get, user_id)
     if account is None:
@@ -84,29 +84,29 @@ def listed_devices(kit: Kit, user_id: str, token: str | None) -> Op[tuple[SignIn
     )
 
 
-def revoke_device(kit: Kit, user_id: str, device_id: object) -> Op[bool]:
+def revoke_device(kit: SignInContext, user_id: str, device_id: object) -> Op[bool]:
     """Forget one device; whether it was remembered."""
     if not isinstance(device_id, str) or not (yield from kit.devices.forget(user_id, device_id)):
         return False
-    tell("device_revoked", Trace(client="", user_id=user_id))
+    tell("device_revoked", SignInTrace(client="", user_id=user_id))
     return True
 
 
-def forget_devices(kit: Kit, user_id: str) -> Op[int]:
+def forget_devices(kit: SignInContext, user_id: str) -> Op[int]:
     """Forget all devices; how many there were."""
     number = yield from kit.devices.forget(user_id)
     if number:
-        tell("devices_forgotten", Trace(client="", user_id=user_id))
+        tell("devices_forgotten", SignInTrace(client="", user_id=user_id))
     return number
 
 
-def _end_sessions(kit: Kit, user_id: str) -> Op[None]:
+def _end_sessions(kit: SignInContext, user_id: str) -> Op[None]:
     if kit.end_sessions is not None:
         yield from ask(kit.end_sessions, user_id)
 
 
-def _recorded(kit: Kit, kind: Notice, user_id: str, actor: str, reason: str) -> Op[None]:
-    tell(kind, Trace(client="", user_id=user_id, reason=reason, actor=actor))
+def _recorded(kit: SignInContext, kind: Notice, user_id: str, actor: str, reason: str) -> Op[None]:
+    tell(kind, SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
     account = yield from ask(kit.accounts.get, user_id)
     if account is not None:
         notice = SignInNotice(kind=kind, account=account, to=account.email, actor=actor, reason=reason)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
     from mks_hardening.security.sign_in.parts import FailureLimiter, HitReservation
 
-__all__ = ["Hits", "Row", "account_row", "client_rows", "network_of"]
+__all__ = ["AttemptHits", "Row", "account_row", "client_rows", "network_of"]
 
 Row: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
@@ -23,7 +23,7 @@ _OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network", "auth
 """Groups that count a client whatever name it tries: their state says nothing of an account."""
 
 
-class Hits:
+class AttemptHits:
     """The hits of one attempt; without a limiter there are none.
 
     Attributes:

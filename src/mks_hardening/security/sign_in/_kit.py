@@ -24,9 +24,9 @@ from mks_hardening.security.sign_in.model import SignInClient, SignInNotice, Sig
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SignInSession
-    from mks_hardening.security.sign_in._devices import Devices
-    from mks_hardening.security.sign_in._entries import Entries
-    from mks_hardening.security.sign_in._hits import Hits
+    from mks_hardening.security.sign_in._devices import DeviceTokens
+    from mks_hardening.security.sign_in._entries import OneTimeTokens
+    from mks_hardening.security.sign_in._hits import AttemptHits
     from mks_hardening.security.sign_in.model import SignInAccount
     from mks_hardening.security.sign_in.parts import (
         Accounts,
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Arrival",
-    "Kit",
-    "Proof",
-    "Trace",
+    "Credentials",
+    "SignInContext",
+    "SignInRequest",
+    "SignInTrace",
     "admitted",
     "binding_of",
     "finish",
@@ -65,7 +65,7 @@ _LONGEST_CODE: Final = 16_384  # the JSON of an assertion; codes are far shorter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kit:
+class SignInContext:
     """What the steps work with."""
 
     accounts: Accounts
@@ -73,8 +73,8 @@ class Kit:
     limiter: FailureLimiter | None
     factors: FactorVerifier | None
     end_sessions: Callable[[str], object] | None
-    entries: Entries
-    devices: Devices
+    entries: OneTimeTokens
+    devices: DeviceTokens
     clock: Clock
     challenge_ttl: float
     on_notice: Callable[[SignInNotice], object] | None
@@ -106,7 +106,7 @@ class Kit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class SignInTrace:
     """Whom an event is about: the audit record of one step."""
 
     client: str
@@ -129,7 +129,7 @@ def typed_name(name: object) -> tuple[str | None, str]:
     return name, unicodedata.normalize("NFKC", name).casefold().strip()
 
 
-def tell(change: str, trace: Trace) -> None:
+def tell(change: str, trace: SignInTrace) -> None:
     """Emit an event."""
     event = SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor)
     if hooks.observers:
@@ -137,15 +137,15 @@ def tell(change: str, trace: Trace) -> None:
     log_security_event(event)
 
 
-def told(kit: Kit, notice: SignInNotice) -> Op[None]:
+def told(kit: SignInContext, notice: SignInNotice) -> Op[None]:
     """Hand a notice on; a mailer in trouble must neither undo what was done nor tell who has an account."""
     if kit.on_notice is None:
         return
     if not (yield from send_notice(kit.on_notice, notice)):
-        tell("notice_failed", Trace(client="", user_id=notice.account.user_id, reason=notice.kind))
+        tell("notice_failed", SignInTrace(client="", user_id=notice.account.user_id, reason=notice.kind))
 
 
-class Proof(NamedTuple):
+class Credentials(NamedTuple):
     """What a sign-in has proved, to be compared with the account again once its session has begun.
 
     Attributes:
@@ -177,7 +177,7 @@ def known_client(user_id: str, by: str) -> HashingClient:
     return HashingClient(f"user {user_id}", by, known=True)
 
 
-def is_right(kit: Kit, password: str, stored: str | None) -> Op[bool]:
+def is_right(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
     """Whether the password belongs to the stored form.
 
     Raises:
@@ -186,7 +186,7 @@ def is_right(kit: Kit, password: str, stored: str | None) -> Op[bool]:
     return flag((yield from ask(kit.passwords.verify, password, stored)), parameter="passwords.verify()")
 
 
-def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
+def renewed(kit: SignInContext, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
     """The account after its password was stored in today's form; ``None`` if the password is no longer its own.
 
     A sign-in does not fail because the form cannot be stored.
@@ -201,16 +201,16 @@ def renewed(kit: Kit, account: SignInAccount, password: str) -> Op[SignInAccount
         # arrival.
         after = yield from ask(kit.accounts.get, account.user_id)
     except Exception as error:  # noqa: BLE001 - the next sign-in tries again
-        tell("rehash_failed", Trace(client="", user_id=account.user_id, reason=type(error).__name__))
+        tell("rehash_failed", SignInTrace(client="", user_id=account.user_id, reason=type(error).__name__))
         return account
     # Only our own form was made from the password that was checked. Any other was stored meanwhile: by a reset,
     # whose stamp a challenge for the old password must not get, or by another sign-in that renewed the form.
     if after is not None and not after.disabled and after.password_hash == fresh:
         return after
-    return (yield from present(kit, Proof(account, None, password)))
+    return (yield from present(kit, Credentials(account, None, password)))
 
 
-def present(kit: Kit, proof: Proof) -> Op[SignInAccount | None]:
+def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
     """The account as it is now, if everything that was proved still holds; else ``None``."""
     account = proof.account
     for _ in range(_MOST_LOOKS):
@@ -233,8 +233,8 @@ def present(kit: Kit, proof: Proof) -> Op[SignInAccount | None]:
 def finish(
     place: Place,
     event: Event,
-    hits: Hits,
-    trace: Trace,
+    hits: AttemptHits,
+    trace: SignInTrace,
     *,
     retry_after: float | None = None,
     factor: FactorOutcome | None = None,
@@ -257,7 +257,7 @@ def asking(client: SignInClient) -> SignInClient:
     return instance(client, SignInClient, parameter="client")
 
 
-class Arrival(NamedTuple):
+class SignInRequest(NamedTuple):
     """Who is about to have a session, and which."""
 
     client: SignInClient
@@ -273,7 +273,7 @@ class Arrival(NamedTuple):
         *,
         remember: bool = False,
         data: Mapping[str, object] | None = None,
-    ) -> Arrival:
+    ) -> SignInRequest:
         """What the application gave.
 
         Raises:
@@ -287,11 +287,11 @@ class Arrival(NamedTuple):
 
 
 def admitted(
-    kit: Kit,
-    arrival: Arrival,
-    proof: Proof,
+    kit: SignInContext,
+    arrival: SignInRequest,
+    proof: Credentials,
     facts: SessionFacts,
-    hits: Hits,
+    hits: AttemptHits,
     *,
     place: Place,
     risks: tuple[str, ...],
@@ -319,7 +319,7 @@ def admitted(
         # Also when the accounts did not answer: what could not be looked at again is not begun.
         if now is None and session is not None:
             yield from ask(session.end)
-    trace = Trace(
+    trace = SignInTrace(
         client=client_key(arrival.client.address),
         user_id=account.user_id,
         method=" ".join(facts.amr),
@@ -341,16 +341,16 @@ def admitted(
     )
 
 
-def _remembered(kit: Kit, account: SignInAccount, now: float) -> Op[str | None]:
+def _remembered(kit: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
     """The token of a device; a store that is away at this moment costs the device and not the sign-in."""
     try:
         return (yield from kit.devices.issue(account, now=now))
     except BackendUnavailableError as error:
-        tell("device_failed", Trace(client="", user_id=account.user_id, reason=error.reason))
+        tell("device_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return None
 
 
-def _tell_of_new_device(kit: Kit, account: SignInAccount, client: SignInClient) -> Op[None]:
+def _tell_of_new_device(kit: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
     """Tell the owner of a sign-in from a network that the account was not used in (ASVS 5.0, 6.3.5).
 
     A remembered device is never new. The first sign-in of an account is compared with nothing, and not told.
@@ -360,14 +360,14 @@ def _tell_of_new_device(kit: Kit, account: SignInAccount, client: SignInClient) 
     try:
         is_new = yield from _is_new_network(kit, account.user_id, network_of(client.address))
     except BackendUnavailableError as error:
-        tell("notice_failed", Trace(client="", user_id=account.user_id, reason=error.reason))
+        tell("notice_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return
     if is_new:
         notice = SignInNotice(kind="new_device", account=account, to=account.email, client=client.address)
         yield from told(kit, notice)
 
 
-def _is_new_network(kit: Kit, user_id: str, network: str) -> Op[bool]:
+def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:
     """Whether the account was used before, but not in this network for as long as a device is remembered."""
     key, name = f"networks:{digest_of(user_id)}", digest_of(user_id, network)[:16]
     now, ttl = int(kit.clock.time()), kit.devices.ttl

@@ -21,7 +21,7 @@ __all__ = [
     "Event",
     "PasswordFacts",
     "Place",
-    "Rule",
+    "Transition",
     "amr_of",
     "amr_with_password",
     "factor_event",
@@ -35,7 +35,7 @@ Event: TypeAlias = Literal[
 ]
 
 
-class Rule(NamedTuple):
+class Transition(NamedTuple):
     """What follows from an event.
 
     Attributes:
@@ -49,28 +49,28 @@ class Rule(NamedTuple):
     change: str
 
 
-TABLE: Final[Mapping[tuple[Place, Event], Rule]] = {
-    ("begun", "throttled"): Rule("limited", False, "limited"),
-    ("begun", "wrong"): Rule("refused", True, "refused"),
-    ("begun", "half"): Rule("challenged", False, "challenged"),
-    ("begun", "whole"): Rule("done", False, "signed_in"),
-    ("challenged", "throttled"): Rule("limited", False, "limited"),
-    ("challenged", "dead"): Rule("expired", False, "challenge_refused"),
+TABLE: Final[Mapping[tuple[Place, Event], Transition]] = {
+    ("begun", "throttled"): Transition("limited", False, "limited"),
+    ("begun", "wrong"): Transition("refused", True, "refused"),
+    ("begun", "half"): Transition("challenged", False, "challenged"),
+    ("begun", "whole"): Transition("done", False, "signed_in"),
+    ("challenged", "throttled"): Transition("limited", False, "limited"),
+    ("challenged", "dead"): Transition("expired", False, "challenge_refused"),
     # Another code of the same challenge is being checked: this one is not looked at, and not used up.
-    ("challenged", "busy"): Rule("limited", False, "challenge_refused"),
-    ("challenged", "wrong"): Rule("refused", True, "factor_refused"),
-    ("challenged", "unusable"): Rule("refused", False, "factor_refused"),
+    ("challenged", "busy"): Transition("limited", False, "challenge_refused"),
+    ("challenged", "wrong"): Transition("refused", True, "factor_refused"),
+    ("challenged", "unusable"): Transition("refused", False, "factor_refused"),
     # The guess that brings a lock is still a guess; those that meet the lock are not looked at and not counted.
-    ("challenged", "shut"): Rule("limited", True, "factor_refused"),
-    ("challenged", "locked"): Rule("limited", False, "factor_refused"),
-    ("challenged", "whole"): Rule("done", False, "signed_in"),
-    ("open", "throttled"): Rule("limited", False, "limited"),
-    ("open", "dead"): Rule("expired", False, "confirmation_refused"),
-    ("open", "wrong"): Rule("refused", True, "confirmation_refused"),
-    ("open", "unusable"): Rule("refused", False, "confirmation_refused"),
-    ("open", "shut"): Rule("limited", True, "confirmation_refused"),
-    ("open", "locked"): Rule("limited", False, "confirmation_refused"),
-    ("open", "whole"): Rule("done", False, "confirmed"),
+    ("challenged", "shut"): Transition("limited", True, "factor_refused"),
+    ("challenged", "locked"): Transition("limited", False, "factor_refused"),
+    ("challenged", "whole"): Transition("done", False, "signed_in"),
+    ("open", "throttled"): Transition("limited", False, "limited"),
+    ("open", "dead"): Transition("expired", False, "confirmation_refused"),
+    ("open", "wrong"): Transition("refused", True, "confirmation_refused"),
+    ("open", "unusable"): Transition("refused", False, "confirmation_refused"),
+    ("open", "shut"): Transition("limited", True, "confirmation_refused"),
+    ("open", "locked"): Transition("limited", False, "confirmation_refused"),
+    ("open", "whole"): Transition("done", False, "confirmed"),
 }
 
 

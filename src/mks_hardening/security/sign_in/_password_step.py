@@ -10,12 +10,12 @@ from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.second_factor.codes.recovery_codes import normalize_recovery_code
 from mks_hardening.security.sign_in._entries import digest_of
-from mks_hardening.security.sign_in._hits import Hits, Row, account_row, client_rows
+from mks_hardening.security.sign_in._hits import AttemptHits, Row, account_row, client_rows
 from mks_hardening.security.sign_in._kit import (
-    Arrival,
-    Kit,
-    Proof,
-    Trace,
+    Credentials,
+    SignInContext,
+    SignInRequest,
+    SignInTrace,
     admitted,
     binding_of,
     finish,
@@ -47,13 +47,13 @@ class PasswordAttempt(NamedTuple):
     name: object
     password: object
     recovery_code: object
-    arrival: Arrival
+    arrival: SignInRequest
 
 
-def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
+def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
     """Check the password, under all limits."""
     name, counted_as = typed_name(attempt.name)
-    hits = Hits(kit.limiter)
+    hits = AttemptHits(kit.limiter)
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
     # Looked up early only for who shows a token that we signed: for strangers the limits come before the
     # database.
@@ -61,7 +61,7 @@ def password_step(kit: Kit, attempt: PasswordAttempt) -> Op[SignInStep]:
     trusted = account is not None and (yield from kit.devices.knows(mark, account))
     refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
     if refusal is not None:
-        trace = Trace(client=client_key(attempt.arrival.client.address))
+        trace = SignInTrace(client=client_key(attempt.arrival.client.address))
         return (yield from finish("begun", "throttled", hits, trace, retry_after=refusal.retry_after))
     try:
         if mark is None:
@@ -82,11 +82,11 @@ def lock_key(row: Row) -> str:
 
 
 def _judged(
-    kit: Kit,
+    kit: SignInContext,
     attempt: PasswordAttempt,
     account: SignInAccount | None,
     counted_as: str,
-    hits: Hits,
+    hits: AttemptHits,
     *,
     trusted: bool,
 ) -> Op[SignInStep]:
@@ -127,7 +127,7 @@ def _judged(
     )
     event = password_event(facts)
     user_id = "" if account is None else account.user_id
-    trace = Trace(client=client, user_id=user_id, reason=facts.reason, method="password")
+    trace = SignInTrace(client=client, user_id=user_id, reason=facts.reason, method="password")
     if account is None or event == "wrong":
         step = yield from finish("begun", "wrong", hits, trace)
         yield from _lock_begun(kit, account, row, standing, trace)
@@ -135,7 +135,7 @@ def _judged(
 
     if passed:
         yield from lifted(kit, row)
-        tell("lock_passed", Trace(client=client, user_id=user_id, method="recovery"))
+        tell("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
     # Before the challenge is issued, which is bound to the stamp of the stored form.
     account = yield from renewed(kit, account, password)
     if account is None:
@@ -158,7 +158,7 @@ def _judged(
         yield from admitted(
             kit,
             attempt.arrival,
-            Proof(account, passed, password),
+            Credentials(account, passed, password),
             how,
             hits,
             place="begun",
@@ -168,7 +168,9 @@ def _judged(
     )
 
 
-def _recovered(kit: Kit, account: SignInAccount, code: object, client: str) -> Op[FactorOutcome | None]:
+def _recovered(
+    kit: SignInContext, account: SignInAccount, code: object, client: str
+) -> Op[FactorOutcome | None]:
     """A recovery code passes an account-wide lock, as it cannot be guessed; a TOTP code can, and is not tried."""
     if normalize_recovery_code(code) is None:
         return None
@@ -176,7 +178,11 @@ def _recovered(kit: Kit, account: SignInAccount, code: object, client: str) -> O
 
 
 def _lock_begun(
-    kit: Kit, account: SignInAccount | None, row: Row, standing: LimitDecision | None, trace: Trace
+    kit: SignInContext,
+    account: SignInAccount | None,
+    row: Row,
+    standing: LimitDecision | None,
+    trace: SignInTrace,
 ) -> Op[None]:
     """The last failure there was room for begins the lock; a name that nobody has is treated alike."""
     if standing is None or not standing.allowed or min(standing.remaining, default=1) > 0:
@@ -184,11 +190,11 @@ def _lock_begun(
     # One mail for a lock and not one for each guess after it.
     first = yield from kit.entries.mark(lock_key(row), ttl=max(standing.reset_after))
     if first and account is not None:
-        tell("locked", Trace(client=trace.client, user_id=account.user_id))
+        tell("locked", SignInTrace(client=trace.client, user_id=account.user_id))
         yield from told(kit, SignInNotice(kind="locked", account=account, to=account.email))
 
 
-def lifted(kit: Kit, row: Row) -> Op[bool]:
+def lifted(kit: SignInContext, row: Row) -> Op[bool]:
     """End an account-wide lock; whether its owner had been told of one."""
     if kit.limiter is not None:
         yield from ask(kit.limiter.reset, *row)
@@ -196,7 +202,7 @@ def lifted(kit: Kit, row: Row) -> Op[bool]:
 
 
 def _challenge(
-    kit: Kit, attempt: PasswordAttempt, account: SignInAccount, risks: tuple[str, ...], now: float
+    kit: SignInContext, attempt: PasswordAttempt, account: SignInAccount, risks: tuple[str, ...], now: float
 ) -> Op[str]:
     client, session = binding_of(attempt.arrival.client, attempt.arrival.session)
     facts: dict[str, object] = {
@@ -212,7 +218,7 @@ def _challenge(
     return kit.entries.issue("challenge", facts, ttl=kit.challenge_ttl)
 
 
-def _find(kit: Kit, name: str | None) -> Op[SignInAccount | None]:
+def _find(kit: SignInContext, name: str | None) -> Op[SignInAccount | None]:
     return None if name is None else (yield from ask(kit.accounts.find, name))
 
 

@@ -11,7 +11,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import arun, run
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.policy import PasswordPolicy
-from mks_hardening.security.sign_in._changing import Changes
+from mks_hardening.security.sign_in._changing import CredentialChangeSteps
 from mks_hardening.security.sign_in._kit import asking
 from mks_hardening.security.sign_in.manager import SignIn, kit_of
 
@@ -75,7 +75,7 @@ class CredentialChanges:
             minimum=300,
             maximum=_LONGEST_TOKEN_TTL,
         )
-        self._changes = Changes(
+        self._changes = CredentialChangeSteps(
             kit=kit,
             policy=PasswordPolicy() if policy is None else policy,
             set_email=set_email,

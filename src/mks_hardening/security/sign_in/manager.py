@@ -19,15 +19,15 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
 from mks_hardening.security.rate_limits.limiter import RateLimiter
 from mks_hardening.security.sign_in import _confirming, _helping
-from mks_hardening.security.sign_in._devices import Devices
-from mks_hardening.security.sign_in._entries import Entries
+from mks_hardening.security.sign_in._devices import DeviceTokens
+from mks_hardening.security.sign_in._entries import OneTimeTokens
 from mks_hardening.security.sign_in._factor_step import (
     FactorAttempt,
     alone_step,
     challenged_user,
     factor_step,
 )
-from mks_hardening.security.sign_in._kit import Arrival, Kit, asking
+from mks_hardening.security.sign_in._kit import SignInContext, SignInRequest, asking
 from mks_hardening.security.sign_in._password_step import PasswordAttempt, password_step
 from mks_hardening.security.sign_in._session_facts import facts_of, is_recent
 from mks_hardening.security.sign_in.model import (
@@ -136,15 +136,15 @@ class SignIn:
         number(ttl, parameter="challenge_ttl", minimum=_SHORTEST_CHALLENGE, maximum=_LONGEST_CHALLENGE)
         _check_limiter(limiter)
         remembered = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
-        entries = Entries(store, now)
-        self._kit = Kit(
+        entries = OneTimeTokens(store, now)
+        self._kit = SignInContext(
             accounts=accounts,
             passwords=process_hasher() if passwords is None else passwords,
             limiter=limiter,
             factors=factors,
             end_sessions=end_sessions,
             entries=entries,
-            devices=Devices(device_keys, ttl=remembered, entries=entries),
+            devices=DeviceTokens(device_keys, ttl=remembered, entries=entries),
             clock=now,
             challenge_ttl=ttl,
             on_notice=on_notice,
@@ -180,7 +180,10 @@ class SignIn:
             password_step(
                 self._kit,
                 PasswordAttempt(
-                    name, password, recovery_code, Arrival.of(client, session, remember=remember, data=data)
+                    name,
+                    password,
+                    recovery_code,
+                    SignInRequest.of(client, session, remember=remember, data=data),
                 ),
             )
         )
@@ -201,7 +204,10 @@ class SignIn:
             password_step(
                 self._kit,
                 PasswordAttempt(
-                    name, password, recovery_code, Arrival.of(client, session, remember=remember, data=data)
+                    name,
+                    password,
+                    recovery_code,
+                    SignInRequest.of(client, session, remember=remember, data=data),
                 ),
             )
         )
@@ -232,7 +238,9 @@ class SignIn:
         return run(
             factor_step(
                 self._kit,
-                FactorAttempt(challenge, code, Arrival.of(client, session, remember=remember, data=data)),
+                FactorAttempt(
+                    challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
+                ),
             )
         )
 
@@ -250,7 +258,9 @@ class SignIn:
         return await arun(
             factor_step(
                 self._kit,
-                FactorAttempt(challenge, code, Arrival.of(client, session, remember=remember, data=data)),
+                FactorAttempt(
+                    challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
+                ),
             )
         )
 
@@ -262,13 +272,13 @@ class SignIn:
         For passkeys: give the id to ``begin_verification``, with the challenge as its ``session``, and answer with
         ``PasskeyAssertion(..., session=challenge)`` as the code. The id must not be shown.
         """
-        return run(challenged_user(self._kit, challenge, Arrival.of(client, session)))
+        return run(challenged_user(self._kit, challenge, SignInRequest.of(client, session)))
 
     async def achallenged_user(
         self, challenge: str | None, *, client: SignInClient, session: SignInSession | None = None
     ) -> str | None:
         """``challenged_user`` for asyncio."""
-        return await arun(challenged_user(self._kit, challenge, Arrival.of(client, session)))
+        return await arun(challenged_user(self._kit, challenge, SignInRequest.of(client, session)))
 
     def alone(
         self,
@@ -288,7 +298,9 @@ class SignIn:
             remember: whether the device is to be known again.
             data: what the application keeps with the session.
         """
-        return run(alone_step(self._kit, outcome, Arrival.of(client, session, remember=remember, data=data)))
+        return run(
+            alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
+        )
 
     async def aalone(
         self,
@@ -301,7 +313,7 @@ class SignIn:
     ) -> SignInStep:
         """``alone`` for asyncio."""
         return await arun(
-            alone_step(self._kit, outcome, Arrival.of(client, session, remember=remember, data=data))
+            alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
         )
 
     # --- proving it again ------------------------------------------------------------------------
@@ -464,6 +476,6 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
             )
 
 
-def kit_of(sign_in: SignIn) -> Kit:
+def kit_of(sign_in: SignIn) -> SignInContext:
     """The parts, for what else in this room works with them."""
     return instance(sign_in, SignIn, parameter="sign_in")._kit  # noqa: SLF001 - of the same room
