@@ -29,7 +29,7 @@ from sqlalchemy import Engine, insert, text
 from mks_hardening.contrib.celery_app import TaskBell, celery_app
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
-from mks_hardening.tasks.store._rings import Rings
+from mks_hardening.tasks.store._rings import WakeUps
 from testbed.polling import wait_until
 from testbed.postgres_server import PostgresServer
 from testbed.redis_server import RedisServer
@@ -295,7 +295,7 @@ def claims(bench: Bench, plot: Path | None) -> None:
 
 def bell_cost(tasks: Tasks) -> float:
     """Of a look for what is to be rung, when all of it has been."""
-    rings = Rings(tasks.store)
+    rings = WakeUps(tasks.store)
     look = partial(rings.due, queues=["default"], again_after=60)
     while look(most=10_000):
         pass

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from lateness import Lateness
 from mks_hardening.db import hardened_async_engine, hardened_engine
 from mks_hardening.db.engine import _client_deadline
-from mks_hardening.db.engine._client_deadline import NO_ANSWER, Deadline, Wait
+from mks_hardening.db.engine._client_deadline import NO_ANSWER, ClientDeadline, DriverWait
 from mks_hardening.db.engine._server_probe import answers
 from mks_hardening.tasks.transient import is_transient
 from testbed.polling import free_port, wait_until
@@ -443,7 +443,7 @@ def test_silence_is_a_no_and_everything_else_an_answer(postgres_server: Postgres
 
 def test_a_reused_descriptor_is_never_hung_up() -> None:
     ours, theirs = socket.socketpair()
-    wait = Wait(Deadline(1), ours.fileno())
+    wait = DriverWait(ClientDeadline(1), ours.fileno())
     number = os.dup(ours.fileno())
     one, other = socket.socketpair()
     os.dup2(one.fileno(), ours.fileno())  # the driver closed it, somebody else got the number
@@ -460,7 +460,7 @@ def test_a_reused_descriptor_is_never_hung_up() -> None:
 
 def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
-    wait = Wait(Deadline(30), ours.fileno())
+    wait = DriverWait(ClientDeadline(30), ours.fileno())
     started: list[str] = []
 
     class NoThread:

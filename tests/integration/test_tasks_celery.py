@@ -13,7 +13,7 @@ import pytest
 import tasks_app
 from mks_hardening.contrib.celery_app import RUN, TaskBell, celery_app
 from mks_hardening.tasks import Tasks
-from mks_hardening.tasks.store._rings import Rings
+from mks_hardening.tasks.store._rings import WakeUps
 from tasks_watch import CeleryProcesses, effects, ended, enqueue, status_of, until, until_all_ended, workers
 from testbed.postgres_server import PostgresServer
 from testbed.redis_groups import SentinelGroup
@@ -276,7 +276,7 @@ def test_the_bell_is_quiet_about_a_broker_that_is_away(tasks: Tasks) -> None:
     (task_id,) = enqueue(tasks, "effect")
     with pytest.raises(Exception, match=r"refused|Connection"):
         bell.ring()
-    again = Rings(tasks.store).due(queues=["default"], again_after=60, most=10)
+    again = WakeUps(tasks.store).due(queues=["default"], again_after=60, most=10)
     assert [ring.task_id for ring in again] == [task_id]  # as if it had not been tried
 
 

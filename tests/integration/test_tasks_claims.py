@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, event, text
 
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import Tasks
-from mks_hardening.tasks.store._rings import Rings
+from mks_hardening.tasks.store._rings import WakeUps
 
 pytestmark = pytest.mark.postgres
 
@@ -96,7 +96,7 @@ def test_two_queues_take_what_is_due_for_longest(tasks: Tasks) -> None:
 
 
 def test_looking_for_what_is_to_be_rung_reads_no_whole_table(tasks: Tasks, postgres_url: str) -> None:
-    rings = Rings(tasks.store)
+    rings = WakeUps(tasks.store)
 
     def work() -> None:
         for _ in range(20):

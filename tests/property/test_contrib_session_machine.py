@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from contrib_flask_site import Site
-from mks_hardening.contrib._kept_session import Seen, decide
+from mks_hardening.contrib._kept_session import SessionValues, decide
 from mks_hardening.contrib.flask_app import current_session
 
 NAMES = st.sampled_from(["a", "b", "self", "_flashes", "_permanent"])
@@ -119,8 +119,8 @@ def test_nothing_is_done_where_nothing_was_changed(
 ) -> None:
     owner = None if user is None else str(user)
     how: dict[str, Any] = {"assigned": (), "lives": lives, "owner": owner, "moved": False, "cleared": False}
-    assert decide(Seen(before, owner), Seen(dict(before), owner), **how).act == "nothing"
-    change = decide(Seen(before, owner), Seen(now, owner), **how)
+    assert decide(SessionValues(before, owner), SessionValues(dict(before), owner), **how).act == "nothing"
+    change = decide(SessionValues(before, owner), SessionValues(now, owner), **how)
     if change.act in {"merge", "begin"}:
         kept = {**(before if lives else {}), **change.values}
         for name in change.removed:

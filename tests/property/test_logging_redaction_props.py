@@ -22,10 +22,10 @@ from mks_hardening._core.redaction import (
     value_end,
 )
 from mks_hardening._core.redaction.card_numbers import redact_cards
-from mks_hardening._core.redaction.effort import REDACTED, Effort
+from mks_hardening._core.redaction.effort import REDACTED, StepLimit
 from mks_hardening._core.redaction.names import STEMS
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
-from mks_hardening._core.redaction.secret_table import FORMS, NOUNS, Form
+from mks_hardening._core.redaction.secret_table import FORMS, NOUNS, SecretPattern
 
 REDACTOR = default_redactor()
 NAMES = [
@@ -58,7 +58,7 @@ TEXTS = st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=60)
 
 
 def without_gate(text: str) -> str:
-    return REDACTOR._careful_text(text, gate.everything(), Effort())
+    return REDACTOR._careful_text(text, gate.everything(), StepLimit())
 
 
 @given(TEXTS | st.lists(PIECES | st.sampled_from([form.example for form in FORMS]), max_size=6).map(" ".join))
@@ -78,7 +78,7 @@ def test_the_gate_misses_nothing(text: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.literals[0] for form in FORMS])
 @given(data=st.data())
-def test_no_form_can_fire_where_the_gate_says_no(form: Form, data: st.DataObject) -> None:
+def test_no_form_can_fire_where_the_gate_says_no(form: SecretPattern, data: st.DataObject) -> None:
     flags = re.IGNORECASE | re.ASCII if form.folded else 0
     text = data.draw(st.from_regex(re.compile(form.pattern, flags))) + form.needs
     suspects = REDACTOR._gate.suspects(text)
@@ -87,7 +87,7 @@ def test_no_form_can_fire_where_the_gate_says_no(form: Form, data: st.DataObject
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.literals[0] for form in FORMS])
-def test_each_form_of_the_table_is_hidden(form: Form) -> None:
+def test_each_form_of_the_table_is_hidden(form: SecretPattern) -> None:
     clean = REDACTOR.redact_text(f"got {form.example} today")
     assert REDACTED in clean
     assert form.example not in clean
@@ -178,7 +178,7 @@ def test_structures_keep_their_shape_and_lose_what_secret_names_hold(tree: Any) 
 
 @given(st.text(alphabet="0123456789", min_size=12, max_size=20))
 def test_card_numbers_are_told_by_their_check_digit(digits: str) -> None:
-    changed = redact_cards(digits, Effort()) != digits
+    changed = redact_cards(digits, StepLimit()) != digits
     doubled = [sum(divmod(int(digit) * (1 + place % 2), 10)) for place, digit in enumerate(reversed(digits))]
     assert not changed or (sum(doubled) % 10 == 0 and 14 <= len(digits) <= 19)
 

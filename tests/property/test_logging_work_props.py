@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mks_hardening.logging import JsonFormatter, RedactionFilter, SecretRedactor
-from mks_hardening.notify.engine._alert import Origin, alert_from, reader_for, snapshot_of
+from mks_hardening.notify.engine._alert import AlertOrigin, alert_from, reader_for, snapshot_of
 from mks_hardening.notify.engine._fingerprint import fingerprint_of
 
 #: Calls of Python and of C functions; some five milliseconds.
@@ -35,7 +35,7 @@ class Kit:
         taken = snapshot_of(
             made, self.reader.snapshot(made, message), kind=fingerprint_of(made, message), repeats=0
         )
-        return alert_from(taken, id="id", origin=Origin("", ""), reader=self.reader)
+        return alert_from(taken, id="id", origin=AlertOrigin("", ""), reader=self.reader)
 
 
 def record(message: str = "x", **extra: Any) -> logging.LogRecord:

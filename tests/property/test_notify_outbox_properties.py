@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mks_hardening.notify import AlertPolicy
 from mks_hardening.notify.engine._alert import Alert
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._parcel import OutgoingMessage
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -24,8 +24,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.inside: set[str] = set()
         self.outside: set[str] = set()
-        self.under_way: Parcel | None = None
-        self.retried: Parcel | None = None
+        self.under_way: OutgoingMessage | None = None
+        self.retried: OutgoingMessage | None = None
         self.tries: dict[str, int] = {}
         self.starts: deque[float] = deque()
 
@@ -102,12 +102,12 @@ class OutboxMachine(RuleBasedStateMachine):
         self.retried = None
         assert self.box.idle
 
-    def _given_up(self) -> list[Parcel]:
+    def _given_up(self) -> list[OutgoingMessage]:
         parcels = list(self.box.given_up)
         self.box.given_up.clear()
         return parcels
 
-    def _leave(self, parcels: list[Parcel | None] | list[Parcel]) -> None:
+    def _leave(self, parcels: list[OutgoingMessage | None] | list[OutgoingMessage]) -> None:
         for parcel in parcels:
             assert parcel is not None
             ids = {alert.id for alert in parcel.alerts}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.notify.engine import _fingerprint
-from mks_hardening.notify.engine._alert import Alert, Origin, alert_from, reader_for, snapshot_of
+from mks_hardening.notify.engine._alert import Alert, AlertOrigin, alert_from, reader_for, snapshot_of
 from mks_hardening.notify.engine._fingerprint import fingerprint_of, words_of
-from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._parcel import OutgoingMessage
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout
@@ -70,13 +70,13 @@ def alerts(draw: st.DrawFn) -> Alert:
     message = READER.message(record)
     kind = fingerprint_of(record, message)
     taken = snapshot_of(record, READER.snapshot(record, message), kind=kind, repeats=0)
-    origin = Origin(draw(st.sampled_from(["web1", ""])), draw(st.sampled_from(["production", ""])))
+    origin = AlertOrigin(draw(st.sampled_from(["web1", ""])), draw(st.sampled_from(["production", ""])))
     made = alert_from(taken, id=draw(st.uuids()).hex, origin=origin, reader=READER)
     return made._replace(repeats=draw(st.integers(0, 10**9)), digest=draw(st.booleans()))
 
 
 parcels = st.lists(alerts(), min_size=1, max_size=5).map(
-    lambda several: Parcel(several[0].id, tuple(several))
+    lambda several: OutgoingMessage(several[0].id, tuple(several))
 )
 languages = st.sampled_from(["en", "ja"])
 
@@ -98,7 +98,7 @@ def blocks_of(document: dict[str, Any]) -> list[str]:
 
 
 @given(parcels, languages)
-def test_slack_limits_hold_and_nothing_is_acted_on(parcel: Parcel, lang: Any) -> None:
+def test_slack_limits_hold_and_nothing_is_acted_on(parcel: OutgoingMessage, lang: Any) -> None:
     body = SlackLayout(Layout(lang), channel=None)(parcel).body
     assert body.isascii()
     document = json.loads(body)
@@ -126,7 +126,9 @@ def test_escaping_never_cuts_an_entity(text: str, limit: int) -> None:
 
 
 @given(parcels, languages, st.text(st.characters(categories=["L", "N", "P"]), max_size=60))
-def test_mails_are_ascii_have_their_headers_and_no_others(parcel: Parcel, lang: Any, prefix: str) -> None:
+def test_mails_are_ascii_have_their_headers_and_no_others(
+    parcel: OutgoingMessage, lang: Any, prefix: str
+) -> None:
     render = EmailLayout(
         Layout(lang),
         sender=Address(addr_spec="mks@example.com"),
@@ -150,7 +152,7 @@ def test_mails_are_ascii_have_their_headers_and_no_others(parcel: Parcel, lang: 
 
 
 @given(parcels, languages)
-def test_webhook_documents_are_strict_json(parcel: Parcel, lang: Any) -> None:
+def test_webhook_documents_are_strict_json(parcel: OutgoingMessage, lang: Any) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 

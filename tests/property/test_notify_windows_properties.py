@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._dedup_windows import Windows
+from mks_hardening.notify.engine._dedup_windows import DedupWindows
 from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 LENGTH = 10.0
@@ -23,7 +23,7 @@ class WindowsMachine(RuleBasedStateMachine):
     @initialize(digest=st.booleans())
     def begin(self, *, digest: bool) -> None:
         self.digest = digest
-        self.windows = Windows(LENGTH, digest=digest, shared=False)
+        self.windows = DedupWindows(LENGTH, digest=digest, shared=False)
         self.now = 0.0
         self.told_at: dict[str, float] = {}
         self.since: dict[str, list[float]] = {}

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import Tasks
 from mks_hardening.tasks._states import ENDS, after
-from mks_hardening.tasks.store._rows import TakenTask
+from mks_hardening.tasks.store._rows import LeasedTask
 from mks_hardening.testing import FrozenClock
 
 LEASE = 30.0
@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(seconds)
 
     @rule(target=leases)
-    def claim(self) -> tuple[TakenTask, ...]:
+    def claim(self) -> tuple[LeasedTask, ...]:
         owner = secrets.token_hex(16)
         taken = self.tasks.store.claim(owner=owner, lease=LEASE, queues=["default"], most=2)
         now = self.clock.time()
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
             assert (task.deliveries, task.attempts) == (model.deliveries, model.attempts)
         return tuple(taken)
 
-    def _step(self, taken: tuple[TakenTask, ...], step: Any, worked: Any) -> Iterator[Model]:
+    def _step(self, taken: tuple[LeasedTask, ...], step: Any, worked: Any) -> Iterator[Model]:
         for task in taken:
             model = self.models[task.id]
             possible = model.owner == task.owner and after(model.state, step) is not None  # type: ignore[arg-type]
@@ -107,13 +107,13 @@ class Machine(RuleBasedStateMachine):
                 yield model
 
     @rule(taken=leases)
-    def finish(self, taken: tuple[TakenTask, ...]) -> None:
+    def finish(self, taken: tuple[LeasedTask, ...]) -> None:
         for model in self._step(taken, "finish", lambda task: self.tasks.store.finish(task, result="null")):
             model.finishes += 1
             model.owner = None
 
     @rule(taken=leases)
-    def retry(self, taken: tuple[TakenTask, ...]) -> None:
+    def retry(self, taken: tuple[LeasedTask, ...]) -> None:
         for model in self._step(
             taken, "retry", lambda task: self.tasks.store.retry(task, delay=5, error="e")
         ):
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
             model.attempts += 1
 
     @rule(taken=leases)
-    def put_back(self, taken: tuple[TakenTask, ...]) -> None:
+    def put_back(self, taken: tuple[LeasedTask, ...]) -> None:
         for model in self._step(
             taken, "put_back", lambda task: self.tasks.store.put_back(task, delay=5, error="e")
         ):
@@ -129,17 +129,17 @@ class Machine(RuleBasedStateMachine):
             model.deliveries -= 1
 
     @rule(taken=leases)
-    def give_up(self, taken: tuple[TakenTask, ...]) -> None:
+    def give_up(self, taken: tuple[LeasedTask, ...]) -> None:
         for model in self._step(taken, "give_up", lambda task: self.tasks.store.give_up(task, error="e")):
             model.owner = None
 
     @rule(taken=leases)
-    def stop(self, taken: tuple[TakenTask, ...]) -> None:
+    def stop(self, taken: tuple[LeasedTask, ...]) -> None:
         for model in self._step(taken, "stop", self.tasks.store.stop):
             model.owner = None
 
     @rule(taken=leases)
-    def renew(self, taken: tuple[TakenTask, ...]) -> None:
+    def renew(self, taken: tuple[LeasedTask, ...]) -> None:
         if taken:
             ours = self.tasks.store.renew(taken, lease=LEASE)
             for model in self._step(taken, "renew", lambda task: task.owner in ours):

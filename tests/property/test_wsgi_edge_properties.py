@@ -25,7 +25,7 @@ from mks_hardening.wsgi import (
     ProxyTrust,
     SecurityHeadersMiddleware,
 )
-from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
+from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
 from mks_hardening.wsgi.origin._redirect_target import request_target
 
 HOSTS = ["www.example.com", ".example.org"]
@@ -262,14 +262,16 @@ def test_a_page_may_send_to_its_own_host_and_to_no_other(
     own: tuple[str, str, int], page: tuple[str, str, int], fetch_site: str | None
 ) -> None:
     scheme, host, port = page
-    sender = Sender(*own, f"{scheme}://{host}:{port}", fetch_site, None, has_cookies=True, has_bearer=False)
+    sender = RequestSender(
+        *own, f"{scheme}://{host}:{port}", fetch_site, None, has_cookies=True, has_bearer=False
+    )
     may_send = SameOrigin(()).fault(sender) is None
     assert may_send == (page == own or (host == own[1] and fetch_site == "same-origin"))
 
 
 @given(text=st.text(max_size=40) | wire, own=origins)
 def test_what_is_no_origin_of_the_host_may_not_send(text: str, own: tuple[str, str, int]) -> None:
-    sender = Sender(*own, text, None, None, has_cookies=False, has_bearer=False)
+    sender = RequestSender(*own, text, None, None, has_cookies=False, has_bearer=False)
     fault = SameOrigin(()).fault(sender)
     assert (fault is None) == (text.lower() in _spellings(*own))
 

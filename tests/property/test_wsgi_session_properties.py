@@ -10,9 +10,9 @@ from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie
 from mks_hardening.wsgi.session._ids import key_of
-from mks_hardening.wsgi.session._keeper import SessionKeeper
+from mks_hardening.wsgi.session._keeper import SessionLookup
 from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._rules import Limits, decode_data, encode_data, judge
+from mks_hardening.wsgi.session._rules import SessionLimits, decode_data, encode_data, judge
 from mks_hardening.wsgi.session._steady_clock import SteadyClock
 
 NOW = 1_700_000_000
@@ -29,9 +29,11 @@ def record_of(created: int, ended: str = "") -> SessionRecord:
 @example(seen=100, passed=99, idle=100, absolute=200)
 def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: int, absolute: int) -> None:
     now = NOW + seen + passed
-    reason, deadline = judge(record_of(NOW), NOW + seen, now, Limits(idle, absolute))
+    reason, deadline = judge(record_of(NOW), NOW + seen, now, SessionLimits(idle, absolute))
     assert (
-        deadline == min(NOW + seen + idle, NOW + absolute) == Limits(idle, absolute).deadline(NOW, NOW + seen)
+        deadline
+        == min(NOW + seen + idle, NOW + absolute)
+        == SessionLimits(idle, absolute).deadline(NOW, NOW + seen)
     )
     assert bool(reason) == (now >= deadline)
     if reason:
@@ -40,19 +42,19 @@ def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: in
 
 @given(SPAN, LIMIT, LIMIT, st.sampled_from(["idle", "absolute", "revoked"]))
 def test_an_ended_session_keeps_its_reason(passed: int, idle: int, absolute: int, reason: str) -> None:
-    assert judge(record_of(NOW, reason), NOW, NOW + passed, Limits(idle, absolute))[0] == reason
+    assert judge(record_of(NOW, reason), NOW, NOW + passed, SessionLimits(idle, absolute))[0] == reason
 
 
 @given(st.text(min_size=1))
 @example("idle\r\nSet-Cookie: a=b")
 def test_a_store_does_not_choose_the_text_of_the_reason(ended: str) -> None:
-    reason, _ = judge(record_of(NOW, ended), NOW, NOW, Limits(1, 1))
+    reason, _ = judge(record_of(NOW, ended), NOW, NOW, SessionLimits(1, 1))
     assert reason == (ended if ended in ("idle", "absolute", "revoked") else "revoked")
 
 
 @given(SPAN, SPAN, SPAN, LIMIT, LIMIT)
 def test_what_is_over_stays_over(seen: int, passed: int, more: int, idle: int, absolute: int) -> None:
-    limits, record = Limits(idle, absolute), record_of(NOW)
+    limits, record = SessionLimits(idle, absolute), record_of(NOW)
     first = judge(record, NOW + seen, NOW + seen + passed, limits)
     later = judge(record, NOW + seen, NOW + seen + passed + more, limits)
     assert not first[0] or later == first
@@ -144,19 +146,23 @@ def test_accept_is_never_an_error(accept: str) -> None:
 
 
 @given(
-    SPAN, SPAN, st.builds(Limits, LIMIT, LIMIT), st.sampled_from(["", "", "idle", "revoked"]), st.booleans()
+    SPAN,
+    SPAN,
+    st.builds(SessionLimits, LIMIT, LIMIT),
+    st.sampled_from(["", "", "idle", "revoked"]),
+    st.booleans(),
 )
-@example(seen=0, passed=100, limits=Limits(100, 100), ended="", active=True)
-@example(seen=0, passed=99, limits=Limits(100, 100), ended="", active=True)
+@example(seen=0, passed=100, limits=SessionLimits(100, 100), ended="", active=True)
+@example(seen=0, passed=99, limits=SessionLimits(100, 100), ended="", active=True)
 def test_a_keeper_judges_as_the_rules_do(
-    seen: int, passed: int, limits: Limits, ended: str, active: bool
+    seen: int, passed: int, limits: SessionLimits, ended: str, active: bool
 ) -> None:
     clock = FrozenClock(NOW + seen + passed)
     store = MemorySessionStore(clock=clock)
     key = key_of("id")
     record = SessionRecord(key, "u", float(NOW), float(NOW + seen), NOW + 1e9, ended=ended)
     store._records[key] = record
-    keeper = SessionKeeper(
+    keeper = SessionLookup(
         store,
         limits=limits,
         write_interval=0.0,

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mks_hardening._core.origin.addresses import client_key, parse_address, parse_network
-from mks_hardening._core.origin.facts import Connection, Family, RequestOrigin, Statements, combine, restated
+from mks_hardening._core.origin.facts import (
+    Family,
+    PeerConnection,
+    ProxyStatements,
+    RequestOrigin,
+    combine,
+    restated,
+)
 from mks_hardening._core.origin.forwarded import elements_from_right
 from mks_hardening._core.origin.forwarding_headers import kept_fields
 from mks_hardening._core.origin.hostname import authority, parse_host, parse_port
@@ -41,31 +48,31 @@ LONGEST_NAME = ".".join([LONG_LABEL] * 3 + ["a" * 61])
     ],
 )
 def test_where_the_application_is_mounted(said: str | None, own: str | None, prefix: str) -> None:
-    assert combine(Connection(prefix=own), Statements(prefix=said)).prefix == prefix
+    assert combine(PeerConnection(prefix=own), ProxyStatements(prefix=said)).prefix == prefix
 
 
 @pytest.mark.parametrize(
     ("connection", "said", "scheme", "port", "host"),
     [
-        (Connection(scheme="https"), None, "https", 443, ""),
-        (Connection(scheme="HTTPS", host="a.example:8443"), None, "https", 8443, "a.example"),
-        (Connection(scheme="wss"), None, "https", 443, ""),
-        (Connection(scheme="ftp"), None, "http", 80, ""),
-        (Connection(), None, "http", 80, ""),
-        (Connection(scheme="http"), Statements(scheme="https"), "https", 443, ""),
-        (Connection(scheme="https"), Statements(scheme=""), "http", 80, ""),
-        (Connection(host="a.example:81"), Statements(port="82"), "http", 82, "a.example"),
-        (Connection(host="a.example:81"), Statements(port="x"), "http", 81, "a.example"),
-        (Connection(host="a.example"), Statements(host="b.example:83"), "http", 83, "b.example"),
-        (Connection(host="a.example"), Statements(host="b b"), "http", 80, ""),
-        (Connection(server_name="s.example", server_port="84"), None, "http", 84, "s.example"),
-        (Connection(server_name="s.example"), None, "http", 80, "s.example"),
-        (Connection(server_port="84"), None, "http", 80, ""),
-        (Connection(host="", server_name="s.example"), None, "http", 80, ""),
+        (PeerConnection(scheme="https"), None, "https", 443, ""),
+        (PeerConnection(scheme="HTTPS", host="a.example:8443"), None, "https", 8443, "a.example"),
+        (PeerConnection(scheme="wss"), None, "https", 443, ""),
+        (PeerConnection(scheme="ftp"), None, "http", 80, ""),
+        (PeerConnection(), None, "http", 80, ""),
+        (PeerConnection(scheme="http"), ProxyStatements(scheme="https"), "https", 443, ""),
+        (PeerConnection(scheme="https"), ProxyStatements(scheme=""), "http", 80, ""),
+        (PeerConnection(host="a.example:81"), ProxyStatements(port="82"), "http", 82, "a.example"),
+        (PeerConnection(host="a.example:81"), ProxyStatements(port="x"), "http", 81, "a.example"),
+        (PeerConnection(host="a.example"), ProxyStatements(host="b.example:83"), "http", 83, "b.example"),
+        (PeerConnection(host="a.example"), ProxyStatements(host="b b"), "http", 80, ""),
+        (PeerConnection(server_name="s.example", server_port="84"), None, "http", 84, "s.example"),
+        (PeerConnection(server_name="s.example"), None, "http", 80, "s.example"),
+        (PeerConnection(server_port="84"), None, "http", 80, ""),
+        (PeerConnection(host="", server_name="s.example"), None, "http", 80, ""),
     ],
 )
 def test_scheme_host_and_port(
-    connection: Connection, said: Statements | None, scheme: str, port: int, host: str
+    connection: PeerConnection, said: ProxyStatements | None, scheme: str, port: int, host: str
 ) -> None:
     origin = combine(connection, said)
     assert (origin.scheme, origin.port, origin.host) == (scheme, port, host)
@@ -77,14 +84,14 @@ def test_scheme_host_and_port(
     [
         ("10.0.0.1", None, "10.0.0.1"),
         ("::FFFF:10.0.0.1", None, "10.0.0.1"),
-        ("2001:DB8::1", Statements(), "2001:db8::1"),
+        ("2001:DB8::1", ProxyStatements(), "2001:db8::1"),
         ("", None, "unknown"),
-        (None, Statements(), "unknown"),
-        ("10.0.0.1", Statements(client="192.0.2.7"), "192.0.2.7"),
+        (None, ProxyStatements(), "unknown"),
+        ("10.0.0.1", ProxyStatements(client="192.0.2.7"), "192.0.2.7"),
     ],
 )
-def test_the_client(peer: str | None, said: Statements | None, client: str) -> None:
-    assert combine(Connection(peer=peer), said).client_ip == client
+def test_the_client(peer: str | None, said: ProxyStatements | None, client: str) -> None:
+    assert combine(PeerConnection(peer=peer), said).client_ip == client
 
 
 ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_trusted=True)
@@ -95,25 +102,25 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
     [
         (
             "forwarded",
-            Statements(client="192.0.2.7"),
+            ProxyStatements(client="192.0.2.7"),
             ORIGIN,
             {"Forwarded": 'for="192.0.2.7";proto=https;host="a.example:8443"'},
         ),
         (
             "forwarded",
-            Statements(client="2001:db8::1"),
+            ProxyStatements(client="2001:db8::1"),
             ORIGIN._replace(port=443),
             {"Forwarded": 'for="[2001:db8::1]";proto=https;host="a.example"'},
         ),
         (
             "forwarded",
-            Statements(),
+            ProxyStatements(),
             ORIGIN._replace(scheme="http", host="", port=80),
             {"Forwarded": 'proto=http;host=""'},
         ),
         (
             "x-forwarded",
-            Statements(client="192.0.2.7"),
+            ProxyStatements(client="192.0.2.7"),
             ORIGIN,
             {
                 "X-Forwarded-For": "192.0.2.7",
@@ -125,7 +132,7 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
         ),
         (
             "x-forwarded",
-            Statements(),
+            ProxyStatements(),
             ORIGIN._replace(prefix="", host=""),
             {
                 "X-Forwarded-For": "",
@@ -138,7 +145,7 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
     ],
 )
 def test_fields_say_the_decision(
-    family: Family, said: Statements, origin: RequestOrigin, fields: dict[str, str]
+    family: Family, said: ProxyStatements, origin: RequestOrigin, fields: dict[str, str]
 ) -> None:
     assert restated(family, said, origin) == fields
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from mks_hardening._core.redaction.effort import Effort
+from mks_hardening._core.redaction.effort import StepLimit
 from mks_hardening._core.redaction.redactor import CUT, REDACTED, SecretRedactor, default_redactor
 from mks_hardening._core.redaction.secret_table import FORMS
 from mks_hardening._core.redaction.value_end import value_at
@@ -433,7 +433,7 @@ def test_brackets_are_closed_as_they_were_opened() -> None:
 
 
 def test_a_word_that_is_looked_through_for_a_shorter_value_takes_its_effort() -> None:
-    text, effort = "/home{}" + "PWD=/home{}" * 90 + "{", Effort()
+    text, effort = "/home{}" + "PWD=/home{}" * 90 + "{", StepLimit()
     before = effort.left
     assert value_at(text, 0, effort) == (0, len("/home{}"))
     assert before - effort.left >= len(text) // 16

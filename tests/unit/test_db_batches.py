@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.db.watch._batches import values_of
-from mks_hardening.db.watch.n_plus_one import Group
+from mks_hardening.db.watch.n_plus_one import StatementGroup
 
 S = "postgresql"
 L = "sqlite"
@@ -69,7 +69,7 @@ BATCHES: list[tuple[str, str, list[Any]]] = [
 
 
 def _count(dialect: str, sql: str, executions: list[Any]) -> int:
-    group = Group(statement=None, hint="")  # type: ignore[arg-type] # only counts here
+    group = StatementGroup(statement=None, hint="")  # type: ignore[arg-type] # only counts here
     for parameters in executions:
         group.add(values_of(sql, parameters, dialect))
     return group.count

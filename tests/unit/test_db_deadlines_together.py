@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.db.engine import _client_deadline
-from mks_hardening.db.engine._client_deadline import Deadline
+from mks_hardening.db.engine._client_deadline import ClientDeadline
 from mks_hardening.testing import FrozenClock
 
 
@@ -35,7 +35,7 @@ class Silent:
 @pytest.mark.parametrize("addresses", ["a", "ab"])
 def test_nobody_waits_for_longer_than_the_deadline(later: float, addresses: str) -> None:
     clock = FrozenClock()
-    deadline = Deadline(2, clock=clock)
+    deadline = ClientDeadline(2, clock=clock)
     begun = clock.monotonic()
     places = itertools.cycle(addresses)
     waits = [Silent(clock, next(places), begun + n * later) for n in range(2)]
@@ -49,8 +49,8 @@ def test_nobody_waits_for_longer_than_the_deadline(later: float, addresses: str)
     assert all(wait.ended is not None and wait.ended - wait.since <= 2 for wait in waits)
 
 
-def _lost(clock: FrozenClock) -> Deadline:
-    deadline = Deadline(2, clock=clock)
+def _lost(clock: FrozenClock) -> ClientDeadline:
+    deadline = ClientDeadline(2, clock=clock)
     wait: Any = Silent(clock, "a", clock.monotonic())
     deadline._ask([(wait, wait.since)])
     return deadline
@@ -92,7 +92,7 @@ def test_a_server_that_answers_again_or_that_nobody_wants_is_forgotten(
 def test_many_that_end_together_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FrozenClock()
     monkeypatch.setattr(_client_deadline.time, "sleep", clock.advance)
-    deadline = Deadline(2, clock=clock)
+    deadline = ClientDeadline(2, clock=clock)
     waits: list[Any] = [Silent(clock, "a", clock.monotonic()) for _ in range(1000)]
     clock.advance(1)
     deadline._ask([(wait, wait.since) for wait in waits])

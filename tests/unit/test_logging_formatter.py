@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.redaction.effort import Effort
+from mks_hardening._core.redaction.effort import StepLimit
 from mks_hardening.logging import JsonFormatter, RedactionFilter, bound
 
 
@@ -125,13 +125,13 @@ def test_the_parts_of_one_record_take_as_much_work_as_one_text(
 ) -> None:
     asked = 0
 
-    def count(effort: Effort, steps: int, spend: Any = Effort.spend) -> bool:
+    def count(effort: StepLimit, steps: int, spend: Any = StepLimit.spend) -> bool:
         nonlocal asked
         asked += 1
         shown: bool = spend(effort, steps)
         return shown
 
-    monkeypatch.setattr(Effort, "spend", count)
+    monkeypatch.setattr(StepLimit, "spend", count)
     entry = record("x", **parts)
     assert not filtered or RedactionFilter().filter(entry)
     line = JsonFormatter().format(entry)

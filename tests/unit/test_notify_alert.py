@@ -7,7 +7,14 @@ import pytest
 
 from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.logging import bound
-from mks_hardening.notify.engine._alert import Alert, Origin, Snapshot, alert_from, reader_for, snapshot_of
+from mks_hardening.notify.engine._alert import (
+    Alert,
+    AlertOrigin,
+    AlertSnapshot,
+    alert_from,
+    reader_for,
+    snapshot_of,
+)
 from mks_hardening.notify.engine._fingerprint import fingerprint_of
 
 REDACTOR = SecretRedactor()
@@ -33,11 +40,11 @@ def record(
 
 def alert(made: logging.LogRecord, *, redactor: SecretRedactor = REDACTOR) -> Alert:
     return alert_from(
-        taken(made, redactor), id="id", origin=Origin("web1", "production"), reader=reader_for(redactor)
+        taken(made, redactor), id="id", origin=AlertOrigin("web1", "production"), reader=reader_for(redactor)
     )
 
 
-def taken(made: logging.LogRecord, redactor: SecretRedactor = REDACTOR) -> Snapshot:
+def taken(made: logging.LogRecord, redactor: SecretRedactor = REDACTOR) -> AlertSnapshot:
     reader = reader_for(redactor)
     message = reader.message(made)
     return snapshot_of(made, reader.snapshot(made, message), kind=fingerprint_of(made, message), repeats=0)
@@ -76,7 +83,7 @@ def test_the_context_is_that_of_the_log_call() -> None:
     with bound(request_id="first"):
         first = taken(record())
     with bound(request_id="second"):
-        made = alert_from(first, id="x", origin=Origin("", ""), reader=reader_for(REDACTOR))
+        made = alert_from(first, id="x", origin=AlertOrigin("", ""), reader=reader_for(REDACTOR))
     assert made.request_id == "first"
 
 

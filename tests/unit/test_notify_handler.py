@@ -23,7 +23,7 @@ from mks_hardening.notify import (
     SlackNotificationHandler,
     WebhookNotificationHandler,
 )
-from mks_hardening.notify.engine._alert import Alert, Snapshot, snapshot_of
+from mks_hardening.notify.engine._alert import Alert, AlertSnapshot, snapshot_of
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.engine._spool_entry import EntryNames
 from mks_hardening.protocols import OutgoingAlert
@@ -801,7 +801,7 @@ def test_a_record_that_is_overtaken_by_the_end_is_put_aside(
 ) -> None:
     stage = make_stage(spool=True)
 
-    def overtaken(*args: Any, **options: Any) -> Snapshot:
+    def overtaken(*args: Any, **options: Any) -> AlertSnapshot:
         stage.handler.close(1)
         return snapshot_of(*args, **options)
 

@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout, one_line, when
 from mks_hardening.notify.layouts._slack_layout import SlackLayout, escaped
@@ -34,8 +34,8 @@ ALERT = Alert(
 DIGEST = ALERT._replace(id="d1", digest=True, repeats=9999, since=1_700_000_000.0, created=1_700_000_100.0)
 
 
-def parcel(*alerts: Alert) -> Parcel:
-    return Parcel(alerts[0].id if len(alerts) == 1 else "sum1", alerts)
+def parcel(*alerts: Alert) -> OutgoingMessage:
+    return OutgoingMessage(alerts[0].id if len(alerts) == 1 else "sum1", alerts)
 
 
 def email(*alerts: Alert, lang: Any = "en", prefix: str = "[MKS]") -> tuple[AlertMessage, EmailMessage]:

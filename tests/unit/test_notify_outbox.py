@@ -7,7 +7,7 @@ import pytest
 from mks_hardening.notify import AlertPolicy
 from mks_hardening.notify.engine._alert import Alert
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._parcel import OutgoingMessage
 
 
 def alert(name: str, *, digest: bool = False) -> Alert:
@@ -24,7 +24,7 @@ def outbox(*, spooling: bool = False, **policy: float) -> Outbox:
     )
 
 
-def names(parcel: Parcel | None) -> list[str]:
+def names(parcel: OutgoingMessage | None) -> list[str]:
     return [] if parcel is None else [one.message for one in parcel.alerts]
 
 
@@ -212,7 +212,7 @@ def test_replays_that_are_refused_together_go_one_by_one() -> None:
 
 
 def test_digests_weigh_nothing() -> None:
-    assert Parcel("x", (alert("a"), alert("b", digest=True))).weight == 1
+    assert OutgoingMessage("x", (alert("a"), alert("b", digest=True))).weight == 1
 
 
 def test_a_box_that_gives_up_is_idle_and_ignores_what_comes_later() -> None:

@@ -19,7 +19,7 @@ from mks_hardening.events import TaskChanged, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, TaskLostError, TaskRefusedError, TaskRetryError
 from mks_hardening.logging import bound, current
 from mks_hardening.tasks import Daily, Every, TaskRun, Tasks, TaskWorker
-from mks_hardening.tasks._outage import Outage
+from mks_hardening.tasks._outage import OutageLog
 from mks_hardening.testing import FrozenClock
 from testbed.polling import wait_until
 
@@ -701,7 +701,7 @@ def test_looking_for_what_is_scheduled_is_no_sign_of_a_database(
 def test_a_database_that_is_away_is_one_record_going_and_one_coming(
     tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outage = Outage()
+    outage = OutageLog()
     waits = [outage.began(OSError()) for _ in range(8)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
     for _ in range(3):

@@ -15,7 +15,7 @@ from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, ProxyTrust, TrustedProxyMiddleware
 from mks_hardening.wsgi.csrf._form_field import read_form_field
 from mks_hardening.wsgi.csrf._form_token import CSRFToken
-from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
+from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
 from wsgi_stacks import CORPUS, corpus_runner, make_csrf_stack
 
 CASES = corpus_runner().read(CORPUS / "wsgi/csrf.jsonl")
@@ -450,7 +450,7 @@ def test_parts_of_a_form_are_read_as_the_standard_writes_them(disposition: str, 
     ("referer", "seen"), [("nonsense", "malformed"), ("https://evil.test/a?b", "https://evil.test")]
 )
 def test_a_refusal_shows_of_a_referer_no_more_than_its_origin(referer: str, seen: str) -> None:
-    sender = Sender("https", "a.example", 443, None, None, referer, has_cookies=True, has_bearer=False)
+    sender = RequestSender("https", "a.example", 443, None, None, referer, has_cookies=True, has_bearer=False)
     assert SameOrigin(()).fault(sender) == ("referer", seen)
 
 
@@ -469,7 +469,7 @@ def test_a_browser_without_a_secret_has_no_token_not_even_that_of_an_empty_one(c
 def test_another_port_of_the_host_may_send_only_where_the_browser_calls_it_the_same_origin(
     fetch_site: str | None, *, passes: bool
 ) -> None:
-    sender = Sender(
+    sender = RequestSender(
         scheme="http",
         host="www.example.com",
         port=8000,

@@ -21,7 +21,7 @@ from mks_hardening.wsgi import (
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
 )
-from mks_hardening.wsgi.request_record._exchange import Body, Exchange, SizedBody
+from mks_hardening.wsgi.request_record._exchange import Exchange, ResponseBody, SizedResponseBody
 from wsgi_scripted import environ_of, serve
 
 Headers = [("Content-Type", "text/plain")]
@@ -331,7 +331,7 @@ def test_bodies_are_iterators_with_a_length_only_where_there_was_one(logger: log
 
     sized = RequestLoggingMiddleware(hello, logger=logger)(environ_of({}), lambda *_: None)
     unsized = RequestLoggingMiddleware(generator, logger=logger)(environ_of({}), lambda *_: None)
-    assert (type(sized), type(unsized)) == (SizedBody, Body)
+    assert (type(sized), type(unsized)) == (SizedResponseBody, ResponseBody)
     assert len(sized) == 1  # type: ignore[arg-type]
     assert not hasattr(unsized, "__len__")
     assert iter(sized) is sized

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
-from mks_hardening.wsgi.request_record._query import LONGEST_QUERY, ShownQuery
+from mks_hardening.wsgi.request_record._query import LONGEST_QUERY, QueryText
 
 
 def application(_environ: Any, start_response: Any) -> list[bytes]:
@@ -34,12 +34,12 @@ def test_a_long_query_is_cut_at_a_parameter(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize("more", ["", "&" + "x" * LONGEST_QUERY])
 def test_names_that_came_as_bytes_are_known(more: str) -> None:
     query = "パスワード=hunter2&誰=bob".encode().decode("latin-1") + more
-    assert ShownQuery(default_redactor().redact_query)(query).startswith("パスワード=[REDACTED]&誰=bob")
+    assert QueryText(default_redactor().redact_query)(query).startswith("パスワード=[REDACTED]&誰=bob")
 
 
 def test_redaction_never_sees_more_than_the_bound() -> None:
     seen: list[str] = []
-    shown = ShownQuery(lambda query: seen.append(query) or query)  # type: ignore[func-returns-value]
+    shown = QueryText(lambda query: seen.append(query) or query)  # type: ignore[func-returns-value]
     assert shown("token=" + "x" * 300_000) == "..."
     assert shown("a=1&token=" + "x" * 300_000) == "a=1&..."
     assert max(map(len, seen)) <= LONGEST_QUERY
@@ -50,7 +50,7 @@ def test_what_is_remembered_is_what_redaction_says(query: str) -> None:
     def redact(text: str) -> str:
         return text.replace("hunter2", "*")
 
-    shown = ShownQuery(redact)
+    shown = QueryText(redact)
     first = shown(query)
     assert shown(query) == first
     assert "hunter2" not in first
@@ -58,7 +58,7 @@ def test_what_is_remembered_is_what_redaction_says(query: str) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    shown = ShownQuery(str)
+    shown = QueryText(str)
     for number in range(5000):
         shown(f"page={number}")
     assert len(shown._harmless) <= 1024

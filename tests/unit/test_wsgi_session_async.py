@@ -14,9 +14,9 @@ from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import AsyncSessionStore, SessionRecord
 from mks_hardening.testing import FrozenClock, SessionStoreContract
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionHandle, SessionManager
-from mks_hardening.wsgi.session._answer_fields import AnswerFields
-from mks_hardening.wsgi.session._keeper import SessionKeeper
-from mks_hardening.wsgi.session._rules import Limits
+from mks_hardening.wsgi.session._answer_fields import SessionResponseHeaders
+from mks_hardening.wsgi.session._keeper import SessionLookup
+from mks_hardening.wsgi.session._rules import SessionLimits
 from on_loop import OnLoop
 from wsgi_session_corpus import SwitchedStore
 
@@ -103,16 +103,16 @@ class Site:
         self.plain = PlainStore(memory)
         self.store: Any = self.plain if kind == "plain" else memory
         self.expired: list[str] = []
-        self.keeper = SessionKeeper(
+        self.keeper = SessionLookup(
             self.store,
-            limits=Limits(1800.0, 28800.0),
+            limits=SessionLimits(1800.0, 28800.0),
             write_interval=10.0,
             outage_grace=60.0,
             max_sessions=2,
             on_expired=lambda record, reason: self.expired.append(reason),
             clock=self.clock,
         )
-        self.fields = AnswerFields(SessionCookie(), also_cleared=(), warn_before=0.0)
+        self.fields = SessionResponseHeaders(SessionCookie(), also_cleared=(), warn_before=0.0)
         self.session_id = ""
 
     async def visit(self, do: Callable[[SessionHandle], Awaitable[Any]] | None = None) -> tuple[str, Any]:

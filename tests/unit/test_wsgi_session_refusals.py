@@ -15,9 +15,9 @@ from mks_hardening.wsgi import MemorySessionStore, Refusal, SessionCookie, Sessi
 from mks_hardening.wsgi.session import _answers
 from mks_hardening.wsgi.session._cookie_header import find_cookie
 from mks_hardening.wsgi.session._ids import key_of
-from mks_hardening.wsgi.session._keeper import SessionKeeper
+from mks_hardening.wsgi.session._keeper import SessionLookup
 from mks_hardening.wsgi.session._recent import ENDS
-from mks_hardening.wsgi.session._rules import Limits
+from mks_hardening.wsgi.session._rules import SessionLimits
 from mks_hardening.wsgi.session._sign_in_page import way_back
 from wsgi_session_corpus import SwitchedStore
 
@@ -154,9 +154,9 @@ def test_a_way_back_has_a_bound() -> None:
 def test_an_end_that_is_known_here_outlives_an_outage_on_an_event_loop_too() -> None:
     store: Any = SwitchedStore(MemorySessionStore())
     clock = FrozenClock()
-    keeper = SessionKeeper(
+    keeper = SessionLookup(
         store,
-        limits=Limits(100, 1000),
+        limits=SessionLimits(100, 1000),
         write_interval=1,
         outage_grace=60,
         max_sessions=None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter
 
-__all__ = ["TakenHits", "hits_of_request"]
+__all__ = ["RequestHits", "hits_of_request"]
 
 _KEY: Final = "mks_hardening.taken_hits"
 """Where the hits of a request stand in its WSGI environ."""
@@ -22,7 +22,7 @@ class _Reservation(Protocol):
     async def acancel(self) -> None: ...
 
 
-class TakenHits:
+class RequestHits:
     """The hits that one request or call has taken so far; a refusal by any limit gives all of them back.
 
     Otherwise the limit that is asked first would pay for what a later one refuses: one client, refused by its own
@@ -62,9 +62,9 @@ class TakenHits:
         return reservation.decision
 
 
-def hits_of_request(environ: dict[str, Any]) -> TakenHits:
+def hits_of_request(environ: dict[str, Any]) -> RequestHits:
     """The hits of a request, whatever wrappers and views have taken them."""
-    found: TakenHits | None = environ.get(_KEY)
+    found: RequestHits | None = environ.get(_KEY)
     if found is None:
-        found = environ[_KEY] = TakenHits()
+        found = environ[_KEY] = RequestHits()
     return found

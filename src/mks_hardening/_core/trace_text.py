@@ -60,7 +60,7 @@ def describe_exception(
         max_chars: characters of the text, and of one message.
         max_depth: exceptions followed in one chain or nested in groups.
     """
-    walk = _Walk(
+    walk = _TracebackWalk(
         redact_text,
         redact_message or redact_text,
         text_of,
@@ -84,7 +84,7 @@ def safe_text(value: object, *, limit: int = 4096) -> str:
     return text if len(text) <= limit else f"{text[:limit]}{CUT}"
 
 
-class _Walk:
+class _TracebackWalk:
     __slots__ = ("max_chars", "max_frames", "redact_message", "redact_text", "seen", "text_of")
 
     def __init__(

@@ -13,7 +13,7 @@ from mks_hardening._core.database.error_text import cause_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.contrib._celery_settings import PATIENCE, RUN
 from mks_hardening.tasks import TaskWorker
-from mks_hardening.tasks.store._rings import Ring, Rings
+from mks_hardening.tasks.store._rings import WakeUp, WakeUps
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -70,7 +70,7 @@ class TaskBell(Closing):
         self._app: FromCelery = offers(app, "send_task", parameter="app", kind="a Celery")
         known = [queue.name for queue in self._app.conf.task_queues or ()]
         self._queues = texts(known if queues is None else queues, parameter="queues", of="queues")
-        self._rings = Rings(tasks.store)
+        self._rings = WakeUps(tasks.store)
         self._poll = seconds(poll, parameter="poll", minimum=0.01)
         self._again_after = seconds(again_after, parameter="again_after", minimum=1.0)
         self._most = whole_number(most, parameter="most", minimum=1, maximum=10_000)
@@ -113,7 +113,7 @@ class TaskBell(Closing):
                 self._rings.take_back(rings[rung:])
         return rung
 
-    def _send(self, ring: Ring, producer: FromCelery) -> None:
+    def _send(self, ring: WakeUp, producer: FromCelery) -> None:
         task = self._tasks.known.get(ring.name)
         self._app.send_task(
             RUN,

@@ -15,13 +15,22 @@ from mks_hardening._core.web.session_data import SIGN_IN_FACTS
 if TYPE_CHECKING:
     from mks_hardening.wsgi import SessionHandle
 
-__all__ = ["PLAIN", "Change", "Seen", "check_value", "decide", "json_text", "keep", "values_after"]
+__all__ = [
+    "PLAIN",
+    "SessionChange",
+    "SessionValues",
+    "check_value",
+    "decide",
+    "json_text",
+    "keep",
+    "values_after",
+]
 
 _NOTHING: Final[Mapping[str, object]] = {}
 PLAIN: Final = frozenset({str, int, bool, type(None)})  # most values are of these, and need no second look
 
 
-class Seen(NamedTuple):
+class SessionValues(NamedTuple):
     """A framework's session at one moment.
 
     Attributes:
@@ -33,7 +42,7 @@ class Seen(NamedTuple):
     user: str | None = None
 
 
-class Change(NamedTuple):
+class SessionChange(NamedTuple):
     """What is to be done with our session.
 
     Attributes:
@@ -51,15 +60,15 @@ class Change(NamedTuple):
 
 
 def decide(
-    before: Seen,
-    now: Seen,
+    before: SessionValues,
+    now: SessionValues,
     *,
     assigned: Collection[str],
     lives: bool,
     owner: str | None,
     moved: bool,
     cleared: bool,
-) -> Change:
+) -> SessionChange:
     """Decide what becomes of our session.
 
     Args:
@@ -82,22 +91,26 @@ def decide(
         # A change of the user is a new id (ASVS 5.0, 7.2.4), whatever the framework does about its own.
         if now.user is not None and (cleared or now.user != before.user):
             if owner == now.user:
-                return Change("start", now.values, user=now.user)
+                return SessionChange("start", now.values, user=now.user)
             # What a visitor has kept before the sign-in is the visitor's own; what another user has kept is not.
             names = now.values.keys() if owner is None else assigned
             kept = {name: value for name, value in now.values.items() if name in names}
-            return Change("start", _without_facts(kept), user=now.user)
+            return SessionChange("start", _without_facts(kept), user=now.user)
         if lives and (cleared or (before.user is not None and now.user is None)):
             kept = _without_facts(now.values)
-            return Change("restart", kept) if kept else Change("end")
+            return SessionChange("restart", kept) if kept else SessionChange("end")
     if not (changed or removed):
-        return Change("nothing")
+        return SessionChange("nothing")
     if lives:
-        return Change("merge", changed, removed) if now.values or owner is not None else Change("end")
-    return Change("begin", changed) if changed else Change("nothing")
+        return (
+            SessionChange("merge", changed, removed)
+            if now.values or owner is not None
+            else SessionChange("end")
+        )
+    return SessionChange("begin", changed) if changed else SessionChange("nothing")
 
 
-def keep(handle: SessionHandle, change: Change) -> bool:
+def keep(handle: SessionHandle, change: SessionChange) -> bool:
     """Do it.
 
     Returns:

@@ -25,9 +25,9 @@ from mks_hardening._core.lazy import optional
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE
-from mks_hardening.contrib._metrics.counters import Counters
-from mks_hardening.contrib._metrics.sheets import MemorySheet
-from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS, RULES, Metric, Rule
+from mks_hardening.contrib._metrics.counters import MetricCounters
+from mks_hardening.contrib._metrics.sheets import MemoryMetricStorage
+from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS, RULES, Metric, MetricRule
 from mks_hardening.contrib._traces.request_span import (
     Attributes,
     at_the_begin,
@@ -36,7 +36,7 @@ from mks_hardening.contrib._traces.request_span import (
     outcome_of,
     span_name,
 )
-from mks_hardening.contrib._traces.statement_span import Statements, labels_of
+from mks_hardening.contrib._traces.statement_span import StatementSpans, labels_of
 from mks_hardening.events import CacheRead, RequestFinished
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class OpenTelemetryObserver:
 
     def renew(self) -> None:
         """In a forked child: count from zero."""
-        self._sheet = MemorySheet()
-        self._count = Counters(self._sheet, most_label_sets=500, buckets={}, rules=_RULES).count
+        self._sheet = MemoryMetricStorage()
+        self._count = MetricCounters(self._sheet, most_label_sets=500, buckets={}, rules=_RULES).count
 
     # --- events
 
@@ -224,7 +224,7 @@ class OpenTelemetryObserver:
         from mks_hardening.db.watch._instrument import attach
 
         if engine not in self._watched:
-            self._watched[engine] = listener = Statements(engine, self._statement).finished
+            self._watched[engine] = listener = StatementSpans(engine, self._statement).finished
             attach(engine, listener, clock=self._clock)
 
     def unwatch_engine(self, engine: Engine | AsyncEngine) -> None:
@@ -344,7 +344,7 @@ def _parent(traceparent: str, tracestate: str | None) -> Context:
     return TraceContextTextMapPropagator().extract(fields, Context())
 
 
-def _recording(rule: Rule, metric: Metric, histogram: Histogram) -> Callable[[Any], None]:
+def _recording(rule: MetricRule, metric: Metric, histogram: Histogram) -> Callable[[Any], None]:
     def record(event: Any) -> None:
         parts = rule.key(event)
         values = rule.labels(*parts) if isinstance(parts, tuple) else rule.labels(parts)

@@ -24,10 +24,10 @@ from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.lazy import optional
 from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening.contrib._metrics.counters import Counters
+from mks_hardening.contrib._metrics.counters import MetricCounters
 from mks_hardening.contrib._metrics.listener import Listener, listening_socket
-from mks_hardening.contrib._metrics.shared_files import SharedSheet, forget_dead
-from mks_hardening.contrib._metrics.sheets import MemorySheet, Row, Sheet
+from mks_hardening.contrib._metrics.shared_files import SharedMetricStorage, forget_dead
+from mks_hardening.contrib._metrics.sheets import MemoryMetricStorage, MetricRow, MetricStorage
 from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS
 from mks_hardening.exceptions import ConfigurationError
 
@@ -100,10 +100,12 @@ class PrometheusObserver:
 
     def renew(self) -> None:
         """In a forked child: count from zero; what the parent counted is the parent's."""
-        if isinstance(before := getattr(self, "_sheet", None), SharedSheet):
+        if isinstance(before := getattr(self, "_sheet", None), SharedMetricStorage):
             before.close()
-        self._sheet: Sheet = MemorySheet() if self.directory is None else SharedSheet(self.directory)
-        self._count = Counters(self._sheet, most_label_sets=self._most, buckets=self._buckets).count
+        self._sheet: MetricStorage = (
+            MemoryMetricStorage() if self.directory is None else SharedMetricStorage(self.directory)
+        )
+        self._count = MetricCounters(self._sheet, most_label_sets=self._most, buckets=self._buckets).count
 
     def __call__(self, event: object, /) -> None:
         """Count one event; what is no event of this package is passed over."""
@@ -117,7 +119,7 @@ class PrometheusObserver:
 
     def collect(self) -> Iterable[Metric]:
         """The numbers of this process, or of all that share the directory, as prometheus_client wants them."""
-        if isinstance(self._sheet, MemorySheet):
+        if isinstance(self._sheet, MemoryMetricStorage):
             return _families(self._sheet.rows())
         return _SharedCollector(self.directory or Path()).collect()
 
@@ -214,7 +216,7 @@ def _grouped(metric: Metric) -> Metric:
     return metric
 
 
-def _families(rows: Iterable[Row]) -> list[Metric]:
+def _families(rows: Iterable[MetricRow]) -> list[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
     families = {

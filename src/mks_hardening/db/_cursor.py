@@ -29,7 +29,14 @@ from mks_hardening.exceptions import (
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-__all__ = ["InvalidCursorError", "Key", "Position", "encode_cursor", "read_cursor", "write_cursor"]
+__all__ = [
+    "CursorKey",
+    "CursorPosition",
+    "InvalidCursorError",
+    "encode_cursor",
+    "read_cursor",
+    "write_cursor",
+]
 
 AnyColumn: TypeAlias = "ColumnElement[Any]"
 
@@ -62,7 +69,7 @@ class InvalidCursorError(MksHardeningError, ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class CursorKey:
     """One column of the order.
 
     Attributes:
@@ -77,7 +84,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class CursorPosition:
     """What a cursor says.
 
     Attributes:
@@ -89,7 +96,7 @@ class Position:
     of_sqlite: bool
 
 
-def write_cursor(keys: Sequence[Key], values: Sequence[object], *, of_sqlite: bool = False) -> str:
+def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool = False) -> str:
     """The cursor of a row.
 
     Raises:
@@ -110,7 +117,7 @@ def write_cursor(keys: Sequence[Key], values: Sequence[object], *, of_sqlite: bo
         ) from None
 
 
-def encode_cursor(keys: Sequence[Key], values: Sequence[object], *, of_sqlite: bool) -> str:
+def encode_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool) -> str:
     """A cursor of whatever values.
 
     Raises:
@@ -140,7 +147,7 @@ def _unfit(column: AnyColumn, value: object) -> str:
     )
 
 
-def read_cursor(cursor: str, keys: Sequence[Key]) -> Position:
+def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
     """What a cursor says.
 
     Raises:
@@ -162,7 +169,7 @@ def read_cursor(cursor: str, keys: Sequence[Key]) -> Position:
         for value, key in zip(values, keys, strict=True)
     ):
         raise InvalidCursorError("the cursor holds values of another type")
-    return Position(values=[_bounded(value) for value in values], of_sqlite=of_sqlite)
+    return CursorPosition(values=[_bounded(value) for value in values], of_sqlite=of_sqlite)
 
 
 def _bounded(value: object) -> object:
@@ -229,7 +236,7 @@ def _has_surrogates(value: object) -> bool:
     return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _order_digest(keys: Sequence[Key], *, of_sqlite: bool) -> str:
+def _order_digest(keys: Sequence[CursorKey], *, of_sqlite: bool) -> str:
     text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in keys)
     return blake2b(f"{text}{' of sqlite' * of_sqlite}".encode(), digest_size=6).hexdigest()
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from mks_hardening._core.checks import several, text_of, whole_number
 from mks_hardening._core.lazy import optional
-from mks_hardening.db._cursor import InvalidCursorError, Key, Position, read_cursor, write_cursor
+from mks_hardening.db._cursor import CursorKey, CursorPosition, InvalidCursorError, read_cursor, write_cursor
 from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.db.watch.n_plus_one import allow_n_plus_one
@@ -67,7 +67,13 @@ class Page:
     __slots__ = ("_after", "_keys", "_limit", "_width", "statement")
 
     def __init__(
-        self, statement: AnySelect, *, keys: Sequence[Key], after: Position | None, limit: int, width: int
+        self,
+        statement: AnySelect,
+        *,
+        keys: Sequence[CursorKey],
+        after: CursorPosition | None,
+        limit: int,
+        width: int,
     ) -> None:
         self.statement: AnySelect = statement
         self._keys = keys
@@ -208,12 +214,12 @@ def _has_order_or_limit(select: AnySelect) -> bool:
     return bool(clauses[0]) or any(clause is not None for clause in clauses[1:])
 
 
-def _ordered(key: Key) -> AnyColumn:
+def _ordered(key: CursorKey) -> AnyColumn:
     ordered = key.column.desc() if key.descending else key.column.asc()
     return ordered.nulls_last() if key.may_be_null else ordered
 
 
-def _key(element: object, far: frozenset[Any]) -> Key:
+def _key(element: object, far: frozenset[Any]) -> CursorKey:
     from sqlalchemy import ColumnElement
     from sqlalchemy.sql import operators
 
@@ -230,10 +236,12 @@ def _key(element: object, far: frozenset[Any]) -> Key:
         raise ConfigurationError(
             f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
         )
-    return Key(column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far))
+    return CursorKey(
+        column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far)
+    )
 
 
-def _held(key: Key) -> AnyColumn:
+def _held(key: CursorKey) -> AnyColumn:
     """The column as the driver gives it, and as the database compares it: without the type it is declared with."""
     from sqlalchemy import Label, type_coerce
     from sqlalchemy.types import NULLTYPE
@@ -260,7 +268,7 @@ def _bound(value: object) -> AnyColumn:
     return sa.bindparam(None, value, type_=types.get(type(value), sa.types.NULLTYPE))
 
 
-def _beyond(keys: Sequence[Key], values: Sequence[object]) -> Condition:
+def _beyond(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
     from sqlalchemy import and_, false, or_, tuple_
 
     bound = [_bound(value) for value in values]

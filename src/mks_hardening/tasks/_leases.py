@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks.store._store import TaskStore
 
-__all__ = ["LEASE", "LeaseKeeper"]
+__all__ = ["LEASE", "LeaseHolder"]
 
 LEASE: Final = 30.0
 """Seconds after which the tasks of a worker that says nothing are taken by another, where nothing else is said."""
@@ -24,13 +24,13 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 @dataclass(slots=True)
-class _Held:
+class _TaskLease:
     run: TaskRun
     stuck_at: float
     told: bool = False
 
 
-class LeaseKeeper:
+class LeaseHolder:
     """Renews the leases of the runs that were given to it, and reports those that take too long.
 
     Args:
@@ -44,7 +44,7 @@ class LeaseKeeper:
         self._lease = lease
         self._clock = clock
         # By owner: two threads may run one task, when a lease ran out between.
-        self._held = dict[str, _Held]()
+        self._held = dict[str, _TaskLease]()
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._beats = False
@@ -61,7 +61,7 @@ class LeaseKeeper:
                 thread = threading.Thread(target=self._beat, name="mks-task-leases", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._held[run.taken.owner] = _Held(run, self._clock.monotonic() + timeout)
+            self._held[run.taken.owner] = _TaskLease(run, self._clock.monotonic() + timeout)
 
     def let_go(self, run: TaskRun) -> None:
         """Renew its lease no more."""
@@ -90,7 +90,7 @@ class LeaseKeeper:
                 one.run.lost.set()
             self._report(one)
 
-    def _report(self, one: _Held) -> None:
+    def _report(self, one: _TaskLease) -> None:
         if not one.told and self._clock.monotonic() >= one.stuck_at:
             one.told = True
             _logger.error("the task %s (%s) runs longer than its timeout", one.run.taken.name, one.run.id)

@@ -9,14 +9,14 @@ from typing import Final
 from mks_hardening._core.database.error_text import cause_of
 from mks_hardening._core.process.forked import renew_in_child
 
-__all__ = ["Outage"]
+__all__ = ["OutageLog"]
 
 _FIRST: Final = 0.5
 _LONGEST: Final = 10.0
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
-class Outage:
+class OutageLog:
     """Shared by the threads of one worker."""
 
     def __init__(self) -> None:

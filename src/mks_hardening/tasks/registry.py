@@ -22,7 +22,7 @@ from mks_hardening.tasks._states import State
 from mks_hardening.tasks.run import TaskRun
 from mks_hardening.tasks.schedule import ScheduleRule
 from mks_hardening.tasks.status import TaskStatus
-from mks_hardening.tasks.store._overview import Overview
+from mks_hardening.tasks.store._overview import TaskQueries
 from mks_hardening.tasks.store._rows import NewTask
 from mks_hardening.tasks.store._store import TaskStore
 from mks_hardening.tasks.store.table import task_table
@@ -187,7 +187,7 @@ class Tasks:
         # asked for.
         made = task_table(MetaData(), name=table) if isinstance(table, str) else table
         self.store: TaskStore = TaskStore(engine, made, clock=clock)
-        self._overview = Overview(self.store)
+        self._overview = TaskQueries(self.store)
 
     def task(
         self,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from mks_hardening.protocols import Clock
-    from mks_hardening.tasks.store._rows import TakenTask
+    from mks_hardening.tasks.store._rows import LeasedTask
     from mks_hardening.tasks.store._store import TaskStore
 
 __all__ = ["TaskRun"]
@@ -53,9 +53,9 @@ class TaskRun:
         "user_id",
     )
 
-    def __init__(self, store: TaskStore, task: TakenTask, *, clock: Clock) -> None:
+    def __init__(self, store: TaskStore, task: LeasedTask, *, clock: Clock) -> None:
         self._store = store
-        self.taken: TakenTask = task
+        self.taken: LeasedTask = task
         self._clock = clock
         self._has_writer = False
         # The first report is always written.

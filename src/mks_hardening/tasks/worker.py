@@ -16,9 +16,9 @@ from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
 from mks_hardening.tasks._executor import Executor, Outcome
-from mks_hardening.tasks._leases import LEASE, LeaseKeeper
+from mks_hardening.tasks._leases import LEASE, LeaseHolder
 from mks_hardening.tasks._naming import check_queue, id_text
-from mks_hardening.tasks._outage import Outage
+from mks_hardening.tasks._outage import OutageLog
 from mks_hardening.tasks._scheduler import Scheduler
 from mks_hardening.tasks.run import TaskRun
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from mks_hardening.tasks.registry import Tasks
-    from mks_hardening.tasks.store._rows import TakenTask
+    from mks_hardening.tasks.store._rows import LeasedTask
 
 __all__ = ["TaskWorker"]
 
@@ -71,7 +71,7 @@ class TaskWorker(Closing):
         self._clock = given_clock(clock)
         self._executor = Executor(tasks, clock=self._clock)
         self._scheduler = Scheduler(tasks) if flag(schedule, parameter="schedule") else None
-        self._outage = Outage()
+        self._outage = OutageLog()
         self.renew()
         renew_in_child(self)
 
@@ -80,7 +80,7 @@ class TaskWorker(Closing):
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads = list[threading.Thread]()
-        self._keeper: LeaseKeeper | None = None
+        self._keeper: LeaseHolder | None = None
         self._lock = threading.RLock()
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class TaskWorker(Closing):
         """Enqueue what is due by schedule; whether anything was."""
         return self._scheduler is not None and bool(self._scheduler.enqueue_due())
 
-    def _take(self) -> TakenTask | None:
+    def _take(self) -> LeasedTask | None:
         found = self._tasks.store.claim(
             # A new owner for each run, not for each worker: a lease that ran out and was taken again by this very
             # process counts as lost for the first run.
@@ -195,7 +195,7 @@ class TaskWorker(Closing):
 
     def _held(
         self,
-        taken: TakenTask,
+        taken: LeasedTask,
         *,
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
@@ -209,10 +209,10 @@ class TaskWorker(Closing):
         finally:
             keeper.let_go(run)
 
-    def _kept(self) -> LeaseKeeper:
+    def _kept(self) -> LeaseHolder:
         with self._lock:
             if self._keeper is None:
-                self._keeper = LeaseKeeper(self._tasks.store, lease=self._lease, clock=self._clock)
+                self._keeper = LeaseHolder(self._tasks.store, lease=self._lease, clock=self._clock)
                 if not self._tasks.store.in_memory:  # another thread would see another database
                     self._keeper.start()
             return self._keeper

@@ -14,13 +14,13 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
-__all__ = ["Checks", "Readiness", "Verdict"]
+__all__ = ["Checks", "Readiness", "ReadinessResult"]
 
 Check = Callable[[], object]
 Checks = Mapping[str, Check] | Iterable[tuple[str, Check]]
 
 
-class Verdict(NamedTuple):
+class ReadinessResult(NamedTuple):
     """``ok``, ``degraded`` or ``unavailable``, and ``ok``, ``failed`` or ``timeout`` for each check."""
 
     status: str
@@ -45,7 +45,7 @@ class Readiness:
         self._timeout = timeout
         self._cache_for = cache_for
         self._clock = clock
-        self._kept: tuple[float, Verdict] | None = None
+        self._kept: tuple[float, ReadinessResult] | None = None
         self.renew()
         renew_in_child(self)
 
@@ -54,7 +54,7 @@ class Readiness:
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ReadinessResult:
         """The result of the last round, or of a new one when that is too old."""
         lock = self._lock
         # A round that takes too long must not make probes wait for ever.
@@ -68,10 +68,10 @@ class Readiness:
             if locked:
                 lock.release()
 
-    def _judged(self, results: Mapping[str, str]) -> Verdict:
+    def _judged(self, results: Mapping[str, str]) -> ReadinessResult:
         failed = {name for name, result in results.items() if result != "ok"}
         status = "unavailable" if failed & self._required else "degraded" if failed else "ok"
-        return Verdict(status, results)
+        return ReadinessResult(status, results)
 
     def _round(self) -> dict[str, str]:
         # One deadline for all: an orchestrator gives up after a second, however many checks there are.

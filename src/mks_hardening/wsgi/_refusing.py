@@ -17,7 +17,7 @@ from mks_hardening.wsgi.refusals import OnRefusal, OwnAnswer, Refusal
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-__all__ = ["FixedAnswer", "Refuser", "Rule", "shown"]
+__all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
 
 Header = tuple[str, str]
 
@@ -26,7 +26,7 @@ _LONGEST_SEEN: Final = 200
 _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
 
-class FixedAnswer:
+class FixedResponse:
     """One status, one body, one list of headers; a HEAD request gets them without the body."""
 
     __slots__ = ("_body", "_headers", "_status")
@@ -54,7 +54,7 @@ class FixedAnswer:
         return self._status, [*self._headers], b"" if head else self._body
 
 
-class Rule:
+class RefusalResponse:
     """A reason to refuse, with its answers: a problem document (RFC 9457), or text for those who ask for text."""
 
     __slots__ = ("_problem", "_text", "detail", "headers", "name", "status")
@@ -78,10 +78,10 @@ class Rule:
         worded = (("Content-Language", language), ("Vary", "Accept, Accept-Language"))
         negotiated = worded if language else (("Vary", "Accept"),)
         kept = (("Cache-Control", "no-store"), *negotiated, *self.headers)
-        self._problem = FixedAnswer(status, problem_document(status, detail, **members), PROBLEM_TYPE, kept)
-        self._text = FixedAnswer(status, f"{title}\n\n{detail}\n", "text/plain; charset=utf-8", kept)
+        self._problem = FixedResponse(status, problem_document(status, detail, **members), PROBLEM_TYPE, kept)
+        self._text = FixedResponse(status, f"{title}\n\n{detail}\n", "text/plain; charset=utf-8", kept)
 
-    def answer(self, accept: str) -> FixedAnswer:
+    def answer(self, accept: str) -> FixedResponse:
         """The answer in the form that ``Accept`` prefers."""
         return self._text if prefers_text(accept) else self._problem
 
@@ -104,7 +104,7 @@ class Refuser:
         self,
         environ: dict[str, Any],
         start_response: StartResponse,
-        rule: Rule,
+        rule: RefusalResponse,
         *,
         client_ip: str,
         name: str = "",
@@ -139,7 +139,7 @@ class Refuser:
             return worded.send(environ, start_response)
         return rule.answer(environ.get("HTTP_ACCEPT", "")).send(environ, start_response, own)
 
-    def own_words(self, environ: dict[str, Any], refusal: Refusal) -> FixedAnswer | None:
+    def own_words(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
         """The application's answer to a refusal; ``None`` where it has none, or fails to give one."""
         if self._on_refusal is None:
             return None
@@ -152,11 +152,11 @@ class Refuser:
             return None
 
 
-def _worded(answer: OwnAnswer, refusal: Refusal) -> FixedAnswer:
+def _worded(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
     headers = [*answer.headers, *refusal.headers]
     if not any(name.lower() == "cache-control" for name, _ in headers):
         headers.append(("Cache-Control", "no-store"))
-    return FixedAnswer(answer.status or refusal.status, answer.body, answer.content_type, headers)
+    return FixedResponse(answer.status or refusal.status, answer.body, answer.content_type, headers)
 
 
 def shown(value: str) -> str:

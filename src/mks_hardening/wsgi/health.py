@@ -14,8 +14,8 @@ from mks_hardening._core.origin.trust import request_origin
 from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._readiness import Checks, Readiness, Verdict
-from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
+from mks_hardening.wsgi._readiness import Checks, Readiness, ReadinessResult
+from mks_hardening.wsgi._refusing import FixedResponse, RefusalResponse, Refuser
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,8 +27,8 @@ __all__ = ["HealthMiddleware"]
 
 _NO_STORE: Final = (("Cache-Control", "no-store"),)
 _JSON: Final = "application/json"
-_ALIVE: Final = FixedAnswer(200, json.dumps({"status": "ok"}), _JSON, _NO_STORE)
-_WRONG_METHOD: Final = Rule("method", 405, "Ask with GET or HEAD.", (("Allow", "GET, HEAD"),))
+_ALIVE: Final = FixedResponse(200, json.dumps({"status": "ok"}), _JSON, _NO_STORE)
+_WRONG_METHOD: Final = RefusalResponse("method", 405, "Ask with GET or HEAD.", (("Allow", "GET, HEAD"),))
 
 
 class HealthMiddleware:
@@ -101,6 +101,6 @@ class HealthMiddleware:
         return answer.send(environ, start_response)
 
 
-def _answer(verdict: Verdict) -> FixedAnswer:
+def _answer(verdict: ReadinessResult) -> FixedResponse:
     body = json.dumps({"status": verdict.status, "checks": dict(verdict.checks)})
-    return FixedAnswer(503 if verdict.status == "unavailable" else 200, body, _JSON, _NO_STORE)
+    return FixedResponse(503 if verdict.status == "unavailable" else 200, body, _JSON, _NO_STORE)

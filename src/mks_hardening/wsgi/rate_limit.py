@@ -16,7 +16,7 @@ from mks_hardening._core.web.rate_problem import Language, language_of, rate_lim
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._refusing import Refuser, Rule
+from mks_hardening.wsgi._refusing import RefusalResponse, Refuser
 from mks_hardening.wsgi.rate_limit_keys import LimitKey, counts_by_header, counts_by_user, limit_by_address
 
 if TYPE_CHECKING:
@@ -207,10 +207,10 @@ def _check_group(group: str, limiter: Limiter) -> None:
         )
 
 
-def _too_many(decision: LimitDecision, language: Language) -> Rule:
+def _too_many(decision: LimitDecision, language: Language) -> RefusalResponse:
     document = rate_limit_problem(decision, language=language)
     members = {name: value for name, value in document.items() if name not in ("status", "detail")}
-    return Rule("limit", 429, str(document["detail"]), (), language=language, **members)
+    return RefusalResponse("limit", 429, str(document["detail"]), (), language=language, **members)
 
 
 def _bounded(key: str) -> str:

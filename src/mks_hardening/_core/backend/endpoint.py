@@ -32,7 +32,7 @@ from mks_hardening.protocols import Clock, RedisLike
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Endpoint", "Lease", "lease"]
+__all__ = ["Endpoint", "EndpointLease", "lease"]
 
 _FAIR_SHARE: Final = 0.5
 _logger: Final = logging.getLogger("mks_hardening.redis")
@@ -55,7 +55,7 @@ class Endpoint:
         self.answered = False  # whether it ever did
         self._foreign = foreign
         self._met: tuple[tuple[str, int], ...] = ()
-        self._leases: set[Lease] = set()
+        self._leases: set[EndpointLease] = set()
         self._clients: dict[int, Client] = {}
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Shared]] = WeakKeyDictionary()
         group = target is not None and target.topology != "single"
@@ -106,7 +106,7 @@ class Endpoint:
         """The synchronous client if a call has made it, else ``None``."""
         return self._clients.get(database)
 
-    def async_client(self, lease: Lease) -> Client:
+    def async_client(self, lease: EndpointLease) -> Client:
         """The client of the running event loop; connections must not wander between loops."""
         import asyncio
 
@@ -133,7 +133,7 @@ class Endpoint:
             self._said = True
             _logger.error("%s is a node of a cluster: the URL must begin with redis+cluster://", self.address)
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: EndpointLease) -> None:
         """Give a lease back; the last one closes everything but what belongs to running event loops."""
         for loop, clients in list(self._by_loop.items()):
             for shared in _unused(clients, lease):
@@ -151,7 +151,7 @@ class Endpoint:
             self.shards.retire()
         self._close_clients()
 
-    async def arelease(self, lease: Lease) -> None:
+    async def arelease(self, lease: EndpointLease) -> None:
         """``release``, which also waits until the connections of the running loop are closed."""
         import asyncio
 
@@ -203,7 +203,7 @@ class Endpoint:
                 self._close_clients()
 
 
-class Lease:
+class EndpointLease:
     """The right of one user to use an endpoint, with its own budget."""
 
     __slots__ = ("__weakref__", "budget", "database", "endpoint")
@@ -234,11 +234,11 @@ class Lease:
         """Give it back, with what belongs to the running event loop."""
         await self.endpoint.arelease(self)
 
-    def sibling(self, *, budget: float) -> Lease:
+    def sibling(self, *, budget: float) -> EndpointLease:
         """Another lease on the same endpoint."""
         with _registry.lock:
             if not self.endpoint.closed:
-                return Lease(self.endpoint, budget=budget, database=self.database)
+                return EndpointLease(self.endpoint, budget=budget, database=self.database)
         raise ConfigurationError("the RedisClient is closed", parameter="url_or_client")
 
 
@@ -249,7 +249,7 @@ class _Shared:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.users: set[Lease] = set()
+        self.users: set[EndpointLease] = set()
 
 
 class _Registry:
@@ -261,13 +261,13 @@ class _Registry:
 
     def lease(
         self, target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock
-    ) -> Lease:
+    ) -> EndpointLease:
         key = (id(foreign) if target is None else target.server, id(clock))
         with self.lock:
             endpoint = self.endpoints.get(key)
             if endpoint is None:
                 endpoint = self.endpoints[key] = Endpoint(target, foreign, clock)
-            return Lease(endpoint, budget=budget, database=0 if target is None else target.database)
+            return EndpointLease(endpoint, budget=budget, database=0 if target is None else target.database)
 
     def forget(self, endpoint: Endpoint) -> None:
         for key, known in tuple(self.endpoints.items()):
@@ -278,12 +278,14 @@ class _Registry:
 _registry: Final = _Registry()
 
 
-def lease(target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock) -> Lease:
+def lease(
+    target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock
+) -> EndpointLease:
     """A lease on the endpoint of this target, or of this client."""
     return _registry.lease(target, foreign, budget=budget, clock=clock)
 
 
-def _unused(clients: dict[int, _Shared], lease: Lease) -> list[_Shared]:
+def _unused(clients: dict[int, _Shared], lease: EndpointLease) -> list[_Shared]:
     """Take the lease out, and out of the dictionary what nobody else uses."""
     unused: list[_Shared] = []
     for database, shared in list(clients.items()):

@@ -30,7 +30,7 @@ from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_
 from mks_hardening._core.resilience.reach import connect_within_deadline
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
-__all__ = ["HttpAnswer", "HttpSession", "check_url"]
+__all__ = ["HttpResponse", "HttpSession", "check_url"]
 
 FromRequests: TypeAlias = Any
 """An object of requests or urllib3, whose inner parts have no types."""
@@ -38,7 +38,7 @@ FromRequests: TypeAlias = Any
 _MAX_ANSWER: Final = 65_536
 
 
-class HttpAnswer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What a server answered; the body is cut at 64 KiB."""
 
     status: int
@@ -108,7 +108,7 @@ class HttpSession(Closing):
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         status_suffices: bool = False,
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         """Send one POST; ``json`` is encoded strictly, ``data`` goes as it is.
 
         Args:
@@ -128,7 +128,7 @@ class HttpSession(Closing):
             extra.setdefault("Content-Type", "application/json; charset=utf-8")
         return self._send("POST", url, data, extra, status_suffices=status_suffices)
 
-    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
         """Send one GET.
 
         Raises:
@@ -155,7 +155,7 @@ class HttpSession(Closing):
 
     def _send(
         self, method: str, url: str, data: bytes | None, headers: dict[str, str], *, status_suffices: bool
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         call_deadline.at = SYSTEM_CLOCK.monotonic() + self._timeout
         try:
             with self._adapter.send(
@@ -165,7 +165,7 @@ class HttpSession(Closing):
                 verify=self._ca_file or True,
             ) as response:
                 body = _body(response.raw, may_break_off=status_suffices)
-                return HttpAnswer(response.status_code, response.headers, body)
+                return HttpResponse(response.status_code, response.headers, body)
         except Exception as error:  # noqa: BLE001 - becomes the one typed error
             # requests and urllib3 put the URL into their messages; neither they nor their causes may leave here.
             reason = network_fault(error)

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from weakref import finalize
 
 from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
-from mks_hardening._core.backend.endpoint import Endpoint, Lease, lease
+from mks_hardening._core.backend.endpoint import Endpoint, EndpointLease, lease
 from mks_hardening._core.backend.redis_connect import prepare, require_redis
 from mks_hardening._core.backend.redis_faults import (
     detail_of,
@@ -323,7 +323,7 @@ class RedisClient(Closing):
 
 def _lease(
     url_or_client: str | RedisLike | RedisClient, *, budget: float, allow_plaintext: bool, clock: Clock
-) -> Lease:
+) -> EndpointLease:
     if isinstance(url_or_client, RedisClient):
         return url_or_client._lease.sibling(budget=budget)  # noqa: SLF001 - same module
     if isinstance(url_or_client, str):

@@ -10,10 +10,10 @@ from mks_hardening._core.origin.forwarding_headers import X_FORWARDED
 from mks_hardening._core.origin.hostname import DEFAULT_PORTS, authority, parse_host, parse_port
 
 __all__ = [
-    "Connection",
     "Family",
+    "PeerConnection",
+    "ProxyStatements",
     "RequestOrigin",
-    "Statements",
     "combine",
     "host_field",
     "restated",
@@ -47,7 +47,7 @@ class RequestOrigin(NamedTuple):
     peer_trusted: bool
 
 
-class Connection(NamedTuple):
+class PeerConnection(NamedTuple):
     """What the server itself says about a request, and the one ``Host`` the peer sent."""
 
     peer: str | None = None
@@ -58,7 +58,7 @@ class Connection(NamedTuple):
     server_port: str | None = None
 
 
-class Statements(NamedTuple):
+class ProxyStatements(NamedTuple):
     """What trusted proxies say; ``None`` where they say nothing."""
 
     client: str | None = None
@@ -68,9 +68,9 @@ class Statements(NamedTuple):
     prefix: str | None = None
 
 
-def combine(connection: Connection, said: Statements | None) -> RequestOrigin:
+def combine(connection: PeerConnection, said: ProxyStatements | None) -> RequestOrigin:
     """The decision; ``said`` is ``None`` when the peer is not trusted."""
-    heard = said or Statements()
+    heard = said or ProxyStatements()
     scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
     scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
     host, written_port = _host(connection, heard)
@@ -84,14 +84,14 @@ def combine(connection: Connection, said: Statements | None) -> RequestOrigin:
     )
 
 
-def _host(connection: Connection, heard: Statements) -> tuple[str, int | None]:
+def _host(connection: PeerConnection, heard: ProxyStatements) -> tuple[str, int | None]:
     text = heard.host if heard.host is not None else connection.host
     if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
         text = f"{connection.server_name or ''}:{connection.server_port or ''}"
     return parse_host(text) or ("", None)
 
 
-def _prefix(connection: Connection, heard: Statements) -> str:
+def _prefix(connection: PeerConnection, heard: ProxyStatements) -> str:
     said = (heard.prefix or "").rstrip("/")
     safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
     return said if said and safe else (connection.prefix or "").rstrip("/")
@@ -102,7 +102,7 @@ def _spelled(peer: str) -> str:
     return UNKNOWN if address is None else str(address)
 
 
-def restated(family: Family, said: Statements, origin: RequestOrigin) -> dict[str, str]:
+def restated(family: Family, said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
     """The headers that are read, saying the decision and nothing else."""
     if family == "forwarded":
         client = f'for="{_bracketed(said.client)}";' if said.client else ""

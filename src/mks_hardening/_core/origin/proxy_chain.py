@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mks_hardening._core.checks import texts, whole_number
 from mks_hardening._core.origin.addresses import parse_address, parse_network
-from mks_hardening._core.origin.facts import Statements
+from mks_hardening._core.origin.facts import ProxyStatements
 from mks_hardening._core.origin.forwarded import elements_from_right
 
 __all__ = ["ProxyChain"]
@@ -50,7 +50,7 @@ class ProxyChain:
         address = parse_address(text)
         return address is not None and any(address in network for network in self._networks)
 
-    def from_forwarded(self, text: str) -> Statements:
+    def from_forwarded(self, text: str) -> ProxyStatements:
         """Read the ``Forwarded`` field."""
         elements = list(elements_from_right(text))
         place, client = self._walk([element.get("for", "") for element in elements])
@@ -60,7 +60,7 @@ class ProxyChain:
         # The statement nearest to the client wins; only trusted proxies wrote the elements up to `place`.
         for element in elements[: max(place, 1)]:
             said.update(element)
-        return Statements(client, said.get("proto"), said.get("host"))
+        return ProxyStatements(client, said.get("proto"), said.get("host"))
 
     def from_x_forwarded(
         self,
@@ -69,11 +69,11 @@ class ProxyChain:
         host: str | None,
         port: str | None,
         prefix: str | None,
-    ) -> Statements:
+    ) -> ProxyStatements:
         """Read the ``X-Forwarded-*`` fields; ``None`` where one is not there."""
         place, client = self._walk(_values_from_right(addresses))
         rest = (self._at(_values_from_right(value), max(place, 1)) for value in (scheme, host, port, prefix))
-        return Statements(client, *rest)
+        return ProxyStatements(client, *rest)
 
     def _at(self, values: list[str], place: int) -> str | None:
         if self.hops is not None:

@@ -15,10 +15,10 @@ from mks_hardening._core.checks import choice, instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.addresses import client_key
 from mks_hardening._core.origin.facts import (
-    Connection,
     Family,
+    PeerConnection,
+    ProxyStatements,
     RequestOrigin,
-    Statements,
     combine,
     host_field,
     restated,
@@ -29,16 +29,16 @@ from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
 
 __all__ = [
     "Family",
+    "OriginDecision",
     "ProxyTrust",
     "RequestOrigin",
-    "Settlement",
     "client_key",
     "origin_reader",
     "request_origin",
 ]
 
 
-class Settlement(NamedTuple):
+class OriginDecision(NamedTuple):
     """A decision and what it changes in the environ: keys to set and keys to remove."""
 
     origin: RequestOrigin
@@ -124,7 +124,7 @@ class ProxyTrust:
                 del environ[key]
         return origin
 
-    def settle(self, environ: Mapping[str, Any]) -> Settlement:
+    def settle(self, environ: Mapping[str, Any]) -> OriginDecision:
         """Decide for one request, with what must change in its environ before an application may read it."""
         trusted = self._peers[environ.get("REMOTE_ADDR")]
         try:
@@ -138,9 +138,9 @@ class ProxyTrust:
             return self._direct[tuple(map(environ.get, _DIRECT_KEYS))]
         return self._trusted[tuple(map(environ.get, self._keys))]
 
-    def _settle_trusted(self, question: tuple[str | None, ...]) -> Settlement:
+    def _settle_trusted(self, question: tuple[str | None, ...]) -> OriginDecision:
         found = dict(zip(self._keys, question, strict=False))
-        connection = Connection(*map(found.get, _DIRECT_KEYS))
+        connection = PeerConnection(*map(found.get, _DIRECT_KEYS))
         if self.family == "forwarded":
             said = self._chain.from_forwarded(found.get("HTTP_FORWARDED") or "")
         else:
@@ -155,7 +155,7 @@ class ProxyTrust:
         emptied = frozenset(key for key, value in seen.items() if not value)
         # A usual question says that no other header of either family is there.
         foreign = self._foreign if len(question) == len(self._keys) else ()
-        return Settlement(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
+        return OriginDecision(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
 
     def __repr__(self) -> str:
         return f"ProxyTrust({self.trusted_proxies!r}, family={self.family!r}, hops={self.hops!r})"
@@ -174,7 +174,7 @@ def request_origin(environ: dict[str, Any]) -> RequestOrigin:
     return environ.get(ORIGIN_KEY) or _NOBODY.resolve(environ)
 
 
-def _wanted(said: Statements, origin: RequestOrigin) -> dict[str, str]:
+def _wanted(said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
     """What the application must see; an empty value means that the key goes."""
     changes = {"wsgi.url_scheme": origin.scheme}
     if said.client:
@@ -188,9 +188,9 @@ def _wanted(said: Statements, origin: RequestOrigin) -> dict[str, str]:
     return changes
 
 
-def _settle_direct(values: tuple[str | None, ...]) -> Settlement:
-    origin = combine(Connection(*values), None)
-    return Settlement(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
+def _settle_direct(values: tuple[str | None, ...]) -> OriginDecision:
+    origin = combine(PeerConnection(*values), None)
+    return OriginDecision(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 
 
 _NOBODY = ProxyTrust()

@@ -18,7 +18,7 @@ from weakref import WeakSet
 __all__ = ["ModuleLock", "renew_in_child"]
 
 
-class Renewable(Protocol):
+class ForkAware(Protocol):
     """Has locks or state of running threads."""
 
     def renew(self) -> None:
@@ -35,11 +35,11 @@ class Drainable(Protocol):
         ...
 
 
-_renewables: WeakSet[Renewable] = WeakSet()
+_renewables: WeakSet[ForkAware] = WeakSet()
 _registered = False
 
 
-def renew_in_child(renewable: Renewable) -> None:
+def renew_in_child(renewable: ForkAware) -> None:
     """Call ``renewable.renew()`` in every child forked from now on, as long as the object lives."""
     global _registered  # noqa: PLW0603 - os.register_at_fork cannot be undone, so it is done once per process
     _renewables.add(renewable)

@@ -10,7 +10,7 @@ import re
 from itertools import accumulate
 from typing import Final
 
-from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
+from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit
 
 __all__ = ["SHORTEST_CARD", "is_card", "redact_cards"]
 
@@ -43,10 +43,10 @@ _EMBOSSED: Final = ([4, 4, 4, 4], [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])
 def is_card(text: str) -> bool:
     """Whether the digits of the text are a plausible card number."""
     digits = "".join(filter(str.isdecimal, text))
-    return 14 <= len(digits) <= 19 and _Run([digits]).without_cards(Effort()) is not None
+    return 14 <= len(digits) <= 19 and _DigitRun([digits]).without_cards(StepLimit()) is not None
 
 
-def redact_cards(text: str, effort: Effort) -> str:
+def redact_cards(text: str, effort: StepLimit) -> str:
     """Replace payment card numbers."""
     out: list[str] = []
     done = 0
@@ -56,14 +56,14 @@ def redact_cards(text: str, effort: Effort) -> str:
         pieces = _SPLIT.split(match[0])
         if not effort.spend(6 + len(pieces)):
             return "".join((*out, text[done : match.start()], CUT))
-        clean = _Run(pieces).without_cards(effort)
+        clean = _DigitRun(pieces).without_cards(effort)
         if clean is not None:
             out += (text[done : match.start()], *clean)
             done = match.end()
     return "".join((*out, text[done:])) if out else text
 
 
-class _Run:
+class _DigitRun:
     """Groups of digits with one mark between each two.
 
     The sums for the check digit are made once for the whole run: any part of it is then checked by one subtraction,
@@ -84,7 +84,7 @@ class _Run:
         odd[1::2] = map(_DOUBLED.__getitem__, odd[1::2])
         self.sums = ((0, *accumulate(even)), (0, *accumulate(odd)))
 
-    def without_cards(self, effort: Effort) -> list[str] | None:
+    def without_cards(self, effort: StepLimit) -> list[str] | None:
         """The pieces with ``[REDACTED]`` in the place of each card number; ``None`` when there is none."""
         cards: list[tuple[int, int]] = []
         done = 0

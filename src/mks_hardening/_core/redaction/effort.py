@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mks_hardening._core.trace_text import CUT
 
-__all__ = ["CUT", "REDACTED", "Effort", "replace_matches"]
+__all__ = ["CUT", "REDACTED", "StepLimit", "replace_matches"]
 
 #: Stands in the place of a secret.
 REDACTED: Final = "[REDACTED]"
@@ -28,7 +28,7 @@ def _allowance(characters: int) -> int:
     return min(_STEPS, _STEPS_OF_ANY_TEXT + characters)
 
 
-class Effort:
+class StepLimit:
     """Steps that are left, in all and for the present text.
 
     Args:
@@ -78,7 +78,7 @@ def replace_matches(
     text: str,
     matches: Iterable[re.Match[str]],
     replacement: Callable[[re.Match[str]], str | None],
-    effort: Effort,
+    effort: StepLimit,
     *,
     steps: int,
 ) -> str:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort, replace_matches
+from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit, replace_matches
 from mks_hardening._core.redaction.names import ends_in_secret
-from mks_hardening._core.redaction.secret_table import FORMS, Form
+from mks_hardening._core.redaction.secret_table import FORMS, SecretPattern
 
 __all__ = ["PATTERNS", "redact_forms"]
 
@@ -28,7 +28,7 @@ _STEPS_OF_A_PASS: Final = 10
 _STEPS_OF_THE_LONG: Final = 15  # where a function judges, or the arguments of a command are walked through
 
 
-def _compiled(form: Form) -> re.Pattern[str]:
+def _compiled(form: SecretPattern) -> re.Pattern[str]:
     flags = re.IGNORECASE | re.ASCII if form.folded else 0
     return re.compile(form.pattern if form.inside else _START + form.pattern, flags)
 
@@ -37,7 +37,7 @@ def _compiled(form: Form) -> re.Pattern[str]:
 PATTERNS: Final = {form: _compiled(form) for form in FORMS}
 
 
-def redact_forms(text: str, forms: Iterable[Form], effort: Effort) -> str:
+def redact_forms(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -> str:
     """Replace secrets of these forms; cut where the effort ends."""
     for form in forms:
         effort.next_pass()
@@ -49,7 +49,7 @@ def redact_forms(text: str, forms: Iterable[Form], effort: Effort) -> str:
     return text
 
 
-def _without(text: str, form: Form, effort: Effort) -> str:
+def _without(text: str, form: SecretPattern, effort: StepLimit) -> str:
     """Places are found by their literals: a search by the pattern would cost ten times as much."""
     pattern, judge, steps = PATTERNS[form], _JUDGES[form.judge], _steps(form)
     out: list[str] = []
@@ -77,7 +77,7 @@ def _without(text: str, form: Form, effort: Effort) -> str:
     return "".join((*out, text[done:])) if out else text
 
 
-def _steps(form: Form) -> int:
+def _steps(form: SecretPattern) -> int:
     return _STEPS_OF_THE_LONG if form.judge or form.needs else _STEPS
 
 

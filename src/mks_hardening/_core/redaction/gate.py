@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 
 from mks_hardening._core.redaction.japanese_text import folded, lowered
 from mks_hardening._core.redaction.names import by_first_letter
-from mks_hardening._core.redaction.secret_table import FORMS, Form
+from mks_hardening._core.redaction.secret_table import FORMS, SecretPattern
 
-__all__ = ["Gate", "Suspects", "everything"]
+__all__ = ["Prefilter", "SuspectedSecrets", "everything"]
 
 
-class Suspects(NamedTuple):
+class SuspectedSecrets(NamedTuple):
     """What a text may hold.
 
     Attributes:
@@ -29,7 +29,7 @@ class Suspects(NamedTuple):
         named: a value behind a secret name.
     """
 
-    forms: tuple[Form, ...]
+    forms: tuple[SecretPattern, ...]
     cards: bool
     named: bool
 
@@ -51,18 +51,18 @@ def _rarest(literal: str) -> bytes:
     return next((letter.encode() for letter in _RARE if letter in shown), _ALWAYS)
 
 
-class _Row(NamedTuple):
+class _PrefilterRow(NamedTuple):
     literal: bytes
     needs: bytes
     form: int
 
 
-def _rows(*, folded: bool) -> dict[bytes, list[_Row]]:
-    rows: dict[bytes, list[_Row]] = {}
+def _rows(*, folded: bool) -> dict[bytes, list[_PrefilterRow]]:
+    rows: dict[bytes, list[_PrefilterRow]] = {}
     for place, form in enumerate(FORMS):
         if form.folded == folded:
             for literal in form.literals:
-                row = _Row(literal.encode(), form.needs.encode(), place)
+                row = _PrefilterRow(literal.encode(), form.needs.encode(), place)
                 rows.setdefault(_rarest(literal + form.needs), []).append(row)
     return rows
 
@@ -85,7 +85,7 @@ _RUN: Final = b"0" * _SHORTEST_RUN
 _FOREIGN_DIGIT: Final = re.compile(r"\d(?<![0-9])")
 
 
-class Gate:
+class Prefilter:
     """Asks for one set of stems.
 
     Args:
@@ -97,7 +97,7 @@ class Gate:
     def __init__(self, stems: Iterable[str]) -> None:
         self._stems = re.compile(by_first_letter(stems))
 
-    def suspects(self, text: str) -> Suspects | None:
+    def suspects(self, text: str) -> SuspectedSecrets | None:
         """What the text may hold; ``None`` when nothing."""
         data = text.encode("utf-8", "surrogatepass")
         kept = data.translate(_ZEROED, _DROP)
@@ -131,9 +131,9 @@ class Gate:
         if not (forms or cards or named):
             return None
         # In the order of the table, whatever the order in which they were found.
-        return Suspects(tuple(map(FORMS.__getitem__, sorted(set(forms)))), cards, named)
+        return SuspectedSecrets(tuple(map(FORMS.__getitem__, sorted(set(forms)))), cards, named)
 
 
-def everything() -> Suspects:
+def everything() -> SuspectedSecrets:
     """What a text may hold of which nothing is known."""
-    return Suspects(FORMS, cards=True, named=True)
+    return SuspectedSecrets(FORMS, cards=True, named=True)

@@ -10,7 +10,7 @@ import re
 from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from typing import Final
 
-from mks_hardening._core.redaction.effort import Effort
+from mks_hardening._core.redaction.effort import StepLimit
 from mks_hardening._core.redaction.secret_table import HARMLESS_WORDS
 from mks_hardening._core.redaction.value_end import OPENERS, value_at
 
@@ -97,7 +97,7 @@ def remark_end(text: str, end: int) -> int:
     return remark.end() if remark else end
 
 
-def said_value(text: str, name: str, before: str, end: int, effort: Effort) -> tuple[int, int] | None:
+def said_value(text: str, name: str, before: str, end: int, effort: StepLimit) -> tuple[int, int] | None:
     """The value of which the sentence tells.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mks_hardening._core.redaction.effort import Effort
+from mks_hardening._core.redaction.effort import StepLimit
 from mks_hardening._core.redaction.value_end import QUOTES, value_at
 
 __all__ = ["beside_quoted_name", "in_element_or_part"]
@@ -68,7 +68,7 @@ _LONGEST_MEMBER: Final = 320
 _WINDOW: Final = 96
 
 
-def beside_quoted_name(text: str, stem: int, end: int, effort: Effort) -> _Span | None:
+def beside_quoted_name(text: str, stem: int, end: int, effort: StepLimit) -> _Span | None:
     """The value of ``"name": "password", "value": "…"`` and its kind, in either order.
 
     Args:
@@ -91,7 +91,7 @@ def beside_quoted_name(text: str, stem: int, end: int, effort: Effort) -> _Span 
     return (held.start("value") + offset, held.end("value") + offset) if held else None
 
 
-def in_element_or_part(text: str, stem: int, end: int, effort: Effort) -> _Span | None:
+def in_element_or_part(text: str, stem: int, end: int, effort: StepLimit) -> _Span | None:
     """The value in ``<password type="plain">…``, in a part of a form, or in what pydantic says of a field."""
     after = text[end : end + 1]
     if after not in _BEFORE_VALUE:

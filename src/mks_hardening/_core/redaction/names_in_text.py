@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
-from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort
+from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit
 from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, lowered, remark_end, said_value
 from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_element_or_part
 from mks_hardening._core.redaction.names import STEMS, by_first_letter, normalise, tells
@@ -116,7 +116,7 @@ def stem_pattern(extra: Iterable[str] = ()) -> re.Pattern[str]:
 
 
 def redact_named(
-    text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: Effort
+    text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: StepLimit
 ) -> str:
     """Replace the values that stand behind a secret name; cut where the effort ends."""
     shown, text = text, folded(text)
@@ -151,7 +151,7 @@ def redact_named(
 
 
 def _value_span(
-    text: str, stem: int, name_end: int, is_secret_key: Callable[[str], bool], effort: Effort
+    text: str, stem: int, name_end: int, is_secret_key: Callable[[str], bool], effort: StepLimit
 ) -> _Span | None:
     name = _name_at(text, stem, name_end)
     effort.spend(3)
@@ -195,7 +195,7 @@ def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None
     return (before.start("value") + offset, before.end("value") + offset) if before else None
 
 
-def _spaced(text: str, name_end: int, name: str, effort: Effort) -> _Span | None:
+def _spaced(text: str, name_end: int, name: str, effort: StepLimit) -> _Span | None:
     """A bare word behind the name, where it looks like a value."""
     spaced = _SPACED.match(text, name_end)
     word = spaced and _WORD.match(text, spaced.end())
@@ -215,7 +215,7 @@ def _name_at(text: str, stem: int, name_end: int) -> str:
     return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
 
 
-def _separated(text: str, name: str, mark: str, start: int, effort: Effort) -> _Span:
+def _separated(text: str, name: str, mark: str, start: int, effort: StepLimit) -> _Span:
     if mark == ">":
         end = text.find("<", start)
         return start, end if end >= 0 else len(text)
@@ -263,7 +263,7 @@ def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) 
     return (start, start) if harmless else span
 
 
-def _quoted_name(text: str, stem: int, name_end: int, name: str, effort: Effort) -> _Span | None:
+def _quoted_name(text: str, stem: int, name_end: int, name: str, effort: StepLimit) -> _Span | None:
     beside = beside_quoted_name(text, stem, name_end, effort)
     if beside:
         return _unless_harmless(text, name, beside)

@@ -93,14 +93,14 @@ def to_plain(value: object, bounds: Bounds, *, default: Callable[[Any], Any] | N
         bounds: how much is kept.
         default: asked first about what is no plain data; ``UNKNOWN`` leaves it to us.
     """
-    return _Walk(bounds, default).plain(value)
+    return _PlainDataWalk(bounds, default).plain(value)
 
 
 # How ``json`` writes what is no text before a colon.
 _JSON_NAMES: Final = {None: "null", True: "true", False: "false"}
 
 
-class _Walk:
+class _PlainDataWalk:
     __slots__ = ("bounds", "default", "left", "path", "volume")
 
     def __init__(self, bounds: Bounds, default: Callable[[Any], Any] | None) -> None:

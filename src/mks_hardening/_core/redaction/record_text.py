@@ -18,7 +18,7 @@ from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
-from mks_hardening._core.redaction.redactor import OneRecord, SecretRedactor, default_redactor
+from mks_hardening._core.redaction.redactor import RecordRedactor, SecretRedactor, default_redactor
 from mks_hardening._core.trace_text import ExceptionDescription, describe_exception, safe_text
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Redactor
 
-__all__ = ["RecordText", "Snapshot"]
+__all__ = ["RecordSnapshot", "RecordText"]
 
 # Of a text that will be cut: so much longer that a secret at the cut is still seen as a whole.
 _SLACK: Final = 1_024
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
 
-class Snapshot(NamedTuple):
+class RecordSnapshot(NamedTuple):
     """What a record says at the moment of the log call; not yet free of secrets.
 
     Attributes:
@@ -81,15 +81,15 @@ class RecordText:
         one = copy(self)
         # Of a redactor of another make nothing is known.
         if type(self._stable) is SecretRedactor:
-            one._redactor = OneRecord(self._stable)  # noqa: SLF001 - same class
+            one._redactor = RecordRedactor(self._stable)  # noqa: SLF001 - same class
         return one
 
-    def snapshot(self, record: LogRecord, message: str) -> Snapshot:
+    def snapshot(self, record: LogRecord, message: str) -> RecordSnapshot:
         """What must be read before the log call returns; the message as ``message`` has given it."""
         error = exception_of(record)
         exc_text, stack = record.exc_text if error is None else "", record.stack_info
         context = record.__dict__.get(CONTEXT_ATTRIBUTE)
-        return Snapshot(
+        return RecordSnapshot(
             message,
             self._taken(record),
             fields_var.get() if context is None else context,

@@ -12,16 +12,16 @@ from typing import Final, TypeAlias, cast
 from mks_hardening._core.checks import several, texts
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.card_numbers import SHORTEST_CARD, is_card, redact_cards
-from mks_hardening._core.redaction.effort import CUT, REDACTED, Effort, replace_matches
+from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit, replace_matches
 from mks_hardening._core.redaction.forms_in_text import redact_forms
-from mks_hardening._core.redaction.gate import Gate, Suspects
+from mks_hardening._core.redaction.gate import Prefilter, SuspectedSecrets
 from mks_hardening._core.redaction.names import STEMS, ends_in_secret, normalise, tells
 from mks_hardening._core.redaction.names_in_text import redact_named, stem_pattern
 from mks_hardening._core.redaction.plain_data import FreeNames
 from mks_hardening._core.redaction.secret_table import QUERY_NAMES
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CUT", "REDACTED", "OneRecord", "SecretRedactor", "default_redactor", "tells"]
+__all__ = ["CUT", "REDACTED", "RecordRedactor", "SecretRedactor", "default_redactor", "tells"]
 
 _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
@@ -81,7 +81,7 @@ class SecretRedactor:
             _compiled(pattern) for pattern in several(patterns, object, parameter="patterns")
         )
         self._stems = stem_pattern(names)
-        self._gate = Gate((*STEMS, *(word for name in names for word in normalise(name))))
+        self._gate = Prefilter((*STEMS, *(word for name in names for word in normalise(name))))
         self._secret: Memo[str, bool] = Memo(self._ends_in_secret, longest=_LONGEST_NAME)
         self._parameters: Memo[str, str] = Memo(self._parameter, longest=_LONGEST_NAME)
         self._names: dict[str, tuple[str, bool]] = {}
@@ -97,7 +97,7 @@ class SecretRedactor:
 
         Cut at a million characters, and after some hundreds of places where a secret may stand.
         """
-        return self._text(text, Effort())
+        return self._text(text, StepLimit())
 
     def redact(self, value: object) -> object:
         """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
@@ -105,9 +105,9 @@ class SecretRedactor:
         Containers are cut at ten thousand members, at 64 levels, and where the work in all takes too long (some
         milliseconds); ``…`` marks the place.
         """
-        return _Walk(self, Effort()).value(value, _MAX_DEPTH)
+        return _RedactionWalk(self, StepLimit()).value(value, _MAX_DEPTH)
 
-    def _text(self, text: str, effort: Effort) -> str:
+    def _text(self, text: str, effort: StepLimit) -> str:
         if len(text) > _MAX_CHARACTERS:
             text = text[: _MAX_CHARACTERS - 1] + CUT
         if len(text) < _SHORTEST and not self._patterns:
@@ -118,7 +118,7 @@ class SecretRedactor:
             return text
         return self._careful_text(text, suspects, effort) if left else CUT
 
-    def _careful_text(self, text: str, suspects: Suspects | None, effort: Effort) -> str:
+    def _careful_text(self, text: str, suspects: SuspectedSecrets | None, effort: StepLimit) -> str:
         effort.begin_text(len(text))
         effort.spend(10 if text.isascii() else 10 + (len(text) >> 4))
         if suspects is not None:
@@ -135,7 +135,7 @@ class SecretRedactor:
         effort.end_of_text()
         return text
 
-    def _name(self, name: str, effort: Effort) -> tuple[str, bool]:
+    def _name(self, name: str, effort: StepLimit) -> tuple[str, bool]:
         """A name as it may be shown, and whether what stands under it is secret."""
         known = self._names.get(name)
         if known is None:
@@ -154,7 +154,7 @@ class SecretRedactor:
         """The query string with the values of secret parameters replaced (OAuth ``code`` and signatures too)."""
         if not query_string:
             return query_string
-        effort = Effort(len(query_string))
+        effort = StepLimit(len(query_string))
         parts = [part.partition("=") for part in query_string.split("&", _MOST_PARAMETERS)]
         oauth = any(name == "code" for name, _, _ in parts)
         if len(parts) > _MOST_PARAMETERS:
@@ -180,7 +180,7 @@ class SecretRedactor:
         fragment = self.redact_query(fragment) if "=" in fragment else self.redact_text(fragment)
         return f"{self.redact_text(base)}{question}{self.redact_query(query)}{hash_mark}{fragment}"
 
-    def _query_value(self, name: str, value: str, effort: Effort, *, oauth: bool) -> str:
+    def _query_value(self, name: str, value: str, effort: StepLimit, *, oauth: bool) -> str:
         name = name[-_LONGEST_NAME:]
         # Each escape is work of its own: 100,000 of them would take as many calls.
         escapes = name.count("%") + value.count("%")
@@ -246,19 +246,19 @@ def _without_group(match: re.Match[str]) -> str:
     return f"{match[0][: start - offset]}{REDACTED}{match[0][end - offset :]}"
 
 
-class OneRecord:
+class RecordRedactor:
     """A redactor for the parts of one record: together they may take as much work as one text."""
 
     __slots__ = ("_effort", "_redactor")
 
     def __init__(self, redactor: SecretRedactor) -> None:
         self._redactor = redactor
-        self._effort = Effort()
+        self._effort = StepLimit()
 
     def redact(self, value: object) -> object:
         """As ``SecretRedactor.redact``; without effort a container keeps its kind and little else."""
         self._effort.next_pass()
-        return _Walk(self._redactor, self._effort).value(value, _MAX_DEPTH)
+        return _RedactionWalk(self._redactor, self._effort).value(value, _MAX_DEPTH)
 
     def redact_text(self, text: str) -> str:
         """As ``SecretRedactor.redact_text``; of a text that may hold a secret nothing is left without effort."""
@@ -271,12 +271,12 @@ def default_redactor() -> SecretRedactor:
     return SecretRedactor()
 
 
-class _Walk:
+class _RedactionWalk:
     """One structure on its way through a redactor."""
 
     __slots__ = ("effort", "path", "redactor")
 
-    def __init__(self, redactor: SecretRedactor, effort: Effort) -> None:
+    def __init__(self, redactor: SecretRedactor, effort: StepLimit) -> None:
         self.redactor = redactor
         self.effort = effort
         self.path: set[int] = set()

@@ -17,7 +17,7 @@ __all__ = [
     "NOUNS",
     "QUERY_NAMES",
     "WEAK_VALUES",
-    "Form",
+    "SecretPattern",
 ]
 
 # --- secrets by name -------------------------------------------------------------------------
@@ -149,7 +149,7 @@ WEAK_VALUES: Final = HARMLESS_WORDS | frozenset((
 # --- secrets by shape ------------------------------------------------------------------------
 
 
-class Form(NamedTuple):
+class SecretPattern(NamedTuple):
     """A shape by which a secret is known without a name.
 
     Attributes:
@@ -182,8 +182,8 @@ _REST_OF_PATH: Final = r"(?:[^\s\"'<>\\&)]|\\/)++"
 # To the end of the message: a value may have lines of its own.
 _DETAIL: Final = r"(?:[^\n]|\n(?!\n|CONTEXT:|HINT:|LINE |\[SQL|\(Background))++"
 
-FORMS: Final[tuple[Form, ...]] = (
-    Form(
+FORMS: Final[tuple[SecretPattern, ...]] = (
+    SecretPattern(
         ("-----BEGIN ",),
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
         r"[^-]*+(?:-(?!----)[^-]*+)*+(?:-----END [A-Z0-9 ]{0,48}-----)?",
@@ -191,65 +191,65 @@ FORMS: Final[tuple[Form, ...]] = (
         inside=True,
     ),
     # JSON Web Token, also with one part only.
-    Form(("eyJ",), r"eyJ[0-9A-Za-z_-]{4,}+(?:\.[0-9A-Za-z_-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
-    Form(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
-    Form(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[0-9A-Za-z]{16,}+", "ghp_0123456789abcdefABCD"),
-    Form(("github_pat_",), r"github_pat_[0-9A-Za-z_]{16,}+", "github_pat_0123456789abcdefABCD"),
-    Form(("glpat-",), r"glpat-[0-9A-Za-z_-]{16,}+", "glpat-0123456789abcdefABCD"),
-    Form(
+    SecretPattern(("eyJ",), r"eyJ[0-9A-Za-z_-]{4,}+(?:\.[0-9A-Za-z_-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
+    SecretPattern(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
+    SecretPattern(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[0-9A-Za-z]{16,}+", "ghp_0123456789abcdefABCD"),
+    SecretPattern(("github_pat_",), r"github_pat_[0-9A-Za-z_]{16,}+", "github_pat_0123456789abcdefABCD"),
+    SecretPattern(("glpat-",), r"glpat-[0-9A-Za-z_-]{16,}+", "glpat-0123456789abcdefABCD"),
+    SecretPattern(
         ("xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-"),
         r"(?:xox[a-eoprs]|xapp)-[0-9A-Za-z-]{8,}+",
         "xoxb-1234567890-abc",
     ),
-    Form(
+    SecretPattern(
         ("sk_live_", "sk_test_", "pk_live_", "pk_test_", "rk_live_", "rk_test_", "whsec_"),
         r"(?:[spr]k_(?:live|test)|whsec)_[0-9A-Za-z]{8,}+",
         "sk_live_0123456789",
     ),
-    Form(("sk-",), r"sk-[0-9A-Za-z_-]{20,}+", "sk-0123456789abcdefABCDEF"),
-    Form(("AIza",), r"AIza[0-9A-Za-z_-]{30,}+", "AIza0123456789012345678901234567890123"),
-    Form(("npm_", "pypi-"), r"(?:npm_|pypi-)[0-9A-Za-z_-]{16,}+", "npm_0123456789abcdef01"),
+    SecretPattern(("sk-",), r"sk-[0-9A-Za-z_-]{20,}+", "sk-0123456789abcdefABCDEF"),
+    SecretPattern(("AIza",), r"AIza[0-9A-Za-z_-]{30,}+", "AIza0123456789012345678901234567890123"),
+    SecretPattern(("npm_", "pypi-"), r"(?:npm_|pypi-)[0-9A-Za-z_-]{16,}+", "npm_0123456789abcdef01"),
     # Access tokens of Google, keys of SendGrid.
-    Form(("ya29.",), r"ya29\.[0-9A-Za-z_-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
-    Form(
+    SecretPattern(("ya29.",), r"ya29\.[0-9A-Za-z_-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
+    SecretPattern(
         ("SG.",),
         r"SG\.[0-9A-Za-z_-]{16,64}+\.[0-9A-Za-z_-]{16,128}+",
         "SG.0123456789abcdefABCDEF.0123456789abcdefABCDEF",
     ),
-    Form(("hf_",), r"hf_[0-9A-Za-z]{24,}+", "hf_0123456789abcdefABCDEFGH"),
-    Form(
+    SecretPattern(("hf_",), r"hf_[0-9A-Za-z]{24,}+", "hf_0123456789abcdefABCDEFGH"),
+    SecretPattern(
         ("shpat_", "shpss_", "shpca_", "shppa_"), r"shp(?:at|ss|ca|pa)_[0-9a-fA-F]{24,}+",
         "shpat_0123456789abcdef01234567",
     ),
     # Of DigitalOcean, Docker Hub, Grafana, Groq; of Vault; of Atlassian, New Relic, Postman, Brevo, Square.
-    Form(
+    SecretPattern(
         ("dop_v1_", "dckr_pat_", "glsa_", "gsk_"),
         r"(?:dop_v1|dckr_pat|glsa|gsk)_[0-9A-Za-z_-]{20,}+",
         "dop_v1_0123456789abcdef0123456789abcdef",
     ),
-    Form(
+    SecretPattern(
         ("hvs.CAES", "hvb.AAAA"),
         r"hv(?:s\.CAES|b\.AAAA)[0-9A-Za-z_-]{20,}+",
         "hvs.CAESI0123456789abcdefABCDEFGH",
     ),
-    Form(
+    SecretPattern(
         ("ATATT3x", "ATCTT3x"), r"AT[AC]TT3x[0-9A-Za-z_=-]{20,}+", "ATATT3xFfGF0123456789abcdefAB",
     ),
-    Form(
+    SecretPattern(
         ("NRAK-", "PMAK-", "xkeysib-", "sq0atp-"),
         r"(?:NRAK|PMAK|xkeysib|sq0atp)-[0-9A-Za-z_-]{20,}+",
         "NRAK-0123456789ABCDEFGHIJKLM",
     ),
-    Form(
+    SecretPattern(
         ("AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{32,}+",
         "AGE-SECRET-KEY-1QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L",
     ),
     # Keys of Mailgun, bots of Telegram.
-    Form(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
-    Form((":AA",), r":AA[0-9A-Za-z_-]{33}(?![0-9A-Za-z_-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
+    SecretPattern(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
+    SecretPattern((":AA",), r":AA[0-9A-Za-z_-]{33}(?![0-9A-Za-z_-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
     # Credentials in a URL, also a password with a raw "@" or "/" in it.
-    Form(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
-    Form(
+    SecretPattern(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
+    SecretPattern(
         ("hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "webhook.office.com/"),
         rf"(?P<kept>hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/){_REST}",
         "hooks.slack.com/services/T0001/B0001/x",
@@ -257,21 +257,21 @@ FORMS: Final[tuple[Form, ...]] = (
         inside=True,
     ),
     # The path alone, as HTTP libraries show it in errors, with a port, or written in JSON or in a query.
-    Form(
+    SecretPattern(
         tuple(f"services{slash}T" for slash in _SLASHES),
         rf"(?P<kept>services{_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}(?:[AB][0-9A-Z]{{2,12}}"
         rf"|[0-9]{{6,20}}){_SLASH}{_REST_OF_PATH}",
         "services/T0001/B0001/hunter2",
         inside=True,
     ),
-    Form(
+    SecretPattern(
         tuple(f"webhooks{slash}" for slash in _SLASHES),
         rf"(?P<kept>webhooks{_SLASH})[0-9]{{16,20}}{_SLASH}{_REST_OF_PATH}",
         "webhooks/123456789012345678/hunter2",
         inside=True,
     ),
     # A password in SQL, among the values of a row.
-    Form(
+    SecretPattern(
         ("INSERT INTO ", "insert into "),
         r"(?:INSERT INTO|insert into) [^()\n]{1,200}+\((?P<columns>[^()]{1,4000}+)\)\s{0,8}(?i:VALUES)\s{0,8}"
         r"(?P<rows>\((?:'(?:[^']|'')*+'?|[^;'])*+)",
@@ -279,13 +279,13 @@ FORMS: Final[tuple[Form, ...]] = (
         inside=True,
         judge="insert",
     ),
-    Form(
+    SecretPattern(
         ("IDENTIFIED BY ", "IDENTIFIED WITH "),
         r"(?P<kept>IDENTIFIED (?:WITH [\w'\"`]{1,64} )?BY (?:PASSWORD )?['\"])[^'\"\r\n]++",
         "IDENTIFIED BY 'hunter2'",
         inside=True,
     ),
-    Form(
+    SecretPattern(
         tuple(
             f"{mark}{name}="
             for mark in "?&"
@@ -297,7 +297,7 @@ FORMS: Final[tuple[Form, ...]] = (
         inside=True,
     ),
     # Passwords among the arguments of commands, also as ``CalledProcessError`` shows them.
-    Form(
+    SecretPattern(
         ("sshpass", "mysql", "mariadb", "redis-cli", "docker", "sqlcmd", "ldap", "curl"),
         rf"(?P<kept>(?:sshpass{_GAP}-p(?:{_GAP}|['\"])?|(?:mysql|mariadb)(?:-?[a-z]{{1,12}})?{_ARGUMENTS}{_GAP}-p['\"]?"
         rf"|redis-cli{_ARGUMENTS}{_GAP}(?:-a|--pass){_GAP}|docker{_GAP}login{_ARGUMENTS}{_GAP}-p{_GAP}"
@@ -308,7 +308,7 @@ FORMS: Final[tuple[Form, ...]] = (
         needs="-",
     ),
     # What mail libraries show of a sign-in.
-    Form(
+    SecretPattern(
         ("AUTH PLAIN ", "AUTH LOGIN ", "AUTH XOAUTH2 "),
         r"(?P<kept>AUTH (?:PLAIN|LOGIN|XOAUTH2) )(?=[a-z]{0,64}[A-Z0-9+/=])[0-9A-Za-z+/]{8,}+={0,2}"
         r"(?![0-9A-Za-z+/=])",
@@ -317,49 +317,49 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     # Schemes of the Authorization header (RFC 6750, RFC 7617).
     # Values in the errors of databases: SQLAlchemy without hide_parameters, DETAIL of PostgreSQL.
-    Form(
+    SecretPattern(
         ("[parameters: ",), r"(?P<kept>\[parameters: )[^\n]++", "[parameters: ('hunter2',)]", inside=True
     ),
-    Form(
+    SecretPattern(
         ("Key (",),
         rf"(?P<kept>Key \((?:[^()\n]|\([^()\n]*+\)){{1,300}}+\)=\(){_DETAIL}",
         "Key (token)=(hunter2) already exists.",
         inside=True,
         judge="key",
     ),
-    Form(
+    SecretPattern(
         ("Failing row contains (",),
         rf"(?P<kept>Failing row contains \(){_DETAIL}",
         "Failing row contains (1, hunter2).",
         inside=True,
     ),
     # psycopg2 puts values into the statement, and PostgreSQL shows the line of it.
-    Form(("LINE ",), r"(?P<kept>\bLINE [0-9]{1,6}: )[^\n]++", "LINE 1: SELECT 'hunter2'", inside=True),
-    Form(
+    SecretPattern(("LINE ",), r"(?P<kept>\bLINE [0-9]{1,6}: )[^\n]++", "LINE 1: SELECT 'hunter2'", inside=True),
+    SecretPattern(
         ("invalid input syntax for ",),
         r"(?P<kept>invalid input syntax for [^:\n]{1,80}+: )[^\n]++",
         'invalid input syntax for type integer: "hunter2"',
         inside=True,
     ),
-    Form(
+    SecretPattern(
         ('value "',),
         r"(?P<kept>value \")[^\"\n]*+(?=\" is out of range)",
         'value "99999" is out of range',
         inside=True,
     ),
-    Form(
+    SecretPattern(
         ("syntax error in tsquery: ",),
         r"(?P<kept>syntax error in tsquery: )[^\n]++",
         'syntax error in tsquery: "hunter2 x"',
         inside=True,
     ),
-    Form(
+    SecretPattern(
         ("Bearer", "bearer", "BEARER"),
         r"(?:[Bb]earer|BEARER)(?:[ \t]|%20|\+){1,4}(?P<value>[\w.~+/=:%-]{4,}+)",
         "Bearer abc123",
         judge="bearer",
     ),
-    Form(
+    SecretPattern(
         ("Basic", "BASIC"),
         r"(?:Basic|BASIC)(?:[ \t]|%20|\+){1,4}(?P<value>[A-Za-z0-9+/=_-]{4,}+)",
         "Basic dXNlcjpwYXNz",

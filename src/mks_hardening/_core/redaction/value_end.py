@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mks_hardening._core.redaction.effort import Effort
+from mks_hardening._core.redaction.effort import StepLimit
 
 __all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
 
@@ -47,7 +47,7 @@ _LONGEST_CALL: Final = 4_096
 _CHARACTERS_OF_A_STEP: Final = 4
 
 
-def value_at(text: str, start: int, effort: Effort, *, in_sentence: bool = False) -> tuple[int, int]:
+def value_at(text: str, start: int, effort: StepLimit, *, in_sentence: bool = False) -> tuple[int, int]:
     """The value that begins here, without its quotes.
 
     Args:
@@ -96,7 +96,7 @@ def _closing_quote(text: str, start: int, quote: str) -> int:
     return position if position >= 0 else end_of_line(text, start)
 
 
-def _closing_bracket(text: str, start: int, limit: int, effort: Effort) -> int:
+def _closing_bracket(text: str, start: int, limit: int, effort: StepLimit) -> int:
     """Where the bracket is closed, or -1; the rest of the text belongs to it where the effort ends."""
     opener = text[start]
     known: _Brackets | None = effort.brackets.get(opener)
@@ -118,7 +118,7 @@ class _Brackets:
         self._closed: dict[int, int] = {}
         self._seen = first
 
-    def closing(self, start: int, limit: int, effort: Effort) -> int:
+    def closing(self, start: int, limit: int, effort: StepLimit) -> int:
         while start not in self._closed and self._seen <= limit:
             match = next(self._found, None)
             if match is None:

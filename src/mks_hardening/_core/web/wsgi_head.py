@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-__all__ = ["ExcInfo", "Headers", "HeldHead", "Step", "Write", "holds_back", "with_step"]
+__all__ = ["BufferedHead", "ExcInfo", "Headers", "Step", "Write", "holds_back", "with_step"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Headers = list[tuple[str, str]]
@@ -58,7 +58,7 @@ def _take_head(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo |
     return write
 
 
-class HeldHead:
+class BufferedHead:
     """A head that reaches the server with the first byte, so that until then another can take its place.
 
     PEP 3333 lets a server replace a head that it was given (``exc_info``); gunicorn appends the new fields to the
@@ -134,4 +134,4 @@ def holds_back(start_response: StartResponse) -> bool:
     called: object = start_response
     if type(called) is MethodType and called.__func__ is _take_head:
         called = called.__self__[-1]  # type: ignore[index]  # made by with_step
-    return isinstance(getattr(called, "__self__", None), HeldHead)
+    return isinstance(getattr(called, "__self__", None), BufferedHead)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from mks_hardening._core.backend.http_session import HttpAnswer, HttpSession, check_url
+from mks_hardening._core.backend.http_session import HttpResponse, HttpSession, check_url
 from mks_hardening._core.checks import function
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
@@ -176,7 +176,7 @@ class _Fault(NamedTuple):
     """Whether it is the zone or the token that is refused, so that the other batches need not be tried."""
 
 
-def _error_of(answer: HttpAnswer, *, hide: Callable[[str], str]) -> str | None:
+def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None:
     """None when the body says that it worked; the status alone does not. ``hide`` takes out the token."""
     try:
         content = json_loads(answer.body)
@@ -193,7 +193,7 @@ def _error_of(answer: HttpAnswer, *, hide: Callable[[str], str]) -> str | None:
             return f"HTTP {answer.status}: not successful"
 
 
-def _retry_after(answer: HttpAnswer) -> float | None:
+def _retry_after(answer: HttpResponse) -> float | None:
     value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), "")
     # The form with a date (RFC 9110, 10.2.3) would need a clock that agrees with theirs.
     return min(_LONGEST_ASKED, float(value)) if value.isascii() and value.isdecimal() else None

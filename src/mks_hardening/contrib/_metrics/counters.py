@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
-from mks_hardening.contrib._metrics.sheets import Cells, Sheet
-from mks_hardening.contrib._metrics.table import OTHER, REFUSED_LABELS, RULES, Metric, Rule, whole
+from mks_hardening.contrib._metrics.sheets import MetricCells, MetricStorage
+from mks_hardening.contrib._metrics.table import OTHER, REFUSED_LABELS, RULES, Metric, MetricRule, whole
 
-__all__ = ["Counters"]
+__all__ = ["MetricCounters"]
 
 Count: TypeAlias = Callable[[Any], None]
 
 
-class Counters:
+class MetricCounters:
     """Counts events on a sheet.
 
     Args:
@@ -30,11 +30,11 @@ class Counters:
 
     def __init__(
         self,
-        sheet: Sheet,
+        sheet: MetricStorage,
         *,
         most_label_sets: int,
         buckets: Mapping[str, tuple[float, ...]],
-        rules: Sequence[Rule] = RULES,
+        rules: Sequence[MetricRule] = RULES,
     ) -> None:
         self._sheet = sheet
         self._most = most_label_sets
@@ -42,7 +42,7 @@ class Counters:
         # Reentrant: what asks for cells may be interrupted by a signal whose handler counts as well.
         self._asking = RLock()
         self._lock = RLock()
-        self._known: dict[str, dict[tuple[str, ...], Cells]] = {}
+        self._known: dict[str, dict[tuple[str, ...], MetricCells]] = {}
         by_event: dict[type, list[Count]] = {}
         for rule in rules:
             by_event.setdefault(rule.event, []).append(self._counting(rule))
@@ -51,10 +51,10 @@ class Counters:
             event: counts[0] if len(counts) == 1 else _each(*counts) for event, counts in by_event.items()
         }
 
-    def _counting(self, rule: Rule) -> Count:
+    def _counting(self, rule: MetricRule) -> Count:
         """One closure for each shape of rule: branches inside would cost as much as the work."""
         key, lock, amount, seconds = rule.key, self._lock, rule.amount, rule.seconds
-        cells: Memo[Hashable, tuple[Cells | None, Cells | None]] = Memo(
+        cells: Memo[Hashable, tuple[MetricCells | None, MetricCells | None]] = Memo(
             lambda parts: self._look_up(rule, parts), entries=4 * self._most
         )
 
@@ -123,12 +123,12 @@ class Counters:
     def _bounds(self, metric: Metric) -> tuple[float, ...]:
         return self._buckets.get(metric.name, metric.buckets)
 
-    def _look_up(self, rule: Rule, parts: Hashable) -> tuple[Cells | None, Cells | None]:
+    def _look_up(self, rule: MetricRule, parts: Hashable) -> tuple[MetricCells | None, MetricCells | None]:
         values = rule.labels(*parts) if isinstance(parts, tuple) else rule.labels(parts)
         with self._asking:
             return self._cells(rule.counted, values), self._cells(rule.timed, values)
 
-    def _cells(self, metric: Metric | None, values: Mapping[str, str]) -> Cells | None:
+    def _cells(self, metric: Metric | None, values: Mapping[str, str]) -> MetricCells | None:
         if metric is None:
             return None
         labels = tuple(values[name] for name in metric.labels)

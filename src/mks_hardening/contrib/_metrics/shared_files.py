@@ -24,10 +24,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, cast
 
-from mks_hardening.contrib._metrics.sheets import Cells, MemorySheet
+from mks_hardening.contrib._metrics.sheets import MemoryMetricStorage, MetricCells
 from mks_hardening.contrib._metrics.table import Metric
 
-__all__ = ["SharedSheet", "forget_dead", "remove_free_slots"]
+__all__ = ["SharedMetricStorage", "forget_dead", "remove_free_slots"]
 
 _FIRST: Final = 8
 _SMALLEST: Final = 1 << 16
@@ -42,7 +42,7 @@ _NOT_OFFERED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _logger: Final = logging.getLogger("mks_hardening.metrics")
 
 
-class SharedSheet:
+class SharedMetricStorage:
     """Numbers that every process with the same directory shows.
 
     A slot is taken when the first cells are asked for. Where the disk refuses them, the process counts for itself
@@ -59,7 +59,7 @@ class SharedSheet:
         self._files: dict[str, _NumberFile] = {}
         self._faulty = False
 
-    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> Cells:
+    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
         """Cells for this set, as the predecessor in this slot left them."""
         try:
             cells = self._file(metric.kind).cells(_keys(metric, labels))
@@ -67,7 +67,7 @@ class SharedSheet:
             if not self._faulty:
                 self._faulty = True
                 _logger.warning("metrics of this process are not shown (%s)", type(error).__name__)
-            return MemorySheet().cells(metric, labels)
+            return MemoryMetricStorage().cells(metric, labels)
         # Behind each value stands its time.
         return (
             cells._replace(places=(cells.places[0], cells.places[0] + 1)) if metric.kind == "level" else cells
@@ -205,7 +205,7 @@ class _NumberFile:
             os.close(self._file)
             self._file = -1
 
-    def cells(self, keys: list[str]) -> Cells:
+    def cells(self, keys: list[str]) -> MetricCells:
         """The cells under these keys; what is new begins at zero."""
         new = [key for key in keys if key not in self._places]
         entries = [_entry(key) for key in new]
@@ -220,7 +220,9 @@ class _NumberFile:
             self._bytes[self._used : end] = entry
             self._used = end  # only now: a reader looks no further than this
             self._places[key] = (end - _NUMBERS.size) // 8
-        return Cells(cast(MutableSequence[float], self._numbers), tuple(self._places[key] for key in keys))
+        return MetricCells(
+            cast(MutableSequence[float], self._numbers), tuple(self._places[key] for key in keys)
+        )
 
     @property
     def _used(self) -> int:

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 
 from mks_hardening.contrib._metrics.table import Metric
 
-__all__ = ["Cells", "MemorySheet", "Row", "Sheet"]
+__all__ = ["MemoryMetricStorage", "MetricCells", "MetricRow", "MetricStorage"]
 
 
-class Cells(NamedTuple):
+class MetricCells(NamedTuple):
     """Where the numbers of one set of label values stand.
 
     Attributes:
@@ -23,18 +23,18 @@ class Cells(NamedTuple):
     places: tuple[int, ...]
 
 
-class Row(NamedTuple):
-    """The numbers of one set of label values, in the order of ``Cells.places``."""
+class MetricRow(NamedTuple):
+    """The numbers of one set of label values, in the order of ``MetricCells.places``."""
 
     metric: Metric
     labels: tuple[str, ...]
     numbers: tuple[float, ...]
 
 
-class Sheet(Protocol):
+class MetricStorage(Protocol):
     """Hands out cells; asked once for each set of label values, by one thread at a time."""
 
-    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> Cells:
+    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
         """Cells for this set, zero or as a predecessor left them."""
         ...
 
@@ -43,23 +43,23 @@ class Sheet(Protocol):
         ...
 
 
-class MemorySheet:
+class MemoryMetricStorage:
     """Numbers of this process alone."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Metric, tuple[str, ...], list[float]]] = []
 
-    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> Cells:
+    def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
         """Fresh cells."""
         size = len(metric.buckets) + 2 if metric.buckets else 1 + (metric.kind == "level")
         numbers = [0.0] * size
         self._rows.append((metric, labels, numbers))
-        return Cells(numbers, tuple(range(size)))
+        return MetricCells(numbers, tuple(range(size)))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[MetricRow]:
         """Everything counted so far."""
         for metric, labels, numbers in tuple(self._rows):
-            yield Row(metric, labels, tuple(numbers))
+            yield MetricRow(metric, labels, tuple(numbers))
 
     def close(self) -> None:
         """Nothing is held."""

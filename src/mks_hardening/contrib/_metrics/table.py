@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mks_hardening import events
 
-__all__ = ["METRICS", "OTHER", "REFUSED_LABELS", "REQUEST_BUCKETS", "RULES", "Metric", "Rule", "whole"]
+__all__ = ["METRICS", "OTHER", "REFUSED_LABELS", "REQUEST_BUCKETS", "RULES", "Metric", "MetricRule", "whole"]
 
 OTHER: Final = "other"
 """Stands for a value that is too long, no word, or beyond the number of values that are kept apart."""
@@ -46,7 +46,7 @@ class Metric(NamedTuple):
     buckets: tuple[float, ...] = ()
 
 
-class Rule(NamedTuple):
+class MetricRule(NamedTuple):
     """How one kind of event becomes numbers.
 
     Attributes:
@@ -189,7 +189,7 @@ REFUSED_LABELS: Final = _counter(
 
 
 RULES: Final = (
-    Rule(
+    MetricRule(
         events.RequestFinished,
         itemgetter(0, 1, 2, 4),
         _request,
@@ -197,57 +197,61 @@ RULES: Final = (
         timed=REQUEST_SECONDS,
         seconds=_milliseconds(3),
     ),
-    Rule(events.RequestRefused, itemgetter(0, 1), _labels(wrapper=_word, reason=_word), counted=REFUSALS),
-    Rule(events.RateLimitDecided, whole, _decision, counted=DECISIONS),
-    Rule(
+    MetricRule(
+        events.RequestRefused, itemgetter(0, 1), _labels(wrapper=_word, reason=_word), counted=REFUSALS
+    ),
+    MetricRule(events.RateLimitDecided, whole, _decision, counted=DECISIONS),
+    MetricRule(
         events.RateLimitNear,
         itemgetter(0, 1),
         _labels(group=_name, limit=_name),
         counted=NEAR,
     ),
-    Rule(events.CacheRead, whole, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS),
-    Rule(events.SessionChanged, itemgetter(0, 1), _labels(change=_word, reason=_word), counted=SESSIONS),
-    Rule(events.TwoFactorEvent, itemgetter(0, 2, 3, 4), _factor, counted=FACTORS),
-    Rule(
+    MetricRule(events.CacheRead, whole, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS),
+    MetricRule(
+        events.SessionChanged, itemgetter(0, 1), _labels(change=_word, reason=_word), counted=SESSIONS
+    ),
+    MetricRule(events.TwoFactorEvent, itemgetter(0, 2, 3, 4), _factor, counted=FACTORS),
+    MetricRule(
         events.BackendFailed,
         itemgetter(0, 1, 2),
         _labels(backend=_name, operation=_name, reason=_word),
         counted=FAILURES,
     ),
-    Rule(
+    MetricRule(
         events.BreakerChanged, itemgetter(0, 2), _labels(backend=_name, state=_word), counted=BREAKER_CHANGES
     ),
-    Rule(
+    MetricRule(
         events.BreakerChanged,
         itemgetter(0),
         _labels(backend=_name),
         counted=BREAKERS,
         amount=_held_back,
     ),
-    Rule(events.SignInEvent, itemgetter(0, 4, 3, 5), _factor, counted=SIGN_INS),
-    Rule(
+    MetricRule(events.SignInEvent, itemgetter(0, 4, 3, 5), _factor, counted=SIGN_INS),
+    MetricRule(
         events.SlowQuery,
         itemgetter(2),
         _labels(outcome=_word),
         timed=QUERY_SECONDS,
         seconds=_milliseconds(1),
     ),
-    Rule(events.PoolEvent, itemgetter(0), _labels(change=_word), counted=POOL),
-    Rule(
+    MetricRule(events.PoolEvent, itemgetter(0), _labels(change=_word), counted=POOL),
+    MetricRule(
         events.AlertsCounted,
         itemgetter(0, 1, 3),
         _labels(channel=_word, state=_word, reason=_word),
         counted=ALERTS,
         amount=itemgetter(2),
     ),
-    Rule(
+    MetricRule(
         events.LogsDropped,
         itemgetter(0, 2),
         _labels(handler=_name, reason=_name),
         counted=LOGS,
         amount=itemgetter(1),
     ),
-    Rule(
+    MetricRule(
         events.TaskChanged,
         itemgetter(0, 1),
         _labels(task=_name, outcome=_word),
@@ -256,7 +260,7 @@ RULES: Final = (
         seconds=itemgetter(2),
     ),
     *(
-        Rule(events.TaskQueueSeen, _nothing, _labels(), counted=level, amount=itemgetter(index))
+        MetricRule(events.TaskQueueSeen, _nothing, _labels(), counted=level, amount=itemgetter(index))
         for index, level in enumerate((DUE, OLDEST_DUE, RUNNING, DEAD, STALLED))
     ),
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mks_hardening.db.statement.fingerprints import Dialect
     from mks_hardening.db.watch._instrument import Execution
 
-__all__ = ["Statements", "labels_of"]
+__all__ = ["StatementSpans", "labels_of"]
 
 _SYSTEMS: Final = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 """Names of database systems that SQLAlchemy calls otherwise."""
@@ -40,7 +40,7 @@ def labels_of(attributes: Attributes) -> Attributes:
     return {name: value for name, value in attributes.items() if name in _OF_THE_METRIC}
 
 
-class Statements:
+class StatementSpans:
     """Tells of the statements of an engine.
 
     Args:

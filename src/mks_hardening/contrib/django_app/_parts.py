@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
 
-__all__ = ["Options", "Parts", "forget_parts", "parts"]
+__all__ = ["Options", "ProjectComponents", "forget_parts", "parts"]
 
 Options: TypeAlias = Mapping[str, FromDjango]
 
 SETTING: Final = "MKS_HARDENING"
 _LOGIN_URL: Final = "/accounts/login/"  # of Django by default, where few projects have a page
 _lock: Final = ModuleLock()
-_made: list[Parts] = []
+_made: list[ProjectComponents] = []
 
 
-class Parts:
+class ProjectComponents:
     """The settings, stores and wrappers of a project.
 
     Args:
@@ -101,11 +101,11 @@ class Parts:
             return self._caches[location]
 
 
-def parts() -> Parts:
+def parts() -> ProjectComponents:
     """Those of this project."""
     with _lock:
         if not _made:
-            _made.append(Parts(cast("Options", getattr(project(), SETTING, None) or {})))
+            _made.append(ProjectComponents(cast("Options", getattr(project(), SETTING, None) or {})))
         return _made[0]
 
 

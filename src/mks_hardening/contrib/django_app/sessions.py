@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib._kept_session import Seen, check_value, decide, keep, values_after
+from mks_hardening.contrib._kept_session import SessionValues, check_value, decide, keep, values_after
 from mks_hardening.contrib.django_app._django import FromDjango, SessionBase, UpdateError
 from mks_hardening.contrib.django_app._parts import parts
 
@@ -36,7 +36,7 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None, *, handle: SessionHandle | None = None) -> None:
         self._held = handle
         self._key = session_key
-        self._before = Seen()
+        self._before = SessionValues()
         self._owner: tuple[str | None, bool] = None, False
         self._cycled = False
         self._assigned: set[str] = set()
@@ -99,7 +99,7 @@ class SessionStore(SessionBase):
                 ) from None
         handle = self.handle
         handle.cookie_age = None if self.get_expire_at_browser_close() else self.get_expiry_age()
-        now = Seen(values, _user(values))
+        now = SessionValues(values, _user(values))
         owner = self._owner_now()
         change = decide(
             self._before,
@@ -160,7 +160,7 @@ class SessionStore(SessionBase):
         """Nothing to do: stores forget by themselves."""
 
     def _remember(self, values: dict[str, object]) -> None:
-        self._before = Seen(values, _user(values))
+        self._before = SessionValues(values, _user(values))
         self._owner = self._owner_now()
 
     def _owner_now(self) -> tuple[str | None, bool]:

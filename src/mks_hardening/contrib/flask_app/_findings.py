@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Finding", "findings"]
+__all__ = ["CheckFinding", "findings"]
 
 
-class Finding(NamedTuple):
+class CheckFinding(NamedTuple):
     """Something to mend.
 
     Attributes:
@@ -40,38 +40,38 @@ _COOKIE_DEFAULTS: Final = {
 _MONTH: Final = 31 * 86_400
 
 
-def findings(app: Flask) -> Iterator[Finding]:
+def findings(app: Flask) -> Iterator[CheckFinding]:
     """Everything that is found, errors and warnings."""
     parts = installed(app)
     settings = parts.settings
     if settings.core.environment == "development":
-        yield Finding(
+        yield CheckFinding(
             "MKS-FLASK-001", False, "MKS_ENV=development serves this machine only: MKS_ENV=production"
         )
     # An error with several workers, where a sign-in lasts until the next request goes to another one.
     if settings.core.redis_url is None and settings.db.workers > 1:
-        yield Finding(
+        yield CheckFinding(
             "MKS-FLASK-002", True, "several workers without MKS_REDIS_URL share no session and no limit"
         )
     try:
         parts.store.ping()
     except BackendUnavailableError as error:
-        yield Finding("MKS-FLASK-003", True, f"the session store does not answer: {error}")
+        yield CheckFinding("MKS-FLASK-003", True, f"the session store does not answer: {error}")
     for name, default in _COOKIE_DEFAULTS.items():
         if app.config[name] != default:
-            yield Finding(
+            yield CheckFinding(
                 "MKS-FLASK-004",
                 False,
                 f"{name} is for Flask's own cookie: give session_cookie=SessionCookie(...)",
             )
     if app.permanent_session_lifetime.total_seconds() != _MONTH:
-        yield Finding(
+        yield CheckFinding(
             "MKS-FLASK-005",
             False,
             "PERMANENT_SESSION_LIFETIME is not looked at: set MKS_SESSION_IDLE_TIMEOUT and "
             "MKS_SESSION_ABSOLUTE_TIMEOUT",
         )
     if app.debug:
-        yield Finding(
+        yield CheckFinding(
             "MKS-FLASK-006", True, "the debugger runs code for whoever reaches it: leave --debug out"
         )

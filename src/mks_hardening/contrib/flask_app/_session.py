@@ -14,7 +14,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
 from mks_hardening.contrib._counted import away_for
-from mks_hardening.contrib._kept_session import PLAIN, Seen, check_value, decide, json_text, keep
+from mks_hardening.contrib._kept_session import PLAIN, SessionValues, check_value, decide, json_text, keep
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class HardenedSession(SessionMixin):
         self._user_keys = user_keys
         self._outside = outside
         self._values: dict[str, Any] | None = None
-        self._before = Seen()
+        self._before = SessionValues()
         self._owner: tuple[str | None, bool] = None, False
         self._cleared = False
         self._assigned: set[str] = set()
@@ -139,7 +139,7 @@ class HardenedSession(SessionMixin):
             self.accessed = True
             encoded = dict(self.handle.data)
             self._values = {name: _decoded(value) for name, value in encoded.items()}
-            self._before = Seen(encoded, self._user())
+            self._before = SessionValues(encoded, self._user())
             # Only these have to be compared at the end, which costs a JSON text of each.
             self._can_change_inside = any(isinstance(value, dict | list) for value in encoded.values())
             self._owner = self._owner_now()
@@ -176,7 +176,7 @@ class HardenedSession(SessionMixin):
         ):
             values = self._all()
             self.handle.cookie_age = inf if self.permanent else None
-            now = Seen({name: _encoded(name, value) for name, value in values.items()}, self._user())
+            now = SessionValues({name: _encoded(name, value) for name, value in values.items()}, self._user())
             owner, lives = self._owner_now()
             change = decide(
                 self._before,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mks_hardening.db.engine._server_probe import Address
     from mks_hardening.protocols import Clock
 
-__all__ = ["NO_ANSWER", "Deadline", "Wait"]
+__all__ = ["NO_ANSWER", "ClientDeadline", "DriverWait"]
 
 NO_ANSWER: Final = "no answer from the database within client_deadline"
 _ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is asked
@@ -40,12 +40,12 @@ _BETWEEN_ENDS: Final = 0.003  # seconds; several times what SQLAlchemy needs to 
 _IDLE_ROUNDS: Final = 4  # the thread ends after so many looks at nothing; the next operation starts another
 
 
-class Wait:
+class DriverWait:
     """One connection, and since when its driver has been waiting for the server."""
 
     __slots__ = ("_deadline", "_descriptor", "_family", "_inode", "address", "answered", "broken", "since")
 
-    def __init__(self, deadline: Deadline, descriptor: int) -> None:
+    def __init__(self, deadline: ClientDeadline, descriptor: int) -> None:
         self._deadline = deadline
         self._descriptor = descriptor
         self._inode = os.fstat(descriptor).st_ino
@@ -97,7 +97,7 @@ def _start(supervise: Callable[[], None]) -> None:
     threading.Thread(target=supervise, name="mks-database-deadline", daemon=True).start()
 
 
-class Deadline:
+class ClientDeadline:
     """Supervises the connections of one engine, from a thread that lives while there are operations.
 
     Args:
@@ -115,8 +115,8 @@ class Deadline:
         self.patience: float = patience
         self._pause = patience * _ASKED_AFTER
         self.between: float = patience * _AGAIN
-        self._waiting: set[Wait] = set()
-        self._lost: tuple[float, Wait] | None = None
+        self._waiting: set[DriverWait] = set()
+        self._lost: tuple[float, DriverWait] | None = None
         self._supervised = False
         self.renew()
         renew_in_child(self)
@@ -148,7 +148,7 @@ class Deadline:
         """A new connection was made: the server is there."""
         self._lost = None
 
-    def watch(self, wait: Wait) -> None:
+    def watch(self, wait: DriverWait) -> None:
         """An operation starts; on the way of every statement."""
         self._waiting.add(wait)
         if not self._supervised and self._claim():
@@ -157,7 +157,7 @@ class Deadline:
             except RuntimeError:  # no more threads: the next operation tries again
                 self._supervised = False
 
-    def forget(self, wait: Wait) -> None:
+    def forget(self, wait: DriverWait) -> None:
         """An operation is over."""
         self._waiting.discard(wait)
 
@@ -194,7 +194,7 @@ class Deadline:
                 longest = self.between if self._lost else self._pause
                 time.sleep(max(0.0, min(longest, earliest + self._pause - now)))
 
-    def _ask_lost(self, lost: tuple[float, Wait]) -> None:
+    def _ask_lost(self, lost: tuple[float, DriverWait]) -> None:
         since, wait = lost
         nobody_tries = self.clock.monotonic() - since > 2 * self.patience
         if nobody_tries or wait.answers(within=self.between):
@@ -205,15 +205,15 @@ class Deadline:
         self._supervised = False
         return bool(self._waiting) and self._claim()
 
-    def _time_for(self, wait: Wait, since: float) -> float:
+    def _time_for(self, wait: DriverWait, since: float) -> float:
         """How long a server may think; less where another one has been asked before, and was silent."""
         heard = max(since, wait.answered)
         left = heard + self.patience * (1 - _AGAIN) - self.clock.monotonic()
         return min(self.patience * _ANSWER, max(self.patience * _AGAIN, left))
 
-    def _ask(self, due: list[tuple[Wait, float]]) -> None:
+    def _ask(self, due: list[tuple[DriverWait, float]]) -> None:
         asked: dict[Address, bool] = {}
-        silent: list[tuple[Wait, float]] = []
+        silent: list[tuple[DriverWait, float]] = []
         for wait, since in sorted(due, key=lambda one: max(one[1], one[0].answered)):
             if wait.address not in asked:
                 asked[wait.address] = wait.answers(within=self._time_for(wait, since))
@@ -223,7 +223,7 @@ class Deadline:
                 silent.append((wait, since))
         self._hang_up(silent)
 
-    def _hang_up(self, silent: list[tuple[Wait, float]]) -> None:
+    def _hang_up(self, silent: list[tuple[DriverWait, float]]) -> None:
         """End the operations one after the other: an event loop handles all that fail at once in one step."""
         began = self.clock.monotonic()
         step = min(_BETWEEN_ENDS, self.patience * _ENDS / max(1, len(silent)))

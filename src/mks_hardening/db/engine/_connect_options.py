@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
-__all__ = ["Limits", "asyncpg_options", "libpq_options", "sqlite_pragmas"]
+__all__ = ["ConnectionLimits", "asyncpg_options", "libpq_options", "sqlite_pragmas"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """Time limits of a connection in milliseconds; 0 means none."""
 
     statement: int
@@ -33,7 +33,7 @@ class Limits:
 
 
 def libpq_options(
-    url: URL, limits: Limits, application_name: str, given: dict[str, object]
+    url: URL, limits: ConnectionLimits, application_name: str, given: dict[str, object]
 ) -> dict[str, object]:
     """Connection options in libpq's own words; what the caller or the URL says comes last and so wins."""
     # In the start packet, so that no round trip is spent on them and a reset does not lose them.
@@ -55,7 +55,9 @@ def libpq_options(
     return {**kept, **given, "options": f"{server} {theirs}".rstrip()}
 
 
-def asyncpg_options(limits: Limits, application_name: str, given: dict[str, object]) -> dict[str, object]:
+def asyncpg_options(
+    limits: ConnectionLimits, application_name: str, given: dict[str, object]
+) -> dict[str, object]:
     """Connection options of asyncpg; what the caller says wins."""
     settings = {
         **limits.of_server,

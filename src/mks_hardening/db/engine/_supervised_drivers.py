@@ -1,4 +1,4 @@
-"""Where each driver waits for the server: the methods that are put under a ``Deadline``.
+"""Where each driver waits for the server: the methods that are put under a ``ClientDeadline``.
 
 psycopg has one place for everything it does (``Connection.wait``, in both its worlds). psycopg2 is C and has none,
 so each method that speaks to the server is wrapped. asyncpg speaks through a protocol object. ``wait``,
@@ -15,7 +15,7 @@ from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 
-from mks_hardening.db.engine._client_deadline import NO_ANSWER, Deadline, Wait
+from mks_hardening.db.engine._client_deadline import NO_ANSWER, ClientDeadline, DriverWait
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -51,7 +51,7 @@ _OF_STREAM: Final = ("fetchall", "fetchmany", "fetchone", "scroll")
 class _Connection(Protocol):
     """A connection of either driver, with the note that is made on it."""
 
-    mks_wait: Wait
+    mks_wait: DriverWait
 
     def fileno(self) -> int: ...
 
@@ -72,7 +72,7 @@ class _Asyncpg(Protocol):
     _transport: BaseTransport
 
 
-def supervise(engine: Engine, deadline: Deadline) -> None:
+def supervise(engine: Engine, deadline: ClientDeadline) -> None:
     """Put every connection that ``engine`` opens from now on under the deadline."""
     from sqlalchemy import event
 
@@ -114,16 +114,16 @@ def _sleep(dialect: Dialect, seconds: float) -> None:
     await_only(sleep(seconds))
 
 
-def _supervise_asyncpg(connection: _Asyncpg, deadline: Deadline) -> None:
+def _supervise_asyncpg(connection: _Asyncpg, deadline: ClientDeadline) -> None:
     transport, protocol = connection._transport, connection._protocol  # noqa: SLF001 - as the module says
-    wait = Wait(deadline, transport.get_extra_info("socket").fileno())
+    wait = DriverWait(deadline, transport.get_extra_info("socket").fileno())
     connection._protocol = _AsyncpgProtocol(protocol, wait)  # noqa: SLF001 - as the module says
 
 
 class _AsyncpgProtocol:
     """Stands in for the protocol of one connection."""
 
-    def __init__(self, protocol: object, wait: Wait) -> None:
+    def __init__(self, protocol: object, wait: DriverWait) -> None:
         self._protocol = protocol
         self.mks_wait = wait
         for name in _OF_PROTOCOL:
@@ -135,7 +135,7 @@ class _AsyncpgProtocol:
         return getattr(self._protocol, name)
 
 
-def psycopg2_connection(extensions: _Extensions, given: object, deadline: Deadline) -> object:
+def psycopg2_connection(extensions: _Extensions, given: object, deadline: ClientDeadline) -> object:
     """A ``connection_factory`` of psycopg2 whose connections and cursors are supervised.
 
     Args:
@@ -148,10 +148,10 @@ def psycopg2_connection(extensions: _Extensions, given: object, deadline: Deadli
         return plain
     plain_cursor: Method = getattr(plain, _CURSOR)
 
-    def of_connection(connection: _Connection) -> Wait | None:
+    def of_connection(connection: _Connection) -> DriverWait | None:
         return _wait_of(connection, deadline)
 
-    def of_cursor(cursor: _Cursor) -> Wait | None:
+    def of_cursor(cursor: _Cursor) -> DriverWait | None:
         return _wait_of(cursor.connection, deadline)
 
     cursor = _subclass(extensions.cursor, _OF_CURSOR, of_cursor)
@@ -166,8 +166,8 @@ def psycopg2_connection(extensions: _Extensions, given: object, deadline: Deadli
     return type(plain.__name__, (supervised,), {_CURSOR: make_cursor})
 
 
-def _supervised_psycopg(plain: type, deadline: Deadline) -> type:
-    def of_connection(connection: _Connection) -> Wait | None:
+def _supervised_psycopg(plain: type, deadline: ClientDeadline) -> type:
+    def of_connection(connection: _Connection) -> DriverWait | None:
         return _wait_of(connection, deadline)
 
     supervised = _subclass(plain, ("wait",), of_connection)
@@ -178,7 +178,9 @@ def _supervised_psycopg(plain: type, deadline: Deadline) -> type:
     return supervised
 
 
-def _cancelling(try_cancel: Method, wait_of: Callable[[_Connection], Wait | None], patience: float) -> Method:
+def _cancelling(
+    try_cancel: Method, wait_of: Callable[[_Connection], DriverWait | None], patience: float
+) -> Method:
     def in_vain(connection: _Connection) -> bool:
         if _cancels_in_time():
             return False
@@ -209,23 +211,23 @@ def _cancels_in_time() -> bool:
     return callable(ask) and bool(ask())
 
 
-def _wait_of(connection: _Connection, deadline: Deadline) -> Wait | None:
+def _wait_of(connection: _Connection, deadline: ClientDeadline) -> DriverWait | None:
     """The note on the connection, made at its first operation; none on a closed one, which the driver will say."""
     try:
         return connection.mks_wait
     except AttributeError:
         with suppress(Exception):
-            connection.mks_wait = Wait(deadline, connection.fileno())
+            connection.mks_wait = DriverWait(deadline, connection.fileno())
             return connection.mks_wait
     return None
 
 
-def _subclass(plain: type, names: tuple[str, ...], wait_of: Callable[[S], Wait | None]) -> type:
+def _subclass(plain: type, names: tuple[str, ...], wait_of: Callable[[S], DriverWait | None]) -> type:
     methods = {name: _supervised(getattr(plain, name), wait_of) for name in names}
     return type(plain.__name__, (plain,), {"__module__": plain.__module__, **methods})
 
 
-def _supervised(method: Method, wait_of: Callable[[S], Wait | None]) -> Method:
+def _supervised(method: Method, wait_of: Callable[[S], DriverWait | None]) -> Method:
     if iscoroutinefunction(method):
 
         @wraps(method)

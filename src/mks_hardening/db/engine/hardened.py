@@ -10,9 +10,9 @@ from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy import optional
 from mks_hardening.db.engine._asyncpg_errors import name_lost_connections
-from mks_hardening.db.engine._client_deadline import Deadline
+from mks_hardening.db.engine._client_deadline import ClientDeadline
 from mks_hardening.db.engine._connect_options import (
-    Limits,
+    ConnectionLimits,
     asyncpg_options,
     libpq_options,
     sqlite_pragmas,
@@ -88,7 +88,7 @@ def hardened_engine(
 
     text_of(application_name, parameter="application_name")
     limits = _limits(statement_timeout, lock_timeout, idle_in_transaction_timeout, client_deadline)
-    deadline = Deadline(limits.client / 1000) if limits.client else None
+    deadline = ClientDeadline(limits.client / 1000) if limits.client else None
     parsed = parse_url(url, asynchronous=False)
     options = _options(parsed, engine_options, _plan(workers, threads, max_connections, generations))
     if parsed.get_backend_name() == "postgresql":
@@ -159,14 +159,14 @@ def hardened_async_engine(
     engine = create_async_engine(parsed, **options)
     if parsed.get_driver_name() == "asyncpg":
         name_lost_connections(engine.sync_engine)
-    _keep(engine.sync_engine, limits, Deadline(limits.client / 1000) if limits.client else None)
+    _keep(engine.sync_engine, limits, ClientDeadline(limits.client / 1000) if limits.client else None)
     return engine
 
 
 def _limits(
     statement: float | timedelta, lock: float | timedelta, idle: float | timedelta, client: float | timedelta
-) -> Limits:
-    return Limits(
+) -> ConnectionLimits:
+    return ConnectionLimits(
         statement=_milliseconds(statement, "statement_timeout"),
         lock=_milliseconds(lock, "lock_timeout"),
         idle=_milliseconds(idle, "idle_in_transaction_timeout"),
@@ -221,7 +221,7 @@ def _has_queue(url: URL, given: dict[str, Any]) -> bool:
     return issubclass(kind, QueuePool)
 
 
-def _keep(engine: Engine, limits: Limits, deadline: Deadline | None) -> None:
+def _keep(engine: Engine, limits: ConnectionLimits, deadline: ClientDeadline | None) -> None:
     """Attach to the engine what must be done for each connection."""
     from sqlalchemy import event
 

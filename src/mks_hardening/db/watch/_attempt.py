@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["Attempt", "attempt", "current_attempt"]
+__all__ = ["TransactionAttempt", "attempt", "current_attempt"]
 
 
-class Attempt:
+class TransactionAttempt:
     """One call of a retried function.
 
     Attributes:
@@ -19,7 +19,7 @@ class Attempt:
 
     __slots__ = ("_outer", "is_repeated")
 
-    def __init__(self, outer: Attempt | None) -> None:
+    def __init__(self, outer: TransactionAttempt | None) -> None:
         self._outer = outer
         self.is_repeated: bool = False
 
@@ -29,18 +29,18 @@ class Attempt:
         return not self.is_repeated and (self._outer is None or self._outer.counts)
 
 
-_current: Final[ContextVar[Attempt | None]] = ContextVar("mks_hardening.db.attempt", default=None)
+_current: Final[ContextVar[TransactionAttempt | None]] = ContextVar("mks_hardening.db.attempt", default=None)
 
 
-def current_attempt() -> Attempt | None:
+def current_attempt() -> TransactionAttempt | None:
     """The attempt that this code runs in."""
     return _current.get()
 
 
 @contextmanager
-def attempt() -> Generator[Attempt]:
+def attempt() -> Generator[TransactionAttempt]:
     """Run one attempt."""
-    made = Attempt(_current.get())
+    made = TransactionAttempt(_current.get())
     token = _current.set(made)
     try:
         yield made

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, cast
 
 from mks_hardening.db.statement._lexer import pieces_of
 
-__all__ = ["Values", "values_of"]
+__all__ = ["BoundValues", "values_of"]
 
 # What the driver was given, by position or by name.
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
@@ -32,7 +32,7 @@ _ARRAYS: Final = frozenset({"any", "all", "some", "unnest"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Values:
+class BoundValues:
     """The values of one execution, as numbers that only say whether two are the same.
 
     Attributes:
@@ -83,7 +83,7 @@ class _Bracket:
         return len(rows) > 1
 
 
-def values_of(sql: str, parameters: Parameters, dialect: str) -> Values:
+def values_of(sql: str, parameters: Parameters, dialect: str) -> BoundValues:
     """Read the values of one execution out of its text and its parameters."""
     brackets = [_Bracket()]
     has_list = False
@@ -109,7 +109,7 @@ def values_of(sql: str, parameters: Parameters, dialect: str) -> Values:
                 here.left_out = text in _NO_CONDITION
         here.last = text
     has_list |= brackets[0].end_rows()
-    return Values(single=hash(tuple(brackets[0].values)), has_list=has_list)
+    return BoundValues(single=hash(tuple(brackets[0].values)), has_list=has_list)
 
 
 def _valued(sql: str, parameters: Parameters, dialect: str) -> Iterator[tuple[str, object]]:

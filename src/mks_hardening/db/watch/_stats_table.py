@@ -22,7 +22,7 @@ _MOST_TEXTS: Final = 4096
 _OTHER: Final = "other"
 
 
-class _Row:
+class _StatementRow:
     __slots__ = ("buckets", "calls", "errors", "longest", "rows", "total")
 
     def __init__(self) -> None:
@@ -73,8 +73,8 @@ class StatsTable:
         self._capacity = capacity
         self.renew()
         renew_in_child(self)
-        self._rows: dict[str, _Row] = {}
-        self._by_text: dict[str | bytes, _Row] = {}  # spares the lexer on statements seen before
+        self._rows: dict[str, _StatementRow] = {}
+        self._by_text: dict[str | bytes, _StatementRow] = {}  # spares the lexer on statements seen before
 
     def renew(self) -> None:
         """In a forked child: a lock that no thread of the parent holds."""
@@ -89,10 +89,10 @@ class StatsTable:
         with self._lock:
             (row or self._row(key, fingerprint)).add(duration, rows, failed=failed)
 
-    def _row(self, key: str | bytes, fingerprint: str) -> _Row:
+    def _row(self, key: str | bytes, fingerprint: str) -> _StatementRow:
         if fingerprint not in self._rows and len(self._rows) >= self._capacity:
             fingerprint = _OTHER
-        row = self._rows.setdefault(fingerprint, _Row())
+        row = self._rows.setdefault(fingerprint, _StatementRow())
         if len(self._by_text) >= _MOST_TEXTS:
             self._by_text.clear()
         self._by_text[key] = row

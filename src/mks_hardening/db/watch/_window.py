@@ -11,14 +11,14 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from mks_hardening.db._decorated import is_async, refuse_generators
 
-__all__ = ["Window"]
+__all__ = ["WatchWindow"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Window(Generic[T]):
+class WatchWindow(Generic[T]):
     """Use it once in a ``with`` statement, or as a decorator, which opens a new one for each call.
 
     ``contextlib``'s decorators end before the first ``await`` of a coroutine function; this one does not.

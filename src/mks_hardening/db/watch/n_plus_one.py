@@ -14,11 +14,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import texts
-from mks_hardening.db.watch._window import Window
+from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.exceptions import MksHardeningError
 
 if TYPE_CHECKING:
-    from mks_hardening.db.watch._batches import Values
+    from mks_hardening.db.watch._batches import BoundValues
     from mks_hardening.db.watch._instrument import Execution
     from mks_hardening.db.watch.queries import WatchedStatement
 
@@ -56,7 +56,7 @@ class NPlusOneError(MksHardeningError):
         self.findings = findings
 
 
-def allow_n_plus_one(*patterns: str) -> Window[None]:
+def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
     """Do not count statements in this ``with`` block or decorated function as N+1.
 
     Args:
@@ -75,10 +75,10 @@ def allow_n_plus_one(*patterns: str) -> Window[None]:
         finally:
             _allowed.reset(token)
 
-    return Window(allow)
+    return WatchWindow(allow)
 
 
-class Group:
+class StatementGroup:
     """Executions of one statement from one place."""
 
     __slots__ = ("_alone", "_batches", "_singles", "hint", "statement")
@@ -89,7 +89,7 @@ class Group:
         self._alone = self._batches = 0
         self._singles: set[int] = set()
 
-    def add(self, values: Values) -> None:
+    def add(self, values: BoundValues) -> None:
         """Count one execution."""
         if not values.has_list:
             self._alone += 1

@@ -14,15 +14,15 @@ from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.db.engine.forks import guarded_engines
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
-from mks_hardening.db.watch._attempt import Attempt, current_attempt
-from mks_hardening.db.watch._batches import Values, values_of
+from mks_hardening.db.watch._attempt import TransactionAttempt, current_attempt
+from mks_hardening.db.watch._batches import BoundValues, values_of
 from mks_hardening.db.watch._call_site import Path, call_path, call_site
 from mks_hardening.db.watch._instrument import Execution, Listener, attach, detach, dialect_of, engine_of
-from mks_hardening.db.watch._window import Window
+from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.db.watch.n_plus_one import (
-    Group,
     NPlusOneError,
     NPlusOneFinding,
+    StatementGroup,
     hint_for,
     is_allowed,
     names_a_table,
@@ -104,9 +104,9 @@ class _Noted:
     """A statement, the attempt that sent it, and, where it may be one of many, what it is grouped by."""
 
     statement: WatchedStatement
-    attempt: Attempt | None
+    attempt: TransactionAttempt | None
     key: tuple[str, Path] | None
-    values: Values | None
+    values: BoundValues | None
     hint: str
 
     @property
@@ -127,9 +127,9 @@ class QueryLog:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
         self._noted: list[_Noted] = []
         # Not held: a result that nobody refers to any more ends by itself, and gives its cursor back.
-        self._open: WeakKeyDictionary[Execution, tuple[str, Path, Attempt | None, Dialect, Context]] = (
-            WeakKeyDictionary()
-        )
+        self._open: WeakKeyDictionary[
+            Execution, tuple[str, Path, TransactionAttempt | None, Dialect, Context]
+        ] = WeakKeyDictionary()
 
     @property
     def statements(self) -> tuple[WatchedStatement, ...]:
@@ -140,10 +140,10 @@ class QueryLog:
     def n_plus_one(self) -> tuple[NPlusOneFinding, ...]:
         """The findings, most frequent first."""
         # By statement and by the way the code came to it: the same line called from two places is two groups.
-        groups: dict[tuple[str, Path], Group] = {}
+        groups: dict[tuple[str, Path], StatementGroup] = {}
         for noted in self._noted:
             if noted.counts and noted.key is not None and noted.values is not None:
-                groups.setdefault(noted.key, Group(noted.statement, noted.hint)).add(noted.values)
+                groups.setdefault(noted.key, StatementGroup(noted.statement, noted.hint)).add(noted.values)
         found = [group for group in groups.values() if group.count >= self.threshold]
         return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
 
@@ -164,7 +164,12 @@ class QueryLog:
         self._note(execution, caller, path, attempt, dialect)
 
     def _note(
-        self, execution: Execution, caller: str, path: Path, attempt: Attempt | None, dialect: Dialect
+        self,
+        execution: Execution,
+        caller: str,
+        path: Path,
+        attempt: TransactionAttempt | None,
+        dialect: Dialect,
     ) -> None:
         text = normalize_sql(execution.statement, dialect=dialect)
         if text.partition(" ")[0] in _NOT_QUERIES:
@@ -187,7 +192,7 @@ class QueryLog:
 
 def watch_queries(
     *engines: Engine | AsyncEngine, action: Action = "collect", threshold: int = 3
-) -> Window[QueryLog]:
+) -> WatchWindow[QueryLog]:
     """Watch what this thread or task asks of the engines, in a ``with`` block or a decorated function.
 
     Args:
@@ -216,10 +221,10 @@ def watch_queries(
             for found in findings:
                 _logger.warning("N+1 statements", extra=asdict(found))
 
-    return Window(watch)
+    return WatchWindow(watch)
 
 
-def query_budget(limit: int, *engines: Engine | AsyncEngine) -> Window[QueryLog]:
+def query_budget(limit: int, *engines: Engine | AsyncEngine) -> WatchWindow[QueryLog]:
     """Fail when a ``with`` block or a decorated function sends more than ``limit`` statements.
 
     Transaction control is not counted.
@@ -242,7 +247,7 @@ def query_budget(limit: int, *engines: Engine | AsyncEngine) -> Window[QueryLog]
         if len(log.statements) > limit:
             raise QueryBudgetError(limit, log.statements)
 
-    return Window(count)
+    return WatchWindow(count)
 
 
 @contextmanager

@@ -26,14 +26,14 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.formatting._field_names import FieldNames
 from mks_hardening.logging.formatting._json_text import encode_plain, fast_encoder
 from mks_hardening.logging.formatting._python_json_logger import NAME as PYTHON_JSON_LOGGER
-from mks_hardening.logging.formatting._python_json_logger import TheirJson, lines_or_text
+from mks_hardening.logging.formatting._python_json_logger import PythonJsonLoggerEncoder, lines_or_text
 from mks_hardening.logging.formatting._schemas import schema_named
 from mks_hardening.protocols import Redactor
 
 with optional("pythonjsonlogger", extra="logging"):
     from pythonjsonlogger.core import BaseJsonFormatter
 
-__all__ = ["MILLISECONDS", "MOST_FIELDS", "CarefulFormatter", "same"]
+__all__ = ["MILLISECONDS", "MOST_FIELDS", "GeneralFormatter", "same"]
 
 MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
 #: Fields of a record that are looked at, those of the record itself among them.
@@ -43,7 +43,7 @@ _FRAMES: Final = 40
 _FEWEST_MEMBERS: Final = 4
 
 
-class CarefulFormatter(BaseJsonFormatter):
+class GeneralFormatter(BaseJsonFormatter):
     """Formats every record the careful way; parameters are told by ``JsonFormatter``."""
 
     def __init__(
@@ -139,7 +139,7 @@ class CarefulFormatter(BaseJsonFormatter):
             name for name in self._required_fields if name in STANDARD_NAMES and name != "message"
         )
         self._message_key = self._names.renamed(self._schema.message)
-        self._theirs: TheirJson | None = None
+        self._theirs: PythonJsonLoggerEncoder | None = None
         given = {
             "rename_fields_keep_missing": rename_fields_keep_missing,
             "timestamp": timestamp,
@@ -152,7 +152,7 @@ class CarefulFormatter(BaseJsonFormatter):
             "json_ensure_ascii": not json_ensure_ascii,
         }
         if schema == PYTHON_JSON_LOGGER:
-            self._theirs = TheirJson(
+            self._theirs = PythonJsonLoggerEncoder(
                 self._redactor,
                 default=json_default,
                 encoder=json_encoder,

@@ -6,13 +6,13 @@ from typing import Final
 
 from mks_hardening.protocols import Redactor
 
-__all__ = ["CleanTexts"]
+__all__ = ["RedactedTexts"]
 
 # What takes half a millisecond at most when it is full of secrets.
 _LONGEST: Final = 2_048
 
 
-class CleanTexts(dict[str, str]):
+class RedactedTexts(dict[str, str]):
     """Texts without their secrets, each worked out once: messages and most values come again and again.
 
     A text that held a secret is not kept, nor one that is long.

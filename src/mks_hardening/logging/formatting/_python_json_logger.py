@@ -18,7 +18,7 @@ from mks_hardening._core.trace_text import safe_text
 from mks_hardening.logging.formatting._json_text import escape
 from mks_hardening.protocols import Redactor
 
-__all__ = ["NAME", "TheirJson", "lines_or_text"]
+__all__ = ["NAME", "PythonJsonLoggerEncoder", "lines_or_text"]
 
 #: The name of the schema.
 NAME: Final = "python-json-logger"
@@ -26,7 +26,7 @@ NAME: Final = "python-json-logger"
 _COULD_NOT_ENCODE: Final = "__could_not_encode__"
 
 
-class TheirJson:
+class PythonJsonLoggerEncoder:
     """Values and JSON text as that library's ``JsonFormatter`` makes them.
 
     Args:

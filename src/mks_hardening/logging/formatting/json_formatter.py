@@ -23,10 +23,10 @@ from mks_hardening._core.redaction.redactor import REDACTED
 from mks_hardening.logging.formatting._careful_formatter import (
     MILLISECONDS,
     MOST_FIELDS,
-    CarefulFormatter,
+    GeneralFormatter,
     same,
 )
-from mks_hardening.logging.formatting._clean_texts import CleanTexts
+from mks_hardening.logging.formatting._clean_texts import RedactedTexts
 from mks_hardening.logging.formatting._json_text import encode_plain, escape, is_safe
 
 __all__ = ["JsonFormatter"]
@@ -38,7 +38,7 @@ _HOOKS: Final = ("add_fields", "process_log_record", "serialize_log_record", "js
 _LONG: Final = 10**12
 
 
-class JsonFormatter(CarefulFormatter):
+class JsonFormatter(GeneralFormatter):
     """Formats a record as one line of strict JSON, with secrets replaced and sizes bounded.
 
     Args:
@@ -75,7 +75,7 @@ class JsonFormatter(CarefulFormatter):
     """
 
     def _get_ready(self) -> None:
-        self._clean = CleanTexts(self._redactor)
+        self._clean = RedactedTexts(self._redactor)
         self._templates = self._reader.templates
         self._start = f'{self.prefix}{{{encode_plain(self._names.renamed(self._schema.timestamp))}:"'
         self._heads: Memo[str, Memo[str, str]] = Memo(self._heads_of, entries=1024)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mks_hardening._core import hooks
 from mks_hardening.events import LogsDropped
 
-__all__ = ["FaultReport", "to_stderr"]
+__all__ = ["HandlerErrorReport", "to_stderr"]
 
 
 def to_stderr(text: str) -> None:
@@ -20,7 +20,7 @@ def to_stderr(text: str) -> None:
         pass
 
 
-class FaultReport:
+class HandlerErrorReport:
     """Says once that something is broken, counts what is lost meanwhile, and says once that it works again.
 
     Args:

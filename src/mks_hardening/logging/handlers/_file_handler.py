@@ -9,7 +9,7 @@ from typing import Final
 
 from mks_hardening._core.checks import level_number, path_text, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening.logging.handlers._fault_report import FaultReport, to_stderr
+from mks_hardening.logging.handlers._fault_report import HandlerErrorReport, to_stderr
 from mks_hardening.protocols import Clock
 
 __all__ = ["MIN_FREE_BYTES", "FileHandler"]
@@ -46,7 +46,7 @@ class FileHandler(logging.Handler):
         )  # the name that logging.FileHandler gives it
         self._clock = clock = given_clock(clock)
         self._min_free = whole_number(min_free_bytes, parameter="min_free_bytes", minimum=0)
-        self._report = FaultReport(f"log file {self.baseFilename}")
+        self._report = HandlerErrorReport(f"log file {self.baseFilename}")
         self._reason = ""
         self._retry_at = 0.0
         self._look_at = 0.0

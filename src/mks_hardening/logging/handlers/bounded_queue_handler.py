@@ -20,7 +20,7 @@ from mks_hardening._core.redaction.record_attributes import (
 )
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.handlers._fault_report import FaultReport
+from mks_hardening.logging.handlers._fault_report import HandlerErrorReport
 
 __all__ = ["BoundedQueueHandler"]
 
@@ -62,7 +62,7 @@ class BoundedQueueHandler(logging.Handler):
         self.handlers: tuple[logging.Handler, ...] = listed
         self._timeout = seconds(timeout, parameter="timeout")
         self._templates = Templates(default_redactor().is_secret_key)
-        self._report = FaultReport("log queue")
+        self._report = HandlerErrorReport("log queue")
         self._worker: BackgroundWorker[logging.LogRecord] = BackgroundWorker(
             self._deliver, name="mks-log-queue", max_queue=max_queue, overflow=overflow, leftover=self._lost
         )

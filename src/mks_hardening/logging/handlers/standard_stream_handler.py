@@ -8,7 +8,7 @@ from typing import Literal
 
 from mks_hardening._core.checks import choice, level_number
 from mks_hardening.logging.formatting._json_text import to_ascii
-from mks_hardening.logging.handlers._fault_report import FaultReport
+from mks_hardening.logging.handlers._fault_report import HandlerErrorReport
 from mks_hardening.logging.handlers._fork_hold import hold_at_fork
 
 __all__ = ["StandardStreamHandler"]
@@ -24,7 +24,7 @@ class StandardStreamHandler(logging.Handler):
         choice(stream, ("stdout", "stderr"), parameter="stream")
         super().__init__(level_number(level))
         self._stream = stream
-        self._report = FaultReport(stream)
+        self._report = HandlerErrorReport(stream)
         hold_at_fork(self)
 
     def emit(self, record: logging.LogRecord) -> None:

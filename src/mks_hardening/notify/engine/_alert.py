@@ -12,11 +12,11 @@ from mks_hardening._core.trace_text import safe_text
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening._core.redaction.record_text import Snapshot as RecordSnapshot
+    from mks_hardening._core.redaction.record_text import RecordSnapshot as RecordSnapshot
     from mks_hardening.notify.engine._fingerprint import Fingerprint
     from mks_hardening.protocols import Redactor
 
-__all__ = ["Alert", "Origin", "Snapshot", "alert_from", "moment_of", "reader_for", "snapshot_of"]
+__all__ = ["Alert", "AlertOrigin", "AlertSnapshot", "alert_from", "moment_of", "reader_for", "snapshot_of"]
 
 # datetime ends with the year 9999, and a time zone may add half a day to it.
 _LATEST: Final = 253_370_764_800.0  # the year 9999 begins
@@ -28,7 +28,7 @@ _MAX_EXCEPTION: Final = 4 * _MAX_MESSAGE
 _BOUNDS: Final = Bounds(characters=_MAX_FIELD, members=_MAX_FIELDS, volume=2048 * _MAX_FIELDS)
 
 
-class Snapshot(NamedTuple):
+class AlertSnapshot(NamedTuple):
     """What must be read before the log call returns; the rest of the work is left to the worker."""
 
     kind: Fingerprint
@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
     repeats: int
 
 
-class Origin(NamedTuple):
+class AlertOrigin(NamedTuple):
     """Where the alerts of this process come from."""
 
     host: str
@@ -90,9 +90,11 @@ class Alert(NamedTuple):
         return 0 if self.digest else 1
 
 
-def snapshot_of(record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, repeats: int) -> Snapshot:
+def snapshot_of(
+    record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, repeats: int
+) -> AlertSnapshot:
     """What the worker needs besides the text of the record."""
-    return Snapshot(
+    return AlertSnapshot(
         kind,
         taken,
         record.created,
@@ -103,7 +105,7 @@ def snapshot_of(record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, 
     )
 
 
-def alert_from(taken: Snapshot, *, id: str, origin: Origin, reader: RecordText) -> Alert:  # noqa: A002
+def alert_from(taken: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: RecordText) -> Alert:  # noqa: A002
     """Turn what was taken into an alert without secrets."""
     record, reader = taken.record, reader.of_one_record()
     message = _plain(reader.clean_text(record.message), _MAX_MESSAGE)

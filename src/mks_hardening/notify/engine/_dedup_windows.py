@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from mks_hardening.notify.engine._alert import Alert
     from mks_hardening.notify.engine._fingerprint import Fingerprint
 
-__all__ = ["Repeats", "Window", "Windows"]
+__all__ = ["DedupWindow", "DedupWindows", "RepeatedAlert"]
 
 # Kinds come from messages, and so from whoever can cause one: the bound is on memory.
 _MAX_WINDOWS: Final = 2000
 
 
-class Repeats(NamedTuple):
+class RepeatedAlert(NamedTuple):
     """Repetitions to report: of which alert, how many, and when they were (wall time).
 
     Attributes:
@@ -32,7 +32,7 @@ class Repeats(NamedTuple):
     handed_over: bool = False
 
 
-class Window:
+class DedupWindow:
     """One kind of alert, and its repetitions since the last report."""
 
     __slots__ = ("alert", "first", "last", "opened", "repeats")
@@ -57,7 +57,7 @@ class Window:
         return number
 
 
-class Windows:
+class DedupWindows:
     """The windows of one handler, oldest first.
 
     Args:
@@ -70,8 +70,8 @@ class Windows:
         self._length = length
         self._digest = digest
         self._shared = digest and shared
-        self._open: dict[Fingerprint, Window] = {}
-        self._pushed_out: list[Repeats] = []
+        self._open: dict[Fingerprint, DedupWindow] = {}
+        self._pushed_out: list[RepeatedAlert] = []
 
     def admit(self, kind: Fingerprint, *, now: float, at: float) -> bool:
         """Whether an alert is the first of its window; otherwise it is counted as a repetition.
@@ -86,7 +86,7 @@ class Windows:
         window = self._open.get(kind)
         if window is None:
             self._make_room()
-            self._open[kind] = Window(now)
+            self._open[kind] = DedupWindow(now)
             return True
         # With repetitions still to report the window stays open: the digest would otherwise tell of the new alert
         # too.
@@ -111,7 +111,7 @@ class Windows:
         window = self._open.get(kind)
         if window is None:
             self._make_room()
-            window = self._open[kind] = Window(now)
+            window = self._open[kind] = DedupWindow(now)
             window.alert = alert
         window.count(1, at=alert.created)
 
@@ -124,7 +124,7 @@ class Windows:
         """Let the next one be a first one, because this one was not taken after all."""
         self._open.pop(kind, None)
 
-    def due(self, *, now: float, everything: bool = False) -> list[Repeats]:
+    def due(self, *, now: float, everything: bool = False) -> list[RepeatedAlert]:
         """Take the repetitions to report now, and close windows in which nothing came.
 
         Args:
@@ -155,18 +155,18 @@ class Windows:
             return max(0.0, window.opened + self._length - now)
         return None
 
-    def _ended(self, window: Window, now: float) -> bool:
+    def _ended(self, window: DedupWindow, now: float) -> bool:
         return now - window.opened >= self._length
 
-    def _ended_ones(self, now: float) -> list[tuple[Fingerprint, Window]]:
-        ended: list[tuple[Fingerprint, Window]] = []
+    def _ended_ones(self, now: float) -> list[tuple[Fingerprint, DedupWindow]]:
+        ended: list[tuple[Fingerprint, DedupWindow]] = []
         for kind, window in self._open.items():
             if not self._ended(window, now):
                 break
             ended.append((kind, window))
         return ended
 
-    def _reopen(self, kind: Fingerprint, window: Window, now: float) -> None:
+    def _reopen(self, kind: Fingerprint, window: DedupWindow, now: float) -> None:
         # Taken out and put in again: a dictionary keeps the place of a key that is written over.
         del self._open[kind]
         window.opened = now
@@ -180,6 +180,6 @@ class Windows:
                 self._pushed_out.append(self._repeats(window, window.alert))
 
     @staticmethod
-    def _repeats(window: Window, alert: Alert) -> Repeats:
+    def _repeats(window: DedupWindow, alert: Alert) -> RepeatedAlert:
         first, last = (window.first, window.last) if window.repeats else (alert.created, alert.created)
-        return Repeats(alert, window.take(), first, last)
+        return RepeatedAlert(alert, window.take(), first, last)

@@ -15,14 +15,14 @@ from uuid import uuid4
 from mks_hardening._core.backend.network_faults import LASTING
 from mks_hardening.exceptions import DeliveryError
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._parcel import Parcel
-from mks_hardening.notify.engine._reporter import Reporter, sending
+from mks_hardening.notify.engine._parcel import OutgoingMessage
+from mks_hardening.notify.engine._reporter import SelfReporter, sending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mks_hardening.notify.engine._alert import Alert
-    from mks_hardening.notify.engine._ledger import Ledger, State
+    from mks_hardening.notify.engine._ledger import AlertCounts, State
     from mks_hardening.notify.engine._parcel import Render
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.notify.policy import AlertPolicy
@@ -60,8 +60,8 @@ class Delivery:
         render: Render,
         transport: Transport,
         spool: Spool | None,
-        ledger: Ledger,
-        reporter: Reporter,
+        ledger: AlertCounts,
+        reporter: SelfReporter,
         clock: Clock,
     ) -> None:
         self._render = render
@@ -136,7 +136,7 @@ class Delivery:
             self._ledger.faults += 1
         self._reporter.fault(error)
 
-    def _send(self, parcel: Parcel) -> None:
+    def _send(self, parcel: OutgoingMessage) -> None:
         with sending():
             try:
                 self._transport.send(self._render(parcel))
@@ -151,7 +151,7 @@ class Delivery:
             else:
                 self._settle(parcel, None)
 
-    def _settle(self, parcel: Parcel, error: DeliveryError | None) -> None:
+    def _settle(self, parcel: OutgoingMessage, error: DeliveryError | None) -> None:
         with self.lock:
             # close() has put it aside while it was being sent; a second settling would count it twice.
             if not self.outbox.is_under_way(parcel):
@@ -179,7 +179,7 @@ class Delivery:
         elif is_down and not was_down and error is not None:
             self._reporter.down(error.reason)
 
-    def _delivered(self, parcel: Parcel) -> None:
+    def _delivered(self, parcel: OutgoingMessage) -> None:
         was_failing = self.outbox.failing
         self.outbox.succeeded()
         with self._ledger.lock:
@@ -212,7 +212,7 @@ class Delivery:
             self._put_aside(given_up[0], reason, flush=flush)
             given_up.popleft()
 
-    def _put_aside(self, parcel: Parcel, reason: str, *, flush: bool) -> None:
+    def _put_aside(self, parcel: OutgoingMessage, reason: str, *, flush: bool) -> None:
         """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
         if parcel.claims and self._spool is not None:
             for claim in parcel.claims:

@@ -24,18 +24,18 @@ from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening._core.process.worker import BackgroundWorker
 from mks_hardening.notify.engine._alert import (
     Alert,
-    Origin,
-    Snapshot,
+    AlertOrigin,
+    AlertSnapshot,
     alert_from,
     moment_of,
     reader_for,
     snapshot_of,
 )
-from mks_hardening.notify.engine._dedup_windows import Repeats, Windows
+from mks_hardening.notify.engine._dedup_windows import DedupWindows, RepeatedAlert
 from mks_hardening.notify.engine._delivery import Delivery, new_id
 from mks_hardening.notify.engine._fingerprint import fingerprint_of
-from mks_hardening.notify.engine._ledger import Ledger
-from mks_hardening.notify.engine._reporter import Reporter
+from mks_hardening.notify.engine._ledger import AlertCounts
+from mks_hardening.notify.engine._reporter import SelfReporter
 from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.stats import AlertStats
 
@@ -85,7 +85,7 @@ class Dispatcher:
         transport: Transport,
         spool: Spool | None,
         shared: SharedStore | None,
-        origin: Origin,
+        origin: AlertOrigin,
         redactor: Redactor,
         clock: Clock,
     ) -> None:
@@ -119,19 +119,21 @@ class Dispatcher:
         policy = self._policy
         if self._spool is not None:
             self._spool.renew()
-        self._ledger = Ledger()
-        self._windows = Windows(policy.dedup_window, digest=policy.digest, shared=self._shared is not None)
+        self._ledger = AlertCounts()
+        self._windows = DedupWindows(
+            policy.dedup_window, digest=policy.digest, shared=self._shared is not None
+        )
         self._delivery = Delivery(
             policy=policy,
             render=self._render,
             transport=self._transport,
             spool=self._spool,
             ledger=self._ledger,
-            reporter=Reporter(self._channel),
+            reporter=SelfReporter(self._channel),
             clock=self._clock,
         )
         self._flushes: list[_Flush] = []
-        self._handed_over: list[tuple[float, Repeats]] = []
+        self._handed_over: list[tuple[float, RepeatedAlert]] = []
 
     def drain(self) -> None:
         """Before ``renew`` in a process that goes on: what was not sent yet is spooled."""
@@ -288,7 +290,7 @@ class Dispatcher:
                 self._admit(arrived[0])
                 arrived.popleft()
 
-    def _admit(self, taken: Snapshot) -> None:
+    def _admit(self, taken: AlertSnapshot) -> None:
         alert = self._alert(taken)
         unreported = self._shared.admit(alert.fingerprint) if self._shared is not None else None
         with self._ledger.lock:
@@ -299,7 +301,7 @@ class Dispatcher:
                 return
         self._delivery.enqueue([alert._replace(repeats=alert.repeats + (unreported or 0))])
 
-    def _alert(self, taken: Snapshot) -> Alert:
+    def _alert(self, taken: AlertSnapshot) -> Alert:
         try:
             return alert_from(taken, id=new_id(), origin=self._origin, reader=self._reader)
         except Exception as error:  # noqa: BLE001 - foreign objects are turned into text here
@@ -318,7 +320,7 @@ class Dispatcher:
         ]
         self._delivery.enqueue([_digest(repeats, number) for repeats, number in unreported if number])
 
-    def _unreported(self, repeats: Repeats, moment: Moment) -> int:
+    def _unreported(self, repeats: RepeatedAlert, moment: Moment) -> int:
         """The repetitions that are ours to report now, perhaps those of other processes among them."""
         if self._shared is None:
             return repeats.number
@@ -330,7 +332,7 @@ class Dispatcher:
             self._handed_over.append((later, repeats._replace(number=0, handed_over=True)))
         return repeats.number if number is None else number
 
-    def _told_by_others(self, moment: Moment) -> list[Repeats]:
+    def _told_by_others(self, moment: Moment) -> list[RepeatedAlert]:
         """What was handed over so long ago that the other processes have done so too."""
         now = self._clock.monotonic()
         ready = [repeats for at, repeats in self._handed_over if at <= now or moment != "window"]
@@ -386,7 +388,7 @@ class _Ending(NamedTuple):
 _dispatchers: WeakSet[Dispatcher] = WeakSet()
 
 
-def _digest(repeats: Repeats, number: int) -> Alert:
+def _digest(repeats: RepeatedAlert, number: int) -> Alert:
     return repeats.alert._replace(
         id=new_id(),
         digest=True,

@@ -10,12 +10,12 @@ from mks_hardening._core import hooks
 from mks_hardening.events import AlertsCounted
 from mks_hardening.notify.stats import AlertStats
 
-__all__ = ["Ledger", "State"]
+__all__ = ["AlertCounts", "State"]
 
 State: TypeAlias = Literal["delivered", "suppressed", "spooled", "dropped"]
 
 
-class Ledger:
+class AlertCounts:
     """Counts records from the log call to their end.
 
     Attributes:

@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.notify.engine._alert import Alert, Snapshot
-from mks_hardening.notify.engine._parcel import Parcel
+from mks_hardening.notify.engine._alert import Alert, AlertSnapshot
+from mks_hardening.notify.engine._parcel import OutgoingMessage
 from mks_hardening.notify.engine._rate import TokenBucket
-from mks_hardening.notify.engine._retries import Retries
+from mks_hardening.notify.engine._retries import RetryPolicy
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._spool import Claim
+    from mks_hardening.notify.engine._spool import SpoolClaim
     from mks_hardening.notify.policy import AlertPolicy
 
 __all__ = ["Outbox"]
@@ -49,11 +49,11 @@ class Outbox:
     ) -> None:
         self._spooling = spooling
         self._new_id = new_id
-        self.arrived: deque[Snapshot] = deque()
-        self.given_up: deque[Parcel] = deque()
-        self._waiting: deque[Parcel] = deque()
-        self._under_way: Parcel | None = None
-        self._retries = Retries(policy, random=random)
+        self.arrived: deque[AlertSnapshot] = deque()
+        self.given_up: deque[OutgoingMessage] = deque()
+        self._waiting: deque[OutgoingMessage] = deque()
+        self._under_way: OutgoingMessage | None = None
+        self._retries = RetryPolicy(policy, random=random)
         self._rate = TokenBucket(policy.rate)
 
     @property
@@ -73,20 +73,22 @@ class Outbox:
 
     def add(self, alerts: Iterable[Alert]) -> None:
         """Put alerts at the end of the line, each a parcel of its own."""
-        self._waiting.extend(Parcel(alert.id, (alert,)) for alert in alerts)
+        self._waiting.extend(OutgoingMessage(alert.id, (alert,)) for alert in alerts)
 
-    def add_replay(self, alerts: Iterable[Alert], claims: Iterable[Claim]) -> None:
+    def add_replay(self, alerts: Iterable[Alert], claims: Iterable[SpoolClaim]) -> None:
         """Put alerts from the spool at the end of the line, together in one parcel."""
         several = tuple(alerts)
         self._waiting.append(
-            Parcel(several[0].id if len(several) == 1 else self._new_id(), several, claims=tuple(claims))
+            OutgoingMessage(
+                several[0].id if len(several) == 1 else self._new_id(), several, claims=tuple(claims)
+            )
         )
 
     def wait(self, *, now: float) -> float:
         """Seconds until the destination may be tried: pauses after failures, and the rate."""
         return max(self._retries.wait(now=now), self._rate.wait(now=now))
 
-    def take(self, *, now: float) -> Parcel | None:
+    def take(self, *, now: float) -> OutgoingMessage | None:
         """The parcel to send now, or ``None`` when nothing waits or the destination may not be tried yet."""
         # One at a time: two tries at a dead destination take twice as long and say nothing more.
         if self._under_way is not None or not self._waiting or self.wait(now=now) > 0:
@@ -95,7 +97,7 @@ class Outbox:
         self._under_way = self._next_parcel()
         return self._under_way
 
-    def is_last_try(self, parcel: Parcel) -> bool:
+    def is_last_try(self, parcel: OutgoingMessage) -> bool:
         """Whether it is given up if this try fails."""
         return bool(parcel.claims) or self._retries.exhausted(parcel.tries + 1)
 
@@ -116,7 +118,7 @@ class Outbox:
             return
         ones = zip(parcel.alerts, parcel.claims, strict=True)
         self._waiting.extendleft(
-            reversed([Parcel(alert.id, (alert,), claims=(claim,)) for alert, claim in ones])
+            reversed([OutgoingMessage(alert.id, (alert,), claims=(claim,)) for alert, claim in ones])
         )
         self._under_way = None
 
@@ -150,11 +152,11 @@ class Outbox:
             self.given_up.append(self._under_way)
             self._under_way = None
 
-    def is_under_way(self, parcel: Parcel) -> bool:
+    def is_under_way(self, parcel: OutgoingMessage) -> bool:
         """Whether a result of this parcel is still wanted."""
         return self._under_way is parcel
 
-    def _next_parcel(self) -> Parcel:
+    def _next_parcel(self) -> OutgoingMessage:
         head = self._waiting.popleft()
         # Never put together with others once it was tried: receivers know a repetition by its id.
         if head.tries or head.claims or len(self._waiting) < _SINGLE:
@@ -162,4 +164,4 @@ class Outbox:
         together = [head]
         while self._waiting and len(together) < _SUMMARY and not self._waiting[0].claims:
             together.append(self._waiting.popleft())
-        return Parcel(self._new_id(), tuple(parcel.alerts[0] for parcel in together))
+        return OutgoingMessage(self._new_id(), tuple(parcel.alerts[0] for parcel in together))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mks_hardening.notify.engine._alert import Alert
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._spool import Claim
+    from mks_hardening.notify.engine._spool import SpoolClaim
 
-__all__ = ["AlertMessage", "Parcel", "Render"]
+__all__ = ["AlertMessage", "OutgoingMessage", "Render"]
 
 
-class Parcel(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """Alerts that go out as one message, and how often that was tried.
 
     Attributes:
@@ -26,7 +26,7 @@ class Parcel(NamedTuple):
     id: str
     alerts: tuple[Alert, ...]
     tries: int = 0
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[SpoolClaim, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -52,4 +52,4 @@ class AlertMessage(NamedTuple):
     body: bytes
 
 
-Render: TypeAlias = Callable[[Parcel], AlertMessage]
+Render: TypeAlias = Callable[[OutgoingMessage], AlertMessage]

@@ -13,7 +13,7 @@ from mks_hardening.events import BreakerChanged
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["OWN_LOGGER", "Reporter", "is_sending", "sending"]
+__all__ = ["OWN_LOGGER", "SelfReporter", "is_sending", "sending"]
 
 OWN_LOGGER: Final = "mks_hardening.notify"
 # By thread and not by logger: urllib3 and ssl log about the delivery too, under names of their own.
@@ -35,7 +35,7 @@ def sending() -> Generator[None]:
         _thread.sending = False
 
 
-class Reporter:
+class SelfReporter:
     """Reports to the other handlers of an application, and to its observers, that alerts do not get through.
 
     Args:

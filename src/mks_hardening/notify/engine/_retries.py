@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mks_hardening.notify.policy import AlertPolicy
 
-__all__ = ["Retries", "pause_before_retry"]
+__all__ = ["RetryPolicy", "pause_before_retry"]
 
 
-class Retries:
+class RetryPolicy:
     """Failures of one destination in a row.
 
     Args:

@@ -24,7 +24,7 @@ from mks_hardening.notify.engine._alert import Alert
 from mks_hardening.notify.engine._spool_entry import MAX_BYTES, EntryNames, decoded, encoded
 from mks_hardening.protocols import Clock
 
-__all__ = ["Claim", "Spool"]
+__all__ = ["Spool", "SpoolClaim"]
 
 _MAX_FILES: Final = 1000
 _COUNT_EVERY: Final = 50
@@ -33,7 +33,7 @@ _LOCK: Final = ".owner"
 _STALE_CLAIM: Final = 120.0
 
 
-class Claim(NamedTuple):
+class SpoolClaim(NamedTuple):
     """A file taken out of the folder's line."""
 
     path: Path
@@ -70,12 +70,12 @@ class Spool:
         self._room = 0
         self._unflushed: list[Path] = []
         _make_private(self._folder)
-        self._owner = _Owner(self._folder)
+        self._owner = _SpoolOwner(self._folder)
 
     def renew(self) -> None:
         """In a forked child: the claims of the parent stay the parent's."""
         self._owner.leave()
-        self._owner = _Owner(self._folder)
+        self._owner = _SpoolOwner(self._folder)
 
     def close(self) -> None:
         """Nothing is claimed any more."""
@@ -119,12 +119,12 @@ class Spool:
         """Whether no alert waits for anybody."""
         return not any(name.endswith(".json") for name in self._names()) and not self._left_behind()
 
-    def claim(self, most: int) -> list[tuple[Claim, Alert]]:
+    def claim(self, most: int) -> list[tuple[SpoolClaim, Alert]]:
         """Take up to ``most`` alerts, oldest first; no other process gets them until they are released."""
         for name in self._left_behind():
             self._rename(name, name.partition(".json")[0] + ".json")
         self._remove_owners()
-        taken: list[tuple[Claim, Alert]] = []
+        taken: list[tuple[SpoolClaim, Alert]] = []
         for name in sorted(name for name in self._names() if name.endswith(".json")):
             if len(taken) >= most:
                 break
@@ -134,12 +134,12 @@ class Spool:
                 taken.append((claim, alert))
         return taken
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: SpoolClaim) -> None:
         """Put an alert back into the line."""
         self._rename(claim.path.name, claim.name)
         self._owner.let_go()
 
-    def done(self, claim: Claim) -> None:
+    def done(self, claim: SpoolClaim) -> None:
         """Remove an alert that was delivered."""
         with suppress(OSError):
             claim.path.unlink()
@@ -176,8 +176,8 @@ class Spool:
         except OSError:
             return 0.0
 
-    def _take(self, name: str) -> Claim | None:
-        claim = Claim(self._folder / f"{name}.{self._owner.hold()}.taken", name)
+    def _take(self, name: str) -> SpoolClaim | None:
+        claim = SpoolClaim(self._folder / f"{name}.{self._owner.hold()}.taken", name)
         now = self._clock.time()
         try:
             # Before the rename: with an old time the claim would look left behind in the same moment.
@@ -188,7 +188,7 @@ class Spool:
             return None
         return claim
 
-    def _read(self, claim: Claim) -> Alert | None:
+    def _read(self, claim: SpoolClaim) -> Alert | None:
         try:
             with claim.path.open("rb") as file:
                 return self._entries.checked(claim.name, decoded(file.read(MAX_BYTES)))
@@ -239,7 +239,7 @@ def _owner_of(claimed: str) -> str:
     return claimed.removesuffix(".taken").rpartition(".")[2]
 
 
-class _Owner:
+class _SpoolOwner:
     """A file that this process holds locked while it has claims, and until it ends, however it does so."""
 
     def __init__(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ from mks_hardening._core.checks import instance, level_number, offers, path_text
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
-from mks_hardening.notify.engine._alert import Origin
+from mks_hardening.notify.engine._alert import AlertOrigin
 from mks_hardening.notify.engine._dispatcher import Dispatcher
 from mks_hardening.notify.engine._reporter import OWN_LOGGER, is_sending
 from mks_hardening.notify.engine._spool import Spool
@@ -88,7 +88,7 @@ class NotificationHandler(logging.Handler, Closing):
             if spool is None
             else Spool(spool, kind=channel, destinations=destinations, clock=clock),
             shared=_shared_store(policy, channel, destination, clock),
-            origin=Origin(os.uname().nodename, _environment(environment)),
+            origin=AlertOrigin(os.uname().nodename, _environment(environment)),
             redactor=redactor or default_redactor(),
             clock=clock,
         )

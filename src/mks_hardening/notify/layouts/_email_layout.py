@@ -11,7 +11,7 @@ from html import escape
 from typing import Final
 
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["EmailLayout"]
@@ -40,7 +40,7 @@ class EmailLayout:
         self._recipients = tuple(recipients)
         self._prefix = subject_prefix
 
-    def __call__(self, parcel: Parcel) -> AlertMessage:
+    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
         """The e-mail for a parcel; the same one however often it is rendered."""
         first = parcel.alerts[0]
         text = self._layout.text(parcel.alerts)

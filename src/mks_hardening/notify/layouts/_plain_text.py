@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening._core.checks import choice
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.layouts._words import WORDS, Language, Words
+from mks_hardening.notify.layouts._words import WORDS, Language, Translations
 
 __all__ = ["Layout", "one_line", "when"]
 
@@ -26,7 +26,7 @@ class Layout:
     """
 
     def __init__(self, language: Language) -> None:
-        self.words: Words = WORDS[choice(language, WORDS, parameter="lang")]
+        self.words: Translations = WORDS[choice(language, WORDS, parameter="lang")]
 
     def headline(self, alerts: Sequence[Alert]) -> str:
         """One line about it."""

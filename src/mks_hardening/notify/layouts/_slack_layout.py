@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mks_hardening._core.checks import text_of
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["SlackLayout", "escaped"]
@@ -37,7 +37,7 @@ class SlackLayout:
         self._layout = layout
         self._channel = None if channel is None else text_of(channel, parameter="channel")
 
-    def __call__(self, parcel: Parcel) -> AlertMessage:
+    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
         """The payload for a parcel."""
         headline = self._layout.headline(parcel.alerts)
         blocks = [_header(self._title(parcel.alerts))]

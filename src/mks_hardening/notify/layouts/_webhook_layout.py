@@ -7,7 +7,7 @@ from typing import Any
 
 from mks_hardening._core.codec import json_dumps
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, Parcel
+from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout
 
 __all__ = ["WebhookLayout"]
@@ -23,7 +23,7 @@ class WebhookLayout:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def __call__(self, parcel: Parcel) -> AlertMessage:
+    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
         """The document for a parcel."""
         headline = self._layout.headline(parcel.alerts)
         document = {

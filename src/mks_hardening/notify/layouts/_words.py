@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["WORDS", "Language", "Words"]
+__all__ = ["WORDS", "Language", "Translations"]
 
 Language = Literal["en", "ja"]
 
 
-class Words(NamedTuple):
+class Translations(NamedTuple):
     """Labels of facts, and sentences with places for numbers and times."""
 
     level: str
@@ -27,7 +27,7 @@ class Words(NamedTuple):
     summary: str
 
 
-_ENGLISH: Final = Words(
+_ENGLISH: Final = Translations(
     level="Level",
     time="Time",
     environment="Environment",
@@ -42,7 +42,7 @@ _ENGLISH: Final = Words(
     repeated_before="{number} more like this were suppressed before",
     summary="{number} alerts",
 )
-_JAPANESE: Final = Words(
+_JAPANESE: Final = Translations(
     level="レベル",
     time="発生時刻",
     environment="環境",
@@ -57,4 +57,4 @@ _JAPANESE: Final = Words(
     repeated_before="これより前に同じ内容のアラートを {number} 件抑制しました",
     summary="アラート {number} 件",
 )
-WORDS: Final[dict[Language, Words]] = {"en": _ENGLISH, "ja": _JAPANESE}
+WORDS: Final[dict[Language, Translations]] = {"en": _ENGLISH, "ja": _JAPANESE}

@@ -14,7 +14,7 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
-from mks_hardening._core.taken_hits import TakenHits
+from mks_hardening._core.taken_hits import RequestHits
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._bridge import OutageFallback
@@ -45,7 +45,7 @@ __all__ = ["RateLimiter"]
 
 _LIMITED: Final = "__mks_limited__"
 """Marks a function that ``RateLimiter.limit`` has decorated."""
-_hits_of_call: ContextVar[TakenHits | None] = ContextVar("mks_hits_of_call", default=None)
+_hits_of_call: ContextVar[RequestHits | None] = ContextVar("mks_hits_of_call", default=None)
 """What the outer limits of the function that is being called have taken."""
 
 P = ParamSpec("P")
@@ -279,7 +279,7 @@ class RateLimiter(Closing):
 
             @wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-                hits = _hits_of_call.get() or TakenHits()
+                hits = _hits_of_call.get() or RequestHits()
                 check(hits.take(self, group, key(*args, **kwargs)))
                 # The function itself may call others that are limited: those are calls of their own.
                 token = _hits_of_call.set(hits if has_inner_limit else None)
@@ -290,7 +290,7 @@ class RateLimiter(Closing):
 
             @wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
-                hits = _hits_of_call.get() or TakenHits()
+                hits = _hits_of_call.get() or RequestHits()
                 check(await hits.atake(self, group, key(*args, **kwargs)))
                 token = _hits_of_call.set(hits if has_inner_limit else None)
                 try:

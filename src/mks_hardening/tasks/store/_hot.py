@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening.tasks._states import Step, sources
-from mks_hardening.tasks.store._rows import TakenTask
+from mks_hardening.tasks.store._rows import LeasedTask
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
-__all__ = ["PRIORITIES", "HotStatements", "locked", "written"]
+__all__ = ["PRIORITIES", "PreparedStatements", "locked", "written"]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is looked at by its own index range, so none hides behind another."""
@@ -37,7 +37,7 @@ _TAKEN: Final = (
 )
 
 
-class HotStatements:
+class PreparedStatements:
     """Looking, taking and finishing.
 
     Args:
@@ -91,17 +91,17 @@ class HotStatements:
         oldest = sorted((priority, since, queue) for since, (priority, queue) in due if since is not None)
         return [(priority, queue) for priority, _, queue in oldest]
 
-    def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[TakenTask]:
+    def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
         """Take what is due in a priority of a queue."""
         given = {"queue_is": queue, "priority_is": priority, "most": most}
         return self._taken(self._takes, {**given, "owner_is": owner, "lease": lease})
 
-    def take_one(self, task_id: str, *, owner: str, lease: float) -> TakenTask | None:
+    def take_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Take this task, if it is due and nobody has it."""
         found = self._taken(self._takes_one, {"task_id": task_id, "owner_is": owner, "lease": lease})
         return found[0] if found else None
 
-    def finish(self, task: TakenTask, *, result: str, connection: Connection | None) -> bool:
+    def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
         """Record a result, in the given transaction or in one of its own; whether the task was still ours."""
         values = {
             "task_id": task.id,
@@ -114,7 +114,7 @@ class HotStatements:
         with self.writing(), self._single.begin() as own:
             return own.execute(self._finishes, values).rowcount == 1
 
-    def _taken(self, change: Update, values: Mapping[str, object]) -> list[TakenTask]:
+    def _taken(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
         with self.writing(), self._single.begin() as connection:
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
         # RETURNING promises no order.
@@ -251,8 +251,8 @@ def locked(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
     return select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)
 
 
-def _task(row: Row[tuple[object, ...]]) -> TakenTask:
-    return TakenTask(
+def _task(row: Row[tuple[object, ...]]) -> LeasedTask:
+    return LeasedTask(
         id=row.id,
         name=row.name,
         arguments=row.arguments,

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._store import TaskStore
 
-__all__ = ["Overview"]
+__all__ = ["TaskQueries"]
 
 _MOST_LISTED: Final = 1_000_000
 
 
-class Overview:
+class TaskQueries:
     """Questions to the rows of a store.
 
     Args:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._store import TaskStore
 
-__all__ = ["Ring", "Rings"]
+__all__ = ["WakeUp", "WakeUps"]
 
 
-class Ring(NamedTuple):
+class WakeUp(NamedTuple):
     """A row whose bell is to be rung."""
 
     task_id: str
@@ -25,7 +25,7 @@ class Ring(NamedTuple):
     priority: int
 
 
-class Rings:
+class WakeUps:
     """Marks rows as rung; each ring is given to one caller alone.
 
     Args:
@@ -42,7 +42,7 @@ class Rings:
         again_after: float,
         most: int,
         is_quiet: Callable[[str], bool] = lambda _: True,
-    ) -> list[Ring]:
+    ) -> list[WakeUp]:
         """Rows to ring for now, urgent ones first.
 
         Each row is rung once. One that was rung and not taken for ``again_after`` seconds is rung again when its
@@ -69,7 +69,7 @@ class Rings:
         # Asked in one read first: on most looks nothing is due, and an UPDATE that changes nothing still takes
         # SQLite's one writer.
         found = self._fulfilled([*fresh, *stale.values()])
-        rings = list[Ring]()
+        rings = list[WakeUp]()
         for condition in found:
             queue = next((queue for queue, known in stale.items() if known is condition), None)
             if len(rings) < most and (queue is None or is_quiet(queue)):
@@ -97,7 +97,7 @@ class Rings:
             condition for condition, task_id in zip(conditions, found, strict=True) if task_id is not None
         ]
 
-    def _mark(self, condition: ColumnElement[bool], most: int) -> list[Ring]:
+    def _mark(self, condition: ColumnElement[bool], most: int) -> list[WakeUp]:
         from sqlalchemy import select, update
 
         store = self._store
@@ -111,9 +111,9 @@ class Rings:
         )
         with store.hot.lightly() as connection:
             rows = connection.execute(change).all()
-        return [Ring(*row) for row in rows]
+        return [WakeUp(*row) for row in rows]
 
-    def take_back(self, rings: Sequence[Ring]) -> None:
+    def take_back(self, rings: Sequence[WakeUp]) -> None:
         """No broker heard these; they are due anew unless somebody has taken them."""
         from sqlalchemy import update
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NewTask", "TakenTask"]
+__all__ = ["LeasedTask", "NewTask"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenTask:
+class LeasedTask:
     """A task that a worker has taken, with the lease that it holds."""
 
     id: str

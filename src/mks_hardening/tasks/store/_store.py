@@ -14,9 +14,9 @@ from mks_hardening._core.checks import instance
 from mks_hardening.protocols import Clock
 from mks_hardening.tasks._naming import SLOT
 from mks_hardening.tasks._states import ENDS, State, Step, sources
-from mks_hardening.tasks.store._hot import HotStatements
+from mks_hardening.tasks.store._hot import PreparedStatements
 from mks_hardening.tasks.store._row_clock import RowClock
-from mks_hardening.tasks.store._rows import NewTask, TakenTask
+from mks_hardening.tasks.store._rows import LeasedTask, NewTask
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, ColumnElement, Connection, Engine, Executable, Table, UpdateBase
@@ -40,7 +40,7 @@ class TaskStore:
         self.table: Table = instance(table, Table, parameter="table")
         self.clock: RowClock = RowClock(engine, clock)
         self._postgresql = engine.dialect.name == "postgresql"
-        self.hot: HotStatements = HotStatements(engine, table, self.clock)
+        self.hot: PreparedStatements = PreparedStatements(engine, table, self.clock)
         self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
 
     # --- accepting -----------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class TaskStore:
 
     # --- taking --------------------------------------------------------------------------------
 
-    def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[TakenTask]:
+    def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[LeasedTask]:
         """Take what is due; the delivery counts from now on, before any code of the task runs.
 
         Args:
@@ -107,14 +107,14 @@ class TaskStore:
             queues: where to look.
             most: how many at most.
         """
-        taken = list[TakenTask]()
+        taken = list[LeasedTask]()
         for priority, queue in self.hot.due_places(queues):
             if len(taken) < most:
                 left = most - len(taken)
                 taken += self.hot.take(priority, queue=queue, owner=owner, lease=lease, most=left)
         return taken
 
-    def claim_one(self, task_id: str, *, owner: str, lease: float) -> TakenTask | None:
+    def claim_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Take this task if it is due and nobody has it, whatever its queue."""
         return self.hot.take_one(task_id, owner=owner, lease=lease)
 
@@ -125,7 +125,7 @@ class TaskStore:
 
     # --- holding and ending --------------------------------------------------------------------
 
-    def renew(self, tasks: Sequence[TakenTask], *, lease: float) -> set[str]:
+    def renew(self, tasks: Sequence[LeasedTask], *, lease: float) -> set[str]:
         """Hold tasks for so many seconds more; the owners of those that were still held."""
         from sqlalchemy import tuple_, update
 
@@ -140,7 +140,7 @@ class TaskStore:
         with self.hot.lightly() as connection:
             return set(connection.execute(change).scalars())
 
-    def report(self, task: TakenTask, *, progress: float, stage: str) -> bool | None:
+    def report(self, task: LeasedTask, *, progress: float, stage: str) -> bool | None:
         """Write how far it is; whether it should stop, or ``None`` when it is not ours any more."""
         from sqlalchemy import update
 
@@ -155,7 +155,7 @@ class TaskStore:
             found = connection.execute(change).scalar_one_or_none()
         return None if found is None else bool(found)
 
-    def holds(self, task: TakenTask) -> bool | None:
+    def holds(self, task: LeasedTask) -> bool | None:
         """Whether it should stop, or ``None`` when the lease is not ours or has run out."""
         from sqlalchemy import select
 
@@ -170,11 +170,11 @@ class TaskStore:
             found = connection.execute(question).scalar_one_or_none()
         return None if found is None else bool(found)
 
-    def finish(self, task: TakenTask, *, result: str, connection: Connection | None = None) -> bool:
+    def finish(self, task: LeasedTask, *, result: str, connection: Connection | None = None) -> bool:
         """Record the result, in the given transaction or in one of its own; whether it was still ours."""
         return self.hot.finish(task, result=result, connection=connection)
 
-    def retry(self, task: TakenTask, *, delay: float, error: str, context: str | None = None) -> bool:
+    def retry(self, task: LeasedTask, *, delay: float, error: str, context: str | None = None) -> bool:
         """Let it wait and be tried again, with another context if one is given; crashes are counted anew."""
         values = {
             "context": task.context if context is None else context,
@@ -187,7 +187,7 @@ class TaskStore:
         }
         return self._step(task, "retry", values)
 
-    def put_back(self, task: TakenTask, *, delay: float, error: str, unknown: bool = False) -> bool:
+    def put_back(self, task: LeasedTask, *, delay: float, error: str, unknown: bool = False) -> bool:
         """Leave it to another worker, or to one that knows the name where it is unknown; nothing is counted."""
         from sqlalchemy import func
 
@@ -204,15 +204,15 @@ class TaskStore:
         }
         return self._step(task, "put_back", values)
 
-    def give_up(self, task: TakenTask, *, error: str) -> bool:
+    def give_up(self, task: LeasedTask, *, error: str) -> bool:
         """Put it on the list of dead tasks."""
         return self._step(task, "give_up", {"state": "dead", "error": error, **self._ended()})
 
-    def stop(self, task: TakenTask) -> bool:
+    def stop(self, task: LeasedTask) -> bool:
         """End it, as was asked."""
         return self._step(task, "stop", {"state": "cancelled", **self._ended()})
 
-    def _step(self, task: TakenTask, step: Step, values: dict[str, object]) -> bool:
+    def _step(self, task: LeasedTask, step: Step, values: dict[str, object]) -> bool:
         from sqlalchemy import update
 
         columns = self.table.c
@@ -280,12 +280,12 @@ class TaskStore:
     def on_clock(self, clock: Clock) -> Generator[None]:
         """Go by this clock meanwhile."""
         before = self.clock.replace(clock)
-        self.hot = HotStatements(self.engine, self.table, self.clock)
+        self.hot = PreparedStatements(self.engine, self.table, self.clock)
         try:
             yield
         finally:
             self.clock.replace(before)
-            self.hot = HotStatements(self.engine, self.table, self.clock)
+            self.hot = PreparedStatements(self.engine, self.table, self.clock)
 
     # --- from outside --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from mks_hardening._core.checks import offers
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening.events import TaskQueueSeen
-from mks_hardening.tasks._outage import Outage
+from mks_hardening.tasks._outage import OutageLog
 from mks_hardening.tasks.watch.stats import TaskStats
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TaskQueueWatch(Closing):
         self._deploy = seconds(deploy, parameter="deploy", allow_zero=False)
         self._every = seconds(every, parameter="every", minimum=0.1)
         self._told = dict[str, bool]()
-        self._outage = Outage()
+        self._outage = OutageLog()
         self._ended = Event()
         self._thread: Thread | None = None
 

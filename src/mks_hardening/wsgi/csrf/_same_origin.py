@@ -11,14 +11,14 @@ from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.hostname import DEFAULT_PORTS, parse_host
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["Fault", "SameOrigin", "Sender"]
+__all__ = ["OriginError", "RequestSender", "SameOrigin"]
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed, bookmarked; no page can cause it
 # No user info (@) and no backslash, which browsers and libraries read in different ways.
 _URL: Final = re.compile(r"(https?)://([^/?#@\\\s]{1,300})(?=[/?#]|\Z)", re.IGNORECASE)
 
 
-class Sender(NamedTuple):
+class RequestSender(NamedTuple):
     """What a request says about the page it comes from; absent header fields are ``None``."""
 
     scheme: str
@@ -31,7 +31,7 @@ class Sender(NamedTuple):
     has_bearer: bool
 
 
-class Fault(NamedTuple):
+class OriginError(NamedTuple):
     """The rule that a request breaks (``origin``, ``fetch_site``, ``referer``), and the value that breaks it.
 
     ``token`` leaves the decision to the token.
@@ -60,7 +60,7 @@ class SameOrigin:
         self._read: Memo[str, _Origin | None] = Memo(_origin)
         self._listed = _listed(allowed_origins)
 
-    def fault(self, sender: Sender) -> Fault | None:
+    def fault(self, sender: RequestSender) -> OriginError | None:
         """Why the request may not pass."""
         origin, fetch_site = sender.origin, sender.fetch_site
         # No browser adds a bearer token by itself, so no other page can make one send it.
@@ -68,17 +68,19 @@ class SameOrigin:
             return None
         # Browsers send "null" from pages with no-referrer; there Sec-Fetch-Site says what it is.
         if origin is not None and not (origin == "null" and fetch_site):
-            return None if self._may_send(origin, sender) else Fault("origin", origin)
+            return None if self._may_send(origin, sender) else OriginError("origin", origin)
         if fetch_site is not None:
-            return None if fetch_site in _OWN_SITE else Fault("fetch_site", fetch_site)
+            return None if fetch_site in _OWN_SITE else OriginError("fetch_site", fetch_site)
         # Old browsers; the path is of no interest and may hold secrets, so only the origin is kept.
         if sender.referer is not None:
             found = _URL.match(sender.referer)
             page = found[0] if found else ""
-            return None if page and self._may_send(page, sender) else Fault("referer", page or "malformed")
-        return Fault("token", "") if sender.has_cookies else None
+            return (
+                None if page and self._may_send(page, sender) else OriginError("referer", page or "malformed")
+            )
+        return OriginError("token", "") if sender.has_cookies else None
 
-    def _may_send(self, text: str, sender: Sender) -> bool:
+    def _may_send(self, text: str, sender: RequestSender) -> bool:
         origin = self._read[text]
         if origin is None:
             return False

@@ -11,10 +11,10 @@ from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi._refusing import Refuser, Rule
+from mks_hardening.wsgi._refusing import RefusalResponse, Refuser
 from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
 from mks_hardening.wsgi.csrf._form_token import CSRFToken
-from mks_hardening.wsgi.csrf._same_origin import SameOrigin, Sender
+from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,7 +27,7 @@ __all__ = ["CSRFMiddleware"]
 _HEADER: Final = "HTTP_X_CSRF_TOKEN"
 # RFC 9110, 9.2.1; whatever is not in the list, other spellings included, is checked.
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FORBIDDEN: Final = Rule(
+_FORBIDDEN: Final = RefusalResponse(
     "csrf", 403, "This request seems to come from another site. Reload the page and try again."
 )
 
@@ -116,10 +116,10 @@ def _given(environ: WSGIEnvironment, rule: str) -> str:
     return "wrong header" if _HEADER in environ else "no valid token"
 
 
-def _sender(environ: WSGIEnvironment) -> Sender:
+def _sender(environ: WSGIEnvironment) -> RequestSender:
     get = environ.get
     origin = request_origin(environ)
-    return Sender(
+    return RequestSender(
         scheme=origin.scheme,
         host=origin.host,
         port=origin.port,

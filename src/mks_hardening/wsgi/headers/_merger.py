@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening.wsgi.headers.policy import HeaderPolicy
 
-__all__ = ["Merger", "is_remote_name"]
+__all__ = ["HeaderMerger", "is_remote_name"]
 
 Header = tuple[str, str]
 
@@ -36,7 +36,7 @@ class _Plan(NamedTuple):
     adds_csp: bool
 
 
-class Merger:
+class HeaderMerger:
     """Adds prebuilt fields; what a list of names leads to is worked out once.
 
     Args:

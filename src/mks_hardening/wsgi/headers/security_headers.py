@@ -11,7 +11,7 @@ from mks_hardening._core.memo import Memo
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi.headers._merger import Merger, is_remote_name
+from mks_hardening.wsgi.headers._merger import HeaderMerger, is_remote_name
 from mks_hardening.wsgi.headers.policy import HeaderPolicy
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class SecurityHeadersMiddleware:
         self._app = wsgi_application(app)
         self._nonce = policy.csp is not None and policy.csp.nonce
         mergers = {
-            (secure, named): Merger(policy, secure=secure, named=named)
+            (secure, named): HeaderMerger(policy, secure=secure, named=named)
             for secure in (True, False)
             for named in (True, False)
         }
-        self._secure: Memo[str, Merger] = Memo(lambda host: mergers[True, is_remote_name(host)])
-        self._plain: Memo[str, Merger] = Memo(lambda host: mergers[False, is_remote_name(host)])
+        self._secure: Memo[str, HeaderMerger] = Memo(lambda host: mergers[True, is_remote_name(host)])
+        self._plain: Memo[str, HeaderMerger] = Memo(lambda host: mergers[False, is_remote_name(host)])
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""

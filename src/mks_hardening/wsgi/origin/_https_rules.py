@@ -16,7 +16,7 @@ from mks_hardening.wsgi.origin._redirect_target import request_target
 if TYPE_CHECKING:
     from mks_hardening._core.origin.facts import RequestOrigin
 
-__all__ = ["BAD_HOST", "PLAIN", "Asked", "HTTPSRules", "Redirect"]
+__all__ = ["BAD_HOST", "PLAIN", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
 
 BAD_HOST: Final = "host"
 """The host is not listed."""
@@ -25,7 +25,7 @@ PLAIN: Final = "plain"
 """An API was asked over plain http."""
 
 
-class Asked(NamedTuple):
+class RequestedUrl(NamedTuple):
     """What the decision looks at."""
 
     origin: RequestOrigin
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
     sent: str = ""
 
 
-class Redirect(NamedTuple):
+class HTTPSRedirect(NamedTuple):
     """Where the request belongs."""
 
     status: int
@@ -85,7 +85,7 @@ class HTTPSRules:
         """Whether every request of this origin passes, which most do."""
         return self._bases[origin] is None
 
-    def verdict(self, asked: Asked) -> Redirect | str | None:
+    def verdict(self, asked: RequestedUrl) -> HTTPSRedirect | str | None:
         """Where the request belongs, or the rule that refuses it; ``None`` lets it pass."""
         origin, path = asked.origin, asked.path
         base = self._bases[origin]
@@ -99,7 +99,7 @@ class HTTPSRules:
         if self._force and origin.scheme == "http" and self._api.covers(path):
             return PLAIN
         target = request_target(asked.mount, path, asked.query, sent=asked.sent)
-        return Redirect(self._status(asked.method), base + target)
+        return HTTPSRedirect(self._status(asked.method), base + target)
 
     def _status(self, method: str) -> int:
         if method in ("GET", "HEAD"):

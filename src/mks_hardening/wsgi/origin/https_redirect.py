@@ -11,8 +11,8 @@ from mks_hardening._core.origin.trust import ProxyTrust, RequestOrigin
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi._refusing import FixedAnswer, Refuser, Rule
-from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, Asked, HTTPSRules, Redirect
+from mks_hardening.wsgi._refusing import FixedResponse, RefusalResponse, Refuser
+from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, HTTPSRedirect, HTTPSRules, RequestedUrl
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPSRedirectMiddleware"]
 
-_BAD_HOST: Final = Rule(BAD_HOST, 400, "This server does not answer for the requested host.")
-_PLAIN_API: Final = Rule(PLAIN, 403, "This resource is available over HTTPS only.")
+_BAD_HOST: Final = RefusalResponse(BAD_HOST, 400, "This server does not answer for the requested host.")
+_PLAIN_API: Final = RefusalResponse(PLAIN, 403, "This resource is available over HTTPS only.")
 _MOVED: Final = "This page has moved; follow the Location field.\n"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -115,7 +115,7 @@ class HTTPSRedirectMiddleware:
         ]
         if answer is None:
             return self._app(environ, start_response)
-        if isinstance(answer, Rule):
+        if isinstance(answer, RefusalResponse):
             seen = get("HTTP_HOST") or "no host" if answer is _BAD_HOST else f"http to {get('PATH_INFO', '')}"
             return self._refuser.refuse(
                 environ, start_response, answer, seen=seen, client_ip=origin.client_ip
@@ -124,8 +124,8 @@ class HTTPSRedirectMiddleware:
 
     def _answer(
         self, question: tuple[RequestOrigin, str, str, str, str, bool, str]
-    ) -> FixedAnswer | Rule | None:
-        verdict = self._rules.verdict(Asked(*question))
-        if isinstance(verdict, Redirect):
-            return FixedAnswer(verdict.status, _MOVED, _TEXT, [("Location", verdict.location)])
+    ) -> FixedResponse | RefusalResponse | None:
+        verdict = self._rules.verdict(RequestedUrl(*question))
+        if isinstance(verdict, HTTPSRedirect):
+            return FixedResponse(verdict.status, _MOVED, _TEXT, [("Location", verdict.location)])
         return None if verdict is None else _REFUSALS[verdict]

@@ -1,6 +1,6 @@
 """One request on its way through a wrapper: what the application answers, sends and leaves behind.
 
-``Exchange`` watches the head; ``Body`` stands in for the iterable. Plain classes instead of
+``Exchange`` watches the head; ``ResponseBody`` stands in for the iterable. Plain classes instead of
 generators, because a generator that is never started never runs its ``finally`` (PEP 3333 servers may skip the
 body of a HEAD request), and because each step runs inside the request's own ``contextvars.Context``, so that
 bodies that are interleaved on one thread do not see each other's fields.
@@ -14,7 +14,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.web.wsgi_head import HeldHead, with_step
+from mks_hardening._core.web.wsgi_head import BufferedHead, with_step
 from mks_hardening.wsgi.request_record._server_file import FileBody, is_server_file
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from mks_hardening._core.web.wsgi_head import ExcInfo, Headers, Write
 
-__all__ = ["Body", "Exchange", "SizedBody"]
+__all__ = ["Exchange", "ResponseBody", "SizedResponseBody"]
 
 # Iterating these runs no code of the application, so a step needs no context.
 _PLAIN: Final = (list, tuple)
 _NOTHING_LEFT: Final = iter(()).__next__
 
 
-class Exchange(HeldHead):
+class Exchange(BufferedHead):
     """State of one request and answer; subclasses decide what is added to the head and what happens at the end.
 
     Attributes:
@@ -60,7 +60,7 @@ class Exchange(HeldHead):
         self.environ = environ
         # Of this request alone: bodies are read after the call, and interleaved on one thread.
         self.run = copy_context().run
-        HeldHead.__init__(self, start_response)
+        BufferedHead.__init__(self, start_response)
         self._monotonic = monotonic
 
     # --- what subclasses decide ---
@@ -93,8 +93,8 @@ class Exchange(HeldHead):
                 self.send_head()
                 return result
             if not hasattr(result, "__len__"):
-                return Body(self, result, step)
-        return SizedBody(self, result, step)
+                return ResponseBody(self, result, step)
+        return SizedResponseBody(self, result, step)
 
     def _call(self, app: WSGIApplication) -> tuple[Iterable[bytes], Callable[[], bytes]]:
         self.begin()
@@ -115,7 +115,7 @@ class Exchange(HeldHead):
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
         """Take the head, and note what the client will see."""
-        write = HeldHead.start_response(self, status, headers, exc_info)
+        write = BufferedHead.start_response(self, status, headers, exc_info)
         self.status = status
         return write
 
@@ -125,7 +125,7 @@ class Exchange(HeldHead):
         self.send_head()
         if data and self.first_byte_at is None:
             self.first_byte_at = self._monotonic()
-        result = HeldHead.write(self, data)
+        result = BufferedHead.write(self, data)
         self.sent += len(data)
         return result
 
@@ -139,13 +139,13 @@ class Exchange(HeldHead):
             raise RuntimeError("the application returned a body and never called start_response (PEP 3333)")
         self.send_head()
 
-    def _failed_call(self, error: BaseException) -> Body:
+    def _failed_call(self, error: BaseException) -> ResponseBody:
         try:
             result = [self.recover(error)]
         except BaseException:
             self.finish()
             raise
-        return SizedBody(self, result, iter(result).__next__)
+        return SizedResponseBody(self, result, iter(result).__next__)
 
     def recover(self, error: BaseException) -> bytes:
         """Answer an error with the body of ``failure()``, or raise it on when that is no longer possible."""
@@ -199,7 +199,7 @@ def check_chunk(chunk: object) -> None:
         raise TypeError(f"a body must yield bytes, not {type(chunk).__name__} (PEP 3333)")
 
 
-class Body:
+class ResponseBody:
     """Iterator over the application's body that counts, keeps the context, and closes exactly once."""
 
     __slots__ = ("_close", "_exchange", "_result", "_step")
@@ -255,7 +255,7 @@ class Body:
         self._exchange.close(close)
 
 
-class SizedBody(Body):
+class SizedResponseBody(ResponseBody):
     """A body with a known number of chunks; servers derive a Content-Length from ``len(body) == 1``."""
 
     __slots__ = ()

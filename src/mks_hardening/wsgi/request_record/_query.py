@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["LONGEST_QUERY", "ShownQuery"]
+__all__ = ["LONGEST_QUERY", "QueryText"]
 
 # Redaction is linear, but 260 kB took 0.6 s; people write queries of some hundred characters.
 LONGEST_QUERY: Final = 2048
@@ -14,7 +14,7 @@ _MOST_KNOWN: Final = 1024
 _LONGEST_KNOWN: Final = 128
 
 
-class ShownQuery:
+class QueryText:
     """Redacts query strings; those that needed nothing are remembered, so that the usual ones cost one look-up.
 
     A query with a secret in it is never kept.

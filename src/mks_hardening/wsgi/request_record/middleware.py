@@ -26,13 +26,13 @@ from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.events import RequestFinished
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._refusing import FixedAnswer, Refuser
+from mks_hardening.wsgi._refusing import FixedResponse, Refuser
 from mks_hardening.wsgi.refusals import Refusal
 from mks_hardening.wsgi.request_record._exchange import Exchange
 from mks_hardening.wsgi.request_record._fields import record_fields
 from mks_hardening.wsgi.request_record._ids import accepted_request_id, trace_id_of
 from mks_hardening.wsgi.request_record._outcome import has_body, level_of, outcome_of, status_code
-from mks_hardening.wsgi.request_record._query import ShownQuery
+from mks_hardening.wsgi.request_record._query import QueryText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzAB
 
 
 _ERROR: Final = Refusal(wrapper="record", rule="error", status=500, detail="Internal Server Error")
-_PLAIN_ERROR: Final = FixedAnswer(
+_PLAIN_ERROR: Final = FixedResponse(
     500, "Internal Server Error\n", "text/plain; charset=utf-8", [("Cache-Control", "no-store")]
 )
 
@@ -111,7 +111,7 @@ class RequestLoggingMiddleware:
         self.tracer = tracer
         if tracer is not None:
             offers(tracer, "begin", parameter="tracer", kind="a RequestTracer")
-        self.own_words: Callable[[dict[str, Any], Refusal], FixedAnswer | None] = Refuser(
+        self.own_words: Callable[[dict[str, Any], Refusal], FixedResponse | None] = Refuser(
             "record", on_refusal
         ).own_words
         self._skipped = exemptions(skip_paths, parameter="skip_paths")
@@ -122,7 +122,7 @@ class RequestLoggingMiddleware:
         self.header = request_id_header
         self.header_lower: str = request_id_header.lower()
         self.header_key: str = header_key(request_id_header)
-        self.shown_query: Callable[[str], str] = ShownQuery(default_redactor().redact_query)
+        self.shown_query: Callable[[str], str] = QueryText(default_redactor().redact_query)
         self.monotonic: Callable[[], float] = given_clock(clock).monotonic
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening.wsgi.session.cookie import SessionCookie
 
-__all__ = ["AnswerFields"]
+__all__ = ["SessionResponseHeaders"]
 
 _ROUNDING: Final = 0.001
 
 
-class AnswerFields:
+class SessionResponseHeaders:
     """What answers say about a session.
 
     Args:

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
 
     from mks_hardening._core.web.wsgi_head import Headers
-    from mks_hardening.wsgi.session._answer_fields import AnswerFields
-    from mks_hardening.wsgi.session._keeper import SessionKeeper
+    from mks_hardening.wsgi.session._answer_fields import SessionResponseHeaders
+    from mks_hardening.wsgi.session._keeper import SessionLookup
 
-__all__ = ["HeldSession"]
+__all__ = ["SessionState"]
 
 # Each fails only because another request of the same session succeeded: more would mean a page that floods
 # itself.
 _UPDATE_TRIES: Final = 5
 
 
-class HeldSession:
+class SessionState:
     """What ``SessionHandle`` is made of, and the wrapper's side of it."""
 
     # Defaults of the class: a request that only reads its session does not set them.
@@ -51,8 +51,8 @@ class HeldSession:
 
     def __init__(
         self,
-        keeper: SessionKeeper,
-        fields: AnswerFields,
+        keeper: SessionLookup,
+        fields: SessionResponseHeaders,
         session_id: str | None = None,
         record: SessionRecord | None = None,
         deadline: float = inf,

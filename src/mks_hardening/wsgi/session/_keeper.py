@@ -20,7 +20,7 @@ from mks_hardening.wsgi.session._rules import (
     ROTATED,
     ROTATION_GRACE,
     SUCCEEDED,
-    Limits,
+    SessionLimits,
     judge,
 )
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
     from mks_hardening.wsgi.session._recent import Seen
 
-__all__ = ["NOT_FOUND", "Found", "SessionKeeper", "end_heir", "tell"]
+__all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "end_heir", "tell"]
 
 _logger: Final = logging.getLogger("mks_hardening.session")
 _MOST_MOVES: Final = 10
 
 # A session as it was found: its record, why it is over (empty while it lives), and the nearer limit. A plain
 # tuple: naming the fields would cost as much as judging the session.
-Found = tuple["SessionRecord | None", str, float]
-NOT_FOUND: Final[Found] = (None, REVOKED, 0.0)
+FoundSession = tuple["SessionRecord | None", str, float]
+NOT_FOUND: Final[FoundSession] = (None, REVOKED, 0.0)
 
 
-class SessionKeeper:
+class SessionLookup:
     """What all requests share: store, limits, clock, and a bounded memory of sessions seen lately.
 
     The memory serves three ends. Activity is written to the store once in ``write_interval``; in between it is
@@ -57,7 +57,7 @@ class SessionKeeper:
         self,
         store: SessionStore,
         *,
-        limits: Limits,
+        limits: SessionLimits,
         write_interval: float,
         outage_grace: float,
         max_sessions: int | None,
@@ -65,7 +65,7 @@ class SessionKeeper:
         clock: Clock | None,
     ) -> None:
         self.store: SessionStore = store
-        self.limits: Limits = limits
+        self.limits: SessionLimits = limits
         chosen = clock_of(store, clock)
         self._one_clock = chosen is getattr(store, "clock", None)
         self.wall: Callable[[], float] = chosen.time
@@ -80,7 +80,7 @@ class SessionKeeper:
 
     # --- looking up: every request does it, so there is no generator unless something is to be written ---
 
-    def find(self, session_id: str, *, active: bool) -> Found:
+    def find(self, session_id: str, *, active: bool) -> FoundSession:
         """Judge the session and, when it lives and the request counts, record the activity.
 
         Raises:
@@ -96,7 +96,7 @@ class SessionKeeper:
         found = self._weigh(key, record, ends, active)
         return found if isinstance(found, tuple) else run(found)
 
-    async def afind(self, session_id: str, *, active: bool) -> Found:
+    async def afind(self, session_id: str, *, active: bool) -> FoundSession:
         """``find`` for asyncio."""
         key = key_of(session_id)
         ends = ENDS.count
@@ -113,7 +113,7 @@ class SessionKeeper:
         record: SessionRecord | None,
         ends: int,
         active: bool,  # noqa: FBT001 - by position, for the speed of every request
-    ) -> Found | Op[Found]:
+    ) -> FoundSession | Op[FoundSession]:
         """What was found, or the operation that finds out the rest."""
         recent = self._recent.get(key)
         if record is None:
@@ -144,7 +144,7 @@ class SessionKeeper:
         self._recent[key] = record, seen_at, monotonic, ends
         return record, "", deadline
 
-    def _believed(self, key: str, error: BackendUnavailableError, *, active: bool) -> Found:
+    def _believed(self, key: str, error: BackendUnavailableError, *, active: bool) -> FoundSession:
         """A session that the store confirmed a moment ago, while that is away."""
         recent = self._recent.get(key)
         if recent is None:
@@ -164,7 +164,9 @@ class SessionKeeper:
             self._recent[key] = record, now, confirmed_at, ends
         return record, reason, deadline
 
-    def _touch(self, record: SessionRecord, seen: tuple[float, float, int], deadline: float) -> Op[Found]:
+    def _touch(
+        self, record: SessionRecord, seen: tuple[float, float, int], deadline: float
+    ) -> Op[FoundSession]:
         """Record activity."""
         seen_at, confirmed_at, ends = seen
         try:
@@ -183,7 +185,7 @@ class SessionKeeper:
         self._remember(record, seen_at, confirmed_at, ends)
         return record, "", deadline
 
-    def _over(self, found: Found, *, known: bool) -> Op[Found]:
+    def _over(self, found: FoundSession, *, known: bool) -> Op[FoundSession]:
         """Make an end by time final, so that no clock revives the session, and tell once."""
         record, reason, deadline = found
         if record is None:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from mks_hardening.wsgi.session.handle import SessionHandle
 
-__all__ = ["LateBody"]
+__all__ = ["LazyBody"]
 
 
-class LateBody:
+class LazyBody:
     """Body of an application that calls ``start_response`` only when its first chunk is asked for.
 
     Args:

@@ -19,7 +19,7 @@ __all__ = [
     "ROTATED",
     "ROTATION_GRACE",
     "SUCCEEDED",
-    "Limits",
+    "SessionLimits",
     "decode_data",
     "encode_data",
     "judge",
@@ -44,7 +44,7 @@ LATE_ARRIVAL: Final = 60.0
 _MAX_DATA: Final = 4096
 
 
-class Limits(NamedTuple):
+class SessionLimits(NamedTuple):
     """Seconds a session may be idle, and seconds it may live at all."""
 
     idle: float
@@ -55,7 +55,7 @@ class Limits(NamedTuple):
         return min(seen_at + self.idle, created_at + self.absolute)
 
 
-def judge(record: SessionRecord, seen_at: float, now: float, limits: Limits) -> tuple[str, float]:
+def judge(record: SessionRecord, seen_at: float, now: float, limits: SessionLimits) -> tuple[str, float]:
     """Judge a session that the store knows.
 
     Args:

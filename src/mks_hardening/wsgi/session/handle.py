@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mks_hardening._core.operations import arun, run
-from mks_hardening.wsgi.session._held import HeldSession
+from mks_hardening.wsgi.session._held import SessionState
 from mks_hardening.wsgi.session._ids import csrf_token_of, new_anonymous_id, new_owner, owner_known
 from mks_hardening.wsgi.session._rules import decode_data
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SessionHandle"]
 
 
-class SessionHandle(HeldSession):
+class SessionHandle(SessionState):
     """The session of one request, at ``environ["mks_hardening.session"]``; made by ``SessionTimeoutMiddleware``.
 
     Methods that change the session ask the store at once. ``start``, ``rotate``, ``end`` and ``end_others`` raise

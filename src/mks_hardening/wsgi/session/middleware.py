@@ -11,19 +11,19 @@ from mks_hardening._core.checks import choice, function, instance, offers, texts
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.paths import exemptions
-from mks_hardening._core.web.wsgi_head import HeldHead, holds_back, with_step
+from mks_hardening._core.web.wsgi_head import BufferedHead, holds_back, with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._refusing import Refuser, shown
 from mks_hardening.wsgi.refusals import Refusal
-from mks_hardening.wsgi.session._answer_fields import AnswerFields
+from mks_hardening.wsgi.session._answer_fields import SessionResponseHeaders
 from mks_hardening.wsgi.session._answers import Answer, detail_of, redirect, refusal, seen_of, unavailable
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, is_cookie_name
 from mks_hardening.wsgi.session._ids import ID_LENGTH, is_anonymous_id
-from mks_hardening.wsgi.session._keeper import NOT_FOUND, Found, SessionKeeper, tell
-from mks_hardening.wsgi.session._late_body import LateBody
+from mks_hardening.wsgi.session._keeper import NOT_FOUND, FoundSession, SessionLookup, tell
+from mks_hardening.wsgi.session._late_body import LazyBody
 from mks_hardening.wsgi.session._request_kind import is_part_of_a_page, wants_page
-from mks_hardening.wsgi.session._rules import REVOKED, ROTATED, Limits
+from mks_hardening.wsgi.session._rules import REVOKED, ROTATED, SessionLimits
 from mks_hardening.wsgi.session._sign_in_page import SignInPage, way_back
 from mks_hardening.wsgi.session.cookie import SessionCookie
 from mks_hardening.wsgi.session.handle import SessionHandle
@@ -115,14 +115,14 @@ class SessionTimeoutMiddleware:
         clock: Clock | None = None,
         on_refusal: OnRefusal | None = None,
     ) -> None:
-        limits = Limits(
+        limits = SessionLimits(
             seconds(idle_timeout, parameter="idle_timeout", allow_zero=False),
             seconds(absolute_timeout, parameter="absolute_timeout", allow_zero=False),
         )
         if max_sessions is not None:
             whole_number(max_sessions, parameter="max_sessions", minimum=1)
         self._app = watched(wsgi_application(app), store)
-        self._fields = AnswerFields(
+        self._fields = SessionResponseHeaders(
             SessionCookie() if cookie is None else instance(cookie, SessionCookie, parameter="cookie"),
             also_cleared=_names(strip_cookies),
             warn_before=seconds(warn_before, parameter="warn_before"),
@@ -135,7 +135,7 @@ class SessionTimeoutMiddleware:
         self._passive = exemptions(passive, parameter="passive_paths") if passive else None
         self._sign_in_page = None if sign_in_url is None else SignInPage(sign_in_url)
         self._refuser = Refuser("session", on_refusal)
-        self._keeper = SessionKeeper(
+        self._keeper = SessionLookup(
             offers(store, "load", "create", "touch", parameter="store", kind="a SessionStore"),
             limits=limits,
             write_interval=_write_interval(write_interval, limits.idle),
@@ -194,13 +194,13 @@ class SessionTimeoutMiddleware:
                 return SessionHandle(self._keeper, self._fields, session_id, record, deadline)
         return SessionHandle(self._keeper, self._fields)
 
-    def _find(self, session_id: str, *, active: bool) -> Found:
+    def _find(self, session_id: str, *, active: bool) -> FoundSession:
         if len(session_id) == ID_LENGTH or is_anonymous_id(session_id):
             return self._keeper.find(session_id, active=active)
         return NOT_FOUND
 
     def _anonymous(
-        self, environ: WSGIEnvironment, start_response: StartResponse, session_id: str, found: Found
+        self, environ: WSGIEnvironment, start_response: StartResponse, session_id: str, found: FoundSession
     ) -> Iterable[bytes]:
         """A session that is nobody's: when it is over, the visitor goes on without, and nobody is told."""
         record, reason, deadline = found
@@ -220,7 +220,7 @@ class SessionTimeoutMiddleware:
         environ[SESSION_KEY] = handle
         held = None
         if not holds_back(start_response):
-            held = HeldHead(start_response)
+            held = BufferedHead(start_response)
             start_response = held.start_response
         try:
             result: Iterable[bytes] = self._app(environ, with_step(start_response, handle.step))
@@ -235,7 +235,7 @@ class SessionTimeoutMiddleware:
         def without_store(error: BackendUnavailableError) -> list[bytes]:
             return self._away(environ, start_response, error, after_error=True)
 
-        return LateBody(result, handle, without_store)
+        return LazyBody(result, handle, without_store)
 
     def _unsure(
         self, environ: WSGIEnvironment, start_response: StartResponse, error: BackendUnavailableError
