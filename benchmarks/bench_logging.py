@@ -25,9 +25,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mks_hardening._core.redaction.names import STEMS
 from mks_hardening._core.redaction.redactor import default_redactor
-from mks_hardening._core.redaction.secret_table import FORMS
+from mks_hardening._core.redaction.secret_names import STEMS
+from mks_hardening._core.redaction.secret_patterns import FORMS
 from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
 

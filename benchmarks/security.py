@@ -50,7 +50,7 @@ from mks_hardening.security import (
     verify_password,
     verify_totp,
 )
-from mks_hardening.security.second_factor._record import decode_record
+from mks_hardening.security.second_factor._factor_record import decode_record
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RateLimitMiddleware, RateLimitRule
 

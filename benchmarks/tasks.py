@@ -29,7 +29,7 @@ from sqlalchemy import Engine, insert, text
 from mks_hardening.contrib.celery_app import TaskBell, celery_app
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
-from mks_hardening.tasks.store._rings import WakeUps
+from mks_hardening.tasks.store._wake_ups import WakeUps
 from testbed.polling import wait_until
 from testbed.postgres_server import PostgresServer
 from testbed.redis_server import RedisServer

@@ -115,7 +115,7 @@ def command_line() -> Iterator[str]:
 def log_fields() -> Iterator[str]:
     """The canonical fields of each schema, and those of a request record."""
     from mks_hardening.logging.formatting._schemas import SCHEMAS
-    from mks_hardening.wsgi.request_record import _fields
+    from mks_hardening.wsgi.request_log import _record_fields
 
     for name, schema in SCHEMAS.items():
         yield from ("", f"({name}-schema)=", f'## `schema="{name}"`', "")
@@ -124,13 +124,13 @@ def log_fields() -> Iterator[str]:
         yield from (f"- `{old}` becomes `{new}`" for old, new in schema.renames.items())
         yield from (f"- always `{field}`: `{value}`" for field, value in schema.constants.items())
     yield from ("", "(request-record-fields)=", "## The request record", "")
-    for field, meaning in _argument_texts(inspect.getdoc(_fields.record_fields) or "", "Returns"):
+    for field, meaning in _argument_texts(inspect.getdoc(_record_fields.record_fields) or "", "Returns"):
         yield f"- `{field}`: {meaning}"
 
 
 def metrics() -> Iterator[str]:
     """Every metric of the Prometheus observer, and the events it is made from."""
-    from mks_hardening.contrib._metrics.table import METRICS, RULES
+    from mks_hardening.contrib._metrics.definitions import METRICS, RULES
 
     for metric in METRICS:
         events = {f"`{rule.event.__name__}`" for rule in RULES if metric in {rule.counted, rule.timed}}

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mks_hardening._core.facade import exported
 from mks_hardening._core.hooks import add_observer, remove_observer
-from mks_hardening._core.resilience.events import BackendFailed, BreakerChanged
+from mks_hardening._core.lazy_exports import exported
+from mks_hardening._core.resilience.backend_events import BackendFailed, BreakerChanged
 
 __all__ = [
     "AlertsCounted",

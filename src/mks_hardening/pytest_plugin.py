@@ -75,7 +75,7 @@ def mks_clock() -> FrozenClock:
 @pytest.fixture
 def mks_redis() -> Iterator[fakeredis.FakeRedis]:
     """An empty Redis inside the process; pass it where a URL or client is asked for."""
-    from mks_hardening._core.lazy import optional
+    from mks_hardening._core.optional_imports import optional
 
     with optional("fakeredis", extra="testing"):
         import fakeredis

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mks_hardening.contrib import django_app, flask_app
-from mks_hardening.contrib.django_app import _findings
+from mks_hardening.contrib.django_app import _system_checks
 from mks_hardening.contrib.flask_app._commands import commands
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_names_on_the_page_exist() -> None:
 
 
 def test_every_finding_of_django_is_on_the_page() -> None:
-    source = inspect.getsource(_findings)
+    source = inspect.getsource(_system_checks)
     errors = sorted(set(re.findall(r'"(E\d{3})"', source)))
     warnings = sorted(set(re.findall(r'"(W\d{3})"', source)))
     text = PAGE.read_text("utf-8")

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from mks_hardening.db import hardened_engine
-from mks_hardening.security.sign_in.model import Notice
+from mks_hardening.security.sign_in.sign_in_results import Notice
 from mks_hardening.tasks import MailTask, Tasks, TaskWorker
 from sign_in_house import ELSEWHERE, HERE, RIGHT, House
 from testbed.smtp_server import SmtpServer

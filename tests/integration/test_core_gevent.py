@@ -14,7 +14,7 @@ pytestmark = pytest.mark.redis
 IMPORTS = """
 import mks_hardening.cache, mks_hardening.logging, mks_hardening.notify, mks_hardening.security, mks_hardening.wsgi
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening.events import add_observer
 """
 PATCH = """

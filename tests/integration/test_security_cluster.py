@@ -20,7 +20,7 @@ from mks_hardening.security import (
     TwoFactorManager,
     totp_code,
 )
-from mks_hardening.security.sign_in._entries import digest_of
+from mks_hardening.security.sign_in._one_time_tokens import digest_of
 from mks_hardening.testing import (
     FrozenClock,
     LimiterContract,

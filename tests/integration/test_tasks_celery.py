@@ -13,7 +13,7 @@ import pytest
 import tasks_app
 from mks_hardening.contrib.celery_app import RUN, TaskBell, celery_app
 from mks_hardening.tasks import Tasks
-from mks_hardening.tasks.store._rings import WakeUps
+from mks_hardening.tasks.store._wake_ups import WakeUps
 from tasks_watch import CeleryProcesses, effects, ended, enqueue, status_of, until, until_all_ended, workers
 from testbed.postgres_server import PostgresServer
 from testbed.redis_groups import SentinelGroup
@@ -284,7 +284,7 @@ def test_a_long_queue_is_not_filled_with_repetitions(
     tasks: Tasks, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody takes them: each is rung once, until the broker has lost them."""
-    monkeypatch.setattr("mks_hardening.contrib._celery_bell._FEW", 10)
+    monkeypatch.setattr("mks_hardening.contrib._celery_wake_ups._FEW", 10)
     bell = TaskBell(tasks, celery_app(tasks, broker_url=redis_server.url), again_after=1.0)
     enqueue(tasks, "effect", times=20)
     enqueue(tasks, "effect", priority="high")

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, event, text
 
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import Tasks
-from mks_hardening.tasks.store._rings import WakeUps
+from mks_hardening.tasks.store._wake_ups import WakeUps
 
 pytestmark = pytest.mark.postgres
 

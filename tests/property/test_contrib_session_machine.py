@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from contrib_flask_site import Site
-from mks_hardening.contrib._kept_session import SessionValues, decide
+from mks_hardening.contrib._framework_session import SessionValues, decide
 from mks_hardening.contrib.flask_app import current_session
 
 NAMES = st.sampled_from(["a", "b", "self", "_flashes", "_permanent"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening.exceptions import BackendUnavailableError
 from testbed.fault_proxy import FaultProxy
 from testbed.redis_server import RedisServer

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.pool import StaticPool
 
-from mks_hardening._core.database.error_forms import FORMS
+from mks_hardening._core.database.known_messages import FORMS
 from mks_hardening.db import (
     InvalidCursorError,
     JapaneseSearch,

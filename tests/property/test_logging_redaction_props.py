@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from mks_hardening._core.redaction import (
     card_numbers,
-    forms_in_text,
-    gate,
     japanese_text,
     labelled_text,
-    names_in_text,
+    named_values,
+    pattern_redaction,
+    prefilter,
     value_end,
 )
 from mks_hardening._core.redaction.card_numbers import redact_cards
-from mks_hardening._core.redaction.effort import REDACTED, StepLimit
-from mks_hardening._core.redaction.names import STEMS
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
-from mks_hardening._core.redaction.secret_table import FORMS, NOUNS, SecretPattern
+from mks_hardening._core.redaction.secret_names import STEMS
+from mks_hardening._core.redaction.secret_patterns import FORMS, NOUNS, SecretPattern
+from mks_hardening._core.redaction.step_limit import REDACTED, StepLimit
 
 REDACTOR = default_redactor()
 NAMES = [
@@ -58,7 +58,7 @@ TEXTS = st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=60)
 
 
 def without_gate(text: str) -> str:
-    return REDACTOR._careful_text(text, gate.everything(), StepLimit())
+    return REDACTOR._careful_text(text, prefilter.everything(), StepLimit())
 
 
 @given(TEXTS | st.lists(PIECES | st.sampled_from([form.example for form in FORMS]), max_size=6).map(" ".join))
@@ -201,11 +201,19 @@ def test_urls_and_queries_never_raise(text: str) -> None:
 
 def _patterns() -> list[tuple[str, re.Pattern[Any]]]:
     found: list[tuple[str, re.Pattern[Any]]] = []
-    for module in (card_numbers, forms_in_text, gate, japanese_text, labelled_text, names_in_text, value_end):
+    for module in (
+        card_numbers,
+        pattern_redaction,
+        prefilter,
+        japanese_text,
+        labelled_text,
+        named_values,
+        value_end,
+    ):
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 found.append((name, value))
-    found += [(form.literals[0], pattern) for form, pattern in forms_in_text.PATTERNS.items()]
+    found += [(form.literals[0], pattern) for form, pattern in pattern_redaction.PATTERNS.items()]
     return [*found, ("stems", REDACTOR._stems)]
 
 

@@ -19,7 +19,7 @@ from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.notify.engine import _fingerprint
 from mks_hardening.notify.engine._alert import Alert, AlertOrigin, alert_from, reader_for, snapshot_of
 from mks_hardening.notify.engine._fingerprint import fingerprint_of, words_of
-from mks_hardening.notify.engine._parcel import OutgoingMessage
+from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout

@@ -19,7 +19,7 @@ from mks_hardening.security import (
     totp_code,
     verify_totp,
 )
-from mks_hardening.security.second_factor._record import (
+from mks_hardening.security.second_factor._factor_record import (
     DeviceRecord,
     FactorRecord,
     PendingSecret,

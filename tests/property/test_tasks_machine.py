@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import Tasks
 from mks_hardening.tasks._states import ENDS, after
-from mks_hardening.tasks.store._rows import LeasedTask
+from mks_hardening.tasks.store._task_rows import LeasedTask
 from mks_hardening.testing import FrozenClock
 
 LEASE = 30.0

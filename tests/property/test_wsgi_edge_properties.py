@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mks_hardening._core.origin.addresses import parse_address
 from mks_hardening._core.origin.forwarded import elements_from_right
 from mks_hardening._core.origin.hostname import parse_host
-from mks_hardening._core.origin.trust import client_key
+from mks_hardening._core.origin.network_addresses import parse_address
+from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.web.paths import PathRules, is_plain_path
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi

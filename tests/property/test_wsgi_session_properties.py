@@ -9,10 +9,10 @@ from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie
-from mks_hardening.wsgi.session._ids import key_of
-from mks_hardening.wsgi.session._keeper import SessionLookup
 from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._rules import SessionLimits, decode_data, encode_data, judge
+from mks_hardening.wsgi.session._session_ids import key_of
+from mks_hardening.wsgi.session._session_lookup import SessionLookup
+from mks_hardening.wsgi.session._session_rules import SessionLimits, decode_data, encode_data, judge
 from mks_hardening.wsgi.session._steady_clock import SteadyClock
 
 NOW = 1_700_000_000

@@ -26,7 +26,7 @@ from mks_hardening.security import (
     TwoFactorManager,
     totp_code,
 )
-from mks_hardening.security.sign_in._entries import OneTimeTokens
+from mks_hardening.security.sign_in._one_time_tokens import OneTimeTokens
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RedisSessionStore
 

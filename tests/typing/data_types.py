@@ -16,7 +16,7 @@ from mks_hardening.cache import (
     cached,
     set_default_cache,
 )
-from mks_hardening.cache.cdn.manager import CDNManager
+from mks_hardening.cache.cdn.cdn_manager import CDNManager
 from mks_hardening.db import (
     Page,
     PoolPlan,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.cache import MemoryCache, cached
-from mks_hardening.cache.backends._owed_invalidations import PendingInvalidations
+from mks_hardening.cache.backends._pending_invalidations import PendingInvalidations
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock

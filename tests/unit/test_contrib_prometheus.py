@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening import events
-from mks_hardening.contrib._metrics import shared_files
-from mks_hardening.contrib._metrics.table import METRICS, OTHER, RULES
+from mks_hardening.contrib._metrics import shared_storage
+from mks_hardening.contrib._metrics.definitions import METRICS, OTHER, RULES
 from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app
 from mks_hardening.events import (
     AlertsCounted,
@@ -406,11 +406,11 @@ def test_living_processes_never_share_a_slot(tmp_path: Path) -> None:
     assert samples(several[0])[HITS] == 5
     assert samples(several[0])[OPEN] == 5
     assert len(list(tmp_path.glob("counter_*"))) == 5
-    shared_files.remove_free_slots(tmp_path)
+    shared_storage.remove_free_slots(tmp_path)
     assert samples(several[0])[HITS] == 5
     for observer in several[1:]:
         observer._sheet.close()
-    shared_files.remove_free_slots(tmp_path)
+    shared_storage.remove_free_slots(tmp_path)
     assert samples(several[0])[HITS] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "counter_mks1.db",
@@ -482,7 +482,7 @@ def test_a_full_disk_costs_numbers_and_nothing_else(
 
     observer = PrometheusObserver(directory=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(shared_files.os, broken, full)
+        patch.setattr(shared_storage.os, broken, full)
         for _ in range(5):
             observer(CacheRead("mks", "hit"))
             observer(PoolEvent("exhausted", 5, 5))
@@ -497,9 +497,9 @@ def test_it_counts_where_the_system_does_not_allocate(
         raise OSError(refused, "no")
 
     if refused is None:
-        monkeypatch.delattr(shared_files.os, "posix_fallocate")
+        monkeypatch.delattr(shared_storage.os, "posix_fallocate")
     else:
-        monkeypatch.setattr(shared_files.os, "posix_fallocate", refuse)
+        monkeypatch.setattr(shared_storage.os, "posix_fallocate", refuse)
     observer = PrometheusObserver(directory=tmp_path)
     for number in range(500):
         observer(TaskChanged(f"task.{number}", "done", 1.0))
@@ -627,6 +627,6 @@ def test_buckets_of_ones_own(make: Make, tmp_path: Path) -> None:
 def test_one_gauge_of_a_living_process_is_kept(tmp_path: Path) -> None:
     observer = PrometheusObserver(directory=tmp_path)
     observer(BreakerChanged("redis", "closed", "open", "timeout"))
-    shared_files.forget_dead(tmp_path)
+    shared_storage.forget_dead(tmp_path)
     assert samples(observer)[OPEN] == 1
     assert logging.getLogger("mks_hardening.metrics").handlers == []

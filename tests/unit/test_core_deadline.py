@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.backend.redis_faults import reason_of
+from mks_hardening._core.backend.redis_errors import reason_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening._core.resilience.budget import Budget, current_budget, request_budget, start_request_budget

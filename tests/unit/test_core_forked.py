@@ -16,8 +16,8 @@ import pytest
 import mks_hardening.db
 from mks_hardening import cache, notify, security, wsgi
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening.logging import BoundedQueueHandler
 from mks_hardening.testing import FlakyRedis, call_wsgi

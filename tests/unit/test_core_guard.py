@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.backend.redis_faults import reason_of
+from mks_hardening._core.backend.redis_errors import reason_of
 from mks_hardening._core.resilience import guard as module
 from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening._core.resilience.budget import Budget, request_budget

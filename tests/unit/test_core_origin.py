@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mks_hardening._core.origin.addresses import client_key, parse_address, parse_network
-from mks_hardening._core.origin.facts import (
+from mks_hardening._core.origin.forwarded import elements_from_right
+from mks_hardening._core.origin.forwarding_headers import kept_fields
+from mks_hardening._core.origin.hostname import authority, parse_host, parse_port
+from mks_hardening._core.origin.network_addresses import client_key, parse_address, parse_network
+from mks_hardening._core.origin.proxy_chain import ProxyChain
+from mks_hardening._core.origin.proxy_trust import ProxyTrust
+from mks_hardening._core.origin.request_origin import (
     Family,
     PeerConnection,
     ProxyStatements,
@@ -13,11 +18,6 @@ from mks_hardening._core.origin.facts import (
     combine,
     restated,
 )
-from mks_hardening._core.origin.forwarded import elements_from_right
-from mks_hardening._core.origin.forwarding_headers import kept_fields
-from mks_hardening._core.origin.hostname import authority, parse_host, parse_port
-from mks_hardening._core.origin.proxy_chain import ProxyChain
-from mks_hardening._core.origin.trust import ProxyTrust
 from mks_hardening.exceptions import ConfigurationError
 
 LONG_LABEL = "a" * 63

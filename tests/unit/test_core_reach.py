@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.resilience import reach
+from mks_hardening._core.resilience import connect
+from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import call_deadline
-from mks_hardening._core.resilience.reach import connect_within_deadline
 
 real = socket.getaddrinfo
 
@@ -40,7 +40,7 @@ class Resolver:
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
     monkeypatch.setattr(socket, "getaddrinfo", made)
-    monkeypatch.setattr(reach, "_known_names", reach._KnownNames())
+    monkeypatch.setattr(connect, "_known_names", connect._KnownNames())
     yield made
     made.answers.set()
 
@@ -120,7 +120,7 @@ def test_an_address_that_is_silent_leaves_time_for_the_next_and_is_tried_last_fr
 ) -> None:
     resolver.names["redis.test"] = [silent, server]
     assert reached("redis.test", within=0.1) == server
-    assert reach._known_names.answers["redis.test", 1][0][4] == server
+    assert connect._known_names.answers["redis.test", 1][0][4] == server
     assert reached("redis.test") == server
 
 
@@ -187,19 +187,19 @@ def test_an_attempt_may_take_its_share_only(resolver: Resolver, server: tuple[st
 
 
 def test_what_is_known_of_names_is_bounded_and_forgets_the_parents_threads() -> None:
-    names = reach._KnownNames()
+    names = connect._KnownNames()
     address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
     for number in range(1000):
         assert names.keep((f"host{number}", 1), [address]) == [address]
     assert 0 < len(names.answers) <= 256
-    names.lookups["host", 1] = reach._Lookup(names, "host", 1)
+    names.lookups["host", 1] = connect._Lookup(names, "host", 1)
     names.renew()
     assert names.lookups == {}
     assert names.answers
 
 
 def test_the_address_that_worked_stays_in_front() -> None:
-    names = reach._KnownNames()
+    names = connect._KnownNames()
     first, second, third = ((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", n)) for n in (1, 2, 3))
     names.keep(("host", 1), [first, second])
     names.prefer(("host", 1), second)

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from mks_hardening._core.redaction.effort import StepLimit
 from mks_hardening._core.redaction.redactor import CUT, REDACTED, SecretRedactor, default_redactor
-from mks_hardening._core.redaction.secret_table import FORMS
+from mks_hardening._core.redaction.secret_patterns import FORMS
+from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening._core.redaction.value_end import value_at
 from mks_hardening.exceptions import ConfigurationError
 

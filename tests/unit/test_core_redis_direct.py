@@ -10,7 +10,7 @@ import redis
 
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_connect import OLDEST, require_redis
-from mks_hardening._core.backend.redis_direct import direct_pool
+from mks_hardening._core.backend.redis_lean_client import direct_pool
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening._core import hooks
-from mks_hardening._core.backend.redis_faults import is_missing_script, reason_of
+from mks_hardening._core.backend.redis_errors import is_missing_script, reason_of
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.clock import SYSTEM_CLOCK, SystemClock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.lazy import optional
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.missing import MISSING
+from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process import context, exit_hooks
 from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
 from mks_hardening._core.web.rate_problem import rate_limit_problem

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening.exceptions import ConfigurationError
 
 
@@ -309,7 +309,7 @@ def test_a_forked_child_does_not_repeat_the_parents_items() -> None:
 
 SCRIPT = """
 import os, signal, sys, threading, time
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.background_worker import BackgroundWorker
 def handle(item):
     time.sleep(0.01)
     os.write(1, f"{item}\\n".encode())

@@ -322,7 +322,7 @@ def test_a_broken_package_is_not_called_missing() -> None:
     code = """
     import sys, types
     from importlib.machinery import ModuleSpec
-    from mks_hardening._core.lazy import optional
+    from mks_hardening._core.optional_imports import optional
 
     class Broken:
         def find_spec(self, name, path=None, target=None):

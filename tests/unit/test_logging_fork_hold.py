@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.logging import StandardStreamHandler
-from mks_hardening.logging.handlers import _fork_hold as module
+from mks_hardening.logging.handlers import _fork_lock as module
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.redaction.effort import StepLimit
+from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening.logging import JsonFormatter, RedactionFilter, bound
 
 

@@ -238,7 +238,7 @@ def test_who_waits_asks_ever_less_often(
         clock.advance(seconds)
 
     monkeypatch.setattr(operations.time, "sleep", sleep)
-    monkeypatch.setattr("mks_hardening.security.concurrency.limiter.random", lambda: drawn)
+    monkeypatch.setattr("mks_hardening.security.concurrency.concurrency_limiter.random", lambda: drawn)
     limiter = ConcurrencyLimiter({"g": 1}, clock=clock)
     with limiter.hold("g"):
         assert not limiter.acquire("g", wait=sum(pauses) + 0.001)

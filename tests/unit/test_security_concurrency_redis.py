@@ -13,7 +13,7 @@ from losing_redis import LosingRedis
 from mks_hardening._core.operations import run
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import ConcurrencyLimiter
-from mks_hardening.security.concurrency._slots_in_redis import RedisSlots
+from mks_hardening.security.concurrency._redis_slots import RedisSlots
 from mks_hardening.testing import FrozenClock
 
 LEASE = 10_000.0  # so long that no machine is too slow for what is measured in it

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._bridge import OutageFallback
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
+from mks_hardening.security.rate_limits._outage_fallback import OutageFallback
 from mks_hardening.security.rate_limits._presence import KnownProcesses, Presence
 from mks_hardening.testing import FrozenClock
 

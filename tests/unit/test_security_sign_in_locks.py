@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import SecretBox, SignIn, SignInClient, SignInNotice, SignInStep
-from mks_hardening.security.sign_in._hits import network_of
+from mks_hardening.security.sign_in._attempt_hits import network_of
 from sign_in_house import ELSEWHERE, HERE, KEY, RIGHT, House, audited
 
 Told = Callable[[], list[str]]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from mks_hardening.security import SIGN_IN_LIMITS, SignInStep, VerificationResult
-from mks_hardening.security.sign_in._machine import (
+from mks_hardening.security.sign_in._state_machine import (
     TABLE,
     Event,
     PasswordFacts,

@@ -27,7 +27,7 @@ from mks_hardening.security import (
     generate_recovery_codes,
     totp_code,
 )
-from mks_hardening.security.second_factor._record import (
+from mks_hardening.security.second_factor._factor_record import (
     DeviceRecord,
     FactorRecord,
     PendingSecret,

@@ -15,7 +15,7 @@ from mks_hardening.db import SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
 from mks_hardening.logging import Rotation, setup_logging
 from mks_hardening.settings import HardeningSettings, register_variables, variables
-from mks_hardening.settings import table as module
+from mks_hardening.settings import variable_table as module
 
 KEYS = ",".join(base64.b64encode(bytes(range(first, first + 32))).decode() for first in (65, 97))
 

@@ -10,7 +10,7 @@ import pytest
 
 from mks_hardening._core.environment import variables as reading
 from mks_hardening.exceptions import SettingsError
-from mks_hardening.settings import HardeningSettings, Variable, _faults, variables
+from mks_hardening.settings import HardeningSettings, Variable, _cross_checks, variables
 
 # One of these is refused by every form but plain text, which refuses nothing that is not blank.
 WRONG = ("?", "a b", "-1", "hunter2", ",,")
@@ -96,7 +96,7 @@ def test_every_fault_of_a_combination_is_walked_and_says_what_to_do() -> None:
     for fault in said:
         assert re.match(r"MKS_[A-Z]|CLOUDFLARE_", fault), fault
         assert REMEDY.search(fault), fault
-    known = _sentences(Path(_faults.__file__).read_text("utf-8"), made_by="yield")
+    known = _sentences(Path(_cross_checks.__file__).read_text("utf-8"), made_by="yield")
     assert len(known) >= len(COMBINED)
     assert [sentence.pattern for sentence in known if not any(map(sentence.fullmatch, said))] == []
 

@@ -13,7 +13,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.tasks import clean_folder
-from mks_hardening.tasks.ready import folder as module
+from mks_hardening.tasks.prebuilt import folder_cleaning as module
 from mks_hardening.testing import FrozenClock
 
 NOW = 1_790_000_000.0

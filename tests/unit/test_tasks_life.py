@@ -19,7 +19,7 @@ from mks_hardening.events import TaskChanged, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, TaskLostError, TaskRefusedError, TaskRetryError
 from mks_hardening.logging import bound, current
 from mks_hardening.tasks import Daily, Every, TaskRun, Tasks, TaskWorker
-from mks_hardening.tasks._outage import OutageLog
+from mks_hardening.tasks._outage_log import OutageLog
 from mks_hardening.testing import FrozenClock
 from testbed.polling import wait_until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mks_hardening import wsgi
-from mks_hardening.wsgi import keys
+from mks_hardening.wsgi import environ_keys
 
 
 def test_every_name_can_be_had() -> None:
@@ -15,8 +15,8 @@ def test_every_name_can_be_had() -> None:
 
 
 def test_every_key_of_the_environ_is_listed_once() -> None:
-    assert set(keys.__all__) == {name for name in wsgi.__all__ if name.endswith("_KEY")}
-    assert len({getattr(keys, name) for name in keys.__all__}) == len(keys.__all__)
+    assert set(environ_keys.__all__) == {name for name in wsgi.__all__ if name.endswith("_KEY")}
+    assert len({getattr(environ_keys, name) for name in environ_keys.__all__}) == len(environ_keys.__all__)
 
 
 def test_other_names_cannot() -> None:

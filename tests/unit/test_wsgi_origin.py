@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.addresses import parse_address
 from mks_hardening._core.origin.forwarded import elements_from_right
 from mks_hardening._core.origin.hostname import HostPort, authority, parse_host, parse_port
-from mks_hardening._core.origin.trust import client_key
+from mks_hardening._core.origin.network_addresses import parse_address
+from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import ProxyTrust, RequestOrigin, TrustedProxyMiddleware, request_origin

@@ -21,7 +21,7 @@ from mks_hardening.wsgi import (
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
 )
-from mks_hardening.wsgi.request_record._exchange import Exchange, ResponseBody, SizedResponseBody
+from mks_hardening.wsgi.request_log._exchange import Exchange, ResponseBody, SizedResponseBody
 from wsgi_scripted import environ_of, serve
 
 Headers = [("Content-Type", "text/plain")]

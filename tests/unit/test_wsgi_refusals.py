@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.web.wsgi_head import with_step
-from mks_hardening.contrib import _counted
+from mks_hardening.contrib import _limited_views
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import RateLimiter
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
@@ -29,7 +29,7 @@ from mks_hardening.wsgi import (
     SessionTimeoutMiddleware,
 )
 from mks_hardening.wsgi.origin import _https_rules
-from mks_hardening.wsgi.session import _answers
+from mks_hardening.wsgi.session import _refusals
 from testbed import package_map
 
 Build = Callable[..., Any]
@@ -198,7 +198,7 @@ def test_a_view_that_counts_by_itself_says_the_same(caplog: pytest.LogCaptureFix
     limiter = RateLimiter({"view": "1 per minute"})
 
     def view(environ: Any, start_response: Any) -> Any:
-        assert not _counted.count(limiter, environ, "view", "k", cost=2).allowed
+        assert not _limited_views.count(limiter, environ, "view", "k", cost=2).allowed
         return application(environ, start_response)
 
     with caplog.at_level(logging.INFO, "mks_hardening.request"):
@@ -240,7 +240,7 @@ def test_every_refusal_that_the_code_can_make_is_walked() -> None:
     # adapter answers for a view that met an outage is walked in the adapter's tests.
     assert wrappers - {wrapper for wrapper, _ in walked} == {"record", "application"}
     assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend"}
-    assert {rule for wrapper, rule in walked if wrapper == "session"} == {*_answers.REASONS}
+    assert {rule for wrapper, rule in walked if wrapper == "session"} == {*_refusals.REASONS}
     assert all(seen for *_, (_, _, _, seen) in CASES)
 
 

@@ -14,9 +14,9 @@ from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import AsyncSessionStore, SessionRecord
 from mks_hardening.testing import FrozenClock, SessionStoreContract
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionHandle, SessionManager
-from mks_hardening.wsgi.session._answer_fields import SessionResponseHeaders
-from mks_hardening.wsgi.session._keeper import SessionLookup
-from mks_hardening.wsgi.session._rules import SessionLimits
+from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
+from mks_hardening.wsgi.session._session_lookup import SessionLookup
+from mks_hardening.wsgi.session._session_rules import SessionLimits
 from on_loop import OnLoop
 from wsgi_session_corpus import SwitchedStore
 

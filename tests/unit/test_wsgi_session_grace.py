@@ -11,7 +11,7 @@ import wsgi_session_apps as apps
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _recent
+from mks_hardening.wsgi.session import _recent_sessions
 from wsgi_session_corpus import SwitchedStore
 
 
@@ -96,8 +96,8 @@ def test_end_others_spares_this_one() -> None:
 
 
 def test_the_memory_of_disabled_users_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent, "_MAX_ENDS", 10)
-    ends = _recent._Ends()
+    monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
+    ends = _recent_sessions._Ends()
     for number in range(25):
         ends.session(f"k{number}")
         ends.user(f"u{number}")
@@ -107,7 +107,7 @@ def test_the_memory_of_disabled_users_is_bounded_too(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_end_does_not_cover_up_an_earlier_one(kept: bool) -> None:
-    ends = _recent._Ends()
+    ends = _recent_sessions._Ends()
     before = ends.count
     ends.user("alice")
     ends.user("alice", keep="k" if kept else None)
@@ -117,8 +117,8 @@ def test_one_end_does_not_cover_up_an_earlier_one(kept: bool) -> None:
 
 
 def test_the_memory_of_ends_is_bounded_and_forgets_on_the_safe_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent, "_MAX_ENDS", 10)
-    ends = _recent._Ends()
+    monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
+    ends = _recent_sessions._Ends()
     before = ends.count
     for number in range(11):
         ends.session(f"k{number}")

@@ -14,10 +14,10 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord, SessionStore
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _recent
+from mks_hardening.wsgi.session import _recent_sessions
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, sets_cookie
 from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._rules import SessionLimits, encode_data, judge
+from mks_hardening.wsgi.session._session_rules import SessionLimits, encode_data, judge
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
@@ -598,7 +598,7 @@ def test_on_expired_that_raises_is_told_to_the_log(caplog: pytest.LogCaptureFixt
 
 
 def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent, "_MAX_RECENT", 3)
+    monkeypatch.setattr(_recent_sessions, "_MAX_RECENT", 3)
     site = Site()
     cookies = []
     for number in range(5):

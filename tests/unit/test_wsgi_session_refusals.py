@@ -12,12 +12,12 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, Refusal, SessionCookie, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _answers
+from mks_hardening.wsgi.session import _refusals
 from mks_hardening.wsgi.session._cookie_header import find_cookie
-from mks_hardening.wsgi.session._ids import key_of
-from mks_hardening.wsgi.session._keeper import SessionLookup
-from mks_hardening.wsgi.session._recent import ENDS
-from mks_hardening.wsgi.session._rules import SessionLimits
+from mks_hardening.wsgi.session._recent_sessions import ENDS
+from mks_hardening.wsgi.session._session_ids import key_of
+from mks_hardening.wsgi.session._session_lookup import SessionLookup
+from mks_hardening.wsgi.session._session_rules import SessionLimits
 from mks_hardening.wsgi.session._sign_in_page import way_back
 from wsgi_session_corpus import SwitchedStore
 
@@ -119,10 +119,10 @@ def test_a_store_that_is_away() -> None:
 
 def test_what_is_known_of_a_session_that_is_over() -> None:
     record = SessionRecord("k", "u", 100.0, 110.0, 200.0)
-    assert _answers.seen_of(None, 130.0) == "unknown id"
-    assert _answers.seen_of(record, 130.0) == "begun 30 s ago, last seen 20 s ago"
+    assert _refusals.seen_of(None, 130.0) == "unknown id"
+    assert _refusals.seen_of(record, 130.0) == "begun 30 s ago, last seen 20 s ago"
     ended = record._replace(ended="revoked")
-    assert _answers.seen_of(ended, 130.0) == "begun 30 s ago, last seen 20 s ago, revoked before"
+    assert _refusals.seen_of(ended, 130.0) == "begun 30 s ago, last seen 20 s ago, revoked before"
 
 
 def test_other_cookies_are_taken_back_as_ours_is() -> None:

@@ -20,7 +20,7 @@ PARTS = (
     ("Markdown", ("markdown_it", "mdurl", "domain/markdown", "domain/snippets")),
     ("database", ("sqlalchemy", "psycopg", "mks_hardening/db")),
     ("session", ("mks_hardening/wsgi/session",)),
-    ("record", ("mks_hardening/wsgi/request_record", "mks_hardening/logging", "/logging/")),
+    ("record", ("mks_hardening/wsgi/request_log", "mks_hardening/logging", "/logging/")),
     ("cache", ("mks_hardening/cache", "msgspec", "orjson")),
     ("Redis", ("/redis/", "mks_hardening/_core/backend", "mks_hardening/_core/resilience")),
     ("rest of the edge", ("mks_hardening",)),

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from knowledge_system.api.table import ROUTES
-from knowledge_system.domain import rules
+from knowledge_system.api.route_table import ROUTES
+from knowledge_system.domain import permissions
 from knowledge_system.models import User
 from knowledge_system.services.identity import accounts
 from knowledge_system.settings import AREAS, DEMO_PASSWORD
@@ -428,7 +428,7 @@ def test_a_view_that_is_not_in_the_table_is_refused(app: Any, visit: Callable[..
     assert visit("ito").get("/forgotten-view").status_code == 403
 
 
-@pytest.mark.parametrize("role", [None, *rules.ROLES])
+@pytest.mark.parametrize("role", [None, *permissions.ROLES])
 def test_each_page_answers_each_role_as_the_table_says(
     app: Any, browser: Any, visit: Callable[..., Any], role: str | None
 ) -> None:

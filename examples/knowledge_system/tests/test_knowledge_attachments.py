@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from knowledge_system import checking
+from knowledge_system import configuration_check
 from knowledge_system.domain.files import front_matter
 from knowledge_system.domain.files.bundle import packed
 from knowledge_system.domain.files.front_matter import dumped
@@ -456,7 +456,7 @@ def test_check_tells_what_uploads_lack(settings_at: Callable[..., AppSettings], 
         settings_at(f"sqlite:///{tmp_path / 'x.db'}", areas=frozenset({"db"})),
         uploads=UploadSettings(folder=tmp_path / "file" / "uploads", scan_command="/no/such/program"),
     )
-    told = [finding.text for finding in checking.findings(settings, clock=FrozenClock())]
+    told = [finding.text for finding in configuration_check.findings(settings, clock=FrozenClock())]
     assert any("MKS_UPLOADS" in text for text in told)
     assert any("scanner does not answer" in text for text in told)
 

@@ -18,7 +18,7 @@ from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from knowledge_system.background.queue import Background
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import AuditEntry
 from knowledge_system.services import audit, audit_heads
 from knowledge_system.settings import DEMO_PASSWORD

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from knowledge_system import app as application
-from knowledge_system import checking, database
+from knowledge_system import configuration_check, database
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,11 @@ def test_what_does_not_fit_is_found(
     settings = settings_at(postgres_url, **variables)
     with application.open_database(settings) as (engine, _):
         database.upgrade(engine, settings, clock=time)
-    found = [finding for finding in checking.findings(settings, clock=time) if "onnection" in finding.text]
+    found = [
+        finding
+        for finding in configuration_check.findings(settings, clock=time)
+        if "onnection" in finding.text
+    ]
     assert not any(finding.error for finding in found)
     assert len(found) == len(said)
     assert all(finding.text.startswith(start) for finding, start in zip(found, said, strict=True))

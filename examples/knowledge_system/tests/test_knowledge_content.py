@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from knowledge_system import database
-from knowledge_system.domain import markdown, rules
+from knowledge_system.domain import markdown, permissions
 from knowledge_system.services.knowledge import content
 
 from knowledge_system.models import Article, Comment  # isort: skip
@@ -32,7 +32,7 @@ def test_every_article_fits_the_forms(stored_articles: list[dict[str, Any]]) -> 
 
 
 def test_people_of_every_role() -> None:
-    assert {person["role"] for person in content.people()} == set(rules.ROLES)
+    assert {person["role"] for person in content.people()} == set(permissions.ROLES)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article
-from knowledge_system.services.knowledge.lookup import ArticleFilter
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
 
 
 def form(**changed: str) -> dict[str, str]:

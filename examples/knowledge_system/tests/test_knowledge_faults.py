@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import event, func, select
 
 from knowledge_system.app import PURGE_SECONDS
-from knowledge_system.background import letters
+from knowledge_system.background import mail_texts
 from knowledge_system.models import Article, Comment, tasks
 from knowledge_system.settings import AREAS, DEMO_PASSWORD
 from mks_hardening.cache import CDNManager
@@ -317,7 +317,7 @@ def hanging_mail(site: Site) -> Iterator[None]:
     wire, background = site.away.mail, site.parts.background
     wire.mode, before = "black_hole", site.away.mail.connections
     with site.parts.sessions.begin() as session:
-        background.tell(session, 1, letters.overdue(["x"], link="https://localhost:8443/overdue"))
+        background.tell(session, 1, mail_texts.overdue(["x"], link="https://localhost:8443/overdue"))
     waiting = threading.Thread(target=site.worker.run_pending, kwargs={"most": 1})
     waiting.start()
     wait_until(lambda: wire.connections > before, what="the task at the mail server")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from knowledge_system.domain.files import bundle, front_matter, names, pictures
-from knowledge_system.domain.files.kinds import KINDS, recognise
+from knowledge_system.domain.files.file_types import KINDS, recognise
 from knowledge_system.domain.files.metadata import DamagedError, stripped
 
 PDF = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"

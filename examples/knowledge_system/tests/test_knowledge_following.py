@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.domain import related
-from knowledge_system.domain.related import Candidate
+from knowledge_system.domain import related_articles
+from knowledge_system.domain.related_articles import Candidate
 from knowledge_system.settings import AREAS
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
@@ -49,7 +49,7 @@ def candidate(
 )
 def test_the_nearest_articles(candidates: list[Candidate], found: list[int]) -> None:
     subject = candidate(0, "コンクリートの養生", site="北工区", tags="養生 打設")
-    assert [one.id for one in related.nearest(subject, candidates, most=5)] == found
+    assert [one.id for one in related_articles.nearest(subject, candidates, most=5)] == found
 
 
 def call(person: Any, method: str, path: str, body: Any = None) -> Any:

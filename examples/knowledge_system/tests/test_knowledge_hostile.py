@@ -24,9 +24,9 @@ import pytest
 from sqlalchemy import event, select
 
 from knowledge_system import models
-from knowledge_system.reports.sheet import write_sheet
+from knowledge_system.reports.spreadsheet import write_sheet
 from knowledge_system.services import reports
-from knowledge_system.services.key_texts import key_bytes
+from knowledge_system.services.secret_keys import key_bytes
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.testing import FrozenClock
 

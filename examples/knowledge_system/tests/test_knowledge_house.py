@@ -13,7 +13,7 @@ import pytest
 import knowledge_system
 import mks_deploy
 from knowledge_system import app as application
-from knowledge_system.services.identity import door
+from knowledge_system.services.identity import sign_in_factory
 from mks_hardening.cli import main
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import SecretBox
@@ -69,7 +69,7 @@ def test_nothing_stays_open_when_it_cannot_be_made(
         raise ConfigurationError("no", parameter="keys")
 
     monkeypatch.setattr(application, "open_database", watched)
-    monkeypatch.setattr(door, "SecretBox", refuse)
+    monkeypatch.setattr(sign_in_factory, "SecretBox", refuse)
     with pytest.raises(ConfigurationError):
         make_app(demo=False)
     assert disposed == [True]

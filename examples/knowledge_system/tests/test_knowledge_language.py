@@ -19,7 +19,7 @@ from sqlalchemy import delete, select, update
 
 import knowledge_system
 from knowledge_system import models
-from knowledge_system.domain.wording import english, say
+from knowledge_system.domain.translations import english, say
 from knowledge_system.services.knowledge import content
 from knowledge_system.web.rendering import DONE
 
@@ -34,7 +34,7 @@ BILINGUAL = (
     "console.py",
     "database.py",
     "demo/",
-    "domain/wording.py",
+    "domain/translations.py",
     "migrations/",
     "services/knowledge/content.py",
     "api/openapi.py",

@@ -15,7 +15,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from werkzeug.serving import make_server
 
-from knowledge_system.api.table import ROUTES
+from knowledge_system.api.route_table import ROUTES
 from knowledge_system.services.identity.limits import API_LIMITS
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS, Limit

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select, text
 
-from knowledge_system.domain.plots import Plot, drawn
+from knowledge_system.domain.svg_plots import Plot, drawn
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.counts import STEPS, Counts, SlowStatement
+from knowledge_system.services.operations.limited_clients import Whose
 from knowledge_system.services.operations.overview import overview, plan_of
-from knowledge_system.services.operations.whose import Whose
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import normalize_sql
 from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished, TaskQueueSeen

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, update
 
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article
-from knowledge_system.services.knowledge.lookup import ArticleFilter
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.settings import DEMO_PASSWORD
 from testbed.polling import wait_until
 

@@ -20,7 +20,7 @@ from werkzeug.test import Client, TestResponse, run_wsgi_app
 
 from knowledge_system.models import RefreshToken, RepeatableCall, TokenFamily
 from knowledge_system.settings import DEMO_PASSWORD
-from knowledge_system.web import writing
+from knowledge_system.web import article_changes
 from mks_hardening.cache import CDNManager
 from mks_hardening.security import totp_code
 from mks_hardening.testing import FrozenClock
@@ -378,15 +378,15 @@ def test_of_two_that_change_one_version_one_is_saved(
     sato, ito = program("sato"), program("ito")
     made = sato.call("POST", "/api/knowledge", ARTICLE)
     path, tag = made.headers["Location"], made.headers["ETag"]
-    save = writing.save_article
+    save = article_changes.save_article
 
     def meanwhile(article_id: int, values: dict[str, Any]) -> None:
-        monkeypatch.setattr(writing, "save_article", save)
+        monkeypatch.setattr(article_changes, "save_article", save)
         first = elsewhere(lambda: ito.call("PUT", path, {**ARTICLE, "title": "先"}, If_Match=tag))
         assert first.status_code == 200
         save(article_id, values)
 
-    monkeypatch.setattr(writing, "save_article", meanwhile)
+    monkeypatch.setattr(article_changes, "save_article", meanwhile)
     late = sato.call("PUT", path, {**ARTICLE, "title": "後"}, If_Match=tag)
     assert (late.status_code, (late.json or {})["current_revision"]) == (412, 2)
     assert (sato.call("GET", path).json or {})["title"] == "先"
@@ -476,17 +476,17 @@ def test_a_call_in_flight(
     app: Any, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch, clock: FrozenClock
 ) -> None:
     sato = program("sato")
-    create = writing.create_article
+    create = article_changes.create_article
     seen: list[int] = []
 
     def meanwhile(values: dict[str, Any]) -> int:
-        monkeypatch.setattr(writing, "create_article", create)
+        monkeypatch.setattr(article_changes, "create_article", create)
         twin = elsewhere(lambda: sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d"))
         seen.append(twin.status_code)
         assert twin.headers["Retry-After"] == "1"
         return create(values)
 
-    monkeypatch.setattr(writing, "create_article", meanwhile)
+    monkeypatch.setattr(article_changes, "create_article", meanwhile)
     assert sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d").status_code == 201
     assert seen == [409]
 
@@ -511,17 +511,17 @@ def test_of_two_processes_only_the_holder_changes_anything(
 ) -> None:
     """A process that slept longer than its lease finds that another has taken the call, and rolls back."""
     sato = program("sato")
-    create = writing.create_article
+    create = article_changes.create_article
     titles: list[str] = []
 
     def slept(values: dict[str, Any]) -> int:
-        monkeypatch.setattr(writing, "create_article", create)
+        monkeypatch.setattr(article_changes, "create_article", create)
         clock.advance(61)
         twin = elsewhere(lambda: sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e"))
         titles.append(twin.headers["Location"])
         return create(values)
 
-    monkeypatch.setattr(writing, "create_article", slept)
+    monkeypatch.setattr(article_changes, "create_article", slept)
     late = sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e")
     assert (late.status_code, (late.json or {})["type"]) == (409, "/problems/call-in-flight")
     again = sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain import fields, markdown, rules
-from knowledge_system.domain.differences import difference
+from knowledge_system.domain import fields, markdown, permissions
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldFault, Problem, code_for_status, describe
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.text_differences import difference
 from knowledge_system.domain.validation import Integer, Tags, Text, form_values, parse_json_object, take
 from knowledge_system.services.reports import link_keys
 from knowledge_system.web.forms import safe_next
@@ -116,7 +116,7 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
     else:
         assert taken.keys() == fields.ARTICLE_REPLACED.keys()
         assert taken["title"] == taken["title"].strip() != ""
-        assert taken["category"] in rules.CATEGORIES
+        assert taken["category"] in permissions.CATEGORIES
         assert "\x00" not in taken["body"]
 
 
@@ -260,8 +260,8 @@ def person(role: str, identity: int = 1) -> Actor:
 )
 def test_who_sees_and_edits_what(role: str, status: str, *, own: bool, sees: bool, edits: bool) -> None:
     author = 1 if own else 2
-    assert rules.may_see(person(role), author_id=author, status=status) is sees
-    assert rules.may_edit(person(role), author_id=author, status=status) is edits
+    assert permissions.may_see(person(role), author_id=author, status=status) is sees
+    assert permissions.may_edit(person(role), author_id=author, status=status) is edits
 
 
 def test_every_problem_speaks_both_languages() -> None:

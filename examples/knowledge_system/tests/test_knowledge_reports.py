@@ -20,11 +20,11 @@ from sqlalchemy import select
 
 from knowledge_system import models
 from knowledge_system.background import reporting
-from knowledge_system.domain import wording
-from knowledge_system.domain.wording import is_japanese
+from knowledge_system.domain import translations
+from knowledge_system.domain.translations import is_japanese
 from knowledge_system.reports.document import write_document
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
-from knowledge_system.reports.sheet import write_sheet
+from knowledge_system.reports.spreadsheet import write_sheet
 from knowledge_system.services.reports import Link, link_keys, signature
 from knowledge_system.settings import AREAS
 from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
@@ -143,7 +143,7 @@ def test_files_are_in_the_language_of_the_report() -> None:
         assert word in said
         assert word in " ".join(words)
     assert not is_japanese(said + "".join(words))
-    for name in ("Published", wording.say("鉄筋", "en")):  # no column is too narrow for a word
+    for name in ("Published", translations.say("鉄筋", "en")):  # no column is too narrow for a word
         assert name in map(str.strip, said.splitlines())
     reader = PdfReader(io.BytesIO(pdf))
     assert reader.trailer["/Root"]["/Lang"] == "en"  # type: ignore[index]  # a dictionary
@@ -379,7 +379,7 @@ def test_a_report_can_be_cancelled_while_it_waits_and_while_it_is_written(
         return figures(*args, **options)
 
     monkeypatch.setattr("knowledge_system.services.reports.figures", cancelled_meanwhile)
-    monkeypatch.setattr("mks_hardening.tasks.run._BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("mks_hardening.tasks.task_run._BETWEEN_REPORTS", 0.0)
     assert work() == ["cancelled"]
     assert person.api("GET", f"/api/tasks/{running}").json["state"] == "cancelled"
 

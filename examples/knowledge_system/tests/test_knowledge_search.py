@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain import pager, snippets, spellings
+from knowledge_system.domain import page_numbers, search_variants, snippets
 from knowledge_system.domain.tags import key_of
 from mks_hardening.testing import FrozenClock
 
@@ -88,7 +88,7 @@ def test_an_excerpt_begins_a_little_before_and_reads_as_text() -> None:
     ],
 )
 def test_pages_have_numbers(total: int, number: int, shown: list[int]) -> None:
-    assert pager.pages(total, number, size=20, most=500) == shown
+    assert page_numbers.pages(total, number, size=20, most=500) == shown
 
 
 @pytest.mark.parametrize(
@@ -257,8 +257,8 @@ QUERIES = (
     ],
 )
 def test_what_a_query_may_mean(query: str, spelt: tuple[str, ...], apart: tuple[str, ...]) -> None:
-    assert spellings.spelt(query) == spelt
-    assert spellings.apart(query) == apart
+    assert search_variants.spelt(query) == spelt
+    assert search_variants.apart(query) == apart
 
 
 def test_equal_letters_are_in_one_group_and_one_normal_form() -> None:
@@ -270,7 +270,7 @@ def test_equal_letters_are_in_one_group_and_one_normal_form() -> None:
     assert unicodedata.normalize("NFKC", letters) == letters
     assert all(len(group) > 1 for group in listed)
     for group in listed:
-        assert len({spellings.folded(letter) for letter in group}) == 1
+        assert len({search_variants.folded(letter) for letter in group}) == 1
 
 
 LETTERS = "高髙橋﨑崎𠮷吉渡邉邊辺齋斎田こんくりーとコンクリートｺﾝｸﾘｰﾄのひび割れヴゔ・ 鉄筋かぶり被ab%_"
@@ -278,20 +278,22 @@ LETTERS = "高髙橋﨑崎𠮷吉渡邉邊辺齋斎田こんくりーとコン�
 
 @given(st.text() | st.text(LETTERS, max_size=30))
 def test_folding_keeps_every_position_and_is_done_once(text: str) -> None:
-    folded = spellings.folded(text)
+    folded = search_variants.folded(text)
     assert len(folded) == len(text)
-    assert spellings.folded(folded) == folded
-    assert all(before in spellings.equal_letters(after) for before, after in zip(text, folded, strict=True))
+    assert search_variants.folded(folded) == folded
+    assert all(
+        before in search_variants.equal_letters(after) for before, after in zip(text, folded, strict=True)
+    )
 
 
 @given(st.text(LETTERS, max_size=30))
 def test_every_spelling_is_marked_as_the_typed_one_is(query: str) -> None:
     pattern = snippets.pattern_of(query)
-    told = spellings.spelt(query)
+    told = search_variants.spelt(query)
     assert told[0] == query
     assert len(told) == len(set(told)) <= 9
     for word in query.split()[:10]:
-        for spelled in spellings.spelt(word):
+        for spelled in search_variants.spelt(word):
             pieces = snippets.marked(f"【{spelled}】", pattern)
             assert "".join(piece.text for piece in pieces if piece.found) == spelled
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from knowledge_system.background import letters
+from knowledge_system.background import mail_texts
 from knowledge_system.models import Article, Notice, User
 from knowledge_system.services.knowledge import upkeep
 from mks_hardening.tasks import TaskWorker
@@ -83,7 +83,7 @@ def test_authors_are_reminded_once_a_month(app: Any, visit: Callable[..., Any], 
 
 
 def test_the_mail_names_the_articles() -> None:
-    letter = letters.overdue(["甲", "乙"], link="https://x/overdue").written("ja")
+    letter = mail_texts.overdue(["甲", "乙"], link="https://x/overdue").written("ja")
     assert letter.subject == "内容の確認をお願いします(2 件)"
     assert "  - 甲\n  - 乙\n" in letter.text
     assert timedelta(days=365) == upkeep.CONFIRM_EVERY

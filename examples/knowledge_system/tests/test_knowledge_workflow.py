@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from knowledge_system.background import letters
+from knowledge_system.background import mail_texts
 from knowledge_system.domain import workflow
-from knowledge_system.domain.rules import ROLES, STATUSES, Actor
+from knowledge_system.domain.permissions import ROLES, STATUSES, Actor
 from knowledge_system.domain.workflow import STEPS, Subject
 from knowledge_system.models import Notice, Revision
 
@@ -57,9 +57,9 @@ def test_only_the_exception_lets_a_reviewer_save_as_published() -> None:
 
 def test_every_step_has_words() -> None:
     for step in STEPS:
-        letter = letters.step_taken(step, "題名", by="佐藤", said="一行目\n二行目", link="https://x").written(
-            "ja"
-        )
+        letter = mail_texts.step_taken(
+            step, "題名", by="佐藤", said="一行目\n二行目", link="https://x"
+        ).written("ja")
         assert "題名" in letter.subject
         assert "  二行目\n" in letter.text
 

@@ -17,7 +17,7 @@ from math import isfinite
 from typing import Any, Final, Literal, TypeAlias, cast
 from uuid import UUID
 
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
 
 __all__ = ["Codec", "json_dumps", "json_loads", "orjson_dumps"]

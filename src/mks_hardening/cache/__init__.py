@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
     "mks_hardening.cache.after_commit": ["AfterCommit"],
@@ -10,13 +10,13 @@ _HOME = {
     "mks_hardening.cache.backends.null_cache": ["NullCache"],
     "mks_hardening.cache.backends.redis_cache": ["RedisCache"],
     "mks_hardening.cache.backends.tiered_cache": ["TieredCache"],
-    "mks_hardening.cache.base": ["BaseCache"],
-    "mks_hardening.cache.cdn.manager": ["CDNManager"],
+    "mks_hardening.cache.base_cache": ["BaseCache"],
+    "mks_hardening.cache.cdn.cdn_manager": ["CDNManager"],
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
     "mks_hardening.cache.key_error": ["CacheKeyError"],
     "mks_hardening.cache.response_cache.middleware": ["ResponseCacheMiddleware"],
-    "mks_hardening.cache.response_cache.rule": ["CacheRule"],
+    "mks_hardening.cache.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.cache.stats": ["CacheStats"],
 }
 

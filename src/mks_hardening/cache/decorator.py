@@ -13,8 +13,8 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import call_normalizer, function_name
 from mks_hardening.cache._canonical_text import canonical, digest, kind_of
-from mks_hardening.cache._parameters import check_tags
-from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache._entry_options import check_tags
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["CachedFunction", "cache_if", "cached", "set_default_cache"]

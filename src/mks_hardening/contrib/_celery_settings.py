@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "RUN", "TICK", "celery_settings", "check_limits"]
 
-RUN: Final = "mks_hardening.tasks.run"
+RUN: Final = "mks_hardening.tasks.task_run"
 """Name of the message that says which row to look at; for routes of an application's own."""
 TICK: Final = "mks_hardening.tasks.tick"
 """Name of the message with which beat lets a worker look at the rows."""

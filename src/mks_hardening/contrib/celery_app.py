@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import function, texts
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.facade import exported
-from mks_hardening._core.lazy import optional
-from mks_hardening.contrib._celery_bell import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskBell
+from mks_hardening._core.lazy_exports import exported
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.contrib._celery_process import PoolProcess
 from mks_hardening.contrib._celery_settings import RUN, TICK, celery_settings, check_limits
+from mks_hardening.contrib._celery_wake_ups import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskBell
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.tasks._leases import LEASE
 

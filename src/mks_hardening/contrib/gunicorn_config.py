@@ -255,7 +255,7 @@ class _Wanted(NamedTuple):
 
     def _open(self, server: FromGunicorn, *, upgrade: bool) -> None:
         from mks_hardening.contrib._metrics.listener import listening_socket
-        from mks_hardening.contrib._metrics.shared_files import remove_free_slots
+        from mks_hardening.contrib._metrics.shared_storage import remove_free_slots
 
         shown = _Running.shown
         if shown is not None and (shown.port, shown.address) == (self.port, self.address):

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.process.forked import renew_in_child
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE
 from mks_hardening.contrib._metrics.counters import MetricCounters
-from mks_hardening.contrib._metrics.sheets import MemoryMetricStorage
-from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS, RULES, Metric, MetricRule
+from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS, RULES, Metric, MetricRule
+from mks_hardening.contrib._metrics.storage import MemoryMetricStorage
 from mks_hardening.contrib._traces.request_span import (
     Attributes,
     at_the_begin,

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from mks_hardening._core.checks import number, offers, path_text, several, whole_number
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
-from mks_hardening._core.lazy import optional
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.contrib._metrics.counters import MetricCounters
+from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS
 from mks_hardening.contrib._metrics.listener import Listener, listening_socket
-from mks_hardening.contrib._metrics.shared_files import SharedMetricStorage, forget_dead
-from mks_hardening.contrib._metrics.sheets import MemoryMetricStorage, MetricRow, MetricStorage
-from mks_hardening.contrib._metrics.table import METRICS, REQUEST_BUCKETS
+from mks_hardening.contrib._metrics.shared_storage import SharedMetricStorage, forget_dead
+from mks_hardening.contrib._metrics.storage import MemoryMetricStorage, MetricRow, MetricStorage
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

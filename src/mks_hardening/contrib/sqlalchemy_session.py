@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.cache import AfterCommit
 from mks_hardening.exceptions import ConfigurationError
 

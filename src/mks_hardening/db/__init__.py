@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening.db.engine.forks": ["guard_fork"],
-    "mks_hardening.db.engine.hardened": ["hardened_async_engine", "hardened_engine"],
+    "mks_hardening.db.engine.fork_guard": ["guard_fork"],
+    "mks_hardening.db.engine.engines": ["hardened_async_engine", "hardened_engine"],
     "mks_hardening.db.watch.pool_monitor": ["PoolHolder", "PoolMonitor", "PoolStats"],
     "mks_hardening.db.engine.pool_size": ["PoolPlan", "plan_pool"],
     "mks_hardening.db.japanese_search": ["JapaneseSearch", "SearchHit"],
     "mks_hardening.db.paging": ["InvalidCursorError", "Page", "PageResult", "keyset_page"],
-    "mks_hardening.db.plan.explaining": ["Plan", "explain"],
+    "mks_hardening.db.plan.query_plan": ["Plan", "explain"],
     "mks_hardening.db.retry": ["retry_on_serialization_failure"],
     "mks_hardening.db.statement.fingerprints": ["fingerprint", "normalize_sql"],
     "mks_hardening.db.watch.n_plus_one": ["NPlusOneError", "NPlusOneFinding", "allow_n_plus_one"],

@@ -1,8 +1,8 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
-from mks_hardening.db.engine.forks import guard_fork as guard_fork
-from mks_hardening.db.engine.hardened import hardened_async_engine as hardened_async_engine
-from mks_hardening.db.engine.hardened import hardened_engine as hardened_engine
+from mks_hardening.db.engine.engines import hardened_async_engine as hardened_async_engine
+from mks_hardening.db.engine.engines import hardened_engine as hardened_engine
+from mks_hardening.db.engine.fork_guard import guard_fork as guard_fork
 from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
 from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
 from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
@@ -11,8 +11,8 @@ from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError
 from mks_hardening.db.paging import Page as Page
 from mks_hardening.db.paging import PageResult as PageResult
 from mks_hardening.db.paging import keyset_page as keyset_page
-from mks_hardening.db.plan.explaining import Plan as Plan
-from mks_hardening.db.plan.explaining import explain as explain
+from mks_hardening.db.plan.query_plan import Plan as Plan
+from mks_hardening.db.plan.query_plan import explain as explain
 from mks_hardening.db.retry import retry_on_serialization_failure as retry_on_serialization_failure
 from mks_hardening.db.statement.fingerprints import fingerprint as fingerprint
 from mks_hardening.db.statement.fingerprints import normalize_sql as normalize_sql

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from mks_hardening._core.checks import several, text_of, whole_number
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.db._cursor import CursorKey, CursorPosition, InvalidCursorError, read_cursor, write_cursor
-from mks_hardening.db._cuttable import check_whole
 from mks_hardening.db._nullable import may_be_null, optional_tables
+from mks_hardening.db._paging_checks import check_whole
 from mks_hardening.db.watch.n_plus_one import allow_n_plus_one
 from mks_hardening.exceptions import ConfigurationError
 

@@ -15,7 +15,7 @@ from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.database.error_text import LOST, code_of
 from mks_hardening._core.durations import seconds
-from mks_hardening.db._decorated import is_async, refuse_generators
+from mks_hardening.db._function_kind import is_async, refuse_generators
 from mks_hardening.db.watch._attempt import attempt
 
 __all__ = ["retry_on_serialization_failure"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
     "mks_hardening._core.process.context": ["bind", "bound", "clear", "current"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening._core.origin.trust": ["client_key"],
+    "mks_hardening._core.origin.proxy_trust": ["client_key"],
     "mks_hardening._core.web.rate_headers": ["rate_limit_headers"],
     "mks_hardening._core.web.rate_problem": ["rate_limit_problem"],
-    "mks_hardening.security.rate_limits.model": ["DEFAULT_RATE_LIMITS", "Decision", "Limit", "LimitState"],
-    "mks_hardening.security.second_factor.results": [
+    "mks_hardening.security.rate_limits.limit": ["DEFAULT_RATE_LIMITS", "Decision", "Limit", "LimitState"],
+    "mks_hardening.security.second_factor.factor_results": [
         "Enrolment",
         "PasskeyRegistration",
         "PasskeySignIn",
@@ -20,10 +20,10 @@ _HOME = {
         "VerificationResult",
     ],
     "mks_hardening.security.second_factor.failure_budget": ["FailureBudget"],
-    "mks_hardening.security.concurrency.limiter": ["ConcurrencyLimiter"],
+    "mks_hardening.security.concurrency.concurrency_limiter": ["ConcurrencyLimiter"],
     "mks_hardening.security.concurrency.slot": ["Slot"],
     "mks_hardening.security.passkeys.relying_party": ["RelyingParty"],
-    "mks_hardening.security.passkeys.results": ["Passkey", "PasskeyAssertion", "PasskeyOptions"],
+    "mks_hardening.security.passkeys.passkey_results": ["Passkey", "PasskeyAssertion", "PasskeyOptions"],
     "mks_hardening.security.passkeys.stores.memory_store": ["MemoryPasskeyStore"],
     "mks_hardening.security.passkeys.stores.redis_store": ["RedisPasskeyStore"],
     "mks_hardening.security.passkeys.stores.sql_store": [
@@ -37,8 +37,8 @@ _HOME = {
     "mks_hardening.security.passwords.policy": ["PasswordFault", "PasswordPolicy", "PasswordVerdict"],
     "mks_hardening.security.passwords.hashing": ["hash_password", "needs_rehash", "verify_password"],
     "mks_hardening.security.second_factor.codes.qr": ["qr_code"],
-    "mks_hardening.security.rate_limits.limiter": ["RateLimiter"],
-    "mks_hardening.security.rate_limits.pace": ["Turn"],
+    "mks_hardening.security.rate_limits.rate_limiter": ["RateLimiter"],
+    "mks_hardening.security.rate_limits.turn": ["Turn"],
     "mks_hardening.security.rate_limits.reservation": ["Reservation"],
     "mks_hardening.security.second_factor.codes.recovery_codes": [
         "RecoveryCodes",
@@ -56,11 +56,11 @@ _HOME = {
         "totp_code",
         "verify_totp",
     ],
-    "mks_hardening.security.second_factor.manager": ["TwoFactorManager"],
-    "mks_hardening.security.sign_in.changes": ["CredentialChanges"],
-    "mks_hardening.security.sign_in.manager": ["SignIn"],
+    "mks_hardening.security.second_factor.two_factor_manager": ["TwoFactorManager"],
+    "mks_hardening.security.sign_in.credential_changes": ["CredentialChanges"],
+    "mks_hardening.security.sign_in.sign_in": ["SignIn"],
     "mks_hardening.security.sign_in.headers": ["sign_in_headers"],
-    "mks_hardening.security.sign_in.model": [
+    "mks_hardening.security.sign_in.sign_in_results": [
         "SIGN_IN_LIMITS",
         "ChangeResult",
         "SignInAccount",
@@ -69,7 +69,7 @@ _HOME = {
         "SignInNotice",
         "SignInStep",
     ],
-    "mks_hardening.security.sign_in.parts": [
+    "mks_hardening.security.sign_in.sign_in_protocols": [
         "Accounts",
         "AloneOutcome",
         "FactorHelp",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
 if TYPE_CHECKING:

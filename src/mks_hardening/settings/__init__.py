@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening.settings.areas": [
+    "mks_hardening.settings.definitions": [
         "CacheSettings",
         "CoreSettings",
         "DatabaseSettings",
@@ -15,7 +15,7 @@ _HOME = {
         "WsgiSettings",
     ],
     "mks_hardening.settings.hardening": ["HardeningSettings"],
-    "mks_hardening.settings.table": ["Variable", "register_variables", "variables"],
+    "mks_hardening.settings.variable_table": ["Variable", "register_variables", "variables"],
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -8,9 +8,9 @@ from typing import Self
 from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
-from mks_hardening.settings._faults import combined_faults
+from mks_hardening.settings._cross_checks import combined_faults
 from mks_hardening.settings._variables import read
-from mks_hardening.settings.areas import (
+from mks_hardening.settings.definitions import (
     CacheSettings,
     CoreSettings,
     DatabaseSettings,
@@ -19,7 +19,7 @@ from mks_hardening.settings.areas import (
     SecuritySettings,
     WsgiSettings,
 )
-from mks_hardening.settings.table import unknown_variables
+from mks_hardening.settings.variable_table import unknown_variables
 
 __all__ = ["HardeningSettings"]
 

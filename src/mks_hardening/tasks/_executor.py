@@ -20,11 +20,11 @@ from mks_hardening.exceptions import (
 from mks_hardening.tasks._back_off import asked_delay, retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
 from mks_hardening.tasks._signatures import takes
-from mks_hardening.tasks.run import TaskRun
+from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
-    from mks_hardening.tasks.registry import Task, Tasks
+    from mks_hardening.tasks.tasks import Task, Tasks
 
 __all__ = ["Executor", "Outcome"]
 

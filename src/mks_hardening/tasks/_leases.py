@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.tasks.run import TaskRun
+from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
-    from mks_hardening.tasks.store._store import TaskStore
+    from mks_hardening.tasks.store._task_store import TaskStore
 
 __all__ = ["LEASE", "LeaseHolder"]
 

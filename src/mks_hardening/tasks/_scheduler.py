@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mks_hardening.tasks._naming import SLOT
 
 if TYPE_CHECKING:
-    from mks_hardening.tasks.registry import Task, Tasks
+    from mks_hardening.tasks.tasks import Task, Tasks
 
 __all__ = ["Scheduler"]
 

@@ -5,21 +5,21 @@ A clock that is moved by hand, fakes that fail on demand, and contract suites th
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
     "mks_hardening.testing.clock": ["FrozenClock"],
-    "mks_hardening.testing.contracts.cache": ["CacheContract"],
-    "mks_hardening.testing.contracts.limiter": ["LimiterContract"],
-    "mks_hardening.testing.contracts.passkey": ["PasskeyStoreContract"],
-    "mks_hardening.testing.contracts.session": ["SessionStoreContract"],
-    "mks_hardening.testing.contracts.sign_in": ["SignInStoreContract"],
-    "mks_hardening.testing.contracts.transport": ["TransportContract"],
-    "mks_hardening.testing.contracts.two_factor": ["TwoFactorStoreContract"],
+    "mks_hardening.testing.contracts.cache_contract": ["CacheContract"],
+    "mks_hardening.testing.contracts.limiter_contract": ["LimiterContract"],
+    "mks_hardening.testing.contracts.passkey_contract": ["PasskeyStoreContract"],
+    "mks_hardening.testing.contracts.session_contract": ["SessionStoreContract"],
+    "mks_hardening.testing.contracts.sign_in_contract": ["SignInStoreContract"],
+    "mks_hardening.testing.contracts.transport_contract": ["TransportContract"],
+    "mks_hardening.testing.contracts.two_factor_contract": ["TwoFactorStoreContract"],
     "mks_hardening.testing.flaky_redis": ["FlakyRedis"],
     "mks_hardening.testing.recorded": ["RecordedAlerts", "RecordedEvents", "RecordedLines"],
     "mks_hardening.testing.task_recorder": ["EnqueuedTask", "TaskRecorder"],
-    "mks_hardening.testing.transport": ["RecordingTransport"],
+    "mks_hardening.testing.recording_transport": ["RecordingTransport"],
     "mks_hardening.testing.wsgi_call": ["WSGIAnswer", "call_wsgi"],
 }
 

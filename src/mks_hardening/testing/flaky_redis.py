@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mks_hardening._core.checks import offers
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.protocols import RedisLike
 
 __all__ = ["FlakyRedis"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mks_hardening._core.checks import instance
 
 if TYPE_CHECKING:
-    from mks_hardening.testing.transport import RecordingTransport
+    from mks_hardening.testing.recording_transport import RecordingTransport
 
 __all__ = ["RecordedAlerts", "RecordedEvents", "RecordedLines"]
 

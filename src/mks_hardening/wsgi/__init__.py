@@ -5,17 +5,17 @@ Each takes the application first and works alone; together they share one decisi
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import facade
+from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening._core.origin.trust": ["ProxyTrust", "RequestOrigin", "request_origin"],
+    "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin", "request_origin"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
     "mks_hardening.wsgi.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening.wsgi.headers.hsts": ["HSTS"],
-    "mks_hardening.wsgi.headers.policy": ["HeaderPolicy"],
+    "mks_hardening.wsgi.headers.header_policy": ["HeaderPolicy"],
     "mks_hardening.wsgi.headers.security_headers": ["SecurityHeadersMiddleware"],
     "mks_hardening.wsgi.health": ["HealthMiddleware"],
-    "mks_hardening.wsgi.keys": [
+    "mks_hardening.wsgi.environ_keys": [
         "CSP_NONCE_KEY",
         "CSRF_TOKEN_KEY",
         "ORIGIN_KEY",
@@ -34,10 +34,10 @@ _HOME = {
         "limit_by_user",
     ],
     "mks_hardening.wsgi.refusals": ["OwnAnswer", "Refusal"],
-    "mks_hardening.wsgi.request_record.middleware": ["RequestLoggingMiddleware"],
-    "mks_hardening.wsgi.session.cookie": ["SessionCookie"],
-    "mks_hardening.wsgi.session.handle": ["SessionHandle"],
-    "mks_hardening.wsgi.session.manager": ["SessionManager"],
+    "mks_hardening.wsgi.request_log.middleware": ["RequestLoggingMiddleware"],
+    "mks_hardening.wsgi.session.session_cookie": ["SessionCookie"],
+    "mks_hardening.wsgi.session.session_handle": ["SessionHandle"],
+    "mks_hardening.wsgi.session.session_manager": ["SessionManager"],
     "mks_hardening.wsgi.session.middleware": ["SessionTimeoutMiddleware"],
     "mks_hardening.wsgi.session.stores.memory_store": ["MemorySessionStore"],
     "mks_hardening.wsgi.session.stores.redis_store": ["RedisSessionStore"],

@@ -1,21 +1,21 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
-from mks_hardening._core.origin.trust import ProxyTrust as ProxyTrust
-from mks_hardening._core.origin.trust import RequestOrigin as RequestOrigin
-from mks_hardening._core.origin.trust import request_origin as request_origin
+from mks_hardening._core.origin.proxy_trust import ProxyTrust as ProxyTrust
+from mks_hardening._core.origin.proxy_trust import RequestOrigin as RequestOrigin
+from mks_hardening._core.origin.proxy_trust import request_origin as request_origin
 from mks_hardening.wsgi.csrf.middleware import CSRFMiddleware as CSRFMiddleware
+from mks_hardening.wsgi.environ_keys import CSP_NONCE_KEY as CSP_NONCE_KEY
+from mks_hardening.wsgi.environ_keys import CSRF_TOKEN_KEY as CSRF_TOKEN_KEY
+from mks_hardening.wsgi.environ_keys import ORIGIN_KEY as ORIGIN_KEY
+from mks_hardening.wsgi.environ_keys import REFUSAL_KEY as REFUSAL_KEY
+from mks_hardening.wsgi.environ_keys import REQUEST_ID_KEY as REQUEST_ID_KEY
+from mks_hardening.wsgi.environ_keys import ROUTE_KEY as ROUTE_KEY
+from mks_hardening.wsgi.environ_keys import SESSION_KEY as SESSION_KEY
 from mks_hardening.wsgi.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
+from mks_hardening.wsgi.headers.header_policy import HeaderPolicy as HeaderPolicy
 from mks_hardening.wsgi.headers.hsts import HSTS as HSTS
-from mks_hardening.wsgi.headers.policy import HeaderPolicy as HeaderPolicy
 from mks_hardening.wsgi.headers.security_headers import SecurityHeadersMiddleware as SecurityHeadersMiddleware
 from mks_hardening.wsgi.health import HealthMiddleware as HealthMiddleware
-from mks_hardening.wsgi.keys import CSP_NONCE_KEY as CSP_NONCE_KEY
-from mks_hardening.wsgi.keys import CSRF_TOKEN_KEY as CSRF_TOKEN_KEY
-from mks_hardening.wsgi.keys import ORIGIN_KEY as ORIGIN_KEY
-from mks_hardening.wsgi.keys import REFUSAL_KEY as REFUSAL_KEY
-from mks_hardening.wsgi.keys import REQUEST_ID_KEY as REQUEST_ID_KEY
-from mks_hardening.wsgi.keys import ROUTE_KEY as ROUTE_KEY
-from mks_hardening.wsgi.keys import SESSION_KEY as SESSION_KEY
 from mks_hardening.wsgi.origin.https_redirect import HTTPSRedirectMiddleware as HTTPSRedirectMiddleware
 from mks_hardening.wsgi.origin.trusted_proxy import TrustedProxyMiddleware as TrustedProxyMiddleware
 from mks_hardening.wsgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
@@ -26,10 +26,10 @@ from mks_hardening.wsgi.rate_limit_keys import limit_by_header as limit_by_heade
 from mks_hardening.wsgi.rate_limit_keys import limit_by_user as limit_by_user
 from mks_hardening.wsgi.refusals import OwnAnswer as OwnAnswer
 from mks_hardening.wsgi.refusals import Refusal as Refusal
-from mks_hardening.wsgi.request_record.middleware import RequestLoggingMiddleware as RequestLoggingMiddleware
-from mks_hardening.wsgi.session.cookie import SessionCookie as SessionCookie
-from mks_hardening.wsgi.session.handle import SessionHandle as SessionHandle
-from mks_hardening.wsgi.session.manager import SessionManager as SessionManager
+from mks_hardening.wsgi.request_log.middleware import RequestLoggingMiddleware as RequestLoggingMiddleware
 from mks_hardening.wsgi.session.middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
+from mks_hardening.wsgi.session.session_cookie import SessionCookie as SessionCookie
+from mks_hardening.wsgi.session.session_handle import SessionHandle as SessionHandle
+from mks_hardening.wsgi.session.session_manager import SessionManager as SessionManager
 from mks_hardening.wsgi.session.stores.memory_store import MemorySessionStore as MemorySessionStore
 from mks_hardening.wsgi.session.stores.redis_store import RedisSessionStore as RedisSessionStore

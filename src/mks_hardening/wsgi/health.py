@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.origin.trust import request_origin
+from mks_hardening._core.origin.proxy_trust import request_origin
 from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._readiness import Checks, Readiness, ReadinessResult
-from mks_hardening.wsgi._refusing import FixedResponse, RefusalResponse, Refuser
+from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

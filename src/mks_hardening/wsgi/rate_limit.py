@@ -7,8 +7,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, get_args
 
 from mks_hardening._core.checks import choice, offers, several, texts
-from mks_hardening._core.origin.trust import ProxyTrust, origin_reader
-from mks_hardening._core.taken_hits import hits_of_request
+from mks_hardening._core.origin.proxy_trust import ProxyTrust, origin_reader
+from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers, unless_set
@@ -16,7 +16,7 @@ from mks_hardening._core.web.rate_problem import Language, language_of, rate_lim
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._refusing import RefusalResponse, Refuser
+from mks_hardening.wsgi._refusal_response import RefusalResponse, Refuser
 from mks_hardening.wsgi.rate_limit_keys import LimitKey, counts_by_header, counts_by_user, limit_by_address
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from mks_hardening._core.checks import flag, function
-from mks_hardening._core.origin.trust import client_key, request_origin
+from mks_hardening._core.origin.proxy_trust import client_key, request_origin
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening.exceptions import ConfigurationError
 

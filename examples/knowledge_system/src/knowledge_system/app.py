@@ -13,26 +13,26 @@ from flask import Flask
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from knowledge_system.api import table
-from knowledge_system.background.notices import factor_notifier, notifier
+from knowledge_system.api import route_table
+from knowledge_system.background.account_notices import factor_notifier, notifier
 from knowledge_system.background.queue import Background
 from knowledge_system.commands import commands
+from knowledge_system.components import Parts
 from knowledge_system.domain.fields import BODY_LIMIT
-from knowledge_system.domain.spellings import spelt
-from knowledge_system.parts import Parts
+from knowledge_system.domain.search_variants import spelt
 from knowledge_system.services.attachments.intake import Intake
 from knowledge_system.services.identity.directory import Directory
-from knowledge_system.services.identity.door import open_door, open_factors
 from knowledge_system.services.identity.limits import open_limiter
+from knowledge_system.services.identity.sign_in_factory import open_door, open_factors
 from knowledge_system.services.identity.tokens import Tokens
-from knowledge_system.services.knowledge.catalogue import Catalogue
+from knowledge_system.services.knowledge.article_reader import Catalogue
 from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
 from knowledge_system.services.operations.samples import Samples
 from knowledge_system.services.reports import link_keys
-from knowledge_system.services.trail import Trail
+from knowledge_system.services.sign_in_audit import Trail
 from knowledge_system.services.transactions import WritingSession
 from knowledge_system.settings import AppSettings
-from knowledge_system.web import access, addresses, audited, errors, rendering
+from knowledge_system.web import access, addresses, audit_hook, errors, rendering
 from knowledge_system.web.edge import harden
 from knowledge_system.web.pages import (
     account,
@@ -109,14 +109,14 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
     try:
         parts = _parts(settings, opened, clock=clock, session_clock=session_clock or clock)
         app.extensions["knowledge"] = parts
-        audited.install(app)
+        audit_hook.install(app)
         addresses.install(app)
         errors.install(app)
         rendering.install(app)
         app.cli.add_command(commands)
         for blueprint in _BLUEPRINTS:
             app.register_blueprint(blueprint)
-        table.install(app)
+        route_table.install(app)
         access.install(app)
         if "wsgi" in settings.areas:
             harden(app, parts)

@@ -196,9 +196,9 @@ def _typed_password() -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from knowledge_system import checking
+    from knowledge_system import configuration_check
 
-    found = list(checking.findings(_settings(options), clock=time))
+    found = list(configuration_check.findings(_settings(options), clock=time))
     for finding in found:
         say(f"{'誤り / error' if finding.error else '注意 / warning'}: {finding.text}")
     if not found:

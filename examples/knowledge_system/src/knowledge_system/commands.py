@@ -11,9 +11,9 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from knowledge_system import database
+from knowledge_system.components import Parts
 from knowledge_system.domain.problems import Problem
 from knowledge_system.migrations.runner import MigrationFault
-from knowledge_system.parts import Parts
 from knowledge_system.services.identity import accounts, factor_help
 from mks_hardening.exceptions import BackendUnavailableError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-from knowledge_system.domain.rules import ROLES
+from knowledge_system.domain.permissions import ROLES
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.settings import HardeningSettings, register_variables
 

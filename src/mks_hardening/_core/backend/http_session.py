@@ -17,17 +17,17 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from weakref import finalize
 
-from mks_hardening._core.backend.network_faults import NOT_SENT, network_fault
+from mks_hardening._core.backend.network_errors import NOT_SENT, network_fault
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.codec import json_dumps
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.lazy import optional
 from mks_hardening._core.loopback import is_loopback
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
-from mks_hardening._core.resilience.reach import connect_within_deadline
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 __all__ = ["HttpResponse", "HttpSession", "check_url"]

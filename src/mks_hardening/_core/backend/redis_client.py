@@ -19,7 +19,7 @@ from weakref import finalize
 from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
 from mks_hardening._core.backend.endpoint import Endpoint, EndpointLease, lease
 from mks_hardening._core.backend.redis_connect import prepare, require_redis
-from mks_hardening._core.backend.redis_faults import (
+from mks_hardening._core.backend.redis_errors import (
     detail_of,
     is_about_all,
     is_handshake_timeout,
@@ -27,10 +27,10 @@ from mks_hardening._core.backend.redis_faults import (
     is_reset,
     reason_of,
 )
-from mks_hardening._core.backend.redis_handed_in import target_of
 from mks_hardening._core.backend.redis_script import Script
 from mks_hardening._core.backend.redis_types import Answer, Client, Command
 from mks_hardening._core.backend.redis_url import parse_redis_url
+from mks_hardening._core.backend.redis_user_client import target_of
 from mks_hardening._core.checks import flag
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing

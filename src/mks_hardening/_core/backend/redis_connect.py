@@ -11,11 +11,11 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from mks_hardening._core.backend.redis_direct import direct_client, direct_pool
+from mks_hardening._core.backend.redis_lean_client import direct_client, direct_pool
 from mks_hardening._core.backend.redis_types import Client, Options
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
-from mks_hardening._core.resilience.reach import connect_within_deadline
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from mks_hardening._core.backend.redis_faults import is_missing_script
+from mks_hardening._core.backend.redis_errors import is_missing_script
 from mks_hardening._core.backend.redis_types import Answer
 from mks_hardening._core.operations import Effect
 from mks_hardening.exceptions import BackendUnavailableError

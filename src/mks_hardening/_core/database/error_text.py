@@ -172,7 +172,7 @@ def _code(origin: BaseException) -> str:
 
 def _forms() -> dict[str, tuple[str, ...]]:
     # A long table, which a process without database errors never needs.
-    from mks_hardening._core.database.error_forms import FORMS
+    from mks_hardening._core.database.known_messages import FORMS
 
     return FORMS
 
@@ -207,7 +207,7 @@ def _patterns(code: str | None) -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _pattern(form: str) -> re.Pattern[str]:
-    from mks_hardening._core.database.error_forms import TYPES
+    from mks_hardening._core.database.known_messages import TYPES
 
     anything = re.escape(form).replace(r"\?", ".*")
     kind = rf"(?:(?P<type>{TYPES})(?:\(\d+(?:,\d+)?\))?|.*)"

@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
 
-from mks_hardening._core.backend.network_faults import LASTING, network_fault
+from mks_hardening._core.backend.network_errors import LASTING, network_fault
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.origin import hostname
+from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
-from mks_hardening._core.resilience.reach import connect_within_deadline
 from mks_hardening.exceptions import DeliveryError
 
 __all__ = ["Security", "SmtpSession"]

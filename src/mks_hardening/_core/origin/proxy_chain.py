@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mks_hardening._core.checks import texts, whole_number
-from mks_hardening._core.origin.addresses import parse_address, parse_network
-from mks_hardening._core.origin.facts import ProxyStatements
 from mks_hardening._core.origin.forwarded import elements_from_right
+from mks_hardening._core.origin.network_addresses import parse_address, parse_network
+from mks_hardening._core.origin.request_origin import ProxyStatements
 
 __all__ = ["ProxyChain"]
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import FrameType
 from weakref import WeakMethod
 
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 
 __all__ = ["arm_sigterm", "on_exit", "run_exit_callbacks"]
 

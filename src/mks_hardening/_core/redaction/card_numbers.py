@@ -10,7 +10,7 @@ import re
 from itertools import accumulate
 from typing import Final
 
-from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit
+from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit
 
 __all__ = ["SHORTEST_CARD", "is_card", "redact_cards"]
 

@@ -10,8 +10,8 @@ import re
 from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from typing import Final
 
-from mks_hardening._core.redaction.effort import StepLimit
-from mks_hardening._core.redaction.secret_table import HARMLESS_WORDS
+from mks_hardening._core.redaction.secret_patterns import HARMLESS_WORDS
+from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening._core.redaction.value_end import OPENERS, value_at
 
 __all__ = ["PARTICLES", "folded", "lowered", "remark_end", "said_value"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mks_hardening._core.redaction.effort import StepLimit
+from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening._core.redaction.value_end import QUOTES, value_at
 
 __all__ = ["beside_quoted_name", "in_element_or_part"]

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple, cast
 
 from mks_hardening._core.database.error_text import error_text, told_of
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.redaction.effort import REDACTED
-from mks_hardening._core.redaction.names import is_weak, tells
 from mks_hardening._core.redaction.plain_data import is_a
+from mks_hardening._core.redaction.secret_names import is_weak, tells
+from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.trace_text import safe_text
 
 __all__ = [

@@ -12,13 +12,13 @@ from typing import Final, TypeAlias, cast
 from mks_hardening._core.checks import several, texts
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.card_numbers import SHORTEST_CARD, is_card, redact_cards
-from mks_hardening._core.redaction.effort import CUT, REDACTED, StepLimit, replace_matches
-from mks_hardening._core.redaction.forms_in_text import redact_forms
-from mks_hardening._core.redaction.gate import Prefilter, SuspectedSecrets
-from mks_hardening._core.redaction.names import STEMS, ends_in_secret, normalise, tells
-from mks_hardening._core.redaction.names_in_text import redact_named, stem_pattern
+from mks_hardening._core.redaction.named_values import redact_named, stem_pattern
+from mks_hardening._core.redaction.pattern_redaction import redact_forms
 from mks_hardening._core.redaction.plain_data import FreeNames
-from mks_hardening._core.redaction.secret_table import QUERY_NAMES
+from mks_hardening._core.redaction.prefilter import Prefilter, SuspectedSecrets
+from mks_hardening._core.redaction.secret_names import STEMS, ends_in_secret, normalise, tells
+from mks_hardening._core.redaction.secret_patterns import QUERY_NAMES
+from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit, replace_matches
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["CUT", "REDACTED", "RecordRedactor", "SecretRedactor", "default_redactor", "tells"]

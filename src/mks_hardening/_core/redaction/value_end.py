@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mks_hardening._core.redaction.effort import StepLimit
+from mks_hardening._core.redaction.step_limit import StepLimit
 
 __all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
 

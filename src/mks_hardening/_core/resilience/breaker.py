@@ -16,8 +16,8 @@ from typing import Final, Literal
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening._core.resilience.events import BreakerChanged
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.resilience.backend_events import BreakerChanged
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.resilience.backend_events import BackendFailed
 from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening._core.resilience.budget import Budget, current_budget
-from mks_hardening._core.resilience.events import BackendFailed
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core.backend.redis_script import Script
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.exceptions import BackendUnavailableError

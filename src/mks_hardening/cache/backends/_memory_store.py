@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
-from mks_hardening.cache._frozen import freeze, thaw
+from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock
 

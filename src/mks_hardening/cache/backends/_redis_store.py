@@ -13,11 +13,11 @@ from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, R
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
+from mks_hardening.cache.backends._invalidation_replay import InvalidationReplay
 from mks_hardening.cache.backends._key_glob import closed
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
-from mks_hardening.cache.backends._names import RedisKeys
-from mks_hardening.cache.backends._owed_invalidations import owed_at
-from mks_hardening.cache.backends._replayed import InvalidationReplay
+from mks_hardening.cache.backends._pending_invalidations import owed_at
+from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.protocols import Clock

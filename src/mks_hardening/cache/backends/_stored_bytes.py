@@ -27,7 +27,7 @@ from typing import Final
 
 from mks_hardening._core.codec import Codec
 from mks_hardening.cache._entry import CacheEntry
-from mks_hardening.cache._frozen import LARGEST_VALUE
+from mks_hardening.cache._immutable import LARGEST_VALUE
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
 __all__ = ["TAG_VERSION_BYTES", "Envelope"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening.cache.backends._memory_store import MemoryStore
-from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 from mks_hardening.protocols import Clock
 

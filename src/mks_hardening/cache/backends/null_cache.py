@@ -9,7 +9,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening.cache._entry import CacheEntry, ComputeLease
-from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 
 __all__ = ["NullCache"]
@@ -48,7 +48,7 @@ class _NullStore:
 
     def acquire(
         self, _key: str, _tags: Sequence[str], *, wait: float = 0
-    ) -> Op[CacheEntry | ComputeLease | None]:  # noqa: ARG002 - the store's signature
+    ) -> Op[CacheEntry | ComputeLease | None]:
         yield from ()
         return ComputeLease(None, {})
 

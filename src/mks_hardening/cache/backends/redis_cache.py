@@ -11,7 +11,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.cache.backends._redis_store import RedisStore
 from mks_hardening.cache.backends._stored_bytes import Envelope
-from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 from mks_hardening.protocols import Clock, RedisLike
 

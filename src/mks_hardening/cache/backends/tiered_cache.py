@@ -7,7 +7,7 @@ from datetime import timedelta
 from mks_hardening._core.checks import instance
 from mks_hardening._core.durations import seconds
 from mks_hardening.cache.backends._tiered_store import TieredStore
-from mks_hardening.cache.base import BaseCache
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["TieredCache"]

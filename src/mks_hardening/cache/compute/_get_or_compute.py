@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeVar
 from mks_hardening._core.operations import Call, Op, Spawn
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry, ComputeLease
-from mks_hardening.cache._parameters import check_key, jittered
+from mks_hardening.cache._entry_options import check_key, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
-from mks_hardening.cache.compute._unkeepable import UncacheableValues
+from mks_hardening.cache.compute._uncacheable import UncacheableValues
 from mks_hardening.exceptions import BackendUnavailableError, EncodeError
 from mks_hardening.protocols import Clock
 

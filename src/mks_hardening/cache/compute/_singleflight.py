@@ -10,8 +10,8 @@ from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening.cache._frozen import freeze, thaw
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.exceptions import EncodeError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mks_hardening.cache.response_cache._http_rules import (
     variant_names,
     without_content,
 )
-from mks_hardening.cache.response_cache._kept_answers import CacheableRequest, StoredResponses
+from mks_hardening.cache.response_cache._stored_responses import CacheableRequest, StoredResponses
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,18 +14,22 @@ from mks_hardening._core.checks import instance, several, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
-from mks_hardening.cache.base import BaseCache
-from mks_hardening.cache.response_cache._forgetting import Invalidation
+from mks_hardening.cache.base_cache import BaseCache
+from mks_hardening.cache.response_cache._cacheable_requests import (
+    answer_key,
+    request_control,
+    request_obstacle,
+)
 from mks_hardening.cache.response_cache._http_rules import is_not_modified, without_content
-from mks_hardening.cache.response_cache._kept_answers import (
+from mks_hardening.cache.response_cache._invalidation import Invalidation
+from mks_hardening.cache.response_cache._recording import Recording
+from mks_hardening.cache.response_cache._stored_responses import (
     CacheableRequest,
     StoredResponse,
     StoredResponses,
     path_tag,
 )
-from mks_hardening.cache.response_cache._recording import Recording
-from mks_hardening.cache.response_cache._requests import answer_key, request_control, request_obstacle
-from mks_hardening.cache.response_cache.rule import CacheRule
+from mks_hardening.cache.response_cache.cache_rule import CacheRule
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
 

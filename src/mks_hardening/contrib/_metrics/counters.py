@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
-from mks_hardening.contrib._metrics.sheets import MetricCells, MetricStorage
-from mks_hardening.contrib._metrics.table import OTHER, REFUSED_LABELS, RULES, Metric, MetricRule, whole
+from mks_hardening.contrib._metrics.definitions import OTHER, REFUSED_LABELS, RULES, Metric, MetricRule, whole
+from mks_hardening.contrib._metrics.storage import MetricCells, MetricStorage
 
 __all__ = ["MetricCounters"]
 

@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

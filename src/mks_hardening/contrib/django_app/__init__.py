@@ -16,10 +16,10 @@ Nothing here asks for Django's settings before it is called, so that ``settings.
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import exported
-from mks_hardening.contrib.django_app._limits import limit
+from mks_hardening._core.lazy_exports import exported
 from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
+from mks_hardening.contrib.django_app._view_limits import limit
 
 __all__ = ["HardeningMiddleware", "hardened", "limit", "logging_config", "template_context"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 
 __all__ = [
     "DEFAULT_TIMEOUT",

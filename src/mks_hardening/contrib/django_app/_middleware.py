@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
-from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
+from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._counted import AWAY, BUSY, TOO_MANY, away_for, busy_for, limit_fields
+from mks_hardening.contrib._limited_views import AWAY, BUSY, TOO_MANY, away_for, busy_for, limit_fields
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
     HttpResponse,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, REQUEST_ID_KEY
+from mks_hardening.contrib.django_app._components import parts
 from mks_hardening.contrib.django_app._django import FromDjango
-from mks_hardening.contrib.django_app._parts import parts
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def hardened(application: WSGIApplication) -> WSGIApplication:
     Raises:
         ConfigurationError: a system check of ours finds an error, or whatever ``harden_wsgi`` refuses.
     """
-    from mks_hardening.contrib.django_app._findings import errors
+    from mks_hardening.contrib.django_app._system_checks import errors
 
     found = errors()
     if found:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mks_hardening.contrib.django_app._components import forget_parts
 from mks_hardening.contrib.django_app._django import AppConfig, checks, setting_changed
-from mks_hardening.contrib.django_app._parts import forget_parts
 
 __all__ = ["HardeningConfig"]
 
@@ -17,7 +17,7 @@ class HardeningConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django once all applications are loaded."""
-        from mks_hardening.contrib.django_app._findings import check_deployment, check_project
+        from mks_hardening.contrib.django_app._system_checks import check_deployment, check_project
 
         checks.register(check_project, "security")
         checks.register(check_deployment, "security", deploy=True)

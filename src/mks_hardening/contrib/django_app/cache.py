@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening.contrib.django_app._components import parts
 from mks_hardening.contrib.django_app._django import (
     DEFAULT_TIMEOUT,
     BaseCache,
     FromDjango,
     HttpResponseBase,
 )
-from mks_hardening.contrib.django_app._parts import parts
 
 if TYPE_CHECKING:
     from mks_hardening.cache import MemoryCache, RedisCache

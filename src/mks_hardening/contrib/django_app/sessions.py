@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib._kept_session import SessionValues, check_value, decide, keep, values_after
+from mks_hardening.contrib._framework_session import SessionValues, check_value, decide, keep, values_after
+from mks_hardening.contrib.django_app._components import parts
 from mks_hardening.contrib.django_app._django import FromDjango, SessionBase, UpdateError
-from mks_hardening.contrib.django_app._parts import parts
 
 if TYPE_CHECKING:
     from mks_hardening.wsgi import SessionHandle

@@ -7,15 +7,19 @@
 
 from __future__ import annotations
 
-from mks_hardening._core.facade import exported
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.lazy_exports import exported
+from mks_hardening._core.optional_imports import optional
 
 with optional("flask", extra="flask"):
+    from mks_hardening.contrib.flask_app._current_request import (
+        csp_nonce,
+        current_csrf_token,
+        current_session,
+    )
     from mks_hardening.contrib.flask_app._extension import Hardening
-    from mks_hardening.contrib.flask_app._here import csp_nonce, current_csrf_token, current_session
     from mks_hardening.contrib.flask_app._installed import Installed
-    from mks_hardening.contrib.flask_app._limits import exempt, limit
     from mks_hardening.contrib.flask_app._session import HardenedSession
+    from mks_hardening.contrib.flask_app._view_limits import exempt, limit
 
 __all__ = [
     "HardenedSession",

@@ -9,7 +9,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from mks_hardening.contrib._counted import client_of, user_of
+from mks_hardening.contrib._limited_views import client_of, user_of
 from mks_hardening.contrib.flask_app._findings import findings
 from mks_hardening.contrib.flask_app._installed import installed
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError

@@ -13,14 +13,14 @@ from mks_hardening._core.checks import instance, mapping, offers, texts
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
-from mks_hardening.contrib._counted import limit_fields
+from mks_hardening.contrib._limited_views import limit_fields
 from mks_hardening.contrib.flask_app._commands import commands
-from mks_hardening.contrib.flask_app._here import csp_nonce, current_csrf_token
+from mks_hardening.contrib.flask_app._conflicts import refuse_others
+from mks_hardening.contrib.flask_app._current_request import csp_nonce, current_csrf_token
 from mks_hardening.contrib.flask_app._installed import NAME, Installed, installed
-from mks_hardening.contrib.flask_app._limits import check_limits
-from mks_hardening.contrib.flask_app._others import refuse_others
 from mks_hardening.contrib.flask_app._problems import install as install_problems
 from mks_hardening.contrib.flask_app._session import HardenedSessionInterface
+from mks_hardening.contrib.flask_app._view_limits import check_limits
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import DEFAULT_RATE_LIMITS
 from mks_hardening.settings import HardeningSettings

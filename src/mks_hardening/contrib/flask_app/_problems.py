@@ -8,9 +8,9 @@ from flask import Flask, current_app, request
 from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable, TooManyRequests
 
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
-from mks_hardening._core.web.problem import PROBLEM_TYPE, prefers_text, problem_document
+from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._counted import AWAY, BUSY, TOO_MANY, away_for, busy_for
+from mks_hardening.contrib._limited_views import AWAY, BUSY, TOO_MANY, away_for, busy_for
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,

@@ -12,9 +12,16 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 
 from mks_hardening._core.web.environ_keys import SESSION_KEY
-from mks_hardening._core.web.problem import PROBLEM_TYPE, problem_document
-from mks_hardening.contrib._counted import away_for
-from mks_hardening.contrib._kept_session import PLAIN, SessionValues, check_value, decide, json_text, keep
+from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
+from mks_hardening.contrib._framework_session import (
+    PLAIN,
+    SessionValues,
+    check_value,
+    decide,
+    json_text,
+    keep,
+)
+from mks_hardening.contrib._limited_views import away_for
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
-from mks_hardening._core.process.forked import ModuleLock
+from mks_hardening._core.process.after_fork import ModuleLock
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

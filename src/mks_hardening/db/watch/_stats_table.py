@@ -6,7 +6,7 @@ from math import log2
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.db.statement.fingerprints import text_key
 from mks_hardening.db.watch.statement_stats import StatementStats
 

@@ -9,7 +9,7 @@ from inspect import iscoroutine
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from mks_hardening.db._decorated import is_async, refuse_generators
+from mks_hardening.db._function_kind import is_async, refuse_generators
 
 __all__ = ["WatchWindow"]
 

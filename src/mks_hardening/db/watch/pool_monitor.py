@@ -14,7 +14,7 @@ from mks_hardening._core import hooks
 from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._instrument import engine_of
 from mks_hardening.events import PoolEvent

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.db.engine.forks import guarded_engines
+from mks_hardening.db.engine.fork_guard import guarded_engines
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
 from mks_hardening.db.watch._attempt import TransactionAttempt, current_attempt
 from mks_hardening.db.watch._batches import BoundValues, values_of

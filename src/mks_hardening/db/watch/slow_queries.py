@@ -15,7 +15,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.trace_text import safe_text
-from mks_hardening.db.statement._error_text import describe_error
+from mks_hardening.db.statement._error_fields import describe_error
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._instrument import Execution, attach, detach, dialect_of

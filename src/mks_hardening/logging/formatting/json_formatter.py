@@ -16,18 +16,18 @@ from typing import Any, Final
 
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.redaction.names import tells
 from mks_hardening._core.redaction.plain_data import Fields, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
 from mks_hardening._core.redaction.redactor import REDACTED
-from mks_hardening.logging.formatting._careful_formatter import (
+from mks_hardening._core.redaction.secret_names import tells
+from mks_hardening.logging.formatting._general_formatter import (
     MILLISECONDS,
     MOST_FIELDS,
     GeneralFormatter,
     same,
 )
-from mks_hardening.logging.formatting._clean_texts import RedactedTexts
 from mks_hardening.logging.formatting._json_text import encode_plain, escape, is_safe
+from mks_hardening.logging.formatting._redacted_texts import RedactedTexts
 
 __all__ = ["JsonFormatter"]
 

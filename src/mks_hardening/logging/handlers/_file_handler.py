@@ -9,7 +9,7 @@ from typing import Final
 
 from mks_hardening._core.checks import level_number, path_text, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening.logging.handlers._fault_report import HandlerErrorReport, to_stderr
+from mks_hardening.logging.handlers._error_report import HandlerErrorReport, to_stderr
 from mks_hardening.protocols import Clock
 
 __all__ = ["MIN_FREE_BYTES", "FileHandler"]

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from mks_hardening._core.checks import level_number, several
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.process.worker import BackgroundWorker
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import (
@@ -20,7 +20,7 @@ from mks_hardening._core.redaction.record_attributes import (
 )
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.logging.handlers._fault_report import HandlerErrorReport
+from mks_hardening.logging.handlers._error_report import HandlerErrorReport
 
 __all__ = ["BoundedQueueHandler"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mks_hardening._core.checks import flag, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening._core.process.worker import BackgroundWorker
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening.logging.handlers._file_handler import MIN_FREE_BYTES, FileHandler
 from mks_hardening.logging.handlers._rotated_log import RotatedLog
 from mks_hardening.protocols import Clock

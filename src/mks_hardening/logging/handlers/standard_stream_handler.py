@@ -8,8 +8,8 @@ from typing import Literal
 
 from mks_hardening._core.checks import choice, level_number
 from mks_hardening.logging.formatting._json_text import to_ascii
-from mks_hardening.logging.handlers._fault_report import HandlerErrorReport
-from mks_hardening.logging.handlers._fork_hold import hold_at_fork
+from mks_hardening.logging.handlers._error_report import HandlerErrorReport
+from mks_hardening.logging.handlers._fork_lock import hold_at_fork
 
 __all__ = ["StandardStreamHandler"]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 from mks_hardening._core.checks import level_number, mapping, path_text, text_of, whole_number
 from mks_hardening.logging.formatting._schemas import schema_named
 from mks_hardening.logging.handlers.rotating_file_handler import Rotation
-from mks_hardening.logging.setup._parameters import check_file, environment_name, targets_of
 from mks_hardening.logging.setup._server_loggers import SERVER_LOGGERS
+from mks_hardening.logging.setup._setup_checks import check_file, environment_name, targets_of
 
 __all__ = ["dict_config"]
 

@@ -14,14 +14,14 @@ from mks_hardening.logging.handlers.bounded_queue_handler import BoundedQueueHan
 from mks_hardening.logging.handlers.reopening_file_handler import ReopeningFileHandler
 from mks_hardening.logging.handlers.rotating_file_handler import ProcessSafeRotatingFileHandler, Rotation
 from mks_hardening.logging.handlers.standard_stream_handler import StandardStreamHandler
-from mks_hardening.logging.setup._parameters import (
+from mks_hardening.logging.setup._server_loggers import leave_servers, take_over_consoles, watch_servers
+from mks_hardening.logging.setup._setup_checks import (
     check_file,
     check_one_rotation,
     check_open,
     environment_name,
     targets_of,
 )
-from mks_hardening.logging.setup._server_loggers import leave_servers, take_over_consoles, watch_servers
 from mks_hardening.logging.setup.uncaught_exceptions import UncaughtExceptions
 
 if TYPE_CHECKING:

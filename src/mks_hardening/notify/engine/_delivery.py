@@ -12,18 +12,18 @@ import threading
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from mks_hardening._core.backend.network_faults import LASTING
+from mks_hardening._core.backend.network_errors import LASTING
 from mks_hardening.exceptions import DeliveryError
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._parcel import OutgoingMessage
+from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 from mks_hardening.notify.engine._reporter import SelfReporter, sending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mks_hardening.notify.engine._alert import Alert
-    from mks_hardening.notify.engine._ledger import AlertCounts, State
-    from mks_hardening.notify.engine._parcel import Render
+    from mks_hardening.notify.engine._alert_counts import AlertCounts, State
+    from mks_hardening.notify.engine._outgoing_message import Render
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.notify.policy import AlertPolicy
     from mks_hardening.protocols import Clock, Transport

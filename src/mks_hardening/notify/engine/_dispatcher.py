@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakSet
 
 from mks_hardening._core import hooks
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.exit_hooks import on_exit
-from mks_hardening._core.process.forked import renew_in_child
-from mks_hardening._core.process.worker import BackgroundWorker
 from mks_hardening.notify.engine._alert import (
     Alert,
     AlertOrigin,
@@ -31,10 +31,10 @@ from mks_hardening.notify.engine._alert import (
     reader_for,
     snapshot_of,
 )
+from mks_hardening.notify.engine._alert_counts import AlertCounts
 from mks_hardening.notify.engine._dedup_windows import DedupWindows, RepeatedAlert
 from mks_hardening.notify.engine._delivery import Delivery, new_id
 from mks_hardening.notify.engine._fingerprint import fingerprint_of
-from mks_hardening.notify.engine._ledger import AlertCounts
 from mks_hardening.notify.engine._reporter import SelfReporter
 from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.stats import AlertStats
@@ -42,7 +42,7 @@ from mks_hardening.notify.stats import AlertStats
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening.notify.engine._parcel import Render
+    from mks_hardening.notify.engine._outgoing_message import Render
     from mks_hardening.notify.engine._shared_store import Moment, SharedStore
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.protocols import Clock, Redactor, Transport

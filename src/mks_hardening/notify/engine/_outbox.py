@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.notify.engine._alert import Alert, AlertSnapshot
-from mks_hardening.notify.engine._parcel import OutgoingMessage
-from mks_hardening.notify.engine._rate import TokenBucket
+from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 from mks_hardening.notify.engine._retries import RetryPolicy
+from mks_hardening.notify.engine._token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from mks_hardening.notify.engine._spool import SpoolClaim

@@ -11,7 +11,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.handlers.notification_handler import NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
-from mks_hardening.notify.layouts._words import Language
+from mks_hardening.notify.layouts._translations import Language
 from mks_hardening.notify.policy import AlertPolicy
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class EmailNotificationHandler(NotificationHandler):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         # Not needed by those who only import the area: e-mail, TLS and SMTP are a hundred modules.
-        from mks_hardening._core.mail.addresses import addresses
+        from mks_hardening._core.mail.email_addresses import addresses
         from mks_hardening._core.mail.smtp_server import smtp_session
         from mks_hardening.notify.layouts._email_layout import EmailLayout
         from mks_hardening.notify.transports._smtp_transport import SmtpTransport

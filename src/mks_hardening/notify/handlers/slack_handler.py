@@ -11,7 +11,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.notify.handlers.notification_handler import NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
 from mks_hardening.notify.layouts._slack_layout import SlackLayout
-from mks_hardening.notify.layouts._words import Language
+from mks_hardening.notify.layouts._translations import Language
 from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.transports._http_transport import HttpTransport
 

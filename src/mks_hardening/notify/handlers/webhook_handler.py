@@ -11,8 +11,8 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify.handlers.notification_handler import NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
+from mks_hardening.notify.layouts._translations import Language
 from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
-from mks_hardening.notify.layouts._words import Language
 from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.transports._http_transport import HttpTransport
 

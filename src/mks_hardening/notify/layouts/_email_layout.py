@@ -11,7 +11,7 @@ from html import escape
 from typing import Final
 
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["EmailLayout"]

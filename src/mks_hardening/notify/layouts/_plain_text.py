@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening._core.checks import choice
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.layouts._words import WORDS, Language, Translations
+from mks_hardening.notify.layouts._translations import WORDS, Language, Translations
 
 __all__ = ["Layout", "one_line", "when"]
 

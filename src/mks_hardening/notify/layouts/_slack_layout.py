@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mks_hardening._core.checks import text_of
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["SlackLayout", "escaped"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from mks_hardening._core.codec import json_dumps
 from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._parcel import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout
 
 __all__ = ["WebhookLayout"]

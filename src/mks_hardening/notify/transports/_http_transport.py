@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.backend.http_session import HttpSession, check_url
-from mks_hardening._core.backend.network_faults import LASTING
+from mks_hardening._core.backend.network_errors import LASTING
 from mks_hardening._core.checks import flag, instance, path_text
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 from mks_hardening.notify.transports._http_retries import may_pass_later, retry_after_seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.security.passkeys._response import base64url
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from mks_hardening._core.checks import choice, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError
 from mks_hardening.security.passwords._argon2 import PREFIX, Argon2
 from mks_hardening.security.passwords._fair_semaphore import FairSemaphore, hashing_client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from mks_hardening._core.process.forked import ModuleLock
+from mks_hardening._core.process.after_fork import ModuleLock
 from mks_hardening.security.passwords.hasher import PasswordHasher
 
 __all__ = ["hash_password", "needs_rehash", "verify_password"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
 from mks_hardening.events import RateLimitDecided, RateLimitNear
-from mks_hardening.security.rate_limits.model import Decision, LimitState, decided
+from mks_hardening.security.rate_limits.limit import Decision, LimitState, decided
 
 if TYPE_CHECKING:
     from mks_hardening.exceptions import BackendUnavailableError

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from mks_hardening._core.checks import choice, mapping, text_of, texts
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security.rate_limits.model import Limit, checked_limit
+from mks_hardening.security.rate_limits.limit import Limit, checked_limit
 
 __all__ = ["GroupSpec", "LimitGroup", "Policy", "groups_of", "policies_of", "unknown_group"]
 

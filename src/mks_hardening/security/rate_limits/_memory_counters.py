@@ -6,12 +6,12 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.security.rate_limits._windows import WindowCount, WindowCounter, counter_for
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
-    from mks_hardening.security.rate_limits.model import Limit, Strategy
+    from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = ["MemoryCounters"]
 

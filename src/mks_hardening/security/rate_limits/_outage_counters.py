@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
     from mks_hardening.security.rate_limits._presence import Presence
-    from mks_hardening.security.rate_limits.model import Limit, Strategy
+    from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = ["OutageCounters", "UnsentHits"]
 

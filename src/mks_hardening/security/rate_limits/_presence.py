@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.operations import Op
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:

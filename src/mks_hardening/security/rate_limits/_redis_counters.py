@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock, RedisLike
     from mks_hardening.security.rate_limits._groups import LimitGroup
-    from mks_hardening.security.rate_limits.model import Limit, Strategy
+    from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = ["RedisCounters"]
 

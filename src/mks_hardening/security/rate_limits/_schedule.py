@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core import hooks
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 

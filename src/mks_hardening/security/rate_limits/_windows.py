@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mks_hardening.security.rate_limits.model import Limit, Strategy
+    from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = [
     "STRATEGIES",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.operations import Op, arun, run
 
 if TYPE_CHECKING:
-    from mks_hardening.security.rate_limits.model import Decision
+    from mks_hardening.security.rate_limits.limit import Decision
 
 __all__ = ["Reservation"]
 

@@ -7,13 +7,18 @@ from typing import Final
 from mks_hardening._core.checks import instance, whole_number
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
-from mks_hardening.security.second_factor._audit import refusal, tell
-from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord, PendingSecret
-from mks_hardening.security.second_factor._room import FactorComponent
-from mks_hardening.security.second_factor._rules import PERIOD
+from mks_hardening.security.second_factor._component import FactorComponent
+from mks_hardening.security.second_factor._factor_record import (
+    EMPTY,
+    FactorMoment,
+    FactorRecord,
+    PendingSecret,
+)
+from mks_hardening.security.second_factor._factor_rules import PERIOD
+from mks_hardening.security.second_factor._notifications import refusal, tell
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
-from mks_hardening.security.second_factor.results import Enrolment, VerificationResult
+from mks_hardening.security.second_factor.factor_results import Enrolment, VerificationResult
 
 __all__ = ["Enrolments"]
 

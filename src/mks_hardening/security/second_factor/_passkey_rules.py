@@ -9,8 +9,8 @@ from mks_hardening.security.passkeys._ceremonies import asserted
 if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
     from mks_hardening.security.passkeys.relying_party import RelyingParty
-    from mks_hardening.security.second_factor._record import FactorRecord, StoredPasskey
-    from mks_hardening.security.second_factor.results import Reason
+    from mks_hardening.security.second_factor._factor_record import FactorRecord, StoredPasskey
+    from mks_hardening.security.second_factor.factor_results import Reason
 
 __all__ = ["PasskeyDecision", "PresentedPasskey", "judged"]
 

@@ -7,10 +7,10 @@ from collections import Counter
 from mks_hardening._core.checks import text_of, whole_number
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
-from mks_hardening.security.second_factor._audit import tell
-from mks_hardening.security.second_factor._record import FactorMoment, FactorRecord
-from mks_hardening.security.second_factor._room import FactorComponent
-from mks_hardening.security.second_factor.results import ReencryptionProgress
+from mks_hardening.security.second_factor._component import FactorComponent
+from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._notifications import tell
+from mks_hardening.security.second_factor.factor_results import ReencryptionProgress
 
 __all__ = ["Reencryption"]
 

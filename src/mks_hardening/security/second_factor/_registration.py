@@ -10,21 +10,21 @@ from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, registered
-from mks_hardening.security.passkeys._options import KnownUser, creation
 from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
-from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
-from mks_hardening.security.second_factor._audit import refusal, tell
-from mks_hardening.security.second_factor._devices import shown_name
-from mks_hardening.security.second_factor._record import FactorMoment, FactorRecord, StoredPasskey
-from mks_hardening.security.second_factor._room import FactorComponent, FactorOptions, PasskeyContext
-from mks_hardening.security.second_factor._rules import with_passkey
+from mks_hardening.security.passkeys._webauthn_options import KnownUser, creation
+from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
+from mks_hardening.security.second_factor._component import FactorComponent, FactorOptions, PasskeyContext
+from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord, StoredPasskey
+from mks_hardening.security.second_factor._factor_rules import with_passkey
+from mks_hardening.security.second_factor._notifications import refusal, tell
+from mks_hardening.security.second_factor._remembered_devices import shown_name
 from mks_hardening.security.second_factor.codes.recovery_codes import generate_recovery_codes
-from mks_hardening.security.second_factor.results import PasskeyRegistration, VerificationResult
+from mks_hardening.security.second_factor.factor_results import PasskeyRegistration, VerificationResult
 
 if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
-    from mks_hardening.security.second_factor._records import RecordUpdates
-    from mks_hardening.security.second_factor._rules import FactorRules
+    from mks_hardening.security.second_factor._factor_rules import FactorRules
+    from mks_hardening.security.second_factor._record_updates import RecordUpdates
     from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes
 
 __all__ = ["Answer", "Registrations", "shown_passkey"]

@@ -10,17 +10,17 @@ from mks_hardening._core.checks import choice, texts
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
-from mks_hardening.security.second_factor._audit import named, tell, tell_result
-from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord
-from mks_hardening.security.second_factor._room import FactorComponent
-from mks_hardening.security.second_factor._rules import METHODS
+from mks_hardening.security.second_factor._component import FactorComponent
+from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_rules import METHODS
+from mks_hardening.security.second_factor._notifications import named, tell, tell_result
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
+from mks_hardening.security.second_factor.factor_results import TwoFactorStatus, VerificationResult
 from mks_hardening.security.second_factor.failure_budget import client_digest
-from mks_hardening.security.second_factor.results import TwoFactorStatus, VerificationResult
 
 if TYPE_CHECKING:
-    from mks_hardening.security.second_factor._room import PasskeyContext
-    from mks_hardening.security.second_factor.results import Method
+    from mks_hardening.security.second_factor._component import PasskeyContext
+    from mks_hardening.security.second_factor.factor_results import Method
 
 __all__ = ["Verification"]
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
-from mks_hardening.security.passkeys._options import KnownUser, request
 from mks_hardening.security.passkeys._response import credential_key
-from mks_hardening.security.passkeys.results import Passkey, PasskeyOptions
-from mks_hardening.security.second_factor._audit import tell_result
-from mks_hardening.security.second_factor._devices import shown_name
-from mks_hardening.security.second_factor._record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.passkeys._webauthn_options import KnownUser, request
+from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
+from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._notifications import tell_result
 from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
-from mks_hardening.security.second_factor.results import PasskeySignIn, VerificationResult
+from mks_hardening.security.second_factor._remembered_devices import shown_name
+from mks_hardening.security.second_factor.factor_results import PasskeySignIn, VerificationResult
 
 if TYPE_CHECKING:
-    from mks_hardening.security.second_factor.results import Reason
+    from mks_hardening.security.second_factor.factor_results import Reason
 
 __all__ = ["Passkeys"]
 

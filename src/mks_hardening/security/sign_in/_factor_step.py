@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from mks_hardening._core.checks import shows
 from mks_hardening._core.operations import Op
-from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.security.passkeys.results import PasskeyAssertion
-from mks_hardening.security.sign_in._hits import AttemptHits, Row, client_rows
-from mks_hardening.security.sign_in._kit import (
+from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits, Row, client_rows
+from mks_hardening.security.sign_in._context import (
     Credentials,
     SignInContext,
     SignInRequest,
@@ -21,14 +21,14 @@ from mks_hardening.security.sign_in._kit import (
     binding_of,
     finish,
 )
-from mks_hardening.security.sign_in._machine import AMR_ALONE, Event, amr_of, factor_event
 from mks_hardening.security.sign_in._session_facts import SessionFacts
-from mks_hardening.security.sign_in.model import SignInStep
+from mks_hardening.security.sign_in._state_machine import AMR_ALONE, Event, amr_of, factor_event
+from mks_hardening.security.sign_in.sign_in_results import SignInStep
 
 if TYPE_CHECKING:
-    from mks_hardening.security.sign_in._entries import FoundToken
-    from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
-    from mks_hardening.security.sign_in.parts import AloneOutcome, FactorOutcome
+    from mks_hardening.security.sign_in._one_time_tokens import FoundToken
+    from mks_hardening.security.sign_in.sign_in_protocols import AloneOutcome, FactorOutcome
+    from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
 __all__ = ["FactorAttempt", "JudgedFactor", "alone_step", "challenged_user", "factor_step", "judged_factor"]
 

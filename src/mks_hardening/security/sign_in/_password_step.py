@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening._core.operations import Op
-from mks_hardening._core.origin.addresses import client_key
+from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.second_factor.codes.recovery_codes import normalize_recovery_code
-from mks_hardening.security.sign_in._entries import digest_of
-from mks_hardening.security.sign_in._hits import AttemptHits, Row, account_row, client_rows
-from mks_hardening.security.sign_in._kit import (
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits, Row, account_row, client_rows
+from mks_hardening.security.sign_in._context import (
     Credentials,
     SignInContext,
     SignInRequest,
@@ -28,15 +27,16 @@ from mks_hardening.security.sign_in._kit import (
     told,
     typed_name,
 )
-from mks_hardening.security.sign_in._machine import PasswordFacts, amr_of, password_event, risks_of
+from mks_hardening.security.sign_in._one_time_tokens import digest_of
 from mks_hardening.security.sign_in._session_facts import SessionFacts
-from mks_hardening.security.sign_in.model import SignInNotice, SignInStep
+from mks_hardening.security.sign_in._state_machine import PasswordFacts, amr_of, password_event, risks_of
+from mks_hardening.security.sign_in.sign_in_results import SignInNotice, SignInStep
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
-    from mks_hardening.security.sign_in._devices import DeviceMark
-    from mks_hardening.security.sign_in.model import SignInAccount, SignInClient
-    from mks_hardening.security.sign_in.parts import FactorOutcome
+    from mks_hardening.security.sign_in._device_tokens import DeviceMark
+    from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome
+    from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
 __all__ = ["PasswordAttempt", "lifted", "lock_key", "password_step"]
 

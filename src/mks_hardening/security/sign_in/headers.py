@@ -7,7 +7,7 @@ from typing import get_args
 
 from mks_hardening._core.checks import choice, instance
 from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
-from mks_hardening.security.sign_in.model import ChangeResult, SignInStep
+from mks_hardening.security.sign_in.sign_in_results import ChangeResult, SignInStep
 
 __all__ = ["sign_in_headers"]
 

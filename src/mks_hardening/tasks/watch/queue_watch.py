@@ -12,11 +12,11 @@ from mks_hardening._core.checks import offers
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening.events import TaskQueueSeen
-from mks_hardening.tasks._outage import OutageLog
-from mks_hardening.tasks.watch.stats import TaskStats
+from mks_hardening.tasks._outage_log import OutageLog
+from mks_hardening.tasks.watch.task_stats import TaskStats
 
 if TYPE_CHECKING:
-    from mks_hardening.tasks.registry import Tasks
+    from mks_hardening.tasks.tasks import Tasks
 
 __all__ = ["TaskQueueWatch"]
 

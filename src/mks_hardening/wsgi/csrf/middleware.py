@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import flag, whole_number
-from mks_hardening._core.origin.trust import request_origin
+from mks_hardening._core.origin.proxy_trust import request_origin
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi._refusing import RefusalResponse, Refuser
+from mks_hardening.wsgi._refusal_response import RefusalResponse, Refuser
 from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
 from mks_hardening.wsgi.csrf._form_token import CSRFToken
 from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin

@@ -6,12 +6,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.addresses import parse_address
 from mks_hardening._core.origin.hostname import parse_host
+from mks_hardening._core.origin.network_addresses import parse_address
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
-    from mks_hardening.wsgi.headers.policy import HeaderPolicy
+    from mks_hardening.wsgi.headers.header_policy import HeaderPolicy
 
 __all__ = ["HeaderMerger", "is_remote_name"]
 

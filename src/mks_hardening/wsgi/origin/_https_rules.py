@@ -14,7 +14,7 @@ from mks_hardening.wsgi.origin._allowed_hosts import AllowedHosts, host_from_set
 from mks_hardening.wsgi.origin._redirect_target import request_target
 
 if TYPE_CHECKING:
-    from mks_hardening._core.origin.facts import RequestOrigin
+    from mks_hardening._core.origin.request_origin import RequestOrigin
 
 __all__ = ["BAD_HOST", "PLAIN", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
 

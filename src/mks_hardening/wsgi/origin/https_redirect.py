@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.trust import ProxyTrust, RequestOrigin
+from mks_hardening._core.origin.proxy_trust import ProxyTrust, RequestOrigin
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi._refusing import FixedResponse, RefusalResponse, Refuser
+from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
 from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, HTTPSRedirect, HTTPSRules, RequestedUrl
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.origin.trust import ProxyTrust
+from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 

@@ -14,19 +14,19 @@ from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import BufferedHead, holds_back, with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
-from mks_hardening.wsgi._refusing import Refuser, shown
+from mks_hardening.wsgi._refusal_response import Refuser, shown
 from mks_hardening.wsgi.refusals import Refusal
-from mks_hardening.wsgi.session._answer_fields import SessionResponseHeaders
-from mks_hardening.wsgi.session._answers import Answer, detail_of, redirect, refusal, seen_of, unavailable
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, is_cookie_name
-from mks_hardening.wsgi.session._ids import ID_LENGTH, is_anonymous_id
-from mks_hardening.wsgi.session._keeper import NOT_FOUND, FoundSession, SessionLookup, tell
-from mks_hardening.wsgi.session._late_body import LazyBody
+from mks_hardening.wsgi.session._lazy_body import LazyBody
+from mks_hardening.wsgi.session._refusals import Answer, detail_of, redirect, refusal, seen_of, unavailable
 from mks_hardening.wsgi.session._request_kind import is_part_of_a_page, wants_page
-from mks_hardening.wsgi.session._rules import REVOKED, ROTATED, SessionLimits
+from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
+from mks_hardening.wsgi.session._session_ids import ID_LENGTH, is_anonymous_id
+from mks_hardening.wsgi.session._session_lookup import NOT_FOUND, FoundSession, SessionLookup, tell
+from mks_hardening.wsgi.session._session_rules import REVOKED, ROTATED, SessionLimits
 from mks_hardening.wsgi.session._sign_in_page import SignInPage, way_back
-from mks_hardening.wsgi.session.cookie import SessionCookie
-from mks_hardening.wsgi.session.handle import SessionHandle
+from mks_hardening.wsgi.session.session_cookie import SessionCookie
+from mks_hardening.wsgi.session.session_handle import SessionHandle
 from mks_hardening.wsgi.session.stores._one_process import watched
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def invalidate(asked: Asked) -> Reply:
     It forgets them then as soon as it is back.
     """
     del asked
-    return Reply({"done": here.parts().catalogue.forget_all()})
+    return Reply({"done": current_request.parts().catalogue.forget_all()})
 
 
 def purge(asked: Asked) -> Reply:
@@ -32,7 +32,7 @@ def purge(asked: Asked) -> Reply:
 
     A CDN that is away or busy is 503 with ``Retry-After``, one that refuses 409; both say what was done.
     """
-    cdn, values = here.parts().cdn, asked.values
+    cdn, values = current_request.parts().cdn, asked.values
     if cdn is None:
         raise Problem("no-cdn")
     urls, tags = values["urls"], values["tags"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import attaching
-from knowledge_system.web import here, writing
+from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.files.receiving import received
 from knowledge_system.web.files.sending import sent
 
@@ -36,23 +36,24 @@ _ATTACHMENT: Final = schemas.thing(
 
 def listing(asked: Asked) -> Reply:
     """The files of an article, oldest first; `shown` is false until the next version is published."""
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         return Reply(
-            {"items": attaching.listed(session, here.actor(), asked.path["article_id"])}, versioned=True
+            {"items": attaching.listed(session, current_request.actor(), asked.path["article_id"])},
+            versioned=True,
         )
 
 
 def adding(asked: Asked) -> Reply:
     """Attach a file: JPEG, PNG, WebP, GIF, PDF, DXF or DWG, by what stands in it."""
     article_id = asked.path["article_id"]
-    [made] = writing.attach(article_id, received)
+    [made] = article_changes.attach(article_id, received)
     return Reply(made, 201, {"Location": f"/api/knowledge/{article_id}/attachments/{made['id']}"})
 
 
 def reading(asked: Asked) -> Response:
     """The file itself."""
-    with here.parts().sessions() as session:
-        found = attaching.find(session, here.actor(), asked.path["attachment_id"])
+    with current_request.parts().sessions() as session:
+        found = attaching.find(session, current_request.actor(), asked.path["attachment_id"])
     if found.article_id != asked.path["article_id"]:
         raise Problem("not-found")
     return sent(found)
@@ -60,7 +61,7 @@ def reading(asked: Asked) -> Response:
 
 def removing(asked: Asked) -> Reply:
     """Take a file away from an article."""
-    writing.detach(**asked.path)
+    article_changes.detach(**asked.path)
     return Reply({}, 204)
 
 

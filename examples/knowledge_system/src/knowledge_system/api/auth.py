@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from knowledge_system.api import schemas
 from knowledge_system.api.bearer import TokenSession
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.services.identity.tokens import ACCESS_SECONDS, TokenPair
-from knowledge_system.web import here, writing
-from knowledge_system.web.signing import credentials, factors, steps
+from knowledge_system.web import article_changes, current_request
+from knowledge_system.web.sign_in import credentials, factors, sign_in_steps
 
 __all__ = ["ROUTES"]
 
@@ -31,56 +31,58 @@ def login(asked: Asked) -> Reply:
     """
     values = asked.values
     if values["tokens"]:
-        session = TokenSession(here.parts().tokens)
-        challenge = steps.begin_without_cookies(
+        session = TokenSession(current_request.parts().tokens)
+        challenge = sign_in_steps.begin_without_cookies(
             session, values["username"], values["password"], recovery_code=values["recovery_code"]
         )
         if session.issued is None:
             return Reply({"second_factor_required": True, "challenge": challenge})
         return Reply({"second_factor_required": False, **_pair(session.issued)})
-    complete = steps.begin(values["username"], values["password"], recovery_code=values["recovery_code"])
-    return Reply({"second_factor_required": not complete, "csrf_token": here.csrf_token()})
+    complete = sign_in_steps.begin(
+        values["username"], values["password"], recovery_code=values["recovery_code"]
+    )
+    return Reply({"second_factor_required": not complete, "csrf_token": current_request.csrf_token()})
 
 
 def verify(asked: Asked) -> Reply:
     """The code that follows the password."""
     if challenge := asked.values["challenge"]:
-        session = TokenSession(here.parts().tokens)
-        result = steps.finish_without_cookies(session, challenge, asked.values["code"])
+        session = TokenSession(current_request.parts().tokens)
+        result = sign_in_steps.finish_without_cookies(session, challenge, asked.values["code"])
         tokens = _pair(session.issued) if session.issued else {}
         return Reply({"method": result.method, "recovery_codes_left": result.recovery_codes_left, **tokens})
-    result = steps.finish(asked.values["code"])
+    result = sign_in_steps.finish(asked.values["code"])
     return Reply(
         {
             "method": result.method,
             "recovery_codes_left": result.recovery_codes_left,
-            "csrf_token": here.csrf_token(),
+            "csrf_token": current_request.csrf_token(),
         }
     )
 
 
 def renew(asked: Asked) -> Reply:
     """New tokens for a refresh token, which works once; a second use ends the whole family."""
-    return Reply(_pair(here.parts().tokens.renew(asked.values["refresh_token"])))
+    return Reply(_pair(current_request.parts().tokens.renew(asked.values["refresh_token"])))
 
 
 def logout(asked: Asked) -> Reply:
     """End the session, or the family of tokens."""
     del asked
-    steps.sign_out()
+    sign_in_steps.sign_out()
     return Reply({"signed_out": True})
 
 
 def register(asked: Asked) -> Reply:
     """Add a member of staff; for administrators, since nobody joins a company by a form."""
-    added = writing.register(dict(asked.values))
+    added = article_changes.register(dict(asked.values))
     return Reply({"id": added.id, "username": added.username, "role": added.role}, 201)
 
 
 def me(asked: Asked) -> Reply:
     """Who is signed in."""
     del asked
-    actor, factor = here.actor(), factors.status()
+    actor, factor = current_request.actor(), factors.status()
     return Reply(
         {
             "id": actor.id,
@@ -88,7 +90,7 @@ def me(asked: Asked) -> Reply:
             "display_name": actor.display_name,
             "role": actor.role,
             "second_factor": bool(factor and factor.enabled),
-            "csrf_token": here.csrf_token(),
+            "csrf_token": current_request.csrf_token(),
         }
     )
 
@@ -102,20 +104,20 @@ def session(asked: Asked) -> Reply:
 def refresh(asked: Asked) -> Reply:
     """Keep the session alive, as far as the absolute limit allows."""
     del asked
-    here.handle().refresh()
+    current_request.handle().refresh()
     return _left()
 
 
 def confirm(asked: Asked) -> Reply:
     """Prove again who one is: a code where a second factor is on, else the password."""
-    steps.confirm(asked.values["proof"])
-    return Reply({"confirmed": True, "csrf_token": here.csrf_token()})
+    sign_in_steps.confirm(asked.values["proof"])
+    return Reply({"confirmed": True, "csrf_token": current_request.csrf_token()})
 
 
 def change_password(asked: Asked) -> Reply:
     """Replace one's own password; other sessions and all other tokens end."""
     credentials.change_password(asked.values["password"], asked.values["new_password"])
-    return Reply({"changed": True, "csrf_token": here.csrf_token()})
+    return Reply({"changed": True, "csrf_token": current_request.csrf_token()})
 
 
 def request_reset(asked: Asked) -> Reply:
@@ -147,17 +149,17 @@ def setup(asked: Asked) -> Reply:
 def enable(asked: Asked) -> Reply:
     """Confirm the enrolment with its first code; the recovery codes are told once."""
     codes = factors.confirm_enrolment(asked.values["code"])
-    return Reply({"recovery_codes": list(codes), "csrf_token": here.csrf_token()})
+    return Reply({"recovery_codes": list(codes), "csrf_token": current_request.csrf_token()})
 
 
 def disable(asked: Asked) -> Reply:
     """Turn the second factor off, given a code."""
     factors.disable(asked.values["code"])
-    return Reply({"second_factor": False, "csrf_token": here.csrf_token()})
+    return Reply({"second_factor": False, "csrf_token": current_request.csrf_token()})
 
 
 def _left() -> Reply:
-    left = here.handle().expires_in
+    left = current_request.handle().expires_in
     return Reply({"expires_in": None if left is None else int(left)})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import g, request
 
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 
 if TYPE_CHECKING:
     from knowledge_system.services.identity.tokens import Bearer, TokenPair, Tokens
@@ -55,7 +55,9 @@ class TokenSession:
     @property
     def expires_in(self) -> float:
         """Seconds that the access token is good for."""
-        return max(0.0, self._bearer.expires_at - here.parts().clock.time()) if self._bearer else 0.0
+        return (
+            max(0.0, self._bearer.expires_at - current_request.parts().clock.time()) if self._bearer else 0.0
+        )
 
     def start(self, user_id: str, *, data: Mapping[str, Any]) -> None:
         """Issue the first tokens of a family."""
@@ -87,7 +89,7 @@ class TokenSession:
             return 0
         owner = str(self._bearer.actor.id)
         self._tokens.end_user(owner, but=self._bearer.family)
-        manager = here.parts().session_manager
+        manager = current_request.parts().session_manager
         return int(manager.end_user(owner)) if manager else 0
 
 
@@ -103,7 +105,7 @@ def authenticate() -> None:
     g.actor = None  # a header that cannot be read must not fall back on a cookie
     if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST or not token.isascii():
         raise Problem("token-refused")
-    tokens = here.parts().tokens
+    tokens = current_request.parts().tokens
     bearer = tokens.read(token.strip())
     g.session = TokenSession(tokens, bearer)
     g.actor = bearer.actor

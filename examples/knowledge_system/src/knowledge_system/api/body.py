@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, json, request
 
 from knowledge_system.api.preconditions import entity_tag, named
-from knowledge_system.api.routes import Reply
+from knowledge_system.api.route import Reply
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import Field, Tags, Text, parse_json_object, take
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flask import Response, request
 
 from knowledge_system.api.body import encoded, exactly, read, response_of
-from knowledge_system.api.routes import Asked, Reply, Route
-from knowledge_system.domain import rules
+from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import form_values
-from knowledge_system.web import here, writing
+from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.files.receiving import digest, received
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def view_of(route: Route) -> Callable[..., Response]:
 
     def view(**parameters: str) -> Response:
         if route.who != "anybody":
-            actor = here.actor()
-            if route.who == "administrators" and not rules.may_administer(actor):
+            actor = current_request.actor()
+            if route.who == "administrators" and not permissions.may_administer(actor):
                 raise Problem("forbidden")
         path = _path(parameters, route.parameters)
         query = exactly(form_values(request.query_string), route.query)
@@ -82,7 +82,7 @@ def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
         answer = cast("Reply", route.view(asked))  # a repeatable view answers with values, which can be kept
         return json.dumps([answer.status, dict(answer.headers), dict(answer.values), answer.versioned])
 
-    kept, again = writing.once(key, fingerprint, work)
+    kept, again = article_changes.once(key, fingerprint, work)
     status, headers, values, versioned = json.loads(kept)
     if again:
         headers["Idempotency-Replayed"] = "true"

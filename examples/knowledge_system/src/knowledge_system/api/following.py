@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.services.knowledge import following, tags
-from knowledge_system.web import here, writing
+from knowledge_system.web import article_changes, current_request
 
 __all__ = ["ROUTES"]
 
@@ -22,52 +22,52 @@ _WATCHED: Final = schemas.thing(dict.fromkeys(("kind", "subject", "title"), sche
 
 def tag_names(asked: Asked) -> Reply:
     """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         return Reply({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
 
 
 def site_names(_asked: Asked) -> Reply:
     """Sites of published articles, those of most articles first."""
-    with here.parts().reads() as session:
-        counted = here.parts().catalogue.counts(session).sites
+    with current_request.parts().reads() as session:
+        counted = current_request.parts().catalogue.counts(session).sites
     return Reply({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
 
 
 def favourites(_asked: Asked) -> Reply:
     """The articles that one keeps, newest first."""
-    with here.parts().sessions() as session:
-        kept = following.favourites(session, here.actor())
+    with current_request.parts().sessions() as session:
+        kept = following.favourites(session, current_request.actor())
     items = [{name: one[name] for name in ("id", "title", "status", "updated_at")} for one in kept]
     return Reply({"items": items}, versioned=True)
 
 
 def favouring(asked: Asked) -> Reply:
     """Keep an article; harmless when it is kept already."""
-    writing.favour(asked.path["article_id"], on=True)
+    article_changes.favour(asked.path["article_id"], on=True)
     return Reply({}, 204)
 
 
 def forgetting(asked: Asked) -> Reply:
     """Keep an article no longer; harmless when it was not kept."""
-    writing.favour(asked.path["article_id"], on=False)
+    article_changes.favour(asked.path["article_id"], on=False)
     return Reply({}, 204)
 
 
 def watches(_asked: Asked) -> Reply:
     """What one watches, newest first."""
-    with here.parts().sessions() as session:
-        return Reply({"items": following.watches(session, here.actor())}, versioned=True)
+    with current_request.parts().sessions() as session:
+        return Reply({"items": following.watches(session, current_request.actor())}, versioned=True)
 
 
 def watching(asked: Asked) -> Reply:
     """Watch an article by its number, a tag or a site by its name; harmless when it is watched already."""
-    writing.watch(asked.values["kind"], asked.values["subject"], on=True)
+    article_changes.watch(asked.values["kind"], asked.values["subject"], on=True)
     return Reply({}, 204)
 
 
 def ignoring(asked: Asked) -> Reply:
     """Watch something no longer; harmless when it was not watched."""
-    writing.watch(asked.query["kind"], asked.query["subject"], on=False)
+    article_changes.watch(asked.query["kind"], asked.query["subject"], on=False)
     return Reply({}, 204)
 
 

@@ -7,13 +7,13 @@ from typing import Any, Final
 from knowledge_system.api import schemas
 from knowledge_system.api.body import encoded
 from knowledge_system.api.preconditions import ANY, entity_tag, named
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.workflow import STEPS
-from knowledge_system.services.knowledge import lookup
-from knowledge_system.services.knowledge.lookup import ArticleFilter
-from knowledge_system.web import here, writing
+from knowledge_system.services.knowledge import article_queries
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
+from knowledge_system.web import article_changes, current_request
 
 __all__ = ["ROUTES"]
 
@@ -69,10 +69,10 @@ def listing(asked: Asked) -> Reply:
     """One page of articles; `next` is the value of `after` for the next page, `total` counts to 10,000."""
     query = asked.query
     if query["q"]:
-        here.check_limit("search")
+        current_request.check_limit("search")
     wanted = ArticleFilter(*(query[name] for name in ArticleFilter._fields))
-    page, from_cache = here.parts().catalogue.page(
-        here.actor(), wanted, query=query["q"], sort=query["sort"], after=query["after"] or None
+    page, from_cache = current_request.parts().catalogue.page(
+        current_request.actor(), wanted, query=query["q"], sort=query["sort"], after=query["after"] or None
     )
     items = [_told({**_NOT_SEARCHED, **item}, _LISTED) for item in page["items"]]
     values = {"items": items, "next": page["next"], "total": page["total"]}
@@ -81,13 +81,13 @@ def listing(asked: Asked) -> Reply:
 
 def creating(asked: Asked) -> Reply:
     """A new article."""
-    new = writing.create_article(dict(asked.values))
+    new = article_changes.create_article(dict(asked.values))
     return Reply(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
 
 
 def reading(asked: Asked) -> Reply:
     """One article with its history; its comments are a resource of their own."""
-    article = here.parts().catalogue.article(here.actor(), asked.path["article_id"])
+    article = current_request.parts().catalogue.article(current_request.actor(), asked.path["article_id"])
     return Reply(_told(article, _ARTICLE), versioned=True)
 
 
@@ -99,7 +99,7 @@ def saving(asked: Asked) -> Reply:
     if asked.if_match is not None:
         revision = _matched(article_id, asked.if_match, revision)
     with _precondition(asked):
-        writing.save_article(article_id, {**values, "revision": revision})
+        article_changes.save_article(article_id, {**values, "revision": revision})
     return Reply(_article(article_id), versioned=True)
 
 
@@ -110,29 +110,29 @@ def removing(asked: Asked) -> Reply:
     if_match = asked.if_match or ""  # the dispatcher asks for the field; an empty one names no version
     revision = _matched(article_id, if_match, 0)
     with _precondition(asked):
-        writing.delete_article(article_id, None if if_match.strip() == ANY else revision)
+        article_changes.delete_article(article_id, None if if_match.strip() == ANY else revision)
     return Reply({}, 204)
 
 
 def stepping(asked: Asked) -> Reply:
     """Take a step of the workflow about the revision that was seen."""
     article_id = asked.path["article_id"]
-    writing.take_step(article_id, **asked.values)
+    article_changes.take_step(article_id, **asked.values)
     return Reply(_article(article_id), versioned=True)
 
 
 def comments(asked: Asked) -> Reply:
     """The remarks below an article, oldest first; `next` is the value of `after` for the next page."""
-    with here.parts().sessions() as session:
-        page = lookup.comments(
-            session, here.actor(), asked.path["article_id"], after=asked.query["after"] or None
+    with current_request.parts().sessions() as session:
+        page = article_queries.comments(
+            session, current_request.actor(), asked.path["article_id"], after=asked.query["after"] or None
         )
     return Reply(page, versioned=True)
 
 
 def commenting(asked: Asked) -> Reply:
     """Add a remark."""
-    return Reply({"id": writing.add_comment(asked.path["article_id"], asked.values["body"])}, 201)
+    return Reply({"id": article_changes.add_comment(asked.path["article_id"], asked.values["body"])}, 201)
 
 
 class _precondition:  # noqa: N801 - used like a function
@@ -169,8 +169,8 @@ def _refuse_named(asked: Asked) -> None:
 
 
 def _article(article_id: int) -> dict[str, Any]:
-    with here.parts().sessions() as session:
-        return _told(lookup.read(session, here.actor(), article_id), _ARTICLE)
+    with current_request.parts().sessions() as session:
+        return _told(article_queries.read(session, current_request.actor(), article_id), _ARTICLE)
 
 
 def _told(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:

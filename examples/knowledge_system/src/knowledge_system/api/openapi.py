@@ -9,9 +9,9 @@ from typing import Any, Final
 from flask import current_app
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
-from knowledge_system.domain.files.kinds import KINDS
+from knowledge_system.domain.files.file_types import KINDS
 
 __all__ = ["ROUTE", "document"]
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 from flask import Response, current_app, request
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import here, writing
+from knowledge_system.web import article_changes, current_request
 from mks_hardening.tasks import TaskStatusApp
 
 __all__ = ["ROUTES"]
@@ -18,7 +18,7 @@ __all__ = ["ROUTES"]
 
 def asking(asked: Asked) -> Reply:
     """Ask for a report; the answer says where its status is."""
-    task_id = writing.request_report(dict(asked.values))
+    task_id = article_changes.request_report(dict(asked.values))
     headers, body = _status_app().accepted(task_id, status_url=f"/api/tasks/{task_id}")
     return Reply({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
 
@@ -44,9 +44,9 @@ def status(asked: Asked) -> Response:
 
 def cancelling(asked: Asked) -> Reply:
     """Ask a task of mine to stop."""
-    tasks = here.background().tasks
+    tasks = current_request.background().tasks
     task_id = asked.path["task_id"]
-    if tasks.status(task_id, user_id=str(here.actor().id)) is None:
+    if tasks.status(task_id, user_id=str(current_request.actor().id)) is None:
         raise Problem("not-found")
     tasks.cancel(task_id)
     return Reply({}, 204)
@@ -58,7 +58,10 @@ def _status_app() -> TaskStatusApp:
     if "task_status" not in kept:
         # Each stream holds one of gunicorn's threads; few may, and not for long.
         kept["task_status"] = TaskStatusApp(
-            here.background().tasks, user_of=lambda _: str(here.actor().id), longest=20, streams=2
+            current_request.background().tasks,
+            user_of=lambda _: str(current_request.actor().id),
+            longest=20,
+            streams=2,
         )
     found: TaskStatusApp = kept["task_status"]
     return found

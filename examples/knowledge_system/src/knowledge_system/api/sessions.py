@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from knowledge_system.api import schemas
-from knowledge_system.api.routes import Asked, Reply, Route
+from knowledge_system.api.route import Asked, Reply, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 
 __all__ = ["ROUTES"]
 
@@ -24,7 +24,11 @@ def listing(asked: Asked) -> Reply:
 
 def ending(asked: Asked) -> Reply:
     """Sign one of them out, at once; a program with all of its tokens."""
-    wanted, services, owner = asked.path["session_id"], here.parts(), str(here.actor().id)
+    wanted, services, owner = (
+        asked.path["session_id"],
+        current_request.parts(),
+        str(current_request.actor().id),
+    )
     found = next((each for each in _mine() if each["id"] == wanted), None)
     if found is None:
         raise Problem("not-found")
@@ -37,7 +41,11 @@ def ending(asked: Asked) -> Reply:
 
 
 def _mine() -> Iterator[dict[str, Any]]:
-    services, owner, current = here.parts(), str(here.actor().id), here.handle().reference
+    services, owner, current = (
+        current_request.parts(),
+        str(current_request.actor().id),
+        current_request.handle().reference,
+    )
     manager = services.session_manager
     for session in manager.sessions(owner) if manager else ():
         yield {

@@ -7,7 +7,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge_system.services import calls, reports
+from knowledge_system.services import idempotency, reports
 from knowledge_system.services.attachments import attaching
 from knowledge_system.services.attachments.store import FileStore
 from knowledge_system.services.identity import tokens
@@ -76,7 +76,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
             expired = {
                 "reports": reports.remove_expired(session, now=now),
                 "sign_ins": tokens.remove_expired(session, now=now),
-                "answers": calls.remove_expired(session, now=now),
+                "answers": idempotency.remove_expired(session, now=now),
             }
         return {**expired, "tasks": tasks.clean()}
 

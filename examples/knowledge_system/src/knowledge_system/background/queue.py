@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.background import auditing, cleaning, letters, reminding, reporting
-from knowledge_system.background.letters import Letter
+from knowledge_system.background import audit_export, cleaning, mail_texts, reminding, reporting
+from knowledge_system.background.mail_texts import Letter
 from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.domain.rules import Actor
+    from knowledge_system.domain.permissions import Actor
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskStatus
@@ -55,7 +55,7 @@ class Background:
             MailTask.from_settings(self.tasks, settings.hardening, clock=clock) if with_mail else None
         )
         self._write_report = reporting.register(self.tasks, sessions, tell=self.tell, clock=clock)
-        auditing.register(self.tasks, sessions, settings=settings, clock=clock)
+        audit_export.register(self.tasks, sessions, settings=settings, clock=clock)
         cleaning.register(self.tasks, sessions, settings=settings, clock=clock)
         reminding.register(self.tasks, sessions, settings=settings, tell=self.tell, clock=clock)
 
@@ -123,7 +123,7 @@ class Background:
         """Tell the author of an article about a comment, unless it is the author's own."""
         article = session.get_one(models.Article, article_id)
         if article.author_id != by.id:
-            letter = letters.commented(article.title, by=by.display_name, body=body, link=link)
+            letter = mail_texts.commented(article.title, by=by.display_name, body=body, link=link)
             self.tell(session, article.author_id, letter)
 
     @contextmanager

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from knowledge_system.background import letters
+from knowledge_system.background import mail_texts
 from knowledge_system.services.knowledge import upkeep
 from mks_hardening.tasks import Daily
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.background.letters import Letter
+    from knowledge_system.background.mail_texts import Letter
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
@@ -40,7 +40,7 @@ def register(
         with sessions.begin() as session:
             reminders = upkeep.remind(session, now=now)
             for reminder in reminders:
-                tell(session, reminder.author_id, letters.overdue(reminder.titles, link=link))
+                tell(session, reminder.author_id, mail_texts.overdue(reminder.titles, link=link))
         return {"authors": len(reminders), "articles": sum(len(reminder.titles) for reminder in reminders)}
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert
 
-from knowledge_system.background import letters
+from knowledge_system.background import mail_texts
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Report
 from knowledge_system.reports.document import write_document
-from knowledge_system.reports.sheet import write_sheet
+from knowledge_system.reports.spreadsheet import write_sheet
 from knowledge_system.services import reports
 from mks_hardening.exceptions import TaskRefusedError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.background.letters import Letter
+    from knowledge_system.background.mail_texts import Letter
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import Task, TaskRun, Tasks
 
@@ -80,7 +80,7 @@ def register(
             tell(
                 connection,
                 owner,
-                letters.report_ready(figures.title, link=f"{link}/{run.id}", days=DAYS_KEPT),
+                mail_texts.report_ready(figures.title, link=f"{link}/{run.id}", days=DAYS_KEPT),
             )
 
     return write

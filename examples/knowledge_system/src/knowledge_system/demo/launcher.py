@@ -24,7 +24,7 @@ from knowledge_system.demo.ca import Certificates, ensure_certificates
 from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
-from knowledge_system.domain.rules import ROLES
+from knowledge_system.domain.permissions import ROLES
 from knowledge_system.services.knowledge import content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 

@@ -10,10 +10,10 @@ from flask import Blueprint, redirect, render_template, request
 from sqlalchemy import text
 
 from knowledge_system.api.body import response_of
-from knowledge_system.api.routes import Reply
+from knowledge_system.api.route import Reply
 from knowledge_system.demo.sink import read_messages
 from knowledge_system.domain import fields
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ _LOG_BYTES = 2_000_000
 
 @pages.before_request
 def _administrators_only() -> None:
-    here.administrators_only(lambda: None)()
+    current_request.administrators_only(lambda: None)()
 
 
 @pages.get("/diagnostics")
@@ -68,7 +68,7 @@ def error() -> str:
 def slow_query() -> AnyResponse:
     """Run a statement that takes longer than the threshold."""
     forms.read({})
-    with here.parts().engine.connect() as connection:
+    with current_request.parts().engine.connect() as connection:
         connection.execute(text(_SLOW_SQL), {"rows": _SLOW_ROWS}).scalar_one()
     return redirect("/diagnostics?done=slow-query", 303)
 
@@ -77,7 +77,7 @@ def slow_query() -> AnyResponse:
 def clock() -> AnyResponse:
     """Let time pass for sessions."""
     seconds = forms.read(fields.CLOCK_FORM)["advance"]
-    here.parts().session_clock.advance(seconds)
+    current_request.parts().session_clock.advance(seconds)
     return redirect("/diagnostics?done=clock-moved", 303)
 
 
@@ -94,7 +94,7 @@ def sink_json() -> Response:
 
 
 def _folder() -> Path:
-    return here.parts().settings.data_dir
+    return current_request.parts().settings.data_dir
 
 
 def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
@@ -110,6 +110,6 @@ def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
 
 
 def _cache_figures() -> dict[str, int]:
-    stats = here.parts().cache.stats()
+    stats = current_request.parts().cache.stats()
     names = ("hits", "misses", "stale", "errors", "bypasses")
     return {name: getattr(stats, name) for name in names if hasattr(stats, name)}

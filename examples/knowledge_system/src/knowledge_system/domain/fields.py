@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
+from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
+from knowledge_system.domain.translations import LANGUAGES
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
-from knowledge_system.domain.wording import LANGUAGES
 from knowledge_system.domain.workflow import STEPS
 
 __all__ = [

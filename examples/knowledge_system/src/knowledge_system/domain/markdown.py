@@ -18,7 +18,7 @@ from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from knowledge_system.domain.wording import say
+from knowledge_system.domain.translations import say
 
 if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore

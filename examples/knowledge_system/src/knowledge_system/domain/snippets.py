@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from knowledge_system.domain.spellings import apart, equal_letters, folded, spelt
+from knowledge_system.domain.search_variants import apart, equal_letters, folded, spelt
 
 __all__ = ["Piece", "excerpt", "marked", "pattern_of"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from knowledge_system.domain import rules
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
 
 __all__ = ["STEPS", "Step", "Subject", "refusal", "saved_as", "statuses_to_save", "steps_for"]
 
@@ -63,8 +63,8 @@ def refusal(step: str, actor: Actor, subject: Subject, *, four_eyes: bool = True
         four_eyes: whether nobody may approve what he or she wrote.
     """
     wanted = STEPS[step]
-    as_reviewer = rules.sees_all(actor)
-    own = rules.may_write(actor) and subject.author_id == actor.id
+    as_reviewer = permissions.sees_all(actor)
+    own = permissions.may_write(actor) and subject.author_id == actor.id
     if not (as_reviewer or (own and not wanted.as_reviewer)):
         return "forbidden"
     if subject.status != wanted.before:
@@ -83,9 +83,9 @@ def steps_for(actor: Actor, subject: Subject, *, four_eyes: bool = True) -> dict
 
 def statuses_to_save(actor: Actor, *, four_eyes: bool = True) -> tuple[str, ...]:
     """The statuses in which the actor may save a version; published only where one may approve one's own."""
-    if not rules.may_write(actor):
+    if not permissions.may_write(actor):
         return ()
-    return saved_as(four_eyes=four_eyes or not rules.sees_all(actor))
+    return saved_as(four_eyes=four_eyes or not permissions.sees_all(actor))
 
 
 def saved_as(*, four_eyes: bool) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from importlib.resources import as_file, files
 from io import BytesIO
 from typing import Any
 
-from knowledge_system.domain.wording import is_japanese
+from knowledge_system.domain.translations import is_japanese
 from knowledge_system.reports.figures import Figures
 
 __all__ = ["write_document"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from knowledge_system.domain import wording
+from knowledge_system.domain import translations
 
 __all__ = ["CategoryRow", "Figures", "ListedArticle"]
 
@@ -52,16 +52,16 @@ class Figures(NamedTuple):
 
     def say(self, text: str, **values: object) -> str:
         """A sentence of the catalogue, or a name, in the language of the report."""
-        return wording.say(text, self.language, **values)
+        return translations.say(text, self.language, **values)
 
     def day(self, moment: datetime) -> str:
         """A day as the language writes it."""
-        return wording.written(moment, "day", self.language)
+        return translations.written(moment, "day", self.language)
 
     @property
     def origin(self) -> str:
         """What it covers and when it was made, in one line."""
-        moment = wording.written(self.made_at, "minute", self.language)
+        moment = translations.written(self.made_at, "minute", self.language)
         return f"{self.scope}  {self.say('作成 %(moment)s (日本時間)', moment=moment)}"
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import or_, select, text
 
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import AuditEntry
 
 if TYPE_CHECKING:

@@ -17,19 +17,19 @@ from urllib.parse import quote, unquote
 
 from sqlalchemy import func, select
 
-from knowledge_system.domain import fields, rules
+from knowledge_system.domain import fields, permissions
 from knowledge_system.domain.files.bundle import BundleError, Limits, unpack
 from knowledge_system.domain.files.front_matter import FrontMatterError, dumped, loaded
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.domain.validation import Field, Text, take
 from knowledge_system.models import Article, Attachment, Revision
 from knowledge_system.services.attachments import attaching
-from knowledge_system.services.knowledge import articles, lookup
+from knowledge_system.services.knowledge import article_queries, articles
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.domain.rules import Actor
+    from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.intake import Accepted, Intake, Stored
     from knowledge_system.services.attachments.store import FileStore
     from knowledge_system.services.knowledge.search import SearchIndex
@@ -91,7 +91,7 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
     """
     if len(ids) > MOST_ARTICLES:
         raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
-    asked = select(Article.id).where(Article.id.in_(ids), lookup.seen_by(actor))
+    asked = select(Article.id).where(Article.id.in_(ids), article_queries.seen_by(actor))
     found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")
@@ -111,7 +111,7 @@ def entries(
     for article_id in ids:
         try:
             with sessions() as session:
-                article = lookup.read(session, actor, article_id)
+                article = article_queries.read(session, actor, article_id)
         except Problem:  # removed, or taken back, since it was selected
             continue
         folder, names = f"article-{article_id:05d}", _own_names(article["attachments"])
@@ -224,7 +224,7 @@ def add(
     Raises:
         Problem: ``forbidden``.
     """
-    if not rules.sees_all(actor):
+    if not permissions.sees_all(actor):
         raise Problem("forbidden")
     return [
         _add(session, actor, each, files, search=search, now=now)
@@ -245,7 +245,7 @@ def _add(
     urls = {name: attaching.attach(session, actor, new, file, now=now)["url"] for name, file in files.items()}
     body = _IN.sub(lambda found: urls.get(unquote(found[1]), found[0]), ready.values["body"])
     if body != ready.values["body"]:  # files have addresses only now
-        article = lookup.load_seen(session, actor, new)
+        article = article_queries.load_seen(session, actor, new)
         article.body = session.get_one(Revision, (new, 1)).body = body
         session.flush()
         articles.index(session, search, article)

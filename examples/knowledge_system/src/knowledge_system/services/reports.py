@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from knowledge_system.domain import wording
+from knowledge_system.domain import translations
+from knowledge_system.domain.permissions import CATEGORIES, JST
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.domain.rules import CATEGORIES, JST
 from knowledge_system.models import Article, Comment, Report, Revision, User
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
-from knowledge_system.services.key_texts import key_bytes
+from knowledge_system.services.secret_keys import key_bytes
 
 __all__ = [
     "Link",
@@ -95,10 +95,10 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime, languag
     check_subject(session, kind, subject, now=now)
     if kind == "monthly":
         begin, end = _month(subject)
-        scope = wording.written(begin, "month", language)
+        scope = translations.written(begin, "month", language)
         within = and_(Article.updated_at >= begin, Article.updated_at < end)
         return Figures(
-            wording.say("月次ナレッジレポート %(scope)s", language, scope=scope),
+            translations.say("月次ナレッジレポート %(scope)s", language, scope=scope),
             scope,
             _wall(now),
             _rows(session, begin=begin, end=end, site=None),
@@ -107,7 +107,7 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime, languag
         )
     of_site = Article.author.has(department=subject)
     return Figures(
-        wording.say("部署別ナレッジレポート %(scope)s", language, scope=subject),
+        translations.say("部署別ナレッジレポート %(scope)s", language, scope=subject),
         subject,
         _wall(now),
         _rows(session, begin=None, end=None, site=subject),

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 from flask import redirect, request
 
-from knowledge_system.domain import rules
+from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import here
-from knowledge_system.web.signing import factors
+from knowledge_system.web import current_request
+from knowledge_system.web.sign_in import factors
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -66,7 +66,7 @@ POLICY: Final[dict[str, Who]] = {
     "operations": "administrators",
     "task_admin": "administrators",
     "demo": "administrators",
-    # Programs: each row of ``api/table.py`` says who, and the first look is at the token.
+    # Programs: each row of ``api/route_table.py`` says who, and the first look is at the token.
     "api": "own table",
 }
 """By endpoint, else by blueprint."""
@@ -107,12 +107,12 @@ def _check() -> Response | None:
 
 
 def _check_role(who: Who) -> None:
-    actor = here.actor()
+    actor = current_request.actor()
     allowed = {
         "members": True,
-        "writers": rules.may_write(actor),
-        "reviewers": rules.sees_all(actor),
-        "administrators": rules.may_administer(actor),
+        "writers": permissions.may_write(actor),
+        "reviewers": permissions.sees_all(actor),
+        "administrators": permissions.may_administer(actor),
     }
     if not allowed[who]:
         raise Problem("forbidden")
@@ -120,12 +120,12 @@ def _check_role(who: Who) -> None:
 
 def _ask_for_factor() -> Response | None:
     """Send people to the page where a second factor is set up, if their role asks for one and they have none."""
-    actor = here.actor_or_none()
+    actor = current_request.actor_or_none()
     endpoint = request.endpoint or ""
     if actor is None or not BEFORE_FACTOR.isdisjoint({endpoint, endpoint.partition(".")[0]}):
         return None
     if not factors.lacks_factor(actor):
         return None
-    if here.wants_json() or request.method != "GET":
+    if current_request.wants_json() or request.method != "GET":
         raise Problem("second-factor-required")
     return redirect(f"/account/second-factor?{urlencode({'required': '1'})}", 303)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from knowledge_system.web.edge_answers import edge_answers
+from knowledge_system.web.edge_responses import edge_answers
 from knowledge_system.web.policy import header_policy
 from mks_hardening.contrib.flask_app import Hardening
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from knowledge_system.parts import Parts
+    from knowledge_system.components import Parts
 
 __all__ = ["harden"]
 

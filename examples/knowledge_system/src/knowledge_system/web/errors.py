@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.domain.problems import Problem, code_for_status, describe
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 from knowledge_system.web.outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
 
@@ -53,19 +53,23 @@ def install(app: Flask) -> None:
 
 def answer(problem: Problem) -> AnyResponse:
     """The answer for a problem."""
-    if problem.code == "sign-in-required" and request.method in {"GET", "HEAD"} and not here.wants_json():
+    if (
+        problem.code == "sign-in-required"
+        and request.method in {"GET", "HEAD"}
+        and not current_request.wants_json()
+    ):
         return redirect(f"/sign-in?next={_quoted_here()}", 303)
     _find_reader()
-    document = describe(problem, language=here.language())
+    document = describe(problem, language=current_request.language())
     response = (
         _json(document)
-        if here.wants_json()
+        if current_request.wants_json()
         else make_response(
             render_template("error.html", problem=document, wait=problem.wait, place=_place(problem))
         )
     )
     response.status_code = problem.status
-    here.tell_language(response)
+    current_request.tell_language(response)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(problem.headers)
     return response
@@ -80,14 +84,14 @@ def _place(problem: Problem) -> str:
 def _find_reader() -> None:
     """Who reads the answer; nobody where that cannot be found out, or a refusal would end as a second error."""
     try:
-        here.language()
+        current_request.language()
     except _ABSENT:
-        here.stay_anonymous()
+        current_request.stay_anonymous()
 
 
 def _json(document: dict[str, object]) -> Response:
     document = {**document, "instance": request.path}
-    if number := here.request_id():
+    if number := current_request.request_id():
         document["request_id"] = number
     return Response(json.dumps(document, ensure_ascii=False), mimetype="application/problem+json")
 
@@ -105,7 +109,7 @@ def _from_framework(error: HTTPException) -> AnyResponse:
 
 def _drain() -> None:
     """Read on for a bounded while: closing on a client that still sends would cost it the answer."""
-    clock = here.parts().clock
+    clock = current_request.parts().clock
     left = min(request.content_length or 0, _DRAINED)
     until = clock.monotonic() + _DRAIN_SECONDS
     while left > 0 and clock.monotonic() < until:
@@ -116,7 +120,7 @@ def _drain() -> None:
 
 
 def _unavailable() -> AnyResponse:
-    here.stay_anonymous()
+    current_request.stay_anonymous()
     return answer(Problem("unavailable", headers={"Retry-After": "5"}))
 
 

@@ -13,7 +13,7 @@ from flask import g, make_response, request
 
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.domain.validation import Field, form_values, take
-from knowledge_system.web import here, writing
+from knowledge_system.web import article_changes, current_request
 
 if TYPE_CHECKING:
     from flask import Response
@@ -89,13 +89,13 @@ def once(work: Callable[[], str], *, content: str = "") -> str:
     Raises:
         Problem: ``call-in-flight`` where the first takes longer than people wait, and whatever the work raises.
     """
-    key, sent = g.get("once") or (request.form.get(here.ONCE, ""), "")
+    key, sent = g.get("once") or (request.form.get(current_request.ONCE, ""), "")
     if not key:
         return work()
     asked = hashlib.sha256(f"{request.path}\n{key}\n{sent}\n{content}".encode()).hexdigest()
     for _ in range(_LOOKS):
         try:
-            return writing.once(f"form {asked}", asked, work)[0]
+            return article_changes.once(f"form {asked}", asked, work)[0]
         except Problem as problem:
             if problem.code != "call-in-flight":
                 raise
@@ -113,13 +113,13 @@ def told(problem: Problem | None) -> dict[str, Any]:
     """What a template needs to show a problem above its form and the faults at its fields."""
     if problem is None:
         return {"problem": None, "faults": (), "wait": 0}
-    described = describe(problem, language=here.language())
+    described = describe(problem, language=current_request.language())
     return {"problem": described, "faults": problem.faults, "wait": problem.wait}
 
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
     """The form again with what was typed, for people who can mend it; everything else is refused plainly."""
-    if here.wants_json() or problem.code not in _MENDABLE:
+    if current_request.wants_json() or problem.code not in _MENDABLE:
         raise problem
     response = make_response(page(problem), problem.status)
     response.headers.update({"Cache-Control": "no-store", **problem.headers})
@@ -161,6 +161,6 @@ def _submitted() -> dict[str, str]:
         if body and request.mimetype != "application/x-www-form-urlencoded":
             raise Problem("unsupported-media-type")
         g.form = form_values(body, ignore=("csrf_token",))
-        g.once = g.form.pop(here.ONCE, ""), json.dumps(g.form, sort_keys=True)
+        g.once = g.form.pop(current_request.ONCE, ""), json.dumps(g.form, sort_keys=True)
     found: dict[str, str] = g.form
     return found

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from flask import request
 from markupsafe import Markup, escape
 
-from knowledge_system.domain import rules, wording
+from knowledge_system.domain import permissions, translations
 from knowledge_system.domain.problems import FieldFault, fault_text
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
 
 if TYPE_CHECKING:
@@ -75,15 +75,15 @@ DONE = {
 def install(app: Flask) -> None:
     """Register filters and values."""
     app.jinja_env.filters.update(
-        jst=lambda value: wording.written(_jst(value), "minute", here.language()),
-        jst_date=lambda value: wording.written(_jst(value), "day", here.language()),
+        jst=lambda value: translations.written(_jst(value), "minute", current_request.language()),
+        jst_date=lambda value: translations.written(_jst(value), "day", current_request.language()),
         jst_time=lambda value: _jst(value).strftime("%H:%M"),
-        jst_seconds=lambda value: wording.written(_jst(value), "second", here.language()),
+        jst_seconds=lambda value: translations.written(_jst(value), "second", current_request.language()),
         duration=_duration,
         marked=_marked,
         spaced=lambda secret: " ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
         fault_text=_fault_text,
-        said=here.say,
+        said=current_request.say,
         in_its_language=_in_its_language,
         bytes=_bytes,
     )
@@ -97,28 +97,28 @@ def install(app: Flask) -> None:
 
 
 def _values() -> dict[str, Any]:
-    left = _whole_seconds(here.handle().expires_in) if here.actor_or_none() else None
-    token = here.csrf_token()
-    settings, background = here.parts().settings, here.parts().background
+    left = _whole_seconds(current_request.handle().expires_in) if current_request.actor_or_none() else None
+    token = current_request.csrf_token()
+    settings, background = current_request.parts().settings, current_request.parts().background
     return {
-        "actor": here.actor_or_none(),
+        "actor": current_request.actor_or_none(),
         "asset": asset,
         "csp_nonce": csp_nonce(),
         "csrf_field": _csrf_field,
         "once_field": _once_field,
         "csrf_token": token,
         "demo": settings.demo,
-        "done": here.say(DONE.get(request.args.get("done", ""), "")),
-        "language": here.language(),
-        "languages": wording.LANGUAGES if token or not here.is_hardened() else {},
-        "request_id": here.request_id(),
-        "rules": rules,
+        "done": current_request.say(DONE.get(request.args.get("done", ""), "")),
+        "language": current_request.language(),
+        "languages": translations.LANGUAGES if token or not current_request.is_hardened() else {},
+        "request_id": current_request.request_id(),
+        "rules": permissions,
         "session_ends_soon": left is not None and left <= settings.warn_before,
         # A page is activity: what is left after it and still less than the idle limit comes from the absolute one.
         "session_can_extend": left is not None and left >= settings.hardening.wsgi.session_idle_timeout - 2,
         "session_expires_in": left,
         "warn_before": int(settings.warn_before),
-        "with_passkeys": here.parts().passkeys is not None,
+        "with_passkeys": current_request.parts().passkeys is not None,
         "with_tasks": background is not None,
         "with_mail": background is not None and background.sends_mail,
     }
@@ -137,12 +137,14 @@ def _marked(pieces: Iterable[Mapping[str, Any]] = ()) -> Markup:
 
 
 def _csrf_field() -> Markup:
-    token = here.csrf_token()
+    token = current_request.csrf_token()
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(token) if token else Markup("")
 
 
 def _once_field() -> Markup:
-    return Markup('<input type="hidden" name="{}" value="{}">').format(here.ONCE, secrets.token_urlsafe(16))
+    return Markup('<input type="hidden" name="{}" value="{}">').format(
+        current_request.ONCE, secrets.token_urlsafe(16)
+    )
 
 
 def _jst(value: str | float | datetime) -> datetime:
@@ -150,16 +152,16 @@ def _jst(value: str | float | datetime) -> datetime:
         value = datetime.fromisoformat(value)
     elif isinstance(value, (int, float)):
         value = datetime.fromtimestamp(value, UTC)
-    return value.astimezone(rules.JST)
+    return value.astimezone(permissions.JST)
 
 
 def _duration(seconds: int) -> str:
     minutes, rest = divmod(int(seconds), 60)
     if minutes >= 60:
-        return here.say("%(hours)s 時間 %(minutes)s 分", hours=minutes // 60, minutes=minutes % 60)
+        return current_request.say("%(hours)s 時間 %(minutes)s 分", hours=minutes // 60, minutes=minutes % 60)
     if not minutes:
-        return here.say("%(seconds)s 秒", seconds=rest)
-    return here.say("%(minutes)s 分 %(seconds)s 秒", minutes=minutes, seconds=rest)
+        return current_request.say("%(seconds)s 秒", seconds=rest)
+    return current_request.say("%(minutes)s 分 %(seconds)s 秒", minutes=minutes, seconds=rest)
 
 
 def _bytes(size: int) -> str:
@@ -171,7 +173,7 @@ def _whole_seconds(value: float | None) -> int | None:
 
 
 def _fault_text(fault: FieldFault) -> Markup:
-    return escape(fault_text(fault, language=here.language()))
+    return escape(fault_text(fault, language=current_request.language()))
 
 
 def _said(text: str, **values: object) -> Markup:
@@ -179,21 +181,21 @@ def _said(text: str, **values: object) -> Markup:
 
     What is not in the catalogue, like the name of a site, is shown as it is.
     """
-    if text not in wording.english():
+    if text not in translations.english():
         return escape(text)
     safe = {name: value if isinstance(value, int) else escape(value) for name, value in values.items()}
-    return Markup(here.say(text, **safe))  # noqa: S704 - escaped above
+    return Markup(current_request.say(text, **safe))  # noqa: S704 - escaped above
 
 
 def _in_its_language(text: str) -> Markup:
     """The attribute of a part that is in another language than its page (WCAG 2.2, 3.1.2)."""
-    foreign = here.language() != "ja" and wording.is_japanese(text)
+    foreign = current_request.language() != "ja" and translations.is_japanese(text)
     return Markup(' lang="ja"') if foreign else Markup("")
 
 
 def _tell_language(response: Response) -> Response:
     if response.mimetype == "text/html":
-        here.tell_language(response)
+        current_request.tell_language(response)
     return response
 
 

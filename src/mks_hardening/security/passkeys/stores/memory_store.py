@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from mks_hardening._core.checks import instance
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security._transactions import (
     checked_engine,

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final, Literal
 
 from mks_hardening._core.checks import choice
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["qr_code"]

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from mks_hardening._core.checks import choice, instance, number, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["TOTPMatch", "generate_secret", "provisioning_uri", "totp_code", "verify_totp"]

@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.protocols import StoredFactor
 
 __all__ = ["MemoryTwoFactorStore"]

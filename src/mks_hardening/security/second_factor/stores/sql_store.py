@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mks_hardening._core.checks import instance
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.lazy import optional
+from mks_hardening._core.optional_imports import optional
 from mks_hardening.protocols import StoredFactor
 from mks_hardening.security._transactions import (
     checked_engine,

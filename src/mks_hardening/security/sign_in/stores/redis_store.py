@@ -10,7 +10,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.security._redis_backed import RedisBacked
-from mks_hardening.security.sign_in.parts import SignInEntry
+from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient

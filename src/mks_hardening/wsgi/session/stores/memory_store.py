@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.forked import renew_in_child
+from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi.session._rules import REPLACED, REVOKED, ROTATED
+from mks_hardening.wsgi.session._session_rules import REPLACED, REVOKED, ROTATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageOps
 
-from knowledge_system.domain.files.kinds import Kind
+from knowledge_system.domain.files.file_types import Kind
 from knowledge_system.domain.files.metadata import DamagedError, stripped
 
 __all__ = ["MOST_PIXELS", "DamagedError", "Picture", "TooManyPixelsError", "prepare"]

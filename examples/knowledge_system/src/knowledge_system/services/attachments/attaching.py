@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from knowledge_system.domain import rules
+from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.models import Article, Attachment
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from knowledge_system.domain.rules import Actor
+    from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.intake import Stored
 
 __all__ = ["MOST", "Detached", "attach", "check_room", "detach", "find", "listed", "told", "used"]
@@ -44,7 +44,7 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
         thumbnail=file.thumbnail,
         width=file.file.width,
         height=file.file.height,
-        shown=article.status in rules.UNFINISHED,
+        shown=article.status in permissions.UNFINISHED,
         created_at=now,
     )
     session.add(made)
@@ -59,7 +59,7 @@ def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = 
         Problem: as ``attach``.
     """
     article = _seen(session, actor, article_id, lock=lock)
-    if not rules.may_edit(actor, author_id=article.author_id, status=article.status):
+    if not permissions.may_edit(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
     number = session.scalar(select(func.count()).where(Attachment.article_id == article_id)) or 0
     if number >= MOST:
@@ -85,12 +85,14 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
     found = _get(session, attachment_id)
     if found is None or found.article_id != article_id:
         raise Problem("not-found")
-    may_edit = rules.may_edit(actor, author_id=article.author_id, status=article.status)
-    if not may_edit or not rules.may_detach(actor, status=article.status, shown=found.shown):
+    may_edit = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
+    if not may_edit or not permissions.may_detach(actor, status=article.status, shown=found.shown):
         raise Problem("forbidden" if may_edit or found.shown else "not-found")
     session.delete(found)
     session.flush()
-    return Detached(found.name, found.uploader_id, not found.shown or article.status in rules.UNFINISHED)
+    return Detached(
+        found.name, found.uploader_id, not found.shown or article.status in permissions.UNFINISHED
+    )
 
 
 def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
@@ -103,8 +105,8 @@ def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
     if found is None:
         raise Problem("not-found")
     author_id, status = found.article.author_id, found.article.status
-    if not rules.may_see(actor, author_id=author_id, status=status) or not (
-        found.shown or rules.may_edit(actor, author_id=author_id, status=status)
+    if not permissions.may_see(actor, author_id=author_id, status=status) or not (
+        found.shown or permissions.may_edit(actor, author_id=author_id, status=status)
     ):
         raise Problem("not-found")
     return found
@@ -117,7 +119,7 @@ def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, An
         Problem: ``not-found``.
     """
     article = _seen(session, actor, article_id)
-    editor = rules.may_edit(actor, author_id=article.author_id, status=article.status)
+    editor = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
     asked = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
     return [told(each) for each in session.scalars(asked) if each.shown or editor]
 
@@ -151,7 +153,7 @@ def _seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False
     if lock:  # an article that is being removed, or published, is waited for
         chosen = chosen.with_for_update()
     article = session.scalar(chosen) if 0 < article_id <= _MAX_ID else None
-    if article is None or not rules.may_see(actor, author_id=article.author_id, status=article.status):
+    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
         raise Problem("not-found")
     return article
 

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from knowledge_system.domain.files import pictures
-from knowledge_system.domain.files.kinds import Kind, recognise
+from knowledge_system.domain.files.file_types import Kind, recognise
 from knowledge_system.domain.files.names import plain_name
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.services.attachments.scanning import ScanFailedError, scanner

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from knowledge_system.domain import rules
+from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.domain.rules import Actor
 from knowledge_system.models import User
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def change(
     user = next((each for each in found if each.username == username), None)
     # Of two administrators who put each other out of use, the second is none any more.
     if not any(
-        each.id == actor.id and each.active and rules.may_administer(actor_of(each)) for each in found
+        each.id == actor.id and each.active and permissions.may_administer(actor_of(each)) for each in found
     ):
         raise Problem("forbidden")
     if user is None:

@@ -18,12 +18,12 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.models import RefreshToken, TokenFamily, User
 from knowledge_system.services.identity.accounts import actor_of
 from knowledge_system.services.identity.directory import account_of
-from knowledge_system.services.key_texts import key_bytes
+from knowledge_system.services.secret_keys import key_bytes
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.domain.rules import Actor
+    from knowledge_system.domain.permissions import Actor
     from mks_hardening.protocols import Clock
 
 __all__ = ["ACCESS_SECONDS", "Bearer", "TokenPair", "Tokens", "remove_expired"]

@@ -1,4 +1,4 @@
-"""Articles as they are written: made, saved, removed and remarked on, under the rules of ``domain/rules.py``."""
+"""Articles as they are written: made, saved, removed and remarked on, under the rules of ``domain/permissions.py``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import delete as remove
 from sqlalchemy import update
 from sqlalchemy.orm import object_session, undefer_group
 
-from knowledge_system.domain import rules, workflow
+from knowledge_system.domain import permissions, workflow
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.domain.rules import Actor
 from knowledge_system.models import (
     Article,
     ArticleTag,
@@ -24,7 +24,7 @@ from knowledge_system.models import (
     Revision,
     Watch,
 )
-from knowledge_system.services.knowledge.lookup import load_seen
+from knowledge_system.services.knowledge.article_queries import load_seen
 from knowledge_system.services.knowledge.search import SearchIndex
 from knowledge_system.services.knowledge.tags import spelt
 
@@ -62,7 +62,7 @@ def create(
     Raises:
         Problem: ``forbidden``, or ``invalid`` for a status the actor may not choose.
     """
-    if not rules.may_write(actor):
+    if not permissions.may_write(actor):
         raise Problem("forbidden")
     _check_status(actor, values["status"], four_eyes=four_eyes)
     values = {**values, "tags": spelt(session, values["tags"])}
@@ -97,7 +97,7 @@ def save(
         Problem: ``not-found``, ``forbidden``, ``invalid``, or ``conflict`` with the current revision.
     """
     article = load_seen(session, actor, article_id, lock=True)
-    if not rules.may_edit(actor, author_id=article.author_id, status=article.status):
+    if not permissions.may_edit(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
     _check_status(actor, values["status"], four_eyes=four_eyes)
     risen = session.execute(
@@ -129,7 +129,7 @@ def take_part(session: Session, actor: Actor, article_id: int, *, now: datetime)
     """
     article = load_seen(session, actor, article_id, lock=True)
     status, since = article.next_status or article.status, article.next_since or 1
-    if status not in rules.UNFINISHED:
+    if status not in permissions.UNFINISHED:
         return
     if any(kept.editor_id == actor.id and kept.number >= since for kept in article.revisions):
         return
@@ -160,7 +160,7 @@ def delete(
         Problem: ``not-found``, ``forbidden``, or ``conflict`` with the current revision.
     """
     article = load_seen(session, actor, article_id, lock=True)
-    if not rules.may_delete(actor, author_id=article.author_id, status=article.status):
+    if not permissions.may_delete(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
     if revision not in {None, article.revision}:
         raise Problem("conflict", extra={"current_revision": article.revision})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from knowledge_system.domain.rules import CATEGORIES, ROLES, STATUSES
+from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
 from knowledge_system.models import Article, ArticleTag, Comment, Revision, User
 from knowledge_system.services.knowledge.articles import index
 from knowledge_system.services.knowledge.tags import spelt

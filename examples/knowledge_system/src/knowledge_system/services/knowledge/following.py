@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy import and_, delete, func, literal, or_, select, union_all
 
-from knowledge_system.domain import related, rules
+from knowledge_system.domain import permissions, related_articles
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.domain.rules import Actor
 from knowledge_system.models import Article, ArticleTag, Favourite, Notice, User, Watch
-from knowledge_system.services.insertion import add_missing
-from knowledge_system.services.knowledge import lookup
+from knowledge_system.services.insert_if_missing import add_missing
+from knowledge_system.services.knowledge import article_queries
 from knowledge_system.services.knowledge.tags import kept_spelling
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def favourites(session: Session, actor: Actor) -> list[dict[str, Any]]:
     ids = [
         row.id
         for row in session.execute(asked)
-        if rules.may_see(actor, author_id=row.author_id, status=row.status)
+        if permissions.may_see(actor, author_id=row.author_id, status=row.status)
     ]
-    return lookup.summaries(session, ids)
+    return article_queries.summaries(session, ids)
 
 
 def favour(session: Session, actor: Actor, article_id: int, *, on: bool, now: datetime) -> None:
@@ -132,7 +132,7 @@ def watches(session: Session, actor: Actor) -> list[dict[str, Any]]:
     titles = {
         str(row.id): row.title
         for row in rows
-        if rules.may_see(actor, author_id=row.author_id, status=row.status)
+        if permissions.may_see(actor, author_id=row.author_id, status=row.status)
     }
     return [
         {"kind": kind, "subject": subject, "title": titles[subject] if kind == "article" else subject}
@@ -182,7 +182,7 @@ def tell_watchers(
         reader.id
         for reader in (Actor(*row) for row in session.execute(asked))
         if reader.id not in {actor.id, *told}
-        and rules.may_see(reader, author_id=article.author_id, status=article.status)
+        and permissions.may_see(reader, author_id=article.author_id, status=article.status)
     )
     session.add_all(
         Notice(
@@ -232,7 +232,7 @@ def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]
         Article.status == "published",
     )
     candidates = [
-        related.Candidate(
+        related_articles.Candidate(
             row.id,
             row.title,
             f"{row.title} {row.summary}",
@@ -242,7 +242,7 @@ def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]
         )
         for row in session.execute(asked)
     ]
-    subject = related.Candidate(
+    subject = related_articles.Candidate(
         article["id"],
         article["title"],
         f"{article['title']} {article['summary']}",
@@ -250,7 +250,10 @@ def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]
         article["site"],
         frozenset(article["tags"]),
     )
-    return [{"id": one.id, "title": one.title} for one in related.nearest(subject, candidates, most=_RELATED)]
+    return [
+        {"id": one.id, "title": one.title}
+        for one in related_articles.nearest(subject, candidates, most=_RELATED)
+    ]
 
 
 def site_page(session: Session, name: str) -> dict[str, Any]:
@@ -282,19 +285,19 @@ def site_page(session: Session, name: str) -> dict[str, Any]:
     counted = {row.category: row.number for row in by_category}
     return {
         "name": name,
-        "categories": {name: counted[name] for name in rules.CATEGORIES if name in counted},
+        "categories": {name: counted[name] for name in permissions.CATEGORIES if name in counted},
         "total": sum(counted.values()),
         "updated_at": max(row.last for row in by_category),
         "writers": [(row.username, row.display_name, row.number) for row in writers],
-        "articles": lookup.summaries(session, newest.all()),
+        "articles": article_queries.summaries(session, newest.all()),
     }
 
 
 def _ask_whether_seen(session: Session, actor: Actor, article_id: int) -> None:
     asked = select(Article.author_id, Article.status).where(Article.id == article_id)
     asked = asked.with_for_update(read=True, key_share=True)  # one that is being removed is waited for
-    row = session.execute(asked).first() if 0 < article_id <= lookup.MAX_ID else None
-    if row is None or not rules.may_see(actor, author_id=row.author_id, status=row.status):
+    row = session.execute(asked).first() if 0 < article_id <= article_queries.MAX_ID else None
+    if row is None or not permissions.may_see(actor, author_id=row.author_id, status=row.status):
         raise Problem("not-found")
 
 

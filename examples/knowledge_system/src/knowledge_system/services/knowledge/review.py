@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload, undefer_group
 
-from knowledge_system.domain import rules, workflow
+from knowledge_system.domain import permissions, workflow
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.domain.rules import Actor
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
-from knowledge_system.services.knowledge import articles, lookup, tags
+from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.knowledge.search import SearchIndex
 
 __all__ = ["Told", "mark_read", "notices", "notify", "queue", "steps", "take", "text_of", "unread"]
@@ -50,9 +50,9 @@ def take(
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
             revision, or ``invalid`` where the reason is missing.
     """
-    article = lookup.load_seen(session, actor, article_id, lock=True)
-    stored = lookup.stored(session, article_id)
-    subject = lookup.subject(stored)
+    article = article_queries.load_seen(session, actor, article_id, lock=True)
+    stored = article_queries.stored(session, article_id)
+    subject = article_queries.subject(stored)
     code = workflow.refusal(step, actor, subject, four_eyes=four_eyes)
     if code:
         raise Problem(code)
@@ -131,7 +131,7 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
         .order_by(Revision.saved_at)
         .limit(200)
     )
-    if not rules.sees_all(actor):
+    if not permissions.sees_all(actor):
         asked = asked.where(Article.author_id == actor.id)
     return [
         {
@@ -176,7 +176,7 @@ def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dic
     Raises:
         Problem: ``not-found``, also for a version the actor may not see yet; ``no-text``.
     """
-    seen = lookup.read(session, actor, article_id)
+    seen = article_queries.read(session, actor, article_id)
     entry = next((entry for entry in seen["history"] if entry["revision"] == number), None)
     if entry is None:
         raise Problem("not-found")
@@ -206,7 +206,7 @@ def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
     asked = (
         select(Notice)
         .join(Article, Article.id == Notice.article_id)
-        .where(Notice.user_id == actor.id, lookup.seen_by(actor))
+        .where(Notice.user_id == actor.id, article_queries.seen_by(actor))
         .options(joinedload(Notice.actor), joinedload(Notice.article))
         .order_by(Notice.id.desc())
         .limit(100)
@@ -228,8 +228,8 @@ def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
 def unread(session: Session, actor: Actor) -> int:
     """How many notices somebody has not seen."""
     asked = select(func.count(Notice.id)).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
-    if not rules.sees_all(actor):
-        asked = asked.join(Article, Article.id == Notice.article_id).where(lookup.seen_by(actor))
+    if not permissions.sees_all(actor):
+        asked = asked.join(Article, Article.id == Notice.article_id).where(article_queries.seen_by(actor))
     return session.scalar(asked) or 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import ColumnElement, Select, func, literal, or_, select, union_all
 
-from knowledge_system.domain.spellings import apart, spelt
+from knowledge_system.domain.search_variants import apart, spelt
 from knowledge_system.models import Article
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 
 from knowledge_system.domain.tags import key_of
 from knowledge_system.models import Article, ArticleTag, Tag
-from knowledge_system.services.insertion import add_missing
+from knowledge_system.services.insert_if_missing import add_missing
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

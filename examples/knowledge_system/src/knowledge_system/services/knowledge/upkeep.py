@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session, joinedload
 
-from knowledge_system.domain import rules
-from knowledge_system.domain.rules import Actor
+from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article, Notice
 
 __all__ = ["CONFIRM_EVERY", "Reminder", "overdue", "remind"]
@@ -37,7 +37,7 @@ def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, 
         .order_by(Article.confirmed_at, Article.id)
         .limit(200)
     )
-    if not rules.sees_all(actor):
+    if not permissions.sees_all(actor):
         asked = asked.where(Article.author_id == actor.id)
     return [
         {

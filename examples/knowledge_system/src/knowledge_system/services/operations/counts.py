@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from knowledge_system.services.operations.whose import Whose
+    from knowledge_system.services.operations.limited_clients import Whose
 
 __all__ = ["STEPS", "Counts", "SlowStatement"]
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.counts import Counts, SlowStatement
-from knowledge_system.services.operations.whose import Whose
+from knowledge_system.services.operations.limited_clients import Whose
 from mks_hardening.events import (
     AlertsCounted,
     CacheRead,

@@ -10,7 +10,7 @@ from typing import Final
 from flask import request
 
 from knowledge_system.domain.problems import FieldFault, Problem
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 
 __all__ = ["digest", "received"]
 
@@ -30,11 +30,11 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
             and the field of ``once``.
         RequestEntityTooLarge: more than the limit, which is found out before it is read.
     """
-    limit = here.parts().intake.limit
+    limit = current_request.parts().intake.limit
     request.max_content_length, request.max_form_parts = limit + _ROOM, _MOST_PARTS
     if request.mimetype != "multipart/form-data":
         raise Problem("unsupported-media-type")
-    unknown = sorted({*request.form, *request.files} - {"file", "csrf_token", here.ONCE})
+    unknown = sorted({*request.form, *request.files} - {"file", "csrf_token", current_request.ONCE})
     faults = [FieldFault(name[:40], "unknown") for name in unknown]
     given = [file for file in request.files.getlist("file") if file.filename]
     if not given:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from flask import Response, request, send_file
 
-from knowledge_system.domain.files.kinds import KINDS
+from knowledge_system.domain.files.file_types import KINDS
 from knowledge_system.domain.files.names import content_disposition
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import here
+from knowledge_system.web import current_request
 
 if TYPE_CHECKING:
     from knowledge_system.models import Attachment
@@ -45,14 +45,14 @@ def sent(attachment: Attachment, *, small: bool = False) -> Response:
     if not digest or kind is None:
         raise Problem("not-found")
     try:
-        path = here.parts().intake.store.path(digest)
+        path = current_request.parts().intake.store.path(digest)
     except FileNotFoundError:
         _log.error("the file of attachment %d is missing in the folder of uploads", attachment.id)
         raise Problem("not-found") from None
     content_type = _THUMBNAIL_TYPE if small else attachment.content_type
     response = (
         _by_nginx(redirect, digest)
-        if (redirect := here.parts().settings.uploads.redirect)
+        if (redirect := current_request.parts().settings.uploads.redirect)
         else send_file(path, mimetype=content_type, etag=digest, max_age=0)
     )
     response.headers.update(_POWERLESS)

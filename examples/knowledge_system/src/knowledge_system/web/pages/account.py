@@ -12,9 +12,9 @@ from flask import Blueprint, redirect, render_template, request
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.services.knowledge import content
-from knowledge_system.web import forms, here
-from knowledge_system.web.signing import credentials, devices, enrolment, factors, passkeys, steps
-from knowledge_system.web.signing.shared import proof_of
+from knowledge_system.web import current_request, forms
+from knowledge_system.web.sign_in import credentials, devices, enrolment, factors, passkeys, sign_in_steps
+from knowledge_system.web.sign_in.shared import proof_of
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -29,7 +29,7 @@ _REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "
 @pages.get("/sign-in")
 def sign_in_form() -> Any:
     """The sign-in page; says why the last session ended."""
-    if here.actor_or_none():
+    if current_request.actor_or_none():
         return redirect(forms.safe_next(request.args.get("next", "/")), 303)
     return forms.private(sign_in_page())
 
@@ -39,7 +39,7 @@ def sign_in() -> Response:
     """Check name and password."""
     try:
         values = forms.read(fields.SIGN_IN_FORM, ignore=("next",))
-        complete = steps.begin(
+        complete = sign_in_steps.begin(
             values["username"],
             values["password"],
             recovery_code=values["recovery_code"],
@@ -54,7 +54,7 @@ def sign_in() -> Response:
 @pages.get("/sign-in/code")
 def code_form() -> Any:
     """The page that asks for the code."""
-    if not steps.pending():
+    if not sign_in_steps.pending():
         return redirect("/sign-in", 303)
     return forms.private(_code_page())
 
@@ -62,13 +62,13 @@ def code_form() -> Any:
 @pages.post("/sign-in/code")
 def code() -> Response:
     """Check the code."""
-    if not steps.pending():
+    if not sign_in_steps.pending():
         return redirect("/sign-in", 303)
     try:
         given = forms.read(fields.CODE_FORM, ignore=("next",))
-        steps.finish(given["code"], answer=given["answer"])
+        sign_in_steps.finish(given["code"], answer=given["answer"])
     except Problem as problem:
-        if problem.code == "sign-in-required" and not here.wants_json():
+        if problem.code == "sign-in-required" and not current_request.wants_json():
             return redirect("/sign-in", 303)
         return forms.shown_again(problem, _code_page)
     return redirect(forms.safe_next(forms.retyped("next")), 303)
@@ -78,16 +78,16 @@ def code() -> Response:
 def sign_out() -> Response:
     """End the session."""
     forms.read({})
-    steps.sign_out()
+    sign_in_steps.sign_out()
     return redirect("/sign-in?done=signed-out", 303)
 
 
 @pages.post("/session/refresh")
 def extend() -> Response:
     """Keep the session alive, for browsers without JavaScript."""
-    here.actor()
+    current_request.actor()
     forms.read({}, ignore=("next",))
-    here.handle().refresh()
+    current_request.handle().refresh()
     path = forms.safe_next(forms.retyped("next"))
     return redirect(f"{path}{'&' if '?' in path else '?'}done=extended", 303)
 
@@ -95,13 +95,13 @@ def extend() -> Response:
 @pages.get("/account")
 def overview() -> Response:
     """Oneself, one's sessions and remembered devices, the state of the second factor."""
-    here.actor()
+    current_request.actor()
     return forms.private(
         render_template(
             "account.html",
             section="account",
             factor=factors.status(),
-            sessions=sessions_of(str(here.actor().id)),
+            sessions=sessions_of(str(current_request.actor().id)),
             devices=devices.own_devices(),
         )
     )
@@ -110,31 +110,31 @@ def overview() -> Response:
 @pages.post("/account/sessions/end")
 def end_session() -> Response:
     """End one of one's own sessions."""
-    here.actor()
+    current_request.actor()
     wanted = forms.read(fields.SESSION)["session"]
-    manager, owner = here.parts().session_manager, str(here.actor().id)
+    manager, owner = current_request.parts().session_manager, str(current_request.actor().id)
     if manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
         raise Problem("not-found")
     manager.end(wanted)
-    here.parts().trail.note("session.end", owner, actor=owner, which="one")
+    current_request.parts().trail.note("session.end", owner, actor=owner, which="one")
     return redirect("/account?done=ended", 303)
 
 
 @pages.post("/account/sessions/end-others")
 def end_others() -> Response:
     """End all of one's own sessions but this one."""
-    here.actor()
+    current_request.actor()
     forms.read({})
-    here.handle().end_others()
-    owner = str(here.actor().id)
-    here.parts().trail.note("session.end", owner, actor=owner, which="every other")
+    current_request.handle().end_others()
+    owner = str(current_request.actor().id)
+    current_request.parts().trail.note("session.end", owner, actor=owner, which="every other")
     return redirect("/account?done=others-ended", 303)
 
 
 @pages.post("/account/devices/revoke")
 def revoke_device() -> Response:
     """Forget one of one's own remembered devices."""
-    here.actor()
+    current_request.actor()
     try:
         devices.revoke(forms.read(fields.DEVICE)["device"])
     except Problem as problem:
@@ -145,7 +145,7 @@ def revoke_device() -> Response:
 @pages.post("/account/devices/revoke-all")
 def revoke_devices() -> Response:
     """Forget all of one's own remembered devices."""
-    here.actor()
+    current_request.actor()
     try:
         forms.read({})
         devices.revoke_all()
@@ -157,17 +157,17 @@ def revoke_devices() -> Response:
 @pages.get("/account/confirm")
 def confirm_form() -> Response:
     """Ask who it is, once more."""
-    here.actor()
+    current_request.actor()
     return forms.private(_confirm_page())
 
 
 @pages.post("/account/confirm")
 def confirm() -> Response:
     """Check that, and go on."""
-    here.actor()
+    current_request.actor()
     try:
         given = forms.read(fields.CONFIRMATION_FORM, ignore=("next",))
-        steps.confirm(proof_of(given["proof"], given["answer"]))
+        sign_in_steps.confirm(proof_of(given["proof"], given["answer"]))
     except Problem as problem:
         return forms.shown_again(problem, _confirm_page)
     return redirect(forms.safe_next(forms.retyped("next")), 303)
@@ -176,14 +176,14 @@ def confirm() -> Response:
 @pages.get("/account/password")
 def password_form() -> Response:
     """The page to change one's own password."""
-    here.actor()
+    current_request.actor()
     return forms.private(_password_page())
 
 
 @pages.post("/account/password")
 def change_password() -> Response:
     """Change it; other sessions end."""
-    here.actor()
+    current_request.actor()
     try:
         values = forms.read(fields.PASSWORD)
         credentials.change_password(values["password"], values["new_password"])
@@ -197,14 +197,14 @@ def change_password() -> Response:
 @pages.get("/account/second-factor")
 def second_factor() -> Response:
     """State of the second factor and what can be done."""
-    here.actor()
+    current_request.actor()
     return forms.private(factor_page())
 
 
 @pages.post("/account/second-factor/begin")
 def begin_enrolment() -> Response:
     """Show QR code and secret."""
-    here.actor()
+    current_request.actor()
     try:
         given = forms.read(fields.CODE_FORM)
         enrolment.keep(factors.enrol(proof_of(given["code"], given["answer"])))
@@ -218,7 +218,7 @@ def begin_enrolment() -> Response:
 @pages.post("/account/second-factor/cancel")
 def cancel_enrolment() -> Response:
     """Forget an enrolment that was begun."""
-    actor = here.actor()
+    actor = current_request.actor()
     forms.read({})
     factors.two_factor().cancel_enrolment(str(actor.id))
     enrolment.forget()
@@ -228,7 +228,7 @@ def cancel_enrolment() -> Response:
 @pages.post("/account/second-factor/confirm")
 def confirm_enrolment() -> Response:
     """Turn it on and show the recovery codes, once."""
-    here.actor()
+    current_request.actor()
     try:
         codes = factors.confirm_enrolment(forms.read(fields.CODE)["code"])
         enrolment.forget()
@@ -240,7 +240,7 @@ def confirm_enrolment() -> Response:
 @pages.post("/account/second-factor/recovery-codes")
 def new_recovery_codes() -> Response:
     """Replace the recovery codes and show the new ones, once."""
-    here.actor()
+    current_request.actor()
     try:
         codes = factors.recovery_codes(forms.read(fields.CODE)["code"])
     except Problem as problem:
@@ -251,7 +251,7 @@ def new_recovery_codes() -> Response:
 @pages.post("/account/second-factor/disable")
 def disable() -> Response:
     """Turn it off."""
-    here.actor()
+    current_request.actor()
     try:
         factors.disable(forms.read(fields.CODE)["code"])
     except Problem as problem:
@@ -261,7 +261,7 @@ def disable() -> Response:
 
 def sign_in_page(problem: Problem | None = None) -> str:
     """Name and password, or a passkey."""
-    settings = here.parts().settings
+    settings = current_request.parts().settings
     return render_template(
         "sign_in.html",
         reason=_why_ended(request.args.get("reason", "")),
@@ -275,7 +275,7 @@ def sign_in_page(problem: Problem | None = None) -> str:
 
 def _why_ended(reason: str) -> str | None:
     code = _REASONS.get(reason)
-    return describe(Problem(code), language=here.language())["detail"] if code else None
+    return describe(Problem(code), language=current_request.language())["detail"] if code else None
 
 
 def _next_path() -> str:
@@ -304,7 +304,7 @@ def _password_page(problem: Problem | None = None) -> str:
 
 def _asked_to_confirm(problem: Problem, onward: str) -> Response:
     """People are asked who they are, and come back; programs get the refusal."""
-    if problem.code != "confirmation-required" or here.wants_json():
+    if problem.code != "confirmation-required" or current_request.wants_json():
         raise problem
     return redirect(f"/account/confirm?{urlencode({'next': onward})}", 303)
 
@@ -328,8 +328,8 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
 
 def sessions_of(user_id: str) -> list[dict[str, Any]]:
     """The sessions of somebody in browsers, as its page and an administrator's show them."""
-    manager = here.parts().session_manager
-    current = here.handle()
+    manager = current_request.parts().session_manager
+    current = current_request.handle()
     if manager is None:
         return []
     return [
@@ -359,4 +359,6 @@ def _device(agent: str) -> str:
     browser = next((name for mark, name in _BROWSERS if mark in agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")
     plain = re.sub(r"[^\w./ -]", "", agent.partition(" ")[0])[:40]
-    return " / ".join(part for part in (browser, system) if part) or plain or here.say("不明な端末")
+    return (
+        " / ".join(part for part in (browser, system) if part) or plain or current_request.say("不明な端末")
+    )

@@ -10,9 +10,9 @@ from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import audit, audit_heads
 from knowledge_system.services.identity import accounts, factor_help
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
-from knowledge_system.web.signing import credentials
+from knowledge_system.web.sign_in import credentials
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,7 +27,7 @@ _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 
 
 @pages.get("/accounts")
-@here.administrators_only
+@current_request.administrators_only
 def listing() -> str:
     """Everybody, a form for one more, and one to unlock somebody, who may have been chosen elsewhere."""
     owner = forms.query_values(fields.ACCOUNT_LIST)["owner"]
@@ -35,10 +35,10 @@ def listing() -> str:
 
 
 @pages.post("/accounts")
-@here.administrators_only
+@current_request.administrators_only
 def adding() -> Response:
     """Add a member of staff."""
-    here.check_limit("auth_register")
+    current_request.check_limit("auth_register")
     try:
         values = forms.read(fields.ACCOUNT)
         place = forms.once(lambda: _registered(values))
@@ -50,22 +50,22 @@ def adding() -> Response:
 
 
 def _registered(values: dict[str, Any]) -> str:
-    writing.register(values)
+    article_changes.register(values)
     return "/admin/accounts?done=registered"
 
 
 @pages.get("/accounts/<username>")
-@here.administrators_only
+@current_request.administrators_only
 def account(username: str) -> Response:
     """One account."""
     return forms.private(_account_page(username))
 
 
 @pages.post("/accounts/<username>")
-@here.administrators_only
+@current_request.administrators_only
 def changing(username: str) -> Response:
     """Change role, address and the like, or put it out of use."""
-    here.check_limit("admin")
+    current_request.check_limit("admin")
     try:
         values = forms.read(fields.ACCOUNT_CHANGE)
         place = forms.once(lambda: _changed(username, values))
@@ -75,17 +75,17 @@ def changing(username: str) -> Response:
 
 
 def _changed(username: str, values: dict[str, Any]) -> str:
-    writing.change_account(username, values)
+    article_changes.change_account(username, values)
     return f"/admin/accounts/{username}?done=account-changed"
 
 
 @pages.post("/accounts/<username>/invite")
-@here.administrators_only
+@current_request.administrators_only
 def inviting(username: str) -> Response:
     """Mail the link to choose a password once more."""
-    here.check_limit("admin")
+    current_request.check_limit("admin")
     forms.read({})
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         found = accounts.member(session, username)
     try:
         credentials.invite(found.username)
@@ -95,12 +95,12 @@ def inviting(username: str) -> Response:
 
 
 @pages.post("/accounts/<username>/sessions/end")
-@here.administrators_only
+@current_request.administrators_only
 def ending(username: str) -> Response:
     """End one session of somebody, or every session and program."""
-    here.check_limit("admin")
+    current_request.check_limit("admin")
     wanted = forms.read(fields.ANY_SESSION)["session"]
-    services = here.parts()
+    services = current_request.parts()
     with services.sessions() as session:
         accounts.member(session, username)  # a name that nobody has leads nowhere
         owner = str(accounts.id_of(session, username))
@@ -112,17 +112,17 @@ def ending(username: str) -> Response:
     else:
         manager.end(wanted)
     services.trail.note(
-        "session.end", owner, actor=str(here.actor().id), which="one" if wanted else "every one"
+        "session.end", owner, actor=str(current_request.actor().id), which="one" if wanted else "every one"
     )
     return redirect(f"/admin/accounts/{username}?done=sessions-ended", 303)
 
 
 @pages.post("/second-factor")
-@here.administrators_only
+@current_request.administrators_only
 def helping() -> Response:
     """Lift the locks of somebody, or take the second factor off."""
-    here.check_limit("admin")
-    services, actor = here.parts(), here.actor().username
+    current_request.check_limit("admin")
+    services, actor = current_request.parts(), current_request.actor().username
     try:
         values = forms.read(fields.FACTOR_HELP)
         with services.sessions() as session:
@@ -142,11 +142,11 @@ def helping() -> Response:
 
 
 @pages.get("/audit")
-@here.administrators_only
+@current_request.administrators_only
 def audited() -> str:
     """The audit log: searched, page by page, and its chain verified when asked."""
     asked = forms.query_values(fields.AUDIT)
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
         fault, missing = _verified(session) if asked["verify"] else (None, None)
     return render_template(
@@ -162,13 +162,13 @@ def audited() -> str:
 
 def _verified(session: Session) -> tuple[int | None, int | None]:
     """The first entry that does not fit the one before it, and the first that a copy of the log's end misses."""
-    file = here.parts().settings.audit_heads
+    file = current_request.parts().settings.audit_heads
     missing = audit_heads.first_missing(session, file) if file else None
     return audit.first_fault(session), missing.id if missing else None
 
 
 def _account_page(username: str, problem: Problem | None = None) -> str:
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         found = accounts.member(session, username)
         owner = str(accounts.id_of(session, username))
     return render_template(
@@ -176,7 +176,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
         section="admin",
         account=found,
         sessions=sessions_of(owner),
-        programs=len(here.parts().tokens.families(owner)),
+        programs=len(current_request.parts().tokens.families(owner)),
         **forms.told(problem),
     )
 
@@ -184,7 +184,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
 def _page(
     values: dict[str, str], problem: Problem | None = None, *, helped: dict[str, str] | None = None
 ) -> str:
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         listed = accounts.members(session)
     return render_template(
         "accounts.html",

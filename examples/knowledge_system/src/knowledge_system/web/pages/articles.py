@@ -11,13 +11,13 @@ from urllib.parse import quote_plus
 from flask import Blueprint, make_response, redirect, render_template
 from markupsafe import Markup
 
-from knowledge_system.domain import fields, markdown, pager, rules, workflow
+from knowledge_system.domain import fields, markdown, page_numbers, permissions, workflow
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.knowledge import articles, following, lookup, review
-from knowledge_system.services.knowledge.catalogue import MOST, Wanted
+from knowledge_system.services.knowledge import article_queries, articles, following, review
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
+from knowledge_system.services.knowledge.article_reader import MOST, Wanted
 from knowledge_system.services.knowledge.following import Follow
-from knowledge_system.services.knowledge.lookup import ArticleFilter
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.review import differing, steps_now
 
 if TYPE_CHECKING:
@@ -50,24 +50,24 @@ def home() -> AnyResponse:
 @pages.get("/articles")
 def listing() -> Response:
     """The list, filtered or searched."""
-    actor, catalogue = here.actor(), here.parts().catalogue
+    actor, catalogue = current_request.actor(), current_request.parts().catalogue
     values = forms.query_values(fields.LIST_PAGE)
     asked = Wanted(
         ArticleFilter(*(values[name] for name in ArticleFilter._fields)), values["q"], values["sort"]
     )
     if asked.query:
-        here.check_limit("search")
+        current_request.check_limit("search")
     after, number, list_url = values["after"] or None, values["page"], _list_url(asked)
 
     def show(page: dict[str, Any]) -> str:
         told = {"page": page, "query": asked.query, "after": after, "list_url": list_url}
-        pages = pager.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
+        pages = page_numbers.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
         return render_template("_rows.html", **told, number=number, pages=pages)
 
-    with here.parts().reads() as session:
+    with current_request.parts().reads() as session:
         if asked.filter.same_for_everybody:
             rows, from_cache = catalogue.rows(
-                session, asked, after=after, number=number, language=here.language(), show=show
+                session, asked, after=after, number=number, language=current_request.language(), show=show
             )
         else:
             page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
@@ -104,10 +104,10 @@ def reading(article_id: int) -> Response:
 @pages.post("/articles/<int:article_id>/comments")
 def commenting(article_id: int) -> AnyResponse:
     """Add a remark."""
-    here.actor()
+    current_request.actor()
     forms.remember()
     try:
-        here.check_limit("api_write")
+        current_request.check_limit("api_write")
         body = forms.read(fields.COMMENT)["body"]
         place = forms.once(lambda: _commented(article_id, body))
     except Problem as problem:
@@ -116,14 +116,14 @@ def commenting(article_id: int) -> AnyResponse:
 
 
 def _commented(article_id: int, body: str) -> str:
-    writing.add_comment(article_id, body)
+    article_changes.add_comment(article_id, body)
     return f"/articles/{article_id}?done=commented#comments-title"
 
 
 @pages.get("/articles/new")
 def blank() -> str:
     """An empty form."""
-    if not rules.may_write(here.actor()):
+    if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     return _form(None, _EMPTY)
 
@@ -132,13 +132,13 @@ def blank() -> str:
 @pages.post("/articles/new")
 def creating() -> AnyResponse:
     """Save a new article."""
-    if not rules.may_write(here.actor()):
+    if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     forms.remember()
     try:
-        here.check_limit("api_write")
+        current_request.check_limit("api_write")
         values = forms.read(fields.ARTICLE_FORM)
-        place = forms.once(lambda: f"/articles/{writing.create_article(values)}?done=created")
+        place = forms.once(lambda: f"/articles/{article_changes.create_article(values)}?done=created")
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
     return redirect(place, 303)
@@ -147,11 +147,12 @@ def creating() -> AnyResponse:
 @pages.post("/articles/preview")
 def previewing() -> Response:
     """What was typed as readers would see it; nothing is saved."""
-    if not rules.may_write(here.actor()):
+    if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     values = forms.read(fields.PREVIEW, ignore=(*_EMPTY.keys() - fields.PREVIEW.keys(),))
     page = render_template(
-        "preview.html", **{**values, "body": markdown.render(values["body"], language=here.language())}
+        "preview.html",
+        **{**values, "body": markdown.render(values["body"], language=current_request.language())},
     )
     response = make_response(page)
     response.headers["Cache-Control"] = "no-store"
@@ -169,7 +170,7 @@ def form_page(article_id: int, problem: Problem | None = None) -> str:
     stored = _editable(article_id)
     article = _working(stored)
     # Approval is a step of its own; what is saved of a published article is its next version.
-    status = article["status"] if article["status"] in rules.UNFINISHED else "draft"
+    status = article["status"] if article["status"] in permissions.UNFINISHED else "draft"
     values = {**article, "status": status, "tags": "、".join(article["tags"])}
     return _form(
         article_id,
@@ -187,7 +188,7 @@ def saving(article_id: int) -> AnyResponse:
     published = False
     try:
         published = _editable(article_id)["status"] == "published"
-        here.check_limit("api_write")
+        current_request.check_limit("api_write")
         values = forms.read(fields.ARTICLE_EDIT_FORM)
         place = forms.once(lambda: _saved(article_id, values))
     except Problem as problem:
@@ -200,7 +201,7 @@ def saving(article_id: int) -> AnyResponse:
 
 
 def _saved(article_id: int, values: dict[str, Any]) -> str:
-    writing.save_article(article_id, values)
+    article_changes.save_article(article_id, values)
     coming = _read(article_id)["next"]
     if coming is None:
         return f"/articles/{article_id}?done=saved"
@@ -213,7 +214,11 @@ def _left_over(problem: Problem) -> Response:
     Raises:
         Problem: the refusal itself, for those who cannot write or did not.
     """
-    if here.wants_json() or not rules.may_write(here.actor()) or not forms.retyped("body"):
+    if (
+        current_request.wants_json()
+        or not permissions.may_write(current_request.actor())
+        or not forms.retyped("body")
+    ):
         raise problem
     page = make_response(_form(None, _retyped(), left_over=True), problem.status)
     page.headers["Cache-Control"] = "no-store"
@@ -221,8 +226,8 @@ def _left_over(problem: Problem) -> Response:
 
 
 def _read(article_id: int) -> dict[str, Any]:
-    with here.parts().sessions() as session:
-        return lookup.read(session, here.actor(), article_id)
+    with current_request.parts().sessions() as session:
+        return article_queries.read(session, current_request.actor(), article_id)
 
 
 def _working(article: dict[str, Any]) -> dict[str, Any]:
@@ -230,8 +235,8 @@ def _working(article: dict[str, Any]) -> dict[str, Any]:
     coming = article["next"]
     if coming is None:
         return article
-    with here.parts().sessions() as session:
-        text = review.text_of(session, here.actor(), article["id"], coming["revision"])
+    with current_request.parts().sessions() as session:
+        text = review.text_of(session, current_request.actor(), article["id"], coming["revision"])
     return {**article, **{name: text[name] for name in articles.TEXT}, "status": coming["status"]}
 
 
@@ -244,9 +249,11 @@ def _editable(article_id: int) -> dict[str, Any]:
 
 def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool]:
     """The page of an article, and whether what is the same for everybody came from the cache."""
-    actor, catalogue = here.actor(), here.parts().catalogue
-    with here.parts().reads() as session:
-        (article, html, headings), from_cache = catalogue.reading(session, actor, article_id, here.language())
+    actor, catalogue = current_request.actor(), current_request.parts().catalogue
+    with current_request.parts().reads() as session:
+        (article, html, headings), from_cache = catalogue.reading(
+            session, actor, article_id, current_request.language()
+        )
         related = catalogue.related(session, article)
         follow = following.followed(session, actor, article_id=article_id)
     page = render_template(
@@ -279,11 +286,13 @@ def _form(
         attachments = _read(article_id)["attachments"]
     if article_id and problem and problem.code == "conflict":
         current = _working(_read(article_id))
-        found = differing(current, _as_read(values), status=current["status"] in rules.UNFINISHED)
+        found = differing(current, _as_read(values), status=current["status"] in permissions.UNFINISHED)
         values = {**values, "revision": current["revision"]}
-    with here.parts().reads() as session:
-        sites = list(here.parts().catalogue.counts(session).sites)[:100]
-    choices = workflow.statuses_to_save(here.actor(), four_eyes=here.parts().settings.four_eyes)
+    with current_request.parts().reads() as session:
+        sites = list(current_request.parts().catalogue.counts(session).sites)[:100]
+    choices = workflow.statuses_to_save(
+        current_request.actor(), four_eyes=current_request.parts().settings.four_eyes
+    )
     return render_template(
         "article_form.html",
         section="articles",
@@ -294,11 +303,13 @@ def _form(
         current=current,
         differing=found,
         attachments=attachments or [],
-        upload_limit=here.parts().intake.limit,
-        may_detach=partial(rules.may_detach, here.actor(), status="published" if published else "draft"),
+        upload_limit=current_request.parts().intake.limit,
+        may_detach=partial(
+            permissions.may_detach, current_request.actor(), status="published" if published else "draft"
+        ),
         sites=sites,
-        categories=[(name, name) for name in rules.CATEGORIES],
-        statuses=[(key, rules.STATUSES[key]) for key in choices],
+        categories=[(name, name) for name in permissions.CATEGORIES],
+        statuses=[(key, permissions.STATUSES[key]) for key in choices],
         **forms.told(problem),
     )
 
@@ -317,7 +328,7 @@ def _followed(session: Session, wanted: ArticleFilter) -> Follow | None:
     """Whether the reader watches the tag or the site that the list is about."""
     if not wanted.tag and not wanted.site:
         return None
-    return following.followed(session, here.actor(), tag=wanted.tag, site=wanted.site)
+    return following.followed(session, current_request.actor(), tag=wanted.tag, site=wanted.site)
 
 
 def _list_url(asked: Wanted) -> Callable[..., str]:

@@ -8,7 +8,7 @@ from flask import Blueprint, redirect
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import attaching
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.receiving import digest, received
 from knowledge_system.web.files.sending import sent
 from knowledge_system.web.pages.articles import form_page
@@ -27,10 +27,10 @@ _AT_ONCE = 10
 @pages.post("/articles/<int:article_id>/attachments")
 def adding(article_id: int) -> AnyResponse:
     """Hand in files; all of them are attached, or none."""
-    here.check_limit("file_upload")
+    current_request.check_limit("file_upload")
     try:
-        with here.parts().sessions() as session:  # before the files are read
-            attaching.check_room(session, here.actor(), article_id)
+        with current_request.parts().sessions() as session:  # before the files are read
+            attaching.check_room(session, current_request.actor(), article_id)
         files = received(most=_AT_ONCE)
         place = forms.once(lambda: _attached(article_id, files), content=digest(files))
     except Problem as problem:
@@ -39,20 +39,20 @@ def adding(article_id: int) -> AnyResponse:
 
 
 def _attached(article_id: int, files: list[tuple[str, bytes]]) -> str:
-    writing.attach(article_id, lambda: files)
+    article_changes.attach(article_id, lambda: files)
     return f"/articles/{article_id}/edit?done=attached#attachments-title"
 
 
 @pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
 def removing(article_id: int, attachment_id: int) -> AnyResponse:
     """Take a file away."""
-    here.check_limit("api_write")
+    current_request.check_limit("api_write")
     forms.read({})
     return redirect(forms.once(lambda: _detached(article_id, attachment_id)), 303)
 
 
 def _detached(article_id: int, attachment_id: int) -> str:
-    writing.detach(article_id, attachment_id)
+    article_changes.detach(article_id, attachment_id)
     return f"/articles/{article_id}/edit?done=detached#attachments-title"
 
 
@@ -69,6 +69,6 @@ def thumbnail(attachment_id: int) -> Response:
 
 
 def _sent(attachment_id: int, *, small: bool = False) -> Response:
-    with here.parts().sessions() as session:
-        found = attaching.find(session, here.actor(), attachment_id)
+    with current_request.parts().sessions() as session:
+        found = attaching.find(session, current_request.actor(), attachment_id)
     return sent(found, small=small)

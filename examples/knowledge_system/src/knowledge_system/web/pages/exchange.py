@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request
 
-from knowledge_system.domain import fields, pager, rules
+from knowledge_system.domain import fields, page_numbers, permissions
 from knowledge_system.domain.files.bundle import packed
 from knowledge_system.domain.problems import FieldFault, Problem
 from knowledge_system.services import exchange
-from knowledge_system.services.knowledge.catalogue import MOST, Wanted
-from knowledge_system.services.knowledge.lookup import ArticleFilter
-from knowledge_system.web import forms, here, writing
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
+from knowledge_system.services.knowledge.article_reader import MOST, Wanted
+from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.receiving import digest, received
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def exporting() -> Response:
 
     Of a long list it is one part.
     """
-    here.check_limit("api_write")
+    current_request.check_limit("api_write")
     asked = forms.query_values(fields.export(request.args), strict=True)
     try:
         return _zip(_ids(asked))
@@ -57,12 +57,12 @@ def _ids(asked: dict[str, Any]) -> list[int]:
     if asked["picked"]:
         raise Problem("invalid", faults=[FieldFault("picked", "nothing-picked")])
     if asked["q"]:
-        here.check_limit("search")
+        current_request.check_limit("search")
     most, part = exchange.MOST_ARTICLES, asked["part"]
-    found = here.parts().catalogue.ids
+    found = current_request.parts().catalogue.ids
     if part:
-        return found(here.actor(), _wanted(asked), most=most, skip=(part - 1) * most)
-    return found(here.actor(), _wanted(asked), most=most + 1)
+        return found(current_request.actor(), _wanted(asked), most=most, skip=(part - 1) * most)
+    return found(current_request.actor(), _wanted(asked), most=most + 1)
 
 
 def _picked(asked: dict[str, Any]) -> list[int]:
@@ -76,11 +76,13 @@ def _wanted(asked: dict[str, Any]) -> Wanted:
 
 
 def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
-    parts = here.parts()
+    parts = current_request.parts()
     if asked["q"]:
-        here.check_limit("search")
+        current_request.check_limit("search")
     with parts.reads() as session:
-        page = parts.catalogue.read_page(session, here.actor(), _wanted(asked), number=asked["page"])
+        page = parts.catalogue.read_page(
+            session, current_request.actor(), _wanted(asked), number=asked["page"]
+        )
     picked, shown = set(_picked(asked)[: fields.MOST_PICKED]), {item["id"] for item in page["items"]}
     kept = {
         name: str(asked[name])
@@ -92,7 +94,7 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         section="articles",
         page=page,
         number=asked["page"],
-        pages=pager.pages(
+        pages=page_numbers.pages(
             page["total"], asked["page"], size=parts.catalogue.page_size, most=fields.MOST_PAGES
         ),
         kept=kept,
@@ -108,11 +110,11 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
 
 def _zip(ids: list[int]) -> Response:
     """Sent while it is written: it takes neither the memory nor the disk of its size, however slowly it is read."""
-    parts, actor = here.parts(), here.actor()
+    parts, actor = current_request.parts(), current_request.actor()
     with parts.reads() as session:
         chosen = exchange.selected(session, actor, ids)
     pieces = packed(exchange.entries(parts.reads, actor, chosen, store=parts.intake.store))
-    moment = datetime.fromtimestamp(parts.clock.time(), rules.JST)
+    moment = datetime.fromtimestamp(parts.clock.time(), permissions.JST)
     response = Response(pieces, mimetype="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="knowledge-{moment:%Y%m%d-%H%M}.zip"'
     response.headers["Cache-Control"] = "no-store"
@@ -128,7 +130,7 @@ def form() -> str:
 @pages.post("/import")
 def importing() -> AnyResponse:
     """Add the articles of a zip as drafts, all of them or none."""
-    here.check_limit("file_upload")
+    current_request.check_limit("file_upload")
     try:
         bundle = received()[0][1]
         place = forms.once(lambda: _imported(bundle), content=digest([("", bundle)]))
@@ -138,7 +140,7 @@ def importing() -> AnyResponse:
 
 
 def _imported(bundle: bytes) -> str:
-    writing.import_articles(bundle)
+    article_changes.import_articles(bundle)
     return "/articles?status=draft&done=imported"
 
 
@@ -146,7 +148,7 @@ def _form(problem: Problem | None = None) -> str:
     return render_template(
         "import.html",
         section="articles",
-        limit=here.parts().intake.limit,
+        limit=current_request.parts().intake.limit,
         limits=exchange.LIMITS,
         most=exchange.MOST_ARTICLES,
         most_pixels=exchange.MOST_PIXELS // 1_000_000,

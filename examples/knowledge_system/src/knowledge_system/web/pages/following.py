@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template
 
 from knowledge_system.domain import fields
 from knowledge_system.services.knowledge import following
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 
 if TYPE_CHECKING:
     from flask import Response
@@ -23,9 +23,9 @@ pages = Blueprint("following", __name__)
 @pages.get("/favourites")
 def favourites() -> Response:
     """What one keeps and watches."""
-    with here.parts().sessions() as session:
-        kept = following.favourites(session, here.actor())
-        watched = following.watches(session, here.actor())
+    with current_request.parts().sessions() as session:
+        kept = following.favourites(session, current_request.actor())
+        watched = following.watches(session, current_request.actor())
     return forms.private(
         render_template("favourites.html", section="favourites", favourites=kept, watches=watched)
     )
@@ -34,18 +34,18 @@ def favourites() -> Response:
 @pages.post("/articles/<int:article_id>/favourite")
 def favouring(article_id: int) -> AnyResponse:
     """Keep an article, or no longer."""
-    here.check_limit("api_write")
+    current_request.check_limit("api_write")
     on = forms.read(fields.FAVOUR_FORM)["on"] == "on"
-    writing.favour(article_id, on=on)
+    article_changes.favour(article_id, on=on)
     return redirect(f"/articles/{article_id}?done={'favourite' if on else 'no-favourite'}", 303)
 
 
 @pages.post("/watches")
 def watching() -> AnyResponse:
     """Watch an article, a tag or a site, or no longer."""
-    here.check_limit("api_write")
+    current_request.check_limit("api_write")
     asked = forms.read(fields.WATCH_FORM)
-    writing.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
+    article_changes.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
     back = forms.safe_next(asked["next"]) if asked["next"] else "/favourites"
     return redirect(back, 303)
 
@@ -53,8 +53,8 @@ def watching() -> AnyResponse:
 @pages.get("/sites")
 def sites() -> str:
     """Every site of which published articles tell."""
-    with here.parts().reads() as session:
-        counted = here.parts().catalogue.counts(session).sites
+    with current_request.parts().reads() as session:
+        counted = current_request.parts().catalogue.counts(session).sites
     return render_template("sites.html", section="sites", sites=counted)
 
 
@@ -64,8 +64,8 @@ def site() -> str | AnyResponse:
     name = forms.query_values(fields.SITE)["name"]
     if not name:
         return redirect("/sites", 303)
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         shown = following.site_page(session, name)
-        follow = following.followed(session, here.actor(), site=name)
+        follow = following.followed(session, current_request.actor(), site=name)
     path = f"/site?{urlencode({'name': name})}"
     return render_template("site.html", section="sites", site=shown, follow=follow, path=path)

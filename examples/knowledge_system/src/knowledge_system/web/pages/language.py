@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from knowledge_system.domain import fields
-from knowledge_system.web import cookies, forms, here, writing
+from knowledge_system.web import article_changes, cookies, current_request, forms
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -24,8 +24,8 @@ def switching() -> Response:
     """Remember the language for this browser, and for the person in every browser and in mails."""
     chosen = forms.read(fields.LANGUAGE)["language"]
     cookies.keep(cookies.LANGUAGE, chosen)
-    if here.actor_or_none():
-        writing.choose_language(chosen)
+    if current_request.actor_or_none():
+        article_changes.choose_language(chosen)
     return redirect(_page(forms.came_from()), 303)
 
 

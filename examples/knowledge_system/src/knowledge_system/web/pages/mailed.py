@@ -9,8 +9,8 @@ from flask import Blueprint, redirect, render_template, request
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import forms, here
-from knowledge_system.web.signing import credentials
+from knowledge_system.web import current_request, forms
+from knowledge_system.web.sign_in import credentials
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -57,18 +57,18 @@ def reset() -> Response:
 @pages.get("/account/email")
 def email_form() -> Response:
     """Ask for another address."""
-    here.actor()
+    current_request.actor()
     return forms.private(_email_page())
 
 
 @pages.post("/account/email")
 def email() -> Response:
     """Mail a link to the new address."""
-    here.actor()
+    current_request.actor()
     try:
         credentials.request_email_change(forms.read(fields.EMAIL)["email"])
     except Problem as problem:
-        if problem.code == "confirmation-required" and not here.wants_json():
+        if problem.code == "confirmation-required" and not current_request.wants_json():
             return redirect(f"/account/confirm?{urlencode({'next': '/account/email'})}", 303)
         return forms.shown_again(problem, _email_page)
     return redirect("/account?done=email-mailed", 303)

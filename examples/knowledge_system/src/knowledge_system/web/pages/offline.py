@@ -11,7 +11,7 @@ from urllib.parse import quote
 from flask import Blueprint, make_response, render_template
 from markupsafe import Markup
 
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 from knowledge_system.web.rendering import asset
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ _MANIFEST: Final = {
 @pages.get("/manifest.webmanifest")
 def manifest() -> Response:
     """What the site is called and looks like where it is installed."""
-    here.stay_anonymous()
-    name, short = here.say("建設土木ナレッジシステム"), here.say("ナレッジ")
-    named = {"name": name, "short_name": short, "lang": here.language()}
+    current_request.stay_anonymous()
+    name, short = current_request.say("建設土木ナレッジシステム"), current_request.say("ナレッジ")
+    named = {"name": name, "short_name": short, "lang": current_request.language()}
     icon = {"src": asset("logo.svg"), "type": "image/svg+xml", "sizes": "any"}
     response = make_response(json.dumps({**_MANIFEST, **named, "icons": [icon]}, ensure_ascii=False))
     response.mimetype = "application/manifest+json"
@@ -48,7 +48,7 @@ def manifest() -> Response:
 @pages.get("/sw.js")
 def worker() -> Response:
     """The worker, which is another one as soon as a file of the shell is."""
-    here.stay_anonymous()
+    current_request.stay_anonymous()
     shell = json.dumps(["/offline", *map(asset, _SHELL)])
     response = make_response(f"const SHELL = {shell};\n{_worker_text()}")
     response.mimetype = "text/javascript"
@@ -59,21 +59,23 @@ def worker() -> Response:
 @pages.get("/offline")
 def shelf() -> str:
     """What a browser shows without a network; it says nothing of anybody, the browser adds the copies."""
-    here.stay_anonymous()
+    current_request.stay_anonymous()
     return render_template("offline.html")
 
 
 @pages.get("/articles/<int:article_id>/offline")
 def copy(article_id: int) -> Response:
     """An article to be kept by the browser of the reader: no forms, no tokens, and whose copy it is."""
-    actor = here.actor()
-    with here.parts().reads() as session:
-        (article, html, _), _ = here.parts().catalogue.reading(session, actor, article_id, here.language())
+    actor = current_request.actor()
+    with current_request.parts().reads() as session:
+        (article, html, _), _ = current_request.parts().catalogue.reading(
+            session, actor, article_id, current_request.language()
+        )
     page = render_template(
         "offline_copy.html",
         article=article,
         body=Markup(html),  # noqa: S704 - written by our own renderer, which has cleaned it
-        now=here.now(),
+        now=current_request.now(),
     )
     response = forms.private(page)
     # The worker keeps what says so, and nothing else, whatever it is asked to keep.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from flask import Blueprint, render_template
 from markupsafe import Markup
 
-from knowledge_system.domain import fields, rules
-from knowledge_system.domain.plots import Plot, drawn
+from knowledge_system.domain import fields, permissions
+from knowledge_system.domain.svg_plots import Plot, drawn
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.operations.backups import newest_backup
+from knowledge_system.services.operations.limited_clients import Whose
 from knowledge_system.services.operations.overview import Overview, overview, plan_of
-from knowledge_system.services.operations.whose import Whose
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 
 if TYPE_CHECKING:
     from flask import Response
@@ -42,10 +42,10 @@ class Shown(NamedTuple):
 
 
 @pages.get("")
-@here.administrators_only
+@current_request.administrators_only
 def looking() -> Response:
     """Everything of the last hours."""
-    services, now = here.parts(), here.now()
+    services, now = current_request.parts(), current_request.now()
     hours = int(forms.query_values(fields.OPERATIONS)["hours"])
     services.samples.write()  # what this process has counted since its last minute
     seen = overview(
@@ -84,7 +84,7 @@ class Close(NamedTuple):
 def _close(total: Counts) -> list[Close]:
     """The most frequent first; an account that is gone has no name."""
     found = [(Whose.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         known = accounts.names(session, (int(whose.user) for whose, _ in found if whose.user))
     return [
         Close(whose.group, known.get(int(whose.user or 0), ""), whose.client, number)
@@ -96,31 +96,31 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     def sums(name: str, title: str, of: Any, *, unit: str = "") -> Shown:
         return _shown(seen, name, title, [of(each) for each in seen.each], unit=unit, bars=True)
 
-    yield sums("requests", here.say("リクエスト"), lambda each: each.requests)
+    yield sums("requests", current_request.say("リクエスト"), lambda each: each.requests)
     yield _shown(
         seen,
         "times",
-        here.say("応答時間 (p95)"),
+        current_request.say("応答時間 (p95)"),
         [each.quantile(0.95) for each in seen.each],
         unit="ms",
     )
     yield _shown(
         seen,
         "hits",
-        here.say("キャッシュの的中率"),
+        current_request.say("キャッシュの的中率"),
         [None if each.hit_rate is None else round(each.hit_rate * 100) for each in seen.each],
         unit="%",
         most=100,
     )
-    yield sums("failures", here.say("失敗した応答 (500 番台)"), lambda each: each.failures)
-    yield sums("slow", here.say("遅い SQL"), lambda each: each.slow_calls)
-    yield sums("refused", here.say("制限による拒否"), lambda each: each.refused.total())
-    yield sums("near", here.say("上限の 8 割に達した"), lambda each: each.near.total())
-    yield sums("guesses", here.say("サインインの失敗"), _guesses)
-    yield sums("sessions", here.say("始まったセッション"), lambda each: each.sessions["started"])
-    yield sums("due", here.say("待っている処理"), lambda each: each.due)
-    yield sums("dead", here.say("失敗したままの処理"), lambda each: each.dead)
-    yield sums("alerts", here.say("送られた警報"), _delivered)
+    yield sums("failures", current_request.say("失敗した応答 (500 番台)"), lambda each: each.failures)
+    yield sums("slow", current_request.say("遅い SQL"), lambda each: each.slow_calls)
+    yield sums("refused", current_request.say("制限による拒否"), lambda each: each.refused.total())
+    yield sums("near", current_request.say("上限の 8 割に達した"), lambda each: each.near.total())
+    yield sums("guesses", current_request.say("サインインの失敗"), _guesses)
+    yield sums("sessions", current_request.say("始まったセッション"), lambda each: each.sessions["started"])
+    yield sums("due", current_request.say("待っている処理"), lambda each: each.due)
+    yield sums("dead", current_request.say("失敗したままの処理"), lambda each: each.dead)
+    yield sums("alerts", current_request.say("送られた警報"), _delivered)
 
 
 def _guesses(counts: Counts) -> int:
@@ -143,7 +143,7 @@ def _shown(
 ) -> Shown:
     told = [value for value in values if value is not None]
     newest, largest = (told[-1], max(told)) if told else (None, None)
-    words = here.say(
+    words = current_request.say(
         "最新 %(newest)s、最大 %(largest)s", newest=_number(newest, unit), largest=_number(largest, unit)
     )
     plot = Plot(
@@ -162,4 +162,4 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _clock(moment: datetime) -> str:
-    return moment.astimezone(rules.JST).strftime("%H:%M")
+    return moment.astimezone(permissions.JST).strftime("%H:%M")

@@ -11,9 +11,9 @@ from flask import Blueprint, Response, redirect, render_template
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 from knowledge_system.web.pages import account
-from knowledge_system.web.signing import passkeys, steps
+from knowledge_system.web.sign_in import passkeys, sign_in_steps
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
@@ -54,7 +54,7 @@ def adding() -> AnyResponse:
 @pages.post("/account/passkeys/remove")
 def removing() -> AnyResponse:
     """Forget one, given a code."""
-    here.check_limit("auth_2fa_verify")
+    current_request.check_limit("auth_2fa_verify")
     try:
         values = forms.read(fields.PASSKEY_REMOVAL)
         passkeys.remove_passkey(values["passkey"], values["code"])
@@ -81,7 +81,7 @@ def sign_in_options() -> Response:
 def signing_in() -> AnyResponse:
     """Sign in by the answer."""
     try:
-        steps.begin_with_passkey(forms.read(fields.PASSKEY_SIGN_IN, ignore=("next",))["answer"])
+        sign_in_steps.begin_with_passkey(forms.read(fields.PASSKEY_SIGN_IN, ignore=("next",))["answer"])
     except Problem as problem:
         return forms.shown_again(problem, account.sign_in_page)
     return redirect(forms.safe_next(forms.retyped("next")), 303)

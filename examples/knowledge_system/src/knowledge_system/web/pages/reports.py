@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, redirect, render_template, send_file
 
 from knowledge_system.background.reporting import DAYS_KEPT, FORMATS
-from knowledge_system.domain import fields, wording
+from knowledge_system.domain import fields, translations
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import reports
 from knowledge_system.services.reports import Link
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
 
-    from knowledge_system.domain.rules import Actor
+    from knowledge_system.domain.permissions import Actor
     from mks_hardening.tasks import TaskStatus
 
 __all__ = ["pages"]
@@ -39,11 +39,11 @@ def listing() -> str:
 @pages.post("")
 def asking() -> AnyResponse:
     """Ask for a report; it is written in the background."""
-    here.actor()
-    here.background()
-    here.check_limit("api_write")
+    current_request.actor()
+    current_request.background()
+    current_request.check_limit("api_write")
     try:
-        task_id = writing.request_report(forms.read(fields.REPORT))
+        task_id = article_changes.request_report(forms.read(fields.REPORT))
     except Problem as problem:
         return forms.shown_again(
             problem, lambda shown: _page({name: forms.retyped(name) for name in _NOTHING}, shown)
@@ -55,8 +55,8 @@ def asking() -> AnyResponse:
 def following(report_id: str) -> str:
     """How far it is; and, when it is done, where it is."""
     actor, status = _mine(report_id)
-    with here.parts().sessions() as session:
-        report = reports.find(session, report_id, owner_id=actor.id, now=here.now())
+    with current_request.parts().sessions() as session:
+        report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
     return render_template(
         "report.html",
         section="reports",
@@ -72,7 +72,7 @@ def cancelling(report_id: str) -> AnyResponse:
     """Stop writing it."""
     _mine(report_id)
     forms.read({})
-    here.background().tasks.cancel(report_id)
+    current_request.background().tasks.cancel(report_id)
     return redirect(f"/reports/{report_id}?done=cancelled", 303)
 
 
@@ -82,12 +82,12 @@ def downloading(report_id: str) -> Response:
     actor, _ = _mine(report_id)
     asked = forms.query_values(fields.REPORT_LINK, strict=True)
     link = Link(report_id, actor.id, asked["until"])
-    if not link.is_signed(here.parts().link_keys, asked["signature"]):
+    if not link.is_signed(current_request.parts().link_keys, asked["signature"]):
         raise Problem("not-found")
-    if link.until < here.now().timestamp():
+    if link.until < current_request.now().timestamp():
         raise Problem("link-expired")
-    with here.parts().sessions() as session:
-        report = reports.find(session, report_id, owner_id=actor.id, now=here.now())
+    with current_request.parts().sessions() as session:
+        report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
         if report is None:
             raise Problem("not-found")
         content = reports.content_of(session, report_id)
@@ -106,24 +106,24 @@ def downloading(report_id: str) -> Response:
 
 def _mine(report_id: str) -> tuple[Actor, TaskStatus]:
     """Who asks, and the task; a foreign one is as unknown as one that never was."""
-    actor = here.actor()
-    status = here.background().report_of(actor, report_id)
+    actor = current_request.actor()
+    status = current_request.background().report_of(actor, report_id)
     if status is None:
         raise Problem("not-found")
     return actor, status
 
 
 def _link(report_id: str, actor: Actor) -> str:
-    until = int(here.now().timestamp()) + _LINK_SECONDS
-    signed = reports.signature(here.parts().link_keys[0], Link(report_id, actor.id, until))
+    until = int(current_request.now().timestamp()) + _LINK_SECONDS
+    signed = reports.signature(current_request.parts().link_keys[0], Link(report_id, actor.id, until))
     return f"/reports/{report_id}/file?until={until}&signature={signed}"
 
 
 def _page(values: dict[str, str], problem: Problem | None = None) -> str:
-    actor, background = here.actor(), here.background()
-    with here.parts().sessions() as session:
-        ready = reports.kept(session, owner_id=actor.id, now=here.now())
-        months, sites = reports.months(session, now=here.now()), reports.sites(session)
+    actor, background = current_request.actor(), current_request.background()
+    with current_request.parts().sessions() as session:
+        ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
+        months, sites = reports.months(session, now=current_request.now()), reports.sites(session)
     return render_template(
         "reports.html",
         section="reports",
@@ -140,4 +140,4 @@ def _page(values: dict[str, str], problem: Problem | None = None) -> str:
 
 
 def _month(month: str) -> str:
-    return wording.written(date.fromisoformat(f"{month}-01"), "month", here.language())
+    return translations.written(date.fromisoformat(f"{month}-01"), "month", current_request.language())

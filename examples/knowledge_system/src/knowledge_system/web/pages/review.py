@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, make_response, redirect, render_template
 
-from knowledge_system.domain import fields, markdown, rules, workflow
-from knowledge_system.domain.differences import Line, difference
+from knowledge_system.domain import fields, markdown, permissions, workflow
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.text_differences import Line, difference
 from knowledge_system.services.knowledge import review, upkeep
-from knowledge_system.web import forms, here, writing
+from knowledge_system.web import article_changes, current_request, forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def differing(
     """
     names = {**LABELS, **({"status": "保存のしかた"} if status else {})}
     compared = (
-        (here.say(label), difference(_text(name, old[name]), _text(name, new[name])))
+        (current_request.say(label), difference(_text(name, old[name]), _text(name, new[name])))
         for name, label in names.items()
     )
     return tuple((label, lines) for label, lines in compared if lines)
@@ -53,17 +53,17 @@ def differing(
 
 def _text(name: str, value: Any) -> str:
     if name == "status":
-        return here.say(rules.STATUSES.get(value, str(value)))
+        return current_request.say(permissions.STATUSES.get(value, str(value)))
     if name == "category":
-        return here.say(str(value))
+        return current_request.say(str(value))
     return "、".join(value) if isinstance(value, (list, tuple)) else str(value)
 
 
 @pages.post("/articles/<int:article_id>/steps")
 def stepping(article_id: int) -> AnyResponse:
     """Take a step of the workflow."""
-    here.actor()
-    here.check_limit("api_write")
+    current_request.actor()
+    current_request.check_limit("api_write")
     values = forms.read(fields.STEP_FORM)
     try:
         place = forms.once(lambda: _stepped(article_id, values))
@@ -75,15 +75,15 @@ def stepping(article_id: int) -> AnyResponse:
 
 
 def _stepped(article_id: int, values: dict[str, Any]) -> str:
-    writing.take_step(article_id, **values)
+    article_changes.take_step(article_id, **values)
     return f"/articles/{article_id}?done=step-{values['step']}"
 
 
 @pages.get("/articles/<int:article_id>/history")
 def history(article_id: int) -> str:
     """All revisions and what was decided about them."""
-    with here.parts().sessions() as session:
-        article = here.parts().catalogue.article(here.actor(), article_id)
+    with current_request.parts().sessions() as session:
+        article = current_request.parts().catalogue.article(current_request.actor(), article_id)
         taken = review.steps(session, article_id) if article["editable"] else []
     return render_template("history.html", section="articles", article=article, steps=taken)
 
@@ -97,41 +97,41 @@ def revision(article_id: int, number: int) -> str:
 @pages.post("/articles/<int:article_id>/history/<int:number>/restore")
 def restoring(article_id: int, number: int) -> AnyResponse:
     """Make an older text a draft again."""
-    here.actor()
-    here.check_limit("api_write")
+    current_request.actor()
+    current_request.check_limit("api_write")
     on = forms.read(fields.RESTORE)["revision"]
     return redirect(forms.once(lambda: _restored(article_id, number, on)), 303)
 
 
 def _restored(article_id: int, number: int, on: int) -> str:
-    writing.restore(article_id, number, on=on)
+    article_changes.restore(article_id, number, on=on)
     return f"/articles/{article_id}/edit?done=restored"
 
 
 @pages.get("/reviews")
 def queue() -> str:
     """What waits for a reviewer."""
-    with here.parts().sessions() as session:
-        waiting = review.queue(session, here.actor())
+    with current_request.parts().sessions() as session:
+        waiting = review.queue(session, current_request.actor())
     return render_template("reviews.html", section="reviews", waiting=waiting)
 
 
 @pages.get("/overdue")
 def overdue() -> str:
     """What should be confirmed again."""
-    actor = here.actor()
-    if not rules.may_write(actor):
+    actor = current_request.actor()
+    if not permissions.may_write(actor):
         raise Problem("forbidden")
-    with here.parts().sessions() as session:
-        found = upkeep.overdue(session, actor, now=here.now())
+    with current_request.parts().sessions() as session:
+        found = upkeep.overdue(session, actor, now=current_request.now())
     return render_template("overdue.html", section="reviews", overdue=found)
 
 
 @pages.get("/notices")
 def noticed() -> Response:
     """What one should know."""
-    with here.parts().sessions() as session:
-        found = review.notices(session, here.actor())
+    with current_request.parts().sessions() as session:
+        found = review.notices(session, current_request.actor())
     response = make_response(render_template("notices.html", section="notices", notices=found))
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -140,22 +140,22 @@ def noticed() -> Response:
 @pages.post("/notices/read")
 def read_all() -> AnyResponse:
     """Mark all of them as seen."""
-    here.actor()
+    current_request.actor()
     forms.read({})
-    writing.mark_notices_read()
+    article_changes.mark_notices_read()
     return redirect("/notices", 303)
 
 
 def _revision_page(article_id: int, number: int | None, problem: Problem | None = None) -> str:
-    actor = here.actor()
-    article = here.parts().catalogue.article(actor, article_id)
+    actor = current_request.actor()
+    article = current_request.parts().catalogue.article(actor, article_id)
     if number is None:
         number = article["next"]["revision"] if article["next"] else article["shown_revision"]
     older = [entry["revision"] for entry in article["history"] if entry["revision"] < number]
     if article["next"] and number == article["next"]["revision"]:
         older = [article["shown_revision"]]  # what the reviewer decides about is the way from there
     before = None
-    with here.parts().sessions() as session:
+    with current_request.parts().sessions() as session:
         shown = review.text_of(session, actor, article_id, number)
         if older:
             try:
@@ -170,7 +170,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
         shown=shown,
         before=before,
         differing=differing(before, shown) if before else (),
-        body=markdown.render(shown["body"], language=here.language()),
+        body=markdown.render(shown["body"], language=current_request.language()),
         steps=steps_now(article, number),
         comment_text=forms.retyped("comment") if problem else "",
         **forms.told(problem),
@@ -184,4 +184,6 @@ def steps_now(article: Mapping[str, Any], number: int) -> dict[str, Any]:
         or number != (article["next"] or {"revision": article["shown_revision"]})["revision"]
     ):
         return {}
-    return workflow.steps_for(here.actor(), article["subject"], four_eyes=here.parts().settings.four_eyes)
+    return workflow.steps_for(
+        current_request.actor(), article["subject"], four_eyes=current_request.parts().settings.four_eyes
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, redirect, render_template
 
 from knowledge_system.domain import fields
-from knowledge_system.web import forms, here
+from knowledge_system.web import current_request, forms
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -21,10 +21,10 @@ _MOST = 50
 
 
 @pages.get("")
-@here.administrators_only
+@current_request.administrators_only
 def overview() -> str:
     """Figures, and the newest tasks."""
-    tasks = here.background().tasks
+    tasks = current_request.background().tasks
     state = forms.query_values(fields.TASK_LIST)["state"]
     return render_template(
         "tasks.html",
@@ -37,11 +37,11 @@ def overview() -> str:
 
 
 @pages.post("")
-@here.administrators_only
+@current_request.administrators_only
 def steering() -> Response:
     """Run a task again, remove it, or ask it to stop."""
-    here.check_limit("admin")
-    tasks, asked = here.background().tasks, forms.read(fields.TASK_STEP)
+    current_request.check_limit("admin")
+    tasks, asked = current_request.background().tasks, forms.read(fields.TASK_STEP)
     steps: dict[str, Callable[[str], bool]] = {
         "retry": tasks.replay,
         "discard": tasks.discard,

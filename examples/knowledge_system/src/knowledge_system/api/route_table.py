@@ -1,0 +1,63 @@
+"""The table of the API: every route once, for Flask and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from flask import request
+
+from knowledge_system.api import (
+    admin,
+    attachments,
+    auth,
+    following,
+    knowledge,
+    openapi,
+    reports,
+    sessions,
+)
+from knowledge_system.api.bearer import authenticate
+from knowledge_system.api.dispatch import view_of
+from knowledge_system.domain import workflow
+from knowledge_system.web import api_headers, current_request
+from knowledge_system.web.api_headers import HERE, OPEN_GROUP
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+__all__ = ["ROUTES", "install"]
+
+ROUTES: Final = (
+    *auth.ROUTES,
+    *sessions.ROUTES,
+    *knowledge.ROUTES,
+    *attachments.ROUTES,
+    *following.ROUTES,
+    *reports.ROUTES,
+    *admin.ROUTES,
+    openapi.ROUTE,
+)
+
+
+def install(app: Flask) -> None:
+    """Give the application the rules of the table, and each request under ``/api/`` its hit and its fields."""
+    for route in ROUTES:
+        app.add_url_rule(
+            route.rule, f"api.{route.name}", view_of(route), methods=[route.method], strict_slashes=True
+        )
+    groups = {f"api.{route.name}": route.limit for route in ROUTES}
+    four_eyes = app.extensions["knowledge"].settings.four_eyes
+    app.extensions["api_document"] = openapi.document(ROUTES, saved_as=workflow.saved_as(four_eyes=four_eyes))
+
+    @app.before_request
+    def begin() -> None:
+        if request.path.startswith(HERE):
+            try:
+                authenticate()
+            finally:  # a token that is refused takes a hit of its address
+                current_request.check_limit(groups.get(request.endpoint or "", OPEN_GROUP))
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        api_headers.add(response)
+        return response

@@ -1,0 +1,79 @@
+"""The services one application is made of, built once and shared by its views."""
+
+from __future__ import annotations
+
+import atexit
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from knowledge_system.background.queue import Background
+    from knowledge_system.services.attachments.intake import Intake
+    from knowledge_system.services.identity.tokens import Tokens
+    from knowledge_system.services.knowledge.article_reader import Catalogue
+    from knowledge_system.services.knowledge.search import SearchIndex
+    from knowledge_system.services.operations.samples import Samples
+    from knowledge_system.services.sign_in_audit import Trail
+    from knowledge_system.settings import AppSettings
+    from mks_hardening.cache import CDNManager
+    from mks_hardening.protocols import Clock, SessionStore
+    from mks_hardening.security import CredentialChanges, Passkeys, RateLimiter, SignIn, TwoFactorManager
+    from mks_hardening.wsgi import SessionManager
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What views need; ``None`` stands for an area that is switched off."""
+
+    settings: AppSettings
+    clock: Clock
+    engine: Engine
+    sessions: sessionmaker[Session]
+    search: SearchIndex
+    cache: Any
+    catalogue: Catalogue
+    limiter: RateLimiter | None
+    two_factor: TwoFactorManager | None
+    passkeys: Passkeys | None
+    sign_in: SignIn
+    changes: CredentialChanges | None
+    invitations: CredentialChanges | None
+    session_store: SessionStore | None
+    session_manager: SessionManager | None
+    session_clock: Any
+    background: Background | None
+    link_keys: tuple[bytes, ...]
+    tokens: Tokens
+    trail: Trail
+    samples: Samples
+    cdn: CDNManager | None
+    intake: Intake
+    opened: ExitStack
+
+    @property
+    def reads(self) -> sessionmaker[Session]:
+        """Makes sessions that only read, each statement by itself."""
+        return self.catalogue.sessions
+
+    def end_sessions(self, user_id: str) -> None:
+        """Sign somebody out everywhere, programs too, as far as sessions are known here."""
+        self.tokens.end_user(user_id)
+        if self.session_manager is not None:
+            self.session_manager.end_user(user_id)
+
+    def serve(self) -> None:
+        """Run background tasks until this process ends, which then gives everything back."""
+        self.opened.enter_context(self.samples.writing())
+        if self.background is not None:
+            self.opened.enter_context(self.background.serving())
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Give back the connections and take off the hooks; harmless when called twice."""
+        self.opened.close()

@@ -1,0 +1,348 @@
+"""Articles as they are read: lists, one article, its remarks and its history, for those who may see them."""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, literal, null, select, true, union_all
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from knowledge_system.domain import permissions, workflow
+from knowledge_system.domain.permissions import Actor
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Revision, User
+from knowledge_system.services.attachments import attaching
+from knowledge_system.services.knowledge.tags import kept_spelling
+from mks_hardening.db import InvalidCursorError, keyset_page
+
+__all__ = [
+    "MAX_ID",
+    "ArticleFilter",
+    "Counts",
+    "as_seen",
+    "author_of",
+    "comments",
+    "counts",
+    "load_seen",
+    "read",
+    "seen_by",
+    "selection",
+    "stored",
+    "subject",
+    "summaries",
+]
+
+MAX_ID = 2**31 - 1
+_COMMENTS_ON_A_PAGE = 50
+_INSIDE = frozenset({"author_id", "writers", "uploaders"})
+_SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
+_WHOLE = (
+    *_SHOWN,
+    *("body", "created_at", "confirmed_at", "author_id", "shown_revision"),
+    *("next_revision", "next_since", "next_status"),
+)
+
+
+class ArticleFilter(NamedTuple):
+    """What a list shows; every part narrows it."""
+
+    category: str = ""
+    tag: str = ""
+    status: str = "published"
+    author: str = ""
+    site: str = ""
+    since: str = ""
+    until: str = ""
+
+    @property
+    def same_for_everybody(self) -> bool:
+        """Whether the list does not depend on who asks."""
+        return self.status not in permissions.UNFINISHED
+
+
+def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
+    """The ids of the articles that pass the filter and that the actor may see."""
+    at = Article.status == wanted.status
+    # Of a published article the next version counts too, for those who may see it.
+    chosen = select(Article.id).where(
+        at if wanted.same_for_everybody else at | (Article.next_status == wanted.status)
+    )
+    if not wanted.same_for_everybody and not permissions.sees_all(actor):
+        chosen = chosen.where(Article.author_id == actor.id)
+    if wanted.category:
+        chosen = chosen.where(Article.category == wanted.category)
+    if wanted.tag:
+        chosen = chosen.where(Article.tags.any(ArticleTag.name.in_(kept_spelling(wanted.tag))))
+    if wanted.author:
+        chosen = chosen.where(Article.author.has(username=wanted.author))
+    if wanted.site:
+        chosen = chosen.where(Article.site == wanted.site)
+    if wanted.since:
+        chosen = chosen.where(Article.updated_at >= _midnight(wanted.since))
+    if wanted.until:
+        chosen = chosen.where(Article.updated_at < _midnight(wanted.until) + timedelta(days=1))
+    return chosen
+
+
+def _midnight(day: str) -> datetime:
+    """When a day begins in Japan; a month that ends before it has its last one."""
+    year, month, number = map(int, day.split("-"))
+    return datetime(year, month, min(number, monthrange(year, month)[1]), tzinfo=permissions.JST)
+
+
+def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) -> list[dict[str, Any]]:
+    """What a list shows of each article, in this order, as plain values that a cache can keep.
+
+    Args:
+        session: reads, in two statements.
+        ids: of the articles.
+        with_text: whether ``body`` too.
+    """
+    if not ids:
+        return []
+    remarks = select(func.count()).where(Comment.article_id == Article.id).scalar_subquery()
+    columns = [getattr(Article, name) for name in (*_SHOWN, *(("body",) if with_text else ()))]
+    asked = (
+        select(*columns, User.display_name, User.username, remarks.label("comment_count"))
+        .join(User, User.id == Article.author_id)
+        .where(Article.id.in_(ids))
+    )
+    tags: dict[int, list[str]] = defaultdict(list)
+    named = select(ArticleTag.article_id, ArticleTag.name).where(ArticleTag.article_id.in_(ids))
+    for article_id, name in session.execute(named.order_by(ArticleTag.position)):
+        tags[article_id].append(name)
+    found = {row.id: row for row in session.execute(asked)}
+    return [
+        {
+            **{name: getattr(row, name) for name in _SHOWN},
+            **({"body": row.body} if with_text else {}),
+            "updated_at": row.updated_at.isoformat(),
+            "tags": tags[row.id],
+            "author": row.display_name,
+            "author_username": row.username,
+            "comment_count": row.comment_count,
+        }
+        for row in (found[each] for each in ids if each in found)
+    ]
+
+
+def seen_by(actor: Actor) -> ColumnElement[bool]:
+    """``rules.may_see`` as a condition on articles."""
+    if permissions.sees_all(actor):
+        return true()
+    return Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
+
+
+class Counts(NamedTuple):
+    """Published articles of each category, in the order of the categories, and of each site, most first."""
+
+    categories: dict[str, int]
+    sites: dict[str, int]
+
+
+def counts(session: Session) -> Counts:
+    """How many published articles there are."""
+    number = func.count().label("number")
+    counted = (
+        select(Article.category, Article.site, number)
+        .where(Article.status == "published")
+        .group_by(Article.category, Article.site)
+    )
+    categories, sites = Counter[str](), Counter[str]()
+    for category, site, articles in session.execute(counted):
+        categories[category] += articles
+        sites[site] += articles
+    del sites[""]
+    return Counts(
+        {category: categories[category] for category in permissions.CATEGORIES}, dict(sites.most_common())
+    )
+
+
+def read(session: Session, actor: Actor, article_id: int) -> dict[str, Any]:
+    """One article with comments and history.
+
+    Raises:
+        Problem: ``not-found``, also for an article the actor may not see.
+    """
+    return as_seen(actor, stored(session, article_id))
+
+
+def as_seen(actor: Actor, article: dict[str, Any]) -> dict[str, Any]:
+    """What ``stored`` gave, for this actor.
+
+    Raises:
+        Problem: ``not-found``: the actor may not see it.
+    """
+    who = {"author_id": article["author_id"], "status": article["status"]}
+    if not permissions.may_see(actor, **who):
+        raise Problem("not-found")
+    shown = {name: value for name, value in article.items() if name not in _INSIDE}
+    if permissions.may_edit(actor, **who):
+        return {**shown, "editable": True, "subject": subject(article)}
+    files = [each for each in article["attachments"] if each["shown"]]
+    # Versions that are still being written are for those who write and review them.
+    published = [entry for entry in article["history"] if entry["revision"] <= article["shown_revision"]]
+    return {**shown, "history": published, "attachments": files, "next": None, "editable": False}
+
+
+def subject(article: dict[str, Any]) -> workflow.Subject:
+    """What the next step of the workflow is about, of an article that ``stored`` gave."""
+    coming, since = article["next"], 1
+    if coming is not None:
+        since = coming["since"]
+    writers = {writer for number, writer in article["writers"] if number >= since}
+    writers |= set(article.get("uploaders", ()))  # what a cache has kept from the release before has none
+    return workflow.Subject(
+        coming["status"] if coming else article["status"], article["author_id"], frozenset(writers)
+    )
+
+
+def stored(session: Session, article_id: int) -> dict[str, Any]:
+    """One article with comments and history, whoever asks, as plain values that a cache can keep.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    if not 0 < article_id <= MAX_ID:
+        raise Problem("not-found")
+    columns = [getattr(Article, name) for name in _WHOLE]
+    attached = select(Attachment.id).where(Attachment.article_id == article_id).exists()
+    asked = (
+        select(*columns, User.display_name, User.username, attached.label("attached"))
+        .join(User, User.id == Article.author_id)
+        .where(Article.id == article_id)
+    )
+    row = session.execute(asked).one_or_none()
+    if row is None:
+        raise Problem("not-found")
+    parts = _parts(session, article_id)
+    revisions = sorted(parts["saved"], key=lambda part: -part.number)
+    # Most articles have none: they need no third statement.
+    chosen = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
+    files = session.scalars(chosen).all() if row.attached else []
+    return {
+        **{name: getattr(row, name) for name in _SHOWN},
+        "tags": [part.name for part in parts["tag"]],
+        "author": row.display_name,
+        "author_username": row.username,
+        "updated_at": row.updated_at.isoformat(),
+        "comment_count": len(parts["said"]),
+        "body": row.body,
+        "created_at": row.created_at.isoformat(),
+        "comments": [
+            {"id": part.number, "author": part.name, "body": part.text, "created_at": part.at.isoformat()}
+            for part in parts["said"]
+        ],
+        "history": [
+            {"revision": r.number, "editor": r.name, "status": r.text, "saved_at": r.at.isoformat()}
+            for r in revisions
+        ],
+        "attachments": [attaching.told(each) for each in files],
+        "shown_revision": row.shown_revision,
+        "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
+        "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}
+        if row.next_revision
+        else None,
+        "author_id": row.author_id,
+        "writers": [(r.number, r.user_id) for r in revisions],
+        # Of files that nobody has approved yet.
+        "uploaders": sorted(
+            {f.uploader_id for f in files if not f.shown or row.status in permissions.UNFINISHED}
+        ),
+    }
+
+
+def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
+    """What was ``said`` below an article, its ``saved`` revisions and each ``tag``, in order, in one statement."""
+    said = (
+        select(
+            literal("said").label("kind"),
+            Comment.id.label("number"),
+            Comment.author_id.label("user_id"),
+            User.display_name.label("name"),
+            Comment.body.label("text"),
+            Comment.created_at.label("at"),
+        )
+        .join(User, User.id == Comment.author_id)
+        .where(Comment.article_id == article_id)
+    )
+    saved = (
+        select(
+            literal("saved"),
+            Revision.number,
+            Revision.editor_id,
+            User.display_name,
+            Revision.status,
+            Revision.saved_at,
+        )
+        .join(User, User.id == Revision.editor_id)
+        .where(Revision.article_id == article_id)
+    )
+    named = select(literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null()).where(
+        ArticleTag.article_id == article_id
+    )
+    parts: dict[str, list[Any]] = {"said": [], "saved": [], "tag": []}
+    found: list[Any] = [*session.execute(union_all(said, saved, named))]
+    for part in sorted(found, key=lambda part: part.number):
+        parts[part.kind].append(part)
+    return parts
+
+
+def comments(session: Session, actor: Actor, article_id: int, *, after: str | None) -> dict[str, Any]:
+    """One page of the remarks below an article the actor may see, oldest first.
+
+    Raises:
+        Problem: ``not-found``, ``bad-cursor``.
+    """
+    article = session.get(Article, article_id) if 0 < article_id <= MAX_ID else None
+    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
+        raise Problem("not-found")
+    chosen = select(Comment).where(Comment.article_id == article_id).options(joinedload(Comment.author))
+    try:
+        page = keyset_page(chosen, order_by=[Comment.id], after=after, limit=_COMMENTS_ON_A_PAGE).fetch(
+            session
+        )
+    except InvalidCursorError as error:
+        raise Problem("bad-cursor") from error
+    return {"items": [_remark(each) for each in page.items], "next": page.next_cursor}
+
+
+def author_of(session: Session, article_id: int) -> int:
+    """Who wrote it first."""
+    return session.get_one(Article, article_id).author_id
+
+
+def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
+    """The row of an article with its parts.
+
+    Raises:
+        Problem: ``not-found``, also for one the actor may not see.
+    """
+    if not 0 < article_id <= MAX_ID:
+        raise Problem("not-found")
+    chosen = select(Article).where(Article.id == article_id)
+    if lock:  # a change made meanwhile is seen with all its parts, or waits
+        session.execute(select(Article.id).where(Article.id == article_id).with_for_update())
+    chosen = chosen.options(
+        joinedload(Article.author),
+        joinedload(Article.tags),
+        selectinload(Article.comments).joinedload(Comment.author),
+        selectinload(Article.revisions).joinedload(Revision.editor),
+    )
+    article = session.scalars(chosen).unique().one_or_none()
+    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
+        raise Problem("not-found")
+    return article
+
+
+def _remark(comment: Comment) -> dict[str, Any]:
+    return {
+        "id": comment.id,
+        "author": comment.author.display_name,
+        "body": comment.body,
+        "created_at": comment.created_at.isoformat(),
+    }

@@ -1,0 +1,389 @@
+"""Changes that pages and endpoints share: one transaction, tried again when it lost; then the cache forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from flask import g, request
+
+from knowledge_system.background import mail_texts
+from knowledge_system.domain import permissions
+from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.services import audit, exchange, idempotency, reports
+from knowledge_system.services.attachments import attaching
+from knowledge_system.services.audit import Fact
+from knowledge_system.services.identity import accounts
+from knowledge_system.services.knowledge import article_queries, articles, following, review
+from knowledge_system.services.knowledge.following import Event
+from knowledge_system.web import current_request
+from knowledge_system.web.sign_in import credentials
+from mks_hardening.db import retry_on_serialization_failure
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.domain.permissions import Actor
+
+__all__ = [
+    "add_comment",
+    "attach",
+    "change_account",
+    "choose_language",
+    "create_article",
+    "delete_article",
+    "detach",
+    "favour",
+    "import_articles",
+    "mark_notices_read",
+    "register",
+    "request_report",
+    "restore",
+    "save_article",
+    "take_step",
+    "watch",
+]
+
+R = TypeVar("R")
+
+_OF_STEP: Final[dict[str, Event]] = {"approve": "publish", "retire": "retire"}
+"""What a step of the workflow is to those who watch."""
+
+
+def create_article(values: dict[str, Any]) -> int:
+    """Add an article; returns its id."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+
+    def create(session: Session) -> int:
+        new = articles.create(
+            session, actor, values, search=services.search, now=now, four_eyes=services.settings.four_eyes
+        )
+        if values["status"] == "published":
+            _tell_watchers(session, new, "publish")
+        return new
+
+    new = _transaction(
+        create,
+        lambda new: Fact("article.create", f"article {new}", _of_article(values)),
+    )
+    services.catalogue.forget(new)
+    return new
+
+
+def save_article(article_id: int, values: dict[str, Any]) -> None:
+    """Save an edit made on top of ``values["revision"]``."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    revision = values["revision"]
+
+    def save(session: Session) -> int:
+        saved = articles.save(
+            session,
+            actor,
+            article_id,
+            values,
+            revision=revision,
+            search=services.search,
+            now=now,
+            four_eyes=services.settings.four_eyes,
+        )
+        if values["status"] == "published":
+            _tell_watchers(session, article_id, "publish")
+        return saved
+
+    _transaction(
+        save,
+        lambda saved: Fact(
+            "article.save", f"article {article_id}", {**_of_article(values), "revision": saved}
+        ),
+    )
+    services.catalogue.forget(article_id)
+
+
+def delete_article(article_id: int, revision: int | None) -> None:
+    """Remove an article for good, as it was at ``revision`` unless that is None."""
+    services, actor = current_request.parts(), current_request.actor()
+    _transaction(
+        lambda session: articles.delete(
+            session, actor, article_id, revision=revision, search=services.search
+        ),
+        lambda _none: Fact("article.delete", f"article {article_id}", {"revision": revision}),
+    )
+    services.catalogue.forget(article_id)
+
+
+def take_step(article_id: int, *, step: str, revision: int, comment: str, files: str) -> None:
+    """Take a step of the workflow and tell whom it concerns, in the application and by mail, all or nothing."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    link = f"{request.url_root}articles/{article_id}"
+
+    def take(session: Session) -> None:
+        told = review.take(
+            session,
+            actor,
+            article_id,
+            step,
+            revision=revision,
+            comment=comment,
+            files=files,
+            search=services.search,
+            now=now,
+            four_eyes=services.settings.four_eyes,
+        )
+        review.notify(session, actor, told, now=now)
+        if services.background is not None:
+            letter = mail_texts.step_taken(
+                told.kind, told.title, by=actor.display_name, said=told.said, link=link
+            )
+            for reader in told.readers:
+                services.background.tell(session, reader, letter)
+        event = _OF_STEP.get(step)
+        if event:
+            _tell_watchers(session, article_id, event, said=comment, told=told.readers)
+
+    _transaction(
+        take,
+        lambda _none: Fact(
+            f"article.{step}", f"article {article_id}", {"revision": revision, "comment": comment}
+        ),
+    )
+    services.catalogue.forget(article_id)
+
+
+def restore(article_id: int, number: int, *, on: int) -> None:
+    """Save the text of an older revision as a draft, on top of revision ``on``."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+
+    def save(session: Session) -> None:
+        text = review.text_of(session, actor, article_id, number)
+        values = {**{name: text[name] for name in articles.TEXT}, "status": "draft"}
+        articles.save(session, actor, article_id, values, revision=on, search=services.search, now=now)
+
+    _transaction(
+        save, lambda _none: Fact("article.restore", f"article {article_id}", {"revision": number, "on": on})
+    )
+    services.catalogue.forget(article_id)
+
+
+def mark_notices_read() -> None:
+    """The person has seen his or her notices."""
+    actor, now = current_request.actor(), current_request.now()
+    _transaction(lambda session: review.mark_read(session, actor, now=now))
+
+
+def add_comment(article_id: int, body: str) -> int:
+    """Add a remark and tell the author by mail, both or neither; returns its id."""
+    actor, now, background = (
+        current_request.actor(),
+        current_request.now(),
+        current_request.parts().background,
+    )
+    link = f"{request.url_root}articles/{article_id}"
+
+    def add(session: Session) -> int:
+        new = articles.add_comment(session, actor, article_id, body, now=now)
+        author = article_queries.author_of(session, article_id)
+        if author != actor.id:
+            told = review.Told(article_id, "", "comment", body, (author,))
+            review.notify(session, actor, told, now=now)
+        if background is not None:
+            background.tell_author(session, article_id, by=actor, body=body, link=link)
+        _tell_watchers(session, article_id, "comment", said=body, told=(author,))
+        return new
+
+    new = _transaction(add, lambda new: Fact("comment.create", f"article {article_id}", {"comment": new}))
+    current_request.parts().catalogue.forget(article_id)
+    return new
+
+
+def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:
+    """Attach files to an article, all or none; they are read only from somebody who may."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    with services.sessions() as session:
+        attaching.check_room(session, actor, article_id)
+    checked = [services.intake.checked(name, content) for name, content in files()]
+    stored = [services.intake.keep(each) for each in checked]
+    made = _transaction(
+        lambda session: [attaching.attach(session, actor, article_id, each, now=now) for each in stored],
+        lambda made: Fact(
+            "article.attach",
+            f"article {article_id}",
+            {"files": [{name: each[name] for name in ("id", "name", "sha256")} for each in made]},
+        ),
+    )
+    services.catalogue.forget(article_id)
+    return made
+
+
+def detach(article_id: int, attachment_id: int) -> None:
+    """Take a file away from an article; who changes what waits that way counts among those who wrote it."""
+    actor, now = current_request.actor(), current_request.now()
+
+    def remove(session: Session) -> str:
+        gone = attaching.detach(session, actor, article_id, attachment_id)
+        if not (gone.waiting and gone.uploader_id == actor.id):
+            articles.take_part(session, actor, article_id, now=now)
+        return gone.name
+
+    _transaction(
+        remove,
+        lambda name: Fact("article.detach", f"article {article_id}", {"id": attachment_id, "name": name}),
+    )
+    current_request.parts().catalogue.forget(article_id)
+
+
+def import_articles(bundle: bytes) -> list[int]:
+    """Add the articles of a bundle as drafts of this person, all or none; returns their ids."""
+    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    if not permissions.sees_all(actor):
+        raise Problem("forbidden")
+    ready = exchange.read(bundle, services.intake)
+    kept = [{name: services.intake.keep(file) for name, file in each.files.items()} for each in ready]
+    return _transaction(
+        lambda session: exchange.add(session, actor, ready, kept=kept, search=services.search, now=now),
+        lambda made: Fact("article.import", f"{len(made)} articles", {"ids": made}),
+    )
+
+
+def request_report(values: dict[str, Any]) -> str:
+    """Enqueue a report; returns the id of its task, which is the same when a form is sent twice.
+
+    Raises:
+        Problem: ``invalid`` for a month or site that does not exist.
+    """
+    background, actor, now = current_request.background(), current_request.actor(), current_request.now()
+    link, language = f"{request.url_root}reports", current_request.language()
+
+    def ask(session: Session) -> str:
+        reports.check_subject(session, values["kind"], values["subject"], now=now)
+        return background.request_report(
+            session,
+            actor,
+            kind=values["kind"],
+            subject=values["subject"],
+            file_format=values["format"],
+            link=link,
+            language=language,
+            key=values["key"],
+        )
+
+    return _transaction(ask)
+
+
+def register(values: dict[str, Any]) -> Actor:
+    """Add a member of staff, and invite who has no password yet."""
+    now = current_request.now()
+    if not values["password"] and not credentials.can_invite():
+        raise Problem("invalid", faults=[FieldFault("password", "missing")])
+    added = _transaction(
+        lambda session: accounts.register(session, **values, now=now),
+        lambda added: Fact("account.create", f"user {added.username}", {"role": added.role}),
+    )
+    if not values["password"]:
+        credentials.invite(added.username)
+    return added
+
+
+def change_account(username: str, values: dict[str, Any]) -> None:
+    """Change an account; whoever is put out of use is signed out everywhere at once."""
+    actor, active = current_request.actor(), values["active"] == "on"
+    changed = {**values, "active": active}
+
+    def fact(before: accounts.Changed) -> Fact:
+        told = {"role": values["role"], "role_before": before.role}
+        told |= {"active": active, "active_before": before.active}
+        return Fact("account.change", f"user {username}", told)
+
+    before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
+    if not active:  # once it is committed: a sign-in that is under way looks at the account again
+        current_request.parts().sign_in.sign_out_disabled(
+            str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
+        )
+    current_request.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
+
+
+def choose_language(language: str) -> None:
+    """Keep the language in which the person wants pages and mails."""
+    actor = current_request.actor()
+    if actor.language != language:
+        _transaction(lambda session: accounts.set_language(session, actor.id, language))
+
+
+def favour(article_id: int, *, on: bool) -> None:
+    """Keep an article among the favourites, or no longer."""
+    actor, now = current_request.actor(), current_request.now()
+    _transaction(lambda session: following.favour(session, actor, article_id, on=on, now=now))
+
+
+def watch(kind: str, subject: str, *, on: bool) -> None:
+    """Hear of an article, a tag or a site, or no longer."""
+    actor, now = current_request.actor(), current_request.now()
+    _transaction(lambda session: following.watch(session, actor, kind, subject, on=on, now=now))
+
+
+def _tell_watchers(
+    session: Session, article_id: int, event: Event, *, said: str = "", told: tuple[int, ...] = ()
+) -> None:
+    """In the application and by mail, with the change that they hear of."""
+    actor, background = current_request.actor(), current_request.parts().background
+    title, readers = following.tell_watchers(
+        session, actor, article_id, event, said=said, told=told, now=current_request.now()
+    )
+    if background is not None and readers:
+        link = f"{request.url_root}articles/{article_id}"
+        letter = mail_texts.watched(event, title, by=actor.display_name, said=said, link=link)
+        for reader in readers:
+            background.tell(session, reader, letter)
+
+
+def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool]:
+    """Carry out what may be sent again.
+
+    Args:
+        key: the same for every repetition.
+        fingerprint: digest of what is asked for.
+        work: makes the change, and says what is answered.
+
+    Returns:
+        What was answered the first time, and whether that was before.
+
+    Raises:
+        Problem: as ``calls.claim``, and whatever the work raises.
+    """
+    sessions = current_request.parts().sessions
+    mine = idempotency.claim(
+        sessions, current_request.actor().id, key, fingerprint, now=current_request.now()
+    )
+    if mine.answer is not None:
+        return mine.answer, True
+    g.claim = mine
+    try:
+        answer = work()
+    except BaseException:
+        idempotency.release(sessions, mine)
+        raise
+    idempotency.keep_answer(sessions, mine, answer)
+    return answer, False
+
+
+def _of_article(values: dict[str, Any]) -> dict[str, Any]:
+    return {"title": values["title"], "status": values["status"]}
+
+
+def _transaction(change: Callable[[Session], R], told: Callable[[R], Fact] | None = None) -> R:
+    """Make a change, and in the same transaction its entry in the audit log."""
+    sessions, claim = current_request.parts().sessions, g.get("claim")
+    actor, now, client = current_request.actor(), current_request.now(), current_request.address()
+
+    @retry_on_serialization_failure()
+    def attempt() -> R:
+        with sessions.begin() as session:
+            done = change(session)
+            if told is not None:
+                fact = told(done)
+                detail = {**fact.detail, "client": client}
+                audit.append(session, actor, fact._replace(detail=detail), now=now)
+            if claim is not None:
+                idempotency.mark_changed(session, claim)
+            return done
+
+    return attempt()

@@ -1,0 +1,27 @@
+"""What a request did around signing in goes into the audit log before its answer goes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from knowledge_system.web import current_request
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.wrappers import Response
+
+__all__ = ["install"]
+
+
+def install(app: Flask) -> None:
+    """Collect from the first look at a request to its answer; before anything else looks at it."""
+    trail = app.extensions["knowledge"].trail
+
+    @app.before_request
+    def begin() -> None:
+        trail.begin()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        trail.end(client=current_request.address())
+        return response

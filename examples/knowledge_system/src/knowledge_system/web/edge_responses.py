@@ -1,0 +1,43 @@
+"""Refusals that the library's wrappers give before the application runs, said in the words of this application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from knowledge_system.domain.problems import Problem, code_for_status
+from knowledge_system.web import api_headers, current_request
+from knowledge_system.web.errors import answer
+from mks_hardening.wsgi import SESSION_KEY, OwnAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from mks_hardening.wsgi import Refusal
+
+__all__ = ["edge_answers"]
+
+_WRITTEN_OUTSIDE = {"Content-Type", "Content-Length", "Cache-Control", "Retry-After"}
+_ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
+
+
+def edge_answers(app: Flask) -> Callable[[dict[str, Any], Refusal], OwnAnswer]:
+    """What ``on_refusal`` takes: pages and problem documents of ``app``, in the reader's language."""
+
+    def worded(environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+        ended = _ENDED.get(refusal.rule) if refusal.wrapper == "session" else None
+        code = ended or ("csrf" if refusal.wrapper == "csrf" else code_for_status(refusal.status))
+        extra = {"reason": refusal.rule} if ended else {}
+        with app.request_context(environ):
+            if SESSION_KEY not in environ:  # refused further out, perhaps because sessions are away
+                current_request.stay_anonymous()
+            waiting = {name: value for name, value in refusal.headers if name == "Retry-After"}
+            response = answer(Problem(code, extra=extra, headers=waiting))
+            api_headers.add(response)
+        kept = [(name, value) for name, value in response.headers if name not in _WRITTEN_OUTSIDE]
+        return OwnAnswer(
+            body=response.get_data(), content_type=response.content_type or "text/html", headers=kept
+        )
+
+    return worded

@@ -1,0 +1,117 @@
+"""Password, address and first password of somebody, as steps that pages and JSON endpoints share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import g
+
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.identity import sign_in_results
+from knowledge_system.web import current_request
+from knowledge_system.web.sign_in.shared import client
+
+if TYPE_CHECKING:
+    from mks_hardening.security import (
+        CredentialChanges,
+    )
+
+__all__ = [
+    "can_invite",
+    "change_password",
+    "confirm_email",
+    "invite",
+    "request_email_change",
+    "request_reset",
+    "reset_password",
+]
+
+
+def change_password(password: str, new_password: str) -> None:
+    """Replace one's own password; other sessions end.
+
+    Raises:
+        Problem: ``invalid`` for a weak one, ``bad-proof``, ``confirmation-required``, ``rate-limited``.
+    """
+    current_request.actor()
+    session = current_request.handle()
+    result = _changes().change_password(session, password, new_password, client=client())
+    if not result:
+        raise sign_in_results.refused_change(result)
+    if "session" in g and session.reference:
+        current_request.parts().tokens.keep_after_new_password(session.reference)
+
+
+def request_reset(username: str) -> None:
+    """Mail a token to whoever has this name.
+
+    Raises:
+        Problem: ``rate-limited``.
+    """
+    result = _changes().request_reset(username, client=client())
+    if not result:
+        raise sign_in_results.refused_change(result)
+
+
+def reset_password(token: str, new_password: str) -> None:
+    """Set a new password with a mailed token.
+
+    Raises:
+        Problem: ``invalid`` for a weak one, ``token-refused``.
+    """
+    result = _changes().reset_password(token, new_password, client=client())
+    if result.state == "expired":
+        raise Problem("token-refused")
+    if not result:
+        raise sign_in_results.refused_change(result)
+
+
+def request_email_change(email: str) -> None:
+    """Mail a token to the address that one wants to have.
+
+    Raises:
+        Problem: ``confirmation-required``, ``invalid`` for what is no address, ``rate-limited``.
+    """
+    current_request.actor()
+    result = _changes().request_email_change(current_request.handle(), email, client=client())
+    if not result:
+        raise sign_in_results.refused_change(result)
+
+
+def confirm_email(token: str) -> None:
+    """Take the new address whose owner has this token.
+
+    Raises:
+        Problem: ``link-refused``.
+    """
+    if not _changes().confirm_email(token, client=client()):
+        raise Problem("link-refused")
+
+
+def can_invite() -> bool:
+    """Whether a mail would go out."""
+    background = current_request.parts().background
+    return (
+        current_request.parts().invitations is not None and background is not None and background.sends_mail
+    )
+
+
+def invite(username: str) -> None:
+    """Mail a token with which somebody chooses a first password.
+
+    Raises:
+        Problem: ``rate-limited``, ``unavailable`` where no mail can be sent.
+    """
+    invitations = current_request.parts().invitations
+    if invitations is None or not can_invite():
+        raise Problem("unavailable")
+    result = invitations.request_reset(username, client=client())
+    if not result:
+        raise sign_in_results.refused_change(result)
+
+
+def _changes() -> CredentialChanges:
+    found = current_request.parts().changes
+    if found is None:
+        raise Problem("unavailable")
+    return found

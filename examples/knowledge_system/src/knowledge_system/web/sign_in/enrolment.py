@@ -1,0 +1,44 @@
+"""The enrolment of a second factor that this session has begun, so that its page survives a reload."""
+
+from __future__ import annotations
+
+import json
+
+from knowledge_system.web import current_request
+from mks_hardening.exceptions import DecodeError
+from mks_hardening.security import Enrolment, SecretBox
+
+__all__ = ["forget", "keep", "kept"]
+
+_NAME = "enrolment"
+
+
+def keep(enrolment: Enrolment) -> None:
+    """Keep it with the session, encrypted and bound to its person, until it is confirmed, cancelled or too old."""
+    told = json.dumps([enrolment.secret, enrolment.provisioning_uri, enrolment.expires_at])
+    sealed = _box().encrypt(told, user_id=str(current_request.actor().id), purpose=_NAME)
+    current_request.handle().update_data(**{_NAME: sealed})
+
+
+def kept() -> Enrolment | None:
+    """The one that was begun here and can still be confirmed."""
+    sealed = current_request.handle().data.get(_NAME)
+    if not sealed:
+        return None
+    try:
+        told = _box().decrypt(str(sealed), user_id=str(current_request.actor().id), purpose=_NAME)
+    except DecodeError:
+        return None  # its key is gone; one begins anew
+    secret, uri, expires_at = json.loads(told)
+    found = Enrolment(secret=secret, provisioning_uri=uri, expires_at=expires_at)
+    return found if expires_at > current_request.now().timestamp() else None
+
+
+def forget() -> None:
+    """It is confirmed, or given up."""
+    if current_request.handle().data.get(_NAME):
+        current_request.handle().update_data(**{_NAME: ""})
+
+
+def _box() -> SecretBox:
+    return SecretBox(current_request.parts().settings.hardening.security.secret_keys)

@@ -1,0 +1,139 @@
+"""The codes of an authenticator, and what goes for every second factor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.identity import sign_in_results
+from knowledge_system.web import current_request
+from knowledge_system.web.sign_in.shared import FRESH_SECONDS, accepted, rights_changed
+from mks_hardening.exceptions import InvalidCodeError
+from mks_hardening.security import client_key
+
+if TYPE_CHECKING:
+    from knowledge_system.domain.permissions import Actor
+    from mks_hardening.security import (
+        Enrolment,
+        RecoveryCodes,
+        TwoFactorManager,
+        TwoFactorStatus,
+    )
+
+__all__ = [
+    "confirm_enrolment",
+    "disable",
+    "enrol",
+    "lacks_factor",
+    "recovery_codes",
+    "status",
+    "two_factor",
+]
+
+R = TypeVar("R")
+
+_LONGEST_SESSION = 30 * 86_400
+
+
+def two_factor() -> TwoFactorManager:
+    """The second factors.
+
+    Raises:
+        Problem: ``unavailable`` where they are switched off.
+    """
+    found = current_request.parts().two_factor
+    if found is None:
+        raise Problem("unavailable")
+    return found
+
+
+def status() -> TwoFactorStatus | None:
+    """The second factor of the signed-in person; None where second factors are switched off."""
+    manager = current_request.parts().two_factor
+    return manager.status(str(current_request.actor().id)) if manager else None
+
+
+def lacks_factor(actor: Actor) -> bool:
+    """Whether the role asks for a second factor that is not set up."""
+    services = current_request.parts()
+    if services.two_factor is None or actor.role not in services.settings.second_factor_roles:
+        return False
+    # Who gave one in this session has one: the question costs nothing then.
+    if services.sign_in.factor_within(current_request.handle(), _LONGEST_SESSION):
+        return False
+    return not services.two_factor.status(str(actor.id)).enabled
+
+
+def enrol(proof: str = "") -> Enrolment:
+    """Begin an enrolment, for somebody who has just proved who it is.
+
+    Args:
+        proof: where passkeys are on already, one of them or a recovery code.
+
+    Raises:
+        Problem: ``already-enabled``, ``confirmation-required``, ``bad-proof``, ``rate-limited``.
+    """
+    actor = current_request.actor()
+    manager = two_factor()
+    if manager.status(str(actor.id)).totp:
+        raise Problem("already-enabled")
+    if not current_request.parts().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
+        raise Problem("confirmation-required")
+    client = client_key(current_request.address())
+    return accepted(
+        lambda: manager.begin_enrolment(
+            str(actor.id), account_name=actor.username, proof=proof or None, client=client
+        )
+    )
+
+
+def confirm_enrolment(code: str) -> RecoveryCodes:
+    """Turn the second factor on; the session gets a new id, other sessions of the person end.
+
+    Raises:
+        Problem: ``enrolment-refused``, ``enrolment-missing``, ``already-enabled``, ``rate-limited``.
+    """
+    actor = current_request.actor()
+    manager = two_factor()
+    try:
+        codes = manager.confirm_enrolment(str(actor.id), code, client=client_key(current_request.address()))
+    except InvalidCodeError as error:
+        if error.reason in {"no_enrolment", "expired"}:
+            enrolled = manager.status(str(actor.id)).totp
+            raise Problem("already-enabled" if enrolled else "enrolment-missing") from error
+        raise sign_in_results.refused_code(
+            locked=error.reason == "locked", retry_after=error.retry_after, code="enrolment-refused"
+        ) from error
+    rights_changed()
+    return codes
+
+
+def disable(code: str) -> None:
+    """Turn the second factor off, given a code.
+
+    Raises:
+        Problem: ``not-enabled``, ``bad-proof``, ``rate-limited``.
+    """
+    _proved(lambda user_id, client: two_factor().disable(user_id, proof=code, client=client))
+    rights_changed()
+
+
+def recovery_codes(code: str) -> RecoveryCodes:
+    """New recovery codes in place of the old ones, given a code.
+
+    Raises:
+        Problem: ``not-enabled``, ``bad-proof``, ``rate-limited``.
+    """
+    manager = two_factor()
+    return _proved(
+        lambda user_id, client: manager.regenerate_recovery_codes(user_id, proof=code, client=client)
+    )
+
+
+def _proved(change: Callable[[str, str], R]) -> R:
+    user_id = str(current_request.actor().id)
+    current_request.check_limit("auth_2fa_verify")
+    if not two_factor().status(user_id).enabled:
+        raise Problem("not-enabled")
+    return accepted(lambda: change(user_id, client_key(current_request.address())))

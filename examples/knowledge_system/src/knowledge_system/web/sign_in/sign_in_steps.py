@@ -1,0 +1,157 @@
+"""Signing in and out, as steps that pages and JSON endpoints share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from knowledge_system.services.identity import sign_in_results
+from knowledge_system.web import cookies, current_request
+from knowledge_system.web.sign_in.factors import status
+from knowledge_system.web.sign_in.passkeys import passkeys
+from knowledge_system.web.sign_in.shared import client, session_data
+from mks_hardening.security import PasskeyAssertion, client_key
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import SignInSession
+    from mks_hardening.security import (
+        SignInStep,
+        VerificationResult,
+    )
+
+__all__ = [
+    "begin",
+    "begin_with_passkey",
+    "begin_without_cookies",
+    "confirm",
+    "finish",
+    "finish_without_cookies",
+    "pending",
+    "sign_out",
+]
+
+
+def begin(username: str, password: str, *, recovery_code: str = "", remember: bool = False) -> bool:
+    """Check the password; whether that was all, or a code has to follow.
+
+    Raises:
+        Problem: ``bad-credentials``, ``rate-limited``.
+    """
+    step = current_request.parts().sign_in.password(
+        username,
+        password,
+        client=client(),
+        session=current_request.handle(),
+        recovery_code=recovery_code or None,
+        remember=remember,
+        data=session_data(),
+    )
+    if step.state not in {"done", "challenged"}:
+        raise sign_in_results.refusal(step, refused="bad-credentials")
+    cookies.keep(cookies.CHALLENGE, step.challenge)
+    cookies.keep(cookies.DEVICE, step.device)
+    return bool(step)
+
+
+def begin_without_cookies(
+    session: SignInSession, username: str, password: str, *, recovery_code: str = ""
+) -> str | None:
+    """Check the password of somebody who signs a program in; the challenge, if a code has to follow.
+
+    Raises:
+        Problem: ``bad-credentials``, ``rate-limited``.
+    """
+    step = current_request.parts().sign_in.password(
+        username,
+        password,
+        client=client(),
+        session=session,
+        recovery_code=recovery_code or None,
+        data=session_data(),
+    )
+    if step.state not in {"done", "challenged"}:
+        raise sign_in_results.refusal(step, refused="bad-credentials")
+    return step.challenge
+
+
+def finish_without_cookies(session: SignInSession, challenge: str, code: str) -> VerificationResult:
+    """Check the code that follows; the result tells how many recovery codes are left.
+
+    Raises:
+        Problem: ``sign-in-required`` for a dead challenge, ``bad-code``, ``code-locked``, ``rate-limited``.
+    """
+    step = current_request.parts().sign_in.second_factor(
+        challenge, code, client=client(), session=session, data=session_data()
+    )
+    if not step:
+        raise sign_in_results.refusal(step, refused="bad-code")
+    return cast("VerificationResult", step.factor)
+
+
+def pending() -> bool:
+    """Whether this browser has given a password and not yet the code."""
+    return cookies.kept(cookies.CHALLENGE) is not None
+
+
+def finish(code: str, *, answer: str = "") -> VerificationResult:
+    """Check what follows the password: a code, or what the browser answered for a passkey.
+
+    The result tells how many recovery codes are left.
+
+    Raises:
+        Problem: ``sign-in-required`` without a password before, ``bad-code``, ``code-locked``, ``rate-limited``.
+    """
+    challenge = cookies.kept(cookies.CHALLENGE)
+    given = PasskeyAssertion(answer, session=challenge or "") if answer else code
+    step = current_request.parts().sign_in.second_factor(
+        challenge, given, client=client(), session=current_request.handle(), data=session_data()
+    )
+    if step or step.state == "expired":
+        cookies.forget(cookies.CHALLENGE)
+    cookies.keep(cookies.DEVICE, step.device)
+    if not step:
+        raise sign_in_results.refusal(step, refused="bad-code")
+    return cast("VerificationResult", step.factor)
+
+
+def confirm(proof: str) -> None:
+    """Prove again who one is: by a code where a second factor is on, else by the password.
+
+    Raises:
+        Problem: ``bad-proof``, ``code-locked``, ``rate-limited``, ``sign-in-required``.
+    """
+    current_request.actor()
+    factor = status()
+    door = current_request.parts().sign_in
+    check = door.confirm_factor if factor and factor.enabled else door.confirm_password
+    _raise_unless(check(current_request.handle(), proof, client=client()))
+
+
+def sign_out() -> None:
+    """End the session, if there is one."""
+    session = current_request.handle()
+    if session.alive:
+        owner = str(session.user_id)
+        session.end()
+        current_request.parts().trail.note("sign-in.out", owner, actor=owner)
+
+
+def begin_with_passkey(answer: str) -> None:
+    """Sign in by a passkey alone.
+
+    Raises:
+        Problem: ``passkey-refused``, ``rate-limited``.
+    """
+    browser = cookies.kept(cookies.PASSKEY) or ""
+    outcome = passkeys().finish_sign_in(answer, session=browser, client=client_key(current_request.address()))
+    step = current_request.parts().sign_in.alone(
+        outcome, client=client(), session=current_request.handle(), data=session_data()
+    )
+    if not step:
+        raise sign_in_results.refusal(step, refused="passkey-refused")
+    # Only now: another tab of this browser may be asked at the moment.
+    cookies.forget(cookies.PASSKEY)
+
+
+def _raise_unless(step: SignInStep) -> None:
+    if not step:
+        raise sign_in_results.refusal(step, refused="bad-proof")

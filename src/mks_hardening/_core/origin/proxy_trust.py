@@ -1,0 +1,196 @@
+"""Who sent a request, over which scheme, to which host: decided once, from what trusted peers say.
+
+A header is believed only when the peer that opened the connection is trusted, values are counted from the right,
+and exactly one family of headers is read: falling back from one to the other would be a way around the first. This
+is where the environ is read and changed; ``proxy_chain`` and ``facts`` decide on plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple, get_args
+
+from mks_hardening._core.checks import choice, instance
+from mks_hardening._core.memo import Memo
+from mks_hardening._core.origin.forwarding_headers import FORWARDED, OTHER_FIELDS, X_FORWARDED, kept_fields
+from mks_hardening._core.origin.network_addresses import client_key
+from mks_hardening._core.origin.proxy_chain import ProxyChain
+from mks_hardening._core.origin.request_origin import (
+    Family,
+    PeerConnection,
+    ProxyStatements,
+    RequestOrigin,
+    combine,
+    host_field,
+    restated,
+)
+from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
+
+__all__ = [
+    "Family",
+    "OriginDecision",
+    "ProxyTrust",
+    "RequestOrigin",
+    "client_key",
+    "origin_reader",
+    "request_origin",
+]
+
+
+class OriginDecision(NamedTuple):
+    """A decision and what it changes in the environ: keys to set and keys to remove."""
+
+    origin: RequestOrigin
+    changes: Mapping[str, Any]
+    removals: frozenset[str]
+
+
+_CONNECTION_KEYS = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")
+_SERVER_KEYS = ("SERVER_NAME", "SERVER_PORT")  # count only where there is no Host
+_DIRECT_KEYS = (*_CONNECTION_KEYS, *_SERVER_KEYS)
+_X_FORWARDED_KEYS = tuple(map(header_key, X_FORWARDED))
+_FORWARDED_KEYS = tuple(map(header_key, FORWARDED))
+_OTHER_KEYS = frozenset(map(header_key, OTHER_FIELDS))
+_FAMILY_KEYS = frozenset((*_X_FORWARDED_KEYS, *_FORWARDED_KEYS))
+_UNTRUSTED_KEYS = _FAMILY_KEYS | _OTHER_KEYS
+_connection_of = itemgetter(*_CONNECTION_KEYS)
+
+
+class ProxyTrust:
+    """Which peers are believed, and which family of headers they are believed in.
+
+    The application sees the decision and nothing else: the other family, and the fields in which products hand on
+    addresses, targets and identities in ways of their own (``X-Real-IP``, ``True-Client-IP``, ``CF-Connecting-IP``,
+    ``X-Original-URL``, ``X-Forwarded-Client-Cert``, ``X-Forwarded-User`` and their like), are removed from every
+    request, unless ``keep_headers`` names them and the peer is trusted.
+
+    Args:
+        trusted_proxies: addresses and CIDR networks of the proxies, and ``"unix"`` for peers on a unix socket.
+            Empty trusts nobody.
+        family: ``"x-forwarded"`` (``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``) or
+            ``"forwarded"`` (RFC 7239). The other one is never read.
+        hops: number of proxies in front of the application, where their addresses are not known: the peer is
+            trusted (when ``trusted_proxies`` is given, only such a peer) and the value at that place from the
+            right counts. ``None`` walks leftwards over trusted addresses instead.
+        keep_headers: fields of trusted peers that the application reads by itself; the proxy must set or remove
+            each of them in every request.
+
+    Raises:
+        ConfigurationError: an address or network is malformed, the family unknown, ``hops`` below 1, a field in
+            ``keep_headers`` that nobody would remove, or ``Proxy``.
+
+    Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
+    """
+
+    __slots__ = ("_chain", "_direct", "_foreign", "_keys", "_peers", "_rare", "_trusted", "_usual",
+                 "family", "hops", "keep_headers", "trusted_proxies")  # fmt: skip
+
+    def __init__(
+        self,
+        trusted_proxies: Iterable[str] = (),
+        *,
+        family: Family = "x-forwarded",
+        hops: int | None = None,
+        keep_headers: Iterable[str] = (),
+    ) -> None:
+        self._chain = ProxyChain(trusted_proxies, hops=hops)
+        self.trusted_proxies: tuple[str, ...] = self._chain.trusted_proxies
+        self.hops: int | None = self._chain.hops
+        self.family: Family = choice(family, get_args(Family), parameter="family")
+        self.keep_headers: frozenset[str] = kept_fields(keep_headers, parameter="keep_headers")
+        x_family = family == "x-forwarded"
+        # Most requests of a proxy have the same headers; those are read at C speed, all others one by one.
+        usual = (*_CONNECTION_KEYS, *(_X_FORWARDED_KEYS[:2] if x_family else _FORWARDED_KEYS))
+        self._usual = itemgetter(*usual)
+        self._keys = (*usual, *(_X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
+        self._foreign = _UNTRUSTED_KEYS.difference(self._keys, map(header_key, self.keep_headers))
+        self._rare = self._foreign | _FAMILY_KEYS.difference(usual)
+        # Connections repeat: a decision costs a look-up, and only new peers and questions are worked out.
+        self._peers = Memo(self._chain.trusts)
+        self._direct = Memo(_settle_direct)
+        self._trusted = Memo(self._settle_trusted, longest=1024)
+
+    def resolve(self, environ: Mapping[str, Any]) -> RequestOrigin:
+        """Decide for one request; ``environ`` is read, never changed."""
+        return self.settle(environ).origin
+
+    def admit(self, environ: dict[str, Any]) -> RequestOrigin:
+        """Decide for one request and make its environ say so: nothing untrusted is left in it."""
+        origin, changes, removals = self.settle(environ)
+        environ.update(changes)
+        if removals and not removals.isdisjoint(environ):
+            for key in environ.keys() & removals:
+                del environ[key]
+        return origin
+
+    def settle(self, environ: Mapping[str, Any]) -> OriginDecision:
+        """Decide for one request, with what must change in its environ before an application may read it."""
+        trusted = self._peers[environ.get("REMOTE_ADDR")]
+        try:
+            if not trusted:
+                return self._direct[_connection_of(environ)]
+            if self._rare.isdisjoint(environ):
+                return self._trusted[self._usual(environ)]
+        except KeyError:  # a header that is usually there is not
+            pass
+        if not trusted:
+            return self._direct[tuple(map(environ.get, _DIRECT_KEYS))]
+        return self._trusted[tuple(map(environ.get, self._keys))]
+
+    def _settle_trusted(self, question: tuple[str | None, ...]) -> OriginDecision:
+        found = dict(zip(self._keys, question, strict=False))
+        connection = PeerConnection(*map(found.get, _DIRECT_KEYS))
+        if self.family == "forwarded":
+            said = self._chain.from_forwarded(found.get("HTTP_FORWARDED") or "")
+        else:
+            said = self._chain.from_x_forwarded(*map(found.get, _X_FORWARDED_KEYS))
+        origin = combine(connection, said)
+        seen = _wanted(said, origin)
+        for name, value in restated(self.family, said, origin).items():
+            key = header_key(name)
+            if found.get(key) is not None:
+                seen[key] = value
+        changes = {key: value for key, value in seen.items() if value and value != found.get(key)}
+        emptied = frozenset(key for key, value in seen.items() if not value)
+        # A usual question says that no other header of either family is there.
+        foreign = self._foreign if len(question) == len(self._keys) else ()
+        return OriginDecision(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
+
+    def __repr__(self) -> str:
+        return f"ProxyTrust({self.trusted_proxies!r}, family={self.family!r}, hops={self.hops!r})"
+
+
+def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], RequestOrigin]:
+    """How a wrapper learns the origin when no outer one has decided.
+
+    Without trust of its own it believes no header and touches none.
+    """
+    return _NOBODY.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
+
+
+def request_origin(environ: dict[str, Any]) -> RequestOrigin:
+    """The origin that an outer wrapper has decided; without one, what the connection itself says."""
+    return environ.get(ORIGIN_KEY) or _NOBODY.resolve(environ)
+
+
+def _wanted(said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
+    """What the application must see; an empty value means that the key goes."""
+    changes = {"wsgi.url_scheme": origin.scheme}
+    if said.client:
+        changes["REMOTE_ADDR"] = origin.client_ip
+    if said.host is not None or said.port is not None:
+        changes["HTTP_HOST"] = host_field(origin)
+        if origin.host:
+            changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
+    if said.prefix and origin.prefix:
+        changes["SCRIPT_NAME"] = origin.prefix
+    return changes
+
+
+def _settle_direct(values: tuple[str | None, ...]) -> OriginDecision:
+    origin = combine(PeerConnection(*values), None)
+    return OriginDecision(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
+
+
+_NOBODY = ProxyTrust()

@@ -1,0 +1,120 @@
+"""From what a connection and its trusted proxies say to one decision, and from that to what an application sees."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from mks_hardening._core.origin.forwarding_headers import X_FORWARDED
+from mks_hardening._core.origin.hostname import DEFAULT_PORTS, authority, parse_host, parse_port
+from mks_hardening._core.origin.network_addresses import UNKNOWN, parse_address
+
+__all__ = [
+    "Family",
+    "PeerConnection",
+    "ProxyStatements",
+    "RequestOrigin",
+    "combine",
+    "host_field",
+    "restated",
+]
+
+Family = Literal["x-forwarded", "forwarded"]
+
+_SECURE_SCHEMES = frozenset({"https", "wss"})
+# It becomes SCRIPT_NAME and part of redirects: unreserved characters and no dot segments.
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
+
+
+class RequestOrigin(NamedTuple):
+    """Where a request came from and what it was addressed to.
+
+    Attributes:
+        client_ip: address of the client in its one spelling, or ``"unknown"`` when there is none.
+        scheme: ``"http"`` or ``"https"`` as the client used it.
+        host: host the client asked for, lower case, without final dot and port, IPv6 in brackets; empty when the
+            request names none or a malformed one.
+        port: port the client asked for.
+        prefix: path under which the application is mounted, without a slash at its end.
+        peer_trusted: whether the connection came from a trusted proxy.
+    """
+
+    client_ip: str
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    peer_trusted: bool
+
+
+class PeerConnection(NamedTuple):
+    """What the server itself says about a request, and the one ``Host`` the peer sent."""
+
+    peer: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    prefix: str | None = None
+    server_name: str | None = None
+    server_port: str | None = None
+
+
+class ProxyStatements(NamedTuple):
+    """What trusted proxies say; ``None`` where they say nothing."""
+
+    client: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    port: str | None = None
+    prefix: str | None = None
+
+
+def combine(connection: PeerConnection, said: ProxyStatements | None) -> RequestOrigin:
+    """The decision; ``said`` is ``None`` when the peer is not trusted."""
+    heard = said or ProxyStatements()
+    scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
+    scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
+    host, written_port = _host(connection, heard)
+    return RequestOrigin(
+        client_ip=heard.client or _spelled(connection.peer or ""),
+        scheme=scheme,
+        host=host,
+        port=parse_port(heard.port or "") or written_port or DEFAULT_PORTS[scheme],
+        prefix=_prefix(connection, heard),
+        peer_trusted=said is not None,
+    )
+
+
+def _host(connection: PeerConnection, heard: ProxyStatements) -> tuple[str, int | None]:
+    text = heard.host if heard.host is not None else connection.host
+    if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
+        text = f"{connection.server_name or ''}:{connection.server_port or ''}"
+    return parse_host(text) or ("", None)
+
+
+def _prefix(connection: PeerConnection, heard: ProxyStatements) -> str:
+    said = (heard.prefix or "").rstrip("/")
+    safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
+    return said if said and safe else (connection.prefix or "").rstrip("/")
+
+
+def _spelled(peer: str) -> str:
+    address = parse_address(peer)
+    return UNKNOWN if address is None else str(address)
+
+
+def restated(family: Family, said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
+    """The headers that are read, saying the decision and nothing else."""
+    if family == "forwarded":
+        client = f'for="{_bracketed(said.client)}";' if said.client else ""
+        return {"Forwarded": f'{client}proto={origin.scheme};host="{host_field(origin)}"'}
+    values = (said.client or "", origin.scheme, host_field(origin), str(origin.port), origin.prefix)
+    return dict(zip(X_FORWARDED, values, strict=True))
+
+
+def host_field(origin: RequestOrigin) -> str:
+    """What a ``Host`` field says that names this origin."""
+    return origin.host and authority(origin.scheme, origin.host, origin.port)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,287 @@
+"""A bounded queue with one daemon thread behind it, for work that must not be done on the caller's thread.
+
+``put`` never blocks and never raises and may be called from a signal handler. What is accepted is handled, or
+handed back by ``close``; what is refused is counted. A forked child starts with an empty queue: the parent's items
+are the parent's.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Generic, Literal, TypeVar
+
+from mks_hardening._core.checks import choice, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.process import exit_hooks
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening.protocols import Clock
+
+__all__ = ["BackgroundWorker"]
+
+T = TypeVar("T")
+
+
+class _Mark:
+    """Travels through the queue; when it comes out, everything put before it has been handled."""
+
+    __slots__ = ("reached", "stop")
+
+    def __init__(self, *, stop: bool) -> None:
+        self.reached = threading.Event()
+        self.stop = stop
+
+
+class _Tally:
+    """A counter whose increment is one C call: exact over threads and inside signal handlers."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = count()
+
+    def add(self) -> None:
+        next(self._count)
+
+    @property
+    def value(self) -> int:
+        return int(repr(self._count)[6:-1])  # "count(5)"; reading by next() would advance it
+
+
+class BackgroundWorker(Generic[T]):
+    """Hands queued items, one after another, to ``handle`` on its own daemon thread.
+
+    Args:
+        handle: takes one item; whatever it raises is counted in ``failed`` and does not stop the worker.
+        name: name of the thread.
+        max_queue: items that may wait; more are refused or push out the oldest.
+        overflow: ``drop_new`` refuses the new item, ``drop_oldest`` makes room for it.
+        tick: called on the worker's thread after items and when the time it asked for has passed; returns the
+            seconds until it wants to be called again, or ``None``.
+        leftover: receives, in ``close``, what could not be handled in time (also the item in hand).
+        at_exit: whether ``close`` is called at the end of the process; an owner that does it says no.
+        clock: monotonic clock for time-outs of ``close``.
+
+    Raises:
+        ConfigurationError: ``max_queue`` below 1 or an unknown ``overflow``.
+    """
+
+    _closed: bool
+    _thread: threading.Thread | None
+
+    def __init__(
+        self,
+        handle: Callable[[T], object],
+        *,
+        name: str,
+        max_queue: int = 1000,
+        overflow: Literal["drop_new", "drop_oldest"] = "drop_new",
+        tick: Callable[[], float | None] | None = None,
+        leftover: Callable[[list[T]], object] | None = None,
+        at_exit: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._handle = handle
+        self._name = name
+        self._max_queue = whole_number(max_queue, parameter="max_queue", minimum=1)
+        self._drop_oldest = (
+            choice(overflow, ("drop_new", "drop_oldest"), parameter="overflow") == "drop_oldest"
+        )
+        self._tick = tick
+        self._leftover = leftover
+        self._clock = clock
+        self._closed = False
+        self.renew()
+        renew_in_child(self)
+        if at_exit:
+            exit_hooks.on_exit(self.close)
+
+    def renew(self) -> None:
+        """In a forked child: an empty queue and no thread; the parent's items are the parent's."""
+        # Through the module: gevent replaces the class there, and the one of C would block all greenlets.
+        self._queue: queue.SimpleQueue[T | _Mark] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread = None
+        self._ended = self._closed
+        self._accepted = _Tally()
+        self._dropped = _Tally()
+        self._handled = 0
+        self._failed = 0
+        self._in_hand: list[T] = []
+
+    def put(self, item: T) -> bool:
+        """Queue one item; false (and counted as dropped) when it was refused. Never blocks, never raises."""
+        if self._closed or (self._queue.qsize() >= self._max_queue and not self._make_room()):
+            self._dropped.add()
+            return False
+        self._accepted.add()
+        self._queue.put(item)
+        if self._has_ended():  # between the check and the put: nobody will fetch it any more
+            self._hand_back()
+        elif self._thread is None:
+            self._start()
+        if exit_hooks.sigterm_wanted:
+            exit_hooks.arm_sigterm()
+        return True
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until everything put so far is handled; whether it was."""
+        if self._closed or (self._thread is None and self._queue.empty()):
+            return self._queue.empty()
+        mark = _Mark(stop=False)
+        self._queue.put(mark)
+        self._start()
+        return mark.reached.wait(timeout)
+
+    def close(self, timeout: float = 5.0) -> list[T]:
+        """Refuse new items, handle what waits for up to ``timeout`` seconds, and return what is left.
+
+        Harmless when called again: it waits for a thread that has not ended yet. Called on the worker's own thread
+        it does not wait.
+        """
+        thread = self._thread
+        if not self._closed:
+            self._closed = True
+            if thread is not None:
+                self._queue.put(_Mark(stop=True))
+        if thread is not None and not self.is_current_thread:
+            self._join(thread, timeout)
+        # From here on whoever puts takes back himself, and a thread that is still busy stops after its item.
+        self._ended = True
+        return self._hand_back()
+
+    def drain(self, timeout: float = 1.0) -> None:
+        """Handle what waits for up to ``timeout`` seconds and end the thread; the next ``put`` starts another."""
+        thread = self._thread
+        if thread is not None and not self._closed:
+            self._queue.put(_Mark(stop=True))
+            self._join(thread, timeout)
+            self._thread = None
+
+    @property
+    def pending(self) -> int:
+        """Items accepted and not yet handled, with the one in hand."""
+        return max(0, self._accepted.value - self._handled)
+
+    @property
+    def dropped(self) -> int:
+        """Items refused or pushed out."""
+        return self._dropped.value
+
+    @property
+    def failed(self) -> int:
+        """Items whose ``handle`` raised."""
+        return self._failed
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller runs on this worker's thread."""
+        return threading.current_thread() is self._thread
+
+    def _join(self, thread: threading.Thread, timeout: float) -> None:
+        try:
+            thread.join(timeout)
+        except RuntimeError:
+            # Another thread is starting it at this moment, and holds the lock until it runs. If this one is, and we
+            # are in a signal handler above it, it ends at its first look at what is closed.
+            if self._lock.acquire(timeout=timeout):
+                self._lock.release()
+            with suppress(RuntimeError):
+                thread.join(timeout)
+
+    def _has_ended(self) -> bool:
+        return self._ended
+
+    def _make_room(self) -> bool:
+        if not self._drop_oldest:
+            return False
+        try:
+            oldest = self._queue.get_nowait()
+        except queue.Empty:
+            return True
+        if isinstance(oldest, _Mark):
+            self._queue.put(oldest)
+        else:
+            self._handled += 1
+            self._dropped.add()
+        return True
+
+    def _start(self) -> None:
+        # Not blocking: whoever holds the lock is starting the thread, perhaps below us in a signal handler.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is shutting down; close() hands the items back
+                    self._thread = None
+        finally:
+            self._lock.release()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException:  # killed from outside: the next ``put`` starts another thread
+            self._thread = None
+            raise
+
+    def _work(self) -> None:
+        wait = self._ticked()
+        while not self._ended:
+            try:
+                item = self._queue.get(timeout=wait)
+            except queue.Empty:
+                wait = self._ticked()
+                continue
+            if isinstance(item, _Mark):
+                item.reached.set()
+                if item.stop:
+                    return
+                continue
+            self._in_hand.append(item)
+            try:
+                self._handle(item)
+            # SystemExit too: nobody hears of it here, and the items behind it would wait for ever.
+            except BaseException:  # noqa: BLE001 - one bad item must not stop the worker; it is counted
+                self._failed += 1
+            if self._in_hand:
+                self._in_hand.clear()
+                self._handled += 1
+            wait = self._ticked()
+
+    def _ticked(self) -> float | None:
+        if self._tick is None:
+            return None
+        try:
+            delay = self._tick()
+        except BaseException:  # noqa: BLE001 - as in _work
+            self._failed += 1
+            return 1.0
+        return None if delay is None else max(0.0, delay)
+
+    def _hand_back(self) -> list[T]:
+        rest = self._take_back()
+        if rest and self._leftover is not None:
+            self._leftover(rest)
+        return rest
+
+    def _take_back(self) -> list[T]:
+        rest = list(self._in_hand)
+        self._in_hand = []
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, _Mark):
+                item.reached.set()
+            else:
+                rest.append(item)
+        self._handled += len(rest)
+        return rest

@@ -1,0 +1,161 @@
+"""Connecting to a host by name within the deadline of the call at hand.
+
+``getaddrinfo`` takes no time-out, and a socket time-out holds for one address: a name server that is away (4 s and
+more) or a first address that drops packets would cost a multiple of any budget. Names are looked up on a thread
+that the call waits for as long as it may, and the addresses share the time that is left.
+"""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401 - else the first look-up imports it; see ``redis_connect.prepare``
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.resilience.deadline_socket import call_deadline
+
+__all__ = ["connect_within_deadline"]
+
+Address: TypeAlias = tuple[Any, ...]
+"""An entry of ``getaddrinfo``: family, type, protocol, canonical name, socket address."""
+
+_MOST_NAMES: Final = 256
+
+
+class _Lookup(threading.Thread):
+    """One question to the resolver, shared by all who ask it at the same time."""
+
+    def __init__(self, names: _KnownNames, host: str, port: int) -> None:
+        super().__init__(name="mks-resolver", daemon=True)
+        self._names = names
+        self._place = (host, port)
+        self.done = threading.Event()
+        self.answer: list[Address] | None = None
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            self.answer = self._names.keep(
+                self._place, socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
+            )
+        except OSError as error:
+            self.error = error
+        finally:
+            self._names.lookups.pop(self._place, None)
+            self.done.set()
+
+
+class _KnownNames:
+    """The last answer for each name, for the time when the resolver gives none, and the address that worked."""
+
+    def __init__(self) -> None:
+        self.lookups: dict[tuple[str, int], _Lookup] = {}
+        self.answers: dict[tuple[str, int], list[Address]] = {}
+        self._registered = False
+
+    def renew(self) -> None:
+        """In a forked child: the parent's threads are not here."""
+        self.lookups = {}
+
+    def ask(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
+        """The question under way for this name: the one given, or an earlier one."""
+        if not self._registered:  # before the first thread runs: a child would wait for its answer
+            self._registered = True
+            renew_in_child(self)
+        return self.lookups.setdefault(place, lookup)
+
+    def keep(self, place: tuple[str, int], answer: list[Address]) -> list[Address]:
+        """Remember the answer, with the address that worked last in front."""
+        before = self.answers.get(place)
+        if before and before[0] in answer:
+            answer = [before[0], *(address for address in answer if address != before[0])]
+        if len(self.answers) >= _MOST_NAMES:
+            self.answers.clear()
+        self.answers[place] = answer
+        return answer
+
+    def prefer(self, place: tuple[str, int], address: Address) -> None:
+        """This address answered: it is tried first from now on."""
+        known = self.answers.get(place)
+        if known and known[0] != address and address in known:
+            self.answers[place] = [address, *(other for other in known if other != address)]
+
+
+_known_names: Final = _KnownNames()
+
+
+def connect_within_deadline(
+    host: str, port: int, prepare: Callable[[socket.socket], object], *, share: int = 1
+) -> socket.socket:
+    """A connected socket, whose time-out is what is then left.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+        prepare: sets the options of a socket before it connects.
+        share: all of it may take this part of the time left: 3 for a third.
+
+    Raises:
+        OSError: no address could be reached, or the name is unknown.
+        TimeoutError: not within the deadline.
+    """
+    addresses = _resolve(host, port, share)
+    last: OSError = OSError(f"{host} has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = _left(share * (len(addresses) - number))
+        sock = socket.socket(family, kind, protocol)
+        try:
+            prepare(sock)
+            sock.settimeout(left)
+            sock.connect(address)
+            sock.settimeout(_left(share))
+        except OSError as error:
+            sock.close()
+            last = error
+        else:
+            if number:
+                _known_names.prefer((host, port), addresses[number])
+            return sock
+    raise last
+
+
+def _left(share: int) -> float | None:
+    left = call_deadline.remaining()
+    return None if left is None else left / share
+
+
+def _resolve(host: str, port: int, share: int) -> list[Address]:
+    try:
+        with suppress(socket.gaierror):  # an address needs no resolver
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except UnicodeError:  # an empty part of a name, or one of more than 63 characters
+        raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
+    left = _left(share)
+    lookup = _known_names.lookups.get((host, port))
+    if lookup is None:
+        lookup = _ask(host, port)
+    known = _known_names.answers.get((host, port))
+    # With an older answer at hand, half of the time is kept for connecting to it.
+    lookup.done.wait(left if left is None or not known else left / 2)
+    if lookup.error is not None:
+        raise lookup.error
+    found = lookup.answer or known
+    if not found:
+        raise TimeoutError("the name could not be looked up in time")
+    return found
+
+
+def _ask(host: str, port: int) -> _Lookup:
+    fresh = _Lookup(_known_names, host, port)
+    lookup = _known_names.ask(fresh, (host, port))
+    if lookup is fresh:
+        try:
+            fresh.start()
+        except RuntimeError as error:  # no thread to be had
+            fresh.error = OSError(str(error))
+            _known_names.lookups.pop((host, port), None)
+            fresh.done.set()
+    return lookup

@@ -1,0 +1,199 @@
+"""Purges what Cloudflare keeps of a zone, in batches, and says exactly what could not be purged."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from mks_hardening._core.backend.http_session import HttpResponse, HttpSession, check_url
+from mks_hardening._core.checks import function
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.codec import json_loads
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.redaction.step_limit import REDACTED
+from mks_hardening.cache.cdn._purge_batches import PurgeBatch, batches_of, everything
+from mks_hardening.cache.cdn.purge_result import PurgeResult
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, DecodeError
+from mks_hardening.protocols import Clock
+
+__all__ = ["CDNManager"]
+
+_ATTEMPTS: Final = 3
+_LONGEST_WAIT: Final = 10.0
+_COME_BACK: Final = 30.0
+"""Seconds until a purge is worth another try where the service has not said it."""
+_LONGEST_ASKED: Final = 86_400.0
+"""What a service may ask for and be believed: its field may hold any number."""
+# Checked, as it becomes a part of the path of a request that carries the token.
+_ZONE: Final = re.compile(r"[0-9a-f]{32}")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{8,512}")
+
+
+class CDNManager(Closing):
+    """Purges one Cloudflare zone.
+
+    Args:
+        zone_id: 32 hexadecimal digits.
+        api_token: a token that may do nothing but "Cache Purge" on this zone; never logged or shown.
+        timeout: seconds for each call.
+        base_url: the API; only tests need another.
+        deadline: seconds that one purge may take with all its batches and waits.
+        sleep: how to wait between attempts.
+        clock: source of time.
+
+    Raises:
+        ConfigurationError: a parameter is impossible.
+        MissingDependencyError: requests is not installed.
+    """
+
+    def __init__(
+        self,
+        zone_id: str,
+        *,
+        api_token: str,
+        timeout: float | timedelta = 10,
+        base_url: str = "https://api.cloudflare.com/client/v4",
+        deadline: float | timedelta = 60,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if not isinstance(zone_id, str) or not _ZONE.fullmatch(zone_id):
+            raise ConfigurationError(
+                "zone_id must be 32 hexadecimal digits in lower case", parameter="zone_id"
+            )
+        if not isinstance(api_token, str) or not _TOKEN.fullmatch(api_token):
+            raise ConfigurationError(
+                "api_token must be printable ASCII without blanks", parameter="api_token"
+            )
+        self._url = f"{check_url(base_url, parameter='base_url').rstrip('/')}/zones/{zone_id}/purge_cache"
+        self._zone_id = zone_id
+        self._deadline = seconds(deadline, parameter="deadline", allow_zero=False)
+        self._sleep = function(sleep, parameter="sleep")
+        self._clock = given_clock(clock)
+        # In a function: whatever shows this object's attributes must not show the token.
+        self._hide: Callable[[str], str] = lambda text: text.replace(api_token, REDACTED)
+        self._session = HttpSession("cdn", timeout=timeout, headers={"Authorization": f"Bearer {api_token}"})
+
+    def purge_cache(
+        self,
+        urls: Iterable[str] | None = None,
+        *,
+        tags: Iterable[str] | None = None,
+        prefixes: Iterable[str] | None = None,
+        hosts: Iterable[str] | None = None,
+        purge_everything: bool = False,
+    ) -> PurgeResult:
+        """Purge URLs, tags, prefixes and hosts, or the whole zone; never raises for what the service does.
+
+        Args:
+            urls: absolute http(s) URLs.
+            tags: names from ``Cache-Tag``.
+            prefixes: ``host/path`` without scheme.
+            hosts: host names.
+            purge_everything: exactly ``True``, and alone.
+
+        Raises:
+            ConfigurationError: nothing to purge, or something that cannot be purged; nothing was sent then.
+        """
+        kinds = {"files": urls, "tags": tags, "prefixes": prefixes, "hosts": hosts}
+        # `is True`: a list that was meant for another parameter must not empty the whole zone.
+        batches = everything(kinds) if purge_everything is True else list(batches_of(kinds))
+        if not batches:
+            raise ConfigurationError("purge_cache needs urls, tags, prefixes, hosts or purge_everything=True")
+        return self._purge(batches)
+
+    def close(self) -> None:
+        """Give connections back; harmless when called twice."""
+        self._session.close()
+
+    def __repr__(self) -> str:
+        return f"CDNManager({self._zone_id!r})"
+
+    def _purge(self, batches: list[PurgeBatch]) -> PurgeResult:
+        end = self._clock.monotonic() + self._deadline
+        done: list[str] = []
+        failed: list[str] = []
+        errors: dict[str, None] = {}
+        waits: list[float] = []
+        hopeless = False
+        for batch in batches:
+            fault, hopeless = (None, True) if hopeless else self._send(batch.body, end)
+            if fault is None and not hopeless:
+                done += batch.items
+                continue
+            failed += batch.items
+            if fault is not None:
+                errors[fault.text] = None
+                waits += [] if fault.lasting else [fault.wait or _COME_BACK]
+        return PurgeResult(
+            ok=not failed,
+            done=tuple(done),
+            failed=tuple(failed),
+            errors=tuple(errors),
+            retry_after=max(waits, default=None),
+        )
+
+    def _send(self, body: dict[str, object], end: float) -> tuple[_Fault | None, bool]:
+        """What went wrong with a batch (None: nothing), and whether the others need not be tried."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            fault = self._attempt(body)
+            if fault is None or fault.lasting:
+                return fault, fault is not None and fault.for_all
+            wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
+            # A Retry-After beyond our patience is believed, for all that is left: asking earlier only makes it
+            # longer.
+            in_vain = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
+            if attempt == _ATTEMPTS or in_vain:
+                return fault, in_vain
+            self._sleep(wait)
+        raise AssertionError("the last attempt returns")
+
+    def _attempt(self, body: dict[str, object]) -> _Fault | None:
+        try:
+            answer = self._session.post(self._url, json=body)
+        except BackendUnavailableError as error:
+            return _Fault(f"not reachable ({error.reason})")
+        text = _error_of(answer, hide=self._hide)
+        if text is None:
+            return None
+        if answer.status >= 500 or answer.status in {408, 429}:
+            return _Fault(text, wait=_retry_after(answer))
+        return _Fault(text, lasting=True, for_all=answer.status in {401, 403, 404})
+
+
+class _Fault(NamedTuple):
+    """What went wrong with one call, and what follows from it."""
+
+    text: str
+    wait: float | None = None
+    """Seconds that the service asks for."""
+    lasting: bool = False
+    for_all: bool = False
+    """Whether it is the zone or the token that is refused, so that the other batches need not be tried."""
+
+
+def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None:
+    """None when the body says that it worked; the status alone does not. ``hide`` takes out the token."""
+    try:
+        content = json_loads(answer.body)
+    except DecodeError:
+        return f"HTTP {answer.status}: not a JSON answer"
+    match content:
+        case {"success": True} if answer.status == 200:
+            return None
+        case {"errors": [{"code": code, "message": str(message)}, *_]}:
+            # Before it is cut, which could leave a part of the token.
+            shown = hide(message)[:200]
+            return f"HTTP {answer.status}: {shown} ({code if isinstance(code, int) else 'no code'})"
+        case _:
+            return f"HTTP {answer.status}: not successful"
+
+
+def _retry_after(answer: HttpResponse) -> float | None:
+    value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), "")
+    # The form with a date (RFC 9110, 10.2.3) would need a clock that agrees with theirs.
+    return min(_LONGEST_ASKED, float(value)) if value.isascii() and value.isdecimal() else None

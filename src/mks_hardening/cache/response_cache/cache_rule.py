@@ -1,0 +1,71 @@
+"""Which answers may be kept, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.checks import function, instance, texts
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.web.paths import PathRules
+from mks_hardening.cache._entry_options import check_tags
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+__all__ = ["CacheRule"]
+
+
+class CacheRule:
+    """Which answers may be kept, and for whom.
+
+    Args:
+        path: a page (``/news``) or a folder with everything below it (``/news/`` or ``/news/*``), written as in
+            every option that takes paths; ``=/`` is the first page alone, ``/*`` every page.
+        ttl: seconds an answer is kept at most; ``Cache-Control`` and ``Expires`` of the answer can only shorten it.
+        query: parameters the answer depends on; requests with others go past the cache. None: the whole query
+            string.
+        identity: takes the environ and returns what the answer depends on besides the URL (user, tenant), or None
+            to go past the cache. Without it, requests that tell who asks (Cookie, Authorization, REMOTE_USER, a
+            client certificate, what an authenticating proxy adds) go past the cache.
+        tags: names for ``invalidate_tags``.
+
+    Raises:
+        ConfigurationError: a parameter is impossible.
+    """
+
+    __slots__ = ("_paths", "identity", "path", "query", "tags", "ttl")
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        ttl: float | timedelta,
+        query: Iterable[str] | None = None,
+        identity: Callable[[WSGIEnvironment], object] | None = None,
+        tags: Iterable[str] = (),
+    ) -> None:
+        self.path: str = instance(path, str, parameter="path")
+        # In other tools it means everything: whoever thinks so would cache nothing, or far too much.
+        if path == "/":
+            raise ConfigurationError(
+                "path: write '=/' for the first page alone, or '/*' for every page", parameter="path"
+            )
+        self._paths = PathRules([path], parameter="path")
+        self.ttl: float = seconds(ttl, parameter="ttl", allow_zero=False)
+        self.query: frozenset[str] | None = (
+            None if query is None else frozenset(texts(query, parameter="query", of="names"))
+        )
+        self.identity: Callable[[WSGIEnvironment], object] | None = (
+            None if identity is None else function(identity, parameter="identity")
+        )
+        self.tags: tuple[str, ...] = check_tags(tags)
+
+    def matches(self, path: str) -> bool:
+        """Whether the rule speaks of this path."""
+        return self._paths.match(path)
+
+    def __repr__(self) -> str:
+        return f"CacheRule({self.path!r}, ttl={self.ttl:g})"

@@ -1,0 +1,162 @@
+"""The bell: messages for rows that are due, so that idle workers look at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from mks_hardening._core.checks import offers, texts, whole_number
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.database.error_text import cause_of
+from mks_hardening._core.durations import seconds
+from mks_hardening.contrib._celery_settings import PATIENCE, RUN
+from mks_hardening.tasks import TaskWorker
+from mks_hardening.tasks.store._wake_ups import WakeUp, WakeUps
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from celery import Celery
+
+    from mks_hardening.tasks import Tasks
+
+__all__ = ["KILL_GRACE", "RING_AGAIN_AFTER", "FromCelery", "TaskBell"]
+
+FromCelery: TypeAlias = Any
+"""An object of Celery, which ships no types."""
+
+RING_AGAIN_AFTER: Final = 30.0
+"""Seconds after which a row that was rung and not taken is rung again, where nothing else is said."""
+KILL_GRACE: Final = 10.0
+"""Seconds between the soft limit of a task and the hard one, where nothing else is said."""
+_FEW: Final = 100
+"""Messages of a queue below which it counts as quiet: its workers, or the loss of its messages, emptied it."""
+_logger: Final = logging.getLogger("mks_hardening.tasks")
+
+
+class TaskBell(Closing):
+    """Rings the broker's bell for rows that are due: a thread that may run in workers and in web processes alike.
+
+    Each worker of ``celery_app`` has one. A row is rung once, and again when it was not taken and its queue is
+    quiet; so a broker that lost everything is told again, and one with a long queue is not filled with repetitions.
+
+    Args:
+        tasks: where the rows are.
+        app: from ``celery_app``.
+        queues: whose rows are rung; those of ``celery_app`` when left out.
+        poll: seconds between two looks into the table.
+        again_after: seconds after which a row that was rung and not taken is rung again.
+        most: rows rung at one look.
+        kill_grace: seconds between the soft limit of a task, which it can answer, and the hard one.
+
+    Raises:
+        ConfigurationError: out of range.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        app: Celery,
+        *,
+        queues: Sequence[str] | None = None,
+        poll: float | timedelta = 0.3,
+        again_after: float | timedelta = RING_AGAIN_AFTER,
+        most: int = 200,
+        kill_grace: float | timedelta = KILL_GRACE,
+    ) -> None:
+        self._tasks = offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
+        self._app: FromCelery = offers(app, "send_task", parameter="app", kind="a Celery")
+        known = [queue.name for queue in self._app.conf.task_queues or ()]
+        self._queues = texts(known if queues is None else queues, parameter="queues", of="queues")
+        self._rings = WakeUps(tasks.store)
+        self._poll = seconds(poll, parameter="poll", minimum=0.01)
+        self._again_after = seconds(again_after, parameter="again_after", minimum=1.0)
+        self._most = whole_number(most, parameter="most", minimum=1, maximum=10_000)
+        self._kill_grace = seconds(kill_grace, parameter="kill_grace", allow_zero=False)
+        self._scheduler = TaskWorker(tasks)
+        self._ended = Event()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; harmless when it runs."""
+        if self._thread is None or not self._thread.is_alive():
+            self._ended.clear()
+            self._thread = Thread(target=self._work, name="mks-task-bell", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ring no more; harmless when called twice."""
+        self._ended.set()
+
+    def ring(self) -> int:
+        """Ring for everything that is due now; how many.
+
+        Raises:
+            Exception: whatever the broker's client raises; what was not rung is rung at the next look.
+        """
+        rung = 0
+        with self._app.producer_pool.acquire(block=True, timeout=PATIENCE) as producer:
+            rings = self._rings.due(
+                queues=self._queues,
+                again_after=self._again_after,
+                most=self._most,
+                is_quiet=lambda queue: _messages(producer, queue) < _FEW,
+            )
+            try:
+                for ring in rings:
+                    self._send(ring, producer)
+                    rung += 1
+            finally:
+                # What could not be sent was marked as rung already, and would wait for `again_after` otherwise.
+                self._rings.take_back(rings[rung:])
+        return rung
+
+    def _send(self, ring: WakeUp, producer: FromCelery) -> None:
+        task = self._tasks.known.get(ring.name)
+        self._app.send_task(
+            RUN,
+            args=[ring.task_id],
+            queue=ring.queue,
+            priority=ring.priority,
+            producer=producer,
+            # kombu would try again here and now; the row stays, and the next look rings again.
+            retry=False,
+            ignore_result=True,
+            # By message, as each task has a limit of its own and Celery knows one task of ours.
+            soft_time_limit=None if task is None else task.timeout,
+            time_limit=None if task is None else task.timeout + self._kill_grace,
+        )
+
+    def _work(self) -> None:
+        wait, told = 0.0, ""
+        while not self._ended.wait(wait):
+            wait, fault = self._poll, ""
+            for look in (self._scheduler.enqueue_scheduled, self._ring_all):
+                try:
+                    look()
+                except Exception as error:  # noqa: BLE001 - the broker or the database is away; the rows are not
+                    wait, fault = PATIENCE, cause_of(error)
+            if fault and fault != told:
+                _logger.warning("no bell for tasks (%s); they wait in the table", fault)
+            elif told and not fault:
+                _logger.warning("the bell for tasks rings again")
+            told = fault
+
+    def _ring_all(self) -> None:
+        while self.ring() == self._most and not self._ended.is_set():
+            pass
+
+
+def _messages(producer: FromCelery, queue: str) -> int:
+    """How many messages wait; none where the queue is gone, as after the loss of everything."""
+    connection: FromCelery = producer.connection
+    with connection.channel() as channel:
+        try:
+            # A channel of its own: a passive declaration of a queue that is gone closes the channel (AMQP 0-9-1,
+            # 404).
+            found: int = channel.queue_declare(queue=queue, passive=True).message_count
+        except connection.channel_errors:
+            return 0
+    return found

@@ -1,0 +1,198 @@
+"""For all frameworks: who is counted at a limited view, and what refusals and outages leave for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import UUID
+
+from mks_hardening._core import hooks
+from mks_hardening._core.checks import function, texts, whole_number
+from mks_hardening._core.origin.proxy_trust import client_key, request_origin
+from mks_hardening._core.request_hits import hits_of_request
+from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
+from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers, unless_set
+from mks_hardening.events import RequestRefused
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConcurrencyExceededError,
+    ConfigurationError,
+    PaceTimeoutError,
+)
+from mks_hardening.wsgi import Refusal
+from mks_hardening.wsgi._refusal_response import shown
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import LimitDecision, Limiter
+
+__all__ = [
+    "AWAY",
+    "BUSY",
+    "TOO_MANY",
+    "Key",
+    "away_for",
+    "busy_for",
+    "check_group",
+    "check_limit",
+    "client_of",
+    "count",
+    "groups_of",
+    "key_text",
+    "limit_fields",
+    "mark",
+    "user_of",
+    "user_or_client",
+]
+
+TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
+AWAY: Final = "A part of this service is away. Please try again."
+BUSY: Final = "As much is under way as may be at once. Please try again."
+_DECISIONS: Final = "mks_hardening.limit_decisions"
+
+Environ = dict[str, Any]
+Key: TypeAlias = "str | int | float | UUID"
+"""What ``key`` of a limit gives: most often the id of a row."""
+_GROUPS: Final = "__mks_limits__"
+
+
+def busy_for(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
+    """Seconds for ``Retry-After`` where nobody has asked too much, but too much is under way (RFC 9110, 15.6.4)."""
+    if isinstance(error, PaceTimeoutError):
+        return max(1, ceil(error.wait - error.timeout))
+    return max(1, ceil(error.retry_after or 1))
+
+
+def away_for(environ: Environ, error: BackendUnavailableError) -> int:
+    """Leave word for the request record of what is away; seconds for ``Retry-After``."""
+    environ[REFUSAL_KEY] = Refusal(
+        wrapper="application", rule="backend", status=503, detail=AWAY, seen=shown(str(error))
+    )
+    return max(1, round(error.retry_after or 2))
+
+
+def mark(view: Callable[..., object], *groups: str) -> None:
+    """Note at a view by which groups it is limited; ``functools.wraps`` hands that on."""
+    setattr(view, _GROUPS, groups)
+
+
+def groups_of(view: object) -> tuple[str, ...]:
+    """The groups that ``mark`` has noted."""
+    return tuple(getattr(view, _GROUPS, ()))
+
+
+def user_or_client(environ: Environ, *, user: str | None = None) -> str:
+    """Whom a request counts for: the signed-in user, else the client's address (IPv6: its /64 network).
+
+    Args:
+        environ: the request.
+        user: who is signed in, where the framework knows better than our session.
+    """
+    if user is None:
+        user = getattr(environ.get(SESSION_KEY), "user_id", None)
+    return client_of(request_origin(environ).client_ip) if user is None else user_of(user)
+
+
+def user_of(user: str) -> str:
+    """The key of a user."""
+    return f"user:{user}"
+
+
+def client_of(address: str) -> str:
+    """The key of a client's address."""
+    return f"client:{client_key(address)}"
+
+
+def key_text(whom: object) -> str:
+    """What ``key`` gave, as the limiter takes it; 7 counts together with "7".
+
+    Raises:
+        ConfigurationError: it is none, which only a request can tell.
+    """
+    if not isinstance(whom, str | int | float | UUID):
+        raise ConfigurationError(
+            f"key must return a text, a number, a UUID or None, not {type(whom).__name__}", parameter="key"
+        )
+    return str(whom)
+
+
+def check_limit(
+    *,
+    key: Callable[..., Key | None] | None,
+    cost: int,
+    methods: Iterable[str] | None,
+    exempt: Callable[..., bool] | None,
+) -> frozenset[str] | None:
+    """Refuse what would fail at the first request, or count none.
+
+    Returns:
+        The methods that count, as requests name them; ``None`` for all.
+
+    Raises:
+        ConfigurationError: one of them is none.
+    """
+    for name, called in (("key", key), ("exempt", exempt)):
+        if called is not None:
+            function(called, parameter=name)
+    whole_number(cost, parameter="cost", minimum=0)
+    if methods is None:
+        return None
+    return frozenset(method.upper() for method in texts(methods, parameter="methods", of="methods"))
+
+
+def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
+    """Refuse a view that is limited by a group nobody has defined.
+
+    Args:
+        limiter: whose groups count; one that cannot be asked is believed.
+        group: name of the group.
+        view: who asks for it.
+        mend: the line that defines it.
+
+    Raises:
+        ConfigurationError: it is unknown.
+    """
+    check = getattr(limiter, "limit", None)
+    if check is None:
+        return
+    try:
+        check(group, key=str)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{view}: {error}; define it by {mend}", parameter="group") from None
+
+
+def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int = 1) -> LimitDecision:
+    """Take a hit and note it for the answer and, when it is refused, for the request record and observers.
+
+    All limits of one request count together, whatever their order: a refusal gives back what it has taken so far.
+    """
+    decision = hits_of_request(environ).take(limiter, group, key, cost=cost)
+    environ.setdefault(_DECISIONS, []).append(decision)
+    if not decision.allowed:
+        environ[REFUSAL_KEY] = Refusal(
+            wrapper="rate_limit",
+            rule=group,
+            status=429,
+            detail=TOO_MANY,
+            seen=limits_reached(decision),
+            headers=tuple(rate_limit_headers(decision)),
+        )
+        if hooks.observers:
+            hooks.emit(RequestRefused("rate_limit", group, request_origin(environ).client_ip))
+    return decision
+
+
+def limit_fields(environ: Environ, status: int, present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Header fields of the tightest limit that the request was counted against; none if it was not.
+
+    Args:
+        environ: the request.
+        status: of the answer. A 429 that none of these limits gave says nothing of them: another limit refused.
+        present: fields that the answer has already, and keeps.
+    """
+    decisions: list[LimitDecision] | None = environ.get(_DECISIONS)
+    if not decisions or (status == 429 and all(decision.allowed for decision in decisions)):
+        return []
+    # One set of fields, of the limit that the client will meet first (draft-ietf-httpapi-ratelimit-headers).
+    tightest = min(decisions, key=lambda decision: (decision.allowed, min(decision.remaining, default=0)))
+    return unless_set(rate_limit_headers(tightest), present)

@@ -1,0 +1,133 @@
+"""What a project of Django has of ours: made when it is first asked for, from the setting ``MKS_HARDENING``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from mks_hardening import compose
+from mks_hardening._core.process.after_fork import ModuleLock
+from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening.contrib.django_app._django import REDIRECT_FIELD_NAME, FromDjango, project
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import DEFAULT_RATE_LIMITS
+from mks_hardening.settings import HardeningSettings
+from mks_hardening.wsgi import SessionTimeoutMiddleware
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening.cache import MemoryCache, RedisCache
+    from mks_hardening.protocols import Limiter, SessionStore
+
+__all__ = ["Options", "ProjectComponents", "forget_parts", "parts"]
+
+Options: TypeAlias = Mapping[str, FromDjango]
+
+SETTING: Final = "MKS_HARDENING"
+_LOGIN_URL: Final = "/accounts/login/"  # of Django by default, where few projects have a page
+_lock: Final = ModuleLock()
+_made: list[ProjectComponents] = []
+
+
+class ProjectComponents:
+    """The settings, stores and wrappers of a project.
+
+    Args:
+        options: the setting ``MKS_HARDENING``: ``settings``, ``store``, ``limiter`` and ``groups`` as for Flask's
+            ``Hardening``, and all further options of ``compose.harden_wsgi``.
+
+    Attributes:
+        settings: of all areas; hosts that they do not name are those of ``ALLOWED_HOSTS``. In development they are
+            relaxed for this machine.
+        store: where sessions are kept.
+        limiter: counts for ``limit``.
+
+    Raises:
+        ConfigurationError: whatever these refuse.
+    """
+
+    def __init__(self, options: Options) -> None:
+        given = dict(options)
+        settings = _with_hosts(given.pop("settings", None) or HardeningSettings.from_env())
+        # Here, and so with one warning, however often the checks try to wrap.
+        self.settings: HardeningSettings = (
+            compose.for_development(settings) if settings.core.environment == "development" else settings
+        )
+        self.store: SessionStore = given.pop("store", None) or compose.session_store(self.settings)
+        limiter: Limiter | None = given.pop("limiter", None)
+        groups: Options | None = given.pop("groups", None)
+        if limiter is not None and groups is not None:
+            raise ConfigurationError(
+                "groups belong to the limiter: give it them, not both", parameter="groups"
+            )
+        if limiter is None:
+            limiter = compose.rate_limiter(self.settings, {**DEFAULT_RATE_LIMITS, **(groups or {})})
+        self.limiter: Limiter = limiter
+        self._options = given
+        self._sessions: SessionTimeoutMiddleware | None = None
+        self._caches: dict[str, RedisCache | MemoryCache] = {}
+
+    def wrap(self, app: WSGIApplication) -> WSGIApplication:
+        """The application with everything around it."""
+        given = dict(self._options)
+        static = tuple(_folder(getattr(project(), name, None)) for name in ("STATIC_URL", "MEDIA_URL"))
+        folders = tuple(folder for folder in static if folder)
+        given["public_paths"] = (*folders, *given.get("public_paths", ()))
+        given["passive_paths"] = (*folders, *given.get("passive_paths", ()))
+        login: object = project().LOGIN_URL
+        # A name of a route needs the URL configuration, which is not loaded when wsgi.py calls this.
+        if isinstance(login, str) and login.startswith("/") and login != _LOGIN_URL:
+            given.setdefault("sign_in_url", f"{login}?{REDIRECT_FIELD_NAME}={{next}}")
+        return compose.harden_wsgi(app, self.settings, store=self.store, limiter=self.limiter, **given)
+
+    @property
+    def sessions(self) -> SessionTimeoutMiddleware:
+        """Judges sessions outside the requests of ``hardened``: in tests, in commands."""
+        if self._sessions is None:
+            stack = wrappers_inside(self.wrap(_nothing))
+            self._sessions = next(found for found in stack if isinstance(found, SessionTimeoutMiddleware))
+        return self._sessions
+
+    def cache(self, location: str) -> RedisCache | MemoryCache:
+        """The cache at a Redis URL, or with an empty one that of the settings; one for all threads."""
+        with _lock:
+            if location not in self._caches:
+                settings = self.settings
+                if location:
+                    settings = replace(settings, cache=replace(settings.cache, url=location))
+                self._caches[location] = compose.cache_backend(settings)
+            return self._caches[location]
+
+
+def parts() -> ProjectComponents:
+    """Those of this project."""
+    with _lock:
+        if not _made:
+            _made.append(ProjectComponents(cast("Options", getattr(project(), SETTING, None) or {})))
+        return _made[0]
+
+
+def forget_parts(*, setting: str = SETTING, **_: object) -> None:
+    """Make them anew when they are next asked for: a test has changed the settings."""
+    if setting in {SETTING, "ALLOWED_HOSTS", "LOGIN_URL"}:
+        _made.clear()
+
+
+def _with_hosts(settings: HardeningSettings) -> HardeningSettings:
+    hosts: list[str] = list(project().ALLOWED_HOSTS)
+    # "*" is Django's way of trusting the Host field, which is what the list is there to prevent.
+    if settings.wsgi.allowed_hosts or not hosts or "*" in hosts:
+        return settings
+    return replace(settings, wsgi=replace(settings.wsgi, allowed_hosts=tuple(hosts)))
+
+
+def _folder(url: str | None) -> str | None:
+    """A folder of this host that is not all of it."""
+    return url if url and url.startswith("/") and url.endswith("/") and len(url) > 1 else None
+
+
+def _nothing(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("404 Not Found", [])
+    return []

@@ -1,0 +1,209 @@
+"""The system checks: ids stay the same between versions, and each message names the line that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from mks_hardening import compose
+from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib.django_app._django import FromDjango, checks, import_string, project, validate_host
+from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
+from mks_hardening.contrib.django_app._view_limits import unknown_groups
+from mks_hardening.contrib.django_app.sessions import SessionStore
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.wsgi import SessionTimeoutMiddleware
+
+__all__ = ["check_deployment", "check_project", "errors"]
+
+OURS: Final = "mks_hardening.contrib.django_app.HardeningMiddleware"
+_SESSIONS: Final = "django.contrib.sessions.middleware.SessionMiddleware"
+_SECURITY: Final = "django.middleware.security.SecurityMiddleware"
+_FRAMES: Final = "django.middleware.clickjacking.XFrameOptionsMiddleware"
+_NEEDS_SESSION: Final = (
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+)
+_BELIEVERS: Final = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
+# What SecurityMiddleware sends, and the value with which it does not.
+_DOUBLED: Final[dict[str, object]] = {
+    "SECURE_HSTS_SECONDS": 0,
+    "SECURE_CONTENT_TYPE_NOSNIFF": False,
+    "SECURE_REFERRER_POLICY": None,
+    "SECURE_CROSS_ORIGIN_OPENER_POLICY": None,
+    "SECURE_SSL_REDIRECT": False,
+    "SECURE_CSP": {},
+    "SECURE_CSP_REPORT_ONLY": {},
+}
+_OF_DEBUG: Final = (".localhost", "127.0.0.1", "[::1]")  # where ALLOWED_HOSTS is empty
+_OF_TESTS: Final = "testserver"  # added by Django's test environment, which asks for nothing else
+# Of Django's cookie, which is not sent: ours has a name and attributes of its own.
+_UNUSED: Final = {
+    "SESSION_COOKIE_NAME": "sessionid",
+    "SESSION_COOKIE_DOMAIN": None,
+    "SESSION_COOKIE_PATH": "/",
+    "SESSION_COOKIE_SAMESITE": "Lax",
+    "SESSION_COOKIE_HTTPONLY": True,
+}
+
+
+def check_project(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's
+    """What is found in the settings and the views."""
+    return [*_middleware(), *_origin(), *_hardening(), *_hosts(), *_doubled(), *_session()]
+
+
+def check_deployment(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's
+    """What only matters where others can reach the project."""
+    return [*_application(), *_places()]
+
+
+def errors() -> list[str]:
+    """The errors among them."""
+    return [f"{found.id}: {found.msg}" for found in check_project() if found.level >= checks.ERROR]
+
+
+def _middleware() -> Iterator[FromDjango]:
+    names: list[str] = list(project().MIDDLEWARE)
+    ours = [name for name in names if _is_ours(name)]
+    if not ours:
+        yield _error("E001", f"HardeningMiddleware is missing: MIDDLEWARE = [{OURS!r}, ...]")
+        return
+    if len(ours) > 1:
+        yield _error("E002", f"two sessions at once: leave one of {ours} out of MIDDLEWARE")
+    if _SESSIONS in names:
+        yield _error("E002", f"two sessions at once: leave {_SESSIONS!r} out of MIDDLEWARE")
+    # They read request.session while they wrap the view, and find none before ours has run.
+    early = [name for name in _NEEDS_SESSION if name in names and names.index(name) < names.index(ours[0])]
+    if early:
+        yield _error("E003", f"wrong order of wrapping: put {OURS!r} before {early[0]!r} in MIDDLEWARE")
+    engine = import_string(f"{project().SESSION_ENGINE}.SessionStore")
+    if not (isinstance(engine, type) and issubclass(engine, SessionStore)):
+        yield _error(
+            "E004", "two sessions at once: SESSION_ENGINE = 'mks_hardening.contrib.django_app.sessions'"
+        )
+
+
+def _origin() -> Iterator[FromDjango]:
+    for name in _BELIEVERS:
+        if getattr(project(), name, None):
+            yield _error(
+                "E005",
+                f"two judges of where a request comes from: leave {name} out; Django is told already "
+                "what trusted proxies (MKS_TRUSTED_PROXIES) said",
+            )
+
+
+def _hardening() -> Iterator[FromDjango]:
+    try:
+        parts().wrap(_application_of_nobody)
+    except ConfigurationError as error:
+        yield _error("E006", str(error))
+        return
+    for message in unknown_groups():
+        yield _error("E007", message)
+
+
+def _hosts() -> Iterator[FromDjango]:
+    """A host that the wrappers answer and Django does not is refused by Django, and forms are sent from nowhere."""
+    try:
+        answered = parts().settings.wsgi.allowed_hosts
+    except ConfigurationError:
+        return  # told by E006
+    known = list(project().ALLOWED_HOSTS) or (_OF_DEBUG if project().DEBUG else [])
+    if _OF_TESTS in known:
+        return
+    # Of the names of this machine one is enough: nobody sends forms from all of them.
+    local = [host for host in answered if host in compose.THIS_MACHINE]
+    refused = [host for host in answered if host not in local and not _is_known(host, known)]
+    if local and not any(_is_known(host, known) for host in local):
+        refused += local
+    if refused:
+        yield _warning(
+            "W008",
+            f'Django refuses {", ".join(refused)}, which the wrappers answer: 400, or 403 with "Origin checking '
+            f'failed" for forms; ALLOWED_HOSTS = {[*project().ALLOWED_HOSTS, *map(_in_django, refused)]}',
+        )
+
+
+def _is_known(host: str, known: Sequence[str]) -> bool:
+    return validate_host(_in_django(f"any{host}" if host.startswith(".") else host), known)
+
+
+def _in_django(host: str) -> str:
+    """Django writes IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _doubled() -> Iterator[FromDjango]:
+    names = list(project().MIDDLEWARE)
+    if _SECURITY in names:
+        sent = [name for name, off in _DOUBLED.items() if getattr(project(), name, off) != off]
+        if sent:
+            yield _warning(
+                "W001",
+                f"two sources of header fields: {', '.join(sent)} of SecurityMiddleware win over ours; leave "
+                f"{_SECURITY!r} out of MIDDLEWARE, and set MKS_HSTS_MAX_AGE, MKS_FORCE_HTTPS or a HeaderPolicy",
+            )
+    if _FRAMES in names:
+        yield _warning(
+            "W002",
+            f"two sources of X-Frame-Options: leave {_FRAMES!r} out of MIDDLEWARE",
+        )
+
+
+def _session() -> Iterator[FromDjango]:
+    unused = [name for name, usual in _UNUSED.items() if getattr(project(), name, usual) != usual]
+    if unused:
+        yield _warning(
+            "W003",
+            f"{', '.join(unused)} of Django's cookie, which is not sent: MKS_HARDENING = {{'session_cookie': ...}}",
+        )
+    if "Pickle" in str(project().SESSION_SERIALIZER):
+        yield _warning("W004", "SESSION_SERIALIZER is not used: sessions hold JSON values only")
+
+
+def _application() -> Iterator[FromDjango]:
+    path: str | None = project().WSGI_APPLICATION
+    try:
+        stack = wrappers_inside(import_string(path)) if path else iter(())
+    except ConfigurationError as error:
+        # The same settings fail in both checks; told once they are read.
+        if not errors():  # told already
+            yield _error("E006", f"WSGI_APPLICATION {path}: {error}")
+        return
+    if path and not any(isinstance(found, SessionTimeoutMiddleware) for found in stack):
+        yield _warning(
+            "W005", f"WSGI_APPLICATION {path} is not hardened: application = hardened(get_wsgi_application())"
+        )
+
+
+def _places() -> Iterator[FromDjango]:
+    try:
+        settings = parts().settings
+    except ConfigurationError:
+        return  # told by E006
+    if settings.core.environment == "development":
+        yield _warning("W006", "MKS_ENV=development serves this machine only: MKS_ENV=production")
+    if settings.core.redis_url is None:
+        yield _warning(
+            "W007",
+            "without MKS_REDIS_URL each process has sessions and limits of its own: MKS_REDIS_URL=redis://...",
+        )
+
+
+def _is_ours(name: str) -> bool:
+    found: object = import_string(name)
+    return isinstance(found, type) and issubclass(found, HardeningMiddleware)
+
+
+def _application_of_nobody(_: object, __: object) -> list[bytes]:
+    return []
+
+
+def _error(number: str, message: str) -> FromDjango:
+    return checks.Error(message, id=f"mks_hardening.{number}")
+
+
+def _warning(number: str, message: str) -> FromDjango:
+    return checks.Warning(message, id=f"mks_hardening.{number}")

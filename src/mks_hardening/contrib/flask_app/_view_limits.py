@@ -1,0 +1,125 @@
+"""Limits for single views, blueprints and whole applications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from flask import Blueprint, Flask, current_app, request
+from werkzeug.exceptions import TooManyRequests
+
+from mks_hardening._core.web.rate_headers import wait_in_seconds
+from mks_hardening.contrib._limited_views import (
+    TOO_MANY,
+    Key,
+    check_group,
+    check_limit,
+    count,
+    groups_of,
+    key_text,
+    mark,
+    user_or_client,
+)
+from mks_hardening.contrib.flask_app._installed import installed
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Limiter
+
+__all__ = ["check_limits", "exempt", "limit"]
+
+View = TypeVar("View", bound=Callable[..., Any] | Flask | Blueprint)
+_EXEMPT: Final = "__mks_exempt__"
+_MEND: Final = "Hardening(app, settings, groups={%r: '5 per minute'})"
+
+
+def limit(
+    group: str,
+    *,
+    key: Callable[[], Key | None] | None = None,
+    cost: int = 1,
+    methods: Iterable[str] | None = None,
+    exempt: Callable[[], bool] | None = None,
+) -> Callable[[View], View]:
+    """Count requests to a view, or to all views of a blueprint or an application, and answer 429 beyond the limits.
+
+    Answers say where the client stands, unless the view sets such fields itself. The refusal is a
+    ``werkzeug.exceptions.TooManyRequests``, so ``@app.errorhandler(429)`` may word it.
+
+    Args:
+        group: of the limiter; an unknown one is refused when the view is registered.
+        key: called in the request, tells whom it counts for (a text, a number, a UUID); ``None`` from it: it does
+            not count. By default the signed-in user, else the client's address.
+        cost: hits that one request takes.
+        methods: those that count; all if left out.
+        exempt: called in the request, tells that it does not count.
+
+    Raises:
+        ConfigurationError: ``group`` is no name, or another argument is none of its kind.
+    """
+    if not isinstance(group, str) or not group:
+        raise ConfigurationError('group must be the name of a group: @limit("auth_login")', parameter="group")
+    counted = check_limit(key=key, cost=cost, methods=methods, exempt=exempt)
+
+    def check() -> None:
+        if counted is not None and request.method not in counted:
+            return
+        if exempt is not None and exempt():
+            return
+        environ = request.environ
+        whom = user_or_client(environ) if key is None else key()
+        if whom is None:
+            return
+        limiter = installed(current_app).limiter
+        decision = count(limiter, environ, group, key_text(whom), cost=cost)
+        if not decision.allowed:
+            raise TooManyRequests(TOO_MANY, retry_after=wait_in_seconds(decision))
+
+    def decorate(view: View) -> View:
+        if isinstance(view, Flask | Blueprint):
+
+            def before() -> None:
+                if not _is_exempt(request.endpoint):
+                    check()
+
+            mark(before, group)
+            view.before_request(before)
+            return cast("View", view)
+
+        is_async = iscoroutinefunction(view)
+
+        @wraps(view)
+        def limited(*args: Any, **values: Any) -> Any:
+            check()
+            # Through Flask, as it does with views that are not wrapped: the wrapper is a plain function.
+            return (current_app.ensure_sync(view) if is_async else view)(*args, **values)
+
+        mark(limited, group, *groups_of(view))
+        return cast("View", limited)
+
+    return decorate
+
+
+def exempt(view: View) -> View:
+    """Keep a view out of the limits of its blueprint and application; those at the view itself stay."""
+    setattr(view, _EXEMPT, True)
+    return view
+
+
+def check_limits(limiter: Limiter, endpoint: str, view: object) -> None:
+    """Refuse a view whose group is unknown.
+
+    Raises:
+        ConfigurationError: it is.
+    """
+    for group in groups_of(view):
+        check_group(limiter, group, view=f"view {endpoint!r}", mend=_MEND % group)
+
+
+def _is_exempt(endpoint: str | None) -> bool:
+    # A page brings a dozen files; counted, an honest client would be refused by its own style sheets.
+    if endpoint is None or endpoint.rpartition(".")[2] == "static":
+        return True
+    return getattr(current_app.view_functions.get(endpoint), _EXEMPT, False)

@@ -1,0 +1,101 @@
+"""Engines that survive ``fork``: the child starts with an empty pool and cannot speak on its parent's sockets.
+
+A pooled connection that two processes share mixes their answers, and closing it in the child says goodbye to the
+server in the parent's name. So every socket the child inherited is replaced by ``/dev/null`` before the pool is
+exchanged, and the inherited connection objects are kept, not closed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["guard_fork"]
+
+
+class _HasSocket(Protocol):
+    def fileno(self) -> int: ...
+
+
+class _Guard:
+    """All guarded engines, with the connection records of their pools."""
+
+    def __init__(self) -> None:
+        self.engines: WeakKeyDictionary[Engine, WeakSet[ConnectionPoolEntry]] = WeakKeyDictionary()
+        self._inherited: list[object] = []  # to drop them would close them
+
+    def renew(self) -> None:
+        """Cut the child off from its parent's connections."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for engine, records in list(self.engines.items()):
+            for record in list(records):
+                self._disconnect(record.driver_connection, nowhere)
+            records.clear()
+            # close=True would say goodbye to the server on the parent's sockets.
+            engine.dispose(close=False)
+        os.close(nowhere)
+
+    def _disconnect(self, connection: object, nowhere: int) -> None:
+        if connection is None:
+            return
+        self._inherited.append(connection)
+        # Drivers without a socket of their own (SQLite) have no fileno; a closed connection refuses to give it.
+        with suppress(Exception):
+            os.dup2(nowhere, _socket_of(connection).fileno())
+
+
+_guard: Final = _Guard()
+
+
+def guard_fork(engine: Engine | AsyncEngine) -> None:
+    """Make ``engine`` usable in every child forked from now on, without disturbing this process.
+
+    Calling it twice changes nothing. ``hardened_engine`` has done it already.
+
+    Raises:
+        ConfigurationError: this is no engine.
+    """
+    from sqlalchemy import event
+
+    guarded = cast("Engine", getattr(engine, "sync_engine", engine))
+    if not hasattr(guarded, "pool"):
+        raise ConfigurationError(
+            f"engine must be an SQLAlchemy Engine or AsyncEngine, not {type(engine).__name__}",
+            parameter="engine",
+        )
+    if guarded in _guard.engines:
+        return
+    renew_in_child(_guard)
+    records: WeakSet[ConnectionPoolEntry] = WeakSet(_idle_records(guarded))
+    _guard.engines[guarded] = records
+
+    def remember(_connection: object, record: ConnectionPoolEntry) -> None:
+        records.add(record)
+
+    event.listen(guarded.pool, "connect", remember)
+
+
+def guarded_engines() -> tuple[Engine, ...]:
+    """The engines that are guarded and still in use."""
+    return tuple(_guard.engines)
+
+
+def _idle_records(engine: Engine) -> list[ConnectionPoolEntry]:
+    """Connections opened before the guard; the queue is private, and absent in pools that keep none."""
+    return list(getattr(getattr(engine.pool, "_pool", None), "queue", ()))
+
+
+def _socket_of(connection: object) -> _HasSocket:
+    """Asyncpg keeps its socket in a transport, the others are their own."""
+    transport = getattr(connection, "_transport", None)
+    return cast(_HasSocket, transport.get_extra_info("socket") if transport else connection)

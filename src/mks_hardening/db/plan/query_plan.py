@@ -1,0 +1,187 @@
+"""The plan of a statement, obtained so that asking can change nothing.
+
+``EXPLAIN ANALYZE`` runs the statement, a data-modifying CTE included, and even plain ``EXPLAIN`` evaluates
+functions that are labelled IMMUTABLE. So on PostgreSQL everything happens inside a savepoint that is made
+read-only and rolled back. One statement of a known kind is accepted, no more; and what a rollback does not undo,
+such as a session lock, is looked for in the statement and in its plan before it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from mks_hardening._core.checks import flag
+from mks_hardening._core.optional_imports import optional
+from mks_hardening.db.plan._explain_output import Plan, postgresql_plan, sqlite_plan
+from mks_hardening.db.plan._read_only import (
+    functions_in,
+    query_only,
+    reaching_beyond,
+    read_only_savepoint,
+    texts_behind,
+)
+from mks_hardening.db.statement._lexer import tokens_of
+from mks_hardening.db.statement.fingerprints import known_dialect
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.orm import Session
+    from sqlalchemy.sql import Executable
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+__all__ = ["Plan", "explain"]
+
+_READS: Final = frozenset({"select", "with", "values", "table"})
+_KINDS: Final = _READS | {"insert", "update", "delete", "merge", "replace"}
+
+
+class _Statement(Protocol):
+    """Any construct of SQLAlchemy, ours included."""
+
+    def compile(self, *, dialect: Dialect) -> object: ...
+
+
+def explain(
+    bind: Engine | Connection | Session, statement: Executable | str, *, analyze: bool = False
+) -> Plan:
+    """The plan of one statement, without changing anything.
+
+    Args:
+        bind: where to ask; the transaction of a connection or session stays as it is.
+        statement: a construct with its values, or SQL text (then as for ``sqlalchemy.text``).
+        analyze: run it, read-only, and measure (PostgreSQL only). A statement that writes fails, and one that
+            calls a VOLATILE function is refused unless it is a built-in one known to be harmless. Functions
+            labelled STABLE or IMMUTABLE are believed, as are operators and casts.
+
+    Raises:
+        ConfigurationError: another database, more than one statement, also where a rule makes several or none of
+            one, one that has no plan, or with ``analyze`` one whose effects no rollback would undo.
+        sqlalchemy.exc.DBAPIError: the statement is wrong, or wrote something with ``analyze``.
+    """
+    with optional("sqlalchemy", extra="db"):
+        from sqlalchemy import Connection, Engine, text
+        from sqlalchemy.orm import Session, scoped_session
+    flag(analyze, parameter="analyze")
+    if not isinstance(bind, (Engine, Connection, Session, scoped_session)):
+        raise ConfigurationError(
+            f"bind must be an Engine, a Connection or a Session, not {type(bind).__name__}", parameter="bind"
+        )
+    if isinstance(bind, Engine):
+        with bind.connect() as connection:
+            return explain(connection, statement, analyze=analyze)
+    on = bind if isinstance(bind, Connection) else bind.connection()
+    construct = text(statement) if isinstance(statement, str) else statement
+    dialect = on.dialect.name
+    words = _checked(construct, on.dialect)
+    if dialect == "postgresql":
+        with read_only_savepoint(on):
+            if analyze:
+                _check_effects(on, construct, words)
+            options = "FORMAT JSON, ANALYZE" if analyze else "FORMAT JSON"
+            return postgresql_plan(_answer(on, construct, options))
+    if dialect == "sqlite" and not analyze:
+        with query_only(on):
+            return sqlite_plan(
+                [row.detail for row in on.execute(_explaining(construct, "EXPLAIN QUERY PLAN"))]
+            )
+    raise ConfigurationError(
+        f"explain does not know {dialect}{' with analyze' if analyze else ''}", parameter="bind"
+    )
+
+
+def _checked(construct: object, dialect: Dialect) -> list[str]:
+    """The words of a statement that has a plan and is one."""
+    if not hasattr(construct, "compile"):
+        raise ConfigurationError(
+            f"statement must be a statement or SQL text, not {type(construct).__name__}",
+            parameter="statement",
+        )
+    sql = str(cast(_Statement, construct).compile(dialect=dialect))
+    # Without parameters psycopg sends a text as one simple query, and "SELECT 1; DELETE ..." deletes.
+    words = tokens_of(sql, known_dialect(dialect.name))
+    first = next((word for word in words if word != "("), "")
+    allowed = _READS if words[:1] == ["("] else _KINDS
+    if first not in allowed or ";" in words:
+        raise ConfigurationError(
+            "statement must be one SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE", parameter="statement"
+        )
+    if first in _READS and any(
+        word == "into" and before not in {"insert", "merge"} for before, word in pairwise(words)
+    ):
+        raise ConfigurationError(
+            "statement must not be SELECT INTO, which makes a table", parameter="statement"
+        )
+    return words
+
+
+def _answer(on: Connection, construct: Executable, options: str) -> list[dict[str, object]]:
+    plans: list[list[dict[str, object]]] = list(
+        on.execute(_explaining(construct, f"EXPLAIN ({options})")).scalars()
+    )
+    if len(plans) != 1 or len(plans[0]) != 1 or "Plan" not in plans[0][0]:
+        raise ConfigurationError(
+            "statement must be one after the rules of its tables as well", parameter="statement"
+        )
+    return plans[0]
+
+
+def _check_effects(on: Connection, construct: Executable, words: list[str]) -> None:
+    if any(word[:3].lower() == 'u&"' for word in words):
+        raise ConfigurationError(
+            'statement must write names plainly, without U&"", to be run', parameter="statement"
+        )
+    answer = _answer(on, construct, "FORMAT JSON, VERBOSE")
+    # The plan shows what defaults of columns call; the statement and its views what a plan leaves out.
+    texts = texts_behind(on, [" ".join(words)])
+    called = functions_in([*texts, *_texts_in(answer[0])])
+    found = reaching_beyond(on, called) if called else []
+    if found:
+        raise ConfigurationError(
+            f"statement calls {', '.join(found)}: what a VOLATILE function does may stay, so it is not run",
+            parameter="statement",
+        )
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in cast("Mapping[str, object]", value).values():
+            yield from _texts_in(one)
+    elif isinstance(value, list):
+        for one in cast("list[object]", value):
+            yield from _texts_in(one)
+
+
+def _explaining(statement: Executable, prefix: str) -> Executable:
+    made: Executable = _construct()(statement, prefix)
+    return made
+
+
+@cache
+def _construct() -> type[Any]:
+    """A statement around a statement, so that SQLAlchemy binds the inner one's values as always."""
+    from sqlalchemy.ext.compiler import compiles
+    from sqlalchemy.sql.elements import ClauseElement
+    from sqlalchemy.sql.expression import Executable
+
+    class Explain(Executable, ClauseElement):
+        inherit_cache = False  # the compiled text of one statement must never serve another
+
+        def __init__(self, statement: ClauseElement, prefix: str) -> None:
+            self.statement = statement
+            self.prefix = prefix
+
+    @compiles(Explain)
+    def render(element: Explain, compiler: SQLCompiler, **options: Any) -> str:
+        inner = compiler.process(element.statement, **options)
+        # It returns rows whatever is inside.
+        compiler.isinsert = compiler.isupdate = compiler.isdelete = False
+        return f"{element.prefix} {inner}"
+
+    return Explain

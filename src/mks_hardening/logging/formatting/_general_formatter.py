@@ -1,0 +1,334 @@
+"""The careful way from a record to a line: for containers, objects, faulty arguments and overridden hooks.
+
+It builds the fields as data, bounds and redacts them, and encodes them with an encoder that refuses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from json import JSONEncoder
+from typing import Any, Final, cast
+
+from mks_hardening._core.checks import choice, flag, mapping, offers, text_of, texts, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.redaction.plain_data import LONGEST_TEXT, Bounds, Fields, FreeNames, is_a, to_plain
+from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
+from mks_hardening._core.redaction.record_text import RecordText
+from mks_hardening._core.redaction.redactor import REDACTED, SecretRedactor, default_redactor
+from mks_hardening._core.redaction.secret_names import tells
+from mks_hardening._core.trace_text import CUT, safe_text
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.logging.formatting._field_names import FieldNames
+from mks_hardening.logging.formatting._json_text import encode_plain, fast_encoder
+from mks_hardening.logging.formatting._python_json_logger import NAME as PYTHON_JSON_LOGGER
+from mks_hardening.logging.formatting._python_json_logger import PythonJsonLoggerEncoder, lines_or_text
+from mks_hardening.logging.formatting._schemas import schema_named
+from mks_hardening.protocols import Redactor
+
+with optional("pythonjsonlogger", extra="logging"):
+    from pythonjsonlogger.core import BaseJsonFormatter
+
+__all__ = ["MILLISECONDS", "MOST_FIELDS", "GeneralFormatter", "same"]
+
+MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
+#: Fields of a record that are looked at, those of the record itself among them.
+MOST_FIELDS: Final = 128
+_FRAMES: Final = 40
+# Fewer would tell nothing of a container; then its fields go instead.
+_FEWEST_MEMBERS: Final = 4
+
+
+class GeneralFormatter(BaseJsonFormatter):
+    """Formats every record the careful way; parameters are told by ``JsonFormatter``."""
+
+    def __init__(
+        self,
+        fmt: str | Sequence[str] | None = None,
+        datefmt: str | None = None,
+        style: str = "%",
+        validate: bool = True,  # noqa: FBT001, FBT002 - position and name are those of logging.Formatter
+        *,
+        schema: str = "default",
+        static_fields: Mapping[str, object] | None = None,
+        environment: str | None = None,
+        redactor: Redactor | None = None,
+        encoder: str = "auto",
+        max_record_bytes: int = 65_536,
+        rename_fields: Mapping[str, str] | None = None,
+        rename_fields_keep_missing: bool = False,
+        defaults: Mapping[str, object] | None = None,
+        reserved_attrs: Sequence[str] | None = None,
+        prefix: str = "",
+        timestamp: bool | str = False,
+        exc_info_as_array: bool = False,
+        stack_info_as_array: bool = False,
+        json_default: Callable[[Any], Any] | None = None,
+        json_encoder: type[JSONEncoder] | None = None,
+        json_serializer: Callable[..., str | bytes] | None = None,
+        json_indent: int | str | None = None,
+        json_ensure_ascii: bool = True,
+    ) -> None:
+        whole_number(max_record_bytes, parameter="max_record_bytes", minimum=1024)
+        for name, text in (("datefmt", datefmt), ("environment", environment)):
+            if text is not None:
+                text_of(text, parameter=name)
+        text_of(prefix, parameter="prefix")
+        choice(style, ("%", "{", "$", ","), parameter="style")
+        flag(validate, parameter="validate")
+        flag(json_ensure_ascii, parameter="json_ensure_ascii")
+        for name, fields in (
+            ("static_fields", static_fields),
+            ("rename_fields", rename_fields),
+            ("defaults", defaults),
+        ):
+            if fields is not None:
+                texts(
+                    mapping(fields, parameter=name, of="names to values").keys(), parameter=name, of="names"
+                )
+        if rename_fields is not None:
+            texts(rename_fields.values(), parameter="rename_fields", of="names")
+        if reserved_attrs is not None:
+            texts(reserved_attrs, parameter="reserved_attrs", of="names")
+        if fmt is not None and not isinstance(fmt, str):
+            texts(fmt, parameter="fmt", of="names")
+        if redactor is not None:
+            offers(redactor, "redact", "redact_text", parameter="redactor", kind="a SecretRedactor")
+        try:
+            super().__init__(
+                fmt,
+                datefmt,
+                style,
+                validate,
+                prefix=prefix,
+                rename_fields=_looked_up(rename_fields),
+                rename_fields_keep_missing=rename_fields_keep_missing,
+                static_fields=_looked_up(static_fields),
+                reserved_attrs=reserved_attrs,
+                timestamp=timestamp,
+                defaults=_looked_up(defaults),
+                exc_info_as_array=exc_info_as_array,
+                stack_info_as_array=stack_info_as_array,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"fmt and style do not fit: {error}", parameter="fmt") from None
+        self._schema = schema_named(schema)
+        self.json_default = json_default
+        self._environment = environment
+        self._dumps = fast_encoder(encoder)
+        self._max_bytes = max_record_bytes
+        self._bounds = Bounds(min(LONGEST_TEXT, max_record_bytes // 4))
+        self._redactor: Redactor = default_redactor() if redactor is None else redactor
+        self._reader = RecordText(
+            self._redactor, bounds=self._bounds, longest=self._bounds.characters, frames=_FRAMES
+        )
+        own = self._redactor if isinstance(self._redactor, SecretRedactor) else default_redactor()
+        self._names = FieldNames(
+            self._schema,
+            rename=self.rename_fields,
+            static=self.static_fields,
+            hidden=STANDARD_NAMES | frozenset(reserved_attrs or ()),
+            redactor=self._redactor,
+            is_secret_key=own.is_secret_key,
+        )
+        self._shown = tuple(
+            name for name in self._required_fields if name in STANDARD_NAMES and name != "message"
+        )
+        self._message_key = self._names.renamed(self._schema.message)
+        self._theirs: PythonJsonLoggerEncoder | None = None
+        given = {
+            "rename_fields_keep_missing": rename_fields_keep_missing,
+            "timestamp": timestamp,
+            "exc_info_as_array": exc_info_as_array,
+            "stack_info_as_array": stack_info_as_array,
+            "json_default": json_default,
+            "json_encoder": json_encoder,
+            "json_serializer": json_serializer,
+            "json_indent": json_indent,
+            "json_ensure_ascii": not json_ensure_ascii,
+        }
+        if schema == PYTHON_JSON_LOGGER:
+            self._theirs = PythonJsonLoggerEncoder(
+                self._redactor,
+                default=json_default,
+                encoder=json_encoder,
+                serializer=json_serializer,
+                indent=json_indent,
+                ensure_ascii=json_ensure_ascii,
+            )
+        else:
+            for name, value in given.items():
+                if value not in (None, False):
+                    raise ConfigurationError(f'{name} needs schema="{PYTHON_JSON_LOGGER}"', parameter=name)
+        self._get_ready()
+
+    def _get_ready(self) -> None:
+        """All parameters are known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON, without the newline. Never raises."""
+        return self._safely(record)
+
+    def _safely(self, record: logging.LogRecord) -> str:
+        try:
+            return self._carefully(record)
+        except Exception as error:  # noqa: BLE001 - a foreign hook or redactor
+            return self._last_resort(record, error)
+
+    def _carefully(self, record: logging.LogRecord) -> str:
+        message_dict: Fields = {}
+        if is_a(record.msg, dict):
+            message_dict.update(cast("Fields", record.msg))
+            record.message = safe_text(message_dict.pop("message", "")) if self._theirs is None else ""
+        else:
+            record.message = self._reader.message(record)
+        fields: Fields = {}
+        if self._theirs is not None:
+            record = self._prepared(record, message_dict)
+        self.add_fields(fields, record, message_dict)
+        fields = self.process_log_record(fields)
+        return self.serialize_log_record(fields)
+
+    def add_fields(self, log_data: Fields, record: logging.LogRecord, message_dict: Fields) -> None:
+        """Fill ``log_data`` with the fields of the record; to be extended by subclasses.
+
+        What a subclass adds is bounded and redacted like everything else.
+        """
+        if self._theirs is not None:
+            super().add_fields(log_data, record, message_dict)
+            return
+        schema, names = self._schema, FreeNames()
+        log_data.update(self.defaults)
+        log_data[self._names.renamed(schema.timestamp)] = self._careful_timestamp(record.created)
+        log_data.update(self._head_fields(safe_text(record.levelname), safe_text(record.name)))
+        log_data[self._message_key] = record.message
+        log_data.update(self._exception_fields(record))
+        log_data.update(self._shown_fields(record))
+        context = record.__dict__.get(CONTEXT_ATTRIBUTE)
+        for fields in (fields_var.get() if context is None else context, message_dict, record.__dict__):
+            left = len(fields) - MOST_FIELDS
+            for key, value in tuple(islice(fields.items(), MOST_FIELDS)):
+                self._add(log_data, key, value, names)
+            if left > 0:
+                log_data[CUT] = f"{left} more"
+
+    def _prepared(self, record: logging.LogRecord, message_dict: Fields) -> logging.LogRecord:
+        """What that library's base class expects to find before it collects the fields."""
+        context = record.__dict__.get(CONTEXT_ATTRIBUTE)
+        for name, value in (fields_var.get() if context is None else context).items():
+            message_dict.setdefault(name, value)
+        if self._environment is not None:
+            message_dict.setdefault(self._schema.environment, self._environment)
+        for name, text, as_array in (
+            ("exc_info", self._exception_text(record), self.exc_info_as_array and bool(record.exc_info)),
+            ("stack_info", self._reader.clean_text(record.stack_info or ""), self.stack_info_as_array),
+        ):
+            if text and not message_dict.get(name):
+                message_dict[name] = lines_or_text(text, as_array=as_array)
+        if "asctime" in self._required_fields:
+            record.asctime = self.formatTime(record, self.datefmt)
+        if len(record.__dict__) > MOST_FIELDS:
+            message_dict[CUT] = f"{len(record.__dict__) - MOST_FIELDS} more"
+            record = logging.makeLogRecord(dict(islice(record.__dict__.items(), MOST_FIELDS)))
+        return record
+
+    def _exception_text(self, record: logging.LogRecord) -> str:
+        error = exception_of(record)
+        if error is not None:
+            return self._reader.of_one_record().clean_exception(error).text
+        if record.exc_info and is_a(record.exc_info, tuple) and all(part is None for part in record.exc_info):
+            return "NoneType: None"  # ``exc_info=True`` where nothing was raised
+        return self._reader.clean_text(record.exc_text or "")
+
+    def _shown_fields(self, record: logging.LogRecord) -> Fields:
+        """What ``fmt`` asks for besides the canonical fields."""
+        if "asctime" in self._shown:
+            record.asctime = self.formatTime(record, self.datefmt)
+        return {self._names.renamed(name): record.__dict__.get(name) for name in self._shown}
+
+    def _add(self, log_data: Fields, key: object, value: object, names: FreeNames) -> None:
+        key = key if isinstance(key, str) else safe_text(key)
+        name, secret = self._names[key]
+        if not name:
+            return
+        if name in log_data and name not in self.defaults:
+            # A context field repeated as an extra says nothing new; a different one must not be lost.
+            if log_data[name] is value or same(log_data[name], value):
+                return
+            name = names.free(f"extra_{name}", log_data)
+        log_data[name] = REDACTED if secret and tells(value, key) else value
+
+    def _careful_timestamp(self, created: object) -> str:
+        try:
+            moment = datetime.fromtimestamp(float(created), UTC)  # type: ignore[arg-type]  # a foreign record may hold anything
+        except Exception:  # noqa: BLE001 - out of range or no number: now is the best guess
+            moment = SYSTEM_CLOCK.now()
+        return f"{moment:%Y-%m-%dT%H:%M:%S}{MILLISECONDS[moment.microsecond // 1000]}"
+
+    def jsonify_log_record(self, log_data: Fields) -> str:
+        """The fields as JSON text: bounded, redacted, strict."""
+        theirs = self._theirs
+        encode = encode_plain if theirs is None else theirs.encode
+        default = None if theirs is None else theirs.default
+        clean = self._redactor.redact(to_plain(log_data, self._reader.loose, default=default))
+        bounds = self._bounds
+        while bounds.members > _FEWEST_MEMBERS:
+            text = encode(to_plain(clean, bounds))
+            # A character takes four bytes at most, so mostly nothing needs to be encoded to be measured.
+            if len(text) * 4 <= self._max_bytes or len(text.encode()) <= self._max_bytes:
+                return text
+            bounds = bounds.tighter()
+        # It does not fit in any other way: the canonical fields alone.
+        fields = cast("Fields", clean) if isinstance(clean, dict) else {}
+        essential = {name: fields[name] for name in fields if name in self._names.taken}
+        return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
+
+    def _last_resort(self, record: logging.LogRecord, error: Exception) -> str:
+        fields = {
+            self._schema.timestamp: self._careful_timestamp(getattr(record, "created", None)),
+            self._schema.level: safe_text(record.levelname, limit=64),
+            self._schema.logger: safe_text(record.name, limit=256),
+            self._schema.message: f"a log record could not be formatted ({type(error).__name__})",
+        }
+        return self.prefix + encode_plain(fields)
+
+    def _exception_fields(self, record: logging.LogRecord) -> Fields:
+        """The exception and the stack of the record, redacted."""
+        fields: Fields = {}
+        error, reader = exception_of(record), self._reader.of_one_record()
+        if error is not None:
+            described = reader.clean_exception(error)
+            fields = self._schema.exception_fields(described.structure, described.text)
+        elif record.exc_text:
+            fields = self._schema.exception_fields({}, reader.clean_text(record.exc_text))
+        if record.stack_info:
+            fields[self._schema.stack] = reader.clean_text(record.stack_info)
+        return {self._names.renamed(name): value for name, value in fields.items() if value is not None}
+
+    def _head_fields(self, level: str, logger: str) -> Fields:
+        schema = self._schema
+        fields: Fields = {
+            self._names.renamed(schema.level): schema.level_text(level),
+            self._names.renamed(schema.logger): logger,
+        }
+        if self._environment is not None:
+            fields[self._names.renamed(schema.environment)] = self._environment
+        return fields | {
+            self._names.renamed(name): value
+            for name, value in (*schema.constants.items(), *self.static_fields.items())
+        }
+
+
+def same(known: object, value: object) -> bool:
+    """Whether two fields of one name say the same."""
+    # By type first: True == 1, and comparing foreign objects runs foreign code.
+    return type(known) is type(value) and isinstance(value, (str, int)) and known == value
+
+
+def _looked_up(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    # By key: the dictionaries of ``dictConfig`` resolve ``ext://`` and ``cfg://`` only there.
+    return {} if given is None else {key: given[key] for key in given}

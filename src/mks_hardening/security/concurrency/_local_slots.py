@@ -1,0 +1,65 @@
+"""The slots that this process holds: all there is without Redis, and what is renewed with it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
+
+from mks_hardening._core.process.after_fork import renew_in_child
+
+if TYPE_CHECKING:
+    from mks_hardening.security.concurrency.slot import Slot
+
+__all__ = ["LocalSlots"]
+
+_SWEPT_ABOVE: Final = 1_000
+
+
+class LocalSlots:
+    """Slots by place. A slot whose holder is gone, a thread that died with it for example, is not held any more."""
+
+    __slots__ = ("__weakref__", "_lock", "_slots")
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: the slots are the parent's."""
+        self._lock = threading.RLock()  # reentrant: a signal handler may release a slot
+        self._slots: dict[str, WeakSet[Slot]] = {}
+
+    def number(self, place: str) -> int:
+        """How many are held."""
+        return len(self._slots.get(place, ()))
+
+    def add(self, slot: Slot, *, most: int | None = None) -> bool:
+        """Hold one, unless that is more than ``most``."""
+        with self._lock:
+            held = self._slots.get(slot.place)
+            if held is None:
+                if len(self._slots) > _SWEPT_ABOVE:
+                    self._slots = {place: some for place, some in self._slots.items() if len(some)}
+                held = self._slots[slot.place] = WeakSet()
+            if most is not None and len(held) >= most:
+                return False
+            held.add(slot)
+            slot.held = max(slot.held, len(held))
+            return True
+
+    def drop(self, slot: Slot) -> bool:
+        """Hold it no more; whether it was held here."""
+        with self._lock:
+            held = self._slots.get(slot.place)
+            if held is None or slot not in held:
+                return False
+            held.discard(slot)
+            if not held:
+                del self._slots[slot.place]
+            return True
+
+    def by_place(self) -> dict[str, list[Slot]]:
+        """All that are held."""
+        with self._lock:
+            return {place: list(held) for place, held in self._slots.items() if held}

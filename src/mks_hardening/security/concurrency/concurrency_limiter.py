@@ -1,0 +1,379 @@
+"""Concurrency limits: how much may be under way at once, over all processes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial, wraps
+from random import random
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
+
+from mks_hardening._core import hooks
+from mks_hardening._core.checks import function as checked_function
+from mks_hardening._core.checks import mapping, whole_number
+from mks_hardening._core.clock import given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.operations import Op, Pause, arun, run
+from mks_hardening._core.process.interval_thread import IntervalThread
+from mks_hardening._core.resilience.budget import LIMITS_BUDGET
+from mks_hardening.events import RateLimitDecided
+from mks_hardening.exceptions import (
+    BackendUnavailableError,
+    ConcurrencyExceededError,
+    ConfigurationError,
+)
+from mks_hardening.security._storage import MEMORY, is_redis
+from mks_hardening.security.concurrency._local_slots import LocalSlots
+from mks_hardening.security.concurrency.slot import Slot
+from mks_hardening.security.rate_limits._groups import Policy, policies_of, unknown_group
+from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
+from mks_hardening.security.rate_limits._presence import Presence
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening.protocols import Clock, RedisLike
+    from mks_hardening.security.concurrency._redis_slots import RedisSlots
+
+__all__ = ["ConcurrencyLimiter"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RENEWALS: Final = 4
+"""Times that a lease is put off before it would end."""
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.25
+_LARGEST: Final = 1_000_000
+
+
+class ConcurrencyLimiter(Closing):
+    """So many at once: a slot is held while work is under way, by a lease that ends with its holder.
+
+    ``acquire`` answers at once with a ``Slot`` that is true where it was got, or waits for one; ``hold`` is the
+    same for a ``with`` block, and raises. Who waits is not served in turn.
+
+    In Redis the slots of a process that died are free when their leases have run out. As long as slots are held, a
+    thread of the limiter renews their leases, four times before they would end. In memory a slot is free as soon as
+    nobody has it any more.
+
+    Args:
+        limits: how many slots one key may hold at once, by name of the limit.
+        storage: ``"memory://"``, a Redis URL, or a Redis client.
+        lease: seconds after which a process that says nothing has lost its slots.
+        on_unavailable: when the storage does not answer: ``local`` gives out this process's share of the slots, at
+            least one, among the processes that use the storage, and counts those that it holds already; ``open``
+            gives to everybody, ``closed`` to nobody; one for all limits or by name (others then ``local``). What is
+            held meanwhile is counted by the storage when it is back.
+        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
+            then the share of each is one of so many.
+        namespace: prefix of the keys in Redis.
+        store_budget: seconds one answer of Redis may take.
+        allow_plaintext: whether clear text to Redis may leave this machine.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an impossible limit or option.
+        MissingDependencyError: redis is not installed.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        *,
+        storage: str | RedisLike | RedisClient = MEMORY,
+        lease: float | timedelta = 10.0,
+        on_unavailable: Policy | Mapping[str, Policy] = "local",
+        processes: int = 1,
+        namespace: str = "mks",
+        store_budget: float = LIMITS_BUDGET,
+        allow_plaintext: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        mapping(limits, parameter="limits", of="names to numbers of slots")
+        if not limits or not all(isinstance(name, str) and name for name in limits):
+            raise ConfigurationError("limits must be named, and at least one", parameter="limits")
+        self._limits = {
+            name: whole_number(quota, parameter=f"limits[{name!r}]", minimum=1, maximum=_LARGEST)
+            for name, quota in limits.items()
+        }
+        self._policies = policies_of(self._limits, on_unavailable)
+        self._clock = given_clock(clock)
+        self._every = seconds(lease, parameter="lease", minimum=0.1) / _RENEWALS
+        self._here = LocalSlots()
+        self._renewal = IntervalThread(self._renew_all, every=self._every, name="mks-slots")
+        self._shared: RedisSlots | None = None
+        self._settling_until = 0.0
+        if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
+            # Here, so that an application without Redis does not load the client.
+            from mks_hardening.security.concurrency._redis_slots import RedisSlots
+
+            self._shared = RedisSlots(
+                storage,
+                lease=self._every * _RENEWALS,
+                namespace=namespace,
+                store_budget=store_budget,
+                allow_plaintext=allow_plaintext,
+                clock=self._clock,
+            )
+            self._presence = Presence(self._shared, self._clock, expected=processes)
+
+    # --- slots -----------------------------------------------------------------------------------
+
+    def acquire(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> Slot:
+        """A slot of a key; false where as many are held as may be.
+
+        Args:
+            limit: name of the limit.
+            key: whose slots they are, for example a user's; any text. One for all when left out.
+            wait: seconds to go on asking.
+
+        Raises:
+            ConfigurationError: an unknown limit, a key that is not a text, or a negative time.
+        """
+        return run(self._acquire(*self._checked(limit, key, wait)))
+
+    async def aacquire(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> Slot:
+        """``acquire`` for asyncio."""
+        return await arun(self._acquire(*self._checked(limit, key, wait)))
+
+    def hold(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> HeldSlot:
+        """``acquire`` for ``with`` and ``async with``, whose block runs while the slot is held.
+
+        Raises:
+            ConfigurationError: see ``acquire``.
+            ConcurrencyExceededError: raised at the beginning of the block, where there is no slot.
+        """
+        return HeldSlot(partial(self._acquire, *self._checked(limit, key, wait)), self._limits[limit])
+
+    def held(self, limit: str, key: str = "") -> int:
+        """How many slots a key holds at once; as far as this process knows, while the storage is away.
+
+        Raises:
+            ConfigurationError: see ``acquire``.
+        """
+        return run(self._held(self._checked(limit, key, 0.0)[1]))
+
+    async def aheld(self, limit: str, key: str = "") -> int:
+        """``held`` for asyncio."""
+        return await arun(self._held(self._checked(limit, key, 0.0)[1]))
+
+    def limit(
+        self, limit: str, *, key: Callable[..., str] | None = None, wait: float | timedelta = 0.0
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Decorate a function, ``def`` or ``async def``, so that it runs only so many times at once.
+
+        Args:
+            limit: checked when the function is decorated.
+            key: given the arguments of the call, whose slot it is; one for all when left out.
+            wait: see ``acquire``.
+
+        Raises:
+            ConfigurationError: see ``acquire``; or the function is a generator, which would hold nothing.
+            ConcurrencyExceededError: raised by the decorated function where there is no slot.
+        """
+        self._checked(limit, "", wait)
+        if key is not None:
+            checked_function(key, parameter="key")
+
+        def holding(*args: object, **kwargs: object) -> HeldSlot:
+            return self.hold(limit, "" if key is None else key(*args, **kwargs), wait=wait)
+
+        import inspect  # not at import: it is heavy, and decorators run once
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigurationError(
+                    "a generator would give its slot back before its first item: use hold inside of it",
+                    parameter="function",
+                )
+
+            @wraps(function)
+            def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+                with holding(*args, **kwargs):
+                    return function(*args, **kwargs)
+
+            @wraps(function)
+            async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
+                async with holding(*args, **kwargs):
+                    return await cast(Awaitable[object], function(*args, **kwargs))
+
+            return cast(Callable[P, R], limited_async if inspect.iscoroutinefunction(function) else limited)
+
+        return decorate
+
+    def close(self) -> None:
+        """Release connections; harmless when called twice. Slots that are held end with their leases."""
+        if self._shared is not None:
+            self._shared.close()
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio, with the connections of the running event loop."""
+        if self._shared is not None:
+            await self._shared.aclose()
+
+    def __repr__(self) -> str:
+        return f"ConcurrencyLimiter({self._limits})"
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def _acquire(self, limit: str, place: str, wait: float) -> Op[Slot]:
+        end = self._clock.monotonic() + wait
+        pause = _FIRST_PAUSE
+        while True:
+            slot = yield from self._ask(limit, place)
+            left = end - self._clock.monotonic()
+            if slot or left <= 0:
+                return slot
+            # Not all at the same moment: whoever waits would come in crowds.
+            yield Pause(min(left, pause * (0.5 + random() / 2)))  # noqa: S311 - no secret
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+
+    def _ask(self, limit: str, place: str) -> Op[Slot]:
+        quota, token, source = self._limits[limit], secrets.token_hex(16), "backend"
+        slot = Slot(self, limit=limit, place=place, token=token, held=0)
+        try:
+            if self._shared is None:
+                got, held, wait = self._here.add(slot, most=quota), self._here.number(place), None
+            else:
+                got, held, wait = yield from self._ask_storage(self._shared, slot, quota)
+        except BackendUnavailableError as error:
+            source = self._policies[limit]
+            self._presence.ask_again()
+            wait = error.retry_after
+            got = source == "open" or (source == "local" and self._here.add(slot, most=self._share(quota)))
+            if source == "open":
+                self._here.add(slot)
+            held = self._here.number(place)
+        if hooks.observers:
+            hooks.emit(RateLimitDecided(limit, got, source))
+        if not got:
+            return Slot.refused(self, limit=limit, held=held, retry_after=wait)
+        slot.held = max(held, slot.held)
+        if self._shared is not None:
+            self._renewal.start()
+        return slot
+
+    def _ask_storage(self, shared: RedisSlots, slot: Slot, quota: int) -> Op[tuple[bool, int, float | None]]:
+        if self._policies[slot.limit] == "local" and shared.in_doubt():
+            raise BackendUnavailableError("slots", "open", operation="acquire", sent=False)
+        if self._presence.is_due():
+            losses = self._presence.losses
+            yield from self._presence.keep()
+            if self._presence.losses != losses:
+                # It does not know yet what others hold; they say so when they renew.
+                self._settling_until = self._clock.monotonic() + self._every
+        if self._clock.monotonic() < self._settling_until:
+            yield from self._renew_place(shared, slot.place)
+            held = self._here.number(slot.place)
+            if held >= self._share(quota):
+                return False, held, self._settling_until - self._clock.monotonic()
+        try:
+            got, held, wait = yield from shared.acquire(slot.place, slot.token, quota=quota)
+        except (
+            Exception,
+            GeneratorExit,
+        ):  # did not answer; or nobody is there any more to do anything for us
+            raise
+        except BaseException:  # cancelled: or whoever has gone would hold it until its lease ends
+            with suppress(BackendUnavailableError):
+                yield from shared.release(slot.place, slot.token)
+            raise
+        if got:
+            slot.known = True
+            self._here.add(slot)
+        return got, held, None if got else wait
+
+    def _held(self, place: str) -> Op[int]:
+        if self._shared is None:
+            return self._here.number(place)
+        try:
+            _, held, _ = yield from self._shared.acquire(place, "", quota=0)
+        except BackendUnavailableError:
+            return self._here.number(place)
+        return held
+
+    def release_slot(self, slot: Slot) -> Op[None]:
+        """See ``Slot``; one that the storage cannot be told of ends with its lease.
+
+        A forked child that leaves the block of its parent leaves the slot to it.
+        """
+        if self._here.drop(slot) and self._shared is not None:
+            try:
+                yield from self._shared.release(slot.place, slot.token)
+            except BackendUnavailableError:
+                return
+
+    def renew_slot(self, slot: Slot) -> Op[bool]:
+        """See ``Slot``."""
+        if self._shared is None:
+            return True
+        try:
+            yield from self._renew_some(self._shared, slot.place, [slot])
+        except BackendUnavailableError:
+            return False
+        return not slot.lost
+
+    def _renew_place(self, shared: RedisSlots, place: str) -> Op[None]:
+        slots = self._here.by_place().get(place)
+        if slots:
+            yield from self._renew_some(shared, place, slots)
+
+    @staticmethod
+    def _renew_some(shared: RedisSlots, place: str, slots: list[Slot]) -> Op[None]:
+        held = yield from shared.renew(place, [slot.token for slot in slots])
+        for slot, was_held in zip(slots, held, strict=True):
+            slot.lost |= slot.known and not was_held
+            slot.known = True
+
+    def _renew_all(self) -> bool:
+        """On the limiter's thread; whether it should stay."""
+        if self._shared is None:
+            return False
+        places = self._here.by_place()
+        for place, slots in places.items():
+            try:
+                run(self._renew_some(self._shared, place, slots))
+            except BackendUnavailableError:
+                break  # the next round tries again
+        return bool(places)
+
+    def _share(self, quota: int) -> int:
+        return max(1, self._presence.part(quota))
+
+    def _checked(self, limit: str, key: object, wait: float | timedelta) -> tuple[str, str, float]:
+        if not isinstance(limit, str) or limit not in self._limits:
+            raise unknown_group(limit, self._limits, parameter="limit")
+        place = f"{{{group_in_place(limit)}:{in_place(bounded_key(key))}}}"
+        return limit, place, seconds(wait, parameter="wait")
+
+
+class HeldSlot:
+    """The block in which a slot is held; each use takes one of its own."""
+
+    __slots__ = ("_acquire", "_quota", "_slots")
+
+    def __init__(self, acquire: Callable[[], Op[Slot]], quota: int) -> None:
+        self._acquire = acquire
+        self._quota = quota
+        self._slots: list[Slot] = []
+
+    def __enter__(self) -> Slot:
+        return self._got(run(self._acquire()))
+
+    def __exit__(self, *error: object) -> None:
+        self._slots.pop().release()
+
+    async def __aenter__(self) -> Slot:
+        return self._got(await arun(self._acquire()))
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._slots.pop().arelease()
+
+    def _got(self, slot: Slot) -> Slot:
+        if not slot:
+            raise ConcurrencyExceededError(slot.limit, self._quota, retry_after=slot.retry_after)
+        self._slots.append(slot)
+        return slot

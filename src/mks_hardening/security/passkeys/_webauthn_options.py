@@ -1,0 +1,67 @@
+"""What browsers are asked: the options of WebAuthn level 3, sections 5.4 and 5.5, in their JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from mks_hardening.security.passkeys._ceremonies import ALGORITHMS
+from mks_hardening.security.passkeys.passkey_results import PasskeyOptions
+
+if TYPE_CHECKING:
+    from mks_hardening.security.passkeys._challenges import IssuedChallenge
+    from mks_hardening.security.passkeys.relying_party import RelyingParty
+
+__all__ = ["KnownUser", "creation", "request"]
+
+
+class KnownUser(NamedTuple):
+    """A credential that is registered already."""
+
+    credential: str
+    transports: tuple[str, ...]
+
+
+def creation(
+    party: RelyingParty, issued: IssuedChallenge, *, user: Mapping[str, object], known: Sequence[KnownUser]
+) -> PasskeyOptions:
+    """For ``navigator.credentials.create()``. It asks for no attestation: that tells on people."""
+    # Discoverable and verified, or the passkey alone could not sign anybody in (level 3, 5.4.6).
+    wish = "required" if party.passwordless else "preferred"
+    return PasskeyOptions(
+        public_key={
+            "rp": {"id": party.rp_id, "name": party.name},
+            "user": user,
+            "challenge": issued.challenge,
+            "pubKeyCredParams": [{"type": "public-key", "alg": alg} for alg in ALGORITHMS],
+            "timeout": int(party.challenge_ttl * 1000),
+            "excludeCredentials": [_descriptor(one) for one in known],
+            "authenticatorSelection": {
+                "residentKey": wish,
+                "requireResidentKey": party.passwordless,
+                "userVerification": wish,
+            },
+            "attestation": "none",
+        },
+        expires_at=issued.expires_at,
+    )
+
+
+def request(
+    party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownUser], verified: bool
+) -> PasskeyOptions:
+    """For ``navigator.credentials.get()``; without known credentials the person chooses who to be."""
+    return PasskeyOptions(
+        public_key={
+            "rpId": party.rp_id,
+            "challenge": issued.challenge,
+            "timeout": int(party.challenge_ttl * 1000),
+            "allowCredentials": [_descriptor(one) for one in known],
+            "userVerification": "required" if verified else "preferred",
+        },
+        expires_at=issued.expires_at,
+    )
+
+
+def _descriptor(known: KnownUser) -> dict[str, object]:
+    return {"type": "public-key", "id": known.credential, "transports": [*known.transports]}

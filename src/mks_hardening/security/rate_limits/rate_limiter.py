@@ -1,0 +1,475 @@
+"""Rate limits: named groups of limits, all or nothing, one round trip, with a named policy for outages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
+
+from mks_hardening._core.checks import choice, function, whole_number
+from mks_hardening._core.clock import given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.request_hits import RequestHits
+from mks_hardening._core.resilience.budget import LIMITS_BUDGET
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
+from mks_hardening.security._storage import MEMORY, is_redis
+from mks_hardening.security.rate_limits._decisions import (
+    affordable,
+    decision_of,
+    exempted,
+    judged,
+    outage_decision,
+)
+from mks_hardening.security.rate_limits._exhausted_keys import ExhaustedKeys
+from mks_hardening.security.rate_limits._groups import GroupSpec, LimitGroup, Policy, groups_of, unknown_group
+from mks_hardening.security.rate_limits._keys import LONGEST_KEY, bounded_key
+from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
+from mks_hardening.security.rate_limits._outage_fallback import OutageFallback
+from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
+from mks_hardening.security.rate_limits._windows import STRATEGIES, rows_of
+from mks_hardening.security.rate_limits.limit import Decision, Limit, Strategy
+from mks_hardening.security.rate_limits.reservation import Reservation
+from mks_hardening.security.rate_limits.turn import Turn
+
+if TYPE_CHECKING:
+    from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening.protocols import Clock, LimitDecision, RedisLike
+    from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+    from mks_hardening.security.rate_limits._windows import WindowCount
+
+__all__ = ["RateLimiter"]
+
+_LIMITED: Final = "__mks_limited__"
+"""Marks a function that ``RateLimiter.limit`` has decorated."""
+_hits_of_call: ContextVar[RequestHits | None] = ContextVar("mks_hits_of_call", default=None)
+"""What the outer limits of the function that is being called have taken."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RateLimiter(Closing):
+    """Counts hits of keys against named groups of limits.
+
+    A hit is allowed if every limit of its group has room; a refused hit takes nothing anywhere. Combine groups for
+    one action, for example sign-in by address and by account, so that neither many addresses nor many accounts help
+    (ASVS 5.0, 6.3.1).
+
+    Any text is a key, whatever its length and script; what a client sends may be used as it comes.
+
+    Args:
+        groups: limits by group name, each a ``Limit``, a text like ``"5 per minute; 20 per hour"``, or several.
+        storage: ``"memory://"``, a Redis URL, or a Redis client.
+        strategy: how to count. ``exact-window`` never lets more than the quota pass in any window;
+            ``sliding-window`` weighs the former window by its part still inside; ``fixed-window`` counts from the
+            first hit on; ``gcra`` is a token bucket that holds the quota. When hits come in bunches, the latter
+            three let up to twice the quota pass in one window. ``auto``: exact up to 100 hits a window, sliding
+            above.
+        on_unavailable: when the storage does not answer: ``local`` counts in this process, ``open`` allows,
+            ``closed`` refuses; one for all groups or by group (others then ``local``). ``local`` goes on from what
+            this process knew last, with its share of each limit among the processes that use the storage, at least
+            one hit; the storage gets these hits when it is back, and what it has lost.
+        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
+            then the share of each is one of so many.
+        dry_run: groups whose refusals are only reported.
+        exempt: given group and key, whose hits are neither counted nor refused.
+        namespace: prefix of the keys in Redis.
+        store_budget: seconds one answer of Redis may take.
+        allow_plaintext: whether clear text to Redis may leave this machine.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an impossible group, limit or option.
+        MissingDependencyError: limits (for limits written as text) or redis is not installed.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, GroupSpec],
+        *,
+        storage: str | RedisLike | RedisClient = MEMORY,
+        strategy: Strategy = "auto",
+        on_unavailable: Policy | Mapping[str, Policy] = "local",
+        processes: int = 1,
+        dry_run: Collection[str] = (),
+        exempt: Callable[[str, str], bool] | None = None,
+        namespace: str = "mks",
+        store_budget: float = LIMITS_BUDGET,
+        allow_plaintext: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        choice(strategy, STRATEGIES, parameter="strategy")
+        self._groups = groups_of(groups, on_unavailable=on_unavailable, dry_run=dry_run)
+        self._exempt = exempt if exempt is None else function(exempt, parameter="exempt")
+        now = given_clock(clock)
+        self._exhausted = ExhaustedKeys(now)
+        self._shared: RedisCounters | None = None
+        self._bridge: OutageFallback | None = None
+        self._local = MemoryCounters(strategy=strategy, clock=now)
+        if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
+            # Here, so that an application without Redis does not load the client.
+            from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+
+            self._shared = RedisCounters(
+                storage,
+                strategy=strategy,
+                namespace=namespace,
+                store_budget=store_budget,
+                allow_plaintext=allow_plaintext,
+                clock=now,
+            )
+            self._bridge = OutageFallback(self._shared, self._groups, processes, strategy=strategy, clock=now)
+            self._local = self._bridge.counters
+        self._schedule = PaceSchedule(
+            self._shared, None if self._bridge is None else self._bridge.presence, now
+        )
+
+    # --- one hit ---------------------------------------------------------------------------------
+
+    def hit(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """Take ``cost`` hits of ``key`` if all limits of the group have room; otherwise take none.
+
+        A cost of 0 only looks; a cost above a quota is refused without ``retry_after``, as waiting does not help.
+        After a refusal by Redis the key is refused here until the hit fits, at most for a second, without asking.
+
+        Raises:
+            ConfigurationError: unknown group, a key that is not a text, or a cost that is not a whole number.
+        """
+        rules, key = self._checked(group, key, cost)
+        if self._shared is None and self._exempt is None and 0 < cost <= rules.smallest_quota:
+            # The shortest way, for counts in memory.
+            count = self._local.hit(rules.name, key, rules.limits, cost=cost)
+            return judged(rules, decision_of(rules, count), "backend", taken=cost, key=key)
+        return self._take(rules, key, cost).decision
+
+    async def ahit(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """``hit`` for asyncio."""
+        rules, key = self._checked(group, key, cost)
+        return (await self._atake(rules, key, cost)).decision
+
+    def reserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
+        """Take hits like ``hit``, in a form that can be given back.
+
+        Args:
+            group: see ``hit``.
+            key: see ``hit``.
+            cost: see ``hit``.
+            recheck: ask Redis even for a key that it has just refused, as others may have given hits back since.
+                ``False`` refuses such a key here for a moment, as ``hit`` does.
+
+        Raises:
+            ConfigurationError: see ``hit``.
+        """
+        rules, key = self._checked(group, key, cost)
+        return self._reservation(rules, key, cost, self._take(rules, key, cost, recheck=recheck))
+
+    async def areserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
+        """``reserve`` for asyncio."""
+        rules, key = self._checked(group, key, cost)
+        return self._reservation(rules, key, cost, await self._atake(rules, key, cost, recheck=recheck))
+
+    def test(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """What ``hit`` would answer now, without counting; ``remaining`` is before the hit.
+
+        Raises:
+            ConfigurationError: see ``hit``.
+        """
+        return run(self._test(*self._checked(group, key, cost), cost))
+
+    async def atest(self, group: str, key: str, *, cost: int = 1) -> Decision:
+        """``test`` for asyncio."""
+        return await arun(self._test(*self._checked(group, key, cost), cost))
+
+    def reset(self, group: str, key: str) -> None:
+        """Forget all hits of a key.
+
+        Raises:
+            ConfigurationError: unknown group or a key that is not a text.
+            BackendUnavailableError: the storage did not answer, so they still count.
+        """
+        run(self._reset(*self._checked(group, key, 1)))
+
+    async def areset(self, group: str, key: str) -> None:
+        """``reset`` for asyncio."""
+        await arun(self._reset(*self._checked(group, key, 1)))
+
+    def pace(
+        self,
+        group: str,
+        key: str = "",
+        *,
+        cost: int = 1,
+        burst: int = 1,
+        timeout: float | timedelta = 30.0,
+    ) -> Turn:
+        """The turn of an outgoing call: ``await limiter.pace("mail")``, or ``limiter.pace("mail").wait()``.
+
+        Calls go out evenly, at the pace of the slowest limit of the group, over all processes that use the storage,
+        in the order in which they asked. With ``burst=1`` no window holds more calls than its limit. Without Redis
+        the pace is that of this process. While Redis is away, ``local`` goes on from what this process knew last,
+        at its share of the pace, ``open`` does not wait, and ``closed`` raises.
+
+        Args:
+            group: whose limits are kept.
+            key: what is called, for example a host; one schedule each. One for all when left out.
+            cost: how many calls this one counts for: the next comes so much later.
+            burst: how many calls may go out at once after a pause.
+            timeout: seconds that the turn may be away; one that is further off is refused at once.
+
+        Returns:
+            The turn, which answers the seconds that were waited, and raises ``PaceTimeoutError`` in place of
+            waiting in vain.
+
+        Raises:
+            ConfigurationError: unknown group, a key that is not a text, or a number out of range.
+        """
+        rules, key = self._checked(group, key, cost)
+        wanted = WantedTurn(
+            spacing=max(-(-window // quota) for quota, window in rows_of(rules.limits)),
+            cost=whole_number(cost, parameter="cost", minimum=1, maximum=1_000_000),
+            burst=whole_number(burst, parameter="burst", minimum=1, maximum=1_000_000),
+            longest=round(seconds(timeout, parameter="timeout") * 1e6),
+        )
+        return Turn(group, lambda: self._paced(rules, key, wanted))
+
+    @property
+    def groups(self) -> Mapping[str, tuple[Limit, ...]]:
+        """The limits by group, as they are counted."""
+        return {name: rules.limits for name, rules in self._groups.items()}
+
+    @property
+    def dry_run(self) -> frozenset[str]:
+        """Groups whose refusals are only reported."""
+        return frozenset(name for name, rules in self._groups.items() if rules.dry_run)
+
+    def exempts(self, group: str, key: str) -> bool:
+        """Whether hits of this key are neither counted nor refused."""
+        return self._exempt is not None and bool(self._exempt(group, key))
+
+    # --- around them -----------------------------------------------------------------------------
+
+    def limit(self, group: str, *, key: Callable[..., str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Decorate a function, ``def`` or ``async def``, so that it is called only within the limits.
+
+        Several of these decorators on one function count together, whatever their order: a call that one of them
+        refuses takes nothing from the others.
+
+        Args:
+            group: checked when the function is decorated.
+            key: given the arguments of the call, whose hit it is.
+
+        Raises:
+            ConfigurationError: unknown group, or a key that is no function.
+            RateLimitExceededError: raised by the decorated function when a limit is reached.
+        """
+        self._checked(group, "", 0)
+        function(key, parameter="key")
+
+        def check(decision: LimitDecision) -> None:
+            if not decision.allowed:
+                raise RateLimitExceededError(group, decision)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            # ``wraps`` hands the mark on, so a decorator between two limits does not hide the inner one.
+            has_inner_limit = hasattr(function, _LIMITED)
+
+            @wraps(function)
+            def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+                hits = _hits_of_call.get() or RequestHits()
+                check(hits.take(self, group, key(*args, **kwargs)))
+                # The function itself may call others that are limited: those are calls of their own.
+                token = _hits_of_call.set(hits if has_inner_limit else None)
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    _hits_of_call.reset(token)
+
+            @wraps(function)
+            async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
+                hits = _hits_of_call.get() or RequestHits()
+                check(await hits.atake(self, group, key(*args, **kwargs)))
+                token = _hits_of_call.set(hits if has_inner_limit else None)
+                try:
+                    return await cast(Awaitable[object], function(*args, **kwargs))
+                finally:
+                    _hits_of_call.reset(token)
+
+            chosen = cast(Callable[P, R], limited_async) if _is_async(function) else limited
+            setattr(chosen, _LIMITED, True)
+            return chosen
+
+        return decorate
+
+    def close(self) -> None:
+        """Release connections; harmless when called twice."""
+        if self._bridge is not None:
+            self._bridge.close()
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio, with the connections of the running event loop."""
+        if self._bridge is not None:
+            await self._bridge.aclose()
+
+    def __repr__(self) -> str:
+        return f"RateLimiter(groups={sorted(self._groups)})"
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def _take(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+        """Take hits in this thread."""
+        taken = self._at_once(rules, key, cost, recheck=recheck)
+        if taken is not None:
+            return taken
+        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
+            return run(self._hit(rules, key, cost))
+        known = (
+            self._bridge.generations.of(rules.name, key)
+            if self._bridge is not None and rules.policy == "local"
+            else 0
+        )
+        try:  # the usual way, without an operation around its one round trip
+            found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
+        except BackendUnavailableError as error:
+            return self._unanswered(rules, key, cost, error)
+        if not found.remaining and self._bridge is not None:  # the storage has lost data, and counted nothing
+            self._bridge.heard(rules.name, key, found.generation)
+            return run(self._hit(rules, key, cost))
+        return self._answered(rules, key, cost, found)
+
+    async def _atake(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
+        """Take hits on the running event loop."""
+        taken = self._at_once(rules, key, cost, recheck=recheck)
+        return await arun(self._hit(rules, key, cost)) if taken is None else taken
+
+    def _at_once(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
+        """The answer to a hit that needs nothing from outside."""
+        if self._exempt is not None and self._exempt(rules.name, key):
+            return _Taken(judged(rules, exempted(rules), "exempt"))
+        if self._shared is None:
+            return self._here(rules, key, cost, "backend")
+        refusal = None if recheck else self._exhausted.find(rules.name, key, cost)
+        return None if refusal is None else _Taken(judged(rules, refusal, "remembered"))
+
+    def _hit(self, rules: LimitGroup, key: str, cost: int) -> Op[_Taken]:
+        """Take hits where the limiter has to ask the shared storage, if it has one."""
+        if self._shared is None:
+            return self._here(rules, key, cost, "backend")
+        if not 0 < cost <= rules.smallest_quota:
+            return _Taken((yield from self._test(rules, key, cost)))
+        bridge = self._bridge if rules.policy == "local" else None
+        count: WindowCount | None
+        try:
+            if bridge is None:
+                count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
+            else:
+                count = yield from bridge.hit(rules, key, cost)
+        except BackendUnavailableError as error:
+            return self._unanswered(rules, key, cost, error)
+        if count is None:
+            return self._here(rules, key, cost, "local")
+        return self._answered(rules, key, cost, count)
+
+    def _must_prepare(self, rules: LimitGroup, key: str) -> bool:
+        """Whether a hit is more than one round trip, or none."""
+        bridge = self._bridge if rules.policy == "local" else None
+        return bridge is not None and (bridge.is_away() or bridge.is_behind(rules.name, key))
+
+    def _unanswered(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
+        if rules.policy != "local":
+            return _Taken(judged(rules, outage_decision(rules, error), rules.policy))
+        if self._bridge is not None:
+            self._bridge.lost_contact()
+        return self._here(rules, key, cost, "local")
+
+    def _answered(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> _Taken:
+        if self._bridge is not None and rules.policy == "local":
+            self._bridge.heard(rules.name, key, count.generation)
+            self._bridge.counters.note(rules.name, key, count)
+        decision = decision_of(rules, count)
+        if count.taken_at is None:
+            self._exhausted.remember(rules.name, key, cost, decision)
+        decision = judged(rules, decision, "backend", taken=cost, key=key)
+        return _Taken(decision, count.taken_at, shared=True)
+
+    def _here(self, rules: LimitGroup, key: str, cost: int, source: str) -> _Taken:
+        """Count in this process."""
+        if not 0 < cost <= rules.smallest_quota:
+            return _Taken(run(self._test(rules, key, cost)))
+        count = self._local.hit(rules.name, key, rules.limits, cost=cost)
+        return _Taken(judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at)
+
+    def _reservation(self, rules: LimitGroup, key: str, cost: int, taken: _Taken) -> Reservation:
+        at = taken.at
+        if at is None:
+            return Reservation(taken.decision, None)
+        return Reservation(taken.decision, lambda: self._give_back(rules, key, at, cost, shared=taken.shared))
+
+    def _paced(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
+        if self._exempt is not None and self._exempt(rules.name, key):
+            return 0.0
+        return (yield from self._schedule.turn(rules, key, wanted))
+
+    def _give_back(self, rules: LimitGroup, key: str, at: int, cost: int, *, shared: bool) -> Op[None]:
+        if self._shared is None or not shared:
+            self._local.give_back(rules.name, key, at=at, cost=cost)
+            return
+        self._exhausted.forget(rules.name, key)
+        try:
+            yield from self._shared.give_back(rules.name, key, rules.limits, at=at, cost=cost)
+        except BackendUnavailableError:
+            return  # they stay counted: the safe side
+
+    def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
+        if self._exempt is not None and self._exempt(rules.name, key):
+            return exempted(rules)
+        # A cost that never fits is looked at as 0: the counters compute waits, and there is none for it.
+        fitting = cost if cost <= rules.smallest_quota else 0
+        away = self._bridge is not None and rules.policy == "local" and self._bridge.is_away()
+        if self._shared is not None and not away:
+            try:
+                count: WindowCount = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)
+            except BackendUnavailableError as error:
+                if rules.policy != "local":
+                    return affordable(rules, outage_decision(rules, error), cost)
+            else:
+                return affordable(rules, decision_of(rules, count), cost)
+        here = self._local.test(rules.name, key, rules.limits, cost=fitting)
+        return affordable(rules, decision_of(rules, here), cost)
+
+    def _reset(self, rules: LimitGroup, key: str) -> Op[None]:
+        self._local.reset(rules.name, key)
+        self._exhausted.forget(rules.name, key)
+        if self._shared is not None:
+            yield from self._shared.reset(rules.name, key, rules.limits)
+
+    def _checked(self, group: str, key: object, cost: object) -> tuple[LimitGroup, str]:
+        rules = self._groups.get(group) if isinstance(group, str) else None
+        if rules is None:
+            raise unknown_group(group, self._groups)
+        if type(cost) is not int or cost < 0:
+            raise ConfigurationError("cost must be a whole number of at least 0", parameter="cost")
+        return rules, key if type(key) is str and len(key) <= LONGEST_KEY else bounded_key(key)
+
+
+class _Taken(NamedTuple):
+    """The result of a hit.
+
+    Attributes:
+        decision: whether it is allowed.
+        at: the moment of the hits; ``None`` when none were taken.
+        shared: whether they were taken in the shared storage.
+    """
+
+    decision: Decision
+    at: int | None = None
+    shared: bool = False
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    import inspect  # not at import: it is heavy, and decorators run once
+
+    return inspect.iscoroutinefunction(function)

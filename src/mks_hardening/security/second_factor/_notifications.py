@@ -1,0 +1,40 @@
+"""Who is told what about second factors, and the errors that refusals become."""
+
+from __future__ import annotations
+
+from mks_hardening._core import hooks
+from mks_hardening.events import TwoFactorEvent
+from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
+from mks_hardening.security._security_events import log_security_event
+from mks_hardening.security.second_factor.factor_results import VerificationResult
+
+__all__ = ["named", "refusal", "tell", "tell_result"]
+
+
+def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor: str = "") -> None:
+    """Emit an event."""
+    event = TwoFactorEvent(change, user_id, method, reason, actor)
+    if hooks.observers:
+        hooks.emit(event)
+    log_security_event(event)
+
+
+def tell_result(user_id: str, result: VerificationResult) -> None:
+    """Emit the event of a guess, and one more when it brought a lock."""
+    tell("verified" if result else "refused", user_id, method=result.method or "", reason=result.reason)
+    if result.reason == "cloned":
+        tell("passkey_cloned", user_id, method="passkey")
+    if result.reason == "wrong" and result.locked:
+        tell("locked", user_id, method=result.method or "")
+
+
+def refusal(user_id: str, result: VerificationResult) -> InvalidCodeError:
+    """The error for a proof that was not accepted."""
+    tell_result(user_id, result)
+    return InvalidCodeError(result.reason, retry_after=result.retry_after)
+
+
+def named(text: object, *, parameter: str) -> None:
+    """Refuse to act for nobody, or for no reason."""
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigurationError(f"{parameter} must be a text that is not blank", parameter=parameter)

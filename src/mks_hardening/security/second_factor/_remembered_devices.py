@@ -1,0 +1,215 @@
+"""Remembered devices: a random token in a cookie, a keyed digest in the record, and a list for their owner."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
+from mks_hardening.security.second_factor._component import FactorComponent
+from mks_hardening.security.second_factor._factor_record import DeviceRecord, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_rules import device_of, is_token
+from mks_hardening.security.second_factor._notifications import tell
+from mks_hardening.security.second_factor.factor_results import RememberedDevice
+
+__all__ = ["RememberedDevices", "shown_name"]
+
+# 256 bits: nobody finds a token by guessing, so `check` needs neither a failure budget nor a slow hash.
+_TOKEN_BYTES: Final = 32
+_ID_BYTES: Final = 8
+_LONGEST_NAME: Final = 64
+_DAY: Final = 86400.0
+
+
+class RememberedDevices(FactorComponent):
+    """Remember, recognise, list, name, forget."""
+
+    def remember_device(self, user_id: str, *, name: str = "") -> str:
+        """A token for a cookie (``Secure``, ``HttpOnly``, ``SameSite=Lax``) by which the device is known again.
+
+        Call it right after a code was accepted. Only a keyed digest is stored.
+
+        Args:
+            user_id: whose.
+            name: what the owner will read in the list, for example ``Firefox on Windows``.
+
+        Raises:
+            InvalidCodeError: no factor is on.
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
+        return run(self._remember(user_id, name))
+
+    async def aremember_device(self, user_id: str, *, name: str = "") -> str:
+        """``remember_device`` for asyncio."""
+        return await arun(self._remember(user_id, name))
+
+    def check_device(self, user_id: str, token: str | None) -> bool:
+        """Whether the token belongs to a remembered device of this user that has not expired."""
+        return run(self._check(user_id, token))
+
+    async def acheck_device(self, user_id: str, token: str | None) -> bool:
+        """``check_device`` for asyncio."""
+        return await arun(self._check(user_id, token))
+
+    def devices(self, user_id: str, *, token: str | None = None) -> tuple[RememberedDevice, ...]:
+        """The remembered devices of a user, the one remembered last first.
+
+        Args:
+            user_id: whose.
+            token: of the browser that asks, so that its own entry is marked ``current``.
+        """
+        return run(self._listed(user_id, token))
+
+    async def adevices(self, user_id: str, *, token: str | None = None) -> tuple[RememberedDevice, ...]:
+        """``devices`` for asyncio."""
+        return await arun(self._listed(user_id, token))
+
+    def rename_device(self, user_id: str, device_id: str, *, name: str) -> bool:
+        """Give a device another name; whether there was such a device.
+
+        Raises:
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
+        return run(self._renamed(user_id, device_id, name))
+
+    async def arename_device(self, user_id: str, device_id: str, *, name: str) -> bool:
+        """``rename_device`` for asyncio."""
+        return await arun(self._renamed(user_id, device_id, name))
+
+    def revoke_device(self, user_id: str, device_id: str) -> bool:
+        """Forget one device, by its id in the list; whether there was such a device."""
+        return run(self._revoked(user_id, device_id))
+
+    async def arevoke_device(self, user_id: str, device_id: str) -> bool:
+        """``revoke_device`` for asyncio."""
+        return await arun(self._revoked(user_id, device_id))
+
+    def forget_devices(self, user_id: str) -> int:
+        """Forget all remembered devices; how many there were."""
+        return run(self._forgotten(user_id))
+
+    async def aforget_devices(self, user_id: str) -> int:
+        """``forget_devices`` for asyncio."""
+        return await arun(self._forgotten(user_id))
+
+    def _remember(self, user_id: str, name: str) -> Op[str]:
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        shown, device_id = shown_name(name), secrets.token_hex(_ID_BYTES)
+
+        # Tokens are drawn outside of `decide`, which runs again after a conflict: the digest that was stored must
+        # be of the token that is given away.
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+            if not record.enabled:
+                return record, False
+            record, digests = self._rules.keyed(record, user_id)
+            now = moment.latest
+            expires_at = now + self._terms.device_ttl
+            device = DeviceRecord(digests.of_device(user_id, token), expires_at, device_id, shown, now, now)
+            return _with_device(record, device, now=now, most=self._terms.max_devices), True
+
+        if not (yield from self._records.change(user_id, decide)):
+            raise InvalidCodeError("not_enrolled")
+        tell("device_remembered", user_id)
+        return token
+
+    def _check(self, user_id: str, token: str | None) -> Op[bool]:
+        if not is_token(token):
+            return False
+        record, now = yield from self._records.read(user_id)
+        known = self._known(record, user_id, token, now)
+        # At most one write a day for each device: `used_at` is for the eyes of its owner, and a write on every
+        # sign-in would make sign-ins on several devices contend for the one record.
+        if known is not None and now - (known.used_at or 0.0) > _DAY:
+            yield from self._records.change(
+                user_id, lambda record, moment: (_used(record, known, moment), None)
+            )
+        return known is not None
+
+    def _listed(self, user_id: str, token: str | None) -> Op[tuple[RememberedDevice, ...]]:
+        record, now = yield from self._records.read(user_id)
+        known = self._known(record, user_id, token, now) if is_token(token) else None
+        return tuple(
+            RememberedDevice(
+                id=device.id,
+                name=device.name,
+                created_at=device.created_at,
+                used_at=device.used_at,
+                expires_at=device.expires_at,
+                current=known is not None and device.id == known.id,
+            )
+            # A record of the first form can still have the devices of a factor that was turned off.
+            for device in reversed(record.devices)
+            if record.enabled and now < device.expires_at
+        )
+
+    def _renamed(self, user_id: str, device_id: str, name: str) -> Op[bool]:
+        shown = shown_name(name)
+
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+            devices = tuple(
+                device._replace(name=shown) if device.id == device_id else device for device in record.devices
+            )
+            return record._replace(devices=devices), _has(record, device_id, now=moment.latest)
+
+        return (yield from self._records.change(user_id, decide))
+
+    def _revoked(self, user_id: str, device_id: str) -> Op[bool]:
+        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+            kept = tuple(device for device in record.devices if device.id != device_id)
+            return record._replace(devices=kept), _has(record, device_id, now=moment.latest)
+
+        revoked = yield from self._records.change(user_id, decide)
+        if revoked:
+            tell("device_revoked", user_id)
+        return revoked
+
+    def _forgotten(self, user_id: str) -> Op[int]:
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, int]:
+            return record._replace(devices=()), len(record.devices)
+
+        number = yield from self._records.change(user_id, decide)
+        if number:
+            tell("devices_forgotten", user_id)
+        return number
+
+    def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> DeviceRecord | None:
+        # Saves the decryption of the digest key where there is nothing to compare with.
+        if not record.devices:
+            return None
+        keyed, digests = self._rules.keyed(record, user_id)
+        return device_of(keyed, digests.of_device(user_id, token), now=now)
+
+
+def shown_name(name: object, *, parameter: str = "name", blank: bool = True) -> str:
+    """A name as people give one, without what would garble a list.
+
+    Raises:
+        ConfigurationError: it is not printable, too long, or blank where it may not be.
+    """
+    shown = name.strip() if isinstance(name, str) else None
+    if shown is None or not shown.isprintable() or len(shown) > _LONGEST_NAME or not (shown or blank):
+        raise ConfigurationError(
+            f"{parameter} must be printable and at most {_LONGEST_NAME} characters", parameter=parameter
+        )
+    return shown
+
+
+def _has(record: FactorRecord, device_id: str, *, now: float) -> bool:
+    return any(device.id == device_id and now < device.expires_at for device in record.devices)
+
+
+def _used(record: FactorRecord, known: DeviceRecord, moment: FactorMoment) -> FactorRecord:
+    devices = tuple(
+        device._replace(used_at=moment.latest) if device.id == known.id else device
+        for device in record.devices
+    )
+    return record._replace(devices=devices)
+
+
+def _with_device(record: FactorRecord, device: DeviceRecord, *, now: float, most: int) -> FactorRecord:
+    """The record with one more device; the one that expires first gives way."""
+    # Expired ones go here and not by a job: the record is being written anyway.
+    alive = sorted((d for d in record.devices if d.expires_at > now), key=lambda known: known.expires_at)
+    kept = alive[max(0, len(alive) - most + 1) :]
+    return record._replace(devices=(*kept, device))

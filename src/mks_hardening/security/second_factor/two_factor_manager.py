@@ -1,0 +1,132 @@
+"""The second factor of an account: enrolment, codes, recovery, remembered devices, for ``def`` and ``async def``.
+
+Each part has a module of its own, as operations over ``RecordUpdates``; the rules are pure. A store that is away raises
+``BackendUnavailableError``: a second factor never fails open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.checks import function, instance, offers, whole_number
+from mks_hardening._core.clock import given_clock
+from mks_hardening._core.durations import seconds
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security.passkeys._ceremonies import check_installed
+from mks_hardening.security.passkeys._challenges import Challenges
+from mks_hardening.security.passkeys.relying_party import RelyingParty
+from mks_hardening.security.second_factor._component import FactorOptions, PasskeyContext
+from mks_hardening.security.second_factor._enrolment import Enrolments
+from mks_hardening.security.second_factor._factor_rules import FactorRules
+from mks_hardening.security.second_factor._record_updates import RecordUpdates
+from mks_hardening.security.second_factor._reencryption import Reencryption
+from mks_hardening.security.second_factor._remembered_devices import RememberedDevices
+from mks_hardening.security.second_factor._verification import Verification
+from mks_hardening.security.second_factor.codes.recovery_codes import RECOVERY_CODES
+from mks_hardening.security.second_factor.codes.totp import check_label
+from mks_hardening.security.second_factor.failure_budget import FailureBudget
+from mks_hardening.security.second_factor.passkeys import Passkeys
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import Clock, PasskeyStore, TwoFactorStore
+    from mks_hardening.security.second_factor.factor_results import TwoFactorNotice
+    from mks_hardening.security.secret_box import SecretBox
+
+__all__ = ["TwoFactorManager"]
+
+
+class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption):
+    """Second factors with TOTP, passkeys and recovery codes over any ``TwoFactorStore``.
+
+    Every method raises ``BackendUnavailableError`` when the store does not answer, and has a twin for asyncio whose
+    name begins with ``a``; a store without such twins is then asked in a worker thread.
+
+    Args:
+        store: where the records live.
+        issuer: name shown by authenticator apps.
+        secret_box: encrypts the secrets in the store.
+        drift_window: time steps of 30 s accepted before and after the present one, 0 to 2 (ASVS 5.0, 6.5.5).
+        enrolment_ttl: time to confirm an enrolment, in seconds.
+        recovery_codes: how many are issued, 8 to 20.
+        low_water: so many left, or fewer, count as low.
+        failure_budget: wrong codes allowed, TOTP and recovery together.
+        device_ttl: how long a device is remembered, in seconds.
+        max_devices: devices remembered; the one that expires first gives way.
+        relying_party: the site that passkeys belong to; without it there are none.
+        passkey_store: where challenges and owners of passkeys are kept; needed with ``relying_party``.
+        on_notice: is given what the owner of an account is to be told after a change of a factor. It must only put
+            the mail into a queue. What it raises is logged, and undoes nothing. May be ``async def`` where only the
+            twins for asyncio are used.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: a value is out of its range, or one of the two for passkeys is missing.
+        MissingDependencyError: webauthn is not installed, which ``relying_party`` needs.
+    """
+
+    def __init__(
+        self,
+        store: TwoFactorStore,
+        *,
+        issuer: str,
+        secret_box: SecretBox,
+        drift_window: int = 1,
+        enrolment_ttl: float | timedelta = 600,
+        recovery_codes: int = RECOVERY_CODES,
+        low_water: int = 3,
+        failure_budget: FailureBudget | None = None,
+        device_ttl: float | timedelta = 30 * 86400,
+        max_devices: int = 10,
+        relying_party: RelyingParty | None = None,
+        passkey_store: PasskeyStore | None = None,
+        on_notice: Callable[[TwoFactorNotice], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        offers(store, "load", "replace", parameter="store", kind="a TwoFactorStore")
+        offers(secret_box, "encrypt", "decrypt", parameter="secret_box", kind="a SecretBox")
+        if failure_budget is not None:
+            instance(failure_budget, FailureBudget, parameter="failure_budget")
+        if on_notice is not None:
+            function(on_notice, parameter="on_notice")
+        check_label(issuer, parameter="issuer")
+        window = whole_number(drift_window, parameter="drift_window", minimum=0, maximum=2)
+        number = whole_number(recovery_codes, parameter="recovery_codes", minimum=8, maximum=20)
+        low = whole_number(low_water, parameter="low_water", minimum=0, maximum=20)
+        most = whole_number(max_devices, parameter="max_devices", minimum=1, maximum=100)
+        enrolment_time = seconds(enrolment_ttl, parameter="enrolment_ttl", allow_zero=False)
+        device_time = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
+        budget = FailureBudget() if failure_budget is None else failure_budget
+        terms = FactorOptions(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
+        timer = given_clock(clock)
+        records, rules = RecordUpdates(store, timer), FactorRules(secret_box, budget, window=window)
+        desk = _desk(relying_party, passkey_store, timer)
+        super().__init__(records, rules, terms, desk)
+        self._passkeys = None if desk is None else Passkeys(records, rules, terms, desk)
+
+    @property
+    def passkeys(self) -> Passkeys:
+        """Passkeys: registration, options for the browser, sign-in without a password, and the owner's list.
+
+        Raises:
+            ConfigurationError: the manager was built without ``relying_party``.
+        """
+        if self._passkeys is None:
+            raise ConfigurationError("passkeys need relying_party", parameter="relying_party")
+        return self._passkeys
+
+
+def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) -> PasskeyContext | None:
+    if party is None and store is None:
+        return None
+    if party is None or store is None:
+        missing = "relying_party" if party is None else "passkey_store"
+        raise ConfigurationError(
+            "relying_party and passkey_store are given together or not at all", parameter=missing
+        )
+    instance(party, RelyingParty, parameter="relying_party")
+    offers(store, "keep_challenge", "take_challenge", parameter="passkey_store", kind="a PasskeyStore")
+    # At construction: a missing package must not be found out by the first person who signs in.
+    check_installed()
+    return PasskeyContext(party, Challenges(store, clock, ttl=party.challenge_ttl), store)

@@ -1,0 +1,113 @@
+"""What an administrator does for somebody who cannot sign in; every act has an actor and a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.second_factor._notifications import named
+from mks_hardening.security.sign_in._attempt_hits import account_row
+from mks_hardening.security.sign_in._context import SignInContext, SignInTrace, tell, told
+from mks_hardening.security.sign_in._password_step import lifted
+from mks_hardening.security.sign_in.sign_in_protocols import FactorHelp
+from mks_hardening.security.sign_in.sign_in_results import SignInDevice, SignInNotice
+
+if TYPE_CHECKING:
+    from mks_hardening.security.sign_in.sign_in_results import Notice
+
+__all__ = [
+    "admin_reset",
+    "forget_devices",
+    "listed_devices",
+    "revoke_device",
+    "sign_out_disabled",
+    "unlock",
+]
+
+
+def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
+    """Lift the account-wide lock and forget wrong codes; whether there was anything."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    found = yield from lifted(kit, account_row(user_id, ""))
+    # A verifier of another library may have no such help; unlocking the sign-in still works then.
+    factors: object = kit.factors
+    if isinstance(factors, FactorHelp):
+        found = (yield from ask(factors.unlock, user_id, actor=actor)) or found
+    if end_sessions:
+        yield from _end_sessions(kit, user_id)
+    yield from _recorded(kit, "unlocked", user_id, actor, reason)
+    return found
+
+
+def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[bool]:
+    """Take the second factor off, lift every lock, and end all sessions; whether there was a factor."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    found = False
+    factors: object = kit.factors
+    if isinstance(factors, FactorHelp):
+        found = yield from ask(factors.admin_reset, user_id, actor=actor, reason=reason)
+    yield from lifted(kit, account_row(user_id, ""))
+    # Before the sessions: who asks for help may have lost the telephone that is remembered.
+    yield from kit.devices.forget(user_id)
+    yield from _end_sessions(kit, user_id)
+    yield from _recorded(kit, "factor_reset", user_id, actor, reason)
+    return found
+
+
+def sign_out_disabled(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[None]:
+    """End all sessions of an account that was disabled, and record it."""
+    named(actor, parameter="actor")
+    named(reason, parameter="reason")
+    yield from _end_sessions(kit, user_id)
+    tell("disabled", SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
+
+
+def listed_devices(kit: SignInContext, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
+    """The remembered devices of an account, the latest first."""
+    account = yield from ask(kit.accounts.get, user_id)
+    if account is None:
+        return ()
+    now = kit.clock.time()
+    mark = kit.devices.read(token, now=now)
+    known = yield from kit.devices.of(account, now=now)
+    return tuple(
+        SignInDevice(
+            id=nonce,
+            remembered_at=float(issued),
+            expires_at=issued + kit.devices.ttl,
+            current=mark is not None and mark.nonce == nonce,
+        )
+        for nonce, issued in sorted(known.items(), key=lambda item: -item[1])
+    )
+
+
+def revoke_device(kit: SignInContext, user_id: str, device_id: object) -> Op[bool]:
+    """Forget one device; whether it was remembered."""
+    if not isinstance(device_id, str) or not (yield from kit.devices.forget(user_id, device_id)):
+        return False
+    tell("device_revoked", SignInTrace(client="", user_id=user_id))
+    return True
+
+
+def forget_devices(kit: SignInContext, user_id: str) -> Op[int]:
+    """Forget all devices; how many there were."""
+    number = yield from kit.devices.forget(user_id)
+    if number:
+        tell("devices_forgotten", SignInTrace(client="", user_id=user_id))
+    return number
+
+
+def _end_sessions(kit: SignInContext, user_id: str) -> Op[None]:
+    if kit.end_sessions is not None:
+        yield from ask(kit.end_sessions, user_id)
+
+
+def _recorded(kit: SignInContext, kind: Notice, user_id: str, actor: str, reason: str) -> Op[None]:
+    tell(kind, SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
+    account = yield from ask(kit.accounts.get, user_id)
+    if account is not None:
+        notice = SignInNotice(kind=kind, account=account, to=account.email, actor=actor, reason=reason)
+        yield from told(kit, notice)

@@ -1,0 +1,249 @@
+"""Password and e-mail changes, and resets by a mailed token.
+
+A token is random, kept as a digest, works once and not for long, and dies with the password and the address it was
+issued under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.checks import offers
+from mks_hardening._core.operations import Call, Op
+from mks_hardening._core.origin.network_addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.passwords.policy import PasswordVerdict
+from mks_hardening.security.sign_in import _reauthentication
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits, account_row
+from mks_hardening.security.sign_in._context import (
+    SignInContext,
+    SignInTrace,
+    hashing_for,
+    known_client,
+    tell,
+    told,
+    typed_name,
+)
+from mks_hardening.security.sign_in._one_time_tokens import digest_of
+from mks_hardening.security.sign_in._password_step import lifted
+from mks_hardening.security.sign_in.sign_in_results import ChangeResult, SignInNotice
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import SignInSession
+    from mks_hardening.security.passwords.policy import PasswordPolicy
+    from mks_hardening.security.sign_in._one_time_tokens import FoundToken
+    from mks_hardening.security.sign_in.sign_in_results import Notice, SignInAccount, SignInClient
+
+__all__ = ["CredentialChangeSteps"]
+
+_NOT_IN_ADDRESSES: Final = frozenset(',;:<>()[]"\\')  # the specials of RFC 5322, 3.2.3, but dot and @
+_LONGEST_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialChangeSteps:
+    """The operations, with what they need beside the parts of the sign-in."""
+
+    kit: SignInContext
+    policy: PasswordPolicy
+    set_email: Callable[[str, str], object] | None
+    token_ttl: float
+    confirmed_within: float
+
+    def change_password(
+        self, session: SignInSession, current: object, new: object, client: SignInClient
+    ) -> Op[ChangeResult]:
+        """Give the present password and a new one."""
+        kit = self.kit
+        # Now and not once the password is stored.
+        offers(session, "end_others", parameter="session", kind="a SignInSession")
+        account = yield from _reauthentication.owner_of(kit, session)
+        if account is None:
+            return ChangeResult(state="expired")
+        # Before the password: a thief of the session learns nothing about guesses without the factor.
+        if (yield from kit.has_factor(account.user_id)) and not (
+            yield from _reauthentication.confirmed_within(kit, session, self.confirmed_within)
+        ):
+            return ChangeResult(state="step_up")
+        # Judged before the present password is checked, so that a weak new one costs no hit and no second of
+        # hashing.
+        verdict = self._verdict(account, new)
+        if not isinstance(new, str) or not verdict:
+            return ChangeResult(state="weak", verdict=verdict)
+        step = yield from _reauthentication.confirm_password(kit, session, current, client)
+        if step.state in ("refused", "limited", "expired"):
+            return ChangeResult(state=step.state, retry_after=step.retry_after)
+        stored = yield from self._hashed(account, f"session {session.reference}", new)
+        # Only a living session gets another new id: it may have been ended during the hashing, by an owner who
+        # found a thief in it.
+        if not (yield from ask(session.rotate)) or not (yield from self._store(account, stored)):
+            return ChangeResult(state="expired")
+        # The owner is told before anything else can fail.
+        yield from self._changed("password_changed", account, client)
+        # After the new password is stored: a session that begins in between was begun with the new one.
+        yield from ask(session.end_others)
+        return ChangeResult(state="done")
+
+    def request_reset(self, name: object, client: SignInClient) -> Op[ChangeResult]:
+        """Mail a token to whoever has this name; the same answer and the same work where nobody has."""
+        kit = self.kit
+        typed, counted_as = typed_name(name)
+        key = client_key(client.address)
+        hits = AttemptHits(kit.limiter)
+        # By address and by name: one mailbox must not be flooded, and one client must not try a list of names.
+        refusal = yield from hits.take(
+            ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
+        )
+        if refusal is not None:
+            tell("limited", SignInTrace(client=key, method="reset"))
+            return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
+        try:
+            return (yield from self._requested(typed, key))
+        except BaseException:  # a server that is away has mailed nothing, so nothing is counted
+            yield from hits.give_back()
+            raise
+
+    def _requested(self, typed: str | None, key: str) -> Op[ChangeResult]:
+        kit = self.kit
+        account = None if typed is None else (yield from ask(kit.accounts.find, typed))
+        alive = account is not None and not account.disabled and bool(account.email)
+        facts = self._facts(account if alive else None)
+        # Issued for nobody too: a write to the store takes time, and its absence would tell who has an account.
+        token = yield from kit.entries.issue("reset", facts, ttl=self.token_ttl)
+        user_id = "" if account is None else account.user_id
+        tell("reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown"))
+        if account is not None and alive:
+            notice = SignInNotice(kind="reset_requested", account=account, to=account.email, token=token)
+            yield from told(kit, notice)
+        return ChangeResult(state="done")
+
+    def reset_password(self, token: object, new: object, client: SignInClient) -> Op[ChangeResult]:
+        """Set a new password with a mailed token; it signs nobody in, so a second factor is still needed."""
+        kit = self.kit
+        found = yield from kit.entries.find("reset", token)
+        account = None if found is None else (yield from self._owner(found))
+        if found is None or account is None:
+            tell("reset_refused", SignInTrace(client=client_key(client.address)))
+            return ChangeResult(state="expired")
+        verdict = self._verdict(account, new)
+        if not isinstance(new, str) or not verdict:
+            return ChangeResult(state="weak", verdict=verdict)
+        # What can fail without having changed anything comes first: a hasher that is busy, or a session store that
+        # is away, must neither cost the token nor leave a thief's session alive behind a new password.
+        stored = yield from self._hashed(account, "reset", new)
+        account = yield from self._owner(found)  # again, as hashing takes a while
+        if account is None:
+            return ChangeResult(state="expired")
+        yield from self._end_sessions(account)
+        # Used up before the password is stored: of two requests with one token, one sets a password.
+        if not (yield from kit.entries.use(found)) or not (yield from self._store(account, stored)):
+            return ChangeResult(state="expired")
+        # The owner is told before anything else can fail.
+        yield from self._changed("password_changed", account, client, method="reset")
+        # Once more: a session may have begun with the old password in between.
+        yield from self._end_sessions(account)
+        # Or a stranger who locks the account would keep the owner out even after a reset; that takes the mailbox.
+        yield from lifted(kit, account_row(account.user_id, ""))
+        return ChangeResult(state="done")
+
+    def request_email_change(
+        self, session: SignInSession, email: object, client: SignInClient
+    ) -> Op[ChangeResult]:
+        """Mail a token to a new address, for somebody who has just proved who it is."""
+        kit = self.kit
+        account = yield from _reauthentication.owner_of(kit, session)
+        if account is None:
+            return ChangeResult(state="expired")
+        if not (yield from _reauthentication.confirmed_within(kit, session, self.confirmed_within)):
+            return ChangeResult(state="step_up")
+        if not isinstance(email, str) or not _is_address(email):
+            return ChangeResult(state="unusable")
+        key = client_key(client.address)
+        hits = AttemptHits(kit.limiter)
+        refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
+        if refusal is not None:
+            tell("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
+            return ChangeResult(state="limited", retry_after=refusal.retry_after)
+        facts = {**self._facts(account), "email": email}
+        try:
+            token = yield from kit.entries.issue("email", facts, ttl=self.token_ttl)
+        except BaseException:  # as in request_reset
+            yield from hits.give_back()
+            raise
+        tell("email_change_requested", SignInTrace(client=key, user_id=account.user_id))
+        notice = SignInNotice(kind="email_change_requested", account=account, to=email, token=token)
+        yield from told(kit, notice)
+        return ChangeResult(state="done")
+
+    def confirm_email(self, token: object, client: SignInClient) -> Op[ChangeResult]:
+        """Take the new address whose owner has this token; the old one is told."""
+        kit, set_email = self.kit, self.set_email
+        found = yield from kit.entries.find("email", token)
+        account = None if found is None else (yield from self._owner(found))
+        # The token goes last in the chain: it is used up only where the change will follow.
+        if found is None or account is None or set_email is None or not (yield from kit.entries.use(found)):
+            tell("email_change_refused", SignInTrace(client=client_key(client.address)))
+            return ChangeResult(state="expired")
+        email = found.text("email")
+        yield Call(lambda: set_email(account.user_id, email))
+        yield from self._changed("email_changed", account, client)
+        return ChangeResult(state="done")
+
+    def _verdict(self, account: SignInAccount, new: object) -> PasswordVerdict:
+        if not isinstance(new, str):
+            return PasswordVerdict(faults=("not_text",))
+        # The address and what stands before its @, as both are what an attacker tries first (NIST SP 800-63B,
+        # 3.1.1.2).
+        local = account.email.partition("@")[0]
+        words = [word for word in (account.email, local) if word]
+        return self.policy.check(new, username=account.name, context=words)
+
+    def _hashed(self, account: SignInAccount, by: str, password: str) -> Op[str]:
+        return hashing_for(known_client(account.user_id, by), ask(self.kit.passwords.hash, password))
+
+    def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
+        # `expected` makes it a compare-and-set: of two changes at once the second one fails instead of winning
+        # silently.
+        return ask(self.kit.accounts.set_password, account.user_id, stored, expected=account.password_hash)
+
+    def _end_sessions(self, account: SignInAccount) -> Op[None]:
+        if self.kit.end_sessions is not None:
+            yield from ask(self.kit.end_sessions, account.user_id)
+
+    def _facts(self, account: SignInAccount | None) -> dict[str, object]:
+        """What a token is bound to; one that was made for nobody fits nobody."""
+        if account is None:
+            return {"user": "", "stamp": "", "address": ""}
+        # The address too: once it has changed, no token that is out may work, be it in the former mailbox or in
+        # that of a stranger whose address was typed by mistake.
+        return {"user": account.user_id, "stamp": account.stamp, "address": digest_of(account.email)}
+
+    def _owner(self, found: FoundToken) -> Op[SignInAccount | None]:
+        """The account of a token, if nothing has changed since it was issued."""
+        user_id = found.text("user")
+        account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
+        if account is None or account.disabled:
+            return None
+        now = (account.stamp, digest_of(account.email))
+        return account if now == (found.text("stamp"), found.text("address")) else None
+
+    def _changed(
+        self, kind: Notice, account: SignInAccount, client: SignInClient, *, method: str = ""
+    ) -> Op[None]:
+        tell(kind, SignInTrace(client=client_key(client.address), user_id=account.user_id, method=method))
+        yield from told(self.kit, SignInNotice(kind=kind, account=account, to=account.email))
+
+
+def _is_address(text: str) -> bool:
+    local, at, domain = text.rpartition("@")
+    plain = (
+        text.isprintable()
+        and not any(letter.isspace() for letter in text)
+        # "a@example.com,b@example.net" would be two recipients of every later token, and what stands in brackets
+        # another address than the one that is shown.
+        and not _NOT_IN_ADDRESSES & set(text)
+        and len(text) <= _LONGEST_ADDRESS
+    )
+    return bool(local and at and domain) and "@" not in local and plain

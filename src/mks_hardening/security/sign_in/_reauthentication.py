@@ -1,0 +1,135 @@
+"""Proving again who one is, within a session: step-up belongs to the session, not to the user (ASVS 5.0, 7.5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mks_hardening._core.operations import Op
+from mks_hardening._core.origin.network_addresses import client_key
+from mks_hardening._core.store_calls import ask
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits
+from mks_hardening.security.sign_in._context import (
+    Credentials,
+    SignInContext,
+    SignInTrace,
+    finish,
+    hashing_for,
+    is_right,
+    known_client,
+    present,
+)
+from mks_hardening.security.sign_in._factor_step import judged_factor
+from mks_hardening.security.sign_in._session_facts import (
+    SessionFacts,
+    checked_session,
+    facts_of,
+    is_recent,
+)
+from mks_hardening.security.sign_in._state_machine import amr_of, amr_with_password
+from mks_hardening.security.sign_in.sign_in_results import SignInStep
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import SignInSession
+    from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
+
+__all__ = ["confirm_factor", "confirm_password", "confirmed_within", "owner_of"]
+
+
+def confirm_password(
+    kit: SignInContext, session: SignInSession, password: object, client: SignInClient
+) -> Op[SignInStep]:
+    """The password once more."""
+    hits = AttemptHits(kit.limiter)
+    key = client_key(client.address)
+    facts = facts_of(session)
+    account = yield from owner_of(kit, session)
+    if account is None or facts is None:
+        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
+    trace = SignInTrace(client=key, user_id=account.user_id, method="password")
+    # By session and not by account: strangers who guess at the account cannot use this budget up.
+    refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
+    if refusal is not None:
+        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        typed = password if isinstance(password, str) else ""
+        who = known_client(account.user_id, f"session {session.reference}")
+        if not (yield from hashing_for(who, is_right(kit, typed, account.password_hash))):
+            return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
+        proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=kit.clock.time())
+        return (
+            yield from _kept(kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace)
+        )
+    except BaseException:  # as in the first step
+        yield from hits.give_back()
+        raise
+
+
+def confirm_factor(
+    kit: SignInContext, session: SignInSession, code: object, client: SignInClient
+) -> Op[SignInStep]:
+    """A second factor once more, or for the first time in this session."""
+    hits = AttemptHits(kit.limiter)
+    key = client_key(client.address)
+    facts = facts_of(session)
+    account = yield from owner_of(kit, session)
+    if account is None or facts is None:
+        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
+    user_id = account.user_id
+    refusal = yield from hits.take(("auth_2fa_verify", f"{key} {user_id}"))
+    if refusal is not None:
+        trace = SignInTrace(client=key, user_id=user_id)
+        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+    try:
+        judged = yield from judged_factor(kit, user_id, code, client=key)
+        event, outcome = judged
+        trace, retry_after = judged.trace(key, user_id), judged.retry_after
+        if event != "whole" or outcome is None:
+            return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
+        now = kit.clock.time()
+        proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
+        return (
+            yield from _kept(kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace)
+        )
+    except BaseException:  # as in the first step
+        yield from hits.give_back()
+        raise
+
+
+def confirmed_within(kit: SignInContext, session: SignInSession, longest: float) -> Op[bool]:
+    """Whether the owner proved who it is so recently, by a second factor where there is one."""
+    facts = facts_of(session)
+    if facts is None or session.user_id is None:
+        return False
+    needed = yield from kit.has_factor(session.user_id)
+    # Once a factor is on, the password alone confirms nothing any more, not even a password given a second ago.
+    moment = facts.factor_time if needed else max(facts.auth_time, facts.factor_time or facts.auth_time)
+    return is_recent(moment, now=kit.clock.time(), longest=longest)
+
+
+def owner_of(kit: SignInContext, session: SignInSession) -> Op[SignInAccount | None]:
+    """Whose session it is, if he or she may still use it."""
+    user_id = checked_session(session).user_id
+    if user_id is None:
+        return None
+    account = yield from ask(kit.accounts.get, user_id)
+    return None if account is None or account.disabled else account
+
+
+def _kept(
+    kit: SignInContext,
+    session: SignInSession,
+    proof: Credentials,
+    facts: SessionFacts,
+    *,
+    hits: AttemptHits,
+    trace: SignInTrace,
+) -> Op[SignInStep]:
+    """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
+    # Looked at again after the slow check, as a session that changed the password itself lives on.
+    kept = (yield from present(kit, proof)) is not None and (yield from ask(session.rotate))
+    kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
+    step = yield from finish("open", "whole" if kept else "dead", hits, trace)
+    if not kept:
+        return step
+    return SignInStep(state=step.state, user_id=session.user_id, amr=facts.amr, auth_time=facts.auth_time)

@@ -1,0 +1,165 @@
+"""Lists whose items have a meaning that can be checked at once: hosts, networks, keys, servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mks_hardening._core.backend.redis_url import parse_redis_url
+from mks_hardening._core.environment.parsers import Parser, parse_list
+from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
+from mks_hardening._core.origin.forwarding_headers import kept_fields
+from mks_hardening._core.origin.hostname import parse_host
+from mks_hardening._core.origin.network_addresses import parse_network
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = [
+    "parse_address",
+    "parse_addresses",
+    "parse_host_name",
+    "parse_hosts",
+    "parse_kept_headers",
+    "parse_networks",
+    "parse_rate_limits",
+    "parse_redis",
+    "parse_secret_keys",
+    "parse_signing_keys",
+]
+
+_SHORTEST_SIGNING_KEY: Final = 16
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text names a host; names in other scripts are taken in their ``xn--`` form."""
+    written = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+    try:
+        ascii_form = written if written.isascii() else written.encode("idna").decode()
+    except UnicodeError:
+        return False
+    return parse_host(ascii_form) is not None
+
+
+def _is_network(text: str) -> bool:
+    if text == "unix":
+        return True
+    try:
+        parse_network(text, parameter="")
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _is_kept_header(text: str) -> bool:
+    try:
+        kept_fields([text], parameter="")
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text can be the address of a mailbox; whether it exists, the mail server knows."""
+    local, at, domain = text.rpartition("@")
+    return bool(local and at) and text.isprintable() and " " not in text and _is_host(domain)
+
+
+def _is_secret_key(text: str) -> bool:
+    key = key_from_base64(text)
+    return key is not None and not is_guessable(key)
+
+
+def _is_signing_key(text: str) -> bool:
+    return len(text.encode()) >= _SHORTEST_SIGNING_KEY and not is_guessable(text.encode())
+
+
+def _list_of(
+    form: str, forms: str, fits: Callable[[str], bool], *, show: bool = True
+) -> Parser[tuple[str, ...]]:
+    """A list whose items all fit; the first that does not is quoted unless it may be a secret."""
+
+    def read(text: str) -> tuple[str, ...]:
+        items = parse_list(text)
+        for place, item in enumerate(items, 1):
+            if not fits(item):
+                which = f"{item[:60]!r}" if show else f"item {place}"
+                raise ValueError(f"{forms}; {which} is not")
+        return items
+
+    return Parser(form, read, ",".join)
+
+
+parse_hosts: Final = _list_of(
+    "list of hosts",
+    "host names or addresses with commas between, .example.com for a name and all below it",
+    lambda item: _is_host(item.removeprefix(".")),
+)
+parse_networks: Final = _list_of(
+    "list of addresses and networks",
+    "addresses, networks such as 10.0.0.0/8, or unix, with commas between",
+    _is_network,
+)
+parse_kept_headers: Final = _list_of(
+    "list of header names",
+    "header names such as X-Real-IP with commas between, each of which would be removed",
+    _is_kept_header,
+)
+parse_addresses: Final = _list_of("list of mail addresses", "mail addresses with commas between", _is_address)
+
+
+def _address(text: str) -> str:
+    if not _is_address(text):
+        raise ValueError("a mail address")
+    return text
+
+
+parse_address: Final = Parser("mail address", _address)
+parse_secret_keys: Final = _list_of(
+    "list of keys",
+    f"base64 of {KEY_BYTES} random bytes, with commas between (SecretBox.generate_key() makes one)",
+    _is_secret_key,
+    show=False,
+)
+parse_signing_keys: Final = _list_of(
+    "list of keys",
+    f"random secrets of at least {_SHORTEST_SIGNING_KEY} bytes, with commas between",
+    _is_signing_key,
+    show=False,
+)
+
+
+def _host_name(text: str) -> str:
+    if not _is_host(text.strip()):
+        raise ValueError("the name or address of a host")
+    return text.strip()
+
+
+parse_host_name: Final = Parser("host", _host_name)
+
+
+def _redis(text: str) -> str:
+    try:
+        parse_redis_url(text.strip(), allow_plaintext=True)  # whether clear text may leave is another setting
+    except ConfigurationError as error:
+        raise ValueError(f"a Redis URL: {error}") from None
+    return text.strip()
+
+
+parse_redis: Final = Parser("Redis URL", _redis)
+
+
+def _rate_limits(text: str) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split("|"))):
+        group, sign, limits = (side.strip() for side in part.partition("="))
+        if not (group and sign and limits) or group in found:
+            raise ValueError(
+                f"a list of groups and limits, each group once, such as search=60 per minute; 900 per hour | "
+                f"admin=20 per minute; {part[:60]!r} is not"
+            )
+        found[group] = limits
+    return tuple(found.items())
+
+
+parse_rate_limits: Final = Parser(
+    "groups of limits", _rate_limits, lambda value: " | ".join(f"{group}={limits}" for group, limits in value)
+)

@@ -1,0 +1,326 @@
+"""The settings of each area: the one place of defaults.
+
+Each field names its variable, how it is read, its default and what it means; the table in the documentation and the
+command ``mks-hardening env`` are made from here.
+"""
+
+# Without postponed annotations, so that the types can be read from the classes at run time.
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mks_hardening._core.environment.parsers import (
+    Parser,
+    parse_bool,
+    parse_choice,
+    parse_duration,
+    parse_integer,
+    parse_list,
+    parse_path,
+    parse_size,
+    parse_text,
+    parse_url,
+)
+from mks_hardening.settings._list_parsers import (
+    parse_address,
+    parse_addresses,
+    parse_host_name,
+    parse_hosts,
+    parse_kept_headers,
+    parse_networks,
+    parse_rate_limits,
+    parse_redis,
+    parse_secret_keys,
+    parse_signing_keys,
+)
+from mks_hardening.settings._variables import env
+
+__all__ = [
+    "CacheSettings",
+    "CoreSettings",
+    "DatabaseSettings",
+    "LoggingSettings",
+    "NotifySettings",
+    "SecuritySettings",
+    "WsgiSettings",
+]
+
+EnvironmentName = Literal["production", "staging", "development", "test"]
+ProxyFamily = Literal["x-forwarded", "forwarded"]
+HeaderPreset = Literal["web", "api", "strict"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LogSchema = Literal["default", "ecs", "gcp", "python-json-logger"]
+SmtpSecurity = Literal["starttls", "tls", "plain"]
+AlertLevel = Literal["WARNING", "ERROR", "CRITICAL"]
+AlertLanguage = Literal["ja", "en"]
+
+_ENVIRONMENT: Final[Parser[EnvironmentName]] = parse_choice("production", "staging", "development", "test")
+_PROXY_FAMILY: Final[Parser[ProxyFamily]] = parse_choice("x-forwarded", "forwarded")
+_HEADER_PRESET: Final[Parser[HeaderPreset]] = parse_choice("web", "api", "strict")
+_LOG_LEVEL: Final[Parser[LogLevel]] = parse_choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LOG_SCHEMA: Final[Parser[LogSchema]] = parse_choice("default", "ecs", "gcp", "python-json-logger")
+_SMTP_SECURITY: Final[Parser[SmtpSecurity]] = parse_choice("starttls", "tls", "plain")
+_ALERT_LEVEL: Final[Parser[AlertLevel]] = parse_choice("WARNING", "ERROR", "CRITICAL")
+_ALERT_LANGUAGE: Final[Parser[AlertLanguage]] = parse_choice("en", "ja")
+_PORT: Final = parse_integer(1, 65535)
+_DATABASE: Final = parse_url(
+    "postgresql",
+    "postgresql+psycopg",
+    "postgresql+psycopg2",
+    "postgresql+asyncpg",
+    "sqlite",
+    "sqlite+aiosqlite",
+    "mysql+pymysql",
+    "mariadb+pymysql",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSettings:
+    """What all areas share."""
+
+    environment: EnvironmentName = env(
+        "ENV",
+        _ENVIRONMENT,
+        "production",
+        "Which kind of deployment this is; unsafe settings are refused in production.",
+    )
+    app_name: str = env("APP_NAME", parse_text, "mks-hardening", "Name in log records and alerts.")
+    redis_url: str | None = env(
+        "REDIS_URL",
+        parse_redis,
+        None,
+        "Redis for cache, sessions, limits and alert deduplication; without it each process keeps its own.",
+        secret=True,
+    )
+    allow_plaintext: bool = env(
+        "ALLOW_PLAINTEXT",
+        parse_bool,
+        False,
+        "Whether clear text to Redis and SMTP may leave this machine (a private network you trust).",
+    )
+    store_budget: float = env(
+        "STORE_BUDGET",
+        parse_duration(minimum=0.001, maximum=10),
+        0.1,
+        "Time that all store calls of one request may take together.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WsgiSettings:
+    """The edge: trust, HTTPS, headers, sessions."""
+
+    allowed_hosts: tuple[str, ...] = env(
+        "ALLOWED_HOSTS",
+        parse_hosts,
+        (),
+        "Host names that are answered; .example.com covers the apex and every depth.",
+    )
+    canonical_host: str | None = env(
+        "CANONICAL_HOST", parse_host_name, None, "The one host to redirect the others to."
+    )
+    trusted_proxies: tuple[str, ...] = env(
+        "TRUSTED_PROXIES",
+        parse_networks,
+        (),
+        "Peers whose forwarded headers count: addresses, networks, or unix.",
+    )
+    proxy_hops: int | None = env(
+        "PROXY_HOPS",
+        parse_integer(1, 16),
+        None,
+        "Proxies in front; without TRUSTED_PROXIES every peer counts as one.",
+    )
+    proxy_family: ProxyFamily = env(
+        "PROXY_FAMILY",
+        _PROXY_FAMILY,
+        "x-forwarded",
+        "Which headers the proxies set: X-Forwarded-* or Forwarded (RFC 7239).",
+    )
+    proxy_keep_headers: tuple[str, ...] = env(
+        "PROXY_KEEP_HEADERS",
+        parse_kept_headers,
+        (),
+        "Forwarding headers of trusted peers, such as X-Real-IP, that the application reads by itself.",
+    )
+    force_https: bool = env("FORCE_HTTPS", parse_bool, True, "Redirect plain http to https.")
+    https_port: int = env("HTTPS_PORT", _PORT, 443, "Port of https as clients see it.")
+    hsts_max_age: float = env(
+        "HSTS_MAX_AGE",
+        parse_duration(maximum=10 * 366 * 86_400.0),
+        63_072_000.0,
+        "How long browsers remember to use https; 0s tells them to forget, see also HSTS.",
+    )
+    hsts: bool = env("HSTS", parse_bool, True, "Whether Strict-Transport-Security is sent at all.")
+    hsts_include_subdomains: bool = env(
+        "HSTS_INCLUDE_SUBDOMAINS",
+        parse_bool,
+        True,
+        "Whether every host below is bound to https too; 0 where one of them has none.",
+    )
+    header_preset: HeaderPreset = env("HEADER_PRESET", _HEADER_PRESET, "web", "Set of security headers.")
+    session_idle_timeout: float = env(
+        "SESSION_IDLE_TIMEOUT",
+        parse_duration(minimum=1, maximum=366 * 86_400.0, bare="m"),
+        1800.0,
+        "A session ends after this long without activity.",
+    )
+    session_absolute_timeout: float = env(
+        "SESSION_ABSOLUTE_TIMEOUT",
+        parse_duration(minimum=1, maximum=366 * 86_400.0, bare="h"),
+        28_800.0,
+        "A session ends this long after sign-in, whatever happens.",
+    )
+    session_warn_before: float = env(
+        "SESSION_WARN_BEFORE",
+        parse_duration(),
+        120.0,
+        "Answers say how long is left when it is less than this.",
+    )
+    session_max: int | None = env(
+        "SESSION_MAX", parse_integer(1, 1000), None, "Sessions a user may have at once; the oldest ends."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingSettings:
+    """Where records go and what they look like."""
+
+    level: LogLevel = env("LOG_LEVEL", _LOG_LEVEL, "INFO", "Records below this level are not written.")
+    file: str | None = env("LOG_FILE", parse_path, None, "File to write to beside stdout and stderr.")
+    max_bytes: int | None = env(
+        "LOG_MAX_BYTES",
+        parse_size(minimum=65_536),
+        None,
+        "Rotate the file by ourselves at this size; without it the file is reopened after logrotate.",
+    )
+    backups: int = env("LOG_BACKUPS", parse_integer(1, 1000), 10, "Rotated files that are kept.")
+    schema: LogSchema = env("LOG_SCHEMA", _LOG_SCHEMA, "default", "Names of the fields in a record.")
+    queue: bool = env("LOG_QUEUE", parse_bool, False, "Write on a thread of its own, behind a bounded queue.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings:
+    """Whom to tell of errors, and how often at most."""
+
+    smtp_host: str | None = env(
+        "SMTP_HOST", parse_host_name, None, "Mail server; without it no mail is sent."
+    )
+    smtp_port: int = env("SMTP_PORT", _PORT, 587, "Port of the mail server.")
+    smtp_security: SmtpSecurity = env(
+        "SMTP_SECURITY",
+        _SMTP_SECURITY,
+        "starttls",
+        "How the connection is protected; plain only to this machine.",
+    )
+    smtp_user: str | None = env("SMTP_USER", parse_text, None, "User to log in as.")
+    smtp_password: str | None = env("SMTP_PASSWORD", parse_text, None, "Password of that user.", secret=True)
+    smtp_ca_file: str | None = env(
+        "SMTP_CA_FILE", parse_path, None, "Certificates to trust instead of the system's."
+    )
+    alert_from: str | None = env("ALERT_FROM", parse_address, None, "Sender of alert mails.")
+    alert_to: tuple[str, ...] = env("ALERT_TO", parse_addresses, (), "Receivers of alert mails.")
+    alert_level: AlertLevel = env(
+        "ALERT_LEVEL", _ALERT_LEVEL, "ERROR", "Records from this level on become alerts."
+    )
+    alert_window: float = env(
+        "ALERT_WINDOW",
+        parse_duration(minimum=1, maximum=86_400),
+        300.0,
+        "Equal alerts within this time become one digest.",
+    )
+    alert_spool: str | None = env(
+        "ALERT_SPOOL", parse_path, None, "Folder for alerts that could not be delivered."
+    )
+    alert_language: AlertLanguage = env("ALERT_LANGUAGE", _ALERT_LANGUAGE, "en", "Language of alerts.")
+    slack_webhook_url: str | None = env(
+        "SLACK_WEBHOOK_URL", parse_url("https", "http"), None, "Slack webhook.", secret=True
+    )
+    slack_channel: str | None = env("SLACK_CHANNEL", parse_text, None, "Slack channel, if not the hook's.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """The cache and the CDN in front."""
+
+    url: str | None = env(
+        "CACHE_URL", parse_redis, None, "Redis of the cache, if not REDIS_URL.", secret=True
+    )
+    namespace: str = env("CACHE_NAMESPACE", parse_text, "mks", "First part of every key.")
+    default_ttl: float = env(
+        "CACHE_TTL", parse_duration(minimum=1), 3600.0, "How long entries are kept by default."
+    )
+    signing_keys: tuple[str, ...] = env(
+        "CACHE_SIGNING_KEYS",
+        parse_signing_keys,
+        (),
+        "Keys that sign entries, newest first; without them entries are not signed.",
+        secret=True,
+    )
+    cdn_zone_id: str | None = env("=CLOUDFLARE_ZONE_ID", parse_text, None, "Zone to purge.")
+    cdn_api_token: str | None = env(
+        "=CLOUDFLARE_API_TOKEN", parse_text, None, "Token for purging.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecuritySettings:
+    """Second factors and limits."""
+
+    issuer: str = env("TOTP_ISSUER", parse_text, "MKS", "Name that authenticator apps show.")
+    secret_keys: tuple[str, ...] = env(
+        "SECRET_KEYS",
+        parse_secret_keys,
+        (),
+        "Keys that encrypt second factors at rest (base64 of 32 bytes), newest first.",
+        secret=True,
+    )
+    rate_limit_url: str | None = env(
+        "RATE_LIMIT_URL", parse_redis, None, "Redis of the limits, if not REDIS_URL.", secret=True
+    )
+    rate_limits: tuple[tuple[str, str], ...] = env(
+        "RATE_LIMITS",
+        parse_rate_limits,
+        (),
+        "Limits in place of those in the code, by group: search=60 per minute; 900 per hour | admin=20 per minute.",
+    )
+    rate_limits_dry_run: tuple[str, ...] = env(
+        "RATE_LIMITS_DRY_RUN",
+        Parser("list of groups", parse_list, ",".join),
+        (),
+        "Groups whose limits refuse nothing and only report what they would refuse.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """The database connection and what is watched on it."""
+
+    url: str | None = env("=DATABASE_URL", _DATABASE, None, "SQLAlchemy URL of the database.", secret=True)
+    max_connections: int | None = env(
+        "DB_MAX_CONNECTIONS",
+        parse_integer(1, 100_000),
+        None,
+        "max_connections of the server; the pools of all workers stay below it.",
+    )
+    statement_timeout: float = env(
+        "DB_STATEMENT_TIMEOUT",
+        parse_duration(minimum=0.1, maximum=86_400),
+        30.0,
+        "The server ends a statement after this long.",
+    )
+    slow_query: float = env(
+        "SLOW_QUERY",
+        parse_duration(minimum=0.0, maximum=3600),
+        0.1,
+        "Statements that take longer are logged.",
+    )
+    workers: int = env("GUNICORN_WORKERS", parse_integer(1, 256), 1, "Worker processes.")
+    threads: int = env("GUNICORN_THREADS", parse_integer(1, 256), 8, "Threads of each worker.")
+    generations: int = env(
+        "DB_GENERATIONS",
+        parse_integer(1, 1000),
+        2,
+        "Sets of workers at the same time: a reload or a release starts new ones before the old ones have ended.",
+    )

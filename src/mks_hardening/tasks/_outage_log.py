@@ -1,0 +1,48 @@
+"""One record when the table of tasks cannot be used, and one when it can again, whoever finds out."""
+
+from __future__ import annotations
+
+import logging
+from threading import RLock
+from typing import Final
+
+from mks_hardening._core.database.error_text import cause_of
+from mks_hardening._core.process.after_fork import renew_in_child
+
+__all__ = ["OutageLog"]
+
+_FIRST: Final = 0.5
+_LONGEST: Final = 10.0
+_logger: Final = logging.getLogger("mks_hardening.tasks")
+
+
+class OutageLog:
+    """Shared by the threads of one worker."""
+
+    def __init__(self) -> None:
+        self._wait = 0.0
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._lock = RLock()
+
+    def began(self, error: Exception) -> float:
+        """Report the first failure; seconds until the database should be asked again, longer each time."""
+        with self._lock:
+            first, self._wait = not self._wait, min(_LONGEST, max(_FIRST, 2 * self._wait))
+            wait = self._wait
+        if first:
+            _logger.error("the table of tasks cannot be used (%s); it is asked again", cause_of(error))
+        return wait
+
+    def over(self) -> None:
+        """Report the first success after a failure."""
+        # Without the lock, as this is asked after every task. A stale answer delays the record by one task.
+        if not self._wait:
+            return
+        with self._lock:
+            was, self._wait = self._wait, 0.0
+        if was:
+            _logger.warning("the table of tasks can be used again")

@@ -1,0 +1,242 @@
+"""Mail that is sent by a task: it leaves when the transaction that asked for it is committed, and not before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.checks import instance, offers
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening.exceptions import ConfigurationError, DeliveryError, TaskRefusedError
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks.task_run import TaskRun
+
+if TYPE_CHECKING:
+    from email.headerregistry import Address
+    from ssl import SSLContext
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from mks_hardening._core.mail.smtp_session import Security, SmtpSession
+    from mks_hardening.settings import HardeningSettings
+    from mks_hardening.tasks.tasks import Task, Tasks
+
+__all__ = ["MailTask"]
+
+_DEFERRED_DELAY: Final = 60.0
+"""Seconds until those recipients are tried again who were deferred while others got the mail (RFC 5321, 4.5.4.1
+asks for 30 minutes between two tries of one host that failed; this host answered)."""
+_logger: Final = logging.getLogger("mks_hardening.tasks")
+
+
+class MailTask:
+    """A task that sends mail over SMTP: ``mail.enqueue(connection, to="a@example.com", subject=..., text=...)``.
+
+    A mail is never lost, and each kill or stall of a worker between the server's reply and its record costs at most
+    one duplicate, with the same ``Message-ID``: SMTP has no way to ask. The lease is checked when nothing but the
+    message is left to be said. Connections and 4xx replies are tried again with growing pauses, 5xx replies put the
+    task on the list of the dead (RFC 5321, 4.2.1). Of several recipients those that were deferred are tried again
+    by themselves, so that the others get one copy.
+
+    Until it ended and was cleaned away, text and recipients stand in the table of tasks.
+
+    Args:
+        tasks: where it is registered.
+        smtp_host: name of the server, which its certificate must carry.
+        from_addr: sender, ``system@example.com`` or ``System <system@example.com>``.
+        smtp_port: 587 for ``starttls``, 465 as a rule for ``tls``.
+        username: log in as; without it there is no log-in.
+        password: password of that user.
+        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (a server on this machine only).
+        ssl_context: what to trust, instead of the system's certificates.
+        ca_file: certificates to trust, instead of the system's.
+        timeout: seconds for one delivery, from connecting to the last reply; keep it below the workers' lease.
+        allow_plaintext: whether ``plain`` may leave this machine.
+        name: of the task.
+        queue: workers may serve some queues only.
+        max_attempts: tries in all; the default ones take about two hours.
+        clock: wall time for ``Date``.
+
+    Raises:
+        ConfigurationError: a malformed address, clear text to another machine, a user without a password, or
+            another unusable value.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        smtp_host: str,
+        *,
+        from_addr: str,
+        smtp_port: int = 587,
+        username: str | None = None,
+        password: str | None = None,
+        security: Security = "starttls",
+        ssl_context: SSLContext | None = None,
+        ca_file: str | None = None,
+        timeout: float | timedelta = 10.0,
+        allow_plaintext: bool = False,
+        name: str = "mks.mail",
+        queue: str = "default",
+        max_attempts: int = 30,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        # Not needed by those who only import the area: e-mail, TLS and SMTP are a hundred modules.
+        from mks_hardening._core.mail.email_addresses import addresses
+        from mks_hardening._core.mail.smtp_server import smtp_session
+
+        sender, *others = addresses(from_addr, parameter="from_addr")
+        if others:
+            raise ConfigurationError("from_addr must be one address", parameter="from_addr")
+        self._sender: Address = sender
+        self._session: SmtpSession = smtp_session(
+            smtp_host,
+            smtp_port=smtp_port,
+            username=username,
+            password=password,
+            security=security,
+            ssl_context=ssl_context,
+            ca_file=ca_file,
+            timeout=timeout,
+            allow_plaintext=allow_plaintext,
+        )
+        self._clock = given_clock(clock)
+        offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
+        self._task: Task[[list[str], dict[str, str]], dict[str, int]] = tasks.task(
+            name, queue=queue, max_attempts=max_attempts
+        )(self._run)
+
+    @classmethod
+    def from_settings(cls, tasks: Tasks, settings: HardeningSettings, **options: Any) -> MailTask | None:
+        """The same over the server that alerts go through; ``None`` where the settings name none.
+
+        Args:
+            tasks: where it is registered.
+            settings: the server, and ``notify.alert_from`` as the sender.
+            options: parameters of ``MailTask``; they win over the settings.
+        """
+        told = settings.notify
+        if told.smtp_host is None:
+            return None
+        server: dict[str, Any] = {
+            "smtp_port": told.smtp_port,
+            "from_addr": told.alert_from,
+            "username": told.smtp_user,
+            "password": told.smtp_password,
+            "security": told.smtp_security,
+            "ca_file": told.smtp_ca_file,
+            "allow_plaintext": settings.core.allow_plaintext,
+        }
+        return cls(tasks, told.smtp_host, **{**server, **options})
+
+    def enqueue(
+        self,
+        connection: Connection | Session,
+        /,
+        *,
+        to: str | Sequence[str],
+        subject: str,
+        text: str,
+        html: str | None = None,
+        reply_to: str | None = None,
+        key: str | None = None,
+        user_id: str | None = None,
+    ) -> str:
+        """Send a mail when the caller's transaction is committed.
+
+        Args:
+            connection: a connection or ORM session with the transaction.
+            to: recipients; all of them are named in the mail.
+            subject: one line.
+            text: the plain text.
+            html: the same for readers that show HTML.
+            reply_to: where answers go, if not to the sender.
+            key: of several mails with one key the first alone is sent.
+            user_id: who may ask for its status.
+
+        Returns:
+            The id of the task.
+
+        Raises:
+            TaskRefusedError: no recipient, a malformed address, a line break in the subject, or more than 64 kB.
+        """
+        from mks_hardening._core.mail.email_addresses import addresses
+
+        try:
+            recipients = [str(address) for address in addresses(to, parameter="to")]
+            fields = {
+                "Subject": instance(subject, str, parameter="subject"),
+                "To": ", ".join(recipients),
+                **({} if reply_to is None else {"Reply-To": _one(reply_to)}),
+                # Fixed here, so that a second delivery is byte for byte the first one and mail servers recognise
+                # it.
+                "Date": _date(self._clock.time()),
+                "text": instance(text, str, parameter="text"),
+                **({} if html is None else {"html": instance(html, str, parameter="html")}),
+            }
+            # Built once for nothing: a header that cannot be encoded fails in the request, not in the worker.
+            self._message(fields, "refused-here-rather-than-later")
+        except ValueError as error:  # ConfigurationError is one
+            raise TaskRefusedError(f"the mail cannot be sent: {error}") from None
+        envelope = [address.addr_spec for address in addresses(to, parameter="to")]
+        return self._task.using(key=key, user_id=user_id).enqueue(connection, envelope, fields)
+
+    def _run(self, run: TaskRun, envelope: list[str], fields: dict[str, str]) -> dict[str, int]:
+        # Of the first run for those deferred too: `fields` that come with one keep theirs.
+        fields = {"Message-ID": f"<{run.id}@{self._sender.domain}>", **fields}
+        body = self._message(fields, run.id)
+        # `before` is called when nothing but the message is left to be said: the window for a duplicate is as
+        # small as SMTP allows.
+        refused = self._session.deliver(self._sender.addr_spec, envelope, body, before=run.check)
+        deferred = [address for address, code in refused.items() if code < 500]
+        lost = len(refused) - len(deferred)
+        accepted = len(envelope) - len(refused)
+        if not accepted and not (deferred and lost):
+            code = min(refused.values())
+            raise DeliveryError(f"smtp-{code}", temporary=code < 500)
+        if lost:
+            _logger.warning("a mail was refused for %d of %d recipients", lost, len(envelope))
+        result = {"accepted": accepted, "refused": lost, "deferred": len(deferred)}
+        if deferred:
+            again = self._task.using(key=f"deferred {run.id}", delay=_DEFERRED_DELAY, user_id=run.user_id)
+            # Together with the end of this task: a crash in between would mail the others again or forget these.
+            with run.commit(result) as connection:
+                again.enqueue(connection, deferred, fields)
+        return result
+
+    def _message(self, fields: dict[str, str], boundary: str) -> bytes:
+        """The mail; the same bytes at every try."""
+        from email.message import EmailMessage
+        from email.policy import SMTP
+
+        mail = EmailMessage(SMTP)
+        mail["From"] = self._sender
+        for name, value in fields.items():
+            if name not in {"text", "html"}:
+                mail[name] = value
+        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps vacation answers away
+        # base64, as servers may break or re-encode 8-bit lines, and DKIM signatures with them.
+        mail.set_content(fields["text"], cte="base64")
+        if "html" in fields:
+            mail.add_alternative(fields["html"], subtype="html", cte="base64")
+            mail.set_boundary(f"=_{boundary}")
+        return mail.as_bytes()
+
+    def __repr__(self) -> str:
+        return f"MailTask({self._task.name!r}, from_addr={str(self._sender)!r})"
+
+
+def _one(address: str) -> str:
+    from mks_hardening._core.mail.email_addresses import addresses
+
+    (found,) = addresses(address, parameter="reply_to")
+    return str(found)
+
+
+def _date(moment: float) -> str:
+    from email.utils import formatdate
+
+    return formatdate(moment, localtime=True)

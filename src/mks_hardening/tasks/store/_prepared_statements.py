@@ -1,0 +1,267 @@
+"""The statements that every task costs: built once for a table, since building one takes longer than running it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening.tasks._states import Step, sources
+from mks_hardening.tasks.store._task_rows import LeasedTask
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
+
+    from mks_hardening.tasks.store._row_clock import RowClock
+
+__all__ = ["PRIORITIES", "PreparedStatements", "locked", "written"]
+
+PRIORITIES: Final = (0, 1, 2)
+"""High, normal, low: each is looked at by its own index range, so none hides behind another."""
+
+_TAKEN: Final = (
+    "id",
+    "name",
+    "arguments",
+    "context",
+    "owner",
+    "deliveries",
+    "attempts",
+    "unique_key",
+    "user_id",
+    "cancel_requested",
+    "created_at",
+)
+
+
+class PreparedStatements:
+    """Looking, taking and finishing.
+
+    Args:
+        engine: where the table is.
+        table: made by ``task_table``.
+        clock: whose now counts.
+    """
+
+    def __init__(self, engine: Engine, table: Table, clock: RowClock) -> None:
+        self._engine = engine
+        self._table = table
+        self._clock = clock
+        self._one_writer = engine.dialect.name == "sqlite"
+        # One statement is its own transaction; BEGIN and COMMIT would cost PostgreSQL two more round trips.
+        self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._looks: dict[tuple[str, ...], Executable] = {}
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._lock = RLock()
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Threads of one process wait in line for SQLite's one writer, instead of sleeping until it is free."""
+        return self._lock if self._one_writer else nullcontext()
+
+    @contextmanager
+    def lightly(self) -> Generator[Connection]:
+        """A transaction that may be lost with the machine of PostgreSQL, and does not wait for its disk.
+
+        For what means less than the work: a claim that is lost is a task that nobody has taken, a renewal the loss
+        of a lease. What a task did is never written so.
+        """
+        with self.writing(), self._engine.begin() as connection:
+            if not self._one_writer:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    def due_places(self, queues: Sequence[str]) -> list[tuple[int, str]]:
+        """Priorities and queues in which something is due: the urgent first, then the one due for longest.
+
+        A read, so that idle workers do not queue for the one writer. Each place is a range of the index of its
+        own: one question for several queues would sort everything that is due in them.
+        """
+        wanted = tuple(dict.fromkeys(queues))
+        with self._single.connect() as connection:
+            found = connection.execute(self._looks_for(wanted), self._clock.values()).one()
+        places = [(priority, queue) for priority in PRIORITIES for queue in wanted]
+        due = zip(found, places, strict=True)
+        oldest = sorted((priority, since, queue) for since, (priority, queue) in due if since is not None)
+        return [(priority, queue) for priority, _, queue in oldest]
+
+    def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
+        """Take what is due in a priority of a queue."""
+        given = {"queue_is": queue, "priority_is": priority, "most": most}
+        return self._taken(self._takes, {**given, "owner_is": owner, "lease": lease})
+
+    def take_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
+        """Take this task, if it is due and nobody has it."""
+        found = self._taken(self._takes_one, {"task_id": task_id, "owner_is": owner, "lease": lease})
+        return found[0] if found else None
+
+    def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
+        """Record a result, in the given transaction or in one of its own; whether the task was still ours."""
+        values = {
+            "task_id": task.id,
+            "owner_is": task.owner,
+            "result_is": result,
+            **self._clock.values(),
+        }
+        if connection is not None:
+            return connection.execute(self._finishes, values).rowcount == 1
+        with self.writing(), self._single.begin() as own:
+            return own.execute(self._finishes, values).rowcount == 1
+
+    def _taken(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
+        with self.writing(), self._single.begin() as connection:
+            rows = connection.execute(change, {**values, **self._clock.values()}).all()
+        # RETURNING promises no order.
+        return [_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+
+    def _is(self, step: Step) -> ColumnElement[bool]:
+        return self._table.c.state.in_(sources(step))
+
+    def _looks_for(self, queues: tuple[str, ...]) -> Executable:
+        known = self._looks.get(queues)
+        if known is None:
+            known = self._looks[queues] = self._built_looks(queues)
+        return known
+
+    def _built_looks(self, queues: tuple[str, ...]) -> Executable:
+        from sqlalchemy import select
+
+        due_at = self._table.c.due_at
+        return select(
+            *(
+                select(due_at)
+                .where(*self._due(written(priority), queue))
+                .order_by(due_at)
+                .limit(written(1))
+                .scalar_subquery()
+                for priority in PRIORITIES
+                for queue in queues
+            )
+        )
+
+    @cached_property
+    def _takes(self) -> Update:
+        from sqlalchemy import Integer, String, bindparam, select
+
+        columns = self._table.c
+        # As by ``written``, with a value that comes at each execution.
+        priority = bindparam("priority_is", type_=Integer, literal_execute=True)
+        most = bindparam("most", type_=Integer, literal_execute=True)
+        due = (
+            select(columns.id)
+            .where(*self._due(priority, bindparam("queue_is", type_=String)))
+            .order_by(columns.due_at)
+            .limit(most)
+        )
+        return self._change(columns.id.in_(locked(due, self._engine)))
+
+    def _due(
+        self, priority: ColumnElement[int], queue: ColumnElement[str] | str
+    ) -> tuple[ColumnElement[bool], ...]:
+        columns = self._table.c
+        return (
+            columns.queue == queue,
+            columns.priority == priority,
+            columns.due_at <= self._clock.parameter(),
+            self._is("claim"),
+        )
+
+    @cached_property
+    def _takes_one(self) -> Update:
+        from sqlalchemy import bindparam
+
+        columns = self._table.c
+        is_due = (columns.due_at <= self._clock.parameter()) & self._is("claim")
+        return self._change((columns.id == bindparam("task_id")) & is_due)
+
+    def _change(self, condition: ColumnElement[bool]) -> Update:
+        from sqlalchemy import Float, bindparam, func, select, true, update
+
+        columns = self._table.c
+        now = self._clock.parameter()
+        # As in lightly(), but within the one statement; a subquery is evaluated once, not for each row.
+        lightly = select(func.set_config("synchronous_commit", "off", true())).scalar_subquery() == "off"
+        is_light = true() if self._one_writer else lightly
+        change: Update = (
+            update(self._table)
+            .where(condition, is_light)
+            .values(
+                state="running",
+                owner=bindparam("owner_is"),
+                due_at=now + bindparam("lease", type_=Float(53)),
+                started_at=now,
+                deliveries=columns.deliveries + 1,
+                rung_at=None,  # this bell was heard
+            )
+            .returning(
+                *(columns[name] for name in _TAKEN), (now - columns.unknown_since).label("unknown_for")
+            )
+        )
+        return change
+
+    @cached_property
+    def _finishes(self) -> Update:
+        from sqlalchemy import bindparam, update
+
+        columns = self._table.c
+        return (
+            update(self._table)
+            .where(
+                columns.id == bindparam("task_id"),
+                # Who lost the lease changes nothing, however late it comes: the owner is new with every taking.
+                columns.owner == bindparam("owner_is"),
+                self._is("finish"),
+            )
+            .values(
+                state="done",
+                result=bindparam("result_is"),
+                progress=1.0,
+                due_at=None,
+                owner=None,
+                finished_at=self._clock.parameter(),
+                rung_at=None,
+            )
+        )
+
+
+def written(number: int) -> ColumnElement[int]:
+    """A number that stands in the statement itself, and is not bound.
+
+    psycopg prepares a statement after five executions, and PostgreSQL then makes one plan for any value. For any
+    limit it expects a tenth of the rows, for any priority a third, and reads the whole table.
+    """
+    from sqlalchemy import Integer, literal
+
+    return literal(number, Integer(), literal_execute=True)
+
+
+def locked(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
+    """The ids, locked where rows can be, and evaluated once: a planner may run a plain subquery again."""
+    from sqlalchemy import select
+
+    if engine.dialect.name == "postgresql":
+        # SKIP LOCKED: workers take different rows instead of waiting for one another's.
+        due = due.with_for_update(skip_locked=True)
+    return select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)
+
+
+def _task(row: Row[tuple[object, ...]]) -> LeasedTask:
+    return LeasedTask(
+        id=row.id,
+        name=row.name,
+        arguments=row.arguments,
+        context=row.context,
+        owner=row.owner,
+        deliveries=row.deliveries,
+        attempts=row.attempts,
+        unique_key=row.unique_key,
+        user_id=row.user_id,
+        cancel_requested=row.cancel_requested,
+        unknown_for=row.unknown_for,
+    )

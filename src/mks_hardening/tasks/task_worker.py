@@ -1,0 +1,248 @@
+"""The embedded worker: threads that take what is due from the table, in any number of processes."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Self
+
+from mks_hardening._core.checks import flag, function, offers, texts, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.closing import Closing
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks._executor import Executor, Outcome
+from mks_hardening.tasks._leases import LEASE, LeaseHolder
+from mks_hardening.tasks._naming import check_queue, id_text
+from mks_hardening.tasks._outage_log import OutageLog
+from mks_hardening.tasks._scheduler import Scheduler
+from mks_hardening.tasks.task_run import TaskRun
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from mks_hardening.tasks.store._task_rows import LeasedTask
+    from mks_hardening.tasks.tasks import Tasks
+
+__all__ = ["TaskWorker"]
+
+
+class TaskWorker(Closing):
+    """Runs tasks on threads of this process.
+
+    Several workers, in one process or in many, share the work: each task is taken by one of them. One that dies is
+    missed after ``lease`` seconds, and another runs its tasks. A forked child has no worker; start its own.
+    ``with TaskWorker(tasks):`` starts it, and stops it at the end.
+
+    Args:
+        tasks: what may run, and where the rows are.
+        queues: which queues are served.
+        concurrency: threads, 1 to 64; each needs a connection of the engine while it asks, and so do two more that
+            hold leases and look at schedules: ``hardened_engine(url, threads=concurrency + 2)``.
+        lease: seconds after which a worker that says nothing counts as dead, at least 1.
+        poll: seconds between two looks into the table when there is nothing to do.
+        schedule: whether tasks with a schedule are enqueued by this worker too; any number of them may.
+        clock: for durations.
+
+    Raises:
+        ConfigurationError: out of range.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        *,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 2,
+        lease: float | timedelta = LEASE,
+        poll: float | timedelta = 0.5,
+        schedule: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._tasks = offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
+        self._queues = tuple(check_queue(queue) for queue in texts(queues, parameter="queues", of="queues"))
+        self._threads_wanted = whole_number(concurrency, parameter="concurrency", minimum=1, maximum=64)
+        self._lease = seconds(lease, parameter="lease", minimum=1.0)
+        self._poll = seconds(poll, parameter="poll", minimum=0.01)
+        self._clock = given_clock(clock)
+        self._executor = Executor(tasks, clock=self._clock)
+        self._scheduler = Scheduler(tasks) if flag(schedule, parameter="schedule") else None
+        self._outage = OutageLog()
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """In a forked child: no threads yet, and locks that nobody holds."""
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._threads = list[threading.Thread]()
+        self._keeper: LeaseHolder | None = None
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Start the threads; harmless when they run.
+
+        Raises:
+            ConfigurationError: the database is in the memory of one connection, which threads cannot share.
+        """
+        if self._tasks.store.in_memory:
+            raise ConfigurationError(
+                "tasks on threads need a database that all connections share: SQLite in a file, or PostgreSQL; "
+                "in memory there is run_pending()",
+                parameter="tasks",
+            )
+        if self._threads and not self._stopping.is_set():
+            return
+        # A new event, as threads that the last stop did not wait for still go by theirs and end.
+        self._stopping = stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=(stopping,), name=f"mks-task-{number}", daemon=True)
+            for number in range(self._threads_wanted)
+        ]
+        if self._scheduler is not None:
+            self._threads.append(
+                threading.Thread(
+                    target=self._schedule, args=(stopping,), name="mks-task-schedule", daemon=True
+                )
+            )
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def stop(self, timeout: float | timedelta = 30.0) -> bool:
+        """Take nothing more and wait for what runs; whether all of it ended in time.
+
+        What did not end goes on on its thread; when the process ends, another worker takes it after the lease.
+        """
+        end = SYSTEM_CLOCK.monotonic() + seconds(timeout, parameter="timeout")
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            # One patience for all of them together, not for each.
+            thread.join(max(0.0, end - SYSTEM_CLOCK.monotonic()))
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended:
+            self._threads = []
+            with self._lock:
+                keeper, self._keeper = self._keeper, None
+            if keeper is not None:
+                keeper.close(max(0.0, end - SYSTEM_CLOCK.monotonic()))
+        return ended
+
+    def close(self) -> None:
+        """``stop`` with its default patience."""
+        self.stop()
+
+    def wake(self) -> None:
+        """Look into the table now, for what was just committed."""
+        self._wake.set()
+
+    def run_pending(self, *, most: int = 1000) -> list[Outcome]:
+        """Run what is due here and now on the calling thread, until nothing is: for tests and for cron.
+
+        Returns:
+            What became of each, in the words of ``mks_hardening.events.TaskChanged``.
+        """
+        whole_number(most, parameter="most", minimum=1)
+        outcomes = list[Outcome]()
+        self.enqueue_scheduled()
+        while len(outcomes) < most and (taken := self._take()):
+            outcomes.append(self._held(taken))
+        return outcomes
+
+    def run_one(
+        self,
+        task_id: str,
+        *,
+        is_leaving: Callable[[], bool] = lambda: False,
+        on_error: Callable[[BaseException], object] = lambda _: None,
+    ) -> Outcome | None:
+        """Run one task here and now, holding its lease; ``None`` when it is not due or somebody else has it.
+
+        Args:
+            task_id: which; its queue does not matter.
+            is_leaving: whether this process was told to end: what the task raises then is no failure of its own,
+                and another worker runs it.
+            on_error: told what the task raised, if that was neither a request nor the end of its lease.
+        """
+        owner = secrets.token_hex(16)
+        for parameter, called in (("is_leaving", is_leaving), ("on_error", on_error)):
+            function(called, parameter=parameter)
+        taken = self._tasks.store.claim_one(id_text(task_id), owner=owner, lease=self._lease)
+        return None if taken is None else self._held(taken, is_leaving=is_leaving, on_error=on_error)
+
+    def enqueue_scheduled(self) -> bool:
+        """Enqueue what is due by schedule; whether anything was."""
+        return self._scheduler is not None and bool(self._scheduler.enqueue_due())
+
+    def _take(self) -> LeasedTask | None:
+        found = self._tasks.store.claim(
+            # A new owner for each run, not for each worker: a lease that ran out and was taken again by this very
+            # process counts as lost for the first run.
+            owner=secrets.token_hex(16),
+            lease=self._lease,
+            queues=self._queues,
+            most=1,
+        )
+        return found[0] if found else None
+
+    def _held(
+        self,
+        taken: LeasedTask,
+        *,
+        is_leaving: Callable[[], bool] = lambda: False,
+        on_error: Callable[[BaseException], object] = lambda _: None,
+    ) -> Outcome:
+        run = TaskRun(self._tasks.store, taken, clock=self._clock)
+        task = self._tasks.known.get(taken.name)
+        keeper = self._kept()
+        keeper.hold(run, timeout=inf if task is None else task.timeout)
+        try:
+            return self._executor.execute(run, is_leaving=is_leaving, on_error=on_error)
+        finally:
+            keeper.let_go(run)
+
+    def _kept(self) -> LeaseHolder:
+        with self._lock:
+            if self._keeper is None:
+                self._keeper = LeaseHolder(self._tasks.store, lease=self._lease, clock=self._clock)
+                if not self._tasks.store.in_memory:  # another thread would see another database
+                    self._keeper.start()
+            return self._keeper
+
+    def _work(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                worked = self._one()
+                self._outage.over()
+            except Exception as error:  # noqa: BLE001 - whatever the database raises, it is asked again
+                worked = False
+                # Waits on the event of the end, so that stop() does not wait for a database that is away.
+                stopping.wait(self._outage.began(error))
+            if not worked:
+                self._wake.wait(self._poll)
+                # After the wait: a wake-up while this thread worked makes it look once for nothing, which costs
+                # less than one that is missed.
+                self._wake.clear()
+
+    def _one(self) -> bool:
+        taken = self._take()
+        if taken is not None:
+            self._held(taken)
+        return taken is not None
+
+    def _schedule(self, stopping: threading.Event) -> None:
+        while not stopping.wait(self._poll):
+            try:
+                if self.enqueue_scheduled():  # nothing due may mean that nobody asked the database
+                    self._wake.set()
+                    self._outage.over()
+            except Exception as error:  # noqa: BLE001 - as in _work
+                stopping.wait(self._outage.began(error))

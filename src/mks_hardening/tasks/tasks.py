@@ -1,0 +1,399 @@
+"""The functions that may run as tasks, and how one is accepted."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from inspect import Signature, iscoroutinefunction
+from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar
+
+from mks_hardening._core.checks import choice, function, instance, number, whole_number
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.context import current
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.tasks._back_off import checked_delay
+from mks_hardening.tasks._naming import check_key, check_name, check_queue, check_user_id, id_text
+from mks_hardening.tasks._payload import dump, storable
+from mks_hardening.tasks._signatures import check_call, signature_of
+from mks_hardening.tasks._states import State
+from mks_hardening.tasks.schedule import ScheduleRule
+from mks_hardening.tasks.store._task_queries import TaskQueries
+from mks_hardening.tasks.store._task_rows import NewTask
+from mks_hardening.tasks.store._task_store import TaskStore
+from mks_hardening.tasks.store.schema import task_table
+from mks_hardening.tasks.task_run import TaskRun
+from mks_hardening.tasks.task_status import TaskStatus
+from mks_hardening.tasks.transient import is_transient
+from mks_hardening.tasks.watch.task_stats import TaskStats
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy.orm import Session
+
+    from mks_hardening.protocols import Clock
+
+__all__ = ["Task", "Tasks"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PRIORITY: Final = {"high": 0, "normal": 1, "low": 2}
+_LATEST: Final = 100_000_000_000.0
+"""Wall time, in the year 5138: what is later counts milliseconds."""
+_RULE: Final[type] = ScheduleRule
+# These alone: whatever else is bound may be personal, and rows live for weeks.
+_CARRIED: Final = ("request_id", "trace_id")
+"""Bound fields of the request that appear in the records of the task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    queue: str = "default"
+    priority: int = 1
+    key: str | None = None
+    delay: float = 0.0
+    due_at: float | None = None
+    user_id: str | None = None
+
+
+class Task(Generic[P, R]):
+    """A function that can be enqueued; calling it runs it here and now, as any function.
+
+    Attributes:
+        name: what rows call it.
+        signature: of its function, the run included.
+        max_deliveries: workers that may die over it before it is put on the list of the dead.
+        max_attempts: runs it gets in all when it fails in a way that can get better.
+        timeout: seconds after which a run counts as stuck; a Celery worker ends it, an embedded one reports it.
+        schedule: when it runs by itself.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        work: Callable[Concatenate[TaskRun, P], R],
+        options: _Options,
+        *,
+        name: str,
+        max_deliveries: int,
+        max_attempts: int,
+        timeout: float,
+        retry_on: Callable[[BaseException], bool],
+        schedule: ScheduleRule | None,
+    ) -> None:
+        self._tasks = tasks
+        self.signature: Signature = signature_of(name, work, scheduled=schedule is not None)
+        self._options = options
+        self.work: Callable[Concatenate[TaskRun, P], R] = work
+        self.name: str = name
+        self.max_deliveries: int = max_deliveries
+        self.max_attempts: int = max_attempts
+        self.timeout: float = timeout
+        self.retry_on: Callable[[BaseException], bool] = retry_on
+        self.schedule: ScheduleRule | None = schedule
+
+    def __call__(self, run: TaskRun, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here and now."""
+        return self.work(run, *args, **kwargs)
+
+    def enqueue(self, connection: Connection | Session, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Accept one run with the caller's transaction: it exists exactly when the transaction is committed.
+
+        Args:
+            connection: a connection or ORM session of the database that holds the tasks, with the transaction.
+            args: arguments of the function, JSON.
+            kwargs: arguments of the function, JSON.
+
+        Returns:
+            The id, known before the commit; of the first run, where one with the same key was accepted before.
+
+        Raises:
+            TaskRefusedError: the arguments are not JSON, are longer than 64 kB, or do not fit the function.
+        """
+        return self._tasks.accept(self, connection, self._options, args, kwargs)
+
+    def using(
+        self,
+        *,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        due_at: float | None = None,
+        priority: str | None = None,
+        user_id: str | None = None,
+    ) -> Task[P, R]:
+        """The same task with other options for its enqueuing: ``task.using(key="report-7").enqueue(...)``.
+
+        What is left out stays as it was.
+
+        Args:
+            key: of several runs with one key the first alone exists, also when it has ended. If it is dead, it runs
+                anew with the arguments of this call.
+            delay: seconds until it may run.
+            due_at: wall time from which it may run, seconds since the epoch, instead of ``delay``.
+            priority: ``high``, ``normal`` or ``low``.
+            user_id: whose it is; others are told that there is no such task.
+
+        Raises:
+            ConfigurationError: an unknown priority or an impossible delay.
+            TaskRefusedError: an impossible key.
+        """
+        was = self._options
+        options = replace(
+            was,
+            key=was.key if key is None else check_key(key),
+            delay=was.delay if delay is None else checked_delay(delay, parameter="delay"),
+            due_at=was.due_at
+            if due_at is None
+            else number(due_at, parameter="due_at", minimum=0.0, maximum=_LATEST),
+            priority=was.priority if priority is None else _priority(priority),
+            user_id=was.user_id if user_id is None else check_user_id(user_id),
+        )
+        # Past __init__, which has checked all of it once already; this runs in requests.
+        bound: Task[P, R] = object.__new__(type(self))
+        bound.__dict__.update({**self.__dict__, "_options": options})
+        return bound
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r})"
+
+
+class Tasks:
+    """Functions that run outside the request, and the table in which their runs are kept.
+
+    Args:
+        engine: the database of the application; SQLite or PostgreSQL.
+        table: made by ``task_table`` in the application's metadata, or the name of a plain one.
+        clock: instead of the database's (PostgreSQL) or this host's.
+
+    Raises:
+        ConfigurationError: another database.
+        MissingDependencyError: SQLAlchemy is not installed.
+    """
+
+    def __init__(
+        self, engine: Engine, *, table: Table | str = "mks_task", clock: Clock | None = None
+    ) -> None:
+        with optional("sqlalchemy", extra="tasks"):
+            from sqlalchemy import MetaData
+        if getattr(getattr(engine, "dialect", None), "name", None) not in {"postgresql", "sqlite"}:
+            raise ConfigurationError("engine must be of PostgreSQL or SQLite", parameter="engine")
+        self._known: dict[str, Task[..., object]] = {}
+        # With a MetaData of its own, so that create_all() of an application does not make a table it was not
+        # asked for.
+        made = task_table(MetaData(), name=table) if isinstance(table, str) else table
+        self.store: TaskStore = TaskStore(engine, made, clock=clock)
+        self._overview = TaskQueries(self.store)
+
+    def task(
+        self,
+        name: str,
+        *,
+        queue: str = "default",
+        priority: str = "normal",
+        max_deliveries: int = 5,
+        max_attempts: int = 5,
+        timeout: float | timedelta = 300.0,
+        retry_on: Callable[[BaseException], bool] = is_transient,
+        schedule: ScheduleRule | None = None,
+    ) -> Callable[[Callable[Concatenate[TaskRun, P], R]], Task[P, R]]:
+        """Make a function a task: its first parameter is the ``TaskRun``, the others are JSON.
+
+        Args:
+            name: what rows call it; must not change while some wait.
+            queue: workers may serve some queues only.
+            priority: ``high``, ``normal`` or ``low``.
+            max_deliveries: workers that may die over one run before it is dead.
+            max_attempts: runs in all when it fails in a way that can get better.
+            timeout: seconds after which a run counts as stuck.
+            retry_on: whether a failure can get better.
+            schedule: when it runs by itself, without arguments.
+
+        Raises:
+            ConfigurationError: a name that is taken, an impossible option, or a function that cannot take a run.
+        """
+        options = _Options(queue=check_queue(queue), priority=_priority(priority))
+        deliveries = whole_number(max_deliveries, parameter="max_deliveries", minimum=1, maximum=100)
+        attempts = whole_number(max_attempts, parameter="max_attempts", minimum=1, maximum=1000)
+        longest = seconds(timeout, parameter="timeout", allow_zero=False)
+        if schedule is not None:
+            instance(schedule, _RULE, parameter="schedule")
+        if check_name(name) in self._known:
+            raise ConfigurationError(f"there is a task named {name} already", parameter="name")
+
+        def register(work: Callable[Concatenate[TaskRun, P], R]) -> Task[P, R]:
+            # Calling it would give a coroutine that nobody awaits, and the task would be done without having run.
+            if iscoroutinefunction(work):
+                raise ConfigurationError("a task is a plain function, not async def", parameter="work")
+            made = Task(
+                self,
+                function(work, parameter="work"),
+                options,
+                name=name,
+                max_deliveries=deliveries,
+                max_attempts=attempts,
+                timeout=longest,
+                retry_on=function(retry_on, parameter="retry_on"),
+                schedule=schedule,
+            )
+            self._known[name] = made  # type: ignore[assignment]  # parameters are checked when it is enqueued
+            return made
+
+        return register
+
+    @property
+    def known(self) -> Mapping[str, Task[..., object]]:
+        """The tasks by name."""
+        return self._known
+
+    @contextmanager
+    def begin(self) -> Generator[Connection]:
+        """A transaction of its own, for those who have none to enqueue in."""
+        with self.store.engine.begin() as connection:
+            yield connection
+
+    def accept(
+        self,
+        task: Task[P, R],
+        connection: Connection | Session,
+        options: _Options,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> str:
+        """Write the row of one run; see ``Task.enqueue``."""
+        # Both checks at the call, in the request that asked: nobody reads a traceback of the worker in time.
+        arguments = dump([list(args), dict(kwargs)], what="arguments")
+        check_call(task.name, task.signature, args, kwargs)
+        bound = current()
+        carried = {name: storable(str(bound[name]), most=200) for name in _CARRIED if bound.get(name)}
+        new = NewTask(
+            # Random, as it stands in URLs: the number of tasks is nobody's business, nor is the id of the next
+            # one.
+            id=secrets.token_hex(16),
+            name=task.name,
+            arguments=arguments,
+            context=dump(carried, what="context"),
+            queue=options.queue,
+            priority=options.priority,
+            due_at=options.due_at,
+            delay=options.delay,
+            unique_key=options.key,
+            user_id=options.user_id,
+        )
+        return self.store.add(_connection_of(connection), new)
+
+    def create_table(self) -> None:
+        """Create the table if it is missing, for applications without migrations; any number may at once."""
+        from sqlalchemy import inspect
+        from sqlalchemy.exc import DBAPIError
+
+        table, engine = self.store.table, self.store.engine
+        if inspect(engine).has_table(table.name, schema=table.schema):
+            return
+        try:
+            # Without another look: in SQLite, whoever has read must not wait for another writer.
+            table.create(engine, checkfirst=False)
+        except DBAPIError:
+            # Another process has created it between the look and the creation.
+            if not inspect(engine).has_table(table.name, schema=table.schema):
+                raise
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each state."""
+        return self._overview.counts()
+
+    def stats(self, *, window: float | timedelta = 86_400.0) -> TaskStats:
+        """How the queue stands now: length, age of the oldest, dead ones, and what ended lately.
+
+        Args:
+            window: seconds that count as lately.
+        """
+        return self._overview.stats(window=seconds(window, parameter="window"))
+
+    def status(self, task_id: str, *, user_id: str | None = None) -> TaskStatus | None:
+        """A task as it stands; ``None`` when there is none, or when it is not this user's.
+
+        Args:
+            task_id: from ``enqueue``.
+            user_id: who asks; everybody's tasks are seen without it.
+        """
+        found = self._overview.status(id_text(task_id))
+        # One answer for "none" and "not yours" (ASVS 5.0, 8.2.2), so that ids cannot be probed.
+        mine = user_id is None or check_user_id(user_id) == (None if found is None else found.user_id)
+        return found if mine else None
+
+    def listed(
+        self,
+        *,
+        state: State | None = None,
+        name: str | None = None,
+        user_id: str | None = None,
+        most: int = 100,
+    ) -> list[tuple[TaskStatus, str]]:
+        """The newest tasks, each with class and redacted text of its last error: for operators, not for users."""
+        return self._overview.listed(state=state, name=name, user_id=user_id, most=most)
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a task that waits, ask one that runs to stop; whether there was anything to do."""
+        return self.store.cancel(id_text(task_id))
+
+    def replay(self, task_id: str) -> bool:
+        """Run a dead or cancelled task once more; whether there was one."""
+        return self.store.replay(id_text(task_id))
+
+    def discard(self, task_id: str) -> bool:
+        """Remove a task that has ended; whether there was one."""
+        return self.store.discard(id_text(task_id))
+
+    def clean(
+        self, *, older_than: float | timedelta = 7 * 86_400.0, keyed: float | timedelta = 90 * 86_400.0
+    ) -> int:
+        """Remove tasks that were done or cancelled long ago; the dead stay until somebody has looked.
+
+        Args:
+            older_than: seconds since their end.
+            keyed: the same for tasks with a key, scheduled ones included: once the row is gone, the key is new.
+
+        Returns:
+            How many.
+        """
+        # Keyed ones stay for longer: while the row is there its key keeps the same work from being accepted
+        # twice.
+        ages = {False: seconds(older_than, parameter="older_than"), True: seconds(keyed, parameter="keyed")}
+        return sum(
+            self.store.clean(state=state, older_than=age, keyed=has_key)
+            for state in ("done", "cancelled")
+            for has_key, age in ages.items()
+        )
+
+    def __repr__(self) -> str:
+        return f"Tasks({self.store.table.name!r}, {len(self._known)} known)"
+
+
+def _priority(name: str) -> int:
+    return _PRIORITY[choice(name, _PRIORITY, parameter="priority")]
+
+
+def _connection_of(connection: Connection | Session) -> Connection:
+    from sqlalchemy import Connection
+
+    found = connection if isinstance(connection, Connection) else _connection_of_session(connection)
+    # The promise is "exists exactly when the transaction is committed", which such a connection cannot keep.
+    if found.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        raise ConfigurationError(
+            "connection must have a transaction; this one commits by itself", parameter="connection"
+        )
+    return found
+
+
+def _connection_of_session(session: Session) -> Connection:
+    if not callable(getattr(session, "connection", None)):
+        raise ConfigurationError(
+            f"connection must be a Connection or a Session, not {type(session).__name__}",
+            parameter="connection",
+        )
+    return session.connection()

@@ -1,0 +1,164 @@
+"""The contract of limiters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, aclosed, at_once, require
+
+if TYPE_CHECKING:
+    from mks_hardening.protocols import (
+        LimitDecision,
+        Limiter,
+    )
+
+__all__ = ["LimiterContract"]
+
+
+class LimiterContract:
+    """What every ``Limiter`` must do; derive a test class and say how to make a limiter.
+
+    Windows are a minute and longer, so that a test is over before one ends.
+    """
+
+    def make_limiter(self, groups: Mapping[str, str]) -> Limiter:
+        """A new limiter without any hits, with groups like ``{"g": "3 per minute, 5 per hour"}``."""
+        raise NotImplementedError
+
+    def test_the_quota_passes_and_no_more(self) -> None:
+        """For each key by itself."""
+        limiter = self.make_limiter({"g": "3 per minute"})
+        require(self._passed(limiter, "k", 6) == 3, "the quota passes")
+        require(self._passed(limiter, "other", 6) == 3, "keys are counted apart")
+
+    def test_groups_are_counted_apart(self) -> None:
+        """The same key in two groups is two counts."""
+        limiter = self.make_limiter({"g": "1 per minute", "h": "1 per minute"})
+        require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted apart")
+
+    def test_a_refused_hit_takes_nothing(self) -> None:
+        """Neither from the limit that refused nor from the others."""
+        limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
+        require(self._passed(limiter, "k", 10) == 3, "the tightest limit counts")
+        require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit takes nothing")
+
+    def test_cost(self) -> None:
+        """A hit of many is taken whole or not at all."""
+        limiter = self.make_limiter({"g": "10 per minute"})
+        taken = [bool(limiter.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)]
+        require(taken == [True, False, True, True, False], "a refused costly hit takes nothing")
+
+    def test_what_a_decision_tells(self) -> None:
+        """Limits in the order given, hits left, seconds to wait."""
+        limiter = self.make_limiter({"g": "1 per minute, 5 per hour"})
+        allowed, refused = limiter.hit("g", "k"), limiter.hit("g", "k")
+        rows = [(limit.quota, limit.window) for limit in allowed.limits]
+        require(rows == [(1, 60.0), (5, 3600.0)], "limits come in the order given")
+        require(tuple(allowed.remaining) == (0, 4), "remaining is after the hit")
+        require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
+        require(all(0 < reset <= 7200 for reset in allowed.reset_after), "reset lies within two windows")
+        require(not refused.allowed and not refused, "a refused hit is false")
+        self._retry_in_seconds(refused)
+
+    def test_unknown_groups_are_errors(self) -> None:
+        """A name that was mistyped must not mean "no limit"."""
+        limiter = self.make_limiter({"g": "1 per minute"})
+        try:
+            limiter.hit("nope", "k")
+        except ValueError:
+            return
+        raise AssertionError("an unknown group is an error")
+
+    def test_threads_share_one_count(self) -> None:
+        """Exactly the quota passes, however many ask at once."""
+        limiter = self.make_limiter({"g": "20 per minute"})
+        passed = at_once(lambda _: self._passed(limiter, "k", 10), threads=8)
+        require(sum(passed) == 20, "threads share one count")
+
+    def test_a_cost_of_nothing_only_looks(self) -> None:
+        """And says where the key stands."""
+        limiter = self.make_limiter({"g": "3 per minute"})
+        limiter.hit("g", "k")
+        for _ in range(5):
+            look = limiter.hit("g", "k", cost=0)
+            require(bool(look) and tuple(look.remaining) == (2,), "a cost of nothing takes nothing")
+
+    def test_a_cost_above_a_quota_never_passes(self) -> None:
+        """Waiting does not help, and nothing is taken."""
+        limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
+        refused = limiter.hit("g", "k", cost=4)
+        require(not refused and refused.retry_after is None, "a cost above a quota is refused for good")
+        require(tuple(limiter.hit("g", "k").remaining) == (2, 4), "a refused hit takes nothing")
+
+    def test_any_text_is_a_key(self) -> None:
+        """Keys come from clients: each is counted for itself, whatever it holds."""
+        limiter = self.make_limiter({"g": "1 per minute", "g:a": "1 per minute"})
+        keys = ("", "a:b", "a", "}", "{}", "%7D", "\udc80", "\\udc80", "\0", "現場", "x" * 5000, "x" * 5001)
+        for key in keys:
+            require(self._passed(limiter, key, 2) == 1, "every text is a key of its own")
+        require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
+
+    def test_keys_are_compared_exactly(self) -> None:
+        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        limiter = self.make_limiter({"g": "1 per minute"})
+        for key in DISTINCT_TEXTS:
+            require(bool(limiter.hit("g", key)), f"{key!a} is a key of its own")
+        for key in DISTINCT_TEXTS:
+            require(not limiter.hit("g", key), f"{key!a} was counted")
+
+    def test_the_async_twin_counts_the_same_hits(self) -> None:
+        """For a limiter that has one (``AsyncLimiter``)."""
+        import asyncio
+
+        limiter = self.make_limiter({"g": "3 per minute"})
+        ahit = getattr(limiter, "ahit", None)
+        if ahit is None:
+            return
+
+        async def play() -> list[bool]:
+            answers = [await ahit("g", "k"), await ahit("g", "k", cost=2), await ahit("g", "k")]
+            require(not limiter.hit("g", "k"), "the twins count the same hits")
+            await aclosed(limiter)
+            return [bool(answer) for answer in answers]
+
+        require(asyncio.run(play()) == [True, True, False], "the async twin limits")
+
+    def test_the_async_twin_decides_in_the_same_shape(self) -> None:
+        """For a limiter that has one: the same limits, remaining hits, seconds, costs and keys as ``hit``."""
+        import asyncio
+
+        limiter = self.make_limiter({"g": "1 per minute, 5 per hour", "h": "2 per minute"})
+        ahit = getattr(limiter, "ahit", None)
+        if ahit is None:
+            return
+
+        async def play() -> None:
+            allowed, refused = await ahit("g", "k"), await ahit("g", "k")
+            rows = [(limit.quota, limit.window) for limit in allowed.limits]
+            require(rows == [(1, 60.0), (5, 3600.0)], "limits come in the order given")
+            require(tuple(allowed.remaining) == (0, 4), "remaining is after the hit")
+            require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
+            require(not refused.allowed and not refused, "a refused hit is false")
+            self._retry_in_seconds(refused)
+            require(tuple(refused.remaining) == (0, 4), "a refused hit takes nothing")
+            require(tuple((await ahit("h", "k", cost=0)).remaining) == (2,), "a cost of nothing only looks")
+            for key in DISTINCT_TEXTS:
+                require(bool(await ahit("h", key, cost=2)), f"{key!a} is a key of its own")
+            for key in DISTINCT_TEXTS:
+                require(not await ahit("h", key), f"{key!a} was counted")
+            await aclosed(limiter)
+
+        asyncio.run(play())
+
+    @staticmethod
+    def _retry_in_seconds(refused: LimitDecision) -> None:
+        """A limit of one a minute refused: waiting lasts no longer than until that limit is fresh again."""
+        retry, reset = refused.retry_after, refused.reset_after[0]
+        require(retry is not None and 0 < retry <= 120, "a refusal says how many seconds to wait")
+        require(retry is not None and retry <= reset + 1, "which are no more than until the limit is fresh")
+
+    @staticmethod
+    def _passed(limiter: Limiter, key: str, tries: int) -> int:
+        decisions: list[LimitDecision] = [limiter.hit("g", key) for _ in range(tries)]
+        return sum(bool(decision) for decision in decisions)

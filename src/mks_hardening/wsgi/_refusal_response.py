@@ -1,0 +1,172 @@
+"""How wrappers refuse: short answers built once and sent often, unless the application words them itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core import hooks
+from mks_hardening._core.checks import function
+from mks_hardening._core.web.environ_keys import REFUSAL_KEY
+from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
+from mks_hardening.events import RequestRefused
+from mks_hardening.wsgi.refusals import OnRefusal, OwnAnswer, Refusal
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse
+
+__all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
+
+Header = tuple[str, str]
+
+# Enough for a host or an origin; the rest of a longer one is the client's text in our log.
+_LONGEST_SEEN: Final = 200
+_logger: Final = logging.getLogger("mks_hardening.wsgi")
+
+
+class FixedResponse:
+    """One status, one body, one list of headers; a HEAD request gets them without the body."""
+
+    __slots__ = ("_body", "_headers", "_status")
+
+    def __init__(
+        self, status: int, body: str | bytes, content_type: str, headers: Iterable[Header] = ()
+    ) -> None:
+        self._status = _status_line(status)
+        self._body = body.encode() if isinstance(body, str) else body
+        self._headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(self._body))),
+            *headers,
+        ]
+
+    def send(
+        self, environ: dict[str, Any], start_response: StartResponse, headers: Iterable[Header] = ()
+    ) -> list[bytes]:
+        """Answer the request, with further headers that belong to it alone."""
+        start_response(self._status, [*self._headers, *headers])
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [self._body]
+
+    def parts(self, *, head: bool) -> tuple[str, list[Header], bytes]:
+        """Status line, a header list of one's own, and the body."""
+        return self._status, [*self._headers], b"" if head else self._body
+
+
+class RefusalResponse:
+    """A reason to refuse, with its answers: a problem document (RFC 9457), or text for those who ask for text."""
+
+    __slots__ = ("_problem", "_text", "detail", "headers", "name", "status")
+
+    def __init__(
+        self,
+        name: str,
+        status: int,
+        detail: str,
+        headers: Iterable[Header] = (),
+        *,
+        language: str = "",
+        **members: object,
+    ) -> None:
+        self.name: str = name
+        self.status: int = status
+        self.detail: str = detail
+        self.headers: tuple[Header, ...] = tuple(headers)
+        title = members.get("title", HTTPStatus(status).phrase)
+        # The language is that of our words; the application's own answer says its own.
+        worded = (("Content-Language", language), ("Vary", "Accept, Accept-Language"))
+        negotiated = worded if language else (("Vary", "Accept"),)
+        kept = (("Cache-Control", "no-store"), *negotiated, *self.headers)
+        self._problem = FixedResponse(status, problem_document(status, detail, **members), PROBLEM_TYPE, kept)
+        self._text = FixedResponse(status, f"{title}\n\n{detail}\n", "text/plain; charset=utf-8", kept)
+
+    def answer(self, accept: str) -> FixedResponse:
+        """The answer in the form that ``Accept`` prefers."""
+        return self._text if prefers_text(accept) else self._problem
+
+
+class Refuser:
+    """How one wrapper refuses: it leaves word for the request record, tells observers and sends the answer.
+
+    Args:
+        wrapper: its name in records and events.
+        on_refusal: may answer in the application's words.
+    """
+
+    __slots__ = ("_on_refusal", "_wrapper")
+
+    def __init__(self, wrapper: str, on_refusal: OnRefusal | None) -> None:
+        self._wrapper = wrapper
+        self._on_refusal = None if on_refusal is None else function(on_refusal, parameter="on_refusal")
+
+    def refuse(
+        self,
+        environ: dict[str, Any],
+        start_response: StartResponse,
+        rule: RefusalResponse,
+        *,
+        client_ip: str,
+        name: str = "",
+        seen: str = "",
+        headers: Iterable[Header] = (),
+    ) -> list[bytes]:
+        """Answer the request in place of the application.
+
+        Args:
+            environ: the request.
+            start_response: of the server.
+            rule: the reason.
+            client_ip: for observers.
+            name: of the reason, where it is narrower than the rule's own.
+            seen: the value that broke the rule.
+            headers: further fields of this answer.
+        """
+        own = tuple(headers)
+        refusal = Refusal(
+            wrapper=self._wrapper,
+            rule=name or rule.name,
+            status=rule.status,
+            detail=rule.detail,
+            seen=shown(seen),
+            headers=(*rule.headers, *own),
+        )
+        environ[REFUSAL_KEY] = refusal
+        if hooks.observers:
+            hooks.emit(RequestRefused(self._wrapper, refusal.rule, client_ip))
+        worded = self.own_words(environ, refusal)
+        if worded is not None:
+            return worded.send(environ, start_response)
+        return rule.answer(environ.get("HTTP_ACCEPT", "")).send(environ, start_response, own)
+
+    def own_words(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
+        """The application's answer to a refusal; ``None`` where it has none, or fails to give one."""
+        if self._on_refusal is None:
+            return None
+        try:
+            answer = self._on_refusal(environ, refusal)
+            return None if answer is None else _worded(answer, refusal)
+        except Exception:
+            # The request stays refused; only the words are lost.
+            _logger.exception("on_refusal failed for %s: %s", refusal.wrapper, refusal.rule)
+            return None
+
+
+def _worded(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
+    headers = [*answer.headers, *refusal.headers]
+    if not any(name.lower() == "cache-control" for name, _ in headers):
+        headers.append(("Cache-Control", "no-store"))
+    return FixedResponse(answer.status or refusal.status, answer.body, answer.content_type, headers)
+
+
+def shown(value: str) -> str:
+    """A value from a request as one short printable line."""
+    text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} Refused"

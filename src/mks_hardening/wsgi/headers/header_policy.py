@@ -1,0 +1,255 @@
+"""Which header fields tell browsers what a page may not do: one policy, three presets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.checks import instance, mapping, texts
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.wsgi.headers._csp_presets import api_csp, strict_csp, web_csp
+from mks_hardening.wsgi.headers._value_checks import FIELDS, check_value
+from mks_hardening.wsgi.headers.csp import ContentSecurityPolicy
+from mks_hardening.wsgi.headers.hsts import HSTS
+
+if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
+    class PolicyOptions(TypedDict, total=False):
+        """What every preset lets be overridden."""
+
+        hsts: HSTS | None
+        csp: ContentSecurityPolicy | None
+        content_type_options: str | None
+        frame_options: str | None
+        referrer_policy: str | None
+        permissions_policy: str | None
+        cross_origin_opener_policy: str | None
+        cross_origin_resource_policy: str | None
+        cross_origin_embedder_policy: str | None
+        origin_agent_cluster: str | None
+        permitted_cross_domain_policies: str | None
+        dns_prefetch_control: str | None
+        cache_control: str | None
+        reporting_endpoints: Mapping[str, str] | None
+        extra: Mapping[str, str]
+        remove: Iterable[str]
+
+
+__all__ = ["HeaderPolicy"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110, 5.5 without obs-text; a line break would start a field or the body of its own.
+_VALUE: Final = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
+_REPORT_NAME: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
+# "//host" would be a path of this host to the eye and another host to the browser.
+_REPORT_URL: Final = re.compile(r"(?:https://|/(?!/))[!#-\[\]-~]*")
+# OWASP Secure Headers of July 2026: what a page need not be able to switch on. Passkeys of the site itself are left
+# to it: with an empty list no browser signs anybody in by one.
+_NO_FEATURES: Final = (
+    "accelerometer=(), autoplay=(), camera=(), cross-origin-isolated=(), display-capture=(), encrypted-media=(), "
+    "fullscreen=(), geolocation=(), gyroscope=(), keyboard-map=(), magnetometer=(), microphone=(), midi=(), "
+    "payment=(), picture-in-picture=(), publickey-credentials-get=(self), screen-wake-lock=(), sync-xhr=(self), "
+    "usb=(), xr-spatial-tracking=(), clipboard-read=(), clipboard-write=(), gamepad=(), hid=(), "
+    "idle-detection=(), interest-cohort=(), serial=(), unload=()"
+)
+
+
+class HeaderPolicy:
+    """Which fields are added to every answer, unless the application has set them, and which are taken away.
+
+    ``None`` leaves a field out. The presets follow the OWASP Secure Headers list: ``web`` for pages, ``api`` for
+    machines, ``strict`` for pages that load nothing from elsewhere; each takes the arguments below as overrides.
+    ``X-XSS-Protection`` is never added: browsers have dropped the filter, and it opened holes of its own.
+
+    Args:
+        hsts: Strict-Transport-Security, sent over HTTPS only.
+        csp: Content-Security-Policy.
+        content_type_options: X-Content-Type-Options.
+        frame_options: X-Frame-Options, for browsers that do not know ``frame-ancestors``.
+        referrer_policy: Referrer-Policy.
+        permissions_policy: Permissions-Policy.
+        cross_origin_opener_policy: Cross-Origin-Opener-Policy.
+        cross_origin_resource_policy: Cross-Origin-Resource-Policy.
+        cross_origin_embedder_policy: Cross-Origin-Embedder-Policy.
+        origin_agent_cluster: Origin-Agent-Cluster.
+        permitted_cross_domain_policies: X-Permitted-Cross-Domain-Policies.
+        dns_prefetch_control: X-DNS-Prefetch-Control.
+        cache_control: Cache-Control.
+        reporting_endpoints: URLs (https, or a path of this host) by name, which ``report-to`` may use.
+        extra: further fields; none that has a parameter above.
+        remove: fields of the application that are dropped. What the server adds is out of reach.
+
+    Raises:
+        ConfigurationError: a name or value that cannot stand in a header or that no browser knows, a ``report-to``
+            nobody listens at.
+
+    Source: OWASP Secure Headers Project; ASVS 5.0 V3.4, V13.4.6.
+    """
+
+    __slots__ = ("csp", "fields", "hsts", "remove")
+
+    def __init__(
+        self,
+        *,
+        hsts: HSTS | None = None,
+        csp: ContentSecurityPolicy | None = None,
+        content_type_options: str | None = "nosniff",
+        frame_options: str | None = "DENY",
+        referrer_policy: str | None = "strict-origin-when-cross-origin",
+        permissions_policy: str | None = None,
+        cross_origin_opener_policy: str | None = None,
+        cross_origin_resource_policy: str | None = None,
+        cross_origin_embedder_policy: str | None = None,
+        origin_agent_cluster: str | None = None,
+        permitted_cross_domain_policies: str | None = None,
+        dns_prefetch_control: str | None = None,
+        cache_control: str | None = None,
+        reporting_endpoints: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] = {},
+        remove: Iterable[str] = ("Server", "X-Powered-By"),
+    ) -> None:
+        if hsts is not None:
+            instance(hsts, HSTS, parameter="hsts")
+        if csp is not None:
+            instance(csp, ContentSecurityPolicy, parameter="csp")
+        self.hsts: HSTS | None = hsts
+        self.csp: ContentSecurityPolicy | None = csp
+        endpoints = _endpoints({} if reporting_endpoints is None else reporting_endpoints, csp)
+        given = {
+            "content_type_options": content_type_options,
+            "frame_options": frame_options,
+            "referrer_policy": referrer_policy,
+            "permissions_policy": permissions_policy,
+            "cross_origin_opener_policy": cross_origin_opener_policy,
+            "cross_origin_resource_policy": cross_origin_resource_policy,
+            "cross_origin_embedder_policy": cross_origin_embedder_policy,
+            "origin_agent_cluster": origin_agent_cluster,
+            "permitted_cross_domain_policies": permitted_cross_domain_policies,
+            "dns_prefetch_control": dns_prefetch_control,
+            "cache_control": cache_control,
+            "reporting_endpoints": endpoints,
+        }
+        self.fields: tuple[tuple[str, str], ...] = (
+            *(
+                (FIELDS[parameter], _checked(parameter, value))
+                for parameter, value in given.items()
+                if value is not None
+            ),
+            *_further(extra, csp),
+        )
+        self.remove: frozenset[str] = _names(remove)
+
+    @classmethod
+    def web(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
+        """For pages: own origin only, no frames, no powerful features."""
+        options: PolicyOptions = {
+            **_COMMON,
+            "csp": web_csp(),
+            # require-corp would block every image of another host that does not expect it.
+            "cross_origin_embedder_policy": "credentialless",
+            **overrides,
+        }
+        return cls(**options)
+
+    @classmethod
+    def api(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
+        """For answers that no browser should show or keep."""
+        options: PolicyOptions = {
+            **_COMMON,
+            "csp": api_csp(),
+            "referrer_policy": "no-referrer",
+            "cache_control": "no-store, max-age=0",
+            **overrides,
+        }
+        return cls(**options)
+
+    @classmethod
+    def strict(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
+        """For pages whose scripts carry the nonce of the request, and that are not kept by caches."""
+        options: PolicyOptions = {
+            **_COMMON,
+            "csp": strict_csp(),
+            "referrer_policy": "no-referrer",
+            "cache_control": "no-store, max-age=0",
+            **overrides,
+        }
+        return cls(**options)
+
+    def __repr__(self) -> str:
+        return f"HeaderPolicy(hsts={self.hsts!r}, csp={self.csp!r}, fields={self.fields!r})"
+
+
+_COMMON: Final[PolicyOptions] = {
+    "hsts": HSTS(),
+    "permissions_policy": _NO_FEATURES,
+    "cross_origin_opener_policy": "same-origin",
+    "cross_origin_resource_policy": "same-origin",
+    "cross_origin_embedder_policy": "require-corp",
+    "origin_agent_cluster": "?1",
+    "permitted_cross_domain_policies": "none",
+    "dns_prefetch_control": "off",
+}
+
+
+def _checked(parameter: str, value: object) -> str:
+    text = _visible(FIELDS[parameter], value, parameter)
+    check_value(parameter, text)
+    return text
+
+
+def _visible(name: str, value: object, parameter: str) -> str:
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise ConfigurationError(
+            f"{name} must be visible ASCII text without line breaks, not {type(value).__name__}",
+            parameter=parameter,
+        )
+    return value
+
+
+def _further(extra: Mapping[str, str], csp: ContentSecurityPolicy | None) -> Iterable[tuple[str, str]]:
+    """The fields of ``extra``; none of them may say once more, and otherwise, what a parameter says."""
+    homes = {field.lower(): parameter for parameter, field in FIELDS.items()}
+    homes |= {"strict-transport-security": "hsts", "content-security-policy": "csp"}
+    if csp is not None:
+        homes[csp.header_name.lower()] = "csp"
+    seen: set[str] = set()
+    for name, value in mapping(extra, parameter="extra", of="names to values").items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ConfigurationError(f"{name!r} cannot be the name of a header field", parameter="extra")
+        if name.lower() in homes:
+            raise ConfigurationError(
+                f"extra: {name} has a parameter of its own, {homes[name.lower()]}", parameter="extra"
+            )
+        if name.lower() in seen:
+            raise ConfigurationError(f"extra names {name} twice", parameter="extra")
+        seen.add(name.lower())
+        yield name, _visible(name, value, "extra")
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    listed = texts(names, parameter="remove", of="names")
+    if not all(map(_TOKEN.fullmatch, listed)):
+        raise ConfigurationError("remove must hold names of header fields", parameter="remove")
+    return frozenset(name.lower() for name in listed)
+
+
+def _endpoints(endpoints: Mapping[str, str], csp: ContentSecurityPolicy | None) -> str | None:
+    for name, url in mapping(endpoints, parameter="reporting_endpoints", of="names to URLs").items():
+        if not (
+            isinstance(name, str)
+            and isinstance(url, str)
+            and _REPORT_NAME.fullmatch(name)
+            and _REPORT_URL.fullmatch(url)
+        ):
+            raise ConfigurationError(
+                "reporting_endpoints must map lower-case names to https URLs or paths of this host",
+                parameter="reporting_endpoints",
+            )
+    for name in csp.directives.get("report-to", ()) if csp else ():
+        if name not in endpoints:
+            raise ConfigurationError(
+                f"report-to names {name!r}, which reporting_endpoints does not have", parameter="csp"
+            )
+    return ", ".join(f'{name}="{url}"' for name, url in endpoints.items()) or None

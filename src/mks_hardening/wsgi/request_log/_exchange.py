@@ -1,0 +1,264 @@
+"""One request on its way through a wrapper: what the application answers, sends and leaves behind.
+
+``Exchange`` watches the head; ``ResponseBody`` stands in for the iterable. Plain classes instead of
+generators, because a generator that is never started never runs its ``finally`` (PEP 3333 servers may skip the
+body of a HEAD request), and because each step runs inside the request's own ``contextvars.Context``, so that
+bodies that are interleaved on one thread do not see each other's fields.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.web.wsgi_head import BufferedHead, with_step
+from mks_hardening.wsgi.request_log._server_file import FileBody, is_server_file
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening._core.web.wsgi_head import ExcInfo, Headers, Write
+
+__all__ = ["Exchange", "ResponseBody", "SizedResponseBody"]
+
+# Iterating these runs no code of the application, so a step needs no context.
+_PLAIN: Final = (list, tuple)
+_NOTHING_LEFT: Final = iter(()).__next__
+
+
+class Exchange(BufferedHead):
+    """State of one request and answer; subclasses decide what is added to the head and what happens at the end.
+
+    Attributes:
+        status: status line that was given last; empty until then.
+        sent: body bytes handed to the server.
+        in_flight: how many of them are of the last chunk, after which the server has not come back yet.
+        broken_off: whether the server closed the body while it handled an error of its own.
+        first_byte_at: reading of the monotonic clock at the first body byte, or ``None``.
+        declared: the Content-Length, where ``step`` noted it.
+        complete: whether the application's body was read to its end.
+        error: what left the application, its body or its ``close()``; ``None`` after the end was reported.
+    """
+
+    # Defaults of the class: most requests set few of them.
+    status = ""
+    sent = 0
+    in_flight = 0
+    broken_off = False
+    first_byte_at: float | None = None
+    declared: int | None = None
+    complete = False
+    error: BaseException | None = None
+    _done = False
+
+    def __init__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, monotonic: Callable[[], float]
+    ) -> None:
+        self.environ = environ
+        # Of this request alone: bodies are read after the call, and interleaved on one thread.
+        self.run = copy_context().run
+        BufferedHead.__init__(self, start_response)
+        self._monotonic = monotonic
+
+    # --- what subclasses decide ---
+
+    def begin(self) -> None:
+        """Prepare the request's context; runs inside it, before the application."""
+
+    def step(self, status: str, headers: Headers) -> str:
+        """Change the head of the answer in place and return its status line."""
+        raise NotImplementedError
+
+    def failure(self) -> tuple[str, Headers, bytes] | None:
+        """The answer for an error that left the application before the first byte; ``None`` raises it on."""
+        raise NotImplementedError
+
+    def finished(self) -> None:
+        """Called once, inside the request's context, after the last byte or the abort."""
+        raise NotImplementedError
+
+    # --- the exchange ---
+
+    def answer(self, app: WSGIApplication) -> Iterable[bytes]:
+        """Call the application and return the iterable for the server."""
+        try:
+            result, step = self.run(self._call, app)
+        except BaseException as error:  # noqa: BLE001 - reported and raised on, or answered
+            return self._failed_call(error)
+        if type(result) not in _PLAIN:
+            if self.has_head and is_server_file(result, self.environ) and FileBody(self, result).attach():
+                self.send_head()
+                return result
+            if not hasattr(result, "__len__"):
+                return ResponseBody(self, result, step)
+        return SizedResponseBody(self, result, step)
+
+    def _call(self, app: WSGIApplication) -> tuple[Iterable[bytes], Callable[[], bytes]]:
+        self.begin()
+        result = app(self.environ, with_step(self.start_response, self.step))
+        try:
+            step = iter(result).__next__
+        except BaseException:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+            raise
+        if type(result) not in _PLAIN:
+            return result, partial(self.run, step)
+        # Nothing of the application is left that could fail.
+        if self.has_head and all(type(chunk) is bytes for chunk in result):
+            self.send_head()
+        return result, step
+
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+        """Take the head, and note what the client will see."""
+        write = BufferedHead.start_response(self, status, headers, exc_info)
+        self.status = status
+        return write
+
+    def write(self, data: bytes, /) -> object:
+        """The old ``write()`` of PEP 3333, counted."""
+        check_chunk(data)
+        self.send_head()
+        if data and self.first_byte_at is None:
+            self.first_byte_at = self._monotonic()
+        result = BufferedHead.write(self, data)
+        self.sent += len(data)
+        return result
+
+    def begin_body(self) -> None:
+        """Send the head before the first byte, or before the end of a body without one.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if not self.has_head:
+            raise RuntimeError("the application returned a body and never called start_response (PEP 3333)")
+        self.send_head()
+
+    def _failed_call(self, error: BaseException) -> ResponseBody:
+        try:
+            result = [self.recover(error)]
+        except BaseException:
+            self.finish()
+            raise
+        return SizedResponseBody(self, result, iter(result).__next__)
+
+    def recover(self, error: BaseException) -> bytes:
+        """Answer an error with the body of ``failure()``, or raise it on when that is no longer possible."""
+        self.error = error
+        answer = None
+        # SystemExit and the like end workers, and belong to the server.
+        if isinstance(error, Exception) and self.first_byte_at is None:
+            answer = self.failure()
+        if answer is None:
+            raise error
+        status, headers, body = answer
+        self.replace_head(status, headers)
+        self.send_head()
+        return body
+
+    def close(self, close: Callable[[], object] | None) -> None:
+        """Close the application's body, if that can be closed, and report the end."""
+        # Servers close in a finally clause: an error under way is a client that went away while they sent.
+        self.broken_off = not self.complete and sys.exc_info()[0] is not None
+        try:
+            if close is not None:
+                self.run(close)
+        except BaseException as error:
+            self.error = error
+            raise
+        else:
+            if self.error is None and not self.broken_off:
+                self.send_head()  # to a server that reads no body, for example of HEAD
+        finally:
+            self.finish()
+
+    def taken(self) -> int:
+        """Bytes that the server certainly sent: of a chunk that it broke off in, it does not say how many."""
+        return self.sent - self.in_flight if self.broken_off else self.sent
+
+    def finish(self) -> None:
+        """Report the end, once."""
+        if not self._done:
+            self._done = True
+            self.run(self.finished)
+            self.error = None  # its traceback holds frames that hold this object
+
+
+def check_chunk(chunk: object) -> None:
+    """Refuse text where a server can only send bytes.
+
+    Raises:
+        TypeError: it is no bytes.
+    """
+    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a body must yield bytes, not {type(chunk).__name__} (PEP 3333)")
+
+
+class ResponseBody:
+    """Iterator over the application's body that counts, keeps the context, and closes exactly once."""
+
+    __slots__ = ("_close", "_exchange", "_result", "_step")
+
+    def __init__(self, exchange: Exchange, result: Any, step: Callable[[], bytes]) -> None:
+        self._exchange = exchange
+        self._result = result
+        self._step = step
+        self._close: Callable[[], object] | None = getattr(result, "close", None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        try:
+            chunk = self._step()
+            # Nothing is sent of an empty one, so an error after it can still be answered.
+            while not chunk and not exchange.head_sent:
+                chunk = self._step()
+            if type(chunk) is not bytes:
+                check_chunk(chunk)
+            if not exchange.head_sent:
+                exchange.begin_body()
+        except StopIteration:
+            return self._end()
+        except BaseException as error:  # noqa: BLE001 - raised on, or answered
+            self._step = _NOTHING_LEFT
+            exchange.in_flight = 0
+            chunk = exchange.recover(error)
+        if chunk and exchange.first_byte_at is None:
+            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - the two halves of one object
+        exchange.in_flight = len(chunk)
+        exchange.sent += exchange.in_flight
+        return chunk
+
+    def _end(self) -> bytes:
+        exchange = self._exchange
+        if not exchange.head_sent:
+            try:
+                exchange.begin_body()
+            except BaseException as error:  # noqa: BLE001 - raised on, or answered
+                self._step = _NOTHING_LEFT
+                return exchange.recover(error)
+        exchange.complete = True
+        if self._close is None:
+            exchange.finish()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the application's body (once) and report the end."""
+        close, self._close = self._close, None
+        self._exchange.close(close)
+
+
+class SizedResponseBody(ResponseBody):
+    """A body with a known number of chunks; servers derive a Content-Length from ``len(body) == 1``."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._result)

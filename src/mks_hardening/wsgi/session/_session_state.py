@@ -1,0 +1,247 @@
+"""The state of one request's session, and the operations that change it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from math import ceil, inf
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.operations import Op
+from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.protocols import SessionRecord
+from mks_hardening.wsgi._private_response import vary_by_cookie
+from mks_hardening.wsgi.session._refusals import retry_after
+from mks_hardening.wsgi.session._session_ids import key_of, new_anonymous_id, new_id, owner_known
+from mks_hardening.wsgi.session._session_rules import ROTATED, decode_data, encode_data
+from mks_hardening.wsgi.session._steady_clock import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Mapping
+
+    from mks_hardening._core.web.wsgi_head import Headers
+    from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
+    from mks_hardening.wsgi.session._session_lookup import SessionLookup
+
+__all__ = ["SessionState"]
+
+# Each fails only because another request of the same session succeeded: more would mean a page that floods
+# itself.
+_UPDATE_TRIES: Final = 5
+
+
+class SessionState:
+    """What ``SessionHandle`` is made of, and the wrapper's side of it."""
+
+    # Defaults of the class: a request that only reads its session does not set them.
+    _fate = ""  # of the cookie in this answer: "set", "cleared", or nothing to say
+    _id: str | None = None
+    _record: SessionRecord | None = None
+    _dropped: SessionRecord | None = None  # the session that this request has ended or lost
+    _deadline = inf
+    _late = False  # the id was rotated away while the request was under way: it reads, and never writes
+    was_read: bool = False
+    _speaks = False  # whether the answer has something to say about the session, but for how near its end is
+    _signed_out = False
+    _begun = False  # in this request
+    was_changed: bool = False
+    head_given: bool = False
+    failed: BackendUnavailableError | None = None
+    reason: str = ""
+    cookie_age: float | None = None
+
+    def __init__(
+        self,
+        keeper: SessionLookup,
+        fields: SessionResponseHeaders,
+        session_id: str | None = None,
+        record: SessionRecord | None = None,
+        deadline: float = inf,
+        *,
+        late: bool = False,
+    ) -> None:
+        self._keeper = keeper
+        self._fields = fields
+        if record is not None:
+            self._id, self._record, self._deadline = session_id, record, deadline
+        if late:
+            self._late = True
+
+    # --- operations ---
+
+    def _start(self, user_id: str, data: Mapping[str, Any] | None) -> Op[None]:
+        if not isinstance(user_id, str) or not user_id:
+            raise TypeError("user_id must be a str that is not empty")
+        if owner_known(user_id) is None:
+            raise ValueError("user_id must not begin with a control character")
+        yield from self._begin(user_id, new_id(), data)
+
+    def _begin(self, owner: str, fresh: str, data: Mapping[str, Any] | None) -> Op[None]:
+        self.was_changed = True
+        self._require_head()
+        text = encode_data(data or {})
+        with self._recorded():
+            yield from settle(self._keeper.store)
+        now = self._keeper.now()
+        record = SessionRecord(key_of(fresh), owner, now, now, self._keeper.limits.deadline(now, now), text)
+        with self._recorded():
+            yield from self._keeper.create(record, replaces=self._record)
+        self._adopt(fresh, record)
+        self._begun = True
+
+    def _rotate(self, data: Mapping[str, Any] | None) -> Op[bool]:
+        self.was_changed = True
+        self._require_head()
+        if self._record is None or self._late:
+            return False
+        text = None if data is None else encode_data(data)
+        fresh = new_id() if owner_known(self._record.user_id) is not None else new_anonymous_id()
+        with self._recorded():
+            moved = yield from self._keeper.rotate(self._record.key, key_of(fresh), data=text)
+            if moved is None:
+                yield from self._lose(self._record)
+                return False
+        self._adopt(fresh, moved)
+        return True
+
+    def _refresh(self) -> Op[float]:
+        self.was_changed = True
+        if self._record is None or self._late:
+            return self._left() or 0.0
+        with self._recorded():
+            refreshed = yield from self._keeper.refresh(self._record)
+            if refreshed is None:
+                yield from self._lose(self._record)
+                return self._left() or 0.0
+        self._record = refreshed
+        self._deadline = self._keeper.limits.deadline(refreshed.created_at, refreshed.seen_at)
+        return self._left() or 0.0
+
+    def _merge_data(self, changes: Mapping[str, Any], removed: Collection[str]) -> Op[bool]:
+        self.was_changed = True
+        for _ in range(_UPDATE_TRIES):
+            record = self._record
+            if record is None or self._late:
+                return False
+            merged = {**decode_data(record.data), **changes}
+            text = encode_data({name: value for name, value in merged.items() if name not in removed})
+            with self._recorded():
+                updated = yield from self._keeper.update(record, text)
+                if updated is None:
+                    yield from self._lose(record)
+                    return False
+            self._record = updated
+            if updated.data == text:
+                return True
+        with self._recorded():
+            raise BackendUnavailableError("sessions", "busy", operation="merge_data", sent=True)
+
+    def _end(self) -> Op[bool]:
+        self.was_changed = True
+        if self._record is None:
+            return False
+        try:
+            with self._recorded():
+                ended = yield from self._keeper.end(self._record)
+        except BackendUnavailableError:
+            if self._begun:  # the client has not got its id yet, and must not get it now
+                self._drop("")
+            raise
+        self._signed_out = owner_known(self._record.user_id) is not None
+        self._drop("cleared")
+        return ended
+
+    def _end_others(self) -> Op[int]:
+        self.was_changed = True
+        if self._record is None:
+            return 0
+        with self._recorded():
+            return (yield from self._keeper.end_others(self._record))
+
+    def _lose(self, record: SessionRecord) -> Op[None]:
+        """The session did not live any more when it was to be changed."""
+        current = yield from self._keeper.lost(record)
+        if current is not None and current.ended == ROTATED:
+            self._late = True
+        else:
+            self._drop("" if self._keeper.left_alone(current) else "cleared")
+
+    # --- within ---
+
+    def _read(self) -> SessionRecord | None:
+        self.was_read = self._speaks = True
+        return self._record
+
+    def _left(self) -> float | None:
+        return None if self._read() is None else max(0.0, self._deadline - self._keeper.now())
+
+    def _adopt(self, session_id: str, record: SessionRecord) -> None:
+        self._id, self._record = session_id, record
+        self._deadline = self._keeper.limits.deadline(record.created_at, record.seen_at)
+        self._fate = "set"
+        self._speaks = True
+        self._late = False
+
+    def _drop(self, fate: str) -> None:
+        self._dropped = self._record or self._dropped
+        self._id = self._record = None
+        self._deadline = inf
+        self._fate = fate
+        self._speaks = True
+
+    def forget(self, reason: str, *, cleared: bool) -> None:
+        """The cookie was dead on arrival; the answer takes it back unless the browser has another by now."""
+        self.reason = reason
+        self.was_changed = True
+        self._drop("cleared" if cleared else "")
+
+    def hand_out_again(self) -> None:
+        """Set the cookie with this answer although the id stays, because ``cookie_age`` was changed."""
+        if self._record is not None and not self._late:
+            self._require_head()
+            self._fate = "set"
+            self._speaks = self.was_changed = True
+
+    def _require_head(self) -> None:
+        if self.head_given:
+            raise RuntimeError("the session id can only change before the answer has begun (start_response)")
+
+    @contextmanager
+    def _recorded(self) -> Generator[None]:
+        try:
+            yield
+        except BackendUnavailableError as error:
+            self.failed = error
+            self._speaks = True
+            raise
+
+    # --- for the shell that gives the answer ---
+
+    def step(self, status: str, headers: Headers) -> str:
+        """Add to the head of the answer, in place, what the session has to say to the client."""
+        self.head_given = True
+        # Most answers have nothing to say about the session, and are not to pay for one that has.
+        if self._speaks or self._deadline - self._keeper.wall() <= self._fields.warn_before:
+            return self._completed(status, headers)
+        return status
+
+    def _completed(self, status: str, headers: Headers) -> str:
+        if self.failed is not None and status.startswith("500"):
+            status = "503 Service Unavailable"
+            headers.append(retry_after(self.failed))
+        if self.was_read:
+            vary_by_cookie(headers)
+        if self._fate == "cleared":
+            self._fields.clear(headers)
+        elif self._fate == "set" and self._id is not None:
+            self._fields.set(headers, self._id, max_age=self._max_age())
+        if self._record is not None and owner_known(self._record.user_id) is not None:
+            self._fields.warn(headers, self._deadline - self._keeper.now())
+        elif self._signed_out:
+            self._fields.sign_out(headers)
+        return status
+
+    def _max_age(self) -> int | None:
+        if self.cookie_age is None or self._record is None:
+            return None
+        left = self._record.created_at + self._keeper.limits.absolute - self._keeper.now()
+        return ceil(max(0.0, min(self.cookie_age, left)))
