@@ -58,7 +58,7 @@ class RedisClient(Closing):
 
     Args:
         url_or_client: a Redis URL (see ``redis_url``), another ``RedisClient``, a client of redis-py (built anew
-            from its arguments, see ``redis_handed_in``), or any object with ``execute_command``.
+            from its arguments, see ``redis_user_client``), or any object with ``execute_command``.
         name: what errors and events call it.
         store_budget: seconds that one call may take at most; inside a request all calls together share the
             request's budget.

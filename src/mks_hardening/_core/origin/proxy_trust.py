@@ -2,7 +2,7 @@
 
 A header is believed only when the peer that opened the connection is trusted, values are counted from the right,
 and exactly one family of headers is read: falling back from one to the other would be a way around the first. This
-is where the environ is read and changed; ``proxy_chain`` and ``facts`` decide on plain values.
+is where the environ is read and changed; ``proxy_chain`` and ``request_origin`` decide on plain values.
 """
 
 from __future__ import annotations

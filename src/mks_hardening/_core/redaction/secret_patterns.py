@@ -159,7 +159,7 @@ class SecretPattern(NamedTuple):
         folded: whether upper and lower case are the same.
         inside: whether it may begin within a word.
         needs: must occur as well, somewhere.
-        judge: decides on a match in ``forms_in_text``; without one all but the group ``kept`` is replaced.
+        judge: decides on a match in ``pattern_redaction``; without one all but the group ``kept`` is replaced.
     """
 
     literals: tuple[str, ...]
@@ -193,7 +193,11 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
     # JSON Web Token, also with one part only.
     SecretPattern(("eyJ",), r"eyJ[0-9A-Za-z_-]{4,}+(?:\.[0-9A-Za-z_-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
     SecretPattern(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
-    SecretPattern(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[0-9A-Za-z]{16,}+", "ghp_0123456789abcdefABCD"),
+    SecretPattern(
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        r"gh[pousr]_[0-9A-Za-z]{16,}+",
+        "ghp_0123456789abcdefABCD",
+    ),
     SecretPattern(("github_pat_",), r"github_pat_[0-9A-Za-z_]{16,}+", "github_pat_0123456789abcdefABCD"),
     SecretPattern(("glpat-",), r"glpat-[0-9A-Za-z_-]{16,}+", "glpat-0123456789abcdefABCD"),
     SecretPattern(
@@ -246,7 +250,12 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
     ),
     # Keys of Mailgun, bots of Telegram.
     SecretPattern(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
-    SecretPattern((":AA",), r":AA[0-9A-Za-z_-]{33}(?![0-9A-Za-z_-])", ":AAF0123456789abcdefABCDEF0123456789", inside=True),
+    SecretPattern(
+        (":AA",),
+        r":AA[0-9A-Za-z_-]{33}(?![0-9A-Za-z_-])",
+        ":AAF0123456789abcdefABCDEF0123456789",
+        inside=True,
+    ),
     # Credentials in a URL, also a password with a raw "@" or "/" in it.
     SecretPattern(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
     SecretPattern(

@@ -36,7 +36,7 @@ _HERE: Final = "mks_hardening.cache.backends"
 
 
 class RedisStore:
-    """Entries in Redis; see ``_names.py`` for what they are called and ``_stored_bytes.py`` for what they hold."""
+    """Entries in Redis; see ``_redis_keys.py`` for their names and ``_stored_bytes.py`` for what they hold."""
 
     def __init__(self, client: RedisClient, envelope: Envelope, *, namespace: str, clock: Clock) -> None:
         self._client = client

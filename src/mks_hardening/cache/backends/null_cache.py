@@ -47,7 +47,11 @@ class _NullStore:
         yield from ()
 
     def acquire(
-        self, _key: str, _tags: Sequence[str], *, wait: float = 0
+        self,
+        _key: str,
+        _tags: Sequence[str],
+        *,
+        wait: float = 0,  # noqa: ARG002 - part of the interface
     ) -> Op[CacheEntry | ComputeLease | None]:
         yield from ()
         return ComputeLease(None, {})

@@ -12,7 +12,7 @@ from mks_hardening._core.trace_text import safe_text
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening._core.redaction.record_text import RecordSnapshot as RecordSnapshot
+    from mks_hardening._core.redaction.record_text import RecordSnapshot
     from mks_hardening.notify.engine._fingerprint import Fingerprint
     from mks_hardening.protocols import Redactor
 

@@ -2,7 +2,7 @@
 
 A state machine over a clock that sends nothing itself. Its owner asks ``take``, sends, and reports ``succeeded``,
 ``refused`` or ``failed``; one parcel is under way at a time. Pauses and giving up are decided in ``_retries``, the
-pace in ``_rate``.
+pace in ``_token_bucket``.
 
 Nothing leaves before it is safe at the next place: what arrived stays until its alert is in line, and what is given
 up stays until it is on disk. So a signal that ends the process in the middle of a step loses nothing.

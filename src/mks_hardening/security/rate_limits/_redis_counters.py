@@ -77,7 +77,7 @@ class RedisCounters:
     ) -> GroupCounting:
         """Take hits from all limits or from none: a ``WindowCount``, to be yielded for.
 
-        Where the data are not of this generation, nothing is counted, and the ``WindowCount`` has no limits; 0 is any.
+        If the data are of another generation, nothing is counted and the ``WindowCount`` has no limits; 0 is any.
         """
         scripts = self._groups.get(group) or self._of(group, limits)
         # Not idempotent: a reply that was lost may have counted, and a second try would count twice.

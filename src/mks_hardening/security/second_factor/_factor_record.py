@@ -234,7 +234,7 @@ def _record(
 
 
 def _record_of_first_version(*, enrolment_failures: object, **fields: object) -> FactorRecord:
-    """Confirmation had a budget of its own, and digests no key: ``_rules`` gives them one when it next can."""
+    """Confirmation had a budget of its own, and digests no key: ``_factor_rules`` adds one on the next change."""
     return _record(**fields, key="", used=[], passkeys=[])._replace(
         failures=_together(_failures(*_list(fields["failures"])), _failures(*_list(enrolment_failures)))
     )

@@ -1,6 +1,6 @@
 """The rules of a second factor: pure functions from one record to the next.
 
-Nothing here reads a store or tells anybody; ``_records`` is the shell around it.
+Nothing here reads a store or tells anybody; ``_record_updates`` is the shell around it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The second factor of an account: enrolment, codes, recovery, remembered devices, for ``def`` and ``async def``.
 
-Each part has a module of its own, as operations over ``RecordUpdates``; the rules are pure. A store that is away raises
-``BackendUnavailableError``: a second factor never fails open.
+Each part has a module of its own, as operations over ``RecordUpdates``; the rules are pure. An unavailable store
+raises ``BackendUnavailableError``: a second factor never fails open.
 """
 
 from __future__ import annotations

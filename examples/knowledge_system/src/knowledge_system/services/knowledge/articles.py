@@ -1,4 +1,4 @@
-"""Articles as they are written: made, saved, removed and remarked on, under the rules of ``domain/permissions.py``."""
+"""Creating, saving and deleting articles, and commenting on them, under the rules of ``domain/permissions.py``."""
 
 from __future__ import annotations
 
