@@ -43,7 +43,7 @@ TESTS = {
     "_core/origin": ("core_origin", "wsgi_origin", "wsgi_edge"),
     "_core/redaction": ("core_redact", "logging_redaction"),
     "_core": ("core",),
-    "cli": ("house_cli", "security_cli", "security_sign_in_cli", "tasks_cli"),
+    "cli": ("package_cli", "security_cli", "security_sign_in_cli", "tasks_cli"),
     "security/concurrency": ("security_concurrency", "security_fork", "security_wrong"),
     "security/passwords": (
         "security_breached",
@@ -141,13 +141,13 @@ def sample_every_area(asked: argparse.Namespace) -> int:
 
 
 def tests_of(place: str) -> list[str]:
-    """The unit and property tests of a place, by their names: the room's own, else the area's."""
-    area, room = (*place.removesuffix(".py").split("/"), "")[:2]
-    for stems in (TESTS.get(f"{area}/{room}"), (f"{area}_{room}",), TESTS.get(area), (area,)):
+    """The unit and property tests of a place, by their names: those of the package, else those of its area."""
+    area, package = (*place.removesuffix(".py").split("/"), "")[:2]
+    for stems in (TESTS.get(f"{area}/{package}"), (f"{area}_{package}",), TESTS.get(area), (area,)):
         found = [
             str(file.relative_to(ROOT))
             for folder in ("unit", "property")
-            for file in sorted((ROOT / "tests" / folder).glob("test_*.py"))
+            for file in sorted((ROOT / "tests" / folder).rglob("test_*.py"))
             if file.name.startswith(tuple(f"test_{stem}" for stem in stems or ()))
         ]
         if found:

@@ -49,7 +49,7 @@ def main() -> None:
 
 def filled(page: str) -> str:
     """The page with each part between its markers made anew."""
-    made = {"rooms": rooms(), "keys": keys(), "doors": doors()}
+    made = {"modules": modules(), "keys": keys(), "packages": packages()}
     return re.sub(
         r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{made[found[2]]}{found[3]}",
@@ -61,22 +61,22 @@ def filled(page: str) -> str:
 # --- the parts
 
 
-def rooms() -> str:
-    """Every folder with the first line of its docstring and its modules."""
+def modules() -> str:
+    """Every package with the first line of its docstring and its modules."""
     return "".join(
-        f"{line}\n" for folder in sorted(PACKAGE.rglob("__init__.py")) for line in _room(folder.parent)
+        f"{line}\n" for folder in sorted(PACKAGE.rglob("__init__.py")) for line in _package(folder.parent)
     )
 
 
-def _room(folder: Path) -> Iterator[str]:
+def _package(folder: Path) -> Iterator[str]:
     path = folder.relative_to(PACKAGE)
     if path == Path():
         return
     summary = _docstring(folder / "__init__.py").partition("\n")[0]
-    modules = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+    names = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
     yield f"{'  ' * (len(path.parts) - 1)}- **`{path}/`** {summary}"
-    if modules:
-        yield f"{'  ' * len(path.parts)}<br>{' '.join(f'`{name}`' for name in modules)}"
+    if names:
+        yield f"{'  ' * len(path.parts)}<br>{' '.join(f'`{name}`' for name in names)}"
 
 
 def keys() -> str:
@@ -90,12 +90,12 @@ def keys() -> str:
     return "".join(lines)
 
 
-def doors() -> str:
+def packages() -> str:
     """Which module imports which third-party package."""
-    contract = next(item for item in _contracts() if item["id"] == "doors")
+    contract = next(item for item in _contracts() if item["id"] == "third-party")
     pairs = sorted(line.split(" -> ")[::-1] for line in contract["ignore_imports"])
     rows = [f"| {package} | `{module.removeprefix('mks_hardening.')}` |\n" for package, module in pairs]
-    return "".join(["| package | its door |\n|---|---|\n", *rows])
+    return "".join(["| package | imported by |\n|---|---|\n", *rows])
 
 
 def layers() -> list[list[str]]:

@@ -65,7 +65,9 @@ def pyproject() -> dict[str, Any]:
 def third_party() -> set[str]:
     """Third-party packages that have a door, from the contract that allows no other."""
     contracts = pyproject()["tool"]["importlinter"]["contracts"]
-    return next(set(contract["forbidden_modules"]) for contract in contracts if contract["id"] == "doors")
+    return next(
+        set(contract["forbidden_modules"]) for contract in contracts if contract["id"] == "third-party"
+    )
 
 
 def needs_source_tree() -> None:

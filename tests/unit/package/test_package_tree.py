@@ -45,7 +45,7 @@ def test_test_files_have_unique_names_and_no_packages() -> None:
 def test_quick_tests_do_not_sleep(folder: str) -> None:
     sleepers = [
         f"{file.name}:{node.lineno}"
-        for file in (package_map.ROOT / "tests" / folder).glob("*.py")
+        for file in (package_map.ROOT / "tests" / folder).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call)
         and getattr(node.func, "attr", getattr(node.func, "id", "")) == "sleep"

@@ -20,7 +20,7 @@ AREA_MODULES = [
 ]
 
 
-def _is_room(name: str) -> bool:
+def _is_package(name: str) -> bool:
     return hasattr(import_module(name), "__path__")
 
 
@@ -32,7 +32,7 @@ def _is_private(name: str) -> bool:
 def test_a_module_is_public_or_has_an_underscore(name: str) -> None:
     """Public: every name in its ``__all__`` is exported by the area. A room holds only its docstring."""
     module, area = import_module(name), import_module(".".join(name.split(".")[:2]))
-    if _is_room(name):
+    if _is_package(name):
         body = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body
         assert not _is_private(name)
         assert [type(node) for node in body] == [ast.Expr]
