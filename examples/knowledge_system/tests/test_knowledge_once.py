@@ -187,7 +187,7 @@ def test_a_first_one_that_never_ends_is_told(app: Any, monkeypatch: pytest.Monke
         asked.append(1)
         raise Problem("call-in-flight", headers={"Retry-After": "1"})
 
-    monkeypatch.setattr(forms.writing, "once", claimed)
+    monkeypatch.setattr(forms.article_changes, "once", claimed)
     monkeypatch.setattr(forms.time, "sleep", lambda _seconds: None)
     asking = app.test_request_context("/articles/new", method="POST", data={"once": "x" * 22})
     with asking, pytest.raises(Problem) as told:

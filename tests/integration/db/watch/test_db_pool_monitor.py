@@ -46,7 +46,7 @@ def test_holders_are_known_by_place_thread_and_time(engine: Engine, clock: Froze
         after = monitor.stats()
     assert (stats.size, stats.checked_out, stats.checkouts) == (2, 2, 2)
     assert {holder.caller.partition(":")[0] for holder in stats.holders} == {
-        "tests/integration/db/watch/test_db_pool_monitor.py"
+        "db/watch/test_db_pool_monitor.py"
     }
     assert {(holder.thread, holder.seconds) for holder in stats.holders} == {
         (threading.current_thread().name, 3.0)

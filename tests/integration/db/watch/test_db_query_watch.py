@@ -311,7 +311,7 @@ def test_asking_one_by_one_is_found(engine: Engine, scenario: Callable[[Session]
     assert len(log.n_plus_one) == 1, log.n_plus_one
     (found,) = log.n_plus_one
     assert found.times >= 4
-    assert found.caller.startswith("tests/integration/db/watch/test_db_query_watch.py:")
+    assert found.caller.startswith("db/watch/test_db_query_watch.py:")
 
 
 @pytest.mark.parametrize("scenario", CLEAN, ids=lambda scenario: scenario.__name__)
@@ -602,7 +602,7 @@ def test_asyncio_callers_are_found_behind_the_greenlet(postgres_url: str) -> Non
         return log
 
     (found,) = asyncio.run(scenario()).n_plus_one
-    assert found.caller.startswith("tests/integration/db/watch/test_db_query_watch.py:")
+    assert found.caller.startswith("db/watch/test_db_query_watch.py:")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_slow_statements_are_logged_with_their_place_and_without_their_values(
     assert record["parameter_count"] == 1
     assert record["duration_ms"] == pytest.approx(2.0)
     assert (record["rows"], record["outcome"]) == (0, "ok")
-    assert record["caller"].startswith("tests/integration/db/watch/test_db_slow_query.py:")
+    assert record["caller"].startswith("db/watch/test_db_slow_query.py:")
     assert "me@x.jp" not in str(record)
     assert "424242" not in str(record)
 
