@@ -1,1 +1,1 @@
-"""Deadlines, budgets and circuit breakers: how long a call may take, and when it is not tried at all."""
+"""Deadlines, time budgets and circuit breakers for calls to servers."""

@@ -1,4 +1,4 @@
-"""The events that the shared core itself reports; public as part of ``mks_hardening.events``."""
+"""Events that the shared core emits; public through ``mks_hardening.events``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BackendFailed", "BreakerChanged"]
 class BreakerChanged(NamedTuple):
     """A circuit breaker changed its state (``closed``, ``open``, ``half_open``).
 
-    ``endpoint`` is the address of the server, without credentials, where the backend has one.
+    ``endpoint`` is the address of the server without credentials, or empty if the backend has none.
     """
 
     backend: str

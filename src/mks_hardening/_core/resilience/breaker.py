@@ -1,9 +1,9 @@
-"""A circuit breaker: stop asking a server that does not answer, and notice when it does again.
+"""Circuit breaker: stop calling a server that does not respond, and detect its recovery.
 
-``BreakerState`` is the pure machine over values and times. ``CircuitBreaker`` adds the lock, the events and, where
-a ``probe`` is given, a background thread that asks the server at most once a second, so that no request ever pays
-for finding out. Every call that finds it open makes sure that this thread lives: one that could not start, or that
-was killed, is replaced.
+``BreakerState`` is the pure state machine over values and times. ``CircuitBreaker`` adds the lock, the events and,
+if a ``probe`` is given, a background thread that probes the server at most once per ``recovery_timeout``, so that
+no request pays for the detection. Every call that finds the breaker open checks that this thread is alive: a thread
+that could not start, or that was killed, is replaced.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ __all__ = ["GROUP_RECOVERY_TIMEOUT", "RECOVERY_TIMEOUT", "BreakerState", "Circui
 RECOVERY_TIMEOUT: Final = 1.0
 """Seconds between two probes of one server."""
 GROUP_RECOVERY_TIMEOUT: Final = 0.2
-"""The same for a group, which is back within moments when it fails over, and which it is cheap to ask."""
+"""The same for a sentinel group or cluster, which recovers quickly after a failover and is cheap to probe."""
 
 Phase = Literal["closed", "open", "half_open"]
 
-# One of these says enough: the server is not there, or will refuse everything until somebody acts.
+# One of these opens the breaker: the server is down, or rejects everything until an operator intervenes.
 _FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients", "certificate", "tls"})
-# These are answers of a living server about one command.
+# Error responses of a working server to a single command.
 _ANSWERS: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
-# These are our own doing and say nothing about the server.
+# Caused by this process; they say nothing about the server.
 _OURS: Final = frozenset({"budget", "pool", "open", "closed"})
 
 _TRIAL_LAPSES: Final = 10.0
-"""Seconds after which a trial that was never reported (its thread was killed) makes room for another."""
+"""Seconds after which a trial without a report (its thread was killed) no longer blocks another trial."""
 
 
 class BreakerState:
-    """Closed, open, half-open over plain times; knows nothing of threads.
+    """State machine of a circuit breaker (closed, open, half-open), without threads or a clock.
 
     Args:
-        failure_threshold: hiccups (time-outs, resets, slow answers) one after another that open it; refusals open
-            it at once.
-        recovery_timeout: seconds between two trials while it is open.
+        failure_threshold: consecutive transient failures (timeouts, resets, slow responses) that open the breaker;
+            a fatal failure such as a refused connection opens it at once.
+        recovery_timeout: seconds between two trials while the breaker is open.
     """
 
     __slots__ = (
@@ -68,11 +68,11 @@ class BreakerState:
         self.reason = ""
 
     def trial_due(self, now: float) -> float:
-        """Seconds until the next trial may start; zero or less when it may start now."""
+        """Return the seconds until the next trial may start; zero or less if it may start now."""
         return self._next_trial - now
 
     def begin_trial(self, now: float) -> bool:
-        """Take the one trial that is allowed now, or be told that it is not."""
+        """Start the one trial that is allowed now; return whether it may run."""
         if self.phase == "closed" or now < self._next_trial:
             return False
         if self.phase == "half_open" and now < self._trial_lapses:
@@ -84,20 +84,20 @@ class BreakerState:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether nothing better was heard since a call had no answer."""
+        """Whether a call has failed since the last response."""
         return self.phase != "closed" or self._hiccups > 0
 
     def begin_check(self, now: float) -> bool:
-        """Take a trial beside the calls of others, who do not know better yet; not more often than other trials."""
+        """Start a check while the breaker is closed but in doubt; at most once per ``recovery_timeout``."""
         if self.phase != "closed" or not self._hiccups or now < self._next_trial:
             return False
         self._next_trial = now + self._recovery
         return True
 
     def succeeded(self, now: float, *, began: float = float("inf")) -> None:
-        """An answer came, to a call that began then."""
-        # One that was under way while another call found the server gone proves nothing about now. Without this, an
-        # outage under many threads was told several times, going and coming.
+        """Record a response to a call that started at ``began``."""
+        # A response to a call that was in flight when another call opened the breaker says nothing about the
+        # present. Without this check, an outage under many threads reported several openings and closings.
         if self.phase != "closed" and began <= self._opened_at:
             return
         if self.phase != "closed":
@@ -107,13 +107,13 @@ class BreakerState:
         self.reason = ""
 
     def failed(self, now: float, reason: str, *, began: float) -> None:
-        """No usable answer, for a ``reason`` of ``BackendUnavailableError``, to a call that began then."""
+        """Record a failure with a ``reason`` of ``BackendUnavailableError``; the call started at ``began``."""
         if reason in _ANSWERS:
             self._answered(now)
         elif reason in _OURS:
             self.abandoned()
         elif self.phase == "closed" and began < self._closed_at:
-            return  # as in succeeded: what it met is the outage that has ended since
+            return  # as in succeeded: this call met an outage that has ended since
         elif self.phase == "half_open" or reason in _FATAL or self._hiccup(now, began):
             if self.phase == "closed":
                 self._opened_at = now
@@ -122,19 +122,19 @@ class BreakerState:
             self.reason = reason
 
     def abandoned(self) -> None:
-        """A call ended without saying anything about the server; if it was the trial, another may begin in time."""
+        """Record a call that says nothing about the server; if it was the trial, another may follow on schedule."""
         if self.phase == "half_open":
             self.phase = "open"
 
     def _answered(self, now: float) -> None:
-        # An answer to a call from before it opened proves nothing about now; only a trial's does.
+        # A response to a call from before the breaker opened says nothing about the present; only a trial does.
         if self.phase == "half_open":
             self.succeeded(now)
         elif self.phase == "closed":
             self._hiccups = 0
 
     def _hiccup(self, now: float, began: float) -> bool:
-        # Calls side by side that all time out in one pause of the server are one hiccup.
+        # Concurrent calls that all time out in one pause of the server count as one failure.
         if began >= self._hiccup_ended:
             self._hiccups += 1
             self._hiccup_ended = now
@@ -142,19 +142,20 @@ class BreakerState:
 
 
 class CircuitBreaker:
-    """One endpoint's breaker in this process, safe over threads, reset after a fork.
+    """Circuit breaker of one endpoint in this process; thread-safe, reset after a fork.
 
     Args:
-        backend: name for errors, events and the log; no credentials.
-        endpoint: where the backend is, without credentials; for events and the log.
-        probe: asks the server and raises when it is not well. With it, trials run on a background thread and
-            callers are refused until one succeeds; without it, one caller at a time is let through as a trial.
+        backend: name for errors, events and the log, without credentials.
+        endpoint: address of the backend, without credentials, for events and the log.
+        probe: contacts the server and raises if it is unhealthy. With a probe, trials run on a background thread
+            and callers are rejected until one succeeds; without a probe, one caller at a time is let through as a
+            trial.
         failure_threshold: see ``BreakerState``.
         recovery_timeout: seconds between trials.
         clock: monotonic clock.
 
     Attributes:
-        doubted: whether nothing better was heard since a call had no answer; see ``in_doubt``.
+        doubted: whether a call has failed since the last response; see ``in_doubt``.
     """
 
     def __init__(
@@ -176,8 +177,8 @@ class CircuitBreaker:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Start over: what was found out in another process does not count here."""
-        # Reentrant: a signal handler or a finalizer may make calls while this thread is inside.
+        """Reset the state: what another process observed does not apply here."""
+        # Reentrant: a signal handler or a finalizer may make calls while this thread holds the lock.
         self._lock = threading.RLock()
         self._starting = threading.Lock()
         self._prober: threading.Thread | None = None
@@ -191,7 +192,7 @@ class CircuitBreaker:
         return self._state.phase
 
     def check(self, operation: str = "") -> None:
-        """Return when a call may be tried.
+        """Return if a call may be sent.
 
         Raises:
             BackendUnavailableError: the breaker is open (reason ``open``); nothing was sent.
@@ -211,9 +212,9 @@ class CircuitBreaker:
         )
 
     def in_doubt(self) -> bool:
-        """Whether the last that was heard is that it did not answer, and a probe is finding out more.
+        """Whether a call has failed since the last response and a probe is checking the server.
 
-        Who can go on without an answer need not spend time on finding out.
+        A caller that can do without a response skips the call instead of waiting for the probe's result.
         """
         if not self.doubted or self._probe is None:
             return False
@@ -221,14 +222,14 @@ class CircuitBreaker:
         return True
 
     def succeeded(self, *, began: float = float("inf")) -> None:
-        """Report an answer, to a call that began then by the breaker's clock, where it may have opened since."""
+        """Report a response to a call that started at ``began`` by the breaker's clock."""
         state = self._state
         if state.phase == "closed" and not state._hiccups:  # noqa: SLF001 - the usual case, without the lock
             return
         self._report(lambda state, now: state.succeeded(now, began=began))
 
     def failed(self, reason: str, *, began: float | None = None) -> None:
-        """Report that no usable answer came, to a call that began at a time of the breaker's clock."""
+        """Report a failed call that started at ``began`` by the breaker's clock (default: now)."""
         self._report(lambda state, now: state.failed(now, reason, began=now if began is None else began))
 
     def abandoned(self) -> None:
@@ -237,11 +238,11 @@ class CircuitBreaker:
             self._report(lambda state, _now: state.abandoned())
 
     def retire(self) -> None:
-        """Probe no more: nobody uses it."""
+        """Stop probing: the endpoint is no longer used."""
         self._probe = None
 
     def run_probe(self) -> float | None:
-        """Run one trial if it is due; seconds until the next, or ``None`` when there is none to come."""
+        """Run one trial if it is due; return the seconds until the next, or ``None`` if no more are needed."""
         probe = self._probe
         if probe is not None and (self._begin_trial() or self._begin_check()):
             self._try(probe)
@@ -265,7 +266,7 @@ class CircuitBreaker:
             self.doubted = self._state.in_doubt
         if (before == "closed") != (after == "closed"):
             if after != "closed" and self._probe is not None:
-                self._supervise()  # first: what follows is foreign code
+                self._supervise()  # first: observers and log handlers are foreign code
             self._tell(before, after, reason)
 
     def _tell(self, before: Phase, after: Phase, reason: str) -> None:
@@ -282,11 +283,11 @@ class CircuitBreaker:
                 log.error("%s does not answer (%s)", name, reason, extra=extra)
 
     def _supervise(self) -> None:
-        """Make sure that a thread probes; one that cannot start is tried again at the next call."""
+        """Ensure that a probe thread is alive; if it cannot start, the next call tries again."""
         if self._prober is not None and self._prober.is_alive():
             return
-        # Not blocking: whoever holds it is starting the thread, perhaps below us in a signal handler, or in a
-        # greenlet that waits for the new one.
+        # Non-blocking: the holder is starting the thread, and may be a frame below us in a signal handler, or a
+        # greenlet that waits for the new thread.
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -294,7 +295,7 @@ class CircuitBreaker:
                 thread = threading.Thread(target=self._keep_probing, name="mks-breaker-probe", daemon=True)
                 thread.start()
                 self._prober = thread
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no more threads available
             self._prober = None
         finally:
             self._starting.release()
@@ -310,7 +311,7 @@ class CircuitBreaker:
             probe()
         except BackendUnavailableError as error:
             self.failed(error.reason, began=began)
-        except Exception:  # noqa: BLE001 - whatever else a probe raises means: not well
+        except Exception:  # noqa: BLE001 - any other exception of a probe means that the server is unhealthy
             self.failed("timeout", began=began)
         except BaseException:  # the thread is being killed
             self.abandoned()

@@ -1,7 +1,7 @@
-"""How much time one request, or one operation outside a request, may spend on servers, all calls together.
+"""Time budget: how long all backend calls of a request, or of one operation outside a request, may take together.
 
 A budget counts the time spent *inside* such calls, not the age of the request: a page that computes for two
-seconds still has its whole budget, and ten slow calls do not have ten budgets.
+seconds still has its whole budget, and ten slow calls share one budget.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ __all__ = [
 ]
 
 STORE_BUDGET: Final = 0.1
-"""Seconds that one operation of a store may take, where nothing else is said."""
+"""Default budget of one store operation, in seconds."""
 LIMITS_BUDGET: Final = 0.04
-"""The same for limits, which can go on without an answer and are asked before everything else."""
+"""Default budget of a limit check, in seconds; limits run before everything else and can do without a response."""
 
 
 class Budget:
     """Seconds left for calls that leave the process.
 
-    Calls side by side (threads or tasks of one request) cost the time that passes, not the sum of their times.
+    Concurrent calls (threads or tasks of one request) cost the elapsed time, not the sum of their durations.
 
     Args:
-        seconds: what all calls together may take.
+        seconds: total for all calls.
         clock: monotonic clock.
-        of_operation: whether it belongs to one operation of ours, so that the caller's own functions are not in it.
+        of_operation: whether it belongs to a single library operation, so that functions of the caller are not
+            charged to it.
     """
 
     __slots__ = ("_clock", "_left", "_lost", "_running", "_since", "of_operation")
@@ -49,8 +50,8 @@ class Budget:
         self._left = seconds
         self.of_operation = of_operation
         self._clock = clock
-        # A set and no counter: adding and removing are one step each, so that threads need no lock here, which a
-        # fork could leave held.
+        # A set rather than a counter: adding and removing are atomic, so no lock is needed, which a fork could
+        # leave held.
         self._running: set[object] = set()
         self._since = 0.0
         self._lost: float | None = None
@@ -61,23 +62,23 @@ class Budget:
         return self.left(self._clock.monotonic())
 
     def left(self, now: float, *, lost: float | None = None) -> float:
-        """Seconds left at a time, while perhaps some calls are under way; never negative.
+        """Return the seconds left at ``now``, including the time of calls in flight; never negative.
 
         Args:
-            now: the time.
-            lost: what the counter of the event loop says (``LoopTime.lost``), where there is one.
+            now: monotonic time.
+            lost: reading of the event loop's counter (``LoopTime.lost``), if there is one.
         """
         return max(0.0, self._left - (self._elapsed(now, lost) if self._running else 0.0))
 
     def begin(self, call: object, now: float, *, lost: float | None = None) -> None:
-        """A call begins; times as for ``left``."""
+        """Record the start of a call; times as for ``left``."""
         if not self._running:
             self._since = now
             self._lost = lost
         self._running.add(call)
 
     def end(self, call: object, now: float, *, lost: float | None = None) -> None:
-        """A call ends; times as for ``left``."""
+        """Record the end of a call; times as for ``left``."""
         self._running.discard(call)
         if not self._running:
             self._left -= self._elapsed(now, lost)
@@ -95,12 +96,12 @@ _budget: Final[ContextVar[Budget | None]] = ContextVar("mks_hardening.budget", d
 
 
 def current_budget() -> Budget | None:
-    """The budget of the request at hand, or ``None`` outside a request."""
+    """Return the budget of the current request, or ``None`` outside a request."""
     return _budget.get()
 
 
 def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budget:
-    """Give all calls from here on, in this context, one budget together; it ends with the context."""
+    """Set one shared budget for all further calls in this context; it ends with the context."""
     budget = Budget(seconds, clock=clock)
     _budget.set(budget)
     return budget
@@ -108,7 +109,7 @@ def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budg
 
 @contextmanager
 def request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Generator[Budget]:
-    """Give the calls inside the ``with`` block one budget together."""
+    """Set one shared budget for the calls inside the ``with`` block."""
     before = _budget.get()
     try:
         yield start_request_budget(seconds, clock=clock)
@@ -117,7 +118,7 @@ def request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Generator[
 
 
 def enter_operation(seconds: float) -> bool:
-    """Give one operation a budget of its own, unless what is around it has one; whether it did."""
+    """Give one operation its own budget unless the context already has one; return whether it was set."""
     if _budget.get() is not None:
         return False
     _budget.set(Budget(seconds, of_operation=True))
@@ -125,14 +126,14 @@ def enter_operation(seconds: float) -> bool:
 
 
 def leave_operation(*, entered: bool) -> None:
-    """End what ``enter_operation`` began."""
+    """Remove the budget that ``enter_operation`` set."""
     if entered:
         _budget.set(None)
 
 
 @contextmanager
 def outside_budget() -> Generator[None]:
-    """Spend nobody's budget inside the ``with`` block: the caller's own function, or work in the background."""
+    """Charge no budget inside the ``with`` block: for functions of the caller and background work."""
     before = _budget.get()
     _budget.set(None)
     try:

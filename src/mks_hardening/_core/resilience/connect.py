@@ -1,13 +1,13 @@
-"""Connecting to a host by name within the deadline of the call at hand.
+"""Connect to a host by name within the deadline of the current call.
 
-``getaddrinfo`` takes no time-out, and a socket time-out holds for one address: a name server that is away (4 s and
-more) or a first address that drops packets would cost a multiple of any budget. Names are looked up on a thread
-that the call waits for as long as it may, and the addresses share the time that is left.
+``getaddrinfo`` takes no timeout, and a socket timeout applies to each address: an unresponsive name server (4 s or
+more) or a first address that drops packets would exceed any budget several times over. Names are resolved on a
+thread that the call waits for within its deadline, and the addresses share the time that is left.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - else the first look-up imports it; see ``redis_connect.prepare``
+import encodings.idna  # noqa: F401 - otherwise the first lookup imports it; see ``redis_connect.prepare``
 import socket
 import threading
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from mks_hardening._core.resilience.deadline_socket import call_deadline
 __all__ = ["connect_within_deadline"]
 
 Address: TypeAlias = tuple[Any, ...]
-"""An entry of ``getaddrinfo``: family, type, protocol, canonical name, socket address."""
+"""Entry of ``getaddrinfo``: family, type, protocol, canonical name, socket address."""
 
 _MOST_NAMES: Final = 256
 
 
 class _Lookup(threading.Thread):
-    """One question to the resolver, shared by all who ask it at the same time."""
+    """One DNS lookup, shared by all concurrent callers."""
 
     def __init__(self, names: _KnownNames, host: str, port: int) -> None:
         super().__init__(name="mks-resolver", daemon=True)
@@ -49,7 +49,7 @@ class _Lookup(threading.Thread):
 
 
 class _KnownNames:
-    """The last answer for each name, for the time when the resolver gives none, and the address that worked."""
+    """The last addresses of each name, used if the resolver does not respond; the last working address is first."""
 
     def __init__(self) -> None:
         self.lookups: dict[tuple[str, int], _Lookup] = {}
@@ -57,18 +57,18 @@ class _KnownNames:
         self._registered = False
 
     def renew(self) -> None:
-        """In a forked child: the parent's threads are not here."""
+        """Forget the running lookups in a forked child: the parent's threads do not exist here."""
         self.lookups = {}
 
     def ask(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
-        """The question under way for this name: the one given, or an earlier one."""
-        if not self._registered:  # before the first thread runs: a child would wait for its answer
+        """Return the running lookup of this name: the one given, or an earlier one."""
+        if not self._registered:  # before the first thread runs: a forked child would wait for its result
             self._registered = True
             renew_in_child(self)
         return self.lookups.setdefault(place, lookup)
 
     def keep(self, place: tuple[str, int], answer: list[Address]) -> list[Address]:
-        """Remember the answer, with the address that worked last in front."""
+        """Store the addresses, the one that worked last in front."""
         before = self.answers.get(place)
         if before and before[0] in answer:
             answer = [before[0], *(address for address in answer if address != before[0])]
@@ -78,7 +78,7 @@ class _KnownNames:
         return answer
 
     def prefer(self, place: tuple[str, int], address: Address) -> None:
-        """This address answered: it is tried first from now on."""
+        """Put this address first from now on: it accepted a connection."""
         known = self.answers.get(place)
         if known and known[0] != address and address in known:
             self.answers[place] = [address, *(other for other in known if other != address)]
@@ -90,17 +90,17 @@ _known_names: Final = _KnownNames()
 def connect_within_deadline(
     host: str, port: int, prepare: Callable[[socket.socket], object], *, share: int = 1
 ) -> socket.socket:
-    """A connected socket, whose time-out is what is then left.
+    """Return a connected socket whose timeout is the time that is left.
 
     Args:
         host: name or address.
         port: TCP port.
         prepare: sets the options of a socket before it connects.
-        share: all of it may take this part of the time left: 3 for a third.
+        share: divisor of the time left that the whole attempt may take: 3 for a third.
 
     Raises:
         OSError: no address could be reached, or the name is unknown.
-        TimeoutError: not within the deadline.
+        TimeoutError: the deadline has passed.
     """
     addresses = _resolve(host, port, share)
     last: OSError = OSError(f"{host} has no address")
@@ -129,16 +129,16 @@ def _left(share: int) -> float | None:
 
 def _resolve(host: str, port: int, share: int) -> list[Address]:
     try:
-        with suppress(socket.gaierror):  # an address needs no resolver
+        with suppress(socket.gaierror):  # a numeric address needs no resolver
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except UnicodeError:  # an empty part of a name, or one of more than 63 characters
+    except UnicodeError:  # an empty label, or one of more than 63 characters
         raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
     left = _left(share)
     lookup = _known_names.lookups.get((host, port))
     if lookup is None:
         lookup = _ask(host, port)
     known = _known_names.answers.get((host, port))
-    # With an older answer at hand, half of the time is kept for connecting to it.
+    # If earlier addresses are known, half of the time is reserved for connecting to them.
     lookup.done.wait(left if left is None or not known else left / 2)
     if lookup.error is not None:
         raise lookup.error
@@ -154,7 +154,7 @@ def _ask(host: str, port: int) -> _Lookup:
     if lookup is fresh:
         try:
             fresh.start()
-        except RuntimeError as error:  # no thread to be had
+        except RuntimeError as error:  # no more threads available
             fresh.error = OSError(str(error))
             _known_names.lookups.pop((host, port), None)
             fresh.done.set()

@@ -1,7 +1,7 @@
 """A socket whose reads and writes share one deadline.
 
-A socket time-out bounds one ``recv``; a server that trickles its answer byte by byte resets it each time. Here the
-time left is set before each call, so the whole exchange ends in time.
+A socket timeout bounds a single ``recv``; a server that sends its response byte by byte resets it each time. This
+wrapper sets the remaining time before each call, so that the whole exchange ends by the deadline.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEARLY: Final = 0.95
 
 
 class _Limit:
-    """One call's deadline, and how long the server had for its answer."""
+    """Deadline of one call, and the seconds that the server had for its response."""
 
     __slots__ = ("at", "share")
 
@@ -32,10 +32,10 @@ class _Limit:
 
 
 class _CallDeadline:
-    """The monotonic time at which the call at hand must be over; ``None`` without a limit.
+    """Monotonic time at which the current call must end; ``None`` without a limit.
 
-    A context variable and not a thread's local: greenlets have contexts of their own too, even where gevent's
-    patches came after our import.
+    A context variable rather than a thread-local: greenlets also have their own context, even if gevent patches
+    after this module was imported.
     """
 
     __slots__ = ("_limit",)
@@ -54,13 +54,13 @@ class _CallDeadline:
         self._limit.set(None if at is None else _Limit(at))
 
     def begin(self, at: float) -> _Limit | None:
-        """Set the deadline of a call, and return what to ``restore`` after it."""
+        """Set the deadline of a call and return the previous one for ``restore``."""
         before = self._limit.get()
         self._limit.set(_Limit(at))
         return before
 
     def restore(self, before: _Limit | None) -> None:
-        """The call is over; one that it interrupted (in a signal handler, a finalizer) goes on with its own."""
+        """Restore the deadline of the interrupted call, if any (in a signal handler or a finalizer)."""
         self._limit.set(before)
 
     @property
@@ -70,7 +70,7 @@ class _CallDeadline:
         return None if limit is None else limit.share
 
     def remaining(self) -> float | None:
-        """Seconds left.
+        """Return the seconds left, or ``None`` without a limit.
 
         Raises:
             TimeoutError: none are left.
@@ -90,17 +90,17 @@ call_deadline: Final = _CallDeadline()
 
 
 class DeadlineSocket:
-    """Wraps a connected socket; everything but sending and receiving goes straight through.
+    """Wrapper of a connected socket; everything except sending and receiving is passed through.
 
     Args:
         sock: the socket.
-        share: one operation may take this part of the time left: 3 for a third.
+        share: divisor of the time left that one operation may take: 3 for a third.
     """
 
     def __init__(self, sock: socket.socket, *, share: int = 1) -> None:
         self._sock = sock
         self._share = share
-        # Not one with TLS, and not a fake.
+        # Neither a TLS socket nor a fake.
         self._plain = type(sock) is socket.socket and os.name == "posix"
 
     def __getattr__(self, name: str) -> Any:
@@ -116,19 +116,19 @@ class DeadlineSocket:
         self._limit()
         return self._sock.recv_into(buffer, nbytes, flags)
 
-    def makefile(self, mode: str = "rb") -> BufferedReader:  # noqa: ARG002 - callers name it; there is one way
-        """A file that reads before the deadline; like a socket's own, it keeps the connection open."""
+    def makefile(self, mode: str = "rb") -> BufferedReader:  # noqa: ARG002 - always binary
+        """Return a file object that reads before the deadline; it keeps the connection open like the socket's."""
         facade: Any = self
         real: Any = self._sock
-        real._io_refs += 1  # noqa: SLF001 - what socket.makefile does
+        real._io_refs += 1  # noqa: SLF001 - as socket.makefile does
         return BufferedReader(socket.SocketIO(facade, "r"))
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Send before the deadline."""
         self._limit()
         if self._plain and self._sock.gettimeout():
-            # Nearly always all of it fits into the buffer at once, where Python would ask first, with poll(2): a
-            # system call is a good part of a round trip to a server next door.
+            # Almost always everything fits into the send buffer at once, but sendall would call poll(2) first: one
+            # system call is a noticeable part of a round trip to a nearby server.
             with suppress(BlockingIOError):
                 data = data[os.write(self._sock.fileno(), data) :]
             if not data:
@@ -138,12 +138,12 @@ class DeadlineSocket:
 
     def _limit(self) -> None:
         now_set = self._sock.gettimeout()
-        if now_set == 0.0:  # the caller's wish not to wait at all
+        if now_set == 0.0:  # the caller asked for non-blocking mode
             return
         left = call_deadline.remaining()
         if left is None:
             return
         left /= self._share
-        # Setting it is a system call; one call after another finds nearly the right one.
+        # Setting the timeout is a system call; consecutive calls usually find it close enough.
         if now_set is None or not _NEARLY * left <= now_set <= left:
             self._sock.settimeout(left)

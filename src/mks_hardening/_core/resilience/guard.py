@@ -1,7 +1,7 @@
-"""The bookkeeping around one call to a server: budget, breaker, tries, and the one typed error.
+"""Bookkeeping around one backend call: budget, breaker, retries and the one typed error.
 
-It sends nothing itself; a client asks ``begin`` before a call and reports what came of it, so the same rules hold
-for synchronous and asynchronous clients.
+It sends nothing itself. A client calls ``begin`` before a call and reports the outcome, so that the same rules
+apply to synchronous and asynchronous clients.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["CallGuard", "GuardedCall"]
 
 _MAX_TRIES: Final = 3
-# Worth a second try at once: the connection was at fault, not the server's pace.
+# Worth an immediate retry: the connection failed, not the server's speed.
 _RETRYABLE: Final = frozenset({"reset", "refused", "readonly", "protocol", "tls", "uncovered"})
-# The command certainly had no effect, so even what must not be done twice may be tried again.
+# The command certainly had no effect, so even a non-idempotent one may be retried.
 _NOT_DONE: Final = frozenset({"refused", "readonly", "uncovered", "pool", "certificate", "tls"})
-# Faults that only mean something when the server had time to answer.
+# Failures that count only if the server had enough time to respond.
 _TIMED: Final = frozenset({"timeout", "slow"})
 
 
@@ -39,16 +39,16 @@ def _no_detail(_error: BaseException) -> str:
 
 
 class CallGuard:
-    """Rules for all calls of one user to one endpoint.
+    """Rules for all calls of one client to one endpoint.
 
     Args:
         backend: name for errors and events.
-        budget: seconds one call may take; inside a request all calls together share the request's budget.
-        breaker: the endpoint's breaker.
-        reason_of: what an exception means, or ``None`` when it is not the endpoint's.
-        detail_of: what else the error says of an exception.
-        fair_share: seconds without which a time-out says nothing about the server.
-        paced: whether the client keeps to deadlines by itself; if not, a late answer counts as slow.
+        budget: seconds that one call may take; inside a request, all calls share the request's budget.
+        breaker: breaker of the endpoint.
+        reason_of: maps an exception to a reason, or to ``None`` if the endpoint did not cause it.
+        detail_of: returns the detail of an exception for the error message.
+        fair_share: returns the seconds that a server must have had before a timeout counts against it.
+        paced: whether the client enforces deadlines itself; if not, a late response counts as slow.
     """
 
     __slots__ = ("backend", "breaker", "budget", "closed", "detail_of", "fair_share", "paced", "reason_of")
@@ -81,16 +81,17 @@ class CallGuard:
         loop: LoopTime | None = None,
         part: Callable[[], CircuitBreaker | None] | None = None,
     ) -> GuardedCall:
-        """Start one call, which must be given back by ``end``.
+        """Start one call; ``GuardedCall.end`` must follow.
 
         Args:
-            operation: what is done, for errors and events.
-            idempotent: whether doing it twice is harmless.
-            loop: the counter of its event loop.
-            part: finds the breaker of the part of the endpoint that the call goes to, and refuses as it does.
+            operation: name of the operation, for errors and events.
+            idempotent: whether running it twice is harmless.
+            loop: counter of its event loop.
+            part: returns the breaker of the part of the endpoint that the call goes to; raises if that is open.
 
         Raises:
-            BackendUnavailableError: closed, breaker open, or no budget left; nothing was sent.
+            BackendUnavailableError: the client is closed, the breaker is open, or no budget is left; nothing was
+                sent.
         """
         if self.closed:
             raise BackendUnavailableError(self.backend, "closed", operation=operation, sent=False)
@@ -109,7 +110,7 @@ class CallGuard:
 
 
 class GuardedCall:
-    """One call with its deadline and its tries."""
+    """One call with its deadline and its retries."""
 
     __slots__ = (
         "_began",
@@ -159,13 +160,13 @@ class GuardedCall:
 
     @property
     def deadline(self) -> float:
-        """The monotonic time at which it must be over, put off by what its event loop did elsewhere."""
+        """Monotonic time at which the call must end, extended by what its event loop spent elsewhere."""
         if self._loop is None:
             return self._deadline
         return self._deadline + self._loop.lost() - self._lost
 
     def succeeded(self) -> None:
-        """An answer came, be it an answer that refuses the command."""
+        """Record a response, even one that rejects the command."""
         self._reported = True
         if self._guard.paced or SYSTEM_CLOCK.monotonic() < self._deadline:
             self._guard.breaker.succeeded(began=self._began)
@@ -175,25 +176,25 @@ class GuardedCall:
             self._blame("slow", self.allowed, whole=True)
 
     def failed(self, error: Exception, *, share: float | None = None, whole: bool = False) -> str:
-        """Return the reason when the call may be tried again at once.
+        """Record an error; return the reason if the call may be retried at once.
 
         Args:
-            error: what the client raised.
-            share: seconds that the server had for its answer, if that was less than the call.
-            whole: whether it is about the endpoint as a whole, whatever part the call went to.
+            error: exception of the client.
+            share: seconds that the server had for its response, if less than the whole call.
+            whole: whether the error concerns the endpoint as a whole, whatever part the call went to.
 
         Raises:
-            BackendUnavailableError: it may not.
-            Exception: ``error`` itself, when it is not the endpoint's.
+            BackendUnavailableError: the call may not be retried.
+            Exception: ``error`` itself, if the endpoint did not cause it.
         """
         guard = self._guard
         reason = guard.reason_of(error)
         if reason is None:
             raise error
         if whole and SYSTEM_CLOCK.monotonic() >= self.deadline:
-            # For lack of time nothing else was reached: that says no more than a time-out.
+            # Nothing else was reached for lack of time, which proves no more than a timeout.
             whole, reason = False, "timeout"
-        self._sent = self._sent or reason not in _NOT_DONE  # by this try, or by one before it
+        self._sent = self._sent or reason not in _NOT_DONE  # by this attempt or an earlier one
         if self._may_retry(reason):
             return reason
         self._reported = True
@@ -205,8 +206,8 @@ class GuardedCall:
         ) from error
 
     def end(self) -> None:
-        """Close the books, however the call ended."""
-        if not self._reported:  # foreign exception, cancelled, or killed
+        """Finish the bookkeeping, however the call ended."""
+        if not self._reported:  # foreign exception, cancelled or killed
             self._guard.breaker.abandoned()
         lost = None
         if self._loop is not None:
@@ -221,7 +222,7 @@ class GuardedCall:
             breaker.abandoned()
             breaker = self._part
         if reason == "tls" and SYSTEM_CLOCK.monotonic() >= self.deadline:
-            # A handshake that was not answered: the server may just as well be frozen, so that one is not enough.
+            # An unanswered handshake: the server may also be frozen, so a single one must not open the breaker.
             reason = "timeout"
         if reason in _TIMED and share < self._guard.fair_share():
             breaker.abandoned()

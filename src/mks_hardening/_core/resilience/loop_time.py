@@ -1,8 +1,8 @@
-"""What an event loop did elsewhere while a call was waiting: time that is not the server's.
+"""Time that an event loop spent elsewhere while a call was waiting: not the server's fault.
 
-A handler that computes for 250 ms holds up everything on its loop. An answer that lay in the socket all the while
-looks late, and a healthy server would be taken for a slow one. So a tick on the loop measures how late the loop
-comes to what is due, as long as calls wait; deadlines are put off by that much, and budgets are not charged for it.
+A handler that computes for 250 ms blocks everything on its loop. A response that was in the socket all the time
+looks late, and a healthy server would be classed as slow. While calls wait, a timer on the loop therefore measures
+how late the loop runs its callbacks; deadlines are extended by that time, and budgets are not charged for it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["LoopTime", "ServedDeadline", "loop_time"]
 
 _STEP: Final = 0.005
 _GRAIN: Final = 0.002
-"""Lateness below this is the timer's own (uvloop counts whole milliseconds)."""
+"""Seconds; lateness below this is timer resolution (uvloop counts whole milliseconds)."""
 
 
 class LoopTime:
-    """Counts the seconds for which one event loop was busy elsewhere while calls were waiting on it."""
+    """Counter of the seconds that one event loop was busy elsewhere while calls were waiting on it."""
 
     __slots__ = ("__weakref__", "_due", "_lost", "_ticking", "_waiting")
 
@@ -33,18 +33,18 @@ class LoopTime:
         self._ticking = False
 
     def enter(self) -> None:
-        """A call begins to wait."""
+        """Record that a call starts to wait."""
         self._waiting += 1
         if not self._ticking:
             self._ticking = True
             self._schedule()
 
     def leave(self) -> None:
-        """It waits no more. The next tick is the last one if no other call waits."""
+        """Record that a call stops waiting; without another waiting call, the next tick is the last one."""
         self._waiting -= 1
 
     def lost(self) -> float:
-        """Seconds lost so far; only grows. The difference between two readings of a waiting call counts."""
+        """Return the seconds lost so far; monotonic. A call uses the difference between two readings."""
         return self._lost + self._late()
 
     def _schedule(self) -> None:
@@ -67,7 +67,7 @@ _by_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopTime]] = WeakKe
 
 
 def loop_time() -> LoopTime:
-    """The counter of the running event loop."""
+    """Return the counter of the running event loop."""
     loop = asyncio.get_running_loop()
     found = _by_loop.get(loop)
     if found is None:
@@ -76,10 +76,10 @@ def loop_time() -> LoopTime:
 
 
 class ServedDeadline:
-    """``asyncio.timeout`` in the server's time: the block may wait ``allowed`` seconds with its loop at hand.
+    """``asyncio.timeout`` that excludes time in which the loop was busy: the block may wait ``allowed`` seconds.
 
     Raises:
-        TimeoutError: at the end of the block, when that was not enough.
+        TimeoutError: at the end of the block, if it waited longer.
     """
 
     __slots__ = ("_allowed", "_began", "_lost", "_scope", "_time", "_timer")
