@@ -1,1 +1,1 @@
-"""Connections to servers outside the process: Redis and HTTP."""
+"""Clients for servers outside the process: Redis and HTTP."""

@@ -1,7 +1,7 @@
-"""A cluster is several servers: a primary that is away must not close the others to their callers.
+"""Circuit breakers per primary of a Redis Cluster: one unavailable primary must not block calls to the others.
 
-Each primary has a breaker of its own beside that of the cluster as a whole. Which primary a call goes to is told by
-the hash slots of its keys and the map of slots that redis-py keeps.
+Each primary has its own breaker in addition to that of the cluster as a whole. The primary of a call follows from
+the hash slots of its keys and the slot map that redis-py maintains.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _REFRESH_EVERY: Final = 1.0
 
 
 class SlotNotCoveredError(MksHardeningError):
-    """The map of slots has a hole; named as redis-py names it."""
+    """The slot map does not cover the slot of a key; named like the exception of redis-py."""
 
 
 def what_is_meant(error: Exception) -> Exception:
-    """The fault behind an exception that redis-py's cluster clients raise by mistake."""
-    if isinstance(error, KeyError):  # the asynchronous map of slots, at a hole
+    """Return the actual error behind an exception that redis-py's cluster clients raise by mistake."""
+    if isinstance(error, KeyError):  # asynchronous client: a slot missing from the map
         return SlotNotCoveredError()
-    # 7.3 measures the connection that did not come about (``None.host``), before it looks for the new primary.
+    # redis-py 7.3 reads ``.host`` of a connection that was never made (``None``) before it looks for a new primary.
     if isinstance(error, AttributeError) and isinstance(error.__context__, Exception):
         return error.__context__
     return error
@@ -43,9 +43,9 @@ class ClusterShards:
     """The breakers of the primaries of one cluster.
 
     Args:
-        client: the synchronous client, for probing.
-        budget: seconds that a probe may take.
-        make: makes the breaker of a primary at an address, with a probe.
+        client: returns the synchronous client, for probing.
+        budget: returns the seconds that a probe may take.
+        make: creates the breaker of a primary from its address and a probe.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class ClusterShards:
     def finder(
         self, client: Callable[[], Client], commands: Sequence[Command], operation: str
     ) -> Callable[[], CircuitBreaker | None]:
-        """``breaker_for``, to be called once the cluster as a whole is known to be well."""
+        """Return a callable for ``breaker_for``, to be called after the cluster's own breaker has passed."""
         return lambda: self.breaker_for(client(), commands, operation)
 
     def breaker_for(
         self, client: Client, commands: Sequence[Command], operation: str
     ) -> CircuitBreaker | None:
-        """The breaker of the one primary that all commands go to; ``None`` where several or none are known.
+        """Return the breaker of the one primary that serves all commands; ``None`` for several or none.
 
         Raises:
-            BackendUnavailableError: one of the primaries is known to be away; nothing was sent.
+            BackendUnavailableError: the breaker of one of the primaries is open; nothing was sent.
         """
         if client is None:
             return None
@@ -93,7 +93,7 @@ class ClusterShards:
         return self._breakers.get(address) or self._remember(address, slot)
 
     def refresh_due(self, reason: str, *, stumbled: bool) -> bool:
-        """Whether to read the map of slots again, which redis-py does not at a hole, nor where it stumbled."""
+        """Whether to reload the slot map, which redis-py omits for uncovered slots and after its own mistakes."""
         now = SYSTEM_CLOCK.monotonic()
         due = (stumbled or reason == "uncovered") and now >= self._next_refresh
         if due:
@@ -101,24 +101,24 @@ class ClusterShards:
         return due
 
     def probe_all(self, client: Client) -> None:
-        """Raise unless the cluster says that it serves; a ping is answered by one that does not."""
+        """Raise unless the cluster state is ``ok``; nodes of a failed cluster still respond to ``PING``."""
         state: dict[str, str] = client.execute_command("CLUSTER INFO")
         if state.get("cluster_state") != "ok":
             raise BackendUnavailableError("redis", "refused", operation="CLUSTER INFO")
 
     def retire(self) -> None:
-        """Probe no more."""
+        """Stop probing."""
         for breaker in tuple(self._breakers.values()):
             breaker.retire()
 
     def _remember(self, address: str, slot: int) -> CircuitBreaker:
-        if len(self._breakers) >= _MOST_SHARDS:  # addresses come and go where nodes are replaced
+        if len(self._breakers) >= _MOST_SHARDS:  # addresses change when nodes are replaced
             self.retire()
             self._breakers.clear()
         return self._breakers.setdefault(address, self._make(address, lambda: self._probe(slot)))
 
     def _probe(self, slot: int) -> None:
-        """Ask whoever serves the slot by now."""
+        """Probe the node that currently serves the slot."""
         call_deadline.at = SYSTEM_CLOCK.monotonic() + self._budget()
         try:
             client = self._client()
@@ -131,7 +131,7 @@ class ClusterShards:
 
 
 def _slot(command: Command) -> int | None:
-    """The hash slot of the first key, as the cluster specification counts it."""
+    """Return the hash slot of the first key, according to the Redis Cluster specification."""
     name = str(command[0]).upper()
     position = 3 if name in ("EVAL", "EVALSHA") else 1
     if name in _WITHOUT_KEY or len(command) <= position or (position == 3 and not int(str(command[2]))):

@@ -1,8 +1,8 @@
-"""One server as this process sees it: connections, breaker and prober, shared by everybody who uses it.
+"""One server as seen by this process: connections, breaker and probe, shared by all its clients.
 
-The registry hands out leases. Equal targets (and one and the same handed-in object) share an endpoint for as long
-as one lease on it lives, so that one outage is found once, told once, and probed once. All databases of a server
-are one endpoint with a pool each; other credentials, TLS options or clocks make another one.
+The registry issues leases. Equal targets (and the same client object passed in twice) share an endpoint while at
+least one lease on it exists, so that an outage is detected, reported and probed once. All databases of a server
+share one endpoint with a pool each; different credentials, TLS options or clocks make separate endpoints.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _logger: Final = logging.getLogger("mks_hardening.redis")
 
 
 class Endpoint:
-    """What leads to one server. Made and forgotten by the registry.
+    """Shared state for one server; created and removed by the registry.
 
     Args:
-        target: the server, or ``None`` for a client that is used as it stands.
-        foreign: that client.
+        target: the server, or ``None`` for a client object that is used unchanged.
+        foreign: that client object.
         clock: monotonic clock of the breaker.
     """
 
     def __init__(self, target: RedisTarget | None, foreign: RedisLike | None, clock: Clock) -> None:
         self.target = target
-        self.clock = clock  # also keeps the clock alive, whose identity is part of the registry's key
+        self.clock = clock  # also keeps the clock alive: its identity is part of the registry's key
         self.address = type(foreign).__name__ if target is None else target.address
         self.closed = False
-        self.answered = False  # whether it ever did
+        self.answered = False  # whether the server ever responded
         self._foreign = foreign
         self._met: tuple[tuple[str, int], ...] = ()
         self._leases: set[EndpointLease] = set()
@@ -62,8 +62,8 @@ class Endpoint:
         self.breaker = CircuitBreaker(
             "redis",
             endpoint=self.address,
-            # A fake answers at once and has nothing to recover from: the next call is its trial, so that nothing
-            # reaches it that its owner did not send.
+            # A fake responds immediately and needs no recovery: the next call is its trial, so that it receives
+            # only the commands that its owner sends.
             probe=None if target is None else self._probe,
             recovery_timeout=GROUP_RECOVERY_TIMEOUT if group else RECOVERY_TIMEOUT,
             clock=clock,
@@ -75,7 +75,7 @@ class Endpoint:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: leave the parent's connections alone, open or not, and make others when needed."""
+        """Replace the parent's connections in a forked child; they are neither used nor closed."""
         self._met = self._nodes_met()
         self._of_the_parent = (self._clients, self._by_loop)
         self._clients = {}
@@ -83,15 +83,15 @@ class Endpoint:
 
     @property
     def budget(self) -> float:
-        """The smallest budget of those who use it: what a healthy server must keep."""
+        """Smallest budget of all leases, in seconds: what a healthy server must meet."""
         return min((lease.budget for lease in tuple(self._leases)), default=RECOVERY_TIMEOUT)
 
     def fair_share(self) -> float:
-        """Seconds without which a silent server is not to blame."""
+        """Return the seconds that a server must have had before a timeout counts against it."""
         return self.budget * _FAIR_SHARE
 
     def client(self, database: int) -> Client:
-        """The synchronous client, made at the first call, inside its deadline: a cluster is asked at once."""
+        """Return the synchronous client, created by the first call within its deadline (a cluster connects)."""
         if self._foreign is not None:
             return self._foreign
         made = self._clients.get(database)
@@ -103,11 +103,11 @@ class Endpoint:
         return made
 
     def made(self, database: int) -> Client:
-        """The synchronous client if a call has made it, else ``None``."""
+        """Return the synchronous client if a call has created it, else ``None``."""
         return self._clients.get(database)
 
     def async_client(self, lease: EndpointLease) -> Client:
-        """The client of the running event loop; connections must not wander between loops."""
+        """Return the client of the running event loop; connections cannot move between loops."""
         import asyncio
 
         if self.target is None:
@@ -121,23 +121,23 @@ class Endpoint:
         return shared.client
 
     def forget_connections(self) -> None:
-        """Close what is idle: it leads to a server that is no longer the primary."""
+        """Close idle connections: they lead to a server that is no longer the primary."""
         for client in tuple(self._clients.values()):
             pool = getattr(client, "connection_pool", None)
             if pool is not None:
                 pool.disconnect(inuse_connections=False)
 
     def say_it_is_a_cluster(self) -> None:
-        """Say once that most keys cannot be reached here: the server answers, so that nothing else would."""
+        """Log once that the server is a cluster node: it responds, so nothing else would report the mistake."""
         if not self._said:
             self._said = True
             _logger.error("%s is a node of a cluster: the URL must begin with redis+cluster://", self.address)
 
     def release(self, lease: EndpointLease) -> None:
-        """Give a lease back; the last one closes everything but what belongs to running event loops."""
+        """Release a lease; the last one closes everything except the clients of running event loops."""
         for loop, clients in list(self._by_loop.items()):
             for shared in _unused(clients, lease):
-                # Only its own loop can close it; one that has ended has closed its sockets.
+                # Only its own loop can close it; a loop that has ended has closed its sockets.
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_close_soon, loop, shared.client)
         with _registry.lock:
@@ -152,7 +152,7 @@ class Endpoint:
         self._close_clients()
 
     async def arelease(self, lease: EndpointLease) -> None:
-        """``release``, which also waits until the connections of the running loop are closed."""
+        """Release a lease and wait until the connections of the running loop are closed."""
         import asyncio
 
         clients = self._by_loop.get(asyncio.get_running_loop())
@@ -161,7 +161,7 @@ class Endpoint:
         self.release(lease)
 
     def _led_to(self, target: RedisTarget, database: int) -> RedisTarget:
-        """The target, led to by the nodes of the cluster that are known by now: those in the URL may be gone."""
+        """Return the target with the known cluster nodes in front: those in the URL may no longer exist."""
         hosts = tuple(dict.fromkeys((*self._nodes_met(), *target.hosts)))
         return target._replace(database=database, hosts=hosts)
 
@@ -199,12 +199,12 @@ class Endpoint:
             raise BackendUnavailableError("redis", reason_of(error) or "error", operation="PING") from error
         finally:
             call_deadline.at = None
-            if self.closed:  # while we were asking
+            if self.closed:  # closed during the probe
                 self._close_clients()
 
 
 class EndpointLease:
-    """The right of one user to use an endpoint, with its own budget."""
+    """Lease of one client on an endpoint, with its own budget."""
 
     __slots__ = ("__weakref__", "budget", "database", "endpoint")
 
@@ -215,27 +215,27 @@ class EndpointLease:
         endpoint._leases.add(self)  # noqa: SLF001 - same module
 
     def client(self) -> Client:
-        """The synchronous client."""
+        """Return the synchronous client."""
         return self.endpoint.client(self.database)
 
     def made(self) -> Client:
-        """The synchronous client if a call has made it, else ``None``."""
+        """Return the synchronous client if a call has created it, else ``None``."""
         return self.endpoint.made(self.database)
 
     def async_client(self) -> Client:
-        """The client of the running event loop."""
+        """Return the client of the running event loop."""
         return self.endpoint.async_client(self)
 
     def end(self) -> None:
-        """Give it back; harmless when called twice."""
+        """Release the lease; idempotent."""
         self.endpoint.release(self)
 
     async def aend(self) -> None:
-        """Give it back, with what belongs to the running event loop."""
+        """Release the lease and close the clients of the running event loop."""
         await self.endpoint.arelease(self)
 
     def sibling(self, *, budget: float) -> EndpointLease:
-        """Another lease on the same endpoint."""
+        """Return another lease on the same endpoint."""
         with _registry.lock:
             if not self.endpoint.closed:
                 return EndpointLease(self.endpoint, budget=budget, database=self.database)
@@ -243,7 +243,7 @@ class EndpointLease:
 
 
 class _Shared:
-    """An asynchronous client of one loop and those who use it there."""
+    """Asynchronous client of one loop and the leases that use it."""
 
     __slots__ = ("client", "users")
 
@@ -253,10 +253,10 @@ class _Shared:
 
 
 class _Registry:
-    """The endpoints of this process. Nothing foreign runs under its lock."""
+    """The endpoints of this process. No foreign code runs under its lock."""
 
     def __init__(self) -> None:
-        self.lock = ModuleLock()  # reentrant: a finalizer may come back in on the same thread
+        self.lock = ModuleLock()  # reentrant: a finalizer may enter on the same thread
         self.endpoints: dict[Hashable, Endpoint] = {}
 
     def lease(
@@ -281,12 +281,12 @@ _registry: Final = _Registry()
 def lease(
     target: RedisTarget | None, foreign: RedisLike | None, *, budget: float, clock: Clock
 ) -> EndpointLease:
-    """A lease on the endpoint of this target, or of this client."""
+    """Return a lease on the endpoint of this target, or of this client."""
     return _registry.lease(target, foreign, budget=budget, clock=clock)
 
 
 def _unused(clients: dict[int, _Shared], lease: EndpointLease) -> list[_Shared]:
-    """Take the lease out, and out of the dictionary what nobody else uses."""
+    """Remove the lease from all clients, and the clients without users from the dictionary; return the latter."""
     unused: list[_Shared] = []
     for database, shared in list(clients.items()):
         if lease in shared.users:
@@ -299,7 +299,7 @@ def _unused(clients: dict[int, _Shared], lease: EndpointLease) -> list[_Shared]:
 
 def _close_soon(loop: asyncio.AbstractEventLoop, client: Client) -> None:
     task = loop.create_task(close_async(client))
-    _closing.add(task)  # asyncio itself keeps tasks only weakly
+    _closing.add(task)  # asyncio keeps only weak references to tasks
     task.add_done_callback(_closing.discard)
 
 

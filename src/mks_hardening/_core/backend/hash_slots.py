@@ -1,4 +1,4 @@
-"""Hash slots of Redis Cluster, as its specification computes them."""
+"""Hash slots of Redis Cluster, according to its specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LETTERS: Final = "@ABCDEFGHIJKLMNO"
 
 
 def hash_slot(key: str | bytes) -> int:
-    """The hash slot of a key: of its hash tag where it has one."""
+    """Return the hash slot of a key, computed from its hash tag if it has one."""
     raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
     _, opened, rest = raw.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
@@ -23,9 +23,9 @@ def hash_slot(key: str | bytes) -> int:
 
 @cache
 def hash_tags() -> tuple[str, ...]:
-    """One hash tag for each slot, by its number; computed once, in about 5 ms.
+    """Return one hash tag per slot, indexed by slot number; computed once, in about 5 ms.
 
-    CRC16 is linear: with four letters that differ in their low bits, 16384 tags meet every slot exactly once.
+    CRC16 is linear: four letters that differ in their low bits give 16384 tags that cover every slot exactly once.
     """
     tags = [""] * _SLOTS
     for letters in product(_LETTERS[:4], _LETTERS, _LETTERS, _LETTERS):

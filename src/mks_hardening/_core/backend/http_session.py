@@ -1,11 +1,11 @@
-"""One careful way out over HTTP for all areas; the one door to requests.
+"""Outgoing HTTP for the whole package; the only module that uses requests.
 
-Always a time-out, no proxies or credentials from the environment, no redirects followed, no cookies kept,
-certificates verified, the address looked at before anything is sent, and an answer that is bounded. A URL is never
-part of an error: webhook addresses are secrets.
+Every request has a timeout, ignores proxies and credentials from the environment, follows no redirects, stores no
+cookies and verifies certificates. The URL is checked before anything is sent, and the response size is limited. A
+URL never appears in an error: webhook URLs are secrets.
 
-Of requests only the adapter is used, not the session above it: that one reads the whole body of a redirect, however
-large, parses its ``Location`` and keeps cookies, also when it is told not to follow.
+Only the adapter of requests is used, not its session: that reads the whole body of a redirect regardless of size,
+parses its ``Location`` and stores cookies, even when redirects are disabled.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 __all__ = ["HttpResponse", "HttpSession", "check_url"]
 
 FromRequests: TypeAlias = Any
-"""An object of requests or urllib3, whose inner parts have no types."""
+"""An object of requests or urllib3, whose internals are untyped."""
 
 _MAX_ANSWER: Final = 65_536
 
 
 class HttpResponse(NamedTuple):
-    """What a server answered; the body is cut at 64 KiB."""
+    """Response of a server; the body is truncated at 64 KiB."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,10 +47,10 @@ class HttpResponse(NamedTuple):
 
 
 def check_url(url: str, *, parameter: str = "url", allow_plaintext: bool = False) -> str:
-    """The URL, when it may be spoken to: ``https``, or ``http`` to this machine (or with ``allow_plaintext``).
+    """Return the URL if it is allowed: ``https``, or ``http`` to loopback (elsewhere with ``allow_plaintext``).
 
     Raises:
-        ConfigurationError: another scheme, no host, credentials inside, or clear text to another machine.
+        ConfigurationError: another scheme, no host, embedded credentials, or plaintext to another machine.
     """
     try:
         parts = urlsplit(text_of(url, parameter=parameter))
@@ -69,14 +69,14 @@ def check_url(url: str, *, parameter: str = "url", allow_plaintext: bool = False
 
 
 class HttpSession(Closing):
-    """Keeps connections to one kind of service.
+    """HTTP client with persistent connections for one service.
 
     Args:
-        backend: what errors call the service.
-        timeout: seconds for a whole exchange, however slowly the answer trickles.
-        ca_file: certificates to trust instead of the system's.
-        ssl_context: a ready context instead; nothing is added to what it trusts.
-        headers: sent with every request.
+        backend: name of the service in errors.
+        timeout: seconds for the whole exchange, however slowly the response arrives.
+        ca_file: CA certificates to trust instead of the system's.
+        ssl_context: SSL context to use instead; nothing is added to its trusted certificates.
+        headers: headers of every request.
 
     Raises:
         MissingDependencyError: requests is not installed.
@@ -93,7 +93,7 @@ class HttpSession(Closing):
     ) -> None:
         self._backend = backend
         self._timeout = seconds(timeout, parameter="timeout", allow_zero=False)
-        # A compressed answer could be a thousand times what is read of it.
+        # A compressed response could expand to a thousand times the size that is read.
         self._headers = {"User-Agent": "mks-hardening", "Accept-Encoding": "identity", **(headers or {})}
         self._ca_file = ca_file
         self._ssl_context = ssl_context
@@ -109,18 +109,18 @@ class HttpSession(Closing):
         headers: Mapping[str, str] | None = None,
         status_suffices: bool = False,
     ) -> HttpResponse:
-        """Send one POST; ``json`` is encoded strictly, ``data`` goes as it is.
+        """Send a POST request; ``json`` is encoded strictly, ``data`` is sent unchanged.
 
         Args:
-            url: where to, as ``check_url`` allows it.
-            json: what to send, or
-            data: bytes to send.
-            headers: sent with this request.
-            status_suffices: whether an answer counts whose body breaks off.
+            url: target, checked with ``check_url`` beforehand.
+            json: JSON body.
+            data: raw body, instead of ``json``.
+            headers: headers of this request.
+            status_suffices: whether a response with a truncated body is accepted.
 
         Raises:
-            BackendUnavailableError: no answer in time.
-            EncodeError: ``json`` is not JSON.
+            BackendUnavailableError: no response in time.
+            EncodeError: ``json`` cannot be encoded as JSON.
         """
         extra = dict(headers or {})
         if data is None:
@@ -129,19 +129,19 @@ class HttpSession(Closing):
         return self._send("POST", url, data, extra, status_suffices=status_suffices)
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """Send one GET.
+        """Send a GET request.
 
         Raises:
-            BackendUnavailableError: no answer in time.
+            BackendUnavailableError: no response in time.
         """
         return self._send("GET", url, None, dict(headers or {}), status_suffices=False)
 
     def close(self) -> None:
-        """Close the connections; harmless when called twice."""
+        """Close the connections; idempotent."""
         self._adapter.close()
 
     def renew(self) -> None:
-        """In a forked child: use none of the parent's connections."""
+        """Replace the parent's connections in a forked child."""
         self._adapter = self._connect()
 
     def __repr__(self) -> str:
@@ -149,7 +149,7 @@ class HttpSession(Closing):
 
     def _connect(self) -> FromRequests:
         adapter = _adapter(self._ssl_context)
-        # One that is dropped without ``close()`` must not keep its connections.
+        # A session that is dropped without ``close()`` must not keep its connections.
         finalize(self, adapter.close).atexit = False
         return adapter
 
@@ -183,9 +183,9 @@ def _prepared(method: str, url: str, headers: Mapping[str, str], data: bytes | N
 
 
 def _body(raw: FromRequests, *, may_break_off: bool) -> bytes:
-    """At most 64 KiB of the answer.
+    """Return at most 64 KiB of the response body.
 
-    ``read`` and not ``read1``, which urllib3 has only since 2.2; the deadline of the socket bounds it all the same.
+    ``read`` rather than ``read1``, which urllib3 has only since 2.2; the socket's deadline limits it anyway.
     """
     body = b""
     try:
@@ -194,13 +194,13 @@ def _body(raw: FromRequests, *, may_break_off: bool) -> bytes:
     except Exception:
         if not may_break_off:
             raise
-    if len(body) < _MAX_ANSWER and raw.length_remaining and not may_break_off:  # urllib3 1.26 does not mind
+    if len(body) < _MAX_ANSWER and raw.length_remaining and not may_break_off:  # urllib3 1.26 does not check
         raise ConnectionResetError("the answer broke off")
     return body
 
 
 def _adapter(ssl_context: FromRequests) -> FromRequests:
-    """Connections whose sockets obey the deadline of the call."""
+    """Return an adapter whose sockets obey the deadline of the call."""
     with optional("requests", extra="notify"):
         from requests.adapters import HTTPAdapter
 
@@ -216,15 +216,15 @@ def _adapter(ssl_context: FromRequests) -> FromRequests:
 
         def cert_verify(self, conn: FromRequests, url: str, verify: FromRequests, cert: FromRequests) -> None:
             if ssl_context is None:
-                super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # of requests
-            else:  # requests would load the public authorities into the caller's context
+                super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]  # requests is untyped
+            else:  # requests would load the public CAs into the caller's context
                 conn.cert_reqs = "CERT_REQUIRED"
 
     return DeadlineAdapter()
 
 
 def _with_deadline(pool: FromRequests) -> FromRequests:
-    """The same kind of pool, whose connections are made, and used, within the deadline."""
+    """Return a subclass of the pool whose connections are made and used within the deadline."""
     plain: FromRequests = pool.ConnectionCls
 
     def new_conn(self: FromRequests) -> socket.socket:

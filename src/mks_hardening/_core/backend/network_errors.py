@@ -1,7 +1,7 @@
-"""What broke between us and a server, in one word, whatever library wrapped it.
+"""Map network errors to one reason, whatever library wrapped them.
 
-requests, urllib3 (1.26 and 2) and smtplib each dress up the same few faults of the network. Classes are recognised
-by name where importing them would load TLS or a third-party package.
+requests, urllib3 (1.26 and 2) and smtplib each wrap the same few network errors. Classes are recognised by name
+where importing them would load TLS or a third-party package.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 __all__ = ["LASTING", "NOT_SENT", "network_fault"]
 
 LASTING: Final = frozenset({"certificate", "unknown-host"})
-"""Faults that trying again does not mend: somebody must change a certificate, a name or a setting."""
+"""Reasons that a retry does not fix: a certificate, a name or a setting must be changed."""
 
 NOT_SENT: Final = frozenset({"certificate", "dns", "refused", "unknown-host", "unreachable"})
-"""Faults before anything was sent."""
+"""Reasons that occur before anything is sent."""
 
 # The first row that names a class among the causes decides.
 _BY_CLASS: Final = (
@@ -26,18 +26,18 @@ _BY_CLASS: Final = (
     ("refused", {"ConnectionRefusedError"}),
     ("reset", {"ConnectionError", "IncompleteRead", "SMTPServerDisconnected"}),
 )
-# What requests and urllib3 say of a name that no host can have.
+# Raised by requests and urllib3 for a syntactically impossible host name.
 _IMPOSSIBLE_NAME: Final = {"InvalidURL", "LocationParseError"}
 _NO_SUCH_NAME: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _MOST_CAUSES: Final = 20
 
 
 def network_fault(error: BaseException) -> str:
-    """The fault behind an error of an HTTP or SMTP client.
+    """Return the reason for an error of an HTTP or SMTP client.
 
     Returns:
-        ``unknown-host``, ``dns`` (no answer to the question for now), ``certificate``, ``tls``, ``timeout``,
-        ``refused``, ``unreachable``, ``reset``, or ``protocol`` for anything else.
+        ``unknown-host``, ``dns`` (temporary resolver failure), ``certificate``, ``tls``, ``timeout``, ``refused``,
+        ``unreachable``, ``reset``, or ``protocol`` for anything else.
     """
     causes = list(_causes(error))
     for cause in causes:
@@ -53,7 +53,7 @@ def network_fault(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was made from: causes, contexts, ``reason`` of urllib3, errors among the arguments."""
+    """Yield the error and its origins: causes, contexts, ``reason`` of urllib3, and exceptions in its arguments."""
     found: dict[int, BaseException] = {}
     waiting: list[object] = [error]
     while waiting and len(found) < _MOST_CAUSES:
@@ -65,7 +65,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _misleads(error: BaseException) -> bool:
-    """Requests says ConnectionError whatever happened; a NewConnectionError of urllib3 is a kind of time-out."""
+    """Whether the class says nothing about the cause."""
+    # requests raises ConnectionError for everything; NewConnectionError of urllib3 is a subclass of a timeout.
     kind = type(error)
     return kind.__module__.startswith("requests.") or kind.__name__ == "NewConnectionError"
 

@@ -1,10 +1,10 @@
-"""One resilient way to Redis for all areas.
+"""Resilient Redis client for the whole package.
 
-Every call ends within its budget with an answer or one typed error. Reads and idempotent writes are tried again
-inside the budget; anything else only when it certainly was not sent. A script run with a ``token`` remembers its
-first answer on the server, so that a retry after a lost reply repeats the answer and not the work.
+Every call ends within its budget with a response or one typed error. Reads and idempotent writes are retried
+within the budget; other commands only if they were certainly not executed. A script run with a ``token`` stores its
+first result on the server, so that a retry after a lost response returns that result instead of running again.
 
-Answers are raw (bytes, integers, lists); a client handed in by the user must not decode them either.
+Responses are raw (bytes, integers, lists); a client passed in by the user must not decode them either.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ __all__ = ["RedisClient"]
 T = TypeVar("T")
 
 _POOL_PAUSE: Final = 0.002
-"""Seconds between two looks for a free connection, while all of them are in use."""
+"""Seconds between two attempts to get a free connection while all of them are in use."""
 
 
 class RedisClient(Closing):
-    """Commands, pipelines and scripts with a budget, a breaker and honest retries.
+    """Commands, pipelines and scripts with a time budget, a circuit breaker and safe retries.
 
-    Clients of one server share connections, breaker and prober (see ``endpoint``); each has its own name, budget
-    and ``close()``.
+    Clients of one server share connections, breaker and probe (see ``endpoint``); each has its own name, budget and
+    ``close()``.
 
     Args:
-        url_or_client: a Redis URL (see ``redis_url``), another ``RedisClient``, a client of redis-py (built anew
-            from its arguments, see ``redis_user_client``), or any object with ``execute_command``.
-        name: what errors and events call it.
-        store_budget: seconds that one call may take at most; inside a request all calls together share the
-            request's budget.
-        allow_plaintext: whether clear text may leave this machine, for a URL.
+        url_or_client: a Redis URL (see ``redis_url``), another ``RedisClient``, a client of redis-py (rebuilt from
+            its arguments, see ``redis_user_client``), or any object with ``execute_command``.
+        name: name in errors and events.
+        store_budget: maximum duration of one call in seconds; inside a request, all calls share the request's
+            budget.
+        allow_plaintext: whether a URL may use an unencrypted connection to another machine.
         clock: monotonic clock of the breaker.
 
     Raises:
@@ -94,7 +94,7 @@ class RedisClient(Closing):
             paced=endpoint.target is not None,
         )
         self._shards: ClusterShards | None = endpoint.shards
-        # One that is dropped without ``close()`` must not be probed for, nor keep its connections.
+        # A client that is dropped without ``close()`` must not be probed for, nor keep its connections.
         finalize(self, self._lease.end).atexit = False
 
     def call(self, *command: object, idempotent: bool = False, node: str = "") -> Answer:
@@ -102,59 +102,59 @@ class RedisClient(Closing):
 
         Args:
             command: name and arguments.
-            idempotent: whether sending it twice is harmless, so that it may be tried again.
-            node: the node of a cluster that it is for; wherever it belongs when left out.
+            idempotent: whether sending it twice is harmless, so that it may be retried.
+            node: name of the cluster node to send it to; by default the node that owns the key.
 
         Raises:
-            BackendUnavailableError: no usable answer within the budget.
+            BackendUnavailableError: no usable response within the budget.
         """
         send = partial(self._send_to, node) if node else self._send_one
         return self._guarded(str(command[0]), (command,), send, idempotent=idempotent)
 
     def pipeline(self, commands: Sequence[Command], *, idempotent: bool = False) -> list[Answer]:
-        """Send several commands in one round trip (not atomic) and return their answers.
+        """Send several commands in one round trip (not atomic) and return their responses.
 
         Raises:
-            BackendUnavailableError: no usable answer to one of them.
+            BackendUnavailableError: no usable response to one of them.
         """
         return self._guarded("pipeline", commands, self._send_all, idempotent=idempotent)
 
     def script(self, source: str, *, before_load: Callable[[], Effect] | None = None) -> Script:
-        """A Lua script, sent by its hash and in full only where the server does not know it.
+        """Return a Lua script that is sent by its hash, and in full only if the server does not know it.
 
         Args:
-            source: its text.
-            before_load: what to run before it is sent in full: the server may have been started since.
+            source: text of the script.
+            before_load: effect to run before the script is sent in full, as the server may have restarted.
         """
         return Script(self, source, before_load=before_load)
 
     @property
     def budget(self) -> float:
-        """Seconds that one call may take at most."""
+        """Maximum duration of one call, in seconds."""
         return self._guard.budget
 
     def in_doubt(self) -> bool:
-        """Whether the server did not answer the last call, and a probe is finding out whether it does again."""
+        """Whether a call has failed since the last response and a probe is checking the server."""
         breaker = self._guard.breaker
         return breaker.doubted and breaker.in_doubt()
 
     @property
     def is_probed(self) -> bool:
-        """Whether a probe finds out when the server answers again; a fake is sent nothing but its owner's calls."""
+        """Whether a probe detects the server's recovery; a fake receives only the calls of its owner."""
         return self._lease.endpoint.target is not None
 
     @property
     def place(self) -> Hashable:
-        """Equal for clients of the same database of the same server, as long as one of them lives."""
+        """Key that is equal for clients of the same database of the same server, while one of them exists."""
         return id(self._lease.endpoint), self._lease.database
 
     @property
     def is_cluster(self) -> bool:
-        """Whether keys of one command must lie in one slot."""
+        """Whether all keys of a command must be in one hash slot."""
         return self._shards is not None
 
     def ping(self) -> bool:
-        """Whether the server answers within the budget."""
+        """Whether the server responds within the budget."""
         try:
             self.call("PING", idempotent=True)
         except BackendUnavailableError:
@@ -162,25 +162,25 @@ class RedisClient(Closing):
         return True
 
     async def acall(self, *command: object, idempotent: bool = False, node: str = "") -> Answer:
-        """``call`` for asyncio; a fake, which has no asynchronous side, is asked in a worker thread."""
+        """Asynchronous ``call``; a fake, which has no asynchronous methods, is called in a worker thread."""
         if self._lease.endpoint.target is None:
             return await _in_thread(partial(self.call, *command, idempotent=idempotent, node=node))
         send = partial(self._asend_to, node) if node else self._asend_one
         return await self._aguarded(str(command[0]), (command,), send, idempotent=idempotent)
 
     async def apipeline(self, commands: Sequence[Command], *, idempotent: bool = False) -> list[Answer]:
-        """``pipeline`` for asyncio; see ``acall``."""
+        """Asynchronous ``pipeline``; see ``acall``."""
         if self._lease.endpoint.target is None:
             return await _in_thread(partial(self.pipeline, commands, idempotent=idempotent))
         return await self._aguarded("pipeline", commands, self._asend_all, idempotent=idempotent)
 
     def close(self) -> None:
-        """Give the connections back; harmless when called twice. A client that was handed in stays open."""
+        """Release the connections; idempotent. A client that was passed in stays open."""
         self._guard.closed = True
         self._lease.end()
 
     async def aclose(self) -> None:
-        """``close`` for asyncio, with the connections of the running event loop."""
+        """Asynchronous ``close``, including the connections of the running event loop."""
         self._guard.closed = True
         await self._lease.aend()
 
@@ -208,7 +208,7 @@ class RedisClient(Closing):
 
     async def _asend_one(self, commands: Sequence[Command]) -> Answer:
         answer = self._lease.async_client().execute_command(*commands[0])
-        return await answer if hasattr(answer, "__await__") else answer  # a plain fake answers at once
+        return await answer if hasattr(answer, "__await__") else answer  # synchronous fakes return the value
 
     async def _asend_to(self, node: str, commands: Sequence[Command]) -> Answer:
         client = self._lease.async_client()
@@ -254,7 +254,7 @@ class RedisClient(Closing):
                     if reason == "pool":
                         time.sleep(_POOL_PAUSE)
                     elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
-                        with suppress(Exception):  # the next try tells
+                        with suppress(Exception):  # the next attempt shows
                             self._lease.client().nodes_manager.initialize()
                     self._after_failure(reason)
                 else:
@@ -302,7 +302,7 @@ class RedisClient(Closing):
                     if reason == "pool":
                         await asyncio.sleep(_POOL_PAUSE)
                     elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
-                        with suppress(Exception):  # the next try tells
+                        with suppress(Exception):  # the next attempt shows
                             await self._lease.async_client().nodes_manager.initialize()
                     self._after_failure(reason)
                 else:
@@ -339,7 +339,7 @@ def _lease(
 
 
 def _reason(endpoint: Endpoint, error: BaseException) -> str | None:
-    """The reason of an error; a TLS handshake that nobody ever answered is no time-out of a server."""
+    """Return the reason of an error; a TLS handshake without any response is ``tls``, not a timeout."""
     reason = reason_of(error)
     target = endpoint.target
     if (
@@ -354,7 +354,7 @@ def _reason(endpoint: Endpoint, error: BaseException) -> str | None:
 
 
 def _detail(endpoint: Endpoint, error: BaseException) -> str:
-    """What else is known of an error."""
+    """Return further details of an error for its message."""
     target = endpoint.target
     if _reason(endpoint, error) == "tls" and is_handshake_timeout(error):
         return "no answer to the TLS handshake; if the server expects none, the URL must begin with redis"
@@ -371,12 +371,13 @@ def _node(client: Client, name: str) -> Client:
 
 
 def _encoded(commands: Sequence[Command], error: UnicodeEncodeError) -> list[Command]:
-    """The commands with texts that have no UTF-8 (lone surrogates from a header or a path) as bytes of their own.
+    """Return the commands with strings that cannot be encoded as UTF-8 (lone surrogates) converted to bytes.
 
-    Nothing was sent yet: a client packs all commands before it sends the first.
+    Nothing has been sent at this point: a client packs all commands before it sends the first. Lone surrogates come
+    from headers or paths, for example.
 
     Raises:
-        UnicodeEncodeError: the error that was given; none of the texts is at fault.
+        UnicodeEncodeError: the given error, if none of the strings caused it.
     """
     if all(item.isascii() for command in commands for item in command if isinstance(item, str)):
         raise error

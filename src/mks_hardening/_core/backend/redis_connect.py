@@ -1,8 +1,8 @@
-"""redis-py clients for checked targets, made to obey our deadlines; the one door to redis-py.
+"""redis-py clients for checked targets, configured for our deadlines; the only module that creates them.
 
-Retries are off everywhere: redis-py repeats what was sent and not answered, which applies an increment twice.
-Whether something may be tried again is the guard's decision. Time-outs are those of the call at hand
-(``call_deadline``, ``asyncio``), so that users with different budgets can share the connections.
+Retries are disabled everywhere: redis-py resends commands without a response, which applies an increment twice.
+Whether a command may be retried is decided by ``guard``. Timeouts are those of the current call (``call_deadline``,
+``asyncio``), so that clients with different budgets can share the connections.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "prepare", "require_redis"]
 
 OLDEST: Final = (7, 3)
-"""Release of redis; the one that the extra asks for."""
+"""Oldest supported release of redis; the minimum of the extra."""
 MAX_CONNECTIONS: Final = 200
-"""Connections to one server; who finds all of them in use waits for one within the budget."""
+"""Maximum connections to one server; if all are in use, a call waits for one within its budget."""
 
 
 def require_redis() -> None:
-    """Fail early and clearly.
+    """Check early that a supported release of redis is installed.
 
     Raises:
-        ConfigurationError: it is one of the releases that do not take our options.
+        ConfigurationError: the installed release is too old for our options.
         MissingDependencyError: redis is not installed.
     """
     with optional("redis", extra="cache"):
@@ -47,20 +47,20 @@ def require_redis() -> None:
 
 
 def prepare(target: RedisTarget) -> None:
-    """Import everything that calls need, and check the files that the target names; nothing is connected.
+    """Import everything that calls need and check the files that the target names, without connecting.
 
-    A child that is forked while another thread imports waits for the lock of that import for ever, because the
-    thread does not exist in the child. So no call may import, and redis-py does it when a pool or a connection is
-    made.
+    A child forked while another thread imports a module waits forever for that import lock, because the thread does
+    not exist in the child. Calls must therefore import nothing, but redis-py does so when a pool or a connection is
+    created.
 
     Raises:
         ConfigurationError: a certificate file is not usable.
     """
-    import concurrent.futures.thread  # noqa: F401 - asyncio looks names up in its threads
+    import concurrent.futures.thread  # noqa: F401 - asyncio resolves names in its threads
 
     import redis.asyncio
 
-    import mks_hardening._core.resilience.loop_time  # noqa: F401 - awaiting calls use it
+    import mks_hardening._core.resilience.loop_time  # noqa: F401 - used by awaiting calls
 
     if target.tls or target.sentinel_tls:
         _check_certificates(dict(target.tls_options))
@@ -102,7 +102,7 @@ def _why(error: Exception) -> str:
 
 
 def connect(target: RedisTarget) -> Client:
-    """A synchronous client whose sockets obey the deadline of the call. May talk to the servers at once."""
+    """Return a synchronous client whose sockets obey the deadline of the call; may connect immediately."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -112,7 +112,7 @@ def connect(target: RedisTarget) -> Client:
 
 
 def connect_async(target: RedisTarget, budget: float) -> Client:
-    """A client for the running event loop; all sentinels together must answer within the budget."""
+    """Return a client for the running event loop; all sentinels together must respond within the budget."""
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
@@ -123,7 +123,7 @@ def connect_async(target: RedisTarget, budget: float) -> Client:
 
 
 async def close_async(client: Client) -> None:
-    """Close the client's connections, those to the sentinels too."""
+    """Close the client's connections, including those to the sentinels."""
     await client.aclose()
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in getattr(manager, "sentinels", ()):
@@ -157,18 +157,18 @@ def _socket_options(target: RedisTarget, *, tls: bool) -> Options:
         "protocol": 2,
     }
     if not tls:
-        # No word before the first command. With TLS one is needed: it makes the client read the session tickets,
-        # which redis-py would otherwise take for an answer that nobody asked for.
+        # Send nothing before the first command. With TLS, something must be sent: it makes the client read the
+        # session tickets, which redis-py would otherwise treat as an unexpected response.
         options["driver_info"] = None
         return options
     return options | {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | dict(target.tls_options)
 
 
 def _raw(client: Client) -> Client:
-    """Answers as the server gave them, without redis-py's conversions."""
+    """Return the client with raw responses, without redis-py's conversions."""
     callbacks = getattr(client, "response_callbacks", {})
     for command in list(callbacks):
-        # The cluster clients read the map of slots and commands through their own callbacks.
+        # The cluster clients parse the slot map and the command table with their own callbacks.
         if not command.startswith(("CLUSTER", "COMMAND")):
             del callbacks[command]
     return client
@@ -183,7 +183,7 @@ def _single(target: RedisTarget, options: Options) -> Client:
     from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
     base: Client = UnixDomainSocketConnection if target.path else SSLConnection if target.tls else Connection
-    # A provider that renews its credentials does so by events of redis-py's own pool.
+    # A provider renews its credentials through events of redis-py's own pool.
     kind = direct_pool(redis.ConnectionPool) if target.credential_provider is None else redis.ConnectionPool
     pool = kind(connection_class=_with_deadline(base), db=target.database, **_place(target), **options)
     return direct_client(redis.Redis, refusal=redis.ResponseError).from_pool(pool)  # closes it as well
@@ -223,11 +223,11 @@ def _cluster(target: RedisTarget, options: Options) -> Client:
     node: Client = ClusterNode
     host, port = target.hosts[0]
     client = RedisCluster(
-        # Only a client made from a URL uses the pool class.
+        # Only a client created from a URL uses the pool class.
         url=f"{'rediss' if target.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}",
         startup_nodes=[node(*place) for place in target.hosts],
         connection_pool_class=partial(_pool_of, connection_class),
-        # Whether half a cluster serves is for its servers to say.
+        # Whether a partially covered cluster serves requests is decided by its servers.
         require_full_coverage=False,
         **options,
     )
@@ -274,7 +274,7 @@ def _async_sentinel(target: RedisTarget, options: Options, patience: float) -> C
 
 
 def _spell_out_errors(sentinel: Client, *, wait: bool) -> None:
-    """Let the error of redis-py that no sentinel knows the primary say why: since 8 it shows classes alone."""
+    """Include the cause in redis-py's error that no sentinel knows the primary: since 8 it names classes only."""
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -320,14 +320,14 @@ def _async_cluster(target: RedisTarget, options: Options) -> Client:
         client.connection_kwargs,
         *(node.connection_kwargs for node in manager.startup_nodes.values()),
     ):
-        # redis-py 7 warns of these two, which it sets itself.
+        # redis-py 7 warns about these two, which it sets itself.
         if arguments.pop("lib_name", None) is not None:
             arguments.pop("lib_version", None)
             arguments.update(silent)
     learn = client.commands_parser.initialize
 
     async def learn_from_anyone(default_node: Client) -> None:
-        # redis-py asks the first primary only, and never starts while that one is away.
+        # redis-py queries only the first primary, and never starts while that one is unavailable.
         others = [node for node in manager.nodes_cache.values() if node is not default_node]
         for node in (default_node, *others):
             try:
@@ -344,7 +344,7 @@ def _async_cluster(target: RedisTarget, options: Options) -> Client:
 
 
 def _without_cluster_sleep(base: Client) -> Client:
-    """The asynchronous connection class, without the error at which the cluster client sleeps for 0.25 s."""
+    """Return the asynchronous connection class without the error for which the cluster client sleeps 0.25 s."""
     from redis.exceptions import ClusterDownError, ResponseError
 
     async def read_response(self: Client, *args: Client, **kwargs: Client) -> Client:
@@ -357,12 +357,12 @@ def _without_cluster_sleep(base: Client) -> Client:
 
 
 def _with_deadline(base: Client, *, share: int = 1) -> Client:
-    """The connection class, with sockets that obey the deadline of the call; an operation takes a share of it."""
+    """Return the connection class with sockets that obey the call's deadline; one operation takes ``1 / share``."""
     from redis.connection import Connection, UnixDomainSocketConnection
     from redis.exceptions import ClusterDownError, ResponseError
 
     class Reaching(Connection):
-        """Looks up the name and walks over the addresses within the deadline."""
+        """Connection that resolves the name and tries the addresses within the deadline."""
 
         def _connect(self) -> Client:
             return connect_within_deadline(self.host, self.port, self._prepare, share=share)
@@ -371,7 +371,7 @@ def _with_deadline(base: Client, *, share: int = 1) -> Client:
             try:
                 return cast("object", super().read_response(*args, **kwargs))
             except ClusterDownError as error:
-                # At this class the cluster client sleeps for 0.25 s, whatever the deadline.
+                # For this class the cluster client sleeps 0.25 s, whatever the deadline.
                 raise ResponseError(f"CLUSTERDOWN {error}") from None
 
         def _prepare(self, sock: socket.socket) -> None:
@@ -386,17 +386,17 @@ def _with_deadline(base: Client, *, share: int = 1) -> Client:
         below: Client = Reaching
     elif issubclass(base, UnixDomainSocketConnection):
         below = base
-    else:  # in front of Connection, and behind what adds TLS or asks the sentinels
+    else:  # before Connection in the MRO, and after the classes that add TLS or query the sentinels
         below = type(base.__name__, (base, Reaching), {})
 
     def connect(self: Client) -> DeadlineSocket:
         left = call_deadline.remaining()
         if left is not None:
             self.socket_connect_timeout = left / share
-        return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - makes the socket
+        return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - creates the socket
 
     members: dict[str, object] = {"_connect": connect}
     if base is UnixDomainSocketConnection:
-        # redis-py 8 reports both when connecting took too long, and fails over it where there are none.
+        # redis-py 8 reports both when connecting takes too long, and fails if they are missing.
         members |= {"host": None, "port": None}
     return type(f"Deadline{base.__name__}", (below,), members)

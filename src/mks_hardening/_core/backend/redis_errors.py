@@ -1,6 +1,6 @@
-"""What an exception of a Redis client means, in the words of ``BackendUnavailableError.reason``.
+"""Map exceptions of Redis clients to a ``BackendUnavailableError.reason``.
 
-Works on class names, so that redis-py, valkey and fakes are understood without importing any of them.
+Uses class names, so that redis-py, valkey and fakes are recognised without importing any of them.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _BY_PREFIX: Final = (
     ("CLUSTERDOWN", "refused"),
 )
 
-# How ``ssl.SSLError`` writes itself. redis-py keeps the text where it drops the exception (sentinels, clusters).
+# Text of an ``ssl.SSLError``. redis-py keeps the text where it drops the exception (sentinels, clusters).
 _TLS: Final = re.compile(r"\[SSL(?:: (?P<code>[A-Z0-9_]+))?\] (?P<said>[^(]*)")
 _MOST_CAUSES: Final = 5
 _CONNECTING: Final = frozenset({"ConnectionError", "MasterNotFoundError", "RedisClusterException"})
 
 
 def reason_of(error: BaseException) -> str | None:
-    """The reason in one word, or ``None`` when the exception does not come from a Redis client or the network."""
+    """Return the reason, or ``None`` if the exception comes neither from a Redis client nor from the network."""
     text = str(error)
     if "max number of clients" in text:
         return "clients"
@@ -72,7 +72,7 @@ def reason_of(error: BaseException) -> str | None:
     names = [kind.__name__ for kind in type(error).__mro__]
     if not _CONNECTING.isdisjoint(names) and (tls := _tls_reason(text)):
         return tls
-    if " connecting to " in text and "TimeoutError" not in names:  # redis-py: the connection never came about
+    if " connecting to " in text and "TimeoutError" not in names:  # redis-py: no connection was established
         return "refused"
     for name in names:
         if name in _BY_CLASS:
@@ -81,27 +81,28 @@ def reason_of(error: BaseException) -> str | None:
 
 
 def detail_of(error: BaseException) -> str:
-    """What TLS found wrong, for example with the certificate; empty for any other error."""
+    """Return the reason of a TLS failure, for example about the certificate; empty for any other error."""
     found = _TLS.search(str(error))
     return found["said"].strip() if found and reason_of(error) in ("certificate", "tls") else ""
 
 
 def is_reset(error: BaseException) -> bool:
-    """Whether a connection was closed before an answer, also where sentinels or nodes of a cluster did so."""
+    """Whether the connection was closed before a response, also by sentinels or cluster nodes."""
     return reason_of(error) == "reset" or (
         reason_of(error) == "refused" and re.search("reset by peer|closed by server", str(error)) is not None
     )
 
 
 def is_handshake_timeout(error: BaseException) -> bool:
-    """Whether a TLS handshake was not answered in time, by a server or by every sentinel."""
+    """Whether a TLS handshake timed out, with a server or with every sentinel."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if cause is None:
             return False
-        if "handshake operation timed out" in str(cause):  # how ``ssl`` says it
+        if "handshake operation timed out" in str(cause):  # wording of ``ssl``
             return True
-        # asyncio connects and shakes hands in one call, which the deadline cancels: this part of it waits for TLS.
+        # asyncio connects and performs the handshake in one call, which the deadline cancels: this frame waits
+        # for TLS.
         if any(
             frame.f_code.co_name == "_create_connection_transport"
             for frame, _ in walk_tb(cause.__traceback__)
@@ -112,7 +113,7 @@ def is_handshake_timeout(error: BaseException) -> bool:
 
 
 def is_about_all(error: BaseException) -> bool:
-    """Whether a cluster as a whole is unavailable, and not only the node or the slot that was addressed."""
+    """Whether the cluster as a whole is unavailable, rather than the addressed node or slot."""
     return reason_of(error) in ("refused", "certificate", "tls") and (
         str(error).startswith("CLUSTERDOWN")
         or any(kind.__name__ in ("RedisClusterException", "ClusterDownError") for kind in type(error).__mro__)
@@ -120,17 +121,17 @@ def is_about_all(error: BaseException) -> bool:
 
 
 def is_missing_script(error: BaseException) -> bool:
-    """Whether the server does not know the script by its hash (restarted, failed over, SCRIPT FLUSH)."""
+    """Whether the server does not know the script's hash (restart, failover, SCRIPT FLUSH)."""
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
 def _tls_reason(text: str) -> str | None:
-    """``certificate`` where either side refused the other's, ``tls`` for another failure of the handshake."""
+    """Return ``certificate`` if either side rejected the other's, ``tls`` for another handshake failure."""
     found = _TLS.search(text)
     if found is None:
         return None
     code = found["code"] or ""
     if "CERTIFICATE" in code or "UNKNOWN_CA" in code:
         return "certificate"
-    # Once commands flow, a broken record is a lost connection: the command may have been carried out.
+    # Once commands are sent, a broken record is a lost connection: the command may have been executed.
     return None if "while reading from" in text or "while writing to" in text else "tls"

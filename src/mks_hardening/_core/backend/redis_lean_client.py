@@ -1,7 +1,7 @@
-"""redis-py's client and pool without the books they keep about each command.
+"""redis-py's client and pool without their per-command bookkeeping.
 
-Its retries (off here), metrics and events around a connection cost more than the round trip to a server next door.
-What it looks at before a connection is used stays: whether it lives, with nothing unread.
+Its retries (disabled here), metrics and connection events cost more than the round trip to a nearby server. The
+check before a connection is used is kept: it must be open, with no unread data.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from mks_hardening._core.backend.redis_types import Client
 
 __all__ = ["direct_client", "direct_pool"]
 
-# What redis-py's pool keeps its connections by; none of it is promised to be there in its next version.
+# Attributes in which redis-py's pool keeps its connections; none of them is guaranteed in its next release.
 _INSIDE: Final = ("_available_connections", "_checkpid", "_in_use_connections", "_lock")
 
 
 def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
-    """The class of a client that sends a command and returns the answer, and nothing besides.
+    """Return a client class that sends a command and returns the response, and does nothing else.
 
     Args:
-        base: redis-py's class.
-        refusal: what is raised when the server has answered with an error.
+        base: class of redis-py.
+        refusal: exception raised when the server has responded with an error.
     """
 
     def execute_command(self: Client, *command: object, **_: object) -> Client:
@@ -31,7 +31,7 @@ def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
             connection.send_packed_command(connection.pack_command(*command), check_health=False)
             return connection.read_response()
         except BaseException as error:
-            # An abort in between leaves an answer to come, which the next caller would take for its own.
+            # After an abort in between, the next caller would read this call's pending response as its own.
             if not isinstance(error, refusal):
                 connection.disconnect()
             raise
@@ -42,10 +42,10 @@ def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
 
 
 def direct_pool(base: Client) -> Client:
-    """The class of a pool that hands out what is idle; redis-py's own where that keeps its connections otherwise.
+    """Return a pool class that hands out idle connections directly; ``base`` itself if its internals differ.
 
     Args:
-        base: redis-py's class.
+        base: class of redis-py.
     """
     if not all(hasattr(base(), name) for name in _INSIDE):
         return base
@@ -63,7 +63,7 @@ def direct_pool(base: Client) -> Client:
             if not _is_usable(connection):
                 connection.disconnect()
                 connection.connect()
-        except BaseException:  # an abort in between too: one that is not given back is lost to all
+        except BaseException:  # an abort in between as well: a connection that is not returned is lost
             self.release(connection)
             raise
         return connection
@@ -81,8 +81,8 @@ def direct_pool(base: Client) -> Client:
 
 
 def _is_usable(connection: Client) -> bool:
-    """Whether it is open with nothing to be read: what nobody asked for would be taken for the next answer."""
+    """Whether the connection is open without unread data, which would be read as the next response."""
     try:
-        return connection._sock is not None and not connection.can_read()  # noqa: SLF001 - it would connect, unasked
-    except Exception:  # noqa: BLE001 - redis-py's own errors, those of sockets and of TLS: it is replaced
+        return connection._sock is not None and not connection.can_read()  # noqa: SLF001 - can_read() would connect
+    except Exception:  # noqa: BLE001 - errors of redis-py, sockets and TLS: the connection is replaced
         return False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SCAN_START", "Pipeline", "RunScript", "ScanPage", "ScanPlace"]
 
 ScanPlace: TypeAlias = tuple[str, bytes]
-"""Name of a node (empty for all, or the only one) and its cursor."""
+"""Name of a node (empty for all nodes, or the only one) and its cursor."""
 
 SCAN_START: Final[tuple[ScanPlace, ...]] = (("", b"0"),)
 
@@ -26,7 +26,8 @@ _PATIENCE: Final = 60.0
 class Pipeline:
     """Redis commands in one round trip.
 
-    ``patient`` is for what may take longer than a request's store budget: maintenance, and waiting for another.
+    ``patient`` is for work that may exceed a request's store budget, such as maintenance or waiting for a lock
+    holder; it allows 60 s.
     """
 
     __slots__ = ("_client", "_commands", "_idempotent", "_patient")
@@ -45,14 +46,14 @@ class Pipeline:
         self._patient = patient
 
     def run(self) -> Answer:
-        """Send them."""
+        """Send the commands and return their responses."""
         with request_budget(_PATIENCE) if self._patient else nullcontext():
             if len(self._commands) == 1:
                 return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
             return self._client.pipeline(self._commands, idempotent=self._idempotent)
 
     async def arun(self) -> Answer:
-        """Send them."""
+        """Asynchronous ``run``."""
         with request_budget(_PATIENCE) if self._patient else nullcontext():
             if len(self._commands) == 1:
                 return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
@@ -82,14 +83,14 @@ class RunScript:
         self._patient = patient
 
     def run(self) -> Answer:
-        """Run it."""
-        if not self._patient:  # the usual case, without a context that does nothing
+        """Run the script and return its result."""
+        if not self._patient:  # the usual case, without an empty context manager
             return self._script.run(self._keys, self._args, idempotent=self._idempotent, token=self._token)
         with request_budget(_PATIENCE):
             return self._script.run(self._keys, self._args, idempotent=self._idempotent, token=self._token)
 
     async def arun(self) -> Answer:
-        """Run it."""
+        """Asynchronous ``run``."""
         with request_budget(_PATIENCE) if self._patient else nullcontext():
             return await self._script.arun(
                 self._keys, self._args, idempotent=self._idempotent, token=self._token
@@ -97,9 +98,9 @@ class RunScript:
 
 
 class ScanPage:
-    """Some names that match a pattern, and where to go on; of a cluster, from one primary after the other.
+    """One page of keys that match a pattern; a cluster is scanned one primary after the other.
 
-    Answers with the places to go on from (none: that was all) and the names.
+    Returns the places to continue from (empty at the end) and the keys.
     """
 
     __slots__ = ("_client", "_count", "_pattern", "_places")
@@ -113,14 +114,14 @@ class ScanPage:
         self._count = count
 
     def run(self) -> tuple[list[ScanPlace], list[bytes]]:
-        """Ask."""
+        """Send the command and return the next places and the keys."""
         (node, cursor), *later = self._places
         with request_budget(_PATIENCE):
             answer = self._client.call(*self._command(cursor), idempotent=True, node=node)
         return _scanned(node, answer, later)
 
     async def arun(self) -> tuple[list[ScanPlace], list[bytes]]:
-        """Ask."""
+        """Asynchronous ``run``."""
         (node, cursor), *later = self._places
         with request_budget(_PATIENCE):
             answer = await self._client.acall(*self._command(cursor), idempotent=True, node=node)
@@ -133,8 +134,8 @@ class ScanPage:
 def _scanned(node: str, answer: Answer, later: list[ScanPlace]) -> tuple[list[ScanPlace], list[bytes]]:
     cursors: Mapping[str, int | bytes] | int | bytes
     cursors, names = answer
-    if not isinstance(cursors, Mapping):  # one server; a cluster answers with the cursor of each node
+    if not isinstance(cursors, Mapping):  # a single server; a cluster returns the cursor of each node
         cursors = {node: cursors}
-    # redis-py's cluster clients make numbers of the cursors.
+    # redis-py's cluster clients convert the cursors to numbers.
     ahead = [(name, b"%d" % at if isinstance(at, int) else at) for name, at in cursors.items()]
     return [*(place for place in ahead if place[1] != b"0"), *later], list(names)

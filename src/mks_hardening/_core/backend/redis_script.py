@@ -1,4 +1,4 @@
-"""Lua scripts, sent by hash, and one-time operations that survive a lost reply."""
+"""Lua scripts, sent by hash, and one-time operations that survive a lost response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Script"]
 
 _ONCE_TTL_MS: Final = 60_000
 
-# Fakes lack cmsgpack; JSON there. No name of its own may hide one that the script uses.
+# Fakes lack cmsgpack and use JSON. The names here must not hide names that the script uses.
 _ONCE: Final = """
 local once = KEYS[#KEYS]
 local once_pack = cmsgpack and cmsgpack.pack or cjson.encode
@@ -39,8 +39,8 @@ class _Caller(Protocol):
 class Script:
     """A Lua script of one client.
 
-    With a ``token`` the run is a one-time operation: its answer is kept on the server for a minute beside the first
-    key, and a run with the same token repeats it.
+    With a ``token``, the run is a one-time operation: its result is stored on the server for one minute in a key
+    next to the first key, and another run with the same token returns it.
     """
 
     __slots__ = ("_before_load", "_client", "_once_sha", "_once_source", "_sha", "_source")
@@ -63,10 +63,10 @@ class Script:
         idempotent: bool = False,
         token: str | None = None,
     ) -> Answer:
-        """Run it.
+        """Run the script.
 
         Raises:
-            BackendUnavailableError: no usable answer within the budget.
+            BackendUnavailableError: no usable response within the budget.
         """
         sha, source, rest = self._command(keys, args, token)
         safe = idempotent or token is not None
@@ -80,7 +80,7 @@ class Script:
         try:
             return self._client.call("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:
-            # What does not know the script now may have run it, and lost its answer, before it was started anew.
+            # A server that does not know the script now may have run it, lost the response and restarted.
             error.sent = error.sent or safe
             raise
 
@@ -92,7 +92,7 @@ class Script:
         idempotent: bool = False,
         token: str | None = None,
     ) -> Answer:
-        """``run`` for asyncio."""
+        """Asynchronous ``run``."""
         sha, source, rest = self._command(keys, args, token)
         safe = idempotent or token is not None
         try:
@@ -105,14 +105,14 @@ class Script:
         try:
             return await self._client.acall("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:
-            # What does not know the script now may have run it, and lost its answer, before it was started anew.
+            # A server that does not know the script now may have run it, lost the response and restarted.
             error.sent = error.sent or safe
             raise
 
     def _command(
         self, keys: Sequence[str | bytes], args: Sequence[object], token: str | None
     ) -> tuple[str, str, tuple[object, ...]]:
-        """Digest and text of the script, and what follows either of them."""
+        """Return hash and text of the script, and the arguments that follow either of them."""
         sha, source = self._sha, self._source
         if token is not None:
             sha, source = self._once_sha, self._once_source
@@ -125,7 +125,7 @@ def _sha1(source: str) -> str:
 
 
 def _once_key(key: str, token: str) -> str:
-    """A key in the same cluster slot as ``key``."""
+    """Return a key in the same hash slot as ``key``."""
     tag = key[key.index("{") + 1 : key.index("}")] if "{" in key and "}" in key else key
     return f"{{{tag}}}:once:{token}"
 

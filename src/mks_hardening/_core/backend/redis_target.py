@@ -1,4 +1,4 @@
-"""What a Redis client connects to, as a plain value: equal targets are one server and share what leads to it."""
+"""Connection target of a Redis client as a plain value: equal targets are one server and share connections."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Topology = Literal["single", "sentinel", "cluster"]
 
 
 class RedisTarget(NamedTuple):
-    """A checked place with the credentials for it.
+    """A checked address with its credentials.
 
     Attributes:
-        topology: one server, a primary that sentinels name, or a cluster.
-        tls: whether everything, the words with sentinels too, is encrypted.
-        hosts: host and port of each server, sentinel or first node of the cluster.
-        path: socket file, or empty.
+        topology: single server, primary behind sentinels, or cluster.
+        tls: whether connections to the servers use TLS.
+        hosts: host and port of each server, sentinel or startup node of the cluster.
+        path: Unix socket path, or empty.
         username: ACL user.
-        password: its password.
-        database: number of the database.
-        service: what the sentinels call the primary.
-        sentinel_username: ACL user of the sentinels themselves.
-        sentinel_password: its password.
-        sentinel_tls: whether the sentinels speak TLS.
-        tls_options: what redis-py calls ``ssl_…``, as pairs.
-        credential_provider: redis-py's source of credentials that change; from a client that was handed in.
+        password: password of the ACL user.
+        database: database number.
+        service: name of the primary at the sentinels.
+        sentinel_username: ACL user for the sentinels themselves.
+        sentinel_password: password for the sentinels.
+        sentinel_tls: whether connections to the sentinels use TLS.
+        tls_options: ``ssl_…`` options of redis-py, as pairs.
+        credential_provider: credential provider of redis-py, taken from a client that was passed in.
     """
 
     topology: Topology = "single"
@@ -45,14 +45,14 @@ class RedisTarget(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Where it points, without credentials: for names, logs and errors."""
+        """The address without credentials, for names, logs and errors."""
         return self.path or ",".join(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
         )
 
     @property
     def server(self) -> RedisTarget:
-        """The same without the database: all databases of a server are up or away together."""
+        """The target without the database: all databases of a server are up or down together."""
         return self._replace(database=0)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What comes from redis-py without a type that holds: it annotates answers that it has converted."""
+"""Type aliases for redis-py objects without reliable types: its annotations describe converted responses."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 __all__ = ["Answer", "Client", "Command", "Options"]
 
 Answer: TypeAlias = Any
-"""What a server answered, raw; its type depends on the command."""
+"""Raw response of a server; its type depends on the command."""
 Client: TypeAlias = Any
-"""A client, pool or connection of redis-py, or of one of the packages that are made like it."""
+"""A client, pool or connection of redis-py or of a compatible package."""
 Command: TypeAlias = Sequence[object]
 """Name and arguments of one command."""
 Options: TypeAlias = dict[str, Any]

@@ -1,8 +1,8 @@
-"""Redis URLs: what is allowed, decided without touching the network or the client library.
+"""Parser for Redis URLs, without network access and without the client library.
 
 ``redis://`` and ``rediss://`` (with ACL user and database), ``unix://``, ``redis+sentinel://host,host/service/db``
 and ``redis+cluster://host,host`` (``rediss+…`` for TLS). Options after ``?``: ``db``; with TLS ``ca_file``; for
-sentinels that ask for credentials of their own ``sentinel_username`` and ``sentinel_password``.
+sentinels with their own credentials ``sentinel_username`` and ``sentinel_password``.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _ENCODE: Final = "write the characters / ? # of a password as %2F %3F %23"
 
 
 def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
-    """Check a Redis URL.
+    """Parse and check a Redis URL.
 
     Raises:
-        ConfigurationError: unknown scheme, no host, a bad port or database, an unknown option, or clear text to
-            another machine without ``allow_plaintext=True``. The message never repeats any part of the URL.
+        ConfigurationError: unknown scheme, no host, a bad port or database, an unknown option, or plaintext to
+            another machine without ``allow_plaintext=True``. The message never contains any part of the URL.
     """
     try:
         parts = _split(url)
@@ -90,7 +90,7 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
 
 
 def _split(url: str) -> SplitResult:
-    # Newer Pythons take brackets for the whole of a place, and there may be several hosts in ours.
+    # Newer Python releases require brackets to enclose the whole host, but our URLs may contain several hosts.
     found = _PLACE.fullmatch(url)
     if found is None or "[" not in found["place"]:
         return urlsplit(url)
@@ -100,8 +100,8 @@ def _split(url: str) -> SplitResult:
 
 
 def _refuse_cut_password(parts: SplitResult) -> None:
-    # A raw "/", "?" or "#" in the password ends the host part (RFC 3986, 3.2), and the rest of the password
-    # would be read, and reported, as something else.
+    # A raw "/", "?" or "#" in the password ends the authority (RFC 3986, 3.2), and the rest of the password would
+    # be parsed, and reported, as something else.
     if parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
         raise _wrong(_ENCODE)
 

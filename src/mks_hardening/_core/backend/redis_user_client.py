@@ -1,9 +1,9 @@
-"""Clients that users hand in: what is taken as it stands, what is built anew, and what is refused.
+"""Redis clients passed in by users: which are used unchanged, which are rebuilt, and which are rejected.
 
-A client of redis-py or valkey brings its own time-outs and retries, which would void every promise of ours: one
-call may then take 25 s, and an increment whose answer was lost is applied twice. So its connection arguments are
-read, and a client of our own goes to the same place; the one that was handed in is never used. Whatever else has
-``execute_command`` (fakeredis, fakes of a few lines) has no connections, and is used as it stands.
+A client of redis-py or valkey has its own timeouts and retries, which would defeat our guarantees: one call could
+take 25 s, and an increment whose response was lost is applied twice. Its connection arguments are therefore read to
+build our own client for the same server; the client passed in is never used. Any other object with
+``execute_command`` (fakeredis, small fakes) has no connections and is used unchanged.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _DEFAULT_PORT: Final = 6379
 
 
 def target_of(client: object) -> RedisTarget | None:
-    """Where a redis-py or valkey client leads; ``None`` for a client that is used as it stands.
+    """Return the target of a redis-py or valkey client; ``None`` for a client that is used unchanged.
 
     Raises:
-        ConfigurationError: the object is no client, a fake that decodes its answers, or a client that cannot be
-            built anew from its arguments: its own connection class, a replica, a hook at connecting, an overridden
+        ConfigurationError: the object is not a client, is a fake that decodes its responses, or is a client that
+            cannot be rebuilt from its arguments: custom connection class, replica, connect hook, overridden
             ``execute_command``.
     """
     offers(
@@ -64,20 +64,20 @@ def target_of(client: object) -> RedisTarget | None:
 
 
 def _is_asynchronous(client: Client) -> bool:
-    import inspect  # heavy, and only here
+    import inspect  # slow to import, and needed only here
 
     return inspect.iscoroutinefunction(client.execute_command)
 
 
 def _is_foreign(client: object) -> bool:
-    """Whether it comes from a package that opens sockets, or inherits from one without being a fake."""
+    """Whether the class comes from a package that opens sockets, or inherits from one and is not a fake."""
     packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
     return "fakeredis" not in packages and any(package in _PACKAGES for package in packages)
 
 
 def _check(client: object, arguments: Mapping[str, Client]) -> None:
     method = getattr(type(client), "execute_command", None)
-    # Instrumentation replaces the method of the package's own class, and then sees our client as well.
+    # Instrumentation patches the method of the package's own class, and then covers our client as well.
     if type(client).__module__.partition(".")[0] not in _PACKAGES and (
         getattr(method, "__module__", "").partition(".")[0] not in _PACKAGES
     ):
@@ -93,7 +93,7 @@ def _cluster(client: object, nodes: Client) -> RedisTarget:
     tls = bool(arguments.get("ssl")) or "SSL" in getattr(arguments.get("connection_class"), "__name__", "")
     return RedisTarget(
         topology="cluster",
-        # The map grows with what the cluster tells; sorted, so that two clients of one cluster are equal.
+        # The node map grows at runtime; sorted, so that two clients of one cluster are equal.
         hosts=tuple(sorted((str(node.host), int(node.port)) for node in startup)),
         **_credentials(arguments, tls=tls),
     )
@@ -134,7 +134,7 @@ def _tls_options(arguments: Mapping[str, Client]) -> dict[str, Hashable]:
     return {
         name: tuple(cast("list[Hashable]", value)) if isinstance(value, list) else value
         for name, value in arguments.items()
-        # OCSP is off unless asked for, and redis-py's asynchronous connections do not know its names.
+        # OCSP is off by default, and redis-py's asynchronous connections do not accept its options.
         if name.startswith("ssl_")
         and value is not None
         and not (name.startswith("ssl_validate") and not value)
