@@ -1,1 +1,1 @@
-"""What a secret looks like, and how it is taken out of values and texts."""
+"""Detection of secrets, and their redaction from values and text."""

@@ -1,7 +1,7 @@
-"""Payment card numbers: digits of a known issuer, of the length that it gives out, with a right check digit.
+"""Payment card numbers: a known issuer prefix, a length that the issuer uses, and a valid check digit.
 
-ISO/IEC 7812. Lengths matter: a Japanese article number (JAN, 13 digits that begin with 45 or 49) passes the check
-digit as often as any number, and no card has 13 digits any more.
+ISO/IEC 7812. Lengths matter: a Japanese article number (JAN, 13 digits starting with 45 or 49) passes the check
+digit as often as any number, and cards with 13 digits no longer exist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit
 
 __all__ = ["SHORTEST_CARD", "is_card", "redact_cards"]
 
-#: The smallest number that could be one.
+#: The smallest possible card number.
 SHORTEST_CARD: Final = 10**13
 
 # Visa; Mastercard; American Express; Diners; Discover; JCB; UnionPay; Maestro.
@@ -23,14 +23,14 @@ _ISSUERS: Final = re.compile(
     r"|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?|35(?:2[89]|[3-8]\d)\d{12}"
     r"|62\d{14,17}|(?:50|5[6-8]|6304|67)\d{10,14}(?<=\d{16})(?:\d{2,3})?"
 )
-# Groups of digits with one blank, dash or dot between them; a group longer than a card number belongs to none.
-# What is too short for a card is passed over by the engine: a text of single digits would else be as many matches.
-# Blanks and dashes of any width, and what people type for them: the long vowel mark, middle dots.
+# Groups of digits with one blank, dash or dot between them; a group longer than a card number is no part of one.
+# The lookahead skips runs that are too short: otherwise a text of single digits would produce as many matches.
+# Blanks and dashes of any width, and characters typed in their place: the long vowel mark, middle dots.
 _MARKS: Final = r" .\-\u00a0\u2007\u202f\u3000\u2010-\u2015\u2212\uff0d\u30fc\uff70\u30fb"
-# Letters of other scripts may stand beside it: カード4111…で.
+# Letters of other scripts may be adjacent: カード4111…で.
 _NO_WORD: Final = r"[\dA-Za-z_]"
 _DIGITS: Final = re.compile(
-    # A digit first: the engine passes quickly over all else. Blocks of HDFS have negative numbers: blk_-1608…
+    # A digit first, so that the engine skips everything else quickly. HDFS blocks have negative numbers: blk_-1608…
     rf"\d(?<![\dA-Za-z_.].)(?<!_-.)(?=[\d{_MARKS}]{{13}})\d{{0,18}}+(?!{_NO_WORD})(?:[{_MARKS}]\d{{1,19}}+(?!{_NO_WORD})){{0,31}}+"
 )
 _SPLIT: Final = re.compile(f"([{_MARKS}])")
@@ -41,13 +41,13 @@ _EMBOSSED: Final = ([4, 4, 4, 4], [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])
 
 
 def is_card(text: str) -> bool:
-    """Whether the digits of the text are a plausible card number."""
+    """Return whether the digits of the text form a plausible card number."""
     digits = "".join(filter(str.isdecimal, text))
     return 14 <= len(digits) <= 19 and _DigitRun([digits]).without_cards(StepLimit()) is not None
 
 
 def redact_cards(text: str, effort: StepLimit) -> str:
-    """Replace payment card numbers."""
+    """Replace payment card numbers; truncate the text when the step limit is reached."""
     out: list[str] = []
     done = 0
     for match in _DIGITS.finditer(text):
@@ -64,10 +64,10 @@ def redact_cards(text: str, effort: StepLimit) -> str:
 
 
 class _DigitRun:
-    """Groups of digits with one mark between each two.
+    """Groups of digits with one separator between each two.
 
-    The sums for the check digit are made once for the whole run: any part of it is then checked by one subtraction,
-    so that a long row of groups costs no more for each of them than a short one.
+    The sums for the check digit are computed once for the whole run. Any part of it is then checked with one
+    subtraction, so the cost per group does not depend on the length of the run.
     """
 
     __slots__ = ("digits", "groups", "marks", "starts", "sums")
@@ -78,14 +78,14 @@ class _DigitRun:
         numbers = list(map(int, "".join(self.groups)))
         self.digits = "".join(map(str, numbers))
         self.starts = (0, *accumulate(map(len, self.groups)))
-        # Where a number ends at an even place, the digits at even places are doubled: the last but one, and so on.
+        # For a number that ends at an even index, the digits at even indexes are doubled (the last but one, …).
         even, odd = numbers.copy(), numbers
         even[::2] = map(_DOUBLED.__getitem__, even[::2])
         odd[1::2] = map(_DOUBLED.__getitem__, odd[1::2])
         self.sums = ((0, *accumulate(even)), (0, *accumulate(odd)))
 
     def without_cards(self, effort: StepLimit) -> list[str] | None:
-        """The pieces with ``[REDACTED]`` in the place of each card number; ``None`` when there is none."""
+        """Return the pieces with ``[REDACTED]`` for each card number; ``None`` if there is none."""
         cards: list[tuple[int, int]] = []
         done = 0
         starts = self.starts[:-1]
@@ -103,7 +103,7 @@ class _DigitRun:
         return pieces
 
     def _end_of_card(self, first: int) -> int:
-        """Where the card number that begins with this group ends: one long group, or three and more short ones."""
+        """Return the end of the card number that starts at this group: one long group or up to seven short ones."""
         start = self.starts[first]
         if len(self.groups[first]) >= 14:
             fraction = first > 0 and self.marks[first - 1] == "."
@@ -129,7 +129,7 @@ class _DigitRun:
         )
 
     def _is_oddly_dotted(self, first: int, last: int) -> bool:
-        """With dots only as it is embossed: anything else may be an address or a version."""
+        """Whether a dotted number is not grouped as on a card; it may be an address or a version."""
         return (
             "." in self.marks[first:last]
             and [len(group) for group in self.groups[first : last + 1]] not in _EMBOSSED

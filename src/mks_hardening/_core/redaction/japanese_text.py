@@ -1,7 +1,7 @@
-# ruff: noqa: RUF001, RUF002 - wide brackets, colons and digits are what this is about
-"""Where a value begins in a Japanese sentence: ``パスワードを「…」に``, ``認証コード（…）``, ``【パスワード】…``.
+# ruff: noqa: RUF001, RUF002 - wide brackets, colons and digits are the subject
+"""Start of a value in a Japanese sentence: ``パスワードを「…」に``, ``認証コード（…）``, ``【パスワード】…``.
 
-Words are not parted by blanks, so a name ends at a particle, and a value at the first letter of the next word.
+Words are not separated by blanks, so a name ends at a particle, and a value at the first letter of the next word.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mks_hardening._core.redaction.value_end import OPENERS, value_at
 
 __all__ = ["PARTICLES", "folded", "lowered", "remark_end", "said_value"]
 
-#: A name ends before any of them.
+#: A name ends before any of these.
 PARTICLES: Final = "はがをもにのとで"
 
 _BLANK: Final = "[ \t\u3000]{0,2}"
 _PLAIN: Final = "[!-~０-９Ａ-Ｚａ-ｚ]"
 _CLOSERS: Final = "[」』】〕］》〉]?"
 _QUOTE: Final = f"(?=[{OPENERS}])"
-#: ``は「…」``, ``「…」``, ``は abcd``: what is said of a secret is its value.
+#: ``は「…」``, ``「…」``, ``は abcd``: the predicate is the value.
 _SAID: Final = re.compile(
     f"{_CLOSERS}{_BLANK}(?:には|とは|[はが→⇒])[、:：]?{_BLANK}(?:{_QUOTE}|(?={_PLAIN}{{4}}))|(?={_QUOTE})"
 )
@@ -32,13 +32,13 @@ _MADE: Final = re.compile(
     f"を{_BLANK}(?=[{OPENERS}][^\\n]{{1,128}}?[」』】〕］》〉”’]{_BLANK}[にへ]{_BLANK}(?:再?設定|変更|更新|変え|し|登録|差し替え)"
     f"|{_PLAIN}{{4,128}}{_BLANK}[にへ]{_BLANK}(?:再?設定|変更|更新|変え|リセット|初期化))"
 )
-#: Elsewhere in a sentence only what looks like one: ``の「abcd1234」が``, ``として「abcd1234」``.
+#: Elsewhere in a sentence, only what looks like a value: ``の「abcd1234」が``, ``として「abcd1234``.
 _MENTIONED: Final = re.compile(
     f"{_CLOSERS}(?:として|の値は?|[をものにと、・]){_BLANK}(?=[{OPENERS}](?P<value>{_PLAIN}{{4,64}})[」』】〕］》〉”’])"
 )
 _IN_BRACKETS: Final = re.compile(r"[(（［\[](?=(?P<value>[!-'*-Z^-~０-９]{4,64})[)）］\]])")
 _DIGIT: Final = re.compile(r"\d")
-#: ``【仮パスワード】…``, ``[パスワード] …``, ``■パスワード`` and the value in the next line, as mails write it.
+#: ``【仮パスワード】…``, ``[パスワード] …``, ``■パスワード`` with the value on the next line, as in mails.
 _HEADING: Final = re.compile(
     f"(?:[】］〕＞>\\]][ \t\u3000\r\n]{{0,4}}|[ \t\u3000]{{0,2}}\r?\n[ \t\u3000]{{0,4}})(?={_PLAIN}{{4}})"
 )
@@ -46,11 +46,11 @@ _HEADED: Final = re.compile(r"[【［〔＜<\[■◆●▼□◇○▽★☆]\w{
 _REMARK: Final = re.compile(r"[(（][^()（）\[\]\r\n「」=:：]{1,16}[)）]|の値")
 _CODE: Final = re.compile(r"\d{4,12}(?![\d個件回字桁文人円年])")
 _CODE_NAMES: Final = ("コード", "ｺｰﾄﾞ", "番号", "ワード", "ﾜｰﾄﾞ", ")", "）")
-#: Of what kind it is, or which way it went: ``トークンは JWT です``, ``認証コードは SMS で``.
+#: The kind of secret or its channel: ``トークンは JWT です``, ``認証コードは SMS で``.
 _KIND: Final = re.compile("[A-Z]{3,8}|bcrypt|scrypt|argon2(?:id|i|d)?|pbkdf2|sha[0-9]{1,3}|md5")
 _LINK: Final = re.compile("https?://")
 _LETTERS: Final = re.compile("[A-Za-z]{1,64}")
-#: A word of letters alone is the value only at the end of the sentence: not in ``パスワードは Keycloak で管理``.
+#: A word of letters only is a value only at the end of a sentence: not in ``パスワードは Keycloak で管理``.
 _ENDS: Final = re.compile(
     f"{_BLANK}(?:です|でした|である|だ|[にへ](?:再?設定|変更|更新|変|な)|と|[、。」）)]|\\Z)"
 )
@@ -61,24 +61,24 @@ _SHORT: Final = 256
 
 
 def folded(text: str) -> str:
-    """The text with wide Latin letters made narrow, each in its place."""
+    """Return the text with fullwidth Latin letters narrowed; positions are unchanged."""
     if text.isascii() or _WIDE.search(text) is None:
         return text
     if len(text) <= _SHORT:
         return text.translate(_NARROW)
-    # In a long text fifty searches for one character take a tenth of that.
+    # In a long text, fifty searches for one character take a tenth of the time.
     for wide, narrow in _NARROW.items():
         text = text.replace(chr(wide), narrow)
     return text
 
 
 def lowered(text: str) -> str:
-    """The text with the letters of ASCII lowered, each in its place."""
+    """Return the text with ASCII letters in lower case; positions are unchanged."""
     if text.isascii():
         return text.lower()
     if len(text) <= _SHORT:
         return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
-    # A long text may consist of lone surrogates, at each of which the codec asks its error handler.
+    # A long text may consist of lone surrogates, for each of which the codec calls its error handler.
     for large, small in zip(ascii_uppercase, ascii_lowercase, strict=True):
         text = text.replace(large, small)
     return text
@@ -89,7 +89,7 @@ def _with_digit(match: re.Match[str] | None) -> re.Match[str] | None:
 
 
 def remark_end(text: str, end: int) -> int:
-    """Where a remark behind a name ends: ``パスワード（確認用）``, ``パスワードの値``."""
+    """Return the end of a remark after a name: ``パスワード（確認用）``, ``パスワードの値``."""
     after = text[end : end + 1]
     if after.isascii() and (after != "(" or text[end - 1].isascii()):
         return end
@@ -98,14 +98,14 @@ def remark_end(text: str, end: int) -> int:
 
 
 def said_value(text: str, name: str, before: str, end: int, effort: StepLimit) -> tuple[int, int] | None:
-    """The value of which the sentence tells.
+    """Return the span of the value that the sentence assigns to the name.
 
     Args:
-        text: with the name in it.
-        name: what ends here.
-        before: what stands before it.
-        end: where the name ends.
-        effort: what may still be done.
+        text: text that contains the name.
+        name: the name that ends at ``end``.
+        before: text before the name.
+        end: end of the name.
+        effort: remaining steps.
     """
     after = text[end : end + 1]
     if after.isdigit():

@@ -1,4 +1,4 @@
-"""A secret name that is data itself, with its value beside it: in JSON, XML, forms, and errors of pydantic."""
+"""Secret names that are data themselves, with their value next to them: JSON, XML, forms, pydantic errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LABELLED: Final = re.compile(
     r"[ \t]{0,4}:[ \t]{0,4}",
     re.IGNORECASE,
 )
-#: The same the other way round, up to the name: ``"value": "…", "name": "``.
+#: The reverse order, up to the name: ``"value": "…", "name": "``.
 _HELD: Final = re.compile(
     rf"{QUOTES}(?:{_HOLDER}){QUOTES}[ \t]{{0,4}}:[ \t]{{0,4}}{QUOTES}(?P<value>[^\"'`\\]{{1,128}}){QUOTES}"
     rf"(?:{_JSON_MEMBER}){{0,3}}[ \t]{{0,4}},\s{{0,8}}{QUOTES}{_LABEL}{QUOTES}[ \t]{{0,4}}:[ \t]{{0,4}}{QUOTES}"
@@ -34,7 +34,7 @@ _HELD: Final = re.compile(
     re.IGNORECASE,
 )
 _ATTRIBUTE: Final = r"\s{1,4}[\w:.-]{1,32}=(?:\"[^\"<>]{0,128}\"|'[^'<>]{0,128}')"
-#: ``name="password" type="text" value="…"``, the same the other way round, and ``<password type="plain">…``.
+#: ``name="password" type="text" value="…"``, the reverse order, and ``<password type="plain">…``.
 _ATTRIBUTES: Final = re.compile(
     rf"[\"'](?:{_ATTRIBUTE}){{0,4}}\s{{1,4}}(?:{_HOLDER})=(?=[\"'])", re.IGNORECASE
 )
@@ -45,9 +45,9 @@ _HELD_ATTRIBUTE: Final = re.compile(
 )
 _ELEMENT: Final = re.compile(rf"(?:{_ATTRIBUTE}){{1,6}}\s{{0,4}}>(?!\s)")
 _IN_ELEMENT: Final = re.compile(r"<[\w:.-]{0,48}\Z")
-#: What pydantic says of a field: its name, and in the next line the value.
+#: Error message of pydantic: the field name, and the value on the next line.
 _INVALID: Final = re.compile(r"\n {1,8}[^\n]{1,300}?\[type=\w{1,64}, input_value=")
-#: A field of a form in RFC 7578: further headers, an empty line, the value. Also as ``repr`` shows it.
+#: Part of a multipart form (RFC 7578): further headers, an empty line, the value. Also in its ``repr``.
 _LINE_END: Final = r"(?:\r?\n|\\r\\n|\\n)"
 _MULTIPART: Final = re.compile(
     rf"\]?(?:\\?\")?(?:;[^\r\n\\]{{0,200}})?(?:{_LINE_END}[^\r\n\\]{{1,200}}){{0,4}}{_LINE_END}{{2}}"
@@ -55,7 +55,7 @@ _MULTIPART: Final = re.compile(
 _PART_NAME: Final = re.compile(r"(?i:form-data;)[^\r\n]{0,48}name\*?=[^\r\n;]{0,48}\Z")
 _MULTIPART_END: Final = re.compile(r"(?:\r?\n|\\r\\n|\\n)--")
 
-#: ``- name: DB_PASSWORD`` and below it ``value: …``, as manifests of Kubernetes write it.
+#: ``- name: DB_PASSWORD`` with ``value: …`` below it, as in Kubernetes manifests.
 _YAML_LABEL: Final = re.compile(
     rf"(?:^|[\s{{])[\"']?{_LABEL}[\"']?:[ ]{{1,4}}[\"']?[\w.-]{{0,48}}\Z", re.IGNORECASE
 )
@@ -63,19 +63,19 @@ _YAML_VALUE: Final = re.compile(rf"[\"']?(?:,[ ]|[ ]{{0,4}}\r?\n[ \t]{{0,48}})(?
 
 _BEFORE_VALUE: Final = frozenset(" \t\r\n\"\\];,'")
 _MAY_HOLD: Final = re.compile("val|content|data|default", re.IGNORECASE)
-#: So far a value may stand before its name.
+#: Maximum distance in characters of a value before its name.
 _LONGEST_MEMBER: Final = 320
 _WINDOW: Final = 96
 
 
 def beside_quoted_name(text: str, stem: int, end: int, effort: StepLimit) -> _Span | None:
-    """The value of ``"name": "password", "value": "…"`` and its kind, in either order.
+    """Return the value of ``"name": "password", "value": "…"`` and similar forms, in either order.
 
     Args:
-        text: with the name in it.
-        stem: where the name has its stem.
-        end: where it ends, before the quote.
-        effort: what may still be done.
+        text: text that contains the name.
+        stem: start of the name's stem.
+        end: end of the name, before the quote.
+        effort: remaining steps.
     """
     effort.spend(25)
     after = _LABELLED.match(text, end) or _ATTRIBUTES.match(text, end)
@@ -92,7 +92,7 @@ def beside_quoted_name(text: str, stem: int, end: int, effort: StepLimit) -> _Sp
 
 
 def in_element_or_part(text: str, stem: int, end: int, effort: StepLimit) -> _Span | None:
-    """The value in ``<password type="plain">…``, in a part of a form, or in what pydantic says of a field."""
+    """Return the value in ``<password type="plain">…``, in a part of a form, or in an error of pydantic."""
     after = text[end : end + 1]
     if after not in _BEFORE_VALUE:
         return None

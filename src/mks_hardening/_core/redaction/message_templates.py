@@ -1,4 +1,4 @@
-"""The message of a record: arguments that do not fit keep the record, and secret arguments do not get in."""
+"""Rendering of log messages: without secret arguments, and without failing on arguments that do not fit."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TemplatePlan(NamedTuple):
     """How to render a message template without its secret arguments.
 
     Attributes:
-        template: with ``[REDACTED]`` in the place of each secret argument.
-        kept: the positional arguments that it still takes.
-        hidden: the names of the arguments that are secret.
+        template: the template with ``[REDACTED]`` for each secret argument.
+        kept: indexes of the positional arguments that it still uses.
+        hidden: names of the secret arguments.
     """
 
     template: str
@@ -41,7 +41,7 @@ class TemplatePlan(NamedTuple):
 
 
 class Templates(Memo[str, TemplatePlan | None]):
-    """For each message template what ``without_secret_placeholders`` says of it."""
+    """Cache of ``without_secret_placeholders`` by message template."""
 
     __slots__ = ()
 
@@ -49,7 +49,7 @@ class Templates(Memo[str, TemplatePlan | None]):
         super().__init__(lambda template: without_secret_placeholders(template, is_secret_key), entries=2048)
 
     def render(self, record: logging.LogRecord) -> str:
-        """The message of the record without the arguments that are secret by their place; not yet redacted."""
+        """Return the message without arguments whose placeholder is secret; the text is not yet redacted."""
         template, args = record.msg, record.args
         if args and is_a(template, str):
             plan = self[template]
@@ -64,15 +64,15 @@ class Templates(Memo[str, TemplatePlan | None]):
         return render_message(template, args)
 
     def of_exception(self, error: BaseException) -> str | None:
-        """What an exception that was raised like a log call says without arguments that are secret by their place.
+        """Return the text of an exception raised like a log call, without arguments whose placeholder is secret.
 
-        ``None`` when it was not: it has a text of its own, or no template with a secret place.
+        ``None`` if it has a ``__str__`` of its own, or no template with a secret placeholder.
         """
         if type(error).__str__ is not BaseException.__str__:
             return None
         try:
             template, *args = error.args
-        except Exception:  # noqa: BLE001 - none at all, or an attribute that somebody computes
+        except Exception:  # noqa: BLE001 - no arguments, or a property that raises
             return None
         plan = self[template] if args and type(template) is str and "%" in template else None
         if plan is None:
@@ -89,7 +89,7 @@ def _told(argument: object) -> object:
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\))?[#0\- +]*(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?[hlL]?(?P<kind>[a-zA-Z%])"
 )
-#: A field within the width or precision of another one.
+#: A replacement field nested in the width or precision of another one.
 _FIELD_IN_SPEC: Final = re.compile(r"\{([^{}!:]*)")
 _WINDOW: Final = 56
 _MOST_FIELDS: Final = 256
@@ -99,13 +99,13 @@ _NAME_BEFORE: Final = re.compile(
 
 
 def render_message(message: object, args: object) -> str:
-    """``message % args``; when that fails the template with its arguments behind it."""
+    """Return ``message % args``, or the template followed by its arguments if formatting fails."""
     template = cast(str, message) if is_a(message, str) else _spoken(message)
     if not args:
         return template
     try:
         return template % args
-    except Exception:  # noqa: BLE001 - whatever the arguments' own methods raise
+    except Exception:  # noqa: BLE001 - raised by methods of the arguments
         return _despite_faults(template, args)
 
 
@@ -128,7 +128,7 @@ def _despite_faults(template: str, args: Any) -> str:
 
 
 def _harmless(value: object) -> object:
-    """The value itself where formatting it cannot run foreign code that raises."""
+    """Return the value itself if formatting it does not raise, else a safe text."""
     try:
         _ = str(value), repr(value)
     except Exception:  # noqa: BLE001 - as above
@@ -137,9 +137,9 @@ def _harmless(value: object) -> object:
 
 
 def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bool]) -> TemplatePlan | None:
-    """The plan of a template in the style of ``%``.
+    """Return the plan of a ``%``-style template.
 
-    ``None`` when nothing has to change: no placeholder is named like a secret or follows the name of one.
+    ``None`` if nothing has to change: no placeholder has a secret name or follows one.
     """
     out: list[str] = []
     kept: list[int] = []
@@ -151,7 +151,7 @@ def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bo
         stars = [match["width"], match["precision"]].count("*")
         name = match["name"] or ""
         before = _name_before(template[max(0, match.start() - _WINDOW) : match.start()], marked=bool(name))
-        # ``pass: %d``: a count as often as a password; the number itself will tell.
+        # ``pass: %d`` is a count as often as a password; the number itself is checked later.
         counted = match["kind"] in "dif" and is_weak(name or before)
         if not counted and ((name and is_secret_key(name)) or is_secret_key(before)):
             out += (template[done : match.start()], REDACTED)
@@ -167,13 +167,13 @@ def without_secret_placeholders(template: str, is_secret_key: Callable[[str], bo
 
 
 def without_secret_fields(template: str, is_secret_key: Callable[[str], bool]) -> TemplatePlan | None:
-    """The plan of a template in the style of ``str.format``; positional fields are named by their number."""
+    """Return the plan of a ``str.format`` template; positional fields are named by their number."""
     out: list[str] = []
     hidden: set[str] = set()
     numbers = count()
 
     def numbered(field: str) -> str:
-        """A field with the number that ``str.format`` gives it, as others before it may be left out."""
+        """Return the field with its automatic number, since fields before it may be removed."""
         return f"{next(numbers)}{field}" if not field or field[0] in ".[" else field
 
     try:
@@ -198,20 +198,20 @@ def without_secret_fields(template: str, is_secret_key: Callable[[str], bool]) -
 def without_secret_values(
     text: str, fields: Mapping[object, object], is_secret_key: Callable[[str], bool]
 ) -> str:
-    """The text without the values that stand under a secret name in ``fields``.
+    """Return the text without the values that have a secret name in ``fields``.
 
-    For libraries that format the message themselves and keep its arguments beside it.
+    For libraries that format the message themselves and keep its arguments alongside.
     """
     for name, value in islice(fields.items(), _MOST_FIELDS):
         if type(name) is not str or not is_a(value, str, int, bytes) or not is_secret_key(name):
             continue
         if tells(value, name) and (shown := safe_text(value)) in text:
-            # Not within a word: the PIN 1 is no part of 17.
+            # Only whole words: the PIN 1 is not part of 17.
             text = re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", REDACTED, text)
     return text
 
 
 def _name_before(text: str, *, marked: bool) -> str:
-    """The name that a placeholder behind this text belongs to; with ``marked`` only before a colon or the like."""
+    """Return the name to which a placeholder after this text belongs; if ``marked``, only before a separator."""
     found = _NAME_BEFORE.search(text)
     return found["name"] if found and (found["mark"] or not marked) else ""

@@ -1,7 +1,7 @@
-"""Secrets inside free text that stand behind a secret name: where such a value begins, and where it ends.
+"""Secrets in free text after a secret name: start and end of such a value.
 
-Everything is linear in the text. Patterns have bounded or possessive repeats; names are found by their stems, and
-their surroundings are looked at in a bounded window.
+Everything is linear in the length of the text. Patterns have bounded or possessive repeats; names are found by
+their stems, and only a bounded window around them is examined.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["redact_named", "stem_pattern"]
 
 _Span = tuple[int, int]
 
-#: A Japanese name ends at a particle, or where a code of four and more digits follows without a blank.
+#: A Japanese name ends at a particle, or where a code of four or more digits follows without a blank.
 _WORD_AFTER: Final = (
     rf"(?:(?![{PARTICLES}]|(?<=[ァ-ヿｦ-ﾟ一-鿿])\d{{4}})[\w.-]){{0,64}}+(?:[ ](?:id|ids|number|no|string)\b)?+"
 )
-#: The longest name that is looked at before its stem: ``one time`` of ``one time code``.
+#: Characters before the stem that may belong to the name: ``one time`` of ``one time code``.
 _WINDOW: Final = 48
 _NOT_A_NAME: Final = re.compile(r".{0,48}[^\w.\- ]", re.DOTALL)
 
-#: The colours of a terminal, as structlog puts them around names and values.
+#: Terminal colours, as structlog puts them around names and values.
 _COLOURS: Final = r"(?:\x1b\[[0-9;]{0,16}m){0,4}"
 _SEPARATOR: Final = re.compile(
     rf"{_COLOURS}(?P<quote>{QUOTES}|%22|{ESCAPED_QUOTE}|[\]」』】〕］》〉]|\[\w{{0,16}}\]|%5[BbDd]){{0,2}}"  # noqa: RUF001
@@ -38,12 +38,12 @@ _SEPARATOR: Final = re.compile(
     r"(?P<mark>=>|->|:=|[!=]?={1,2}|:{1,2}|[：＝]|%3[DdAa]|>(?!\s))"  # noqa: RUF001
     rf"{_COLOURS}[ \t\u3000]{{0,8}}{_COLOURS}(?!//)"
 )
-#: Whose it is, or where it came from: ``password for bob: …``, ``API key provided: …``.
+#: Owner or origin: ``password for bob: …``, ``API key provided: …``.
 _WHOSE: Final = re.compile(
     r"[ ](?:for|of)[ ](?:(?:user|account|role)[ ])?[\"']?[\w.@+-]{1,64}[\"']?(?=:[ ]|[ ](?:is|was)[ ])"
     r"|[ ](?:provided|supplied|given|received|entered)(?=:[ ])"
 )
-#: A text of several lines in YAML: what is indented below.
+#: Block scalar in YAML: the indented lines below.
 _BLOCK: Final = re.compile(r"[|>][+-]?[ \t]{0,4}(?:\r?\n(?P<indent>[ \t]{1,32})(?=\S)|\Z|\r?\n)")
 _PAIR: Final = re.compile(r"(\\{0,8}[\"'])[ \t]{0,4},[ \t]{0,4}(?=[bru]?\\{0,8}[\"'])")
 _PAIR_END: Final = re.compile(rf"{QUOTES}?[ \t]{{0,4}}[)\]]")
@@ -52,7 +52,7 @@ _ANNOTATION: Final = re.compile(
     r"(?:t\.|typing\.)?(?:str|bytes|bytearray|Any|Final|Optional|ClassVar|Annotated|Secret\w{0,16})(?:\[[^\]\n]{0,80}\])?"
     r"(?:[ ]?\|[ ]?None)?[ ]?=(?!=)[ ]{0,4}"
 )
-#: Codes come in lists.
+#: Codes often come in lists.
 _MORE_CODES: Final = re.compile(
     r"(?:[,、・ ]{1,2}[A-Za-z0-9]{3,12}(?:-[A-Za-z0-9]{3,12}){1,6}(?![\w-])){1,32}+"
 )
@@ -60,30 +60,30 @@ _LINK: Final = (
     r"(?:(?:set|changed|reset|updated|now|value|has|been|is|was|are)[ ]){0,4}(?:is|was|are|to|as|equals)[ ]"
 )
 _SET_TO: Final = re.compile(r"(?:set|changed|reset|updated)[ ]to[ ]\Z", re.IGNORECASE)
-#: What a password may be set to that is none: ``set to expire``.
+#: Words after ``set to`` that are not a password: ``set to expire``.
 _NOT_SET_TO: Final = frozenset(
     ("expire", "never", "default", "allow", "deny", "require", "rotate", "renew", "false", "true")
 )
-#: ``password:`` and the value in the next line, alone.
+#: ``password:`` with the value alone on the next line.
 _NEXT_LINE: Final = re.compile(
     r"\r?\n[ \t\u3000]{0,32}(?P<value>[^\s:=<>{}()\[\]\"',;]{4,128})[ \t]{0,8}(?=\r?\n|\Z)"
 )
 _QUOTED: Final = re.compile(rf"[ \t\u3000]{{1,4}}(?:{_LINK})?+(?=\\{{0,8}}[\"'{OPENERS}])", re.IGNORECASE)
 _SPACED: Final = re.compile(rf"[ \t\u3000]{{1,32}}({_LINK})?+(?=[^\s\"'])", re.IGNORECASE)
 _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
-#: What begins the next word of a sentence, and is no separator.
+#: Starts the next word of a sentence and is not a separator.
 _IN_SENTENCE: Final = f"\t{PARTICLES}{OPENERS}"
-#: A blank, or the end of a colour.
+#: A blank, or the end of a colour sequence.
 _AFTER_COLON: Final = (" ", "\t", "\u3000", "m")
 _LINE_ENDS: Final = frozenset("\r\n")
 _COLONS: Final = frozenset((":", "\uff1a"))
 
-#: Where a value would stand, in SQL and in templates; and one that is masked already.
+#: Placeholders of SQL and templates, and values that are already masked.
 _PLACEHOLDER: Final = re.compile(
     r"\*{1,64}|\?|%s|%\([a-z_][\w.]{0,63}\)s|\$[0-9]{1,3}|:[a-z_]{1,48}(?:_[0-9]{1,3})?|x{3,8}"
     r"|\{\{?[ ]?[a-z_.]{0,48}[ ]?\}?\}"
 )
-#: ``code [123456]``, and the other way round: ``123456 is your code``.
+#: ``code [123456]``, and the reverse order: ``123456 is your code``.
 _CODE_IN_BRACKETS: Final = re.compile(r"[ \t\u3000]{0,2}[\[(<](?P<value>\d{4,12})[\])>]")
 _IS_THE_CODE: Final = re.compile(
     r"(?<![\d.-])(?P<value>\d{4,8})"
@@ -97,7 +97,7 @@ _UNLIKE_PROSE: Final = re.compile(r"\d|[a-z][A-Z]|[A-Z]-")
 _STRUCTURE: Final = re.compile(r"[=:(/\[{]")
 _COMPOUND: Final = re.compile(r"[A-Za-z0-9][_-][A-Za-z0-9]|[a-z][A-Z]")
 _GROUPS: Final = re.compile(r"[A-Z0-9]{3,}+(?:-[A-Z0-9]{3,}+)++")
-#: Names of algorithms and things that are counted: words with a digit that are no secret.
+#: Names of algorithms and numbered things: words with a digit that are not secret.
 _COUNTED: Final = re.compile(
     r"(?:sha|md|[rhep]s|a|ed|aes|argon|pbkdf|bcrypt|scrypt|utf|base|ipv|http|oauth|saml|v|ver|version|id|no|row|line|page"
     r"|step|try|attempt|type|group|level|worker|node|shard|part|slot)[-_/#]?[0-9]{1,5}[a-z]{0,2}",
@@ -109,7 +109,7 @@ _NOT_NUMBERS: Final = frozenset(
 
 
 def stem_pattern(extra: Iterable[str] = ()) -> re.Pattern[str]:
-    """The pattern that finds in lowered text where a secret name may stand, from its stem to the word's end."""
+    """Return the pattern that finds candidate names in lower-case text, from the stem to the end of the word."""
     alternatives = [by_first_letter(STEMS)]
     alternatives += [r"[\W_]?".join(map(re.escape, normalise(name))) for name in extra]
     return re.compile(rf"(?a:{'|'.join(alternatives)}){_WORD_AFTER}")
@@ -118,9 +118,9 @@ def stem_pattern(extra: Iterable[str] = ()) -> re.Pattern[str]:
 def redact_named(
     text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: StepLimit
 ) -> str:
-    """Replace the values that stand behind a secret name; cut where the effort ends."""
+    """Replace the values that follow a secret name; truncate the text when the step limit is reached."""
     shown, text = text, folded(text)
-    # A search that minds the case is ten times as fast.
+    # A case-sensitive search is ten times as fast.
     lower = lowered(text)
     out: list[str] = []
     done = position = 0
@@ -157,7 +157,7 @@ def _value_span(
     effort.spend(3)
     if not name or not is_secret_key(name):
         return None
-    effort.spend(14 if name.isascii() else 22)  # a name outside ASCII is normalised more than once
+    effort.spend(14 if name.isascii() else 22)  # a non-ASCII name is normalised more than once
     whose = _WHOSE.match(text, name_end)
     name_end = whose.end() if whose else remark_end(text, name_end)
     after = text[name_end : name_end + 1]
@@ -183,7 +183,7 @@ def _value_span(
 
 
 def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None:
-    """Digits in brackets behind the name of a code, or before it."""
+    """Return the span of digits in brackets after the name of a code, or of a code before it."""
     if not name.lower().endswith(_CODES):
         return None
     behind = _CODE_IN_BRACKETS.match(text, name_end)
@@ -196,7 +196,7 @@ def _code_around(text: str, stem: int, name_end: int, name: str) -> _Span | None
 
 
 def _spaced(text: str, name_end: int, name: str, effort: StepLimit) -> _Span | None:
-    """A bare word behind the name, where it looks like a value."""
+    """Return the span of a bare word after the name if it looks like a value."""
     spaced = _SPACED.match(text, name_end)
     word = spaced and _WORD.match(text, spaced.end())
     if spaced and word and (_is_opaque(word[0], name, linked=bool(spaced[1])) or _is_set(spaced[1], word[0])):
@@ -211,7 +211,7 @@ def _name_at(text: str, stem: int, name_end: int) -> str:
     before = window[foreign.end() :] if foreign else window
     if foreign and foreign[0].endswith("\x1b["):
         before = before.partition("m")[2]
-    # Three words are enough for every noun of the table, and few names are found again the sooner they end.
+    # Three words suffice for every noun of the table, and shorter names are found in the cache more often.
     return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
 
 
@@ -246,7 +246,7 @@ def _less_indented(indent: int) -> re.Pattern[str]:
 
 
 def _block_end(text: str, start: int, indent: str) -> int:
-    """Where lines with this indentation end."""
+    """Return the end of the lines with this indentation."""
     end = _less_indented(len(indent)).search(text, start)
     return end.start() if end else len(text)
 
@@ -283,14 +283,14 @@ def _is_flag(text: str, stem: int) -> bool:
 
 
 def _is_set(link: str | None, word: str) -> bool:
-    """Whether it is said that the secret was set to this word."""
+    """Whether the text states that the secret was set to this word."""
     word = word.rstrip(".:!?)]}").lower()
     told = link is not None and len(word) >= 4 and _SET_TO.search(link) is not None
     return told and word not in HARMLESS_WORDS and word not in _NOT_SET_TO
 
 
 def _is_opaque(word: str, name: str, *, linked: bool) -> bool:
-    """Whether a bare word behind a name, or behind ``is`` and ``to``, looks like its value and not like prose."""
+    """Whether a bare word after a name, or after ``is`` and ``to``, looks like its value rather than prose."""
     word = word.rstrip(".:!?)]}")
     if len(word) < 4 or not _UNLIKE_PROSE.search(word) or _STRUCTURE.search(word):
         return False
@@ -304,5 +304,5 @@ def _is_opaque(word: str, name: str, *, linked: bool) -> bool:
         return not _COUNTED.fullmatch(word) and (compound or len(word) >= 6)
     if _GROUPS.fullmatch(word):
         return True
-    # The gate lets nothing through that has no digit, dash or underscore.
+    # The prefilter passes nothing without a digit, dash or underscore.
     return compound and ("_" in name or "-" in name) and not word.isupper() and len(word) >= 6

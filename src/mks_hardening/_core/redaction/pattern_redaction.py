@@ -1,4 +1,4 @@
-"""Secrets inside free text that need no name: tokens of known shape, keys, URLs with credentials."""
+"""Secrets in free text that need no name: tokens of known shape, keys, URLs with credentials."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _AFTER_KEY: Final = re.compile(
     r"\) (?:already exists|is duplicated|is (?:not present in|still referenced from) table \"[^\"\n]{1,128}\")"
     r"\.?\s{0,8}\Z"
 )
-#: Marks of a row of values, and the texts in which they are none.
+#: Tokens of a row of values, and texts that are not a value.
 _SQL_TOKEN: Final = re.compile(r"'(?:[^']|'')*+'?|[(),]")
 _NO_VALUE: Final = re.compile(r"(?i:null|default)|\?|%s|%\(\w{1,64}\)s|[:$@]\w{1,64}|")
-_MOST_TOKENS: Final = 600  # what follows is hidden as a whole
+_MOST_TOKENS: Final = 600  # everything after these is redacted as a whole
 _STEPS: Final = 8
 _STEPS_OF_A_PASS: Final = 10
-_STEPS_OF_THE_LONG: Final = 15  # where a function judges, or the arguments of a command are walked through
+_STEPS_OF_THE_LONG: Final = 15  # for patterns with a judge function, or that scan the arguments of a command
 
 
 def _compiled(form: SecretPattern) -> re.Pattern[str]:
@@ -33,12 +33,12 @@ def _compiled(form: SecretPattern) -> re.Pattern[str]:
     return re.compile(form.pattern if form.inside else _START + form.pattern, flags)
 
 
-#: For each row of the table its pattern.
+#: Compiled pattern of each row of the table.
 PATTERNS: Final = {form: _compiled(form) for form in FORMS}
 
 
 def redact_forms(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -> str:
-    """Replace secrets of these forms; cut where the effort ends."""
+    """Replace secrets that match these patterns; truncate the text when the step limit is reached."""
     for form in forms:
         effort.next_pass()
         if form.folded:
@@ -50,7 +50,8 @@ def redact_forms(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -
 
 
 def _without(text: str, form: SecretPattern, effort: StepLimit) -> str:
-    """Places are found by their literals: a search by the pattern would cost ten times as much."""
+    """Replace the matches of one case-sensitive pattern."""
+    # Matches are located by their literals: searching with the pattern itself would cost ten times as much.
     pattern, judge, steps = PATTERNS[form], _JUDGES[form.judge], _steps(form)
     out: list[str] = []
     done = end = 0
@@ -92,18 +93,18 @@ def _url(match: re.Match[str]) -> str | None:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" not in authority:
         _, colon, port = authority.rpartition(":")
-        # A password with a raw slash in it: what looks like a port is not a number.
+        # A password with an unescaped slash: what looks like a port is not a number.
         if not colon or port.isdigit() or not port or "]" in port:
             return None
     user, colon, _ = rest.partition("@")[0].partition(":")
     if not colon:
-        # A user who is called by a mail address: smtp://bob@example.com:password@mail
+        # The user name is an email address: smtp://bob@example.com:password@mail
         user, colon, _ = authority.rpartition("@")[0].partition(":")
     if not colon:
         scheme = match.string[max(0, match.start() - 5) : match.start()].lower()
         token_alone = user and scheme.endswith(("http", "https"))
         return f"://{REDACTED}{rest[len(user) :]}" if token_alone else None
-    # A password may hold a raw "@" and "/": everything up to the last "@" before the query belongs to it.
+    # A password may contain an unescaped "@" and "/": it ends at the last "@" before the query.
     head, mark, query = rest.partition("?")
     if "@" not in head:
         head, mark, query = rest, "", ""
@@ -111,7 +112,7 @@ def _url(match: re.Match[str]) -> str | None:
 
 
 def _key(match: re.Match[str]) -> str:
-    # What PostgreSQL says behind the value; only the last words of the message, which no value can be.
+    # What PostgreSQL adds after the value; only the last words of the message, which cannot be part of a value.
     tail = _AFTER_KEY.search(match[0])
     return f"{match['kept']}{REDACTED}{tail[0] if tail else ''}"
 

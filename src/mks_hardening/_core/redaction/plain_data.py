@@ -1,4 +1,4 @@
-"""Any Python value as bounded data that JSON can say; nothing in here raises."""
+"""Convert any Python value to bounded, JSON-compatible data without raising."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from mks_hardening._core.trace_text import CUT, safe_text
 __all__ = ["LONGEST_TEXT", "UNKNOWN", "Bounds", "Fields", "FreeNames", "cut", "is_a", "to_plain"]
 
 
-#: Characters of one text that are kept.
+#: Maximum number of characters kept of one text.
 LONGEST_TEXT: Final = 16_384
-#: The answer of a ``default`` that does not know the value.
+#: Result of a ``default`` function that does not handle the value.
 UNKNOWN: Final = object()
-#: Names and what they hold, of which nothing is known.
+#: Names and values of unknown types.
 Fields: TypeAlias = dict[str, Any]
 _LONGEST_KEY: Final = 256
-#: What a text keeps when the volume is used up: enough for an id, so that later fields stay of use.
+#: Characters kept of a text when the volume is used up: enough for an id, so that later fields remain useful.
 _LEAST_TEXT: Final = 64
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _Members: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
 
 
 class Bounds(NamedTuple):
-    """How much is kept of one value with all that is inside.
+    """Limits for one value including everything inside it.
 
     Attributes:
-        characters: of one text.
-        members: of one container.
-        depth: containers within containers.
-        total: members of all containers together, so that shared structures do not multiply.
-        volume: characters of all texts together.
+        characters: maximum length of one text.
+        members: maximum number of members of one container.
+        depth: maximum nesting of containers.
+        total: maximum members of all containers together, so that shared structures do not multiply.
+        volume: maximum characters of all texts together.
     """
 
     characters: int = LONGEST_TEXT
@@ -46,14 +46,14 @@ class Bounds(NamedTuple):
     volume: int = 65_536
 
     def tighter(self) -> Bounds:
-        """Less of everything, for a record that is too large as a whole."""
+        """Return reduced limits, for a record that is too large as a whole."""
         return self._replace(
             characters=max(64, self.characters // 4), members=self.members // 2, depth=max(2, self.depth // 2)
         )
 
 
 class FreeNames:
-    """Names that are not taken, with a number behind them where they would be; in constant time each."""
+    """Unique names in constant time each: a taken name gets a numeric suffix."""
 
     __slots__ = ("_last",)
 
@@ -61,19 +61,19 @@ class FreeNames:
         self._last: dict[str, int] = {}
 
     def free(self, name: str, taken: Container[object]) -> str:
-        """The name itself, or the first of ``name_2``, ``name_3`` … that is free."""
+        """Return the name itself, or the first of ``name_2``, ``name_3`` … that is not taken."""
         if name not in taken:
             return name
         number = self._last.get(name, 1) + 1
         while f"{name}_{number}" in taken:
             number += 1
-        # Never counted from the start again: thousands of equal names would cost the square of their number.
+        # Counting never restarts: thousands of equal names would otherwise take quadratic time.
         self._last[name] = number
         return f"{name}_{number}"
 
 
 def is_a(value: object, *kinds: type) -> bool:
-    """``isinstance`` for values of which nothing is known: the type checker learns no half-known type from it."""
+    """Return ``isinstance`` for an untyped value, without narrowing it to a partially unknown type."""
     try:
         return isinstance(value, kinds)
     except Exception:  # noqa: BLE001 - a foreign ``__class__`` that raises
@@ -81,22 +81,22 @@ def is_a(value: object, *kinds: type) -> bool:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` characters, the last of them the mark when something is missing."""
+    """Return at most ``limit`` characters, the last one an ellipsis if the text was truncated."""
     return text if len(text) <= limit else f"{text[: limit - 1]}{CUT}"
 
 
 def to_plain(value: object, bounds: Bounds, *, default: Callable[[Any], Any] | None = None) -> Any:
-    """The value as text, number, boolean, ``None``, ``dict``, ``list`` or ``tuple``, cut where it is too much.
+    """Return the value as text, number, boolean, ``None``, ``dict``, ``list`` or ``tuple``, within the limits.
 
     Args:
-        value: anything.
-        bounds: how much is kept.
-        default: asked first about what is no plain data; ``UNKNOWN`` leaves it to us.
+        value: any value.
+        bounds: limits.
+        default: called first for values that are not plain data; ``UNKNOWN`` falls back to the built-in rules.
     """
     return _PlainDataWalk(bounds, default).plain(value)
 
 
-# How ``json`` writes what is no text before a colon.
+# How ``json`` writes object keys that are not strings.
 _JSON_NAMES: Final = {None: "null", True: "true", False: "false"}
 
 
@@ -134,15 +134,15 @@ class _PlainDataWalk:
         return self.text(safe_text(value, limit=self.bounds.characters))
 
     def number(self, value: int) -> int | str:
-        # More digits than the interpreter turns into text at once (4300), or than the field may have.
+        # More digits than the interpreter converts to text (4300), or than the field may have.
         if value.bit_length() > 3 * min(self.bounds.characters, 4_000):
-            # The first digits by a shift: hex() of the whole number would take a megabyte for a megabyte.
+            # A shift extracts the first digits: hex() of a number of 1 MB would need another megabyte.
             shown = hex(abs(value) >> max(0, value.bit_length() // 4 * 4 - 60 * 4))
             return f"{'-' if value < 0 else ''}{shown[: min(self.bounds.characters, 64)]}{CUT}"
         return value
 
     def other(self, value: Any) -> Any:
-        # Of those that are text or numbers themselves nobody is asked: JSON can say them.
+        # ``default`` is not called for text and number subclasses: JSON supports them.
         if is_a(value, Enum) and (self.default is None or is_a(value, str, int, float)):
             return self.plain(value.value)
         if isinstance(value, str):
@@ -167,7 +167,7 @@ class _PlainDataWalk:
         return self.spoken(value) if members is None else self.enclosed(members, value)
 
     def answered(self, answer: Any) -> Any:
-        # As deep as a container: a default that always gives something new would never end.
+        # Nested like a container: a default that always returns a new value would recurse forever.
         if len(self.path) >= self.bounds.depth:
             return CUT
         self.path.append(0)
@@ -212,16 +212,16 @@ class _PlainDataWalk:
     def key(self, name: object) -> str:
         if self.default is not None and (name is None or name is True or name is False):
             return _JSON_NAMES[name]
-        # Never by the default: as Base64 a name would no longer tell that its value is secret.
+        # Never through ``default``: encoded as Base64, a name would no longer show that its value is secret.
         key = name if type(name) is str else safe_text(to_plain(name, self.bounds))
         if len(key) > _LONGEST_KEY:
-            # The end is kept too: it tells whether the value is a secret.
+            # The end is kept as well: it shows whether the value is a secret.
             key = f"{key[: _LONGEST_KEY // 2]}{CUT}{key[-_LONGEST_KEY // 2 :]}"
         return key
 
 
 def _members(value: Any) -> _Members | None:
-    """What is inside, for containers and for objects that are records of fields."""
+    """Return the members of a container, or the fields of a record-like object."""
     if is_a(value, Mapping, list, AbstractSet):
         return cast("_Members", value)
     if is_a(value, tuple):

@@ -1,9 +1,10 @@
-"""The cheap question before the dear one: what kinds of secrets can this text hold at all?
+"""Prefilter: a cheap test for the kinds of secrets that a text can contain.
 
-Almost no log line can hold any, and running the patterns over each would cost more than the rest of the formatter.
-Everything here is derived from the table: for each literal that a form begins with, its rarest character; for
-names, the characters that part a name from its value. One ``bytes.translate`` throws everything else away; only
-what is left decides which literals are then looked for. Passes that the gate does not name are not run.
+Almost no log line contains a secret, and running all patterns over each line would cost more than the rest of the
+formatter. Everything here is derived from the pattern table: for each literal that starts a pattern, its rarest
+character; for names, the characters that separate a name from its value. One ``bytes.translate`` removes everything
+else, and only the remaining bytes decide which literals are searched for. Passes that the prefilter does not select
+are skipped.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ __all__ = ["Prefilter", "SuspectedSecrets", "everything"]
 
 
 class SuspectedSecrets(NamedTuple):
-    """What a text may hold.
+    """Kinds of secrets that a text may contain.
 
     Attributes:
-        forms: rows of the table.
-        cards: a payment card number.
-        named: a value behind a secret name.
+        forms: rows of the pattern table.
+        cards: whether it may contain a payment card number.
+        named: whether it may contain a value after a secret name.
     """
 
     forms: tuple[SecretPattern, ...]
@@ -41,8 +42,8 @@ _DIGITS: Final = b"0123456789"
 _NOT_ASCII: Final = bytes(range(128, 256))
 _ZEROED: Final = bytes.maketrans(_DIGITS, b"0" * 10)
 
-#: ASCII characters that part a name from its value. A value that stands there without any must have a digit or a
-#: dash, or its name an underscore, or is set *to* it; outside ASCII anything may part them.
+#: ASCII characters that separate a name from its value. A value without a separator must contain a digit or a dash,
+#: or its name an underscore, or ``to`` must precede it; outside ASCII, anything may separate them.
 _SEPARATORS: Final = b"=:'\"`>%0_-"
 
 
@@ -69,7 +70,7 @@ def _rows(*, folded: bool) -> dict[bytes, list[_PrefilterRow]]:
 
 _EXACT: Final = _rows(folded=False)
 _FOLDED: Final = _rows(folded=True)
-# Literals without any rare character; there is one, so they are looked for in every text.
+# Literals without a rare character; there is one, so it is searched for in every text.
 _ALWAYS_ROWS: Final = tuple(_EXACT.pop(_ALWAYS, ()))
 _BY_TRIGGER: Final = {ord(trigger): tuple(rows) for trigger, rows in _EXACT.items()}
 _FOLDED_BY_TRIGGER: Final = {ord(trigger): tuple(rows) for trigger, rows in _FOLDED.items()}
@@ -78,7 +79,7 @@ _KEPT: Final = frozenset(b"".join((*_EXACT, *_FOLDED)) + _SEPARATORS + _DIGITS)
 _DROP: Final = bytes(byte for byte in range(256) if byte not in _KEPT)
 _NOT_SEPARATORS: Final = bytes(byte for byte in _KEPT if byte not in _SEPARATORS)
 
-# Where a card number can hide: digits become 0, blanks, dashes and dots vanish, all else breaks the run.
+# Runs that may contain a card number: digits become 0; blanks, dashes and dots are removed; others break the run.
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _SHORTEST_RUN: Final = 14
 _RUN: Final = b"0" * _SHORTEST_RUN
@@ -86,7 +87,7 @@ _FOREIGN_DIGIT: Final = re.compile(r"\d(?<![0-9])")
 
 
 class Prefilter:
-    """Asks for one set of stems.
+    """Prefilter for one set of stems.
 
     Args:
         stems: every secret name contains one of them.
@@ -98,7 +99,7 @@ class Prefilter:
         self._stems = re.compile(by_first_letter(stems))
 
     def suspects(self, text: str) -> SuspectedSecrets | None:
-        """What the text may hold; ``None`` when nothing."""
+        """Return what the text may contain; ``None`` for nothing."""
         data = text.encode("utf-8", "surrogatepass")
         kept = data.translate(_ZEROED, _DROP)
         plain = data.isascii()
@@ -106,7 +107,7 @@ class Prefilter:
         said = b" to " in data  # ``password is set to abcd``
         if not (kept or forms or said) and plain:
             return None
-        # Literals are ASCII: the rest need not be searched for each of them.
+        # Literals are ASCII, so the other bytes need not be searched for each of them.
         data = data if plain else data.translate(None, _NOT_ASCII)
         low = data.lower()
         for trigger in set(kept):
@@ -120,20 +121,20 @@ class Prefilter:
         if not plain:
             cards = cards or digits >= _SHORTEST_RUN
             if not cards and _FOREIGN_DIGIT.search(text):
-                # As many as are missing: a text of such digits alone would be as many matches.
+                # Only as many as are missing: a text of such digits alone would produce as many matches.
                 foreign = islice(_FOREIGN_DIGIT.finditer(text), _SHORTEST_RUN - digits)
                 cards = digits + sum(1 for _ in foreign) >= _SHORTEST_RUN
             text = folded(text)
-        # In text: nearly every byte of Japanese is one that some stem begins with.
+        # On text rather than bytes: nearly every byte of Japanese text is the first byte of some stem.
         named = (not plain or said or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
             self._stems.search(text.lower() if plain else lowered(text)) is not None
         )
         if not (forms or cards or named):
             return None
-        # In the order of the table, whatever the order in which they were found.
+        # In the order of the table, independent of the order of discovery.
         return SuspectedSecrets(tuple(map(FORMS.__getitem__, sorted(set(forms)))), cards, named)
 
 
 def everything() -> SuspectedSecrets:
-    """What a text may hold of which nothing is known."""
+    """Return a result that selects every pass."""
     return SuspectedSecrets(FORMS, cards=True, named=True)

@@ -1,4 +1,4 @@
-"""Which attributes of a log record are its own, and which have come with ``extra`` or from a filter."""
+"""Standard attributes of a log record, as opposed to those set by ``extra`` or a filter."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = [
     "exception_of",
 ]
 
-#: Record attribute in which a queue carries the context of the thread that logged.
+#: Record attribute in which a queue passes on the context of the logging thread.
 CONTEXT_ATTRIBUTE: Final = "_mks_context"
-#: Record attribute in which ``RedactionFilter`` keeps the exception itself.
+#: Record attribute in which ``RedactionFilter`` stores the exception object.
 EXCEPTION_ATTRIBUTE: Final = "_mks_exception"
-#: Attributes every record has, in the order in which it gets them.
+#: Attributes of every record, in the order in which they are set.
 STANDARD_ATTRIBUTES: Final = tuple(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
-#: The same with those that formatters and later versions of Python add.
+#: The same including those that formatters and later Python versions add.
 STANDARD_NAMES: Final = frozenset((*STANDARD_ATTRIBUTES, "message", "asctime", "taskName"))
 
 
 def exception_of(record: logging.LogRecord) -> BaseException | None:
-    """The exception of the record, also when a ``RedactionFilter`` has kept it aside."""
+    """Return the exception of the record, also if a ``RedactionFilter`` has moved it."""
     info: Any = record.exc_info or record.__dict__.get(EXCEPTION_ATTRIBUTE)
     if is_a(info, tuple) and len(info) == 3:
         info = info[1]

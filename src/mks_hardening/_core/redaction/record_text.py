@@ -1,9 +1,9 @@
-"""From a log record to clean text: the one way, of log lines and of alerts alike.
+"""From a log record to redacted text, for log lines and alerts alike.
 
-It has two halves, since a queue may lie between them. ``message`` and ``snapshot`` run on the thread that logs:
-what may change afterwards (arguments, containers, objects) is rendered, and arguments that are secret by their
-place are left out. The methods that begin with ``clean`` take the secrets out of what was taken. Both are bounded
-in depth, members and characters.
+The work has two halves, since a queue may lie between them. ``message`` and ``snapshot`` run on the logging thread:
+they render everything that may change later (arguments, containers, objects) and omit arguments whose placeholder
+is secret. The methods whose name starts with ``clean`` redact the result. Both are bounded in depth, members and
+characters.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordSnapshot", "RecordText"]
 
-# Of a text that will be cut: so much longer that a secret at the cut is still seen as a whole.
+# Extra length of a text before it is truncated, so that a secret at the cut is still recognised as a whole.
 _SLACK: Final = 1_024
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
 
 class RecordSnapshot(NamedTuple):
-    """What a record says at the moment of the log call; not yet free of secrets.
+    """Content of a record at the time of the log call; not yet redacted.
 
     Attributes:
-        message: rendered, without arguments that are secret by their place.
-        fields: what came with ``extra`` or from a filter, as plain data.
-        context: the fields bound in the thread that logged.
-        error: the exception itself.
-        stack: the stack as text, or the exception where only its text is left.
+        message: rendered message, without arguments whose placeholder is secret.
+        fields: fields from ``extra`` or from a filter, as plain data.
+        context: fields bound in the logging thread.
+        error: the exception object.
+        stack: stack as text, or the exception text if only that is left.
     """
 
     message: str
@@ -52,17 +52,17 @@ class RecordSnapshot(NamedTuple):
 
 
 class RecordText:
-    """Reads records for one redactor within bounds.
+    """Converts records for one redactor within limits.
 
     Args:
-        redactor: takes the secrets out.
-        bounds: how much of the fields is kept.
-        longest: characters of the message, of the exception and of the stack.
-        frames: frames kept of one traceback.
+        redactor: removes the secrets.
+        bounds: limits for the fields.
+        longest: maximum characters of the message, of the exception and of the stack.
+        frames: maximum frames of one traceback.
 
     Attributes:
-        templates: what may go into which message.
-        loose: the bounds before redaction, by which a secret at a cut is still seen as a whole.
+        templates: cached plans for rendering message templates.
+        loose: limits before redaction, large enough that a secret at a cut is still recognised as a whole.
     """
 
     __slots__ = ("_bounds", "_frames", "_longest", "_redactor", "_stable", "loose", "templates")
@@ -77,15 +77,15 @@ class RecordText:
         self.templates = Templates(own.is_secret_key)
 
     def of_one_record(self) -> RecordText:
-        """The same for the parts of one record, which together may take as much work as one text."""
+        """Return a copy for the parts of one record, which share the step limit of one text."""
         one = copy(self)
-        # Of a redactor of another make nothing is known.
+        # Nothing is known about other redactor classes.
         if type(self._stable) is SecretRedactor:
             one._redactor = RecordRedactor(self._stable)  # noqa: SLF001 - same class
         return one
 
     def snapshot(self, record: LogRecord, message: str) -> RecordSnapshot:
-        """What must be read before the log call returns; the message as ``message`` has given it."""
+        """Return everything that must be read before the log call returns; ``message`` comes from ``message()``."""
         error = exception_of(record)
         exc_text, stack = record.exc_text if error is None else "", record.stack_info
         context = record.__dict__.get(CONTEXT_ATTRIBUTE)
@@ -98,30 +98,30 @@ class RecordText:
         )
 
     def message(self, record: LogRecord) -> str:
-        """The message without arguments that are secret by their place; a structure is redacted by its names."""
-        # Asked of nearly every record on the caller's thread, and an abstract class answers slowly.
+        """Return the message without secret arguments; a structure is redacted by its names."""
+        # Called for nearly every record on the caller's thread, and isinstance with abstract classes is slow.
         if type(record.msg) is not str and is_a(record.msg, Mapping, list, tuple):
             return safe_text(self.clean(record.msg), limit=self._longest + _SLACK)
         return cut(self.templates.render(record), self._longest + _SLACK)
 
     def clean(self, value: object) -> Any:
-        """Any value as bounded plain data without secrets."""
+        """Return any value as bounded plain data without secrets."""
         return self._redactor.redact(to_plain(value, self.loose))
 
     def clean_fields(self, *sources: Mapping[str, object]) -> Fields:
-        """The fields of all sources; a later source wins where names are equal."""
+        """Return the merged fields of all sources; a later source wins for equal names."""
         merged: Fields = {}
         for fields in sources:
             merged.update(islice(fields.items(), self._bounds.members))
         return cast("Fields", self.clean(merged))
 
     def clean_text(self, text: object) -> str:
-        """A text without secrets."""
+        """Return a text without secrets."""
         whole = safe_text(text, limit=self._longest + _SLACK)
         return cut(self._redactor.redact_text(whole), self._longest)
 
     def clean_exception(self, error: BaseException) -> ExceptionDescription:
-        """An exception with all that belongs to it."""
+        """Return an exception with its chain and tracebacks."""
         return describe_exception(
             error,
             redact_text=self._stable.redact_text,

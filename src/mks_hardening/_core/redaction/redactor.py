@@ -1,4 +1,4 @@
-"""Takes secrets out of what is about to leave the process: structures, texts, query strings and URLs."""
+"""Redactor for data that leaves the process: structures, text, query strings and URLs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, .
 
 _MAX_DEPTH: Final = 64
 _LONGEST_NAME: Final = 128
-_NAME_EFFORT: Final = 12  # what judging a name costs that was never seen before
+_NAME_EFFORT: Final = 12  # steps for classifying a name that is not cached
 _UNESCAPE_EFFORT: Final = 8
 _MAX_MEMBERS: Final = 10_000
 _MAX_CHARACTERS: Final = 1_048_576
@@ -35,11 +35,11 @@ _MAX_CHARACTERS: Final = 1_048_576
 _SHORTEST: Final = 4
 _MOST_NAMES: Final = 4096
 _MOST_PARAMETERS: Final = 400
-_HIDDEN: Final = "="  # no name has one
+_HIDDEN: Final = "="  # cannot occur in a name
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _PLAIN: Final = (bool, float, type(None))
 _PASSWORD_TYPES: Final = frozenset(("password", "Password", "passwd", "passphrase", "secret"))
-#: Where forms, headers, changes and errors given as data keep the name of a field …
+#: Keys under which forms, headers, changes and errors given as data store the name of a field …
 _LABELS: Final = frozenset((
     "name", "Name", "key", "Key", "field", "header", "parameter", "id", "label", "variable", "attribute",
     "property", "option", "env", "column", "param", "path", "setting", "k", "field_name", "fieldName",
@@ -58,10 +58,10 @@ _HOLDER_SPELLINGS: Final = _HOLDERS | {
 
 
 class SecretRedactor:
-    """Replaces secrets by name at any depth and by shape inside text.
+    """Replace secrets by name at any depth, and by shape inside text.
 
     Names count by their end: ``db_password`` is secret, ``password_policy`` is not. ``None``, booleans and empty
-    strings stay, since they tell nothing. Work is linear in the size of what is given, and bounded.
+    strings are kept because they reveal nothing. The work is linear in the size of the input, and bounded.
 
     Args:
         keys: further names whose values are secret, in any spelling (``employeeNumber`` covers
@@ -87,23 +87,23 @@ class SecretRedactor:
         self._names: dict[str, tuple[str, bool]] = {}
 
     def is_secret_key(self, name: object) -> bool:
-        """Whether values under this name are secret."""
+        """Return whether values under this name are secret."""
         if isinstance(name, bytes):
             name = name[-_LONGEST_NAME:].decode("utf-8", "replace")
         return isinstance(name, str) and self._secret[name[-_LONGEST_NAME:]]
 
     def redact_text(self, text: str) -> str:
-        """The text with every secret inside it replaced by ``[REDACTED]``.
+        """Return the text with every secret in it replaced by ``[REDACTED]``.
 
-        Cut at a million characters, and after some hundreds of places where a secret may stand.
+        Truncated at a million characters, and after several hundred places where a secret may occur.
         """
         return self._text(text, StepLimit())
 
     def redact(self, value: object) -> object:
-        """A copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
+        """Return a copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
 
-        Containers are cut at ten thousand members, at 64 levels, and where the work in all takes too long (some
-        milliseconds); ``…`` marks the place.
+        Containers are truncated at ten thousand members, at 64 levels, and when the total work takes too long (a
+        few milliseconds); ``…`` marks the place.
         """
         return _RedactionWalk(self, StepLimit()).value(value, _MAX_DEPTH)
 
@@ -136,7 +136,7 @@ class SecretRedactor:
         return text
 
     def _name(self, name: str, effort: StepLimit) -> tuple[str, bool]:
-        """A name as it may be shown, and whether what stands under it is secret."""
+        """Return a name as it may be shown, and whether its value is secret."""
         known = self._names.get(name)
         if known is None:
             effort.spend(8)
@@ -151,7 +151,7 @@ class SecretRedactor:
         return ends_in_secret(name, extra_endings=self._endings)
 
     def redact_query(self, query_string: str) -> str:
-        """The query string with the values of secret parameters replaced (OAuth ``code`` and signatures too)."""
+        """Return the query string with the secret parameters replaced (also OAuth ``code``, signatures)."""
         if not query_string:
             return query_string
         effort = StepLimit(len(query_string))
@@ -172,7 +172,7 @@ class SecretRedactor:
         return "&".join(shown)
 
     def redact_url(self, url: str) -> str:
-        """The URL without credentials, secret parameters and webhook paths."""
+        """Return the URL without credentials, secret parameters and webhook paths."""
         rest, hash_mark, fragment = url.partition("#")
         base, question, query = rest.partition("?")
         if "@" in fragment or ("@" in query and "@" not in base):
@@ -182,7 +182,7 @@ class SecretRedactor:
 
     def _query_value(self, name: str, value: str, effort: StepLimit, *, oauth: bool) -> str:
         name = name[-_LONGEST_NAME:]
-        # Each escape is work of its own: 100,000 of them would take as many calls.
+        # Every escape costs work: 100,000 of them would take as many calls.
         escapes = name.count("%") + value.count("%")
         if escapes > effort.left:
             return CUT
@@ -201,7 +201,7 @@ class SecretRedactor:
         return clean if plain == value else REDACTED
 
     def _parameter(self, name: str) -> str:
-        """What is known of a parameter: ``_HIDDEN``, or its name without separators."""
+        """Return ``_HIDDEN`` for a secret parameter, else its name without separators."""
         plain = _unescaped(name)
         joined = "".join(normalise(plain))
         return _HIDDEN if self.is_secret_key(plain) or joined in QUERY_NAMES else joined
@@ -216,7 +216,7 @@ def _unescaped(text: str) -> str:
     text = text.replace("+", " ")
     if "%" not in text:
         return text
-    # In one piece: ``unquote`` takes every run of ASCII for itself, and there may be one for each escape.
+    # In one piece: ``unquote`` handles every run of ASCII separately, and there may be one for each escape.
     return unquote_to_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
 
 
@@ -247,7 +247,7 @@ def _without_group(match: re.Match[str]) -> str:
 
 
 class RecordRedactor:
-    """A redactor for the parts of one record: together they may take as much work as one text."""
+    """Redactor for the parts of one record, which share the step limit of one text."""
 
     __slots__ = ("_effort", "_redactor")
 
@@ -256,23 +256,23 @@ class RecordRedactor:
         self._effort = StepLimit()
 
     def redact(self, value: object) -> object:
-        """As ``SecretRedactor.redact``; without effort a container keeps its kind and little else."""
+        """Like ``SecretRedactor.redact``; after the step limit, a container keeps its type and little else."""
         self._effort.next_pass()
         return _RedactionWalk(self._redactor, self._effort).value(value, _MAX_DEPTH)
 
     def redact_text(self, text: str) -> str:
-        """As ``SecretRedactor.redact_text``; of a text that may hold a secret nothing is left without effort."""
+        """Like ``SecretRedactor.redact_text``; after the step limit, text that may hold a secret is dropped."""
         return self._redactor._text(text, self._effort)  # noqa: SLF001 - same module
 
 
 @cache
 def default_redactor() -> SecretRedactor:
-    """The redactor that everything uses when none is given."""
+    """Return the default redactor, used wherever none is given."""
     return SecretRedactor()
 
 
 class _RedactionWalk:
-    """One structure on its way through a redactor."""
+    """Recursive redaction of one structure."""
 
     __slots__ = ("effort", "path", "redactor")
 
@@ -352,7 +352,7 @@ class _RedactionWalk:
         return clean
 
     def label(self, value: Mapping[object, object]) -> object:
-        """The name in ``{"name": "password", "value": …}``, when it is secret."""
+        """Return the secret name in ``{"name": "password", "value": …}``, or an empty string."""
         self.effort.spend(8)
         if not value.keys() & _HOLDER_SPELLINGS:
             return ""
@@ -360,10 +360,10 @@ class _RedactionWalk:
         for key in value.keys() & _LABELS:
             name = value[key]
             if key == "loc" and isinstance(name, (list, tuple)) and name:
-                name = cast("list[object]", name)[-1]  # pydantic: where the value stood
+                name = cast("list[object]", name)[-1]  # pydantic: location of the value
             if not isinstance(name, (str, bytes)) or not self.redactor.is_secret_key(name):
                 continue
-            # The path of a change (RFC 6902), not that of a page; and a type only where it is a kind of password.
+            # "path" only in a JSON Patch (RFC 6902), not a page path; "type" only if it is a kind of password.
             if (key != "path" or "op" in value) and (key != "type" or name in _PASSWORD_TYPES):
                 return name
         return ""

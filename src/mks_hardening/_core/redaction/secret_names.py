@@ -1,7 +1,7 @@
-"""Which names hold secrets: one verdict for dictionary keys, header names, query parameters and ``key=value`` text.
+"""Which names hold secrets: one rule for dictionary keys, header names, query parameters and ``key=value`` text.
 
-A name is reduced to lower-case words without separators. It is secret when it *ends* in a secret noun, so that
-``db_password`` and ``X-Api-Key`` are, and ``password_policy``, ``token_count`` and ``secretary`` are not.
+A name is split into lower-case words without separators. It is secret if it *ends* in a secret noun:
+``db_password`` and ``X-Api-Key`` are secret; ``password_policy``, ``token_count`` and ``secretary`` are not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COUNT_ENDINGS: Final = tuple(
 
 
 def by_first_letter(words: Iterable[str]) -> str:
-    """A pattern for any of the words: one branch for each first letter is twice as fast as one for each word."""
+    """Return a pattern for any of the words, grouped by first letter, which doubles the speed."""
     groups: dict[str, list[str]] = {}
     for word in words:
         groups.setdefault(word[:1], []).append(re.escape(word[1:]))
@@ -46,7 +46,7 @@ def by_first_letter(words: Iterable[str]) -> str:
 
 
 def normalise(name: str) -> list[str]:
-    """The lower-case words of a name: ``X-ApiKey2`` gives ``x api key 2``."""
+    """Return the lower-case words of a name: ``X-ApiKey2`` gives ``x api key 2``."""
     if not name.isascii():
         from unicodedata import normalize
 
@@ -61,7 +61,7 @@ def _without_neutral(words: list[str]) -> list[str]:
 
 
 def ends_in_secret(name: str, *, extra_endings: tuple[str, ...] = ()) -> bool:
-    """Whether the name ends in a secret noun, neutral words such as ``confirm`` or ``2`` behind it aside."""
+    """Return whether the name ends in a secret noun, apart from neutral words such as ``confirm`` or ``2``."""
     words = normalise(name)
     if not words:
         return False
@@ -78,33 +78,33 @@ def ends_in_secret(name: str, *, extra_endings: tuple[str, ...] = ()) -> bool:
 
 
 def is_weak(name: str) -> bool:
-    """Whether a secret name often stands for a method or an outcome: ``auth``, ``pass``, ``session``."""
+    """Return whether a secret name often stands for a method or an outcome: ``auth``, ``pass``, ``session``."""
     words = _without_neutral(normalise(name))
     joined = "".join(words)
     return joined in _PLURALS or (bool(words) and words[-1] in _WEAK and not joined.endswith(_ENDINGS))
 
 
 def is_count(name: str) -> bool:
-    """Whether numbers under a secret name tell how many: ``tokens=512``, ``入力トークン 512``."""
+    """Return whether numbers under a secret name are counts: ``tokens=512``, ``入力トークン 512``."""
     joined = "".join(_without_neutral(normalise(name)))
     return joined in _COUNTS or joined.endswith(_COUNT_ENDINGS)
 
 
 def _is_of_another_kind(value: str, name: str) -> bool:
-    """Whether the name means something else here: what no secret looks like, under a name that has two meanings."""
+    """Whether an ambiguous name means something else here, judging by its value."""
     last = name.rstrip()[-16:]
-    if last.endswith(("dsn", "DSN")):  # delivery status (RFC 3463), as Postfix logs it
+    if last.endswith(("dsn", "DSN")):  # delivery status notification (RFC 3463), as logged by Postfix
         return _DELIVERY_STATUS.fullmatch(value) is not None
-    if last.endswith("PWD"):  # the working directory of a shell, as sudo logs it
+    if last.endswith("PWD"):  # working directory of a shell, as logged by sudo
         return name.split()[-1:] in (["PWD"], ["OLDPWD"]) and _FOLDER.fullmatch(value) is not None
-    # A parser: Unexpected token '}'
+    # Parser errors: Unexpected token '}'
     return len(value) <= 3 and last.lower().endswith("unexpected token")
 
 
 def tells(value: object, name: str = "") -> bool:
-    """Whether a value under a secret name gives anything away.
+    """Return whether a value under a secret name reveals anything.
 
-    Nothing, a yes or no and empty text do not; nor do ``auth=ldap``, ``pass=3`` and ``tokens=512``.
+    ``None``, booleans and empty text do not; nor do ``auth=ldap``, ``pass=3`` and ``tokens=512``.
     """
     if value is None or isinstance(value, bool):
         return False

@@ -1,6 +1,6 @@
-"""What a secret looks like: the one table. Names, patterns for text, and the gate before them are derived from it.
+"""Table of secret names and patterns, from which the text patterns and the prefilter are derived.
 
-A new kind of secret is a new row here; nothing else has to know of it, and the property tests pick it up.
+To add a kind of secret, add a row here; nothing else needs to change, and the property tests cover it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = [
 
 # --- secrets by name -------------------------------------------------------------------------
 
-#: For each stem the nouns it stands in; a text without any stem holds no secret name. ``…x`` makes every name
-#: secret that ends in x (``db_password``), ``x`` needs a word of its own (``db_pass`` but not ``compass``), ``~x``
-#: is the same but harmless with a value such as ``ldap`` or ``3``, ``^x`` is the whole name.
+#: For each stem, the nouns that contain it; a text without any stem contains no secret name. ``…x``: every name
+#: that ends in x is secret (``db_password``); ``x``: a separate word (``db_pass`` but not ``compass``); ``~x``: the
+#: same, but harmless with a value such as ``ldap`` or ``3``; ``^x``: the whole name.
 NOUNS: Final[Mapping[str, str]] = {
     "pass": "…password …passwords …passwd …passphrase …passphrases …passcode …passcodes ~pass"
     " …requirepass …masterauth …sshpass …storepass …keypass",
@@ -85,7 +85,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "認証情報": "…認証情報",
     "シークレット": "…シークレット",
     "合言葉": "…合言葉",
-    # Narrow spellings, which mean the same nouns.
+    # Halfwidth spellings of the same nouns.
     "ﾊﾟｽﾜｰﾄﾞ": "",
     "ﾄｰｸﾝ": "",
     "ｺｰﾄﾞ": "",
@@ -93,7 +93,7 @@ NOUNS: Final[Mapping[str, str]] = {
     "ｼｰｸﾚｯﾄ": "",
 }
 
-#: What may follow the noun without making it harmless.
+#: Words that may follow the noun without making it harmless.
 NEUTRAL_WORDS: Final = frozenset((
     "value", "values", "val", "raw", "plain", "plaintext", "cleartext", "text", "string", "str", "old", "new",
     "current", "previous", "confirm", "confirmation", "again", "repeat", "repeated", "retype", "verify", "header",
@@ -101,7 +101,7 @@ NEUTRAL_WORDS: Final = frozenset((
     "確認", "確認用", "再入力",
 ))  # fmt: skip
 
-#: Header names whose unquoted value runs to the end of the line.
+#: Header names whose unquoted value extends to the end of the line.
 HEADER_NAMES: Final = ("authorization", "authorisation", "cookie", "cookies")
 
 #: Query parameters that are secret in a URL although the word is harmless elsewhere.
@@ -110,7 +110,7 @@ QUERY_NAMES: Final = frozenset((
     "samlresponse", "samlrequest", "assertion", "key", "passkey", "auth", "hash",
 ))  # fmt: skip
 
-#: Values that give nothing away, whatever they are called.
+#: Values that reveal nothing, whatever the name.
 HARMLESS_VALUES: Final = frozenset((
     "", "none", "null", "nil", "true", "false", "str", "bytes", "int", "...", "…", "undefined", "-", "--", "n/a",
     "redacted", "(none)", "(null)", "(hidden)", "(not set)", "(empty)", "(unset)",
@@ -132,7 +132,7 @@ HARMLESS_WORDS: Final = frozenset((
     "登録", "完了", "成功", "失敗", "エラー", "なし", "あり", "不明", "空", "空欄", "期限切れ",
 ))  # fmt: skip
 
-#: Values of weak nouns (``~``) that tell a method or an outcome and no secret.
+#: Values of weak nouns (``~``) that are a method or an outcome rather than a secret.
 WEAK_VALUES: Final = HARMLESS_WORDS | frozenset((
     "ldap", "ldaps", "saml", "saml2", "oauth", "oauth2", "oidc", "openid", "sso", "kerberos", "gssapi", "ntlm",
     "basic", "digest", "negotiate", "token", "session", "cookie", "jwt", "mtls", "tls", "cert", "certificate",
@@ -150,16 +150,17 @@ WEAK_VALUES: Final = HARMLESS_WORDS | frozenset((
 
 
 class SecretPattern(NamedTuple):
-    """A shape by which a secret is known without a name.
+    """Pattern that recognises a secret by its shape, without a name.
 
     Attributes:
-        literals: every match begins with one of them.
-        pattern: the whole match, from the literal on.
-        example: for the tests.
-        folded: whether upper and lower case are the same.
-        inside: whether it may begin within a word.
-        needs: must occur as well, somewhere.
-        judge: decides on a match in ``pattern_redaction``; without one all but the group ``kept`` is replaced.
+        literals: every match starts with one of them.
+        pattern: regular expression for the whole match, including the literal.
+        example: example for the tests.
+        folded: whether matching ignores case.
+        inside: whether a match may start within a word.
+        needs: string that must also occur somewhere in the text.
+        judge: name of the function in ``pattern_redaction`` that decides about a match; without one, everything but
+            the group ``kept`` is replaced.
     """
 
     literals: tuple[str, ...]
@@ -172,14 +173,14 @@ class SecretPattern(NamedTuple):
 
 
 _REST: Final = r"[^\s\"'<>\\]++"
-#: Between the arguments of a command, and some of them.
+#: Gap between the arguments of a command, and several arguments.
 _GAP: Final = r"(?:[ ]{1,4}['\"]?|['\"],[ ]['\"])"
 _ARGUMENTS: Final = rf"(?:{_GAP}[^\s'\",]{{1,64}}+['\"]?(?=[ ,'\"])){{0,12}}?"
-#: How a slash is written in a URL, in JSON, and in a parameter of a URL.
+#: Spellings of a slash in a URL, in JSON, and in a URL parameter.
 _SLASHES: Final = ("/", "\\/", "%2F")
 _SLASH: Final = r"(?:\\?/|%2F)"
 _REST_OF_PATH: Final = r"(?:[^\s\"'<>\\&)]|\\/)++"
-# To the end of the message: a value may have lines of its own.
+# To the end of the message: a value may span several lines.
 _DETAIL: Final = r"(?:[^\n]|\n(?!\n|CONTEXT:|HINT:|LINE |\[SQL|\(Background))++"
 
 FORMS: Final[tuple[SecretPattern, ...]] = (
@@ -190,7 +191,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
         inside=True,
     ),
-    # JSON Web Token, also with one part only.
+    # JSON Web Token, also with a single further part.
     SecretPattern(("eyJ",), r"eyJ[0-9A-Za-z_-]{4,}+(?:\.[0-9A-Za-z_-]*+){1,4}+", "eyJhbGciOi.eyJzdWIiOi.c2ln"),
     SecretPattern(("AKIA", "ASIA"), r"A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])", "AKIAIOSFODNN7EXAMPLE"),
     SecretPattern(
@@ -213,7 +214,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
     SecretPattern(("sk-",), r"sk-[0-9A-Za-z_-]{20,}+", "sk-0123456789abcdefABCDEF"),
     SecretPattern(("AIza",), r"AIza[0-9A-Za-z_-]{30,}+", "AIza0123456789012345678901234567890123"),
     SecretPattern(("npm_", "pypi-"), r"(?:npm_|pypi-)[0-9A-Za-z_-]{16,}+", "npm_0123456789abcdef01"),
-    # Access tokens of Google, keys of SendGrid.
+    # Google access tokens, SendGrid API keys.
     SecretPattern(("ya29.",), r"ya29\.[0-9A-Za-z_-]{16,}+", "ya29.a0AfH6SMBx0123456789"),
     SecretPattern(
         ("SG.",),
@@ -225,7 +226,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         ("shpat_", "shpss_", "shpca_", "shppa_"), r"shp(?:at|ss|ca|pa)_[0-9a-fA-F]{24,}+",
         "shpat_0123456789abcdef01234567",
     ),
-    # Of DigitalOcean, Docker Hub, Grafana, Groq; of Vault; of Atlassian, New Relic, Postman, Brevo, Square.
+    # DigitalOcean, Docker Hub, Grafana, Groq; Vault; Atlassian; New Relic, Postman, Brevo, Square.
     SecretPattern(
         ("dop_v1_", "dckr_pat_", "glsa_", "gsk_"),
         r"(?:dop_v1|dckr_pat|glsa|gsk)_[0-9A-Za-z_-]{20,}+",
@@ -248,7 +249,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         ("AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[0-9A-Z]{32,}+",
         "AGE-SECRET-KEY-1QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L",
     ),
-    # Keys of Mailgun, bots of Telegram.
+    # Mailgun API keys, Telegram bot tokens.
     SecretPattern(("key-",), r"key-[0-9a-f]{32}(?![0-9A-Za-z])", "key-0123456789abcdef0123456789abcdef"),
     SecretPattern(
         (":AA",),
@@ -256,7 +257,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         ":AAF0123456789abcdefABCDEF0123456789",
         inside=True,
     ),
-    # Credentials in a URL, also a password with a raw "@" or "/" in it.
+    # Credentials in a URL, also a password with an unescaped "@" or "/".
     SecretPattern(("://",), rf"://{_REST}", "postgres://app:hunter2@db/app", inside=True, needs="@", judge="url"),
     SecretPattern(
         ("hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/", "webhook.office.com/"),
@@ -265,7 +266,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         folded=True,
         inside=True,
     ),
-    # The path alone, as HTTP libraries show it in errors, with a port, or written in JSON or in a query.
+    # The path alone, as HTTP libraries show it in errors, with a port, or inside JSON or a query.
     SecretPattern(
         tuple(f"services{slash}T" for slash in _SLASHES),
         rf"(?P<kept>services{_SLASH})T[0-9A-Z]{{2,12}}{_SLASH}(?:[AB][0-9A-Z]{{2,12}}"
@@ -305,7 +306,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         folded=True,
         inside=True,
     ),
-    # Passwords among the arguments of commands, also as ``CalledProcessError`` shows them.
+    # Passwords among the arguments of commands, also in the text of ``CalledProcessError``.
     SecretPattern(
         ("sshpass", "mysql", "mariadb", "redis-cli", "docker", "sqlcmd", "ldap", "curl"),
         rf"(?P<kept>(?:sshpass{_GAP}-p(?:{_GAP}|['\"])?|(?:mysql|mariadb)(?:-?[a-z]{{1,12}})?{_ARGUMENTS}{_GAP}-p['\"]?"
@@ -316,7 +317,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         inside=True,
         needs="-",
     ),
-    # What mail libraries show of a sign-in.
+    # Sign-in commands in the output of mail libraries.
     SecretPattern(
         ("AUTH PLAIN ", "AUTH LOGIN ", "AUTH XOAUTH2 "),
         r"(?P<kept>AUTH (?:PLAIN|LOGIN|XOAUTH2) )(?=[a-z]{0,64}[A-Z0-9+/=])[0-9A-Za-z+/]{8,}+={0,2}"
@@ -324,8 +325,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         "AUTH PLAIN AGJvYgBodW50ZXIy",
         inside=True,
     ),
-    # Schemes of the Authorization header (RFC 6750, RFC 7617).
-    # Values in the errors of databases: SQLAlchemy without hide_parameters, DETAIL of PostgreSQL.
+    # Values in database errors: SQLAlchemy without hide_parameters, DETAIL of PostgreSQL.
     SecretPattern(
         ("[parameters: ",), r"(?P<kept>\[parameters: )[^\n]++", "[parameters: ('hunter2',)]", inside=True
     ),
@@ -342,7 +342,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         "Failing row contains (1, hunter2).",
         inside=True,
     ),
-    # psycopg2 puts values into the statement, and PostgreSQL shows the line of it.
+    # psycopg2 interpolates values into the statement, and PostgreSQL quotes that line.
     SecretPattern(("LINE ",), r"(?P<kept>\bLINE [0-9]{1,6}: )[^\n]++", "LINE 1: SELECT 'hunter2'", inside=True),
     SecretPattern(
         ("invalid input syntax for ",),
@@ -362,6 +362,7 @@ FORMS: Final[tuple[SecretPattern, ...]] = (
         'syntax error in tsquery: "hunter2 x"',
         inside=True,
     ),
+    # Schemes of the Authorization header (RFC 6750, RFC 7617).
     SecretPattern(
         ("Bearer", "bearer", "BEARER"),
         r"(?:[Bb]earer|BEARER)(?:[ \t]|%20|\+){1,4}(?P<value>[\w.~+/=:%-]{4,}+)",

@@ -1,4 +1,4 @@
-"""How much work one call may take: counted in steps, so that no input makes it long."""
+"""Step limit: bounds the work of one call, whatever the input."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mks_hardening._core.trace_text import CUT
 
 __all__ = ["CUT", "REDACTED", "StepLimit", "replace_matches"]
 
-#: Stands in the place of a secret.
+#: Replacement text for a secret.
 REDACTED: Final = "[REDACTED]"
-"""What stands where a secret was."""
+"""Replacement text for a secret."""
 
-# A step is what takes about a third of a microsecond; all of them some three milliseconds.
+# A step takes about a third of a microsecond; all steps together some three milliseconds.
 _STEPS: Final = 10_500
-# What one text may take of them: enough for a secret every 25 characters, and less than half a millisecond for
-# 1,000 characters, whatever they are.
+# Share of one text: enough for a secret every 25 characters, and less than half a millisecond for any text of 1,000
+# characters.
 _STEPS_OF_ANY_TEXT: Final = 250
-# What part of that the next pass over a text may still take when an earlier one has used up the rest, and each one
-# after it half of the one before: a text is shown only as far as all of them have seen it.
+# Part of that share that the next pass over a text may take when an earlier pass has used up the rest; each later
+# pass gets half of the one before. A text is shown only as far as all passes have examined it.
 _GRACE: Final = 0.1
 
 
@@ -29,14 +29,14 @@ def _allowance(characters: int) -> int:
 
 
 class StepLimit:
-    """Steps that are left, in all and for the present text.
+    """Remaining steps, in total and for the current text.
 
     Args:
-        characters: what all of it is about; ``None`` where that is not known.
+        characters: length of the whole input; ``None`` if unknown.
 
     Attributes:
-        left: may fall below zero by the last step; then nothing more is looked at.
-        brackets: what is known of the brackets in the present text, for each kind of them.
+        left: remaining steps; the last step may make it negative, and then nothing more is examined.
+        brackets: cached bracket positions in the current text, by opening bracket.
     """
 
     __slots__ = ("_elsewhere", "_grace", "_spent", "brackets", "left")
@@ -48,27 +48,27 @@ class StepLimit:
         self._spent = False
 
     def spend(self, steps: int) -> bool:
-        """Take steps; whether there were any."""
+        """Use steps; return whether any were left."""
         if self.left <= 0:
             return False
         self.left -= steps
         return True
 
     def begin_text(self, characters: int) -> None:
-        """A text begins: it may take as much as its length allows."""
+        """Start a text, limited by its length."""
         steps = min(self.left, _allowance(characters))
         self._elsewhere = self.left - steps
         self._grace = int(_GRACE * steps)
         self.left = steps
 
     def next_pass(self) -> None:
-        """Another pass over the same text begins."""
+        """Start another pass over the same text."""
         if self.left <= 0:
             self._spent, self.left = True, self._grace
             self._grace //= 2
 
     def end_of_text(self) -> None:
-        """All passes over the text are done; what it has not used is left for others."""
+        """End the current text; its unused steps remain available."""
         self.left = self._elsewhere + (0 if self._spent else max(self.left, 0))
         self._elsewhere, self._spent = 0, False
         self.brackets.clear()
@@ -82,7 +82,7 @@ def replace_matches(
     *,
     steps: int,
 ) -> str:
-    """The text with what ``replacement`` gives for each match (``None``: as it is); cut where the effort ends."""
+    """Return the text with each match replaced (``None`` keeps it); truncated when the step limit is reached."""
     out: list[str] = []
     done = 0
     for match in matches:

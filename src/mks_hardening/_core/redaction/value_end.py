@@ -1,4 +1,4 @@
-"""Where a value begins and ends in free text: quotes and brackets of any kind, calls, bare words."""
+"""Start and end of a value in free text: quotes and brackets of any kind, calls, bare words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mks_hardening._core.redaction.step_limit import StepLimit
 
 __all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
 
-#: Quotes, also as they stand in JSON within JSON.
+#: Quotes, also escaped as in JSON within JSON.
 QUOTES: Final = r"\\{0,8}[\"'`]"
-#: A quote as templates of HTML write it.
+#: Quotes as HTML entities.
 ESCAPED_QUOTE: Final = r"&(?:quot|#34|#39|#x27);"
-#: Wide brackets and quotes that may stand around a value.
+#: Fullwidth brackets and quotes that may enclose a value.
 OPENERS: Final = "「『【“‘〔［《〈"  # noqa: RUF001
 _WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=True))  # noqa: RUF001
 _QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|{ESCAPED_QUOTE}|[{OPENERS}])")
@@ -29,32 +29,32 @@ def _bare(end: str) -> re.Pattern[str]:
 
 _BARE: Final = _bare("")
 _BARE_IN_SENTENCE: Final = _bare("ぁ-ゖァ-ヺ一-鿿、。")
-# A quotation around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
+# A quotation mark around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
 _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"\x1b]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
-#: The quote without a backslash before it, searched for by one call however many have one.
+#: A quote without a backslash before it, found in one search regardless of the number of escaped quotes.
 _UNESCAPED: Final = {quote: re.compile(rf"{quote}(?<!\\{quote})") for quote in "\"'`」』】”’〕］》〉"}  # noqa: RUF001
-#: Ends a Japanese clause, and stands in no value that was typed on a Latin keyboard.
+#: Ends a Japanese clause; does not occur in values typed on a Latin keyboard.
 _CLAUSE_END: Final = re.compile("[、。]")
 _CLOSERS: Final = {"[": "]", "(": ")", "{": "}"}
 _BRACKETS: Final = {opener: re.compile(rf"[\{opener}\{closer}]") for opener, closer in _CLOSERS.items()}
-#: ``<hunter2>``, and ``<Secret 'hunter2'>`` as objects show themselves; ``<password>`` is the place for one.
+#: ``<hunter2>``, and ``<Secret 'hunter2'>`` as in a ``repr``; ``<password>`` is a placeholder.
 _ANGLE: Final = re.compile(r"<(?![A-Za-z_ -]{1,64}>)[^<>\r\n]{1,256}>")
-# The bracket first: the engine passes quickly over all else.
+# The bracket first, so that the engine skips everything else quickly.
 _OPENER: Final = re.compile(r"[(\[{](?<=\w.)")
-#: A call longer than this is no value: an opening bracket that nobody has closed.
+#: A longer call is not a value but an opening bracket that is never closed.
 _LONGEST_CALL: Final = 4_096
-#: A bare word is looked through at some 16 characters a step.
+#: A bare word is scanned at 16 characters per step (a shift by 4).
 _CHARACTERS_OF_A_STEP: Final = 4
 
 
 def value_at(text: str, start: int, effort: StepLimit, *, in_sentence: bool = False) -> tuple[int, int]:
-    """The value that begins here, without its quotes.
+    """Return the span of the value that starts here, without its quotes.
 
     Args:
-        text: with the value in it.
-        start: where it begins, at a quote if there is one.
-        effort: what may still be done.
-        in_sentence: whether the next Japanese letter ends a value without quotes.
+        text: text that contains the value.
+        start: start of the value, at the quote if there is one.
+        effort: remaining steps.
+        in_sentence: whether the next Japanese letter ends an unquoted value.
     """
     quote = _QUOTE.match(text, start)
     if quote:
@@ -70,11 +70,11 @@ def value_at(text: str, start: int, effort: StepLimit, *, in_sentence: bool = Fa
     # ``Secret('x')`` and ``decrypt("x")``: the quotes have ended the bare word within the brackets.
     call = _OPENER.search(text, start, end)
     if call and text[call.start() : end].count(call[0]) > text[call.start() : end].count(_CLOSERS[call[0]]):
-        # The value may end long before the word that was looked through for it, and the next name begin in there.
+        # The value may end long before the end of the scanned word, and the next name may start within it.
         effort.spend((end - start) >> _CHARACTERS_OF_A_STEP)
         closing = _closing_bracket(text, call.start(), call.start() + _LONGEST_CALL, effort)
         return start, closing if closing >= 0 else end_of_line(text, end)
-    if text[end - 2 : end] in ("):", "]:"):  # the line of a ``def``: ``secret=None):``
+    if text[end - 2 : end] in ("):", "]:"):  # end of a ``def`` line: ``secret=None):``
         end -= 1
     if text[start : start + 1] != "<":
         end = start + len(text[start:end].rstrip(")]}>.」』】"))
@@ -82,7 +82,7 @@ def value_at(text: str, start: int, effort: StepLimit, *, in_sentence: bool = Fa
 
 
 def end_of_line(text: str, start: int) -> int:
-    """Where the line ends, or a quotation around it."""
+    """Return the end of the line, or of a quotation around it."""
     match = _REST_OF_LINE.match(text, start)
     return match.end() if match else start
 
@@ -97,7 +97,7 @@ def _closing_quote(text: str, start: int, quote: str) -> int:
 
 
 def _closing_bracket(text: str, start: int, limit: int, effort: StepLimit) -> int:
-    """Where the bracket is closed, or -1; the rest of the text belongs to it where the effort ends."""
+    """Return the end of the bracket, or -1; the end of the text when the step limit is reached."""
     opener = text[start]
     known: _Brackets | None = effort.brackets.get(opener)
     if known is None or known.text is not text or start < known.first:
@@ -106,7 +106,7 @@ def _closing_bracket(text: str, start: int, limit: int, effort: StepLimit) -> in
 
 
 class _Brackets:
-    """The brackets of one kind in a text: each is looked at once, however many of them are never closed."""
+    """Brackets of one kind in a text: each is examined once, even if many are never closed."""
 
     __slots__ = ("_closed", "_found", "_open", "_seen", "first", "text")
 
