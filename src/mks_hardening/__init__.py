@@ -1,7 +1,7 @@
-"""Production hardening for Python web applications, in seven areas that can each be used alone.
+"""Production hardening for Python web applications, in seven packages that can each be used alone.
 
-The areas are ``logging``, ``cache``, ``security``, ``wsgi``, ``db``, ``notify`` and ``tasks``; each is imported
-when it is first touched, and nothing third-party is imported before an object that needs it is built.
+The packages are ``logging``, ``cache``, ``security``, ``wsgi``, ``db``, ``notify`` and ``tasks``. Each is imported
+on first access, and a third-party package is imported only when an object that needs it is created.
 """
 
 from __future__ import annotations

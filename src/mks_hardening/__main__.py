@@ -1,4 +1,4 @@
-"""``python -m mks_hardening``: the command line."""
+"""Entry point for ``python -m mks_hardening``: the command line."""
 
 from __future__ import annotations
 

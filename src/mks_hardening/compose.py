@@ -1,6 +1,6 @@
-"""The composition root: all areas put together in the right order, from one settings object.
+"""Composition root: all areas connected in the correct order, from one settings object.
 
-Everything here can be done by hand with the public classes; this module is how we would do it.
+You can do everything here yourself with the public classes; this module is the recommended way.
 """
 
 from __future__ import annotations
@@ -58,40 +58,41 @@ def harden_wsgi(
     strip_cookies: Iterable[str] = (),
     **options: Any,
 ) -> WSGIApplication:
-    """Put every wrapper of the edge around ``app``.
+    """Wrap ``app`` in all middleware of this package.
 
-    From the outside in: trust (everything below sees the real client), headers (every answer has them, a 500 too),
-    record (everything below has a request id and is recorded, refusals too), HTTPS and hosts, health (probes cost
-    no session), limits, session, CSRF. Each request gets one budget for all its store calls.
+    From the outside in: proxy trust (everything below sees the real client), security headers (on every response,
+    including a 500), request log (everything below has a request id and is logged, including rejections), HTTPS and
+    hosts, health (probes need no session), rate limits, session, CSRF. Each request has one time budget for all its
+    store calls.
 
-    With ``MKS_ENV=development`` it works on this machine as it stands: the hosts ``localhost``, ``.localhost``,
-    ``127.0.0.1`` and ``::1`` are answered too, nothing is redirected to https, Strict-Transport-Security is not
-    sent and cookies are not ``Secure``. A warning says so.
+    With ``MKS_ENV=development`` it works locally without further settings: the hosts ``localhost``, ``.localhost``,
+    ``127.0.0.1`` and ``::1`` are also allowed, nothing is redirected to https, Strict-Transport-Security is not
+    sent and cookies are not ``Secure``. A warning is logged.
 
     Args:
         app: the application.
-        settings: allowed hosts, proxies, time-outs and so on.
-        store: where sessions are kept; from ``session_store(settings)`` by default.
-        limiter: counts for ``rate_limits``.
-        rate_limits: rules applied before the session is looked up.
+        settings: allowed hosts, proxies, timeouts and so on.
+        store: session store; ``session_store(settings)`` by default.
+        limiter: rate limiter for ``rate_limits``.
+        rate_limits: rules applied before the session is loaded.
         required: readiness checks without which the instance is not ready.
         optional: readiness checks whose failure only degrades it.
-        headers: policy; the preset of the settings by default.
-        on_refusal: takes the environ and the ``Refusal`` of any wrapper and may return an ``OwnAnswer``.
-        allowed_origins: origins of other pages that may send unsafe requests; those of the host itself always may.
-        sign_in_url: where people are sent whose session has ended.
-        public_paths: paths that work with a dead cookie.
-        passive_paths: paths that poll and do not keep a session alive.
-        api_paths: paths that are refused over plain http instead of redirected (ASVS 5.0 V4.1.2).
-        csrf_exempt_paths: paths without the CSRF check, for callers that authenticate otherwise.
-        strip_cookies: cookies that live and end with the session, for example that of the framework's session.
-        options: every other option of a wrapper; it wins over the settings. One that several wrappers have gets
-            ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_`` or ``record_`` in front. ``clock`` alone is
-            that of sessions.
+        headers: header policy; the preset of the settings by default.
+        on_refusal: called with the environ and the ``Refusal`` of any middleware; may return an ``OwnAnswer``.
+        allowed_origins: other origins that may send unsafe requests; the host's own origin is always allowed.
+        sign_in_url: URL to which users with an expired session are redirected.
+        public_paths: paths that work with an expired session cookie.
+        passive_paths: paths that are polled and do not extend a session.
+        api_paths: paths that are rejected over plain http instead of redirected (ASVS 5.0 V4.1.2).
+        csrf_exempt_paths: paths without the CSRF check, for clients that authenticate differently.
+        strip_cookies: cookies that end together with the session, for example the framework's session cookie.
+        options: any other option of a middleware; it takes precedence over the settings. An option that several
+            have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_`` or ``record_``.
+            ``clock`` without a prefix is the clock of sessions.
 
     Raises:
-        ConfigurationError: no allowed hosts, limits without a limiter, an option that no wrapper takes, an
-            application that has one of the wrappers already, or whatever a wrapper refuses.
+        ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
+            already wrapped by one of the middleware classes, or any error of a middleware's own checks.
     """
     from mks_hardening import wsgi
 
@@ -165,7 +166,7 @@ def harden_wsgi(
         canonical_host=edge.canonical_host,
         api_paths=api_paths,
     )
-    # Outside of refusals, which are recorded too; inside of the headers, so that the record's own 500 has them.
+    # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
     app = wrapped(_RequestBudget(app, seconds=settings.core.store_budget), "record")
     policy = (
         _headers(settings) if headers is None else instance(headers, wsgi.HeaderPolicy, parameter="headers")
@@ -200,7 +201,7 @@ THIS_MACHINE: Final = (".localhost", "127.0.0.1", "::1")
 
 
 def for_development(settings: HardeningSettings) -> HardeningSettings:
-    """The same settings, relaxed for this machine, with a warning; without one if they are that already."""
+    """Return the settings relaxed for local development, with a warning; unchanged settings give none."""
     edge = settings.wsgi
     more = tuple(host for host in THIS_MACHINE if host not in edge.allowed_hosts)
     relaxed = replace(
@@ -220,7 +221,7 @@ def for_development(settings: HardeningSettings) -> HardeningSettings:
 
 
 def session_store(settings: HardeningSettings) -> SessionStore:
-    """Sessions in Redis where a URL is set, in this process otherwise."""
+    """Return a session store: in Redis if a URL is set, otherwise in this process."""
     instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.wsgi import MemorySessionStore, RedisSessionStore
 
@@ -240,7 +241,7 @@ def session_store(settings: HardeningSettings) -> SessionStore:
 
 
 def cache_backend(settings: HardeningSettings) -> RedisCache | MemoryCache:
-    """A cache in Redis where a URL is set, in this process otherwise."""
+    """Return a cache: in Redis if a URL is set, otherwise in this process."""
     instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.cache import MemoryCache, RedisCache
 
@@ -260,16 +261,16 @@ def cache_backend(settings: HardeningSettings) -> RedisCache | MemoryCache:
 def rate_limiter(
     settings: HardeningSettings, groups: Mapping[str, Any] | None = None, **options: Any
 ) -> RateLimiter:
-    """Limits counted in Redis where a URL is set, in this process otherwise.
+    """Return a rate limiter that counts in Redis if a URL is set, otherwise in this process.
 
     Args:
-        settings: where Redis is, other limits for groups (``MKS_RATE_LIMITS``), and groups that are only tried
+        settings: the Redis URL, replaced limits of groups (``MKS_RATE_LIMITS``), and groups in dry-run mode
             (``MKS_RATE_LIMITS_DRY_RUN``).
-        groups: groups of limits; ``DEFAULT_RATE_LIMITS`` when left out.
+        groups: groups of limits; ``DEFAULT_RATE_LIMITS`` by default.
         options: further parameters of ``RateLimiter``.
 
     Raises:
-        ConfigurationError: the settings name a group that is not there, or what ``RateLimiter`` refuses.
+        ConfigurationError: the settings name an unknown group, or ``RateLimiter`` rejects a parameter.
     """
     instance(settings, HardeningSettings, parameter="settings")
     from mks_hardening.security import DEFAULT_RATE_LIMITS, RateLimiter
@@ -299,7 +300,7 @@ def rate_limiter(
     return RateLimiter(
         limits,
         storage=settings.security.rate_limit_url or core.redis_url or "memory://",
-        # It goes on without Redis: nobody has to wait for it as long as for a session.
+        # The limiter works without Redis, so a request need not wait for it as long as for a session.
         store_budget=min(core.store_budget, LIMITS_BUDGET),
         allow_plaintext=core.allow_plaintext,
         **options,
@@ -307,7 +308,7 @@ def rate_limiter(
 
 
 def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logging.Logger:
-    """Logs as the settings say, with an alert by mail and Slack for each kind of error.
+    """Set up logging from the settings, with alerts by email and Slack, deduplicated by kind of error.
 
     Returns:
         The application's logger.
@@ -330,7 +331,7 @@ def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logg
 
 
 class _RequestBudget:
-    """Starts the budget for store calls; inside the record's context, so that it ends with the request."""
+    """Start the store budget of a request, inside the context of the request log, so that it ends with it."""
 
     __slots__ = ("_app", "_seconds")
 
@@ -375,7 +376,7 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
         "lang": told.alert_language,
         "environment": core.environment,
         "allow_plaintext": core.allow_plaintext,
-        # Other recipients, or another webhook in the place of a withdrawn one, get what waits.
+        # After a change of recipients or webhook, the new destination receives the spooled alerts.
         "spool_name": core.app_name,
     }
     handlers: list[stdlib_logging.Handler] = []
@@ -407,7 +408,7 @@ def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]
 
 
 def _is_news(record: stdlib_logging.LogRecord) -> bool:
-    """Whether a record tells operators something: a 5xx that the application sent itself was reported by it."""
+    """Whether a record is news to operators: a 5xx that the application itself returned is already reported."""
     return record.name != "mks_hardening.request" or getattr(record, "outcome", "") == "error"
 
 

@@ -1,6 +1,6 @@
-"""Everything worth counting, as small frozen events, and who is told of them.
+"""Events for metrics and audit logs as small immutable tuples, and the registration of observers.
 
-An event is built only when somebody listens; without observers it costs one truth test (at most 100 ns).
+An event is created only if there is an observer; without one, it costs a single truth test (at most 100 ns).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ exported(__name__, [BackendFailed, BreakerChanged, add_observer, remove_observer
 
 
 class CacheRead(NamedTuple):
-    """A cache answered: ``hit``, ``miss``, ``stale``, ``error`` or ``bypass`` (with the reason)."""
+    """Result of a cache read: ``hit``, ``miss``, ``stale``, ``error`` or ``bypass`` (with the reason)."""
 
     namespace: str
     outcome: str
@@ -52,7 +52,7 @@ class SessionChanged(NamedTuple):
 
 
 class RequestFinished(NamedTuple):
-    """One request was answered or aborted."""
+    """A request was answered or aborted."""
 
     method: str
     route: str | None
@@ -62,7 +62,7 @@ class RequestFinished(NamedTuple):
 
 
 class RequestRefused(NamedTuple):
-    """A wrapper (``https``, ``csrf``, ``rate_limit``, ``health``) refused a request; ``reason`` is one word."""
+    """A middleware (``https``, ``csrf``, ``rate_limit``, ``health``) rejected a request; ``reason`` is one word."""
 
     wrapper: str
     reason: str
@@ -70,10 +70,10 @@ class RequestRefused(NamedTuple):
 
 
 class RateLimitDecided(NamedTuple):
-    """A limiter decided.
+    """Decision of a rate limiter.
 
-    ``source`` is ``backend``; ``remembered`` where a refusal of the last moment still held; ``exempt``; or while
-    the storage is away the policy: ``local``, ``open`` or ``closed``.
+    ``source`` is ``backend``; ``remembered`` if a very recent rejection was still valid; ``exempt``; or, while the
+    storage is unavailable, the outage policy: ``local``, ``open`` or ``closed``.
     """
 
     group: str
@@ -83,11 +83,11 @@ class RateLimitDecided(NamedTuple):
 
 
 class RateLimitNear(NamedTuple):
-    """A hit brought some key to 80 % of a limit or beyond: the limit is tight, or somebody is about to reach it.
+    """A key used 80 % of a limit or more: the limit is tight, or a client is about to reach it.
 
-    ``key`` is whose hits were counted, as it was handed to the limiter. Keys of ``SignIn`` may end in what was
-    typed as a name, and people type passwords there: show the part that you know, and log none of it. The ``repr``
-    leaves it out.
+    ``key`` is the key whose hits are counted, as passed to the limiter. Keys of ``SignIn`` may end in the user name
+    that was entered, and users sometimes enter passwords there: display only the part that you know, and do not log
+    the key. The ``repr`` omits it.
     """
 
     group: str
@@ -101,16 +101,16 @@ class RateLimitNear(NamedTuple):
 
 
 class TwoFactorEvent(NamedTuple):
-    """Something happened to a second factor; worth an audit record, most also a message to its owner.
+    """A change to a second factor; for the audit log, and in most cases also a notice to its owner.
 
-    The logger ``mks_hardening.security`` records each, too.
+    The logger ``mks_hardening.security`` also records every such event.
 
     ``change`` is ``enrolment_begun``, ``enrolment_cancelled``, ``enrolment_refused``, ``enrolled``, ``verified``,
     ``refused``, ``locked``, ``unlocked``, ``recovery_codes_low``, ``recovery_codes_regenerated``, ``disabled``,
     ``reset``, ``device_remembered``, ``device_revoked``, ``devices_forgotten``, ``passkey_registered``,
-    ``passkey_revoked``, ``passkey_cloned`` (a counter ran backwards), ``reencryption_failed`` or ``notice_failed``;
-    ``actor`` is who unlocked or reset somebody else's. The ``reason`` of ``enrolled`` is ``adopted`` where the
-    secret came from another library.
+    ``passkey_revoked``, ``passkey_cloned`` (a signature counter decreased), ``reencryption_failed`` or
+    ``notice_failed``; ``actor`` is the operator who unlocked or reset another user's factor. The ``reason`` of
+    ``enrolled`` is ``adopted`` if the secret was imported from another library.
     """
 
     change: str
@@ -121,17 +121,17 @@ class TwoFactorEvent(NamedTuple):
 
 
 class SignInEvent(NamedTuple):
-    """A step of a sign-in or a change of credentials; worth an audit record (ASVS 5.0, 16.3.1).
+    """A sign-in step or a change of credentials; for the audit log (ASVS 5.0, 16.3.1).
 
-    The logger ``mks_hardening.security`` records each, too.
+    The logger ``mks_hardening.security`` also records every such event.
 
     ``change`` is ``signed_in``, ``challenged``, ``refused``, ``limited``, ``factor_refused``,
     ``challenge_refused``, ``confirmed``, ``confirmation_refused``, ``locked``, ``lock_passed``, ``unlocked``,
     ``factor_reset``, ``disabled``, ``password_changed``, ``reset_requested``, ``reset_refused``,
     ``email_change_requested``, ``email_changed``, ``email_change_refused``, ``device_revoked``,
     ``devices_forgotten``, ``rehash_failed``, ``device_failed`` or ``notice_failed``. The ``reason`` of a refusal
-    (``unknown``, ``wrong``, ``disabled``, ``locked``, ``changed`` while the sign-in was under way) must reach no
-    client. ``user_id`` is empty where nobody is known by the name, which itself is not told: people type passwords
+    (``unknown``, ``wrong``, ``disabled``, ``locked``, ``changed`` during the sign-in) must not be sent to a client.
+    ``user_id`` is empty if no user has the name. The name itself is not included: users sometimes enter passwords
     into its field.
     """
 
@@ -160,7 +160,7 @@ class PoolEvent(NamedTuple):
 
 
 class AlertsCounted(NamedTuple):
-    """Alerts moved into a final or intermediate state (``delivered``, ``suppressed``, ``spooled``, ``dropped``)."""
+    """A number of alerts changed state (``delivered``, ``suppressed``, ``spooled``, ``dropped``)."""
 
     channel: str
     state: str
@@ -169,7 +169,7 @@ class AlertsCounted(NamedTuple):
 
 
 class LogsDropped(NamedTuple):
-    """Log records were dropped by a bounded queue or a file that cannot be written."""
+    """Log records were dropped by a bounded queue, or because a file could not be written."""
 
     handler: str
     number: int
@@ -179,9 +179,9 @@ class LogsDropped(NamedTuple):
 class TaskChanged(NamedTuple):
     """A run of a background task ended.
 
-    ``done``, ``retried``, ``dead``, ``cancelled``, ``lost`` (its lease ran out), ``interrupted`` (by the end of its
-    worker), ``unknown`` (to this worker, by its name or its arguments; another one gets it) or ``stranded``
-    (unknown for longer than a deploy).
+    ``outcome`` is ``done``, ``retried``, ``dead``, ``cancelled``, ``lost`` (its lease expired), ``interrupted``
+    (its worker stopped), ``unknown`` (this worker does not know its name or arguments; another one gets it) or
+    ``stranded`` (unknown for longer than a deploy takes).
     """
 
     name: str
@@ -190,7 +190,7 @@ class TaskChanged(NamedTuple):
 
 
 class TaskQueueSeen(NamedTuple):
-    """What a look at the queue of tasks found: how many are due and nobody works at, and for how many seconds."""
+    """State of the task queue: tasks that are due and not running, and the age of the oldest in seconds."""
 
     due: int
     oldest_due: float

@@ -1,7 +1,7 @@
-"""Every error this package raises, with its facts as attributes.
+"""Exceptions of this package, with their details as attributes.
 
-``MksHardeningError`` is the root and is never raised itself. Errors carry data, can be pickled and copied,
-and never hold a secret: a parameter is described by its name and type, not by its value.
+``MksHardeningError`` is the base class and is never raised itself. The exceptions carry data, can be pickled and
+copied, and never contain a secret: a parameter is described by its name and type, not by its value.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = [
 
 
 class MksHardeningError(Exception):
-    """Root of all errors of this package; catch it, never raise it."""
+    """Base class of all exceptions of this package; catch it, never raise it."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exception's own way calls the constructor with ``args``, which are the message here.
+        # The implementation of Exception calls the constructor with ``args``, which holds the message here.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(MksHardeningError, ValueError):
-    """An object was built with an impossible parameter.
+    """An invalid parameter or combination of parameters.
 
     Attributes:
-        parameter: name of the parameter, or an empty string where the fault is a combination.
+        parameter: name of the parameter, or an empty string if a combination is invalid.
     """
 
     def __init__(self, message: str, *, parameter: str = "") -> None:
@@ -55,10 +55,10 @@ class ConfigurationError(MksHardeningError, ValueError):
 
 
 class SettingsError(ConfigurationError):
-    """The environment holds faulty settings; every fault is listed at once.
+    """Invalid settings in the environment; all of them are listed at once.
 
     Attributes:
-        faults: one sentence for each fault, in the order of the variables.
+        faults: one sentence for each invalid setting, in the order of the variables.
     """
 
     def __init__(self, faults: tuple[str, ...]) -> None:
@@ -69,15 +69,15 @@ class SettingsError(ConfigurationError):
 
 
 class SettingsWarning(UserWarning):
-    """A variable with our prefix that nobody knows, probably misspelt."""
+    """Unknown environment variable with our prefix, probably misspelt."""
 
 
 class MissingDependencyError(MksHardeningError, ImportError):
-    """A third-party package that an extra brings is not installed.
+    """A third-party package is not installed that an extra provides.
 
     Attributes:
-        package: the top-level package that is missing.
-        extra: the extra of ``mks-hardening`` that brings it.
+        package: the missing top-level package.
+        extra: the extra of ``mks-hardening`` that installs it.
     """
 
     def __init__(self, package: str, extra: str) -> None:
@@ -94,19 +94,19 @@ class MissingDependencyError(MksHardeningError, ImportError):
 
 
 class BackendUnavailableError(MksHardeningError):
-    """A server outside the process did not give a usable answer within the budget.
+    """A server outside the process did not return a usable response within the time budget.
 
     Attributes:
-        backend: what was asked, for example ``"redis"``; never a URL with credentials.
-        reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (breaker), ``budget``, ``protocol``,
+        backend: name of the backend, for example ``"redis"``; never a URL with credentials.
+        reason: one word: ``refused``, ``reset``, ``timeout``, ``open`` (circuit breaker), ``budget``, ``protocol``,
             ``auth``, ``denied`` (by an ACL), ``readonly``, ``oom``, ``loading``, ``busy``, ``clients``, ``pool``
-            (all connections of ours in use), ``uncovered`` (a slot of a cluster), ``moved`` (a key of a cluster
-            that was addressed as one server), ``closed``, ``certificate``, ``tls``, ``dns`` (no answer for now),
-            ``unknown-host``, ``unreachable`` or ``error``.
+            (all connections of this process are in use), ``uncovered`` (a cluster slot without a node), ``moved``
+            (a cluster addressed as a single server), ``closed``, ``certificate``, ``tls``, ``dns`` (temporary
+            resolver failure), ``unknown-host``, ``unreachable`` or ``error``.
         operation: the operation that failed, without its values.
         sent: whether the request may have reached the server (``False`` means certainly not).
-        retry_after: seconds after which asking again makes sense, if known.
-        detail: what the server said, without values; empty where ``reason`` says it all.
+        retry_after: seconds after which a retry makes sense, if known.
+        detail: message of the server, without values; empty if ``reason`` is sufficient.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class BackendUnavailableError(MksHardeningError):
 
 
 class DecodeError(MksHardeningError, ValueError):
-    """Stored bytes are not what this version writes: damaged, forged, of a newer version, or beyond a limit.
+    """Stored bytes cannot be decoded: corrupted, forged, written by a newer version, or beyond a limit.
 
     The limits are those of ``EncodeError``: bytes, depth and number of items.
 
     Attributes:
-        newer: whether the bytes carry a version newer than ours, so that they must be left alone.
+        newer: whether the bytes were written by a newer version, so that they must not be overwritten.
     """
 
     def __init__(self, message: str, *, newer: bool = False) -> None:
@@ -144,17 +144,17 @@ class DecodeError(MksHardeningError, ValueError):
 
 
 class EncodeError(MksHardeningError, ValueError):
-    """A value cannot be stored: its type is not data, or it is too large, too deep or has too many items."""
+    """A value cannot be stored: unsupported type, too large, nested too deeply, or too many items."""
 
 
 class InvalidCodeError(MksHardeningError):
-    """A code that was needed to go on was not accepted.
+    """A required code was not accepted.
 
     Attributes:
         reason: ``wrong``, ``replayed``, ``malformed``, ``locked``, ``not_enrolled``, ``no_enrolment``,
-            ``expired``; of a passkey also ``cloned``, ``known`` (it is registered already), ``synced`` (the site
-            takes none that are copied) or ``too_many``.
-        retry_after: seconds until a code is looked at again, if known.
+            ``expired``; for a passkey also ``cloned``, ``known`` (already registered), ``synced`` (the site does
+            not accept synced passkeys) or ``too_many``.
+        retry_after: seconds until the next code is checked, if known.
     """
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
@@ -164,11 +164,11 @@ class InvalidCodeError(MksHardeningError):
 
 
 class RateLimitExceededError(MksHardeningError):
-    """A decorated function was not called because a limit was reached.
+    """A decorated function was not called because a rate limit was exceeded.
 
     Attributes:
         group: the group of limits.
-        decision: the refusal, for ``rate_limit_headers``.
+        decision: the decision to reject the call, for ``rate_limit_headers``.
     """
 
     def __init__(self, group: str, decision: LimitDecision) -> None:
@@ -178,12 +178,12 @@ class RateLimitExceededError(MksHardeningError):
 
 
 class ConcurrencyExceededError(MksHardeningError):
-    """As much was under way at once as a limit allows.
+    """A concurrency limit is reached.
 
     Attributes:
         limit: name of the limit.
-        quota: how much it allows.
-        retry_after: seconds after which the first lease of others runs out, if known.
+        quota: number of concurrent calls that it allows.
+        retry_after: seconds until the first lease of another caller expires, if known.
     """
 
     def __init__(self, limit: str, quota: int, *, retry_after: float | None = None) -> None:
@@ -194,12 +194,12 @@ class ConcurrencyExceededError(MksHardeningError):
 
 
 class PaceTimeoutError(MksHardeningError, TimeoutError):
-    """A call's turn to go out would not have come in time; nothing was waited for, and nothing reserved.
+    """The next slot of a paced call is too far ahead; the call neither waited nor reserved a slot.
 
     Attributes:
-        group: the group of limits that set the pace.
-        wait: seconds until the turn would have come.
-        timeout: seconds that it might have been away.
+        group: the group of limits that sets the pace.
+        wait: seconds until the next slot.
+        timeout: longest wait in seconds that the caller allowed.
     """
 
     def __init__(self, group: str, wait: float, *, timeout: float) -> None:
@@ -210,20 +210,21 @@ class PaceTimeoutError(MksHardeningError, TimeoutError):
 
 
 class TaskRefusedError(MksHardeningError, ValueError):
-    """A task was not accepted: unknown name, arguments that are not JSON, or too many; nothing was stored."""
+    """A task was rejected: unknown name, arguments that are not JSON, or too many; nothing was stored."""
 
 
 class TaskLostError(MksHardeningError):
-    """The lease on a task ran out and another worker may have it: stop, and have no more effect."""
+    """The lease of a task has expired and another worker may run it; stop without further side effects."""
 
 
 class TaskRetryError(MksHardeningError):
-    """Raised by a task that wants to be run again later.
+    """Raised by a task to be run again later.
 
-    With ``after`` nothing has failed: the task may ask as often as it likes, and ``max_attempts`` is left alone.
+    With ``after``, the retry is not counted as a failure: it may be repeated without limit, and ``max_attempts``
+    does not apply.
 
     Attributes:
-        after: seconds until then, or a ``timedelta``; ``None`` for the usual back-off, which counts as a failure.
+        after: delay in seconds or as a ``timedelta``; ``None`` for the usual back-off, which counts as a failure.
     """
 
     def __init__(self, after: float | timedelta | None = None) -> None:
@@ -232,7 +233,7 @@ class TaskRetryError(MksHardeningError):
 
 
 class TaskCancelledError(MksHardeningError):
-    """Somebody asked a running task to stop."""
+    """Cancellation of a running task was requested."""
 
 
 class DeliveryError(MksHardeningError):
@@ -241,11 +242,11 @@ class DeliveryError(MksHardeningError):
     Attributes:
         reason: a few words or a status, for example ``timeout``, ``certificate``, ``smtp-550`` or ``http-429``;
             never a URL.
-        temporary: whether trying again makes sense.
-        retry_after: seconds the destination asked to be left alone, if it did.
-        partial: whether the message was delivered, but not to everyone: it counts as delivered and is not sent
-            again, and the reason is reported. With ``temporary`` it is sent to the others for the usual number of
-            tries before.
+        temporary: whether a retry makes sense.
+        retry_after: seconds to wait before a retry, if the destination requested a delay.
+        partial: whether the message was delivered to some recipients only: it counts as delivered and is not sent
+            again, and the reason is reported. If it is also ``temporary``, delivery to the remaining recipients is
+            retried the usual number of times first.
     """
 
     def __init__(

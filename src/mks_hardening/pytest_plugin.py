@@ -1,7 +1,7 @@
-"""Fixtures for tests of applications that use this package; pytest finds them through the entry point.
+"""Pytest fixtures for applications that use this package; registered through the entry point.
 
-Loading it costs a test run nothing but this file: each fixture imports what it needs when a test asks for it, and
-none runs unasked.
+Loading the plugin imports only this file: each fixture imports what it needs when a test requests it, and no
+fixture is autouse.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
         WSGIAnswer,
     )
 
-# Fixtures are found by pytest, not imported.
+# Pytest discovers the fixtures; they are not imported.
 __all__: list[str] = []
 
 _BUDGET = "mks_query_budget"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         f"{_BUDGET}(limit, *engines): fail the test when it sends more statements than that; engines or names of "
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold a marked test to its budget; what its fixtures send is not counted."""
+    """Enforce the query budget of a marked test; queries of its fixtures are not counted."""
     marker = item.get_closest_marker(_BUDGET)
     if marker is None:
         return (yield)
@@ -55,7 +55,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.{_BUDGET}(limit, *engines)")
     limit, *named = marker.args
     given: dict[str, object] = getattr(item, "funcargs", {})
-    # A fixture that the test does not use would have to be set up here, inside of the budget.
+    # A fixture that the test does not request would be set up here, inside the budget.
     unknown = [name for name in named if isinstance(name, str) and name not in given]
     if unknown:
         raise pytest.UsageError(f"{item.nodeid}: the test does not use the fixture {unknown[0]}")
@@ -66,7 +66,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture
 def mks_clock() -> FrozenClock:
-    """A clock that stands still until it is moved; pass it as ``clock=``."""
+    """Return a clock that stands still until it is advanced; pass it as ``clock=``."""
     from mks_hardening.testing import FrozenClock
 
     return FrozenClock()
@@ -74,7 +74,7 @@ def mks_clock() -> FrozenClock:
 
 @pytest.fixture
 def mks_redis() -> Iterator[fakeredis.FakeRedis]:
-    """An empty Redis inside the process; pass it where a URL or client is asked for."""
+    """Return an empty in-process Redis; pass it wherever a URL or client is accepted."""
     from mks_hardening._core.optional_imports import optional
 
     with optional("fakeredis", extra="testing"):
@@ -85,7 +85,7 @@ def mks_redis() -> Iterator[fakeredis.FakeRedis]:
 
 @pytest.fixture
 def mks_outbox() -> RecordingTransport:
-    """A transport that keeps every alert instead of sending it; pass it as ``transport=``."""
+    """Return a transport that stores every alert instead of sending it; pass it as ``transport=``."""
     from mks_hardening.testing import RecordingTransport
 
     return RecordingTransport()
@@ -93,7 +93,7 @@ def mks_outbox() -> RecordingTransport:
 
 @pytest.fixture
 def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
-    """``mks_hardening.db.query_budget``: fails a ``with`` block that sends more than so many statements."""
+    """Return ``mks_hardening.db.query_budget``: fails a ``with`` block that sends more than so many statements."""
     from mks_hardening.db import query_budget
 
     return query_budget
@@ -101,7 +101,7 @@ def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
 
 @pytest.fixture
 def mks_wsgi() -> Callable[..., WSGIAnswer]:
-    """``mks_hardening.testing.call_wsgi``: one request to a WSGI application, without a server."""
+    """Return ``mks_hardening.testing.call_wsgi``: one request to a WSGI application, without a server."""
     from mks_hardening.testing import call_wsgi
 
     return call_wsgi
@@ -109,7 +109,7 @@ def mks_wsgi() -> Callable[..., WSGIAnswer]:
 
 @pytest.fixture
 def mks_events() -> Iterator[RecordedEvents]:
-    """Every event of ``mks_hardening.events`` during the test: ``mks_events.of(CacheRead)``."""
+    """Record every event of ``mks_hardening.events`` during the test: ``mks_events.of(CacheRead)``."""
     from mks_hardening.events import add_observer, remove_observer
     from mks_hardening.testing import RecordedEvents
 
@@ -121,9 +121,9 @@ def mks_events() -> Iterator[RecordedEvents]:
 
 @pytest.fixture
 def mks_records() -> Iterator[RecordedLines]:
-    """Every log record of the test as it is written: ``.lines``, ``.of("app")``, ``.messages``, ``.text``.
+    """Record every log record of the test as it is formatted: ``.lines``, ``.of("app")``, ``.messages``, ``.text``.
 
-    Records of this package pass from INFO on; ``mks_records.set_level`` lets more through.
+    Records of this package are included from INFO; ``mks_records.set_level`` includes lower levels.
     """
     import logging
 
@@ -140,7 +140,7 @@ def mks_records() -> Iterator[RecordedLines]:
 
 @pytest.fixture
 def mks_alerts() -> Iterator[RecordedAlerts]:
-    """The alerts that the records of the test would send (ERROR and above): ``.subjects``, ``.texts``."""
+    """Record the alerts that the test's log records trigger (ERROR and above): ``.subjects``, ``.texts``."""
     import logging
 
     from mks_hardening.notify import EmailNotificationHandler
@@ -163,7 +163,7 @@ def mks_alerts() -> Iterator[RecordedAlerts]:
 
 @pytest.fixture
 def mks_tasks(mks_clock: FrozenClock) -> Iterator[Callable[[Tasks], TaskRecorder]]:
-    """Watch the tasks of an application, by the clock ``mks_clock``.
+    """Record and run the background tasks of an application, on the clock ``mks_clock``.
 
     ``recorder = mks_tasks(tasks)``, then ``.assert_enqueued("mail.send", to="a@example.jp")`` and ``.run()``.
     """

@@ -1,6 +1,6 @@
 """The command ``mks-hardening``; the same as ``python -m mks_hardening``.
 
-Each command imports what it needs when it runs, so that ``--help`` and ``version`` stay quick.
+Each command imports what it needs when it runs, so that ``--help`` and ``version`` stay fast.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: what follows the program's name; the process's own by default.
+        arguments: command-line arguments; those of the process by default.
 
     Returns:
-        The exit status: 0 when all is well, 1 when there was nothing to do it to, when it was stopped or when the
-        output could not be written, 2 for a usage error, 3 when a server is unavailable.
+        The exit status: 0 for success, 1 if there was nothing to do, the command was interrupted or the output
+        could not be written, 2 for a usage error, 3 if a server is unavailable.
     """
     output, status = _Output(), 0
     try:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigurationError, MissingDependencyError) as error:
         print(error, file=sys.stderr)
         return 2
-    except ImportError as error:  # of a database driver, for example
+    except ImportError as error:  # a database driver, for example
         print(f"{error.name or error} is not installed", file=sys.stderr)
         return 2
     except BackendUnavailableError as error:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Output:
-    """Standard output: what cannot be written is told in one line, and not again at the end of the process."""
+    """Standard output: a write error is reported once, in one line, and not again at interpreter exit."""
 
     failed: bool = False
 
@@ -67,7 +67,7 @@ class _Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        # Of a file that is named, or of a server, is somebody else's business.
+        # Errors of a named file, or of a server, are handled elsewhere.
         broken = (
             error if isinstance(error, OSError) and error.errno in _OF_OUTPUT and not error.filename else None
         )
@@ -78,14 +78,14 @@ class _Output:
         if broken is None:
             return False
         self.failed = True
-        if not isinstance(broken, BrokenPipeError):  # the reader, `head` for example, has seen enough
+        if not isinstance(broken, BrokenPipeError):  # the reader, `head` for example, has closed the pipe
             print(f"the output cannot be written: {broken.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return error is None or isinstance(error, (OSError, SystemExit))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, for ``main`` and for the reference page."""
+    """Return the argument parser, for ``main`` and for the reference page."""
     parser = argparse.ArgumentParser(
         prog="mks-hardening", description="Production hardening for web applications."
     )
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Read when it is wanted: ``--help`` stays quick."""
+    """Print the version, which is only read on request: ``--help`` stays fast."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
         _version(namespace)

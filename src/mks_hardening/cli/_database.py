@@ -1,4 +1,4 @@
-"""The application's database, for commands that work in it."""
+"""Access to the application's database for commands."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["opened_database"]
 
 @contextmanager
 def opened_database(settings: HardeningSettings, *, command: str, table: str) -> Generator[Engine]:
-    """The engine of the database that ``DATABASE_URL`` names, disposed of at the end.
+    """Open the database of ``DATABASE_URL`` and yield its engine, which is disposed of at the end.
 
     Args:
-        settings: of the application.
-        command: for the server's list of connections.
-        table: for the error, where it cannot be used.
+        settings: settings of the application.
+        command: name of the command, for the server's list of connections.
+        table: table that must exist; named in errors.
 
     Raises:
-        BackendUnavailableError: its server is unavailable.
-        ConfigurationError: no database, or not the application's.
+        BackendUnavailableError: the database server is unavailable.
+        ConfigurationError: there is no database, or it is not the application's.
     """
     from mks_hardening.db import hardened_engine
 
@@ -47,7 +47,7 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
         finally:
             engine.dispose()
     except Exception as error:
-        # By module: the text of a driver may quote the URL, and importing the classes would open a second door.
+        # By module name: a driver's message may contain the URL, and SQLAlchemy is imported in one module only.
         if type(error).__module__ != "sqlalchemy.exc":
             raise
         from mks_hardening._core.database.error_text import cause_of
@@ -63,7 +63,7 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
 
 
 def _check(engine: Engine, table: str) -> None:
-    """Refuse a file that is not there, which SQLite would create, and a database that is not the application's."""
+    """Reject a missing SQLite file, which SQLite would create, and a database without the application's table."""
     name = engine.url.database or ""
     if (
         engine.dialect.name == "sqlite"

@@ -1,4 +1,4 @@
-"""``mks-hardening passwords``: lists of leaked passwords in the form that is looked up fastest."""
+"""``mks-hardening passwords``: convert lists of leaked passwords to the filter format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _build(parsed: argparse.Namespace) -> int:
     target = Path(parsed.target)
     if (
         target.exists() and not target.is_file()
-    ):  # it is written beside and renamed, which would replace a device
+    ):  # written as a temporary file and renamed, which would replace a device
         raise ConfigurationError(f"{target} is not a file", parameter="target")
     try:
         progress = Progress(Path(parsed.source).stat().st_size, unit="bytes")

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long command: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _STEPS: Final = 10
 
 
 class Progress:
-    """Goes to standard error, so that the result can be piped.
+    """Progress display on standard error, so that the result can be piped.
 
     Args:
-        total: what will have been done in the end, about; 0 when nobody knows.
-        unit: what is counted.
-        stream: for tests.
+        total: approximate final count; 0 if unknown.
+        unit: unit of the count.
+        stream: output stream, for tests.
     """
 
     def __init__(self, total: int, *, unit: str, stream: TextIO | None = None) -> None:
@@ -28,7 +28,7 @@ class Progress:
         self._shown = -1
 
     def show(self, done: int) -> None:
-        """Say how far it is, where that is news."""
+        """Show the progress if it has changed noticeably."""
         known = self._total > 0
         part = min(1.0, done / self._total) if known else 0.0
         news = int(part * (100 if self._bar else _STEPS)) if known else done
@@ -45,7 +45,7 @@ class Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Leave the bar standing, and go to the next line."""
+        """Keep the bar and start a new line."""
         if self._bar and self._shown >= 0:
             self._stream.write("\n")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""``mks-hardening second-factor``: what operators do with second factors at rest."""
+"""``mks-hardening second-factor``: maintenance of stored second factors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
     with _store(settings, parsed) as store:
         manager = TwoFactorManager(store, issuer=settings.security.issuer, secret_box=SecretBox(keys))
         progress = Progress(0, unit="records")
-        # Printed when the run is stopped, so that a million records need not be begun anew.
+        # Printed when the run is interrupted, so that it can be resumed without starting again.
         cursor: str | None = parsed.cursor
         examined = changed = failed = 0
         try:
@@ -76,7 +76,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
             progress.end()
             why = str(error) or "stopped"
             go_on = "" if cursor is None else f"; go on with --cursor {cursor!r}"
-            # On stderr, as what stands on stdout is the result.
+            # On stderr, since stdout is for the result.
             print(f"{why} after {examined} records{go_on}", file=sys.stderr)
             return 3 if isinstance(error, BackendUnavailableError) else 1
         progress.end()
@@ -88,7 +88,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
 def _store(
     settings: HardeningSettings, parsed: argparse.Namespace
 ) -> Generator[SQLAlchemyTwoFactorStore | RedisTwoFactorStore]:
-    """The records of the application, in the place that its settings name."""
+    """Open the application's store of second factors."""
     if parsed.store == "redis":
         from mks_hardening.security import RedisTwoFactorStore
 

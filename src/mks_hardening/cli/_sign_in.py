@@ -1,4 +1,4 @@
-"""``mks-hardening sign-in``: what operators do for somebody who cannot sign in."""
+"""``mks-hardening sign-in``: help a user who cannot sign in."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked
 
 @contextmanager
 def _opened(target: str) -> Generator[SignIn]:
-    """The application's own sign-in, so that its servers are reached, its events told and its owners mailed."""
+    """Load the application's own ``SignIn``, so that its servers, event observers and notices are used."""
     from mks_hardening.security import SignIn
 
     with ExitStack() as opened:
@@ -83,7 +83,7 @@ def _opened(target: str) -> Generator[SignIn]:
 
 @contextmanager
 def _told(target: str) -> Generator[None]:
-    """What the application's own code raises, in one line."""
+    """Convert exceptions of the application's own code to a one-line error."""
     try:
         yield
     except MksHardeningError:

@@ -1,4 +1,4 @@
-"""``mks-hardening tasks``: what operators do with background tasks."""
+"""``mks-hardening tasks``: inspect and control background tasks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def _tasks(parsed: argparse.Namespace) -> Generator[Tasks]:
-    """The table in the database that ``DATABASE_URL`` names."""
+    """Open the task table in the database of ``DATABASE_URL``."""
     from mks_hardening.cli._database import opened_database
     from mks_hardening.settings import HardeningSettings
     from mks_hardening.tasks import Tasks
@@ -109,5 +109,5 @@ def _facts(status: TaskStatus) -> dict[str, object]:
 
 
 def _time(moment: float) -> str:
-    """In the zone of this machine, with its offset: people read it."""
+    """Return the time in the local time zone, with its offset."""
     return datetime.fromtimestamp(moment, UTC).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,6 +1,6 @@
-"""What a user may implement, and where the areas meet without knowing each other.
+"""Protocols that users may implement and that decouple the packages from each other.
 
-Structural types only: nothing here is to be inherited from, and importing this module loads nothing third-party.
+They are structural types: you need not inherit from them, and importing this module loads nothing third-party.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ __all__ = [
     "TwoFactorStore",
 ]
 
-for _name in __all__:  # the path to import them from, whatever module holds them
+for _name in __all__:  # the public import path, whatever module defines them
     globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""Alerts on their way out."""
+"""Protocols for outgoing alerts."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ __all__ = ["OutgoingAlert", "Transport"]
 
 
 class OutgoingAlert(Protocol):
-    """An alert in the form in which it leaves the process."""
+    """A rendered alert, ready to be sent."""
 
     @property
     def id(self) -> str:
-        """The same for every try, so that copies can be recognised."""
+        """Id that is the same for every attempt, so that duplicates can be detected."""
         ...
 
     @property
     def subject(self) -> str:
-        """One line that tells what it is about."""
+        """One-line summary."""
         ...
 
     @property
     def text(self) -> str:
-        """All of it as plain text."""
+        """The whole alert as plain text."""
         ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Header fields of the e-mail or of the HTTP request."""
+        """Header fields of the email or of the HTTP request."""
         ...
 
     @property
     def body(self) -> bytes:
-        """What is sent: a whole e-mail, or a JSON document."""
+        """Payload: a complete email, or a JSON document."""
         ...
 
 
 class Transport(Protocol):
-    """Delivers one rendered alert, within seconds; raises when it could not."""
+    """Delivers one rendered alert within seconds; raises if it cannot."""
 
     def send(self, message: OutgoingAlert, /) -> None:
-        """Deliver the message, or raise ``DeliveryError``, which says whether trying again makes sense."""
+        """Deliver the message, or raise ``DeliveryError``, which indicates whether a retry makes sense."""
         ...
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""What everything has in common: clocks, observers, redaction, Redis."""
+"""Protocols used throughout the package: clocks, observers, redactors, Redis clients."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ __all__ = ["Clock", "Observer", "Redactor", "RedisLike"]
 
 @runtime_checkable
 class Clock(Protocol):
-    """Two readings of time: one that people and other hosts share, one that never steps back."""
+    """Wall clock, shared with people and other hosts, and monotonic clock, which never goes back."""
 
     def time(self) -> float:
-        """Wall time in seconds since 1970-01-01 UTC; may step."""
+        """Return the wall time in seconds since 1970-01-01 UTC; it may be adjusted."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start; never steps back."""
+        """Return the seconds since an arbitrary start; never goes back."""
         ...
 
 
 class Observer(Protocol):
-    """Receives every event worth counting (``mks_hardening.events``); must be quick and must not raise."""
+    """Receives every event of ``mks_hardening.events``; must be fast and must not raise."""
 
     def __call__(self, event: Any, /) -> None:
-        """Take one event."""
+        """Handle one event."""
         ...
 
 
 class RedisLike(Protocol):
-    """What we need of a Redis client: redis-py, valkey, fakeredis and a ten-line fake all have it."""
+    """The part of a Redis client that we use; redis-py, valkey, fakeredis and minimal fakes implement it."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command and return its decoded answer."""
+        """Send one command and return its response."""
         ...
 
 
 class Redactor(Protocol):
-    """Takes secrets out of what is about to leave the process."""
+    """Removes secrets from data that leaves the process."""
 
     def redact(self, value: object, /) -> object:
         """Return a copy of a structure with secret values replaced, at any depth."""

@@ -1,4 +1,4 @@
-"""Second factors at rest."""
+"""Protocols for stores of second factors and passkeys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["PasskeyStore", "StoredFactor", "TwoFactorStore"]
 
 
 class StoredFactor(NamedTuple):
-    """The record of one user's second factor, as a store keeps it.
+    """Stored second-factor record of one user.
 
     Attributes:
         version: changes with every write.
@@ -20,73 +20,75 @@ class StoredFactor(NamedTuple):
 
 
 class TwoFactorStore(Protocol):
-    """Keeps second factors; see ``mks_hardening.testing`` for the contract suite every store must pass.
+    """Stores second factors; every store must pass the contract suite in ``mks_hardening.testing``.
 
-    One opaque record a user, changed by compare-and-set. Every method raises ``BackendUnavailableError`` when the
-    store did not answer; a record must never be dropped by itself (no expiry, no eviction). A store may have
-    ``aload``, ``areplace`` and ``ascan`` for asyncio; without them it is asked in a worker thread there.
+    One opaque record per user, changed by compare-and-set. Every method raises ``BackendUnavailableError`` if the
+    store does not respond. The store must never remove a record on its own (no expiry, no eviction). A store may
+    implement ``aload``, ``areplace`` and ``ascan`` for asyncio; without them, it is called in a worker thread.
     """
 
     def load(self, user_id: str, /) -> StoredFactor | None:
-        """The record of a user as last written, or ``None``."""
+        """Return the last written record of a user, or ``None``."""
         ...
 
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
-        """Write a record (``None`` removes it) if its version is still the expected one (``None``: no record).
+        """Write a record (``None`` deletes it) if its version is ``expected``; return whether it was written.
 
-        Atomic. ``version`` is a new random text for what is written; a write that finds it in place already is a
-        repetition and true, so that a write whose answer was lost may be sent again.
+        Atomic. ``expected=None`` means that there must be no record. ``version`` is a new random string for the
+        record. If the stored record already has that version, the call is a repetition and returns ``True``, so
+        that a write whose response was lost can be retried.
         """
         ...
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """Some user ids, about ``limit``, and the cursor to go on with; ``None`` at the end.
+        """Return about ``limit`` user ids and the cursor for the next call; ``None`` at the end.
 
-        Every user that has a record from the first call to the last is seen at least once.
+        Every user that has a record from the first call to the last is returned at least once.
         """
         ...
 
     def ping(self) -> bool:
-        """Whether the store answers."""
+        """Return whether the store responds."""
         ...
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; idempotent."""
         ...
 
 
 class PasskeyStore(Protocol):
-    """Keeps challenges and owners of passkeys; see ``mks_hardening.testing`` for the contract suite.
+    """Stores passkey challenges and owners; every store must pass the contract suite in ``mks_hardening.testing``.
 
-    Keys and credentials are texts of at most 64 ASCII characters. Every method raises ``BackendUnavailableError``
-    when the store did not answer; an owner must never be dropped by itself. A store may have a twin for asyncio of
-    each method (``akeep_challenge`` and so on); without them it is asked in a worker thread there.
+    Keys and credentials are strings of at most 64 ASCII characters. Every method raises ``BackendUnavailableError``
+    if the store does not respond. The store must never remove an owner on its own. A store may implement an
+    asynchronous version of each method (``akeep_challenge`` and so on); without them, it is called in a worker
+    thread.
     """
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """Keep what belongs to a challenge for so many seconds."""
+        """Store the data of a challenge for ``ttl`` seconds."""
         ...
 
     def take_challenge(self, key: str, /) -> bytes | None:
-        """What belongs to a challenge, once: of many that ask, one gets it. ``None`` when it is gone."""
+        """Return and delete the data of a challenge, for one caller only; ``None`` if it is gone."""
         ...
 
     def claim(self, credential: str, user_id: str, /) -> str:
-        """Make a user the owner of a credential that has none, atomically; who the owner is."""
+        """Make a user the owner of a credential that has none, atomically; return the owner."""
         ...
 
     def owner(self, credential: str, /) -> str | None:
-        """Whose a credential is."""
+        """Return the owner of a credential, or ``None``."""
         ...
 
     def release(self, credential: str, user_id: str, /) -> bool:
-        """Forget a credential if it is this user's; whether it was."""
+        """Delete a credential if it belongs to this user; return whether it did."""
         ...
 
     def ping(self) -> bool:
-        """Whether the store answers."""
+        """Return whether the store responds."""
         ...
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Limiters, and what they answer."""
+"""Protocols for rate limiters and their decisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["AsyncLimiter", "LimitDecision", "LimitStatus", "Limiter"]
 
 
 class LimitStatus(Protocol):
-    """One limit inside a decision, for header fields."""
+    """One limit within a decision, for header fields."""
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ class LimitStatus(Protocol):
 
 
 class LimitDecision(Protocol):
-    """The answer of a limiter; true when the hit is allowed."""
+    """Decision of a limiter; true if the hit is allowed."""
 
     def __bool__(self) -> bool: ...
 
@@ -49,26 +49,26 @@ class LimitDecision(Protocol):
 
     @property
     def reset_after(self) -> Sequence[float]:
-        """Seconds until each limit is fresh again, in the same order."""
+        """Seconds until each limit is fully available again, in the same order."""
         ...
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until the same hit would be allowed; ``None`` when it was, or never will be."""
+        """Seconds until the same hit would be allowed; ``None`` if it was allowed, or never will be."""
         ...
 
 
 class Limiter(Protocol):
-    """Counts hits against the named limits of a group."""
+    """Counts hits against the limits of a group."""
 
     def hit(self, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """Take ``cost`` hits of ``key`` in ``group`` if all limits allow it; otherwise take none."""
+        """Record ``cost`` hits of ``key`` in ``group`` if all limits allow it; otherwise record none."""
         ...
 
 
 class AsyncLimiter(Protocol):
-    """A limiter that can be asked on a running event loop; a plain ``Limiter`` is asked in a thread there."""
+    """Limiter with asynchronous methods; a plain ``Limiter`` is called in a worker thread instead."""
 
     async def ahit(self, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """``Limiter.hit`` for asyncio, with the same counts."""
+        """Asynchronous ``Limiter.hit``, with the same counters."""
         ...

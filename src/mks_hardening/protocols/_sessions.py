@@ -1,4 +1,4 @@
-"""Sessions: one of a request, and the stores that keep them."""
+"""Protocols for the session of a request and for session stores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["AsyncSessionStore", "SessionRecord", "SessionStore", "SignInSession"
 
 
 class SessionRecord(NamedTuple):
-    """One session as a store keeps it; a plain value.
+    """Stored session; an immutable value.
 
     Attributes:
         key: hexadecimal SHA-256 of the session id; the id itself is never stored.
-        user_id: whose session it is.
-        created_at: wall time of the sign-in; rotation keeps it.
+        user_id: id of the user.
+        created_at: wall time of the sign-in; unchanged by rotation.
         seen_at: wall time of the last recorded activity; only moves forward.
-        expires_at: wall time after which the store may forget the session.
-        data: what the application keeps with it, as JSON text of an object.
-        version: grows with every change of ``data``.
-        ended: empty while the session lives, else why it ended: ``idle``, ``absolute``, ``revoked``, or ``rotated``
-            and ``replaced`` when the browser got a new id.
+        expires_at: wall time after which the store may delete the session.
+        data: data of the application, as JSON text of an object.
+        version: incremented with every change of ``data``.
+        ended: empty for an active session, else the reason why it ended: ``idle``, ``absolute``, ``revoked``, or
+            ``rotated`` and ``replaced`` if the browser got a new id.
     """
 
     key: str
@@ -37,16 +37,16 @@ class SessionRecord(NamedTuple):
 
 
 class SessionStore(Protocol):
-    """Keeps sessions; see ``mks_hardening.testing`` for the contract suite every store must pass.
+    """Stores sessions; every store must pass the contract suite in ``mks_hardening.testing``.
 
-    Each operation is atomic. An ended session stays dead: no operation revives it, and it is remembered as ended
-    until a while after ``expires_at``, so that the reason can still be named. Times are given by the caller. A
-    store that cannot answer raises ``BackendUnavailableError``; repeating an operation whose answer was lost
-    must change nothing more.
+    Each operation is atomic. No operation reactivates an ended session. An ended session is remembered until some
+    time after ``expires_at``, so that the reason can still be reported. The caller supplies the times. A store that
+    does not respond raises ``BackendUnavailableError``; repeating an operation whose response was lost must not
+    change anything more.
     """
 
     def load(self, key: str, /) -> SessionRecord | None:
-        """The session, alive or remembered as ended; ``None`` when it is unknown."""
+        """Return the session, active or remembered as ended; ``None`` if it is unknown."""
         ...
 
     def create(
@@ -58,60 +58,61 @@ class SessionStore(Protocol):
         replaces: str | None = None,
         max_sessions: int | None = None,
     ) -> Sequence[str]:
-        """Add a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``.
+        """Create a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``.
 
         ``replaces`` ends as ``replaced``, and its ``seen_at`` and ``expires_at`` become ``now``. Returns the keys
-        of the sessions that were ended for the limit.
+        of the sessions that were ended because of the limit.
         """
         ...
 
     def rotate(
         self, key: str, new_key: str, /, *, now: float, data: str | None = None
     ) -> SessionRecord | None:
-        """Move a living session to a new key; the old one ends. ``None`` when it does not live.
+        """Move an active session to a new key and end the old one; ``None`` if it is not active.
 
         The old one ends as ``rotated``, keeps its data, and its ``seen_at`` and ``expires_at`` become ``now``:
-        requests that were under way with it may still read for some seconds.
+        requests in flight with the old id may still read for some seconds.
         """
         ...
 
     def touch(self, key: str, /, *, seen_at: float, expires_at: float) -> bool:
-        """Record activity of a living session; both times only move forward. ``False`` when it does not live."""
+        """Record activity of an active session; both times only move forward. ``False`` if it is not active."""
         ...
 
     def update(self, key: str, /, *, version: int, data: str) -> bool:
-        """Replace the data if the session lives and still has that version; the version grows by one."""
+        """Replace the data if the session is active and still has that version; the version increases by one."""
         ...
 
     def end(self, key: str, /, *, reason: str) -> bool:
-        """End a living session; ``False`` when there was none."""
+        """End an active session; return ``False`` if there was none."""
         ...
 
     def end_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
-        """End all sessions of a user but ``keep``; tells how many lived.
+        """End all sessions of a user except ``keep``; return how many were active.
 
-        Those whose ``expires_at`` has passed end too: a web server may know of activity not written yet.
+        Sessions whose ``expires_at`` has passed are ended too: a web server may have activity that is not yet
+        written.
         """
         ...
 
     def sessions(self, user_id: str, /, *, now: float) -> Sequence[SessionRecord]:
-        """The living sessions of a user whose ``expires_at`` lies ahead, oldest first."""
+        """Return the active sessions of a user whose ``expires_at`` is in the future, oldest first."""
         ...
 
     def ping(self) -> bool:
-        """Whether the store answers."""
+        """Return whether the store responds."""
         ...
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; idempotent."""
         ...
 
 
 class AsyncSessionStore(Protocol):
-    """A store that can be asked on a running event loop; a plain ``SessionStore`` is asked in a thread there."""
+    """Session store with asynchronous methods; a plain ``SessionStore`` is called in a worker thread instead."""
 
     async def aload(self, key: str, /) -> SessionRecord | None:
-        """``SessionStore.load`` for asyncio."""
+        """Asynchronous ``SessionStore.load``."""
         ...
 
     async def acreate(
@@ -123,70 +124,70 @@ class AsyncSessionStore(Protocol):
         replaces: str | None = None,
         max_sessions: int | None = None,
     ) -> Sequence[str]:
-        """``SessionStore.create`` for asyncio."""
+        """Asynchronous ``SessionStore.create``."""
         ...
 
     async def arotate(
         self, key: str, new_key: str, /, *, now: float, data: str | None = None
     ) -> SessionRecord | None:
-        """``SessionStore.rotate`` for asyncio."""
+        """Asynchronous ``SessionStore.rotate``."""
         ...
 
     async def atouch(self, key: str, /, *, seen_at: float, expires_at: float) -> bool:
-        """``SessionStore.touch`` for asyncio."""
+        """Asynchronous ``SessionStore.touch``."""
         ...
 
     async def aupdate(self, key: str, /, *, version: int, data: str) -> bool:
-        """``SessionStore.update`` for asyncio."""
+        """Asynchronous ``SessionStore.update``."""
         ...
 
     async def aend(self, key: str, /, *, reason: str) -> bool:
-        """``SessionStore.end`` for asyncio."""
+        """Asynchronous ``SessionStore.end``."""
         ...
 
     async def aend_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
-        """``SessionStore.end_user`` for asyncio."""
+        """Asynchronous ``SessionStore.end_user``."""
         ...
 
     async def asessions(self, user_id: str, /, *, now: float) -> Sequence[SessionRecord]:
-        """``SessionStore.sessions`` for asyncio."""
+        """Asynchronous ``SessionStore.sessions``."""
         ...
 
 
 class SignInSession(Protocol):
-    """The session of a request, as a sign-in starts it; ``SessionHandle`` is one, with twins for asyncio."""
+    """Session of a request as used by a sign-in; ``SessionHandle`` implements it and its asynchronous methods."""
 
     @property
     def user_id(self) -> str | None:
-        """Whose it is; ``None`` without one."""
+        """Id of the user; ``None`` without a session."""
         ...
 
     @property
     def reference(self) -> str | None:
-        """A name for it that is useless as a cookie."""
+        """Identifier of the session that cannot be used as a cookie."""
         ...
 
     @property
     def data(self) -> Mapping[str, object]:
-        """What is kept with it."""
+        """Data of the session."""
         ...
 
     def start(self, user_id: str, *, data: Mapping[str, object]) -> None:
-        """Begin a new one under a new id."""
+        """Start a new session under a new id."""
         ...
 
     def rotate(self) -> bool:
-        """Give it a new id; whether it lives."""
+        """Give the session a new id; return whether it is active."""
         ...
 
     def update_data(self, **changes: object) -> bool:
-        """Change some of what is kept; whether it lives."""
+        """Change some of the data; return whether the session is active."""
         ...
 
     def end(self) -> object:
-        """End it; one that ``start`` has begun in this request is never given to the client."""
+        """End the session; one that ``start`` created in this request is never sent to the client."""
         ...
 
     def end_others(self) -> int:
-        """End the user's other ones."""
+        """End the user's other sessions; return how many were active."""
         ...

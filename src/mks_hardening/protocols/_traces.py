@@ -1,4 +1,4 @@
-"""Spans of requests."""
+"""Protocols for request tracing."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ __all__ = ["RequestSpan", "RequestTracer"]
 
 
 class RequestSpan(Protocol):
-    """One request in a trace, from ``RequestTracer.begin`` on."""
+    """Span of one request, returned by ``RequestTracer.begin``."""
 
     @property
     def trace_id(self) -> str:
-        """32 hexadecimal digits (W3C Trace Context); empty where there is no trace."""
+        """32 hexadecimal digits (W3C Trace Context); empty without a trace."""
         ...
 
     @property
     def span_id(self) -> str:
-        """16 hexadecimal digits; empty where there is no trace."""
+        """16 hexadecimal digits; empty without a trace."""
         ...
 
     def end(self, fields: Mapping[str, object], /) -> None:
-        """The request is over; ``fields`` are the attributes of its record, without secrets."""
+        """End the span; ``fields`` are the attributes of the request's log record, without secrets."""
         ...
 
 
 class RequestTracer(Protocol):
-    """Makes spans of requests; asked by the wrapper that records them."""
+    """Creates spans for requests; called by the request logging middleware."""
 
     def begin(self, environ: Mapping[str, Any], /) -> RequestSpan | None:
-        """Begin a span, inside the request's own context; ``None`` where there is nothing to trace.
+        """Start a span, inside the request's own context; ``None`` if the request is not traced.
 
-        ``HTTP_TRACEPARENT`` stands in the environ only if it is valid and comes from a trusted peer.
+        ``HTTP_TRACEPARENT`` is in the environ only if it is valid and comes from a trusted peer.
         """
         ...

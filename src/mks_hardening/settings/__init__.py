@@ -1,4 +1,4 @@
-"""Typed settings of all areas, read from the environment in one step with every fault reported at once."""
+"""Typed settings of all packages, read from the environment in one step, with all errors reported at once."""
 
 from __future__ import annotations
 

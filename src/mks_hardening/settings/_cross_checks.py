@@ -1,4 +1,4 @@
-"""What is wrong with settings only in combination, or with where they are used."""
+"""Checks for invalid combinations of settings, and for settings that are unsafe in production."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["combined_faults"]
 
 
 def combined_faults(settings: HardeningSettings, prefix: str) -> Iterator[str]:
-    """One sentence for each fault; it names the variables and what to do."""
+    """Yield one sentence per error, with the variables and the remedy."""
     yield from _sessions(settings, prefix)
     yield from _hosts(settings, prefix)
     yield from _mail(settings, prefix)
@@ -35,13 +35,13 @@ def combined_faults(settings: HardeningSettings, prefix: str) -> Iterator[str]:
 def _sessions(settings: HardeningSettings, prefix: str) -> Iterator[str]:
     edge = settings.wsgi
     idle, absolute = edge.session_idle_timeout, edge.session_absolute_timeout
-    # Nearly always a unit that was left out: 30 meant minutes for one and hours for the other.
+    # Almost always a missing unit: 30 meant minutes for one variable and hours for the other.
     if idle > absolute:
         yield (
             f"{prefix}SESSION_IDLE_TIMEOUT ({duration_text(idle)}) must not be longer than "
             f"{prefix}SESSION_ABSOLUTE_TIMEOUT ({duration_text(absolute)}); write units, such as 30m and 8h"
         )
-    # The default is left alone: whoever shortens the idle time alone has said nothing of the warning.
+    # The default is not checked: shortening the idle timeout alone says nothing about the warning.
     warn = edge.session_warn_before
     if warn > idle and warn != type(edge)().session_warn_before:
         yield (
@@ -63,7 +63,7 @@ def _hosts(settings: HardeningSettings, prefix: str) -> Iterator[str]:
 def _lists(hosts: tuple[str, ...], wanted: str) -> bool:
     name = wanted.lower().removesuffix(".")
     return any(
-        # The apex counts as listed by ".example.com", as it does for the wrapper that answers hosts.
+        # ".example.com" also covers the apex, as in the middleware that checks hosts.
         name == host.lower().removeprefix(".") or (host.startswith(".") and name.endswith(host.lower()))
         for host in hosts
     )
@@ -82,7 +82,7 @@ def _mail(settings: HardeningSettings, prefix: str) -> Iterator[str]:
 
 
 def _clear_text(settings: HardeningSettings, prefix: str) -> Iterator[str]:
-    """Servers on other machines that would be spoken to in clear text without having been asked for."""
+    """Yield an error for each remote server with an unencrypted connection that was not explicitly allowed."""
     allowed = settings.core.allow_plaintext
     servers = {
         f"{prefix}REDIS_URL": settings.core.redis_url,
@@ -113,7 +113,7 @@ def _clear_text(settings: HardeningSettings, prefix: str) -> Iterator[str]:
 
 
 def _unsafe_in_production(settings: HardeningSettings, prefix: str) -> Iterator[str]:
-    # Not a warning: nobody reads those of a deployment that works.
+    # Errors rather than warnings: nobody reads the warnings of a deployment that works.
     if not settings.wsgi.force_https:
         yield (
             f"{prefix}FORCE_HTTPS=0 is refused in production; leave it out, "
@@ -133,7 +133,7 @@ def _unsafe_in_production(settings: HardeningSettings, prefix: str) -> Iterator[
 
 
 def _is_wider_than_private_networks(text: str) -> bool:
-    """Wider than 10.0.0.0/8 (RFC 1918) or fc00::/7 (RFC 4193), the largest networks that one operator may own."""
+    """Whether it is wider than 10.0.0.0/8 (RFC 1918) or fc00::/7 (RFC 4193), the largest private networks."""
     if text == "unix":
         return False
     network = parse_network(text, parameter="TRUSTED_PROXIES")

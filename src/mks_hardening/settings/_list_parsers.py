@@ -1,4 +1,4 @@
-"""Lists whose items have a meaning that can be checked at once: hosts, networks, keys, servers."""
+"""Parsers for lists whose items can be validated at once: hosts, networks, keys, servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHORTEST_SIGNING_KEY: Final = 16
 
 
 def _is_host(text: str) -> bool:
-    """Whether a text names a host; names in other scripts are taken in their ``xn--`` form."""
+    """Whether a text is a host name or address; internationalized names are checked in their ``xn--`` form."""
     written = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     try:
         ascii_form = written if written.isascii() else written.encode("idna").decode()
@@ -58,7 +58,7 @@ def _is_kept_header(text: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
-    """Whether a text can be the address of a mailbox; whether it exists, the mail server knows."""
+    """Whether a text is a syntactically valid email address."""
     local, at, domain = text.rpartition("@")
     return bool(local and at) and text.isprintable() and " " not in text and _is_host(domain)
 
@@ -75,7 +75,7 @@ def _is_signing_key(text: str) -> bool:
 def _list_of(
     form: str, forms: str, fits: Callable[[str], bool], *, show: bool = True
 ) -> Parser[tuple[str, ...]]:
-    """A list whose items all fit; the first that does not is quoted unless it may be a secret."""
+    """Return a parser for a list of valid items; the first invalid item is quoted unless it may be a secret."""
 
     def read(text: str) -> tuple[str, ...]:
         items = parse_list(text)
@@ -138,7 +138,7 @@ parse_host_name: Final = Parser("host", _host_name)
 
 def _redis(text: str) -> str:
     try:
-        parse_redis_url(text.strip(), allow_plaintext=True)  # whether clear text may leave is another setting
+        parse_redis_url(text.strip(), allow_plaintext=True)  # plaintext is checked by another setting
     except ConfigurationError as error:
         raise ValueError(f"a Redis URL: {error}") from None
     return text.strip()

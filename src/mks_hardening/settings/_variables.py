@@ -1,4 +1,4 @@
-"""A field of settings and the variable it is read from."""
+"""Binding of settings fields to environment variables."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _KEY: Final = "mks_hardening.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the value of a field comes from.
+    """Source of the value of a field.
 
     Attributes:
-        name: name of the variable without the prefix, or with ``=`` in front a whole name.
-        parse: from text to value.
-        default: the value where the variable is not set.
-        meaning: what the setting does.
-        secret: whether it is hidden, and may come from a file.
+        name: variable name without the prefix, or a whole name after a leading ``=``.
+        parse: parser for the text.
+        default: value if the variable is not set.
+        meaning: description of the setting.
+        secret: whether it is hidden, and may be read from a file.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Source:
     secret: bool
 
     def variable(self, prefix: str) -> str:
-        """The variable's whole name."""
+        """Return the whole name of the variable."""
         return self.name[1:] if self.name.startswith("=") else prefix + self.name
 
 
@@ -48,7 +48,7 @@ def env(name: str, parse: Parser[T], default: T, meaning: str, *, secret: bool =
 @overload
 def env(name: str, parse: Parser[T], default: None, meaning: str, *, secret: bool = False) -> T | None: ...
 def env(name: str, parse: Parser[T], default: T | None, meaning: str, *, secret: bool = False) -> T | None:
-    """A field of a dataclass with the variable it is read from; see ``Source``."""
+    """Return a dataclass field that is read from a variable; see ``Source``."""
     source = Source(
         name=name, parse=cast(Parser[object], parse), default=default, meaning=meaning, secret=secret
     )
@@ -57,13 +57,13 @@ def env(name: str, parse: Parser[T], default: T | None, meaning: str, *, secret:
 
 
 def sources(area: type[DataclassInstance]) -> Iterator[tuple[str, Source]]:
-    """The fields of an area and where they come from, in order."""
+    """Yield the fields of a settings class and their sources, in order."""
     for item in fields(area):
         yield item.name, item.metadata[_KEY]
 
 
 def read(area: type[A], variables: Environment, prefix: str) -> A:
-    """An area read from variables; faults are noted by ``variables``, and the default stands in."""
+    """Return settings read from variables; ``variables`` collects errors, and the defaults are used instead."""
     values = {
         name: variables.read(source.variable(prefix), source.parse, file=source.secret)
         for name, source in sources(area)

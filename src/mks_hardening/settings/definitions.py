@@ -1,7 +1,7 @@
-"""The settings of each area: the one place of defaults.
+"""Settings of each package; the only place that defines defaults.
 
-Each field names its variable, how it is read, its default and what it means; the table in the documentation and the
-command ``mks-hardening env`` are made from here.
+Each field declares its variable, parser, default and description. The table in the documentation and the command
+``mks-hardening env`` are generated from here.
 """
 
 # Without postponed annotations, so that the types can be read from the classes at run time.
@@ -77,7 +77,7 @@ _DATABASE: Final = parse_url(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreSettings:
-    """What all areas share."""
+    """Settings shared by all packages."""
 
     environment: EnvironmentName = env(
         "ENV",
@@ -109,7 +109,7 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WsgiSettings:
-    """The edge: trust, HTTPS, headers, sessions."""
+    """Settings of the WSGI middleware: proxy trust, HTTPS, headers, sessions."""
 
     allowed_hosts: tuple[str, ...] = env(
         "ALLOWED_HOSTS",
@@ -185,7 +185,7 @@ class WsgiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingSettings:
-    """Where records go and what they look like."""
+    """Settings of log destinations and formats."""
 
     level: LogLevel = env("LOG_LEVEL", _LOG_LEVEL, "INFO", "Records below this level are not written.")
     file: str | None = env("LOG_FILE", parse_path, None, "File to write to beside stdout and stderr.")
@@ -202,7 +202,7 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifySettings:
-    """Whom to tell of errors, and how often at most."""
+    """Settings of alerts: recipients, channels and rate."""
 
     smtp_host: str | None = env(
         "SMTP_HOST", parse_host_name, None, "Mail server; without it no mail is sent."
@@ -242,7 +242,7 @@ class NotifySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
-    """The cache and the CDN in front."""
+    """Settings of the cache and of the CDN in front of the application."""
 
     url: str | None = env(
         "CACHE_URL", parse_redis, None, "Redis of the cache, if not REDIS_URL.", secret=True
@@ -266,7 +266,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecuritySettings:
-    """Second factors and limits."""
+    """Settings of second factors and rate limits."""
 
     issuer: str = env("TOTP_ISSUER", parse_text, "MKS", "Name that authenticator apps show.")
     secret_keys: tuple[str, ...] = env(
@@ -295,7 +295,7 @@ class SecuritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
-    """The database connection and what is watched on it."""
+    """Settings of the database connection and its monitoring."""
 
     url: str | None = env("=DATABASE_URL", _DATABASE, None, "SQLAlchemy URL of the database.", secret=True)
     max_connections: int | None = env(

@@ -1,4 +1,4 @@
-"""The settings of all areas together."""
+"""``HardeningSettings``: the settings of all packages."""
 
 import warnings
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ __all__ = ["HardeningSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardeningSettings:
-    """The settings of all areas."""
+    """Settings of all packages."""
 
     core: CoreSettings = field(default_factory=CoreSettings)
     wsgi: WsgiSettings = field(default_factory=WsgiSettings)
@@ -38,20 +38,20 @@ class HardeningSettings:
 
     @classmethod
     def from_env(cls, prefix: str = "MKS_", *, environ: Mapping[str, str] | None = None) -> Self:
-        """Read all settings.
+        """Read all settings from environment variables.
 
-        A secret may come from a file named by the variable with ``_FILE`` behind it.
+        A secret may be read from a file, named by the variable with the suffix ``_FILE``.
 
         Args:
-            prefix: first part of the variables' names.
+            prefix: prefix of the variable names.
             environ: variables, instead of the process's environment.
 
         Raises:
-            ConfigurationError: ``prefix`` is no ``str`` or empty, or ``environ`` no mapping.
-            SettingsError: at least one variable is faulty, or a combination is; all faults are listed.
+            ConfigurationError: ``prefix`` is not a ``str`` or is empty, or ``environ`` is not a mapping.
+            SettingsError: at least one variable or combination is invalid; all errors are listed.
 
         Warns:
-            SettingsWarning: a variable with the prefix that nobody knows.
+            SettingsWarning: an unknown variable has the prefix.
         """
         if not instance(prefix, str, parameter="prefix"):
             raise ConfigurationError(
@@ -69,11 +69,11 @@ class HardeningSettings:
             security=read(SecuritySettings, source, prefix),
             db=read(DatabaseSettings, source, prefix),
         )
-        # All in one message: an operator who mends one at a time restarts once for each.
+        # All in one message: fixing them one at a time would need a restart for each.
         faults = (*source.faults, *combined_faults(settings, prefix))
         if faults:
             raise SettingsError(faults)
-        # After the faults, as a misspelt name is often the cause of one.
+        # After the errors, as a misspelt name is often the cause of one.
         for warning in unknown_variables(source.names(prefix), prefix):
             warnings.warn(warning, SettingsWarning, stacklevel=2)
         return settings

@@ -1,4 +1,4 @@
-"""All variables as a table, for people and for warnings about misspelt ones."""
+"""Table of all environment variables, for the documentation and for warnings about misspelt names."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -35,14 +35,14 @@ class Variable:
     """One environment variable, as documented.
 
     Attributes:
-        name: its whole name.
-        area: the area it belongs to.
-        field: the field of the area's settings that it sets.
-        form: what may be written.
-        default: the value where it is not set.
-        default_text: the default as it would be written; empty where there is none.
-        secret: whether it is hidden everywhere, and may come from the file that ``NAME_FILE`` names.
-        help: what it means.
+        name: whole name.
+        area: package that it belongs to.
+        field: field of the package's settings that it sets.
+        form: accepted values.
+        default: value if it is not set.
+        default_text: the default as it would be written; empty if there is none.
+        secret: whether it is hidden everywhere, and may be read from the file that ``NAME_FILE`` names.
+        help: description.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Variable:
 
 
 def register_variables(*names: str) -> None:
-    """Make an application's own variables known, so that they are not warned about; whole names, with prefix."""
+    """Register an application's own variables (whole names), so that they cause no warning."""
     _registered.update(names)
 
 
 def variables(prefix: str = "MKS_") -> list[Variable]:
-    """Every variable, in the order of the areas and fields."""
+    """Return every variable, in the order of the packages and fields."""
     return [
         Variable(
             name=source.variable(prefix),
@@ -79,10 +79,10 @@ def variables(prefix: str = "MKS_") -> list[Variable]:
 
 
 def unknown_variables(names: Iterable[str], prefix: str) -> Iterator[str]:
-    """A sentence for each name that no setting and no application knows."""
+    """Yield a message for each name that is neither a setting nor registered."""
     table = variables(prefix)
     known = {variable.name for variable in table} | _registered
-    # Secrets alone may come from files, so _FILE behind another name is a mistake.
+    # Only secrets may be read from files, so _FILE after another name is a mistake.
     files = {f"{variable.name}_FILE" for variable in table if variable.secret}
     for name in names:
         if name not in known and name not in files:

@@ -1,6 +1,6 @@
-"""Tools for tests of applications and of third-party backends.
+"""Tools for testing applications and third-party backends.
 
-A clock that is moved by hand, fakes that fail on demand, and contract suites that any backend can be run through.
+A manual clock, fakes that fail on demand, and contract suites for backends.
 """
 
 from __future__ import annotations

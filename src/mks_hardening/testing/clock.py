@@ -1,4 +1,4 @@
-"""A clock that is moved by hand."""
+"""A clock that is advanced manually."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["FrozenClock"]
 
 
 class FrozenClock:
-    """A clock that stands still until it is moved.
+    """Clock that stands still until it is advanced.
 
     Args:
-        start: wall time at the beginning, in seconds since the epoch or as an aware datetime.
+        start: initial wall time, in seconds since the epoch or as an aware datetime.
     """
 
     __slots__ = ("_monotonic", "_wall")
@@ -24,22 +24,22 @@ class FrozenClock:
         self._monotonic = 1_000.0
 
     def time(self) -> float:
-        """Wall time in seconds since the epoch."""
+        """Return the wall time in seconds since the epoch."""
         return self._wall
 
     def monotonic(self) -> float:
-        """Monotonic time in seconds."""
+        """Return the monotonic time in seconds."""
         return self._monotonic
 
     def now(self) -> datetime:
-        """Wall time as an aware UTC datetime."""
+        """Return the wall time as an aware UTC datetime."""
         return datetime.fromtimestamp(self._wall, UTC)
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass on both clocks.
+        """Advance both clocks by ``seconds``.
 
         Raises:
-            ValueError: they are negative.
+            ValueError: the number is negative.
         """
         if seconds < 0:
             raise ValueError("time passes forwards; use step_wall for a wall clock that is set back")
@@ -47,7 +47,7 @@ class FrozenClock:
         self._monotonic += seconds
 
     def step_wall(self, seconds: float) -> None:
-        """Set the wall clock forward or back without time passing, as an operator or NTP does."""
+        """Adjust the wall clock forward or back without time passing, as an operator or NTP does."""
         self._wall += seconds
 
     def __repr__(self) -> str:

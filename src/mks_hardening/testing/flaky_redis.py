@@ -14,13 +14,13 @@ Fault = Literal["refused", "reset", "timeout", "lost_reply"]
 
 
 class FlakyRedis:
-    """Stands before a client and breaks the next commands; everything else reaches it.
+    """Proxy for a client that makes the next commands fail on demand; everything else is passed on.
 
     Args:
-        client: the client behind; a fresh ``fakeredis`` when left out.
+        client: the wrapped client; a new ``fakeredis`` by default.
 
     Attributes:
-        commands: names of the commands that arrived, the broken ones too.
+        commands: names of the received commands, including those that failed.
 
     Raises:
         MissingDependencyError: no client was given and fakeredis is not installed.
@@ -36,25 +36,25 @@ class FlakyRedis:
         )
 
     def fail(self, fault: Fault, *, times: int = 1) -> None:
-        """Break the next commands.
+        """Make the next commands fail.
 
         Args:
-            fault: ``refused`` or ``reset`` (never sent), ``timeout`` (no answer), or ``lost_reply`` (carried out,
-                and the answer lost).
-            times: how many commands.
+            fault: ``refused`` or ``reset`` (never sent), ``timeout`` (no response), or ``lost_reply`` (executed,
+                but the response is lost).
+            times: number of commands.
         """
         faults: list[Fault] = [fault] * times
         self._faults.extend(faults)
 
     def heal(self) -> None:
-        """Break nothing any more."""
+        """Clear the pending faults."""
         self._faults.clear()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command, or break as told.
+        """Send one command, or fail with the next fault.
 
         Raises:
-            OSError: the next fault that was asked for: refused, reset, without an answer or with the answer lost.
+            OSError: the next fault: refused, reset, no response, or lost response.
         """
         self.commands.append(str(args[0]))
         fault = self._faults.pop(0) if self._faults else None

@@ -1,4 +1,4 @@
-"""What was told during a test, to be asserted on: events, log lines, alerts."""
+"""Recorders for assertions on events, log lines and alerts."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ E = TypeVar("E")
 
 
 class RecordedEvents:
-    """An observer that keeps every event (``mks_hardening.events.add_observer``).
+    """Observer that stores every event (``mks_hardening.events.add_observer``).
 
     Attributes:
-        events: all of them, in order.
+        events: all events, in order.
     """
 
     def __init__(self) -> None:
         self.events: list[Any] = []
 
     def __call__(self, event: object, /) -> None:
-        """Keep one event."""
+        """Store one event."""
         self.events.append(event)
 
     def of(self, kind: type[E]) -> list[E]:
-        """Those of one class."""
+        """Return the events of one class."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def clear(self) -> None:
-        """Forget them."""
+        """Delete the stored events."""
         self.events.clear()
 
 
 class RecordedLines(logging.Handler):
-    """A handler that keeps each record as the line that a formatter makes of it.
+    """Log handler that stores each record as formatted.
 
     Args:
-        formatter: one that makes JSON.
+        formatter: formatter that produces JSON.
     """
 
     def __init__(self, formatter: logging.Formatter) -> None:
@@ -54,40 +54,40 @@ class RecordedLines(logging.Handler):
         self._levels: dict[logging.Logger, int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record."""
+        """Store one record."""
         self._lines.append(self.format(record))
 
     @property
     def text(self) -> str:
-        """All lines as they would be written; to assert what is in none of them."""
+        """All lines as they would be written; for assertions that something is not logged."""
         return "\n".join(self._lines)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """All lines as data."""
+        """All lines as dictionaries."""
         return [json.loads(line) for line in self._lines]
 
     @property
     def messages(self) -> list[str]:
-        """The messages alone."""
+        """Messages of all lines."""
         return [line["message"] for line in self.lines]
 
     def of(self, logger: str) -> list[dict[str, Any]]:
-        """The lines of a logger and of those below it."""
+        """Return the lines of a logger and its children."""
         return [line for line in self.lines if f"{line['logger']}.".startswith(f"{logger}.")]
 
     def set_level(self, level: int | str, logger: str | None = None) -> None:
-        """Let records from ``level`` on through, until ``close``."""
+        """Set the level of a logger (the root logger by default) until ``close``."""
         target = logging.getLogger(logger)
         self._levels.setdefault(target, target.level)
         target.setLevel(level)
 
     def clear(self) -> None:
-        """Forget the lines."""
+        """Delete the stored lines."""
         self._lines.clear()
 
     def close(self) -> None:
-        """Put the levels back."""
+        """Restore the logger levels."""
         for target, level in self._levels.items():
             target.setLevel(level)
         self._levels.clear()
@@ -95,11 +95,11 @@ class RecordedLines(logging.Handler):
 
 
 class RecordedAlerts:
-    """What was sent to a transport that keeps everything; whoever asks waits until all is sent.
+    """Alerts sent to a recording transport; every access first waits until all pending alerts are sent.
 
     Args:
-        transport: the handler's.
-        flush: sends what waits.
+        transport: transport of the handler.
+        flush: sends the pending alerts.
     """
 
     def __init__(self, transport: RecordingTransport, flush: Callable[[], object]) -> None:
@@ -108,17 +108,17 @@ class RecordedAlerts:
 
     @property
     def subjects(self) -> list[str]:
-        """The subject of each alert."""
+        """Subjects of all alerts."""
         self._flush()
         return [message.subject for message in self._transport.messages]
 
     @property
     def texts(self) -> list[str]:
-        """All of each alert as text."""
+        """Texts of all alerts."""
         self._flush()
         return [message.text for message in self._transport.messages]
 
     def clear(self) -> None:
-        """Forget them."""
+        """Delete the stored alerts."""
         self._flush()
         self._transport.messages.clear()

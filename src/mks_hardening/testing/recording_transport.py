@@ -1,4 +1,4 @@
-"""A transport that keeps what it is given."""
+"""A transport that stores messages instead of sending them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["RecordingTransport"]
 
 
 class RecordingTransport:
-    """A transport that keeps what it is given, and fails as often as it is told to.
+    """Transport that stores messages instead of sending them, and fails on demand.
 
     Args:
-        failures: raised, one a message, before anything is kept; ``DeliveryError`` says whether trying again helps.
+        failures: exceptions to raise, one per message, before messages are stored; ``DeliveryError`` indicates
+            whether a retry makes sense.
 
     Attributes:
-        messages: what was delivered, with ``id``, ``subject``, ``text``, ``headers`` and ``body``.
-        attempts: how often delivery was tried.
+        messages: delivered messages, with ``id``, ``subject``, ``text``, ``headers`` and ``body``.
+        attempts: number of delivery attempts.
         closed: whether ``close`` was called.
     """
 
@@ -34,12 +35,12 @@ class RecordingTransport:
         self.closed: bool = False
 
     def send(self, message: OutgoingAlert, /) -> None:
-        """Keep the message, or raise the next failure."""
+        """Store the message, or raise the next failure."""
         self.attempts += 1
         if self.failures:
             raise self.failures.pop(0)
         self.messages.append(message)
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Record that the transport was closed."""
         self.closed = True

@@ -1,4 +1,4 @@
-"""Background tasks in tests: what was enqueued, and running it here and now by a clock that is moved by hand."""
+"""Background tasks in tests: inspect enqueued tasks and run them synchronously on a manual clock."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _PRIORITIES = ("high", "normal", "low")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueuedTask:
-    """One task that was enqueued.
+    """One enqueued task.
 
     Attributes:
-        id: what ``enqueue`` returned.
-        name: of the task.
+        id: return value of ``enqueue``.
+        name: task name.
         args: positional arguments, without the run.
-        kwargs: named arguments.
-        queue: of the task.
+        kwargs: keyword arguments.
+        queue: queue of the task.
         priority: ``high``, ``normal`` or ``low``.
-        key: its idempotency key.
-        user_id: whose it is.
+        key: idempotency key.
+        user_id: id of the user to whom the task belongs.
     """
 
     id: str
@@ -47,15 +47,15 @@ class EnqueuedTask:
 
 
 class TaskRecorder:
-    """Looks at the tasks of an application under test, and runs them on the calling thread.
+    """Inspects the tasks of an application under test, and runs them on the calling thread.
 
-    ``with TaskRecorder(...) as recorder:`` lets their times go by ``clock``, and forgets what was there before. In
-    pytest there is the fixture ``mks_tasks``.
+    ``with TaskRecorder(...) as recorder:`` makes the tasks use ``clock``, and ignores tasks enqueued before. With
+    pytest, use the fixture ``mks_tasks``.
 
     Args:
-        tasks: of the application; their table must exist.
-        worker: runs them, ``TaskWorker(tasks, clock=clock)``; it is never started.
-        clock: moved by the test.
+        tasks: the application's tasks; their table must exist.
+        worker: ``TaskWorker(tasks, clock=clock)``, which runs them; it is never started.
+        clock: clock that the test advances.
     """
 
     def __init__(self, tasks: Tasks, *, worker: TaskWorker, clock: FrozenClock) -> None:
@@ -77,7 +77,7 @@ class TaskRecorder:
         self._stack.close()
 
     def enqueued(self, name: str | None = None) -> list[EnqueuedTask]:
-        """What was enqueued and committed so far, whether it has run or not; of one name where that is given."""
+        """Return the tasks enqueued and committed so far, whether they have run or not; optionally of one name."""
         found = list[EnqueuedTask]()
         for new in self._tasks.store.accepted():
             if new.id not in self._before and name in {None, new.name}:
@@ -97,10 +97,10 @@ class TaskRecorder:
         return found
 
     def assert_enqueued(self, name: str, /, *args: object, **kwargs: object) -> EnqueuedTask:
-        """That this was enqueued once with exactly these arguments; without any, that it was enqueued once at all.
+        """Assert that a task was enqueued exactly once with these arguments, or with any if none are given.
 
         Raises:
-            AssertionError: it was not, or more than once; says what was enqueued.
+            AssertionError: it was not enqueued, or more than once; the message lists the enqueued tasks.
         """
         found = [
             task
@@ -113,34 +113,34 @@ class TaskRecorder:
         return found[0]
 
     def assert_nothing_enqueued(self, name: str | None = None) -> None:
-        """That nothing was enqueued, or nothing of this name.
+        """Assert that no task was enqueued, or none of this name.
 
         Raises:
-            AssertionError: says what was.
+            AssertionError: a task was enqueued; the message lists the enqueued tasks.
         """
         if self.enqueued(name):
             raise AssertionError(f"nothing should be enqueued; {self._said()}")
 
     def run(self, *, raising: bool = True, most: int = 1000) -> list[str]:
-        """Run what is due, what that enqueues, and what is due by schedule, until nothing is.
+        """Run the tasks that are due, those that they enqueue, and scheduled tasks, until none is due.
 
-        What waits for a later time, as retries do, waits for ``clock.advance(seconds)``.
+        Tasks due later, such as retries, run after ``clock.advance(seconds)``.
 
         Args:
-            raising: raise what a task raised, once its row is dead.
-            most: tasks, for those that enqueue themselves for ever.
+            raising: whether to raise the exception of a task whose row is dead.
+            most: maximum number of tasks, for tasks that enqueue themselves forever.
 
         Returns:
-            What became of each, in the words of ``mks_hardening.events.TaskChanged``.
+            The outcome of each task, as in ``mks_hardening.events.TaskChanged``.
         """
         outcomes = list[str]()
         self._worker.enqueue_scheduled()
-        # One by one and not run_pending(): a task may enqueue another that is more urgent.
+        # One by one instead of run_pending(): a task may enqueue another that is more urgent.
         while len(outcomes) < most and (task_id := self._tasks.store.next_due()) is not None:
             errors = list[BaseException]()
             outcome = self._worker.run_one(task_id, on_error=errors.append)
             outcomes.append(outcome or "lost")
-            # The task's own error with its traceback: "dead" alone would send the author into the log.
+            # The task's own error with its traceback: "dead" alone would send the developer to the log.
             if raising and outcome == "dead" and errors:
                 raise errors[-1]
         return outcomes

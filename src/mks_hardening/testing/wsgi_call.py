@@ -1,4 +1,4 @@
-"""One request to a WSGI application, with both sides held to PEP 3333."""
+"""One request to a WSGI application, with both sides validated against PEP 3333."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["WSGIAnswer", "call_wsgi"]
 
 
 class WSGIAnswer(NamedTuple):
-    """What a WSGI application answered.
+    """Response of a WSGI application.
 
     Attributes:
-        status: the status code.
-        headers: the header fields in order.
+        status: status code.
+        headers: header fields in order.
         body: the whole body.
-        environ: the environ as the request left it.
+        environ: the environ after the request.
     """
 
     status: int
@@ -30,7 +30,7 @@ class WSGIAnswer(NamedTuple):
     environ: dict[str, Any]
 
     def header(self, name: str) -> str | None:
-        """The value of the only field of that name; ``None`` when there is none.
+        """Return the value of the only header field of that name; ``None`` if there is none.
 
         Raises:
             AssertionError: there are several.
@@ -53,27 +53,30 @@ def call_wsgi(
     scheme: str = "http",
     environ: Mapping[str, Any] | None = None,
 ) -> WSGIAnswer:
-    """Send one request through a WSGI application, under ``wsgiref.validate``.
+    """Send one request to a WSGI application, under ``wsgiref.validate``.
 
     Args:
         app: the application.
-        path: path of the request, decoded.
-        wrap: makes a wrapper around the application; then both sides of the wrapper are validated.
-        method: method of the request.
+        path: request path, decoded.
+        wrap: wraps the application in a middleware; then both sides of the middleware are validated.
+        method: request method.
         query: query string as sent.
         headers: request header fields.
         body: request body.
         scheme: ``http`` or ``https``.
-        environ: further keys; ``None`` removes one.
+        environ: further environ keys; ``None`` removes a key.
+
+    Returns:
+        The response.
 
     Raises:
-        AssertionError: the application or the wrapper breaks the protocol (PEP 3333).
+        AssertionError: the application or the middleware violates the protocol (PEP 3333).
     """
     from wsgiref.validate import validator
 
     request = _environ(
         REQUEST_METHOD=method,
-        # PEP 3333: bytes as latin-1, whatever the path is written in.
+        # PEP 3333: bytes decoded as latin-1, whatever the encoding of the path.
         PATH_INFO=path.encode("utf-8", "surrogateescape").decode("latin-1"),
         QUERY_STRING=query,
         **{"wsgi.url_scheme": scheme, "wsgi.input": io.BytesIO(body)},
@@ -97,7 +100,7 @@ def call_wsgi(
         started[:] = [(status, list(fields))]
         return written.append
 
-    # Twice: the outer one watches the wrapper as an application, the inner one watches it as a server.
+    # Twice: the outer one checks the middleware as an application, the inner one checks it as a server.
     under_test = validator(wrap(validator(app))) if wrap else validator(app)
     answered = under_test(request, start_response)
     try:
