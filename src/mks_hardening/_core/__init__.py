@@ -1,1 +1,1 @@
-"""Private foundations shared by all areas; nothing here is public."""
+"""Private foundations shared by all packages; nothing here is public."""

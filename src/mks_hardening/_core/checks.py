@@ -1,7 +1,7 @@
-"""One verdict and one wording for parameters: each check returns the value or raises ``ConfigurationError``.
+"""Parameter checks with uniform messages: each returns the value or raises ``ConfigurationError``.
 
-A message names the parameter, the type that was given (never the value, which may be a secret) and what is allowed.
-Durations have ``_core/durations.py``.
+A message contains the parameter name, the type of the value (never the value, which may be a secret) and what is
+allowed. Durations are checked in ``_core/durations.py``.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ P = TypeVar("P")
 S = TypeVar("S", bound=str)
 
 _LARGEST_PORT: Final = 65535
-# No braces, which would move the hash tag of a Redis Cluster key, no blanks, no glob characters.
+# No braces, which would change the hash tag of a Redis Cluster key, no blanks, no glob characters.
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 
 def whole_number(value: object, *, parameter: str, minimum: int, maximum: int | None = None) -> int:
-    """An ``int`` within the bounds; ``True`` and ``1.0`` are none."""
+    """Return an ``int`` within the bounds; ``True`` and ``1.0`` are rejected."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int)
@@ -60,14 +60,14 @@ def whole_number(value: object, *, parameter: str, minimum: int, maximum: int | 
 def number(
     value: object, *, parameter: str, minimum: float, maximum: float | None = None, above: bool = False
 ) -> float:
-    """A finite number within the bounds.
+    """Return a finite number within the bounds.
 
     Args:
-        value: what was given.
-        parameter: its name.
-        minimum: the smallest that is allowed, or with ``above`` the largest that is not.
-        maximum: the largest that is allowed.
-        above: whether ``minimum`` itself is refused.
+        value: value to check.
+        parameter: name of the parameter.
+        minimum: smallest allowed value, or with ``above`` an exclusive bound.
+        maximum: largest allowed value.
+        above: whether ``minimum`` itself is rejected.
     """
     if (
         isinstance(value, bool)
@@ -83,12 +83,12 @@ def number(
 
 
 def port_number(value: object, *, parameter: str) -> int:
-    """A TCP port that can be connected to."""
+    """Return a TCP port number from 1 to 65535."""
     return whole_number(value, parameter=parameter, minimum=1, maximum=_LARGEST_PORT)
 
 
 def choice(value: object, choices: Iterable[S], *, parameter: str) -> S:
-    """One of a few words."""
+    """Return one of several strings."""
     words = tuple(choices)
     for word in words:
         if isinstance(value, str) and word == value:
@@ -97,7 +97,7 @@ def choice(value: object, choices: Iterable[S], *, parameter: str) -> S:
 
 
 def instance(value: object, kind: type[T], *, parameter: str) -> T:
-    """An object of a class."""
+    """Return an instance of a class."""
     if not isinstance(value, kind):
         article = "an" if kind.__name__[:1] in "AEIOU" else "a"
         raise _refused(parameter, f"{article} {kind.__name__}", value)
@@ -105,26 +105,26 @@ def instance(value: object, kind: type[T], *, parameter: str) -> T:
 
 
 def flag(value: object, *, parameter: str) -> bool:
-    """``True`` or ``False``; ``"no"`` is neither, though it counts as true."""
+    """Return ``True`` or ``False``; ``"no"`` is rejected, since it would count as true."""
     if not isinstance(value, bool):
         raise _refused(parameter, "True or False", value)
     return value
 
 
 def function(value: C, *, parameter: str) -> C:
-    """Something that can be called."""
+    """Return a callable."""
     if not callable(value):
         raise _refused(parameter, "callable", value)
     return value
 
 
 def mapping(value: M, *, parameter: str, of: str) -> M:
-    """A mapping.
+    """Return a mapping.
 
     Args:
-        value: what was given.
-        parameter: its name.
-        of: what it maps to what, for the message (``names to limits``).
+        value: value to check.
+        parameter: name of the parameter.
+        of: key and value types for the message (``names to limits``).
     """
     if not isinstance(value, Mapping):
         raise _refused(parameter, f"a mapping of {of}", value)
@@ -132,13 +132,13 @@ def mapping(value: M, *, parameter: str, of: str) -> M:
 
 
 def offers(value: P, *methods: str, parameter: str, kind: str) -> P:
-    """An object with the methods of a protocol; a class that has them is none.
+    """Return an object with the methods of a protocol; a class that defines them is rejected.
 
     Args:
-        value: what was given.
+        value: value to check.
         methods: names of the methods.
-        parameter: its name.
-        kind: what was wanted, with its article.
+        parameter: name of the parameter.
+        kind: expected kind, with its article.
     """
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         raise ConfigurationError(f"{parameter} must be {kind}, not {_what_it_is(value)}", parameter=parameter)
@@ -146,7 +146,7 @@ def offers(value: P, *methods: str, parameter: str, kind: str) -> P:
 
 
 def shows(value: P, *fields: str, parameter: str, kind: str) -> P:
-    """An object with the fields of a protocol; see ``offers``."""
+    """Return an object with the attributes of a protocol; see ``offers``."""
     if isinstance(value, type) or not all(hasattr(value, field) for field in fields):
         raise ConfigurationError(f"{parameter} must be {kind}, not {_what_it_is(value)}", parameter=parameter)
     return value
@@ -157,11 +157,11 @@ def _what_it_is(value: object) -> str:
 
 
 def text_of(value: object, *, parameter: str, empty: bool = True) -> str:
-    """One text.
+    """Return a string.
 
     Args:
-        value: what was given.
-        parameter: its name.
+        value: value to check.
+        parameter: name of the parameter.
         empty: whether it may be empty.
     """
     if not isinstance(value, str) or not (value or empty):
@@ -170,12 +170,12 @@ def text_of(value: object, *, parameter: str, empty: bool = True) -> str:
 
 
 def texts(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[str, ...]:
-    """Several texts, where one ``str`` is a mistake: its characters would be taken for the items.
+    """Return several strings; a single ``str`` is rejected, since its characters would be taken as the items.
 
     Args:
-        value: what was given.
-        parameter: its name.
-        of: what the items are, for the message (``hosts``, ``paths``).
+        value: value to check.
+        parameter: name of the parameter.
+        of: kind of the items, for the message (``hosts``, ``paths``).
     """
     whole: object = value
     if not isinstance(whole, Iterable):
@@ -193,7 +193,7 @@ def texts(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[s
 
 
 def several(value: Iterable[T], kind: type[T], *, parameter: str) -> tuple[T, ...]:
-    """Several objects of a class."""
+    """Return several instances of a class."""
     whole: object = value
     if not isinstance(whole, Iterable) or isinstance(whole, (str, bytes, Mapping)):
         raise _refused(parameter, f"a list of {kind.__name__}", value)
@@ -201,7 +201,7 @@ def several(value: Iterable[T], kind: type[T], *, parameter: str) -> tuple[T, ..
 
 
 def path_text(value: object, *, parameter: str) -> str:
-    """The path of a file or folder, which is text that the file system has bytes for."""
+    """Return the path of a file or folder as a string that the file system can encode."""
     given, text = value, value
     if isinstance(given, os.PathLike):
         text = os.fspath(cast("os.PathLike[str]", given))
@@ -215,7 +215,7 @@ def path_text(value: object, *, parameter: str) -> str:
 
 
 def namespace_of(value: object, *, parameter: str = "namespace") -> str:
-    """First part of keys in a shared store: 1 to 64 of ``A-Za-z0-9_.:-``, the first a letter or digit."""
+    """Return a key prefix for a shared store: 1 to 64 of ``A-Za-z0-9_.:-``, starting with a letter or digit."""
     if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
         raise _refused(
             parameter, "1 to 64 characters of A-Za-z0-9_.:- that begin with a letter or digit", value
@@ -224,7 +224,7 @@ def namespace_of(value: object, *, parameter: str = "namespace") -> str:
 
 
 def level_number(value: object, *, parameter: str = "level") -> int:
-    """The number of a level of ``logging``, given by name in any case or by number."""
+    """Return the number of a ``logging`` level, given by name in any case or by number."""
     if isinstance(value, str):
         known = logging.getLevelNamesMapping()
         found = known.get(value.strip().upper())

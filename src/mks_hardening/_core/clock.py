@@ -1,4 +1,4 @@
-"""The one place that reads the machine's clocks."""
+"""System clock; the only module that reads the machine's clocks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["SYSTEM_CLOCK", "SystemClock", "given_clock"]
 
 
 class SystemClock:
-    """The machine's wall clock and its monotonic clock, both in seconds."""
+    """The machine's wall clock and monotonic clock, both in seconds."""
 
     __slots__ = ()
 
-    # Bound straight to the C functions: a reading costs one call, not two.
+    # Bound directly to the C functions: a reading costs one call, not two.
     time = staticmethod(_time.time)
     monotonic = staticmethod(_time.monotonic)
 
     def now(self) -> datetime:
-        """Wall time as an aware UTC datetime."""
+        """Return the wall time as an aware UTC datetime."""
         return datetime.fromtimestamp(self.time(), UTC)
 
     def __repr__(self) -> str:
@@ -35,10 +35,10 @@ SYSTEM_CLOCK: Final = SystemClock()
 
 
 def given_clock(clock: Clock | None) -> Clock:
-    """The clock that was given, or the machine's.
+    """Return the given clock, or the system clock for ``None``.
 
     Raises:
-        ConfigurationError: it is no clock.
+        ConfigurationError: the object is not a clock.
     """
     if clock is None:
         return SYSTEM_CLOCK

@@ -1,4 +1,4 @@
-"""Objects that hold something open: ``close()`` gives it back, and ``with`` calls it."""
+"""Base class for objects with resources: ``close()`` releases them, and ``with`` calls it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Closing"]
 
 
 class Closing:
-    """A context manager over ``close()``, which must be harmless when called twice."""
+    """Context manager that calls ``close()``, which must be idempotent."""
 
     __slots__ = ()
 
     def close(self) -> None:
-        """Give back what is held; harmless when called twice."""
+        """Release the resources; idempotent."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

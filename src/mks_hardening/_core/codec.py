@@ -1,8 +1,8 @@
-"""Values as bytes and back: data only, typed, bounded, versioned. The one door to orjson and msgspec.
+"""Serialization of values to bytes: data only, typed, bounded, versioned. The only module with orjson and msgspec.
 
-MessagePack where msgspec is installed, JSON otherwise; a reader understands both. What neither format can say
-(tuples, sets, dates, decimals, big integers, keys that are not text) is written as a tagged mapping; what nobody
-can say (objects, subclasses but for keys, functions) is refused. Nothing is ever executed while reading.
+MessagePack if msgspec is installed, JSON otherwise; both can be decoded. Types that neither format supports
+(tuples, sets, dates, decimals, big integers, keys that are not strings) are encoded as a tagged mapping; other
+types (objects, subclasses except as keys, functions) are rejected. Decoding never executes code.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeErro
 __all__ = ["Codec", "json_dumps", "json_loads", "orjson_dumps"]
 
 _VERSION: Final = 1
-_TAG: Final = "\x00"  # a mapping with this key is a tagged value; a user's mapping with it is tagged itself
+_TAG: Final = "\x00"  # marks a mapping as a tagged value; a user's mapping with this key is itself tagged
 _TAG_IN_MSGPACK: Final = b"\xa1\x00"
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 _MAX_INT: Final = 2**63 - 1
-_MAX_ITEMS: Final = 1 << 21  # 100,000 rows of 20 columns; even as the smallest containers read in seconds
+_MAX_ITEMS: Final = 1 << 21  # 100,000 rows of 20 columns; decoded in seconds even as the smallest containers
 
 Form = Literal["auto", "msgpack", "json"]
 
 
 Stored: TypeAlias = Any
-"""Data of whatever type: what another process may have written is known only once it has been read."""
+"""Data of any type: what another process has written is known only after decoding."""
 Package: TypeAlias = Any
-"""An optional package that ships no types for what we use of it."""
+"""An optional package without types for the parts that we use."""
 
 
 @cache
@@ -48,16 +48,16 @@ def _orjson() -> Package | None:
 
 
 def orjson_dumps() -> Callable[..., bytes] | None:
-    """The fast JSON encoder, or ``None`` where orjson is not installed."""
+    """Return the fast JSON encoder, or ``None`` if orjson is not installed."""
     module = _orjson()
     return None if module is None else module.dumps
 
 
 def json_dumps(value: object) -> bytes:
-    """Compact strict JSON in UTF-8.
+    """Return compact strict JSON in UTF-8.
 
     Raises:
-        EncodeError: a value JSON cannot say (NaN and infinity included).
+        EncodeError: a value that JSON does not support (including NaN and infinity).
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -67,10 +67,10 @@ def json_dumps(value: object) -> bytes:
 
 
 def json_loads(data: bytes | str, *, max_bytes: int = 1_048_576, max_depth: int = 32) -> Stored:
-    """Read strict JSON: no NaN, no infinity, no duplicate keys, bounded in size and depth.
+    """Decode strict JSON: no NaN, no infinity, no duplicate keys, bounded in size and depth.
 
     Raises:
-        DecodeError: not such JSON.
+        DecodeError: the data is not strict JSON, or is beyond a limit.
     """
     if len(data) > max_bytes:
         raise DecodeError(f"more than {max_bytes} bytes")
@@ -107,18 +107,19 @@ def _unique(pairs: list[tuple[str, Stored]]) -> dict[str, Stored]:
 
 
 class Codec:
-    """Encodes and decodes values within limits that hold both ways.
+    """Encodes and decodes values within limits that apply in both directions.
 
     Args:
-        form: ``msgpack`` (needs msgspec), ``json``, or ``auto`` for the former where it is installed.
-        max_bytes: largest encoded value in bytes.
-        max_depth: deepest nesting of containers.
-        max_items: most items of all lists and mappings of the encoded value together. Sets and tuples, and what
-            else the format cannot say, are written as mappings with lists inside and count as such.
+        form: ``msgpack`` (requires msgspec), ``json``, or ``auto`` for msgpack if msgspec is installed.
+        max_bytes: maximum size of an encoded value in bytes.
+        max_depth: maximum nesting of containers.
+        max_items: maximum number of items of all lists and mappings of the encoded value together. Sets, tuples and
+            other types that the format does not support are encoded as mappings with lists inside, and counted as
+            such.
 
     Raises:
-        ConfigurationError: a limit out of its range.
-        MissingDependencyError: ``msgpack`` was asked for and msgspec is not installed.
+        ConfigurationError: a limit is out of range.
+        MissingDependencyError: ``msgpack`` was requested and msgspec is not installed.
     """
 
     __slots__ = ("_form", "_max_bytes", "_max_depth", "_max_items")
@@ -148,7 +149,7 @@ class Codec:
         self._max_items = max_items
 
     def encode(self, value: object) -> bytes:
-        """The value as bytes.
+        """Return the value as bytes.
 
         Raises:
             EncodeError: a type that cannot be stored, or more bytes, levels or items than the limits allow.
@@ -161,22 +162,22 @@ class Codec:
             raise EncodeError("text with a lone surrogate cannot be stored") from error
         if len(body) + 2 > self._max_bytes:
             raise EncodeError(f"encoded value is larger than {self._max_bytes} bytes")
-        # An item takes a byte at least, so that most values need not be counted.
+        # An item takes at least one byte, so most values need not be counted.
         if len(body) > self._max_items and (excess := self._excess(tagged)):
             raise EncodeError(excess)
         return bytes((_VERSION, ord("m" if binary else "j"))) + body
 
     def decode(self, data: bytes, *, trusted: bool = False) -> Stored:
-        """The value that ``encode`` was given, with its types.
+        """Return the value that was passed to ``encode``, with its types.
 
         Args:
-            data: what ``encode`` returned.
-            trusted: the bytes certainly come from ``encode`` (their signature was checked, or they never left this
-                process), so that small values without tags need not be walked through.
+            data: result of ``encode``.
+            trusted: whether the bytes certainly come from ``encode`` (their signature was verified, or they never
+                left this process), so that small values without tags need not be checked recursively.
 
         Raises:
-            DecodeError: not such bytes, or more of them, of levels or of items than the limits allow; ``newer`` is
-                set when a later version wrote them.
+            DecodeError: other bytes, or more bytes, levels or items than the limits allow; ``newer`` is set if a
+                newer version wrote them.
         """
         if len(data) > self._max_bytes:
             raise DecodeError(f"more than {self._max_bytes} bytes")
@@ -194,7 +195,7 @@ class Codec:
             return raw
         try:
             return _from_tagged(raw, self._max_depth)
-        except Exception as error:  # each reader is a constructor that was given anything whatever
+        except Exception as error:  # each reader is a constructor that receives arbitrary data
             raise DecodeError(f"damaged value: {type(error).__name__}") from error
 
     def _excess(self, raw: object) -> str:
@@ -224,7 +225,7 @@ def _msgpack() -> Package | None:
 
 
 def _msgpack_encode(value: object) -> bytes:
-    encoded: bytes = _msgpack().encode(value)  # type: ignore[union-attr]  # the form was chosen with msgspec there
+    encoded: bytes = _msgpack().encode(value)  # type: ignore[union-attr]  # "msgpack" is chosen only with msgspec
     return encoded
 
 
@@ -232,7 +233,7 @@ def _msgpack_encode(value: object) -> bytes:
 
 
 def _to_tagged(value: object, depth: int, binary: bool) -> object:  # noqa: FBT001 - inner loop
-    """The value itself where the format can say it, a tagged mapping where not."""
+    """Return the value itself if the format supports it, else a tagged mapping."""
     kind = type(value)
     if kind in _PLAIN:
         return _plain(value, binary)
@@ -266,7 +267,7 @@ def _plain(value: Stored, binary: bool) -> object:  # noqa: FBT001 - inner loop
 def _mapping(value: dict[object, object], depth: int, binary: bool) -> object:  # noqa: FBT001 - inner loop
     texts = all(type(key) is str for key in value)
     if not texts:
-        # SQLAlchemy names columns by a subclass of text: dict(row._mapping). As a key it is that text.
+        # SQLAlchemy names columns with a subclass of str: dict(row._mapping). As a key, it is stored as a str.
         value = {str.__str__(key) if isinstance(key, str) else key: item for key, item in value.items()}
         texts = all(type(key) is str for key in value)
     if texts and _TAG not in value:
@@ -303,7 +304,7 @@ def _from_tagged(value: Stored, depth: int) -> Stored:
     container = _CONTAINERS.get(tag)
     if container is not None:
         kind = cast("type[object]", type(inner))
-        if kind is not list:  # of a text or of bytes more would become than was counted
+        if kind is not list:  # a string or bytes would expand to more items than were counted
             raise ValueError(kind.__name__)
         return container(_from_tagged(item, depth - 1) for item in inner)
     if tag == "dict":
@@ -371,7 +372,7 @@ _INSIDE: Final[dict[type, Callable[[Stored], Iterable[Stored]]]] = {
 
 
 def _excess(value: object, max_depth: int, max_items: int) -> str:
-    """Which limit the containers in a value exceed; no recursion, so no stack to exhaust."""
+    """Return which limit the containers in a value exceed, or an empty string; not recursive."""
     layer: list[Stored] = [value] if type(value) in _INSIDE else []
     for _ in range(max_depth + 2):
         if not layer:

@@ -1,4 +1,4 @@
-"""Durations as users write them (seconds or ``timedelta``), as floats of seconds within."""
+"""Durations passed by users (seconds or ``timedelta``), converted to seconds as floats."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["seconds"]
 def seconds(
     value: float | timedelta, *, parameter: str, minimum: float = 0.0, allow_zero: bool = True
 ) -> float:
-    """The duration in seconds.
+    """Return the duration in seconds.
 
     Raises:
-        ConfigurationError: not a finite number or ``timedelta``, below ``minimum``, or zero where that is refused.
+        ConfigurationError: not a finite number or ``timedelta``, below ``minimum``, or zero if that is rejected.
     """
     if isinstance(value, timedelta):
         result = value.total_seconds()

@@ -1,4 +1,4 @@
-"""Who is told about events. Without observers an event costs one truth test: ``if hooks.observers: ...``."""
+"""Event observers. Without observers, an event costs one truth test: ``if hooks.observers: ...``."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 __all__ = ["add_observer", "emit", "observers", "remove_observer"]
 
-# Callers test this list before they build an event. It is changed in place, each time by one step of the
-# interpreter, so a loop over it in another thread sees the old or the new state, and no fork finds a lock held.
+# Callers test this list before they create an event. It is modified in place by atomic operations, so a loop over
+# it in another thread sees the old or the new state, and a fork never copies a held lock.
 observers: list[Observer] = []
 _silent_until: Final[dict[str, float]] = {}
 _EVERY: Final = 60
 _MOST_NAMES: Final = 100
-# Per context and not per thread: greenlets share a thread.
+# Per context rather than per thread: greenlets share a thread.
 _busy: Final[ContextVar[bool]] = ContextVar("mks_hardening.emitting", default=False)
 
 
 def add_observer(observer: Observer) -> None:
-    """Tell ``observer`` of every event from now on; adding it twice changes nothing."""
+    """Call ``observer`` for every event from now on; adding it twice has no effect."""
     function(observer, parameter="observer")
     if observer not in observers:
         observers.append(observer)
 
 
 def remove_observer(observer: Observer) -> None:
-    """Stop telling ``observer``; removing an unknown one changes nothing."""
+    """Stop calling ``observer``; removing an unknown one has no effect."""
     with suppress(ValueError):
         observers.remove(observer)
 
@@ -47,7 +47,7 @@ def _report(observer: Observer, event: Any, error: Exception) -> None:
     import logging
     import traceback
 
-    # Not the text of the error: it may hold the DSN or the parameters of an audit table.
+    # Without the text of the error: it may contain the DSN or the parameters of an audit table.
     where = "".join(traceback.format_tb(error.__traceback__))
     with suppress(Exception):  # a handler may raise too
         logging.getLogger("mks_hardening.observers").error(
@@ -66,10 +66,10 @@ def _name_of(observer: object) -> str:
 
 
 def emit(event: Any) -> None:
-    """Hand one event to all observers. An observer cannot cause events itself.
+    """Pass one event to all observers. An observer cannot emit events itself.
 
-    One that raises is skipped, and logged by ``mks_hardening.observers`` with its traceback, at most once a minute:
-    otherwise nobody would notice that audit records are missing.
+    An observer that raises is skipped, and logged by ``mks_hardening.observers`` with its traceback, at most once a
+    minute: otherwise missing audit records would go unnoticed.
     """
     if _busy.get():
         return
@@ -78,7 +78,7 @@ def emit(event: Any) -> None:
         for observer in tuple(observers):
             try:
                 observer(event)
-            except Exception as error:  # noqa: BLE001 - an observer must never break what it observes
+            except Exception as error:  # noqa: BLE001 - an observer must never break the code that it observes
                 _report(observer, event, error)
     finally:
         _busy.reset(token)

@@ -1,4 +1,4 @@
-"""A package that knows its public names and loads each one's module when the name is first used."""
+"""Lazy exports of a package: the module of a public name is imported on first access."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["exported", "facade"]
 
 
 def exported(package: str, values: Iterable[object]) -> None:
-    """What is exported reports the package as its module: the path to import it from, wherever it lives within."""
+    """Set ``__module__`` of exported objects to the package, their public import path."""
     for value in values:
         if isinstance(value, type) or callable(value):
             value.__module__ = package
@@ -19,11 +19,11 @@ def exported(package: str, values: Iterable[object]) -> None:
 def facade(
     package: str, homes: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
     Args:
-        package: its name.
-        homes: the public names of each module.
+        package: name of the package.
+        homes: public names by module.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""What can only mean this machine: the one place that clear text may go without being asked for."""
+"""Loopback addresses: the only destinations to which plaintext is allowed by default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name or address can only mean this machine."""
+    """Return whether the name or address is certainly this machine."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Answers worked out once for each question and kept, within a bound."""
+"""A bounded cache for the results of a pure function."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """A dictionary that computes what it lacks: ``memo[question]`` costs one look-up when it is known.
+    """Dictionary that computes missing values: ``memo[question]`` costs one lookup if the value is cached.
 
-    Questions come from clients, so the number of entries and the length of each are bounded. A full memo starts
-    anew: that is cheaper than order on every hit, and a flood of new questions costs no more than having no memo.
+    Keys come from clients, so the number of entries and the length of each key are limited. A full cache is
+    cleared: that is cheaper than tracking the order on every hit, and a flood of new keys costs no more than having
+    no cache.
 
     Args:
-        answer: a pure function.
-        entries: how many answers are kept.
-        longest: a question with more characters than this is answered and forgotten.
+        answer: the function to cache.
+        entries: maximum number of entries.
+        longest: maximum number of characters of a key that is cached.
     """
 
     __slots__ = ("_answer", "_entries", "_longest")

@@ -1,4 +1,4 @@
-"""A value that no user can store, to tell "nothing" from ``None``."""
+"""Sentinel that users cannot store, to distinguish a missing value from ``None``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["MISSING", "Missing", "MissingType"]
 
 
 class Missing(enum.Enum):
-    """Single member enum, so that type checkers can narrow on ``is MISSING``."""
+    """Single-member enum, so that type checkers can narrow on ``is MISSING``."""
 
     MISSING = enum.auto()
 

@@ -1,9 +1,9 @@
-"""One description of an operation, two ways to run it.
+"""One implementation of an operation for synchronous and asynchronous callers.
 
-An operation is a generator that yields what it needs from outside (a round trip, a pause, the caller's function)
-and is sent the answer. ``run`` does these things in place, ``arun`` awaits them: the logic exists once for both
-worlds. With a ``budget`` all round trips of the operation share it, unless they are part of a request, which has
-one; the caller's own function and what is spawned are not in it.
+An operation is a generator that yields effects (a round trip, a pause, a function of the caller) and receives their
+results. ``run`` executes the effects directly, ``arun`` awaits them, so that the logic is written only once. With a
+``budget``, all round trips of the operation share it, unless they are part of a request, which has its own;
+functions of the caller and spawned operations are not charged to it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ __all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "answered", "arun", "run"]
 T = TypeVar("T")
 
 _MOST_THREADS: Final = 8
-_MOST_TASKS: Final = 32  # of one event loop
+_MOST_TASKS: Final = 32  # per event loop
 _threads: set[threading.Thread] = set()
-_tasks: set[Any] = set()  # asyncio itself keeps tasks only weakly
+_tasks: set[Any] = set()  # asyncio keeps only weak references to tasks
 
 
 class Effect(Protocol):
-    """Something to be done outside the operation."""
+    """An action outside the operation, such as a round trip."""
 
     def run(self) -> Any:
-        """Do it here and now."""
+        """Execute it synchronously and return the result."""
         ...
 
     async def arun(self) -> Any:
-        """Do it on the running event loop."""
+        """Execute it on the running event loop and return the result."""
         ...
 
 
@@ -49,14 +49,14 @@ Op: TypeAlias = Generator[Effect, Any, T]
 
 
 def run(operation: Op[T], *, budget: float | None = None) -> T:
-    """Run an operation in this thread; outside a request its round trips may take ``budget`` seconds together."""
+    """Run an operation in this thread; outside a request, its round trips share ``budget`` seconds."""
     entered = budget is not None and enter_operation(budget)
     try:
         effect = next(operation)
         while True:
             try:
                 answer = effect.run()
-            except BaseException as error:  # noqa: BLE001 - belongs to the operation, which raises it again
+            except BaseException as error:  # noqa: BLE001 - passed into the operation, which raises it again
                 effect = operation.throw(error)
             else:
                 effect = operation.send(answer)
@@ -68,7 +68,7 @@ def run(operation: Op[T], *, budget: float | None = None) -> T:
 
 
 async def arun(operation: Op[T], *, budget: float | None = None) -> T:
-    """``run`` on the running event loop."""
+    """Run an operation on the running event loop; see ``run``."""
     entered = budget is not None and enter_operation(budget)
     try:
         effect = next(operation)
@@ -87,7 +87,7 @@ async def arun(operation: Op[T], *, budget: float | None = None) -> T:
 
 
 class Pause:
-    """Let other callers work for a while."""
+    """Effect that waits for a number of seconds."""
 
     __slots__ = ("_seconds",)
 
@@ -99,7 +99,7 @@ class Pause:
         time.sleep(self._seconds)
 
     async def arun(self) -> None:
-        """Sleep."""
+        """Sleep without blocking the event loop."""
         import asyncio
 
         await asyncio.sleep(self._seconds)
@@ -111,15 +111,15 @@ def _in_operation() -> bool:
 
 
 def answered(answer: T) -> T:
-    """What a function called by ``def`` has answered.
+    """Return the result of a function that must be synchronous.
 
     Raises:
-        ConfigurationError: it was ``async def``; nobody would await it, and nothing of it would be done.
+        ConfigurationError: the function is ``async def``; its result would never be awaited, and it would not run.
     """
-    # Any awaitable and not only coroutines, like `Call.arun`.
+    # Any awaitable, not only coroutines, as in `Call.arun`.
     if hasattr(answer, "__await__"):
         close = getattr(answer, "close", None)
-        if callable(close):  # a coroutine: without this, Python warns on top that it was never awaited
+        if callable(close):  # a coroutine: otherwise Python also warns that it was never awaited
             close()
         raise ConfigurationError(
             "a function that was given here is async def: call the method whose name begins with a, or give a "
@@ -129,7 +129,7 @@ def answered(answer: T) -> T:
 
 
 class Call:
-    """The caller's own function, plain or ``async``."""
+    """Effect that calls a function of the caller, synchronous or ``async``."""
 
     __slots__ = ("_function",)
 
@@ -137,25 +137,25 @@ class Call:
         self._function = function
 
     def run(self) -> Any:
-        """Call it."""
+        """Call the function."""
         if not _in_operation():
             return answered(self._function())
         with outside_budget():
             return answered(self._function())
 
     async def arun(self) -> Any:
-        """Call it, and await what it returns if that is awaitable."""
+        """Call the function, and await its result if that is awaitable."""
         with outside_budget() if _in_operation() else nullcontext():
             result = self._function()
             return await result if hasattr(result, "__await__") else result
 
 
 class Spawn:
-    """Another operation, beside this one: a daemon thread or a task. Answers whether it was started.
+    """Effect that starts another operation in a daemon thread or a task; returns whether it was started.
 
     Args:
-        operation: what it does.
-        name: of the thread or the task, for who looks at what a process is doing.
+        operation: the operation to start.
+        name: name of the thread or task, for debugging.
     """
 
     __slots__ = ("_name", "_operation")
@@ -165,7 +165,7 @@ class Spawn:
         self._name = name
 
     def run(self) -> bool:
-        """Start a thread, unless there are many already."""
+        """Start a thread, unless too many are running."""
         if len(_threads) >= _MOST_THREADS:
             _threads.difference_update([thread for thread in tuple(_threads) if not thread.is_alive()])
             if len(_threads) >= _MOST_THREADS:
@@ -174,7 +174,7 @@ class Spawn:
         _threads.add(thread)
         try:
             thread.start()
-        except RuntimeError:  # no thread to be had, which is no reason to fail whoever asked
+        except RuntimeError:  # no more threads available, which must not fail the caller
             _threads.discard(thread)
             return False
         return True
@@ -187,13 +187,13 @@ class Spawn:
             _threads.discard(threading.current_thread())
 
     async def arun(self) -> bool:
-        """Start a task, unless there are many already."""
+        """Start a task, unless too many are running."""
         import asyncio
 
         loop = asyncio.get_running_loop()
         if sum(task.get_loop() is loop for task in tuple(_tasks)) >= _MOST_TASKS:
             return False
-        with outside_budget():  # the task takes a copy of this context
+        with outside_budget():  # the task copies this context
             task = loop.create_task(arun(self._operation), name=self._name)
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)

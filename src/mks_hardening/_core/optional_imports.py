@@ -1,8 +1,8 @@
-"""Exact translation of "this package is not installed".
+"""Convert the import error of a package that is not installed to ``MissingDependencyError``.
 
-A door to a third-party package imports it inside a function, under ``with optional("redis", extra="cache"):``.
-Only the absence of that very package becomes a ``MissingDependencyError``; an installed package that fails to
-import shows its own error.
+A module that uses a third-party package imports it inside a function, under
+``with optional("redis", extra="cache"):``. Only the absence of that very package becomes a
+``MissingDependencyError``; an installed package that fails to import shows its own error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["optional"]
 
 
 class optional:  # noqa: N801 - reads as a statement: with optional("redis", extra="cache")
-    """Context manager that names package, extra and install command when the package is absent.
+    """Context manager that raises an error with package, extra and install command if the package is absent.
 
     Raises:
         MissingDependencyError: the package itself is not installed.
@@ -39,7 +39,7 @@ class optional:  # noqa: N801 - reads as a statement: with optional("redis", ext
             raise MissingDependencyError(self._package, self._extra) from error
 
     def _is_absent(self, module: str) -> bool:
-        """``None`` in ``sys.modules`` blocks a package; its submodules are then missed under their own names."""
+        """Whether the package is missing; ``None`` in ``sys.modules`` also blocks it, including its submodules."""
         loaded = cast("dict[str, object]", sys.modules)
         blocked = loaded.get(self._package, self) is None
         return module == self._package or (blocked and module.startswith(f"{self._package}."))

@@ -1,4 +1,4 @@
-"""Options of several wrappers in one call: each finds its wrapper, and what finds none is explained."""
+"""Distribute the options of one call among several middleware classes, and explain unknown options."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["share_out"]
 def share_out(
     options: Mapping[str, Any], takers: Mapping[str, type], *, usual: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The options of each taker.
+    """Return the options of each class.
 
-    An option is written as its taker calls it, with the taker's name in front where several have it:
+    An option has the name of the class's parameter, with the prefix of the class if several classes have it:
     ``clock``, ``record_clock``.
 
     Args:
-        options: by name.
-        takers: classes by the name that may stand in front.
-        usual: the taker that is meant by a name which several have.
+        options: options by name.
+        takers: classes by prefix.
+        usual: prefix of the class that gets an option without a prefix although several have it.
 
     Raises:
-        ConfigurationError: an option nobody takes, or several do.
+        ConfigurationError: no class, or more than one, has the option.
     """
     known = {taker: _parameters(kind) for taker, kind in takers.items()}
     shares: dict[str, dict[str, Any]] = {taker: {} for taker in takers}

@@ -1,4 +1,4 @@
-"""Hits that several limits take for one request or call: all of them or none."""
+"""Hits of several rate limits for one request or call: all of them are counted, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestHits", "hits_of_request"]
 
 _KEY: Final = "mks_hardening.taken_hits"
-"""Where the hits of a request stand in its WSGI environ."""
+"""Key of a request's hits in its WSGI environ."""
 
 
 class _Reservation(Protocol):
@@ -23,12 +23,12 @@ class _Reservation(Protocol):
 
 
 class RequestHits:
-    """The hits that one request or call has taken so far; a refusal by any limit gives all of them back.
+    """Hits counted so far for one request or call; a rejection by any limit cancels all of them.
 
-    Otherwise the limit that is asked first would pay for what a later one refuses: one client, refused by its own
-    limit, would use up a limit that all clients share.
+    Otherwise an earlier limit would be charged for requests that a later one rejects: one client, rejected by its
+    own limit, would use up a limit that all clients share.
 
-    A limiter without ``reserve`` cannot give hits back, so its hits stay.
+    A limiter without ``reserve`` cannot cancel hits, so its hits remain.
     """
 
     __slots__ = ("_reservations",)
@@ -37,7 +37,7 @@ class RequestHits:
         self._reservations: list[_Reservation] = []
 
     def take(self, limiter: Limiter, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """Take the hits of one limit, or give back those of all limits before it."""
+        """Count the hits of one limit, or cancel those of all limits before it."""
         reserve: Any = getattr(limiter, "reserve", None)
         if reserve is None:
             decision = limiter.hit(group, key, cost=cost)
@@ -52,7 +52,7 @@ class RequestHits:
         return decision
 
     async def atake(self, limiter: Any, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """``take`` for asyncio, for a limiter with ``areserve``."""
+        """Asynchronous ``take``, for a limiter with ``areserve``."""
         reservation: _Reservation = await limiter.areserve(group, key, cost=cost, recheck=False)
         if reservation.decision.allowed:
             self._reservations.append(reservation)
@@ -63,7 +63,7 @@ class RequestHits:
 
 
 def hits_of_request(environ: dict[str, Any]) -> RequestHits:
-    """The hits of a request, whatever wrappers and views have taken them."""
+    """Return the hits of a request, shared by all middleware and views."""
     found: RequestHits | None = environ.get(_KEY)
     if found is None:
         found = environ[_KEY] = RequestHits()

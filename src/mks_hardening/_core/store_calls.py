@@ -1,4 +1,4 @@
-"""Calls of a store, which may be a user's own, as effects of operations (``_core/operations.py``)."""
+"""Store methods, possibly of a user's own store, as effects of operations (``_core/operations.py``)."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class _StoreCall(Generic[T]):
 
 
 def ask(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> Op[T]:
-    """Call a method of a store, as an operation."""
+    """Call a store method, as an operation."""
     answer: T = yield _StoreCall(lambda: method(*args, **options), lambda: asked(method, *args, **options))
     return answer
 
 
 async def asked(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """Call a method of a store on the event loop: the ``a`` twin, or where there is none, a worker thread.
+    """Call a store method on the event loop: its asynchronous version (prefix ``a``), else in a worker thread.
 
-    What is ``async def`` itself is awaited on the loop.
+    A method that is itself ``async def`` is awaited on the loop.
     """
     owner: object = getattr(method, "__self__", None)
-    # Without a name: functools.partial, or an object that can be called.
+    # No name: functools.partial, or a callable object.
     name: str | None = getattr(method, "__name__", None)
     twin: Callable[P, Awaitable[T]] | None = getattr(owner, f"a{name}", None) if name else None
     if twin is not None:

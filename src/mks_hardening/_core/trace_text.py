@@ -1,7 +1,7 @@
-"""Exceptions as bounded data and text, by an own walk over the traceback.
+"""Exceptions as bounded data and text, with a custom traceback renderer.
 
-The standard rendering costs 160 µs because it parses source for every frame. Here a frame is rendered once per
-code object and line and then kept, and what is kept is bounded. Nothing in here raises.
+The standard rendering takes 160 µs because it parses the source of every frame. Here a frame is rendered once per
+code object and line and then cached, with a bounded cache. Nothing in here raises.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TextOf: TypeAlias = Callable[[BaseException], str | None]
 Frame: TypeAlias = dict[str, object]
 Structure: TypeAlias = dict[str, Any]
 
-#: Stands where something was left out.
+#: Marks omitted text.
 CUT: Final = "…"
 _MAX_LINE: Final = 300
 _MAX_EXCEPTIONS: Final = 100
@@ -27,13 +27,13 @@ _CAUSE: Final = "\nThe above exception was the direct cause of the following exc
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _HEAD: Final = "Traceback (most recent call last):\n"
 
-# (id of code, line, redactor) -> (code, frame as data, frame as text). The code object is kept to be compared by
-# identity, since its id may be used again.
+# (id of code, line, redactor) -> (code, frame as data, frame as text). The code object is stored to be compared by
+# identity, since its id may be reused.
 _frames: dict[tuple[int, int, Redact | None], tuple[CodeType, Frame, str]] = {}
 
 
 class ExceptionDescription(NamedTuple):
-    """An exception as data and as text in the form of the standard library."""
+    """An exception as data and as text in the format of the standard library."""
 
     structure: Structure
     text: str
@@ -53,12 +53,13 @@ def describe_exception(
 
     Args:
         exc: the exception; its traceback is only read.
-        redact_text: applied to messages, notes and source lines; lines are kept by it, so it must not change.
-        redact_message: applied to messages and notes in its place.
-        text_of: the text to give in place of an exception's own; ``None`` leaves that one.
-        max_frames: frames kept of one traceback; the middle is left out beyond that.
-        max_chars: characters of the text, and of one message.
-        max_depth: exceptions followed in one chain or nested in groups.
+        redact_text: redacts messages, notes and source lines; redacted lines are cached, so its results must not
+            change.
+        redact_message: redacts messages and notes instead, if given.
+        text_of: returns a replacement for the text of an exception; ``None`` keeps the original.
+        max_frames: maximum frames of one traceback; the middle is omitted beyond that.
+        max_chars: maximum characters of the text, and of one message.
+        max_depth: maximum exceptions in one chain, and maximum nesting of groups.
     """
     walk = _TracebackWalk(
         redact_text,
@@ -69,17 +70,17 @@ def describe_exception(
     )
     structure, text = walk.describe(exc, max_depth)
     if len(text) > max_chars:
-        # Head and tail both matter: how it began, and what was raised last.
+        # Both ends matter: the start, and the exception that was raised last.
         half = max_chars // 2
         text = f"{text[: max_chars - half - 3]}\n{CUT}\n{text[len(text) - half :]}"
     return ExceptionDescription(structure, text)
 
 
 def safe_text(value: object, *, limit: int = 4096) -> str:
-    """``str(value)``, or a note in its place when it raises or gives no text."""
+    """Return ``str(value)``, or a placeholder if it raises or does not return a string."""
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - foreign code, and a log record must come out
+    except Exception as error:  # noqa: BLE001 - foreign code; the log record must be written
         text = f"<{_class_name(value)} whose text raises {_class_name(error)}>"
     return text if len(text) <= limit else f"{text[:limit]}{CUT}"
 
@@ -140,7 +141,7 @@ class _TracebackWalk:
         name = _type_name(exc)
         try:
             told = None if self.text_of is None else self.text_of(exc)
-        except Exception:  # noqa: BLE001 - an attribute that somebody computes
+        except Exception:  # noqa: BLE001 - a property that raises
             told = None
         message = self._clean(safe_text(exc if told is None else told, limit=self.max_chars))
         stack, text = self._stack(own_attribute(exc, "__traceback__"))
@@ -163,7 +164,7 @@ class _TracebackWalk:
                 if isinstance(notes, (list, tuple))
                 else [notes]
             )
-        except Exception as error:  # noqa: BLE001 - an attribute that somebody computes
+        except Exception as error:  # noqa: BLE001 - a property that raises
             return [f"<notes that raise {type(error).__name__}>"]
         return [self._clean(safe_text(note)) for note in some]
 
@@ -211,14 +212,14 @@ def _render(code: CodeType, line: int, names: Structure, clean: Redact | None) -
 
 
 def own_attribute(exc: BaseException, attribute: str) -> Any:
-    """What the interpreter knows, past a ``__getattribute__`` or a property of the class."""
+    """Return the interpreter's attribute, bypassing ``__getattribute__`` and properties of the class."""
     return vars(BaseException)[attribute].__get__(exc)
 
 
 def _exceptions_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
     try:
         return tuple(one for one in group.exceptions if issubclass(type(one), BaseException))
-    except Exception:  # noqa: BLE001 - a subclass may compute them
+    except Exception:  # noqa: BLE001 - a property of a subclass that raises
         return ()
 
 
@@ -226,11 +227,11 @@ def _type_name(exc: BaseException) -> str:
     cls = type(exc)
     try:
         module, name = str(cls.__module__), str(cls.__qualname__)
-    except Exception:  # noqa: BLE001 - a metaclass that computes them
+    except Exception:  # noqa: BLE001 - a property of a metaclass that raises
         return _class_name(exc)
     return name if module in {"builtins", "__main__"} else f"{module}.{name}"
 
 
 def _class_name(value: object) -> str:
-    """The name of the class, past a metaclass that computes it."""
+    """Return the name of the class, bypassing a metaclass that computes it."""
     return str(vars(type)["__name__"].__get__(type(value)))

@@ -1,1 +1,1 @@
-"""What may be told of the errors of database drivers."""
+"""Database errors, reduced to text without values."""

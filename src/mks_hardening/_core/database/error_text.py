@@ -1,8 +1,8 @@
-"""What may be told of a database error: its class, its code, and its message where that is a known form.
+"""Safe text of a database error: its class, its code, and its message if that has a known form.
 
-Drivers and servers put values anywhere into a message: into quotes, into DETAIL and CONTEXT, as names of tables
-that do not exist, as the text of a RAISE. What cannot be told from a value is not shown: a message is compared with
-the forms its code is known for, and the form is shown, never the message.
+Drivers and servers put values anywhere into a message: into quotes, into DETAIL and CONTEXT, as names of missing
+tables, as the text of a RAISE. Text that cannot be distinguished from a value is not shown: a message is compared
+with the known forms of its code, and the form is shown, never the message.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 LOST: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
-"""Codes of a transaction that lost against another: the same one can succeed. In MySQL, 1205 waited for a lock."""
+"""Codes of a transaction that lost to a concurrent one and may be retried. MySQL 1205 is a lock timeout."""
 
-_LONGEST_COMPARED: Final = 1000  # a form with two gaps costs the square of it
+_LONGEST_COMPARED: Final = 1000  # a form with two gaps takes quadratic time
 _LONGEST_STATEMENT: Final = 2000
 _CODE: Final = re.compile(r"[0-9A-Z]{5}|SQLITE_[A-Z_]{2,40}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{4}|[A-Z]{3}-[0-9]{4,5}", re.ASCII)
@@ -37,14 +37,14 @@ _DRIVERS: Final = frozenset((
     *("psycopg", "psycopg2", "asyncpg", "pg8000", "sqlite3", "_sqlite3", "aiosqlite", "pymysql", "MySQLdb"),
     *("mysql", "mariadb", "aiomysql", "asyncmy", "oracledb", "cx_Oracle", "pyodbc", "pymssql"),
 ))  # fmt: skip
-# Those that wrap the error of a driver and take its text over.
+# Packages that wrap a driver's error and include its text.
 _WRAPPERS: Final = ("sqlalchemy.exc", "sqlalchemy.dialects.", "django.db.utils")
 
-# Where the server says which part of the schema was violated (fields of the protocol, not of the text).
+# Fields in which the server names the violated part of the schema (protocol fields, not the text).
 _SCHEMA_FIELDS: Final = {"constraint": "constraint_name", "table": "table_name", "column": "column_name"}
-_INTEGRITY: Final = "23"  # class of SQLSTATE in which those fields are filled by the server itself
+_INTEGRITY: Final = "23"  # SQLSTATE class for which the server itself sets those fields
 
-# Escapes, strings in dollars, comments: where a literal ends then depends on the dialect, which nobody knows here.
+# Escapes, dollar quotes, comments: the end of a literal then depends on the dialect, which is unknown here.
 _UNREADABLE: Final = re.compile(r"\\|--|/\*|#|\$\w*\$")
 _VALUES: Final = re.compile(r"'(?:[^']|'')*(?:'|\Z)|(?<![\w$])[0-9][\w.]*")
 
@@ -53,10 +53,10 @@ class DatabaseError(NamedTuple):
     """A database error without its values.
 
     Attributes:
-        origin: what the driver raised.
-        code: SQLSTATE, SQLite's error name or MySQL's number; empty when the driver gives none.
-        form: its message with ``?`` in place of what varies; empty when that is no known form.
-        schema: what was violated, as far as the server says so apart from the message.
+        origin: exception of the driver.
+        code: SQLSTATE, SQLite's error name or MySQL's number; empty if the driver provides none.
+        form: the message with ``?`` for its variable parts; empty if it has no known form.
+        schema: violated schema objects, if the server names them outside the message.
     """
 
     origin: BaseException
@@ -66,7 +66,7 @@ class DatabaseError(NamedTuple):
 
 
 def database_error(error: BaseException) -> DatabaseError:
-    """What an error of a driver, or of SQLAlchemy or Django around it, says without its values."""
+    """Return an error of a driver, or of SQLAlchemy or Django around it, without its values."""
     origin = _driver_error(error)
     code = _code(origin)
     schema = _schema_fields(origin) if code.startswith(_INTEGRITY) else {}
@@ -74,39 +74,39 @@ def database_error(error: BaseException) -> DatabaseError:
 
 
 def code_of(error: BaseException) -> str:
-    """SQLSTATE, SQLite's error name or MySQL's number, whoever raised it; empty where there is none."""
+    """Return SQLSTATE, SQLite's error name or MySQL's number of any exception; empty if there is none."""
     return _code(_driver_error(error))
 
 
 def cause_of(error: BaseException) -> str:
-    """The class of any error, and what the driver of a database says without its values, in one line."""
+    """Return the class of any exception, with the safe text of a database error, in one line."""
     kind = type(error).__name__
     try:
         if not is_of_database(error):
             return kind
         _, code, form, _ = database_error(error)
-    except Exception:  # noqa: BLE001 - attributes that somebody computes; the class is known
+    except Exception:  # noqa: BLE001 - a property that raises; the class is known
         return kind
     said = " ".join(filter(None, (form, f"[{code}]" if code else "")))
     return f"{kind}: {said}" if said else kind
 
 
 def told_of(error: BaseException) -> str | None:
-    """The text of a database error without its values; ``None`` when it is no such error."""
+    """Return the text of a database error without its values; ``None`` for other errors."""
     try:
         return _told(error) if is_of_database(error) else None
-    except Exception as fault:  # noqa: BLE001 - attributes that somebody computes; a log record must come out
+    except Exception as fault:  # noqa: BLE001 - a property that raises; the log record must be written
         return f"<database error whose attributes raise {type(fault).__name__}>"
 
 
 def error_text(error: BaseException, *, limit: int = 4096) -> str:
-    """``safe_text`` of any exception, without the values of a database error."""
+    """Return ``safe_text`` of any exception, without the values of a database error."""
     told = told_of(error)
     return safe_text(error if told is None else told, limit=limit)
 
 
 def is_of_database(error: BaseException) -> bool:
-    """Whether it is an error of a driver, or one of SQLAlchemy or Django around such a one."""
+    """Return whether it is an error of a driver, or of SQLAlchemy or Django around one."""
     for kind in type(error).__mro__:
         module = kind.__module__
         if module.partition(".")[0] in _DRIVERS:
@@ -139,13 +139,13 @@ def _told(error: BaseException) -> str:
 
 
 def _statement(text: str) -> str:
-    """The statement without its literals; nothing when they cannot be told for certain."""
+    """Return the statement without its literals; empty if they cannot be identified with certainty."""
     text = text[:_LONGEST_STATEMENT]
     return "" if _UNREADABLE.search(text) else _VALUES.sub("?", text)
 
 
 def _driver_error(error: BaseException) -> BaseException:
-    """SQLAlchemy keeps the driver's error in ``orig``; for asyncpg that is a wrapper around the cause."""
+    """Return the driver's error: SQLAlchemy keeps it in ``orig``, where asyncpg has a wrapper around the cause."""
     origin = getattr(error, "orig", None)
     if not isinstance(origin, BaseException):
         origin = error
@@ -159,13 +159,13 @@ def _code(origin: BaseException) -> str:
     known = _forms()
     for name in ("sqlstate", "pgcode", "sqlite_errorname"):
         if found := _text(origin, name):
-            # SQLite names variants (SQLITE_BUSY_SNAPSHOT); known ones have a place of their own.
+            # SQLite has extended names (SQLITE_BUSY_SNAPSHOT); known ones have their own entry.
             base = "_".join(found.split("_")[:2])
             return base if found not in known and base in known and base != "SQLITE_ERROR" else found
     first: object = origin.args[0] if origin.args else None
     if isinstance(first, str):  # pyodbc: (SQLSTATE, message)
         return first if len(origin.args) > 1 and _CODE.fullmatch(first) else ""
-    # Oracle's driver, and MySQL's: (number, message)
+    # Drivers of Oracle and MySQL: (number, message)
     number = getattr(first, "full_code", None) if len(origin.args) == 1 else first
     return str(number) if _NUMBER.fullmatch(str(number)) else ""
 
@@ -183,9 +183,9 @@ def _text(origin: BaseException, name: str) -> str:
 
 
 def message_of(origin: BaseException) -> str:
-    """The message of a driver's error, with its values."""
+    """Return the message of a driver's error, including its values."""
     arguments = origin.args
-    if len(arguments) > 1 and type(arguments[0]) is int:  # MySQL's drivers: (number, message)
+    if len(arguments) > 1 and type(arguments[0]) is int:  # drivers of MySQL: (number, message)
         return safe_text(arguments[1])
     return safe_text(origin)
 
@@ -215,7 +215,7 @@ def _pattern(form: str) -> re.Pattern[str]:
 
 
 def _schema_fields(origin: BaseException) -> dict[str, str]:
-    """Psycopg keeps them in ``diag``, asyncpg on the error itself."""
+    """Return the violated schema objects; psycopg keeps them in ``diag``, asyncpg on the error itself."""
     source: object = getattr(origin, "diag", origin)
     named = {name: getattr(source, attribute, None) for name, attribute in _SCHEMA_FIELDS.items()}
     return {name: value for name, value in named.items() if isinstance(value, str) and _NAME.fullmatch(value)}

@@ -1,4 +1,4 @@
-"""The forms that messages of databases are known to have, for each code."""
+"""Known forms of database messages by error code."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Final
 
 __all__ = ["FORMS", "TYPES"]
 
-# Forms of messages for each code: SQLSTATE (PostgreSQL 14 to 18, English), SQLite's error name, MySQL's number.
-# "?" stands for anything and stays "?"; <type> is one of the built-in types, or "?".
+# Forms by code: SQLSTATE (PostgreSQL 14 to 18, English), SQLite's error name, MySQL's number.
+# "?" stands for any text and stays "?"; <type> is one of the built-in types, or "?".
 FORMS: Final[dict[str, tuple[str, ...]]] = {
-    # Without a code: what libpq and the drivers say when there is no server to give one.
+    # Without a code: messages of libpq and the drivers if no server could provide one.
     "": (
         "connection refused",
         "connection timeout expired",
@@ -36,7 +36,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
         "Name or service not known",
         "certificate verify failed",
         "server does not support SSL",
-        # What drivers say of the call itself.
+        # Messages of drivers about the call itself.
         "couldn't get a connection after ? sec",
         "the pool ? is already closed",
         "the pool ? has already ? requests waiting",
@@ -59,7 +59,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
         "Cannot operate on a closed ?",
         "SQLite objects created in a thread can only be used in that same thread. ?",
     ),
-    # asyncpg refuses values itself, under the code of the class.
+    # asyncpg rejects values itself, with the code of the class.
     "22000": ("invalid input for query argument ?",),
     "08P01": ("invalid message format",),
     "22001": ("value too long for type <type>",),

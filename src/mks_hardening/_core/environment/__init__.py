@@ -1,1 +1,1 @@
-"""What operators write: variables, the forms of their texts, and keys."""
+"""Configuration from the environment: variables, parsers and keys."""

@@ -1,7 +1,7 @@
-"""Texts of operators as values: each parser reads one form strictly and can say which one that is.
+"""Strict parsers for values in environment variables; each can describe its accepted form.
 
-A parser returns a value or raises ``ValueError`` whose text completes "... must be". Its ``form`` is what the table
-of variables shows. The text that was given never enters a message: it may be a secret.
+A parser returns a value or raises ``ValueError`` whose text completes "... must be". Its ``form`` is shown in the
+table of variables. The given text never appears in a message: it may be a secret.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _YEAR: Final = 366 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Parser(Generic[T]):
-    """One form of text.
+    """Parser for one form of text.
 
     Attributes:
-        form: the form in few words.
-        read: from text to value.
-        show: from value to a text that would be read as that value.
+        form: short description of the form.
+        read: converts text to a value.
+        show: converts a value to a text that ``read`` converts back.
     """
 
     form: str
@@ -101,7 +101,7 @@ parse_list: Final = Parser("list with commas", _list, ",".join)
 
 
 def parse_integer(minimum: int, maximum: int) -> Parser[int]:
-    """A whole number in ASCII digits within the bounds."""
+    """Return a parser for an integer in ASCII digits within the bounds."""
 
     def read(text: str) -> int:
         if not _INTEGER.fullmatch(text.strip()) or not minimum <= int(text) <= maximum:
@@ -112,7 +112,7 @@ def parse_integer(minimum: int, maximum: int) -> Parser[int]:
 
 
 def parse_float(minimum: float, maximum: float) -> Parser[float]:
-    """A decimal number in ASCII digits within the bounds."""
+    """Return a parser for a decimal number in ASCII digits within the bounds."""
 
     def read(text: str) -> float:
         if not _NUMBER.fullmatch(text.strip()) or not minimum <= float(text) <= maximum:
@@ -123,7 +123,7 @@ def parse_float(minimum: float, maximum: float) -> Parser[float]:
 
 
 def duration_text(value: float) -> str:
-    """A duration in the largest unit that gives a whole number: ``730d``, ``90s``, ``250ms``."""
+    """Return a duration in the largest unit that gives a whole number: ``730d``, ``90s``, ``250ms``."""
     for unit in ("d", "h", "m", "s", "ms"):
         amount = value / _UNITS[unit]
         if amount >= 1 and abs(amount - round(amount)) < 1e-9:
@@ -132,12 +132,12 @@ def duration_text(value: float) -> str:
 
 
 def parse_duration(*, minimum: float = 0.0, maximum: float = _YEAR, bare: str | None = None) -> Parser[float]:
-    """A number with a unit (``250ms``, ``30s``, ``15m``, ``8h``, ``7d``), as seconds.
+    """Return a parser for a number with a unit (``250ms``, ``30s``, ``15m``, ``8h``, ``7d``), as seconds.
 
     Args:
         minimum: smallest accepted value in seconds.
         maximum: largest accepted value in seconds.
-        bare: unit of a number without one, for variables that older deployments have; refused otherwise.
+        bare: unit of a number without one, for variables of older deployments; by default a unit is required.
     """
     span = f"{duration_text(minimum)} to {duration_text(maximum)}"
     note = "" if bare is None else f" (a bare number counts as {bare})"
@@ -153,7 +153,7 @@ def parse_duration(*, minimum: float = 0.0, maximum: float = _YEAR, bare: str | 
 
 
 def parse_size(*, minimum: int = 0, maximum: int = 1024**4) -> Parser[int]:
-    """A number of bytes, plain or with a unit (``64KiB``, ``100MB``)."""
+    """Return a parser for a number of bytes, plain or with a unit (``64KiB``, ``100MB``)."""
 
     def read(text: str) -> int:
         match = _AMOUNT.fullmatch(text.strip())
@@ -166,7 +166,7 @@ def parse_size(*, minimum: int = 0, maximum: int = 1024**4) -> Parser[int]:
 
 
 def parse_choice(*choices: S) -> Parser[S]:
-    """One of a few words, in any case."""
+    """Return a parser for one of several words, in any case."""
     by_word = {choice.lower(): choice for choice in choices}
 
     def read(text: str) -> S:
@@ -179,7 +179,7 @@ def parse_choice(*choices: S) -> Parser[S]:
 
 
 def parse_url(*schemes: str) -> Parser[str]:
-    """An absolute URL with one of the schemes."""
+    """Return a parser for an absolute URL with one of the schemes."""
 
     def read(text: str) -> str:
         url = text.strip()

@@ -1,4 +1,4 @@
-"""Keys as operators write them, and which of them anybody could guess."""
+"""Keys in environment variables: decoding, and detection of guessable keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["KEY_BYTES", "is_guessable", "key_from_base64"]
 
 KEY_BYTES: Final = 32
 
-# Random bytes hold about 30 different ones in 32; their base64 and hexadecimal text holds at least 10.
+# 32 random bytes contain about 30 distinct values; their base64 and hexadecimal text contains at least 10.
 _FEWEST_DIFFERENT: Final = 8
 _PLACEHOLDERS: Final = (
     b"changeme",
@@ -24,7 +24,7 @@ _PLACEHOLDERS: Final = (
 
 
 def key_from_base64(text: str) -> bytes | None:
-    """The 32 bytes, from either alphabet of RFC 4648, with or without padding; ``None`` for anything else."""
+    """Return 32 bytes from either alphabet of RFC 4648, with or without padding; ``None`` for anything else."""
     padded = text + "=" * (-len(text) % 4)
     try:
         key = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
@@ -34,6 +34,6 @@ def key_from_base64(text: str) -> bytes | None:
 
 
 def is_guessable(key: bytes) -> bool:
-    """Whether a key was typed and not made: few different bytes, or a word that stands for a key in examples."""
+    """Return whether a key was typed rather than generated: few distinct bytes, or a placeholder of an example."""
     lower = key.lower()
     return len(set(key)) < _FEWEST_DIFFERENT or any(word in lower for word in _PLACEHOLDERS)

@@ -1,8 +1,8 @@
-"""Strict reading of environment variables; the one place that looks at ``os.environ``.
+"""Strict reading of environment variables; the only module that reads ``os.environ``.
 
-``Environment`` applies parsers to variables and collects every fault, so that all are reported at once. Values
-never enter a message: they may be secrets. A variable that is empty or blank is not set: unit and
-compose files leave such behind where a value was left out.
+``Environment`` applies parsers to variables and collects every error, so that all are reported at once. Values
+never appear in a message: they may be secrets. An empty or blank variable counts as not set: unit and compose files
+contain such variables if a value is omitted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MAX_FILE: Final = 65_536
 
 
 class Environment:
-    """Variables and what is wrong with them.
+    """Environment variables, and the errors found in them.
 
     Args:
-        variables: instead of the process's environment.
+        variables: mapping to use instead of the process's environment.
     """
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
@@ -31,12 +31,12 @@ class Environment:
         self.faults: list[str] = []
 
     def read(self, name: str, parse: Callable[[str], T], *, file: bool = False) -> T | None:
-        """The parsed value of a variable; ``None`` when it is not set, or faulty (then a fault is noted).
+        """Return the parsed value of a variable; ``None`` if it is not set or invalid (the error is recorded).
 
         Args:
             name: name of the variable.
-            parse: one of the parsers.
-            file: whether ``NAME_FILE`` may name a file that holds the value instead.
+            parse: a parser.
+            file: whether ``NAME_FILE`` may name a file that contains the value instead.
         """
         text = self._text(name, file=file)
         if text is None:
@@ -48,7 +48,7 @@ class Environment:
             return None
 
     def names(self, prefix: str) -> list[str]:
-        """The variables that begin with ``prefix``."""
+        """Return the names of the variables that start with ``prefix``."""
         names: Iterable[object] = self._variables
         return sorted(name for name in names if isinstance(name, str) and name.startswith(prefix))
 
@@ -73,7 +73,7 @@ class Environment:
         try:
             with path.open("rb") as stream:
                 data = stream.read(_MAX_FILE + 1)
-            text = data.decode("utf-8-sig")  # some editors put a byte order mark in front
+            text = data.decode("utf-8-sig")  # some editors add a byte order mark
         except (OSError, ValueError) as error:
             self.faults.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
             return None

@@ -1,1 +1,1 @@
-"""Mail over SMTP: addresses, which server and how it is protected, and one delivery."""
+"""Mail over SMTP: addresses, server options, TLS and delivery."""

@@ -1,4 +1,4 @@
-"""E-mail addresses as parameters: one text or several, each with or without a name."""
+"""Email addresses as parameters: one string or several, each with or without a display name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["addresses"]
 
 
 def addresses(given: object, *, parameter: str) -> list[Address]:
-    """The addresses in a text, or in a list of texts; at least one.
+    """Return the addresses in a string, or in a list of strings; at least one.
 
     Raises:
-        ConfigurationError: none, or something that is not an ASCII address.
+        ConfigurationError: no address, or something that is not an ASCII address.
     """
     listed = cast("Sequence[object]", given) if isinstance(given, (list, tuple)) else (given,)
     texts = [text for text in listed if isinstance(text, str) and text.isprintable()]

@@ -1,4 +1,4 @@
-"""Which mail server is spoken to and how, from the options that everything that sends mail has."""
+"""SMTP session from the options shared by everything that sends mail."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def smtp_session(
     timeout: float | timedelta,
     allow_plaintext: bool,
 ) -> SmtpSession:
-    """The session that the options describe.
+    """Return the SMTP session for the options.
 
     Raises:
-        ConfigurationError: clear text to another machine, a user without a password, or another unusable value.
+        ConfigurationError: plaintext to another machine, a user without a password, or another invalid value.
     """
     _check_login(username, password)
     flag(allow_plaintext, parameter="allow_plaintext")
@@ -63,7 +63,7 @@ def _check_login(username: str | None, password: str | None) -> None:
 def _is_utf8(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # lone surrogates: bytes of an environment variable that are no UTF-8
+    except UnicodeEncodeError:  # lone surrogates: bytes of an environment variable that are not UTF-8
         return False
     return True
 
@@ -105,5 +105,5 @@ def _context(security: Security, given: SSLContext | None, ca_file: str | None) 
         raise ConfigurationError(
             "ca_file must be a readable file of certificates", parameter="ca_file"
         ) from None
-    context.minimum_version = TLSVersion.TLSv1_2  # some distributions leave it to OpenSSL's own configuration
+    context.minimum_version = TLSVersion.TLSv1_2  # some distributions leave it to OpenSSL
     return context

@@ -1,4 +1,4 @@
-"""The one careful way out over SMTP: verified TLS or this machine, one deadline for all of a delivery."""
+"""Outgoing SMTP: verified TLS or loopback, one deadline for a whole delivery."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Security", "SmtpSession"]
 
 Security = Literal["starttls", "tls", "plain"]
 
-# Said in EHLO by a machine without a full name: servers refuse short ones, and a look-up may take long.
+# Sent in EHLO by a machine without a fully qualified name: servers reject short ones, and a lookup may take long.
 _NAMELESS: Final = "[127.0.0.1]"
 
 
@@ -30,12 +30,12 @@ class SmtpSession:
     """Delivers messages over one connection each.
 
     Args:
-        host: name of the server, which its certificate must carry.
+        host: host name of the server, which its certificate must match.
         port: port of the server.
         security: ``starttls``, ``tls`` (from the first byte) or ``plain``.
-        loopback_only: whether ``plain`` must not leave this machine.
-        context: what to trust; unused for ``plain``.
-        username: log in as, or ``None`` for not at all.
+        loopback_only: whether ``plain`` is restricted to loopback.
+        context: SSL context; unused for ``plain``.
+        username: user to log in as, or ``None`` for no login.
         password: password of that user.
         timeout: seconds for a whole delivery.
     """
@@ -70,19 +70,19 @@ class SmtpSession:
         *,
         before: Callable[[], object] = lambda: None,
     ) -> dict[str, int]:
-        """Hand a message over.
+        """Deliver a message.
 
         Args:
             sender: envelope sender.
             recipients: envelope recipients.
             body: the message with its header.
-            before: called when nothing but the message itself is left to be said; what it raises ends the delivery.
+            before: called when the connection is ready for the message; an exception ends the delivery.
 
         Returns:
-            The reply code of each recipient that was refused.
+            The reply code of each rejected recipient.
 
         Raises:
-            DeliveryError: nobody got it, for a reason that is not a recipient's.
+            DeliveryError: the message was not delivered to anyone, for a reason that does not concern a recipient.
         """
         call_deadline.at = SYSTEM_CLOCK.monotonic() + self._timeout
         try:
@@ -134,7 +134,7 @@ class SmtpSession:
             return
         server.ehlo_or_helo_if_needed()
         if not server.has_extn("starttls"):
-            # Perhaps somebody on the way took the offer out; the message waits rather than travel in clear.
+            # An attacker may have removed the offer; the message is kept rather than sent in plaintext.
             raise DeliveryError("starttls-not-offered", temporary=False)
         server.starttls(context=self._context)
 
@@ -152,21 +152,21 @@ def _full_name(node: str) -> str:
 
 
 def _leads_to_loopback(server: smtplib.SMTP) -> bool:
-    """Whether the name meant this machine when it was looked up."""
+    """Whether the connection actually goes to this machine."""
     return server.sock is not None and is_loopback(server.sock.getpeername()[0])
 
 
 class _Utf8(str):
-    """Text that is written as UTF-8 (RFC 4616, 2) where smtplib asks for ASCII."""
+    """String that is encoded as UTF-8 (RFC 4616, 2) where smtplib encodes as ASCII."""
 
     __slots__ = ()
 
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - see above
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - always UTF-8
         return super().encode("utf-8", errors)
 
 
 class _Client(smtplib.SMTP):
-    """Connects before the deadline, and reads replies before it, however slowly they trickle."""
+    """SMTP client that connects and reads replies before the deadline, however slowly they arrive."""
 
     file: Any
 
@@ -187,14 +187,14 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(smtplib.SMTP_SSL, _Client):
-    """The same over TLS from the first byte."""
+    """The same with TLS from the first byte."""
 
 
 def _refusal(error: smtplib.SMTPException) -> DeliveryError:
-    """4xx may pass, 5xx will not (RFC 5321, 4.2.1); a broken connection may pass as well."""
+    """Convert an error: 4xx is temporary, 5xx is not (RFC 5321, 4.2.1); a broken connection is temporary."""
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return DeliveryError("disconnected", temporary=True)
-    if not isinstance(error, smtplib.SMTPResponseException):  # a needed extension (AUTH) is not offered
+    if not isinstance(error, smtplib.SMTPResponseException):  # a required extension (AUTH) is not offered
         return DeliveryError("unsupported", temporary=False)
     code = error.smtp_code
     return DeliveryError(f"smtp-{code}" if code > 0 else "protocol", temporary=code < 500)

@@ -1,1 +1,1 @@
-"""Where a request came from: which proxies are believed, what they said, and what follows from it."""
+"""Origin of a request: trusted proxies, their headers, and the resulting client, scheme and host."""

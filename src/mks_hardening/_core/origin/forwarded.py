@@ -1,7 +1,7 @@
-"""The ``Forwarded`` field (RFC 7239), read from the right.
+"""Parser for the ``Forwarded`` field (RFC 7239), from right to left.
 
-Each proxy appends one element, so the last ones are the trustworthy ones. Reading from the right keeps what a
-client wrote on the left, such as an unclosed quote, from changing the meaning of what proxies appended.
+Each proxy appends one element, so the last elements are the trustworthy ones. Parsing from the right prevents what
+a client wrote on the left, such as an unclosed quote, from changing the meaning of what proxies appended.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 __all__ = ["elements_from_right"]
 
-# The elements that trusted proxies appended stand at the end.
-_LONGEST = 4096  # characters looked at, from the right
+# The elements that trusted proxies appended are at the end.
+_LONGEST = 4096  # characters examined, from the right
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the grammar of a token
 _QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _PAIR = re.compile(rf"({_TOKEN})=(?:({_TOKEN})|({_QUOTED}))[ \t]*(?:;[; \t]*|\Z)")
@@ -21,10 +21,10 @@ _MARK_REVERSED = re.compile(r'"(\\*)|,')
 
 
 def elements_from_right(text: str) -> Iterator[Mapping[str, str]]:
-    """Each element, the last one first, with names in lower case and values unquoted.
+    """Yield each element, the last one first, with lower-case names and unquoted values.
 
-    Ends before the first element that breaks the grammar, is empty or names a parameter twice, and before what
-    lies more than 4096 characters from the end.
+    Stops at the first element that violates the grammar, is empty or repeats a parameter, and at elements more than
+    4096 characters from the end.
     """
     reversed_text = text[: -_LONGEST - 1 : -1]
     start, end = 0, len(reversed_text)
@@ -39,7 +39,7 @@ def elements_from_right(text: str) -> Iterator[Mapping[str, str]]:
 
 
 def _next_comma(reversed_text: str, start: int) -> int:
-    """Where the next comma outside quotes is, or the end of the text."""
+    """Return the position of the next comma outside quotes, or the end of the text."""
     quoted = False
     for mark in _MARK_REVERSED.finditer(reversed_text, start):
         if mark[0] == ",":

@@ -1,7 +1,7 @@
-"""Names of the header fields in which proxies hand on who asked for what: those that are read, and those that go.
+"""Names of forwarding headers: those that are read, and those that are removed.
 
-Whatever is not read here is removed, from trusted peers too unless it is named: an application that reads such a
-field by itself would believe whoever wrote it.
+Every other forwarding header is removed, even from trusted peers unless it is named: an application that reads such
+a header itself would trust whoever sent it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ X_FORWARDED: Final = (
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
 )
-"""The usual family."""
+"""The ``X-Forwarded-*`` headers."""
 
 FORWARDED: Final = ("Forwarded",)
-"""RFC 7239."""
+"""The ``Forwarded`` header (RFC 7239)."""
 
 _ADDRESSES: Final = (
     "Ali-CDN-Real-IP", "CDN-Src-IP", "CF-Connecting-IP", "CF-Connecting-IPv6", "CF-Pseudo-IPv4", "Client-IP",
@@ -42,12 +42,12 @@ TARGET_FIELDS: Final = (
     "X-Original-URL", "X-Rewrite-URL", "X-Scheme", "X-Script-Name", "X-URL-Scheme",
 )  # fmt: skip
 IDENTITY_FIELDS: Final = (
-    # Of certificates; Client-Cert is RFC 9440.
+    # Client certificates; Client-Cert is RFC 9440.
     "Client-Cert", "Client-Cert-Chain", "SSL-Client-Cert", "SSL-Client-S-DN", "SSL-Client-Verify",
     "X-ARR-ClientCert", "X-Client-Cert", "X-Client-DN", "X-Client-Verify", "X-Forwarded-Client-Cert",
     "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-SSL-Client-Cert",
     "X-SSL-Client-S-DN", "X-SSL-Client-Verify", "X-Tls-Client-Cert",
-    # Of people, as sign-in proxies hand them on.
+    # User identities, as set by authenticating proxies.
     "CF-Access-Authenticated-User-Email", "Remote-Email", "Remote-Groups", "Remote-Name", "Remote-User",
     "X-Amzn-Oidc-Identity", "X-Auth-Request-Access-Token", "X-Auth-Request-Email", "X-Auth-Request-Groups",
     "X-Auth-Request-Preferred-Username", "X-Auth-Request-User", "X-Authenticated-User",
@@ -56,17 +56,17 @@ IDENTITY_FIELDS: Final = (
     "X-MS-Client-Principal", "X-MS-Client-Principal-ID", "X-MS-Client-Principal-Name", "X-Remote-User",
     "X-WebAuth-User",
 )  # fmt: skip
-_NEVER: Final = ("Proxy",)  # becomes HTTP_PROXY, which outgoing clients take for a setting (httpoxy)
+_NEVER: Final = ("Proxy",)  # becomes HTTP_PROXY, which HTTP clients read as a setting (httpoxy)
 
 OTHER_FIELDS: Final = (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS, *_NEVER)
-"""Names under which one product or another hands on addresses, targets and identities."""
+"""Headers in which products pass on addresses, targets and identities."""
 
 
 def kept_fields(names: Iterable[str], *, parameter: str) -> frozenset[str]:
-    """The fields that are left in requests of trusted peers, in lower case.
+    """Return the headers that are kept in requests of trusted peers, in lower case.
 
     Raises:
-        ConfigurationError: a field that would not be removed, or that must always be.
+        ConfigurationError: a header that would not be removed anyway, or that must always be removed.
     """
     kept = frozenset(name.lower() for name in texts(names, parameter=parameter, of="header names"))
     known = {name.lower() for name in (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS)}

@@ -1,7 +1,7 @@
-"""The grammar of a ``Host`` field, and one spelling for each host.
+"""Grammar of a ``Host`` field, and normalization of hosts.
 
-Stricter than RFC 3986, which allows almost anything as a registered name: what is accepted here can be put into a
-URL, a header or a log line as it is.
+Stricter than RFC 3986, which allows almost anything as a registered name: an accepted host can be used unchanged in
+a URL, a header or a log line.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ __all__ = ["DEFAULT_PORTS", "HostPort", "authority", "parse_host", "parse_port"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_LONGEST = 262  # 253 for the name, a final dot, a colon and five digits, and some room
-# Underscores are no host names, but resolve inside clusters.
+_LONGEST = 262  # 253 for the name, a final dot, a colon and five digits, and some margin
+# Underscores are not allowed in host names, but resolve inside clusters.
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 class HostPort(NamedTuple):
-    """A host in its one spelling (lower case, no final dot, IPv6 in brackets) and the port that was written."""
+    """A normalized host (lower case, no final dot, IPv6 in brackets) and the explicit port."""
 
     name: str
     port: int | None
 
 
 def parse_host(text: str) -> HostPort | None:
-    """Read the value of a ``Host`` field; ``None`` when it is malformed."""
+    """Parse the value of a ``Host`` field; ``None`` if it is malformed."""
     if len(text) > _LONGEST or not text.isascii():
         return None
     if text.startswith("["):
@@ -39,13 +39,13 @@ def parse_host(text: str) -> HostPort | None:
         name = _name(name)
     if name is None or colon not in ("", ":"):
         return None
-    # An empty port ("example.com:") is legal and means the default one (RFC 3986, 3.2.3).
+    # An empty port ("example.com:") is valid and means the default port (RFC 3986, 3.2.3).
     port = parse_port(digits) if digits else None
     return None if digits and port is None else HostPort(name, port)
 
 
 def parse_port(digits: str) -> int | None:
-    """A port from 1 to 65535 in ASCII digits, or ``None``; ``str.isdigit`` alone would let ``²`` pass."""
+    """Return a port from 1 to 65535 in ASCII digits, or ``None``; ``str.isdigit`` alone would accept ``²``."""
     if not 1 <= len(digits) <= 5 or not digits.isascii() or not digits.isdigit():
         return None
     port = int(digits)
@@ -53,7 +53,7 @@ def parse_port(digits: str) -> int | None:
 
 
 def authority(scheme: str, name: str, port: int | None) -> str:
-    """``name`` with ``port``, which is left away where it is the default of ``scheme``."""
+    """Return ``name`` with ``port``, which is omitted if it is the default of ``scheme``."""
     return name if port is None or port == DEFAULT_PORTS.get(scheme) else f"{name}:{port}"
 
 
@@ -70,6 +70,6 @@ def _ipv6(literal: str) -> str | None:
     except ValueError:
         return None
     mapped = address.ipv4_mapped
-    # Browsers write such a host in hexadecimal; Python does so up to 3.12 and writes it dotted from 3.13 on.
+    # Browsers write such a host in hexadecimal; so does Python up to 3.12, but 3.13 and later write it dotted.
     text = address.compressed if mapped is None else f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
     return f"[{text}]"

@@ -1,6 +1,6 @@
-"""Network addresses as servers, proxies and clients write them, read in one way.
+"""Network addresses in the notations of servers, proxies and clients, normalized.
 
-A port is cut, a zone id dropped, and an IPv4 address mapped into IPv6 is that IPv4 address.
+A port is removed, a zone id dropped, and an IPv4-mapped IPv6 address becomes the IPv4 address.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 UNKNOWN = "unknown"
-"""Stands where a peer has no address, as on a unix socket."""
+"""Placeholder if a peer has no address, as on a unix socket."""
 
 _LONGEST = 64  # an IPv6 address in brackets with zone id and port
 _PORT = re.compile(r":[0-9]{1,5}\Z")
-# RFC 4291, 2.5.5.2; dual-stack sockets show IPv4 peers so.
+# RFC 4291, 2.5.5.2; dual-stack sockets report IPv4 peers in this form.
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def parse_address(text: str) -> Address | None:
-    """The address in ``text``, or ``None`` when there is none: names, obfuscated ids, leading zeros, junk."""
+    """Return the address in ``text``, or ``None`` for names, obfuscated ids, leading zeros and other text."""
     if len(text) > _LONGEST or not text.isascii():
         return None
     if text.startswith("["):
@@ -51,7 +51,7 @@ def _bare_address(text: str) -> Address | None:
 
 
 def parse_network(text: str, *, parameter: str) -> Network:
-    """A network in CIDR notation, or a single address.
+    """Return a network in CIDR notation, or a single address as a network.
 
     Raises:
         ConfigurationError: neither, or a network with host bits set (``10.0.0.1/8``).
@@ -69,20 +69,20 @@ def parse_network(text: str, *, parameter: str) -> Network:
 
 
 def client_key(ip: str, *, ipv6_prefix: int = 64) -> str:
-    """The bucket a client belongs to: an IPv4 address itself, of IPv6 its network, for example ``2001:db8::/64``.
+    """Return the rate limit key of a client: its IPv4 address, or its IPv6 network, such as ``2001:db8::/64``.
 
-    One household or server owns a whole /64, so counting single IPv6 addresses counts nothing.
+    A household or server has a whole /64, so limits on single IPv6 addresses are ineffective.
 
     Args:
-        ip: an address, as in ``RequestOrigin.client_ip``; anything unreadable shares the bucket ``unknown``.
+        ip: an address, as in ``RequestOrigin.client_ip``; all invalid addresses share the key ``unknown``.
         ipv6_prefix: length of the IPv6 network in bits, 1 to 128.
 
     Raises:
-        ConfigurationError: ``ip`` is no text, or ``ipv6_prefix`` out of range.
+        ConfigurationError: ``ip`` is not a string, or ``ipv6_prefix`` is out of range.
     """
     try:
         return _KEYS[ip, ipv6_prefix]
-    except TypeError:  # of a kind that no dictionary takes
+    except TypeError:  # unhashable arguments
         return _client_key((ip, ipv6_prefix))
 
 

@@ -1,4 +1,4 @@
-"""What the trusted proxies in front say: header values read from the right, as far as trust reaches."""
+"""Values of forwarding headers from trusted proxies, read from right to left."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mks_hardening._core.origin.request_origin import ProxyStatements
 __all__ = ["ProxyChain"]
 
 _WITHOUT_ADDRESS = frozenset({"", "unix:", "localhost"})  # gunicorn and uWSGI, nginx, waitress
-# Nobody has so many proxies; without a bound a header of commas costs its length in objects.
+# More proxies do not occur; without a limit, a header full of commas would create an object for each.
 _MOST_HOPS = 64
 
 
 class ProxyChain:
-    """Which peers are believed, and up to which value.
+    """Trusted peers, and the header values that they vouch for.
 
     Raises:
-        ConfigurationError: an address or network is malformed, ``hops`` out of range.
+        ConfigurationError: an address or network is malformed, or ``hops`` is out of range.
     """
 
     __slots__ = ("_anywhere", "_networks", "_unix", "hops", "trusted_proxies")
@@ -41,7 +41,7 @@ class ProxyChain:
         self._anywhere = hops is not None and not self.trusted_proxies
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether a connection comes from a trusted proxy; ``None`` is a peer without address."""
+        """Return whether a connection comes from a trusted proxy; ``None`` is a peer without an address."""
         return self._anywhere or (
             self._unix if peer is None or peer in _WITHOUT_ADDRESS else self._is_trusted(peer)
         )
@@ -51,13 +51,13 @@ class ProxyChain:
         return address is not None and any(address in network for network in self._networks)
 
     def from_forwarded(self, text: str) -> ProxyStatements:
-        """Read the ``Forwarded`` field."""
+        """Parse the ``Forwarded`` field."""
         elements = list(elements_from_right(text))
         place, client = self._walk([element.get("for", "") for element in elements])
         if self.hops is not None:
             elements = elements[self.hops - 1 : self.hops]
         said: dict[str, str] = {}
-        # The statement nearest to the client wins; only trusted proxies wrote the elements up to `place`.
+        # The value nearest to the client wins; only trusted proxies wrote the elements up to `place`.
         for element in elements[: max(place, 1)]:
             said.update(element)
         return ProxyStatements(client, said.get("proto"), said.get("host"))
@@ -70,7 +70,7 @@ class ProxyChain:
         port: str | None,
         prefix: str | None,
     ) -> ProxyStatements:
-        """Read the ``X-Forwarded-*`` fields; ``None`` where one is not there."""
+        """Parse the ``X-Forwarded-*`` fields; ``None`` for a missing field."""
         place, client = self._walk(_values_from_right(addresses))
         rest = (self._at(_values_from_right(value), max(place, 1)) for value in (scheme, host, port, prefix))
         return ProxyStatements(client, *rest)
@@ -81,8 +81,8 @@ class ProxyChain:
         return values[min(place, len(values)) - 1] if values else None
 
     def _walk(self, addresses: list[str]) -> tuple[int, str | None]:
-        """How many values were looked at from the right, and the client's address if one was found."""
-        # Fewer values than proxies: the request came another way, and nothing it says is believed.
+        """Return the number of values examined from the right, and the client's address if one was found."""
+        # Fewer values than proxies: the request took another route, and none of its values are trusted.
         if self.hops is not None and len(addresses) < self.hops:
             return 0, None
         client = None
@@ -101,5 +101,5 @@ def _values_from_right(text: str | None) -> list[str]:
         return []
     values = text.rsplit(",", _MOST_HOPS)
     if len(values) > _MOST_HOPS:
-        del values[0]  # not one value, but all that were left of the bound
+        del values[0]  # not a single value, but everything to the left of the limit
     return [value.strip(" \t") for value in reversed(values)]

@@ -1,8 +1,8 @@
-"""Who sent a request, over which scheme, to which host: decided once, from what trusted peers say.
+"""Determine client, scheme and host of a request once, from the headers of trusted peers.
 
-A header is believed only when the peer that opened the connection is trusted, values are counted from the right,
-and exactly one family of headers is read: falling back from one to the other would be a way around the first. This
-is where the environ is read and changed; ``proxy_chain`` and ``request_origin`` decide on plain values.
+A header is read only if the peer that opened the connection is trusted, values are counted from the right, and
+exactly one family of headers is read: a fallback to the other would be a bypass. This module reads and changes the
+environ; ``proxy_chain`` and ``request_origin`` work on plain values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class OriginDecision(NamedTuple):
-    """A decision and what it changes in the environ: keys to set and keys to remove."""
+    """An origin and the resulting changes of the environ: keys to set and keys to remove."""
 
     origin: RequestOrigin
     changes: Mapping[str, Any]
@@ -47,7 +47,7 @@ class OriginDecision(NamedTuple):
 
 
 _CONNECTION_KEYS = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME")
-_SERVER_KEYS = ("SERVER_NAME", "SERVER_PORT")  # count only where there is no Host
+_SERVER_KEYS = ("SERVER_NAME", "SERVER_PORT")  # used only without a Host field
 _DIRECT_KEYS = (*_CONNECTION_KEYS, *_SERVER_KEYS)
 _X_FORWARDED_KEYS = tuple(map(header_key, X_FORWARDED))
 _FORWARDED_KEYS = tuple(map(header_key, FORWARDED))
@@ -58,27 +58,27 @@ _connection_of = itemgetter(*_CONNECTION_KEYS)
 
 
 class ProxyTrust:
-    """Which peers are believed, and which family of headers they are believed in.
+    """Trusted proxies, and the family of forwarding headers that they set.
 
-    The application sees the decision and nothing else: the other family, and the fields in which products hand on
-    addresses, targets and identities in ways of their own (``X-Real-IP``, ``True-Client-IP``, ``CF-Connecting-IP``,
-    ``X-Original-URL``, ``X-Forwarded-Client-Cert``, ``X-Forwarded-User`` and their like), are removed from every
-    request, unless ``keep_headers`` names them and the peer is trusted.
+    The application sees only the result. The other family, and the product-specific headers for addresses, targets
+    and identities (``X-Real-IP``, ``True-Client-IP``, ``CF-Connecting-IP``, ``X-Original-URL``,
+    ``X-Forwarded-Client-Cert``, ``X-Forwarded-User`` and similar), are removed from every request, unless
+    ``keep_headers`` names them and the peer is trusted.
 
     Args:
         trusted_proxies: addresses and CIDR networks of the proxies, and ``"unix"`` for peers on a unix socket.
-            Empty trusts nobody.
+            Empty trusts no peer.
         family: ``"x-forwarded"`` (``X-Forwarded-For``, ``-Proto``, ``-Host``, ``-Port``, ``-Prefix``) or
             ``"forwarded"`` (RFC 7239). The other one is never read.
-        hops: number of proxies in front of the application, where their addresses are not known: the peer is
-            trusted (when ``trusted_proxies`` is given, only such a peer) and the value at that place from the
-            right counts. ``None`` walks leftwards over trusted addresses instead.
-        keep_headers: fields of trusted peers that the application reads by itself; the proxy must set or remove
-            each of them in every request.
+        hops: number of proxies in front of the application, if their addresses are not known: the peer is trusted
+            (only peers in ``trusted_proxies``, if given) and the value at that position from the right is used.
+            ``None`` skips trusted addresses from right to left instead.
+        keep_headers: headers of trusted peers that the application reads itself; the proxy must set or remove each
+            of them in every request.
 
     Raises:
-        ConfigurationError: an address or network is malformed, the family unknown, ``hops`` below 1, a field in
-            ``keep_headers`` that nobody would remove, or ``Proxy``.
+        ConfigurationError: an address or network is malformed, the family is unknown, ``hops`` is below 1, or
+            ``keep_headers`` contains a header that would not be removed anyway, or ``Proxy``.
 
     Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
     """
@@ -106,17 +106,17 @@ class ProxyTrust:
         self._keys = (*usual, *(_X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
         self._foreign = _UNTRUSTED_KEYS.difference(self._keys, map(header_key, self.keep_headers))
         self._rare = self._foreign | _FAMILY_KEYS.difference(usual)
-        # Connections repeat: a decision costs a look-up, and only new peers and questions are worked out.
+        # Connections repeat: a decision costs one lookup, and only new combinations are computed.
         self._peers = Memo(self._chain.trusts)
         self._direct = Memo(_settle_direct)
         self._trusted = Memo(self._settle_trusted, longest=1024)
 
     def resolve(self, environ: Mapping[str, Any]) -> RequestOrigin:
-        """Decide for one request; ``environ`` is read, never changed."""
+        """Return the origin of a request without changing ``environ``."""
         return self.settle(environ).origin
 
     def admit(self, environ: dict[str, Any]) -> RequestOrigin:
-        """Decide for one request and make its environ say so: nothing untrusted is left in it."""
+        """Return the origin of a request and update its environ accordingly: no untrusted header remains."""
         origin, changes, removals = self.settle(environ)
         environ.update(changes)
         if removals and not removals.isdisjoint(environ):
@@ -125,14 +125,14 @@ class ProxyTrust:
         return origin
 
     def settle(self, environ: Mapping[str, Any]) -> OriginDecision:
-        """Decide for one request, with what must change in its environ before an application may read it."""
+        """Return the origin of a request, with the changes to its environ that an application must see."""
         trusted = self._peers[environ.get("REMOTE_ADDR")]
         try:
             if not trusted:
                 return self._direct[_connection_of(environ)]
             if self._rare.isdisjoint(environ):
                 return self._trusted[self._usual(environ)]
-        except KeyError:  # a header that is usually there is not
+        except KeyError:  # a usual header is missing
             pass
         if not trusted:
             return self._direct[tuple(map(environ.get, _DIRECT_KEYS))]
@@ -153,7 +153,7 @@ class ProxyTrust:
                 seen[key] = value
         changes = {key: value for key, value in seen.items() if value and value != found.get(key)}
         emptied = frozenset(key for key, value in seen.items() if not value)
-        # A usual question says that no other header of either family is there.
+        # The usual key means that no other header of either family is present.
         foreign = self._foreign if len(question) == len(self._keys) else ()
         return OriginDecision(origin, {**changes, ORIGIN_KEY: origin}, emptied.union(foreign))
 
@@ -162,20 +162,20 @@ class ProxyTrust:
 
 
 def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], RequestOrigin]:
-    """How a wrapper learns the origin when no outer one has decided.
+    """Return the function with which a middleware determines the origin if no outer one has done so.
 
-    Without trust of its own it believes no header and touches none.
+    Without ``trust``, it trusts no header and changes none.
     """
     return _NOBODY.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
 
 
 def request_origin(environ: dict[str, Any]) -> RequestOrigin:
-    """The origin that an outer wrapper has decided; without one, what the connection itself says."""
+    """Return the origin determined by an outer middleware; without one, that of the connection itself."""
     return environ.get(ORIGIN_KEY) or _NOBODY.resolve(environ)
 
 
 def _wanted(said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
-    """What the application must see; an empty value means that the key goes."""
+    """Return the environ values for the application; an empty value removes the key."""
     changes = {"wsgi.url_scheme": origin.scheme}
     if said.client:
         changes["REMOTE_ADDR"] = origin.client_ip

@@ -1,4 +1,4 @@
-"""From what a connection and its trusted proxies say to one decision, and from that to what an application sees."""
+"""Combine connection and proxy headers into one origin, and derive the values for the application."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = [
 Family = Literal["x-forwarded", "forwarded"]
 
 _SECURE_SCHEMES = frozenset({"https", "wss"})
-# It becomes SCRIPT_NAME and part of redirects: unreserved characters and no dot segments.
+# The prefix becomes SCRIPT_NAME and part of redirects: unreserved characters and no dot segments.
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
 
 
 class RequestOrigin(NamedTuple):
-    """Where a request came from and what it was addressed to.
+    """Client of a request, and the URL parts that it used.
 
     Attributes:
-        client_ip: address of the client in its one spelling, or ``"unknown"`` when there is none.
-        scheme: ``"http"`` or ``"https"`` as the client used it.
-        host: host the client asked for, lower case, without final dot and port, IPv6 in brackets; empty when the
-            request names none or a malformed one.
-        port: port the client asked for.
-        prefix: path under which the application is mounted, without a slash at its end.
+        client_ip: normalized address of the client, or ``"unknown"`` if there is none.
+        scheme: ``"http"`` or ``"https"`` as used by the client.
+        host: requested host in lower case, without final dot and port, IPv6 in brackets; empty if the request has
+            none or a malformed one.
+        port: requested port.
+        prefix: path under which the application is mounted, without a trailing slash.
         peer_trusted: whether the connection came from a trusted proxy.
     """
 
@@ -48,7 +48,7 @@ class RequestOrigin(NamedTuple):
 
 
 class PeerConnection(NamedTuple):
-    """What the server itself says about a request, and the one ``Host`` the peer sent."""
+    """Values that the server itself provides about a request, and the ``Host`` field of the peer."""
 
     peer: str | None = None
     scheme: str | None = None
@@ -59,7 +59,7 @@ class PeerConnection(NamedTuple):
 
 
 class ProxyStatements(NamedTuple):
-    """What trusted proxies say; ``None`` where they say nothing."""
+    """Values from trusted proxies; ``None`` for a missing value."""
 
     client: str | None = None
     scheme: str | None = None
@@ -69,7 +69,7 @@ class ProxyStatements(NamedTuple):
 
 
 def combine(connection: PeerConnection, said: ProxyStatements | None) -> RequestOrigin:
-    """The decision; ``said`` is ``None`` when the peer is not trusted."""
+    """Return the origin; ``said`` is ``None`` if the peer is not trusted."""
     heard = said or ProxyStatements()
     scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
     scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
@@ -103,7 +103,7 @@ def _spelled(peer: str) -> str:
 
 
 def restated(family: Family, said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
-    """The headers that are read, saying the decision and nothing else."""
+    """Return the forwarding headers with the values of the determined origin."""
     if family == "forwarded":
         client = f'for="{_bracketed(said.client)}";' if said.client else ""
         return {"Forwarded": f'{client}proto={origin.scheme};host="{host_field(origin)}"'}
@@ -112,7 +112,7 @@ def restated(family: Family, said: ProxyStatements, origin: RequestOrigin) -> di
 
 
 def host_field(origin: RequestOrigin) -> str:
-    """What a ``Host`` field says that names this origin."""
+    """Return the value of a ``Host`` field for this origin."""
     return origin.host and authority(origin.scheme, origin.host, origin.port)
 
 

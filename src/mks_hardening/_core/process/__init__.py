@@ -1,1 +1,1 @@
-"""What belongs to the process: threads, forks, its end, and the context of the work at hand."""
+"""Process-level state: threads, forks, exit hooks, and the context of the current request."""

@@ -1,8 +1,8 @@
-"""Locks of a parent's threads must not bind a forked child: objects that hold one are renewed there.
+"""Reset of objects in a forked child: locks held by threads of the parent must not block it.
 
-gunicorn's gevent workers replace ``threading`` after the fork, and so after that renewal: a queue made before would
-block every greenlet, and a thread started before would fail in ``threading`` when it ends. Such a child drains its
-queues before gevent replaces anything, and renews all objects once more afterwards.
+gunicorn's gevent workers patch ``threading`` after the fork, and so after that reset: a queue created before would
+block every greenlet, and a thread started before would fail in ``threading`` at its end. Such a child drains its
+queues before gevent patches anything, and resets all objects once more afterwards.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["ModuleLock", "renew_in_child"]
 
 
 class ForkAware(Protocol):
-    """Has locks or state of running threads."""
+    """Object with locks or with state of running threads."""
 
     def renew(self) -> None:
-        """Replace them by fresh ones."""
+        """Replace locks and thread state with new ones."""
         ...
 
 
 @runtime_checkable
 class Drainable(Protocol):
-    """A renewable with a thread of its own."""
+    """Fork-aware object with its own thread."""
 
     def drain(self) -> None:
-        """Handle what waits and end the thread; bounded in time."""
+        """Process the pending items and end the thread, within a bounded time."""
         ...
 
 
@@ -40,8 +40,8 @@ _registered = False
 
 
 def renew_in_child(renewable: ForkAware) -> None:
-    """Call ``renewable.renew()`` in every child forked from now on, as long as the object lives."""
-    global _registered  # noqa: PLW0603 - os.register_at_fork cannot be undone, so it is done once per process
+    """Call ``renewable.renew()`` in every child forked from now on, as long as the object exists."""
+    global _registered  # noqa: PLW0603 - os.register_at_fork cannot be undone, so it is called once per process
     _renewables.add(renewable)
     if not _registered:
         os.register_at_fork(after_in_child=_after_fork)
@@ -49,7 +49,7 @@ def renew_in_child(renewable: ForkAware) -> None:
 
 
 class ModuleLock:
-    """A reentrant lock for a module: fresh in a forked child, and nothing is registered before its first use."""
+    """Reentrant module-level lock: new in a forked child; registers nothing before its first use."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -68,7 +68,7 @@ class ModuleLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(RuntimeError):  # forked inside: the fresh lock was never taken
+        with suppress(RuntimeError):  # forked inside the block: the new lock was never acquired
             self._lock.release()
 
 
@@ -86,7 +86,7 @@ def _on_gevent_event(event: object) -> None:
     if kind == "GeventWillPatchAllEvent":
         for renewable in list(_renewables):
             if isinstance(renewable, Drainable):
-                with suppress(Exception):  # gevent would pass it on to whoever patches
+                with suppress(Exception):  # gevent would raise it in the code that patches
                     renewable.drain()
     elif kind == "GeventDidPatchBuiltinModulesEvent":
         _renew_all()
@@ -94,6 +94,6 @@ def _on_gevent_event(event: object) -> None:
 
 def _renew_all() -> None:
     for renewable in list(_renewables):
-        # Whatever one of them raises, the others must not keep the parent's locks.
+        # If one of them raises, the others must still replace the parent's locks.
         with suppress(Exception):
             renewable.renew()

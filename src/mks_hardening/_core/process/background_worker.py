@@ -1,8 +1,8 @@
-"""A bounded queue with one daemon thread behind it, for work that must not be done on the caller's thread.
+"""A bounded queue with one daemon thread, for work that must not run on the caller's thread.
 
-``put`` never blocks and never raises and may be called from a signal handler. What is accepted is handled, or
-handed back by ``close``; what is refused is counted. A forked child starts with an empty queue: the parent's items
-are the parent's.
+``put`` never blocks and never raises, and may be called from a signal handler. An accepted item is handled, or
+returned by ``close``; rejected items are counted. A forked child starts with an empty queue: the parent handles its
+own items.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Mark:
-    """Travels through the queue; when it comes out, everything put before it has been handled."""
+    """Marker in the queue; when it is dequeued, everything queued before it has been handled."""
 
     __slots__ = ("reached", "stop")
 
@@ -36,7 +36,7 @@ class _Mark:
 
 
 class _Tally:
-    """A counter whose increment is one C call: exact over threads and inside signal handlers."""
+    """Counter whose increment is one C call: exact with threads and in signal handlers."""
 
     __slots__ = ("_count",)
 
@@ -48,22 +48,22 @@ class _Tally:
 
     @property
     def value(self) -> int:
-        return int(repr(self._count)[6:-1])  # "count(5)"; reading by next() would advance it
+        return int(repr(self._count)[6:-1])  # "count(5)"; next() would advance it
 
 
 class BackgroundWorker(Generic[T]):
-    """Hands queued items, one after another, to ``handle`` on its own daemon thread.
+    """Passes queued items one by one to ``handle`` on its own daemon thread.
 
     Args:
-        handle: takes one item; whatever it raises is counted in ``failed`` and does not stop the worker.
+        handle: handles one item; an exception is counted in ``failed`` and does not stop the worker.
         name: name of the thread.
-        max_queue: items that may wait; more are refused or push out the oldest.
-        overflow: ``drop_new`` refuses the new item, ``drop_oldest`` makes room for it.
-        tick: called on the worker's thread after items and when the time it asked for has passed; returns the
-            seconds until it wants to be called again, or ``None``.
-        leftover: receives, in ``close``, what could not be handled in time (also the item in hand).
-        at_exit: whether ``close`` is called at the end of the process; an owner that does it says no.
-        clock: monotonic clock for time-outs of ``close``.
+        max_queue: maximum number of queued items; beyond it, items are rejected or replace the oldest.
+        overflow: ``drop_new`` rejects the new item, ``drop_oldest`` drops the oldest one.
+        tick: called on the worker's thread after each item and when the requested time has passed; returns the
+            seconds until the next call, or ``None``.
+        leftover: called by ``close`` with the items that could not be handled in time (including the current one).
+        at_exit: whether ``close`` is called at process exit; ``False`` if the owner does that itself.
+        clock: monotonic clock for timeouts of ``close``.
 
     Raises:
         ConfigurationError: ``max_queue`` below 1 or an unknown ``overflow``.
@@ -100,8 +100,8 @@ class BackgroundWorker(Generic[T]):
             exit_hooks.on_exit(self.close)
 
     def renew(self) -> None:
-        """In a forked child: an empty queue and no thread; the parent's items are the parent's."""
-        # Through the module: gevent replaces the class there, and the one of C would block all greenlets.
+        """Start with an empty queue and no thread in a forked child; the parent handles its own items."""
+        # Looked up in the module: gevent replaces the class there, and the C class would block all greenlets.
         self._queue: queue.SimpleQueue[T | _Mark] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._thread = None
@@ -113,13 +113,13 @@ class BackgroundWorker(Generic[T]):
         self._in_hand: list[T] = []
 
     def put(self, item: T) -> bool:
-        """Queue one item; false (and counted as dropped) when it was refused. Never blocks, never raises."""
+        """Queue one item; return false (and count it as dropped) if it was rejected. Never blocks, never raises."""
         if self._closed or (self._queue.qsize() >= self._max_queue and not self._make_room()):
             self._dropped.add()
             return False
         self._accepted.add()
         self._queue.put(item)
-        if self._has_ended():  # between the check and the put: nobody will fetch it any more
+        if self._has_ended():  # between the check and the put: no thread will dequeue it
             self._hand_back()
         elif self._thread is None:
             self._start()
@@ -128,7 +128,7 @@ class BackgroundWorker(Generic[T]):
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds until everything put so far is handled; whether it was."""
+        """Wait up to ``timeout`` seconds until everything queued so far is handled; return whether it was."""
         if self._closed or (self._thread is None and self._queue.empty()):
             return self._queue.empty()
         mark = _Mark(stop=False)
@@ -137,10 +137,10 @@ class BackgroundWorker(Generic[T]):
         return mark.reached.wait(timeout)
 
     def close(self, timeout: float = 5.0) -> list[T]:
-        """Refuse new items, handle what waits for up to ``timeout`` seconds, and return what is left.
+        """Reject new items, handle the pending ones for up to ``timeout`` seconds, and return the rest.
 
-        Harmless when called again: it waits for a thread that has not ended yet. Called on the worker's own thread
-        it does not wait.
+        May be called again: it then waits for a thread that has not ended yet. On the worker's own thread it does
+        not wait.
         """
         thread = self._thread
         if not self._closed:
@@ -149,12 +149,12 @@ class BackgroundWorker(Generic[T]):
                 self._queue.put(_Mark(stop=True))
         if thread is not None and not self.is_current_thread:
             self._join(thread, timeout)
-        # From here on whoever puts takes back himself, and a thread that is still busy stops after its item.
+        # From now on, callers of ``put`` remove their own items, and a busy thread stops after its current item.
         self._ended = True
         return self._hand_back()
 
     def drain(self, timeout: float = 1.0) -> None:
-        """Handle what waits for up to ``timeout`` seconds and end the thread; the next ``put`` starts another."""
+        """Handle pending items for up to ``timeout`` seconds and end the thread; ``put`` starts another."""
         thread = self._thread
         if thread is not None and not self._closed:
             self._queue.put(_Mark(stop=True))
@@ -163,17 +163,17 @@ class BackgroundWorker(Generic[T]):
 
     @property
     def pending(self) -> int:
-        """Items accepted and not yet handled, with the one in hand."""
+        """Number of items accepted and not yet handled, including the current one."""
         return max(0, self._accepted.value - self._handled)
 
     @property
     def dropped(self) -> int:
-        """Items refused or pushed out."""
+        """Number of items rejected or dropped from the queue."""
         return self._dropped.value
 
     @property
     def failed(self) -> int:
-        """Items whose ``handle`` raised."""
+        """Number of items whose ``handle`` raised."""
         return self._failed
 
     @property
@@ -185,8 +185,8 @@ class BackgroundWorker(Generic[T]):
         try:
             thread.join(timeout)
         except RuntimeError:
-            # Another thread is starting it at this moment, and holds the lock until it runs. If this one is, and we
-            # are in a signal handler above it, it ends at its first look at what is closed.
+            # Another thread is just starting it, and holds the lock until it runs. If this thread is starting it,
+            # and we are in a signal handler above that call, it ends when it first checks for the end.
             if self._lock.acquire(timeout=timeout):
                 self._lock.release()
             with suppress(RuntimeError):
@@ -210,7 +210,7 @@ class BackgroundWorker(Generic[T]):
         return True
 
     def _start(self) -> None:
-        # Not blocking: whoever holds the lock is starting the thread, perhaps below us in a signal handler.
+        # Non-blocking: the holder is starting the thread, and may be a frame below us in a signal handler.
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -219,7 +219,7 @@ class BackgroundWorker(Generic[T]):
                 self._thread = thread
                 try:
                     thread.start()
-                except RuntimeError:  # the interpreter is shutting down; close() hands the items back
+                except RuntimeError:  # the interpreter is shutting down; close() returns the items
                     self._thread = None
         finally:
             self._lock.release()
@@ -247,8 +247,8 @@ class BackgroundWorker(Generic[T]):
             self._in_hand.append(item)
             try:
                 self._handle(item)
-            # SystemExit too: nobody hears of it here, and the items behind it would wait for ever.
-            except BaseException:  # noqa: BLE001 - one bad item must not stop the worker; it is counted
+            # SystemExit too: nothing would report it here, and the items behind it would wait forever.
+            except BaseException:  # noqa: BLE001 - one failing item must not stop the worker; it is counted
                 self._failed += 1
             if self._in_hand:
                 self._in_hand.clear()

@@ -1,8 +1,8 @@
-"""What belongs to the request at hand: ids and bound fields, in one context variable.
+"""Context of the current request: ids and bound fields, in one context variable.
 
-One immutable mapping is replaced, never changed, so a value taken by a record stays as it was. The WSGI shell
-runs each application call and each step of its body inside the request's own ``contextvars.Context``; that keeps
-interleaved streaming bodies on one thread apart.
+One immutable mapping is replaced, never modified, so a mapping captured by a log record stays unchanged. The WSGI
+middleware runs each application call and each step of its body inside the request's own ``contextvars.Context``,
+which separates interleaved streaming bodies on one thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ fields_var: Final[ContextVar[Mapping[str, Any]]] = ContextVar("mks_hardening.fie
 
 
 def current() -> Mapping[str, Any]:
-    """The fields bound in this context, as a read-only mapping."""
+    """Return the fields bound in this context, as a read-only mapping."""
     return fields_var.get()
 
 
@@ -38,9 +38,9 @@ def clear() -> None:
 
 @contextmanager
 def bound(**fields: Any) -> Generator[Mapping[str, Any]]:
-    """Bind fields for the length of a ``with`` block and put the former ones back.
+    """Bind fields for the duration of a ``with`` block and restore the previous ones.
 
-    Works when the block is left in another context than it was entered in (a generator that was handed on).
+    Works even if the block is left in a different context than it was entered in (a generator that was passed on).
     """
     before = fields_var.get()
     bind(**fields)

@@ -1,9 +1,9 @@
-"""Work that must be finished before the process ends: at normal exit and on SIGTERM.
+"""Callbacks that run before the process ends: at normal exit and on SIGTERM.
 
-Nothing is registered at import; the first call of ``on_exit`` arms ``atexit`` and, when SIGTERM still has its
-default action, a handler that runs the same callbacks and then lets the default action end the process. Only the
-main thread can set it; off the main thread it is left to the next ``on_exit`` or ``arm_sigterm`` there. A server
-that handles SIGTERM itself (gunicorn, Celery) exits normally and is served by ``atexit``.
+Nothing is registered at import. The first call of ``on_exit`` registers with ``atexit`` and, if SIGTERM still has
+its default action, a handler that runs the same callbacks and then the default action, which ends the process. Only
+the main thread can set it; on other threads, that is left to the next ``on_exit`` or ``arm_sigterm`` on the main
+thread. A server that handles SIGTERM itself (gunicorn, Celery) exits normally and is covered by ``atexit``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _signal: int | None = None
 
 
 def on_exit(method: Callable[[], object]) -> None:
-    """Call the bound ``method`` once before the process ends, unless its object is gone by then.
+    """Call the bound ``method`` once before the process ends, unless its object no longer exists.
 
-    Callbacks run in reverse order of registration, so an owner that registers after its parts goes first.
+    Callbacks run in reverse order of registration, so an owner that registers after its parts runs first.
     """
-    global _armed, sigterm_wanted  # noqa: PLW0603 - armed once a process
-    # Without a lock, which a fork could leave held: each change is one step for other threads.
+    global _armed, sigterm_wanted  # noqa: PLW0603 - registered once per process
+    # Without a lock, which a fork could leave held: each change is atomic for other threads.
     for known in tuple(_callbacks):
         if known() is None:
             with suppress(ValueError):
@@ -49,8 +49,8 @@ def on_exit(method: Callable[[], object]) -> None:
 
 
 def arm_sigterm() -> None:
-    """Set the handler of SIGTERM if that is still to be done and this is the main thread."""
-    global sigterm_wanted  # noqa: PLW0603 - armed once a process
+    """Set the SIGTERM handler if that is still pending and this is the main thread."""
+    global sigterm_wanted  # noqa: PLW0603 - registered once per process
     if not sigterm_wanted or threading.current_thread() is not threading.main_thread():
         return
     sigterm_wanted = False
@@ -59,13 +59,13 @@ def arm_sigterm() -> None:
 
 
 def run_exit_callbacks() -> None:
-    """Run every callback once, newest first; one that raises does not keep the others from running."""
-    global _ending  # noqa: PLW0603 - one end a process
+    """Run every callback once, newest first; one that raises does not prevent the others."""
+    global _ending  # noqa: PLW0603 - a process ends once
     _ending = True
     while _callbacks:
         method = _callbacks.pop()()
         if method is not None:
-            with suppress(Exception):  # the process is ending; the next callback still has work to save
+            with suppress(Exception):  # the process is ending; the next callback must still run
                 method()
     _ending = False
     if _signal is not None:
@@ -73,12 +73,12 @@ def run_exit_callbacks() -> None:
 
 
 class _Multiprocessing:
-    """In a forked child: one that multiprocessing made leaves past the ``atexit`` of its parent."""
+    """Registration in a forked child: children of multiprocessing skip the ``atexit`` of their parent."""
 
     def renew(self) -> None:
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            # Its finalizers are cleared before these hooks of its own run, so this is the moment to add one.
+            # Its finalizers are cleared before its own fork hooks run, so a hook can add one.
             util.register_after_fork(_finalize, _finalize)
 
 
@@ -90,9 +90,9 @@ def _finalize(_owner: object) -> None:
 
 
 def _finish_and_die(signum: int, _frame: FrameType | None) -> None:
-    global _signal  # noqa: PLW0603 - one end a process
+    global _signal  # noqa: PLW0603 - a process ends once
     _signal = signum
-    if not _ending:  # else the callbacks are running below us, and go on when we return
+    if not _ending:  # otherwise the callbacks are running below us, and continue when we return
         run_exit_callbacks()
 
 

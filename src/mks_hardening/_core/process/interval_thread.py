@@ -1,4 +1,4 @@
-"""A thread that works at intervals for as long as there is something to do."""
+"""A thread that runs a function at intervals while there is work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["IntervalThread"]
 
 
 class IntervalThread:
-    """Calls a function every so often until it says that nothing is left; started again when there is.
+    """Calls a function at intervals until it reports that no work is left; ``start`` resumes it.
 
     Args:
-        work: does a part and answers whether more may come; what it raises counts as "more".
+        work: does part of the work and returns whether there may be more; an exception counts as "more".
         every: seconds between two calls.
-        name: of the thread.
+        name: name of the thread.
     """
 
     __slots__ = ("__weakref__", "_asked", "_every", "_lock", "_name", "_thread", "_work")
@@ -30,13 +30,13 @@ class IntervalThread:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: there is no thread."""
+        """Forget the thread in a forked child, where it does not exist."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._asked = False
 
     def start(self) -> None:
-        """There is something to do."""
+        """Start the thread if it is not running: there is work."""
         if self._asked and self._thread is not None:
             return
         with self._lock:
@@ -44,7 +44,7 @@ class IntervalThread:
             if self._thread is not None:
                 return
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            with suppress(RuntimeError):  # no thread to be had: tried again by the next who asks
+            with suppress(RuntimeError):  # no more threads available: the next call of start() tries again
                 thread.start()
                 self._thread = thread
 

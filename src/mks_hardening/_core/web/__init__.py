@@ -1,1 +1,1 @@
-"""What everything that speaks HTTP shares: keys of the environ, lists of paths, heads of answers, limit fields."""
+"""Shared HTTP code: environ keys, path rules, response headers, rate limit fields."""

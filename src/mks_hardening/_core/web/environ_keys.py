@@ -1,4 +1,4 @@
-"""Keys under which wrappers, application and frameworks meet in a WSGI environ."""
+"""Keys of the WSGI environ that middleware, application and frameworks share."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = [
 ]
 
 ORIGIN_KEY: Final = "mks_hardening.origin"
-"""The ``RequestOrigin``: client, scheme, host; decided once, by the outermost wrapper that needs it."""
+"""The ``RequestOrigin``: client, scheme, host; determined once, by the outermost middleware that needs it."""
 
 SESSION_KEY: Final = "mks_hardening.session"
-"""The ``SessionHandle``, from ``SessionTimeoutMiddleware``."""
+"""The ``SessionHandle``, set by ``SessionTimeoutMiddleware``."""
 
 CSRF_TOKEN_KEY: Final = "mks_hardening.csrf_token"  # noqa: S105 - the name of a key
-"""What ``str()`` turns into a token for a form, from ``CSRFMiddleware``."""
+"""Object whose ``str()`` is a token for a form, set by ``CSRFMiddleware``."""
 
 CSP_NONCE_KEY: Final = "mks_hardening.csp_nonce"
-"""The nonce for scripts of this answer, from ``SecurityHeadersMiddleware``."""
+"""Nonce for the scripts of this response, set by ``SecurityHeadersMiddleware``."""
 
 ROUTE_KEY: Final = "mks_hardening.route"
-"""Set by the application: the pattern that the path matched, for the request record."""
+"""Route pattern of the path, set by the application for the request log."""
 
 REQUEST_ID_KEY: Final = "REQUEST_ID"
-"""The id of the request, from ``RequestLoggingMiddleware``."""
+"""Id of the request, set by ``RequestLoggingMiddleware``."""
 
 REFUSAL_KEY: Final = "mks_hardening.refusal"
-"""The ``Refusal``, where a wrapper answered in place of the application; read by the request record."""
+"""The ``Refusal``, if a middleware rejected the request; read by the request log."""
 
 
 def header_key(name: str) -> str:
-    """The key of a request header field (PEP 3333)."""
+    """Return the environ key of a request header field (PEP 3333)."""
     return "HTTP_" + name.upper().replace("-", "_")

@@ -1,4 +1,4 @@
-"""Lists of paths as users write them: pages, and folders with everything below."""
+"""Path rules in options: single pages, and folders with everything below."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path"]
 
 LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
-"""What probes ask for, where nothing else is said: answered by the health wrapper, never redirected to https."""
+"""Default paths of health probes: handled by the health middleware, never redirected to https."""
 
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:/|\Z)").search
 
 
 class PathRules:
-    """Matches a request path against pages and folders, in one notation for every option that takes paths.
+    """Matches a request path against pages and folders, with one notation for all options with paths.
 
-    ``/login`` is that page; ``/static/`` or ``/static/*`` is the folder, with everything below it, so that ``/`` is
-    everything; ``=/news/`` is that page alone although it ends in a slash, and ``=/`` the first page.
+    ``/login`` is that page; ``/static/`` or ``/static/*`` is the folder with everything below it, so that ``/`` is
+    everything; ``=/news/`` is that page alone although it ends in a slash, and ``=/`` the front page.
 
-    A path that servers and applications may read in two ways (empty or dot segments, backslashes, control
-    characters) matches nothing, so it cannot borrow an exemption.
+    A path that servers and applications may interpret differently (empty or dot segments, backslashes, control
+    characters) matches nothing, so it cannot gain an exemption.
 
     Args:
         paths: pages and folders.
         parameter: name of the option, for error messages.
 
     Raises:
-        ConfigurationError: a path without leading slash, or one that is itself ambiguous.
+        ConfigurationError: a path has no leading slash, or is itself ambiguous.
     """
 
     __slots__ = ("_folders", "_pages")
@@ -58,13 +58,13 @@ class PathRules:
         self._folders = tuple(folders)
 
     def match(self, path: str) -> bool:
-        """Whether the path is listed."""
+        """Return whether the path is listed."""
         return self._lists(path) and is_plain_path(path)
 
     def covers(self, path: str) -> bool:
-        """Whether the path, in any spelling that some reader takes for a listed one, is listed.
+        """Return whether the path is listed, in any spelling that could be interpreted as a listed path.
 
-        For rules that restrict: a spelling that only looks different must not escape them.
+        For rules that restrict: a different spelling must not bypass them.
         """
         plain = path if is_plain_path(path) else _plain(path)
         return self._lists(plain) or self._lists(plain.removesuffix("/")) or self._lists(plain + "/")
@@ -74,10 +74,10 @@ class PathRules:
 
 
 def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
-    """Paths to which a protection does not apply.
+    """Return rules for paths to which a protection does not apply.
 
     Raises:
-        ConfigurationError: as ``PathRules``, or ``/``, which would switch the protection off.
+        ConfigurationError: as for ``PathRules``, or ``/``, which would disable the protection.
     """
     listed = texts(paths, parameter=parameter, of="paths")
     if "/" in map(_without_star, listed):
@@ -103,5 +103,5 @@ def _plain(path: str) -> str:
 
 
 def is_plain_path(path: str) -> bool:
-    """Whether every reader takes the path for the same one."""
+    """Return whether all servers and applications interpret the path in the same way."""
     return _AMBIGUOUS(path) is None

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457), and who would rather have text."""
+"""Problem documents (RFC 9457), and detection of clients that prefer text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PROBLEM_TYPE: Final = "application/problem+json"
 
 
 def problem_document(status: int, detail: str, **members: object) -> str:
-    """The document as JSON text.
+    """Return the document as JSON text.
 
     Args:
-        status: status code of the answer.
-        detail: what is the matter, in a sentence for the client.
-        members: further ones.
+        status: status code of the response.
+        detail: one sentence for the client.
+        members: further members.
     """
     try:
         title = HTTPStatus(status).phrase
@@ -27,7 +27,7 @@ def problem_document(status: int, detail: str, **members: object) -> str:
 
 
 def prefers_text(accept: str) -> bool:
-    """Whether an ``Accept`` field asks for a page or text and not for JSON."""
+    """Return whether an ``Accept`` field asks for HTML or text rather than JSON."""
     # Browsers send about 150 characters.
     accept = accept[:1000].lower()
     return "text/" in accept and "json" not in accept

@@ -1,4 +1,4 @@
-"""Rate limit header fields from a decision: the X- names, the IETF draft fields, and Retry-After on refusals."""
+"""Rate limit header fields of a decision: ``X-RateLimit-*``, the IETF draft fields, ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers", "unless_set", "wait_in_seconds"]
 
 _LARGEST: Final = 999_999_999_999_999
-"""Of a structured integer (RFC 9651, 3.3.1)."""
+"""Maximum of a structured integer (RFC 9651, 3.3.1)."""
 _STRING: Final = re.compile(r"[ -~]*")
 _ESCAPED: Final = re.compile(r'["\\]')
 _UNFIT: Final = re.compile(rb"[^ !#$&-~]")
@@ -28,14 +28,14 @@ _STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
 
 
 def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") -> list[tuple[str, str]]:
-    """Header fields that tell a client where it stands.
+    """Return header fields that inform a client about its rate limits.
 
-    The X- fields speak of the tightest limit; ``RateLimit-Policy`` and ``RateLimit`` list all of them
-    (draft-ietf-httpapi-ratelimit-headers). Seconds are rounded up, so that a client that waits is let in;
-    ``Retry-After`` (RFC 9110, 10.2.3) comes on refusals only, where waiting helps, and is at least 1.
+    The ``X-`` fields describe the tightest limit; ``RateLimit-Policy`` and ``RateLimit`` list all of them
+    (draft-ietf-httpapi-ratelimit-headers). Seconds are rounded up, so that a client that waits is allowed;
+    ``Retry-After`` (RFC 9110, 10.2.3) is sent only on rejections where waiting helps, and is at least 1.
 
     Raises:
-        ConfigurationError: this is no decision, or another style.
+        ConfigurationError: the object is not a decision, or the style is unknown.
     """
     shows(decision, "allowed", "limits", parameter="decision", kind="a Decision")
     if style not in _STYLES:
@@ -66,21 +66,21 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
 def unless_set(
     fields: Iterable[tuple[str, str]], present: Iterable[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Those fields that an answer takes: its own stay, and fields of two limits are never mixed."""
+    """Return the fields that a response does not set itself; fields of two limits are never mixed."""
     own = {name.lower() for name, _ in present}
     left_out = own | _STATE if own & _STATE else own
     return [field for field in fields if field[0].lower() not in left_out]
 
 
 def wait_in_seconds(decision: LimitDecision) -> int | None:
-    """When to come again, in whole seconds of at least one; ``None`` where waiting does not help."""
+    """Return when to retry, in whole seconds of at least one; ``None`` if waiting does not help."""
     wait = decision.retry_after
-    # A limiter of the user's may say infinity for never.
+    # A user's limiter may return infinity for never.
     return None if wait is None or not wait < inf else max(1, _whole(wait))
 
 
 def limits_reached(decision: LimitDecision) -> str:
-    """Those limits of a refusal that have no room, in words for a record; all, where each has too little."""
+    """Return the exhausted limits of a rejection as text for a log record; all limits if none is exhausted."""
     rows = [*zip(decision.limits, decision.remaining, strict=True)]
     full = [f"{limit.quota} in {limit.window:g} s" for limit, left in rows if left <= 0]
     partly = [f"{left} of {limit.quota} left in {limit.window:g} s" for limit, left in rows]
@@ -88,16 +88,16 @@ def limits_reached(decision: LimitDecision) -> str:
 
 
 def _whole(number: float) -> int:
-    """A number as a field takes it, rounded up, whatever a limiter of the user's has computed; NaN is 0."""
+    """Return a number for a header field, rounded up, whatever a user's limiter has computed; NaN gives 0."""
     if 0 <= number <= _LARGEST:
         return ceil(number)
     return _LARGEST if number > 0 else 0
 
 
 def _quoted(name: str) -> str:
-    """A name as a structured string (RFC 9651, 3.3.3), whatever a decision built by hand holds.
+    """Return a name as a structured string (RFC 9651, 3.3.3), whatever a decision built by hand contains.
 
-    One with other characters is a display string (3.3.8).
+    With other characters it becomes a display string (3.3.8).
     """
     if _STRING.fullmatch(name):
         return f'"{_ESCAPED.sub(_backslash, name)}"'

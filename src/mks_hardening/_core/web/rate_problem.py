@@ -1,4 +1,4 @@
-"""What a refused client reads: a problem document in Japanese or English."""
+"""Problem document for a rate-limited client, in Japanese or English."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _WISH: Final = re.compile(
 
 
 def rate_limit_problem(decision: LimitDecision, *, language: Language = "en") -> dict[str, object]:
-    """The members of a problem document (RFC 9457) for a refusal, to be sent with ``rate_limit_headers``.
+    """Return the members of a problem document (RFC 9457) for a rejection, sent with ``rate_limit_headers``.
 
     Args:
-        decision: the refusal.
-        language: of title and detail.
+        decision: the decision to reject the request.
+        language: language of title and detail.
 
     Raises:
-        ConfigurationError: another language, or no decision.
+        ConfigurationError: an unknown language, or not a decision.
     """
     choice(language, _TITLES, parameter="language")
     shows(decision, "allowed", "limits", parameter="decision", kind="a Decision")
@@ -58,7 +58,7 @@ def rate_limit_problem(decision: LimitDecision, *, language: Language = "en") ->
 
 
 def language_of(accept_language: str) -> Language:
-    """Which of the two an ``Accept-Language`` field (RFC 9110, 12.5.4) likes better; English where it says none."""
+    """Return the preferred language of an ``Accept-Language`` field (RFC 9110, 12.5.4); English by default."""
     best: Language = "en"
     most = 0.0
     # Browsers send about 50 characters.

@@ -1,4 +1,4 @@
-"""Names in the data of a session that several areas know."""
+"""Keys in the session data that several packages use."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Final
 __all__ = ["SIGN_IN_FACTS"]
 
 SIGN_IN_FACTS: Final = "sign_in"
-"""How and when the owner of the session was authenticated; written by ``SignIn``, valid in this session alone."""
+"""How and when the user of the session was authenticated; written by ``SignIn``, valid in this session only."""

@@ -1,7 +1,7 @@
-"""The one way in which wrappers change the head of an answer.
+"""Changes by middleware to status and headers of a response.
 
-Each wrapper adds a step to ``start_response``; the steps of all wrappers around an application run in one call, the
-innermost first, on one copy of the header list.
+Each middleware adds a step to ``start_response``. The steps of all middleware around an application run in one
+call, the innermost first, on one copy of the header list.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 Headers = list[tuple[str, str]]
 Write = Callable[[bytes], object]
 Step = Callable[[str, Headers], str]
-"""Changes the header list in place and returns the status line."""
+"""Modifies the header list in place and returns the status line."""
 
 
 def with_step(start_response: StartResponse, step: Step) -> StartResponse:
-    """``start_response`` with one more step, for what is called inside.
+    """Return ``start_response`` with one more step, for the inner application.
 
-    The one that was handed in stays as it is: a wrapper between may call the application twice.
+    The given one is not modified: a middleware in between may call the application twice.
     """
-    # A method of a tuple: making and calling one costs little more than a closure, and it can be looked into.
+    # A method of a tuple: creating and calling it costs little more than a closure, and it can be inspected.
     if type(start_response) is MethodType and start_response.__func__ is _take_head:
         calls: _Calls = start_response.__self__  # type: ignore[assignment]  # made below
         return MethodType(_take_head, (step, *calls))
@@ -40,8 +40,8 @@ _Calls = tuple[Callable[..., Any], ...]
 
 
 def _take_head(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
-    """Hand the head from call to call: each gets what the one before returned; the last is the server's."""
-    headers = [*headers]  # the application's list stays as it is
+    """Pass the status from call to call: each gets the result of the one before; the last is the server's."""
+    headers = [*headers]  # the application's list is not modified
     told: Any = status
     if exc_info is None:
         for call in calls:
@@ -53,20 +53,20 @@ def _take_head(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo |
         try:
             told = start_response(told, headers, exc_info)
         finally:
-            exc_info = None  # the traceback holds this very frame
+            exc_info = None  # the traceback refers to this frame
     write: Write = told
     return write
 
 
 class BufferedHead:
-    """A head that reaches the server with the first byte, so that until then another can take its place.
+    """Response head that is sent to the server with the first byte, so that it can be replaced until then.
 
-    PEP 3333 lets a server replace a head that it was given (``exc_info``); gunicorn appends the new fields to the
-    old ones, so that an error before the first byte is answered with two ``Content-Length`` fields, and with the
-    ``ETag`` and the cookies of the answer that failed.
+    PEP 3333 lets a server replace a head that it has received (``exc_info``). gunicorn appends the new fields to
+    the old ones instead, so that an error before the first byte produces two ``Content-Length`` fields, and the
+    ``ETag`` and the cookies of the failed response.
     """
 
-    # Defaults of the class: most requests set one of them.
+    # Defaults on the class: most requests set only one of them.
     _held: Callable[[], Write] | None = None
     _write: Write | None = None
     _is_released = False
@@ -77,61 +77,61 @@ class BufferedHead:
 
     @property
     def has_head(self) -> bool:
-        """Whether the application has given a head."""
+        """Whether the application has called ``start_response``."""
         return self.head_sent or self._held is not None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
-        """Take the head in place of the server."""
+        """Store the head instead of passing it to the server."""
         if self._is_released or (self.head_sent and exc_info is not None):
             self.head_sent = True
             try:
-                # The server knows whether it is too late for another head, and raises the error then.
+                # The server knows whether the headers are already sent, and then raises the error.
                 if exc_info is None:
                     self._write = self._start_response(status, headers)
                 else:
                     self._write = self._start_response(status, headers, exc_info)
             finally:
-                exc_info = None  # the traceback holds this very frame
+                exc_info = None  # the traceback refers to this frame
             return self.write
         if exc_info is None and self.has_head:
             raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
-        # The server is told of the error too: Werkzeug's test client raises it in the test.
+        # The server receives the error too: Werkzeug's test client raises it in the test.
         arguments = () if exc_info is None else (exc_info,)
         self._held = partial(self._start_response, status, headers, *arguments)
-        exc_info = None  # the traceback holds this very frame
+        exc_info = None  # the traceback refers to this frame
         return self.write
 
     def replace_head(self, status: str, headers: Headers) -> None:
-        """Give another head while an error is handled.
+        """Replace the head while an error is being handled.
 
         Raises:
-            BaseException: that error, when the server has sent the head already.
+            BaseException: that error, if the server has already sent the head.
         """
         self.start_response(status, headers, sys.exc_info())
 
     def send_head(self) -> None:
-        """Hand the head to the server, if that was not done yet."""
+        """Pass the head to the server, if that has not been done yet."""
         held, self._held = self._held, None
         if held is not None:
-            # First: a server that refuses a field may have kept those before it.
+            # First: a server that rejects a field may have stored those before it.
             self.head_sent = True
             self._write = held()
 
     def release(self) -> None:
-        """Hold nothing back from now on."""
+        """Stop buffering."""
         self._is_released = True
         self.send_head()
 
     def write(self, data: bytes, /) -> object:
-        """The old ``write()`` of PEP 3333."""
+        """Implement the ``write()`` callable of PEP 3333."""
         self.send_head()
-        assert self._write is not None  # noqa: S101 - only handed out with the head
+        assert self._write is not None  # noqa: S101 - only returned after the head
         return self._write(data)
 
 
 def holds_back(start_response: StartResponse) -> bool:
-    """Whether a wrapper around holds the head back already."""
+    """Return whether an outer middleware already buffers the head."""
     called: object = start_response
     if type(called) is MethodType and called.__func__ is _take_head:
-        called = called.__self__[-1]  # type: ignore[index]  # made by with_step
+        called = called.__self__[-1]  # type: ignore[index]  # created by with_step
     return isinstance(getattr(called, "__self__", None), BufferedHead)

@@ -1,4 +1,4 @@
-"""Looking into a stack of WSGI wrappers: whether it is WSGI, and what already stands around an application."""
+"""Inspection of a stack of WSGI middleware: whether it is WSGI, and which middleware it contains."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["wrappers_inside", "wsgi_application"]
 
 App = TypeVar("App", bound=Callable[..., Any])
 
-# Where wrappers keep what they wrap: ours, werkzeug's and paste's, whitenoise's, and an application of Flask.
+# Attributes in which middleware keeps the inner application: ours, werkzeug, paste, whitenoise, Flask.
 _INNER = ("_app", "app", "application", "wsgi_app")
 _MOST = 64
 
 
 def wsgi_application(app: App) -> App:
-    """The application, if it can be called as PEP 3333 says.
+    """Return the application if it can be called according to PEP 3333.
 
     Raises:
-        ConfigurationError: it cannot be called, is a coroutine function, or does not take environ and
-            ``start_response``, as applications of ASGI.
+        ConfigurationError: it is not callable, is a coroutine function, or does not take environ and
+            ``start_response``, like ASGI applications.
     """
     import inspect
 
@@ -39,7 +39,7 @@ def wsgi_application(app: App) -> App:
 
 
 def _takes_two(app: Callable[..., Any]) -> bool:
-    """Whether a call with two positional arguments is possible, as far as the signature can be known."""
+    """Whether a call with two positional arguments is possible; true if the signature is unknown."""
     import inspect
 
     try:
@@ -54,7 +54,7 @@ def _takes_two(app: Callable[..., Any]) -> bool:
 
 
 def wrappers_inside(app: object) -> Iterator[object]:
-    """The application and whatever it wraps, from the outside in, as far as wrappers let one look.
+    """Yield the application and everything that it wraps, from the outside in, as far as attributes allow.
 
     Args:
         app: a WSGI application.
