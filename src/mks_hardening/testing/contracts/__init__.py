@@ -1,1 +1,1 @@
-"""Suites that any backend can be run through: derive a test class and say how to make the backend."""
+"""Contract suites for backends: derive a test class and implement how the backend is created."""

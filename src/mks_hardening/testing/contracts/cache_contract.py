@@ -1,4 +1,4 @@
-"""The contract of cache backends."""
+"""Contract suite for cache backends."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["CacheContract"]
 
 
 class CacheContract:
-    """What every cache must do; derive a test class and say how to make a cache.
+    """Required behaviour of every cache; derive a test class and implement ``make_cache``.
 
-    Each test asks for a new, empty cache of a namespace; caches of different namespaces may share a server.
+    Each test creates a new, empty cache with a namespace; caches with different namespaces may share a server.
     """
 
     def make_cache(self, namespace: str, *, clock: FrozenClock) -> Any:
-        """A new, empty cache without jitter."""
+        """Return a new, empty cache without jitter."""
         raise NotImplementedError
 
     def test_values_come_back_as_they_were_given(self) -> None:
-        """Equal, of the same types, and never the same mutable object."""
+        """Values are equal, of the same types, and never the same mutable object."""
         cache = self.make_cache("values", clock=FrozenClock())
         moment = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
         values: list[object] = [
@@ -55,7 +55,7 @@ class CacheContract:
         require(cache.get(f"k{len(values) - 5}") == values[-5], "what was handed out can be changed freely")
 
     def test_what_is_not_there(self) -> None:
-        """Defaults, and the difference between None and nothing."""
+        """A missing key returns the default; ``None`` is a value."""
         cache = self.make_cache("absent", clock=FrozenClock())
         require(cache.get("k") is None and cache.get("k", 7) == 7, "an absent key has the default")
         require(not cache.exists("k") and cache.delete("k") == 0, "an absent key does not exist")
@@ -64,14 +64,14 @@ class CacheContract:
         require(cache.delete("k", "other") == 1 and not cache.exists("k"), "a deleted key is gone")
 
     def test_many_at_once(self) -> None:
-        """Several keys in one call."""
+        """Several keys are read and written in one call."""
         cache = self.make_cache("many", clock=FrozenClock())
         require(cache.set_many({"a": 1, "b": 2}), "several values are stored")
         require(cache.get_many(["a", "x", "b", "a"]) == {"a": 1, "b": 2}, "those that are there come back")
         require(cache.get_many([]) == {} and cache.set_many({}), "nothing is fine too")
 
     def test_time_to_live(self) -> None:
-        """Never longer than asked, on a clock that may be set back."""
+        """A value never lives longer than requested, even if the clock is set back."""
         clock = FrozenClock()
         cache = self.make_cache("ttl", clock=clock)
         cache.set("k", 1, ttl=10)
@@ -84,7 +84,7 @@ class CacheContract:
         require(not cache.exists("k"), "ttl 0 keeps nothing")
 
     def test_every_way_of_writing_takes_ttl_and_tags(self) -> None:
-        """``set_many`` and ``get_or_compute`` like ``set``."""
+        """``set_many`` and ``get_or_compute`` accept both, like ``set``."""
         clock = FrozenClock()
         cache = self.make_cache("ways", clock=clock)
         cache.set_many({"many": 1, "many too": 2}, ttl=10)
@@ -108,7 +108,7 @@ class CacheContract:
         require(not cache.exists("computed"), "get_or_compute keeps tags")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
         cache = self.make_cache("exact", clock=FrozenClock())
         cache.set_many({key: number for number, key in enumerate(DISTINCT_TEXTS)})
         for number, key in enumerate(DISTINCT_TEXTS):
@@ -117,7 +117,7 @@ class CacheContract:
         require(cache.get(DISTINCT_TEXTS[1]) == 1, "deleting one leaves the others")
 
     def test_tags(self) -> None:
-        """One call forgets all values of a tag, and no others."""
+        """One call deletes all values of a tag, and no others."""
         cache = self.make_cache("tags", clock=FrozenClock())
         cache.set("a", 1, tags=["x"])
         cache.set("b", 2, tags=["x", "y"])
@@ -129,7 +129,7 @@ class CacheContract:
         require(cache.get("a") == 5, "a tag can be used again")
 
     def test_patterns_and_clear(self) -> None:
-        """Glob patterns, inside the namespace only."""
+        """Glob patterns apply only inside the namespace."""
         cache = self.make_cache("patterns", clock=FrozenClock())
         other = self.make_cache("patterns2", clock=FrozenClock())
         other.set("list:1", 1)
@@ -145,7 +145,7 @@ class CacheContract:
         require(not cache.exists("item:1") and other.get("list:1") == 1, "clear empties its own namespace")
 
     def test_computing(self) -> None:
-        """Once for each key; errors are not kept; None is."""
+        """A value is computed once for each key; errors are not cached; ``None`` is."""
         cache = self.make_cache("compute", clock=FrozenClock())
         calls: list[object] = []
 
@@ -169,7 +169,7 @@ class CacheContract:
         require(len(calls) == 3, "errors are not kept")
 
     def test_an_invalidation_during_a_computation_wins(self) -> None:
-        """However it is made."""
+        """An invalidation wins, whichever method is used."""
         invalidations: tuple[Callable[[Any], object], ...] = (
             lambda cache: cache.delete("k"),
             lambda cache: cache.invalidate_tags("t"),
@@ -194,19 +194,19 @@ class CacheContract:
             require(cache.get("k") == "new", "and that is kept")
 
     def test_a_write_during_a_computation_wins(self) -> None:
-        """What was set is newer than what was being computed."""
+        """A value set during the computation is newer than the computed one."""
         cache = self.make_cache("write", clock=FrozenClock())
         cache.get_or_compute("k", lambda: cache.set("k", "set") and "computed")
         require(cache.get("k") == "set", "the written value stays")
 
     def test_a_recursive_computation_does_not_wait_for_itself(self) -> None:
-        """It computes."""
+        """A recursive call computes the value itself."""
         cache = self.make_cache("recursive", clock=FrozenClock())
         value = cache.get_or_compute("k", lambda: [cache.get_or_compute("k", lambda: "inner"), "outer"])
         require(value == ["inner", "outer"], "a recursive computation ends")
 
     def test_threads_share_a_computation(self) -> None:
-        """One computes, all get the value."""
+        """One thread computes, all get the value."""
         cache = self.make_cache("threads", clock=FrozenClock())
         calls: list[int] = []
         everybody = threading.Barrier(8)
@@ -223,7 +223,7 @@ class CacheContract:
         require(len(calls) == 1, "one computes it")
 
     def test_async_twins(self) -> None:
-        """The same answers on an event loop, tasks included."""
+        """The asynchronous methods return the same results, also with concurrent tasks."""
         import asyncio
 
         cache = self.make_cache("async", clock=FrozenClock())
@@ -254,7 +254,7 @@ class CacheContract:
         asyncio.run(scenario())
 
     def test_async_twins_take_ttl_and_tags(self) -> None:
-        """Each as its plain twin does."""
+        """Each accepts both, like its synchronous version."""
         import asyncio
 
         clock = FrozenClock()
@@ -284,7 +284,7 @@ class CacheContract:
         asyncio.run(scenario())
 
     def test_what_cannot_be_kept_is_refused(self) -> None:
-        """Objects, and parameters that make no sense."""
+        """Objects and invalid parameters are rejected."""
         cache = self.make_cache("refused", clock=FrozenClock())
         refused: list[Callable[[], object]] = [
             lambda: cache.set("k", object()),
@@ -304,14 +304,14 @@ class CacheContract:
         require(cache.get("k") is None, "nothing was kept")
 
     def test_what_cannot_be_kept_is_returned(self) -> None:
-        """What was computed reaches its caller, each time anew."""
+        """A value that cannot be stored is returned to the caller and computed again each time."""
         cache = self.make_cache("returned", clock=FrozenClock())
         made = [cache.get_or_compute("k", object) for _ in range(2)]
         require(made[0] is not made[1], "an object is returned and not kept")
         require(cache.get_or_compute("k", lambda: 1) == 1, "the key can still be used")
 
     def test_statistics_ping_and_close(self) -> None:
-        """Hits and misses are counted, and closing twice is harmless."""
+        """Hits and misses are counted, and ``close`` is idempotent."""
         cache = self.make_cache("stats", clock=FrozenClock())
         cache.set("k", 1)
         cache.get("k")

@@ -1,4 +1,4 @@
-"""What the contract suites share."""
+"""Helpers of the contract suites."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["DISTINCT_TEXTS", "aclosed", "at_once", "call_nth", "require"]
 
-# Texts that become equal when a backend folds case, strips blanks or normalises Unicode (NFC, NFKC).
+# Strings that become equal if a backend folds case, strips blanks or normalises Unicode (NFC, NFKC).
 DISTINCT_TEXTS = (
     *("name", "Name", "NAME", " name", "name ", "name\t", "name\n", "na me"),
     *("n\u00e9", "ne\u0301", "ne", "N\u00c9"),
@@ -17,13 +17,13 @@ DISTINCT_TEXTS = (
 
 
 def require(condition: bool, rule: str) -> None:  # noqa: FBT001 - reads like an assertion
-    """Fail with the rule that was broken."""
+    """Fail with the violated rule."""
     if not condition:
         raise AssertionError(rule)
 
 
 def at_once(work: Callable[[int], object], *, threads: int) -> list[Any]:
-    """What ``work`` returns in so many threads that start together."""
+    """Return the results of ``work`` in several threads that start together."""
     barrier = threading.Barrier(threads)
     results: list[Any] = [None] * threads
 
@@ -40,12 +40,12 @@ def at_once(work: Callable[[int], object], *, threads: int) -> list[Any]:
 
 
 def call_nth(work: Sequence[Callable[[], object]], number: int) -> object:
-    """Call one of several."""
+    """Call one of several functions."""
     return work[number]()
 
 
 async def aclosed(one: object) -> None:
-    """Close what belongs to the running event loop, for objects that have ``aclose``."""
+    """Close the resources of the running event loop, for objects with ``aclose``."""
     aclose: Callable[[], Awaitable[None]] | None = getattr(one, "aclose", None)
     if aclose is not None:
         await aclose()

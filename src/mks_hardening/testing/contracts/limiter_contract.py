@@ -1,4 +1,4 @@
-"""The contract of limiters."""
+"""Contract suite for rate limiters."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ __all__ = ["LimiterContract"]
 
 
 class LimiterContract:
-    """What every ``Limiter`` must do; derive a test class and say how to make a limiter.
+    """Required behaviour of every ``Limiter``; derive a test class and implement ``make_limiter``.
 
-    Windows are a minute and longer, so that a test is over before one ends.
+    Windows are a minute or longer, so that a test ends within one.
     """
 
     def make_limiter(self, groups: Mapping[str, str]) -> Limiter:
-        """A new limiter without any hits, with groups like ``{"g": "3 per minute, 5 per hour"}``."""
+        """Return a new limiter without any hits, with groups like ``{"g": "3 per minute, 5 per hour"}``."""
         raise NotImplementedError
 
     def test_the_quota_passes_and_no_more(self) -> None:
-        """For each key by itself."""
+        """Each key has its own quota."""
         limiter = self.make_limiter({"g": "3 per minute"})
         require(self._passed(limiter, "k", 6) == 3, "the quota passes")
         require(self._passed(limiter, "other", 6) == 3, "keys are counted apart")
 
     def test_groups_are_counted_apart(self) -> None:
-        """The same key in two groups is two counts."""
+        """The same key in two groups has two counters."""
         limiter = self.make_limiter({"g": "1 per minute", "h": "1 per minute"})
         require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted apart")
 
     def test_a_refused_hit_takes_nothing(self) -> None:
-        """Neither from the limit that refused nor from the others."""
+        """A rejected hit is counted neither by the limit that rejected it nor by the others."""
         limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
         require(self._passed(limiter, "k", 10) == 3, "the tightest limit counts")
         require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit takes nothing")
 
     def test_cost(self) -> None:
-        """A hit of many is taken whole or not at all."""
+        """A hit with a cost is counted in full or not at all."""
         limiter = self.make_limiter({"g": "10 per minute"})
         taken = [bool(limiter.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)]
         require(taken == [True, False, True, True, False], "a refused costly hit takes nothing")
 
     def test_what_a_decision_tells(self) -> None:
-        """Limits in the order given, hits left, seconds to wait."""
+        """A decision contains the limits in the given order, remaining hits, and seconds to wait."""
         limiter = self.make_limiter({"g": "1 per minute, 5 per hour"})
         allowed, refused = limiter.hit("g", "k"), limiter.hit("g", "k")
         rows = [(limit.quota, limit.window) for limit in allowed.limits]
@@ -62,7 +62,7 @@ class LimiterContract:
         self._retry_in_seconds(refused)
 
     def test_unknown_groups_are_errors(self) -> None:
-        """A name that was mistyped must not mean "no limit"."""
+        """A misspelt name must not mean "no limit"."""
         limiter = self.make_limiter({"g": "1 per minute"})
         try:
             limiter.hit("nope", "k")
@@ -71,13 +71,13 @@ class LimiterContract:
         raise AssertionError("an unknown group is an error")
 
     def test_threads_share_one_count(self) -> None:
-        """Exactly the quota passes, however many ask at once."""
+        """Exactly the quota is allowed, however many threads call at once."""
         limiter = self.make_limiter({"g": "20 per minute"})
         passed = at_once(lambda _: self._passed(limiter, "k", 10), threads=8)
         require(sum(passed) == 20, "threads share one count")
 
     def test_a_cost_of_nothing_only_looks(self) -> None:
-        """And says where the key stands."""
+        """A cost of zero returns the current state."""
         limiter = self.make_limiter({"g": "3 per minute"})
         limiter.hit("g", "k")
         for _ in range(5):
@@ -85,14 +85,14 @@ class LimiterContract:
             require(bool(look) and tuple(look.remaining) == (2,), "a cost of nothing takes nothing")
 
     def test_a_cost_above_a_quota_never_passes(self) -> None:
-        """Waiting does not help, and nothing is taken."""
+        """Waiting does not help, and nothing is counted."""
         limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
         refused = limiter.hit("g", "k", cost=4)
         require(not refused and refused.retry_after is None, "a cost above a quota is refused for good")
         require(tuple(limiter.hit("g", "k").remaining) == (2, 4), "a refused hit takes nothing")
 
     def test_any_text_is_a_key(self) -> None:
-        """Keys come from clients: each is counted for itself, whatever it holds."""
+        """Keys come from clients: each has its own counter, whatever it contains."""
         limiter = self.make_limiter({"g": "1 per minute", "g:a": "1 per minute"})
         keys = ("", "a:b", "a", "}", "{}", "%7D", "\udc80", "\\udc80", "\0", "現場", "x" * 5000, "x" * 5001)
         for key in keys:
@@ -100,7 +100,7 @@ class LimiterContract:
         require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
         limiter = self.make_limiter({"g": "1 per minute"})
         for key in DISTINCT_TEXTS:
             require(bool(limiter.hit("g", key)), f"{key!a} is a key of its own")
@@ -108,7 +108,7 @@ class LimiterContract:
             require(not limiter.hit("g", key), f"{key!a} was counted")
 
     def test_the_async_twin_counts_the_same_hits(self) -> None:
-        """For a limiter that has one (``AsyncLimiter``)."""
+        """For a limiter with an asynchronous version (``AsyncLimiter``)."""
         import asyncio
 
         limiter = self.make_limiter({"g": "3 per minute"})
@@ -125,7 +125,7 @@ class LimiterContract:
         require(asyncio.run(play()) == [True, True, False], "the async twin limits")
 
     def test_the_async_twin_decides_in_the_same_shape(self) -> None:
-        """For a limiter that has one: the same limits, remaining hits, seconds, costs and keys as ``hit``."""
+        """For a limiter with ``ahit``: the same limits, remaining hits, seconds, costs and keys as ``hit``."""
         import asyncio
 
         limiter = self.make_limiter({"g": "1 per minute, 5 per hour", "h": "2 per minute"})
@@ -153,7 +153,7 @@ class LimiterContract:
 
     @staticmethod
     def _retry_in_seconds(refused: LimitDecision) -> None:
-        """A limit of one a minute refused: waiting lasts no longer than until that limit is fresh again."""
+        """Check a rejection by a limit of one per minute: the wait is no longer than until that limit resets."""
         retry, reset = refused.retry_after, refused.reset_after[0]
         require(retry is not None and 0 < retry <= 120, "a refusal says how many seconds to wait")
         require(retry is not None and retry <= reset + 1, "which are no more than until the limit is fresh")

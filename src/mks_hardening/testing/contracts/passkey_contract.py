@@ -1,4 +1,4 @@
-"""The contract of stores for passkeys."""
+"""Contract suite for passkey stores."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _KEY = "0123456789abcdef" * 4
 
 
 class PasskeyStoreContract:
-    """What every ``PasskeyStore`` must do; derive a test class and say how to make a store.
+    """Required behaviour of every ``PasskeyStore``; derive a test class and implement ``make_store``.
 
-    Each test asks for a new, empty store that may be used from several threads.
+    Each test creates a new, empty store that may be used from several threads.
     """
 
     def make_store(self) -> PasskeyStore:
-        """A new, empty store."""
+        """Return a new, empty store."""
         raise NotImplementedError
 
     def test_a_challenge_is_taken_once(self) -> None:
-        """As it was kept, and never again."""
+        """The data is returned unchanged, and only once."""
         store = self.make_store()
         require(store.take_challenge(_KEY) is None, "an unknown challenge is gone")
         data = bytes(range(256))
@@ -37,23 +37,23 @@ class PasskeyStoreContract:
         require(store.take_challenge("other") == b"2", "challenges do not touch each other")
 
     def test_a_challenge_expires(self) -> None:
-        """One that was kept for no time to speak of is gone."""
+        """A challenge with a very short lifetime is gone."""
         store = self.make_store()
         store.keep_challenge(_KEY, b"x", ttl=0.001)
         store.keep_challenge("other", b"x", ttl=60)
-        threading.Event().wait(0.01)  # the clock may be that of a server
+        threading.Event().wait(0.01)  # the store may use the clock of a server
         require(store.take_challenge(_KEY) is None, "a challenge that has expired is gone")
         require(store.take_challenge("other") == b"x", "others do not expire with it")
 
     def test_one_of_many_takes_a_challenge(self) -> None:
-        """Single use, among threads."""
+        """A challenge can be used only once, also with concurrent threads."""
         store = self.make_store()
         store.keep_challenge(_KEY, b"x", ttl=60)
         taken = at_once(lambda _: store.take_challenge(_KEY), threads=8)
         require(taken.count(b"x") == 1, "one of many takes a challenge")
 
     def test_the_first_owner_stays(self) -> None:
-        """A credential belongs to one user, and only that user lets it go."""
+        """A credential belongs to one user, and only that user can release it."""
         store = self.make_store()
         require(store.owner(_KEY) is None, "an unknown credential is nobody's")
         first = "現場 太郎" + "x" * 240
@@ -68,7 +68,7 @@ class PasskeyStoreContract:
         require(store.claim(_KEY, "b") == "b", "a released credential is free")
 
     def test_names_are_compared_exactly(self) -> None:
-        """Neither keys, credentials nor user ids are folded, stripped or normalised."""
+        """Keys, credentials and user ids are not case-folded, stripped or normalised."""
         store = self.make_store()
         for key in ("aBc-_9", "abc-_9", "ABC-_9"):
             store.keep_challenge(key, key.encode(), ttl=60)
@@ -83,14 +83,14 @@ class PasskeyStoreContract:
             require(not store.release(f"c{number}", other), f"{other!a} is another user")
 
     def test_one_of_many_claims_wins(self) -> None:
-        """Among threads, and everybody is told of the same owner."""
+        """Among concurrent threads, one claim wins and all get the same owner."""
         store = self.make_store()
         owners = at_once(lambda number: store.claim(_KEY, f"u{number}"), threads=8)
         require(len(set(owners)) == 1, "one of many claims wins")
         require(store.owner(_KEY) == owners[0], "the winner is the owner")
 
     def test_the_async_twins_are_the_same_store(self) -> None:
-        """For a store that has them; others are asked in a worker thread."""
+        """For a store with asynchronous methods; other stores are called in a worker thread."""
         import asyncio
 
         store = self.make_store()
@@ -114,14 +114,14 @@ class PasskeyStoreContract:
             require(await release("c", "u"), "the owner releases it")
             require(await owner("c") is None, "a released credential is free")
             await keep("short", b"x", ttl=0.001)
-            await asyncio.sleep(0.01)  # the clock may be that of a server
+            await asyncio.sleep(0.01)  # the store may use the clock of a server
             require(await take("short") is None, "a challenge that has expired is gone")
             await aclosed(store)
 
         asyncio.run(play())
 
     def test_ping_and_close(self) -> None:
-        """A store that works says so, and closing twice is harmless."""
+        """A working store responds, and ``close`` is idempotent."""
         store = self.make_store()
         require(store.ping(), "a working store answers")
         store.close()

@@ -1,4 +1,4 @@
-"""The contract of session stores."""
+"""Contract suite for session stores."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["SessionStoreContract"]
 
 
 class SessionStoreContract:
-    """What every ``SessionStore`` must do; derive a test class and say how to make a store.
+    """Required behaviour of every ``SessionStore``; derive a test class and implement ``make_store``.
 
-    Each test asks for a new, empty store that may be used from several threads.
+    Each test creates a new, empty store that may be used from several threads.
     """
 
     now: float = 1_700_000_000.0
 
     def make_store(self) -> SessionStore:
-        """A new, empty store."""
+        """Return a new, empty store."""
         raise NotImplementedError
 
     def test_unknown_sessions(self) -> None:
-        """Nothing can be done with a session that was never made."""
+        """No operation has an effect on a session that was never created."""
         store = self.make_store()
         require(store.load("k") is None, "an unknown session has no record")
         require(store.rotate("k", "n", now=self.now) is None, "an unknown session is not rotated")
@@ -46,7 +46,7 @@ class SessionStoreContract:
         require(store.end_user("u", now=self.now) == 0, "and none to end")
 
     def test_records_come_back_as_they_were_made(self) -> None:
-        """Any user name, any JSON text, fractions of seconds."""
+        """Any user name, any JSON text, and fractions of seconds are preserved."""
         store = self.make_store()
         for number, user_id in enumerate(("u", "現場 太郎", "a:b{c}d\n*?[x]", "x" * 255, "Ω")):
             record = self._record(f"k{number}", user_id)._replace(
@@ -57,7 +57,7 @@ class SessionStoreContract:
             require(list(store.sessions(user_id, now=self.now)) == [record], "and listed for its user")
 
     def test_large_data_comes_back_whole(self) -> None:
-        """More than fits into a cookie or a short text column, in characters of several bytes."""
+        """More data than fits into a cookie or a short text column, in multi-byte characters."""
         store = self.make_store()
         for number, length in enumerate((4_097, 20_000, 70_000)):
             data = '{"v":"' + "\u6280" * length + '"}'
@@ -71,7 +71,7 @@ class SessionStoreContract:
             require(moved is not None and moved.data == changed, "and moves whole")
 
     def test_user_ids_are_compared_exactly(self) -> None:
-        """No folding of case, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
         store = self.make_store()
         for number, user_id in enumerate(DISTINCT_TEXTS):
             ended = store.create(self._record(f"k{number}", user_id), now=self.now, max_sessions=1)
@@ -83,7 +83,7 @@ class SessionStoreContract:
         require(self._ended(store, "k1") == "", f"{DISTINCT_TEXTS[1]!a} is another user")
 
     def test_of_two_equal_updates_one_is_made(self) -> None:
-        """Two requests that have read the same version and count up to the same number have counted twice."""
+        """Two requests that read the same version and write the same value must not both succeed."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         require(store.update("k", version=0, data='{"n":1}'), "the first update is made")
@@ -92,7 +92,7 @@ class SessionStoreContract:
         require(record is not None and record.version == 1, "the version grows once")
 
     def test_a_repeated_creation_changes_nothing(self) -> None:
-        """A creation whose answer was lost may be sent again."""
+        """A creation whose response was lost may be repeated."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         store.update("k", version=0, data='{"a":1}')
@@ -105,7 +105,7 @@ class SessionStoreContract:
         require(self._ended(store, "k") == "revoked", "a repeated creation revives nothing")
 
     def test_a_replaced_session_is_dead(self) -> None:
-        """Whoever's it was."""
+        """A replaced session ends, whichever user it belongs to."""
         store = self.make_store()
         store.create(self._record("old", "u")._replace(data='{"a":1}'), now=self.now)
         store.create(self._record("new", "v"), now=self.now + 5, replaces="old")
@@ -119,7 +119,7 @@ class SessionStoreContract:
         require(self._ended(store, "other") == "", "a session may replace one that is gone")
 
     def test_the_oldest_ends_beyond_the_limit(self) -> None:
-        """Counting living sessions of this user only."""
+        """Only active sessions of this user are counted."""
         store = self.make_store()
         store.create(self._record("other", "v"), now=self.now)
         store.create(self._record("expired", life=10.0), now=self.now)
@@ -134,7 +134,7 @@ class SessionStoreContract:
         require(self._ended(store, "other") == "", "other users are not concerned")
 
     def test_rotation_moves_a_session(self) -> None:
-        """User, time and data move; the old key is dead; a repetition gets the first answer."""
+        """User, time and data move; the old key ends; a repetition returns the first result."""
         store = self.make_store()
         store.create(self._record("old")._replace(data='{"a":1}'), now=self.now)
         moved = store.rotate("old", "new", now=self.now + 5)
@@ -153,7 +153,7 @@ class SessionStoreContract:
         require([one.key for one in store.sessions("u", now=self.now)] == ["newer"], "one session is listed")
 
     def test_activity_moves_forward_only(self) -> None:
-        """A slow request does not take back what a faster one recorded."""
+        """A slow request does not revert what a faster one recorded."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         require(store.touch("k", seen_at=self.now + 50, expires_at=self.now + 150), "activity is recorded")
@@ -165,7 +165,7 @@ class SessionStoreContract:
         require(record is not None and record.expires_at == self.now + 150, "so does the deadline")
 
     def test_data_is_compared_and_set(self) -> None:
-        """The version that was read must still be there."""
+        """An update succeeds only if the version is still the one that was read."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         require(store.update("k", version=0, data='{"a":1}'), "the version that was read is replaced")
@@ -177,7 +177,7 @@ class SessionStoreContract:
         )
 
     def test_a_session_ends_once_and_for_all(self) -> None:
-        """The first reason stays, the data goes, and nothing revives it."""
+        """The first reason is kept, the data is deleted, and nothing reactivates the session."""
         store = self.make_store()
         store.create(self._record("k")._replace(data='{"a":1}'), now=self.now)
         require(store.end("k", reason="idle"), "a living session ends")
@@ -191,7 +191,7 @@ class SessionStoreContract:
         require(list(store.sessions("u", now=self.now)) == [], "it is not listed")
 
     def test_all_sessions_of_a_user_end_but_one(self) -> None:
-        """And nobody else's."""
+        """Sessions of other users are not affected."""
         store = self.make_store()
         for key, user in (("a", "u"), ("b", "u"), ("c", "u"), ("d", "v")):
             store.create(self._record(key, user), now=self.now)
@@ -202,7 +202,7 @@ class SessionStoreContract:
         require(self._ended(store, "d") == "", "other users are not concerned")
 
     def test_ending_all_sessions_ends_expired_ones_too(self) -> None:
-        """A web server may know of activity that was not written yet, and would go on with such a session."""
+        """A web server may have unwritten activity, and would otherwise continue such a session."""
         store = self.make_store()
         store.create(self._record("k", life=10.0), now=self.now)
         store.create(self._record("kept", life=10.0), now=self.now)
@@ -214,14 +214,14 @@ class SessionStoreContract:
         require(store.touch("kept", seen_at=now, expires_at=now + 100), "the kept one goes on")
 
     def test_expired_sessions_are_not_listed(self) -> None:
-        """What ran out is no session, whoever was told."""
+        """An expired session is not listed, even if it was never ended."""
         store = self.make_store()
         store.create(self._record("k", life=10.0), now=self.now)
         require(len(store.sessions("u", now=self.now + 9)) == 1, "listed before its time")
         require(len(store.sessions("u", now=self.now + 10)) == 0, "not after")
 
     def test_threads_do_not_get_past_the_limit(self) -> None:
-        """However many sign in at once."""
+        """The limit holds for any number of concurrent sign-ins."""
         store = self.make_store()
 
         def sign_in(number: int) -> None:
@@ -233,7 +233,7 @@ class SessionStoreContract:
         require(len(store.sessions("u", now=self.now + 1)) == 3, "the limit holds")
 
     def test_threads_do_not_revive(self) -> None:
-        """Whatever goes on while a session ends."""
+        """No concurrent operation reactivates a session that ends."""
         store = self.make_store()
         for turn in range(20):
             key = f"k{turn}"
@@ -249,7 +249,7 @@ class SessionStoreContract:
         require(list(store.sessions("u", now=self.now)) == [], "and none is listed")
 
     def test_no_update_of_many_threads_is_lost(self) -> None:
-        """Each adds one by read, compare and set until it has succeeded."""
+        """Each thread increments by read and compare-and-set until it succeeds."""
         store = self.make_store()
         store.create(self._record("k")._replace(data="0"), now=self.now)
 
@@ -268,7 +268,7 @@ class SessionStoreContract:
         require(record is not None and (record.version, record.data) == (20, "20"), "no update is lost")
 
     def test_one_of_many_rotations_wins(self) -> None:
-        """The others find a dead session."""
+        """The other rotations find an ended session."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         moved = at_once(lambda number: store.rotate("k", f"n{number}", now=self.now), threads=8)
@@ -276,14 +276,14 @@ class SessionStoreContract:
         require(len(store.sessions("u", now=self.now)) == 1, "one session lives")
 
     def test_ping_and_close(self) -> None:
-        """A store that works says so, and closing twice is harmless."""
+        """A working store responds, and ``close`` is idempotent."""
         store = self.make_store()
         require(store.ping(), "a working store answers")
         store.close()
         store.close()
 
     def test_the_async_twins_are_the_same_store(self) -> None:
-        """For a store that has them (``AsyncSessionStore``)."""
+        """For a store with asynchronous methods (``AsyncSessionStore``)."""
         import asyncio
 
         store = self.make_store()

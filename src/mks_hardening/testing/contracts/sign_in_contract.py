@@ -1,4 +1,4 @@
-"""The contract of stores for sign-ins under way."""
+"""Contract suite for stores of pending sign-ins."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["SignInStoreContract"]
 
 
 class SignInStoreContract:
-    """What every ``SignInStore`` must do; derive a test class and say how to make a store.
+    """Required behaviour of every ``SignInStore``; derive a test class and implement ``make_store``.
 
-    Each test asks for a new, empty store that may be used from several threads.
+    Each test creates a new, empty store that may be used from several threads.
     """
 
     def make_store(self) -> SignInStore:
-        """A new, empty store."""
+        """Return a new, empty store."""
         raise NotImplementedError
 
     def pass_time(self, seconds: float) -> None:
-        """Let so many seconds pass for the store."""
+        """Let this many seconds pass for the store."""
         raise NotImplementedError
 
     def test_an_unknown_key_has_no_entry(self) -> None:
-        """Nothing is there before it is written."""
+        """There is no entry before it is written."""
         require(self.make_store().load("k") is None, "an unknown key has no entry")
 
     def test_entries_come_back_as_they_were_written(self) -> None:
-        """Any bytes, an empty entry too."""
+        """Any bytes are preserved, also an empty entry."""
         store = self.make_store()
         for number, data in enumerate((b"", bytes(range(256)), b"\n", b"x" * 10_000)):
             written = store.replace(f"k:{number}", data, expected=None, version=f"v{number}", ttl=60)
@@ -39,7 +39,7 @@ class SignInStoreContract:
             require(store.load(f"k:{number}") == (f"v{number}", data), "an entry is read as it was written")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """No folding of case, no stripping of blanks, no Unicode normalisation: each text is another key."""
+        """There is no case folding, no stripping of blanks, no Unicode normalisation; each string is a key."""
         store = self.make_store()
         for number, key in enumerate(DISTINCT_TEXTS):
             require(store.load(key) is None, f"{key!a} has not been written yet")
@@ -49,7 +49,7 @@ class SignInStoreContract:
             require(store.load(key) == (f"v{number}", f"{number}".encode()), f"{key!a} keeps its entry")
 
     def test_only_the_expected_version_is_replaced(self) -> None:
-        """Compare and set."""
+        """Writes use compare-and-set."""
         store = self.make_store()
         require(store.replace("k", b"1", expected=None, version="a", ttl=60), "a first write works")
         require(not store.replace("k", b"2", expected=None, version="b", ttl=60), "it does not overwrite")
@@ -64,7 +64,7 @@ class SignInStoreContract:
         require(store.load("k") == ("b", b"2"), "the latest entry counts")
 
     def test_a_repeated_write_is_not_a_conflict(self) -> None:
-        """A write whose answer was lost may be sent again, by the one who sent it."""
+        """A write whose response was lost may be repeated by the same client."""
         store = self.make_store()
         for _ in range(2):
             require(
@@ -75,7 +75,7 @@ class SignInStoreContract:
         require(not store.replace("k", b"", expected="a", version="c", ttl=60), "for others it is a conflict")
 
     def test_entries_expire(self) -> None:
-        """After their time, each by its own."""
+        """Each entry expires after its own lifetime."""
         store = self.make_store()
         store.replace("k", b"1", expected=None, version="a", ttl=2)
         store.replace("l", b"1", expected=None, version="a", ttl=60)
@@ -86,7 +86,7 @@ class SignInStoreContract:
         require(store.replace("k", b"2", expected=None, version="b", ttl=60), "its place is free")
 
     def test_one_of_many_writers_wins(self) -> None:
-        """Compare and set among threads."""
+        """Compare-and-set holds with concurrent threads."""
         store = self.make_store()
         store.replace("k", b"1", expected=None, version="a", ttl=60)
         done = at_once(
@@ -95,7 +95,7 @@ class SignInStoreContract:
         require(done.count(True) == 1, "one of many changes works")
 
     def test_the_async_twins_are_the_same_store(self) -> None:
-        """For a store that has ``aload`` and ``areplace``; others are asked in a worker thread."""
+        """For a store with ``aload`` and ``areplace``; other stores are called in a worker thread."""
         import asyncio
 
         store = self.make_store()
@@ -128,7 +128,7 @@ class SignInStoreContract:
         asyncio.run(play())
 
     def test_ping_and_close(self) -> None:
-        """A store that works says so, and closing twice is harmless."""
+        """A working store responds, and ``close`` is idempotent."""
         store = self.make_store()
         require(store.ping(), "a working store answers")
         store.close()

@@ -1,4 +1,4 @@
-"""The contract of alert transports."""
+"""Contract suite for alert transports."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["TransportContract"]
 
 
 class TransportContract:
-    """What every ``Transport`` must do; derive a test class and say how to make one and where its messages arrive.
+    """Required behaviour of every ``Transport``; derive a test class and implement transport and destination.
 
-    Each test asks for a new transport whose destination has received nothing.
+    Each test creates a new transport whose destination has received nothing.
     """
 
     def make_transport(self) -> Transport:
-        """A new transport; what it sends carries the text of the message somewhere in its bytes."""
+        """Return a new transport; its payload contains the text of the message somewhere in its bytes."""
         raise NotImplementedError
 
     def received(self) -> list[bytes]:
-        """What the destination took since ``make_transport``, oldest first."""
+        """Return what the destination has received since ``make_transport``, oldest first."""
         raise NotImplementedError
 
     def take_away(self) -> None:
-        """Make the destination unreachable, for a while."""
+        """Make the destination unreachable temporarily."""
         raise NotImplementedError
 
     def bring_back(self) -> None:
@@ -40,14 +40,14 @@ class TransportContract:
         raise NotImplementedError
 
     def test_a_message_arrives_once(self) -> None:
-        """When ``send`` returns it has arrived."""
+        """The message has arrived when ``send`` returns."""
         transport = self.make_transport()
         transport.send(_Message("m1", "first words"))
         require([b"first words" in body for body in self.received()] == [True], "a message arrives once")
         transport.close()
 
     def test_messages_arrive_in_order(self) -> None:
-        """One after another, from any thread."""
+        """Messages arrive one after another, from any thread."""
         transport = self.make_transport()
         for number in range(5):
             message = _Message(f"m{number}", f"words {number}.")
@@ -57,7 +57,7 @@ class TransportContract:
         transport.close()
 
     def test_an_absent_destination_is_a_passing_fault(self) -> None:
-        """A ``DeliveryError`` that is temporary, or any ``OSError``; then the same message can be sent again."""
+        """It raises a temporary ``DeliveryError``, or any ``OSError``; the message can then be sent again."""
         transport = self.make_transport()
         self.take_away()
         try:
@@ -75,7 +75,7 @@ class TransportContract:
         transport.close()
 
     def test_close_may_be_called_twice(self) -> None:
-        """Also without anything sent."""
+        """Also if nothing was sent."""
         transport = self.make_transport()
         transport.close()
         transport.close()

@@ -1,4 +1,4 @@
-"""The contract of stores for second factors."""
+"""Contract suite for second-factor stores."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["TwoFactorStoreContract"]
 
 
 class TwoFactorStoreContract:
-    """What every ``TwoFactorStore`` must do; derive a test class and say how to make a store.
+    """Required behaviour of every ``TwoFactorStore``; derive a test class and implement ``make_store``.
 
-    Each test asks for a new, empty store that may be used from several threads.
+    Each test creates a new, empty store that may be used from several threads.
     """
 
     def make_store(self) -> TwoFactorStore:
-        """A new, empty store."""
+        """Return a new, empty store."""
         raise NotImplementedError
 
     def test_unknown_users_have_no_record(self) -> None:
-        """Nothing is there before it is written."""
+        """There is no record before it is written."""
         require(self.make_store().load("u") is None, "an unknown user has no record")
 
     def test_records_come_back_as_they_were_written(self) -> None:
-        """Any bytes and any text of 255 characters survive."""
+        """Any bytes and any string of 255 characters are preserved."""
         store = self.make_store()
         for number, user_id in enumerate(("u", "U", "現場 太郎", "a:b{c}d\n*?[x]", "x" * 255, "Ω" * 255)):
             data = bytes(range(256)) * number + b"x"
@@ -37,7 +37,7 @@ class TwoFactorStoreContract:
             require(store.load(user_id) == (f"v{number}", data), "a record is read as it was written")
 
     def test_user_ids_are_compared_exactly(self) -> None:
-        """No folding of case, no stripping of blanks, no Unicode normalisation: each text is another user."""
+        """There is no case folding, no stripping of blanks, no Unicode normalisation; each string is a user."""
         store = self.make_store()
         for number, user_id in enumerate(DISTINCT_TEXTS):
             require(store.load(user_id) is None, f"{user_id!a} has not been written yet")
@@ -54,7 +54,7 @@ class TwoFactorStoreContract:
         require(set(users) == set(DISTINCT_TEXTS), "a scan returns user ids as they were written")
 
     def test_only_the_expected_version_is_replaced(self) -> None:
-        """Compare and set."""
+        """Writes use compare-and-set."""
         store = self.make_store()
         require(store.replace("u", b"1", expected=None, version="a"), "a first write works")
         require(not store.replace("u", b"2", expected=None, version="b"), "a first write does not overwrite")
@@ -66,7 +66,7 @@ class TwoFactorStoreContract:
         require(not store.replace("v", b"1", expected="a", version="b"), "a missing record is not replaced")
 
     def test_a_repeated_write_is_not_a_conflict(self) -> None:
-        """A write whose answer was lost may be sent again."""
+        """A write whose response was lost may be repeated."""
         store = self.make_store()
         for _ in range(2):
             require(store.replace("u", b"1", expected=None, version="a"), "a first write may be repeated")
@@ -77,7 +77,7 @@ class TwoFactorStoreContract:
         require(store.load("u") is None, "a removed record is gone")
 
     def test_removal_needs_the_expected_version(self) -> None:
-        """A record that changed meanwhile stays."""
+        """A record that has changed in the meantime is kept."""
         store = self.make_store()
         store.replace("u", b"1", expected=None, version="a")
         require(not store.replace("u", None, expected="x", version="b"), "another version is not removed")
@@ -87,7 +87,7 @@ class TwoFactorStoreContract:
         require(store.load("u") == ("a", b"1"), "a refused removal changes nothing")
 
     def test_scan_sees_everybody(self) -> None:
-        """With any page size, also while records change."""
+        """A scan is complete with any page size, also while records change."""
         store = self.make_store()
         everybody = {f"user {number}" for number in range(25)}
         for user_id in everybody:
@@ -108,7 +108,7 @@ class TwoFactorStoreContract:
         require(self.make_store().scan(None, limit=5) == ([], None), "an empty store has nobody")
 
     def test_one_of_many_writers_wins(self) -> None:
-        """Compare and set among threads, for a first write, a change and a removal."""
+        """Compare-and-set holds with concurrent threads, for a first write, a change and a removal."""
         store = self.make_store()
         first = at_once(
             lambda number: store.replace("u", b"1", expected=None, version=f"a{number}"), threads=8
@@ -122,7 +122,7 @@ class TwoFactorStoreContract:
         require(store.load("u") == (f"b{second.index(True)}", b"2"), "the winner's record is stored")
 
     def test_the_async_twins_are_the_same_store(self) -> None:
-        """For a store that has ``aload``, ``areplace`` and ``ascan``; others are asked in a worker thread."""
+        """For a store with ``aload``, ``areplace`` and ``ascan``; other stores are called in a worker thread."""
         import asyncio
 
         store = self.make_store()
@@ -167,7 +167,7 @@ class TwoFactorStoreContract:
         asyncio.run(play())
 
     def test_ping_and_close(self) -> None:
-        """A store that works says so, and closing twice is harmless."""
+        """A working store responds, and ``close`` is idempotent."""
         store = self.make_store()
         require(store.ping(), "a working store answers")
         store.close()
