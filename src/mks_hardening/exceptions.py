@@ -73,7 +73,7 @@ class SettingsWarning(UserWarning):
 
 
 class MissingDependencyError(MksHardeningError, ImportError):
-    """A third-party package is not installed that an extra provides.
+    """A third-party package that an extra provides is not installed.
 
     Attributes:
         package: the missing top-level package.

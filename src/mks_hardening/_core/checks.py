@@ -41,7 +41,7 @@ P = TypeVar("P")
 S = TypeVar("S", bound=str)
 
 _LARGEST_PORT: Final = 65535
-# No braces, which would change the hash tag of a Redis Cluster key, no blanks, no glob characters.
+# No braces, which would change the hash tag of a Redis Cluster key, no spaces, no glob characters.
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 

@@ -23,9 +23,9 @@ _ISSUERS: Final = re.compile(
     r"|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?|35(?:2[89]|[3-8]\d)\d{12}"
     r"|62\d{14,17}|(?:50|5[6-8]|6304|67)\d{10,14}(?<=\d{16})(?:\d{2,3})?"
 )
-# Groups of digits with one blank, dash or dot between them; a group longer than a card number is no part of one.
+# Groups of digits with one space, dash or dot between them; a longer group is not part of a card number.
 # The lookahead skips runs that are too short: otherwise a text of single digits would produce as many matches.
-# Blanks and dashes of any width, and characters typed in their place: the long vowel mark, middle dots.
+# Spaces and dashes of any width, and characters typed in their place: the long vowel mark, middle dots.
 _MARKS: Final = r" .\-\u00a0\u2007\u202f\u3000\u2010-\u2015\u2212\uff0d\u30fc\uff70\u30fb"
 # Letters of other scripts may be adjacent: カード4111…で.
 _NO_WORD: Final = r"[\dA-Za-z_]"

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001, RUF002 - wide brackets, colons and digits are the subject
 """Start of a value in a Japanese sentence: ``パスワードを「…」に``, ``認証コード（…）``, ``【パスワード】…``.
 
-Words are not separated by blanks, so a name ends at a particle, and a value at the first letter of the next word.
+Words are not separated by spaces, so a name ends at a particle, and a value at the first letter of the next word.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["redact_named", "stem_pattern"]
 
 _Span = tuple[int, int]
 
-#: A Japanese name ends at a particle, or where a code of four or more digits follows without a blank.
+#: A Japanese name ends at a particle, or where a code of four or more digits follows without a space.
 _WORD_AFTER: Final = (
     rf"(?:(?![{PARTICLES}]|(?<=[ァ-ヿｦ-ﾟ一-鿿])\d{{4}})[\w.-]){{0,64}}+(?:[ ](?:id|ids|number|no|string)\b)?+"
 )
@@ -73,7 +73,7 @@ _SPACED: Final = re.compile(rf"[ \t\u3000]{{1,32}}({_LINK})?+(?=[^\s\"'])", re.I
 _FLAG: Final = re.compile(r"[\"']?[ \t]{0,4},?[ \t]{0,4}(?<=[ \t,])(?![\s-]|is )")
 #: Starts the next word of a sentence and is not a separator.
 _IN_SENTENCE: Final = f"\t{PARTICLES}{OPENERS}"
-#: A blank, or the end of a colour sequence.
+#: A space, or the end of a colour sequence.
 _AFTER_COLON: Final = (" ", "\t", "\u3000", "m")
 _LINE_ENDS: Final = frozenset("\r\n")
 _COLONS: Final = frozenset((":", "\uff1a"))

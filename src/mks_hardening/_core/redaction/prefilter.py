@@ -79,7 +79,7 @@ _KEPT: Final = frozenset(b"".join((*_EXACT, *_FOLDED)) + _SEPARATORS + _DIGITS)
 _DROP: Final = bytes(byte for byte in range(256) if byte not in _KEPT)
 _NOT_SEPARATORS: Final = bytes(byte for byte in _KEPT if byte not in _SEPARATORS)
 
-# Runs that may contain a card number: digits become 0; blanks, dashes and dots are removed; others break the run.
+# Runs that may contain a card number: digits become 0; spaces, dashes and dots are removed; others break the run.
 _RUNS: Final = bytes(48 if byte in _DIGITS else 120 for byte in range(256))
 _SHORTEST_RUN: Final = 14
 _RUN: Final = b"0" * _SHORTEST_RUN

@@ -116,7 +116,7 @@ HARMLESS_VALUES: Final = frozenset((
     "redacted", "(none)", "(null)", "(hidden)", "(not set)", "(empty)", "(unset)",
 ))  # fmt: skip
 
-#: First words of prose about a secret, after a colon and a blank: ``password: required field``.
+#: First words of prose about a secret, after a colon and a space: ``password: required field``.
 HARMLESS_WORDS: Final = frozenset((
     "required", "missing", "invalid", "incorrect", "wrong", "expired", "changed", "unchanged", "updated",
     "rejected", "accepted", "revoked", "rotated", "valid", "ok", "okay", "failed", "failure", "success", "too",

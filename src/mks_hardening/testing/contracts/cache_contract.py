@@ -108,7 +108,7 @@ class CacheContract:
         require(not cache.exists("computed"), "get_or_compute keeps tags")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no whitespace stripping, no Unicode normalisation."""
         cache = self.make_cache("exact", clock=FrozenClock())
         cache.set_many({key: number for number, key in enumerate(DISTINCT_TEXTS)})
         for number, key in enumerate(DISTINCT_TEXTS):

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["DISTINCT_TEXTS", "aclosed", "at_once", "call_nth", "require"]
 
-# Strings that become equal if a backend folds case, strips blanks or normalises Unicode (NFC, NFKC).
+# Strings that become equal if a backend folds case, strips whitespace or normalises Unicode (NFC, NFKC).
 DISTINCT_TEXTS = (
     *("name", "Name", "NAME", " name", "name ", "name\t", "name\n", "na me"),
     *("n\u00e9", "ne\u0301", "ne", "N\u00c9"),

@@ -100,7 +100,7 @@ class LimiterContract:
         require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no whitespace stripping, no Unicode normalisation."""
         limiter = self.make_limiter({"g": "1 per minute"})
         for key in DISTINCT_TEXTS:
             require(bool(limiter.hit("g", key)), f"{key!a} is a key of its own")

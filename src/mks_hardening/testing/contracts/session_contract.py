@@ -71,7 +71,7 @@ class SessionStoreContract:
             require(moved is not None and moved.data == changed, "and moves whole")
 
     def test_user_ids_are_compared_exactly(self) -> None:
-        """There is no case folding, no stripping of blanks, no Unicode normalisation."""
+        """There is no case folding, no whitespace stripping, no Unicode normalisation."""
         store = self.make_store()
         for number, user_id in enumerate(DISTINCT_TEXTS):
             ended = store.create(self._record(f"k{number}", user_id), now=self.now, max_sessions=1)

@@ -39,7 +39,7 @@ class SignInStoreContract:
             require(store.load(f"k:{number}") == (f"v{number}", data), "an entry is read as it was written")
 
     def test_keys_are_compared_exactly(self) -> None:
-        """There is no case folding, no stripping of blanks, no Unicode normalisation; each string is a key."""
+        """There is no case folding, no whitespace stripping, no Unicode normalisation; each string is a key."""
         store = self.make_store()
         for number, key in enumerate(DISTINCT_TEXTS):
             require(store.load(key) is None, f"{key!a} has not been written yet")

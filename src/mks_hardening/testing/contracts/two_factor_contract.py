@@ -37,7 +37,7 @@ class TwoFactorStoreContract:
             require(store.load(user_id) == (f"v{number}", data), "a record is read as it was written")
 
     def test_user_ids_are_compared_exactly(self) -> None:
-        """There is no case folding, no stripping of blanks, no Unicode normalisation; each string is a user."""
+        """There is no case folding, no whitespace stripping, no Unicode normalisation; each string is a user."""
         store = self.make_store()
         for number, user_id in enumerate(DISTINCT_TEXTS):
             require(store.load(user_id) is None, f"{user_id!a} has not been written yet")
