@@ -80,8 +80,8 @@ def harden_wsgi(
         headers: header policy; the preset of the settings by default.
         on_refusal: called with the environ and the ``Refusal`` of any middleware; may return an ``OwnAnswer``.
         allowed_origins: other origins that may send unsafe requests; the host's own origin is always allowed.
-        sign_in_url: URL to which users with an expired session are redirected.
-        public_paths: paths that work with an expired session cookie.
+        sign_in_url: URL to which users whose session has ended are redirected.
+        public_paths: paths that work with the cookie of an ended session.
         passive_paths: paths that are polled and do not extend a session.
         api_paths: paths that are rejected over plain http instead of redirected (ASVS 5.0 V4.1.2).
         csrf_exempt_paths: paths without the CSRF check, for clients that authenticate differently.
@@ -92,7 +92,8 @@ def harden_wsgi(
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
-            already wrapped by one of the middleware classes, or any error of a middleware's own checks.
+            already wrapped by one of the middleware classes or by ``ProxyFix``, or any error of a middleware's own
+            checks.
     """
     from mks_hardening import wsgi
 
@@ -331,7 +332,7 @@ def setup_logging_with_notifications(settings: HardeningSettings) -> stdlib_logg
 
 
 class _RequestBudget:
-    """Start the store budget of a request, inside the context of the request log, so that it ends with it."""
+    """Middleware that starts the store budget, inside the request log's context, so that it ends with it."""
 
     __slots__ = ("_app", "_seconds")
 

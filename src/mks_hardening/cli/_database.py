@@ -47,7 +47,7 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
         finally:
             engine.dispose()
     except Exception as error:
-        # By module name: a driver's message may contain the URL, and SQLAlchemy is imported in one module only.
+        # By module name, without importing SQLAlchemy here; ``from None``: a driver's message may contain the URL.
         if type(error).__module__ != "sqlalchemy.exc":
             raise
         from mks_hardening._core.database.error_text import cause_of

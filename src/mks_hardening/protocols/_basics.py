@@ -32,7 +32,7 @@ class RedisLike(Protocol):
     """The part of a Redis client that we use; redis-py, valkey, fakeredis and minimal fakes implement it."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command and return its response."""
+        """Send one command and return its undecoded response (``bytes``, not ``str``)."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Outgoing HTTP for the whole package; the only module that uses requests.
 
 Every request has a timeout, ignores proxies and credentials from the environment, follows no redirects, stores no
-cookies and verifies certificates. The URL is checked before anything is sent, and the response size is limited. A
+cookies and verifies certificates. The response size is limited. Callers check configured URLs with ``check_url``. A
 URL never appears in an error: webhook URLs are secrets.
 
 Only the adapter of requests is used, not its session: that reads the whole body of a redirect regardless of size,
