@@ -1,7 +1,8 @@
 """Parameter checks with uniform messages: each returns the value or raises ``ConfigurationError``.
 
-A message contains the parameter name, the type of the value (never the value, which may be a secret) and what is
-allowed. Durations are checked in ``_core/durations.py``.
+A message contains the parameter name, what is allowed and, unless the value is a number or a string, its type. It
+never contains the value, which may be a secret (except the name of a log level). Durations are checked in
+``_core/durations.py``.
 """
 
 from __future__ import annotations
