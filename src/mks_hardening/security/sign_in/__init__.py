@@ -1,1 +1,1 @@
-"""Signing in: from the name to the session, as one machine that cannot be composed wrongly."""
+"""Sign-in state machine: name, password, second factor, session, and changes of credentials."""

@@ -1,4 +1,7 @@
-"""What an administrator does for somebody who cannot sign in; every act has an actor and a reason."""
+"""Administrative actions for users who cannot sign in, and the list of their devices.
+
+Every action of an administrator has an actor and a reason.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ __all__ = [
 
 
 def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
-    """Lift the account-wide lock and forget wrong codes; whether there was anything."""
+    """Lift the account-wide lock and reset the count of wrong codes; return whether there was either."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
     found = yield from lifted(kit, account_row(user_id, ""))
-    # A verifier of another library may have no such help; unlocking the sign-in still works then.
+    # A verifier of another library may lack these methods; unlocking the sign-in works nevertheless.
     factors: object = kit.factors
     if isinstance(factors, FactorHelp):
         found = (yield from ask(factors.unlock, user_id, actor=actor)) or found
@@ -42,7 +45,7 @@ def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_ses
 
 
 def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[bool]:
-    """Take the second factor off, lift every lock, and end all sessions; whether there was a factor."""
+    """Remove the second factor, lift every lock and end all sessions; return whether there was a factor."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
     found = False
@@ -50,7 +53,7 @@ def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) ->
     if isinstance(factors, FactorHelp):
         found = yield from ask(factors.admin_reset, user_id, actor=actor, reason=reason)
     yield from lifted(kit, account_row(user_id, ""))
-    # Before the sessions: who asks for help may have lost the telephone that is remembered.
+    # Before the sessions: the user may have lost the very device that is remembered.
     yield from kit.devices.forget(user_id)
     yield from _end_sessions(kit, user_id)
     yield from _recorded(kit, "factor_reset", user_id, actor, reason)
@@ -58,7 +61,7 @@ def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) ->
 
 
 def sign_out_disabled(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[None]:
-    """End all sessions of an account that was disabled, and record it."""
+    """End all sessions of a disabled account and record the event."""
     named(actor, parameter="actor")
     named(reason, parameter="reason")
     yield from _end_sessions(kit, user_id)
@@ -66,7 +69,7 @@ def sign_out_disabled(kit: SignInContext, user_id: str, *, actor: str, reason: s
 
 
 def listed_devices(kit: SignInContext, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
-    """The remembered devices of an account, the latest first."""
+    """Return the remembered devices of an account, newest first."""
     account = yield from ask(kit.accounts.get, user_id)
     if account is None:
         return ()
@@ -85,7 +88,7 @@ def listed_devices(kit: SignInContext, user_id: str, token: str | None) -> Op[tu
 
 
 def revoke_device(kit: SignInContext, user_id: str, device_id: object) -> Op[bool]:
-    """Forget one device; whether it was remembered."""
+    """Forget one device; return whether it was remembered."""
     if not isinstance(device_id, str) or not (yield from kit.devices.forget(user_id, device_id)):
         return False
     tell("device_revoked", SignInTrace(client="", user_id=user_id))
@@ -93,7 +96,7 @@ def revoke_device(kit: SignInContext, user_id: str, device_id: object) -> Op[boo
 
 
 def forget_devices(kit: SignInContext, user_id: str) -> Op[int]:
-    """Forget all devices; how many there were."""
+    """Forget all devices; return their number."""
     number = yield from kit.devices.forget(user_id)
     if number:
         tell("devices_forgotten", SignInTrace(client="", user_id=user_id))

@@ -1,6 +1,6 @@
-"""Failures are counted before they happen: hits are taken, and given back unless the attempt was a wrong guess.
+"""Counting of failed attempts: hits are reserved first, and given back unless the attempt was a wrong guess.
 
-So parallel guesses cannot exceed a limit, and a database that is away is nobody's guess.
+So parallel guesses cannot exceed a limit, and an outage is not counted as a guess.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["AttemptHits", "Row", "account_row", "client_rows", "network_of"]
 Row: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
 _OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network", "auth_password_reset_address"))
-"""Groups that count a client whatever name it tries: their state says nothing of an account."""
+"""Groups that count a client across all names: their state reveals nothing about an account."""
 
 
 class AttemptHits:
-    """The hits of one attempt; without a limiter there are none.
+    """Hits of one attempt; without a limiter there are none.
 
     Attributes:
-        disclosed: the decision that refused, where the client may see it.
+        disclosed: the decision that refused, if the client may see it.
     """
 
     __slots__ = ("_limiter", "_taken", "disclosed")
@@ -38,7 +38,7 @@ class AttemptHits:
         self.disclosed: LimitDecision | None = None
 
     def take(self, *rows: Row) -> Op[LimitDecision | None]:
-        """Take a hit in each row; the decision that refused one, after all others were given back."""
+        """Reserve a hit in each row; if one is refused, give the others back and return its decision."""
         try:
             for row in rows:
                 decision = yield from self.take_one(row)
@@ -47,35 +47,34 @@ class AttemptHits:
                         self.disclosed = decision
                     yield from self.give_back()
                     return decision
-        except BaseException:  # the limiter is away, or whoever asked has gone: no attempt was made
+        except BaseException:  # outage of the limiter, or cancelled: no attempt was made
             yield from self.give_back()
             raise
         return None
 
     def take_one(self, row: Row) -> Op[LimitDecision | None]:
-        """Take a hit in one row; where there is no room it is not taken, and the others stay taken."""
+        """Reserve a hit in one row; a refusal reserves nothing and leaves the other hits in place."""
         if self._limiter is None:
             return None
         reservation = yield from ask(self._limiter.reserve, *row)
-        # A refused one took nothing, so there is nothing to give back.
+        # A refused reservation has no hits to give back.
         if reservation.decision.allowed:
             self._taken.append(reservation)
         return reservation.decision
 
     def keep(self) -> None:
-        """Nothing of what was taken is given back any more."""
+        """Keep the hits counted: ``give_back`` no longer affects them."""
         self._taken.clear()
 
     def give_back(self) -> Op[None]:
-        """Give back what was taken."""
-        # Popped one by one: if the limiter fails in the middle, a second call does not give the same hit back
-        # twice.
+        """Give back the reserved hits."""
+        # Popped one by one: if the limiter fails part-way, a second call does not give the same hit back twice.
         while self._taken:
             yield from ask(self._taken.pop().cancel)
 
 
 def client_rows(address: str, name: str) -> tuple[Row, ...]:
-    """Where a guess of a stranger counts: network, address, and this client at this name."""
+    """Return the rows for a guess of a stranger: network, address, and the client with this name."""
     client = client_key(address)
     return (
         ("auth_login_network", network_of(address)),
@@ -85,12 +84,12 @@ def client_rows(address: str, name: str) -> tuple[Row, ...]:
 
 
 def account_row(user_id: str | None, name: str) -> Row:
-    """Where guesses from everywhere count; a name that nobody has is counted just so."""
+    """Return the row that counts guesses from all clients; unknown names are counted in the same way."""
     return "auth_login_account", f"name {name}" if user_id is None else f"user {user_id}"
 
 
 def network_of(address: str) -> str:
-    """The /24 of an IPv4 address, the /48 of an IPv6 address."""
+    """Return the /24 of an IPv4 address or the /48 of an IPv6 address."""
     found = parse_address(address)
     if found is not None and found.version == 4:
         return f"{str(found).rpartition('.')[0]}.0/24"

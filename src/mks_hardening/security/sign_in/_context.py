@@ -1,4 +1,4 @@
-"""The parts of one sign-in, and the small operations its steps share."""
+"""Context of a sign-in, and the operations that its steps share."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ __all__ = [
 T = TypeVar("T")
 
 _MOST_NETWORKS: Final = 20
-_EVERY: Final = 86_400  # a network that is used daily costs one write a day
+_EVERY: Final = 86_400  # seconds; a network that is used daily costs one write a day
 _LONGEST_NAME: Final = 255
-_MOST_LOOKS: Final = 3  # each but the first follows a change of the account while a password was checked
-_LONGEST_CODE: Final = 16_384  # the JSON of an assertion; codes are far shorter
+_MOST_LOOKS: Final = 3  # each after the first follows a change of the account while a password was checked
+_LONGEST_CODE: Final = 16_384  # enough for the JSON of an assertion; codes are far shorter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInContext:
-    """What the steps work with."""
+    """Parts and settings of a ``SignIn``, for its steps."""
 
     accounts: Accounts
     passwords: PasswordCheck
@@ -79,10 +79,10 @@ class SignInContext:
     challenge_ttl: float
     on_notice: Callable[[SignInNotice], object] | None
     knows_trusted: bool
-    """Whether the verifier takes ``trusted``."""
+    """Whether the verifier accepts ``trusted``."""
 
     def has_factor(self, user_id: str) -> Op[bool]:
-        """Whether the account needs a second factor."""
+        """Return whether the account requires a second factor."""
         if self.factors is None:
             return False
         standing = yield from ask(self.factors.status, user_id)
@@ -91,14 +91,14 @@ class SignInContext:
     def try_factor(
         self, user_id: str, code: object, *, client: str, trusted: bool = False
     ) -> Op[FactorOutcome | None]:
-        """The verifier's answer; ``None`` for what cannot be one, without asking.
+        """Return the verifier's result, or ``None`` without calling it for a value that cannot be a code.
 
-        A verifier that knows ``trusted`` lets a remembered device pass the cap of the account on wrong codes.
+        A verifier that accepts ``trusted`` lets a remembered device bypass the account's limit on wrong codes.
         """
         if self.factors is None or not isinstance(code, str) or not 0 < len(code) <= _LONGEST_CODE:
             return None
-        # A lone surrogate cannot be encoded: it would raise deep in an HMAC or a driver, as a 500 that a client
-        # can cause.
+        # A lone surrogate cannot be encoded: an HMAC or a driver would raise, and the client could cause a 500
+        # response.
         if any("\ud800" <= letter <= "\udfff" for letter in code):
             return None
         options = {"trusted": True} if trusted and self.knows_trusted else {}
@@ -107,7 +107,7 @@ class SignInContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInTrace:
-    """Whom an event is about: the audit record of one step."""
+    """Fields of the audit event of one step."""
 
     client: str
     user_id: str = ""
@@ -117,7 +117,7 @@ class SignInTrace:
 
 
 def typed_name(name: object) -> tuple[str | None, str]:
-    """The name as the application may look it up (``None``: nobody can have it), and as it is counted."""
+    """Return the name for the lookup (``None``: no account can have it), and the name for counting."""
     usable = (
         isinstance(name, str)
         and 0 < len(name) <= _LONGEST_NAME
@@ -125,12 +125,12 @@ def typed_name(name: object) -> tuple[str | None, str]:
     )
     if not isinstance(name, str) or not usable:
         return None, ""
-    # Counted in one spelling: an attacker must not get a fresh budget for each mix of cases and widths.
+    # Normalised for counting: an attacker must not get a new limit for each mix of cases and widths.
     return name, unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def tell(change: str, trace: SignInTrace) -> None:
-    """Emit an event."""
+    """Emit and log a ``SignInEvent``."""
     event = SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor)
     if hooks.observers:
         hooks.emit(event)
@@ -138,7 +138,10 @@ def tell(change: str, trace: SignInTrace) -> None:
 
 
 def told(kit: SignInContext, notice: SignInNotice) -> Op[None]:
-    """Hand a notice on; a mailer in trouble must neither undo what was done nor tell who has an account."""
+    """Send a notice to the owner of an account, if there is a hook for it.
+
+    A failure of the hook must neither undo the change nor reveal who has an account.
+    """
     if kit.on_notice is None:
         return
     if not (yield from send_notice(kit.on_notice, notice)):
@@ -146,12 +149,12 @@ def told(kit: SignInContext, notice: SignInNotice) -> Op[None]:
 
 
 class Credentials(NamedTuple):
-    """What a sign-in has proved, to be compared with the account again once its session has begun.
+    """What a sign-in has proved, to be compared with the account again once its session has started.
 
     Attributes:
         account: as it was when its credentials were checked.
-        factor: whether a second factor was on then; ``None`` where that does not matter.
-        password: which was right, where one was given in this request.
+        factor: whether it had a second factor then; ``None`` if that does not matter.
+        password: the correct password, if one was given in this request.
     """
 
     account: SignInAccount
@@ -160,36 +163,37 @@ class Credentials(NamedTuple):
 
 
 def hashing_for(client: HashingClient, operation: Op[T]) -> Op[T]:
-    """Run an operation that hashes for this client."""
+    """Run an operation that hashes passwords on behalf of a client."""
     with on_behalf_of(client):
         return (yield from operation)
 
 
 def stranger(client: SignInClient) -> HashingClient:
-    """For whom the password of a sign-in is hashed."""
-    if parse_address(client.address) is None:  # without an address all are one client, who must not be capped
+    """Return the hashing client of a sign-in without prior authentication."""
+    if parse_address(client.address) is None:  # clients without an address count as one: no cap
         return HashingClient("", "")
     return HashingClient(network_of(client.address), client_key(client.address))
 
 
 def known_client(user_id: str, by: str) -> HashingClient:
-    """The same for somebody who has proved something already: served first, each user in turn."""
+    """Return the hashing client of an authenticated user: served first, with a fair share for each user."""
     return HashingClient(f"user {user_id}", by, known=True)
 
 
 def is_right(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
-    """Whether the password belongs to the stored form.
+    """Return whether the password matches the hash.
 
     Raises:
-        ConfigurationError: the check answers something other than ``True`` or ``False``; a text counts as true.
+        ConfigurationError: the check returns something other than ``True`` or ``False``; a string would count
+            as true.
     """
     return flag((yield from ask(kit.passwords.verify, password, stored)), parameter="passwords.verify()")
 
 
 def renewed(kit: SignInContext, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
-    """The account after its password was stored in today's form; ``None`` if the password is no longer its own.
+    """Rehash an outdated password and return the account, or ``None`` if the password is no longer valid.
 
-    A sign-in does not fail because the form cannot be stored.
+    A sign-in does not fail if the new hash cannot be stored.
     """
     stored = account.password_hash
     if stored is None or not kit.passwords.needs_rehash(stored):
@@ -197,21 +201,22 @@ def renewed(kit: SignInContext, account: SignInAccount, password: str) -> Op[Sig
     try:
         fresh = yield from ask(kit.passwords.hash, password)
         yield from ask(kit.accounts.set_password, account.user_id, fresh, expected=stored)
-        # Read again, as the stamp follows the stored form: a challenge bound to the old one would be dead on
-        # arrival.
+        # Read again, because the stamp depends on the hash: a challenge bound to the old stamp would be void at
+        # once.
         after = yield from ask(kit.accounts.get, account.user_id)
     except Exception as error:  # noqa: BLE001 - the next sign-in tries again
         tell("rehash_failed", SignInTrace(client="", user_id=account.user_id, reason=type(error).__name__))
         return account
-    # Only our own form was made from the password that was checked. Any other was stored meanwhile: by a reset,
-    # whose stamp a challenge for the old password must not get, or by another sign-in that renewed the form.
+    # Only the hash stored here is known to match the password that was checked. Another one was stored in the
+    # meantime, either by a reset, whose stamp a challenge for the old password must not get, or by the rehash of
+    # another sign-in.
     if after is not None and not after.disabled and after.password_hash == fresh:
         return after
     return (yield from present(kit, Credentials(account, None, password)))
 
 
 def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
-    """The account as it is now, if everything that was proved still holds; else ``None``."""
+    """Return the current account if everything that was proved still holds, else ``None``."""
     account = proof.account
     for _ in range(_MOST_LOOKS):
         now = yield from ask(kit.accounts.get, account.user_id)
@@ -219,7 +224,7 @@ def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
             return None
         if now.stamp == account.stamp:
             break
-        # Another sign-in may only have renewed the stored form: then the password is right still.
+        # The stamp also changes when another sign-in rehashes: then the password still matches.
         if proof.password is None or not (yield from is_right(kit, proof.password, now.password_hash)):
             return None
         account = now
@@ -239,7 +244,7 @@ def finish(
     retry_after: float | None = None,
     factor: FactorOutcome | None = None,
 ) -> Op[SignInStep]:
-    """Do what the table says: keep or give back the hits, tell who listens, and answer."""
+    """Apply the transition: keep or give back the hits, emit the event, and return the step."""
     rule = TABLE[place, event]
     if not rule.counted:
         yield from hits.give_back()
@@ -249,16 +254,16 @@ def finish(
 
 
 def asking(client: SignInClient) -> SignInClient:
-    """Who asks.
+    """Return the client.
 
     Raises:
-        ConfigurationError: this is something else, an address for example.
+        ConfigurationError: it is not a ``SignInClient`` but, for example, an address.
     """
     return instance(client, SignInClient, parameter="client")
 
 
 class SignInRequest(NamedTuple):
-    """Who is about to have a session, and which."""
+    """Client, session and options of a request that may start a session."""
 
     client: SignInClient
     session: SignInSession | None
@@ -274,10 +279,10 @@ class SignInRequest(NamedTuple):
         remember: bool = False,
         data: Mapping[str, object] | None = None,
     ) -> SignInRequest:
-        """What the application gave.
+        """Check and combine the arguments of the application.
 
         Raises:
-            ConfigurationError: one of it is of another kind.
+            ConfigurationError: an argument has the wrong type.
         """
         if session is not None:
             offers(session, "start", "end", parameter="session", kind="a SignInSession or None")
@@ -297,26 +302,26 @@ def admitted(
     risks: tuple[str, ...],
     factor: FactorOutcome | None,
 ) -> Op[SignInStep]:
-    """Start the session of somebody who has signed in completely: the one way to one.
+    """Start the session of a completed sign-in; no other function starts one.
 
-    Checking a password takes long. Meanwhile the password may be reset, the account disabled, the factor taken off.
-    Each of these changes the account first and ends its sessions second. A sign-in begins its session first and
-    reads the account again second. If the account changed before that read, the session ends here. If it changed
-    after that read, the sessions are ended later still, and this one is among them. So no session outlives the
-    credentials it was begun with (ASVS 5.0, 7.4.3), without a transaction over the accounts and the sessions. It
-    requires that each of the four steps sees what was completed before it: true in memory, for scripts of one Redis
-    server, and for a database that is read outside of an older snapshot.
+    Checking a password is slow. In the meantime the password may be reset, the account disabled or the factor
+    removed. Each of these changes the account first and ends its sessions second. A sign-in starts its session
+    first and reads the account again second. If the account changed before that read, the session ends here. If
+    it changed after that read, the sessions are ended later still, and this one is among them. So no session
+    outlives the credentials it was started with (ASVS 5.0, 7.4.3), without a transaction over the accounts and
+    the sessions. This requires that each of the four steps sees what was completed before it: true in memory,
+    for scripts of one Redis server, and for a database that is not read from an older snapshot.
     """
     account, session = proof.account, arrival.session
     if session is not None:
         data = {**(arrival.data or {}), **facts.as_data(account.user_id)}
-        # The facts last, so that `data` of the application cannot claim another authentication.
+        # The facts come last, so that ``data`` of the application cannot claim another authentication.
         yield from ask(session.start, account.user_id, data=data)
     now = None
     try:
         now = yield from present(kit, proof)
     finally:
-        # Also when the accounts did not answer: what could not be looked at again is not begun.
+        # Also if the accounts raise: a session whose account could not be read again must not stay open.
         if now is None and session is not None:
             yield from ask(session.end)
     trace = SignInTrace(
@@ -342,7 +347,7 @@ def admitted(
 
 
 def _remembered(kit: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
-    """The token of a device; a store that is away at this moment costs the device and not the sign-in."""
+    """Issue a device token; if the store is unavailable, the sign-in succeeds without one."""
     try:
         return (yield from kit.devices.issue(account, now=now))
     except BackendUnavailableError as error:
@@ -351,9 +356,10 @@ def _remembered(kit: SignInContext, account: SignInAccount, now: float) -> Op[st
 
 
 def _tell_of_new_device(kit: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
-    """Tell the owner of a sign-in from a network that the account was not used in (ASVS 5.0, 6.3.5).
+    """Send a notice about a sign-in from a network new to the account (ASVS 5.0, 6.3.5).
 
-    A remembered device is never new. The first sign-in of an account is compared with nothing, and not told.
+    A remembered device is never new. The first sign-in of an account sends no notice, because there is nothing
+    to compare it with.
     """
     if kit.on_notice is None:
         return
@@ -368,7 +374,7 @@ def _tell_of_new_device(kit: SignInContext, account: SignInAccount, client: Sign
 
 
 def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:
-    """Whether the account was used before, but not in this network for as long as a device is remembered."""
+    """Return whether the account was used before, but not from this network within the device lifetime."""
     key, name = f"networks:{digest_of(user_id)}", digest_of(user_id, network)[:16]
     now, ttl = int(kit.clock.time()), kit.devices.ttl
 
@@ -387,6 +393,6 @@ def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:
 
 
 def binding_of(client: SignInClient, session: SignInSession | None) -> tuple[str, str]:
-    """To which client and session a challenge belongs, as digests."""
+    """Return digests of the client and session that a challenge is bound to."""
     reference = None if session is None else session.reference
     return digest_of("client", client_key(client.address)), digest_of("session", reference or "")

@@ -1,7 +1,7 @@
-"""Password and e-mail changes, and resets by a mailed token.
+"""Changes of password and e-mail address, and password reset by a mailed token.
 
-A token is random, kept as a digest, works once and not for long, and dies with the password and the address it was
-issued under.
+A token is random, stored as a digest, short-lived and valid once, and becomes invalid when the password or the
+address changes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CredentialChangeSteps"]
 
-_NOT_IN_ADDRESSES: Final = frozenset(',;:<>()[]"\\')  # the specials of RFC 5322, 3.2.3, but dot and @
+_NOT_IN_ADDRESSES: Final = frozenset(',;:<>()[]"\\')  # the specials of RFC 5322, 3.2.3, except dot and @
 _LONGEST_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialChangeSteps:
-    """The operations, with what they need beside the parts of the sign-in."""
+    """Operations of ``CredentialChanges``, with their settings."""
 
     kit: SignInContext
     policy: PasswordPolicy
@@ -55,19 +55,19 @@ class CredentialChangeSteps:
     def change_password(
         self, session: SignInSession, current: object, new: object, client: SignInClient
     ) -> Op[ChangeResult]:
-        """Give the present password and a new one."""
+        """Check the current password and replace it."""
         kit = self.kit
-        # Now and not once the password is stored.
+        # Checked here, before the password is stored.
         offers(session, "end_others", parameter="session", kind="a SignInSession")
         account = yield from _reauthentication.owner_of(kit, session)
         if account is None:
             return ChangeResult(state="expired")
-        # Before the password: a thief of the session learns nothing about guesses without the factor.
+        # Before the password check: a thief of the session learns nothing about the password without the factor.
         if (yield from kit.has_factor(account.user_id)) and not (
             yield from _reauthentication.confirmed_within(kit, session, self.confirmed_within)
         ):
             return ChangeResult(state="step_up")
-        # Judged before the present password is checked, so that a weak new one costs no hit and no second of
+        # Before the check of the current password, so that a weak new one costs neither a hit nor a second of
         # hashing.
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
@@ -76,18 +76,18 @@ class CredentialChangeSteps:
         if step.state in ("refused", "limited", "expired"):
             return ChangeResult(state=step.state, retry_after=step.retry_after)
         stored = yield from self._hashed(account, f"session {session.reference}", new)
-        # Only a living session gets another new id: it may have been ended during the hashing, by an owner who
-        # found a thief in it.
+        # Rotation fails if the session ended during the hashing, for example because its user found a thief in
+        # it.
         if not (yield from ask(session.rotate)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
-        # The owner is told before anything else can fail.
+        # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client)
-        # After the new password is stored: a session that begins in between was begun with the new one.
+        # After the new password is stored: a session started in between was started with the new one.
         yield from ask(session.end_others)
         return ChangeResult(state="done")
 
     def request_reset(self, name: object, client: SignInClient) -> Op[ChangeResult]:
-        """Mail a token to whoever has this name; the same answer and the same work where nobody has."""
+        """Mail a token to the account with this name; unknown names cause the same response and the same work."""
         kit = self.kit
         typed, counted_as = typed_name(name)
         key = client_key(client.address)
@@ -101,7 +101,7 @@ class CredentialChangeSteps:
             return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
         try:
             return (yield from self._requested(typed, key))
-        except BaseException:  # a server that is away has mailed nothing, so nothing is counted
+        except BaseException:  # nothing was mailed during an outage, so nothing is counted
             yield from hits.give_back()
             raise
 
@@ -110,7 +110,7 @@ class CredentialChangeSteps:
         account = None if typed is None else (yield from ask(kit.accounts.find, typed))
         alive = account is not None and not account.disabled and bool(account.email)
         facts = self._facts(account if alive else None)
-        # Issued for nobody too: a write to the store takes time, and its absence would tell who has an account.
+        # Issued for unknown names too: the write takes time, and its absence would reveal who has an account.
         token = yield from kit.entries.issue("reset", facts, ttl=self.token_ttl)
         user_id = "" if account is None else account.user_id
         tell("reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown"))
@@ -120,7 +120,7 @@ class CredentialChangeSteps:
         return ChangeResult(state="done")
 
     def reset_password(self, token: object, new: object, client: SignInClient) -> Op[ChangeResult]:
-        """Set a new password with a mailed token; it signs nobody in, so a second factor is still needed."""
+        """Set a new password with a mailed token; it signs nobody in, so a second factor is still required."""
         kit = self.kit
         found = yield from kit.entries.find("reset", token)
         account = None if found is None else (yield from self._owner(found))
@@ -130,28 +130,29 @@ class CredentialChangeSteps:
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
             return ChangeResult(state="weak", verdict=verdict)
-        # What can fail without having changed anything comes first: a hasher that is busy, or a session store that
-        # is away, must neither cost the token nor leave a thief's session alive behind a new password.
+        # Steps that can fail without a change come first: a busy hasher or an unavailable session store must
+        # neither consume the token nor leave a thief's session open after a new password.
         stored = yield from self._hashed(account, "reset", new)
-        account = yield from self._owner(found)  # again, as hashing takes a while
+        account = yield from self._owner(found)  # again, because hashing is slow
         if account is None:
             return ChangeResult(state="expired")
         yield from self._end_sessions(account)
-        # Used up before the password is stored: of two requests with one token, one sets a password.
+        # Consumed before the password is stored: of two requests with one token, one sets a password.
         if not (yield from kit.entries.use(found)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
-        # The owner is told before anything else can fail.
+        # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client, method="reset")
-        # Once more: a session may have begun with the old password in between.
+        # Again: a session may have started with the old password in between.
         yield from self._end_sessions(account)
-        # Or a stranger who locks the account would keep the owner out even after a reset; that takes the mailbox.
+        # Otherwise a stranger who locked the account would keep the owner out even after a reset. Lifting the
+        # lock is safe, because a reset requires the mailbox.
         yield from lifted(kit, account_row(account.user_id, ""))
         return ChangeResult(state="done")
 
     def request_email_change(
         self, session: SignInSession, email: object, client: SignInClient
     ) -> Op[ChangeResult]:
-        """Mail a token to a new address, for somebody who has just proved who it is."""
+        """Mail a token to a new address of a recently authenticated user."""
         kit = self.kit
         account = yield from _reauthentication.owner_of(kit, session)
         if account is None:
@@ -178,11 +179,11 @@ class CredentialChangeSteps:
         return ChangeResult(state="done")
 
     def confirm_email(self, token: object, client: SignInClient) -> Op[ChangeResult]:
-        """Take the new address whose owner has this token; the old one is told."""
+        """Change the address to the one this token was mailed to, and notify the old one."""
         kit, set_email = self.kit, self.set_email
         found = yield from kit.entries.find("email", token)
         account = None if found is None else (yield from self._owner(found))
-        # The token goes last in the chain: it is used up only where the change will follow.
+        # The token comes last in the condition: it is consumed only if the change follows.
         if found is None or account is None or set_email is None or not (yield from kit.entries.use(found)):
             tell("email_change_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
@@ -194,8 +195,7 @@ class CredentialChangeSteps:
     def _verdict(self, account: SignInAccount, new: object) -> PasswordVerdict:
         if not isinstance(new, str):
             return PasswordVerdict(faults=("not_text",))
-        # The address and what stands before its @, as both are what an attacker tries first (NIST SP 800-63B,
-        # 3.1.1.2).
+        # The address and its local part, because an attacker tries both first (NIST SP 800-63B, 3.1.1.2).
         local = account.email.partition("@")[0]
         words = [word for word in (account.email, local) if word]
         return self.policy.check(new, username=account.name, context=words)
@@ -204,8 +204,8 @@ class CredentialChangeSteps:
         return hashing_for(known_client(account.user_id, by), ask(self.kit.passwords.hash, password))
 
     def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
-        # `expected` makes it a compare-and-set: of two changes at once the second one fails instead of winning
-        # silently.
+        # ``expected`` makes it a compare-and-set: of two concurrent changes the second fails instead of silently
+        # winning.
         return ask(self.kit.accounts.set_password, account.user_id, stored, expected=account.password_hash)
 
     def _end_sessions(self, account: SignInAccount) -> Op[None]:
@@ -213,15 +213,15 @@ class CredentialChangeSteps:
             yield from ask(self.kit.end_sessions, account.user_id)
 
     def _facts(self, account: SignInAccount | None) -> dict[str, object]:
-        """What a token is bound to; one that was made for nobody fits nobody."""
+        """Return what a token is bound to; a token issued for an unknown name matches no account."""
         if account is None:
             return {"user": "", "stamp": "", "address": ""}
-        # The address too: once it has changed, no token that is out may work, be it in the former mailbox or in
+        # The address too: after it changes, no token issued before may work, neither in the former mailbox nor in
         # that of a stranger whose address was typed by mistake.
         return {"user": account.user_id, "stamp": account.stamp, "address": digest_of(account.email)}
 
     def _owner(self, found: FoundToken) -> Op[SignInAccount | None]:
-        """The account of a token, if nothing has changed since it was issued."""
+        """Return the account of a token, if nothing has changed since it was issued."""
         user_id = found.text("user")
         account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
         if account is None or account.disabled:
@@ -241,8 +241,8 @@ def _is_address(text: str) -> bool:
     plain = (
         text.isprintable()
         and not any(letter.isspace() for letter in text)
-        # "a@example.com,b@example.net" would be two recipients of every later token, and what stands in brackets
-        # another address than the one that is shown.
+        # "a@example.com,b@example.net" would make two recipients of every later token, and text in brackets may
+        # be another address than the one displayed.
         and not _NOT_IN_ADDRESSES & set(text)
         and len(text) <= _LONGEST_ADDRESS
     )

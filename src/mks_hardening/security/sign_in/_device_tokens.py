@@ -1,9 +1,9 @@
-"""Remembered devices: a signed token in a cookie, and a list for their owner, by which each can be revoked.
+"""Remembered devices: a signed token in a cookie, and a list for the owner, who can revoke each device.
 
-A device on which the owner has signed in has a failure budget of its own, so that guesses of strangers do not lock
-the owner out (OWASP, device cookies). A token is bound to the account and its stamp: a changed password ends it. It
-holds a digest of both, so that it fits a cookie however long an application's ids are. The signature is checked
-before the list: what no key of ours has signed costs no read of the store.
+A device on which the owner has signed in has a failure limit of its own, so that guesses of strangers do not
+lock the owner out (OWASP, device cookies). A token is bound to the account and its stamp: changing the password
+voids it. It contains a digest of both, so that it fits into a cookie whatever the length of the application's
+ids. The signature is checked before the list: a token that we did not sign causes no read of the store.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceMark", "DeviceTokens"]
 
-# Digest, moment, nonce and signature come to 137.
+# Digest, time, nonce and signature are 137 characters together.
 _LONGEST: Final = 256
-_MOST: Final = 20  # devices of one account; the oldest goes first
+_MOST: Final = 20  # devices of one account; the oldest is dropped first
 _PURPOSE: Final = b"mks_hardening sign-in device 2"
 
 
 class DeviceMark(NamedTuple):
-    """What a token says, once its signature holds."""
+    """Content of a token with a valid signature."""
 
     owner: str
     nonce: str
 
     def fits(self, account: SignInAccount) -> bool:
-        """Whether it was issued for this account, under its present password."""
+        """Return whether it was issued for this account under its current password."""
         return self.owner == _owner(account)
 
 
 class DeviceTokens:
-    """Issues and reads tokens; the first key signs, all verify. Without keys no device is remembered."""
+    """Issue and read tokens; the first key signs, all keys verify.
+
+    Without keys no device is remembered.
+    """
 
     __slots__ = ("_entries", "_keys", "_ttl")
 
@@ -56,22 +59,22 @@ class DeviceTokens:
                 f"device_keys must be a key or a list of keys, not {type(given).__name__}",
                 parameter="device_keys",
             )
-        # Derived for this purpose alone: the same secret may sign other things elsewhere, and none of them can
-        # pass for a device.
+        # Derived for this purpose only: the application may sign other data with the same secret, and none of it
+        # must pass for a device token.
         self._keys = [hmac.digest(_key_bytes(key), _PURPOSE, "sha256") for key in given]
         self._ttl = ttl
         self._entries = entries
 
     @property
     def ttl(self) -> float:
-        """Seconds for which a device is remembered."""
+        """How long a device is remembered, in seconds."""
         return self._ttl
 
     def issue(self, account: SignInAccount, *, now: float) -> Op[str | None]:
-        """A token for the device of somebody who has just signed in."""
+        """Issue a token for the device of a user who has just signed in."""
         if not self._keys:
             return None
-        # The nonce tells devices of one account apart: each has its own budget for guesses.
+        # The nonce distinguishes the devices of an account: each has a failure limit of its own.
         owner, nonce, issued = _owner(account), secrets.token_hex(8), int(now)
 
         def add(facts: dict[str, object]) -> dict[str, object]:
@@ -84,19 +87,19 @@ class DeviceTokens:
         return f"{body}.{_signed(self._keys[0], body)}"
 
     def knows(self, mark: DeviceMark | None, account: SignInAccount) -> Op[bool]:
-        """Whether the device is one of this account's, and has not been revoked."""
+        """Return whether the device belongs to this account and has not been revoked."""
         if mark is None or not mark.fits(account):
             return False
         facts = yield from self._entries.peek(_key(account.user_id))
         return mark.nonce in self._listed(facts, mark.owner, 0.0)
 
     def of(self, account: SignInAccount, *, now: float) -> Op[dict[str, int]]:
-        """When each device was remembered, by its nonce."""
+        """Return when each device was remembered, by its nonce."""
         facts = yield from self._entries.peek(_key(account.user_id))
         return self._listed(facts, _owner(account), now)
 
     def forget(self, user_id: str, *nonces: str) -> Op[int]:
-        """Revoke these devices, or all; how many there were."""
+        """Revoke these devices, or all if no nonce is given; return their number."""
         removed = 0
 
         def remove(facts: dict[str, object]) -> dict[str, object]:
@@ -111,24 +114,23 @@ class DeviceTokens:
         return removed
 
     def _listed(self, facts: dict[str, object], owner: str, now: float) -> dict[str, int]:
-        """The devices of an account under its present stamp that have not expired."""
+        """Return the devices of an account under its current stamp that have not expired."""
         if facts.get("owner") != owner:
             return {}
         listed = numbers_of(facts.get("devices"))
         return {nonce: issued for nonce, issued in listed.items() if now - issued < self._ttl}
 
     def read(self, token: object, *, now: float) -> DeviceMark | None:
-        """What a token says, unless it is forged, damaged, expired or none."""
-        # Before any hashing, as anybody may send a cookie of any length; compare_digest refuses text that is not
-        # ASCII.
+        """Return the content of a token, or ``None`` if it is forged, damaged, expired or not a token."""
+        # Before any hashing: a client may send a cookie of any length, and compare_digest refuses non-ASCII text.
         if not isinstance(token, str) or len(token) > _LONGEST or not token.isascii():
             return None
         body, _, signature = token.rpartition(".")
         if not any(hmac.compare_digest(_signed(key, body), signature) for key in self._keys):
             return None
-        # Parsed only once the signature holds: what we signed has three parts.
+        # Parsed only after the signature check: what we signed has three parts.
         owner, issued, nonce = body.split(".")
-        # A device from the future was signed by a clock that was wrong; it must not live longer than others.
+        # A token from the future was signed by a wrong clock and must not live longer than others.
         return DeviceMark(owner, nonce) if -60 <= now - int(issued) < self._ttl else None
 
 

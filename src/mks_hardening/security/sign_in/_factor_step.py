@@ -1,4 +1,4 @@
-"""The second step: the challenge that a right password got, and any second factor."""
+"""Second step of a sign-in: the challenge issued for a correct password, and a second factor."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["FactorAttempt", "JudgedFactor", "alone_step", "challenged_user", "factor_step", "judged_factor"]
 
 _LONGEST_CHECK: Final = 10.0
-"""Seconds for which a code may be checked; every store answers or fails in far less."""
+"""Maximum duration of a check, in seconds; every store responds or fails much sooner."""
 _BUSY: Final = 1.0
 
 
 class FactorAttempt(NamedTuple):
-    """What came in."""
+    """Input of the second step."""
 
     challenge: object
     code: object
@@ -46,18 +46,18 @@ class FactorAttempt(NamedTuple):
 
 
 class JudgedFactor(NamedTuple):
-    """What the verifier's answer means; without one nothing was asked."""
+    """Event of a verifier's result; without a result the verifier was not called."""
 
     event: Event
     outcome: FactorOutcome | None = None
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until a code is looked at again, where none is now."""
+        """Seconds until codes are checked again, if they are locked."""
         return self.outcome.retry_after if self.outcome is not None and self.outcome.locked else None
 
     def trace(self, client: str, user_id: str) -> SignInTrace:
-        """For the audit record."""
+        """Return the fields of the audit event."""
         if self.outcome is None:
             return SignInTrace(client=client, user_id=user_id, reason="malformed")
         return SignInTrace(
@@ -66,7 +66,7 @@ class JudgedFactor(NamedTuple):
 
 
 def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
-    """Check the second factor and use the challenge up."""
+    """Check the second factor and consume the challenge."""
     hits = AttemptHits(kit.limiter)
     client = client_key(attempt.arrival.client.address)
     found = yield from kit.entries.find("challenge", attempt.challenge)
@@ -76,7 +76,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     user_id = account.user_id
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
     trusted = yield from kit.devices.knows(mark, account)
-    # The nonce of the token, not the address: the budget moves with the device through networks.
+    # The nonce of the token, not the address: the limit follows the device across networks.
     guesser = f"device {mark.nonce}" if mark is not None and trusted else client
     refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
     if refusal is not None:
@@ -84,7 +84,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
         return (yield from finish("challenged", "throttled", hits, trace, retry_after=refusal.retry_after))
     held = None
     try:
-        # One code at a time: of several right recovery codes that come at once, only one may be used up.
+        # One code at a time: if several correct recovery codes arrive at once, only one may be consumed.
         held = yield from kit.entries.hold(found, longest=_LONGEST_CHECK)
         if held is None:
             trace = SignInTrace(client=client, user_id=user_id, reason="busy")
@@ -93,9 +93,10 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
         judged = yield from judged_factor(kit, user_id, code, client=guesser, trusted=trusted)
         event, outcome = judged
         if event == "shut" and mark is not None and trusted:
-            # It has guessed too often, so it is somebody else's now, and must not pass the cap of the account.
+            # The device has guessed too often, so it may be stolen and must not bypass the limit of the account.
             yield from kit.devices.forget(user_id, mark.nonce)
-        # Checked first, used up then: a wrong code does not cost the challenge, and of two right ones one wins.
+        # The code is checked before the challenge is consumed: a wrong code leaves the challenge valid, and of
+        # two correct ones a single one succeeds.
         if event == "whole" and not (yield from kit.entries.use(held)):
             event = "dead"
         if event != "whole" or outcome is None:
@@ -125,29 +126,29 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     except BaseException:  # as in the first step
         yield from hits.give_back()
         if held is not None:
-            with suppress(BackendUnavailableError):  # it ends by itself
+            with suppress(BackendUnavailableError):  # the hold expires by itself
                 yield from kit.entries.release(held)
         raise
 
 
 def challenged_user(kit: SignInContext, challenge: object, arrival: SignInRequest) -> Op[str | None]:
-    """Whose challenge this is, for a factor that has to be asked first."""
+    """Return the user of a challenge, for a factor that needs a request to the browser first."""
     found = yield from kit.entries.find("challenge", challenge)
     account = None if found is None else (yield from _owner(kit, found, arrival))
     return None if account is None else account.user_id
 
 
 def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest) -> Op[SignInStep]:
-    """A factor that is a whole sign-in: it was checked already, here it is admitted or not."""
+    """Complete a sign-in with a factor that was already checked and needs no password."""
     shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
     hits = AttemptHits(kit.limiter)
     result = outcome.result
-    # Before the account: whoever takes a factor off does so before the sessions end.
+    # Read before the account: whoever removes a factor does so before ending the sessions.
     factor = result.ok and (yield from kit.has_factor(outcome.user_id))
     account = (yield from ask(kit.accounts.get, outcome.user_id)) if result.ok else None
     if account is None or account.disabled:
         network, address, _ = client_rows(arrival.client.address, "")
-        # Counted though already judged: a stream of forged assertions uses up the room of its network.
+        # Counted although already checked: a stream of forged assertions uses up the limit of its network.
         yield from hits.take(network, address)
         reason = result.reason or ("unknown" if account is None else "disabled")
         trace = SignInTrace(
@@ -171,19 +172,19 @@ def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest
 def judged_factor(
     kit: SignInContext, user_id: str, code: object, *, client: str, trusted: bool = False
 ) -> Op[JudgedFactor]:
-    """Ask the verifier, and say which event its answer is."""
+    """Call the verifier and return the event of its result."""
     outcome = yield from kit.try_factor(user_id, code, client=client, trusted=trusted)
     return JudgedFactor("unusable") if outcome is None else JudgedFactor(factor_event(outcome), outcome)
 
 
 def _of_another(code: object, challenge: object) -> bool:
-    """Whether a passkey was asked for in another sign-in than this one (ASVS 5.0, 6.6.2)."""
+    """Return whether a passkey assertion belongs to another sign-in (ASVS 5.0, 6.6.2)."""
     return isinstance(code, PasskeyAssertion) and code.session != challenge
 
 
 def _owner(kit: SignInContext, found: FoundToken, arrival: SignInRequest) -> Op[SignInAccount | None]:
-    """The account of a challenge, if it comes from where it went to and nothing has changed since."""
-    # A challenge that is carried to another browser is worth nothing, so phishing the second page alone fails.
+    """Return the account of a challenge if client and session match and the account has not changed since."""
+    # A challenge is invalid in another browser, so phishing the second page alone fails.
     if (found.text("client"), found.text("session")) != binding_of(arrival.client, arrival.session):
         return None
     account = yield from ask(kit.accounts.get, found.text("user"))

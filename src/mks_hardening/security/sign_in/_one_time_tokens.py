@@ -1,7 +1,7 @@
-"""Random tokens that work once: only a digest is kept, and using one up is a compare-and-set.
+"""Random one-time tokens: only a digest is stored, and a token is consumed with a compare-and-set.
 
-A used entry stays as an empty one until it expires, so that of two requests with one token exactly one goes on,
-also when the answer of the store was lost and the write is sent again.
+A consumed entry stays as an empty one until it expires. So of two requests with one token exactly one succeeds,
+even if the response of the store was lost and the write is sent again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["FoundToken", "OneTimeTokens", "digest_of", "numbers_of"]
 
 _TOKEN_BYTES: Final = 32
-# What 32 bytes come to in base64 without padding.
+# Length of 32 bytes in base64 without padding.
 _TOKEN_LENGTH: Final = 43
 _USED: Final = b""
 _TRIES: Final = 8
 
 
 class FoundToken(NamedTuple):
-    """A living entry, and what using it up needs."""
+    """A valid entry, with the data required to consume it."""
 
     facts: dict[str, object]
     key: str
@@ -38,13 +38,13 @@ class FoundToken(NamedTuple):
     ttl: float
 
     def text(self, name: str) -> str:
-        """One of its facts; empty where it is none."""
+        """Return one of its facts; empty if it is missing or not a string."""
         value = self.facts.get(name)
         return value if isinstance(value, str) else ""
 
 
 class OneTimeTokens:
-    """Entries of one store, on one clock."""
+    """Tokens and markers in one store, on one clock."""
 
     __slots__ = ("_clock", "_store")
 
@@ -53,13 +53,13 @@ class OneTimeTokens:
         self._clock = clock
 
     def issue(self, kind: str, facts: dict[str, object], *, ttl: float) -> Op[str]:
-        """A new token for these facts."""
+        """Issue a new token for these facts."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         yield from self._write(f"{kind}:{digest_of(token)}", self._data(facts, ttl), expected=None, ttl=ttl)
         return token
 
     def find(self, kind: str, token: object) -> Op[FoundToken | None]:
-        """The entry of a token, unless it is used, expired, or no token at all."""
+        """Return the entry of a token, unless it is consumed, expired or not a token."""
         if not _is_token(token):
             return None
         key = f"{kind}:{digest_of(token)}"
@@ -67,11 +67,11 @@ class OneTimeTokens:
         return None if stored is None else self._living(key, stored)
 
     def hold(self, found: FoundToken, *, longest: float) -> Op[FoundToken | None]:
-        """Keep an entry for one caller until it is released or used; ``None`` where another caller has it.
+        """Reserve an entry for one caller until it is released or consumed; ``None`` if another caller holds it.
 
         Args:
             found: the entry.
-            longest: seconds after which the caller is believed to have crashed.
+            longest: seconds after which the caller is presumed to have crashed.
         """
         now = self._clock.time()
         until = found.facts.get("held_until")
@@ -80,26 +80,26 @@ class OneTimeTokens:
         return (yield from self._changed(found, {**found.facts, "held_until": now + longest}))
 
     def release(self, found: FoundToken) -> Op[FoundToken | None]:
-        """Give an entry that was held to the next caller."""
+        """Release a held entry for the next caller."""
         facts = {name: value for name, value in found.facts.items() if name != "held_until"}
         return (yield from self._changed(found, facts))
 
     def use(self, found: FoundToken) -> Op[bool]:
-        """Use an entry up; true for one caller alone."""
+        """Consume an entry; returns true for one caller only."""
         return (yield from self._write(found.key, _USED, expected=found.version, ttl=found.ttl))
 
     def mark(self, key: str, *, ttl: float) -> Op[bool]:
-        """Leave a mark; true when there was none."""
+        """Set a marker; return whether there was none."""
         stored = yield from ask(self._store.load, key)
         if stored is not None and self._living(key, stored) is not None:
             return False
-        # A dead entry in place is replaced as such: a plain "only if missing" would find it, and the mark be
+        # An expired entry is replaced by its version: "only if missing" would find it, and the marker would be
         # lost.
         expected = None if stored is None else stored.version
         return (yield from self._write(key, self._data({}, ttl), expected=expected, ttl=ttl))
 
     def peek(self, key: str) -> Op[dict[str, object]]:
-        """The facts under a key; none where there is no living entry."""
+        """Return the facts under a key; empty if there is no valid entry."""
         stored = yield from ask(self._store.load, key)
         found = None if stored is None else self._living(key, stored)
         return {} if found is None else found.facts
@@ -107,10 +107,10 @@ class OneTimeTokens:
     def change(
         self, key: str, change: Callable[[dict[str, object]], dict[str, object]], *, ttl: float
     ) -> Op[None]:
-        """Change the facts under a key, also while others change them.
+        """Change the facts under a key, retrying after concurrent changes.
 
         Raises:
-            BackendUnavailableError: others have changed them again and again.
+            BackendUnavailableError: every try met a concurrent change.
         """
         for _ in range(_TRIES):
             stored = yield from ask(self._store.load, key)
@@ -122,13 +122,16 @@ class OneTimeTokens:
         raise BackendUnavailableError("sign-in", "busy", operation="replace", sent=True)
 
     def unmark(self, key: str) -> Op[bool]:
-        """Take a mark away; whether there was one."""
+        """Remove a marker; return whether there was one."""
         stored = yield from ask(self._store.load, key)
         found = None if stored is None else self._living(key, stored)
         return found is not None and (yield from self.use(found))
 
     def _data(self, facts: dict[str, object], ttl: float) -> bytes:
-        """The stored form; it holds its own end, which the store may miss but a reader does not."""
+        """Return the stored form.
+
+        It contains its expiry time, which a reader enforces even if the store keeps the entry longer.
+        """
         return _encoded({**facts, "until": self._clock.time() + ttl})
 
     def _living(self, key: str, stored: SignInEntry) -> FoundToken | None:
@@ -140,7 +143,7 @@ class OneTimeTokens:
         return FoundToken(facts, key, stored.version, left) if left > 0 else None
 
     def _changed(self, found: FoundToken, facts: dict[str, object]) -> Op[FoundToken | None]:
-        """The entry with other facts, and the same end; ``None`` where another caller was faster."""
+        """Write other facts with the same expiry; return the entry, or ``None`` after a concurrent change."""
         version = secrets.token_hex(8)
         written = yield from self._write(
             found.key, _encoded(facts), expected=found.version, ttl=found.ttl, version=version
@@ -150,7 +153,7 @@ class OneTimeTokens:
     def _write(
         self, key: str, data: bytes, *, expected: str | None, ttl: float, version: str = ""
     ) -> Op[bool]:
-        # At least a second, as Redis refuses an expiry of 0 and a used entry must outlive the request that used it.
+        # At least one second: Redis refuses an expiry of 0, and a consumed entry must outlive its request.
         return ask(
             self._store.replace,
             key,
@@ -162,13 +165,13 @@ class OneTimeTokens:
 
 
 def digest_of(*parts: str) -> str:
-    """A digest to store instead of what is secret or personal."""
+    """Return a digest to store instead of a secret or personal value."""
     # NUL between the parts: ("a", "bc") and ("ab", "c") must not be one key.
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def numbers_of(value: object) -> dict[str, int]:
-    """A mapping of names to whole numbers, as it was stored; what is none is left out."""
+    """Return a stored mapping of names to whole numbers, without entries that are none."""
     found = cast("dict[object, object]", value) if isinstance(value, dict) else {}
     return {str(name): number for name, number in found.items() if isinstance(number, int)}
 

@@ -1,4 +1,4 @@
-"""The first step: a name and a password. The same work and the same answer, whoever it is."""
+"""First step of a sign-in: name and password, with the same work and the same response for every account."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["PasswordAttempt", "lifted", "lock_key", "password_step"]
 
 
 class PasswordAttempt(NamedTuple):
-    """What came in."""
+    """Input of the first step."""
 
     name: object
     password: object
@@ -51,11 +51,11 @@ class PasswordAttempt(NamedTuple):
 
 
 def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
-    """Check the password, under all limits."""
+    """Check name and password under all limits."""
     name, counted_as = typed_name(attempt.name)
     hits = AttemptHits(kit.limiter)
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
-    # Looked up early only for who shows a token that we signed: for strangers the limits come before the
+    # Looked up early only for a client with a token that we signed: for strangers the limits come before the
     # database.
     account = (yield from _find(kit, name)) if mark is not None else None
     trusted = account is not None and (yield from kit.devices.knows(mark, account))
@@ -71,13 +71,13 @@ def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep
             who = known_client(account.user_id, f"device {mark.nonce}")
         judged = _judged(kit, attempt, account, counted_as, hits, trusted=trusted)
         return (yield from hashing_for(who, judged))
-    except BaseException:  # a server that is away, or a sign-in that was called off, is no wrong guess
+    except BaseException:  # an outage or a cancelled sign-in is not counted as a wrong guess
         yield from hits.give_back()
         raise
 
 
 def lock_key(row: Row) -> str:
-    """Where it is noted that the owner was told of a lock."""
+    """Return the key of the marker that the owner was notified of a lock."""
     return f"lock:{digest_of(*row)}"
 
 
@@ -90,13 +90,12 @@ def _judged(
     *,
     trusted: bool,
 ) -> Op[SignInStep]:
-    # By id where there is one: counting by what was typed would give an account as many budgets as it has
-    # spellings.
+    # By id if the account exists: counting by the typed name would give an account one limit per spelling.
     row = account_row(None if account is None else account.user_id, counted_as)
     standing = None if trusted else (yield from hits.take_one(row))
     locked = standing is not None and not standing.allowed
     password = attempt.password if isinstance(attempt.password, str) else ""
-    # `None` is verified at full cost too (see PasswordCheck), so the time does not tell whether the account
+    # ``None`` costs a full check too (see PasswordCheck), so that the time does not reveal whether the account
     # exists.
     stored = None if account is None else account.password_hash
     try:
@@ -105,14 +104,14 @@ def _judged(
         raise
     except (
         BaseException
-    ):  # who hangs up while it is hashed has had the work, and must not have it for nothing
+    ):  # a client that disconnects during hashing has used CPU time, so its hits stay counted
         hits.keep()
         raise
     client = client_key(attempt.arrival.client.address)
     well = account is not None and not account.disabled and right
     outcome = None
     if account is not None and well and locked:
-        # Only after the right password: otherwise a locked account would be an oracle for recovery codes.
+        # Only after the correct password: otherwise a locked account would be an oracle for recovery codes.
         outcome = yield from _recovered(kit, account, attempt.recovery_code, client)
     passed = outcome is not None and outcome.ok
     factor = passed
@@ -136,7 +135,7 @@ def _judged(
     if passed:
         yield from lifted(kit, row)
         tell("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
-    # Before the challenge is issued, which is bound to the stamp of the stored form.
+    # Before the challenge is issued, which is bound to the stamp and thereby to the hash.
     account = yield from renewed(kit, account, password)
     if account is None:
         return (yield from finish("begun", "wrong", hits, replace(trace, reason="changed")))
@@ -171,7 +170,10 @@ def _judged(
 def _recovered(
     kit: SignInContext, account: SignInAccount, code: object, client: str
 ) -> Op[FactorOutcome | None]:
-    """A recovery code passes an account-wide lock, as it cannot be guessed; a TOTP code can, and is not tried."""
+    """Check a recovery code, which bypasses an account-wide lock because it cannot be guessed.
+
+    A TOTP code can be guessed and is not checked here.
+    """
     if normalize_recovery_code(code) is None:
         return None
     return (yield from kit.try_factor(account.user_id, code, client=client))
@@ -184,10 +186,10 @@ def _lock_begun(
     standing: LimitDecision | None,
     trace: SignInTrace,
 ) -> Op[None]:
-    """The last failure there was room for begins the lock; a name that nobody has is treated alike."""
+    """Notify the owner if this failure starts a lock; unknown names are treated alike."""
     if standing is None or not standing.allowed or min(standing.remaining, default=1) > 0:
         return
-    # One mail for a lock and not one for each guess after it.
+    # One mail per lock, not one for each guess.
     first = yield from kit.entries.mark(lock_key(row), ttl=max(standing.reset_after))
     if first and account is not None:
         tell("locked", SignInTrace(client=trace.client, user_id=account.user_id))
@@ -195,7 +197,7 @@ def _lock_begun(
 
 
 def lifted(kit: SignInContext, row: Row) -> Op[bool]:
-    """End an account-wide lock; whether its owner had been told of one."""
+    """Lift an account-wide lock; return whether its owner had been notified of one."""
     if kit.limiter is not None:
         yield from ask(kit.limiter.reset, *row)
     return (yield from kit.entries.unmark(lock_key(row)))
@@ -212,7 +214,7 @@ def _challenge(
         "session": session,
         "at": now,
         "risks": list(risks),
-        # Ticked beside the password; the page of the code does not ask again.
+        # Requested together with the password; the page of the second factor does not ask again.
         "remember": attempt.arrival.remember,
     }
     return kit.entries.issue("challenge", facts, ttl=kit.challenge_ttl)
@@ -223,7 +225,7 @@ def _find(kit: SignInContext, name: str | None) -> Op[SignInAccount | None]:
 
 
 def _rows(client: SignInClient, name: str, mark: DeviceMark | None) -> tuple[Row, ...]:
-    """A device that the owner used has a budget of its own, which strangers cannot use up."""
+    """Return the limits to check: a remembered device has its own, which strangers cannot use up."""
     if mark is not None:
         return (("auth_login_device", f"device {mark.nonce}"),)
     return client_rows(client.address, name)
@@ -233,7 +235,7 @@ def _failed_before(standing: LimitDecision | None) -> bool:
     if standing is None:
         return False
     return any(
-        # Our own hit is among them: it is given back only afterwards.
+        # The hit of this attempt is included: it is given back later.
         left + 1 < limit.quota
         for left, limit in zip(standing.remaining, standing.limits, strict=True)
     )

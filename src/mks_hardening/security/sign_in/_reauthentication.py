@@ -1,4 +1,4 @@
-"""Proving again who one is, within a session: step-up belongs to the session, not to the user (ASVS 5.0, 7.5.3)."""
+"""Reauthentication within a session: step-up belongs to the session, not to the user (ASVS 5.0, 7.5.3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = ["confirm_factor", "confirm_password", "confirmed_within", "owner_of"]
 def confirm_password(
     kit: SignInContext, session: SignInSession, password: object, client: SignInClient
 ) -> Op[SignInStep]:
-    """The password once more."""
+    """Check the password again."""
     hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
     facts = facts_of(session)
@@ -47,7 +47,7 @@ def confirm_password(
     if account is None or facts is None:
         return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
     trace = SignInTrace(client=key, user_id=account.user_id, method="password")
-    # By session and not by account: strangers who guess at the account cannot use this budget up.
+    # Counted per session, not per account: strangers who guess at the account cannot use up this limit.
     refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
     if refusal is not None:
         return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
@@ -68,7 +68,7 @@ def confirm_password(
 def confirm_factor(
     kit: SignInContext, session: SignInSession, code: object, client: SignInClient
 ) -> Op[SignInStep]:
-    """A second factor once more, or for the first time in this session."""
+    """Check a second factor, again or for the first time in this session."""
     hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
     facts = facts_of(session)
@@ -97,18 +97,21 @@ def confirm_factor(
 
 
 def confirmed_within(kit: SignInContext, session: SignInSession, longest: float) -> Op[bool]:
-    """Whether the owner proved who it is so recently, by a second factor where there is one."""
+    """Return whether the user authenticated in this session within the last ``longest`` seconds.
+
+    If the account has a second factor, only that factor counts.
+    """
     facts = facts_of(session)
     if facts is None or session.user_id is None:
         return False
     needed = yield from kit.has_factor(session.user_id)
-    # Once a factor is on, the password alone confirms nothing any more, not even a password given a second ago.
+    # With a second factor, the password alone confirms nothing, not even one given a second ago.
     moment = facts.factor_time if needed else max(facts.auth_time, facts.factor_time or facts.auth_time)
     return is_recent(moment, now=kit.clock.time(), longest=longest)
 
 
 def owner_of(kit: SignInContext, session: SignInSession) -> Op[SignInAccount | None]:
-    """Whose session it is, if he or she may still use it."""
+    """Return the account of a session, if it exists and is enabled."""
     user_id = checked_session(session).user_id
     if user_id is None:
         return None
@@ -125,8 +128,9 @@ def _kept(
     hits: AttemptHits,
     trace: SignInTrace,
 ) -> Op[SignInStep]:
-    """A new id first, the new right then: without the first there must not be the second (ASVS 5.0, 7.2.4)."""
-    # Looked at again after the slow check, as a session that changed the password itself lives on.
+    """Rotate the session id, then record the authentication, never the reverse (ASVS 5.0, 7.2.4)."""
+    # The account is read again after the slow check, because a session that changed the password itself stays
+    # open.
     kept = (yield from present(kit, proof)) is not None and (yield from ask(session.rotate))
     kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
     step = yield from finish("open", "whole" if kept else "dead", hits, trace)

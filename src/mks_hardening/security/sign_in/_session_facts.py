@@ -1,4 +1,4 @@
-"""What a session knows about its sign-in: when and how, for step-up by session and not by user."""
+"""Authentication facts of a session: when and how its user signed in, for step-up per session and not per user."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["SessionFacts", "checked_session", "facts_of", "is_recent"]
 
 _SKEW: Final = 60.0
-"""Seconds by which clocks of hosts may differ; what lies further ahead was written by a clock that was wrong."""
+"""Seconds by which the clocks of hosts may differ; a time further ahead was written by a wrong clock."""
 
 
 class SessionFacts(NamedTuple):
-    """How the owner of a session was authenticated.
+    """How the user of a session was authenticated.
 
     Attributes:
-        amr: RFC 8176.
-        auth_time: wall time of the password, or of what stood in its place.
+        amr: methods (RFC 8176).
+        auth_time: wall time of the password check, or of the factor used instead.
         factor_time: wall time of the last second factor in this session.
     """
 
@@ -30,29 +30,29 @@ class SessionFacts(NamedTuple):
     factor_time: float | None
 
     def as_data(self, user_id: str) -> dict[str, object]:
-        """The facts of this user's session as session data."""
+        """Return the facts as session data of this user."""
         facts = {"amr": list(self.amr), "auth_time": self.auth_time, "factor_time": self.factor_time}
-        # Data may be copied into the session of another user, for example when an administrator impersonates
-        # somebody.
+        # Bound to the user, because data may be copied into the session of another user, for example when an
+        # administrator impersonates somebody.
         return {SIGN_IN_FACTS: {"user_id": user_id, **facts}}
 
 
 def checked_session(session: SignInSession) -> SignInSession:
-    """The session of a request.
+    """Return the session of a request.
 
     Raises:
-        ConfigurationError: this is none.
+        ConfigurationError: it is not a session.
     """
     return offers(session, "rotate", "update_data", parameter="session", kind="a SignInSession")
 
 
 def facts_of(session: SignInSession) -> SessionFacts | None:
-    """The facts of a session that a sign-in of its owner has started; ``None`` for any other.
+    """Return the facts of a session that was started by a sign-in of its user; ``None`` for any other session.
 
     Raises:
-        ConfigurationError: this is no session.
+        ConfigurationError: it is not a session.
     """
-    # Without an owner the facts are left over from before a sign-out.
+    # Without a user the facts are left over from before a sign-out.
     owner = checked_session(session).user_id
     found: object = session.data.get(SIGN_IN_FACTS) if owner else None
     if not isinstance(found, dict):
@@ -68,5 +68,5 @@ def facts_of(session: SignInSession) -> SessionFacts | None:
 
 
 def is_recent(moment: float | None, *, now: float, longest: float) -> bool:
-    """Whether it was so recently; a clock that steps back does not revive it."""
+    """Return whether the moment is within the last ``longest`` seconds; a moment in the future is not recent."""
     return moment is not None and -_SKEW <= now - moment <= longest

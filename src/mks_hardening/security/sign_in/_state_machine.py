@@ -1,8 +1,8 @@
-"""The machine itself: states, events and what follows, as one table over plain values.
+"""State machine of a sign-in: states, events and transitions, as one table over plain values.
 
-A sign-in has begun; a right password makes it challenged, or done where no second factor is on; a right factor
-makes it done. While it is under way it has no session: nothing but ``done`` starts one. ``open`` is a session whose
-owner proves again who it is.
+A sign-in starts as ``begun``. A correct password makes it ``challenged``, or ``done`` if the account has no
+second factor. A correct second factor makes it ``done``. Only ``done`` starts a session. ``open`` is an
+existing session whose user reauthenticates.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Event: TypeAlias = Literal[
 
 
 class Transition(NamedTuple):
-    """What follows from an event.
+    """Result of an event.
 
     Attributes:
-        state: what is answered.
-        counted: whether the hits that were taken before stay taken.
+        state: the state of the ``SignInStep`` returned.
+        counted: whether the hits that were reserved remain counted.
         change: the name of the audit event.
     """
 
@@ -56,11 +56,11 @@ TABLE: Final[Mapping[tuple[Place, Event], Transition]] = {
     ("begun", "whole"): Transition("done", False, "signed_in"),
     ("challenged", "throttled"): Transition("limited", False, "limited"),
     ("challenged", "dead"): Transition("expired", False, "challenge_refused"),
-    # Another code of the same challenge is being checked: this one is not looked at, and not used up.
+    # Another code for the same challenge is being checked: this one is neither checked nor consumed.
     ("challenged", "busy"): Transition("limited", False, "challenge_refused"),
     ("challenged", "wrong"): Transition("refused", True, "factor_refused"),
     ("challenged", "unusable"): Transition("refused", False, "factor_refused"),
-    # The guess that brings a lock is still a guess; those that meet the lock are not looked at and not counted.
+    # The guess that triggers a lock is counted; later ones are refused without a check and are not counted.
     ("challenged", "shut"): Transition("limited", True, "factor_refused"),
     ("challenged", "locked"): Transition("limited", False, "factor_refused"),
     ("challenged", "whole"): Transition("done", False, "signed_in"),
@@ -75,14 +75,14 @@ TABLE: Final[Mapping[tuple[Place, Event], Transition]] = {
 
 
 class PasswordFacts(NamedTuple):
-    """What is known once the password was checked.
+    """Facts known after the password check.
 
     Attributes:
-        known: there is such an account.
+        known: the account exists.
         enabled: it may sign in.
-        right: the password is its own.
-        locked: too many failures from everywhere, and nothing passes the lock.
-        factor: a second factor has to follow.
+        right: the password is correct.
+        locked: too many failures from all clients, and nothing bypasses the lock.
+        factor: a second factor is required.
     """
 
     known: bool
@@ -93,7 +93,7 @@ class PasswordFacts(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it is refused, for the audit event alone."""
+        """The reason of the refusal, only for the audit event."""
         if not self.known:
             return "unknown"
         if not self.right:
@@ -104,7 +104,10 @@ class PasswordFacts(NamedTuple):
 
 
 def password_event(facts: PasswordFacts) -> Event:
-    """Unknown, wrong, disabled and locked are one event, so that nothing after it can tell them apart."""
+    """Return the event of a password check.
+
+    Unknown, wrong, disabled and locked give the same event, so that later code cannot tell them apart.
+    """
     if facts.reason:
         return "wrong"
     return "half" if facts.factor else "whole"
@@ -114,25 +117,28 @@ _ENDS: Final[Mapping[str, Event]] = {"not_enrolled": "dead", "locked": "locked"}
 
 
 def factor_event(outcome: FactorOutcome) -> Event:
-    """Only a guess counts; a factor that is gone ends the sign-in, which must not go on without."""
+    """Return the event of a verifier's result.
+
+    Only a wrong guess is counted. If the factor was removed, the sign-in ends and does not continue without one.
+    """
     if outcome.ok:
         return "whole"
     if outcome.reason == "wrong":
         return "shut" if outcome.locked else "wrong"
-    # What a verifier of another library says in words of its own is no guess, and opens nothing.
+    # An unknown reason of another library's verifier is not counted as a guess, and admits nobody.
     return _ENDS.get(outcome.reason, "unusable")
 
 
 AMR: Final[Mapping[str, str]] = {"totp": "otp", "recovery": "otp", "passkey": "swk", "webauthn": "swk"}
-"""RFC 8176, section 2. A passkey may be synchronised, so no more than a software-secured key is claimed."""
+"""Values of RFC 8176, section 2. A passkey may be synchronised, so it only counts as a software-secured key."""
 
 
 AMR_ALONE: Final = ("swk", "user", "mfa")
-"""Of a passkey that has verified its user itself."""
+"""For a passkey that has verified its user itself."""
 
 
 def amr_of(method: str | None, before: tuple[str, ...] = ("pwd",)) -> tuple[str, ...]:
-    """Authentication methods after those before, and a second factor of this kind."""
+    """Append the second factor of this kind to the authentication methods."""
     if method is None:
         return before
     known = AMR.get(method)
@@ -141,14 +147,14 @@ def amr_of(method: str | None, before: tuple[str, ...] = ("pwd",)) -> tuple[str,
 
 
 def amr_with_password(before: tuple[str, ...]) -> tuple[str, ...]:
-    """The methods of a session whose owner has also given the password."""
+    """Add the password to the methods of a session."""
     return before if "pwd" in before else ("pwd", *before)
 
 
 def risks_of(
     *, trusted: bool, failures: bool, passed_lock: bool, method: str | None, factor: bool
 ) -> tuple[str, ...]:
-    """What is worth a second look, in a fixed order."""
+    """Return the risks in a fixed order."""
     notes = {
         "new_device": not trusted,
         "recent_failures": failures,

@@ -1,4 +1,4 @@
-"""Changing a password or an address, and getting in again after forgetting one, for ``def`` and ``async def``."""
+"""Changes of password and e-mail address, and password reset by mail."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ if TYPE_CHECKING:
 
 __all__ = ["CredentialChanges"]
 
-# A day: the token opens the account for who reads the mailbox later (ASVS 5.0, 6.4.1 wants it short-lived).
+# One day: whoever reads the mailbox later can use the token (ASVS 5.0, 6.4.1 requires it to be short-lived).
 _LONGEST_TOKEN_TTL: Final = 86400
 
 
 class CredentialChanges:
-    """What somebody does about the own password and address, over the parts of a ``SignIn``.
+    """Let users change or reset their password and change their address.
 
-    Each change asks for a fresh proof (ASVS 5.0, 6.2.3 and 7.5.1) and is told to the owner (6.3.7); a new password
-    ends other sessions (7.4.3). A reset does not sign in, so it does not pass a second factor (6.4.3). A mailed
-    token ends with the password and the address it was issued under.
+    Uses the accounts, limits and notices of a ``SignIn``. Each change requires recent authentication (ASVS 5.0,
+    6.2.3 and 7.5.1) and sends a notice to the owner (6.3.7). A new password ends the other sessions (7.4.3). A
+    reset does not sign the user in, so it does not bypass a second factor (6.4.3). A mailed token becomes
+    invalid when the password or the address changes.
 
-    A server that is away raises ``BackendUnavailableError``, and costs neither a try nor, before the password is
-    stored, the token. Each method has a twin for asyncio whose name begins with ``a``.
+    During an outage ``BackendUnavailableError`` is raised; it is not counted as an attempt, and until the
+    password is stored the token stays valid. Every method has an asyncio version with the prefix ``a``.
 
     Args:
-        sign_in: whose accounts, limits and notices are used; it must have ``end_sessions`` and ``on_notice``.
+        sign_in: provides accounts, limits and notices; it must have ``end_sessions`` and ``on_notice``.
         policy: which new passwords are accepted.
-        set_email: given user id and address, changes it; ``None`` where addresses do not change. An address that
-            another account has by now is its own matter to refuse. May be ``async def`` like ``on_notice``.
-        token_ttl: how long a mailed token works, 5 minutes to a day, in seconds (ASVS 5.0, 6.4.1).
-        confirmed_within: how fresh the proof must be, in seconds; see ``SignIn.confirmed_within``.
+        set_email: called with user id and new address, changes the address; ``None`` if addresses cannot
+            change. It must itself refuse an address that another account has taken. May be ``async def`` like
+            ``on_notice``.
+        token_ttl: lifetime of a mailed token, 5 minutes to a day, in seconds (ASVS 5.0, 6.4.1).
+        confirmed_within: how recent the authentication must be, in seconds; see ``SignIn.confirmed_within``.
 
     Raises:
-        ConfigurationError: a value is out of its range, or the sign-in cannot end sessions or send notices.
+        ConfigurationError: a value is out of range, or the sign-in cannot end sessions or send notices.
     """
 
     __slots__ = ("_changes",)
@@ -59,8 +61,8 @@ class CredentialChanges:
         confirmed_within: float | timedelta = 300,
     ) -> None:
         kit = kit_of(sign_in)
-        # Refused at construction: a reset that leaves a thief's session alive, or whose token reaches nobody, is
-        # worse than none.
+        # Required at construction: a reset that leaves a thief's session open, or whose token is not delivered,
+        # is worse than none.
         if kit.end_sessions is None or kit.on_notice is None:
             raise ConfigurationError(
                 "sign_in must have end_sessions, and on_notice to mail tokens", parameter="sign_in"
@@ -86,13 +88,13 @@ class CredentialChanges:
     def change_password(
         self, session: SignInSession, current: str, new: str, *, client: SignInClient
     ) -> ChangeResult:
-        """Replace the password of the session's owner; other sessions end.
+        """Replace the password of the session's user and end the user's other sessions.
 
         Args:
-            session: of the request.
-            current: the present password; wrong ones count for this session.
-            new: the new one.
-            client: who asks.
+            session: the session of the request.
+            current: the current password; wrong ones are counted for this session.
+            new: the new password.
+            client: the client that sends the request.
         """
         return run(self._changes.change_password(session, current, new, asking(client)))
 
@@ -103,7 +105,7 @@ class CredentialChanges:
         return await arun(self._changes.change_password(session, current, new, asking(client)))
 
     def request_reset(self, name: str, *, client: SignInClient) -> ChangeResult:
-        """Mail a token to the owner of an account; ``done`` is answered for a name that nobody has, too."""
+        """Mail a reset token to the owner of an account; an unknown name gives ``done`` too."""
         return run(self._changes.request_reset(name, asking(client)))
 
     async def arequest_reset(self, name: str, *, client: SignInClient) -> ChangeResult:
@@ -111,7 +113,7 @@ class CredentialChanges:
         return await arun(self._changes.request_reset(name, asking(client)))
 
     def reset_password(self, token: str, new: str, *, client: SignInClient) -> ChangeResult:
-        """Set a new password with a mailed token: all sessions end, and so does an account-wide lock."""
+        """Set a new password with a mailed token, end all sessions, and lift an account-wide lock."""
         return run(self._changes.reset_password(token, new, asking(client)))
 
     async def areset_password(self, token: str, new: str, *, client: SignInClient) -> ChangeResult:
@@ -121,7 +123,7 @@ class CredentialChanges:
     def request_email_change(
         self, session: SignInSession, email: str, *, client: SignInClient
     ) -> ChangeResult:
-        """Mail a token to the address that the session's owner wants to have."""
+        """Mail a token to the new address that the session's user wants."""
         return run(self._changes.request_email_change(session, email, asking(client)))
 
     async def arequest_email_change(
@@ -131,7 +133,7 @@ class CredentialChanges:
         return await arun(self._changes.request_email_change(session, email, asking(client)))
 
     def confirm_email(self, token: str, *, client: SignInClient) -> ChangeResult:
-        """Change the address to the one the token was mailed to; the former one is told."""
+        """Change the address to the one the token was mailed to, and send a notice to the former address."""
         return run(self._changes.confirm_email(token, asking(client)))
 
     async def aconfirm_email(self, token: str, *, client: SignInClient) -> ChangeResult:

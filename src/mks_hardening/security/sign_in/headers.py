@@ -1,4 +1,4 @@
-"""Header fields of a sign-in that has to wait."""
+"""Header fields for rate-limited sign-in responses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["sign_in_headers"]
 
 
 def sign_in_headers(step: SignInStep | ChangeResult, *, style: HeaderStyle = "both") -> list[tuple[str, str]]:
-    """Header fields for the 429 response to a step, or a change, with state ``limited``.
+    """Return the header fields for the 429 response to a step or a change with state ``limited``.
 
-    ``Retry-After`` (RFC 9110, 10.2.3) where waiting helps. The fields of ``rate_limit_headers`` are added only if
-    the limit of the client's address or network refused: those of an account would show a stranger how often others
-    have tried it.
+    Contains ``Retry-After`` (RFC 9110, 10.2.3) if waiting helps. The fields of ``rate_limit_headers`` are added
+    only if the limit of the client's address or network refused: those of an account would reveal how often
+    others have tried it.
 
     Args:
-        step: result of ``SignIn`` or ``CredentialChanges``; one with another state has no such fields.
+        step: result of ``SignIn`` or ``CredentialChanges``; with any other state the list is empty.
         style: see ``rate_limit_headers``.
 
     Raises:
-        ConfigurationError: this is no such result, or another style.
+        ConfigurationError: the result or the style is invalid.
     """
     if not isinstance(step, ChangeResult):
         instance(step, SignInStep, parameter="step")

@@ -1,7 +1,8 @@
-"""Signing in, for ``def`` and ``async def``: name, password, second factor, session, and nothing in between.
+"""Sign-in with name, password and second factor, up to the start of the session.
 
-The machine is a table; each step is an operation over the parts it was put together from. A server that is away
-raises ``BackendUnavailableError``: nothing is skipped, and nothing is counted.
+The state machine is a table of transitions (``_state_machine``); each step is an operation over a
+``SignInContext``. During an outage a step raises ``BackendUnavailableError``: no check is skipped and no
+failure is counted.
 """
 
 from __future__ import annotations
@@ -51,48 +52,54 @@ if TYPE_CHECKING:
 
 __all__ = ["SignIn"]
 
-# A person looks for the telephone within a minute or ten; longer, and the password's proof goes stale.
+# Most users need between one and ten minutes to fetch their phone. After that, the password check is too old to
+# rely on.
 _SHORTEST_CHALLENGE: Final = 60
 _LONGEST_CHALLENGE: Final = 600
 
 
 class SignIn:
-    """One way in for all accounts, over parts that meet by protocols.
+    """Sign users in and start their sessions.
 
-    - Unknown name, wrong password, locked and disabled account: one answer, after one check of a password that
-      costs the same for each (ASVS 5.0, 6.3.8).
-    - A right password alone is no session: it gets a challenge that works once, for the client and the session it
-      was given to (ASVS 5.0, 6.3.3 and 6.6.2). Only then a session starts, with a new id (7.2.4).
-    - Failures count by account, address and network (6.3.1). Nobody can be locked out by strangers (6.1.1): a
-      remembered device has a budget of its own, and a recovery code passes the lock of an account.
-    - Every step is an event (``SignInEvent``, ASVS 5.0, 16.3.1) with client and reason.
+    Its parts (accounts, store, limiter, second factors) are given as objects that implement protocols.
 
-    Every method raises ``BackendUnavailableError`` when a server does not answer, and whatever the accounts raise;
-    neither counts as a failure. Each has a twin for asyncio whose name begins with ``a``.
+    - An unknown name, a wrong password, a locked and a disabled account give the same response, after one
+      password check that costs the same in every case (ASVS 5.0, 6.3.8).
+    - A correct password alone starts no session. It gives a one-time challenge, bound to the client and the
+      session it was issued to (ASVS 5.0, 6.3.3 and 6.6.2). The session starts after the second factor, with a
+      new id (7.2.4).
+    - Failures are counted per account, address and network (6.3.1). Strangers cannot lock a user out (6.1.1): a
+      remembered device has a failure limit of its own, and a recovery code bypasses the lock of an account.
+    - Every step emits an event (``SignInEvent``, ASVS 5.0, 16.3.1) with client and reason.
+
+    Every method raises ``BackendUnavailableError`` when a server does not respond, and propagates whatever the
+    accounts raise; neither is counted as a failed attempt. Every method has an asyncio version with the prefix
+    ``a``.
 
     Args:
         accounts: the application's accounts.
-        store: where challenges are kept, shared by all processes.
-        limiter: counts failures in the groups of ``SIGN_IN_LIMITS``, for example a ``RateLimiter`` with them;
-            ``None`` only where something in front of the application counts.
-        factors: the second factors, for example a ``TwoFactorManager``; ``None`` where there are none.
-        end_sessions: ends all sessions of a user, for example ``SessionManager.end_user``; ``None`` where there are
-            none to end. May be ``async def`` where only the twins for asyncio are used.
-        passwords: how passwords are checked, for example a ``PasswordHasher``; by default that of
-            ``verify_password``, which all of a process share.
-        device_keys: keys that sign the tokens of remembered devices, 32 bytes each or their base64, the newest
-            first; without keys no device is remembered. The devices of an account are listed in ``store``: one that
-            is lost there has to be remembered again.
+        store: store of challenges, shared by all processes.
+        limiter: counts failures in the groups of ``SIGN_IN_LIMITS``, for example a ``RateLimiter`` with these
+            groups; ``None`` only if something in front of the application limits sign-in attempts.
+        factors: verifier of second factors, for example a ``TwoFactorManager``; ``None`` if the application has
+            none.
+        end_sessions: ends all sessions of a user, for example ``SessionManager.end_user``; ``None`` if the
+            application has no sessions. May be ``async def`` if only the asyncio methods are used.
+        passwords: hashes and checks passwords, for example a ``PasswordHasher``; by default the hasher of
+            ``verify_password``, which is shared within the process.
+        device_keys: keys that sign the tokens of remembered devices, 32 bytes each or their base64, newest
+            first; without keys no device is remembered. The devices of an account are listed in ``store``: a
+            device whose entry is lost there has to be remembered again.
         device_ttl: how long a device is remembered, in seconds.
-        challenge_ttl: time for the second factor, 60 to 600 seconds (ASVS 5.0, 6.5.5).
-        on_notice: is given what the owner of an account is to be told. It must only put the mail into a queue: the
-            answer waits for it, and its time would tell which accounts exist. May be ``async def`` where only the
-            twins for asyncio are used.
+        challenge_ttl: time allowed for the second factor, 60 to 600 seconds (ASVS 5.0, 6.5.5).
+        on_notice: called with each notice to the owner of an account. It must only enqueue the mail: the
+            response waits for it, and its duration would reveal which accounts exist. May be ``async def`` if
+            only the asyncio methods are used.
         clock: for tests.
 
     Raises:
-        ConfigurationError: a value is out of its range, a key is none, or the limiter lacks a group, only reports
-            its refusals (``dry_run``), or exempts everybody.
+        ConfigurationError: a value is out of range, a key is invalid, or the limiter lacks a group, only
+            reports its refusals (``dry_run``), or exempts every key.
     """
 
     __slots__ = ("_kit",)
@@ -164,17 +171,19 @@ class SignIn:
         remember: bool = False,
         data: Mapping[str, object] | None = None,
     ) -> SignInStep:
-        """The first step. What a client sends may be used as it comes: what cannot be a name is nobody's.
+        """Check name and password, the first step of a sign-in.
+
+        Values from the client need no validation: a value that cannot be a name is treated as an unknown name.
 
         Args:
-            name: what the person calls the account.
+            name: the account name as typed.
             password: as typed.
-            client: who asks.
-            session: the session of the request; it is started when the sign-in is done.
-            recovery_code: passes an account-wide lock. It is looked at only then and after a right password, and
-                is the second factor too.
-            remember: whether the device is to be known again, after the second factor where one follows.
-            data: what the application keeps with the session.
+            client: the client that signs in.
+            session: the session of the request; started when the sign-in is complete.
+            recovery_code: used only if the account is locked and the password is correct; it then bypasses the
+                lock and also counts as the second factor.
+            remember: whether to remember the device, once the second factor, if required, is accepted.
+            data: application data to store in the session.
         """
         return run(
             password_step(
@@ -222,18 +231,19 @@ class SignIn:
         remember: bool = False,
         data: Mapping[str, object] | None = None,
     ) -> SignInStep:
-        """The second step. A wrong code leaves the challenge; a right one uses it up.
+        """Check the second factor, the second step of a sign-in.
 
-        While a code is checked, any other code for the same challenge is ``limited``, and is not used up.
+        A wrong code leaves the challenge valid; a correct one consumes it. While one code is being checked, any
+        other code for the same challenge gives ``limited`` and is not consumed.
 
         Args:
-            challenge: from the first step; of another client, another session, used or expired it is refused
-                without counting against anybody.
-            code: what the verifier takes: a code, a recovery code, the JSON of an assertion.
+            challenge: from the first step. A challenge that belongs to another client or session, is used or
+                has expired gives ``expired`` and is not counted as a failed attempt.
+            code: what the verifier accepts: a code, a recovery code, the JSON of an assertion.
             client: as in the first step.
             session: as in the first step.
-            remember: whether the device is to be known again, where the first step did not say so.
-            data: what the application keeps with the session.
+            remember: whether to remember the device, if the first step did not request it.
+            data: application data to store in the session.
         """
         return run(
             factor_step(
@@ -267,10 +277,11 @@ class SignIn:
     def challenged_user(
         self, challenge: str | None, *, client: SignInClient, session: SignInSession | None = None
     ) -> str | None:
-        """Whose challenge this is, for a factor that has to be asked first; ``None`` where the step would expire.
+        """Return the id of the user that a challenge was issued to.
 
-        For passkeys: give the id to ``begin_verification``, with the challenge as its ``session``, and answer with
-        ``PasskeyAssertion(..., session=challenge)`` as the code. The id must not be shown.
+        Returns ``None`` if ``second_factor`` would give ``expired``. For passkeys: pass the id to
+        ``begin_verification`` with the challenge as ``session``, and pass
+        ``PasskeyAssertion(..., session=challenge)`` as the code. Do not disclose the id.
         """
         return run(challenged_user(self._kit, challenge, SignInRequest.of(client, session)))
 
@@ -289,14 +300,14 @@ class SignIn:
         remember: bool = False,
         data: Mapping[str, object] | None = None,
     ) -> SignInStep:
-        """Both steps at once, by a factor that needs no password.
+        """Complete a sign-in with a factor that needs no password, such as a passkey.
 
         Args:
-            outcome: of ``Passkeys.finish_sign_in``, as it comes.
-            client: who asks.
+            outcome: the result of ``Passkeys.finish_sign_in``, unchanged.
+            client: the client that signs in.
             session: as in the first step.
-            remember: whether the device is to be known again.
-            data: what the application keeps with the session.
+            remember: whether to remember the device.
+            data: application data to store in the session.
         """
         return run(
             alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
@@ -316,10 +327,13 @@ class SignIn:
             alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
         )
 
-    # --- proving it again ------------------------------------------------------------------------
+    # --- reauthentication ------------------------------------------------------------------------
 
     def confirm_password(self, session: SignInSession, password: str, *, client: SignInClient) -> SignInStep:
-        """The password once more, for this session; it gets a new id. Strangers cannot use up its budget."""
+        """Check the password again for this session, which gets a new id.
+
+        Failures are counted per session, so that strangers cannot use up the limit.
+        """
         return run(_reauthentication.confirm_password(self._kit, session, password, asking(client)))
 
     async def aconfirm_password(
@@ -329,7 +343,7 @@ class SignIn:
         return await arun(_reauthentication.confirm_password(self._kit, session, password, asking(client)))
 
     def confirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
-        """A second factor for this session (step-up, ASVS 5.0, 7.5.3); it gets a new id."""
+        """Check a second factor for this session, which gets a new id (step-up, ASVS 5.0, 7.5.3)."""
         return run(_reauthentication.confirm_factor(self._kit, session, code, asking(client)))
 
     async def aconfirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
@@ -337,16 +351,17 @@ class SignIn:
         return await arun(_reauthentication.confirm_factor(self._kit, session, code, asking(client)))
 
     def factor_within(self, session: SignInSession, longest: float | timedelta) -> bool:
-        """Whether a second factor was given in this session so recently, in seconds."""
+        """Return whether a second factor was accepted in this session within the last ``longest`` seconds."""
         facts = facts_of(session)
         moment = None if facts is None else facts.factor_time
         limit = seconds(longest, parameter="longest")
         return is_recent(moment, now=self._kit.clock.time(), longest=limit)
 
     def confirmed_within(self, session: SignInSession, longest: float | timedelta) -> bool:
-        """Whether this session may make a sensitive change (ASVS 5.0, 7.5.1), for example enrol a factor.
+        """Return whether this session may make a sensitive change, such as enrolling a factor (ASVS 5.0, 7.5.1).
 
-        True when its owner gave a second factor so recently, in seconds; where none is on, the password.
+        True if the user gave a second factor in this session within the last ``longest`` seconds. If the
+        account has no second factor, the password counts as well.
         """
         return run(
             _reauthentication.confirmed_within(self._kit, session, seconds(longest, parameter="longest"))
@@ -360,11 +375,11 @@ class SignIn:
     # --- remembered devices ------------------------------------------------------------------------
 
     def devices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
-        """The remembered devices of an account, the latest first.
+        """List the remembered devices of an account, newest first.
 
         Args:
-            user_id: whose.
-            token: of the browser at hand, which is marked in the list.
+            user_id: the id of the account.
+            token: the device token of the current browser, whose device is marked in the list.
         """
         return run(_admin_recovery.listed_devices(self._kit, user_id, token))
 
@@ -373,7 +388,7 @@ class SignIn:
         return await arun(_admin_recovery.listed_devices(self._kit, user_id, token))
 
     def revoke_device(self, user_id: str, device_id: str) -> bool:
-        """Forget one device, by its id in the list; whether it was remembered."""
+        """Forget one device by its id in the list; return whether it was remembered."""
         return run(_admin_recovery.revoke_device(self._kit, user_id, device_id))
 
     async def arevoke_device(self, user_id: str, device_id: str) -> bool:
@@ -381,23 +396,23 @@ class SignIn:
         return await arun(_admin_recovery.revoke_device(self._kit, user_id, device_id))
 
     def forget_devices(self, user_id: str) -> int:
-        """Forget all devices of an account; how many there were."""
+        """Forget all devices of an account; return their number."""
         return run(_admin_recovery.forget_devices(self._kit, user_id))
 
     async def aforget_devices(self, user_id: str) -> int:
         """``forget_devices`` for asyncio."""
         return await arun(_admin_recovery.forget_devices(self._kit, user_id))
 
-    # --- help from outside -----------------------------------------------------------------------
+    # --- administration ---------------------------------------------------------------------------
 
     def unlock(self, user_id: str, *, actor: str, reason: str, end_sessions: bool = False) -> bool:
-        """Lift an account-wide lock and forget wrong codes; whether there was anything to forget.
+        """Lift an account-wide lock and reset the count of wrong codes; return whether there was either.
 
         Args:
-            user_id: whose.
-            actor: who did it, for the event and the notice.
-            reason: why, likewise.
-            end_sessions: whether all sessions of the account end too (ASVS 5.0, 7.4.5).
+            user_id: the id of the account.
+            actor: who unlocks it, for the event and the notice.
+            reason: why, for the event and the notice.
+            end_sessions: whether to end all sessions of the account too (ASVS 5.0, 7.4.5).
         """
         return run(
             _admin_recovery.unlock(self._kit, user_id, actor=actor, reason=reason, end_sessions=end_sessions)
@@ -410,16 +425,17 @@ class SignIn:
         )
 
     def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Take the second factor off, lift every lock, end all sessions, forget all devices.
+        """Remove the second factor, lift every lock, end all sessions and forget all devices.
 
-        Returns whether there was a factor.
-
-        Check by other means who asks (ASVS 5.0, 6.4.4).
+        Verify the user's identity by other means first (ASVS 5.0, 6.4.4).
 
         Args:
-            user_id: whose.
-            actor: who did it, for the event and the notice.
-            reason: why, likewise.
+            user_id: the id of the account.
+            actor: who resets it, for the event and the notice.
+            reason: why, for the event and the notice.
+
+        Returns:
+            Whether the account had a second factor.
         """
         return run(_admin_recovery.admin_reset(self._kit, user_id, actor=actor, reason=reason))
 
@@ -433,9 +449,9 @@ class SignIn:
         Call it after the account is stored as disabled.
 
         Args:
-            user_id: whose.
-            actor: who did it, for the event.
-            reason: why, likewise.
+            user_id: the id of the account.
+            actor: who disabled it, for the event.
+            reason: why, for the event.
         """
         run(_admin_recovery.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
 
@@ -445,18 +461,21 @@ class SignIn:
 
 
 def _takes_trusted(factors: FactorVerifier) -> bool:
-    """Whether both forms of ``verify`` take ``trusted``, as those of ``TwoFactorManager`` do."""
-    import inspect  # heavy, and only here
+    """Return whether ``verify`` and ``averify`` accept ``trusted``, as in ``TwoFactorManager``."""
+    import inspect  # slow to import, and used only here
 
     forms = [factors.verify, getattr(factors, "averify", factors.verify)]
     try:
         return all("trusted" in inspect.signature(form).parameters for form in forms)
-    except (TypeError, ValueError):  # not written in Python
+    except (TypeError, ValueError):  # a callable without a Python signature
         return False
 
 
 def _check_limiter(limiter: FailureLimiter | None) -> None:
-    """A limiter may say what it does; what would count nothing must not be found out by an attack."""
+    """Reject a limiter that would not enforce the groups of ``SIGN_IN_LIMITS``.
+
+    A limiter without ``groups`` is accepted unchecked: the protocol does not require that attribute.
+    """
     groups: Collection[str] | None = getattr(limiter, "groups", None)
     missing = [] if groups is None else sorted(SIGN_IN_LIMITS.keys() - set(groups))
     if missing:
@@ -471,7 +490,7 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
                 f"limiter must refuse in the groups of SIGN_IN_LIMITS; dry_run has {', '.join(dry)}",
                 parameter="limiter",
             )
-        # A name that nobody has: an exemption for it is one for everybody.
+        # A random key that no client has: if it is exempt, every key is.
         free = sorted(group for group in SIGN_IN_LIMITS if limiter.exempts(group, secrets.token_hex(16)))
         if free:
             raise ConfigurationError(
@@ -481,5 +500,5 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
 
 
 def kit_of(sign_in: SignIn) -> SignInContext:
-    """The parts, for what else in this room works with them."""
-    return instance(sign_in, SignIn, parameter="sign_in")._kit  # noqa: SLF001 - of the same room
+    """Return the context of a sign-in, for other modules of this package."""
+    return instance(sign_in, SignIn, parameter="sign_in")._kit  # noqa: SLF001 - same package

@@ -1,7 +1,7 @@
-"""What a sign-in is put together from: accounts, passwords, limits, second factors, a store. Structural types.
+"""Protocols of the parts of a sign-in: accounts, passwords, limits, second factors, store.
 
-The session is ``mks_hardening.protocols.SignInSession``. Of every method there may be a twin for asyncio, named
-with an ``a`` in front; without one it is asked in a worker thread there.
+The session is ``mks_hardening.protocols.SignInSession``. Every method may have an asyncio version with the
+prefix ``a``; without one, asyncio code calls the method in a worker thread.
 """
 
 from __future__ import annotations
@@ -28,141 +28,146 @@ __all__ = [
 
 
 class Accounts(Protocol):
-    """The application's accounts. What it raises is raised again, and is not counted as a failed attempt.
+    """The application's accounts.
 
-    Each call must see what was committed before it: read the primary database in a transaction of its own, not a
-    cache, a replica or a transaction with an older snapshot. When a sign-in has begun a session, it reads the
-    account again, to notice a password that was reset or an account that was disabled meanwhile. To disable an
-    account, commit that first and end its sessions afterwards.
+    Exceptions raised here propagate and are not counted as failed attempts.
+
+    Each call must see what was committed before it: read the primary database in a transaction of its own, not
+    a cache, a replica or a transaction with an older snapshot. After a sign-in has started a session, it reads
+    the account again, to notice a password reset or a disabled account. To disable an account, commit that
+    first and end its sessions afterwards.
     """
 
     def find(self, name: str, /) -> SignInAccount | None:
-        """The account a person means by this text: 1 to 255 characters, without NUL and lone surrogates."""
+        """Return the account with this name: 1 to 255 characters, without NUL and lone surrogates."""
         ...
 
     def get(self, user_id: str, /) -> SignInAccount | None:
-        """The account with this id."""
+        """Return the account with this id."""
         ...
 
     def set_password(self, user_id: str, stored: str, /, *, expected: str | None) -> bool:
-        """Replace the stored form of the password, if it still is the expected one; whether it was."""
+        """Replace the password hash if it still equals ``expected``; return whether it did."""
         ...
 
 
 class PasswordCheck(Protocol):
-    """How passwords are stored and checked; by default as ``hash_password`` and ``verify_password`` do."""
+    """How passwords are hashed and checked; by default with ``hash_password`` and ``verify_password``."""
 
     def verify(self, password: str, stored: str | None, /) -> bool:
-        """Whether the password belongs to the stored form; the same work for every form and for ``None``."""
+        """Return whether the password matches the hash; must do the same work for every hash and for ``None``."""
         ...
 
     def hash(self, password: str, /) -> str:
-        """The stored form; ``ValueError`` for what cannot be a password."""
+        """Return the hash to store; raise ``ValueError`` for an unacceptable password."""
         ...
 
     def needs_rehash(self, stored: str, /) -> bool:
-        """Whether the stored form is an old one."""
+        """Return whether the hash is outdated."""
         ...
 
 
 class FactorStanding(Protocol):
-    """Where the second factor of an account stands."""
+    """Status of the second factor of an account."""
 
     @property
     def enabled(self) -> bool:
-        """A second factor is needed to sign in."""
+        """Whether a second factor is required to sign in."""
         ...
 
 
 class FactorOutcome(Protocol):
-    """What became of a code or an assertion; ``VerificationResult`` is one."""
+    """Result of checking a code or an assertion, such as ``VerificationResult``."""
 
     @property
     def ok(self) -> bool:
-        """Accepted, and used up."""
+        """Whether it was accepted, and thereby consumed."""
         ...
 
     @property
     def method(self) -> str | None:
-        """What it was: ``totp``, ``recovery``, ``passkey``."""
+        """The kind of factor: ``totp``, ``recovery``, ``passkey``."""
         ...
 
     @property
     def reason(self) -> str:
-        """Why not; ``wrong`` alone is a guess that counts, ``not_enrolled`` ends the sign-in."""
+        """Why it was refused; only ``wrong`` is counted as a guess, and ``not_enrolled`` ends the sign-in."""
         ...
 
     @property
     def locked(self) -> bool:
-        """No guess of this client is looked at now."""
+        """Whether guesses of this client are refused without being checked."""
         ...
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until one is; ``None`` where waiting does not help."""
+        """Seconds until guesses are checked again; ``None`` if waiting does not help."""
         ...
 
 
 class AloneOutcome(Protocol):
-    """What became of a factor that is a whole sign-in; ``PasskeySignIn`` is one."""
+    """Result of a factor that is a complete sign-in, such as ``PasskeySignIn``."""
 
     @property
     def user_id(self) -> str:
-        """Who it says is there; means nothing unless accepted."""
+        """The id of the user; meaningless unless accepted."""
         ...
 
     @property
     def result(self) -> FactorOutcome:
-        """Whether it was accepted."""
+        """Whether the factor was accepted."""
         ...
 
 
 class FactorVerifier(Protocol):
-    """Any second factor: codes, recovery codes, assertions of passkeys; ``TwoFactorManager`` is one."""
+    """Verifier of second factors: codes, recovery codes, passkey assertions; for example ``TwoFactorManager``."""
 
     def status(self, user_id: str, /) -> FactorStanding:
-        """Whether the account has one."""
+        """Return whether the account has a second factor."""
         ...
 
     def verify(self, user_id: str, code: str, /, *, client: str | None = None) -> FactorOutcome:
-        """Check what the person or the browser answered, once: a code, or the JSON of a ``PasskeyAssertion``.
+        """Check a code, or the JSON of a ``PasskeyAssertion``, and consume it.
 
-        ``client`` is who asks, for a failure budget of its own.
+        ``client`` identifies the client, which has a failure budget of its own.
         """
         ...
 
 
 @runtime_checkable
 class FactorHelp(Protocol):
-    """A verifier whose factors can be unlocked and taken off; ``TwoFactorManager`` is one."""
+    """Verifier whose factors an administrator can unlock and remove, such as ``TwoFactorManager``."""
 
     def unlock(self, user_id: str, *, actor: str) -> bool:
-        """Forget all wrong codes; whether there were any."""
+        """Reset the count of wrong codes; return whether there were any."""
         ...
 
     def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Take the factor off; whether there was one."""
+        """Remove the second factor; return whether there was one."""
         ...
 
 
 class HitReservation(Protocol):
-    """Hits taken in advance; ``Reservation`` is one."""
+    """Hits counted in advance, such as a ``Reservation``."""
 
     @property
     def decision(self) -> LimitDecision:
-        """Whether they were taken, and where the limits stand."""
+        """Whether the hits were accepted, and the state of the limits."""
         ...
 
     def cancel(self) -> None:
-        """Give them back."""
+        """Give the hits back."""
         ...
 
 
 class FailureLimiter(Protocol):
-    """Counts failures: hits are taken before an attempt and given back unless it failed. ``RateLimiter`` does."""
+    """Counter of failures, such as ``RateLimiter``.
+
+    Hits are reserved before an attempt and given back unless the attempt fails.
+    """
 
     def reserve(self, group: str, key: str, /) -> HitReservation:
-        """Take one hit of ``key`` in ``group``."""
+        """Reserve one hit of ``key`` in ``group``."""
         ...
 
     def reset(self, group: str, key: str, /) -> None:
@@ -171,7 +176,7 @@ class FailureLimiter(Protocol):
 
 
 class SignInEntry(NamedTuple):
-    """An entry as a store keeps it.
+    """An entry of a ``SignInStore``.
 
     Attributes:
         version: changes with every write.
@@ -183,28 +188,30 @@ class SignInEntry(NamedTuple):
 
 
 class SignInStore(Protocol):
-    """Keeps challenges, tokens and marks until they expire; ``mks_hardening.testing`` has its contract suite.
+    """Store of challenges, tokens and markers until they expire.
 
-    Every method raises ``BackendUnavailableError`` when the store did not answer. An entry that is lost early costs
-    a sign-in that is begun again; one that lives longer is harmless, as it holds its own time.
+    ``mks_hardening.testing`` has its contract suite. Every method raises ``BackendUnavailableError`` if the
+    store does not respond. If an entry is lost early, its user has to start the sign-in again. An entry that is
+    stored for too long is harmless, because it contains its own expiry time.
     """
 
     def load(self, key: str, /) -> SignInEntry | None:
-        """The entry as last written, unless it has expired."""
+        """Return the entry as last written, unless it has expired."""
         ...
 
     def replace(self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float) -> bool:
-        """Write an entry if its version is still the expected one (``None``: no entry); whether it was. Atomic.
+        """Write an entry atomically if its version is still ``expected``; return whether it was.
 
-        ``version`` is a new random text; a write that finds it in place already is a repetition and true, so that
-        a write whose answer was lost may be sent again. ``ttl`` is in seconds.
+        ``expected`` is ``None`` if there must be no entry. ``version`` is a new random string. If it is in
+        place already, the write is a retry and returns true, so that a write whose response was lost can be
+        sent again. ``ttl`` is in seconds.
         """
         ...
 
     def ping(self) -> bool:
-        """Whether the store answers."""
+        """Return whether the store responds."""
         ...
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; can be called more than once."""
         ...

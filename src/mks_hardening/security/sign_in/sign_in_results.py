@@ -1,4 +1,4 @@
-"""What the sign-in takes and what it answers, as plain values that do not print secrets."""
+"""Input and result values of a sign-in, whose ``repr`` hides secrets."""
 
 from __future__ import annotations
 
@@ -37,43 +37,43 @@ Notice = Literal[
 ]
 
 SIGN_IN_LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
-    # One client at one name: less than locks the account, so that it takes more than one client to do that.
+    # One client and one name: lower than the account-wide limit, so that one client alone cannot lock an account.
     "auth_login": (Limit("minute", 5, MINUTE), Limit("hour", 20, HOUR), Limit("day", 50, DAY)),
-    # The codes of one client for one account.
+    # Codes of one client for one account.
     "auth_2fa_verify": DEFAULT_RATE_LIMITS["auth_2fa_verify"],
-    # One account from everywhere (NIST SP 800-63B: at most 100): the account-wide lock.
+    # One account from all clients (NIST SP 800-63B: at most 100): the account-wide lock.
     "auth_login_account": (Limit("hour", 50, HOUR), Limit("day", 100, DAY)),
-    # One client at many names: an office behind one router may, a list of names may not.
+    # One client and many names: enough for an office behind one router, too little for trying a list of names.
     "auth_login_address": (Limit("minute", 60, MINUTE), Limit("hour", 600, HOUR)),
     "auth_login_network": (Limit("minute", 300, MINUTE), Limit("hour", 3000, HOUR)),
-    # A remembered device or a session that is open: its own budget, which strangers cannot use up.
+    # A remembered device or an open session: a limit of its own, which strangers cannot use up.
     "auth_login_device": (Limit("hour", 10, HOUR), Limit("day", 30, DAY)),
     "auth_password_reset": DEFAULT_RATE_LIMITS["auth_password_reset"],
     "auth_password_reset_address": (Limit("hour", 30, HOUR),),
 }
-"""Groups of limits that ``SignIn`` and ``CredentialChanges`` use; give them to the limiter beside your own.
+"""Groups of limits that ``SignIn`` and ``CredentialChanges`` use; pass them to the limiter together with your own.
 
-All but those of password resets count failures alone. Addresses are single ones of IPv4 and a /64 of IPv6,
-networks a /24 and a /48 (ASVS 5.0, 6.1.1 and 6.3.1).
+All groups except those of password resets count failures only. An address is a single IPv4 address or an IPv6
+/64, a network is an IPv4 /24 or an IPv6 /48 (ASVS 5.0, 6.1.1 and 6.3.1).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInAccount:
-    """One account, as the application finds it.
+    """An account as the application loads it.
 
     Attributes:
-        user_id: the name that never changes; sessions, factors and locks belong to it.
-        password_hash: the stored form, or ``None`` for an account without a password.
-        disabled: no sign-in is possible; told apart from a wrong password only in events.
+        user_id: permanent id; sessions, factors and locks refer to it.
+        password_hash: the stored hash, or ``None`` for an account without a password.
+        disabled: whether sign-in is blocked; only events distinguish this from a wrong password.
         name: as shown by authenticator apps and in mails.
-        email: where notices go.
-        stamp: changes with the password; by default a digest of the stored form. What was issued under another
-            stamp (challenges, tokens, remembered devices) is void. With a column of its own for it, a stored form
-            that is only renewed leaves them alone.
+        email: where notices are sent.
+        stamp: changes with the password; by default a digest of the stored hash. Challenges, tokens and
+            remembered devices that were issued under another stamp are void. If you keep the stamp in a column
+            of its own, a rehash of the same password does not void them.
 
     Raises:
-        ConfigurationError: a value of another kind; a number as ``user_id``, say.
+        ConfigurationError: a value has the wrong type, for example a number as ``user_id``.
     """
 
     user_id: str
@@ -90,8 +90,8 @@ class SignInAccount:
         flag(self.disabled, parameter="disabled")
         for name in ("name", "email", "stamp"):
             text_of(getattr(self, name), parameter=name)
-        # A digest of the stored form changes with every new password, which is what ends tokens and devices;
-        # hashed, because the stored form must not travel in them.
+        # A digest of the hash changes with every new password, which voids tokens and devices. It is a digest
+        # because tokens must not contain the hash itself.
         if not self.stamp:
             digest = hashlib.sha256((self.password_hash or "").encode("utf-8", "surrogatepass"))
             object.__setattr__(self, "stamp", digest.hexdigest()[:32])
@@ -99,15 +99,14 @@ class SignInAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInClient:
-    """Who asks.
+    """The client that sends a request.
 
     Attributes:
-        address: the address of the client as far as it is trusted, as in ``RequestOrigin.client_ip``; empty where
-            there is none.
+        address: the trusted address of the client, as in ``RequestOrigin.client_ip``; empty if there is none.
         device: the token of a remembered device, if the browser sent one.
 
     Raises:
-        ConfigurationError: the address is no text.
+        ConfigurationError: the address is not a string.
     """
 
     address: str
@@ -119,29 +118,30 @@ class SignInClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInStep:
-    """Where a sign-in stands after one step; true only when it is done.
+    """State of a sign-in after one step; true only if the sign-in is complete.
 
-    A refusal does not say why: an unknown name, a wrong password, a locked and a disabled account are one answer,
-    to be given in one text with one status (ASVS 5.0, 6.3.8). Events tell the reason.
+    A refusal does not reveal its reason: for an unknown name, a wrong password, a locked and a disabled
+    account, send the same text with the same status (ASVS 5.0, 6.3.8). Events contain the reason.
 
     Attributes:
-        state: ``done``; ``challenged``: the password was right and a second factor has to follow; ``refused``;
-            ``limited``: this client has to wait; ``expired``: the challenge, token or session this step belongs to
-            is not good any more, so begin again.
-        user_id: who signed in; only when ``done``.
-        challenge: goes back with the second factor, best in a cookie (``Secure``, ``HttpOnly``, ``SameSite=Lax``,
-            ``__Host-``); only when ``challenged``.
-        retry_after: seconds until the client may try again; ``None`` without a limit, and with state ``limited``
-            where waiting does not help: then a recovery code does.
-        amr: how the person was authenticated (RFC 8176): ``pwd``, ``otp``, ``swk``, ``mfa``.
+        state: ``done``; ``challenged``: the password was correct and a second factor is required; ``refused``;
+            ``limited``: this client has to wait; ``expired``: the challenge, token or session of this step is
+            no longer valid, so start again.
+        user_id: the user who signed in; only if ``done``.
+        challenge: send it back with the second factor, preferably in a cookie (``Secure``, ``HttpOnly``,
+            ``SameSite=Lax``, ``__Host-``); only if ``challenged``.
+        retry_after: seconds until the client may try again; ``None`` without a limit. ``None`` with state
+            ``limited`` means that waiting does not help: a recovery code is required.
+        amr: how the user was authenticated (RFC 8176): ``pwd``, ``otp``, ``swk``, ``mfa``.
         auth_time: wall time of the authentication, in seconds.
-        risks: what is worth a second look: ``new_device``, ``recent_failures``, ``account_locked`` (passed by a
-            device or a recovery code), ``recovery_code``, ``no_second_factor``.
-        device: the token by which this device is known from now on, if it was to be remembered; keep it in a
-            cookie like the challenge, for as long as ``device_ttl``.
-        factor: what the verifier of the second factor answered, if it was asked.
-        decision: of the limit of the client's address or network, if it refused this step; ``None`` for every other
-            limit, as strangers must not see where an account stands. ``sign_in_headers`` makes header fields of it.
+        risks: reasons for a closer look: ``new_device``, ``recent_failures``, ``account_locked`` (bypassed with
+            a recovery code), ``recovery_code``, ``no_second_factor``.
+        device: token that identifies this device from now on, if it was to be remembered; store it in a cookie
+            like the challenge, for ``device_ttl``.
+        factor: result of the second-factor verifier, if it was called.
+        decision: decision of the limit of the client's address or network, if that limit refused this step;
+            ``None`` for every other limit, because strangers must not see the state of an account.
+            ``sign_in_headers`` converts it to header fields.
     """
 
     state: SignInState
@@ -161,18 +161,19 @@ class SignInStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInNotice:
-    """What the owner of an account is to be told, by mail.
+    """A message to the owner of an account, to be sent by mail.
 
     Attributes:
-        kind: ``locked`` (once for each account-wide lock), ``unlocked``, ``factor_reset``, ``password_changed``,
-            ``reset_requested`` and ``email_change_requested`` (with the token to be mailed), ``email_changed``,
-            ``new_device`` (a sign-in without a remembered device, from a network that the account was not used in
-            for as long as a device is remembered; ASVS 5.0, 6.3.5. The first sign-in of an account is not told).
-        account: whose.
-        to: the address it goes to: of the account, or the new one that has to be confirmed.
-        token: part of the link to be mailed; never to be logged.
-        actor: who did it, for what an administrator did.
-        reason: why, likewise.
+        kind: ``locked`` (once for each account-wide lock), ``unlocked``, ``factor_reset``,
+            ``password_changed``, ``reset_requested`` and ``email_change_requested`` (with the token to be
+            mailed), ``email_changed``, ``new_device`` (a sign-in without a remembered device, from a network
+            that the account has not been used from for as long as a device is remembered; ASVS 5.0, 6.3.5. The
+            first sign-in of an account sends no notice).
+        account: the account it concerns.
+        to: the recipient: the address of the account, or the new address that has to be confirmed.
+        token: part of the link to be mailed; never log it.
+        actor: the administrator, if one made the change.
+        reason: the administrator's reason.
         client: the address that a new device signed in from.
     """
 
@@ -187,11 +188,11 @@ class SignInNotice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInDevice:
-    """A device that is remembered, for the list that its owner sees.
+    """A remembered device, for the list shown to its owner.
 
     Attributes:
         id: for ``SignIn.revoke_device``; useless as a token.
-        remembered_at: wall time of the sign-in that it was remembered at.
+        remembered_at: wall time of the sign-in that remembered it.
         expires_at: wall time until which it is remembered.
         current: whether it is the device whose token was given.
     """
@@ -204,16 +205,16 @@ class SignInDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeResult:
-    """What became of a change; true when it is done.
+    """Result of a change of credentials; true if the change is complete.
 
     Attributes:
-        state: ``done``; ``refused``: the present password was wrong; ``limited``: wait; ``expired``: the token or
-            the session is not good any more; ``step_up``: prove first who you are (``SignIn.confirm_factor``, or
-            ``confirm_password`` where no factor is on); ``weak``: the policy refuses the new password, and a token
-            still works; ``unusable``: this is no mail address.
+        state: ``done``; ``refused``: the current password was wrong; ``limited``: wait; ``expired``: the token
+            or the session is no longer valid; ``step_up``: reauthentication is required first
+            (``SignIn.confirm_factor``, or ``confirm_password`` if the account has no factor); ``weak``: the
+            policy refuses the new password, and a token stays valid; ``unusable``: not a mail address.
         retry_after: seconds to wait.
-        verdict: what the policy said.
-        decision: of the limit of the client's address, if it refused; see ``SignInStep.decision``.
+        verdict: the result of the password policy.
+        decision: decision of the limit of the client's address, if that limit refused; see ``SignInStep.decision``.
     """
 
     state: Literal["done", "refused", "limited", "expired", "step_up", "weak", "unusable"]

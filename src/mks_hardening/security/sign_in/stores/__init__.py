@@ -1,1 +1,1 @@
-"""Where sign-ins under way are kept: in memory, in Redis."""
+"""Stores of sign-in state, in memory and in Redis."""

@@ -1,4 +1,4 @@
-"""Sign-ins under way in the memory of one process, for tests and single-process tools."""
+"""Sign-in store in the memory of one process, for tests and single-process tools."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["MemorySignInStore"]
 
 _SWEEP: Final = 1024
-"""So many writes from one look for expired entries to the next."""
+"""Number of writes between two removals of expired entries."""
 
 
 class MemorySignInStore(Closing):
-    """Keeps challenges and tokens until they expire or the process ends; not shared between processes.
+    """Store challenges and tokens in memory until they expire or the process ends.
+
+    Not shared between processes.
 
     Args:
         clock: for tests.
@@ -34,13 +36,13 @@ class MemorySignInStore(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 
     def load(self, key: str, /) -> SignInEntry | None:
-        """The entry, unless it has expired."""
+        """Return the entry, unless it has expired."""
         entry, expires_at = self._entries.get(key, (None, 0.0))
-        # Monotonic, as a wall clock that is set back would revive tokens.
+        # Monotonic, because setting back a wall clock would revive tokens.
         return entry if self._clock.monotonic() < expires_at else None
 
     def replace(self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float) -> bool:
@@ -52,7 +54,7 @@ class MemorySignInStore(Closing):
                 return True
             if found != expected:
                 return False
-            # On writes and not by a thread: a store that nobody writes to does not grow.
+            # On writes, without a thread: a store without writes does not grow.
             self._sweep()
             self._entries[key] = (SignInEntry(version, data), self._clock.monotonic() + ttl)
             return True
@@ -68,11 +70,11 @@ class MemorySignInStore(Closing):
         return self.replace(key, data, expected=expected, version=version, ttl=ttl)
 
     def ping(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     def _sweep(self) -> None:
         self._writes += 1

@@ -1,4 +1,4 @@
-"""Sign-ins under way in Redis: one key each, which expires, changed by one script."""
+"""Sign-in store in Redis: one key with an expiry per entry, changed by one script."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _HERE: Final = "mks_hardening.security.sign_in.stores"
 
 
 class RedisSignInStore(RedisBacked):
-    """Keeps challenges and tokens in Redis, for all processes.
+    """Store challenges and tokens in Redis, shared by all processes.
 
-    An entry that the server loses costs its owner a sign-in that is begun again, or another mail.
+    If the server loses an entry, its user has to start the sign-in again or request another mail.
 
     Args:
-        url_or_client: a Redis URL or client that does not decode answers.
+        url_or_client: a Redis URL, or a client that does not decode responses.
         namespace: prefix of the keys.
-        store_budget: seconds one answer may take.
-        allow_plaintext: whether clear text may leave this machine.
+        store_budget: time limit of one store operation, in seconds.
+        allow_plaintext: whether to allow an unencrypted connection to another machine.
         clock: for tests.
 
     Raises:
-        ConfigurationError: an unusable URL, client or namespace.
+        ConfigurationError: the URL, client or namespace is invalid.
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
@@ -58,7 +58,7 @@ class RedisSignInStore(RedisBacked):
         self._script = self._client.script(lua_source(_HERE, "lua/replace.lua"))
 
     def load(self, key: str, /) -> SignInEntry | None:
-        """The entry, unless it has expired."""
+        """Return the entry, unless it has expired."""
         return run(self._load(key))
 
     async def aload(self, key: str, /) -> SignInEntry | None:
@@ -85,6 +85,6 @@ class RedisSignInStore(RedisBacked):
 
     def _replaced(self, key: str, data: bytes, expected: str | None, version: str, ttl: float) -> Op[bool]:
         arguments: list[object] = [expected or "", version, data, max(1, int(ttl * 1000))]
-        # Idempotent by its version, so it may be sent again after a lost answer; the script says true for a
-        # repetition.
+        # Idempotent because of its version, so it can be retried after a lost response: the script returns true
+        # then.
         return bool((yield RunScript(self._script, [self._prefix + key], arguments, idempotent=True)))
