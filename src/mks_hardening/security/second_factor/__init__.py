@@ -1,1 +1,1 @@
-"""The second factor of an account: enrolment, codes, recovery, remembered devices."""
+"""Second factors of accounts: TOTP, passkeys, recovery codes, remembered devices."""

@@ -1,4 +1,4 @@
-"""What the parts of the manager have in common: records, rules, and the terms they were agreed on."""
+"""Base class of the parts of the two-factor manager, with their shared records, rules and options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASSERTION: Final = ("clientDataJSON", "authenticatorData", "signature")
 
 
 class FactorOptions(NamedTuple):
-    """Numbers and names that were checked when the manager was built; times in seconds."""
+    """Validated options of the manager; times in seconds."""
 
     issuer: str
     enrolment_ttl: float
@@ -43,7 +43,7 @@ class FactorOptions(NamedTuple):
 
 
 class PasskeyContext(NamedTuple):
-    """What passkeys need beside the records."""
+    """Site, challenges and store of passkeys."""
 
     party: RelyingParty
     challenges: Challenges
@@ -52,10 +52,10 @@ class PasskeyContext(NamedTuple):
     def presented(
         self, answer: object, purpose: Purpose, *, user_id: str, session: str
     ) -> Op[tuple[PresentedPasskey, PasskeyResponse | None]]:
-        """An answer of a browser, with its challenge used up."""
+        """Read a browser's response and consume its challenge."""
         response = read_response(answer, body=ASSERTION)
         redeemed = None
-        # Used up whatever comes of it: a challenge that survived a wrong answer could be tried again and again.
+        # Consumed in any case: a challenge that survived a wrong response could be tried again and again.
         if response is not None:
             redeemed = yield from self.challenges.redeem(
                 response.challenge, purpose, user_id=user_id, session=session
@@ -64,13 +64,16 @@ class PasskeyContext(NamedTuple):
         return PresentedPasskey(response, redeemed is not None, self.party, alone=alone), response
 
     def forget(self, user_id: str, passkeys: Iterable[StoredPasskey]) -> Op[None]:
-        """They are nobody's any more. What is left behind here lets nobody in: the record decides."""
+        """Release the ownership of passkeys.
+
+        Entries left behind by a failure here are harmless: only passkeys in the record are accepted.
+        """
         for passkey in passkeys:
             yield from ask(self.store.release, credential_key(passkey.credential), user_id)
 
 
 class FactorComponent:
-    """One part of the manager; all of them stand on the same records."""
+    """One part of the manager; all parts share the same records."""
 
     def __init__(
         self,
@@ -85,10 +88,10 @@ class FactorComponent:
         self._desk = desk
 
     def _presented(self, user_id: str, proof: object) -> Op[object]:
-        """A proof as the rules read it: an assertion together with what was asked."""
+        """Prepare a proof for the rules; consume the challenge of an assertion."""
         if not isinstance(proof, PasskeyAssertion):
             return proof
-        # Not the assertion itself: without a desk nobody has looked at its challenge.
+        # Not the assertion itself: without a ``PasskeyContext`` its challenge has not been checked.
         if self._desk is None:
             return None
         presented, _ = yield from self._desk.presented(
@@ -99,7 +102,7 @@ class FactorComponent:
     def _changed(
         self, change: FactorChange, user_id: str, *, method: str = "", passkey: str = ""
     ) -> Op[None]:
-        """Tell of a change: as an event, and to the owner."""
+        """Emit the event of a change, and send a notice to the owner."""
         tell(change, user_id, method=method)
         hook = self._terms.on_notice
         if hook is not None:
@@ -110,7 +113,7 @@ class FactorComponent:
     def _with_proof(
         self, user_id: str, proof: str, client: str | None, change: Callable[[FactorRecord], FactorRecord]
     ) -> Op[FactorRecord]:
-        """Change a record in exchange for a proof; the record as it was before the change."""
+        """Change a record if the proof is accepted; return the record before the change."""
         presented = yield from self._presented(user_id, proof)
 
         def decide(

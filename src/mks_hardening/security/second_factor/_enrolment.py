@@ -1,4 +1,4 @@
-"""Turning a second factor on and off: a pending secret, then its first code."""
+"""Enrolment and removal of a second factor: a pending secret, confirmed by its first code."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from mks_hardening.security.second_factor.factor_results import Enrolment, Verif
 __all__ = ["Enrolments"]
 
 _MOST_AHEAD: Final = 10
-"""Steps by which the clock of the other library may have been ahead."""
+"""Number of steps by which the clock of the other library may have been ahead."""
 
 
 class Enrolments(FactorComponent):
-    """On and off."""
+    """Turn second factors on and off."""
 
     def begin_enrolment(
         self, user_id: str, *, account_name: str, proof: str | None = None, client: str | None = None
     ) -> Enrolment:
-        """A new secret to be confirmed; a factor that is on keeps working until then.
+        """Create a secret to be confirmed; an existing factor stays active until then.
 
-        Ask for the password again before: where no factor is on yet, the session alone is the proof.
+        Require the password again first: if the account has no factor yet, the session is the only proof.
 
         Args:
-            user_id: whose.
+            user_id: the id of the account.
             account_name: name shown by the authenticator app.
-            proof: a valid code or passkey, needed when a factor is on, so that a stolen session cannot swap it.
+            proof: a valid code or passkey, required if the account has a factor, so that a stolen session
+                cannot replace it.
             client: see ``verify``.
 
         Raises:
-            InvalidCodeError: a factor is on and the proof was not accepted.
-            ConfigurationError: the account name cannot stand in a provisioning URI.
+            InvalidCodeError: the account has a factor and the proof was not accepted.
+            ConfigurationError: the account name cannot be part of a provisioning URI.
         """
         return run(self._begin(user_id, account_name, proof, client))
 
@@ -55,7 +56,7 @@ class Enrolments(FactorComponent):
         return await arun(self._begin(user_id, account_name, proof, client))
 
     def cancel_enrolment(self, user_id: str) -> bool:
-        """Forget the pending secret; whether there was one. A factor that is on stays on."""
+        """Delete the pending secret; return whether there was one. An active factor stays active."""
         return run(self._cancel(user_id))
 
     async def acancel_enrolment(self, user_id: str) -> bool:
@@ -63,21 +64,21 @@ class Enrolments(FactorComponent):
         return await arun(self._cancel(user_id))
 
     def confirm_enrolment(self, user_id: str, code: str, *, client: str | None = None) -> RecoveryCodes:
-        """Turn the pending secret on with its first code, which is then used up, and issue recovery codes.
+        """Activate the pending secret with its first code, which is consumed, and issue recovery codes.
 
-        A secret that was on before is replaced, with its recovery codes and remembered devices; passkeys stay.
+        A previous secret is replaced, together with its recovery codes and remembered devices; passkeys remain.
 
         Args:
-            user_id: whose.
-            code: the first code; a wrong one is taken from the same budget as those of ``verify``.
+            user_id: the id of the account.
+            code: the first code; a wrong one counts towards the same budget as those of ``verify``.
             client: see ``verify``.
 
         Returns:
-            The recovery codes, in clear for the only time.
+            The recovery codes, in clear text this one time.
 
         Raises:
-            InvalidCodeError: the code is ``wrong`` or ``malformed`` (the pending secret stays), the enrolment is
-                ``expired`` or there is ``no_enrolment``, or it is ``locked`` after too many wrong codes.
+            InvalidCodeError: the code is ``wrong`` or ``malformed`` (the pending secret remains), the enrolment
+                is ``expired`` or there is ``no_enrolment``, or it is ``locked`` after too many wrong codes.
         """
         return run(self._confirm(user_id, code, client))
 
@@ -88,24 +89,24 @@ class Enrolments(FactorComponent):
         return await arun(self._confirm(user_id, code, client))
 
     def adopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> bool:
-        """Turn on a factor that was confirmed elsewhere, for accounts that come from another library.
+        """Activate a factor that was confirmed elsewhere, to import accounts from another library.
 
-        The authenticator app goes on as it is, provided that its codes have six digits, 30 seconds and SHA-1. There
-        are no recovery codes until ``regenerate_recovery_codes``. An account whose factor is on already stays as it
-        is, so that an import may be run again, and while people sign in.
+        The authenticator app keeps working, provided that its codes have six digits, 30 seconds and SHA-1. The
+        account has no recovery codes until ``regenerate_recovery_codes``. An account that already has a factor
+        stays unchanged, so that an import can be repeated, and can run while users sign in.
 
         Args:
-            user_id: whose.
-            secret: base32, in any case, blanks and padding ignored.
-            last_step: the step of the code that was accepted last, counted from 1970 in 30 seconds, so that it does
-                not work once more here; -1 where it is not known.
+            user_id: the id of the account.
+            secret: base32, case-insensitive; spaces and padding are ignored.
+            last_step: the step of the last accepted code, in units of 30 seconds since 1970, so that the code
+                is not accepted again; -1 if unknown.
 
         Returns:
-            Whether the factor was turned on.
+            Whether the factor was activated.
 
         Raises:
-            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is no whole number
-                or has not begun.
+            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is not a whole number
+                or lies in the future.
         """
         return run(self._adopt(user_id, secret, last_step))
 
@@ -114,13 +115,13 @@ class Enrolments(FactorComponent):
         return await arun(self._adopt(user_id, secret, last_step))
 
     def disable(self, user_id: str, *, proof: str, client: str | None = None) -> None:
-        """Turn every factor off and forget all of it, passkeys and remembered devices too.
+        """Turn off and delete every factor, with passkeys and remembered devices.
 
         End the user's other sessions as well.
 
         Args:
-            user_id: whose.
-            proof: a valid code, which is used up.
+            user_id: the id of the account.
+            proof: a valid code, which is consumed.
             client: see ``verify``.
 
         Raises:
@@ -133,7 +134,7 @@ class Enrolments(FactorComponent):
         await arun(self._disable(user_id, proof, client))
 
     def _begin(self, user_id: str, account_name: str, proof: str | None, client: str | None) -> Op[Enrolment]:
-        # All of this can fail on a bad name, and must do so before a proof is used up.
+        # All of this can fail on an invalid name, and must do so before a proof is consumed.
         secret = generate_secret()
         uri = provisioning_uri(secret, account_name=account_name, issuer=self._terms.issuer)
         sealed = self._rules.seal_pending(secret, user_id)
@@ -142,7 +143,7 @@ class Enrolments(FactorComponent):
         def decide(
             record: FactorRecord, moment: FactorMoment
         ) -> tuple[FactorRecord, VerificationResult | float]:
-            # Who takes over a session must not move the factor to a telephone of his own (ASVS 5.0, 7.5.1).
+            # A thief of a session must not move the factor to their own phone (ASVS 5.0, 7.5.1).
             if record.enabled:
                 record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
                 if not result:
@@ -166,8 +167,8 @@ class Enrolments(FactorComponent):
         return cancelled
 
     def _confirm(self, user_id: str, code: str, client: str | None) -> Op[RecoveryCodes]:
-        # Made before the record is read: a conflict repeats `decide`, and the codes that are shown must be those
-        # that were stored.
+        # Generated outside of ``decide``, which a conflict repeats: the codes that are shown must be those that
+        # were stored.
         codes = generate_recovery_codes(self._terms.recovery_codes)
 
         def decide(
@@ -189,14 +190,14 @@ class Enrolments(FactorComponent):
         sealed = self._rules.seal_adopted(secret, user_id)
 
         def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
-            # A wall time in its place, say: no code would work for many years.
+            # With a wall time by mistake, no code would work for many years.
             if step > moment.wall // PERIOD + _MOST_AHEAD:
                 raise ConfigurationError(
                     "last_step must be a step of 30 seconds since 1970 that has begun", parameter="last_step"
                 )
             if record.enabled:
                 return record, False
-            # The later of both steps: importing a backup again must not bring a used code back to life.
+            # The later of both steps: repeating an import must not make a used code valid again.
             return record._replace(secret=sealed, last_step=max(step, record.last_step), pending=None), True
 
         adopted = yield from self._records.change(user_id, decide)
@@ -206,8 +207,8 @@ class Enrolments(FactorComponent):
 
     def _disable(self, user_id: str, proof: str, client: str | None) -> Op[None]:
         before = yield from self._with_proof(user_id, proof, client, lambda _: EMPTY)
-        # After the record, which alone decides: a crash in between leaves claims that let nobody in, whereas the
-        # other order would leave passkeys that the account still counts on.
+        # After the record, which alone decides. A crash in between leaves ownership entries that admit nobody; in
+        # the other order it would leave passkeys in the record that no longer work.
         if self._desk is not None:
             yield from self._desk.forget(user_id, before.passkeys)
         yield from self._changed("disabled", user_id)

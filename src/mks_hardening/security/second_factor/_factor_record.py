@@ -1,6 +1,6 @@
-"""The second factor of one user as one immutable value, and its stored form (JSON, versioned).
+"""Record of the second factors of one user, as an immutable value, and its versioned JSON form.
 
-A store keeps these bytes and replaces them by compare-and-set; nothing but this module reads them.
+A store keeps these bytes and replaces them with a compare-and-set; only this module reads them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = [
     "moved",
 ]
 
-# Raised whenever an older release could misread what a newer one wrote; both run side by side during a roll-out.
+# To be increased whenever an older release could misread what a newer one wrote: both run during a roll-out.
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 
 
 class PendingSecret(NamedTuple):
-    """A secret that was shown and waits for its first code."""
+    """A secret that was shown to the user and awaits its first code."""
 
     secret: str
     expires_at: float
@@ -40,11 +40,11 @@ class DeviceRecord(NamedTuple):
 
     Attributes:
         digest: keyed digest of its token.
-        expires_at: wall time from which it is a stranger again.
-        id: what it is called in lists and revocations; tells nothing of the token.
-        name: what its owner calls it.
-        created_at: wall time; ``None`` where the first form of records did not keep it.
-        used_at: wall time of its last use, kept by the day.
+        expires_at: wall time from which it is no longer remembered.
+        id: used in lists and revocations; reveals nothing about the token.
+        name: the owner's name for it.
+        created_at: wall time; ``None`` if it comes from a record of version 1.
+        used_at: wall time of its last use, updated once a day.
     """
 
     digest: str
@@ -61,16 +61,16 @@ class StoredPasskey(NamedTuple):
     Attributes:
         credential: its id, in base64url.
         public_key: COSE in base64url.
-        handle: what it was told to call its owner, in base64url; random, so that it tells nothing.
-        sign_count: its counter at the last use; a clone falls behind.
+        handle: its user handle, in base64url; random, so that it reveals nothing.
+        sign_count: its counter at the last use; the counter of a clone falls behind.
         backup_eligible: it may be copied; this never changes (WebAuthn level 3, section 6.1.3).
         backed_up: a copy existed at the last use.
         user_verified: it verified its user once, as part of a sign-in with another factor.
-        name: what its owner calls it.
+        name: the owner's name for it.
         created_at: wall time.
         used_at: wall time of the last use.
         aaguid: model of the authenticator.
-        transports: how it may be reached.
+        transports: how the authenticator may be reached.
     """
 
     credential: str
@@ -88,21 +88,21 @@ class StoredPasskey(NamedTuple):
 
 
 class FactorRecord(NamedTuple):
-    """All that is known of one user's second factor.
+    """All data about the second factors of one user.
 
     Attributes:
-        secret: the active secret, encrypted; ``None`` while the factor is off.
-        last_step: the step of the code accepted last; it only grows.
-        key: key of the digests below, encrypted; empty in a record that was written before there were keys.
+        secret: the active secret, encrypted; ``None`` without TOTP.
+        last_step: the step of the last accepted code; it never decreases.
+        key: key of the digests below, encrypted; empty in a record of version 1.
         salt: salt of the recovery codes.
-        recovery: digests of the recovery codes not used yet.
-        used: digests of those that were used, so that a repetition is known for what it is.
+        recovery: digests of the unused recovery codes.
+        used: digests of the used ones, so that a replay is recognised.
         verified_at: wall time of the last success.
-        pending: the enrolment that waits for confirmation.
+        pending: the enrolment that awaits confirmation.
         failures: wrong codes of every kind.
         devices: remembered devices.
         passkeys: passkeys.
-        touched: latest wall time seen; a clock that steps back does not revive what had expired.
+        touched: latest wall time seen, so that setting back a clock does not revive expired data.
     """
 
     secret: str | None = None
@@ -120,7 +120,7 @@ class FactorRecord(NamedTuple):
 
     @property
     def enabled(self) -> bool:
-        """Whether a second factor is needed to sign in."""
+        """Whether a second factor is required to sign in."""
         return self.secret is not None or bool(self.passkeys)
 
 
@@ -128,7 +128,7 @@ EMPTY: Final = FactorRecord()
 
 
 class FactorMoment(NamedTuple):
-    """Now, twice.
+    """The current time, as wall time and as the time of the record.
 
     Attributes:
         wall: the wall clock, for the time step of a code.
@@ -140,7 +140,7 @@ class FactorMoment(NamedTuple):
 
 
 def moved(record: FactorRecord, by: float) -> FactorRecord:
-    """The record with all its times later (or earlier) by so many seconds; used steps stay used."""
+    """Return the record with all times shifted by ``by`` seconds; used steps remain used."""
     return record._replace(
         verified_at=_later(record.verified_at, by),
         pending=record.pending and record.pending._replace(expires_at=record.pending.expires_at + by),
@@ -175,18 +175,19 @@ def _later(moment: float | None, by: float) -> float | None:
 
 
 def encode_record(record: FactorRecord) -> bytes:
-    """The stored form."""
-    # `default=sorted` turns the frozen sets into lists in a fixed order, so that equal records are equal bytes.
+    """Return the stored form."""
+    # ``default=sorted`` converts the frozen sets to lists in a fixed order, so that equal records are equal
+    # bytes.
     return json.dumps({"v": _VERSION, **record._asdict()}, separators=(",", ":"), default=sorted).encode(
         "ascii"
     )
 
 
 def decode_record(data: bytes) -> FactorRecord:
-    """The record behind stored bytes.
+    """Return the record of stored bytes.
 
     Raises:
-        DecodeError: damaged, or of a newer version. It is never taken for "no second factor".
+        DecodeError: damaged, or of a newer version. Such a record never counts as "no second factor".
     """
     try:
         fields = json.loads(data)
@@ -195,7 +196,7 @@ def decode_record(data: bytes) -> FactorRecord:
             return _record(**fields)
         if version == _FIRST_VERSION:
             return _record_of_first_version(**fields)
-    # RecursionError: whoever can write the row could otherwise end the process by ten thousand brackets.
+    # RecursionError: otherwise anyone who can write the row could end the process with ten thousand brackets.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # `from None`: the message of the cause would quote the record.
         raise DecodeError("the stored second factor is damaged") from None
@@ -234,7 +235,10 @@ def _record(
 
 
 def _record_of_first_version(*, enrolment_failures: object, **fields: object) -> FactorRecord:
-    """Confirmation had a budget of its own, and digests no key: ``_factor_rules`` adds one on the next change."""
+    """Convert a record of version 1, which counted wrong confirmations separately and had no digest key.
+
+    ``_factor_rules`` adds the key on the next change.
+    """
     return _record(**fields, key="", used=[], passkeys=[])._replace(
         failures=_together(_failures(*_list(fields["failures"])), _failures(*_list(enrolment_failures)))
     )
@@ -242,7 +246,7 @@ def _record_of_first_version(*, enrolment_failures: object, **fields: object) ->
 
 def _together(failures: Failures, others: Failures) -> Failures:
     clients = {entry.client: entry for entry in (*others.clients, *failures.clients)}
-    # Two budgets become one without lifting a lock that either of them holds.
+    # Merges two budgets without lifting a lock of either.
     for entry in others.clients:
         if entry.locked_until > clients[entry.client].locked_until:
             clients[entry.client] = entry
@@ -256,8 +260,8 @@ def _pending(secret: object, expires_at: object) -> PendingSecret:
 def _device(digest: object, expires_at: object, *rest: object) -> DeviceRecord:
     known, until = _text(digest), _number(expires_at)
     if not rest:
-        # Devices of the first form had no id. A part of the digest stays the same on every read, which a new
-        # random one would not.
+        # Devices in records of version 1 have no id. A part of the digest is stable across reads, unlike a new
+        # random id.
         return DeviceRecord(known, until, known[:16])
     device_id, name, created_at, used_at = rest
     return DeviceRecord(known, until, _text(device_id), _text(name), _moment(created_at), _moment(used_at))
@@ -301,7 +305,7 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    # `True` is an int in Python, and a `last_step` of 1 would let a code be used again.
+    # ``True`` is an int in Python, and a ``last_step`` of 1 would let a code be used again.
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
     return value

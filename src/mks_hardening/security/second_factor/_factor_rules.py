@@ -1,6 +1,6 @@
-"""The rules of a second factor: pure functions from one record to the next.
+"""Rules of second factors: pure functions from one record to the next.
 
-Nothing here reads a store or tells anybody; ``_record_updates`` is the shell around it.
+Nothing here reads a store or emits an event; ``_record_updates`` does the reading and writing.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "PERIOD", "FactorRules", "device_of", "is_token", "with_passkey"]
 
 METHODS: Final[tuple[Method, ...]] = ("totp", "recovery", "passkey")
-# Fixed: Google Authenticator and others ignore what the URI says of period, digits and algorithm.
+# Fixed: Google Authenticator and others ignore period, digits and algorithm in the URI.
 PERIOD: Final = 30
-# Purposes are bound into the sealed text as associated data: a pending secret that is copied over the active one
-# in a stolen database does not decrypt.
+# The purpose is part of the associated data of the encryption: in a stolen database, a pending secret copied over
+# the active one does not decrypt.
 _ACTIVE: Final = "totp"
 _PENDING: Final = "totp-pending"
 _DIGESTS: Final = "digest-key"
@@ -47,7 +47,10 @@ _MARK: Final = 16
 
 
 class _Guess(NamedTuple):
-    """Who guesses: a client by its digest, or a remembered device; and when, and whether it passes the cap."""
+    """Who guesses and when.
+
+    ``who`` is the digest of a client or of a remembered device. A trusted guess bypasses the limit of the account.
+    """
 
     who: str
     device: DeviceRecord | None
@@ -56,7 +59,7 @@ class _Guess(NamedTuple):
 
 
 class FactorRules:
-    """The decisions, with what they need to know: keys, budget and window."""
+    """Decisions about codes, with the secret box, the failure budget and the drift window."""
 
     __slots__ = ("_box", "_budget", "_window")
 
@@ -66,26 +69,26 @@ class FactorRules:
         self._window = window
 
     def seal_pending(self, secret: str, user_id: str) -> str:
-        """The stored form of a secret that waits for confirmation."""
+        """Encrypt a secret that awaits confirmation."""
         return self._box.encrypt(secret, user_id=user_id, purpose=_PENDING)
 
     def seal_adopted(self, secret: str, user_id: str) -> str:
-        """The stored form of a secret that was confirmed elsewhere.
+        """Encrypt a secret that was confirmed elsewhere.
 
         Raises:
             ConfigurationError: it is not base32, or too short.
         """
-        # One spelling, as other libraries store blanks, lower case and padding.
+        # Normalised, because other libraries store spaces, lower case and padding.
         key = decode_secret(secret)
         return self._box.encrypt(
             base64.b32encode(key).decode("ascii").rstrip("="), user_id=user_id, purpose=_ACTIVE
         )
 
     def keyed(self, record: FactorRecord, user_id: str) -> tuple[FactorRecord, KeyedDigests]:
-        """The digests of an account, and its record with a key for them.
+        """Return the digests of an account, and its record with a key for them.
 
-        A record of the first form has none: it gets one, and what it holds is keyed as it stands, so that every
-        recovery code and device goes on working.
+        A record of version 1 has no key: it gets one, and its hashes are converted to keyed digests, so that
+        every recovery code and device remains valid.
         """
         if record.key:
             return record, KeyedDigests(self._box.decrypt(record.key, user_id=user_id, purpose=_DIGESTS))
@@ -100,16 +103,16 @@ class FactorRules:
         ), digests
 
     def with_recovery_codes(self, record: FactorRecord, user_id: str, codes: RecoveryCodes) -> FactorRecord:
-        """The record with these recovery codes in the place of all others."""
+        """Return the record with these recovery codes instead of all previous ones."""
         record, digests = self.keyed(record, user_id)
         salt = new_salt()
         known = [digests.of_recovery_code(code.replace("-", ""), salt=salt) for code in codes]
         return record._replace(salt=salt, recovery=frozenset(known), used=frozenset())
 
     def factor_marks(self, record: FactorRecord, user_id: str) -> frozenset[str]:
-        """One mark for each factor of an account; it disappears when that factor is replaced or removed.
+        """Return one mark per factor of an account; it disappears when that factor is replaced or removed.
 
-        The recovery codes are one factor. Marks tell nothing of the factors, and key rotation keeps them.
+        The recovery codes are one factor. Marks reveal nothing about the factors and survive a key rotation.
         """
         if not record.enabled:
             return frozenset()
@@ -131,7 +134,10 @@ class FactorRules:
         trusted: bool = False,
         methods: Sequence[Method] = METHODS,
     ) -> tuple[FactorRecord, VerificationResult]:
-        """One guess: the record after it, and the answer. Only a well-formed guess costs anything."""
+        """Check one code; return the record after it, and the result.
+
+        Only a well-formed wrong guess is counted.
+        """
         if not record.enabled:
             return record, VerificationResult(ok=False, reason="not_enrolled")
         record, guess = self._guess(record, moment, user_id, client, device)
@@ -145,16 +151,17 @@ class FactorRules:
             record, digests = self.keyed(record, user_id)
             digest = digests.of_recovery_code(normal, salt=record.salt)
             if digest in record.recovery:
-                # No lock holds a recovery code back: 120 bits are not guessed (NIST SP 800-63B, 5.1.2.2), and
-                # whoever knows the password could lock the owner out for ever by guessing at the other kind.
+                # A lock does not apply to recovery codes: 120 bits cannot be guessed (NIST SP 800-63B, 5.1.2.2),
+                # and otherwise anyone who knows the password could lock the owner out permanently by guessing
+                # TOTP codes.
                 after = record._replace(recovery=record.recovery - {digest}, used=record.used | {digest})
                 return self._accepted(after, guess, "recovery")
-            # Known, but used: the owner is told so instead of being charged for a guess.
+            # Known but used: the owner gets this reason, and no failure is counted.
             if digest in record.used:
                 return record, self._refused(
                     record, "replayed", method="recovery", lock=self._lock(record, guess)
                 )
-        # From here on it is guessing, so a lock holds before anything is computed.
+        # Everything below can be guessed, so a lock applies before anything is computed.
         lock = self._lock(record, guess)
         if lock is not None:
             return record, self._refused(record, "locked", lock=lock)
@@ -169,7 +176,10 @@ class FactorRules:
     def confirm(
         self, record: FactorRecord, moment: FactorMoment, user_id: str, code: object, *, client: str | None
     ) -> tuple[FactorRecord, InvalidCodeError | None]:
-        """The first code of a pending secret, from the budget of all codes; success replaces what was before."""
+        """Check the first code of a pending secret, within the common failure budget.
+
+        Success replaces the previous secret.
+        """
         pending = record.pending
         if pending is None:
             return record, InvalidCodeError("no_enrolment")
@@ -183,18 +193,18 @@ class FactorRules:
         if digits is None:
             return record, InvalidCodeError("malformed")
         step = self._step_of(pending.secret, user_id, _PENDING, digits, moment)
-        # Charged like any other code, or a thief of the session could try the space of codes on a pending secret.
+        # Counted like any other code: otherwise a thief of the session could try all codes on a pending secret.
         if step is None:
             failures = self._budget.charged(record.failures, guess.who, guess.now)
             return record._replace(failures=failures), InvalidCodeError("wrong")
         secret = self._box.decrypt(pending.secret, user_id=user_id, purpose=_PENDING)
         sealed = self._box.encrypt(secret, user_id=user_id, purpose=_ACTIVE)
-        # A fresh record: devices and recovery codes were proofs of the secret that is being replaced.
+        # A new record: devices and recovery codes belong to the secret that is being replaced.
         after = FactorRecord(secret=sealed, last_step=step, verified_at=moment.latest)
         return after._replace(passkeys=record.passkeys), None
 
     def resealed(self, record: FactorRecord, user_id: str) -> FactorRecord:
-        """The record with every secret under the first key."""
+        """Return the record with every secret encrypted under the first key."""
         record, _ = self.keyed(record, user_id)
         secret, pending = record.secret, record.pending
         if secret is not None:
@@ -215,7 +225,7 @@ class FactorRules:
         self, sealed: str, user_id: str, purpose: str, code: str, moment: FactorMoment
     ) -> int | None:
         key = decode_secret(self._box.decrypt(sealed, user_id=user_id, purpose=purpose))
-        # By the wall clock and not by `latest`: the authenticator knows nothing of what this record has seen.
+        # With the wall clock, not ``latest``: the authenticator does not know the time of this record.
         return matching_step(key, code, int(moment.wall // PERIOD), window=self._window)
 
     def _guess(
@@ -225,7 +235,7 @@ class FactorRules:
         if is_token(device):
             record, digests = self.keyed(record, user_id)
             known = device_of(record, digests.of_device(user_id, device), now=moment.latest)
-        # A remembered device is named by what it holds and not by its address, so strangers at the same address
+        # A remembered device is identified by its token, not its address, so that strangers at the same address
         # do not share its budget.
         name = client if known is None else f"device {known.digest}"
         return record, _Guess(client_digest(user_id, name), known, moment.latest)
@@ -239,16 +249,17 @@ class FactorRules:
         if step is None:
             return self._charged(record, guess, "totp")
         if step <= record.last_step:
-            # A used code proves that the sender saw it, not that somebody guesses: a double click costs nothing.
+            # A used code is not a guess: a double click is not counted.
             return record, self._refused(record, "replayed", method="totp")
         return self._accepted(record._replace(last_step=step), guess, "totp")
 
     def _settle_passkey(
         self, record: FactorRecord, guess: _Guess, presented: PresentedPasskey
     ) -> tuple[FactorRecord, VerificationResult]:
-        """A signature is not guessed either, so no lock holds it back; a wrong one is counted like a wrong code.
+        """Check an assertion; a wrong one is counted like a wrong code.
 
-        Where nothing was asked before it, strangers could use up the owner's budget by it: there it is not counted.
+        A signature cannot be guessed, so a lock does not refuse a valid one. Without a first factor a wrong one
+        is not counted: otherwise strangers could use up the owner's budget.
         """
         judgement = judged(record, presented, now=guess.now)
         if judgement.passkey is not None:
@@ -275,9 +286,9 @@ class FactorRules:
         failures = self._budget.charged(record.failures, guess.who, guess.now)
         after = record._replace(failures=failures)
         lock = self._lock(after, guess)
-        if lock is not None and guess.device is not None:  # it guesses, so it is somebody else's now
+        if lock is not None and guess.device is not None:  # it guesses, so it may be stolen
             after = after._replace(devices=tuple(d for d in after.devices if d.id != guess.device.id))
-        # The codes left of the record before: a client that was just locked learns nothing new of the account.
+        # A wrong guess leaves the recovery codes unchanged, so either record gives the number of unused ones.
         return after, self._refused(record, "wrong", method=method, lock=lock)
 
     def _refused(
@@ -299,18 +310,18 @@ class FactorRules:
 
 
 def with_passkey(record: FactorRecord, passkey: StoredPasskey) -> FactorRecord:
-    """The record with this passkey in the place of its former self, or as one more."""
+    """Return the record with this passkey added or updated."""
     others = tuple(one for one in record.passkeys if one.credential != passkey.credential)
     return record._replace(passkeys=(*others, passkey))
 
 
 def is_token(token: object) -> TypeGuard[str]:
-    """Whether this can be the token of a device."""
+    """Return whether the value can be a device token."""
     return isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN
 
 
 def device_of(record: FactorRecord, digest: str, *, now: float) -> DeviceRecord | None:
-    """The remembered device with this digest, unless it has expired or the factor is off."""
+    """Return the remembered device with this digest, unless it has expired or the account has no factor."""
     if not record.enabled:
         return None
     return next(

@@ -1,4 +1,4 @@
-"""Who is told what about second factors, and the errors that refusals become."""
+"""Events of second factors, and the errors raised for refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["named", "refusal", "tell", "tell_result"]
 
 
 def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor: str = "") -> None:
-    """Emit an event."""
+    """Emit and log a ``TwoFactorEvent``."""
     event = TwoFactorEvent(change, user_id, method, reason, actor)
     if hooks.observers:
         hooks.emit(event)
@@ -20,7 +20,7 @@ def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor
 
 
 def tell_result(user_id: str, result: VerificationResult) -> None:
-    """Emit the event of a guess, and one more when it brought a lock."""
+    """Emit the event of a check, and another one if it caused a lock or found a clone."""
     tell("verified" if result else "refused", user_id, method=result.method or "", reason=result.reason)
     if result.reason == "cloned":
         tell("passkey_cloned", user_id, method="passkey")
@@ -29,12 +29,12 @@ def tell_result(user_id: str, result: VerificationResult) -> None:
 
 
 def refusal(user_id: str, result: VerificationResult) -> InvalidCodeError:
-    """The error for a proof that was not accepted."""
+    """Emit the event of a proof that was not accepted, and return the error."""
     tell_result(user_id, result)
     return InvalidCodeError(result.reason, retry_after=result.retry_after)
 
 
 def named(text: object, *, parameter: str) -> None:
-    """Refuse to act for nobody, or for no reason."""
+    """Check that an actor or a reason is not blank."""
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(f"{parameter} must be a text that is not blank", parameter=parameter)

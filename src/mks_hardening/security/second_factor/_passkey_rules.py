@@ -1,4 +1,4 @@
-"""The rules of passkeys, over the record of their owner: which assertion is accepted, and what it changes."""
+"""Rules of passkeys: which assertion is accepted, and how it changes the record of its owner."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class PresentedPasskey(NamedTuple):
     """An assertion whose challenge has been looked up.
 
     Attributes:
-        response: its parts; ``None`` when it could not be read.
-        redeemed: whether its challenge was issued for this, and not answered before.
-        party: who asked.
-        alone: it is the whole sign-in, so that it must name its owner and verify the person.
+        response: its parts; ``None`` if it could not be read.
+        redeemed: whether its challenge was issued for this purpose and not used before.
+        party: the site that requested it.
+        alone: it is the whole sign-in, so it must name its owner and verify the user.
     """
 
     response: PasskeyResponse | None
@@ -32,7 +32,7 @@ class PresentedPasskey(NamedTuple):
 
 
 class PasskeyDecision(NamedTuple):
-    """What is said of an assertion: a reason against it, or the passkey after it."""
+    """Result of checking an assertion: the reason of a refusal, or the updated passkey."""
 
     reason: Reason
     passkey: StoredPasskey | None = None
@@ -40,7 +40,7 @@ class PasskeyDecision(NamedTuple):
 
 
 def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> PasskeyDecision:
-    """Whether an assertion is by a passkey of this account (WebAuthn level 3, section 7.2)."""
+    """Check whether an assertion is by a passkey of this account (WebAuthn level 3, section 7.2)."""
     response, party = presented.response, presented.party
     if response is None or (presented.alone and response.user_handle is None):
         return PasskeyDecision("malformed")
@@ -48,11 +48,11 @@ def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> 
     if not presented.redeemed:
         return PasskeyDecision("expired")
     known = next((one for one in record.passkeys if one.credential == response.credential), None)
-    # The handle is optional in an assertion after a first factor, but when it is there it must agree.
+    # The user handle is optional in an assertion after a first factor, but if present it must match.
     if known is None or response.user_handle not in (None, known.handle):
         return PasskeyDecision("wrong")
     if presented.alone and not known.user_verified:
-        return PasskeyDecision("wrong")  # it was added as a second factor only
+        return PasskeyDecision("wrong")  # it was registered as a second factor only
     said = asserted(
         response,
         party=party,
@@ -60,12 +60,12 @@ def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> 
         public_key=known.public_key,
         verified=presented.alone or party.passwordless,
     )
-    # Whether a credential can be backed up is fixed when it is made; a change means another authenticator.
+    # Backup eligibility is fixed at creation; a change means that it is another authenticator.
     if said is None or said.backup_eligible != known.backup_eligible:
         return PasskeyDecision("wrong")
-    # Synchronised passkeys always say 0, which is no sign of a clone.
+    # Synchronised passkeys always report 0, which is not a sign of a clone.
     if (said.sign_count or known.sign_count) and said.sign_count <= known.sign_count:
-        return PasskeyDecision("cloned")  # section 6.1.1: two of them count on their own
+        return PasskeyDecision("cloned")  # section 6.1.1: two copies have separate counters
     after = known._replace(
         sign_count=said.sign_count,
         backed_up=said.backed_up,

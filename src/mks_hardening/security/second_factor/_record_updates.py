@@ -1,7 +1,7 @@
-"""One change of a record, as an operation: load, decide, replace only if nobody else did meanwhile.
+"""Changes of records: load, decide, and replace with a compare-and-set, with retries after a conflict.
 
-A result is told only after it was recorded. So one code works once and parallel guesses cannot exceed the failure
-budget, on any store with a compare-and-set.
+A result is returned only after it was stored. So each code works once, and parallel guesses cannot exceed the
+failure budget, with any store that has a compare-and-set.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = ["RecordUpdates"]
 
 R = TypeVar("R")
 
-# Each round somebody else succeeds, so this many mean an attack or a broken store, and not bad luck.
+# In each round another caller succeeds, so this many rounds mean an attack or a broken store, not bad luck.
 _MOST_CONFLICTS: Final = 64
 _LONGEST_USER_ID: Final = 255
 _SKEW: Final = 60.0
-"""Seconds by which clocks of hosts may differ; a record further ahead was written by a clock that was wrong."""
+"""Seconds by which the clocks of hosts may differ; a record further ahead was written by a wrong clock."""
 
 
 class RecordUpdates:
-    """The records of one store, on one clock."""
+    """Records of one store, on one clock."""
 
     __slots__ = ("_clock", "_store")
 
@@ -48,18 +48,16 @@ class RecordUpdates:
     def change(
         self, user_id: str, decide: Callable[[FactorRecord, FactorMoment], tuple[FactorRecord, R]]
     ) -> Op[R]:
-        """Decide on the present record until the outcome could be recorded, and only then answer."""
+        """Apply ``decide`` to the current record until the outcome is stored; return its result."""
         for _ in range(_MOST_CONFLICTS):
             stored = yield from self._load(user_id)
             before = _record_of(stored)
             present, moment = _now(before, self._clock.time())
             after, result = decide(present, moment)
-            # No write for what changes nothing: a malformed guess must not make the owner's sign-in lose the
-            # race.
+            # No write without a change: a malformed guess must not cause a conflict with the owner's sign-in.
             if after == before:
                 return result
-            # An empty record is deleted: a table that says who once had a second factor is one more thing to
-            # leak.
+            # An empty record is deleted, so that the table does not reveal who once had a second factor.
             nothing_left = after._replace(touched=0.0) == EMPTY
             data = None if nothing_left else encode_record(after._replace(touched=moment.latest))
             if (yield from self._replace(user_id, data, stored)):
@@ -67,16 +65,16 @@ class RecordUpdates:
         raise _contended("replace")
 
     def read(self, user_id: str) -> Op[tuple[FactorRecord, float]]:
-        """The record, and the time by which it is to be judged."""
+        """Return the record, and the time to judge it by."""
         record = _record_of((yield from self._load(user_id)))
         present, moment = _now(record, self._clock.time())
         if present is record:
             return record, moment.latest
-        # Moved times run on only once they are stored.
+        # Shifted times only make progress once they are stored.
         return (yield from self.change(user_id, lambda record, moment: (record, (record, moment.latest))))
 
     def remove(self, user_id: str) -> Op[bool]:
-        """Remove a record unread, as it may be damaged; whether there was one."""
+        """Remove a record without reading it, because it may be damaged; return whether there was one."""
         for _ in range(_MOST_CONFLICTS):
             stored = yield from self._load(user_id)
             if stored is None or (yield from self._replace(user_id, None, stored)):
@@ -84,7 +82,7 @@ class RecordUpdates:
         raise _contended("remove")
 
     def page(self, cursor: str | None, *, limit: int) -> Op[tuple[list[str], str | None]]:
-        """Some user ids, and where to go on."""
+        """Return some user ids, and the cursor of the next page."""
         return ask(self._store.scan, cursor, limit=limit)
 
     def _load(self, user_id: str) -> Op[StoredFactor | None]:
@@ -92,8 +90,8 @@ class RecordUpdates:
         return ask(self._store.load, user_id)
 
     def _replace(self, user_id: str, data: bytes | None, stored: StoredFactor | None) -> Op[bool]:
-        # The version is a random text and no counter: a record that is deleted and made anew never meets an old
-        # version again (no ABA).
+        # The version is random, not a counter: a record that is deleted and created again never has an old
+        # version (no ABA problem).
         expected = None if stored is None else stored.version
         return ask(self._store.replace, user_id, data, expected=expected, version=secrets.token_hex(8))
 
@@ -103,10 +101,10 @@ def _record_of(stored: StoredFactor | None) -> FactorRecord:
 
 
 def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]:
-    """The record as it is to be read now.
+    """Return the record as of now, and the current time.
 
-    Time never runs backwards for a record, or what had expired would come to life. But where the clock that wrote
-    it was wrong by more than hosts differ, its times are moved to ours instead of being waited for.
+    Time never runs backwards for a record, because that would revive expired data. But if the clock that wrote
+    the record was wrong by more than the tolerated skew, the record's times are shifted to the current clock.
     """
     if record.touched - wall > _SKEW:
         record = moved(record, wall - record.touched)
@@ -114,7 +112,7 @@ def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]
 
 
 def _check_user_id(user_id: object) -> None:
-    """What every store can keep as it is: no NUL for PostgreSQL, no lone surrogates for UTF-8."""
+    """Check that every store can keep the id: no NUL for PostgreSQL, no lone surrogates for UTF-8."""
     usable = (
         isinstance(user_id, str)
         and bool(user_id.strip())

@@ -1,4 +1,4 @@
-"""Bringing stored secrets under the first key, batch by batch, while users sign in."""
+"""Re-encryption of stored secrets with the first key, in batches, while users sign in."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["Reencryption"]
 
 
 class Reencryption(FactorComponent):
-    """Rotation of the keys of the secret box."""
+    """Key rotation of the secret box."""
 
     def reencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
         """Encrypt one batch of records with the first key of the secret box.
 
-        Call it with the cursor of the former answer until that is ``None``. Starting again is harmless: what is
-        under the first key already is left alone. Users may sign in meanwhile.
+        Call it with the cursor of the previous result until the cursor is ``None``. You can start again at any
+        time: secrets under the first key are left alone. Users can sign in during the rotation.
 
         Args:
-            batch: about how many records to look at.
-            cursor: where to go on.
+            batch: approximate number of records to read.
+            cursor: where to continue.
 
         Raises:
-            ConfigurationError: ``batch`` is no whole number of at least 1, or the cursor no text.
+            ConfigurationError: ``batch`` is not a whole number of at least 1, or the cursor is not a string.
         """
         return run(self._batch(batch, cursor))
 

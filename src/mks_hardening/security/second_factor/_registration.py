@@ -1,4 +1,4 @@
-"""Passkeys: how one comes to an account."""
+"""Registration of passkeys."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["Answer", "Registrations", "shown_passkey"]
 Answer = str | Mapping[str, object]
 
 _HANDLE_BYTES: Final = 32
-# The ids of all of them go into `excludeCredentials`, and the whole record is rewritten with each use.
+# All ids are sent in ``excludeCredentials``, and the whole record is rewritten with each use.
 _MOST: Final = 20
 _ATTESTATION: Final = ("clientDataJSON", "attestationObject")
 
 
 class Registrations(FactorComponent):
-    """Begin and finish."""
+    """Begin and finish the registration of a passkey."""
 
     def __init__(
         self, records: RecordUpdates, rules: FactorRules, terms: FactorOptions, desk: PasskeyContext
@@ -56,21 +56,23 @@ class Registrations(FactorComponent):
         proof: str | None = None,
         client: str | None = None,
     ) -> PasskeyOptions:
-        """What a browser is asked for a new passkey.
+        """Return the options for creating a passkey.
 
-        Ask for the password again before: where no factor is on yet, the session alone is the proof.
+        Require the password again first: if the account has no factor yet, the session is the only proof.
 
         Args:
-            user_id: whose.
-            session: something only this session has, for example its id; the answer must come in it.
-            account_name: what the person signs in with, shown by browsers.
-            display_name: the person's name, shown too; the account name where there is none.
-            proof: a valid code or passkey, needed when a factor is on.
+            user_id: the id of the account.
+            session: a value unique to this session, for example its id; the response must come from the same
+                session.
+            account_name: the name the user signs in with, shown by browsers.
+            display_name: the user's name, also shown; by default the account name.
+            proof: a valid code or passkey, required if the account has a factor.
             client: see ``TwoFactorManager.verify``.
 
         Raises:
             InvalidCodeError: the proof was not accepted, or there are ``too_many`` passkeys (20).
-            ConfigurationError: a name cannot be shown.
+            ConfigurationError: a name is not printable or longer than 64 characters, the account name is blank,
+                or the session is blank or longer than 1024 characters.
         """
         return run(
             self._begun(
@@ -108,19 +110,20 @@ class Registrations(FactorComponent):
     def finish_registration(
         self, user_id: str, answer: Answer, *, session: str, name: str = ""
     ) -> PasskeyRegistration:
-        """Add the passkey that a browser made.
+        """Add the passkey that a browser created.
 
         Args:
-            user_id: whose.
+            user_id: the id of the account.
             answer: ``credential.toJSON()``, as JSON text or as data.
             session: as in ``begin_registration``.
-            name: what the owner will read in the list.
+            name: shown to the owner in the list.
 
         Raises:
-            InvalidCodeError: the answer is ``malformed`` or ``wrong``, or ``expired``: its challenge is too old,
-                was answered before, is of another session, or was given out while no factor was on and one is now,
-                or before a factor was replaced or removed; the passkey is ``known``, or ``synced`` where the site
-                takes none that are.
+            InvalidCodeError: the response is ``malformed``, ``wrong`` or ``expired``. ``expired`` means that
+                its challenge is too old, was used before, belongs to another session, was issued while the
+                account had no factor and now has one, or was issued before a factor was replaced or removed.
+                ``known``: the passkey is registered already. ``synced``: the site accepts no synchronised
+                passkeys. ``too_many``: the account has 20 passkeys.
             ConfigurationError: the name is not printable, or longer than 64 characters.
         """
         return run(self._finished(user_id, answer, session, name))
@@ -159,13 +162,13 @@ class Registrations(FactorComponent):
             raise refusal(user_id, outcome)
         if len(outcome.passkeys) >= _MOST:
             raise InvalidCodeError("too_many")
-        # One handle for all passkeys of an account: authenticators then replace the passkey of the same account
-        # instead of listing it twice (level 3, section 5.4.3). Random, as it is stored on the device and must not
-        # name the person (14.6.1).
+        # One user handle for all passkeys of an account: authenticators then replace the passkey of the same
+        # account instead of listing it twice (level 3, section 5.4.3). It is random, because it is stored on the
+        # device and must not identify the user (14.6.1).
         handle = (
             outcome.passkeys[0].handle if outcome.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
         )
-        # None of them while no factor is on, and no proof is asked for.
+        # Empty if the account has no factor: then no proof is required.
         marks = self._rules.factor_marks(outcome, user_id)
         note = " ".join([*sorted(marks), handle])
         issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
@@ -175,7 +178,7 @@ class Registrations(FactorComponent):
         return creation(self._at.party, issued, user=user, known=known)
 
     def _finished(self, user_id: str, answer: Answer, session: str, name: str) -> Op[PasskeyRegistration]:
-        # The name is checked before the challenge is used up, so that a wrong one can be corrected.
+        # The name is checked before the challenge is consumed, so that an invalid one can be corrected.
         shown = shown_name(name)
         response = read_response(answer, body=_ATTESTATION)
         if response is None:
@@ -190,8 +193,9 @@ class Registrations(FactorComponent):
             raise _refused(user_id, "wrong")
         if made.backup_eligible and not self._at.party.allow_synced:
             raise _refused(user_id, "synced")
-        # Claimed before it is recorded: of two users with one id, one gets it (level 3, section 7.1, step 26). A
-        # claim that a crash leaves behind keeps nobody out, as authenticators never make an id twice.
+        # Claimed before it is stored in the record: of two users with one credential id, one gets it (level 3,
+        # section 7.1, step 26). A claim left behind by a crash blocks nobody, because authenticators never create
+        # an id twice.
         owner = yield from ask(self._at.store.claim, credential_key(made.credential), user_id)
         if owner != user_id:
             raise _refused(user_id, "known")
@@ -206,13 +210,13 @@ class Registrations(FactorComponent):
         def decide(
             record: FactorRecord, moment: FactorMoment
         ) -> tuple[FactorRecord, tuple[StoredPasskey, RecoveryCodes | None] | str]:
-            # Looked at again here: between the claim and this write another tab may have registered the same
+            # Checked again here: between the claim and this write another tab may have registered the same
             # device.
             if any(one.credential == made.credential for one in record.passkeys):
                 return record, "known"
-            # What the proof was of may be replaced or removed by now, by its owner or an administrator, because it
-            # was lost: whoever has it must not get a passkey for it. And what was begun without a proof, as no
-            # factor was on, is void once one is.
+            # The factor that proved the request may have been replaced or removed since then by its owner or an
+            # administrator, because it was lost: whoever has it must not get a passkey. A registration started
+            # without a proof, because the account had no factor, is void once it has one.
             marks = self._rules.factor_marks(record, user_id)
             if not marks.issuperset(begun) or (marks and not begun):
                 return record, "expired"
@@ -227,11 +231,10 @@ class Registrations(FactorComponent):
                 transports=response.transports,
             )
             after = with_passkey(record, passkey)._replace(verified_at=moment.latest)
-            # The codes of the first factor stay: who has printed them must not find them void because of a second
-            # key.
+            # The recovery codes remain valid: a second key must not void codes that the user has printed.
             if record.enabled:
                 return after, (passkey, None)
-            # A secret that waits was asked for without a proof as well.
+            # A pending secret was also requested without a proof.
             after = after._replace(pending=None)
             return self._rules.with_recovery_codes(after, user_id, codes), (passkey, codes)
 
@@ -244,7 +247,7 @@ class Registrations(FactorComponent):
 
 
 def shown_passkey(passkey: StoredPasskey) -> Passkey:
-    """A passkey as its owner sees it."""
+    """Return a passkey as shown to its owner."""
     return Passkey(
         id=passkey.credential,
         name=passkey.name,

@@ -1,4 +1,4 @@
-"""Remembered devices: a random token in a cookie, a keyed digest in the record, and a list for their owner."""
+"""Remembered devices: a random token in a cookie, a keyed digest in the record, and a list for the owner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mks_hardening.security.second_factor.factor_results import RememberedDevice
 
 __all__ = ["RememberedDevices", "shown_name"]
 
-# 256 bits: nobody finds a token by guessing, so `check` needs neither a failure budget nor a slow hash.
+# 256 bits cannot be guessed, so ``check_device`` needs neither a failure budget nor a slow hash.
 _TOKEN_BYTES: Final = 32
 _ID_BYTES: Final = 8
 _LONGEST_NAME: Final = 64
@@ -23,19 +23,19 @@ _DAY: Final = 86400.0
 
 
 class RememberedDevices(FactorComponent):
-    """Remember, recognise, list, name, forget."""
+    """Remember, recognise, list, rename and forget devices."""
 
     def remember_device(self, user_id: str, *, name: str = "") -> str:
-        """A token for a cookie (``Secure``, ``HttpOnly``, ``SameSite=Lax``) by which the device is known again.
+        """Issue a token that identifies this device, for a cookie (``Secure``, ``HttpOnly``, ``SameSite=Lax``).
 
         Call it right after a code was accepted. Only a keyed digest is stored.
 
         Args:
-            user_id: whose.
-            name: what the owner will read in the list, for example ``Firefox on Windows``.
+            user_id: the id of the account.
+            name: shown to the owner in the list, for example ``Firefox on Windows``.
 
         Raises:
-            InvalidCodeError: no factor is on.
+            InvalidCodeError: the account has no second factor.
             ConfigurationError: the name is not printable, or longer than 64 characters.
         """
         return run(self._remember(user_id, name))
@@ -45,7 +45,7 @@ class RememberedDevices(FactorComponent):
         return await arun(self._remember(user_id, name))
 
     def check_device(self, user_id: str, token: str | None) -> bool:
-        """Whether the token belongs to a remembered device of this user that has not expired."""
+        """Return whether the token belongs to a remembered device of this user that has not expired."""
         return run(self._check(user_id, token))
 
     async def acheck_device(self, user_id: str, token: str | None) -> bool:
@@ -53,11 +53,11 @@ class RememberedDevices(FactorComponent):
         return await arun(self._check(user_id, token))
 
     def devices(self, user_id: str, *, token: str | None = None) -> tuple[RememberedDevice, ...]:
-        """The remembered devices of a user, the one remembered last first.
+        """Return the remembered devices of a user, newest first.
 
         Args:
-            user_id: whose.
-            token: of the browser that asks, so that its own entry is marked ``current``.
+            user_id: the id of the account.
+            token: the token of the current browser, so that its own entry is marked ``current``.
         """
         return run(self._listed(user_id, token))
 
@@ -66,7 +66,7 @@ class RememberedDevices(FactorComponent):
         return await arun(self._listed(user_id, token))
 
     def rename_device(self, user_id: str, device_id: str, *, name: str) -> bool:
-        """Give a device another name; whether there was such a device.
+        """Rename a device; return whether it exists.
 
         Raises:
             ConfigurationError: the name is not printable, or longer than 64 characters.
@@ -78,7 +78,7 @@ class RememberedDevices(FactorComponent):
         return await arun(self._renamed(user_id, device_id, name))
 
     def revoke_device(self, user_id: str, device_id: str) -> bool:
-        """Forget one device, by its id in the list; whether there was such a device."""
+        """Forget one device by its id in the list; return whether it existed."""
         return run(self._revoked(user_id, device_id))
 
     async def arevoke_device(self, user_id: str, device_id: str) -> bool:
@@ -86,7 +86,7 @@ class RememberedDevices(FactorComponent):
         return await arun(self._revoked(user_id, device_id))
 
     def forget_devices(self, user_id: str) -> int:
-        """Forget all remembered devices; how many there were."""
+        """Forget all remembered devices; return their number."""
         return run(self._forgotten(user_id))
 
     async def aforget_devices(self, user_id: str) -> int:
@@ -97,8 +97,8 @@ class RememberedDevices(FactorComponent):
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         shown, device_id = shown_name(name), secrets.token_hex(_ID_BYTES)
 
-        # Tokens are drawn outside of `decide`, which runs again after a conflict: the digest that was stored must
-        # be of the token that is given away.
+        # The token is generated outside of ``decide``, which runs again after a conflict: the stored digest must
+        # be that of the returned token.
         def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             if not record.enabled:
                 return record, False
@@ -118,8 +118,8 @@ class RememberedDevices(FactorComponent):
             return False
         record, now = yield from self._records.read(user_id)
         known = self._known(record, user_id, token, now)
-        # At most one write a day for each device: `used_at` is for the eyes of its owner, and a write on every
-        # sign-in would make sign-ins on several devices contend for the one record.
+        # At most one write a day per device: ``used_at`` is only displayed, and a write on every sign-in would
+        # cause conflicts between sign-ins on several devices.
         if known is not None and now - (known.used_at or 0.0) > _DAY:
             yield from self._records.change(
                 user_id, lambda record, moment: (_used(record, known, moment), None)
@@ -138,7 +138,7 @@ class RememberedDevices(FactorComponent):
                 expires_at=device.expires_at,
                 current=known is not None and device.id == known.id,
             )
-            # A record of the first form can still have the devices of a factor that was turned off.
+            # A record of version 1 may still contain devices of a factor that was turned off.
             for device in reversed(record.devices)
             if record.enabled and now < device.expires_at
         )
@@ -174,7 +174,7 @@ class RememberedDevices(FactorComponent):
         return number
 
     def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> DeviceRecord | None:
-        # Saves the decryption of the digest key where there is nothing to compare with.
+        # Without devices, decrypting the digest key is unnecessary.
         if not record.devices:
             return None
         keyed, digests = self._rules.keyed(record, user_id)
@@ -182,10 +182,10 @@ class RememberedDevices(FactorComponent):
 
 
 def shown_name(name: object, *, parameter: str = "name", blank: bool = True) -> str:
-    """A name as people give one, without what would garble a list.
+    """Validate a display name and strip surrounding blanks.
 
     Raises:
-        ConfigurationError: it is not printable, too long, or blank where it may not be.
+        ConfigurationError: it is not printable, too long, or blank where a name is required.
     """
     shown = name.strip() if isinstance(name, str) else None
     if shown is None or not shown.isprintable() or len(shown) > _LONGEST_NAME or not (shown or blank):
@@ -208,8 +208,8 @@ def _used(record: FactorRecord, known: DeviceRecord, moment: FactorMoment) -> Fa
 
 
 def _with_device(record: FactorRecord, device: DeviceRecord, *, now: float, most: int) -> FactorRecord:
-    """The record with one more device; the one that expires first gives way."""
-    # Expired ones go here and not by a job: the record is being written anyway.
+    """Return the record with one more device, which replaces the one that expires first if there are too many."""
+    # Expired devices are removed here, without a job: the record is being written anyway.
     alive = sorted((d for d in record.devices if d.expires_at > now), key=lambda known: known.expires_at)
     kept = alive[max(0, len(alive) - most + 1) :]
     return record._replace(devices=(*kept, device))

@@ -1,4 +1,4 @@
-"""Codes: checking one, where an account stands, and help from outside."""
+"""Verification of codes, status of an account, and administrative actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Verification"]
 
 
 class Verification(FactorComponent):
-    """Codes and locks."""
+    """Verify codes and manage locks."""
 
     def verify(
         self,
@@ -38,27 +38,27 @@ class Verification(FactorComponent):
         trusted: bool = False,
         methods: Sequence[Method] = METHODS,
     ) -> VerificationResult:
-        """Check a code and use it up.
+        """Check a code and consume it.
 
-        A recovery code or passkey is looked at even while TOTP codes are locked: neither can be guessed, and
-        without them somebody who knows the password could keep the owner out.
+        A recovery code or passkey is checked even while TOTP codes are locked: neither can be guessed, and
+        otherwise anyone who knows the password could lock the owner out.
 
         Args:
-            user_id: whose; the first factor has been checked already.
-            code: what the person typed. A TOTP code is six ASCII digits, perhaps with blanks around them and one in
-                the middle, as apps show it; anything else is ``malformed`` and not counted. Or what a passkey
-                answered to ``passkeys.begin_verification``.
-            client: who asks, for example ``client_key(ip)``. Each client has its own failure budget, so that one
-                that guesses does not lock out the others.
-            device: token of ``remember_device``, if the browser sent one. A device that is still remembered has a
-                budget of its own, which the guesses of others do not touch, and is forgotten when it is used up.
+            user_id: the id of the account; the first factor has been checked already.
+            code: as typed. A TOTP code is six ASCII digits, optionally with spaces around them and one in the
+                middle, as apps display it; anything else is ``malformed`` and not counted. Or the response of a
+                passkey to ``passkeys.begin_verification``, as a ``PasskeyAssertion``.
+            client: identifies the client, for example ``client_key(ip)``. Each client has its own failure
+                budget, so that one that guesses does not lock out the others.
+            device: token of ``remember_device``, if the browser sent one. A remembered device has a budget of
+                its own, unaffected by the guesses of others, and is forgotten when it has used up that budget.
             trusted: whether the caller has recognised a device of the owner by other means, as ``SignIn`` does.
-                Such a client passes the cap of the account; its own budget holds.
-            methods: what is accepted.
+                Such a client bypasses the limit of the account; its own budget still applies.
+            methods: the accepted kinds of codes.
 
         Raises:
             DecodeError: the stored record or secret cannot be read, for example because its key is missing.
-            ConfigurationError: ``methods`` holds an unknown word, or ``user_id`` or ``client`` is no text.
+            ConfigurationError: ``methods`` contains an unknown value, or ``user_id`` or ``client`` is not a string.
         """
         return run(self._verify(user_id, code, client, device, methods, trusted=trusted))
 
@@ -78,11 +78,11 @@ class Verification(FactorComponent):
     def regenerate_recovery_codes(
         self, user_id: str, *, proof: str, client: str | None = None
     ) -> RecoveryCodes:
-        """New recovery codes in the place of all former ones.
+        """Issue new recovery codes, which replace all previous ones.
 
         Args:
-            user_id: whose.
-            proof: a valid code, which is used up.
+            user_id: the id of the account.
+            proof: a valid code, which is consumed.
             client: see ``verify``.
 
         Raises:
@@ -97,7 +97,7 @@ class Verification(FactorComponent):
         return await arun(self._regenerate(user_id, proof, client))
 
     def status(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
-        """Where the account stands, as seen by a client."""
+        """Return the status of the account, with the lock that applies to this client."""
         return run(self._status(user_id, client))
 
     async def astatus(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
@@ -105,9 +105,9 @@ class Verification(FactorComponent):
         return await arun(self._status(user_id, client))
 
     def verified_within(self, user_id: str, seconds_ago: float | timedelta) -> bool:
-        """Whether a code of this user was accepted so recently, on any of the user's sessions.
+        """Return whether a code of this user was accepted within the last ``seconds_ago`` seconds, in any session.
 
-        For step-up of one session keep the time of ``verify`` in that session instead.
+        For step-up of one session, store the time of ``verify`` in that session instead.
         """
         longest = seconds(seconds_ago, parameter="seconds_ago")
         return run(self._verified_within(user_id, longest))
@@ -118,11 +118,11 @@ class Verification(FactorComponent):
         return await arun(self._verified_within(user_id, longest))
 
     def unlock(self, user_id: str, *, actor: str) -> bool:
-        """Forget all wrong codes; whether there were any.
+        """Reset the count of wrong codes; return whether there were any.
 
         Args:
-            user_id: whose.
-            actor: who did it, for the event.
+            user_id: the id of the account.
+            actor: who unlocks it, for the event.
         """
         return run(self._unlock(user_id, actor))
 
@@ -131,13 +131,14 @@ class Verification(FactorComponent):
         return await arun(self._unlock(user_id, actor))
 
     def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Take the factor off an account whose owner lost it, without a code; whether there was a record.
+        """Remove the factors of an account without a code; return whether there was a record.
 
-        Works on a damaged record too. Check by other means who asks, tell the owner, end the sessions.
+        Works on a damaged record too. Verify the user's identity by other means first, notify the owner and end
+        the sessions.
 
         Args:
-            user_id: whose.
-            actor: who did it, for the event.
+            user_id: the id of the account.
+            actor: who resets it, for the event.
             reason: why, for the event.
         """
         return run(self._reset(user_id, actor, reason))
@@ -156,10 +157,10 @@ class Verification(FactorComponent):
         *,
         trusted: bool,
     ) -> Op[VerificationResult]:
-        # A word that is misspelt would refuse every code as malformed.
+        # A misspelt value would refuse every code as malformed.
         for method in texts(methods, parameter="methods", of="methods") if methods is not METHODS else ():
             choice(method, METHODS, parameter="methods")
-        # Once, outside of the repeated decision: looking a challenge up uses it up.
+        # Once, outside of ``decide``, which may be repeated: looking up a challenge consumes it.
         presented = yield from self._presented(user_id, code)
 
         def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, VerificationResult]:
@@ -195,14 +196,14 @@ class Verification(FactorComponent):
             return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
 
         changed = yield from self._records.change(user_id, decide)
-        # Told even when nothing was locked: that an administrator tried belongs in the audit trail.
+        # Emitted even if nothing was locked: the action of an administrator belongs in the audit trail.
         tell("unlocked", user_id, actor=actor)
         return changed
 
     def _reset(self, user_id: str, actor: str, reason: str) -> Op[bool]:
         named(actor, parameter="actor")
         named(reason, parameter="reason")
-        # Before the record goes, as only the record names the passkeys.
+        # Before the record is removed, because only the record lists the passkeys.
         if self._desk is not None:
             yield from self._forget_passkeys(self._desk, user_id)
         removed = yield from self._records.remove(user_id)
@@ -212,7 +213,7 @@ class Verification(FactorComponent):
     def _forget_passkeys(self, desk: PasskeyContext, user_id: str) -> Op[None]:
         try:
             record, _ = yield from self._records.read(user_id)
-        except DecodeError:  # it is about to be removed for that
+        except DecodeError:  # the record is removed anyway
             return
         yield from desk.forget(user_id, record.passkeys)
 

@@ -1,4 +1,4 @@
-"""What the second factor answers: plain values that cannot be misread and do not print secrets."""
+"""Result values of second factors, whose ``repr`` hides secrets."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Reason = Literal["", "wrong", "replayed", "malformed", "locked", "not_enrolled",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """What to show once to a person who sets up an authenticator; its repr hides the secret.
+    """Data to show once to a user who sets up an authenticator; the ``repr`` hides the secret.
 
     Attributes:
-        secret: the new secret in base32, to be typed where a camera is missing.
-        provisioning_uri: the same for the authenticator app.
+        secret: the new secret in base32, for typing it without a camera.
+        provisioning_uri: the secret as a URI for the authenticator app.
         expires_at: wall time until which a code must have confirmed it.
     """
 
@@ -43,7 +43,7 @@ class Enrolment:
 
     @property
     def qr_code(self) -> str:
-        """The provisioning URI as a PNG in a ``data:`` URI; made when asked for, needs the extra ``qr``."""
+        """The provisioning URI as a PNG in a ``data:`` URI; created on access, requires the extra ``qr``."""
         from mks_hardening.security.second_factor.codes.qr import qr_code
 
         return qr_code(self.provisioning_uri)
@@ -51,19 +51,20 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationResult:
-    """Whether a code was accepted; true when it was.
+    """Result of checking a code; true if it was accepted.
 
     Attributes:
-        ok: accepted.
-        method: ``totp``, ``recovery`` or ``passkey``: what the code was, if it could be one.
-        reason: why not: ``wrong``, ``replayed`` (right but used; not counted), ``malformed`` (not counted),
-            ``locked``, ``not_enrolled``; of a passkey also ``expired`` (its challenge was not issued for this, is
-            too old or was answered before; not counted) and ``cloned`` (its counter ran backwards; not counted);
-            empty when accepted.
-        retry_after: seconds until a TOTP code is looked at again; ``None`` without a lock, and where waiting does
-            not help: then a recovery code, a remembered device or ``unlock`` does.
-        recovery_codes_left: recovery codes not used yet.
-        locked: no TOTP code of this client is looked at now; a recovery code and a passkey are.
+        ok: whether it was accepted.
+        method: ``totp``, ``recovery`` or ``passkey``: the kind of the code, if it has the form of one.
+        reason: why it was refused: ``wrong``, ``replayed`` (correct but used before; not counted),
+            ``malformed`` (not counted), ``locked``, ``not_enrolled``; for a passkey also ``expired`` (its
+            challenge was issued for something else, has expired or was used before; not counted) and ``cloned``
+            (its counter did not increase; not counted); empty if accepted.
+        retry_after: seconds until TOTP codes are checked again; ``None`` without a lock. ``None`` with a lock
+            means that waiting does not help, only a recovery code, a remembered device or ``unlock``.
+        recovery_codes_left: number of unused recovery codes.
+        locked: TOTP codes of this client are refused without a check; recovery codes and passkeys are still
+            checked.
         user_verified: a passkey has verified its user (fingerprint, face, PIN): two factors in one.
     """
 
@@ -81,11 +82,12 @@ class VerificationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyRegistration:
-    """A passkey that was registered.
+    """A new passkey.
 
     Attributes:
-        passkey: as its owner sees it.
-        recovery_codes: in clear for the only time, where this is the first factor of the account; else ``None``.
+        passkey: as shown to its owner.
+        recovery_codes: in clear text, this one time, if the passkey is the first factor of the account; else
+            ``None``.
     """
 
     passkey: Passkey
@@ -94,11 +96,12 @@ class PasskeyRegistration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeySignIn:
-    """Whether a passkey alone has signed somebody in; true when it has.
+    """Result of a sign-in with a passkey alone; true if accepted.
 
     Attributes:
-        user_id: who; empty unless accepted.
-        result: as of ``verify``; its reasons are for the log, not for the person: answer all of them alike.
+        user_id: the user; empty unless accepted.
+        result: as of ``verify``; its reasons are for the log, not for the user: send the same response for all
+            of them.
     """
 
     user_id: str
@@ -110,17 +113,18 @@ class PasskeySignIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoFactorStatus:
-    """Where an account stands.
+    """Status of the second factors of an account.
 
     Attributes:
-        enabled: a second factor is needed to sign in.
-        pending: an enrolment waits for its first code.
-        locked: no TOTP code of this client is looked at now; a recovery code is.
-        retry_after: seconds until one is; ``None`` without a lock, and where waiting does not help.
-        recovery_codes_left: recovery codes not used yet.
-        recovery_codes_low: so few are left that the user should make new ones.
-        totp: an authenticator app is enrolled.
-        passkeys: passkeys registered.
+        enabled: a second factor is required to sign in.
+        pending: an enrolment awaits its first code.
+        locked: TOTP codes of this client are refused without a check; recovery codes are still checked.
+        retry_after: seconds until TOTP codes are checked again; ``None`` without a lock, or if waiting does not
+            help.
+        recovery_codes_left: number of unused recovery codes.
+        recovery_codes_low: so few are left that the user should generate new ones.
+        totp: whether an authenticator app is enrolled.
+        passkeys: number of passkeys.
     """
 
     enabled: bool
@@ -135,14 +139,14 @@ class TwoFactorStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoFactorNotice:
-    """What the owner of an account is to be told when a second factor has changed (ASVS 5.0, 6.3.7).
+    """A message to the owner of an account after a change of a second factor (ASVS 5.0, 6.3.7).
 
     Attributes:
-        kind: ``enrolled`` (an authenticator app, in the place of a former one), ``disabled`` (every factor),
-            ``recovery_codes_regenerated``, ``passkey_registered`` or ``passkey_revoked``. Of ``admin_reset`` and
-            ``unlock`` the notices of ``SignIn`` tell.
-        user_id: whose.
-        passkey: what its owner calls the passkey; may be empty.
+        kind: ``enrolled`` (an authenticator app, which replaces any previous one), ``disabled`` (every factor),
+            ``recovery_codes_regenerated``, ``passkey_registered`` or ``passkey_revoked``. ``admin_reset`` and
+            ``unlock`` cause notices of ``SignIn``.
+        user_id: the id of the account.
+        passkey: the owner's name for the passkey; may be empty.
     """
 
     kind: FactorChange
@@ -152,15 +156,15 @@ class TwoFactorNotice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedDevice:
-    """A device that needs no code for a while, as its owner sees it in a list.
+    """A device that temporarily needs no code, as shown to its owner.
 
     Attributes:
-        id: for ``rename_device`` and ``revoke_device``; tells nothing of the token.
-        name: what the owner calls it; may be empty.
-        created_at: wall time; ``None`` where an older release did not keep it.
-        used_at: wall time of its last use, to the day; ``None`` likewise.
-        expires_at: wall time from which it is a stranger again.
-        current: it is the one whose token was given.
+        id: for ``rename_device`` and ``revoke_device``; reveals nothing about the token.
+        name: the owner's name for it; may be empty.
+        created_at: wall time; ``None`` if an older release did not store it.
+        used_at: wall time of its last use, accurate to a day; ``None`` if an older release did not store it.
+        expires_at: wall time from which it is no longer remembered.
+        current: whether it is the device whose token was given.
     """
 
     id: str
@@ -173,13 +177,13 @@ class RememberedDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReencryptionProgress:
-    """One batch of re-encryption.
+    """Result of one batch of re-encryption.
 
     Attributes:
-        examined: records looked at.
-        changed: records now encrypted with the first key.
-        failed: records that could not be read; they are unchanged.
-        cursor: give it to the next call; ``None`` at the end.
+        examined: number of records read.
+        changed: number of records newly encrypted with the first key.
+        failed: number of records that could not be read; they are unchanged.
+        cursor: pass it to the next call; ``None`` at the end.
     """
 
     examined: int

@@ -1,9 +1,9 @@
-"""How many wrong codes are allowed: a lock for the client that guesses, and a cap for the account.
+"""Limits on wrong codes: a lock for the client that guesses, and a limit for the account.
 
 Pure rules over a plain value. Each client has its own budget, so that somebody who knows a password and guesses
-from one address does not lock the owner out on another (ASVS 5.0, 6.1.1 and 6.6.3); the cap on consecutive
-failures over all clients holds against many addresses (NIST SP 800-63B: at most 100). The owner passes that cap
-with a recovery code or on a remembered device.
+from one address does not lock out the owner at another (ASVS 5.0, 6.1.1 and 6.6.3). The limit on consecutive
+failures of all clients protects against attacks from many addresses (NIST SP 800-63B: at most 100). The owner
+bypasses that limit with a recovery code or on a remembered device.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mks_hardening._core.durations import seconds
 
 __all__ = ["FailureBudget"]
 
-# More than `lifetime` can be, so the lock of one client cannot be pushed out by failures of others before the cap
-# of the account holds.
+# More than the maximum of ``lifetime``: failures of others cannot evict the lock of a client before the limit of
+# the account applies.
 _MOST_CLIENTS: Final = 128
 
 
@@ -40,7 +40,7 @@ class Failures(NamedTuple):
 
 
 class FailureLock(NamedTuple):
-    """Why no code is looked at now; without ``retry_after`` time does not lift it."""
+    """A lock that refuses codes without a check; without ``retry_after`` it does not expire."""
 
     retry_after: float | None
 
@@ -49,18 +49,18 @@ NO_FAILURES: Final = Failures()
 
 
 class FailureBudget:
-    """Wrong codes that are allowed before a client, and at last the account, is locked.
+    """Number of wrong codes before a client, and finally the account, is locked.
 
     Args:
         attempts: wrong codes of one client before it is locked.
-        lock: length of its first lock, in seconds.
+        lock: duration of its first lock, in seconds.
         growth: factor by which each further lock is longer.
-        max_lock: longest lock, in seconds; a client that was quiet for so long starts afresh.
-        lifetime: consecutive wrong codes of all clients, at most 100, before only a recovery code, a remembered
+        max_lock: maximum duration of a lock, in seconds; after that long without failures a client starts afresh.
+        lifetime: consecutive wrong codes of all clients, at most 100, until only a recovery code, a remembered
             device or ``unlock`` helps.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range.
     """
 
     __slots__ = ("attempts", "growth", "lifetime", "lock", "max_lock")
@@ -83,7 +83,10 @@ class FailureBudget:
     def lock_of(
         self, failures: Failures, client: str, now: float, *, trusted: bool = False
     ) -> FailureLock | None:
-        """The lock that holds for this client now, if any; the one of the account not for a trusted client."""
+        """Return the lock that applies to this client now, if any.
+
+        The lock of the account does not apply to a trusted client.
+        """
         if failures.total >= self.lifetime and not trusted:
             return FailureLock(None)
         entry = _entry(failures, client)
@@ -92,24 +95,24 @@ class FailureBudget:
         )
 
     def charged(self, failures: Failures, client: str, now: float) -> Failures:
-        """The failures after one more wrong code of this client."""
+        """Return the failures after one more wrong code of this client."""
         entry = _entry(failures, client) or ClientFailures(client, 0, 0, 0.0, now)
         wrong, locks, until = entry.wrong + 1, entry.locks, entry.locked_until
-        # Counting begins anew with each lock, so that the next one takes as many guesses; its length grows
+        # The count restarts with each lock, so that the next lock takes as many guesses; its duration grows
         # instead.
         if wrong >= self.attempts:
             wrong, locks, until = 0, locks + 1, now + self._lock_length(locks)
         others = [e for e in failures.clients if e.client != client and self._counts(e, now)]
-        # The latest at the end, so that the slice drops those who have been quiet for longest.
+        # The latest at the end, so that the slice drops the clients without failures for the longest time.
         kept = [*others[-_MOST_CLIENTS:], ClientFailures(client, wrong, locks, until, now)]
         return Failures(failures.total + 1, tuple(kept))
 
     def forgiven(self, failures: Failures, client: str, now: float) -> Failures:
-        """The failures after a right code of this client; locks of other clients stay."""
+        """Return the failures after a correct code of this client; locks of other clients remain."""
         return Failures(0, tuple(e for e in failures.clients if e.client != client and self._counts(e, now)))
 
     def _lock_length(self, locks: int) -> float:
-        # The exponent is bounded too: a float overflows at some 300 locks, which a bot reaches.
+        # The exponent is limited too: a float overflows after some 300 locks, which a bot reaches.
         return min(self.max_lock, self.lock * self.growth ** min(locks, 64))
 
     def _counts(self, entry: ClientFailures, now: float) -> bool:
@@ -123,10 +126,10 @@ class FailureBudget:
 
 
 def client_digest(user_id: str, client: str | None) -> str:
-    """A short digest to store instead of the address or device itself; empty for no client."""
+    """Return a short digest to store instead of the address or device; empty if there is no client."""
     if client is None or not text_of(client, parameter="client"):
         return ""
-    # With the user id in it, so that one address in two records cannot be joined by whoever steals the table.
+    # Includes the user id: if the table is stolen, the same address cannot be recognised in two records.
     text = f"{user_id}\0{client}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()[:16]
 

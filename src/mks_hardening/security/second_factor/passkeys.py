@@ -1,4 +1,4 @@
-"""Passkeys of an account: registration, what browsers are asked, sign-in without a password, the owner's list."""
+"""Passkeys of an account: registration, options for browsers, passwordless sign-in, list."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ __all__ = ["Passkeys"]
 
 
 class Passkeys(Registrations):
-    """Passkeys over the records, budget and events of a ``TwoFactorManager``, as its ``passkeys``.
+    """Passkeys of a ``TwoFactorManager``, available as its ``passkeys``.
 
-    A page hands ``options.public_key`` to the browser and sends back ``credential.toJSON()``. Every challenge is
-    answered once, in the session it was issued in, within ``challenge_ttl``. Methods have twins for asyncio whose
-    names begin with ``a``.
+    Shares the manager's records, failure budget and events. A page passes ``options.public_key`` to the browser
+    and sends back ``credential.toJSON()``. Every challenge is valid once, in the session it was issued in, for
+    ``challenge_ttl``. Every method has an asyncio version with the prefix ``a``.
     """
 
-    # --- as a second factor, and alone -----------------------------------------------------------
+    # --- verification and sign-in ----------------------------------------------------------------
 
     def begin_verification(self, user_id: str, *, session: str) -> PasskeyOptions:
-        """What a browser is asked after the first factor; ``verify`` takes the answer as a ``PasskeyAssertion``.
+        """Return the options for an assertion after the first factor.
+
+        Pass the browser's response to ``verify`` as a ``PasskeyAssertion``.
 
         Raises:
             InvalidCodeError: ``not_enrolled``: the account has no passkey.
@@ -45,10 +47,11 @@ class Passkeys(Registrations):
         return await arun(self._asked(user_id, session))
 
     def begin_sign_in(self, *, session: str) -> PasskeyOptions:
-        """What a browser is asked in the place of name and password; the same for everybody.
+        """Return the options for a sign-in without name and password; they are the same for all users.
 
         Args:
-            session: of the browser that is nobody's yet, for example the id of a session without a user.
+            session: identifies the session of the browser before sign-in, for example the id of a session
+                without a user.
 
         Raises:
             ConfigurationError: the relying party is not ``passwordless``.
@@ -60,9 +63,10 @@ class Passkeys(Registrations):
         return await arun(self._sign_in_asked(session))
 
     def finish_sign_in(self, answer: Answer, *, session: str, client: str | None = None) -> PasskeySignIn:
-        """Who the passkey says is there, when it proves it and has verified the person.
+        """Check the assertion of a passwordless sign-in and return its user.
 
-        Wrong answers count against nobody: no first factor was needed to send one.
+        The passkey must have verified its user. Wrong responses are not counted as failures of an account,
+        because sending one requires no first factor.
 
         Raises:
             ConfigurationError: the relying party is not ``passwordless``.
@@ -75,10 +79,10 @@ class Passkeys(Registrations):
         """``finish_sign_in`` for asyncio."""
         return await arun(self._signed_in(answer, session, client))
 
-    # --- the owner's list ------------------------------------------------------------------------
+    # --- list ------------------------------------------------------------------------------------
 
     def list(self, user_id: str) -> tuple[Passkey, ...]:
-        """The passkeys of a user, in the order of their registration."""
+        """Return the passkeys of a user in the order of registration."""
         return run(self._listed(user_id))
 
     async def alist(self, user_id: str) -> tuple[Passkey, ...]:
@@ -86,7 +90,7 @@ class Passkeys(Registrations):
         return await arun(self._listed(user_id))
 
     def rename(self, user_id: str, passkey_id: str, *, name: str) -> bool:
-        """Give a passkey another name; whether there was such a passkey.
+        """Rename a passkey; return whether it exists.
 
         Raises:
             ConfigurationError: the name is not printable, or longer than 64 characters.
@@ -98,12 +102,14 @@ class Passkeys(Registrations):
         return await arun(self._renamed(user_id, passkey_id, name))
 
     def revoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> bool:
-        """Forget one passkey; whether there was such a passkey. With the last factor everything is turned off.
+        """Remove one passkey; return whether it existed.
+
+        Removing the last factor turns off two-factor authentication and deletes the recovery codes.
 
         Args:
-            user_id: whose.
+            user_id: the id of the account.
             passkey_id: from the list.
-            proof: a valid code or passkey, which may be this very one.
+            proof: a valid code or passkey, which may be the one to be removed.
             client: see ``TwoFactorManager.verify``.
 
         Raises:
@@ -136,11 +142,11 @@ class Passkeys(Registrations):
         user_id = None
         if response is not None and presented.redeemed:
             user_id = yield from ask(self._at.store.owner, credential_key(response.credential))
-        # The owner stands in the store and not in the handle: a handle is what the client says.
+        # The owner is read from the store, not from the user handle, which the client controls.
         if user_id is None:
             reason: Reason = "malformed" if response is None else "wrong" if presented.redeemed else "expired"
-            # Told with no user: an unknown credential is nobody's failure, and must not fill the trail of an
-            # account that it names.
+            # The event has no user: an unknown credential is not a failure of any account, and must not fill the
+            # audit trail of the account it names.
             result = VerificationResult(ok=False, method="passkey", reason=reason)
             tell_result("", result)
             return PasskeySignIn(user_id="", result=result)
@@ -151,7 +157,7 @@ class Passkeys(Registrations):
 
         result = yield from self._records.change(owner, decide)
         tell_result(owner, result)
-        # No id beside a refusal: an application that reads only `user_id` must not let anybody in.
+        # No id with a refusal: an application that reads only ``user_id`` must not admit anybody.
         return PasskeySignIn(user_id=owner if result else "", result=result)
 
     def _listed(self, user_id: str) -> Op[tuple[Passkey, ...]]:
@@ -193,10 +199,10 @@ def _has(record: FactorRecord, passkey_id: str) -> bool:
 
 
 def _without(record: FactorRecord, passkey_id: str) -> FactorRecord:
-    """The record without a passkey; nothing is left without the last factor, recovery codes neither."""
+    """Return the record without a passkey; without its last factor the record is empty."""
     if not _has(record, passkey_id):
         return record
     kept = tuple(one for one in record.passkeys if one.credential != passkey_id)
-    # An enrolment that waits may have been begun with this passkey as its proof.
+    # A pending enrolment may have been started with this passkey as its proof.
     after = record._replace(passkeys=kept, pending=None)
     return after if after.enabled else EMPTY

@@ -1,7 +1,7 @@
-"""The second factor of an account: enrolment, codes, recovery, remembered devices, for ``def`` and ``async def``.
+"""Two-factor manager: enrolment, verification, recovery and remembered devices.
 
-Each part has a module of its own, as operations over ``RecordUpdates``; the rules are pure. An unavailable store
-raises ``BackendUnavailableError``: a second factor never fails open.
+Each part has a module of its own, with operations over ``RecordUpdates``; the rules are pure functions. An
+unavailable store raises ``BackendUnavailableError``: a second factor never fails open.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ __all__ = ["TwoFactorManager"]
 
 
 class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption):
-    """Second factors with TOTP, passkeys and recovery codes over any ``TwoFactorStore``.
+    """Manage second factors with TOTP, passkeys and recovery codes, in any ``TwoFactorStore``.
 
-    Every method raises ``BackendUnavailableError`` when the store does not answer, and has a twin for asyncio whose
-    name begins with ``a``; a store without such twins is then asked in a worker thread.
+    Every method raises ``BackendUnavailableError`` when the store does not respond, and has an asyncio version
+    with the prefix ``a``, which calls the store in a worker thread if the store has no asyncio methods.
 
     Args:
-        store: where the records live.
+        store: store of the records.
         issuer: name shown by authenticator apps.
         secret_box: encrypts the secrets in the store.
-        drift_window: time steps of 30 s accepted before and after the present one, 0 to 2 (ASVS 5.0, 6.5.5).
-        enrolment_ttl: time to confirm an enrolment, in seconds.
-        recovery_codes: how many are issued, 8 to 20.
-        low_water: so many left, or fewer, count as low.
-        failure_budget: wrong codes allowed, TOTP and recovery together.
+        drift_window: time steps of 30 s accepted before and after the current one, 0 to 2 (ASVS 5.0, 6.5.5).
+        enrolment_ttl: time allowed to confirm an enrolment, in seconds.
+        recovery_codes: number of codes to issue, 8 to 20.
+        low_water: number of remaining codes that counts as low, as does any smaller number.
+        failure_budget: limit on wrong codes, TOTP and recovery together.
         device_ttl: how long a device is remembered, in seconds.
-        max_devices: devices remembered; the one that expires first gives way.
-        relying_party: the site that passkeys belong to; without it there are none.
-        passkey_store: where challenges and owners of passkeys are kept; needed with ``relying_party``.
-        on_notice: is given what the owner of an account is to be told after a change of a factor. It must only put
-            the mail into a queue. What it raises is logged, and undoes nothing. May be ``async def`` where only the
-            twins for asyncio are used.
+        max_devices: maximum number of remembered devices; a new one replaces the one that expires first.
+        relying_party: the site that passkeys belong to; without it passkeys are not available.
+        passkey_store: store of passkey challenges and owners; required with ``relying_party``.
+        on_notice: called with a notice to the owner of an account after a change of a factor. It must only
+            enqueue the mail. Its exceptions are logged and undo nothing. May be ``async def`` if only the
+            asyncio methods are used.
         clock: for tests.
 
     Raises:
-        ConfigurationError: a value is out of its range, or one of the two for passkeys is missing.
-        MissingDependencyError: webauthn is not installed, which ``relying_party`` needs.
+        ConfigurationError: a value is out of range, or one of the two arguments for passkeys is missing.
+        MissingDependencyError: webauthn is not installed, which ``relying_party`` requires.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
 
     @property
     def passkeys(self) -> Passkeys:
-        """Passkeys: registration, options for the browser, sign-in without a password, and the owner's list.
+        """Registration, verification, passwordless sign-in and the list of passkeys.
 
         Raises:
-            ConfigurationError: the manager was built without ``relying_party``.
+            ConfigurationError: the manager was created without ``relying_party``.
         """
         if self._passkeys is None:
             raise ConfigurationError("passkeys need relying_party", parameter="relying_party")
@@ -127,6 +127,6 @@ def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) 
         )
     instance(party, RelyingParty, parameter="relying_party")
     offers(store, "keep_challenge", "take_challenge", parameter="passkey_store", kind="a PasskeyStore")
-    # At construction: a missing package must not be found out by the first person who signs in.
+    # At construction: a missing package must not be discovered by the first user who signs in.
     check_installed()
     return PasskeyContext(party, Challenges(store, clock, ttl=party.challenge_ttl), store)

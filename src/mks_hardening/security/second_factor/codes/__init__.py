@@ -1,1 +1,1 @@
-"""Codes that people type: from an authenticator app, which reads a QR code, and from a list kept in a drawer."""
+"""Codes that users type (TOTP, recovery codes), and QR codes for authenticator apps."""

@@ -1,6 +1,6 @@
-"""QR codes as data URIs: the qrcode package makes the modules, a few lines here write a small PNG or SVG.
+"""QR codes as data URIs: the qrcode package computes the modules, this module writes a small PNG or SVG.
 
-The package's own writers give 3 to 140 kB and want Pillow or pypng; one bit a module needs less than 2 kB.
+The package's own writers produce 3 to 140 kB and require Pillow or pypng; one bit per module needs less than 2 kB.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from mks_hardening.exceptions import ConfigurationError
 __all__ = ["qr_code"]
 
 _SMALLEST_SIDE: Final = 264
-"""Pixels: about 7 cm on a screen, which a telephone reads at arm's length."""
+"""Pixels: about 7 cm on a screen, which a phone reads at arm's length."""
 _SMALLEST_SCALE: Final = 3
 _LARGEST_SCALE: Final = 8
 _COMFORTABLE: Final = 10
 """Version of a symbol (57 modules a side) up to which cameras read it easily."""
-_BORDER: Final = 4  # ISO/IEC 18004 asks for a quiet zone of four modules
-# Version 23 of a symbol at the lowest correction; cameras hardly read larger ones from a screen.
+_BORDER: Final = 4  # ISO/IEC 18004 requires a quiet zone of four modules
+# Version 23 of a symbol at the lowest error correction; cameras hardly read larger ones from a screen.
 _LONGEST: Final = 1024
 
 Modules = Sequence[Sequence[bool]]
 
 
 def qr_code(uri: str, *, kind: Literal["png", "svg"] = "png") -> str:
-    """A ``data:`` URI with the QR code of a text, for an ``<img src>``.
+    """Return a ``data:`` URI with the QR code of a text, for an ``<img src>``.
 
-    Long texts make large symbols, which cameras read badly: they get less error correction, short ones more, and a
-    module is as many pixels wide as brings the picture to a readable size.
+    Long texts make large symbols, which cameras read badly, so they get less error correction than short ones.
+    The number of pixels per module is chosen so that the picture has a readable size.
 
-    A page with it shows a secret: answer with ``Cache-Control: no-store`` and allow ``data:`` in ``img-src``.
+    A page with the code shows a secret: send it with ``Cache-Control: no-store`` and allow ``data:`` in
+    ``img-src``.
 
     Raises:
         ConfigurationError: another kind, or a text that is empty, not ASCII, or longer than 1024 characters.
@@ -52,10 +53,10 @@ def qr_code(uri: str, *, kind: Literal["png", "svg"] = "png") -> str:
 
 
 def _modules(text: str) -> Modules:
-    """The symbol of a text, with the strongest error correction that costs no module more.
+    """Return the symbol of a text, with the strongest error correction that does not enlarge the symbol.
 
-    On a screen nothing is scratched: 15 % (M) is plenty, and 7 % (L) will do where M makes the symbol large. What
-    is then left over in a symbol of that size goes into stronger levels for nothing.
+    A screen is not scratched: 15 % (M) is plenty, and 7 % (L) is enough where M makes the symbol large.
+    Stronger levels are used if they fit into a symbol of the same size.
     """
     with optional("qrcode", extra="qr"):
         from qrcode.constants import (
@@ -83,12 +84,12 @@ def _modules(text: str) -> Modules:
 
 
 def _scale(modules: Modules) -> int:
-    """Pixels a module."""
+    """Return the number of pixels per module."""
     return max(_SMALLEST_SCALE, min(_LARGEST_SCALE, -(-_SMALLEST_SIDE // len(modules))))
 
 
 def _png(modules: Modules) -> bytes:
-    """One bit a pixel, greyscale (ISO/IEC 15948)."""
+    """Encode as greyscale PNG with one bit per pixel (ISO/IEC 15948)."""
     scale = _scale(modules)
     size = len(modules) * scale
     rows = b"".join(_png_row(row, scale) * scale for row in modules)
@@ -101,7 +102,7 @@ def _png(modules: Modules) -> bytes:
 
 def _png_row(row: Sequence[bool], scale: int) -> bytes:
     bits = "".join(("0" if dark else "1") * scale for dark in row)
-    # Rows are whole bytes; what is left over is white like the border.
+    # Rows are whole bytes; padding bits are white like the border.
     padded = bits + "1" * (-len(bits) % 8)
     return b"\0" + int(padded, 2).to_bytes(len(padded) // 8, "big")
 
@@ -121,7 +122,7 @@ def _svg(modules: Modules) -> bytes:
 
 def _svg_row(row: Sequence[bool], y: int) -> str:
     x = 0
-    # One path of runs: a rectangle for each module would make the page heavier than the PNG does.
+    # One path of runs: with one rectangle per module the SVG would be larger than the PNG.
     path = ""
     for dark, run in groupby(row):
         length = len(list(run))

@@ -1,7 +1,7 @@
-"""Recovery codes: 120 random bits each, typed in six groups, stored as salted and keyed digests, used once.
+"""Recovery codes: 120 random bits each, in six groups, stored as salted and keyed digests, valid once.
 
-With at least 112 bits a fast hash is enough (ASVS 5.0, 6.5.2; NIST SP 800-63B, look-up secrets): a guess costs two
-HMACs and one look-up, whatever number of codes is left, where ten scrypt hashes cost a second of CPU.
+With at least 112 bits a fast hash is enough (ASVS 5.0, 6.5.2; NIST SP 800-63B, look-up secrets): a check costs
+two HMACs and one lookup, however many codes are left, whereas ten scrypt hashes cost a second of CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mks_hardening._core.checks import whole_number
 __all__ = ["RecoveryCodes", "generate_recovery_codes", "normalize_recovery_code"]
 
 RECOVERY_CODES: Final = 10
-"""How many an account gets, where nothing else is said."""
+"""Default number of codes per account."""
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 _LENGTH: Final = 24
@@ -24,14 +24,14 @@ _GROUP: Final = 4
 _MOST: Final = 1000
 _LONGEST_INPUT: Final = 128
 
-# What people and Japanese input methods put between groups, and the letters that are read for others.
+# Characters that users and Japanese input methods put between groups, and letters that are mistaken for digits.
 _FOLDED: Final = str.maketrans(
     {**dict.fromkeys(" \t\r\n-_‐‑‒–—―−ー", None), "O": "0", "I": "1", "L": "1"}  # noqa: RUF001 - the look-alikes are the point
 )
 
 
 class RecoveryCodes(tuple[str, ...]):
-    """The codes to be shown once; a tuple of strings whose text form hides them."""
+    """Recovery codes to be shown once; a tuple of strings whose ``repr`` and ``str`` hide them."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class RecoveryCodes(tuple[str, ...]):
 
 
 def generate_recovery_codes(number: int = RECOVERY_CODES) -> RecoveryCodes:
-    """New codes from the system's CSPRNG, as ``XXXX-XXXX-XXXX-XXXX-XXXX-XXXX``.
+    """Generate codes with the system's CSPRNG, as ``XXXX-XXXX-XXXX-XXXX-XXXX-XXXX``.
 
     Raises:
         ConfigurationError: not a number from 1 to 1000.
@@ -54,11 +54,11 @@ def generate_recovery_codes(number: int = RECOVERY_CODES) -> RecoveryCodes:
 
 
 def normalize_recovery_code(text: object) -> str | None:
-    """The one spelling of a code, or ``None`` when this cannot be one.
+    """Return the normalised form of a code, or ``None`` if the text cannot be one.
 
     Case, blanks, all kinds of dashes and full-width forms are folded; O counts as 0, I and L as 1.
     """
-    # NFKC can make a text eighteen times as long (U+FDFA), so the length is bounded before and not after it.
+    # NFKC can make a text eighteen times as long (U+FDFA), so the length is limited before the normalisation.
     if not isinstance(text, str) or len(text) > _LONGEST_INPUT:
         return None
     folded = unicodedata.normalize("NFKC", text).upper().translate(_FOLDED)
@@ -66,12 +66,12 @@ def normalize_recovery_code(text: object) -> str | None:
 
 
 def new_salt() -> str:
-    """A salt of 128 bits, one for the codes of one user."""
+    """Return a salt of 128 bits, shared by the codes of one user."""
     return secrets.token_hex(16)
 
 
 def hash_recovery_code(code: str, *, salt: str) -> str:
-    """The salted hash of a normalised code, before it is keyed (see ``_digests``)."""
+    """Return the salted hash of a normalised code, before it is keyed (see ``_digests``)."""
     return hmac.digest(bytes.fromhex(salt), code.encode("ascii"), "sha256").hex()
 
 

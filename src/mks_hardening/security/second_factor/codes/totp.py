@@ -1,8 +1,8 @@
-"""Time-based one-time codes (RFC 6238): strict to read, constant in time, burnt for good once used.
+"""Time-based one-time passwords (RFC 6238): strict parsing, constant-time comparison, each code valid once.
 
-Verification is our own few lines over ``hmac.digest``: pyotp folds full-width and circled digits into ASCII and
-stops at the first matching step, so its answer time tells which step matched; it costs four to five times as much.
-pyotp writes the provisioning URI, where it knows what authenticator apps expect.
+Verification uses ``hmac.digest`` instead of pyotp: pyotp folds full-width and circled digits into ASCII, takes
+four to five times as long, and stops at the first matching step, so its response time reveals which step
+matched. pyotp writes the provisioning URI, because it knows what authenticator apps expect.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Algorithm = Literal["sha1", "sha256", "sha512"]
 
 _ALGORITHMS: Final = ("sha1", "sha256", "sha512")
 _TYPED: Final = re.compile(r" {0,8}([0-9]{3}) ?([0-9]{3}) {0,8}")
-# The issuer stands twice in the URI; so long ones still leave room in the QR code (see ``qr``).
+# The URI contains the issuer twice; this limit leaves room in the QR code (see ``qr``).
 _LONGEST_LABEL: Final = 256
 _SECRET_BYTES: Final = 20  # RFC 4226, section 4, R6 recommends 160 bits
-_MINIMUM_BYTES: Final = 16  # and asks for 128
+_MINIMUM_BYTES: Final = 16  # and requires 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class TOTPMatch:
     """A code that is acceptable now.
 
     Attributes:
-        step: number of the time step the code belongs to; keep it as ``last_step``.
+        step: number of the time step the code belongs to; store it as ``last_step``.
         drift: how many steps the other clock is ahead (positive) or behind (negative).
     """
 
@@ -47,7 +47,7 @@ class TOTPMatch:
 
 
 def generate_secret() -> str:
-    """A new random secret of 160 bits in base32, from the system's CSPRNG (ASVS 5.0, 6.5.3)."""
+    """Generate a secret of 160 bits in base32 with the system's CSPRNG (ASVS 5.0, 6.5.3)."""
     return base64.b32encode(secrets.token_bytes(_SECRET_BYTES)).decode("ascii")
 
 
@@ -59,17 +59,17 @@ def totp_code(
     period: int = 30,
     algorithm: Algorithm = "sha1",
 ) -> str:
-    """The code of a secret at a moment (RFC 6238, section 4).
+    """Return the code of a secret at a given time (RFC 6238, section 4).
 
     Args:
-        secret: base32, in any case, blanks and padding ignored.
-        at: wall time in seconds since the epoch; now when omitted.
+        secret: base32, case-insensitive; spaces and padding are ignored.
+        at: wall time in seconds since the epoch; by default the current time.
         digits: 6 to 8.
         period: length of a step in seconds, at most 120 (NIST SP 800-63B-4, 3.1.4.1).
-        algorithm: ``sha1`` is what every authenticator app understands.
+        algorithm: ``sha1`` is supported by every authenticator app.
 
     Raises:
-        ConfigurationError: a parameter is impossible, or the secret is not base32 of at least 128 bits.
+        ConfigurationError: a parameter is invalid, or the secret is not base32 of at least 128 bits.
     """
     _check_parameters(digits=digits, period=period, algorithm=algorithm)
     step = _step_at(at, period)
@@ -87,25 +87,25 @@ def verify_totp(
     last_step: int | None = None,
     at: float | None = None,
 ) -> TOTPMatch | None:
-    """The step a code belongs to, or ``None`` when it must be refused.
+    """Return the step a code belongs to, or ``None`` if it must be refused.
 
-    A code is exactly ``digits`` ASCII digits: no blanks, signs, underscores, full-width or circled digits, so that
-    one code has one spelling. All steps of the window are computed and compared whatever matches.
+    A code is exactly ``digits`` ASCII digits: no blanks, signs, underscores, full-width or circled digits, so
+    that one code has one spelling. All steps of the window are always computed and compared.
 
     Args:
-        secret: base32, in any case, blanks and padding ignored.
-        code: what the person typed.
+        secret: base32, case-insensitive; spaces and padding are ignored.
+        code: the code as typed.
         digits: 6 to 8.
         period: length of a step in seconds.
         algorithm: hash function of the secret.
-        window: steps accepted before and after the present one, 0 to 10.
-        last_step: the step accepted last; this and every earlier one is refused (RFC 6238, section 5.2;
-            ASVS 5.0, 6.5.1), even after the wall clock was set back. The caller must store ``match.step`` in one
-            atomic step, only if it is greater than the stored one.
-        at: wall time in seconds since the epoch; now when omitted.
+        window: number of steps accepted before and after the current one, 0 to 10.
+        last_step: the last accepted step; this and every earlier one is refused (RFC 6238, section 5.2; ASVS
+            5.0, 6.5.1), even after the wall clock was set back. The caller must store ``match.step``
+            atomically, only if it is greater than the stored one.
+        at: wall time in seconds since the epoch; by default the current time.
 
     Raises:
-        ConfigurationError: a parameter is impossible, or the secret is not base32 of at least 128 bits.
+        ConfigurationError: a parameter is invalid, or the secret is not base32 of at least 128 bits.
     """
     _check_parameters(digits=digits, period=period, algorithm=algorithm, window=window)
     key = decode_secret(secret)
@@ -129,11 +129,13 @@ def provisioning_uri(
     period: int = 30,
     algorithm: Algorithm = "sha1",
 ) -> str:
-    """The ``otpauth://`` URI an authenticator app reads; names are percent-encoded UTF-8, a blank is ``%20``.
+    """Return the ``otpauth://`` URI for an authenticator app.
+
+    Names are percent-encoded UTF-8; a space is ``%20``.
 
     Raises:
-        ConfigurationError: a name is empty, too long for a QR code, or holds a colon or control character (the
-            colon separates issuer and account in the label); or a parameter is impossible.
+        ConfigurationError: a name is empty, too long for a QR code, or contains a colon or control character
+            (the colon separates issuer and account in the label); or a parameter is invalid.
         MissingDependencyError: pyotp is not installed.
     """
     _check_parameters(digits=digits, period=period, algorithm=algorithm)
@@ -142,19 +144,22 @@ def provisioning_uri(
     check_label(account_name, parameter="account_name")
     with optional("pyotp", extra="security"):
         from pyotp.utils import build_uri
-    # The key URI format leaves the padding out, and apps refuse what they do not expect.
+    # The key URI format omits the padding, and apps refuse what they do not expect.
     compact = secret.replace(" ", "").rstrip("=").upper()
     return build_uri(compact, account_name, issuer=issuer, algorithm=algorithm, digits=digits, period=period)
 
 
 def is_code(code: object, *, digits: int = 6) -> TypeGuard[str]:
-    """Whether this is exactly so many ASCII digits."""
-    # Both: isdigit() is true for digits of every script, and int() would read them.
+    """Return whether the value is exactly that many ASCII digits."""
+    # Both checks: isdigit() is true for digits of every script, and int() would read them.
     return isinstance(code, str) and len(code) == digits and code.isascii() and code.isdigit()
 
 
 def typed_code(text: object) -> str | None:
-    """The six digits of a code as people type or paste it: blanks around, and one in the middle as apps show it."""
+    """Return the six digits of a code as typed or pasted.
+
+    Spaces around the code, and one in the middle as apps display it, are allowed.
+    """
     found = _TYPED.fullmatch(text) if isinstance(text, str) else None
     return None if found is None else found[1] + found[2]
 
@@ -162,7 +167,7 @@ def typed_code(text: object) -> str | None:
 def matching_step(
     key: bytes, code: str, present: int, *, digits: int = 6, algorithm: Algorithm = "sha1", window: int = 1
 ) -> int | None:
-    """The latest step of the window whose code this is, used or not; no early exit."""
+    """Return the latest step of the window with this code, used or not; no early exit."""
     wanted = code.encode("ascii")
     found = None
     for step in range(max(0, present - window), present + window + 1):
@@ -172,7 +177,7 @@ def matching_step(
 
 
 def decode_secret(secret: str) -> bytes:
-    """The key behind a base32 secret.
+    """Return the key of a base32 secret.
 
     Raises:
         ConfigurationError: not base32, or fewer than 128 bits.
@@ -180,7 +185,7 @@ def decode_secret(secret: str) -> bytes:
     compact = text_of(secret, parameter="secret").replace(" ", "").rstrip("=")
     try:
         key = base64.b32decode(compact + "=" * (-len(compact) % 8), casefold=True)
-    # No cause in the message: it would quote the secret.
+    # The error has no cause, because the cause would quote the secret.
     except (binascii.Error, ValueError):
         key = b""
     if len(key) < _MINIMUM_BYTES:
@@ -192,12 +197,12 @@ def decode_secret(secret: str) -> bytes:
 
 
 def check_label(text: object, *, parameter: str) -> None:
-    """Refuse what cannot stand in the label of a provisioning URI, or makes one that no QR code can hold."""
+    """Check a label of a provisioning URI, including its length in the QR code."""
     usable = (
         isinstance(text, str)
         and bool(text)
         and text.isprintable()
-        # A colon divides issuer and account in the label, so one in a name would change who it seems to be from.
+        # A colon separates issuer and account in the label, so one in a name would change the apparent issuer.
         and ":" not in text
         and text == text.strip()
         and len(quote(text)) <= _LONGEST_LABEL
@@ -211,7 +216,7 @@ def check_label(text: object, *, parameter: str) -> None:
 
 
 def _hotp(key: bytes, step: int, digits: int, algorithm: Algorithm) -> bytes:
-    """RFC 4226, section 5.3: dynamic truncation."""
+    """Compute an HOTP value with dynamic truncation (RFC 4226, section 5.3)."""
     digest = hmac.digest(key, step.to_bytes(8, "big"), algorithm)
     offset = digest[-1] & 0x0F
     truncated = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF

@@ -1,1 +1,1 @@
-"""Where second factors live: in memory, in Redis, in any database SQLAlchemy speaks to."""
+"""Stores of second factors: in memory, in Redis, and in any database supported by SQLAlchemy."""

@@ -1,4 +1,4 @@
-"""Second factors in the memory of one process, for tests and single-process tools."""
+"""Two-factor store in the memory of one process, for tests and single-process tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["MemoryTwoFactorStore"]
 
 
 class MemoryTwoFactorStore(Closing):
-    """Keeps second factors until the process ends; not shared between processes."""
+    """Store second factors in memory until the process ends; not shared between processes."""
 
     def __init__(self) -> None:
         self.renew()
@@ -21,12 +21,12 @@ class MemoryTwoFactorStore(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 
     def load(self, user_id: str, /) -> StoredFactor | None:
-        """The record of a user, or ``None``."""
-        # Without the lock: one look-up in a dict is atomic, and a stale answer is caught by the compare-and-set.
+        """Return the record of a user, or ``None``."""
+        # Without the lock: one dict lookup is atomic, and the compare-and-set detects an outdated record.
         return self._records.get(user_id)
 
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
@@ -34,7 +34,7 @@ class MemoryTwoFactorStore(Closing):
         with self._lock:
             present = self._records.get(user_id)
             found = None if present is None else present.version
-            # Sent again after a lost answer: it has happened already, and that is success.
+            # A retry after a lost response: the change is already in place.
             if found == version or (data is None and found is None):
                 return True
             if found != expected:
@@ -46,15 +46,15 @@ class MemoryTwoFactorStore(Closing):
             return True
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """User ids in order."""
-        # Of a copy, as sorting a dict that another thread writes to raises RuntimeError.
+        """Return user ids in order."""
+        # Sort a copy: sorting a dict that another thread writes to raises RuntimeError.
         ordered = sorted(self._records.copy())
         start = 0 if cursor is None else bisect_right(ordered, cursor)
         page = ordered[start : start + limit]
         return page, page[-1] if start + limit < len(ordered) else None
 
     def count(self) -> int:
-        """How many users have a record."""
+        """Return the number of users with a record."""
         return len(self._records)
 
     async def aload(self, user_id: str, /) -> StoredFactor | None:
@@ -72,11 +72,11 @@ class MemoryTwoFactorStore(Closing):
         return self.scan(cursor, limit=limit)
 
     def ping(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     def __repr__(self) -> str:
         return f"MemoryTwoFactorStore({len(self._records)} users)"

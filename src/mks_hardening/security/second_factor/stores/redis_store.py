@@ -1,4 +1,4 @@
-"""Second factors in Redis: hashes spread over the slots of a cluster, changed by one script."""
+"""Two-factor store in Redis: hashes spread over the slots of a cluster, changed by one script."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisTwoFactorStore"]
 
-# In the keys of every deployment: another number would lose all second factors. 64 spread over the nodes of a
-# cluster, and one HSCAN stays small.
+# Part of the keys of every deployment: another number would lose all second factors. 64 spreads over the nodes of
+# a cluster and keeps one HSCAN small.
 _SHARDS: Final = 64
 _HERE: Final = "mks_hardening.security.second_factor.stores"
 
 
 class RedisTwoFactorStore(RedisBacked):
-    """Keeps second factors in Redis.
+    """Store second factors in Redis.
 
-    They are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
-    (``appendonly yes``), or accounts lose their second factor. Where that is not sure, use the database. After the
-    first write the logger ``mks_hardening.security`` warns of a server that runs otherwise.
+    They are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
+    (``appendonly yes``), or accounts lose their second factor. If you cannot guarantee that, use the database.
+    After the first write, the logger ``mks_hardening.security`` warns about a server with other settings.
 
     Args:
-        url_or_client: a Redis URL or client that does not decode answers.
+        url_or_client: a Redis URL, or a client that does not decode responses.
         namespace: prefix of the keys.
-        store_budget: seconds one answer may take.
-        allow_plaintext: whether clear text may leave this machine.
+        store_budget: time limit of one store operation, in seconds.
+        allow_plaintext: whether to allow an unencrypted connection to another machine.
         clock: for tests.
 
     Raises:
-        ConfigurationError: an unusable URL, client or namespace.
+        ConfigurationError: the URL, client or namespace is invalid.
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
@@ -67,7 +67,7 @@ class RedisTwoFactorStore(RedisBacked):
         self._scan = self._client.script(lua_source(_HERE, "lua/scan.lua"))
 
     def load(self, user_id: str, /) -> StoredFactor | None:
-        """The record of a user, or ``None``."""
+        """Return the record of a user, or ``None``."""
         return run(self._load(user_id))
 
     async def aload(self, user_id: str, /) -> StoredFactor | None:
@@ -85,7 +85,7 @@ class RedisTwoFactorStore(RedisBacked):
         return await arun(self._replaced(user_id, data, expected, version))
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """User ids, shard by shard."""
+        """Return user ids, shard by shard."""
         return run(self._scanned(cursor, limit))
 
     async def ascan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
@@ -93,7 +93,7 @@ class RedisTwoFactorStore(RedisBacked):
         return await arun(self._scanned(cursor, limit))
 
     def count(self) -> int:
-        """How many users have a record."""
+        """Return the number of users with a record."""
         return run(self._counted())
 
     def _load(self, user_id: str) -> Op[StoredFactor | None]:
@@ -106,8 +106,9 @@ class RedisTwoFactorStore(RedisBacked):
 
     def _replaced(self, user_id: str, data: bytes | None, expected: str | None, version: str) -> Op[bool]:
         arguments: list[str | bytes] = [user_id, expected or "", version, data or b""]
-        # With a token: another may have written before this one is sent again after a lost answer, and a code that
-        # was used up would be called a replay to all who tried it.
+        # With an idempotency token: after a lost response, another process may write before the retry. Without
+        # the token the retry would fail, and a code that this call consumed would be refused as replayed to
+        # everyone.
         keys, token = [self._key(user_id)], secrets.token_hex(16)
         replaced = bool((yield RunScript(self._replace, keys, arguments, token=token)))
         yield from self._warn_of_loss(keys[0])
@@ -137,11 +138,11 @@ class RedisTwoFactorStore(RedisBacked):
         return number
 
     def _key(self, user_id: str) -> str:
-        # Not hash(), which differs from process to process.
+        # Not hash(), which differs between processes.
         return self._shard(zlib.crc32(user_id.encode("utf-8")) % _SHARDS)
 
     def _shard(self, number: int) -> str:
-        # The braces make the number the hash tag, so that a script touches one slot only (Redis Cluster).
+        # The braces make the number the hash tag, so that a script accesses one slot only (Redis Cluster).
         return f"{self._prefix}{{{number:02}}}"
 
 

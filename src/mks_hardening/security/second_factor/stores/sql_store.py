@@ -1,4 +1,4 @@
-"""Second factors in a table, through SQLAlchemy Core; conditional statements make every change atomic."""
+"""Two-factor store in a database table, with SQLAlchemy Core; conditional statements make every change atomic."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _R = TypeVar("_R")
 
 
 def two_factor_table(metadata: MetaData, *, name: str = "mks_two_factor", schema: str | None = None) -> Table:
-    """The table of second factors in an application's metadata, so that its migrations know it.
+    """Add the table of second factors to the application's metadata, for its migrations.
 
     Raises:
-        ConfigurationError: a value of another kind.
+        ConfigurationError: a value has the wrong type.
         MissingDependencyError: SQLAlchemy is not installed.
     """
     with optional("sqlalchemy", extra="db"):
@@ -44,17 +44,18 @@ def two_factor_table(metadata: MetaData, *, name: str = "mks_two_factor", schema
 
 
 class SQLAlchemyTwoFactorStore(Closing):
-    """Keeps second factors in one table, in short transactions of its own.
+    """Store second factors in one table, with short transactions of its own.
 
-    Works on SQLAlchemy 2.0 and later, tested on SQLite and PostgreSQL. The application keeps the engine and gives
-    it time-outs (see ``mks_hardening.db.hardened_engine``).
+    Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
+    sets its timeouts (see ``mks_hardening.db.hardened_engine``).
 
     Args:
-        engine: where the table is.
-        table: made by ``two_factor_table``, perhaps in the metadata of the application; or the name of a plain one.
+        engine: the engine of the table's database.
+        table: the result of ``two_factor_table``, for example in the application's metadata; or the name of a
+            table outside of it.
 
     Raises:
-        ConfigurationError: no engine, or one for asyncio; no table.
+        ConfigurationError: not an engine, or one for asyncio; not a table.
         MissingDependencyError: SQLAlchemy is not installed.
     """
 
@@ -73,7 +74,7 @@ class SQLAlchemyTwoFactorStore(Closing):
         self.table.create(self._engine, checkfirst=True)
 
     def load(self, user_id: str, /) -> StoredFactor | None:
-        """The record of a user, or ``None``."""
+        """Return the record of a user, or ``None``."""
         from sqlalchemy import select
 
         columns = self.table.c
@@ -91,13 +92,13 @@ class SQLAlchemyTwoFactorStore(Closing):
         )
         if changed:
             return True
-        # Nothing changed may mean that our own write was committed, its answer lost, and this is the second try:
-        # then our version is in place.
+        # If nothing changed, this may be a retry after the response of a committed write was lost: then this
+        # version is in place.
         present = self.load(user_id)
         return data is None if present is None else present.version == version
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """User ids in the order of the database."""
+        """Return user ids in the order of the database."""
         from sqlalchemy import select
 
         column = self.table.c.user_id
@@ -108,18 +109,18 @@ class SQLAlchemyTwoFactorStore(Closing):
         return page, page[-1] if len(page) == limit else None
 
     def count(self) -> int:
-        """How many users have a record."""
+        """Return the number of users with a record."""
         from sqlalchemy import func, select
 
         statement = select(func.count()).select_from(self.table)
         return self._run("count", lambda connection: connection.execute(statement).scalar_one())
 
     def ping(self) -> bool:
-        """Whether the database answers."""
+        """Return whether the database responds."""
         return is_answering(self._engine)
 
     def close(self) -> None:
-        """Nothing to release; the engine belongs to the application."""
+        """Do nothing: the engine belongs to the application."""
 
     def _run(self, operation: str, work: Callable[[Connection], _R]) -> _R:
         return in_transaction(self._engine, operation, work)
@@ -144,14 +145,13 @@ def _replaced(
         if data is None:
             return False
         try:
-            # In a savepoint: on PostgreSQL a failed statement ends the whole transaction, and with it the look at
-            # what is there.
+            # In a savepoint: on PostgreSQL a failed statement aborts the whole transaction.
             with connection.begin_nested():
                 connection.execute(insert(table).values(user_id=user_id, version=version, data=data))
         except IntegrityError:
             return False
         return True
-    # Compared and written in one statement: no isolation level is needed for one of two writers to lose.
+    # Compare and write in one statement: one of two writers loses at any isolation level.
     this = (table.c.user_id == user_id) & (table.c.version == expected)
     statement = (
         delete(table).where(this)
