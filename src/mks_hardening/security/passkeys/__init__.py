@@ -1,1 +1,1 @@
-"""Passkeys (WebAuthn): what a site is, what a browser answered, and where challenges and owners are kept."""
+"""Passkeys (WebAuthn): relying party, browser responses, and stores of challenges and owners."""

@@ -1,7 +1,7 @@
-"""The door to the package webauthn: is this a new credential, is this assertion the credential's own?
+"""Verification of WebAuthn registrations and assertions, with the package webauthn.
 
-It checks type, challenge, origin, RP id, presence, flags and signature (WebAuthn level 3, sections 7.1 and 7.2).
-What depends on the account (counter, backup eligibility, whose credential it is) is decided by the caller.
+The package checks type, challenge, origin, RP id, presence, flags and signature (WebAuthn level 3, sections 7.1
+and 7.2). The caller checks what depends on the account (counter, backup eligibility, owner of the credential).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MULTI_DEVICE: Final = "multi_device"
 
 
 class VerifiedRegistration(NamedTuple):
-    """A new credential; its key is COSE in base64url."""
+    """A valid new credential; its key is COSE in base64url."""
 
     credential: str
     public_key: str
@@ -42,7 +42,7 @@ class VerifiedRegistration(NamedTuple):
 
 
 class VerifiedAssertion(NamedTuple):
-    """What a valid assertion says."""
+    """Data of a valid assertion."""
 
     sign_count: int
     backup_eligible: bool
@@ -51,19 +51,22 @@ class VerifiedAssertion(NamedTuple):
 
 
 def check_installed() -> None:
-    """Say at once what is missing.
+    """Check that webauthn is installed.
 
     Raises:
         MissingDependencyError: webauthn is not installed.
     """
     with optional("webauthn", extra="passkeys"):
-        import webauthn  # noqa: F401 - only whether it is there
+        import webauthn  # noqa: F401 - checks only that it is installed
 
 
 def registered(
     response: PasskeyResponse, *, party: RelyingParty, challenge: bytes
 ) -> VerifiedRegistration | None:
-    """The credential that this answer to ``navigator.credentials.create()`` makes, if it is valid."""
+    """Verify a response of ``navigator.credentials.create()``.
+
+    Returns its credential, or ``None`` if the response is invalid.
+    """
     from webauthn import verify_registration_response
 
     try:
@@ -74,9 +77,9 @@ def registered(
             expected_origin=list(party.origins),
             require_user_verification=party.passwordless,
         )
-    except Exception:  # noqa: BLE001 - whatever its parsers stumble over, the answer is refused
+    except Exception:  # noqa: BLE001 - whatever its parsers raise, the response is refused
         return None
-    # The id in the signed data counts; the one beside it is what the page says.
+    # The id in the attested data counts; the other one comes from the page.
     credential = base64url(found.credential_id)
     if response.cross_origin or credential != response.credential:
         return None
@@ -101,14 +104,16 @@ def asserted(
     public_key: str,
     verified: bool,
 ) -> VerifiedAssertion | None:
-    """What this answer to ``navigator.credentials.get()`` says, if the credential's key signed it.
+    """Verify a response of ``navigator.credentials.get()``.
+
+    Returns its data, or ``None`` if the response is invalid.
 
     Args:
-        response: the answer.
-        party: who asked.
-        challenge: what was asked.
-        public_key: of the credential, as ``VerifiedRegistration`` has it.
-        verified: whether the person must have been verified.
+        response: the response.
+        party: the site that requested it.
+        challenge: the challenge that was issued.
+        public_key: of the credential, as in ``VerifiedRegistration``.
+        verified: whether user verification is required.
     """
     from webauthn import verify_authentication_response
     from webauthn.helpers import base64url_to_bytes
@@ -120,12 +125,12 @@ def asserted(
             expected_rp_id=party.rp_id,
             expected_origin=list(party.origins),
             credential_public_key=base64url_to_bytes(public_key),
-            credential_current_sign_count=0,  # the counter is judged by the caller, who can tell a clone
+            credential_current_sign_count=0,  # the caller checks the counter and detects clones
             require_user_verification=verified,
         )
-    except Exception:  # noqa: BLE001 - as in registered
+    except Exception:  # noqa: BLE001 - as in ``registered``
         return None
-    # In a frame of another site the person does not see where the passkey is used (level 3, 13.4.9).
+    # In a frame of another site the user does not see where the passkey is used (level 3, 13.4.9).
     if response.cross_origin:
         return None
     return VerifiedAssertion(

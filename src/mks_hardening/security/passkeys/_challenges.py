@@ -1,4 +1,4 @@
-"""Challenges: random, for one purpose, one user, one session and a few minutes, and answered once."""
+"""WebAuthn challenges: random, bound to one purpose, user and session, short-lived, and valid once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IssuedChallenge(NamedTuple):
 
 
 class Challenges:
-    """Issue and redeem."""
+    """Issue and redeem challenges in a store."""
 
     __slots__ = ("_clock", "_store", "_ttl")
 
@@ -48,17 +48,17 @@ class Challenges:
         self._ttl = ttl
 
     def issue(self, purpose: Purpose, *, user_id: str, session: str, note: str = "") -> Op[IssuedChallenge]:
-        """A new challenge.
+        """Issue a challenge.
 
         Args:
-            purpose: for what.
-            user_id: for whom; empty where that is to be found out.
-            session: in which session it must be answered.
-            note: comes back when it is redeemed.
+            purpose: the ceremony it is for.
+            user_id: the user it is for; empty if the user is not known yet.
+            session: the session that the response must come from.
+            note: returned when the challenge is redeemed.
         """
         challenge = secrets.token_bytes(_BYTES)
         expires_at = self._clock.time() + self._ttl
-        # With its own end, as a store may keep it for longer than it was told.
+        # With its expiry time, because a store may keep it for longer than ``ttl``.
         data = json.dumps([purpose, user_id, _digest(_binding(session)), expires_at, note])
         yield from ask(
             self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
@@ -66,11 +66,15 @@ class Challenges:
         return IssuedChallenge(base64url(challenge), expires_at)
 
     def redeem(self, challenge: bytes, purpose: Purpose, *, user_id: str, session: str) -> Op[str | None]:
-        """The note of a challenge that was issued for just this; it is gone then, whatever it was issued for."""
-        # Of any length, as it may come from a cookie: one that was never given out fits nothing, which is no error
-        # of the application.
+        """Consume a challenge and return its note.
+
+        Returns ``None`` if it was issued for another purpose, user or session, has expired, or does not exist;
+        it is consumed nevertheless.
+        """
+        # Any length is accepted, because the value may come from a cookie: one that was never issued matches
+        # nothing, which is not an error of the application.
         wanted = _digest(text_of(session, parameter="session"))
-        # Taken before it is looked at: even an attempt with the wrong session uses it up.
+        # Removed before it is checked: even an attempt with the wrong session consumes it.
         data = yield from ask(self._store.take_challenge, challenge_key(challenge))
         if data is None:
             return None
@@ -81,10 +85,10 @@ class Challenges:
 
 
 def _binding(session: object) -> str:
-    """A session that a challenge can be bound to.
+    """Return a session that a challenge can be bound to.
 
     Raises:
-        ConfigurationError: this binds to nothing.
+        ConfigurationError: the session is blank, too long or not a string.
     """
     if not isinstance(session, str) or not session.strip() or len(session) > _LONGEST_SESSION:
         raise ConfigurationError(
@@ -94,5 +98,5 @@ def _binding(session: object) -> str:
 
 
 def _digest(session: str) -> str:
-    """What is kept of a session: its id may be all that a thief needs."""
+    """Return the digest of a session to store: its id may be all that a thief needs."""
     return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()

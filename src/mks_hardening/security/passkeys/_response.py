@@ -1,4 +1,4 @@
-"""What a browser answered, taken apart without believing any of it: bounded, typed, nothing verified yet."""
+"""Parser of browser responses: limits sizes and checks types, verifies nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TRANSPORTS: Final = ("usb", "nfc", "ble", "smart-card", "hybrid", "internal")
 
 
 class PasskeyResponse(NamedTuple):
-    """The parts of an answer that are looked at.
+    """Parsed parts of a browser response.
 
     Attributes:
         credential: id of the credential, in base64url.
-        challenge: the challenge it answers, as the browser wrote it.
+        challenge: the challenge it responds to, as sent by the browser.
         cross_origin: the page was inside another site's page.
-        user_handle: what a discoverable credential says of its owner.
-        transports: how the authenticator may be reached, as far as the words are known.
-        fields: what is handed to the library.
+        user_handle: the owner according to a discoverable credential.
+        transports: how the authenticator may be reached, limited to known values.
+        fields: the fields for the package webauthn.
     """
 
     credential: str
@@ -37,11 +37,11 @@ class PasskeyResponse(NamedTuple):
 
 
 def read_response(answer: object, *, body: tuple[str, ...]) -> PasskeyResponse | None:
-    """The parts, or ``None`` when this cannot be an answer of a browser.
+    """Return the parts of a browser response, or ``None`` if it is malformed.
 
     Args:
-        answer: JSON as text, or what was made of it.
-        body: names of the fields of ``response`` that are needed.
+        answer: the response as JSON text, or as parsed data.
+        body: names of the required fields of ``response``.
     """
     try:
         whole = _mapping(
@@ -51,11 +51,11 @@ def read_response(answer: object, *, body: tuple[str, ...]) -> PasskeyResponse |
         parts = {name: _text(response[name]) for name in body}
         client_data = _mapping(json.loads(_bytes(parts["clientDataJSON"])))
         credential = _text(whole["id"])
-        # id and rawId are one value twice; where they differ, one part of a system would look at another
-        # credential than the next.
+        # id and rawId are the same value: if they differed, two parts of a system could check different
+        # credentials.
         if not 0 < len(_bytes(credential)) <= _LONGEST_ID or whole["rawId"] != credential:
             return None
-        # Decoded for nothing, so that what goes on to the verifier has one spelling.
+        # Decoded only to check that the verifier gets canonical base64url.
         for part in parts.values():
             _bytes(part)
         handle = response.get("userHandle") or None
@@ -77,22 +77,28 @@ def read_response(answer: object, *, body: tuple[str, ...]) -> PasskeyResponse |
 
 
 def base64url(data: bytes) -> str:
-    """Base64url without padding, as WebAuthn writes bytes in JSON."""
+    """Encode as base64url without padding, as WebAuthn does in JSON."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def challenge_key(challenge: bytes) -> str:
-    """Under which a challenge is kept: a look into the store is of no use for answering it."""
+    """Return the key of a challenge in the store.
+
+    A digest, so that nobody who reads the store can respond to the challenge.
+    """
     return hashlib.sha256(challenge).hexdigest()
 
 
 def credential_key(credential: str) -> str:
-    """Under which the owner of a credential is kept: ids may be 1023 bytes long."""
+    """Return the key of a credential's owner in the store.
+
+    A digest, because ids may be 1023 bytes long.
+    """
     return hashlib.sha256(credential.encode("ascii", "replace")).hexdigest()
 
 
 def _bytes(text: str) -> bytes:
-    """Exactly one spelling for each value: no padding, no foreign letters, no stray bits."""
+    """Decode canonical base64url: no padding, no foreign characters, no stray bits."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""What browsers are asked: the options of WebAuthn level 3, sections 5.4 and 5.5, in their JSON form."""
+"""Options for browsers in JSON form (WebAuthn level 3, sections 5.4 and 5.5)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ class KnownUser(NamedTuple):
 def creation(
     party: RelyingParty, issued: IssuedChallenge, *, user: Mapping[str, object], known: Sequence[KnownUser]
 ) -> PasskeyOptions:
-    """For ``navigator.credentials.create()``. It asks for no attestation: that tells on people."""
-    # Discoverable and verified, or the passkey alone could not sign anybody in (level 3, 5.4.6).
+    """Return the options for ``navigator.credentials.create()``.
+
+    They request no attestation, which would reduce the user's privacy.
+    """
+    # Discoverable and with user verification: otherwise the passkey could not be a sign-in on its own (level 3,
+    # 5.4.6).
     wish = "required" if party.passwordless else "preferred"
     return PasskeyOptions(
         public_key={
@@ -50,7 +54,7 @@ def creation(
 def request(
     party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownUser], verified: bool
 ) -> PasskeyOptions:
-    """For ``navigator.credentials.get()``; without known credentials the person chooses who to be."""
+    """Return the options for ``navigator.credentials.get()``; without known credentials the user chooses one."""
     return PasskeyOptions(
         public_key={
             "rpId": party.rp_id,

@@ -1,4 +1,4 @@
-"""What passkeys are asked with and answered by: plain values that do not print challenges or signatures."""
+"""Options, assertions and list entries of passkeys, whose ``repr`` hides challenges and signatures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Passkey", "PasskeyAssertion", "PasskeyOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeyOptions:
-    """What a page hands to the browser.
+    """Options that a page passes to the browser.
 
     Attributes:
         public_key: data for ``PublicKeyCredential.parseCreationOptionsFromJSON``, or for an assertion
             ``parseRequestOptionsFromJSON``.
-        expires_at: wall time until which the answer is taken.
+        expires_at: wall time until which the response is accepted.
     """
 
     public_key: Mapping[str, object] = field(repr=False)
@@ -25,25 +25,25 @@ class PasskeyOptions:
 
     @property
     def json(self) -> str:
-        """``public_key`` as JSON. Answer with ``Cache-Control: no-store``."""
+        """``public_key`` as JSON. Send it with ``Cache-Control: no-store``."""
         return json.dumps(self.public_key)
 
 
 class PasskeyAssertion(str):
-    """An answer of ``navigator.credentials.get()``, wherever a code is taken: the JSON, and where it was asked for.
+    """A response of ``navigator.credentials.get()``, accepted in place of a code: its JSON, and its session.
 
     Args:
         response: ``credential.toJSON()`` of the browser, as JSON text or as data.
         session: the session in which ``begin_verification`` was called.
 
     Attributes:
-        session: the same.
+        session: as given.
     """
 
     __slots__ = ("session",)
 
     def __new__(cls, response: str | Mapping[str, object], *, session: str) -> Self:
-        """The text, with its session beside it."""
+        """Create the text, with its session as an attribute."""
         assertion = super().__new__(cls, response if isinstance(response, str) else _json_of(response))
         assertion.session = session
         return assertion
@@ -56,17 +56,17 @@ class PasskeyAssertion(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passkey:
-    """A passkey, as its owner sees it in a list.
+    """A passkey, as shown to its owner in a list.
 
     Attributes:
         id: for ``rename`` and ``revoke``.
-        name: what the owner calls it; may be empty.
+        name: the owner's name for it; may be empty.
         created_at: wall time.
         used_at: wall time of its last use; ``None`` before the first.
-        synced: its maker may copy it to other devices.
+        synced: whether its provider may copy it to other devices.
         backed_up: at its last use a copy existed elsewhere, so that losing one device does not lose it.
         user_verified: it has verified its user (fingerprint, face, PIN), so that it may be a whole sign-in.
-        aaguid: the model of the authenticator, as it says itself; all zero when it does not.
+        aaguid: the model of the authenticator, as reported by itself; all zero if it does not report one.
     """
 
     id: str
@@ -80,7 +80,7 @@ class Passkey:
 
 
 def _json_of(data: object) -> str:
-    """Empty, and so malformed, where this never came from JSON."""
+    """Encode as JSON; return an empty string, which is malformed, for data that did not come from JSON."""
     try:
         return json.dumps(data)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The site that passkeys belong to: its domain, its origins, and what it asks of them."""
+"""Relying party: the site that passkeys belong to, with its domain, origins and requirements."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _LOCALHOST: Final = "localhost"
 
 
 class RelyingParty:
-    """Who asks for passkeys (WebAuthn level 3, section 5.1.2 and 13.4.9).
+    """The site that requests passkeys (WebAuthn level 3, section 5.1.2 and 13.4.9).
 
     Args:
-        rp_id: the domain that passkeys are bound to for ever, for example ``example.com``; no scheme, no port.
+        rp_id: the domain that passkeys are permanently bound to, for example ``example.com``; no scheme, no port.
         name: shown by browsers and authenticators.
-        origins: the exact origins of pages that may ask, ``https`` and on the domain or below it; ``http`` for
-            ``localhost`` alone.
-        passwordless: whether a passkey may be the whole sign-in. New ones are then made so that they can be, and
-            always with user verification (fingerprint, face or PIN), which makes them two factors in one.
-        allow_synced: whether a passkey may be one that its maker copies between devices; ``False`` for sites that
-            need to know in how many places a key is (NIST SP 800-63B-4, appendix B).
-        challenge_ttl: how long a browser may take to answer, in seconds, 30 to 900.
+        origins: the exact origins of pages that may use passkeys, ``https`` and on the domain or below it;
+            ``http`` for ``localhost`` only.
+        passwordless: whether a passkey may be the whole sign-in. New passkeys are then created as discoverable,
+            and user verification (fingerprint, face or PIN) is always required, which makes them two factors in
+            one.
+        allow_synced: whether to accept passkeys that their provider copies between devices; ``False`` for sites
+            that need to know in how many places a key is (NIST SP 800-63B-4, appendix B).
+        challenge_ttl: time allowed for the browser's response, in seconds, 30 to 900.
 
     Raises:
-        ConfigurationError: a value is impossible, or an origin does not belong to the domain.
+        ConfigurationError: a value is invalid, or an origin does not belong to the domain.
     """
 
     __slots__ = ("allow_synced", "challenge_ttl", "name", "origins", "passwordless", "rp_id")
@@ -48,7 +49,7 @@ class RelyingParty:
         allow_synced: bool = True,
         challenge_ttl: float | timedelta = 300,
     ) -> None:
-        # No IP address: browsers refuse it, at the first registration and in words that nobody understands.
+        # No IP address: browsers refuse it, with an obscure error at the first registration.
         host = parse_host(rp_id) if isinstance(rp_id, str) else None
         if host is None or host.name != rp_id or host.name.startswith("[") or host.name[-1].isdigit():
             raise ConfigurationError(

@@ -1,1 +1,1 @@
-"""Where passkeys have their owners and challenges: in memory, in Redis, in any database SQLAlchemy speaks to."""
+"""Stores of passkey owners and challenges: in memory, in Redis, and in any database supported by SQLAlchemy."""

@@ -1,4 +1,4 @@
-"""Owners and challenges of passkeys in the memory of one process, for tests and single-process tools."""
+"""Passkey store in the memory of one process, for tests and single-process tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CHALLENGES: Final = 10_000
 
 
 class MemoryPasskeyStore(Closing):
-    """Keeps owners and challenges until the process ends; not shared between processes.
+    """Store owners and challenges in memory until the process ends; not shared between processes.
 
     Args:
         clock: for tests.
@@ -32,38 +32,37 @@ class MemoryPasskeyStore(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """Keep what belongs to a challenge for so many seconds; the oldest of too many gives way."""
+        """Store the data of a challenge for ``ttl`` seconds; drop the oldest challenges if there are too many."""
         now = self._clock.monotonic()
         with self._lock:
             self._challenges[key] = (data, now + ttl)
-            # They expire in the order in which they came, all with one ttl, so the walk ends at the first living
-            # one.
+            # With a common ttl they expire in the order of insertion, so the loop ends at the first valid one.
             for oldest in list(self._challenges):
                 if self._challenges[oldest][1] > now and len(self._challenges) <= _MOST_CHALLENGES:
                     break
                 del self._challenges[oldest]
 
     def take_challenge(self, key: str, /) -> bytes | None:
-        """What belongs to a challenge, once."""
+        """Return and remove the data of a challenge, unless it has expired."""
         with self._lock:
             found = self._challenges.pop(key, None)
         return found[0] if found is not None and self._clock.monotonic() < found[1] else None
 
     def claim(self, credential: str, user_id: str, /) -> str:
-        """Make a user the owner of a credential that has none; who the owner is."""
+        """Make a user the owner of a credential without one; return the owner."""
         with self._lock:
             return self._owners.setdefault(credential, user_id)
 
     def owner(self, credential: str, /) -> str | None:
-        """Whose a credential is."""
+        """Return the owner of a credential."""
         return self._owners.get(credential)
 
     def release(self, credential: str, user_id: str, /) -> bool:
-        """Forget a credential if it is this user's; whether it was."""
+        """Remove a credential if it belongs to this user; return whether it did."""
         with self._lock:
             if self._owners.get(credential) != user_id:
                 return False
@@ -71,11 +70,11 @@ class MemoryPasskeyStore(Closing):
             return True
 
     def ping(self) -> bool:
-        """Always true."""
+        """Return true."""
         return True
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """``keep_challenge`` for asyncio."""

@@ -1,4 +1,4 @@
-"""Owners and challenges of passkeys in Redis: one key each, so that a cluster may put them anywhere."""
+"""Passkey store in Redis: one key per owner and challenge, in any slot of a cluster."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _HERE: Final = "mks_hardening.security.passkeys.stores"
 
 
 class RedisPasskeyStore(RedisBacked):
-    """Keeps owners and challenges of passkeys in Redis.
+    """Store owners and challenges of passkeys in Redis.
 
-    Owners are data and not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
-    (``appendonly yes``). After the first owner the logger ``mks_hardening.security`` warns of a server that runs
-    otherwise.
+    Owners are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
+    (``appendonly yes``). After the first owner is stored, the logger ``mks_hardening.security`` warns about a
+    server with other settings.
 
     Args:
-        url_or_client: a Redis URL or client that does not decode answers.
+        url_or_client: a Redis URL, or a client that does not decode responses.
         namespace: prefix of the keys.
-        store_budget: seconds one answer may take.
-        allow_plaintext: whether clear text may leave this machine.
+        store_budget: time limit of one store operation, in seconds.
+        allow_plaintext: whether to allow an unencrypted connection to another machine.
         clock: for tests.
 
     Raises:
-        ConfigurationError: an unusable URL, client or namespace.
+        ConfigurationError: the URL, client or namespace is invalid.
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
@@ -61,7 +61,7 @@ class RedisPasskeyStore(RedisBacked):
         self._release = self._client.script(lua_source(_HERE, "lua/release.lua"))
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """Keep what belongs to a challenge for so many seconds."""
+        """Store the data of a challenge for ``ttl`` seconds."""
         run(self._kept(key, data, ttl))
 
     async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
@@ -69,7 +69,7 @@ class RedisPasskeyStore(RedisBacked):
         await arun(self._kept(key, data, ttl))
 
     def take_challenge(self, key: str, /) -> bytes | None:
-        """What belongs to a challenge, once."""
+        """Return and remove the data of a challenge, unless it has expired."""
         return run(self._taken(key))
 
     async def atake_challenge(self, key: str, /) -> bytes | None:
@@ -77,7 +77,7 @@ class RedisPasskeyStore(RedisBacked):
         return await arun(self._taken(key))
 
     def claim(self, credential: str, user_id: str, /) -> str:
-        """Make a user the owner of a credential that has none; who the owner is."""
+        """Make a user the owner of a credential without one; return the owner."""
         return run(self._claimed(credential, user_id))
 
     async def aclaim(self, credential: str, user_id: str, /) -> str:
@@ -85,7 +85,7 @@ class RedisPasskeyStore(RedisBacked):
         return await arun(self._claimed(credential, user_id))
 
     def owner(self, credential: str, /) -> str | None:
-        """Whose a credential is."""
+        """Return the owner of a credential."""
         return run(self._owner_of(credential))
 
     async def aowner(self, credential: str, /) -> str | None:
@@ -93,7 +93,7 @@ class RedisPasskeyStore(RedisBacked):
         return await arun(self._owner_of(credential))
 
     def release(self, credential: str, user_id: str, /) -> bool:
-        """Forget a credential if it is this user's; whether it was."""
+        """Remove a credential if it belongs to this user; return whether it did."""
         return run(self._released(credential, user_id))
 
     async def arelease(self, credential: str, user_id: str, /) -> bool:
@@ -105,7 +105,8 @@ class RedisPasskeyStore(RedisBacked):
         yield Pipeline(self._client, [command], idempotent=True)
 
     def _taken(self, key: str) -> Op[bytes | None]:
-        # Not sent again when its answer is lost: it may have been taken, and must not be taken for expired.
+        # Not retried after a lost response: the first command may have removed the challenge, and the retry would
+        # report it as expired.
         answer: list[bytes | None] = yield Pipeline(
             self._client, [("GETDEL", f"{self._prefix}challenge:{key}")], idempotent=False
         )

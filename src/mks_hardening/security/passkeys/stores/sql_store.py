@@ -1,4 +1,4 @@
-"""Owners and challenges of passkeys in two tables, through SQLAlchemy Core."""
+"""Passkey store in two database tables, with SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["PasskeyTables", "SQLAlchemyPasskeyStore", "passkey_tables"]
 
 _R = TypeVar("_R")
-# More than one sign-in adds, so the table shrinks, and few enough that no sign-in waits for it.
+# More than one sign-in adds, so that the table shrinks, and few enough not to delay a sign-in.
 _SWEPT: Final = 100
 
 
 class PasskeyTables(NamedTuple):
-    """The two tables."""
+    """The tables of owners and challenges."""
 
     owners: Table
     challenges: Table
@@ -39,10 +39,10 @@ class PasskeyTables(NamedTuple):
 def passkey_tables(
     metadata: MetaData, *, prefix: str = "mks_passkey", schema: str | None = None
 ) -> PasskeyTables:
-    """The tables of passkeys in an application's metadata, so that its migrations know them.
+    """Add the tables of passkeys to the application's metadata, for its migrations.
 
     Raises:
-        ConfigurationError: a value of another kind.
+        ConfigurationError: a value has the wrong type.
         MissingDependencyError: SQLAlchemy is not installed.
     """
     with optional("sqlalchemy", extra="db"):
@@ -68,18 +68,19 @@ def passkey_tables(
 
 
 class SQLAlchemyPasskeyStore(Closing):
-    """Keeps owners and challenges of passkeys in two tables, in short transactions of its own.
+    """Store owners and challenges of passkeys in two tables, with short transactions of its own.
 
-    Works on SQLAlchemy 2.0 and later, tested on SQLite and PostgreSQL. The application keeps the engine and gives
-    it time-outs (see ``mks_hardening.db.hardened_engine``).
+    Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
+    sets its timeouts (see ``mks_hardening.db.hardened_engine``).
 
     Args:
-        engine: where the tables are.
-        tables: made by ``passkey_tables``, perhaps in the metadata of the application; plain ones otherwise.
+        engine: the engine of the tables' database.
+        tables: the result of ``passkey_tables``, for example in the application's metadata; by default tables
+            outside of it.
         clock: for tests.
 
     Raises:
-        ConfigurationError: no engine, or one for asyncio; no tables.
+        ConfigurationError: not an engine, or one for asyncio; not tables.
         MissingDependencyError: SQLAlchemy is not installed.
     """
 
@@ -102,7 +103,7 @@ class SQLAlchemyPasskeyStore(Closing):
             table.create(self._engine, checkfirst=True)
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """Keep what belongs to a challenge for so many seconds, and sweep out some that have expired."""
+        """Store the data of a challenge for ``ttl`` seconds, and delete up to 100 expired ones."""
         from sqlalchemy import delete, insert, select
 
         table, now = self.tables.challenges, self._clock.time()
@@ -111,7 +112,7 @@ class SQLAlchemyPasskeyStore(Closing):
             .where(table.c.expires_at <= now)
             .order_by(table.c.expires_at)
             .limit(_SWEPT)
-            .with_for_update(skip_locked=True)  # two that sweep do not wait for each other
+            .with_for_update(skip_locked=True)  # concurrent deletions do not wait for each other
         )
 
         def work(connection: Connection) -> None:
@@ -121,21 +122,21 @@ class SQLAlchemyPasskeyStore(Closing):
         self._run("keep_challenge", work)
 
     def take_challenge(self, key: str, /) -> bytes | None:
-        """What belongs to a challenge, once."""
+        """Return and remove the data of a challenge, unless it has expired."""
         from sqlalchemy import delete
 
         table = self.tables.challenges
         statement = (
             delete(table).where(table.c.key == key).returning(table.c.data, table.c.expires_at)
-        )  # of many that ask, one deletes the row
+        )  # of concurrent callers, one deletes the row
         row = self._run("take_challenge", lambda connection: connection.execute(statement).one_or_none())
         return bytes(row.data) if row is not None and self._clock.time() < row.expires_at else None
 
     def claim(self, credential: str, user_id: str, /) -> str:
-        """Make a user the owner of a credential that has none; who the owner is.
+        """Make a user the owner of a credential without one; return the owner.
 
         Raises:
-            BackendUnavailableError: the database does not answer, or another released the credential right now.
+            BackendUnavailableError: the database does not respond, or the credential was released at the same time.
         """
         from sqlalchemy import insert
         from sqlalchemy.exc import IntegrityError
@@ -153,12 +154,12 @@ class SQLAlchemyPasskeyStore(Closing):
         if self._run("claim", work):
             return user_id
         owner = self.owner(credential)
-        if owner is None:  # released in this very moment
+        if owner is None:  # released at the same time
             raise BackendUnavailableError("database", "busy", operation="claim")
         return owner
 
     def owner(self, credential: str, /) -> str | None:
-        """Whose a credential is."""
+        """Return the owner of a credential."""
         from sqlalchemy import select
 
         table = self.tables.owners
@@ -166,7 +167,7 @@ class SQLAlchemyPasskeyStore(Closing):
         return self._run("owner", lambda connection: connection.execute(statement).scalar_one_or_none())
 
     def release(self, credential: str, user_id: str, /) -> bool:
-        """Forget a credential if it is this user's; whether it was."""
+        """Remove a credential if it belongs to this user; return whether it did."""
         from sqlalchemy import delete
 
         table = self.tables.owners
@@ -174,11 +175,11 @@ class SQLAlchemyPasskeyStore(Closing):
         return self._run("release", lambda connection: connection.execute(statement).rowcount == 1)
 
     def ping(self) -> bool:
-        """Whether the database answers."""
+        """Return whether the database responds."""
         return is_answering(self._engine)
 
     def close(self) -> None:
-        """Nothing to release; the engine belongs to the application."""
+        """Do nothing: the engine belongs to the application."""
 
     def _run(self, operation: str, work: Callable[[Connection], _R]) -> _R:
         return in_transaction(self._engine, operation, work)
