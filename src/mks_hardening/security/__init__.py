@@ -1,4 +1,4 @@
-"""Second factors, rate limits and passwords that hold under concurrency and outages."""
+"""Rate limits, passwords, second factors, passkeys and sign-in, safe under concurrency and during outages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store of this area in Redis is made of: one endpoint, one prefix, one end."""
+"""Base class of the Redis stores of this package."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _logger: Final = logging.getLogger("mks_hardening.security")
 
 
 class RedisBacked(Closing):
-    """Holds the client, and gives it back.
+    """A store with a Redis client, a key prefix and a ``close`` method.
 
     Args:
-        url_or_client: a Redis URL or client that does not decode answers.
-        name: what is kept, for records and keys.
+        url_or_client: a Redis URL, or a client that does not decode responses.
+        name: name of the store in log records and, by default, in keys.
         namespace: prefix of the keys.
-        store_budget: seconds one answer may take.
-        allow_plaintext: whether clear text may leave this machine.
+        store_budget: time limit of one store operation, in seconds.
+        allow_plaintext: whether to allow an unencrypted connection to another machine.
         clock: for tests.
-        keys: what stands in keys, where it is not ``name``.
+        keys: name of the store in keys, if it differs from ``name``.
 
     Raises:
-        ConfigurationError: an unusable URL, client or namespace.
+        ConfigurationError: the URL, client or namespace is invalid.
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
@@ -58,11 +58,11 @@ class RedisBacked(Closing):
         self._prefix = f"{namespace_of(namespace)}:{keys or name}:"
 
     def ping(self) -> bool:
-        """Whether the server answers."""
+        """Return whether the server responds."""
         return self._client.ping()
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; can be called more than once."""
         self._client.close()
 
     async def aclose(self) -> None:
@@ -70,7 +70,7 @@ class RedisBacked(Closing):
         await self._client.aclose()
 
     def _warn_of_loss(self, key: str) -> Op[None]:
-        """Log a warning, once, if the settings of the server that has just stored this key may lose it."""
+        """Log a warning, once, if the settings of the server that stored this key risk losing it."""
         if self._settings_checked:
             return
         self._settings_checked = True
@@ -78,9 +78,9 @@ class RedisBacked(Closing):
         try:
             answer: Sequence[bytes] = yield RunScript(script, [key], [], idempotent=True)
         except BackendUnavailableError:
-            return  # the write was confirmed, and must not fail because of this
+            return  # the write was confirmed and must not fail because of this check
         policy, limit, append_only = (text.decode("ascii", "replace") for text in answer)
-        # Such keys have no expiry, so that a policy "volatile-..." spares them.
+        # These keys have no expiry, so a policy ``volatile-...`` does not evict them.
         if policy.startswith("allkeys") and limit not in {"", "0"}:
             _logger.warning(
                 "the Redis server of %s deletes entries when it is full (maxmemory-policy %s): set noeviction, "

@@ -1,4 +1,4 @@
-"""Security events in the log, whether anybody observes them or not, and notices to the owners of accounts."""
+"""Log records of security events, with or without observers, and notices to the owners of accounts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _WARNINGS: Final = frozenset({"limited", "locked", "passkey_cloned"})
 def log_security_event(event: SignInEvent | TwoFactorEvent) -> None:
     """Log an event (ASVS 5.0, 16.3.1).
 
-    The record has the fields ``security_event`` (``sign_in.refused``, for example), ``user_id``, ``client_key``,
-    ``reason``, ``actor`` and ``auth_method``, as far as they are known. Refusals, failures and locks are warnings.
+    The log record has the fields ``security_event`` (for example ``sign_in.refused``), ``user_id``,
+    ``client_key``, ``reason``, ``actor`` and ``auth_method``, as far as they are known. Refusals, failures and
+    locks are warnings.
     """
     change = event.change
     bad = change in _WARNINGS or change.endswith(("refused", "failed"))
@@ -47,7 +48,8 @@ def log_security_event(event: SignInEvent | TwoFactorEvent) -> None:
         "auth_method": event.method,
     }
     known = {field: value for field, value in fields.items() if value}
-    # In the message too, for handlers that show nothing else. In one line: an administrator's reason is free text.
+    # The fields are in the message too, for handlers that print only that, and on one line: an administrator's
+    # reason is free text.
     shown = "".join(
         f", {field} {value if value.isprintable() else ascii(value)}" for field, value in known.items()
     )
@@ -55,13 +57,13 @@ def log_security_event(event: SignInEvent | TwoFactorEvent) -> None:
 
 
 def send_notice(hook: Callable[[N], object], notice: N) -> Op[bool]:
-    """Hand a notice to the application; whether it took it.
+    """Pass a notice to the application's hook; return whether the hook accepted it.
 
-    A mailer in trouble must neither undo what was done nor tell who has an account.
+    A failure of the hook must neither undo the change nor reveal who has an account.
     """
     try:
         yield Call(lambda: hook(notice))
-    except Exception as error:  # noqa: BLE001 - whatever it is, what was done is done
+    except Exception as error:  # noqa: BLE001 - no failure of the hook undoes the change
         _logger.warning("the notice %s was not handed on (%s)", notice.kind, type(error).__name__)
         return False
     return True

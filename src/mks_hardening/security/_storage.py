@@ -1,4 +1,4 @@
-"""Where a limiter counts: in this process, or in Redis."""
+"""Storage argument of the limiters: memory of the process, or Redis."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ MEMORY: Final = "memory://"
 def is_redis(
     storage: object, processes: int, namespace: str, store_budget: float, *, allow_plaintext: bool
 ) -> bool:
-    """Whether it is not in memory; all are checked, so that none is wrong only in production.
+    """Return whether the storage is Redis, after a check of all arguments.
 
     Raises:
-        ConfigurationError: a value of another kind, or out of its range.
+        ConfigurationError: a value has the wrong type or is out of range.
     """
-    # In memory too, where none of them is used: a mistake must be found on a laptop.
+    # Checked for memory too, which uses none of them: an error must show up in development, not only in
+    # production.
     namespace_of(namespace)
     whole_number(processes, parameter="processes", minimum=1, maximum=100_000)
     seconds(store_budget, parameter="store_budget", allow_zero=False)
     flag(allow_plaintext, parameter="allow_plaintext")
     if not isinstance(storage, str) and not hasattr(
         storage, "acall"
-    ):  # a client of ours has no execute_command
+    ):  # our own client has no execute_command
         offers(
             storage, "execute_command", parameter="storage", kind="memory://, a Redis URL or a Redis client"
         )

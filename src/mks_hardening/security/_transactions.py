@@ -1,4 +1,4 @@
-"""One short transaction of a store on the application's engine, whose errors hold no values."""
+"""Short transactions of a store on the application's engine, with errors that contain no values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ R = TypeVar("R")
 
 
 def checked_engine(engine: Engine) -> Engine:
-    """An engine for ``def``.
+    """Return the engine if it is a synchronous one.
 
     Raises:
-        ConfigurationError: this is none; one for asyncio has none of what a transaction here needs.
+        ConfigurationError: not an engine, or one for asyncio, which cannot run these transactions.
     """
     from sqlalchemy import Engine
 
@@ -29,10 +29,10 @@ def checked_engine(engine: Engine) -> Engine:
 
 
 def checked_metadata(metadata: MetaData, *, schema: str | None, **names: str) -> MetaData:
-    """Where tables of these names go.
+    """Return the metadata for tables with these names.
 
     Raises:
-        ConfigurationError: a value of another kind, or an empty name.
+        ConfigurationError: a value has the wrong type, or a name is empty.
     """
     from sqlalchemy import MetaData
 
@@ -44,10 +44,10 @@ def checked_metadata(metadata: MetaData, *, schema: str | None, **names: str) ->
 
 
 def in_transaction(engine: Engine, operation: str, work: Callable[[Connection], R]) -> R:
-    """What ``work`` returns, committed.
+    """Run ``work`` in a transaction and return its result after the commit.
 
     Raises:
-        BackendUnavailableError: the pool was exhausted, or the database refused.
+        BackendUnavailableError: the connection pool was exhausted, or the database reported an error.
     """
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -55,19 +55,19 @@ def in_transaction(engine: Engine, operation: str, work: Callable[[Connection], 
     try:
         with engine.begin() as connection:
             return work(connection)
-    # Nothing was sent: whoever asks may try again without asking twice.
+    # Nothing was sent: the caller may retry without a risk of doing the work twice.
     except PoolTimeoutError:
         raise BackendUnavailableError("database", "timeout", operation=operation, sent=False) from None
     except DBAPIError as error:
-        # The driver's text may hold parameters; it stays out of the error and of its cause. That a table is missing
-        # is told.
+        # The driver's message may contain parameters, so it is neither in the error nor its cause. ``cause_of``
+        # reports, for example, that a table is missing.
         raise BackendUnavailableError(
             "database", "error", operation=operation, detail=cause_of(error)
         ) from None
 
 
 def is_answering(engine: Engine) -> bool:
-    """Whether the database answers."""
+    """Return whether the database responds."""
     from sqlalchemy import literal, select
 
     try:

@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM, bound to their owner and purpose, with keys that can be rotated."""
+"""Encryption of secrets at rest: AES-256-GCM, bound to owner and purpose, with key rotation."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretBox"]
 
-# In front of every ciphertext and bound into it, so that another scheme can follow without guessing which one a
-# row has.
+# Prefix of every ciphertext, and authenticated with it, so that a future scheme can be recognised without
+# guessing.
 _VERSION: Final = "1"
-# 96 bits, as GCM wants them: a nonce of another length is hashed first, and may collide (NIST SP 800-38D, 7.1).
+# 96 bits, as recommended for GCM: a nonce of another length is hashed first and may collide (NIST SP 800-38D,
+# 7.1).
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
 class SecretBox:
-    """Encrypts small secrets so that a ciphertext is of use only for its own user and purpose.
+    """Encrypt small secrets so that a ciphertext is valid only for its own user and purpose.
 
-    A ciphertext moved to another user's row, or from a pending to an active secret, is refused like a damaged one.
-    Nonces are random: one key is good for 2**32 encryptions (NIST SP 800-38D, 8.3). ASVS 5.0, 11.3.3 and 13.3.4.
+    A ciphertext that is moved to another user's row, or from a pending to an active secret, is refused like a
+    damaged one. Nonces are random: one key is good for 2**32 encryptions (NIST SP 800-38D, 8.3). ASVS 5.0,
+    11.3.3 and 13.3.4.
 
     Args:
-        keys: one key or several, each 32 random bytes or their base64; the first encrypts, all decrypt.
-            To rotate, put a new one in front, run ``TwoFactorManager.reencrypt``, then drop the old one.
+        keys: one or more keys, each 32 random bytes or their base64; the first encrypts, all decrypt. To
+            rotate, insert a new key at the front, run ``TwoFactorManager.reencrypt``, then remove the old key.
 
     Raises:
-        ConfigurationError: no key, a key that is not 32 bytes, the same key twice, or a first key that was typed
-            instead of made, so that anybody could guess it; to replace one, put a new key in front of it.
+        ConfigurationError: no key, a key that is not 32 bytes, the same key twice, or a first key that looks
+            typed instead of random, so that it could be guessed; to replace such a key, insert a new one in
+            front of it.
         MissingDependencyError: cryptography is not installed.
     """
 
@@ -65,8 +68,8 @@ class SecretBox:
                 parameter="keys",
             )
         self._ciphers: dict[str, AESGCM] = {
-            # An id derived from the key names it in every ciphertext and tells nothing of it; the key that
-            # encrypts is another derivation, so a key that is used elsewhere too stays apart.
+            # Every ciphertext contains an id derived from its key, which reveals nothing about the key. The
+            # encryption key is another derivation, so that a key that is also used elsewhere stays separate.
             _derived(material, b"id")[:6].hex(): AESGCM(_derived(material, b"encryption"))
             for material in materials
         }
@@ -74,14 +77,14 @@ class SecretBox:
 
     @staticmethod
     def generate_key() -> str:
-        """A new random key in base64, fit for an environment variable or a secret file."""
+        """Return a new random key in base64, for an environment variable or a secret file."""
         return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
 
     def encrypt(self, plaintext: str, *, user_id: str, purpose: str) -> str:
-        """The ciphertext, as ASCII text ``version.key-id.base64``.
+        """Return the ciphertext, as ASCII text ``version.key-id.base64``.
 
         Raises:
-            ConfigurationError: a value is no text, or a plaintext that UTF-8 cannot encode.
+            ConfigurationError: a value is not a string, or the plaintext cannot be encoded as UTF-8.
         """
         nonce = secrets.token_bytes(_NONCE_BYTES)
         try:
@@ -93,15 +96,15 @@ class SecretBox:
         return f"{_VERSION}.{self._primary}.{base64.urlsafe_b64encode(sealed).decode('ascii')}"
 
     def decrypt(self, ciphertext: str, *, user_id: str, purpose: str) -> str:
-        """The plaintext.
+        """Return the plaintext.
 
         Raises:
-            DecodeError: damaged, forged, made for another user or purpose, or encrypted with a key not given.
+            DecodeError: damaged, forged, encrypted for another user or purpose, or with a key that was not given.
         """
         from cryptography.exceptions import InvalidTag
 
         key_id, sealed = _parsed(ciphertext)
-        # Looked up and not tried one by one: an error names the key that is missing instead of saying "damaged".
+        # Looked up instead of trying all keys: an error names the missing key instead of reporting damage.
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise DecodeError(
@@ -116,10 +119,10 @@ class SecretBox:
         return plaintext.decode("utf-8")
 
     def needs_rotation(self, ciphertext: str) -> bool:
-        """Whether the ciphertext was made with another key than the first.
+        """Return whether the ciphertext was encrypted with a key other than the first.
 
         Raises:
-            DecodeError: this is not a ciphertext of ours.
+            DecodeError: not a ciphertext of a ``SecretBox``.
         """
         return _parsed(ciphertext)[0] != self._primary
 
@@ -143,7 +146,7 @@ def _derived(material: bytes, use: bytes) -> bytes:
 
 
 def _associated_data(key_id: str, user_id: str, purpose: str) -> bytes:
-    """Length-prefixed, so that no two triples share one encoding."""
+    """Return the associated data, with length prefixes, so that no two inputs share one encoding."""
     owner, use = text_of(user_id, parameter="user_id"), text_of(purpose, parameter="purpose")
     parts = (_VERSION, key_id, owner, use)
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
@@ -154,11 +157,11 @@ def _parsed(ciphertext: str) -> tuple[str, bytes]:
     version, _, rest = text_of(ciphertext, parameter="ciphertext").partition(".")
     key_id, _, body = rest.partition(".")
     if version != _VERSION:
-        # Whether a newer release wrote it is what an operator has to know after a roll-back.
+        # After a roll-back an operator has to know whether a newer release wrote it.
         newer = len(version) < 4 and version.isascii() and version.isdigit() and int(version) > int(_VERSION)
         raise DecodeError("this is not a ciphertext of this version", newer=newer)
     try:
-        # validate: without it b64decode skips foreign characters, and one ciphertext has many spellings.
+        # validate: without it b64decode skips foreign characters, so that one ciphertext has many spellings.
         sealed = base64.b64decode(body, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         sealed = b""

@@ -123,7 +123,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
                 factor=outcome,
             )
         )
-    except BaseException:  # as in the first step
+    except BaseException:  # an outage or a cancellation is not counted as a wrong guess
         yield from hits.give_back()
         if held is not None:
             with suppress(BackendUnavailableError):  # the hold expires by itself

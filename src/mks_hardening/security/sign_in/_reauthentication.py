@@ -60,7 +60,7 @@ def confirm_password(
         return (
             yield from _kept(kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace)
         )
-    except BaseException:  # as in the first step
+    except BaseException:  # an outage or a cancellation is not counted as a wrong guess
         yield from hits.give_back()
         raise
 
@@ -91,7 +91,7 @@ def confirm_factor(
         return (
             yield from _kept(kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace)
         )
-    except BaseException:  # as in the first step
+    except BaseException:  # an outage or a cancellation is not counted as a wrong guess
         yield from hits.give_back()
         raise
 
