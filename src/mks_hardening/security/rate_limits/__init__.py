@@ -1,1 +1,1 @@
-"""Rate limits: named groups, counted in memory or in Redis, with a policy for outages."""
+"""Rate limits: named groups of limits, counted in memory or in Redis, with a policy for storage outages."""

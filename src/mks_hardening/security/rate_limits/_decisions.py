@@ -1,4 +1,4 @@
-"""From what was counted to what the limiter answers, and who is told."""
+"""Turn window counts into decisions and emit the rate limit events."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ _NEAR_PERCENT: Final = 80
 
 
 def decision_of(rules: LimitGroup, count: WindowCount) -> Decision:
-    """On the path of every hit: lists, because generators cost twice as much."""
+    """Build the decision for a counted hit.
+
+    Runs on every hit; it uses lists because generator expressions take twice as long.
+    """
     remaining, reset_after, retry_after, taken_at, _ = count
     left, resets = tuple(remaining), tuple([reset / 1e6 for reset in reset_after])
-    # All limits have to have room, so the one that takes longest says when to come back.
+    # A hit must fit every limit of the group, so the longest wait determines when to retry.
     longest = 0 if taken_at else max(retry_after)
     if not longest:
         return decided(rules.limits, left, resets, None, ())
@@ -33,21 +36,24 @@ def decision_of(rules: LimitGroup, count: WindowCount) -> Decision:
 
 
 def affordable(rules: LimitGroup, decision: Decision, cost: int) -> Decision:
-    """A hit that was only looked at; one that costs more than a quota never fits, however long one waits."""
+    """Return the decision for a hit that was tested but not counted.
+
+    A cost above the smallest quota is always refused, without ``retry_after``: it never fits.
+    """
     if cost > rules.smallest_quota:
         breached = tuple(limit.name for limit in rules.limits if cost > limit.quota)
-        # No time to come back: a client that obeys Retry-After would ask for ever.
+        # No retry_after: a client that obeys Retry-After would retry for ever.
         decision = replace(decision, allowed=False, retry_after=None, breached=breached)
     return judged(rules, decision)
 
 
 def exempted(rules: LimitGroup) -> Decision:
-    """A hit that is not counted."""
+    """Return the decision for an exempt hit, which is not counted."""
     return Decision.of(LimitState(limit, limit.quota, 0.0) for limit in rules.limits)
 
 
 def outage_decision(rules: LimitGroup, error: BackendUnavailableError) -> Decision:
-    """What a group says while its storage is away and it does not count in the process."""
+    """Return the decision during a storage outage of a group whose policy is ``open`` or ``closed``."""
     if rules.policy == "open":
         return exempted(rules)
     wait = error.retry_after or _RETRY_WHEN_CLOSED
@@ -57,27 +63,27 @@ def outage_decision(rules: LimitGroup, error: BackendUnavailableError) -> Decisi
 def judged(
     rules: LimitGroup, decision: Decision, source: str = "", *, taken: int = 0, key: str = ""
 ) -> Decision:
-    """The answer, after observers were told of it.
+    """Emit the events for a decision and return it; in a dry run, a refusal becomes an allowed hit.
 
     Args:
-        rules: of the group.
-        decision: what was counted.
-        source: where; nobody is told of a mere look.
-        taken: the cost, where hits were taken if it was allowed.
-        key: whose they are.
+        rules: the group.
+        decision: the decision as counted.
+        source: where it comes from (see ``RateLimitDecided``); empty for a test, which emits no event.
+        taken: the cost of the hit, where allowed hits were counted.
+        key: the key that was hit.
     """
     if source and hooks.observers:
         hooks.emit(RateLimitDecided(rules.name, decision.allowed, source, rules.dry_run))
         if taken and decision.allowed:
             _tell_near(rules, decision, taken, key)
-    # After the observers: seeing what would be refused is the use of a dry run.
+    # After the events: a dry run exists to report what would be refused.
     if rules.dry_run and not decision.allowed:
         return replace(decision, allowed=True, retry_after=None)
     return decision
 
 
 def _tell_near(rules: LimitGroup, decision: Decision, taken: int, key: str) -> None:
-    """Once for each time a key comes near: when this hit was the one that crossed the mark."""
+    """Emit ``RateLimitNear`` for each limit that this hit has brought across 80 % of its quota."""
     for limit, left in zip(rules.limits, decision.remaining, strict=True):
         used = limit.quota - left
         if 100 * (used - taken) < _NEAR_PERCENT * limit.quota <= 100 * used:

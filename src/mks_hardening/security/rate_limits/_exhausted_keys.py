@@ -1,4 +1,4 @@
-"""Keys that the shared storage has just refused: no round trip while they are blocked anyway."""
+"""Cache of keys that the shared storage has just refused, which saves a round trip while they are blocked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["ExhaustedKeys"]
 
 _TRUSTED_FOR: Final = 1.0
-"""Seconds a refusal is trusted at most: another process may have reset the key, or given hits back."""
+"""Maximum number of seconds to trust a refusal: another process may reset the key or give hits back."""
 _MOST_KEYS: Final = 10_000
 
 
@@ -24,9 +24,9 @@ class _Refusal(NamedTuple):
 
 
 class ExhaustedKeys:
-    """Refusals of the last moment, by group and key.
+    """Recent refusals by group and key.
 
-    Without a lock: every change is one step of a dictionary, and a refusal that is lost costs one round trip.
+    No lock is needed: every change is a single dictionary operation, and a lost refusal costs one round trip.
     """
 
     __slots__ = ("_clock", "_refusals")
@@ -36,10 +36,10 @@ class ExhaustedKeys:
         self._refusals: dict[tuple[str, str], _Refusal] = {}
 
     def remember(self, group: str, key: str, cost: int, decision: Decision) -> None:
-        """Keep a refusal until the hit would fit, or for a moment."""
+        """Store a refusal until the hit would fit, for at most one second."""
         if decision.retry_after is None:
             return
-        # All at once: finding the oldest would take a lock, and each costs one round trip at most.
+        # Clear everything: finding the oldest entry would need a lock, and each lost entry costs one round trip.
         if len(self._refusals) >= _MOST_KEYS:
             self._refusals.clear()
         now = self._clock.monotonic()
@@ -47,9 +47,9 @@ class ExhaustedKeys:
         self._refusals[group, key] = _Refusal(decision, cost, now, until)
 
     def find(self, group: str, key: str, cost: int) -> Decision | None:
-        """The refusal of a hit that cannot fit yet, with the times that are left.
+        """Return the stored refusal of a hit that cannot fit yet, with its waiting times brought up to date.
 
-        One of another cost would fit at another time.
+        Only a refusal of the same cost matches: a hit of another cost would fit at another time.
         """
         refusal = self._refusals.get((group, key))
         if refusal is None or cost != refusal.cost:
@@ -69,5 +69,5 @@ class ExhaustedKeys:
         )
 
     def forget(self, group: str, key: str) -> None:
-        """Ask the storage again."""
+        """Drop the refusal of a key, so that the next hit asks the storage."""
         self._refusals.pop((group, key), None)

@@ -1,7 +1,8 @@
-"""The generation of the data in the shared storage, as this process knows it.
+"""The generation of the data in the shared storage, as known to this process.
 
-A single server has one generation, which every reply carries. On a cluster shards lose their data one by one, and a
-script reaches the keys of one hash slot only: there each slot has a generation of its own.
+A new generation means that the storage has lost data. A single server has one generation, which every reply
+carries. On a cluster, shards lose their data independently and a script can only access the keys of one hash slot,
+so each slot has a generation of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ __all__ = ["Generations"]
 
 
 class Generations:
-    """The last known generation for each place where hits are counted.
+    """The last known generation of each slot of a cluster, or of the single server.
 
     Args:
-        shared: the storage.
-        presence: this process among those that use it.
+        shared: the shared storage.
+        presence: this process among those that use the storage.
     """
 
     __slots__ = ("_losses_read", "_presence", "_shared", "_slots")
@@ -34,13 +35,13 @@ class Generations:
         self._losses_read = 0
 
     def of(self, group: str, key: str) -> int:
-        """The generation of the data of a key; 0 before the first reply."""
+        """Return the generation of the data of a key; 0 before the first reply."""
         if self._slots is None:
             return self._presence.generation
         return self._slots.get(self._shared.generation_key(group, key), 0)
 
     def heard(self, group: str, key: str, generation: int) -> bool:
-        """Note the generation of a reply; whether data were lost since the last one."""
+        """Record the generation of a reply; return whether data was lost since the previous one."""
         if self._slots is None:
             return self._presence.heard(generation)
         lost = _note(self._slots, self._shared.generation_key(group, key), generation)
@@ -49,19 +50,19 @@ class Generations:
         return lost
 
     def read(self, group: str, key: str) -> Op[None]:
-        """Read the generation of one key on a cluster: only a hit carries it.
+        """Read the generation of one key on a cluster, where only the replies to hits carry it.
 
         Raises:
-            BackendUnavailableError: the storage did not answer.
+            BackendUnavailableError: the storage did not respond.
         """
         if self._slots is not None:
             yield from self._read(self._slots, self._shared.generation_key(group, key))
 
     def read_all(self) -> Op[None]:
-        """Read all known slots of a cluster after a loss: a hit notices only that of its own slot.
+        """Read the generations of all slots of a cluster after a loss: a hit only detects that of its own slot.
 
         Raises:
-            BackendUnavailableError: the storage did not answer.
+            BackendUnavailableError: the storage did not respond.
         """
         losses = self._presence.losses
         if self._slots is not None and losses != self._losses_read:
@@ -76,7 +77,7 @@ class Generations:
 
 def _note(slots: dict[str, int], slot: str, generation: int) -> bool:
     before = slots.get(slot, 0)
-    # An older one is in a reply that was under way meanwhile.
+    # An older generation comes from a reply that was already in transit.
     if generation <= before:
         return False
     slots[slot] = generation

@@ -1,4 +1,4 @@
-"""Named groups of limits, as an application writes them and as the limiter keeps them."""
+"""Named groups of limits: parse and validate the configuration of a limiter."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _POLICIES: Final[tuple[Policy, ...]] = ("local", "open", "closed")
 
 
 class LimitGroup(NamedTuple):
-    """One group with everything that is decided for it.
+    """A group of limits with its options.
 
     Attributes:
-        name: its name.
-        limits: its limits, in the order given.
-        smallest_quota: no hit may cost more.
-        policy: what happens while the storage is away.
+        name: name of the group.
+        limits: its limits, in the given order.
+        smallest_quota: the maximum cost of one hit.
+        policy: the policy for storage outages.
         dry_run: whether refusals are only reported.
     """
 
@@ -42,11 +42,11 @@ def groups_of(
     on_unavailable: Policy | Mapping[str, Policy],
     dry_run: Collection[str],
 ) -> dict[str, LimitGroup]:
-    """The groups by name.
+    """Return the groups by name.
 
     Raises:
-        ConfigurationError: an impossible group or limit, or an option for a group that is not there.
-        MissingDependencyError: limits are written as text and the limits package is not installed.
+        ConfigurationError: an invalid group or limit, or an option for an unknown group.
+        MissingDependencyError: limits are given as text and the limits package is not installed.
     """
     mapping(groups, parameter="groups", of="names to limits")
     dry_run = texts(dry_run, parameter="dry_run", of="groups")
@@ -68,10 +68,10 @@ def groups_of(
 
 
 def policies_of(names: Collection[str], on_unavailable: Policy | Mapping[str, Policy]) -> dict[str, Policy]:
-    """The policy of each name: one for all, or by name, and then ``local`` for the others.
+    """Return the outage policy of each name; names missing from a mapping get ``local``.
 
     Raises:
-        ConfigurationError: another policy, or one for a name that is not there.
+        ConfigurationError: an unknown policy, or a policy for an unknown name.
     """
     given = (
         dict.fromkeys(names, on_unavailable)
@@ -85,7 +85,7 @@ def policies_of(names: Collection[str], on_unavailable: Policy | Mapping[str, Po
 
 
 def unknown_group(group: object, known: Iterable[str], *, parameter: str = "group") -> ConfigurationError:
-    """The error for a group, or another kind of name, that was not configured."""
+    """Return the error for a name (of a group or of another kind) that was not configured."""
     return ConfigurationError(
         f"{parameter} {group!r} is unknown; there are {', '.join(sorted(known))}", parameter=parameter
     )
@@ -114,7 +114,7 @@ def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
 
 
 def _parsed(text: str) -> list[Limit]:
-    """Limits as the limits package writes them: ``5 per minute; 20/hour, 100 per 2 days``."""
+    """Parse limits in the notation of the limits package: ``5 per minute; 20/hour, 100 per 2 days``."""
     with optional("limits", extra="security"):
         from limits import parse_many
     try:

@@ -1,4 +1,4 @@
-"""Where a key of a group is counted: one place for each pair, of bounded length."""
+"""Encode pairs of group and key as storage keys: unambiguous and of bounded length."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ __all__ = ["LONGEST_KEY", "bounded_key", "group_in_place", "in_place"]
 LONGEST_KEY: Final = 256
 _HEAD: Final = 200
 
-# The group ends at the first colon, the hash tag at the first closing brace; lone surrogates are no UTF-8.
+# The group ends at the first colon, the hash tag at the first closing brace; lone surrogates cannot be encoded as
+# UTF-8.
 _IN_GROUP: Final = re.compile("[%:{}\ud800-\udfff]")
 _IN_KEY: Final = re.compile("[%}\ud800-\udfff]")
 
 
 def bounded_key(key: object) -> str:
-    """The key as it is kept: keys come from clients, so a long one is kept as its beginning and a digest.
+    """Return the key, or for a long one its first 200 characters and a digest: keys come from clients.
 
-    The result for a long key is itself longer than any key that is kept as it is: the two never meet.
+    The shortened form of a key is longer than any key that is stored unchanged, so the two cannot collide.
 
     Raises:
-        ConfigurationError: this is not a text.
+        ConfigurationError: the key is not a string.
     """
     if not isinstance(key, str):
         raise ConfigurationError(f"key must be a str, not {type(key).__name__}", parameter="key")
@@ -35,16 +36,16 @@ def bounded_key(key: object) -> str:
 
 
 def group_in_place(group: str) -> str:
-    """A group as the first part of a hash tag, ``{group:key}``.
+    """Encode a group as the first part of a hash tag, ``{group:key}``.
 
-    No two pairs of group and key share a tag, and all keys of a pair lie in one slot of a cluster, whatever they
-    hold.
+    Whatever characters group and key contain, no two pairs share a hash tag, and all Redis keys of a pair lie in
+    one cluster slot.
     """
     return _IN_GROUP.sub(_percent, group)
 
 
 def in_place(key: str) -> str:
-    """A key as the second part."""
+    """Encode a key as the second part of the hash tag."""
     return _IN_KEY.sub(_percent, key) if _IN_KEY.search(key) else key
 
 

@@ -1,4 +1,4 @@
-"""Counts in the memory of one process: exact, atomic among its threads, bounded in keys."""
+"""Counters in the memory of one process: exact, atomic across threads, bounded in the number of keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_KEYS: Final = 100_000
 
 
 class MemoryCounters:
-    """Counters by group and key; the ones used longest ago are forgotten beyond ``max_keys``."""
+    """Counters by group and key; beyond ``max_keys`` the least recently used ones are evicted."""
 
     def __init__(self, *, strategy: Strategy, clock: Clock, max_keys: int = _MOST_KEYS) -> None:
         self._strategy: Strategy = strategy
@@ -30,7 +30,7 @@ class MemoryCounters:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """A fresh lock: one held by another thread at the moment of a fork stays held in the child."""
+        """Replace the lock: one that another thread holds at the moment of a fork stays locked in the child."""
         self._lock = threading.RLock()
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
@@ -41,29 +41,29 @@ class MemoryCounters:
             if counter is None:
                 counter = self._counters[place] = self._fresh(group, key, limits)
                 if len(self._counters) > self._max_keys:
-                    # An attacker with many keys pushes out counts of others, never memory: keys come from
-                    # clients.
+                    # Keys come from clients: an attacker with many keys can evict the counts of others, but cannot
+                    # exhaust memory.
                     self._counters.popitem(last=False)
             else:
                 self._counters.move_to_end(place)
             return counter.hit(int(self._monotonic() * 1e6), cost)
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
-        """What ``hit`` would see, without counting."""
+        """Return what ``hit`` would return, without counting."""
         with self._lock:
-            # A look leaves no counter behind, so that looking at keys costs no memory either.
+            # A test stores no counter, so testing many keys takes no memory.
             counter = self._counters.get((group, key)) or self._fresh(group, key, limits)
             return counter.look(self._now(), cost)
 
     def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
-        """Uncount hits taken at that moment."""
+        """Subtract hits that were taken at the given time."""
         with self._lock:
             counter = self._counters.get((group, key))
             if counter is not None:
                 counter.give_back(at, cost)
 
     def reset(self, group: str, key: str) -> None:
-        """Forget all hits of a key."""
+        """Drop all hits of a key."""
         with self._lock:
             self._counters.pop((group, key), None)
 

@@ -1,7 +1,8 @@
-"""Counts of one process while the shared storage is away.
+"""Counters of one process during an outage of the shared storage.
 
-Each process goes on from what it knew last, with its share of each limit among the processes that are there: so all
-of them together let pass about what the limit allows. When the storage is back, it is told what it does not know.
+Each process continues from the counts it knew last and enforces its share of every limit, so that all processes
+together allow approximately what the limit allows. When the storage is back, the hits it does not know are sent to
+it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ Moments = list[tuple[int, int]]
 
 
 _Known = tuple[int, ...]
-"""What the storage answered last: hits left and microseconds to the full quota of each limit, then the moment, and
-the generation of its data. Plain numbers side by side, which the garbage collector need not follow:
-there are thousands of these.
+"""What the storage last returned for a key: hits left and microseconds to the full quota for each limit, then the
+time and the generation of its data. A flat tuple of numbers, which the garbage collector does not track: there are
+thousands of these.
 """
 
 
 class UnsentHits(NamedTuple):
-    """What the storage does not know of one key: for each limit the hits before the outage, and since."""
+    """Hits of one key that the storage does not know: for each limit, those before the outage and those since."""
 
     place: Place
     unknown: tuple[tuple[int, int], ...]
@@ -50,7 +51,7 @@ class UnsentHits(NamedTuple):
 
 
 class OutageCounters(MemoryCounters):
-    """``MemoryCounters`` with shares of limits, which begin where the storage was seen last."""
+    """``MemoryCounters`` for this process's share of each limit, starting from the storage's last known state."""
 
     def __init__(
         self,
@@ -68,12 +69,12 @@ class OutageCounters(MemoryCounters):
         super().__init__(strategy=strategy, clock=clock)
 
     def renew(self) -> None:
-        """A forked child owes the storage nothing: its parent tells."""
+        """Drop the unsent hits in a forked child: the parent sends them."""
         super().renew()
         self._since = {}
 
     def note(self, group: str, key: str, count: WindowCount) -> None:
-        """Keep what the storage has answered to a hit. On the path of every hit: one step of a dictionary."""
+        """Record what the storage returned for a hit. Runs on every hit, so it is one dictionary operation."""
         known = self._known
         generation = count.generation or self._generation(group, key)
         known[group, key] = (*count.remaining, *count.reset_after, self._now(), generation)
@@ -82,12 +83,12 @@ class OutageCounters(MemoryCounters):
                 self._counters.pop((group, key), None)
         if len(known) > _MOST_KEYS:
             with self._lock:
-                # Oldest first: a dictionary keeps the order in which its keys came.
+                # Oldest first: a dictionary keeps its insertion order.
                 while len(known) > _MOST_KEYS:
                     known.pop(next(iter(known)))
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
-        """Take hits from the shares of all limits or from none."""
+        """Take hits from this process's shares of all limits or from none."""
         count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
         if count.taken_at is not None:
             with self._lock:
@@ -97,11 +98,11 @@ class OutageCounters(MemoryCounters):
         return count
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
-        """What ``hit`` would see, without counting."""
+        """Return what ``hit`` would return, without counting."""
         return self._too_large(group, key, limits, cost) or super().test(group, key, limits, cost=cost)
 
     def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
-        """Uncount hits taken at that moment."""
+        """Subtract hits that were taken at the given time."""
         super().give_back(group, key, at=at, cost=cost)
         with self._lock:
             moments = self._since.get((group, key))
@@ -109,15 +110,15 @@ class OutageCounters(MemoryCounters):
                 moments.remove((at, cost))
 
     def reset(self, group: str, key: str) -> None:
-        """Forget all hits of a key."""
+        """Drop all hits of a key."""
         super().reset(group, key)
         with self._lock:
             self._known.pop((group, key), None)
             self._since.pop((group, key), None)
 
     def owes(self, group: str, key: str) -> bool:
-        """Whether the storage, which is back, does not know all of a key."""
-        # Asked on the path of every hit: nearly always there is nothing.
+        """Return whether the storage, which is available again, lacks hits of this key."""
+        # Called on every hit; nearly always there is nothing to send.
         if not self._since and not self._presence.losses:
             return False
         place = group, key
@@ -127,23 +128,23 @@ class OutageCounters(MemoryCounters):
         return known is not None and known[-1] != self._generation(group, key)
 
     def owing(self) -> list[Place]:
-        """All keys of which the storage, which is back, does not know all."""
+        """Return all keys of which the storage, which is available again, lacks hits."""
         with self._lock:
             since = list(self._since)
-        # A copy in one step, as hits write into it without the lock.
+        # Copied in a single step, because hits write to it without the lock.
         known = list(self._known.items()) if self._presence.losses else []
         lost = [place for place, last in known if last[-1] != self._generation(*place)]
         return list(dict.fromkeys([*since, *lost]))
 
     def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> UnsentHits:
-        """Take over what is to be told to it."""
+        """Remove and return the unsent hits of a key; the caller sends them to the storage."""
         place = group, key
         with self._lock:
             moments = self._since.pop(place, [])
             known = self._known.get(place)
         now = self._now()
         lost = known is not None and known[-1] != self._generation(group, key)
-        # Only where it came back empty; a server that kept its data knows those hits already.
+        # Only if the storage has lost its data; otherwise it knows the hits before the outage already.
         before = self._still_used(known, limits, now) if lost else [0] * len(limits)
         since = [
             sum(cost for moment, cost in moments if moment > now - limit.window * 1e6) for limit in limits
@@ -151,11 +152,11 @@ class OutageCounters(MemoryCounters):
         return UnsentHits(place, tuple(zip(before, since, strict=True)), moments)
 
     def settled(self, debt: UnsentHits, *, goes_on: bool) -> None:
-        """The storage knows it all: the next outage begins from what it answers from now on.
+        """Record that the storage has received the unsent hits: the next outage starts from its later replies.
 
         Args:
-            debt: what it was told.
-            goes_on: whether this process goes on counting its share for a moment.
+            debt: the hits that were sent.
+            goes_on: whether this process keeps counting its share until the other processes have sent theirs.
         """
         with self._lock:
             self._settled[debt.place] = None
@@ -166,11 +167,11 @@ class OutageCounters(MemoryCounters):
                 self._known[debt.place] = (*known[:-1], self._generation(*debt.place))
 
     def settled_places(self) -> list[Place]:
-        """Keys of which nobody has asked the storage since."""
+        """Return the keys that were sent to the storage and not hit since."""
         return list(self._settled)
 
     def unsettled(self, debt: UnsentHits) -> None:
-        """The storage could not be told."""
+        """Take back unsent hits that could not be sent."""
         with self._lock:
             self._owe(debt.place, debt.moments)
 
@@ -178,7 +179,7 @@ class OutageCounters(MemoryCounters):
         moments = self._since.setdefault(place, [])
         moments += hits
         while len(moments) > _MOST_MOMENTS:
-            # Two and two as one, at the later moment: none is lost, and none is forgotten too early.
+            # Merge pairs, at the later time of the two: no hit is lost, and none expires too early.
             pairs = zip_longest(moments[::2], moments[1::2], fillvalue=(0, 0))
             moments[:] = [(max(one, other), cost + more) for (one, cost), (other, more) in pairs]
 
@@ -188,16 +189,16 @@ class OutageCounters(MemoryCounters):
         parts: list[tuple[WindowCounter, tuple[int]]] = []
         for place, (limit, taken) in enumerate(zip(limits, used, strict=True)):
             share = self._share(limit)
-            # The share of what was left and not of the whole: an outage must not give anybody a fresh quota.
+            # The share of the remaining quota, not of the whole one: an outage must not give a client a new quota.
             left = min(share, self._presence.part(limit.quota - taken))
-            counter = counter_for([limit._replace(quota=share)], self._strategy)  # each begins where it was
+            counter = counter_for([limit._replace(quota=share)], self._strategy)  # one for each limit
             if left < share:
                 counter.take(now, share - left)
             parts.append((counter, (place,)))
         return MixedWindows(*parts)
 
     def _too_large(self, group: str, key: str, limits: tuple[Limit, ...], cost: int) -> WindowCount | None:
-        """A hit that costs more than a share is refused until the storage is back."""
+        """Return the refusal of a hit that costs more than the share: it cannot fit before the storage is back."""
         if all(cost <= self._share(limit) for limit in limits):
             return None
         remaining, reset_after, retry_after, *_ = super().test(group, key, limits, cost=0)
@@ -208,18 +209,18 @@ class OutageCounters(MemoryCounters):
         return WindowCount(remaining, reset_after, never)
 
     def _share(self, limit: Limit) -> int:
-        """At least one: a limit smaller than the number of processes must not shut anybody out."""
+        """Return this process's share: at least 1, so that a limit below the number of processes is not zero."""
         return max(1, self._presence.part(limit.quota))
 
     @staticmethod
     def _still_used(known: _Known | None, limits: tuple[Limit, ...], now: int) -> list[int]:
-        """Hits that were counted and have not run out since, as far as one can know."""
+        """Return the counted hits that have not expired yet, as far as this process knows."""
         if known is None:
             return [0] * len(limits)
         *numbers, at, _ = known
         past, many = now - at, len(limits)
         return [
-            # All or nothing: when each hit was taken only the server knew, so none is forgotten too early.
+            # All or nothing: only the server knew the time of each hit, so none may be dropped too early.
             limit.quota - left if past < reset else 0
             for limit, left, reset in zip(limits, numbers[:many], numbers[many:], strict=True)
         ]

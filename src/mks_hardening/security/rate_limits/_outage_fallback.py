@@ -1,7 +1,7 @@
-"""The way over an outage: what the shared storage answers is noted, what it missed is told to it.
+"""Fallback to counters in this process during a storage outage, and the synchronisation afterwards.
 
-A hit tells of its own key before it is counted. A thread tells of all others as soon as the storage is back: their
-clients may come to other processes from then on.
+A hit first sends the unsent hits of its own key. A background thread sends those of all other keys as soon as the
+storage is back, because from then on their clients may reach other processes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["OutageFallback"]
 
 _MOST_LOSSES: Final = 8
-"""Rounds of one hit with a storage that loses its data in the middle of them."""
+"""Attempts of one hit while the storage keeps losing its data."""
 _EVERY: Final = 0.25
-"""Seconds between two looks of the thread whether the storage is back."""
+"""Seconds between two checks of the background thread whether the storage is back."""
 
 
 class OutageFallback:
-    """Hits in the shared storage by a process that can go on without it.
+    """Hits in the shared storage, for a process that counts by itself during an outage.
 
     Attributes:
-        counters: for hits while the storage is away.
-        presence: this process among those that use it.
-        generations: of the data in the storage, as far as this process knows.
+        counters: counters for hits during an outage.
+        presence: this process among those that use the storage.
+        generations: the known generations of the data in the storage.
     """
 
     __slots__ = (
@@ -69,15 +69,15 @@ class OutageFallback:
         self.counters = OutageCounters(
             strategy=strategy, clock=clock, presence=self.presence, generation=self.generations.of
         )
-        # Weakly: a limiter that is dropped in the middle of an outage must not be kept by its thread.
+        # A weak reference: the thread must not keep alive a limiter that is dropped during an outage.
         me = weakref.ref(self)
         self._teller = IntervalThread(lambda: _tell_all(me()), every=_EVERY, name="mks-limits")
 
     def is_away(self) -> bool:
-        """Whether to go on without the storage at once.
+        """Return whether to count in this process without trying the storage.
 
-        A call would only find out what a probe is finding out; or other processes, which find out later that the
-        storage is back, have not told it yet what they let pass.
+        Either a probe is already testing an unavailable storage, or the storage is back but other processes, which
+        notice that later, have not sent the hits they allowed during the outage yet.
         """
         if self._shared.in_doubt():
             self.presence.ask_again()
@@ -87,14 +87,14 @@ class OutageFallback:
         return True
 
     def is_behind(self, group: str, key: str) -> bool:
-        """Whether the storage and this process have something to tell each other before the next hit."""
+        """Return whether this process has to synchronise with the storage before the next hit."""
         return self.presence.is_due() or self.counters.owes(group, key)
 
     def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount | None]:
-        """Take hits in the storage, after it was told what it does not know; ``None`` if this process has to count.
+        """Take hits in the storage after sending it unsent ones; ``None`` if this process has to count the hit.
 
         Raises:
-            BackendUnavailableError: the storage did not answer.
+            BackendUnavailableError: the storage did not respond.
         """
         for _ in range(_MOST_LOSSES):
             if self.is_away():
@@ -113,23 +113,23 @@ class OutageFallback:
             if count.remaining:
                 return count
             self.heard(rules.name, key, count.generation)
-        # It loses its data between any two calls; counted as it stands, once.
+        # The storage loses its data between any two calls: count once, whatever it holds.
         count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
         return count
 
     def heard(self, group: str, key: str, generation: int) -> None:
-        """Note the generation of an answer; what the storage has lost it is told in the background too."""
+        """Record the generation of a reply; after a data loss the background thread restores the lost hits too."""
         if self.generations.heard(group, key, generation):
             self._tell_the_rest()
 
     def lost_contact(self) -> None:
-        """The storage did not answer a hit; let a probe find out more."""
+        """Record that the storage did not respond to a hit, and let a probe test it."""
         self.presence.ask_again()
         self._shared.in_doubt()
         self._tell_the_rest()
 
     def tell_all(self) -> bool:
-        """Tell the storage all it does not know, if it is back; whether something is left to be told."""
+        """Send all unsent hits if the storage is back; return whether the thread has to continue."""
         if self._closed:
             return False
         if self._shared.in_doubt():
@@ -141,12 +141,12 @@ class OutageFallback:
         return self.presence.is_settling()
 
     def close(self) -> None:
-        """Tell no more, and release connections."""
+        """Stop sending and release connections."""
         self._closed = True
         self._shared.close()
 
     async def aclose(self) -> None:
-        """``close``, with the connections of the running event loop."""
+        """``close`` for asyncio, with the connections of the running event loop."""
         self._closed = True
         await self._shared.aclose()
 
@@ -156,7 +156,7 @@ class OutageFallback:
 
     def _told(self) -> Op[None]:
         yield from self.generations.read_all()
-        # Before the sign of life: a process that others see again has told what it let pass.
+        # Before announcing this process: one that others can see again must have sent its hits.
         yield from self._settle_all()
         if self.presence.is_due() or self.presence.is_settling():
             losses = self.presence.losses
@@ -166,7 +166,7 @@ class OutageFallback:
         if self.presence.is_settling():
             return
         for group, key in self.counters.settled_places():
-            # No hit follows here from which the next outage could go on.
+            # No hit of this key follows that would record a starting point for the next outage.
             count: WindowCount = yield self._shared.test(group, key, self._groups[group].limits, cost=0)
             self.counters.note(group, key, count)
 
@@ -177,9 +177,9 @@ class OutageFallback:
                 yield from self._settle(rules, key)
 
     def _settle(self, rules: LimitGroup, key: str) -> Op[None]:
-        # Of a cluster: a replica that was promoted in the outage may lack what was before it.
+        # On a cluster, a replica promoted during the outage may lack earlier hits.
         yield from self.generations.read(rules.name, key)
-        # Taken over before the storage is told, so that two threads do not tell it the same hits.
+        # Claimed before they are sent, so that no two threads send the same hits.
         debt = self.counters.claim(rules.name, key, rules.limits)
         try:
             yield from self._shared.restore(
@@ -189,7 +189,7 @@ class OutageFallback:
                 debt.unknown,
                 generation=self.generations.of(rules.name, key),
             )
-        except BaseException:  # cancelled too: who asked has gone, and the storage may know nothing
+        except BaseException:  # also when cancelled: the caller is gone, and the storage may know nothing
             self.counters.unsettled(debt)
             raise
         self.counters.settled(debt, goes_on=self.presence.is_returning())

@@ -1,4 +1,4 @@
-"""This process among those that share a storage: how many there are, and whether the storage lost what it had."""
+"""The processes that share a storage: how many there are, and whether the storage has lost its data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["KnownProcesses", "Presence", "presence_script"]
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
-"""Seconds between two signs of life; short at first, as the others are starting too."""
+"""Maximum seconds between two announcements; the first intervals are shorter, as the others are starting too."""
 _LIFETIME: Final = 30
-"""Seconds after which a process that was not heard of is gone."""
+"""Seconds after the last announcement until a process counts as gone."""
 
 
 _LONGEST_SETTLING: Final = 1.5
@@ -29,13 +29,13 @@ _LONGEST_SETTLING: Final = 1.5
 
 
 class KnownProcesses(NamedTuple):
-    """What a storage answers to a sign of life.
+    """The storage's reply to an announcement.
 
     Attributes:
-        workers: how many processes are known.
-        number: of this one among them, from 0.
-        generation: of the data.
-        recent: how many have said so in the last milliseconds.
+        workers: number of known processes.
+        number: index of this process among them, from 0.
+        generation: generation of the data.
+        recent: number of processes that announced themselves within the requested number of milliseconds.
     """
 
     workers: int
@@ -46,32 +46,32 @@ class KnownProcesses(NamedTuple):
 
 class _Storage(Protocol):
     def presence(self, process: str, lifetime: int, generation: int, last: int, /) -> Op[KnownProcesses]:
-        """Be known for so many seconds; with the generation known here, and how far back to count others."""
+        """Announce a process for ``lifetime`` seconds, with its known generation and the period for ``recent``."""
         ...
 
 
 def presence_script(client: RedisClient) -> Script:
-    """What a storage in Redis runs for ``presence``."""
+    """Return the script that implements ``presence`` in Redis."""
     return client.script(
         lua_source("mks_hardening.security.rate_limits", "lua/generation.lua", "lua/presence.lua")
     )
 
 
 class Presence:
-    """What was last heard.
+    """The known state of the processes that share a storage, this one included.
 
     Args:
-        storage: what the processes share.
+        storage: the shared storage.
         clock: monotonic clock.
-        expected: processes at least.
-        waits: whether to settle after an outage; something must call ``keep`` then until it is over.
+        expected: minimum number of processes.
+        waits: whether to wait for the other processes after an outage; then ``keep`` must be called until it ends.
 
     Attributes:
-        workers: processes that share the storage, as far as is known.
-        number: of this one among them, from 0.
-        generation: of the data in the storage; 0 before the first answer.
+        workers: number of processes that share the storage, as far as known.
+        number: index of this process among them, from 0.
+        generation: generation of the data in the storage; 0 before the first reply.
         losses: how often the storage has lost data.
-        due: when to say so again, on the clock.
+        due: time of the next announcement, on the clock.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class Presence:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """A forked child is a process of its own."""
+        """Start as a new process in a forked child."""
         self._name = secrets.token_hex(8)
         self.due = 0.0
         self._unsure = False
@@ -115,63 +115,63 @@ class Presence:
         self._pause = _FIRST_PAUSE
 
     def ask_again(self) -> None:
-        """The storage was away: see at the next contact what it still has."""
+        """Record that the storage was unavailable: announce this process and check the data at the next contact."""
         self.due = 0.0
         if not self._unsure and not self.is_settling():
             self._lost_at = self._clock.monotonic()
         self._unsure = True
 
     def is_settling(self) -> bool:
-        """Whether the storage is back and other processes have not yet told it what they let pass meanwhile."""
+        """Return whether the storage is back but other processes may not have sent their hits of the outage yet."""
         return bool(self._settling_until) and self._clock.monotonic() < self._settling_until
 
     def is_returning(self) -> bool:
-        """Whether this process goes on with its share although the storage answers again.
+        """Return whether this process continues with its share although the storage is available again.
 
-        Until it has told the storage what it let pass, and the others have too.
+        That lasts until it and the other processes have sent the hits they allowed during the outage.
         """
         return self._waits and (self._unsure or self.is_settling())
 
     def heard(self, generation: int) -> bool:
-        """Note the generation of an answer; whether data were lost since the last one."""
+        """Record the generation of a reply; return whether data was lost since the previous one."""
         before = self.generation
-        # An older one is in an answer that was under way meanwhile.
+        # An older generation comes from a reply that was already in transit.
         if generation <= before:
             return False
         self.generation = generation
         if before:
             self.losses += 1
-            self.due = 0.0  # the storage has forgotten its processes too
+            self.due = 0.0  # the storage has lost its list of processes too
         return bool(before)
 
-    def generation_of(self, group: str, key: str) -> int:  # noqa: ARG002 - one server has one for all
-        """The generation of the data of a key."""
+    def generation_of(self, group: str, key: str) -> int:  # noqa: ARG002 - a single server has one generation
+        """Return the generation of the data of a key."""
         return self.generation
 
     def lost_shard(self) -> None:
-        """A shard of a cluster has lost data: announce a newer generation, by which all processes hear of it."""
+        """Record a lost shard of a cluster: announce a newer generation, so that all processes learn of it."""
         self.losses += 1
         self.generation += 1
         self.due = 0.0
 
     def part(self, whole: int) -> int:
-        """This process's part; the parts of all of them make the whole."""
+        """Return this process's share of a number; the shares of all processes add up to it."""
         # Rounded so that the parts add up to the whole; `whole // workers` would lose the rest.
         return whole * (self.number + 1) // self.workers - whole * self.number // self.workers
 
     def is_due(self) -> bool:
-        """Whether to say so again."""
-        # After an outage everybody asks until one was answered: who went on before could not know whether the
-        # storage has lost its data, and would not tell what was before.
+        """Return whether this process has to announce itself."""
+        # After an outage every caller announces until one succeeds: a caller that skipped it could not know whether
+        # the storage has lost its data, and would not restore the earlier hits.
         return self._unsure or self._clock.monotonic() >= self.due
 
     def keep(self) -> Op[None]:
-        """Say now and then that this process is there.
+        """Announce this process and record the reply.
 
         Raises:
-            BackendUnavailableError: the storage did not answer.
+            BackendUnavailableError: the storage did not respond.
         """
-        # Before the answer, so that one thread asks.
+        # Before the round trip, so that only one thread announces.
         now = self._clock.monotonic()
         self.due = now + self._pause
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
@@ -184,9 +184,9 @@ class Presence:
             self.due = 0.0
             raise
         if self.heard(found.generation) or away:
-            # Those that were there before are on their way back.
+            # The other processes that were there before are about to come back.
             self._kept_until = now + _LIFETIME
-        # Those that are still starting have said nothing yet.
+        # Processes that are still starting have not announced themselves yet.
         least = self.workers if now < self._kept_until else self._expected
         self.workers, self.number = max(found.workers, least), found.number
         if found.recent >= self.workers:

@@ -1,12 +1,12 @@
-"""Counts in Redis: one script, one round trip, the server's clock, the arithmetic of ``_windows``.
+"""Counters in Redis: one script, one round trip, the server's clock, the algorithms of ``_windows``.
 
-Each group has scripts of its own, with its limits in front: the server compiles them once, and a hit sends two keys
-and two numbers.
+Each group has its own scripts, which begin with its limits: the server compiles them once, and a hit sends three
+keys and three numbers.
 
-Two keys in one cluster slot for each group and key: a list with the moments of the last hits, shared by all exact
-limits (``mks:limit:{group:key}:hits``), and a hash with one field for each other limit (``...:counts``). Both
-vanish by themselves when they no longer matter. A third key holds the generation of the data: one for a single
-server, one for each hash slot of a cluster, since a script reaches the keys of one slot only.
+Each pair of group and key has two Redis keys in one cluster slot: a list with the times of the last hits, shared by
+all exact limits (``mks:limit:{group:key}:hits``), and a hash with one field for each other limit (``...:counts``).
+Both expire when they no longer matter. A third key holds the generation of the data: one for a single server, one
+for each hash slot of a cluster, since a script can only access the keys of one slot.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["RedisCounters"]
 _HERE: Final = "mks_hardening.security.rate_limits"
 _EXACT: Final = "exact"
 _KINDS: Final = {"exact-window": _EXACT, "sliding-window": "sliding", "fixed-window": "fixed", "gcra": "gcra"}
-"""The file of each strategy; its first letter is the kind in scripts and fields."""
+"""Lua file of each strategy; its first letter identifies the strategy in scripts and hash fields."""
 
 
 class RedisCounters:
@@ -75,21 +75,22 @@ class RedisCounters:
     def hit(
         self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, generation: int = 0
     ) -> GroupCounting:
-        """Take hits from all limits or from none: a ``WindowCount``, to be yielded for.
+        """Take hits from all limits or from none; the effect returns a ``WindowCount``.
 
-        If the data are of another generation, nothing is counted and the ``WindowCount`` has no limits; 0 is any.
+        If the data has another generation, nothing is counted and the ``WindowCount`` has no limits; 0 accepts any
+        generation.
         """
         scripts = self._groups.get(group) or self._of(group, limits)
-        # Not idempotent: a reply that was lost may have counted, and a second try would count twice.
+        # Not idempotent: a hit whose reply was lost may have been counted, and a retry would count it twice.
         return GroupCounting(scripts.counting, self._keys(scripts, key), (1, cost, generation))
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> GroupCounting:
-        """What ``hit`` would see, without counting."""
+        """Return what ``hit`` would return, without counting."""
         scripts = self._of(group, limits)
         return GroupCounting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
-        """Uncount hits taken at that moment."""
+        """Subtract hits that were taken at the given time."""
         scripts = self._of(group, limits)
         yield RunScript(scripts.give_back, self._keys(scripts, key)[:2], (at, cost))
 
@@ -102,51 +103,51 @@ class RedisCounters:
         *,
         generation: int = 0,
     ) -> Op[None]:
-        """Count hits that the server does not know of: those before an outage and since, for each limit."""
+        """Count hits that the server does not know: for each limit, those before an outage and those since."""
         numbers = ",".join(f"{before} {since}" for before, since in unknown)
         scripts = self._of(group, limits)
         yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0, generation))
 
     def reserve(self, rules: LimitGroup, key: str, wanted: WantedTurn, *, known: int) -> Op[TurnPlace]:
-        """Take the next free moment of a schedule, which is reserved for ``known`` microseconds at least."""
+        """Reserve the next free time of a schedule, which is occupied for at least ``known`` microseconds."""
         reserved, start, now, till = yield RunScript(self._pace, [self._paced(rules, key)], (*wanted, known))
         return TurnPlace(bool(reserved), start, now, till, wanted.cost * wanted.spacing)
 
     def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
-        """Free a place again."""
+        """Release a reserved time."""
         yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
 
     def presence(self, *arguments: object) -> Op[KnownProcesses]:
-        """See ``Presence``."""
+        """Announce a process; see ``Presence``."""
         keys = [self._workers, self._generation]
         return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def read_generation(self, place: str, known: int) -> Op[int]:
-        """The generation of the data in a slot of a cluster; ``place`` is a ``generation_key``."""
+        """Read the generation of the data in a cluster slot; ``place`` is a ``generation_key``."""
         found: int = yield RunScript(self._read_generation, [place], [known], idempotent=True)
         return found
 
     def reset(self, group: str, key: str, limits: tuple[Limit, ...]) -> Op[None]:
-        """Forget all hits of a key."""
+        """Drop all hits of a key."""
         keys = self._keys(self._of(group, limits), key)[:2]
         yield Pipeline(self._client, [("DEL", *keys)], idempotent=True)
 
     def in_doubt(self) -> bool:
-        """Whether the server is asked in vain at the moment, as far as anybody knows."""
+        """Return whether the server is known to be unavailable, so that a call would fail."""
         return self._client.in_doubt()
 
     @property
     def is_probed(self) -> bool:
-        """See ``RedisClient``."""
+        """Whether a probe tests an unavailable server; see ``RedisClient``."""
         return self._client.is_probed
 
     @property
     def is_cluster(self) -> bool:
-        """See ``RedisClient``."""
+        """Whether the server is a cluster; see ``RedisClient``."""
         return self._client.is_cluster
 
     def generation_key(self, group: str, key: str) -> str:
-        """The key of the generation that belongs to the hash slot of a key."""
+        """Return the Redis key that holds the generation of a key's hash slot."""
         return self._generation_at(f"{self._prefix}{{{group_in_place(group)}:{in_place(key)}}}")
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ class RedisCounters:
         self._client.close()
 
     async def aclose(self) -> None:
-        """Release connections, with those of the running event loop."""
+        """Release connections, including those of the running event loop."""
         await self._client.aclose()
 
     def _paced(self, rules: LimitGroup, key: str) -> str:
@@ -170,7 +171,7 @@ class RedisCounters:
         return f"{self._prefix}{{{self._slot_tags[hash_slot(base)]}}}:generation"
 
     def _check_server(self) -> RunScript:
-        """See ``lua/server.lua``."""
+        """Return the call that detects a restarted server; see ``lua/server.lua``."""
         return RunScript(self._server, [self._generation, self._server_key], (), idempotent=True)
 
     def _of(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
@@ -186,7 +187,7 @@ class RedisCounters:
         sliding_fields: list[str] = []
         for kind, limit in zip(kinds, limits, strict=True):
             window = round(limit.window * 1e6)
-            # In Lua: the name holds neither quotes nor backslashes (``checked_limit``).
+            # Inserted into Lua source: ``checked_limit`` guarantees a name without quotes and backslashes.
             field = f'"{kind[0]}:{window}:{limit.name}"'
             place = ""
             if kind == _EXACT:
@@ -199,13 +200,13 @@ class RedisCounters:
             )
         heading = f"local limits = {{{', '.join(rows)}}}\nlocal fields = {{{', '.join(fields)}}}\n"
         heading += f"local sliding_fields = {{{', '.join(sliding_fields)}}}\n"
-        # Only the parts that the group needs: a script's length is paid at every load, and its branches at every
-        # hit.
+        # Only the parts that the group needs: the length of a script costs time at every load, its branches at
+        # every hit.
         generation = "generation" if self._slot_tags is None else "slot_generation"
         parts = [generation, "windows", *(["exact"] if _EXACT in kinds else [])]
         parts += ["counts"] if len(fields) > 1 else []
         parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
-        # What another configuration has counted in the other way goes on to count.
+        # Hits counted with another strategy, before a change of the configuration, still count.
         parts += ["from_exact"] if "sliding" in kinds else []
         if sliding_fields:
             parts += ["from_sliding"] if "sliding" in kinds else ["sliding", "from_sliding"]
@@ -225,26 +226,26 @@ class RedisCounters:
 
 
 class GroupCounting(RunScript):
-    """One run of the script that counts; answers with a ``WindowCount``."""
+    """A call of the counting script, which returns a ``WindowCount``."""
 
     __slots__ = ()
 
     def run(self) -> WindowCount:
-        """Run it."""
+        """Run it in this thread."""
         return _count_of(super().run())
 
     async def arun(self) -> WindowCount:
-        """Run it."""
+        """Run it on the running event loop."""
         return _count_of(await super().arun())
 
 
 def _count_of(answer: list[int]) -> WindowCount:
-    # One flat list, as nested replies cost the parser more than the counting does.
+    # One flat list: parsing nested replies takes longer than the counting.
     return WindowCount(answer[2::3], answer[3::3], answer[4::3], answer[1] or None, answer[0])
 
 
 class _GroupScripts(NamedTuple):
-    """The scripts of one group, and how its hash tags begin."""
+    """The scripts of one group, and the beginning of its hash tags."""
 
     tag: str
     counting: Script

@@ -1,8 +1,8 @@
-"""When the next call to somebody else may go out: one schedule for all processes, and one of each without storage.
+"""Schedule outgoing calls: one schedule for all processes, and one in each process without a storage.
 
-A schedule is the moment until which it is reserved (the theoretical arrival time of GCRA). Who comes next gets the
-first free moment, in the order of asking, and reserves what his call costs. What this process has been told last
-stays known here: it goes on from there when the storage is away, and tells a storage that has forgotten.
+A schedule is the time until which it is reserved (the theoretical arrival time of GCRA). Each call gets the first
+free time, in the order of the requests, and reserves its cost. This process remembers the last reservation it
+knows: it continues from there during an outage, and sends it to a storage that has lost its data.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["PaceSchedule", "TurnPlace", "WantedTurn"]
 
 _MOST_KEYS: Final = 100_000
 _JITTER: Final = 100_000
-"""Microseconds that an answer may take longer than another: by so much less is known of the storage's schedule."""
+"""Microseconds by which reply times may differ; a known reservation is shortened by that much."""
 
 
 class WantedTurn(NamedTuple):
-    """What a call asks of the schedule, in whole microseconds.
+    """A request for a turn, in whole microseconds.
 
     Attributes:
-        spacing: between two calls of cost 1.
-        cost: of this one.
-        burst: calls of cost 1 that may go out at once after a pause.
-        longest: until the call must go out.
+        spacing: time between two calls of cost 1.
+        cost: cost of this call (a number, not microseconds).
+        burst: number of calls of cost 1 that may go out at once after a pause.
+        longest: maximum time until the call must go out.
     """
 
     spacing: int
@@ -46,15 +46,15 @@ class WantedTurn(NamedTuple):
 
 
 class TurnPlace(NamedTuple):
-    """A place in the schedule; moments are of the clock of whoever keeps it, in microseconds.
+    """A place in the schedule; times are microseconds on the clock of its storage or process.
 
     Attributes:
-        reserved: whether it was; one that is too far off is not.
-        start: the moment of the call.
-        now: the moment of the question.
-        till: the end of what is reserved now.
-        occupied: how much of it belongs to this call.
-        source: who keeps it: ``backend``, or the policy for an outage.
+        reserved: whether the place was reserved; one beyond ``longest`` is not.
+        start: time of the call.
+        now: time of the request.
+        till: end of the reserved part of the schedule.
+        occupied: length of this call's part.
+        source: where the schedule is kept: ``backend``, or the outage policy.
     """
 
     reserved: bool
@@ -69,8 +69,8 @@ class PaceSchedule:
     """Schedules by group and key.
 
     Args:
-        shared: where those of all processes are.
-        presence: this process among them.
+        shared: the storage with the shared schedules, if any.
+        presence: this process among those that use the storage.
         clock: monotonic clock.
     """
 
@@ -85,14 +85,14 @@ class PaceSchedule:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: what the parent reserved stays reserved."""
+        """Replace the lock in a forked child; the parent's reservations remain."""
         self._lock = threading.RLock()
 
     def turn(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
-        """Reserve a place and wait for it; seconds that were waited.
+        """Reserve a place and wait for it; return the seconds waited.
 
         Raises:
-            PaceTimeoutError: it is too far off.
+            PaceTimeoutError: the turn would come too late.
             BackendUnavailableError: see ``reserve``.
         """
         place = yield from self.reserve(rules, key, wanted)
@@ -100,22 +100,22 @@ class PaceSchedule:
             hooks.emit(RateLimitDecided(rules.name, place.reserved, place.source))
         wait = (place.start - place.now) / 1e6
         if not place.reserved:
-            # At once, not after the time-out: that the turn comes too late is known now.
+            # Raised now rather than after the timeout: it is known already that the turn comes too late.
             raise PaceTimeoutError(rules.name, wait, timeout=wanted.longest / 1e6)
         if wait:
             try:
                 yield Pause(wait)
             except BaseException:  # cancelled, or interrupted
-                # Or everybody behind would wait for a call that never goes out.
+                # Otherwise all later calls would wait for a call that never goes out.
                 yield from self.give_up(rules, key, place)
                 raise
         return wait
 
     def reserve(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[TurnPlace]:
-        """Take the next free moment.
+        """Reserve the next free time.
 
         Raises:
-            BackendUnavailableError: the storage did not answer, and the policy is ``closed``.
+            BackendUnavailableError: the storage did not respond, and the policy is ``closed``.
         """
         if self._shared is None or self._presence is None:
             return self._reserve_here(rules.name, key, wanted)
@@ -123,7 +123,7 @@ class PaceSchedule:
             self._presence.ask_again()
             return self._reserve_share(rules, key, wanted, self._presence.workers)
         asked = self._now()
-        # As a duration from now, since the clocks of this host and of the server have nothing in common.
+        # As a duration from now, since the clocks of this host and of the server are unrelated.
         known = max(0, self._till.get((rules.name, key), 0) - asked - _JITTER)
         try:
             if self._presence.is_due():
@@ -142,7 +142,7 @@ class PaceSchedule:
         return place
 
     def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
-        """Free a place that will not be used, where nobody has come after: a schedule has no gaps."""
+        """Release a place that will not be used, unless a later one is reserved: a schedule has no gaps."""
         here = rules.name, key
         if self._shared is None or place.source == "local":
             with self._lock:
@@ -154,10 +154,10 @@ class PaceSchedule:
             try:
                 yield from self._shared.give_up(rules, key, place)
             except BackendUnavailableError:
-                return  # it stays reserved: the slow side
+                return  # it stays reserved, which only delays later calls
 
     def _reserve_share(self, rules: LimitGroup, key: str, wanted: WantedTurn, workers: int) -> TurnPlace:
-        # Each process at an nth of the pace makes the pace of all of them, without asking one another.
+        # Each of n processes at an nth of the pace makes the full pace in total, without coordination.
         share = wanted._replace(spacing=wanted.spacing * workers, burst=max(1, wanted.burst // workers))
         return self._reserve_here(rules.name, key, share)._replace(source="local")
 
@@ -166,7 +166,7 @@ class PaceSchedule:
         with self._lock:
             now = self._now()
             till = self._till.get((group, key), 0)
-            # Tolerance of GCRA: a burst may run ahead of the schedule by all but one of its spacings.
+            # GCRA tolerance: a burst may run ahead of the schedule by all but one of its spacings.
             start = max(till - (wanted.burst - 1) * wanted.spacing, now)
             reserved = start - now <= wanted.longest
             if reserved:
@@ -176,7 +176,7 @@ class PaceSchedule:
 
     def _keep(self, place: tuple[str, str], till: int) -> None:
         known = max(till, self._till.pop(place, 0))
-        self._till[place] = known  # as the last one
+        self._till[place] = known  # moved to the end
         if len(self._till) > _MOST_KEYS:
             self._till.pop(next(iter(self._till)))
 

@@ -1,15 +1,15 @@
-"""The four ways to count, over whole microseconds.
+"""The four counting strategies, in whole microseconds.
 
-Each counter stands for all limits of one key that count in its way: it answers where they stand and whether a hit
-fits (``look``), takes hits that fit (``take``), does both (``hit``), and gives hits back (``give_back``). Time is
-whole microseconds, so that the arithmetic is exact and the same as in Redis.
+A counter holds all limits of one key that use the same strategy. It tests whether a hit fits (``look``), counts
+hits that fit (``take``), does both (``hit``), and subtracts hits (``give_back``). Times are whole microseconds, so
+that the arithmetic is exact and the same as in Redis.
 
-- ``exact-window``: the moments of the last hits; never more than the quota in any window. A hit exactly one
+- ``exact-window``: the times of the last hits; never more than the quota in any window. A hit that is exactly one
   window old does not count any more.
-- ``sliding-window``: the numbers of the present and the former window, the former weighted by its part still
-  inside; windows lie on the clock. About the quota for even traffic; when hits come in bunches, up to twice the
-  quota in one window.
-- ``fixed-window``: counts from the first hit on; up to twice the quota across an edge.
+- ``sliding-window``: the counts of the current and the previous window, the previous one weighted by its part that
+  still overlaps; windows are aligned to the clock. Approximately the quota for even traffic; with bursts up to
+  twice the quota in one window.
+- ``fixed-window``: a window that starts with its first hit; up to twice the quota across a boundary.
 - ``gcra``: one theoretical arrival time; the quota as a burst, then evenly spaced: up to twice the quota in one
   window.
 """
@@ -35,7 +35,7 @@ __all__ = [
     "strategy_for",
 ]
 
-# Up to here a list of moments is small and quick to look through; larger quotas seldom need exactness.
+# Up to this quota a list of times is small and fast to search; larger quotas seldom need exactness.
 _EXACT_UP_TO: Final = 100
 
 Row = tuple[int, int]
@@ -43,16 +43,17 @@ Row = tuple[int, int]
 
 
 class WindowCount(NamedTuple):
-    """What a place where hits are counted answers: one entry for each limit, in order.
+    """The result of counting or testing a hit: one entry for each limit, in order.
 
-    Columns and not one object a limit, which would cost as much as the counting.
+    Columns rather than one object per limit, which would take as long as the counting.
 
     Attributes:
         remaining: hits left.
-        reset_after: microseconds until the full quota is there again.
-        retry_after: microseconds until a hit that was refused fits; 0 where it fits.
-        taken_at: the moment of the hits; ``None`` when none were taken.
-        generation: of the data of a shared storage; another one means that it has lost data. 0 where there is none.
+        reset_after: microseconds until the full quota is available again.
+        retry_after: microseconds until a refused hit fits; 0 where it fits.
+        taken_at: time of the hits; ``None`` when none were taken.
+        generation: generation of the data of a shared storage; a new one means that it has lost data. 0 without
+            one.
     """
 
     remaining: Sequence[int]
@@ -63,14 +64,14 @@ class WindowCount(NamedTuple):
 
 
 class WindowCounter(Protocol):
-    """The state of some limits for one key."""
+    """The counts of some limits for one key."""
 
     def look(self, now: int, cost: int) -> WindowCount:
-        """Where the limits stand before the hit."""
+        """Return the state of the limits before the hit."""
         ...
 
     def take(self, now: int, cost: int) -> Sequence[int]:
-        """Count hits that fit; ``reset_after`` then."""
+        """Count hits that fit; return ``reset_after`` afterwards."""
         ...
 
     def hit(self, now: int, cost: int) -> WindowCount:
@@ -78,7 +79,7 @@ class WindowCounter(Protocol):
         ...
 
     def give_back(self, at: int, cost: int) -> None:
-        """Uncount hits taken at that moment, if they still count."""
+        """Subtract hits that were taken at the given time, if they still count."""
         ...
 
 
@@ -96,7 +97,7 @@ class _Counter:
 
 
 class ExactWindow(_Counter):
-    """Moments of the last hits, oldest first: one list for all limits."""
+    """Times of the last hits, oldest first, in one list for all limits."""
 
     __slots__ = ("_hits", "_most", "_no_wait", "_rows", "_windows")
 
@@ -108,7 +109,7 @@ class ExactWindow(_Counter):
         self._no_wait = [0] * len(rows)
 
     def hit(self, now: int, cost: int) -> WindowCount:
-        """See ``WindowCounter``: what is taken resets all limits, so there is less to look at."""
+        """See ``WindowCounter``. After a hit that fits, ``reset_after`` is the window, so less is computed."""
         hits = self._hits
         length = len(hits) + cost
         remaining: list[int] = []
@@ -127,7 +128,7 @@ class ExactWindow(_Counter):
         reset_after: list[int] = []
         retry_after: list[int] = []
         for quota, window in self._rows:
-            # To the right: a hit that is exactly one window old does not count any more.
+            # bisect_right: a hit that is exactly one window old does not count any more.
             gone = bisect_right(hits, now - window)
             left = quota - length + gone
             remaining.append(left)
@@ -139,7 +140,7 @@ class ExactWindow(_Counter):
         """See ``WindowCounter``."""
         hits = self._hits
         hits += [now] * cost
-        # Older ones cannot matter to any limit; without the cut a refused flood would still grow the list.
+        # Older hits cannot matter to any limit; without the cut the list would grow for ever.
         if len(hits) > self._most:
             del hits[: -self._most]
         return self._windows
@@ -151,22 +152,22 @@ class ExactWindow(_Counter):
 
 
 class SlidingWindow(_Counter):
-    """Numbers of the present and the former window."""
+    """The counts of the current and the previous window."""
 
     __slots__ = ("_formers", "_indexes", "_no_wait", "_presents", "_rows")
 
     def __init__(self, *rows: Row) -> None:
         self._rows = rows
-        # Neither the present window nor the one before it, whatever the clock says: even one that starts at 0.
+        # Neither the current window nor the previous one, whatever the clock says: even a clock that starts at 0.
         self._indexes = [-2] * len(rows)
         self._presents = [0] * len(rows)
         self._formers = [0] * len(rows)
         self._no_wait = [0] * len(rows)
 
     def hit(self, now: int, cost: int) -> WindowCount:
-        """See ``WindowCounter``: within the windows of the last hit that passed, there is less to look at.
+        """See ``WindowCounter``. While the windows are those of the last allowed hit, there is less to compute.
 
-        A hit that is refused moves nothing, so that a clock that steps back finds the windows as they were.
+        A refused hit moves no window, so a clock that steps back finds the windows unchanged.
         """
         presents, formers = self._presents, self._formers
         remaining: list[int] = []
@@ -177,8 +178,8 @@ class SlidingWindow(_Counter):
                 return super().hit(now, cost)
             room = quota - presents[number] - cost
             if formers[number]:
-                # Floor of the negative: the former window is rounded up, so the sum never exceeds the quota by a
-                # rounding.
+                # Floor of the negative: the previous window's part is rounded up, so that rounding never lets the
+                # sum exceed the quota.
                 room += -formers[number] * (window - passed) // window
             if room < 0:
                 return self.look(now, cost)
@@ -203,11 +204,11 @@ class SlidingWindow(_Counter):
         ):
             index, passed = divmod(now, window)
             if at != index:
-                former = present if at == index - 1 else 0  # noqa: PLW2901 - as it stands by now
+                former = present if at == index - 1 else 0  # noqa: PLW2901 - the previous window at this time
                 present = 0  # noqa: PLW2901
             left = window - passed
             room = quota - present
-            if former:  # its part still inside, rounded up
+            if former:  # its part that still overlaps, rounded up
                 room += -former * left // window
                 reset_after.append(left + window if present else left)
             else:
@@ -218,7 +219,7 @@ class SlidingWindow(_Counter):
 
     @staticmethod
     def _wait(room: int, window: int, present: int, former: int, left: int) -> int:
-        if present <= room:  # the former window has to fade
+        if present <= room:  # enough of the previous window has to leave
             return left - (room - present) * window // former
         return left + window - room * window // present
 
@@ -244,7 +245,7 @@ class SlidingWindow(_Counter):
 
 
 class FixedWindow(_Counter):
-    """The number of hits since the first one of this window."""
+    """The number of hits since the first one of the current window."""
 
     __slots__ = ("_rows", "_starts", "_used")
 
@@ -261,7 +262,7 @@ class FixedWindow(_Counter):
         for (quota, window), start, used in zip(self._rows, self._starts, self._used, strict=True):
             left = start + window - now
             if not used or left <= 0:
-                used = left = 0  # noqa: PLW2901 - as it stands by now
+                used = left = 0  # noqa: PLW2901 - the window has ended
             remaining.append(quota - used)
             reset_after.append(left)
             retry_after.append(left if used + cost > quota else 0)
@@ -286,7 +287,7 @@ class FixedWindow(_Counter):
 class Gcra(_Counter):
     """The theoretical arrival time (generic cell rate algorithm, ITU-T I.371), with the quota as burst.
 
-    The spacing is rounded up to a microsecond: never faster than the limit says.
+    The spacing is rounded up to a whole microsecond: never faster than the limit.
     """
 
     __slots__ = ("_arrivals", "_rows")
@@ -311,14 +312,14 @@ class Gcra(_Counter):
 
     def take(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
-        # From now on where it lies in the past: unused time is not saved beyond the burst.
+        # An arrival in the past counts as now: unused time is not saved beyond the burst.
         arrivals = self._arrivals = [
             (max(now, arrival)) + cost * spacing
             for (spacing, _), arrival in zip(self._rows, self._arrivals, strict=True)
         ]
         return [arrival - now for arrival in arrivals]
 
-    def give_back(self, at: int, cost: int) -> None:  # noqa: ARG002 - what has drained meanwhile stays drained
+    def give_back(self, at: int, cost: int) -> None:  # noqa: ARG002 - time that has passed since stays passed
         """See ``WindowCounter``."""
         self._arrivals = [
             arrival - cost * spacing for (spacing, _), arrival in zip(self._rows, self._arrivals, strict=True)
@@ -326,10 +327,10 @@ class Gcra(_Counter):
 
 
 class MixedWindows(_Counter):
-    """Several counters as one, each for some of the limits.
+    """Several counters combined into one, each for some of the limits.
 
     Args:
-        parts: each counter with the places of its limits among all.
+        parts: each counter with the indexes of its limits in the group.
     """
 
     __slots__ = ("_order", "_parts")
@@ -372,19 +373,19 @@ STRATEGIES: Final = ("auto", *_COUNTERS)
 
 
 def strategy_for(limit: Limit, strategy: Strategy) -> str:
-    """The strategy of one limit; ``auto`` is exact for small quotas, where exactness matters and is cheap."""
+    """Return the strategy of a limit; ``auto`` is exact for small quotas, where exactness matters and is cheap."""
     if strategy != "auto":
         return strategy
     return "exact-window" if limit.quota <= _EXACT_UP_TO else "sliding-window"
 
 
 def rows_of(limits: Sequence[Limit]) -> list[Row]:
-    """Quotas and windows in whole microseconds."""
+    """Return quota and window, in whole microseconds, of each limit."""
     return [(limit.quota, round(limit.window * 1e6)) for limit in limits]
 
 
 def counter_for(limits: Sequence[Limit], strategy: Strategy) -> WindowCounter:
-    """A fresh counter of one key."""
+    """Return a new counter for the limits of one key."""
     places: dict[str, list[int]] = {}
     for place, limit in enumerate(limits):
         places.setdefault(strategy_for(limit, strategy), []).append(place)

@@ -1,4 +1,4 @@
-"""Limits and what a limiter answers, as plain values."""
+"""Limits and the decisions of a limiter, as plain values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES: Final = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
 
 
 class Limit(NamedTuple):
-    """So many hits in so many seconds.
+    """A number of hits allowed in a window of time.
 
     Attributes:
         name: unique in its group; it appears in response headers.
@@ -36,12 +36,12 @@ class Limit(NamedTuple):
 
 
 class LimitState(NamedTuple):
-    """Where one limit stands after a decision.
+    """The state of one limit after a decision.
 
     Attributes:
-        limit: which.
+        limit: the limit.
         remaining: hits left.
-        reset_after: seconds until the full quota is there again.
+        reset_after: seconds until the full quota is available again.
         retry_after: seconds until the refused hit would fit; 0 when it fits.
     """
 
@@ -53,16 +53,16 @@ class LimitState(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer of a limiter; true when the hit is allowed.
+    """The decision of a limiter on a hit; true when the hit is allowed.
 
     Attributes:
-        allowed: whether it is.
-        limits: the limits of the group, in the order given.
-        remaining: hits left for each.
-        reset_after: seconds until each has its full quota again.
-        retry_after: seconds until the same hit would be allowed; ``None`` when it was, and when it never will be
-            because it costs more than a quota.
-        breached: names of the limits that refused it; in a dry run also when it was allowed.
+        allowed: whether the hit is allowed.
+        limits: the limits of the group, in the given order.
+        remaining: hits left for each limit.
+        reset_after: seconds until each limit has its full quota again.
+        retry_after: seconds until the same hit would be allowed; ``None`` when it was allowed, and when it never
+            will be because it costs more than a quota.
+        breached: names of the limits that refused the hit; in a dry run also when it was allowed.
     """
 
     allowed: bool
@@ -77,7 +77,7 @@ class Decision:
 
     @classmethod
     def of(cls, states: Iterable[LimitState]) -> Decision:
-        """The decision over a group: allowed if every limit has room, and as late as the last of them."""
+        """Combine the states of a group's limits: the hit is allowed if it fits every limit."""
         rows = tuple(states)
         late = [row for row in rows if row.retry_after > 0]
         return cls(
@@ -91,7 +91,7 @@ class Decision:
 
 
 class _Unfrozen:
-    """The fields of a decision that is being made."""
+    """A mutable object with the fields of ``Decision``, used to build one."""
 
     __slots__ = ("allowed", "breached", "limits", "remaining", "reset_after", "retry_after")
 
@@ -103,9 +103,9 @@ def decided(
     retry_after: float | None,
     breached: tuple[str, ...],
 ) -> Decision:
-    """A decision, allowed where there is nothing to wait for.
+    """Build a decision, which is allowed when ``retry_after`` is ``None``.
 
-    On the path of every hit: the constructor of a frozen dataclass takes longer than all the counting.
+    Runs on every hit: the constructor of a frozen dataclass takes longer than all the counting.
     """
     made: Any = _Unfrozen()
     made.allowed = retry_after is None
@@ -114,13 +114,13 @@ def decided(
     made.reset_after = reset_after
     made.retry_after = retry_after
     made.breached = breached
-    # Allowed, as both have the same slots in the same order; from here on the object is frozen like any other.
+    # Python permits this because both classes have the same slots; the object is frozen from here on.
     made.__class__ = Decision
     return cast(Decision, made)
 
 
 def checked_limit(quota: int, window: float, *, name: str = "") -> Limit:
-    """A limit whose values are possible; named after its window when no name is given.
+    """Return a validated limit, named after its window when no name is given.
 
     Raises:
         ConfigurationError: quota or window out of range, or a name that a header field cannot hold.
@@ -155,4 +155,4 @@ DEFAULT_RATE_LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "admin": _group(minute=200),
     "file_upload": _group(minute=5, hour=50),
 }
-"""Groups that most applications need: sign-in, reading, writing and so on, by client address."""
+"""Groups that most applications need: sign-in, reading, writing and so on. Use the client address as the key."""

@@ -1,4 +1,4 @@
-"""Rate limits: named groups of limits, all or nothing, one round trip, with a named policy for outages."""
+"""Rate limits: named groups of limits, all or nothing, in one round trip, with a policy for storage outages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["RateLimiter"]
 _LIMITED: Final = "__mks_limited__"
 """Marks a function that ``RateLimiter.limit`` has decorated."""
 _hits_of_call: ContextVar[RequestHits | None] = ContextVar("mks_hits_of_call", default=None)
-"""What the outer limits of the function that is being called have taken."""
+"""The hits that the outer limits of the function being called have taken."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,35 +55,35 @@ R = TypeVar("R")
 class RateLimiter(Closing):
     """Counts hits of keys against named groups of limits.
 
-    A hit is allowed if every limit of its group has room; a refused hit takes nothing anywhere. Combine groups for
-    one action, for example sign-in by address and by account, so that neither many addresses nor many accounts help
-    (ASVS 5.0, 6.3.1).
+    A hit is allowed if it fits every limit of its group; a refused hit is counted by none of them. Combine groups
+    for one action, for example sign-in by address and by account, so that an attacker gains nothing from many
+    addresses or many accounts (ASVS 5.0, 6.3.1).
 
-    Any text is a key, whatever its length and script; what a client sends may be used as it comes.
+    A key may be any string, whatever its length and script; values sent by clients can be used unchanged.
 
     Args:
         groups: limits by group name, each a ``Limit``, a text like ``"5 per minute; 20 per hour"``, or several.
         storage: ``"memory://"``, a Redis URL, or a Redis client.
-        strategy: how to count. ``exact-window`` never lets more than the quota pass in any window;
-            ``sliding-window`` weighs the former window by its part still inside; ``fixed-window`` counts from the
-            first hit on; ``gcra`` is a token bucket that holds the quota. When hits come in bunches, the latter
-            three let up to twice the quota pass in one window. ``auto``: exact up to 100 hits a window, sliding
-            above.
-        on_unavailable: when the storage does not answer: ``local`` counts in this process, ``open`` allows,
-            ``closed`` refuses; one for all groups or by group (others then ``local``). ``local`` goes on from what
-            this process knew last, with its share of each limit among the processes that use the storage, at least
-            one hit; the storage gets these hits when it is back, and what it has lost.
-        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
-            then the share of each is one of so many.
+        strategy: how hits are counted. ``exact-window`` never allows more than the quota in any window;
+            ``sliding-window`` weights the previous window by its part that still overlaps; ``fixed-window`` starts
+            a window with its first hit; ``gcra`` is a token bucket that holds the quota. With bursts, the other
+            three allow up to twice the quota in one window. ``auto``: exact for quotas up to 100, sliding above.
+        on_unavailable: policy while the storage does not respond: ``local`` counts in this process, ``open`` allows
+            every hit, ``closed`` refuses every hit; one for all groups or by group (``local`` for the others).
+            ``local`` continues from the counts this process knew last and enforces its share of every limit among
+            the processes that use the storage (at least one hit). When the storage is back, these hits are sent to
+            it, as are earlier counts that it has lost.
+        processes: minimum number of processes that use the storage. The limiter discovers the actual number within
+            a second, but not while Redis is down: until then each process enforces its share of this number.
         dry_run: groups whose refusals are only reported.
-        exempt: given group and key, whose hits are neither counted nor refused.
+        exempt: called with group and key; hits for which it returns true are neither counted nor refused.
         namespace: prefix of the keys in Redis.
-        store_budget: seconds one answer of Redis may take.
-        allow_plaintext: whether clear text to Redis may leave this machine.
-        clock: for tests.
+        store_budget: maximum seconds for one Redis operation.
+        allow_plaintext: whether unencrypted connections to Redis on other hosts are allowed.
+        clock: replaces the system clock in tests.
 
     Raises:
-        ConfigurationError: an impossible group, limit or option.
+        ConfigurationError: an invalid group, limit or option.
         MissingDependencyError: limits (for limits written as text) or redis is not installed.
     """
 
@@ -111,7 +111,7 @@ class RateLimiter(Closing):
         self._bridge: OutageFallback | None = None
         self._local = MemoryCounters(strategy=strategy, clock=now)
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
-            # Here, so that an application without Redis does not load the client.
+            # Imported here, so that an application without Redis does not load the client.
             from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 
             self._shared = RedisCounters(
@@ -128,20 +128,21 @@ class RateLimiter(Closing):
             self._shared, None if self._bridge is None else self._bridge.presence, now
         )
 
-    # --- one hit ---------------------------------------------------------------------------------
+    # --- hits and turns --------------------------------------------------------------------------
 
     def hit(self, group: str, key: str, *, cost: int = 1) -> Decision:
-        """Take ``cost`` hits of ``key`` if all limits of the group have room; otherwise take none.
+        """Take ``cost`` hits of ``key`` if they fit all limits of the group; otherwise take none.
 
-        A cost of 0 only looks; a cost above a quota is refused without ``retry_after``, as waiting does not help.
-        After a refusal by Redis the key is refused here until the hit fits, at most for a second, without asking.
+        A cost of 0 only tests; a cost above a quota is refused without ``retry_after``, as waiting does not help.
+        After a refusal by Redis, this process refuses the key without a round trip until the hit fits, for at most
+        one second.
 
         Raises:
-            ConfigurationError: unknown group, a key that is not a text, or a cost that is not a whole number.
+            ConfigurationError: unknown group, a key that is not a string, or a cost that is not a whole number.
         """
         rules, key = self._checked(group, key, cost)
         if self._shared is None and self._exempt is None and 0 < cost <= rules.smallest_quota:
-            # The shortest way, for counts in memory.
+            # Fast path for counts in memory.
             count = self._local.hit(rules.name, key, rules.limits, cost=cost)
             return judged(rules, decision_of(rules, count), "backend", taken=cost, key=key)
         return self._take(rules, key, cost).decision
@@ -158,8 +159,8 @@ class RateLimiter(Closing):
             group: see ``hit``.
             key: see ``hit``.
             cost: see ``hit``.
-            recheck: ask Redis even for a key that it has just refused, as others may have given hits back since.
-                ``False`` refuses such a key here for a moment, as ``hit`` does.
+            recheck: ask Redis even about a key that it has just refused, as hits may have been given back since.
+                ``False`` refuses such a key without a round trip for up to a second, as ``hit`` does.
 
         Raises:
             ConfigurationError: see ``hit``.
@@ -173,7 +174,7 @@ class RateLimiter(Closing):
         return self._reservation(rules, key, cost, await self._atake(rules, key, cost, recheck=recheck))
 
     def test(self, group: str, key: str, *, cost: int = 1) -> Decision:
-        """What ``hit`` would answer now, without counting; ``remaining`` is before the hit.
+        """Return what ``hit`` would return now, without counting; ``remaining`` is the value before the hit.
 
         Raises:
             ConfigurationError: see ``hit``.
@@ -185,11 +186,11 @@ class RateLimiter(Closing):
         return await arun(self._test(*self._checked(group, key, cost), cost))
 
     def reset(self, group: str, key: str) -> None:
-        """Forget all hits of a key.
+        """Drop all hits of a key.
 
         Raises:
-            ConfigurationError: unknown group or a key that is not a text.
-            BackendUnavailableError: the storage did not answer, so they still count.
+            ConfigurationError: unknown group or a key that is not a string.
+            BackendUnavailableError: the storage did not respond, so the hits still count.
         """
         run(self._reset(*self._checked(group, key, 1)))
 
@@ -206,26 +207,26 @@ class RateLimiter(Closing):
         burst: int = 1,
         timeout: float | timedelta = 30.0,
     ) -> Turn:
-        """The turn of an outgoing call: ``await limiter.pace("mail")``, or ``limiter.pace("mail").wait()``.
+        """Return the turn of an outgoing call: ``await limiter.pace("mail")``, or ``limiter.pace("mail").wait()``.
 
-        Calls go out evenly, at the pace of the slowest limit of the group, over all processes that use the storage,
-        in the order in which they asked. With ``burst=1`` no window holds more calls than its limit. Without Redis
-        the pace is that of this process. While Redis is away, ``local`` goes on from what this process knew last,
-        at its share of the pace, ``open`` does not wait, and ``closed`` raises.
+        Calls go out evenly, at the pace of the slowest limit of the group, across all processes that use the
+        storage, in the order of their requests. With ``burst=1`` no window holds more calls than its limit. Without
+        Redis the pace applies to this process alone. While Redis is down, ``local`` continues from the schedule
+        this process knew last at its share of the pace, ``open`` does not wait, and ``closed`` raises an error.
 
         Args:
-            group: whose limits are kept.
-            key: what is called, for example a host; one schedule each. One for all when left out.
-            cost: how many calls this one counts for: the next comes so much later.
+            group: the group whose limits set the pace.
+            key: what is called, for example a host; each key has its own schedule. Omit it for a single schedule.
+            cost: how many calls this one counts as: the next call is delayed accordingly.
             burst: how many calls may go out at once after a pause.
-            timeout: seconds that the turn may be away; one that is further off is refused at once.
+            timeout: maximum seconds until the turn; a call that would wait longer fails at once.
 
         Returns:
-            The turn, which answers the seconds that were waited, and raises ``PaceTimeoutError`` in place of
-            waiting in vain.
+            The turn. Waiting for it returns the seconds waited, or raises ``PaceTimeoutError`` at once if the turn
+            would come too late.
 
         Raises:
-            ConfigurationError: unknown group, a key that is not a text, or a number out of range.
+            ConfigurationError: unknown group, a key that is not a string, or a number out of range.
         """
         rules, key = self._checked(group, key, cost)
         wanted = WantedTurn(
@@ -238,7 +239,7 @@ class RateLimiter(Closing):
 
     @property
     def groups(self) -> Mapping[str, tuple[Limit, ...]]:
-        """The limits by group, as they are counted."""
+        """The limits by group."""
         return {name: rules.limits for name, rules in self._groups.items()}
 
     @property
@@ -247,23 +248,23 @@ class RateLimiter(Closing):
         return frozenset(name for name, rules in self._groups.items() if rules.dry_run)
 
     def exempts(self, group: str, key: str) -> bool:
-        """Whether hits of this key are neither counted nor refused."""
+        """Return whether hits of this key are neither counted nor refused."""
         return self._exempt is not None and bool(self._exempt(group, key))
 
-    # --- around them -----------------------------------------------------------------------------
+    # --- decorator, lifecycle --------------------------------------------------------------------
 
     def limit(self, group: str, *, key: Callable[..., str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function, ``def`` or ``async def``, so that it is called only within the limits.
 
         Several of these decorators on one function count together, whatever their order: a call that one of them
-        refuses takes nothing from the others.
+        refuses is not counted by the others.
 
         Args:
-            group: checked when the function is decorated.
-            key: given the arguments of the call, whose hit it is.
+            group: name of the group, checked when the function is decorated.
+            key: called with the arguments of the decorated function; returns the key of the hit.
 
         Raises:
-            ConfigurationError: unknown group, or a key that is no function.
+            ConfigurationError: unknown group, or ``key`` is not a function.
             RateLimitExceededError: raised by the decorated function when a limit is reached.
         """
         self._checked(group, "", 0)
@@ -274,14 +275,14 @@ class RateLimiter(Closing):
                 raise RateLimitExceededError(group, decision)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            # ``wraps`` hands the mark on, so a decorator between two limits does not hide the inner one.
+            # ``wraps`` copies the mark, so a decorator between two limits does not hide the inner one.
             has_inner_limit = hasattr(function, _LIMITED)
 
             @wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> R:
                 hits = _hits_of_call.get() or RequestHits()
                 check(hits.take(self, group, key(*args, **kwargs)))
-                # The function itself may call others that are limited: those are calls of their own.
+                # The function may call other limited functions; those calls are counted separately.
                 token = _hits_of_call.set(hits if has_inner_limit else None)
                 try:
                     return function(*args, **kwargs)
@@ -305,7 +306,7 @@ class RateLimiter(Closing):
         return decorate
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Release connections; calling it twice is safe."""
         if self._bridge is not None:
             self._bridge.close()
 
@@ -331,11 +332,11 @@ class RateLimiter(Closing):
             if self._bridge is not None and rules.policy == "local"
             else 0
         )
-        try:  # the usual way, without an operation around its one round trip
+        try:  # fast path: one round trip without the overhead of an operation
             found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
         except BackendUnavailableError as error:
             return self._unanswered(rules, key, cost, error)
-        if not found.remaining and self._bridge is not None:  # the storage has lost data, and counted nothing
+        if not found.remaining and self._bridge is not None:  # the storage has lost data and counted nothing
             self._bridge.heard(rules.name, key, found.generation)
             return run(self._hit(rules, key, cost))
         return self._answered(rules, key, cost, found)
@@ -346,7 +347,7 @@ class RateLimiter(Closing):
         return await arun(self._hit(rules, key, cost)) if taken is None else taken
 
     def _at_once(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
-        """The answer to a hit that needs nothing from outside."""
+        """Return the result of a hit that needs no round trip, otherwise ``None``."""
         if self._exempt is not None and self._exempt(rules.name, key):
             return _Taken(judged(rules, exempted(rules), "exempt"))
         if self._shared is None:
@@ -355,7 +356,7 @@ class RateLimiter(Closing):
         return None if refusal is None else _Taken(judged(rules, refusal, "remembered"))
 
     def _hit(self, rules: LimitGroup, key: str, cost: int) -> Op[_Taken]:
-        """Take hits where the limiter has to ask the shared storage, if it has one."""
+        """Take hits, in the shared storage if there is one."""
         if self._shared is None:
             return self._here(rules, key, cost, "backend")
         if not 0 < cost <= rules.smallest_quota:
@@ -374,7 +375,7 @@ class RateLimiter(Closing):
         return self._answered(rules, key, cost, count)
 
     def _must_prepare(self, rules: LimitGroup, key: str) -> bool:
-        """Whether a hit is more than one round trip, or none."""
+        """Return whether a hit needs more than one round trip, or none."""
         bridge = self._bridge if rules.policy == "local" else None
         return bridge is not None and (bridge.is_away() or bridge.is_behind(rules.name, key))
 
@@ -421,12 +422,12 @@ class RateLimiter(Closing):
         try:
             yield from self._shared.give_back(rules.name, key, rules.limits, at=at, cost=cost)
         except BackendUnavailableError:
-            return  # they stay counted: the safe side
+            return  # they stay counted, which is the safe side
 
     def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
         if self._exempt is not None and self._exempt(rules.name, key):
             return exempted(rules)
-        # A cost that never fits is looked at as 0: the counters compute waits, and there is none for it.
+        # A cost that never fits is tested as 0: the counters compute waiting times, and it has none.
         fitting = cost if cost <= rules.smallest_quota else 0
         away = self._bridge is not None and rules.policy == "local" and self._bridge.is_away()
         if self._shared is not None and not away:
@@ -459,8 +460,8 @@ class _Taken(NamedTuple):
     """The result of a hit.
 
     Attributes:
-        decision: whether it is allowed.
-        at: the moment of the hits; ``None`` when none were taken.
+        decision: whether the hit is allowed.
+        at: time of the hits; ``None`` when none were taken.
         shared: whether they were taken in the shared storage.
     """
 
@@ -470,6 +471,6 @@ class _Taken(NamedTuple):
 
 
 def _is_async(function: Callable[..., object]) -> bool:
-    import inspect  # not at import: it is heavy, and decorators run once
+    import inspect  # not at module level: it is slow to import, and decorators run once
 
     return inspect.iscoroutinefunction(function)

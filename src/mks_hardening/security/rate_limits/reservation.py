@@ -14,9 +14,9 @@ __all__ = ["Reservation"]
 
 
 class Reservation:
-    """Hits taken in advance, true when they were; ``cancel`` gives them back.
+    """Hits taken in advance; true when they were allowed. ``cancel`` gives them back.
 
-    To count only failures: reserve before the attempt, cancel when it succeeded. Parallel attempts cannot exceed
+    To count only failures, reserve before the attempt and cancel after a success. Parallel attempts cannot exceed
     the limit, as they could if failures were counted afterwards.
     """
 
@@ -27,8 +27,8 @@ class Reservation:
         self._give_back = give_back
 
     def cancel(self) -> None:
-        """Give the hits back; harmless when called twice or when none were taken."""
-        # Taken out first, in one step: two threads that cancel give back once.
+        """Give the hits back; calling it twice, or when none were taken, is safe."""
+        # Swapped first: if two threads cancel, the hits are given back once.
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             run(give_back())

@@ -1,4 +1,4 @@
-"""A call's turn to go out."""
+"""The turn of an outgoing call, as returned by ``RateLimiter.pace``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Turn"]
 
 
 class Turn:
-    """What ``RateLimiter.pace`` answers: ``await`` it, or call ``wait``, and then do what was to be paced.
+    """The turn of a paced call: ``await`` it, or call ``wait``, and then make the call.
 
-    Both answer the seconds that were waited. A turn that nobody waits for paces nothing, and warns of it.
+    Both return the seconds waited. A turn that is never waited for paces nothing and issues a ``ResourceWarning``.
     """
 
     __slots__ = ("_group", "_operation", "_waited")
@@ -30,8 +30,8 @@ class Turn:
         """Wait for the turn in this thread.
 
         Raises:
-            PaceTimeoutError: it would not have come in time; nothing was waited for.
-            BackendUnavailableError: the storage did not answer, and the policy of the group is ``closed``.
+            PaceTimeoutError: the turn would come too late; raised without waiting.
+            BackendUnavailableError: the storage did not respond, and the policy of the group is ``closed``.
         """
         self._waited = True
         return run(self._operation())
