@@ -1,1 +1,1 @@
-"""How much may be under way at once: slots held by lease, in memory or in Redis."""
+"""Concurrency limits: slots held by lease, in memory or in Redis."""

@@ -1,4 +1,4 @@
-"""The slots that this process holds: all there is without Redis, and what is renewed with it."""
+"""The slots that this process holds: all slots without Redis, the ones to renew with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SWEPT_ABOVE: Final = 1_000
 
 
 class LocalSlots:
-    """Slots by place. A slot whose holder is gone, a thread that died with it for example, is not held any more."""
+    """Slots by place. A slot that its holder has dropped, for example by a thread that died, counts as released."""
 
     __slots__ = ("__weakref__", "_lock", "_slots")
 
@@ -26,16 +26,16 @@ class LocalSlots:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: the slots are the parent's."""
+        """Start empty in a forked child: the slots belong to the parent."""
         self._lock = threading.RLock()  # reentrant: a signal handler may release a slot
         self._slots: dict[str, WeakSet[Slot]] = {}
 
     def number(self, place: str) -> int:
-        """How many are held."""
+        """Return how many slots of a place are held."""
         return len(self._slots.get(place, ()))
 
     def add(self, slot: Slot, *, most: int | None = None) -> bool:
-        """Hold one, unless that is more than ``most``."""
+        """Add a slot unless ``most`` are held; return whether it was added."""
         with self._lock:
             held = self._slots.get(slot.place)
             if held is None:
@@ -49,7 +49,7 @@ class LocalSlots:
             return True
 
     def drop(self, slot: Slot) -> bool:
-        """Hold it no more; whether it was held here."""
+        """Remove a slot; return whether it was held here."""
         with self._lock:
             held = self._slots.get(slot.place)
             if held is None or slot not in held:
@@ -60,6 +60,6 @@ class LocalSlots:
             return True
 
     def by_place(self) -> dict[str, list[Slot]]:
-        """All that are held."""
+        """Return all held slots by place."""
         with self._lock:
             return {place: list(held) for place, held in self._slots.items() if held}

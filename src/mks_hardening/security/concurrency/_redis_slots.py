@@ -1,4 +1,4 @@
-"""Slots in Redis: for each place a sorted set of tokens by the end of their leases, on the server's clock."""
+"""Slots in Redis: for each place a sorted set of tokens, scored by the end of the lease on the server's clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HERE: Final = "mks_hardening.security.concurrency"
 
 
 class RedisSlots:
-    """Slots shared by all processes that use one Redis. Everything may be sent twice: tokens make it one."""
+    """Slots shared by all processes that use one Redis. The tokens make every operation idempotent."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class RedisSlots:
         self._prefix = f"{namespace_of(namespace)}:slots:"
 
     def acquire(self, place: str, token: str, *, quota: int) -> Op[tuple[bool, int, float]]:
-        """Whether it was got, how many are held, and seconds until the first lease ends."""
+        """Return whether the slot was acquired, how many are held, and seconds until the first lease ends."""
         got, held, wait = yield RunScript(
             self._acquire, [self._prefix + place], [token, quota, self._lease_ms], idempotent=True
         )
         return bool(got), held, wait / 1000
 
     def renew(self, place: str, tokens: Sequence[str]) -> Op[list[bool]]:
-        """Put off the ends of leases; which of them had not run out."""
+        """Renew leases; return for each whether it had not expired."""
         held = yield RunScript(
             self._renew, [self._prefix + place], [self._lease_ms, *tokens], idempotent=True
         )
@@ -62,12 +62,12 @@ class RedisSlots:
         yield Pipeline(self._client, [("ZREM", self._prefix + place, token)], idempotent=True)
 
     def presence(self, *arguments: object) -> Op[KnownProcesses]:
-        """See ``Presence``."""
+        """Announce a process; see ``Presence``."""
         keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation")]
         return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def in_doubt(self) -> bool:
-        """Whether the server is asked in vain at the moment, as far as anybody knows."""
+        """Return whether the server is known to be unavailable, so that a call would fail."""
         return self._client.in_doubt()
 
     def close(self) -> None:
@@ -75,5 +75,5 @@ class RedisSlots:
         self._client.close()
 
     async def aclose(self) -> None:
-        """Release connections, with those of the running event loop."""
+        """Release connections, including those of the running event loop."""
         await self._client.aclose()

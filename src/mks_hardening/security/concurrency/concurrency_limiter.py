@@ -1,4 +1,4 @@
-"""Concurrency limits: how much may be under way at once, over all processes."""
+"""Concurrency limits: how many operations may run at the same time, across all processes."""
 
 from __future__ import annotations
 
@@ -43,39 +43,39 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _RENEWALS: Final = 4
-"""Times that a lease is put off before it would end."""
+"""Renewals within the duration of one lease."""
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.25
 _LARGEST: Final = 1_000_000
 
 
 class ConcurrencyLimiter(Closing):
-    """So many at once: a slot is held while work is under way, by a lease that ends with its holder.
+    """Limits how many operations run at the same time: each holds a slot, by a lease that ends with its holder.
 
-    ``acquire`` answers at once with a ``Slot`` that is true where it was got, or waits for one; ``hold`` is the
-    same for a ``with`` block, and raises. Who waits is not served in turn.
+    ``acquire`` returns a ``Slot`` at once, which is true if it was acquired, or waits for one; ``hold`` does the
+    same for a ``with`` block, and raises an error if there is no slot. Waiting callers are not served in order.
 
-    In Redis the slots of a process that died are free when their leases have run out. As long as slots are held, a
-    thread of the limiter renews their leases, four times before they would end. In memory a slot is free as soon as
-    nobody has it any more.
+    In Redis, the slots of a process that died become free when their leases expire. While slots are held, a thread
+    of the limiter renews their leases, four times within the duration of a lease. In memory, a slot becomes free as
+    soon as nothing references it any more.
 
     Args:
-        limits: how many slots one key may hold at once, by name of the limit.
+        limits: maximum number of slots that one key may hold, by name of the limit.
         storage: ``"memory://"``, a Redis URL, or a Redis client.
-        lease: seconds after which a process that says nothing has lost its slots.
-        on_unavailable: when the storage does not answer: ``local`` gives out this process's share of the slots, at
-            least one, among the processes that use the storage, and counts those that it holds already; ``open``
-            gives to everybody, ``closed`` to nobody; one for all limits or by name (others then ``local``). What is
-            held meanwhile is counted by the storage when it is back.
-        processes: how many use the storage at least. They find out in a second, but not while Redis is away: until
-            then the share of each is one of so many.
+        lease: seconds without a renewal after which a process loses its slots.
+        on_unavailable: policy while the storage does not respond: ``local`` grants this process's share of the
+            slots among the processes that use the storage (at least one), and counts those it already holds;
+            ``open`` grants every slot, ``closed`` none; one for all limits or by name (``local`` for the others).
+            Slots acquired during the outage are counted by the storage when it is back.
+        processes: minimum number of processes that use the storage. The limiter discovers the actual number within
+            a second, but not while Redis is down: until then each process enforces its share of this number.
         namespace: prefix of the keys in Redis.
-        store_budget: seconds one answer of Redis may take.
-        allow_plaintext: whether clear text to Redis may leave this machine.
-        clock: for tests.
+        store_budget: maximum seconds for one Redis operation.
+        allow_plaintext: whether unencrypted connections to Redis on other hosts are allowed.
+        clock: replaces the system clock in tests.
 
     Raises:
-        ConfigurationError: an impossible limit or option.
+        ConfigurationError: an invalid limit or option.
         MissingDependencyError: redis is not installed.
     """
 
@@ -107,7 +107,7 @@ class ConcurrencyLimiter(Closing):
         self._shared: RedisSlots | None = None
         self._settling_until = 0.0
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
-            # Here, so that an application without Redis does not load the client.
+            # Imported here, so that an application without Redis does not load the client.
             from mks_hardening.security.concurrency._redis_slots import RedisSlots
 
             self._shared = RedisSlots(
@@ -123,15 +123,15 @@ class ConcurrencyLimiter(Closing):
     # --- slots -----------------------------------------------------------------------------------
 
     def acquire(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> Slot:
-        """A slot of a key; false where as many are held as may be.
+        """Acquire a slot of a key; the returned ``Slot`` is false if the maximum number is held.
 
         Args:
             limit: name of the limit.
-            key: whose slots they are, for example a user's; any text. One for all when left out.
-            wait: seconds to go on asking.
+            key: the key that holds the slot, for example a user id; any string. Omit it for one set of slots.
+            wait: maximum seconds to wait for a slot.
 
         Raises:
-            ConfigurationError: an unknown limit, a key that is not a text, or a negative time.
+            ConfigurationError: unknown limit, a key that is not a string, or a negative time.
         """
         return run(self._acquire(*self._checked(limit, key, wait)))
 
@@ -140,16 +140,16 @@ class ConcurrencyLimiter(Closing):
         return await arun(self._acquire(*self._checked(limit, key, wait)))
 
     def hold(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> HeldSlot:
-        """``acquire`` for ``with`` and ``async with``, whose block runs while the slot is held.
+        """Return a context manager (``with`` or ``async with``) that holds a slot while its block runs.
 
         Raises:
             ConfigurationError: see ``acquire``.
-            ConcurrencyExceededError: raised at the beginning of the block, where there is no slot.
+            ConcurrencyExceededError: raised on entering the block, if there is no slot.
         """
         return HeldSlot(partial(self._acquire, *self._checked(limit, key, wait)), self._limits[limit])
 
     def held(self, limit: str, key: str = "") -> int:
-        """How many slots a key holds at once; as far as this process knows, while the storage is away.
+        """Return how many slots a key holds; during an outage, how many it holds in this process.
 
         Raises:
             ConfigurationError: see ``acquire``.
@@ -163,16 +163,18 @@ class ConcurrencyLimiter(Closing):
     def limit(
         self, limit: str, *, key: Callable[..., str] | None = None, wait: float | timedelta = 0.0
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Decorate a function, ``def`` or ``async def``, so that it runs only so many times at once.
+        """Decorate a function, ``def`` or ``async def``, to limit how many of its calls run at the same time.
 
         Args:
-            limit: checked when the function is decorated.
-            key: given the arguments of the call, whose slot it is; one for all when left out.
+            limit: name of the limit, checked when the function is decorated.
+            key: called with the arguments of the decorated function; returns the key that holds the slot. Omit it
+                for one set of slots.
             wait: see ``acquire``.
 
         Raises:
-            ConfigurationError: see ``acquire``; or the function is a generator, which would hold nothing.
-            ConcurrencyExceededError: raised by the decorated function where there is no slot.
+            ConfigurationError: see ``acquire``; or the function is a generator, which would release the slot at
+                once.
+            ConcurrencyExceededError: raised by the decorated function if there is no slot.
         """
         self._checked(limit, "", wait)
         if key is not None:
@@ -181,7 +183,7 @@ class ConcurrencyLimiter(Closing):
         def holding(*args: object, **kwargs: object) -> HeldSlot:
             return self.hold(limit, "" if key is None else key(*args, **kwargs), wait=wait)
 
-        import inspect  # not at import: it is heavy, and decorators run once
+        import inspect  # not at module level: it is slow to import, and decorators run once
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -205,7 +207,7 @@ class ConcurrencyLimiter(Closing):
         return decorate
 
     def close(self) -> None:
-        """Release connections; harmless when called twice. Slots that are held end with their leases."""
+        """Release connections; calling it twice is safe. Slots still held are released when their leases expire."""
         if self._shared is not None:
             self._shared.close()
 
@@ -227,7 +229,7 @@ class ConcurrencyLimiter(Closing):
             left = end - self._clock.monotonic()
             if slot or left <= 0:
                 return slot
-            # Not all at the same moment: whoever waits would come in crowds.
+            # With jitter, so that waiting callers do not all retry at the same time.
             yield Pause(min(left, pause * (0.5 + random() / 2)))  # noqa: S311 - no secret
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
@@ -263,7 +265,7 @@ class ConcurrencyLimiter(Closing):
             losses = self._presence.losses
             yield from self._presence.keep()
             if self._presence.losses != losses:
-                # It does not know yet what others hold; they say so when they renew.
+                # The storage does not know the slots of other processes until they renew them.
                 self._settling_until = self._clock.monotonic() + self._every
         if self._clock.monotonic() < self._settling_until:
             yield from self._renew_place(shared, slot.place)
@@ -275,9 +277,9 @@ class ConcurrencyLimiter(Closing):
         except (
             Exception,
             GeneratorExit,
-        ):  # did not answer; or nobody is there any more to do anything for us
+        ):  # no reply; or the generator is being closed, and nothing can be yielded any more
             raise
-        except BaseException:  # cancelled: or whoever has gone would hold it until its lease ends
+        except BaseException:  # cancelled: without a release the slot would be held until its lease expires
             with suppress(BackendUnavailableError):
                 yield from shared.release(slot.place, slot.token)
             raise
@@ -296,9 +298,9 @@ class ConcurrencyLimiter(Closing):
         return held
 
     def release_slot(self, slot: Slot) -> Op[None]:
-        """See ``Slot``; one that the storage cannot be told of ends with its lease.
+        """Release a slot (see ``Slot``); without a reply from the storage it is released when its lease expires.
 
-        A forked child that leaves the block of its parent leaves the slot to it.
+        A forked child that leaves a block which its parent entered does not release the parent's slot.
         """
         if self._here.drop(slot) and self._shared is not None:
             try:
@@ -307,7 +309,7 @@ class ConcurrencyLimiter(Closing):
                 return
 
     def renew_slot(self, slot: Slot) -> Op[bool]:
-        """See ``Slot``."""
+        """Renew the lease of a slot; see ``Slot``."""
         if self._shared is None:
             return True
         try:
@@ -329,7 +331,7 @@ class ConcurrencyLimiter(Closing):
             slot.known = True
 
     def _renew_all(self) -> bool:
-        """On the limiter's thread; whether it should stay."""
+        """Renew all leases, on the limiter's thread; return whether the thread has to continue."""
         if self._shared is None:
             return False
         places = self._here.by_place()
@@ -337,7 +339,7 @@ class ConcurrencyLimiter(Closing):
             try:
                 run(self._renew_some(self._shared, place, slots))
             except BackendUnavailableError:
-                break  # the next round tries again
+                break  # the next round retries
         return bool(places)
 
     def _share(self, quota: int) -> int:
@@ -351,7 +353,7 @@ class ConcurrencyLimiter(Closing):
 
 
 class HeldSlot:
-    """The block in which a slot is held; each use takes one of its own."""
+    """Context manager that holds a slot; each use of it acquires a slot of its own."""
 
     __slots__ = ("_acquire", "_quota", "_slots")
 

@@ -1,4 +1,4 @@
-"""A slot, as whoever holds it sees it."""
+"""A slot of a concurrency limit."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class _Owner(Protocol):
 
 
 class Slot:
-    """What ``ConcurrencyLimiter.acquire`` answers: true where a slot was got.
+    """The result of ``ConcurrencyLimiter.acquire``: true if the slot was acquired.
 
-    It is held until ``release``, or until this object is gone; a ``with`` or ``async with`` block releases it. The
-    limiter renews its lease as long as it is held.
+    It is held until ``release`` is called or this object is garbage collected; a ``with`` or ``async with`` block
+    releases it. The limiter renews its lease while it is held.
 
     Attributes:
         limit: name of the limit.
-        held: how many slots were held at that moment, this one included; as far as this process knows.
-        retry_after: seconds until the first lease of others runs out, for a refusal where that is known; one that
-            is released is free sooner, and one that is renewed stays.
-        lost: whether the lease ran out for a while, as it does where the process stood still, or the storage lost
-            its data: another may have the slot as well. It is counted again by now.
+        held: how many slots were held at that time, this one included, as far as this process knows.
+        retry_after: after a refusal, seconds until the first lease of another holder would expire, if known. A slot
+            may be released sooner, and its lease may be renewed.
+        lost: whether the lease expired for a while, because the process was suspended or the storage lost its data:
+            another holder may have taken the slot in that time. The slot is counted again now.
     """
 
     __slots__ = (
@@ -52,14 +52,14 @@ class Slot:
 
     @classmethod
     def refused(cls, owner: _Owner, *, limit: str, held: int, retry_after: float | None) -> Slot:
-        """No slot."""
+        """Return a slot that was not acquired."""
         slot = cls(owner, limit=limit, place="", token="", held=held)
         slot._got = False
         slot.retry_after = retry_after
         return slot
 
     def release(self) -> None:
-        """Let others have it; harmless when called twice, and for one that was refused."""
+        """Release the slot; calling it twice, or on a refused slot, is safe."""
         if self._give_up():
             run(self._owner.release_slot(self))
 
@@ -69,7 +69,7 @@ class Slot:
             await arun(self._owner.release_slot(self))
 
     def renew(self) -> bool:
-        """Put off the end of its lease now, as the limiter does by itself; whether it was held all the while."""
+        """Renew the lease now, as the limiter does periodically; return whether the slot was held without a gap."""
         return self._got and run(self._owner.renew_slot(self))
 
     async def arenew(self) -> bool:
