@@ -1,1 +1,1 @@
-"""Passwords: their stored form, and which ones are accepted."""
+"""Passwords: hashing them, and deciding which ones to accept."""

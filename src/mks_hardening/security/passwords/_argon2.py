@@ -1,4 +1,4 @@
-"""Argon2id (RFC 9106), where argon2-cffi is installed."""
+"""Argon2id (RFC 9106), if argon2-cffi is installed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mks_hardening._core.optional_imports import optional
 __all__ = ["PREFIX", "Argon2"]
 
 PREFIX: Final = "$argon2"
-_MEMORY_KIB: Final = 47_104  # 46 MiB; the OWASP password storage guide asks for one pass at least
-_PASSES: Final = 6  # as much work as scrypt with our parameters, so that accounts of both take as long
-_LANES: Final = 1  # one thread, so that its CPU time is the work that was done
+_MEMORY_KIB: Final = 47_104  # 46 MiB, for which the OWASP password storage guide requires at least one pass
+_PASSES: Final = 6  # as much work as scrypt with our parameters, so that checks of both take equally long
+_LANES: Final = 1  # one thread, so that its CPU time measures the work done
 _NOBODY: Final = (
     "$argon2id$v=19$m=47104,t=6,p=1$lxuff4UZRZmTVubAklcs+Q$X7TJ6b9wPteJ9Tb4oudMw9SctE1Gp/eIgCqDEwMV2T4"
 )
 
 
 class Argon2:
-    """The package does it all, with our parameters."""
+    """Argon2id by argon2-cffi, with the parameters of this package."""
 
     name: str = "argon2id"
     memory: int = _MEMORY_KIB * 1024
@@ -32,11 +32,11 @@ class Argon2:
         self.nobody: str = nobody
 
     def make(self, password: str) -> str:
-        """A form with today's parameters and a salt of its own."""
+        """Hash a password with the current parameters and a new salt."""
         return self._hasher.hash(password)
 
     def check(self, stored: str, password: str) -> bool | None:
-        """Whether they belong together; ``None`` for what argon2 cannot read."""
+        """Return whether a hash matches a password; ``None`` for a hash that argon2 cannot parse."""
         from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
         try:
@@ -47,7 +47,7 @@ class Argon2:
             return None
 
     def is_present(self, stored: str) -> bool:
-        """Whether the parameters are today's."""
+        """Return whether a hash has the current parameters."""
         from argon2.exceptions import InvalidHashError
 
         try:

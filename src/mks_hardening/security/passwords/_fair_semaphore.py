@@ -1,8 +1,8 @@
-"""A semaphore that is fair between networks and clients, with priority for those who are known already.
+"""A semaphore that is fair between networks and clients, with priority for known clients.
 
-One client with many connections gets its turn like every other, and holds only a few places in the queue. Who has
-proved something already (a remembered device, an open session, a mailed token) is served first, but at most every
-other time while somebody else waits.
+A client with many connections gets the same turns as every other, and may hold only a few places in the queue.
+Clients that have proven something already (a remembered device, an open session, a mailed token) are served first,
+but at most every other time while other clients wait.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Final, NamedTuple, TypeAlias
 
 __all__ = ["FairSemaphore", "HashingClient", "Waiter", "hashing_client", "on_behalf_of"]
 
-# As many as can be served within the default `max_wait`; more would only hold threads of the server.
+# As many as can be served within the default `max_wait`; more would only block threads of the server.
 _MOST_OF_CLIENT: Final = 4
 _MOST_OF_NETWORK: Final = 8
 
 
 class HashingClient(NamedTuple):
-    """For whom a password is hashed.
+    """The client on whose behalf a password is hashed.
 
     Attributes:
-        network: whose clients share one turn.
-        client: whose requests share one turn of the network.
-        known: has proved something already, and is served first.
+        network: network of the client; the clients of a network share one turn.
+        client: the client; its requests share one turn within the network.
+        known: whether it has proven something already, and is served first.
     """
 
     network: str
@@ -38,14 +38,14 @@ class HashingClient(NamedTuple):
 hashing_client: Final[ContextVar[HashingClient | None]] = ContextVar(
     "mks_hardening.hashing_client", default=None
 )
-"""Who asks at the moment; ``None`` where the application hashes by itself, whose requests are all one client."""
+"""The current client; ``None`` for hashing by the application itself, whose requests count as one client."""
 
 _NOBODY: Final = HashingClient("", "")
 
 
 @contextmanager
 def on_behalf_of(client: HashingClient) -> Generator[None]:
-    """Hash for this client within the block."""
+    """Hash on behalf of this client within the block."""
     token = hashing_client.set(client)
     try:
         yield
@@ -54,7 +54,7 @@ def on_behalf_of(client: HashingClient) -> Generator[None]:
 
 
 class Waiter:
-    """A place in the queue; ``granted`` is set once it has a slot."""
+    """A place in the queue; ``granted`` is set once it holds a slot."""
 
     __slots__ = ("client", "granted")
 
@@ -67,7 +67,7 @@ _Clients: TypeAlias = OrderedDict[str, deque[Waiter]]
 
 
 class _Queue:
-    """Waiters by network and client, each served in turn."""
+    """Waiters by network and client, served round-robin."""
 
     def __init__(self) -> None:
         self._networks: OrderedDict[str, _Clients] = OrderedDict()
@@ -89,7 +89,7 @@ class _Queue:
         clients.setdefault(waiter.client.client, deque()).append(waiter)
 
     def pop(self) -> Waiter:
-        """The next one; its client and its network go to the end."""
+        """Remove and return the next waiter; its client and its network move to the end of the queue."""
         network, clients = next(iter(self._networks.items()))
         client, waiters = next(iter(clients.items()))
         waiter = waiters.popleft()
@@ -111,10 +111,10 @@ class _Queue:
 
 
 class FairSemaphore:
-    """So many at once.
+    """A semaphore with a fair queue.
 
     Args:
-        slots: how many.
+        slots: number of slots.
     """
 
     def __init__(self, slots: int) -> None:
@@ -124,7 +124,7 @@ class FairSemaphore:
         self._known_was_last = False
 
     def join(self, client: HashingClient | None) -> Waiter | None:
-        """A place in the queue, with a slot at once if one is free; ``None`` where this client has too many."""
+        """Join the queue, with a slot if one is free; return ``None`` if this client has too many places."""
         waiter = Waiter(client or _NOBODY)
         with self._lock:
             queue = self._known if waiter.client.known else self._others
@@ -135,16 +135,16 @@ class FairSemaphore:
         return waiter
 
     def leave(self, waiter: Waiter) -> bool:
-        """Wait no more; whether a slot was granted in the meantime, which the caller then holds."""
+        """Leave the queue; return whether a slot was granted in the meantime, which the caller then holds."""
         with self._lock:
             if not waiter.granted.is_set():
                 (self._known if waiter.client.known else self._others).remove(waiter)
-                # Not twice: whoever left is not in the queue.
+                # Called at most once: a waiter that has left is no longer in the queue.
                 return False
         return True
 
     def release(self) -> None:
-        """Give a slot back, to whoever is next."""
+        """Give a slot back, to the next waiter if there is one."""
         with self._lock:
             self._free += 1
             self._grant()

@@ -1,4 +1,4 @@
-"""What a way to hash passwords can do, whatever package does it."""
+"""The interface of a password hashing scheme."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ __all__ = ["HashScheme"]
 
 
 class HashScheme(Protocol):
-    """One way, with today's parameters for new forms."""
+    """A password hashing scheme, with the current parameters for new hashes."""
 
     name: str
-    """As in ``PasswordHasher(scheme=...)``."""
+    """Name, as in ``PasswordHasher(scheme=...)``."""
     memory: int
-    """Bytes that one computation takes."""
+    """Bytes of memory that one computation takes."""
     nobody: str
-    """The form of a random password that was thrown away, with today's parameters."""
+    """Hash of a discarded random password, with the current parameters."""
 
     def make(self, password: str) -> str:
-        """The form of a password."""
+        """Hash a password."""
         ...
 
     def check(self, stored: str, password: str) -> bool | None:
-        """Whether they belong together; ``None`` when the form cannot be read."""
+        """Return whether a hash matches a password; ``None`` for a hash that cannot be parsed."""
         ...
 
     def is_present(self, stored: str) -> bool:
-        """Whether a form was made with today's parameters."""
+        """Return whether a hash has the current parameters."""
         ...

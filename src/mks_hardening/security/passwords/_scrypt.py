@@ -1,4 +1,4 @@
-"""scrypt, and every older form that werkzeug can check."""
+"""scrypt, and all older hash formats that werkzeug can check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mks_hardening._core.optional_imports import optional
 
 __all__ = ["Scrypt"]
 
-# The least that the OWASP password storage guide and ASVS 5.0, 11.4.2 accept for 32 MiB of memory.
+# The minimum that the OWASP password storage guide and ASVS 5.0, 11.4.2 accept for 32 MiB of memory.
 _METHOD: Final = "scrypt:32768:8:3"
 _SALT_LENGTH: Final = 16
 _NOBODY: Final = (
@@ -19,7 +19,7 @@ _NOBODY: Final = (
 
 
 class Scrypt:
-    """Needs werkzeug when it is asked, not before."""
+    """scrypt by werkzeug, which is imported on first use."""
 
     name: str = "scrypt"
     memory: int = 128 * 32768 * 8
@@ -29,13 +29,13 @@ class Scrypt:
         self.nobody: str = nobody
 
     def make(self, password: str) -> str:
-        """A form with today's parameters and a salt of its own."""
+        """Hash a password with the current parameters and a new salt."""
         with optional("werkzeug", extra="security"):
             from werkzeug.security import generate_password_hash
         return generate_password_hash(password, method=self._method, salt_length=_SALT_LENGTH)
 
     def check(self, stored: str, password: str) -> bool | None:
-        """Whether they belong together; ``None`` for a method werkzeug does not know, or impossible parameters."""
+        """Return whether a hash matches a password; ``None`` for an unknown method or impossible parameters."""
         with optional("werkzeug", extra="security"):
             from werkzeug.security import check_password_hash
         try:
@@ -44,11 +44,11 @@ class Scrypt:
             ValueError,
             TypeError,
             OverflowError,
-        ):  # what hashlib says of numbers depends on how they are wrong
+        ):  # which error hashlib raises depends on how the parameters are wrong
             return None
 
     def is_present(self, stored: str) -> bool:
-        """Whether method and length of the salt are today's."""
+        """Return whether method and salt length are current."""
         method, _, rest = stored.partition("$")
-        # A longer salt is no reason to hash anew; a shorter one is.
+        # A longer salt is no reason to rehash; a shorter one is.
         return method == self._method and len(rest.partition("$")[0]) >= _SALT_LENGTH

@@ -1,8 +1,9 @@
 """Passwords known from breaches, looked up in a local file: nothing leaves the machine (ASVS 5.0, 6.2.12).
 
-Two formats are read. **Text**: one SHA-1 a line in hexadecimal, sorted, perhaps with a colon and a count, as "Have
-I Been Pwned" publishes it. **Compact**, made by ``build_breach_filter``: the first bytes of each SHA-1, sorted,
-nothing between them. Both are searched by halving in a memory map: a look-up reads some thirty pages of any file.
+Two formats are supported. **Text**: one hexadecimal SHA-1 digest per line, sorted, optionally with a colon and a
+count, as published by "Have I Been Pwned". **Compact**, made by ``build_breach_filter``: the first bytes of each
+SHA-1 digest, sorted, without separators. Both are searched by bisection in a memory map: a look-up reads about
+thirty pages of a file of any size.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from mks_hardening.exceptions import ConfigurationError
 __all__ = ["BreachedPasswords", "build_breach_filter"]
 
 _MAGIC: Final = b"mks-breached-1\n"
-_HEADER: Final = len(_MAGIC) + 1  # one byte more: the length of a digest
+_HEADER: Final = len(_MAGIC) + 1  # one byte more: the number of bytes per digest
 _HEX: Final = 40
 _LINE: Final = re.compile(rb"([0-9A-Fa-f]{40})(?::([0-9]{1,12}))?\r?\n?")
-# Enough to see a file sorted by count, which "Have I Been Pwned" publishes as well, and few enough for every
-# start.
+# Enough to detect a file sorted by count, which "Have I Been Pwned" publishes as well, and few enough to check at
+# every start.
 _SAMPLES: Final = 64
 _PROGRESS_EVERY: Final = 1 << 20
 
 
 class BreachedPasswords(Closing):
-    """A local list of leaked passwords, for ``PasswordPolicy(breached=...)``; called with a password, it tells.
+    """A local list of breached passwords, for ``PasswordPolicy(breached=...)``.
 
-    The file is mapped, not loaded: all worker processes share one copy in the page cache. It may be replaced by
-    renaming another over it; what is open stays with the old one.
+    Call it with a password to look it up. The file is mapped, not loaded: all worker processes share one copy in
+    the page cache. It may be replaced by renaming another file over it; an open list continues to use the old file.
 
     Args:
-        path: of a file in one of the two formats.
+        path: path of a file in one of the two formats.
 
     Raises:
         ConfigurationError: the file cannot be read, is in neither format, or is not sorted by digest.
@@ -51,7 +52,7 @@ class BreachedPasswords(Closing):
         self.path: Path = Path(path_text(path, parameter="path"))
         try:
             with self.path.open("rb") as file:
-                # The map outlives the file object, and stays with the old file when another is renamed over it.
+                # The map outlives the file object, and keeps the old file when another is renamed over it.
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise ConfigurationError(
@@ -70,15 +71,15 @@ class BreachedPasswords(Closing):
             )
 
     def __call__(self, password: str) -> bool:
-        """Whether the password is in the list, as typed or in Unicode form NFC."""
-        # As typed too: lists hold what was leaked, and nobody normalised that.
+        """Return whether the password is in the list, as typed or in Unicode form NFC."""
+        # Also as typed: lists hold the passwords as leaked, which are not normalised.
         forms = {password, unicodedata.normalize("NFC", password)}
         with suppress(UnicodeEncodeError):
             return any(self._table.has(_sha1(form.encode("utf-8"))) for form in forms)
-        return False  # what cannot be encoded was never hashed
+        return False  # a password that cannot be encoded was never hashed
 
     def close(self) -> None:
-        """Let the file go; harmless when called twice."""
+        """Close the file; calling it twice is safe."""
         self._map.close()
 
     def __repr__(self) -> str:
@@ -86,7 +87,7 @@ class BreachedPasswords(Closing):
 
 
 class _Compact:
-    """Digests of one length, one after the other."""
+    """The compact format: digests of one length without separators."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -108,15 +109,14 @@ class _Compact:
 
 
 class _Text:
-    """Lines of different lengths: a place in the file stands for the first line that begins at or after it."""
+    """The text format: an offset in the file stands for the first line that begins at or after it."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
 
     def has(self, digest: bytes) -> bool:
         wanted = digest.hex().upper().encode("ascii")
-        # By bytes and not by lines, which have different lengths: any byte stands for the first line at or after
-        # it.
+        # Bisect over bytes rather than lines, whose lengths differ.
         place = bisect_left(range(len(self._data)), wanted, key=self._from)
         return self._from(place) == wanted
 
@@ -145,23 +145,23 @@ def build_breach_filter(
     digest_bytes: int = 6,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write a compact filter, and return how many digests it holds; the target is replaced in one step.
+    """Write a compact filter and return the number of its digests; the target is replaced atomically.
 
-    Six bytes a password take a seventh of the text's space. A password that never leaked is refused by mistake once
-    in 280,000 times where a thousand million are listed, and more seldom with fewer.
+    With 6 bytes per digest, the filter takes a seventh of the space of the text. With a thousand million digests, a
+    password that never leaked is refused by mistake once in 280,000 times; with fewer digests, less often.
 
     Args:
         source: lines ``SHA1`` or ``SHA1:count`` sorted by digest, or a list of passwords.
         target: file to write.
-        kind: what the source holds: ``sha1`` lines, which are streamed, or ``passwords`` in UTF-8, one a line,
+        kind: content of the source: ``sha1`` lines, which are streamed, or ``passwords`` in UTF-8, one per line,
             which are sorted in memory.
-        min_count: digests with a smaller count are left out; lines without a count are kept.
-        digest_bytes: bytes of each digest that are kept, 4 to 20.
-        progress: told how many bytes of the source were read, now and then.
+        min_count: digests with a smaller count are omitted; lines without a count are kept.
+        digest_bytes: number of bytes of each digest to keep, 4 to 20.
+        progress: called from time to time with the number of bytes of the source read so far.
 
     Raises:
-        ConfigurationError: a value is out of its range, or a line of the source is not as it should be.
-        OSError: the source cannot be read, or the target not written.
+        ConfigurationError: a value is out of range, or a line of the source is invalid.
+        OSError: the source cannot be read, or the target cannot be written.
     """
     choice(kind, ("sha1", "passwords"), parameter="kind")
     least = whole_number(min_count, parameter="min_count", minimum=1)
@@ -171,8 +171,8 @@ def build_breach_filter(
     )
     if progress is not None:
         function(progress, parameter="progress")
-    # Beside the target, as a rename is atomic within one file system only; hidden, so that no pattern picks it
-    # up.
+    # In the target's directory, as a rename is atomic only within one file system; hidden, so that no pattern
+    # matches it.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with origin.open("rb") as lines, draft.open("wb") as out:
@@ -180,7 +180,7 @@ def build_breach_filter(
             digests = _listed(told, least) if kind == "sha1" else iter(sorted(_hashed(told)))
             number = _written(out, digests, size)
             out.flush()
-            # Before the rename: after a power cut the name must not lead to an empty file (ext4 writes data
+            # Before the rename: after a power failure the name must not refer to an empty file (ext4 writes data
             # later).
             os.fsync(out.fileno())
         draft.replace(path)
@@ -232,7 +232,7 @@ def _told(lines: Iterable[bytes], progress: Callable[[int], None] | None) -> Ite
 
 
 def _samples(number: int) -> list[int]:
-    """Places spread over a file; an order by something else than digests shows at once."""
+    """Return indexes spread over a file, at which another order than by digest shows."""
     return sorted({number * part // _SAMPLES for part in range(_SAMPLES)})
 
 
@@ -242,5 +242,5 @@ def _ascending(digests: Iterable[bytes]) -> bool:
 
 
 def _sha1(data: bytes) -> bytes:
-    """The digest that lists of leaked passwords are keyed by; nothing rests on its strength."""
+    """Return the digest that lists of breached passwords are indexed by; nothing depends on its strength."""
     return hashlib.sha1(data, usedforsecurity=False).digest()

@@ -1,7 +1,7 @@
-"""A hasher of passwords that cannot be made to take all memory, and costs the same whatever is stored.
+"""A password hasher with bounded memory use, whose checks take equally long for every account.
 
-A password is brought to Unicode form NFC (RFC 8265, OpaqueString), so that one typed on another system is the
-same; nothing else is changed: case, width and blanks count (ASVS 5.0, 6.2.8).
+Passwords are normalised to Unicode form NFC (RFC 8265, OpaqueString), so that a password typed on another system is
+the same. Nothing else is changed: case, width and spaces are significant (ASVS 5.0, 6.2.8).
 """
 
 from __future__ import annotations
@@ -35,34 +35,35 @@ R = TypeVar("R")
 
 _LONGEST: Final = 1024
 _PAUSE: Final = 0.005
-# The stored form comes from the database; one with made-up parameters each time must not grow the table.
+# Hashes come from the database: ones with ever new parameters must not grow the table.
 _MOST_METHODS: Final = 16
 _MEBIBYTE: Final = 1024 * 1024
 
 
 class PasswordHasher:
-    """Makes and checks stored forms of passwords, a few at a time.
+    """Creates and verifies password hashes, a few at a time.
 
-    One computation takes 32 MiB (scrypt) or 46 MiB (argon2id) and a core. So many run at once as the memory allows,
-    and never more than there are cores. Others wait their turn up to ``max_wait``, and are then told to come again,
-    which nobody should count as a wrong password. ``SignIn`` says for whom it asks: networks and clients are served
-    in turn, one client has at most 4 requests in the queue and one network 8, and remembered devices, open sessions
-    and mailed tokens go first. Other callers are one client, and wait in any number.
+    One computation takes 32 MiB (scrypt) or 46 MiB (argon2id) and a core. As many run at the same time as the
+    memory budget allows, but never more than there are cores. Others wait up to ``max_wait`` seconds, and then fail
+    with a ``BackendUnavailableError``, which must not be counted as a wrong password. ``SignIn`` passes on which
+    client it hashes for: networks and clients are served in turn, one client may have 4 requests in the queue and
+    one network 8, and remembered devices, open sessions and mailed tokens are served first. All other callers count
+    as one client, without a limit in the queue.
 
-    Forms of both schemes are checked, and the older ones of werkzeug. What costs less than the dearest kind of
-    check that the process has met (an unknown user, another form, one that cannot be read) is topped up to the same
-    work, so that the time tells nobody which accounts exist or are old. Answer all cases with the same words, or
-    the answer tells what the time does not (ASVS 5.0, 6.3.8).
+    Hashes of both schemes and older ones of werkzeug can be verified. A check that costs less than the most
+    expensive kind of check this process has seen (an unknown user, another scheme, an unreadable hash) is padded
+    with work to the same CPU time, so that its duration does not reveal which accounts exist or have old hashes.
+    Respond with the same message in all cases, or the message reveals what the duration does not (ASVS 5.0, 6.3.8).
 
     Args:
-        scheme: how new forms are made: ``argon2id`` (m=46 MiB, t=6, p=1), ``scrypt`` (N=32768, r=8, p=3), or
-            ``auto``: argon2id where argon2-cffi is installed, scrypt else.
-        memory_budget: bytes that all processes together may spend on hashing.
-        workers: how many processes share that.
-        max_wait: seconds to wait for a turn.
+        scheme: scheme of new hashes: ``argon2id`` (m=46 MiB, t=6, p=1), ``scrypt`` (N=32768, r=8, p=3), or
+            ``auto``: argon2id if argon2-cffi is installed, otherwise scrypt.
+        memory_budget: bytes that all processes together may use for hashing.
+        workers: number of processes that share the budget.
+        max_wait: maximum seconds to wait for a slot.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range.
         MissingDependencyError: argon2-cffi is not installed, and ``scheme`` is ``argon2id``.
     """
 
@@ -78,34 +79,34 @@ class PasswordHasher:
         budget = whole_number(memory_budget, parameter="memory_budget", minimum=_MEBIBYTE)
         processes = whole_number(workers, parameter="workers", minimum=1, maximum=1024)
         self._scheme: HashScheme = Scrypt() if wanted == "scrypt" else _argon2_or(wanted)
-        # What accounts may have: from before argon2-cffi was installed, too.
+        # The schemes that accounts may have, including hashes from before argon2-cffi was installed.
         self._expected: tuple[HashScheme, ...] = (
             (self._scheme,) if isinstance(self._scheme, Scrypt) else (self._scheme, Scrypt())
         )
         self._max_wait = seconds(max_wait, parameter="max_wait")
-        # Never more than cores: they would share one, and all finish later.
+        # Never more than cores: the computations would share them, and all finish later.
         self.slots: int = max(1, min(os.cpu_count() or 1, budget // (processes * self._scheme.memory)))
-        # CPU seconds of the last checks by method and parameters, of which the medians count.
+        # CPU seconds of the last checks by method and parameters; their medians are used.
         self._work: dict[str, deque[float]] = {}
         self.renew()
         renew_in_child(self)
 
     @property
     def scheme(self) -> str:
-        """How new forms are made: ``argon2id`` or ``scrypt``."""
+        """Scheme of new hashes: ``argon2id`` or ``scrypt``."""
         return self._scheme.name
 
     def renew(self) -> None:
-        """Fresh slots: those that other threads held at the moment of a fork are not given back in the child."""
+        """Replace the slots: those that other threads hold during a fork are never released in the child."""
         self._slots = FairSemaphore(self.slots)
         self._learning = threading.RLock()
 
     def hash(self, password: str, /) -> str:
-        """The stored form of a password.
+        """Hash a password.
 
         Raises:
             ValueError: empty, longer than 1024 characters, or not encodable as UTF-8.
-            BackendUnavailableError: too many wait already (``busy``).
+            BackendUnavailableError: too many requests are waiting (``busy``).
             MissingDependencyError: werkzeug is not installed, which scrypt needs.
         """
         normal = _storable(password)
@@ -118,12 +119,12 @@ class PasswordHasher:
         return await self._in_thread("hash", lambda: self._scheme.make(normal))
 
     def verify(self, password: str, stored: str | None, /) -> bool:
-        """Whether the password belongs to the stored form; the same work for ``None`` (an unknown user).
+        """Return whether the password matches the stored hash; does the same work for ``None`` (an unknown user).
 
         Raises:
-            ConfigurationError: the stored form is no text.
-            BackendUnavailableError: too many wait already (``busy``); nobody should count that as a failure.
-            MissingDependencyError: the package that the form needs is not installed.
+            ConfigurationError: the stored hash is not a string.
+            BackendUnavailableError: too many requests are waiting (``busy``); do not count it as a failed attempt.
+            MissingDependencyError: the package that the hash needs is not installed.
         """
         with self._turn("verify"):
             return self._verified(password, stored)
@@ -133,9 +134,9 @@ class PasswordHasher:
         return await self._in_thread("verify", lambda: self._verified(password, stored))
 
     def needs_rehash(self, stored: str, /) -> bool:
-        """Whether a stored form was made with another scheme or other parameters than today's.
+        """Return whether a stored hash has another scheme or other parameters than new hashes.
 
-        Hash again after a good sign-in, when the password is at hand.
+        If so, hash the password again after a successful sign-in, when it is available.
         """
         return not self._scheme.is_present(text_of(stored, parameter="stored"))
 
@@ -143,9 +144,9 @@ class PasswordHasher:
         normal = _normal(password)
         form = (stored if stored is None else text_of(stored, parameter="stored")) or self._scheme.nobody
         scheme = self._scheme_of(form)
-        # CPU time and not the clock: on a busy machine the wait for the processor would be taken for work.
+        # CPU time rather than wall time: on a busy machine the wait for a core would count as work.
         began = thread_time()
-        # Something is checked even where nothing was typed, so that an empty password costs as much.
+        # A hash is checked even for an empty password, so that it takes as long.
         matches = scheme.check(form, normal or "-")
         spent = thread_time() - began
         if matches is not None:
@@ -162,11 +163,11 @@ class PasswordHasher:
             self._work.setdefault(method, deque(maxlen=15)).append(spent)
 
     def _top_up(self, method: str | None, spent: float) -> None:
-        """Work on until as much CPU time was spent as the dearest kind of check costs on this machine."""
+        """Use CPU time until the check has taken as much as the most expensive kind of check on this machine."""
         with self._learning, suppress(MissingDependencyError):
             for scheme in self._expected:
                 self._learn(scheme)
-        # The median: one check that was interrupted must not make all others dear for ever.
+        # The median: one check that was interrupted must not slow down all later ones.
         medians = {name: sorted(seen)[len(seen) // 2] for name, seen in list(self._work.items())}
         dearest = max(medians, key=medians.__getitem__)
         if method == dearest:
@@ -177,7 +178,7 @@ class PasswordHasher:
             spent += thread_time() - began
 
     def _learn(self, scheme: HashScheme) -> None:
-        """What a check costs, where none was seen yet."""
+        """Measure a check of this scheme, unless one was measured already."""
         method = _method_of(scheme.nobody)
         if method not in self._work:
             began = thread_time()
@@ -192,7 +193,7 @@ class PasswordHasher:
             raise self._busy(operation)
         try:
             granted = waiter.granted.wait(self._max_wait)
-        except BaseException:  # a signal, or the greenlet was killed: whoever has gone must not hold a slot
+        except BaseException:  # a signal, or the greenlet was killed: the slot must not stay taken
             if slots.leave(waiter):
                 slots.release()
             raise
@@ -201,12 +202,12 @@ class PasswordHasher:
         try:
             yield
         finally:
-            # After a fork in between the child has other slots, and nobody will ever ask for these.
+            # After a fork in between, the child has other slots, and these are not used any more.
             if slots is self._slots:
                 slots.release()
 
     async def _in_thread(self, operation: str, work: Callable[[], R]) -> R:
-        """Only as many threads of the loop's executor as there are slots: what waits holds none."""
+        """Run work in the loop's executor, in no more threads than there are slots: waiting takes no thread."""
         import asyncio
 
         slots = self._slots
@@ -237,7 +238,7 @@ class PasswordHasher:
         except BaseException:  # the executor is shut down
             slots.release()
             raise
-        # Who asked may be cancelled; the computation goes on and gives its slot back when it ends.
+        # The caller may be cancelled; the computation continues and releases its slot at its end.
         return await asyncio.shield(computation)
 
     def _busy(self, operation: str) -> BackendUnavailableError:
@@ -259,12 +260,12 @@ def _argon2_or(wanted: str) -> HashScheme:
 
 
 def _method_of(form: str) -> str:
-    """Method and parameters, without salt and hash: all that tells how dear a check is."""
+    """Return method and parameters without salt and hash: they determine the cost of a check."""
     return form.rpartition("$")[0].rpartition("$")[0]
 
 
 def _a_little_work() -> None:
-    """Some hundredths of a check: what is overshot must not show."""
+    """Do a few hundredths of the work of a check, so that overshooting is not measurable."""
     hashlib.scrypt(b"-", salt=b"-", n=2048, r=8, p=1)
 
 

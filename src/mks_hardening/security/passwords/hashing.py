@@ -1,4 +1,4 @@
-"""Passwords hashed and checked by one ``PasswordHasher`` for the whole process, with its defaults."""
+"""Functions that hash and verify passwords with one ``PasswordHasher`` for the process, with its defaults."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _lock = ModuleLock()
 
 
 def hash_password(password: str) -> str:
-    """The stored form of a password, as ``PasswordHasher`` makes it.
+    """Hash a password with the ``PasswordHasher`` of this process.
 
     Raises:
         ValueError: empty, longer than 1024 characters, or not encodable as UTF-8.
-        BackendUnavailableError: too many wait already (``busy``).
-        MissingDependencyError: werkzeug is not installed, nor is argon2-cffi.
+        BackendUnavailableError: too many requests are waiting (``busy``).
+        MissingDependencyError: neither argon2-cffi nor werkzeug is installed.
     """
     return process_hasher().hash(password)
 
 
 def verify_password(password: str, stored: str | None) -> bool:
-    """Whether the password belongs to the stored form; the same work for ``None`` (an unknown user).
+    """Return whether the password matches the stored hash; does the same work for ``None`` (an unknown user).
 
     Raises:
-        BackendUnavailableError: too many wait already (``busy``); nobody should count that as a failure.
-        MissingDependencyError: the package that the form needs is not installed.
+        BackendUnavailableError: too many requests are waiting (``busy``); do not count it as a failed attempt.
+        MissingDependencyError: the package that the hash needs is not installed.
     """
     return process_hasher().verify(password, stored)
 
 
 def needs_rehash(stored: str) -> bool:
-    """Whether a stored form was made with another scheme or other parameters than today's.
+    """Return whether a stored hash has another scheme or other parameters than new hashes.
 
-    Hash again after a good sign-in.
+    If so, hash the password again after a successful sign-in.
     """
     return process_hasher().needs_rehash(stored)
 
 
 def process_hasher() -> PasswordHasher:
-    """The one hasher of this process, for what takes one as a part."""
-    with _lock:  # two of them would have twice the slots
+    """Return the hasher of this process, for components that take a hasher."""
+    with _lock:  # two hashers would have twice as many slots
         return _made()
 
 

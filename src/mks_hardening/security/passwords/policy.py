@@ -1,8 +1,8 @@
-"""Which passwords are accepted: long enough, not what everybody uses, not about the user. No composition rules.
+"""Password policy: long enough, not common, not based on the user's data. No composition rules.
 
-ASVS 5.0, 6.2.1 and 6.2.4 to 6.2.12. The words in ``data/common_words.txt`` are recognised behind the usual
-decorations (digits and signs at the ends, letters replaced by look-alikes, repetition), and runs along a keyboard
-by rule; so a few thousand words stand for some hundred thousand passwords.
+ASVS 5.0, 6.2.1 and 6.2.4 to 6.2.12. The words in ``data/common_words.txt`` are recognised despite the usual
+decorations (digits and symbols at the ends, letters replaced by look-alikes, repetition), and keyboard runs by
+rule; so a few thousand words cover some hundred thousand passwords.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mks_hardening._core.checks import function, text_of, texts, whole_number
 __all__ = ["PasswordFault", "PasswordPolicy", "PasswordVerdict"]
 
 PasswordFault = Literal["too_short", "too_long", "not_text", "common", "personal", "breached"]
-"""Why a password is refused."""
+"""Code for the reason why a password is refused."""
 
 _ROWS: Final = (
     "1234567890-^",
@@ -49,7 +49,7 @@ _SHORTEST_RUN: Final = 3
 _LONGEST_CHUNK: Final = 5
 _SHORTEST_CORE: Final = 4
 _MOST_DECORATIONS: Final = 10
-# Twice, as 1, ! and | stand for both i and l.
+# Two tables, as 1, ! and | represent both i and l.
 _LOOK_ALIKES: Final = tuple(
     str.maketrans("@43!1|0$57+8", f"aae{letter}{letter}{letter}osstt" + "b") for letter in "il"
 )
@@ -57,10 +57,10 @@ _LOOK_ALIKES: Final = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordVerdict:
-    """Whether a password is accepted; true when it is.
+    """The result of checking a password; true if it is accepted.
 
     Attributes:
-        faults: why not, in codes an application can translate; empty when accepted.
+        faults: the reasons for a refusal, as codes that an application can translate; empty if accepted.
     """
 
     faults: tuple[PasswordFault, ...]
@@ -70,16 +70,16 @@ class PasswordVerdict:
 
 
 class PasswordPolicy:
-    """What a new password must be.
+    """Rules for new passwords.
 
     Args:
-        min_length: in characters; 8 is right beside a second factor, 15 without one (NIST SP 800-63B-4).
-        max_length: at least 64, at most 1024.
-        context: words of the organisation (name, product, domain) that a password may not be about.
-        breached: asked last, for example ``BreachedPasswords(path)``; true refuses.
+        min_length: in characters; use 8 together with a second factor, 15 without one (NIST SP 800-63B-4).
+        max_length: in characters, 64 to 1024.
+        context: words of the organisation (name, product, domain) that a password must not be based on.
+        breached: called last with the password, for example ``BreachedPasswords(path)``; true refuses it.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range.
     """
 
     def __init__(
@@ -98,16 +98,16 @@ class PasswordPolicy:
     def check(
         self, password: str, *, username: str = "", email: str = "", context: Collection[str] = ()
     ) -> PasswordVerdict:
-        """Judge a new password.
+        """Check a new password.
 
         Args:
-            password: as typed; its length counts after Unicode form NFC, as ``hash_password`` stores it.
-            username: of the owner.
-            email: of the owner; every part of it counts, the domain's too.
+            password: as typed; its length is that of Unicode form NFC, which ``hash_password`` hashes.
+            username: user name of the owner.
+            email: address of the owner; every part of it counts, including the domain.
             context: further words about the owner: display name, birthday.
 
         Raises:
-            ConfigurationError: ``username``, ``email`` or ``context`` is of another kind.
+            ConfigurationError: ``username``, ``email`` or ``context`` has the wrong type.
         """
         words = (
             text_of(username, parameter="username"),
@@ -127,7 +127,7 @@ class PasswordPolicy:
             faults.append("common")
         if _is_about(folded, (*words, *self._context)):
             faults.append("personal")
-        # Last, as it may read a file or ask a server, and only for what would be accepted.
+        # Last, as it may read a file or send a request, and only for passwords that are accepted otherwise.
         if not faults and self._breached is not None and self._breached(password):
             faults.append("breached")
         return PasswordVerdict(faults=tuple(faults))
@@ -137,18 +137,18 @@ class PasswordPolicy:
 
 
 def is_common(folded: str) -> bool:
-    """Whether a folded password is a common word, run or repetition behind the usual decorations."""
+    """Return whether a folded password is a common word, run or repetition, apart from the usual decorations."""
     words = _common_words()
     if any(core in words or _is_repeated(core) or _is_run(core) for core in _cores(folded)):
         return True
-    # "summer2025summer2026" is one word with other decorations each time.
+        # "summer2025summer2026" is one word, repeated with other decorations.
     letters = "".join(letter for letter in folded if letter.isalpha())
     few = len(folded) - len(letters) <= _MOST_DECORATIONS
     return few and len(letters) >= 2 * _SHORTEST_CORE and _is_repeated(letters)
 
 
 def _cores(folded: str, *, shortest: int = _SHORTEST_CORE) -> Iterator[str]:
-    """What is left without decorations; ``_`` and blanks between words are decorations too."""
+    """Yield the password without decorations, with look-alikes replaced; word separators are removed too."""
     joined = "".join(letter for letter in folded if letter not in " _-.")
     trailing = _without_tail(joined)
     both = _without_tail(trailing[::-1])[::-1]
@@ -168,7 +168,7 @@ def _without_tail(text: str) -> str:
 
 
 def _is_repeated(text: str) -> bool:
-    """A short chunk, or what is common by itself, again and again."""
+    """Return whether a short chunk, or a common password, is repeated to the end."""
     for length in range(1, len(text) // 2 + 1):
         chunk = text[:length]
         if (chunk * (len(text) // length + 1)).startswith(text):
@@ -177,7 +177,7 @@ def _is_repeated(text: str) -> bool:
 
 
 def _is_run(text: str) -> bool:
-    """Runs of three or more along a keyboard or an alphabet from end to end, but for one character."""
+    """Return whether all characters but one are in keyboard, alphabet or single-character runs of three or more."""
     position = spare = 0
     while position < len(text):
         length = _run_length(text, position)
@@ -197,9 +197,9 @@ def _run_length(text: str, start: int) -> int:
 
 
 def _is_about(folded: str, words: Iterable[str]) -> bool:
-    """Whether a password contains one of the words or a part of one, forwards, backwards or in look-alikes.
+    """Return whether a password contains a word or a part of one: forwards, backwards or with look-alikes.
 
-    Words of fewer than four letters are in everything; they count where the password is nothing else.
+    Parts of fewer than four characters occur in many passwords; they count only if the password is nothing else.
     """
     joined = "".join(letter for letter in folded if letter.isalnum())
     seen = {text for form in (folded, joined) for text in (form, *(form.translate(t) for t in _LOOK_ALIKES))}
@@ -214,7 +214,7 @@ def _is_about(folded: str, words: Iterable[str]) -> bool:
 
 
 def _parts(word: str) -> Iterator[str]:
-    """A name as it is, its pieces, and all of them run together."""
+    """Yield a name as it is, its pieces, and all pieces joined."""
     pieces = "".join(letter if letter.isalnum() else " " for letter in word).split()
     yield from (part for part in (word, *pieces, "".join(pieces)) if len(part) >= 2)
 
