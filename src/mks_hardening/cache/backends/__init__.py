@@ -1,1 +1,1 @@
-"""Where cached values are kept."""
+"""Cache backends: memory, Redis, both combined, and none."""

@@ -1,4 +1,4 @@
-"""Invalidations that reach Redis in the end, however long it is away."""
+"""Replay invalidations that failed during a Redis outage, however long it lasts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _logger = logging.getLogger("mks_hardening.cache")
 
 
 class InvalidationReplay:
-    """Remembers what failed, refuses what it covers, and tries again in a thread of its own.
+    """Remembers failed invalidations, rejects the entries they cover, and retries in a background thread.
 
-    An open breaker costs the thread microseconds, so that it asks often; what it tells Redis is harmless when told
-    twice.
+    While the circuit breaker is open an attempt takes microseconds, so the thread can retry often. Invalidations
+    are idempotent.
 
     Args:
-        owed: what is remembered.
-        namespace: for the log.
+        owed: the pending invalidations.
+        namespace: for log records.
         keys: the operation that removes keys.
         tags: the operation that removes versions of tags.
-        pattern: the operation that removes what matches.
+        pattern: the operation that removes the keys that match a pattern.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class InvalidationReplay:
         self._tags = tags
         self._pattern = pattern
         self._owed = owed
-        self._was_said = False  # to the log, that they wait
+        self._was_said = False  # whether a log record reported pending invalidations
         self._thread = IntervalThread(self._replay, every=_EVERY, name="mks-cache-replay")
         self.covers = owed.covers
 
     @property
     def any(self) -> bool:
-        """Whether Redis must still be told of something."""
+        """Whether invalidations are pending."""
         return self._owed.any
 
     @property
     def settlements(self) -> int:
-        """How often something has ceased to be owed: Redis was told, or the key was written anew."""
+        """How often a pending invalidation was settled: sent to Redis, or superseded by a write of its key."""
         return self._owed.settlements
 
     def __len__(self) -> int:
@@ -72,39 +72,39 @@ class InvalidationReplay:
         tags: Iterable[str] = (),
         patterns: Iterable[str] = (),
     ) -> Op[T]:
-        """The operation; where it fails or is cancelled, what it should have forgotten is owed.
+        """Perform an invalidation; if it fails or is cancelled, remember it as pending.
 
         Raises:
-            BackendUnavailableError: it failed.
+            BackendUnavailableError: the operation failed.
         """
         try:
             return (yield from operation)
         except BackendUnavailableError:
-            # One record for an outage, however many invalidations it costs.
+            # One log record per outage, however many invalidations fail.
             if self._owed.owe(keys=keys, tags=tags, patterns=patterns):
                 self._was_said = True
                 _logger.warning("invalidations of %r wait until Redis answers", self._namespace)
             self._thread.start()
             raise
-        except Exception:  # the call itself was wrong
+        except Exception:  # the call itself was invalid
             raise
-        except BaseException:  # cancelled: Redis may know nothing of it
+        except BaseException:  # cancelled: Redis may not have received it
             self._owed.owe(keys=keys, tags=tags, patterns=patterns)
             self._thread.start()
             raise
 
     def permitted(self, key: str, entry: CacheEntry | None) -> CacheEntry | None:
-        """The entry, unless it may be one that was to be forgotten."""
-        self._thread.start()  # a forked child owes what its parent owed, and has no thread yet
+        """Return the entry, unless a pending invalidation covers it."""
+        self._thread.start()  # a forked child inherits the pending invalidations, but not the thread
         return None if entry is None or self._owed.covers(key, entry.tags) else entry
 
     def written(self, keys: Iterable[str]) -> None:
-        """The keys have been written anew."""
+        """Record that the keys have been rewritten, which settles their invalidations."""
         if self._owed.any:
             self._owed.written(keys)
 
     def last_try(self) -> None:
-        """Tell Redis before the connections are given back."""
+        """Try once more before the connections are closed, and log a warning for what remains."""
         if self._owed.any and self._replay():
             _logger.warning(
                 "%d invalidations of %r had not reached Redis when the cache was closed",
@@ -113,14 +113,14 @@ class InvalidationReplay:
             )
 
     def _replay(self) -> bool:
-        """Whether something is left."""
+        """Send the pending invalidations; return whether the thread has to continue."""
         debt = self._owed.debt()
         if not debt:
             return False
         try:
             run(self._tell(debt))
         except BackendUnavailableError as error:
-            # A client that is closed never answers again; the thread must not outlive its cache.
+            # A closed client never responds again, and the thread must not outlive its cache.
             return error.reason != "closed"
         self._owed.settled(debt)
         if self._owed.any:

@@ -1,4 +1,4 @@
-"""Redis's glob patterns, for caches that are not Redis."""
+"""The glob patterns of Redis, for other backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["closed", "glob_pattern"]
 
 _PIECE: Final = re.compile(
     r"\\(?P<literal>.)|(?P<star>\*+)|(?P<any>\?)"
-    # Possessive: what has been read as a range, "[a-]", does not become the end of a set where there is none later.
+    # Possessive: text read as a range, "[a-]", does not become the end of a set if there is no later bracket.
     r"|\[(?P<not>\^?+)(?P<set>(?:\\.|[^\]\\]-.|[^\]\\])*+)\]|(?P<other>.)",
     re.DOTALL,
 )
@@ -18,7 +18,7 @@ _MEMBER: Final = re.compile(r"\\(.)|(.)-(.)|(.)", re.DOTALL)
 
 
 def closed(pattern: str) -> str:
-    """The pattern, fit to stand before other text: a backslash at its end and a bracket without end are plain."""
+    """Escape a trailing backslash and an unclosed bracket, so that the pattern can be followed by other text."""
     return "".join(
         f"\\{piece[0]}" if piece["other"] in {"\\", "["} else piece[0] for piece in _PIECE.finditer(pattern)
     )
@@ -26,7 +26,7 @@ def closed(pattern: str) -> str:
 
 @lru_cache(maxsize=128)
 def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression to be used with ``fullmatch``."""
+    """Compile a glob pattern to a regular expression, to be used with ``fullmatch``."""
     return re.compile("".join(_translated(piece) for piece in _PIECE.finditer(pattern)), re.DOTALL)
 
 
@@ -37,7 +37,7 @@ def _translated(piece: re.Match[str]) -> str:
         return "."
     if piece["set"] is not None:
         members = "".join(_member(member) for member in _MEMBER.finditer(piece["set"]))
-        # An empty set matches nothing in Redis; in a regular expression "[]" would swallow what follows.
+        # An empty set matches nothing in Redis; in a regular expression "[]" would extend over what follows.
         return f"[{piece['not']}{members}]" if members else ("." if piece["not"] else "(?!)")
     return re.escape(piece["literal"] or piece["other"])
 
@@ -45,7 +45,7 @@ def _translated(piece: re.Match[str]) -> str:
 def _member(member: re.Match[str]) -> str:
     escaped, first, last, single = member.groups()
     if first:
-        # Redis reads [z-a] as [a-z]; re refuses it.
+        # Redis reads [z-a] as [a-z]; re rejects it.
         low, high = sorted((first, last))
         return f"{re.escape(low)}-{re.escape(high)}"
     return re.escape(escaped or single)

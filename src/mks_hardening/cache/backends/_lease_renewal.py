@@ -1,9 +1,9 @@
-"""Leases of this process, kept alive while somebody computes under them.
+"""Renew the leases of this process while their values are computed.
 
-A lease names the moment until which its holder is surely alive. The holder's process puts that moment off several
-times before it comes; when the process dies nobody does, and another one takes the lease a second later. A holder
-that was merely held up (stopped, or starved by a computation that never gave the interpreter away) still keeps what
-it computed, if nobody has taken the lease meanwhile: the moment is not the end of the lease in Redis.
+A lease has a time until which its holder counts as alive. The holder's process extends that time well before it
+comes; if the process dies, another one takes over the lease within a second. A holder that was only delayed
+(suspended, or starved by a computation that did not release the interpreter) may still store its value if no other
+process has taken over: Redis keeps the lease beyond that time.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from mks_hardening.protocols import Clock
 __all__ = ["LEASE_ALIVE_MS", "LEASE_KEPT_MS", "LeaseRenewal"]
 
 LEASE_ALIVE_MS: Final = 800
-"""How long a holder that says nothing counts as alive: what its death costs the others."""
+"""Milliseconds without a renewal until a holder counts as dead: the delay that its death causes for others."""
 
 LEASE_KEPT_MS: Final = 600_000
-"""How long a lease is remembered after its holder was last heard of, so that it can still keep its value."""
+"""Milliseconds that Redis keeps a lease after its last renewal, so that its holder can still store the value."""
 
 _EVERY: Final = 0.2
-_IDLE_ROUNDS: Final = 25  # a thread with nothing to do waits five seconds for the next lease
+_IDLE_ROUNDS: Final = 25  # a thread without leases waits five seconds for the next one
 
 
 class LeaseRenewal:
-    """Renews what it was told to watch; see ``lua/renew.lua``.
+    """Renews leases in a background thread; see ``lua/renew.lua``.
 
     Args:
         script: the script that renews one lease.
-        clock: source of time for the longest time a lease is renewed.
+        clock: clock that limits how long a lease is renewed.
     """
 
     __slots__ = ("__weakref__", "_clock", "_idle", "_script", "_thread", "_watched")
@@ -48,23 +48,23 @@ class LeaseRenewal:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: the leases are the parent's."""
+        """Start empty in a forked child: the leases belong to the parent."""
         self._idle = 0
         self._watched: WeakKeyDictionary[ComputeLease, tuple[bytes, bytes, float]] = WeakKeyDictionary()
 
     def watch(self, lease: ComputeLease, *, name: bytes, token: bytes, longest: float) -> None:
-        """Keep a lease alive until it is forgotten, dropped by its holder, or ``longest`` seconds are over."""
+        """Renew a lease until it is forgotten, its holder drops it, or ``longest`` seconds have passed."""
         self._watched[lease] = (name, token, self._clock.monotonic() + longest)
         self._thread.start()
 
     def forget(self, lease: ComputeLease) -> None:
-        """The holder has finished."""
+        """Stop renewing a lease, whose holder has finished."""
         self._watched.pop(lease, None)
 
     def _renew_all(self) -> bool:
-        """Whether the thread should stay."""
+        """Renew all leases; return whether the thread has to continue."""
         now = self._clock.monotonic()
-        # A copy, which also holds the leases: a weak dictionary must not lose one while it is walked.
+        # A copy with strong references: a weak dictionary must not lose entries during the iteration.
         leases = [(lease, terms) for lease, terms in list(self._watched.items())]
         for lease, (name, token, end) in leases:
             try:
@@ -73,6 +73,6 @@ class LeaseRenewal:
                 ):
                     self.forget(lease)
             except BackendUnavailableError:
-                break  # the next round tries again
+                break  # the next round retries
         self._idle = 0 if leases else self._idle + 1
         return self._idle < _IDLE_ROUNDS

@@ -1,4 +1,4 @@
-"""Entries in the memory of this process: bounded, thread-safe, without aliasing."""
+"""Entries in the memory of this process: bounded, thread-safe, no shared mutable objects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["MemoryStore"]
 class _MemoryEntry(NamedTuple):
     payload: object
     encoded: bool
-    fresh_until: float  # monotonic, as is the next
+    fresh_until: float  # monotonic clock, as is expires_at
     expires_at: float
     tags: Mapping[str, bytes]
 
 
 class _HeldLease(ComputeLease):
-    """A lease of this process, and until when nobody else gets it for the asking."""
+    """A lease in this process, with the monotonic time until which no other caller can acquire it."""
 
     __slots__ = ("until",)
 
@@ -39,7 +39,7 @@ class _HeldLease(ComputeLease):
 
 
 class MemoryStore:
-    """Entries in this process, the least recently used dropped first."""
+    """Entries in this process; the least recently used ones are evicted first."""
 
     budget = None
     owed = 0
@@ -57,22 +57,22 @@ class MemoryStore:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Be usable in a forked child, whatever the parent's threads were doing."""
+        """Replace the lock in a forked child, and drop the parent's leases."""
         self._lock = RLock()
-        # They belong to threads of the parent, which will never commit here.
+        # They belong to threads of the parent, which never commit here.
         self._leases.clear()
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no connections."""
 
     async def aclose(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no connections."""
 
     def __repr__(self) -> str:
         return f"{len(self._slots)} of {self._max_entries} entries"
 
     def peek(self, key: str) -> Any:
-        """The fresh value. Each step is atomic by itself, so that a hit needs no lock."""
+        """Return the fresh value. Each step is atomic, so a hit needs no lock."""
         slot = self._slots.get(key)
         if (
             slot is None
@@ -82,7 +82,7 @@ class MemoryStore:
             return MISSING
         try:
             self._slots.move_to_end(key)
-        except KeyError:  # removed by another thread meanwhile
+        except KeyError:  # removed by another thread in the meantime
             return MISSING
         return thaw(slot.payload, slot.encoded)
 
@@ -90,14 +90,14 @@ class MemoryStore:
         return all(self._versions.get(tag) == made for tag, made in versions.items())
 
     def load(self, keys: Sequence[str], _tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
-        """The valid entries."""
+        """Return the valid entries."""
         yield from ()
         return [self._entry(key) for key in keys]
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
-        """Keep values."""
+        """Store values."""
         yield from ()
-        # Outside of the lock: encoding a large value takes long, and may call back into the cache.
+        # Outside the lock: encoding a large value takes time, and may call back into the cache.
         frozen = {key: (*freeze(value), ttl) for key, (value, ttl) in entries.items()}
         now = self._clock.monotonic()
         with self._lock:
@@ -108,16 +108,15 @@ class MemoryStore:
     def acquire(
         self, key: str, tags: Sequence[str], *, wait: float = 0
     ) -> Op[CacheEntry | ComputeLease | None]:
-        """The right to compute; None at once while another caller has it (with ``wait``: who takes too long)."""
+        """Return a lease; None at once while another caller holds it (with ``wait``: one that takes too long)."""
         yield from ()
         now = self._clock.monotonic()
         with self._lock:
             entry = self._entry(key)
             fresh = entry if entry is not None and self._clock.time() < entry.fresh_until else None
-            if fresh is not None and wait:  # another thread has stored it since the caller looked
+            if fresh is not None and wait:  # another thread has stored it since the caller's look-up
                 return fresh
-            # Were it taken from whoever has it, none of those who ask while another is at it could ever keep its
-            # value.
+            # A lease is not taken over from its holder: under steady demand, no holder could ever store its value.
             if self._is_held(key, now):
                 return None
             until = now + LONGEST_ELSEWHERE
@@ -125,18 +124,18 @@ class MemoryStore:
             return lease
 
     def _is_held(self, key: str, now: float) -> bool:
-        """Whether somebody has the lease whose value could still be kept; the lock is held."""
+        """Return whether another caller holds a valid lease; the lock is held."""
         held = self._leases.get(key)
         return held is not None and now < held.until and self._are_current(held.tags)
 
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
-        """Keep what was computed unless the lease is void."""
+        """Store a computed value unless its lease is void."""
         yield from ()
         payload, encoded = freeze(entry.value)
-        # Entries come with times of the wall clock, which may be set back; here they are kept on one that is not.
+        # Entries have wall clock times, which may be set back; here they are stored in monotonic time.
         shift = self._clock.monotonic() - self._clock.time()
         with self._lock:
-            # Written or invalidated meanwhile: what was computed from older data must not be kept.
+            # The key was written or invalidated: a value computed from older data must not be stored.
             if self._leases.get(key) is not lease:
                 return False
             self._put(
@@ -145,11 +144,11 @@ class MemoryStore:
                     payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags
                 ),
             )
-            # Kept either way, as an entry with an old version is never read; but its callers must not share it.
+            # Stored either way, as an entry with an old version is never read; but waiting callers must not get it.
             return self._are_current(entry.tags)
 
     def release(self, key: str, lease: ComputeLease) -> Op[None]:
-        """Give the lease back."""
+        """Release the lease."""
         yield from ()
         with self._lock:
             if self._leases.get(key) is lease:
@@ -166,21 +165,21 @@ class MemoryStore:
         return present
 
     def remove_matching(self, pattern: str) -> Op[int]:
-        """The same by pattern."""
+        """Remove entries and void leases by pattern."""
         matches = glob_pattern(pattern).fullmatch
         with self._lock:
             keys = [key for key in (*self._slots, *self._leases) if matches(key)]
         return (yield from self.remove(list(dict.fromkeys(keys))))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
-        """Give the tags no version, which no entry has."""
+        """Remove the versions of the tags, which invalidates all entries made under them."""
         yield from ()
         with self._lock:
             for tag in tags:
                 self._versions.pop(tag, None)
 
     def ping(self) -> Op[bool]:
-        """It is there."""
+        """Return True: memory is always available."""
         yield from ()
         return True
 
@@ -208,7 +207,7 @@ class MemoryStore:
         )
 
     def _put(self, key: str, slot: _MemoryEntry) -> None:
-        """Store a slot and void leases on it; the lock is held."""
+        """Store an entry and void the lease on its key; the lock is held."""
         self._leases.pop(key, None)
         self._slots[key] = slot
         self._slots.move_to_end(key)
@@ -216,13 +215,12 @@ class MemoryStore:
             self._slots.popitem(last=False)
 
     def _current_versions(self, tags: Sequence[str]) -> dict[str, bytes]:
-        """Versions of the tags, made where there are none; the lock is held."""
+        """Return the versions of the tags, creating missing ones; the lock is held."""
         versions: dict[str, bytes] = {}
         for tag in tags:
             versions[tag] = self._versions.setdefault(tag, b"%d" % next(self._next_version))
             self._versions.move_to_end(tag)
-        # A version that is dropped makes entries invalid, never wrongly valid; so the bound is safe, and
-        # generous.
+        # Dropping a version can only invalidate entries, never validate one; so the bound is safe, and generous.
         while len(self._versions) > 4 * self._max_entries + len(versions):
             self._versions.popitem(last=False)
         return versions

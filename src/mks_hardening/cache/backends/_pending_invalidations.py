@@ -1,7 +1,7 @@
-"""What this process has forgotten while Redis could not be told: refused here at once, told to Redis later.
+"""Invalidations that Redis has not received: enforced in this process at once, sent to Redis later.
 
-Plain state without input or output. It is bounded: beyond that, the whole namespace counts as forgotten, which
-needs no memory and loses nothing but hits.
+State without I/O. It is bounded: beyond the maximum, the whole namespace counts as invalidated, which takes no
+memory and costs nothing but hits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EVERYTHING: Final = "*"
 
 
 class PendingInvalidation(NamedTuple):
-    """What is owed at one moment; each with the number of the call that owed it last."""
+    """A snapshot of the pending invalidations; each with the number of the latest call that added it."""
 
     keys: Mapping[str, int]
     tags: Mapping[str, int]
@@ -32,7 +32,7 @@ class PendingInvalidation(NamedTuple):
 
 
 class PendingInvalidations:
-    """Keys, tags and patterns that Redis must still be told of."""
+    """Keys, tags and patterns whose invalidation Redis has not received."""
 
     __slots__ = ("__weakref__", "_keys", "_lock", "_number", "_patterns", "_tags", "any", "settlements")
 
@@ -47,13 +47,13 @@ class PendingInvalidations:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: it owes the same."""
+        """Replace the lock in a forked child, which inherits the pending invalidations."""
         self._lock = RLock()
 
     def owe(
         self, *, keys: Iterable[str] = (), tags: Iterable[str] = (), patterns: Iterable[str] = ()
     ) -> bool:
-        """Remember what could not be told; whether these are the first."""
+        """Add invalidations that failed; return whether they are the first pending ones."""
         with self._lock:
             first = not self.any
             self._number += 1
@@ -66,17 +66,17 @@ class PendingInvalidations:
             return first
 
     def covers(self, key: str, tags: Iterable[str]) -> bool:
-        """Whether an entry in Redis may be one that was to be forgotten."""
+        """Return whether a pending invalidation covers an entry read from Redis."""
         with self._lock:
             return (
                 key in self._keys
                 or not self._tags.keys().isdisjoint(tags)
-                # Few patterns, each compiled once; keys and tags are look-ups.
+                # Few patterns, each compiled once; keys and tags are dictionary look-ups.
                 or any(glob_pattern(pattern).fullmatch(key) for pattern in self._patterns)
             )
 
     def written(self, keys: Iterable[str]) -> None:
-        """The keys have been written anew, so that nothing old is left of them."""
+        """Drop the invalidations of keys that have been rewritten, so that no old value is left."""
         with self._lock:
             for key in keys:
                 if self._keys.pop(key, None) is not None:
@@ -84,12 +84,12 @@ class PendingInvalidations:
             self.any = bool(self)
 
     def debt(self) -> PendingInvalidation:
-        """What is owed now."""
+        """Return a snapshot of the pending invalidations."""
         with self._lock:
             return PendingInvalidation(dict(self._keys), dict(self._tags), dict(self._patterns))
 
     def settled(self, debt: PendingInvalidation) -> None:
-        """Redis was told; what was owed once more meanwhile stays owed."""
+        """Drop invalidations that Redis has received, except those added again since the snapshot."""
         with self._lock:
             _take(self._keys, debt.keys)
             _take(self._tags, debt.tags)
@@ -105,14 +105,14 @@ _by_place: Final[WeakValueDictionary[tuple[Hashable, str], PendingInvalidations]
 
 
 def owed_at(place: Hashable, namespace: str) -> PendingInvalidations:
-    """What is owed to one namespace of one server: all caches of this process that use it refuse the same."""
-    # By server and not by cache object: two caches over one namespace must not serve what the other has
-    # forgotten.
+    """Return the pending invalidations of a namespace on a server, shared by all caches of this process."""
+    # By server and not by cache object: two caches with the same namespace must not serve what the other has
+    # invalidated.
     return _by_place.setdefault((place, namespace), PendingInvalidations())
 
 
 def _take(owed: dict[str, int], settled: Mapping[str, int]) -> None:
     for name, number in settled.items():
-        # Owed again while Redis was being told: that second debt is not paid by the first payment.
+        # Invalidated again while the first one was being sent: the second one stays pending.
         if owed.get(name) == number:
             del owed[name]

@@ -1,10 +1,10 @@
-"""What entries, leases and versions of tags are called in Redis.
+"""Names of entries, leases and tag versions in Redis.
 
-``namespace:v:{=KEY}``, ``namespace:l:{=KEY}``, ``namespace:t:{=TAG}``. What is between the first brace and the
-next closing one says in which slot of a Cluster a name lies: value and lease of one key always in the same,
-whatever the key holds (``=`` stands there because an empty tag would count as none), different keys in others.
-Further names that begin with ``namespace:v:{=KEY}`` would lie there too. Neither a namespace nor a kind holds a
-brace, so that no two namespaces meet.
+``namespace:v:{=KEY}``, ``namespace:l:{=KEY}``, ``namespace:t:{=TAG}``. The text between the first opening brace and
+the next closing one is the hash tag, which determines the slot in a Cluster: value and lease of a key are always in
+the same slot, whatever the key contains, and different keys in different ones (the ``=`` is there because an empty
+hash tag is ignored). Further names that begin with ``namespace:v:{=KEY}`` would be in that slot too. Namespaces and
+kinds contain no brace, so that the names of two namespaces never collide.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["RedisKeys"]
 
 
 class RedisKeys:
-    """The names of one namespace, as bytes: a key may hold lone surrogates, which are not UTF-8."""
+    """Names of one namespace, as bytes: a key may contain lone surrogates, which cannot be encoded as UTF-8."""
 
     __slots__ = ("_lease", "_tag", "_value")
 
@@ -23,13 +23,13 @@ class RedisKeys:
         self._tag = f"{namespace}:t:{{="
 
     def value(self, key: str) -> bytes:
-        """Name of the value of a key, or of all that match a pattern."""
+        """Return the name of the value of a key, or of all keys that match a pattern."""
         return f"{self._value}{key}}}".encode("utf-8", "surrogatepass")
 
     def lease(self, key: str) -> bytes:
-        """Name of the lease of a key, or of all that match a pattern."""
+        """Return the name of the lease of a key, or of all keys that match a pattern."""
         return f"{self._lease}{key}}}".encode("utf-8", "surrogatepass")
 
     def tag(self, tag: str) -> bytes:
-        """Name of the version of a tag."""
+        """Return the name of the version of a tag."""
         return f"{self._tag}{tag}}}".encode("utf-8", "surrogatepass")

@@ -26,8 +26,8 @@ __all__ = ["RedisStore"]
 
 _SHORTEST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-# Counted from the last value that was kept under the tag. Longer than an entry should live: when a version expires,
-# what was made under it is void.
+# Counted from the last value stored under the tag. Longer than any entry should live: when a version expires, the
+# entries made under it become invalid.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 _LONGEST_COMPUTATION: Final = 24 * 3600.0
@@ -36,7 +36,7 @@ _HERE: Final = "mks_hardening.cache.backends"
 
 
 class RedisStore:
-    """Entries in Redis; see ``_redis_keys.py`` for their names and ``_stored_bytes.py`` for what they hold."""
+    """Entries in Redis; see ``_redis_keys.py`` for their names and ``_stored_bytes.py`` for their format."""
 
     def __init__(self, client: RedisClient, envelope: Envelope, *, namespace: str, clock: Clock) -> None:
         self._client = client
@@ -58,21 +58,21 @@ class RedisStore:
 
     @property
     def budget(self) -> float:
-        """Seconds that all calls of one operation may take together."""
+        """Maximum seconds for all round trips of one operation together."""
         return self._client.budget
 
     @property
     def owed(self) -> int:
-        """Keys, tags and patterns that Redis must still be told of."""
+        """Number of keys, tags and patterns whose invalidation Redis has not received."""
         return len(self._owed)
 
     def close(self) -> None:
-        """Give the connections back; harmless when called twice."""
+        """Release connections; calling it twice is safe."""
         self._owed.last_try()
         self._client.close()
 
     async def aclose(self) -> None:
-        """The same, with those of the running event loop."""
+        """Release connections, including those of the running event loop."""
         self._owed.last_try()
         await self._client.aclose()
 
@@ -82,13 +82,13 @@ class RedisStore:
     # --- entries -----------------------------------------------------------------------------
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
-        """The entries that have not ended, in one round trip if the caller named their tags."""
+        """Return the entries that have not expired, in one round trip if the caller passes their tags."""
         while True:
             settlements = self._owed.settlements
             entries = yield from self._load(keys, tags)
             if self._owed.any:
                 entries = [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
-            # What was read while it was owed and judged when it was no more is covered by nothing.
+            # Reload: an entry read before its invalidation was settled, but checked afterwards, passes the check.
             if self._owed.settlements == settlements:
                 return entries
 
@@ -104,7 +104,7 @@ class RedisStore:
     def _checked(
         self, entries: list[CacheEntry | None], versions: dict[str, bytes | None], damaged: list[str]
     ) -> Op[list[CacheEntry | None]]:
-        """Those whose tags still have the versions they were made under."""
+        """Return the entries whose tags still have the versions they were made under; delete damaged ones."""
         if damaged:
             commands = [("UNLINK", self._names.value(key)) for key in damaged]
             yield Pipeline(self._client, commands, idempotent=True)
@@ -118,7 +118,7 @@ class RedisStore:
         ]
 
     def _fetch(self, names: Sequence[bytes]) -> Op[Sequence[bytes | None]]:
-        """The values of names, in one round trip; on a Cluster they lie on several servers."""
+        """Return the values of names in one round trip; on a Cluster they are on several servers."""
         if len(names) == 1 or self._client.is_cluster:
             single: list[bytes | None] = yield Pipeline(
                 self._client, [("GET", name) for name in names], idempotent=True
@@ -131,7 +131,7 @@ class RedisStore:
     def _opened(
         self, keys: Sequence[str], answers: Sequence[bytes | None]
     ) -> tuple[list[CacheEntry | None], list[str]]:
-        """Entries that have not ended, and the keys whose bytes nobody will ever be able to read."""
+        """Return the entries that have not expired, and the keys whose stored bytes no process can read."""
         entries: list[CacheEntry | None] = []
         damaged: list[str] = []
         now = self._clock.time()
@@ -141,14 +141,14 @@ class RedisStore:
                 try:
                     entry = self._envelope.open(key, data)
                 except DecodeError as error:
-                    # What a newer release wrote is left to it: both run side by side during a roll-out.
+                    # Entries of a newer release are left alone: both run side by side during a roll-out.
                     if not error.newer:
                         damaged.append(key)
             entries.append(None if entry is None or now >= entry.expires_at else entry)
         return entries, damaged
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
-        """Keep values; what cannot be kept must not leave an older one behind."""
+        """Store values; if that fails, invalidate the keys, so that no older value is left."""
         yield from self._owed.or_owed(self._save(entries, tags), keys=entries)
         self._owed.written(entries)
 
@@ -160,14 +160,14 @@ class RedisStore:
         for key, (value, ttl) in entries.items():
             entry = CacheEntry(value, fresh_until=now + ttl, expires_at=now + ttl, tags=versions)
             data = self._envelope.seal(key, entry)
-            # A computation that began before this write must not be kept after it.
+            # A computation that began before this write must not be stored after it.
             leases.append(("UNLINK", self._names.lease(key)))
             values.append(("SET", self._names.value(key), data, "PX", max(1, int(ttl * 1000))))
         if values:
             yield Pipeline(self._client, [*leases, *values], idempotent=True)
 
     def _versions(self, tags: Sequence[str], *, patient: bool = False) -> Op[dict[str, bytes]]:
-        """Versions of the tags, made where there are none. Random, so that none ever comes back."""
+        """Return the versions of the tags, creating missing ones. They are random, so none is ever reused."""
         if not tags:
             return {}
         commands: list[Sequence[object]] = []
@@ -176,7 +176,7 @@ class RedisStore:
             commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GETEX", name, "PX", _TAG_TTL_MS)]
         answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
         versions = zip(tags, answers[1::2], strict=True)
-        # A version that was removed between the two is none that an entry could have later.
+        # If a version was removed between the two commands, use one that no tag ever has: the entry is invalid.
         return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
 
     # --- leases ------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class RedisStore:
     def acquire(
         self, key: str, tags: Sequence[str], *, wait: float = 0
     ) -> Op[CacheEntry | ComputeLease | None]:
-        """Take the lease; one caller of each process polls for it."""
+        """Acquire the lease; one caller of each process polls for it."""
         token = secrets.token_bytes(16)
         names = [self._names.lease(key), self._names.value(key)]
         terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS]
@@ -192,7 +192,7 @@ class RedisStore:
         pause = 0.0
         while not (self._owed.any and self._owed.covers(key, tags)):
             waiting = pause > 0
-            # Before the lease: versions that are read later could hide an invalidation in between.
+            # Before the lease: versions read after it could hide an invalidation in between.
             versions = yield from self._versions(tags, patient=waiting)
             ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=waiting)
             entry = self._fresh(key, data, versions)
@@ -208,7 +208,7 @@ class RedisStore:
             left = give_up - self._clock.monotonic()
             if left <= 0:
                 return None
-            # Polled and not told by PUBLISH: a waiter that misses a message would wait for its whole patience.
+            # Polling rather than PUBLISH: a waiter that missed a message would wait for its whole timeout.
             pause = min(_LONGEST_PAUSE, pause * 1.5) or _SHORTEST_PAUSE
             yield Pause(min(left, pause * (0.5 + random())))  # noqa: S311 - spreads polls, protects nothing
         return None
@@ -220,36 +220,36 @@ class RedisStore:
         return entry if entry.tags.items() <= versions.items() else None
 
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
-        """Keep what was computed, if the lease is still ours, in one step."""
+        """Store a computed value if this process still holds the lease, atomically."""
         ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
         data = self._envelope.seal(key, entry)
         self._renewal.forget(lease)
         names = [self._names.value(key), self._names.lease(key)]
-        # Not idempotent: the first run gives the lease back, so a second one would find somebody else's.
+        # Not idempotent: the first run releases the lease, so a second one might find that of another process.
         stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
         return bool(stored)
 
     def release(self, key: str, lease: ComputeLease) -> Op[None]:
-        """Give the lease back."""
+        """Release the lease."""
         self._renewal.forget(lease)
         yield RunScript(self._release_script, [self._names.lease(key)], [lease.token], idempotent=True)
 
-    # --- forgetting --------------------------------------------------------------------------
+    # --- invalidation ------------------------------------------------------------------------
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
         """Remove entries and void leases."""
         return (yield from self._owed.or_owed(self._unlink(keys), keys=keys))
 
     def remove_matching(self, pattern: str) -> Op[int]:
-        """The same by pattern."""
+        """Remove entries and void leases by pattern."""
         return (yield from self._owed.or_owed(self._unlink_matching(pattern), patterns=[pattern]))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
-        """Remove the versions: new ones are random, so that no old one comes back."""
+        """Remove the versions of the tags: new ones are random, so that an old one is never reused."""
         yield from self._owed.or_owed(self._unlink_versions(tags), tags=tags)
 
     def _unlink(self, keys: Iterable[str]) -> Op[int]:
-        # Leases go first: nobody can store between the two.
+        # Leases first: nothing can be stored between the two commands.
         values = [self._names.value(key) for key in keys]
         leases = [self._names.lease(key) for key in keys]
         if not values:
@@ -272,7 +272,7 @@ class RedisStore:
         return (yield from self._unlink_names(self._names.value(whole)))
 
     def _unlink_names(self, pattern: bytes) -> Op[int]:
-        """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole."""
+        """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole scan."""
         removed = 0
         places: Sequence[ScanPlace] = SCAN_START
         while places:
@@ -285,13 +285,13 @@ class RedisStore:
                 removed += sum((yield Pipeline(self._client, commands, idempotent=True, patient=True)))
         return removed
 
-    # --- the rest ----------------------------------------------------------------------------
+    # --- health ------------------------------------------------------------------------------
 
     def peek(self, _key: str) -> Any:
-        """Nothing is here without a round trip."""
+        """Return ``MISSING``: every read needs a round trip."""
         return MISSING
 
     def ping(self) -> Op[bool]:
-        """Whether Redis answers."""
+        """Return whether Redis responds."""
         yield Pipeline(self._client, [("PING",)], idempotent=True)
         return True

@@ -1,19 +1,19 @@
-"""The bytes of one stored entry: data only, and signed together with the key they belong to.
+"""The byte format of a stored entry: data only, signed together with its key.
 
     1 byte   0xc1, which MessagePack, JSON, pickle and text never begin with
     1 byte   version of this layout
-    1 byte   form: bit 7 says that a signature follows; the others are free (compression), and 0
+    1 byte   form: bit 7 indicates a signature; the other bits are reserved (compression), and 0
     32 bytes signature, if there is one
-    8 + 8    fresh until, expires at: seconds of the wall clock
+    8 + 8    fresh until, expires at: seconds on the wall clock
     2 bytes  number of tags; for each of them 2 bytes of length, its name, and 8 bytes of version
     rest     the value, see ``_core/codec.py``
 
-A reader leaves alone what is newer than it (a version, a form, a signature where it has no key) and removes what is
-older or damaged, so that old and new processes work side by side.
+A reader leaves newer entries alone (a newer version, an unknown form, a signature when it has no key) and removes
+older or damaged ones, so that old and new processes can run side by side.
 
-There is one fixed signature, chosen by whoever reads and checked before anything behind it is parsed: bytes cannot
-name their own digest, move to another key or namespace, or run anything. It is keyed BLAKE2b (RFC 7693), a MAC by
-design that costs a sixth of HMAC-SHA256 here.
+The signature algorithm is fixed by the reader, and the signature is checked before anything after it is parsed:
+stored bytes cannot choose their own digest, be moved to another key or namespace, or run code. The algorithm is
+keyed BLAKE2b (RFC 7693), a MAC by design, which takes a sixth of the time of HMAC-SHA256 here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["TAG_VERSION_BYTES", "Envelope"]
 TAG_VERSION_BYTES: Final = 8
 
 _MAGIC: Final = 0xC1
-_VERSION: Final = 2  # 1 was a codec's value alone
+_VERSION: Final = 2  # version 1 was the codec's value alone
 _SIGNED: Final = 0x80
 _MAC_BYTES: Final = 32
 _SHORTEST_SECRET: Final = 16
@@ -45,14 +45,15 @@ _CONTEXT: Final = b"mks-cache\0"
 
 
 class Envelope:
-    """Writes and reads the entries of one namespace.
+    """Encodes and decodes the entries of one namespace.
 
     Args:
-        namespace: part of what is signed.
-        signing_keys: secrets of at least 16 bytes; the first signs, all are accepted (rotation). None: unsigned.
+        namespace: part of the signed data.
+        signing_keys: secrets of at least 16 bytes; the first one signs, all are accepted (rotation). None:
+            unsigned.
 
     Raises:
-        ConfigurationError: a signing key is too short or no secret at all.
+        ConfigurationError: a signing key is too short or has the wrong type.
     """
 
     __slots__ = ("_codec", "_macs", "_start")
@@ -67,10 +68,10 @@ class Envelope:
         self._codec = Codec(max_bytes=LARGEST_VALUE)
 
     def seal(self, key: str, entry: CacheEntry) -> bytes:
-        """The bytes to be stored under ``key``.
+        """Return the bytes to store under ``key``.
 
         Raises:
-            EncodeError: the value is not data.
+            EncodeError: the value is not plain data.
         """
         parts = [_HEAD.pack(entry.fresh_until, entry.expires_at, len(entry.tags))]
         for tag, version in entry.tags.items():
@@ -81,10 +82,10 @@ class Envelope:
         return b"".join((self._start, _mac(self._macs[0], key, body) if self._macs else b"", body))
 
     def open(self, key: str, data: bytes) -> CacheEntry:
-        """The entry in the bytes stored under ``key``.
+        """Return the entry in the bytes stored under ``key``.
 
         Raises:
-            DecodeError: damaged, forged, of another key, or not for this reader (``newer``).
+            DecodeError: damaged, forged, from another key, or not for this reader (``newer``).
         """
         body = self._verified(key, data)
         try:
@@ -99,13 +100,13 @@ class Envelope:
                 tags[name] = body[end:at]
         except (StructError, UnicodeDecodeError):
             raise DecodeError("not a cache entry") from None
-        if not (fresh_until >= 0 and expires_at >= 0):  # NaN is neither
+        if not (fresh_until >= 0 and expires_at >= 0):  # false for NaN
             raise DecodeError("not a cache entry")
         value = self._codec.decode(body[at:], trusted=bool(self._macs))
         return CacheEntry(value, fresh_until=fresh_until, expires_at=expires_at, tags=tags)
 
     def _verified(self, key: str, data: bytes) -> bytes:
-        """What follows version, form and signature."""
+        """Check version, form and signature, and return the bytes that follow."""
         start = len(self._start)
         if data[:start] != self._start:
             self._refuse(data)
@@ -131,7 +132,7 @@ class Envelope:
 
 
 def _mac(begun: blake2b, key: str, body: bytes) -> bytes:
-    """The MAC of a key and a body; the length of the key keeps the two apart."""
+    """Return the MAC of a key and a body; the length of the key separates the two."""
     mac = begun.copy()
     name = key.encode("utf-8", "surrogatepass")
     mac.update(len(name).to_bytes(4, "big") + name)
@@ -153,4 +154,4 @@ def _secret(key: str | bytes) -> bytes:
         raise ConfigurationError(
             f"signing_keys must be secrets of at least {_SHORTEST_SECRET} bytes", parameter="signing_keys"
         )
-    return blake2b(secret).digest()  # of the length the MAC takes, whatever the secret's is
+    return blake2b(secret).digest()  # of the length that the MAC requires, whatever the length of the secret

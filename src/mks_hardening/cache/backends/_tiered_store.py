@@ -1,4 +1,4 @@
-"""Two stores as one: a small quick one in this process before a shared one."""
+"""Two stores combined: a small, fast one in this process in front of a shared one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Both(ComputeLease):
-    """The leases of both stores."""
+    """The leases of both stores, which share one computation."""
 
     __slots__ = ("local", "shared")
 
@@ -42,12 +42,12 @@ class TieredStore:
 
     @property
     def budget(self) -> float | None:
-        """That of the shared one."""
+        """The budget of the shared store."""
         return self._l2.budget
 
     @property
     def owed(self) -> int:
-        """That of the shared one."""
+        """The pending invalidations of the shared store."""
         return self._l2.owed
 
     def close(self) -> None:
@@ -69,7 +69,8 @@ class TieredStore:
         missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
         if not missing:
             return entries
-        # The copies' leases are taken before the shared cache is asked, so that an invalidation meanwhile wins.
+        # The leases for the copies are acquired before the shared store is read, so that an invalidation in between
+        # voids them.
         leases: dict[str, CacheEntry | ComputeLease | None] = {}
         for key in missing:
             leases[key] = yield from self._l1.acquire(key, tags)
@@ -83,7 +84,7 @@ class TieredStore:
         return [entry or found[key] for key, entry in zip(keys, entries, strict=True)]
 
     def _copy(self, key: str, lease: CacheEntry | ComputeLease | None, entry: CacheEntry | None) -> Op[None]:
-        """Keep a shared entry here for a while, unless its tags are unknown here and could not be invalidated."""
+        """Store a copy of a shared entry here, unless it has a tag unknown here, which could not be invalidated."""
         if not isinstance(lease, ComputeLease):
             return
         if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
@@ -101,7 +102,7 @@ class TieredStore:
         yield from self._shared_first(self._l2.save(entries, tags), self._l1.remove(list(entries)))
 
     def _shared_first(self, shared: Op[T], local: Op[object]) -> Op[T]:
-        """What the shared cache forgets must not be copied from it after the local one has forgotten it."""
+        """Run the shared operation first: otherwise a removed entry could be copied from it again afterwards."""
         try:
             return (yield from shared)
         finally:

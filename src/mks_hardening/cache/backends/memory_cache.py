@@ -15,19 +15,19 @@ __all__ = ["MemoryCache"]
 
 
 class MemoryCache(BaseCache):
-    """Keeps values in this process; for one process, for tests, or in front of Redis (``TieredCache``).
+    """A cache in this process: for a single process, for tests, or in front of Redis (``TieredCache``).
 
     Args:
-        max_entries: entries kept; the least recently used go first.
-        default_ttl: seconds a value is kept when nothing else is said.
-        namespace: what events call it.
-        compute_wait: seconds a caller waits for the same computation of another thread or task, before one of those
-            who wait computes as well.
-        jitter: share of each ttl, up to 0.1, that is taken off at random.
+        max_entries: maximum number of entries; the least recently used ones are evicted first.
+        default_ttl: seconds for which a value is stored when no ``ttl`` is given.
+        namespace: name of the cache in events.
+        compute_wait: seconds a caller waits for the same computation in another thread or task, before one of the
+            waiting callers computes as well.
+        jitter: share of each ttl, up to 0.1, that is subtracted at random.
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is invalid.
     """
 
     def __init__(

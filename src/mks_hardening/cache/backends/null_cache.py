@@ -1,4 +1,4 @@
-"""A cache that keeps nothing: for tests, and to switch caching off."""
+"""A cache that stores nothing: for tests, and to switch caching off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NullCache"]
 
 
 class NullCache(BaseCache):
-    """Forgets everything at once; callers that ask for one key at the same time still compute it only once."""
+    """Stores nothing; callers that request one key at the same time still share one computation."""
 
     def __init__(self, *, namespace: str = "null") -> None:
         super().__init__(

@@ -19,28 +19,28 @@ __all__ = ["RedisCache"]
 
 
 class RedisCache(BaseCache):
-    """Keeps values in Redis. When Redis is away, everything is a miss and nothing is raised.
+    """A cache in Redis. During an outage every read is a miss, and no error is raised.
 
-    What is forgotten meanwhile is not lost: this process refuses the old values from then on, and Redis is told as
-    soon as it answers. Names are ``namespace:v:{=KEY}`` (values), ``namespace:l:{=KEY}`` (leases of those who
-    compute) and ``namespace:t:{=TAG}`` (versions of tags).
+    Invalidations during an outage are not lost: this process ignores the old values from then on, and sends the
+    invalidations to Redis when it is back. Names in Redis are ``namespace:v:{=KEY}`` (values),
+    ``namespace:l:{=KEY}`` (leases of computations) and ``namespace:t:{=TAG}`` (versions of tags).
 
     Args:
         url_or_client: Redis URL (one server, Sentinel or Cluster), a ``RedisClient``, or a client of redis-py,
-            which is built anew.
-        namespace: 1 to 64 characters of ``A-Za-z0-9_.:-``; caches with different ones share nothing.
-        default_ttl: seconds a value is kept when nothing else is said.
-        signing_keys: secrets of at least 16 bytes; the first signs, all are accepted. Without them, whoever can
-            write to Redis can choose what the application reads (data only, never code).
-        store_budget: seconds that all Redis calls of one operation may take together.
-        compute_wait: seconds a caller waits for the same computation of another thread, task or process, before one
-            of those who wait computes as well; the only thing that may take longer than ``store_budget``.
-        allow_plaintext: whether clear text may leave this machine.
-        jitter: share of each ttl, up to 0.1, that is taken off at random.
+            whose settings are used to create a new one.
+        namespace: 1 to 64 characters of ``A-Za-z0-9_.:-``; caches with different namespaces share nothing.
+        default_ttl: seconds for which a value is stored when no ``ttl`` is given.
+        signing_keys: secrets of at least 16 bytes; the first one signs, all are accepted. Without them, anyone who
+            can write to Redis controls what the application reads (data only, never code).
+        store_budget: maximum seconds for all Redis round trips of one operation together.
+        compute_wait: seconds a caller waits for the same computation in another thread, task or process, before one
+            of the waiting callers computes as well; the only wait that may exceed ``store_budget``.
+        allow_plaintext: whether unencrypted connections to Redis on other hosts are allowed.
+        jitter: share of each ttl, up to 0.1, that is subtracted at random.
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is invalid.
         MissingDependencyError: redis is not installed.
     """
 
@@ -59,7 +59,7 @@ class RedisCache(BaseCache):
     ) -> None:
         clock = given_clock(clock)
         name = namespace_of(namespace)
-        # Before the client: a bad key must not leave connections behind.
+        # Before the client is created: an invalid key must not leave connections open.
         envelope = Envelope(namespace=name, signing_keys=signing_keys)
         client = RedisClient(
             url_or_client,

@@ -1,4 +1,4 @@
-"""Two caches as one: a small quick one in this process before a shared one."""
+"""Two caches combined: a small, fast one in this process in front of a shared one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ __all__ = ["TieredCache"]
 class TieredCache(BaseCache):
     """Reads ``l1`` first, then ``l2``; writes and invalidations go to both.
 
-    What another process invalidates is seen here when the copy in ``l1`` ends, after ``l1_ttl`` seconds at most.
+    An invalidation by another process takes effect here when the copy in ``l1`` expires, after at most ``l1_ttl``
+    seconds.
 
     Args:
-        l1: the quick one, normally a ``MemoryCache``.
-        l2: the shared one, normally a ``RedisCache``.
-        l1_ttl: longest time in seconds a copy stays in ``l1``.
+        l1: the fast cache, usually a ``MemoryCache``.
+        l2: the shared cache, usually a ``RedisCache``.
+        l1_ttl: maximum seconds that a copy stays in ``l1``.
 
     Raises:
-        ConfigurationError: ``l1`` or ``l2`` is no cache, or both are the same.
+        ConfigurationError: ``l1`` or ``l2`` is not a cache, or both are the same.
     """
 
     def __init__(self, l1: BaseCache, l2: BaseCache, *, l1_ttl: float | timedelta = 5) -> None:
