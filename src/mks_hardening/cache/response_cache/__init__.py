@@ -1,1 +1,1 @@
-"""Whole answers to HTTP requests, kept and given again."""
+"""Caching of whole HTTP responses."""

@@ -1,4 +1,4 @@
-"""Which requests an answer may be shared among: what goes past the cache, and what the key is made of."""
+"""Decide which requests may use the response cache, and build their keys."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CONDITIONS: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANG
 
 
 def request_obstacle(environ: WSGIEnvironment, rule: CacheRule) -> str | None:
-    """Why a request must go past the cache, or None."""
+    """Return why a request must bypass the cache, or None."""
     if environ.get("REQUEST_METHOD") not in {"GET", "HEAD"}:
         return "method"
-    # Ranges and preconditions are about one representation, which only the application knows.
+    # Ranges and preconditions refer to one representation, which only the application knows.
     if any(name in environ for name in _CONDITIONS):
         return "conditional"
     if rule.identity is None and environ.get("HTTP_AUTHORIZATION"):
         return "authorization"
-    # Private by default: a page with a name on it is the one mistake a response cache must not make.
+    # Private by default: serving one user's page to another is the one mistake a response cache must not make.
     if rule.identity is None and environ.get("HTTP_COOKIE"):
         return "cookie"
     if rule.identity is None and names_somebody(environ):
@@ -42,21 +42,22 @@ def request_obstacle(environ: WSGIEnvironment, rule: CacheRule) -> str | None:
 
 
 def _parameters(query: str) -> list[tuple[str, str]]:
-    # latin-1 keeps every byte as it came, so that two queries never become one text.
+    # latin-1 preserves every byte, so that two different queries never become equal.
     return parse_qsl(query, keep_blank_values=True, encoding="latin-1")
 
 
 def answer_key(environ: WSGIEnvironment, rule: CacheRule, identity: object) -> str:
-    """The key of a URL as one person (or nobody in particular) sees it.
+    """Return the key of a URL as seen by one user (or an anonymous one).
 
-    Parameters that are named by the rule may come in any order of names; everything else is taken as sent.
+    If the rule names query parameters, the order of different names does not matter; everything else is used as
+    sent.
 
     Raises:
         CacheKeyError: the identity is not a plain value.
     """
     query: object = environ.get("QUERY_STRING", "")
     if rule.query is not None:
-        # By name alone, and stably: the order of two values of one name may mean something.
+        # A stable sort by name alone: the order of two values with the same name may be significant.
         query = tuple(sorted(_parameters(environ.get("QUERY_STRING", "")), key=lambda pair: pair[0]))
     place = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
     path = (environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", ""))
@@ -65,7 +66,7 @@ def answer_key(environ: WSGIEnvironment, rule: CacheRule, identity: object) -> s
 
 
 def variant_of(environ: WSGIEnvironment, names: Sequence[str]) -> str:
-    """A digest of the named request fields, names and values framed so that nothing can shift between them."""
+    """Return a digest of the named request fields; names and values are delimited so that no two sets collide."""
     values = {name: environ.get(_environ_name(name)) for name in names}
     return digest(canonical((values,)))
 
@@ -76,7 +77,7 @@ def _environ_name(field: str) -> str:
 
 
 def request_control(environ: WSGIEnvironment) -> dict[str, str]:
-    """The directives of the client."""
+    """Return the cache directives of the client."""
     control = directives(environ.get("HTTP_CACHE_CONTROL", ""))
     if "HTTP_CACHE_CONTROL" not in environ and "no-cache" in environ.get("HTTP_PRAGMA", "").lower():
         control["no-cache"] = ""

@@ -1,7 +1,8 @@
-"""What servers and proxies put into a request besides the URL: who asks, and which place was asked for.
+"""Request fields, set by servers and proxies, that identify the user or the requested host.
 
-An answer to somebody who was told apart in one of these ways is theirs alone. A place that was named in one of
-these ways may be in the answer (an absolute link, a redirect), whoever believed it: it is part of the key.
+A response to a user who is identified by one of them is private to that user. A host, scheme or path given in one
+of them may appear in the response (an absolute link, a redirect), whichever component evaluated it, so it is part
+of the cache key.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _IDENTITY_KEYS: Final = frozenset({
     *("CERT_SERIALNUMBER", "CERT_SUBJECT", "GSS_NAME", "HTTPS_DN"),  # IIS, mod_auth_gssapi, uWSGI
     *map(header_key, IDENTITY_FIELDS),
 })  # fmt: skip
-# What modules of a server put beside the header fields, one name for each fact about the person or certificate.
+# Variables that server modules set besides the header fields, one for each fact about the user or the certificate.
 _IDENTITY_PREFIXES: Final = (
     *("AUTHENTICATE_", "AUTHORIZE_", "HTTPS_CLIENT_", "MELLON_", "OIDC_", "SHIB_", "SSL_CLIENT_"),
     "Shib-",  # mod_shib keeps the dash
 )
-# Every gateway has names of its own for the fields it adds, made of the same few words. A word too many costs a
-# hit, a missing one shows somebody the page of another.
+# Each gateway has its own names for the fields it adds, composed of the same few words. A superfluous word costs
+# hits; a missing one shows one user the page of another.
 _IDENTITY_WORDS: Final = re.compile(
     r"HTTP_(?!SEC_)(?:\w*_)?"
     r"(?:ACCOUNT|API_?KEY|ASSERTION|AUTH\w*|CERT|CERTIFICATE|CLIENTCERT|CONSUMER|CREDENTIAL|CUSTOMER|DN|DPOP|EMAIL|EPPN"
@@ -35,7 +36,7 @@ _IDENTITY_WORDS: Final = re.compile(
     r"|SESSIONID|SHIB|SMUSER|SSO|SUBJECT|TENANT|TOKEN|UID|USER(?!_AGENT)|USERID|USERINFO|USERNAME|VERIFY)(?:_\w*)?",
     re.ASCII,
 )
-_NOBODY: Final = ("", "NONE")  # what mod_ssl and nginx say of a client without a certificate
+_NOBODY: Final = ("", "NONE")  # values of mod_ssl and nginx for a client without a certificate
 
 _TARGET_KEYS: Final = tuple(
     map(
@@ -56,7 +57,7 @@ _TARGETS_OF_FORWARDED: Final = re.compile(r"""\b(host|proto)\s*=\s*("[^"]*"|[^\s
 
 
 def names_somebody(environ: Mapping[str, Any]) -> bool:
-    """Whether a server or proxy says who asks."""
+    """Return whether a server or proxy identifies the user."""
     return any(_is_identity(key) and environ[key] not in _NOBODY for key in environ)
 
 
@@ -70,7 +71,7 @@ def _is_identity(key: str) -> bool:
 
 
 def place_asked_for(environ: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
-    """What a proxy or a client says of host, scheme, port, path and method, as far as it is there."""
+    """Return the host, scheme, port, path and method that a proxy or client states, as far as present."""
     said: list[tuple[str, object]] = [(key, environ[key]) for key in _TARGET_KEYS if key in environ]
     if "HTTP_FORWARDED" in environ:
         said += _TARGETS_OF_FORWARDED.findall(environ["HTTP_FORWARDED"].lower())

@@ -1,4 +1,4 @@
-"""What may be kept of an answer, decided on its fields: freshness, variants, conditions.
+"""HTTP caching rules, applied to header fields: freshness, variants, conditional requests.
 
 Sources: RFC 9111 (caching), RFC 9110 (conditional requests).
 """
@@ -23,7 +23,7 @@ __all__ = [
 
 Headers = Sequence[tuple[str, str]]
 
-# Belong to one connection or one answer, not to the content (RFC 9111, 3.1).
+# Specific to one connection or one response rather than the content (RFC 9111, 3.1).
 _NOT_KEPT: Final = frozenset(
     {
         "age",
@@ -34,7 +34,7 @@ _NOT_KEPT: Final = frozenset(
         "proxy-authorization",
     }
     | {"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id", "server-timing"}
-    # What one client has left of its limits and of its session.
+    # Specific to one client: its remaining quotas and session time.
     | {"ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
     | {"x-session-expires-in"}
 )
@@ -45,14 +45,14 @@ _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def header(headers: Headers, name: str) -> str:
-    """All values of a field, joined by commas (RFC 9110, 5.3)."""
+    """Return all values of a field, joined by commas (RFC 9110, 5.3)."""
     return ", ".join(value for field, value in headers if field.lower() == name)
 
 
 def directives(cache_control: str) -> dict[str, str]:
-    """The directives of a Cache-Control field, names in lower case; one that contradicts itself is 0.
+    """Parse a Cache-Control field; names are in lower case, and contradictory values become 0.
 
-    Source: RFC 9111, 4.2.1: an answer with two values of ``max-age`` should count as stale.
+    Source: RFC 9111, 4.2.1: a response with two values of ``max-age`` should be considered stale.
     """
     found: dict[str, str] = {}
     for name, quoted, plain in _DIRECTIVE.findall(cache_control):
@@ -62,12 +62,12 @@ def directives(cache_control: str) -> dict[str, str]:
 
 
 def response_obstacle(status: str, headers: Headers, *, personal: bool) -> str | None:
-    """Why an answer must not be kept, or None. ``personal``: the key holds whom it is for."""
+    """Return why a response must not be stored, or None. ``personal``: the key includes the user's identity."""
     control = directives(header(headers, "cache-control"))
     vary = variant_names(headers)
     if not status.startswith("200"):
         return "status"
-    # A cookie is somebody's; kept, it would sign everybody in as one person.
+    # A cookie belongs to one user; a stored one would sign everybody in as that user.
     if header(headers, "set-cookie"):
         return "set-cookie"
     if vary is None:
@@ -82,15 +82,15 @@ def response_obstacle(status: str, headers: Headers, *, personal: bool) -> str |
 
 
 def variant_names(headers: Headers) -> tuple[str, ...] | None:
-    """The request fields an answer depends on, or None for ``Vary: *``."""
+    """Return the request fields that a response depends on, or None for ``Vary: *``."""
     names = {name.strip().lower() for name in header(headers, "vary").split(",")} - {""}
     return None if "*" in names else tuple(sorted(names))
 
 
 def lifetime(headers: Headers, *, ttl: float, now: float) -> float:
-    """Seconds an answer is fresh: what it says itself, never longer than ``ttl``, less the age it came with."""
+    """Return the seconds a response is fresh: as it states, at most ``ttl``, less the age it arrived with."""
     control = directives(header(headers, "cache-control"))
-    # s-maxage wins for a cache that many share (RFC 9111, 5.2.2.10).
+    # s-maxage takes precedence in a shared cache (RFC 9111, 5.2.2.10).
     said = [_whole_seconds(control[name]) for name in ("s-maxage", "max-age") if name in control][:1]
     if not said and header(headers, "expires"):
         said = [_expires(headers, now)]
@@ -99,8 +99,8 @@ def lifetime(headers: Headers, *, ttl: float, now: float) -> float:
 
 
 def _whole_seconds(text: str) -> float:
-    """Delta-seconds; what is none counts as stale (RFC 9111, 4.2.1)."""
-    # Ten digits are three centuries; more would only become an infinity.
+    """Parse delta-seconds; an invalid value counts as stale (RFC 9111, 4.2.1)."""
+    # Ten digits are three centuries; more could only become infinity.
     return float(text[:10]) if text.isascii() and text.isdecimal() else 0.0
 
 
@@ -119,14 +119,14 @@ def _moment(text: str) -> float | None:
 
 
 def kept_headers(headers: Headers) -> list[tuple[str, str]]:
-    """The fields that belong to the content, as plain text: frameworks hand over subclasses of ``str``."""
+    """Return the fields that belong to the content, as plain strings: frameworks pass subclasses of ``str``."""
     named = {name.strip().lower() for name in header(headers, "connection").split(",")}
     return [(str(name), str(value)) for name, value in headers if name.lower() not in _NOT_KEPT | named]
 
 
 def is_not_modified(environ: Mapping[str, str], headers: Headers) -> bool:
-    """Whether the client's copy is the same (RFC 9110, 13.2.2)."""
-    # With it If-Modified-Since is ignored, whose seconds cannot tell two versions apart (RFC 9110, 13.1.3).
+    """Return whether the client's copy is current (RFC 9110, 13.2.2)."""
+    # Takes precedence over If-Modified-Since, whose seconds may not tell two versions apart (RFC 9110, 13.1.3).
     if "HTTP_IF_NONE_MATCH" in environ:
         wanted = environ["HTTP_IF_NONE_MATCH"].strip()
         own = _ENTITY_TAG.fullmatch(header(headers, "etag"))
@@ -137,6 +137,6 @@ def is_not_modified(environ: Mapping[str, str], headers: Headers) -> bool:
 
 
 def without_content(headers: Headers) -> list[tuple[str, str]]:
-    """The fields of a 304: nothing that describes a body that is not there (RFC 9110, 15.4.5)."""
+    """Return the fields of a 304 response: none that describes the omitted body (RFC 9110, 15.4.5)."""
     left_out = {"content-length", "content-type", "content-encoding", "content-language", "transfer-encoding"}
     return [(name, value) for name, value in headers if name.lower() not in left_out]

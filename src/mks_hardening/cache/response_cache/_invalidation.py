@@ -1,4 +1,4 @@
-"""A request that changes something, and what is to be forgotten when it has succeeded (RFC 9111, 4.4)."""
+"""Invalidate stored responses after an unsafe request with a 2xx or 3xx response (RFC 9111, 4.4)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Invalidation"]
 
 
 class Invalidation:
-    """Lets one answer stream through, and has paths forgotten before its first byte and once more after its end.
+    """Streams a response, and invalidates paths before its first byte and again after its end.
 
-    Twice, because an application may end its transaction when the body is closed: who asks in between would have
-    the old page kept.
+    Twice, because an application may commit its transaction when the body is closed: a request in between would
+    store the old page again.
 
     Args:
-        forget: takes the paths.
+        forget: called with the paths to invalidate.
         environ: the request.
-        start_response: of the server.
+        start_response: callable of the server.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Invalidation:
         self._closed = False
 
     def answer(self, app: WSGIApplication) -> Iterable[bytes]:
-        """Call the application."""
+        """Call the application and return the response body."""
         self._result = app(self._environ, with_step(self._start_response, self._note))
         self._forget_noted()
         if self._has_head and not self._paths:
@@ -67,7 +67,7 @@ class Invalidation:
     def _note_place(self, value: str) -> None:
         try:
             place = urlsplit(urljoin(f"//{self._host}{quote(self._path, encoding='latin-1')}", value))
-        except ValueError:  # no URL
+        except ValueError:  # not a URL
             return
         if place.netloc.lower() == self._host.lower() and place.path:
             self._paths[unquote(place.path, encoding="latin-1")] = None
@@ -86,7 +86,7 @@ class Invalidation:
         return piece
 
     def close(self) -> None:
-        """Close the application's body, once."""
+        """Close the application's body, once, and invalidate the paths again."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""One answer on its way to the client, copied as it passes."""
+"""Copy a response while it is streamed to the client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Recording"]
 
 
 class Recording:
-    """Lets one answer stream through and collects a copy; decides at its end."""
+    """Streams a response and collects a copy; stores it at the end unless something forbids it."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Recording:
         start_response: StartResponse,
     ) -> None:
         self._kept = kept
-        self._environ = request.environ  # of the application, which may change it
-        # As it came: it says which variant this is, and what the client has already.
+        self._environ = request.environ  # passed to the application, which may modify it
+        # The original request: it determines the variant, and whether the client has the content already.
         self._request = request._replace(environ=request.environ.copy())
         self._session_before = request.environ.get(SESSION_KEY)
         self._lease: ComputeLease | None = lease
@@ -51,9 +51,9 @@ class Recording:
         self._closed = False
 
     def answer(self, app: WSGIApplication) -> Iterable[bytes]:
-        """Call the application, which is asked for the whole content even if the client has a copy."""
-        # A 304 of the application could not be kept for those who have no copy. Not in a copy of the environ, in
-        # which nobody outside would find what the application leaves there (route, refusal).
+        """Call the application, without the client's validators, so that it returns the whole content."""
+        # A 304 of the application could not be stored for other clients. The environ is not copied, because outer
+        # wrappers read what the application puts into it (route, refusal).
         self._environ.pop("HTTP_IF_NONE_MATCH", None)
         self._environ.pop("HTTP_IF_MODIFIED_SINCE", None)
         try:
@@ -67,7 +67,7 @@ class Recording:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        """Look at the head, and send 304 instead when the client has the same content."""
+        """Inspect the head, and send a 304 instead if the client has the same content."""
         self._status, self._headers = status, list(headers)
         obstacle = "error" if exc_info else self._kept.obstacle(self._request, status, headers)
         if obstacle:
@@ -82,7 +82,7 @@ class Recording:
                 else self._start_response(status, headers)
             )
         finally:
-            # Of PEP 3333: the traceback holds this frame, and would keep it alive in a cycle.
+            # As in PEP 3333: the traceback references this frame, and would keep it alive in a cycle.
             exc_info = None
 
         def counted_write(data: bytes, /) -> object:
@@ -105,7 +105,7 @@ class Recording:
         return self._take(piece)
 
     def close(self) -> None:
-        """Close the application's body, once; an answer that was not read to its end is not kept."""
+        """Close the application's body, once; a response that was not read to its end is not stored."""
         if self._closed:
             return
         self._closed = True
@@ -127,7 +127,7 @@ class Recording:
         if lease is None:
             return
         length = header(self._headers, "content-length")
-        # The application broke off without an error; half a page must not be everybody's.
+        # The application stopped without an error; an incomplete page must not be stored.
         if length and length != str(len(body)):
             self._drop("cut short")
         elif self._may_hold_nonce(body):
@@ -146,19 +146,19 @@ class Recording:
             )
 
     def _may_hold_nonce(self, body: bytes) -> bool:
-        """A page made for one request's Content-Security-Policy would be broken in the next."""
+        """Return whether the page may contain this request's CSP nonce, which would be invalid in another."""
         nonce = str(self._environ.get(CSP_NONCE_KEY) or "")
         if not nonce:
             return False
-        # In a compressed body nobody finds it.
+        # It cannot be searched for in a compressed body.
         if header(self._headers, "content-encoding").lower() not in {"", "identity"}:
             return True
         return nonce.encode() in body or any(nonce in value for _, value in self._headers)
 
     def _is_for_one_visitor(self) -> bool:
-        """Whether the answer depends on the visitor's session, or on a token for the visitor's forms.
+        """Return whether the response depends on the visitor's session, or on the CSRF token.
 
-        Wrappers outside of this one add cookies, ``no-store`` and ``Vary`` too late to be seen here.
+        Outer wrappers add cookies, ``no-store`` and ``Vary`` too late to be seen here.
         """
         session = self._environ.get(SESSION_KEY)
         token = self._environ.get(CSRF_TOKEN_KEY)
@@ -166,8 +166,8 @@ class Recording:
             return True
         if not getattr(session, "was_read", False):
             return False
-        # An answer that the rule keeps for one identity may depend on the session that was judged before this
-        # wrapper, and is judged again before each hit: it is kept for the same cookies alone.
+        # With an identity, a response may depend on a session that an outer wrapper has checked, and checks again
+        # before each hit: it is stored for the same cookies only.
         if not self._request.personal or session is not self._session_before:
             return True
         self._headers.append(("Vary", "Cookie"))

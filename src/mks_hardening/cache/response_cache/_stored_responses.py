@@ -1,4 +1,4 @@
-"""The answers kept of one URL: which fits a request, and how another is added."""
+"""The stored responses of a URL: select the one that fits a request, and add another."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheableRequest", "StoredResponse", "StoredResponses", "Variants", "path_tag"]
 
-# `Vary: User-Agent` alone has thousands; all variants of a URL are one entry, read with every hit.
+# `Vary: User-Agent` alone has thousands; all variants of a URL are one entry, which is read for every hit.
 _MOST_VARIANTS: Final = 8
-# A tag for each path would let visitors make as many as they like, which Redis keeps for weeks.
+# One tag per path would let visitors create any number of tags, which Redis keeps for weeks.
 _PATH_TAGS: Final = 1 << 14
 _NO_NAMES: Final[tuple[str, ...]] = ()
 
 
 def path_tag(path: str) -> str:
-    """The tag of all that is kept of a path, whatever the query, host and identity; a few paths share one."""
+    """Return the tag of all responses of a path, whatever query, host and identity; some paths share a tag."""
     return f"http-path:{int(digest(canonical((path,)))[:8], 16) % _PATH_TAGS}"
 
 
 class StoredResponse(NamedTuple):
-    """A kept answer; times are of the wall clock."""
+    """A stored response; times are on the wall clock."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -49,9 +49,9 @@ class StoredResponse(NamedTuple):
 
 
 class Variants(TypedDict):
-    """What is stored for a URL: the request fields its answers depend on, and the answers by their values.
+    """The entry of a URL: the request fields its responses depend on, and the responses by the values of these.
 
-    ``route`` is what the application called it, if it did; entries of older releases have none.
+    ``route`` is the application's name for the URL, if it set one; entries of older releases have none.
     """
 
     names: list[str]
@@ -60,7 +60,7 @@ class Variants(TypedDict):
 
 
 class CacheableRequest(NamedTuple):
-    """A request that a rule speaks of, and the key of its answers."""
+    """A request that matches a rule, and the key of its responses."""
 
     environ: WSGIEnvironment
     rule: CacheRule
@@ -70,7 +70,7 @@ class CacheableRequest(NamedTuple):
 
 
 class StoredResponses:
-    """The answers in one cache."""
+    """The responses stored in one cache."""
 
     def __init__(self, cache: BaseCache, *, max_body: int, clock: Clock) -> None:
         self._cache = cache
@@ -78,14 +78,14 @@ class StoredResponses:
         self.max_body = max_body
 
     def variants(self, request: CacheableRequest) -> Variants | None:
-        """All that is kept of the URL."""
+        """Return all stored responses of the URL."""
         found: Variants | None = self._cache.get_tagged(request.key, request.tags)
         return found
 
     def fitting(
         self, environ: WSGIEnvironment, variants: Variants | None, control: Mapping[str, str]
     ) -> StoredResponse | None:
-        """The kept variant this request may be answered with."""
+        """Return the stored response that this request may be served, or None."""
         if not variants or "no-cache" in control:
             return None
         stored = variants["answers"].get(variant_of(environ, variants["names"]))
@@ -98,15 +98,15 @@ class StoredResponses:
         return answer
 
     def age(self, answer: StoredResponse) -> int:
-        """Seconds since it was made."""
+        """Return the seconds since the response was made."""
         return max(0, int(self._clock.time() - answer.made_at))
 
     def begin(self, request: CacheableRequest) -> ComputeLease | None:
-        """The permission to keep an answer that is going to be made."""
+        """Acquire a lease to store a response that is going to be made."""
         return self._cache.begin(request.key, request.tags)
 
     def obstacle(self, request: CacheableRequest, status: str, headers: Headers) -> str | None:
-        """Why an answer must not be kept, or None."""
+        """Return why a response must not be stored, or None."""
         obstacle = response_obstacle(status, headers, personal=request.personal)
         length = header(headers, "content-length")
         if obstacle is None and length.isdecimal() and int(length[:15]) > self.max_body:
@@ -125,9 +125,9 @@ class StoredResponses:
         body: bytes,
         route: object,
     ) -> None:
-        """Add an answer that was sent whole to the variants of its URL, unless it was invalidated meanwhile."""
-        # Those of the lease: what was read before it, or from a copy in this process, may have been invalidated
-        # since, and would come back beside the new one.
+        """Add a complete response to the variants of its URL, unless they were invalidated in the meantime."""
+        # The variants of the lease: those read before it, or from a copy in this process, may have been invalidated
+        # since, and would be restored together with the new one.
         variants: Variants | None = lease.former.value if lease.former else None
         now = self._clock.time()
         fresh = lifetime(headers, ttl=request.rule.ttl, now=now)
@@ -135,12 +135,12 @@ class StoredResponses:
         if not header(kept, "content-length"):
             kept.append(("Content-Length", str(len(body))))
         if not header(kept, "etag"):
-            # A weak one: the same content, not the same bytes on the wire, once somebody compresses it.
+            # A weak one: the same content, but not the same bytes on the wire after compression.
             kept.append(("ETag", f'W/"{blake2b(body, digest_size=16).hexdigest()}"'))
         age = header(headers, "age")
         made_at = now - (float(age[:10]) if age.isdecimal() else 0.0)
         names = variant_names(headers) or _NO_NAMES
-        # Another Vary than before: what was kept under the old names would be found by requests it is not for.
+        # If Vary has changed, responses under the old names would be found by requests they do not fit.
         answers = variants["answers"] if variants and tuple(variants["names"]) == names else {}
         living = {key: StoredResponse._make(stored) for key, stored in answers.items()}
         living = {key: answer for key, answer in living.items() if now < answer.fresh_until}
@@ -157,6 +157,6 @@ class StoredResponses:
         self._cache.finish(request.key, lease, content, ttl=end - now)
 
     def drop(self, request: CacheableRequest, lease: ComputeLease, reason: str) -> None:
-        """Note that an answer was not kept."""
+        """Release the lease of a response that is not stored, and count the bypass."""
         self._cache.abandon(request.key, lease)
         self._cache.count_bypass(reason)

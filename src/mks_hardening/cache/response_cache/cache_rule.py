@@ -1,4 +1,4 @@
-"""Which answers may be kept, and for whom."""
+"""Rules of the response cache."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ __all__ = ["CacheRule"]
 
 
 class CacheRule:
-    """Which answers may be kept, and for whom.
+    """Which responses may be cached, and for whom.
 
     Args:
-        path: a page (``/news``) or a folder with everything below it (``/news/`` or ``/news/*``), written as in
-            every option that takes paths; ``=/`` is the first page alone, ``/*`` every page.
-        ttl: seconds an answer is kept at most; ``Cache-Control`` and ``Expires`` of the answer can only shorten it.
-        query: parameters the answer depends on; requests with others go past the cache. None: the whole query
-            string.
-        identity: takes the environ and returns what the answer depends on besides the URL (user, tenant), or None
-            to go past the cache. Without it, requests that tell who asks (Cookie, Authorization, REMOTE_USER, a
-            client certificate, what an authenticating proxy adds) go past the cache.
+        path: a page (``/news``) or a directory with everything below it (``/news/`` or ``/news/*``), in the syntax
+            of all options that take paths; ``=/`` is the home page only, ``/*`` every page.
+        ttl: maximum seconds for which a response is stored; its ``Cache-Control`` and ``Expires`` can only shorten
+            it.
+        query: query parameters the response depends on; requests with other parameters bypass the cache. None: the
+            whole query string.
+        identity: called with the environ; returns what the response depends on besides the URL (user, tenant), or
+            None to bypass the cache. Without it, requests that identify the user (Cookie, Authorization,
+            REMOTE_USER, a client certificate, fields of an authenticating proxy) bypass the cache.
         tags: names for ``invalidate_tags``.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is invalid.
     """
 
     __slots__ = ("_paths", "identity", "path", "query", "tags", "ttl")
@@ -48,7 +49,7 @@ class CacheRule:
         tags: Iterable[str] = (),
     ) -> None:
         self.path: str = instance(path, str, parameter="path")
-        # In other tools it means everything: whoever thinks so would cache nothing, or far too much.
+        # In other tools "/" means every page: with that expectation a user would cache nothing, or far too much.
         if path == "/":
             raise ConfigurationError(
                 "path: write '=/' for the first page alone, or '/*' for every page", parameter="path"
@@ -64,7 +65,7 @@ class CacheRule:
         self.tags: tuple[str, ...] = check_tags(tags)
 
     def matches(self, path: str) -> bool:
-        """Whether the rule speaks of this path."""
+        """Return whether the rule applies to this path."""
         return self._paths.match(path)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
 """A response cache for any WSGI application, private by default.
 
-Answers stream through as they are made; a copy is kept when the application said nothing against it and its
-body was sent whole. All variants of a URL are one entry, so that a hit is one round trip and an invalidation
-forgets all of them at once; it also wins against an answer that was being made meanwhile.
+Responses are streamed to the client; a copy is stored if the application does not forbid it and the body was sent
+completely. All variants of a URL are one entry, so that a hit takes one round trip and an invalidation removes all
+of them at once; it also voids a response that is being made at that time.
 """
 
 from __future__ import annotations
@@ -39,36 +39,37 @@ if TYPE_CHECKING:
 __all__ = ["ResponseCacheMiddleware"]
 
 
-# RFC 9110, 9.2.1: they ask for no change.
+# Safe methods: they do not request a change (RFC 9110, 9.2.1).
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class ResponseCacheMiddleware:
-    """Keeps whole answers to GET requests, for those paths that a rule names.
+    """Caches whole responses to GET requests, for the paths that a rule names.
 
-    Without ``identity`` in the rule, requests that tell who asks (Cookie, Authorization, REMOTE_USER, a client
-    certificate, fields of an authenticating proxy) and answers marked ``private`` are never kept or answered from
-    the cache. Answers with Set-Cookie, with ``no-store`` or ``no-cache``, other than 200, with ``Vary: *``, cut
-    short, or with the request's CSP nonce inside (compressed ones too, where there is a nonce) are never kept, nor
-    are those for which the application read or changed the session or read the CSRF token. (With ``identity``, and
-    inside ``SessionTimeoutMiddleware``, one that only read the session is kept for the same cookies.) Requests that
-    name a host, scheme or path in a forwarding field that nobody resolved have entries of their own.
+    Without ``identity`` in the rule, requests that identify the user (Cookie, Authorization, REMOTE_USER, a client
+    certificate, fields of an authenticating proxy) bypass the cache, and responses marked ``private`` are never
+    stored. Also never stored are responses with Set-Cookie, with ``no-store`` or ``no-cache``, with a status
+    other than 200, with ``Vary: *``, incomplete ones, those that contain the request's CSP nonce (any compressed
+    response, if there is a nonce), and those for which the application read or changed the session or read the CSRF
+    token. (With ``identity``, and inside ``SessionTimeoutMiddleware``, a response that only read the session is
+    stored for requests with the same cookies.) Requests that name a host, scheme or path in a forwarding field that
+    no wrapper has resolved have entries of their own.
 
-    A successful request with another method than GET, HEAD, OPTIONS or TRACE forgets what is kept of its path, and
-    of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
+    A request with a method other than GET, HEAD, OPTIONS or TRACE whose response is 2xx or 3xx invalidates the
+    stored responses of its path, and of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
 
-    It stands directly around the application: wrap that first, then hand it to ``harden_wsgi``, ``Hardening`` or
-    ``hardened``. Around session and CSRF wrappers it works too.
+    Wrap the application directly in this middleware, then pass it to ``harden_wsgi``, ``Hardening`` or
+    ``hardened``. It may also wrap session and CSRF middleware.
 
     Args:
         app: the application.
-        cache: where to keep answers.
-        rules: the first that matches the path counts.
-        max_body: bytes of the largest body kept.
+        cache: the cache for the responses.
+        rules: the first rule that matches the path applies.
+        max_body: maximum size of a stored body in bytes.
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible, or ``app`` holds a wrapper that must stand outside.
+        ConfigurationError: a parameter is invalid, or ``app`` contains a wrapper that must be outside this one.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ResponseCacheMiddleware:
         self._kept = StoredResponses(cache, max_body=most, clock=given_clock(clock))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer from the cache, or let the application answer and keep a copy."""
+        """Respond from the cache, or call the application and store a copy of its response."""
         request = self._cacheable(environ)
         if request is None:
             if environ["REQUEST_METHOD"] not in _SAFE:
@@ -104,7 +105,7 @@ class ResponseCacheMiddleware:
         if "only-if-cached" in control:
             start_response("504 Gateway Timeout", [("Content-Type", "text/plain"), ("Content-Length", "0")])
             return [b""]
-        # HEAD is answered from what GET has kept, but has no body to keep.
+        # HEAD requests are served from stored GET responses, but have no body to store.
         lease = self._kept.begin(request) if environ["REQUEST_METHOD"] == "GET" else None
         if lease is None:
             return self._app(environ, start_response)
@@ -142,7 +143,7 @@ class ResponseCacheMiddleware:
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
 
 
-# What they decide holds for one request: a nonce, an id, who the client is, whether it is one request too many.
+# Their decisions hold for one request only: a nonce, an id, the client's address, whether a rate limit is exceeded.
 _OUTSIDE: Final = frozenset(
     {
         *("TrustedProxyMiddleware", "SecurityHeadersMiddleware", "RequestLoggingMiddleware"),
