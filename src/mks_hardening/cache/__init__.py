@@ -1,4 +1,4 @@
-"""Caching that is safe to forget: backends, decorators, invalidation, CDN purge."""
+"""Caching: backends, decorators, a response cache, invalidation, CDN purging."""
 
 from __future__ import annotations
 

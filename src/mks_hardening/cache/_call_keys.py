@@ -1,4 +1,4 @@
-"""What names a call in a cache: its function, and its arguments in one order."""
+"""Identify function calls in a cache: the name of the function, and its arguments in a normal order."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ __all__ = ["call_normalizer", "function_name"]
 
 
 _first_places: Final[dict[str, tuple[str, int]]] = {}
-"""File and line of the function that has each name for itself."""
+"""File and line of the first function with each name, which needs no line number in its key."""
 
 
 def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
-    """What tells this function from all others, in every process that runs the same code.
+    """Return a name that identifies this function in every process that runs the same code.
 
-    Local functions are told apart by line, and so are those of one name in one module, but for the first: all that
-    ``singledispatch`` registers are called ``_``. ``key_prefix`` replaces module, name and line.
+    Local functions are told apart by line number, as are functions with the same name in one module, except for the
+    first: all functions registered with ``singledispatch`` are called ``_``. ``key_prefix`` replaces module, name
+    and line.
 
     Raises:
-        ConfigurationError: no ``key_prefix``, and the code does not say which function this is: a lambda (two of
-            them may stand on one line), a closure (nobody can see what it captured), a bound method
-            (nor whose it is), an object without a name.
+        ConfigurationError: no ``key_prefix``, and the code does not identify the function: a lambda (a line may
+            contain two), a closure (its captured values are not part of the key), a bound method (nor is its
+            object), an object without a name.
     """
     if key_prefix:
         return key_prefix
     own = function
-    while callable(wrapped := getattr(own, "__wrapped__", None)):  # what functools.wraps leaves behind
+    while callable(wrapped := getattr(own, "__wrapped__", None)):  # set by functools.wraps
         _check_captured(own, wrapped)
         own = wrapped
-    # A bound method passes for its function; whose it is, is no argument and would be in no key.
+    # A bound method looks like its function, but its object is no argument and would not be part of the key.
     if isinstance(own, MethodType):
         raise _nameless(f"{own.__qualname__} is bound to an object, which is not part of the key")
     name, code = getattr(own, "__qualname__", None), getattr(own, "__code__", None)
     if not isinstance(name, str) or not isinstance(code, CodeType):
         raise _nameless(f"a {type(function).__name__} has no name of its own")
-    # Two lambdas in one line would share their answers.
+    # Two lambdas in one line would share their results.
     if name.endswith("<lambda>"):
         raise _nameless(
             f"the lambda in line {code.co_firstlineno} of {own.__module__} has no name of its own"
@@ -46,17 +47,17 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
     _check_captured(own, None)
     name = f"{own.__module__}.{name}"
     file, line = _first_places.setdefault(name, (code.co_filename, code.co_firstlineno))
-    # In another file it is the same once more, read anew: a cell of a notebook that was run again.
+    # The same name in another file is the same function, loaded again: a notebook cell that was run twice.
     is_another = file == code.co_filename and line != code.co_firstlineno
     return f"{name}#{code.co_firstlineno}" if "<" in name or is_another else name
 
 
 def _check_captured(function: Callable[..., object], wrapped: object) -> None:
-    """A decorator may capture what it decorates; what else a closure knows is not part of any key."""
+    """Raise an error if a function captures values; only a decorator may capture the function it decorates."""
     code = getattr(function, "__code__", None)
     names = code.co_freevars if isinstance(code, CodeType) else ()
     cells: tuple[CellType, ...] = getattr(function, "__closure__", None) or ()
-    # A closure over a user or a tenant would give the answer of one to the other, under one key.
+    # Closures over a user or a tenant share one key, so that one user would get the results of another.
     captured = [
         name
         for name, cell in zip(names, cells, strict=True)
@@ -68,11 +69,11 @@ def _check_captured(function: Callable[..., object], wrapped: object) -> None:
 
 
 def _is_harmless(function: Callable[..., object], name: str, cell: CellType, wrapped: object) -> bool:
-    if name == "__class__":  # of super(): the class is in the name
+    if name == "__class__":  # used by super(): the class is part of the name
         return True
     try:
         return cell.cell_contents is function or (wrapped is not None and cell.cell_contents is wrapped)
-    except ValueError:  # empty: a recursive function, which is still being decorated
+    except ValueError:  # an empty cell: a recursive function that is still being decorated
         return name == getattr(function, "__name__", None)
 
 
@@ -81,15 +82,15 @@ def _nameless(why: str) -> ConfigurationError:
 
 
 def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[object, ...]]:
-    """A function with the same signature that returns its arguments in one order, with defaults filled in.
+    """Return a function with the same signature that returns its arguments in order, with defaults filled in.
 
-    It is compiled once, so that positional, keyword and default spellings share a key at the price of a call.
+    It is compiled once, so that positional, keyword and default spellings share a key at the cost of one call.
     """
     import inspect
 
     parameters = list(inspect.signature(function).parameters.values())
     defaults = {f"_default_of_{one.name}": one.default for one in parameters if one.default is not one.empty}
-    # Annotations need not be names that exist here, and defaults need not have a repr that evaluates.
+    # Annotations may use names that do not exist here, and the repr of a default may not be evaluable.
     bare = [
         one.replace(
             annotation=one.empty,

@@ -1,7 +1,8 @@
-"""Keys of function calls: typed, canonical, free of collisions; what cannot be keyed is refused.
+"""Canonical text for the arguments of a function call: typed and free of collisions, or an error.
 
-A key is a digest of text in which every value names its type, so that ``1``, ``"1"``, ``True`` and ``1.0`` stay
-apart. An object whose ``repr`` may lie or hold an address has no such text unless it defines ``__cache_key__``.
+A cache key is a digest of text in which every value includes its type, so that ``1``, ``"1"``, ``True`` and ``1.0``
+differ. Other objects have no such text unless they define ``__cache_key__``, because their ``repr`` may omit state
+or contain an address.
 """
 
 from __future__ import annotations
@@ -24,35 +25,34 @@ _DEEPEST: Final = 32
 
 
 def canonical(arguments: tuple[object, ...]) -> str:
-    """Text that is equal for equal arguments of equal types, and for no others.
+    """Return a text that is equal for equal arguments of equal types, and for no others.
 
     Raises:
-        CacheKeyError: an argument (or something inside it) cannot be keyed.
+        CacheKeyError: an argument (or something inside it) cannot be part of a key.
     """
     for argument in arguments:
         if type(argument) not in _SCALARS:
             return _text(arguments, _DEEPEST)
-    return repr(arguments)  # of these types repr is canonical, and ten times faster
+    return repr(arguments)  # for these types repr is canonical, and ten times faster
 
 
 def digest(text: str) -> str:
-    """160 bits of a text, as 40 hexadecimal digits."""
-    # 160 bits: a collision would hand somebody the answer of another call, so it must not be found by looking for
-    # one either.
+    """Return a 160-bit digest of a text, as 40 hexadecimal digits."""
+    # 160 bits: a collision would return the result of another call, so finding one on purpose must be infeasible.
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
 def kind_of(value: object) -> Any:
-    """The exact type, as something type checkers do not reason about."""
+    """Return the exact type, as ``Any`` so that type checkers do not narrow it."""
     return type(value)
 
 
 def _text(value: Any, depth: int) -> str:
     kind = kind_of(value)
-    # By the exact type everywhere: a subclass of str may have a repr of its own, and True would be 1.
+    # Compare exact types only: a subclass of str may have its own repr, and True would equal 1.
     if kind in _SCALARS:
         return repr(value)
-    # A list that holds itself would never end.
+    # A list that contains itself would recurse for ever.
     if depth == 0:
         raise CacheKeyError("arguments are nested too deeply for a cache key")
     if kind is tuple:
@@ -60,7 +60,7 @@ def _text(value: Any, depth: int) -> str:
     if kind is list:
         return f"[{_joined(value, depth)}]"
     if kind is dict:
-        # dicts that are equal may have been filled in another order.
+        # Equal dicts may have been filled in a different order.
         items = sorted(f"{_text(key, depth - 1)}: {_text(item, depth - 1)}" for key, item in value.items())
         return f"{{{', '.join(items)}}}"
     if kind in {set, frozenset}:
@@ -68,8 +68,8 @@ def _text(value: Any, depth: int) -> str:
     if kind in _BY_STR:
         return f"{kind.__name__}({str(value)!r})"
     if kind in _MOMENTS:
-        # isoformat() says neither which zone it is nor which of the two hours when clocks go back; equal texts
-        # would be different moments.
+        # isoformat() contains neither the name of the zone nor which of the two hours it is when clocks are set
+        # back; equal texts would be different times.
         return f"{kind.__name__}({value.isoformat()!r}, {str(value.tzinfo)!r}, {value.fold})"
     return _object_text(value, depth)
 
@@ -96,7 +96,7 @@ def _object_text(value: Any, depth: int) -> str:
 
 
 def _type_name(kind: type) -> str:
-    # Each call of the function around it makes another class of that name.
+    # Each call of the enclosing function creates another class with this name.
     if "<locals>" in kind.__qualname__:
         raise CacheKeyError(f"the local class {kind.__qualname__} cannot be part of a cache key")
     return f"{kind.__module__}.{kind.__qualname__}"

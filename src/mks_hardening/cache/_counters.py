@@ -1,4 +1,4 @@
-"""The counts of one cache, and the events that tell of them."""
+"""The counters of a cache and the events it emits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CacheCounters"]
 
 
 class CacheCounters:
-    """Counts reads, failures of the backend, and calls that went past the cache."""
+    """Counts reads, backend errors and bypasses, and emits a ``CacheRead`` event for each."""
 
     __slots__ = ("_bypasses", "_errors", "_hits", "_misses", "_namespace", "_stale")
 
@@ -20,10 +20,9 @@ class CacheCounters:
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
 
     def read(self, *, found: bool) -> None:
-        """A fresh value was found, or none."""
+        """Count a read that found a fresh value, or none."""
         if found:
-            # Without a lock: a count that is lost in a race between threads is worth less than a lock on every
-            # hit.
+            # Without a lock: losing a count in a race between threads is cheaper than a lock on every hit.
             self._hits += 1
         else:
             self._misses += 1
@@ -31,26 +30,26 @@ class CacheCounters:
             self._tell("hit" if found else "miss")
 
     def stale(self) -> None:
-        """A value past its time was handed out."""
+        """Count an expired value that was returned."""
         self._stale += 1
         self._tell("stale")
 
     def failed(self, error: BackendUnavailableError) -> None:
-        """The backend could not do an operation."""
+        """Count an operation that the backend could not perform."""
         self._errors += 1
         self._tell("error", error.reason)
 
     def refresh_failed(self) -> None:
-        """A stale value could not be computed anew."""
+        """Emit the event for a stale value that could not be refreshed."""
         self._tell("error", "refresh")
 
     def bypass(self, reason: str) -> None:
-        """A call went past the cache."""
+        """Count a call that bypassed the cache."""
         self._bypasses += 1
         self._tell("bypass", reason)
 
     def snapshot(self, *, owed: int) -> CacheStats:
-        """The counts as they are now."""
+        """Return the current counts."""
         return CacheStats(
             hits=self._hits,
             misses=self._misses,

@@ -1,4 +1,4 @@
-"""What is kept of a value, and the permission to keep one that is being computed."""
+"""Cache entries, and leases for values that are being computed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final
 __all__ = ["LONGEST_ELSEWHERE", "CacheEntry", "ComputeLease"]
 
 LONGEST_ELSEWHERE: Final = 30.0
-"""Seconds a lease is held whose value comes later: a body that is read slowly must not hold it for ever."""
+"""Maximum seconds between ``begin`` and ``finish``: a body that is read slowly must not hold the lease for ever."""
 
 
 class CacheEntry:
-    """A value with the times it holds for, on the wall clock, and the versions of its tags when it was made."""
+    """A value with its expiry on the wall clock, and the versions that its tags had when it was made."""
 
     __slots__ = ("expires_at", "fresh_until", "tags", "value")
 
@@ -26,16 +26,16 @@ class CacheEntry:
 
 
 class ComputeLease:
-    """Permission to keep one computed value; void as soon as the key is written or invalidated.
+    """The right to store a computed value; void as soon as the key is written or invalidated.
 
-    Whoever computes must hold the object: what keeps leases alive knows them weakly, so that one whose holder has
-    gone (an abandoned coroutine, a body nobody reads) ends by itself.
+    Keep a reference to the lease while computing: it is renewed through a weak reference, so that an abandoned
+    lease (a cancelled coroutine, a response body that is never read) ends by itself.
 
     Attributes:
-        token: what the store knows it by.
-        tags: their versions when it was taken.
-        former: what was kept, fresh, in the moment it was taken. What an invalidation removed before is not in it,
-            and one that comes later voids the lease.
+        token: identifies the lease in the store.
+        tags: versions of the tags when the lease was acquired.
+        former: the fresh entry at the time the lease was acquired, if any. It never contains a value that was
+            invalidated before, and a later invalidation voids the lease.
     """
 
     __slots__ = ("__weakref__", "former", "tags", "token")

@@ -1,4 +1,4 @@
-"""What callers say of a value to be kept: key, tags, time to live."""
+"""Validate the options of a cache entry: key, tags, time to live."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["check_key", "check_tags", "check_ttl", "jittered"]
 
-# Redis takes far longer ones, but each stands in memory twice and in every command.
+# Redis accepts far longer keys, but each key takes memory twice and is part of every command.
 _LONGEST_KEY: Final = 512
 _TAG: Final = re.compile(r"\S{1,200}")
 
 
 def check_key(key: str) -> str:
-    """The key, when it is one.
+    """Return the key if it is valid.
 
     Raises:
-        ConfigurationError: not text of 1 to 512 characters.
+        ConfigurationError: not a string of 1 to 512 characters.
     """
     if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
         raise ConfigurationError(f"key must be text of 1 to {_LONGEST_KEY} characters", parameter="key")
@@ -31,10 +31,10 @@ def check_key(key: str) -> str:
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags, each once.
+    """Return the tags without duplicates.
 
     Raises:
-        ConfigurationError: one string instead of several, or a tag that is empty, too long or holds a blank.
+        ConfigurationError: a single string, or a tag that is empty, too long or contains whitespace.
     """
     listed = tuple(dict.fromkeys(texts(tags, parameter="tags", of="tags")))
     if not all(_TAG.fullmatch(tag) for tag in listed):
@@ -45,7 +45,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_ttl(ttl: float | timedelta | None, default: float) -> float:
-    """The time to live in seconds; zero means that the value is not kept.
+    """Return the time to live in seconds; zero means that the value is not stored.
 
     Raises:
         ConfigurationError: negative or not a duration.
@@ -54,5 +54,5 @@ def check_ttl(ttl: float | timedelta | None, default: float) -> float:
 
 
 def jittered(ttl: float, share: float) -> float:
-    """A ttl up to ``share`` shorter, never longer, so that values made together do not end together."""
+    """Return a ttl shortened by up to ``share`` of it, so that values made together do not expire together."""
     return ttl * (1.0 - share * random()) if share else ttl  # noqa: S311 - spreads load, protects nothing

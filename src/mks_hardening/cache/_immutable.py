@@ -1,4 +1,4 @@
-"""Values that many may have without having the same mutable object."""
+"""Store values so that callers never share a mutable object."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mks_hardening._core.codec import Codec
 __all__ = ["LARGEST_VALUE", "freeze", "thaw"]
 
 LARGEST_VALUE: Final = 1 << 26
-"""Bytes of the largest value kept anywhere, encoded."""
+"""Maximum size in bytes of an encoded value, in any backend."""
 
-# Values of exactly these types cannot be changed by whoever got them; all others are kept as bytes.
+# Values of exactly these types cannot be modified by callers; all others are stored as bytes.
 _IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None), date, timedelta, Decimal, UUID})
 
 
@@ -25,15 +25,15 @@ def _codec() -> Codec:
 
 
 def freeze(value: object) -> tuple[object, bool]:
-    """What to keep of a value, and whether that is its encoding.
+    """Return the immutable form of a value, and whether that is its encoding.
 
     Raises:
-        EncodeError: the value is not data.
+        EncodeError: the value is not plain data.
     """
-    # The exact type: a subclass of str can have attributes, which would be shared.
+    # The exact type: an instance of a subclass of str can have attributes, which would be shared.
     return (value, False) if type(value) in _IMMUTABLE else (_codec().encode(value), True)
 
 
 def thaw(kept: Any, encoded: bool) -> Any:  # noqa: FBT001 - the two parts of what freeze returned
-    """The value anew."""
+    """Return the value; a new object if it was encoded."""
     return _codec().decode(kept, trusted=True) if encoded else kept

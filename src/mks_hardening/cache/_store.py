@@ -1,4 +1,4 @@
-"""What a backend has to say of itself; everything else is the same for all caches."""
+"""The interface of a cache backend; everything else is common to all caches."""
 
 from __future__ import annotations
 
@@ -12,68 +12,68 @@ __all__ = ["CacheStore"]
 
 
 class CacheStore(Protocol):
-    """Keeps entries. Operations raise ``BackendUnavailableError`` when it is away, and nothing else."""
+    """Stores entries. Operations raise ``BackendUnavailableError`` during an outage, and no other error."""
 
     @property
     def budget(self) -> float | None:
-        """Seconds that all calls of one operation may take together; None where nothing leaves the process."""
+        """Maximum seconds for all round trips of one operation together; None for a backend without round trips."""
         ...
 
     @property
     def owed(self) -> int:
-        """Invalidations the backend must still be told of."""
+        """Number of invalidations that the backend has not received yet."""
         ...
 
     def peek(self, key: str, /) -> Any:
-        """The fresh value where it can be had at once, without a round trip; otherwise ``MISSING``."""
+        """Return the fresh value if it is available without a round trip; otherwise ``MISSING``."""
         ...
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Op[list[CacheEntry | None]]:
-        """The entries that have not ended, stale ones included; ``tags`` are those the caller expects on them."""
+        """Return the entries that have not expired, including stale ones; ``tags`` are those expected on them."""
         ...
 
     def save(self, values: Mapping[str, tuple[object, float]], tags: Sequence[str], /) -> Op[None]:
-        """Keep values for so many seconds each, and void all leases on their keys."""
+        """Store each value for its number of seconds, and void all leases on the keys."""
         ...
 
     def acquire(
         self, key: str, tags: Sequence[str], /, *, wait: float = 0
     ) -> Op[CacheEntry | ComputeLease | None]:
-        """The right to compute, or the fresh entry that somebody else has made.
+        """Return a lease to compute the value, or the fresh entry that another caller has stored.
 
-        While another process has the right: wait so many seconds for either, then None. Without ``wait`` an entry
-        is no reason to refuse the right; it stands in the lease.
+        While another process holds the lease, wait for either for at most ``wait`` seconds, then return None.
+        Without ``wait``, a lease is granted even if there is a fresh entry, which is then its ``former``.
         """
         ...
 
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry, /) -> Op[bool]:
-        """Keep what was computed unless the lease is void, and give the lease back; whether it is valid now."""
+        """Store a computed value unless its lease is void, and release the lease; return whether it is valid."""
         ...
 
     def release(self, key: str, lease: ComputeLease, /) -> Op[None]:
-        """Give the lease back without keeping anything."""
+        """Release the lease without storing a value."""
         ...
 
     def remove(self, keys: Sequence[str], /) -> Op[int]:
-        """Remove entries and void leases; how many entries there were."""
+        """Remove entries and void leases; return the number of entries removed."""
         ...
 
     def remove_matching(self, pattern: str, /) -> Op[int]:
-        """The same for all keys that match a glob pattern."""
+        """Do the same for all keys that match a glob pattern."""
         ...
 
     def void_tags(self, tags: Sequence[str], /) -> Op[None]:
-        """Make every entry with one of the tags invalid, those that are being computed included."""
+        """Invalidate every entry with one of the tags, including those being computed."""
         ...
 
     def ping(self) -> Op[bool]:
-        """Whether the backend answers."""
+        """Return whether the backend responds."""
         ...
 
     def close(self) -> None:
-        """Give connections back; harmless when called twice."""
+        """Release connections; calling it twice is safe."""
         ...
 
     async def aclose(self) -> None:
-        """The same, with those of the running event loop."""
+        """Release connections, including those of the running event loop."""
         ...

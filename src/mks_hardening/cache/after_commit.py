@@ -1,4 +1,4 @@
-"""Invalidations that wait for the end of a transaction."""
+"""Invalidations that are delayed until the end of a transaction."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ P = ParamSpec("P")
 
 
 class AfterCommit:
-    """Calls that wait until a transaction has ended, for example invalidations of what it changes.
+    """Calls to make after a transaction has ended, for example invalidations of what it changes.
 
-    What is invalidated before the COMMIT comes back: a reader in between computes the old value, and has it kept.
-    Stand around the transaction, or call ``run`` after it::
+    An invalidation before the COMMIT has no lasting effect: a reader in between computes the old value and stores
+    it again. Enter the context manager around the transaction, or call ``run`` after it::
 
         with AfterCommit() as later, connection.begin():
             connection.execute(change)
             later.add(cache.invalidate_tags, "articles")
             later.add(article.invalidate, 7)
 
-    With asyncio: ``async with``, the methods that begin with ``a``, and ``arun``. For a session of SQLAlchemy there
-    is ``mks_hardening.contrib.sqlalchemy_session.after_commit``. Calls are made after an error too: an invalidation
-    in vain costs a computation. A process that dies between the COMMIT and the call leaves the old value until its
-    ``ttl`` is over.
+    With asyncio, use ``async with``, methods that begin with ``a``, and ``arun``. For a session of SQLAlchemy, use
+    ``mks_hardening.contrib.sqlalchemy_session.after_commit``. The calls are made after an error too: an unnecessary
+    invalidation costs one computation. If the process dies between the COMMIT and the calls, the old value remains
+    until its ``ttl`` expires.
     """
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
 
     def add(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call the function with these arguments when the transaction has ended."""
+        """Call the function with these arguments after the transaction has ended."""
         self._calls.append(partial(check_function(function, parameter="function"), *args, **kwargs))
 
     def run(self) -> None:
-        """Make the calls, in their order and once; all of them, even where one raises.
+        """Make the calls once, in order; all of them, even if one raises an error.
 
         Raises:
             ConfigurationError: a function was ``async def``; use ``arun``.
@@ -49,13 +49,13 @@ class AfterCommit:
         while self._calls:
             try:
                 answered(self._calls.pop(0)())
-            except Exception as raised:  # noqa: BLE001 - the first is raised below
+            except Exception as raised:  # noqa: BLE001 - the first one is raised below
                 error = error or raised
         if error is not None:
             raise error
 
     async def arun(self) -> None:
-        """``run`` for asyncio; awaits what is to be awaited."""
+        """``run`` for asyncio; awaits awaitable results."""
         error = None
         while self._calls:
             try:

@@ -1,4 +1,4 @@
-"""The public face of every cache."""
+"""The base class of all caches."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from mks_hardening.protocols import Clock
 __all__ = ["BaseCache"]
 
 T = TypeVar("T")
-# More would make a ttl mean something else than it says.
+# A larger jitter would make the ttl misleading.
 _LARGEST_JITTER: Final = 0.1
 
 
 class BaseCache(Closing):
-    """What all caches do alike. Backends say how entries are kept; an outage of theirs never reaches the caller.
+    """The operations of every cache. Backends store the entries; their outages never reach the caller.
 
-    Values are data: None, booleans, numbers, text, bytes, dates, times, decimals, UUIDs, and lists, tuples, sets
-    and mappings of them. What comes out is equal to what went in, of the same types, and never the same mutable
-    object.
+    Values are plain data: None, booleans, numbers, text, bytes, dates, times, decimals, UUIDs, and lists, tuples,
+    sets and mappings of them. A value read from the cache is equal to the stored one, has the same types, and never
+    shares a mutable object with it.
     """
 
     def __init__(
@@ -67,9 +67,8 @@ class BaseCache(Closing):
     # --- reading -----------------------------------------------------------------------------
 
     def get(self, key: str, default: object = None) -> Any:
-        """The value of ``key``, or ``default``."""
-        # First without an operation: for a hit in memory the machinery around it would cost more than the look-
-        # up.
+        """Return the value of ``key``, or ``default``."""
+        # Without an operation first: for a hit in memory, its overhead would exceed the cost of the look-up.
         value = self.peek(key)
         return self._run(self._operations.get(key, default)) if value is MISSING else value
 
@@ -79,14 +78,14 @@ class BaseCache(Closing):
         return await self._arun(self._operations.get(key, default)) if value is MISSING else value
 
     def peek(self, key: str) -> Any:
-        """The value, where it can be had at once without a round trip; otherwise the marker ``MISSING``."""
+        """Return the value if it is available without a round trip; otherwise the marker ``MISSING``."""
         value = self.store.peek(key)
         if value is not MISSING:
             self._counters.read(found=True)
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those keys that have one, in one round trip."""
+        """Return the values of those keys that have one, in one round trip."""
         return self._run(self._operations.get_many(keys))
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class BaseCache(Closing):
         return await self._arun(self._operations.get_many(keys))
 
     def exists(self, key: str) -> bool:
-        """Whether ``key`` has a value."""
+        """Return whether ``key`` has a value."""
         return self._run(self._operations.exists(key))
 
     async def aexists(self, key: str) -> bool:
@@ -111,22 +110,22 @@ class BaseCache(Closing):
         stale_while_revalidate: float | timedelta | None = None,
         compute_wait: float | timedelta | None = None,
     ) -> T:
-        """The value of ``key``; computed, by one caller of all processes, where there is none.
+        """Return the value of ``key``; if there is none, one caller among all processes computes it.
 
-        Whoever asks meanwhile waits for it. If it takes longer than ``compute_wait`` seconds, one of those who wait
-        computes as well, another one after so many seconds more, and the first value is for all. An invalidation
-        while it is computed wins: the value goes to its caller, but is not kept. Nor is one that is no data, larger
-        than 64 MiB, or of more than 2,097,152 items in all its containers together: it is counted as a bypass, and
-        warned of once a function.
+        Other callers wait for the value. If the computation takes longer than ``compute_wait`` seconds, one of the
+        waiting callers computes as well, another one after that many seconds more, and all get the first value. An
+        invalidation during the computation takes precedence: the value is returned but not stored. A value is not
+        stored either if it is not plain data, is larger than 64 MiB, or has more than 2,097,152 items in all its
+        containers together: it is counted as a bypass, and a warning is logged once per function.
 
         Args:
-            key: text of 1 to 512 characters.
-            compute: makes the value; an error of it reaches everybody who waits, and is not kept.
-            ttl: seconds the value is kept; the cache's default when left out, 0 for not at all.
+            key: string of 1 to 512 characters.
+            compute: computes the value; its error is raised in all waiting callers, and is not stored.
+            ttl: seconds for which the value is stored, 0 for not at all; by default that of the cache.
             tags: names for ``invalidate_tags``.
-            stale_while_revalidate: seconds after ``ttl`` in which the old value is still handed out at once, while
-                one caller's thread (or task) computes the new one.
-            compute_wait: seconds after which this computation takes too long; the cache's own when left out.
+            stale_while_revalidate: seconds after ``ttl`` during which the old value is still returned at once,
+                while a thread (or task) of one caller computes the new one.
+            compute_wait: seconds after which this computation takes too long; by default that of the cache.
         """
         value: Any = self.peek(key)
         if value is MISSING:
@@ -172,10 +171,10 @@ class BaseCache(Closing):
     def set(
         self, key: str, value: object, *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
     ) -> bool:
-        """Keep a value for ``ttl`` seconds (0: not at all); whether that could be done.
+        """Store a value for ``ttl`` seconds (0: not at all); return whether the backend did.
 
         Raises:
-            EncodeError: the value is not data.
+            EncodeError: the value is not plain data.
         """
         return self._run(self._operations.set_many({key: value}, ttl, tags))
 
@@ -197,10 +196,10 @@ class BaseCache(Closing):
         """``set_many`` for asyncio."""
         return await self._arun(self._operations.set_many(values, ttl, tags))
 
-    # --- forgetting --------------------------------------------------------------------------
+    # --- invalidation ------------------------------------------------------------------------
 
     def delete(self, *keys: str) -> int:
-        """Forget the keys, and what is being computed for them; how many had a value."""
+        """Delete the keys and void running computations of them; return how many had a value."""
         return self._run(self._operations.delete(keys))
 
     async def adelete(self, *keys: str) -> int:
@@ -208,9 +207,9 @@ class BaseCache(Closing):
         return await self._arun(self._operations.delete(keys))
 
     def delete_pattern(self, pattern: str) -> int:
-        r"""Forget the keys that match a glob pattern (``*``, ``?``, ``[abc]``; ``\`` before a literal one).
+        r"""Delete the keys that match a glob pattern (``*``, ``?``, ``[abc]``; ``\`` before a literal one).
 
-        Walks through all keys in small steps: for maintenance. Tags are cheaper and exact.
+        Scans all keys in small steps, so use it for maintenance. Tags are cheaper and exact.
         """
         return self._run(self._operations.delete_pattern(pattern))
 
@@ -219,7 +218,7 @@ class BaseCache(Closing):
         return await self._arun(self._operations.delete_pattern(pattern))
 
     def invalidate_tags(self, *tags: str) -> bool:
-        """Forget all values with one of the tags, however many, in one round trip; whether that could be done."""
+        """Invalidate all values with one of the tags in one round trip; return whether the backend did."""
         return self._run(self._operations.invalidate_tags(tags))
 
     async def ainvalidate_tags(self, *tags: str) -> bool:
@@ -227,17 +226,17 @@ class BaseCache(Closing):
         return await self._arun(self._operations.invalidate_tags(tags))
 
     def clear(self) -> None:
-        """Forget everything in this namespace, and nothing else."""
+        """Delete everything in this namespace, and nothing else."""
         self.delete_pattern("*")
 
     async def aclear(self) -> None:
         """``clear`` for asyncio."""
         await self.adelete_pattern("*")
 
-    # --- the rest ----------------------------------------------------------------------------
+    # --- health, statistics, lifecycle -------------------------------------------------------
 
     def ping(self) -> bool:
-        """Whether the backend answers."""
+        """Return whether the backend responds."""
         return self._run(self._operations.done(self.store.ping()))
 
     async def aping(self) -> bool:
@@ -245,7 +244,7 @@ class BaseCache(Closing):
         return await self._arun(self._operations.done(self.store.ping()))
 
     def stats(self) -> CacheStats:
-        """Counts of this process."""
+        """Return the counts of this process."""
         return self._counters.snapshot(owed=self.store.owed)
 
     async def astats(self) -> CacheStats:
@@ -253,7 +252,7 @@ class BaseCache(Closing):
         return self.stats()
 
     def close(self) -> None:
-        """Give connections back; harmless when called twice."""
+        """Release connections; calling it twice is safe."""
         self.store.close()
 
     async def aclose(self) -> None:
@@ -274,25 +273,25 @@ class BaseCache(Closing):
     async def _arun(self, operation: Op[T]) -> T:
         return await arun(operation, budget=self.store.budget)
 
-    # --- for values that are made elsewhere and come later ----------------------------------------
+    # --- for values that are computed elsewhere and stored later ----------------------------------
 
     def get_tagged(self, key: str, tags: Iterable[str]) -> Any:
-        """``get`` of a value that is kept under these tags, in one round trip."""
+        """``get`` for a value stored under these tags, in one round trip."""
         value = self.peek(key)
         return self._run(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
 
     def begin(self, key: str, tags: Iterable[str] = ()) -> ComputeLease | None:
-        """The permission to keep a value of ``key`` that is going to be made; None while somebody else has it."""
+        """Acquire a lease to store a value of ``key`` later; return None while another caller holds it."""
         return self._run(self._operations.begin(key, tags))
 
     def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
-        """Keep the value, unless the key or a tag was invalidated since ``begin``; whether it is kept."""
+        """Store the value unless key or tags were invalidated since ``begin``; return whether it was stored."""
         return self._run(self._operations.finish(key, lease, value, ttl=ttl))
 
     def abandon(self, key: str, lease: ComputeLease) -> None:
-        """Give the permission back."""
+        """Release the lease without storing a value."""
         self._run(self._operations.abandon(key, lease))
 
     def count_bypass(self, reason: str) -> None:
-        """Note a call that was not cached on purpose."""
+        """Count a call that was deliberately not cached."""
         self._counters.bypass(reason)

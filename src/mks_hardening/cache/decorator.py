@@ -28,29 +28,29 @@ _default: BaseCache | None = None
 
 
 class CachedFunction(Protocol[P, R_co]):
-    """A function whose answers are kept; the function itself is ``__wrapped__``.
+    """A function whose results are cached; the function itself is ``__wrapped__``.
 
-    A method is one too. Of the class, ``cache_key`` and ``invalidate`` take the object first:
-    ``Shop.price.invalidate(shop, 7)``.
+    A cached method has this interface too. Accessed on the class, ``cache_key`` and ``invalidate`` take the object
+    first: ``Shop.price.invalidate(shop, 7)``.
     """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """The answer, kept or computed."""
+        """Return the result, cached or computed."""
         ...
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key of one call."""
+        """Return the cache key of a call with these arguments."""
         ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Forget the answer of one call."""
+        """Delete the cached result of a call with these arguments."""
         ...
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """``invalidate`` for asyncio."""
         ...
 
-    # Type checkers do not tell a method from a class method here, so what the class gives takes both calls.
+    # Type checkers cannot tell methods from class methods here, so the attribute of the class accepts both calls.
     @overload
     def __get__(
         self: CachedFunction[Concatenate[Any, M], R], instance: None, owner: type, /
@@ -62,7 +62,7 @@ class CachedFunction(Protocol[P, R_co]):
 
 
 class _CachedMethod(Protocol[P, R_co]):
-    """A cached method as an attribute of its class; ``first`` is the object, or the class of a class method."""
+    """A cached method as an attribute of its class; ``first`` is the object, or the class for a class method."""
 
     @overload
     def __call__(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
@@ -84,14 +84,14 @@ def _checked(cache: object) -> None:
 
 
 def set_default_cache(cache: BaseCache | None) -> None:
-    """The cache of all functions that were decorated without one; looked up at each call, None switches it off.
+    """Set the cache of all functions decorated without one; looked up at each call, None switches it off.
 
     Raises:
-        ConfigurationError: it is no cache of this package.
+        ConfigurationError: not a cache of this package.
     """
     if cache is not None:
         _checked(cache)
-    global _default  # noqa: PLW0603 - the one default of the process is what this function is for
+    global _default  # noqa: PLW0603 - setting the default of the process is the purpose of this function
     _default = cache
 
 
@@ -106,30 +106,30 @@ def cached(
     compute_wait: float | timedelta | None = None,
     condition: Callable[..., object] | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
-    """Keep the answers of a function, ``None`` and empty ones included.
+    """Cache the results of a function, including ``None`` and empty ones.
 
-    However a call is spelled (positions, keywords, defaults), it has one key; arguments that cannot be told apart
-    safely are refused. Callers that ask at the same time share one computation, over all processes with Redis.
-    Works before any cache is set (and calls the function each time then). An answer that is no data is returned
-    and not kept, with one warning.
+    Positional, keyword and default spellings of a call share one key; arguments without an unambiguous key raise an
+    error. Callers that request the same key at the same time share one computation, with Redis across all
+    processes. Without a cache the function is called each time, so you can decorate before a default cache is set.
+    A result that is not plain data is returned but not stored, with one warning per function.
 
     Args:
-        cache: where to keep them; the default cache of the process (``set_default_cache``) when left out.
-        ttl: seconds an answer is kept; the cache's own default when left out, 0 for not at all.
-        key_prefix: a name instead of module and function; needed for lambdas and closures, and to share answers
-            between different functions.
-        key_func: takes the arguments, returns what names the call: a text, or a tuple of plain values.
+        cache: the cache to use; by default the one set by ``set_default_cache``.
+        ttl: seconds for which a result is stored, 0 for not at all; by default that of the cache.
+        key_prefix: a name that replaces module and function; required for lambdas and closures, and to share
+            results between functions.
+        key_func: called with the arguments; returns what identifies the call: a string, or a tuple of plain values.
         tags: names for ``invalidate_tags``; or a function of the arguments that returns them.
-        stale_while_revalidate: seconds after ``ttl`` in which the old answer is still given at once, while one
-            caller's thread (or task) computes the new one.
-        compute_wait: seconds callers wait for one that computes, before another one computes as well; the cache's
-            own when left out. Set it above the time that the function usually takes.
-        condition: a function of the arguments; where it is false the call goes past the cache.
+        stale_while_revalidate: seconds after ``ttl`` during which the old result is still returned at once, while a
+            thread (or task) of one caller computes the new one.
+        compute_wait: seconds that callers wait for a computation before another one starts; by default that of the
+            cache. Set it above the usual running time of the function.
+        condition: a function of the arguments; if it returns false, the call bypasses the cache.
 
     Raises:
-        CacheKeyError: at the call, when an argument cannot be part of a key.
-        ConfigurationError: at the decoration, when a parameter is impossible, or when the function has no name that
-            tells it from others (a lambda, a closure, a bound method) and there is no ``key_prefix``.
+        CacheKeyError: at the call, if an argument cannot be part of a key.
+        ConfigurationError: at the decoration, if a parameter is invalid, or if nothing identifies the function (a
+            lambda, a closure, a bound method) and there is no ``key_prefix``.
     """
     if cache is not None:
         _checked(cache)
@@ -149,7 +149,7 @@ def cached(
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         kind = type(function).__name__
-        # Above them it would get a descriptor, which has neither name nor signature of its own.
+        # Above them the decorator would get a descriptor, which has neither name nor signature of its own.
         if kind in {"classmethod", "staticmethod"}:
             raise ConfigurationError(
                 f"@cached must stand below @{kind}, next to the function",
@@ -160,14 +160,14 @@ def cached(
         arguments = call_normalizer(function) if key_func is None else _in_a_tuple(key_func)
 
         def cache_key(*args: P.args, **kwargs: P.kwargs) -> str:
-            # Only a digest: arguments may be personal, and keys are seen in MONITOR, slow logs and dumps.
+            # A digest only: arguments may be personal data, and keys appear in MONITOR, slow logs and dumps.
             return f"{name}:{digest(canonical(arguments(*args, **kwargs)))}"
 
         def tags_of(*args: P.args, **kwargs: P.kwargs) -> Iterable[str]:
             return fixed if for_call is None else for_call(*args, **kwargs)
 
         def chosen(*args: P.args, **kwargs: P.kwargs) -> BaseCache | None:
-            """The cache of this call, or None where it goes past the cache."""
+            """Return the cache for this call, or None if it bypasses the cache."""
             where = _default if cache is None else cache
             if where is not None and condition is not None and not condition(*args, **kwargs):
                 where.count_bypass("condition")
@@ -228,22 +228,22 @@ def cached(
 
 
 def _is_coroutine_function(function: Callable[..., object]) -> bool:
-    """Whether it is ``async def``, or is marked as such (``inspect.markcoroutinefunction``)."""
-    import inspect  # heavy, and needed only where something is decorated
+    """Return whether a function is ``async def``, or marked as such (``inspect.markcoroutinefunction``)."""
+    import inspect  # not at module level: it is slow to import, and needed only to decorate
 
-    # What asgiref and asyncio leave on a function before Python 3.12.
+    # The attribute is set by asgiref and asyncio before Python 3.12.
     return inspect.iscoroutinefunction(function) or getattr(function, "_is_coroutine", None) is not None
 
 
 def _plain(function: Callable[P, R]) -> Callable[P, R]:
-    """The function; it refuses to answer with something to be awaited."""
+    """Wrap a plain function so that it raises an error if it returns an awaitable."""
 
     @wraps(function)
     def plain(*args: P.args, **kwargs: P.kwargs) -> R:
         answer = function(*args, **kwargs)
         if hasattr(answer, "__await__"):
             close = getattr(answer, "close", None)
-            if callable(close):  # without this, Python warns on top that it was never awaited
+            if callable(close):  # otherwise Python warns as well that it was never awaited
                 close()
             name = getattr(function, "__qualname__", type(function).__name__)
             raise ConfigurationError(
@@ -260,7 +260,7 @@ def _plain(function: Callable[P, R]) -> Callable[P, R]:
 def _in_a_tuple(key_func: Callable[P, object]) -> Callable[P, tuple[object, ...]]:
     def arguments(*args: P.args, **kwargs: P.kwargs) -> tuple[object, ...]:
         named = key_func(*args, **kwargs)
-        # A tuple is taken as the arguments; a list is one argument, so that both do not meet in one key.
+        # A tuple counts as the arguments and a list as one argument, so that they never share a key.
         return cast("tuple[object, ...]", named) if kind_of(named) is tuple else (named,)
 
     return arguments
@@ -277,7 +277,7 @@ def cache_if(
     stale_while_revalidate: float | timedelta | None = None,
     compute_wait: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
-    """``cached``, for calls whose arguments fulfil ``condition``; the others go past the cache."""
+    """``cached`` for calls whose arguments satisfy ``condition``; other calls bypass the cache."""
     check_function(condition, parameter="condition")
     return cached(
         cache=cache,

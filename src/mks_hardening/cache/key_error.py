@@ -1,4 +1,4 @@
-"""The one error of keys."""
+"""The error for arguments that cannot be part of a cache key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["CacheKeyError"]
 
 
 class CacheKeyError(MksHardeningError, TypeError):
-    """An argument has no canonical text, so that calls could share an answer wrongly.
+    """An argument has no canonical text, so that different calls could share a result.
 
     Pass its id instead, give ``key_func``, or define ``__cache_key__`` on its class.
     """

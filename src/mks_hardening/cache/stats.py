@@ -1,4 +1,4 @@
-"""What a cache tells of itself."""
+"""Statistics of a cache."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["CacheStats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """Counts since the cache was made, in this process.
+    """Counts in this process since the cache was created.
 
     Attributes:
         hits: values found.
-        misses: values not found, damaged ones included.
-        stale: values handed out past their time while a new one was computed.
-        errors: operations the backend could not do.
-        bypasses: calls that were not cached on purpose (condition, no data, value too large).
-        owed_invalidations: keys, tags and patterns that were forgotten while the backend was away, and that it must
-            still be told of; now, not since the cache was made.
+        misses: values not found, including damaged ones.
+        stale: expired values returned while a new one was computed.
+        errors: operations that the backend could not perform.
+        bypasses: calls that were not cached (condition, not plain data, value too large).
+        owed_invalidations: keys, tags and patterns that were invalidated during an outage and that the backend has
+            not received yet; the current number, not a total.
     """
 
     hits: int = 0
@@ -30,6 +30,6 @@ class CacheStats:
 
     @property
     def hit_rate(self) -> float:
-        """Share of reads that found a value, 0 to 1."""
+        """Share of reads that found a value, fresh or stale, from 0 to 1."""
         reads = self.hits + self.stale + self.misses
         return (self.hits + self.stale) / reads if reads else 0.0

@@ -1,1 +1,1 @@
-"""Purging what a content delivery network keeps."""
+"""Purging a content delivery network."""

@@ -1,4 +1,4 @@
-"""What is to be purged, checked and cut into calls that the service takes."""
+"""Validate the items to purge, and split them into requests that the service accepts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["PurgeBatch", "batches_of", "everything"]
 
-_BATCH: Final = 100  # Cloudflare's limit for each call on every plan
+_BATCH: Final = 100  # Cloudflare's limit per request on every plan
 _TAG: Final = re.compile(
     r"[\x21-\x2b\x2d-\x7e]{1,1024}"
-)  # no blanks, and no comma: the header field separates with it
+)  # no whitespace, and no comma: it is the separator of the header field
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 _PREFIX: Final = re.compile(
     r"(?=.{1,1024}\Z)[A-Za-z0-9.-]+\.[A-Za-z0-9-]+(?:/[\x21\x22\x24-\x3e\x40-\x7e]*)?"
@@ -34,7 +34,7 @@ def everything(kinds: dict[str, Iterable[str] | None]) -> list[PurgeBatch]:
 
 
 def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[PurgeBatch]:
-    """All batches of all kinds; everything is checked before the first is sent."""
+    """Yield all batches of all kinds; everything is validated before the first one."""
     for kind, given in kinds.items():
         items = tuple(dict.fromkeys(texts(given or (), parameter=kind)))
         for item in items:
@@ -51,9 +51,9 @@ def _is_url(text: str) -> bool:
         return (
             parts.scheme in {"http", "https"}
             and bool(parts.hostname)
-            # A URL with a password would be sent to the service and stand in `failed`.
+            # A URL with a password would be sent to the service and appear in `failed`.
             and parts.username is None
-            # Never sent to a server, so nothing is kept under it: the purge would succeed and purge nothing.
+            # Never sent to a server, so nothing is cached under it: the purge would succeed without effect.
             and not parts.fragment
             and text.isprintable()
             and " " not in text

@@ -1,4 +1,4 @@
-"""Purges what Cloudflare keeps of a zone, in batches, and says exactly what could not be purged."""
+"""Purge a Cloudflare zone in batches, and report exactly which items failed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["CDNManager"]
 _ATTEMPTS: Final = 3
 _LONGEST_WAIT: Final = 10.0
 _COME_BACK: Final = 30.0
-"""Seconds until a purge is worth another try where the service has not said it."""
+"""Seconds until a retry is worthwhile if the service does not say."""
 _LONGEST_ASKED: Final = 86_400.0
-"""What a service may ask for and be believed: its field may hold any number."""
-# Checked, as it becomes a part of the path of a request that carries the token.
+"""Maximum ``Retry-After`` to accept, in seconds: the header field may contain any number."""
+# Validated, as it becomes part of the path of a request that carries the token.
 _ZONE: Final = re.compile(r"[0-9a-f]{32}")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{8,512}")
 
@@ -38,15 +38,15 @@ class CDNManager(Closing):
 
     Args:
         zone_id: 32 hexadecimal digits.
-        api_token: a token that may do nothing but "Cache Purge" on this zone; never logged or shown.
-        timeout: seconds for each call.
-        base_url: the API; only tests need another.
-        deadline: seconds that one purge may take with all its batches and waits.
-        sleep: how to wait between attempts.
+        api_token: a token with no permission but "Cache Purge" on this zone; never logged or shown.
+        timeout: seconds for each request.
+        base_url: URL of the API; only tests need another one.
+        deadline: maximum seconds for one purge with all its batches and waits.
+        sleep: function that waits between attempts.
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is invalid.
         MissingDependencyError: requests is not installed.
     """
 
@@ -74,7 +74,7 @@ class CDNManager(Closing):
         self._deadline = seconds(deadline, parameter="deadline", allow_zero=False)
         self._sleep = function(sleep, parameter="sleep")
         self._clock = given_clock(clock)
-        # In a function: whatever shows this object's attributes must not show the token.
+        # In a closure: code that shows this object's attributes must not show the token.
         self._hide: Callable[[str], str] = lambda text: text.replace(api_token, REDACTED)
         self._session = HttpSession("cdn", timeout=timeout, headers={"Authorization": f"Bearer {api_token}"})
 
@@ -87,27 +87,27 @@ class CDNManager(Closing):
         hosts: Iterable[str] | None = None,
         purge_everything: bool = False,
     ) -> PurgeResult:
-        """Purge URLs, tags, prefixes and hosts, or the whole zone; never raises for what the service does.
+        """Purge URLs, tags, prefixes and hosts, or the whole zone; errors of the service are returned, not raised.
 
         Args:
             urls: absolute http(s) URLs.
             tags: names from ``Cache-Tag``.
             prefixes: ``host/path`` without scheme.
             hosts: host names.
-            purge_everything: exactly ``True``, and alone.
+            purge_everything: exactly ``True``, and without other arguments.
 
         Raises:
-            ConfigurationError: nothing to purge, or something that cannot be purged; nothing was sent then.
+            ConfigurationError: nothing to purge, or an item that cannot be purged; no request was sent.
         """
         kinds = {"files": urls, "tags": tags, "prefixes": prefixes, "hosts": hosts}
-        # `is True`: a list that was meant for another parameter must not empty the whole zone.
+        # `is True`: a list intended for another parameter must not purge the whole zone.
         batches = everything(kinds) if purge_everything is True else list(batches_of(kinds))
         if not batches:
             raise ConfigurationError("purge_cache needs urls, tags, prefixes, hosts or purge_everything=True")
         return self._purge(batches)
 
     def close(self) -> None:
-        """Give connections back; harmless when called twice."""
+        """Release connections; calling it twice is safe."""
         self._session.close()
 
     def __repr__(self) -> str:
@@ -138,14 +138,13 @@ class CDNManager(Closing):
         )
 
     def _send(self, body: dict[str, object], end: float) -> tuple[_Fault | None, bool]:
-        """What went wrong with a batch (None: nothing), and whether the others need not be tried."""
+        """Send a batch with retries; return its error, if any, and whether the remaining batches are pointless."""
         for attempt in range(1, _ATTEMPTS + 1):
             fault = self._attempt(body)
             if fault is None or fault.lasting:
                 return fault, fault is not None and fault.for_all
             wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
-            # A Retry-After beyond our patience is believed, for all that is left: asking earlier only makes it
-            # longer.
+            # A Retry-After beyond the limit applies to all remaining batches: asking earlier only makes it longer.
             in_vain = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
             if attempt == _ATTEMPTS or in_vain:
                 return fault, in_vain
@@ -166,18 +165,18 @@ class CDNManager(Closing):
 
 
 class _Fault(NamedTuple):
-    """What went wrong with one call, and what follows from it."""
+    """The error of one request."""
 
     text: str
     wait: float | None = None
-    """Seconds that the service asks for."""
+    """Seconds to wait before a retry, as requested by the service."""
     lasting: bool = False
     for_all: bool = False
-    """Whether it is the zone or the token that is refused, so that the other batches need not be tried."""
+    """Whether the zone or the token is refused, so that the other batches would fail too."""
 
 
 def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None:
-    """None when the body says that it worked; the status alone does not. ``hide`` takes out the token."""
+    """Return the error in a response, or None if its body reports success; ``hide`` removes the token."""
     try:
         content = json_loads(answer.body)
     except DecodeError:
@@ -186,7 +185,7 @@ def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None
         case {"success": True} if answer.status == 200:
             return None
         case {"errors": [{"code": code, "message": str(message)}, *_]}:
-            # Before it is cut, which could leave a part of the token.
+            # Before truncating, which could leave a part of the token.
             shown = hide(message)[:200]
             return f"HTTP {answer.status}: {shown} ({code if isinstance(code, int) else 'no code'})"
         case _:
@@ -195,5 +194,5 @@ def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None
 
 def _retry_after(answer: HttpResponse) -> float | None:
     value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), "")
-    # The form with a date (RFC 9110, 10.2.3) would need a clock that agrees with theirs.
+    # The date form (RFC 9110, 10.2.3) would need synchronised clocks.
     return min(_LONGEST_ASKED, float(value)) if value.isascii() and value.isdecimal() else None

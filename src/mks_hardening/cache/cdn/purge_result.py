@@ -1,4 +1,4 @@
-"""What a purge did."""
+"""The result of a purge."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["PurgeResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeResult:
-    """What a purge did; true only when all of it was done.
+    """The result of a purge; true only if every item was purged.
 
     Attributes:
         ok: whether everything was purged.
-        done: the items that are purged (``*`` for everything).
-        failed: the items that are not, and can be given again.
-        errors: what the service said, one text for each kind of failure.
-        retry_after: seconds after which what failed may be given again: what the service asked for, or a default
-            where it was busy or could not be reached. ``None`` where nothing failed, or where the service refused
-            and will again: the token, the zone or an item has to be mended first.
+        done: the purged items (``*`` for everything).
+        failed: the items that were not purged; they can be passed again.
+        errors: error messages of the service, one for each kind of failure.
+        retry_after: seconds after which the failed items may be passed again: the value the service asked for, or a
+            default if it was busy or unreachable. ``None`` if nothing failed, or if a retry would be refused again:
+            then the token, the zone or an item has to be corrected first.
     """
 
     ok: bool

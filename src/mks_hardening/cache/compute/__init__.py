@@ -1,1 +1,1 @@
-"""Getting a value or computing it: one computation for all who ask, and the leases that say whose it is."""
+"""Get a value or compute it, once for all callers that request it at the same time."""

@@ -1,4 +1,4 @@
-"""The one algorithm of "get it or compute it": fresh, stale or computed, by one caller of all processes."""
+"""The algorithm of ``get_or_compute``: a fresh, stale or computed value, computed once among all processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _logger = logging.getLogger("mks_hardening.cache")
 
 
 class ComputeOptions(NamedTuple):
-    """How a computed value is to be kept and waited for.
+    """How a computed value is stored and waited for.
 
     Attributes:
-        lifetime: seconds fresh.
-        grace: further seconds stale.
-        tags: of the entry.
-        wait: seconds after which a computation takes too long for those who wait.
+        lifetime: seconds for which the value is fresh.
+        grace: further seconds for which it is served stale.
+        tags: tags of the entry.
+        wait: seconds after which a computation takes too long for the waiting callers.
     """
 
     lifetime: float
@@ -40,12 +40,12 @@ class ComputeOptions(NamedTuple):
 
 
 class Computation:
-    """Gets values of one cache, and computes those that are not there.
+    """Gets the values of one cache, and computes missing ones.
 
     Args:
         store: the entries.
-        counters: what is told of it.
-        jitter: share of each ttl that is taken off at random.
+        counters: counters of reads, errors and bypasses.
+        jitter: share of each ttl that is subtracted at random.
         clock: source of time.
     """
 
@@ -58,7 +58,7 @@ class Computation:
         self.flights = Flights()
 
     def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[CacheEntry | None]:
-        """The entry, fresh or stale; None when there is none or the backend is away."""
+        """Return the entry, fresh or stale; None if there is none or the backend is unavailable."""
         try:
             (entry,) = yield from self._store.load((key,), tags)
         except BackendUnavailableError as error:
@@ -67,11 +67,11 @@ class Computation:
         return entry
 
     def is_fresh(self, entry: CacheEntry | None) -> bool:
-        """Whether there is an entry whose time is not over."""
+        """Return whether there is an entry that is still fresh."""
         return entry is not None and self._clock.time() < entry.fresh_until
 
     def guarded(self, operation: Op[T], *, otherwise: U) -> Op[T | U]:
-        """The operation, or ``otherwise`` when the backend is away."""
+        """Perform an operation; return ``otherwise`` if the backend is unavailable."""
         try:
             return (yield from operation)
         except BackendUnavailableError as error:
@@ -79,7 +79,7 @@ class Computation:
             return otherwise
 
     def get_or_compute(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
-        """The value of ``key``, from wherever it is to be had first."""
+        """Return the value of ``key``, from the first source that has it."""
         check_key(key)
         entry = yield from self.entry(key, terms.tags)
         if entry is not None and self.is_fresh(entry):
@@ -90,18 +90,18 @@ class Computation:
             yield from self._refresh_beside(key, compute, terms)
             return entry.value
         self._counters.read(found=False)
-        # A recursive function would wait for itself until `compute_wait` is over.
+        # A recursive function would wait for itself until `compute_wait` has passed.
         if not terms.lifetime or self.flights.is_own(key):
             return (yield Call(compute))
         return (yield from self._compute_or_wait(key, compute, terms))
 
     def _compute_or_wait(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
-        """Compute for all who ask, or have what another caller computes; but never wait for ever.
+        """Compute for all callers, or wait for another caller's computation; but never for ever.
 
-        When a computation takes too long, one of those who wait computes as well, and the first value is for all:
-        were it everybody, a slow computation would be done by all at once. Two functions that call each other from
-        two threads wait for each other: who computes something itself meanwhile takes over once, and does not wait
-        for a second one.
+        When a computation takes too long, one of the waiting callers computes as well, and all get the first value:
+        if all of them did, a slow computation would run many times at once. Two functions that call each other from
+        two threads would wait for each other: a caller that is itself computing something takes over once, and does
+        not wait for a second computation.
         """
         flight, ours = self.flights.join(key, terms.tags)
         may_take_over = True
@@ -111,7 +111,7 @@ class Computation:
             if outcome is NoResult.AGAIN:
                 flight, ours = self.flights.join(key, terms.tags)
             elif outcome is NoResult.LATE and may_take_over:
-                # Until now the one who computes may have waited for another process.
+                # If it has changed, the computing caller was waiting for another process until then.
                 if flight.since == since:
                     may_take_over = not self.flights.is_computing()
                     flight, ours = self.flights.relieve(flight)
@@ -122,17 +122,17 @@ class Computation:
         return (yield from self._fly(flight, compute, terms))
 
     def _fly(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
-        """Compute for everybody in this process that asks meanwhile."""
+        """Compute for all callers in this process that request the key in the meantime."""
         try:
             with self.flights.computing(flight.key):
                 value, shared = yield from self._compute(flight, compute, terms)
         except Exception as error:
-            # First out of the list, then the answer: nobody must join a flight that has ended.
+            # Removed from the list before the error is set: nobody must join a flight that has ended.
             self.flights.leave(flight)
             flight.crash(error)
             raise
         except BaseException:
-            self._land(flight, NoResult.AGAIN)  # cancelled or interrupted: somebody else has to do it
+            self._land(flight, NoResult.AGAIN)  # cancelled or interrupted: another caller has to compute
             raise
         self._land(flight, value if shared else NoResult.AGAIN)
         return value
@@ -143,7 +143,7 @@ class Computation:
             flight.end(outcome)
             return
         flight.land(outcome)
-        # Nobody must join one that was begun because this took too long, and has its value now.
+        # Nobody must join a successor, which was started because this one took too long and has its value now.
         while flight.successor is not None:
             flight = flight.successor
             self.flights.leave(flight)
@@ -151,15 +151,14 @@ class Computation:
     def _compute(
         self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[tuple[object, bool]]:
-        """The value, and whether those who waited may have it too."""
+        """Return the value, and whether the waiting callers may have it too."""
         key = flight.key
         acquiring = self._store.acquire(key, terms.tags, wait=terms.wait)
         lease = yield from self.guarded(acquiring, otherwise=None)
         flight.since = self._clock.monotonic()
         if isinstance(lease, CacheEntry):
             return lease.value, True
-        # The server is away or another process takes too long: an answer late is better than none, so everybody
-        # computes.
+        # An outage, or another process takes too long: computing in every process is better than no value.
         if lease is None:
             return (yield Call(compute)), True
         return (yield from self._compute_under(lease, key, compute, terms))
@@ -174,7 +173,7 @@ class Computation:
             except EncodeError as error:
                 self._unkeepable.note(compute, error)
             yield from self._release(lease, key)
-        except GeneratorExit:  # nobody is there any more to do anything for us
+        except GeneratorExit:  # the generator is being closed, and nothing can be yielded any more
             raise
         except BaseException:
             yield from self._release(lease, key)
@@ -185,14 +184,14 @@ class Computation:
         end = self._clock.time() + jittered(terms.lifetime, self._jitter)
         entry = CacheEntry(value, fresh_until=end, expires_at=end + terms.grace, tags=lease.tags)
         committing = self._store.commit(key, lease, entry)
-        # A server that is away has invalidated nothing that we know of: those who wait here may have the value.
+        # An outage is no invalidation that we know of: the waiting callers may have the value.
         return (yield from self.guarded(committing, otherwise=True))
 
     def _release(self, lease: ComputeLease, key: str) -> Op[None]:
         yield from self.guarded(self._store.release(key, lease), otherwise=None)
 
     def _refresh_beside(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
-        """Have a stale value computed anew while its readers go on; one process does it, the others need not."""
+        """Refresh a stale value in the background, in one process; readers continue with the stale value."""
         flight, ours = self.flights.join(key, terms.tags)
         if ours and not (yield Spawn(self._refresh(flight, compute, terms), name="mks-cache-refresh")):
             self._land(flight, NoResult.AGAIN)
@@ -206,7 +205,7 @@ class Computation:
                 outcome = yield from self._refresh_under(lease, flight.key, compute, terms)
         except Exception:
             self._counters.refresh_failed()
-            # Logged, as nobody gets this error: the reader has had the stale value.
+            # Logged, as no caller gets this error: the reader already has the stale value.
             _logger.warning("a cached value could not be computed anew", exc_info=True)
         finally:
             self._land(flight, outcome)
@@ -214,7 +213,7 @@ class Computation:
     def _refresh_under(
         self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[object]:
-        if lease.former is not None:  # another process was quicker
+        if lease.former is not None:  # another process was faster
             yield from self._release(lease, key)
             return lease.former.value
         with self.flights.computing(key):

@@ -1,4 +1,4 @@
-"""At most one computation of a key at a time in this process; everybody else waits for its answer."""
+"""At most one computation of a key at a time in this process; all other callers wait for its result."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["COMPUTE_WAIT", "Flight", "FlightWait", "Flights", "NoResult"]
 
 COMPUTE_WAIT: Final = 3.0
-"""Seconds a caller waits for the computation of another, where nothing else is said."""
+"""Default number of seconds that a caller waits for the computation of another."""
 
-# Keys being computed by this very call chain: a recursive function must not wait for itself.
+# Keys being computed by the current call chain: a recursive function must not wait for itself.
 _computing: Final[ContextVar[frozenset[tuple[int, str]]]] = ContextVar(
     "mks_hardening.cache.computing", default=frozenset()
 )
 
 
 class NoResult(Enum):
-    """Why whoever waited has no value."""
+    """Why a waiting caller gets no value."""
 
     AGAIN = "it was invalidated or given up meanwhile: look again"
     ALONE = "it cannot be shared: compute for yourself"
@@ -37,12 +37,12 @@ class NoResult(Enum):
 
 
 class Flight:
-    """One computation of this process.
+    """One computation in this process.
 
     Attributes:
-        since: reading of the monotonic clock from which on those who wait count their patience.
-        successor: the computation that was begun because this one took too long.
-        relieved: the one that took too long, if this was begun because of it.
+        since: monotonic time from which the waiting callers measure their waiting time.
+        successor: the computation that was started because this one took too long.
+        relieved: the computation that took too long, if this one was started because of it.
     """
 
     __slots__ = ("_future", "key", "relieved", "since", "successor", "tags", "waiting")
@@ -59,13 +59,13 @@ class Flight:
         self._future: Future[tuple[object, bool] | NoResult] = Future()
 
     def land(self, value: object) -> None:
-        """Give everybody who waits the value, each a copy of their own.
+        """Give all waiting callers the value, each a copy of its own.
 
-        Of a computation and those that were begun because it took too long, the first value is for all.
+        The first value of a computation and its successors is the value of all of them.
         """
         outcome: tuple[object, bool] | NoResult = NoResult.AGAIN
         all_of_it = [*self._chain()]
-        # Mostly nobody waits, and encoding the value for nobody would cost as much as keeping it.
+        # Usually no caller waits, and encoding the value for nobody would cost as much as storing it.
         if any(flight.waiting for flight in all_of_it):
             try:
                 outcome = freeze(value)
@@ -84,12 +84,12 @@ class Flight:
             yield flight
 
     def end(self, why: NoResult) -> None:
-        """Tell everybody who waits that there is no value for them."""
+        """Tell all waiting callers that they get no value."""
         self._set(why)
 
     def crash(self, error: BaseException) -> None:
-        """Give everybody the error."""
-        # The one before it may have landed for both.
+        """Raise the error in all waiting callers."""
+        # Its predecessor may have set the value of both.
         if not self._future.done():
             self._future.set_exception(error)
 
@@ -99,12 +99,12 @@ class Flight:
 
     @property
     def future(self) -> Future[tuple[object, bool] | NoResult]:
-        """What the waiters wait for."""
+        """The future that the waiting callers wait for."""
         return self._future
 
 
 class FlightWait:
-    """The effect of waiting for a flight; answers with its value or with why there is none."""
+    """The effect of waiting for a flight; returns its value or a ``NoResult``."""
 
     __slots__ = ("_flight", "_seconds")
 
@@ -113,16 +113,16 @@ class FlightWait:
         self._seconds = seconds
 
     def run(self) -> object:
-        """Wait."""
+        """Wait in this thread."""
         future = self._flight.future
         try:
             return _answer(future.result(self._seconds))
         except TimeoutError:
-            # The computation's own error, or an answer that came in this moment.
+            # The computation's own error, or a value that has just arrived.
             return _answer(future.result(0)) if future.done() else NoResult.LATE
 
     async def arun(self) -> object:
-        """Wait."""
+        """Wait on the running event loop."""
         import asyncio
 
         future = self._flight.future
@@ -130,7 +130,7 @@ class FlightWait:
         arrived = loop.create_future()
 
         def wake(_future: object) -> None:
-            # The future is set by whoever computes, which may be a thread or another loop, when ours is closed.
+            # The future may be set in a thread or another event loop, after this one is closed.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(arrive)
 
@@ -151,7 +151,7 @@ def _answer(outcome: tuple[object, bool] | NoResult) -> object:
 
 
 class Flights:
-    """The computations under way in one cache."""
+    """The running computations of one cache."""
 
     __slots__ = ("__weakref__", "_lock", "_under_way")
 
@@ -160,13 +160,13 @@ class Flights:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Forget everything, lock included: what a forked child inherits belongs to its parent's threads."""
-        # Re-entrant: the garbage collector may run a destructor here that asks the same cache.
+        """Start empty, with a new lock, in a forked child: the computations belong to the parent's threads."""
+        # Reentrant: the garbage collector may run a destructor here that uses the same cache.
         self._lock = RLock()
         self._under_way: dict[str, Flight] = {}
 
     def join(self, key: str, tags: Collection[str]) -> tuple[Flight, bool]:
-        """The computation of ``key``, and whether it is the caller who has to do it."""
+        """Return the computation of ``key``, and whether the caller has to perform it."""
         with self._lock:
             flight = self._under_way.get(key)
             if flight is not None:
@@ -176,9 +176,9 @@ class Flights:
             return flight, True
 
     def relieve(self, late: Flight) -> tuple[Flight, bool]:
-        """Who computes in place of one that takes too long, and whether it is the caller who has to do it."""
+        """Return the computation that replaces a late one, and whether the caller has to perform it."""
         with self._lock:
-            # It may have landed already, while this caller found out that it waits too long.
+            # It may have ended already, while this caller was timing out.
             if late.successor is not None:
                 late.successor.waiting += 1
                 return late.successor, False
@@ -191,7 +191,7 @@ class Flights:
             return flight, ours
 
     def leave(self, flight: Flight) -> None:
-        """The computation is over; nobody can join it from now on."""
+        """Remove a computation that has ended, so that nobody can join it."""
         with self._lock:
             if self._under_way.get(flight.key) is flight:
                 del self._under_way[flight.key]
@@ -199,23 +199,23 @@ class Flights:
     def void(
         self, *, keys: Collection[str] = (), tags: Collection[str] = (), everything: bool = False
     ) -> None:
-        """Callers from now on must not get an answer whose computation began before this."""
+        """Detach running computations: later callers must not get a value whose computation began before this."""
         with self._lock:
             for key, flight in list(self._under_way.items()):
                 if everything or key in keys or not flight.tags.isdisjoint(tags):
                     del self._under_way[key]
 
     def is_computing(self) -> bool:
-        """Whether the running call chain is itself computing something."""
+        """Return whether the current call chain is computing a value."""
         return bool(_computing.get())
 
     def is_own(self, key: str) -> bool:
-        """Whether the running call chain is itself computing ``key``."""
+        """Return whether the current call chain is computing ``key``."""
         return (id(self), key) in _computing.get()
 
     @contextmanager
     def computing(self, key: str) -> Generator[None]:
-        """Mark the running call chain as computing ``key``."""
+        """Mark the current call chain as computing ``key``."""
         # A context variable: it follows the call chain into coroutines, and does not leak into other tasks.
         token = _computing.set(_computing.get() | {(id(self), key)})
         try:

@@ -1,4 +1,4 @@
-"""Values that are no data or too large: they go to their caller, are counted, and warned of once a function."""
+"""Values that are not plain data or too large: returned but not stored, counted, with one warning per function."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mks_hardening.exceptions import EncodeError
 
 __all__ = ["UncacheableValues"]
 
-# Names of local functions can be made without end; after so many warnings nobody reads another.
+# Local functions can have any number of names; nobody reads more warnings than these.
 _MOST_FUNCTIONS: Final = 1000
 _logger = logging.getLogger("mks_hardening.cache")
 
 
 class UncacheableValues:
-    """Remembers which functions were warned of."""
+    """Remembers the functions for which a warning was logged."""
 
     __slots__ = ("_counters", "_warned")
 
@@ -27,7 +27,7 @@ class UncacheableValues:
         self._warned: set[str] = set()
 
     def note(self, compute: Callable[[], object], error: EncodeError) -> None:
-        """Count a value that could not be kept."""
+        """Count a value that could not be stored, and warn once per function."""
         self._counters.bypass("no data")
         name = _name(compute)
         if name not in self._warned and len(self._warned) < _MOST_FUNCTIONS:
