@@ -1,6 +1,7 @@
-"""Wrappers for any WSGI application: proxy trust, HTTPS, headers, CSRF, request record, sessions, limits, health.
+"""WSGI middleware: proxy trust, HTTPS, headers, CSRF, request logging, sessions, rate limits and health checks.
 
-Each takes the application first and works alone; together they share one decision about the origin of a request.
+Each class takes the WSGI application as its first argument and works on its own. When several are combined, they
+share one decision about the origin of a request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers that are meant for one person stay out of caches that others share."""
+"""Keeping personal responses out of shared caches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["keep_private", "vary_by_cookie"]
 
 _SHARED_ONLY: Final = frozenset({"public", "s-maxage", "proxy-revalidate"})
-# These win over Cache-Control in content delivery networks (RFC 9213) and in nginx.
+# Content delivery networks (RFC 9213) and nginx prefer these fields to Cache-Control.
 _FOR_CDN: Final = frozenset({
     "akamai-cache-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "edge-control",
     "fastly-cdn-cache-control", "netlify-cdn-cache-control", "surrogate-control", "vercel-cdn-cache-control",
@@ -19,11 +19,11 @@ _FOR_CDN: Final = frozenset({
 
 
 def keep_private(headers: Headers, *, unsaid: str) -> None:
-    """Make the answer private in place, whatever the application says about shared caches.
+    """Make the response private in place, whatever the application allows shared caches to do.
 
     Args:
-        headers: of the answer.
-        unsaid: ``Cache-Control`` of an answer that has none, and of one that is for everybody.
+        headers: header fields of the response.
+        unsaid: ``Cache-Control`` for a response that has none, or one that allows shared caching.
     """
     said = [
         directive.strip()
@@ -31,7 +31,7 @@ def keep_private(headers: Headers, *, unsaid: str) -> None:
         if name.lower() == "cache-control"
         for directive in value.split(",")
     ]
-    # private="Set-Cookie" holds for this field alone (RFC 9111, 5.2.2.7), and the rest is shared.
+    # private="Set-Cookie" covers that field only (RFC 9111, 5.2.2.7); the rest of the response may be shared.
     names = {
         "" if name == "private" and argument else name
         for name, argument, _ in (directive.lower().partition("=") for directive in said)
@@ -43,7 +43,7 @@ def keep_private(headers: Headers, *, unsaid: str) -> None:
 
 
 def vary_by_cookie(headers: Headers) -> None:
-    """Say in place that the answer depends on the cookies of the request."""
+    """Add ``Vary: Cookie`` in place, unless ``Vary`` already covers the cookies."""
     for name, value in headers:
         if name.lower() == "vary" and {"*", "cookie"} & {item.strip().lower() for item in value.split(",")}:
             return

@@ -1,4 +1,4 @@
-"""Whether a process may be sent requests: its checks run side by side, and their results are kept for a while."""
+"""Readiness of the process: runs the checks concurrently and caches the result."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Checks = Mapping[str, Check] | Iterable[tuple[str, Check]]
 
 
 class ReadinessResult(NamedTuple):
-    """``ok``, ``degraded`` or ``unavailable``, and ``ok``, ``failed`` or ``timeout`` for each check."""
+    """Overall status (``ok``, ``degraded``, ``unavailable``), and ``ok``, ``failed`` or ``timeout`` per check."""
 
     status: str
     checks: Mapping[str, str]
 
 
 class Readiness:
-    """Runs the checks of one process.
+    """Runs the readiness checks of one process.
 
     Raises:
-        ConfigurationError: a check is not callable, or both required and optional.
+        ConfigurationError: a check is not callable, or is both required and optional.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Readiness:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: the parent's checks and the threads that run them are not here."""
+        """Reset the state in a forked child, which does not have the threads that run the parent's checks."""
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
 
     def verdict(self) -> ReadinessResult:
-        """The result of the last round, or of a new one when that is too old."""
+        """Return the cached result, or run the checks if it has expired."""
         lock = self._lock
-        # A round that takes too long must not make probes wait for ever.
+        # A run that takes too long must not block other probes forever.
         locked = lock.acquire(timeout=self._timeout)
         try:
             now = self._clock.monotonic()
@@ -74,7 +74,7 @@ class Readiness:
         return ReadinessResult(status, results)
 
     def _round(self) -> dict[str, str]:
-        # One deadline for all: an orchestrator gives up after a second, however many checks there are.
+        # One deadline for all checks: orchestrators give up after about a second, however many checks there are.
         deadline = self._clock.monotonic() + self._timeout
         for name, check in self._checks.items():
             self._start(name, check)
@@ -88,16 +88,16 @@ class Readiness:
 
     def _start(self, name: str, check: Check) -> None:
         if name in self._runs and self._runs[name].is_alive():
-            return  # while a check hangs, no second one is started
+            return  # while a check hangs, no second thread is started for it
         self._runs[name] = run = _Run(name, check)
         try:
             run.start()
-        except RuntimeError as error:  # no more threads; the next round tries again
+        except RuntimeError as error:  # no more threads available; the next run tries again
             run.result = type(error).__name__
 
 
 class _Run(threading.Thread):
-    """One run of a check; the reason stays inside the process."""
+    """One run of a check in a thread; only the name of the exception type is kept."""
 
     def __init__(self, name: str, check: Check) -> None:
         super().__init__(name=f"mks-health-{name}", daemon=True)
@@ -107,11 +107,11 @@ class _Run(threading.Thread):
     def run(self) -> None:
         try:
             self.result = "failed" if self._check() is False else "ok"
-        except Exception as error:  # noqa: BLE001 - whatever a check raises means that it failed
+        except Exception as error:  # noqa: BLE001 - any exception of a check means that it failed
             self.result = type(error).__name__
 
     def within(self, timeout: float) -> str:
-        """The result, or ``timeout`` when it is not there in time."""
+        """Return the result, or ``timeout`` if the check does not finish in time."""
         if self.ident is not None:
             self.join(timeout)
         return "timeout" if self.is_alive() else self.result

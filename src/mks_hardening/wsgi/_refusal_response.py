@@ -1,4 +1,4 @@
-"""How wrappers refuse: short answers built once and sent often, unless the application words them itself."""
+"""Refusal responses of the middleware: prebuilt and short, unless the application supplies its own."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
 
 Header = tuple[str, str]
 
-# Enough for a host or an origin; the rest of a longer one is the client's text in our log.
+# Enough for a host or an origin; anything beyond is text that the client puts into our log.
 _LONGEST_SEEN: Final = 200
 _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
 
 class FixedResponse:
-    """One status, one body, one list of headers; a HEAD request gets them without the body."""
+    """A prebuilt response: status, headers and body; HEAD requests get it without the body."""
 
     __slots__ = ("_body", "_headers", "_status")
 
@@ -45,17 +45,17 @@ class FixedResponse:
     def send(
         self, environ: dict[str, Any], start_response: StartResponse, headers: Iterable[Header] = ()
     ) -> list[bytes]:
-        """Answer the request, with further headers that belong to it alone."""
+        """Send the response, with additional header fields for this request only."""
         start_response(self._status, [*self._headers, *headers])
         return [] if environ.get("REQUEST_METHOD") == "HEAD" else [self._body]
 
     def parts(self, *, head: bool) -> tuple[str, list[Header], bytes]:
-        """Status line, a header list of one's own, and the body."""
+        """Return the status line, a copy of the header list, and the body."""
         return self._status, [*self._headers], b"" if head else self._body
 
 
 class RefusalResponse:
-    """A reason to refuse, with its answers: a problem document (RFC 9457), or text for those who ask for text."""
+    """A reason to refuse, with its responses: a problem document (RFC 9457), or text if ``Accept`` prefers it."""
 
     __slots__ = ("_problem", "_text", "detail", "headers", "name", "status")
 
@@ -74,7 +74,7 @@ class RefusalResponse:
         self.detail: str = detail
         self.headers: tuple[Header, ...] = tuple(headers)
         title = members.get("title", HTTPStatus(status).phrase)
-        # The language is that of our words; the application's own answer says its own.
+        # Describes the language of the built-in texts; a custom response sets its own Content-Language.
         worded = (("Content-Language", language), ("Vary", "Accept, Accept-Language"))
         negotiated = worded if language else (("Vary", "Accept"),)
         kept = (("Cache-Control", "no-store"), *negotiated, *self.headers)
@@ -82,16 +82,18 @@ class RefusalResponse:
         self._text = FixedResponse(status, f"{title}\n\n{detail}\n", "text/plain; charset=utf-8", kept)
 
     def answer(self, accept: str) -> FixedResponse:
-        """The answer in the form that ``Accept`` prefers."""
+        """Return the response in the format that ``Accept`` prefers."""
         return self._text if prefers_text(accept) else self._problem
 
 
 class Refuser:
-    """How one wrapper refuses: it leaves word for the request record, tells observers and sends the answer.
+    """Refuses requests on behalf of one middleware.
+
+    It stores the refusal for the request log, emits the event and sends the response.
 
     Args:
-        wrapper: its name in records and events.
-        on_refusal: may answer in the application's words.
+        wrapper: name of the middleware in log records and events.
+        on_refusal: may return a custom response.
     """
 
     __slots__ = ("_on_refusal", "_wrapper")
@@ -111,16 +113,16 @@ class Refuser:
         seen: str = "",
         headers: Iterable[Header] = (),
     ) -> list[bytes]:
-        """Answer the request in place of the application.
+        """Respond to the request in place of the application.
 
         Args:
-            environ: the request.
-            start_response: of the server.
-            rule: the reason.
-            client_ip: for observers.
-            name: of the reason, where it is narrower than the rule's own.
+            environ: WSGI environ of the request.
+            start_response: callable of the server.
+            rule: reason of the refusal.
+            client_ip: address of the client, for the event.
+            name: more specific name of the reason; by default that of ``rule``.
             seen: the value that broke the rule.
-            headers: further fields of this answer.
+            headers: additional header fields of this response.
         """
         own = tuple(headers)
         refusal = Refusal(
@@ -140,14 +142,14 @@ class Refuser:
         return rule.answer(environ.get("HTTP_ACCEPT", "")).send(environ, start_response, own)
 
     def own_words(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
-        """The application's answer to a refusal; ``None`` where it has none, or fails to give one."""
+        """Return the application's response to a refusal; ``None`` if it has none or ``on_refusal`` raises."""
         if self._on_refusal is None:
             return None
         try:
             answer = self._on_refusal(environ, refusal)
             return None if answer is None else _worded(answer, refusal)
         except Exception:
-            # The request stays refused; only the words are lost.
+            # The request stays refused, with the default response.
             _logger.exception("on_refusal failed for %s: %s", refusal.wrapper, refusal.rule)
             return None
 
@@ -160,7 +162,7 @@ def _worded(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
 
 
 def shown(value: str) -> str:
-    """A value from a request as one short printable line."""
+    """Shorten a value from a request and escape it to printable ASCII."""
     text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 

@@ -1,4 +1,4 @@
-"""Every key of the environ that wrappers set or read."""
+"""WSGI environ keys that the middleware sets or reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it may be sent requests."""
+"""Liveness and readiness endpoints."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ _WRONG_METHOD: Final = RefusalResponse("method", 405, "Ask with GET or HEAD.", (
 
 
 class HealthMiddleware:
-    """Answers ``livez`` and ``readyz``; all other requests go on to the application.
+    """Responds to liveness (``livez``) and readiness (``readyz``) probes; passes all other requests on.
 
-    ``livez`` says that the process answers, and asks nobody. ``readyz`` runs the checks side by side: 200 with
-    status ``ok``, or ``degraded`` when an optional one failed; 503 with ``unavailable`` when a required one did.
-    A check fails by raising, by returning ``False``, or by taking too long. The body names the checks and says
-    ``ok``, ``failed`` or ``timeout``, nothing else; the reason goes to the observers (``BackendFailed``).
+    ``livez`` returns 200 as long as the process can handle requests, without running a check. ``readyz`` runs the
+    checks concurrently. It returns 200 with status ``ok``, or ``degraded`` if an optional check failed, and 503
+    with ``unavailable`` if a required check failed. A check fails if it raises, returns ``False`` or exceeds the
+    timeout. The body lists only the names of the checks with ``ok``, ``failed`` or ``timeout``; the reason is sent
+    to the observers (``BackendFailed``). Methods other than GET and HEAD get 405.
 
     Args:
         app: the WSGI application.
-        required: checks by name, for example ``{"database": ping}``; without them no request can be served.
-        optional: checks by name of what only degrades the service.
-        livez: path of the first answer.
-        readyz: path of the second one.
+        required: checks by name, for example ``{"database": ping}``, without which no request can be served.
+        optional: checks by name whose failure only degrades the service.
+        livez: path of the liveness endpoint.
+        readyz: path of the readiness endpoint.
         timeout: longest time in seconds that all checks together may take.
-        cache_for: seconds for which a result is given out again, so that many probes cost one round of checks.
+        cache_for: seconds for which a result is reused, so that frequent probes share one run of the checks.
         clock: source of time.
         on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: a check is not callable, or both required and optional; a path without leading slash;
-            both paths equal.
+        ConfigurationError: a check is not callable, or is both required and optional; a path does not begin with a
+            slash; both paths are equal.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class HealthMiddleware:
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         path = environ.get("PATH_INFO")
         if path not in (self._livez, self._readyz):
             return self._app(environ, start_response)

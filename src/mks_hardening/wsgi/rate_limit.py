@@ -1,4 +1,4 @@
-"""Puts a limiter in front of an application."""
+"""Rate limits in front of an application."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ _LONGEST_KEY: Final = 256
 
 
 class RateLimitRule:
-    """Which requests count against which group of limits, and who they are counted for.
+    """Selects the requests that count against a group of limits, and the key they are counted by.
 
     Args:
-        group: name of the group at the limiter.
-        limiter: where given, a group that it does not have is refused here, and not when the wrapper is built.
-        methods: methods it applies to (``GET`` includes ``HEAD``); ``None`` for all.
-        path: a path, or several; a trailing slash means the folder; ``None`` for all. Other spellings of the same
-            path (``//login``, ``/x/../login``, ``/login/``) count as well.
-        key: takes the WSGI environ and returns whom to count for, or ``None`` where the rule does not apply; a text
-            that is empty or longer than 256 characters counts by its digest. The default is the client's address;
-            see ``limit_by_user``, ``limit_by_header`` and ``limit_by_all`` for others.
-            ``environ["mks_hardening.origin"]`` and ``environ["mks_hardening.session"]`` are there if outer wrappers
-            have set them.
+        group: name of a group of limits in the limiter.
+        limiter: if given, an unknown group is reported here instead of when the middleware is built.
+        methods: methods the rule applies to (``GET`` includes ``HEAD``); ``None`` for all.
+        path: one path or several; a trailing slash includes everything below; ``None`` for all paths. Other
+            spellings of the same path (``//login``, ``/x/../login``, ``/login/``) match as well.
+        key: takes the WSGI environ and returns the key to count by, or ``None`` if the rule does not apply. A key
+            that is empty or longer than 256 characters is replaced by its digest. The default is the client
+            address; see ``limit_by_user``, ``limit_by_header`` and ``limit_by_all`` for others.
+            ``environ["mks_hardening.origin"]`` and ``environ["mks_hardening.session"]`` are available if outer
+            middleware has set them.
 
     Raises:
-        ConfigurationError: an empty or unknown group, a path without leading slash, a key that is not callable.
+        ConfigurationError: ``group`` is empty or unknown, a path does not begin with a slash, or ``key`` is not
+            callable.
     """
 
     __slots__ = ("_listed", "_methods", "_paths", "group", "key")
@@ -77,14 +78,14 @@ class RateLimitRule:
         self._paths = None if listed is None else PathRules(listed, parameter="path")
 
     def applies(self, method: str, path: str) -> bool:
-        """Whether requests of this kind count."""
-        # Frameworks take "post" for POST, so it must not pass for another method.
+        """Return whether requests with this method and path count."""
+        # Frameworks treat "post" as POST, so a lower-case method must not escape the rule.
         return (self._methods is None or method.upper() in self._methods) and (
             self._paths is None or self._paths.covers(path)
         )
 
     def covers(self, other: RateLimitRule) -> bool:
-        """Whether it counts all requests of another rule by something that their client cannot choose."""
+        """Return whether this rule counts all requests of ``other`` by a key that the client cannot choose."""
         return (
             not counts_by_header(self.key)
             and (self._methods is None or (other._methods is not None and other._methods <= self._methods))
@@ -96,26 +97,28 @@ class RateLimitRule:
 
 
 class RateLimitMiddleware:
-    """Counts each request against every rule that applies, in order, and refuses it at the first limit with 429.
+    """Counts each request against every rule that applies, in order; responds with 429 at the first limit reached.
 
-    A refused request takes nothing, from any rule: the rules count together with each other and with the limits of
-    the views inside.
+    A refused request consumes no quota: the hits of all rules, and of the rate limits of views inside, are given
+    back (if the limiter has ``reserve``).
 
-    Answers carry the state of the tightest limit, unless the application has set such fields itself. Refusals are
-    problem documents, or text, in Japanese or English as the client likes better.
+    Responses carry the rate-limit headers of the limit with the fewest requests left, unless the application has
+    set such headers itself. A refusal is a problem document or plain text, in Japanese or English, as the client
+    prefers.
 
     Args:
         app: the WSGI application.
-        limiter: for example ``mks_hardening.security.RateLimiter``; what happens when its store is away is its
-            own policy.
+        limiter: for example ``mks_hardening.security.RateLimiter``; the limiter decides what happens while its
+            store is unavailable.
         rules: the rules, in order.
-        trust: which proxies may name the client; not needed inside ``TrustedProxyMiddleware``.
+        trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
         on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: no rule, something that is not a rule, or one for a group that the limiter says it does
-            not have; one by user outside of the session; one by an unchecked header without one by address.
+        ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have the group of a
+            rule; a rule counts by user outside the session middleware; a rule counts by an unverified header and no
+            other rule counts the same requests by a key that the client cannot choose.
     """
 
     __slots__ = ("_app", "_limiter", "_origin", "_refuser", "_rules", "_style")
@@ -158,7 +161,7 @@ class RateLimitMiddleware:
                 )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         origin = environ.get(ORIGIN_KEY) or self._origin(environ)
         decisions: list[LimitDecision] = []
         for rule in self._rules:
@@ -181,11 +184,11 @@ class RateLimitMiddleware:
         state = rate_limit_headers(min(decisions, key=_left), style=self._style)
 
         def announce(status: str, headers: Headers) -> str:
-            if not status.startswith("429"):  # another limit, further in, has refused
+            if not status.startswith("429"):  # an inner limit has refused the request and set its own headers
                 headers += unless_set(state, headers)
             return status
 
-        # Answers of others, such as a gateway behind the application, keep what they say of their own limits.
+        # Rate-limit headers set by others, such as a gateway behind the application, are kept.
         return self._app(environ, with_step(start_response, announce))
 
     def _hit(self, rule: RateLimitRule, environ: WSGIEnvironment) -> LimitDecision | None:
@@ -198,7 +201,7 @@ class RateLimitMiddleware:
 
 
 def _check_group(group: str, limiter: Limiter) -> None:
-    """Limiters say which groups they have; one of the user's own need not."""
+    """Check that the limiter has the group; a custom limiter need not list its ``groups``."""
     groups: Collection[str] | None = getattr(limiter, "groups", None)
     if groups is not None and group not in groups:
         raise ConfigurationError(
@@ -214,7 +217,7 @@ def _too_many(decision: LimitDecision, language: Language) -> RefusalResponse:
 
 
 def _bounded(key: str) -> str:
-    """A key that every limiter takes: clients may write what rules read, also nothing at all or very much of it."""
+    """Return a key that every limiter accepts; clients control its text, which may be empty or very long."""
     if 0 < len(key) <= _LONGEST_KEY:
         return key
     return "digest:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -228,5 +231,5 @@ def _methods(methods: Iterable[str] | None) -> frozenset[str] | None:
     if methods is None:
         return None
     listed = {method.upper() for method in texts(methods, parameter="methods", of="methods")}
-    # HEAD runs the code of GET, so it costs the same.
+    # HEAD runs the same code as GET, so it costs the same.
     return frozenset(listed | {"HEAD"} if "GET" in listed else listed)

@@ -1,7 +1,7 @@
-"""Whom a request counts for: ready keys for ``RateLimitRule``, alone or together.
+"""Keys for ``RateLimitRule``: what requests are counted by, alone or in combination.
 
-A header is whatever the client writes, so a rule by header belongs behind whatever checks it, or beside a rule by
-address. ``RateLimitMiddleware`` refuses it otherwise.
+The client chooses the value of a header. Use a rule by header only behind something that verifies the header, or
+together with a rule by address; ``RateLimitMiddleware`` rejects it otherwise.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from mks_hardening.exceptions import ConfigurationError
 __all__ = ["limit_by_address", "limit_by_all", "limit_by_header", "limit_by_user"]
 
 LimitKey = Callable[[dict[str, Any]], str | None]
-"""Takes the WSGI environ and says whom to count for; ``None`` where the rule does not apply."""
+"""Takes the WSGI environ and returns the key to count by; ``None`` if the rule does not apply."""
 
 _IN_NAME: Final = frozenset("!#$%&'*+-.^_`|~")
 _WITHOUT_PREFIX: Final = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
 def limit_by_address(environ: dict[str, Any]) -> str | None:
-    """The client's address (IPv6: its /64 network), as the trust settings decide it."""
+    """Count by client address (IPv6: its /64 network), as determined by the trust settings."""
     return client_key(request_origin(environ).client_ip)
 
 
 def limit_by_user(environ: dict[str, Any]) -> str | None:
-    """The user of the session, or ``REMOTE_USER``; the client's address where nobody has signed in.
+    """Count by the user of the session, or ``REMOTE_USER``; by client address for requests without a user.
 
-    The wrapper for limits must stand inside the one for sessions, or behind a server that names the user;
-    ``harden_wsgi`` counts before the session is looked up, and refuses such a rule.
+    The rate-limit middleware must be inside the session middleware, or behind a server that sets ``REMOTE_USER``.
+    ``harden_wsgi`` counts before the session is looked up, and rejects such a rule.
     """
     user = getattr(environ.get(SESSION_KEY), "user_id", None) or environ.get("REMOTE_USER")
     return f"user:{user}" if user else limit_by_address(environ)
 
 
 def limit_by_header(name: str, *, verified: bool = False) -> LimitKey:
-    """The value of a header field, an API key for example, as a digest; the client's address where there is none.
+    """Count by the digest of a header field, for example an API key; by client address if the field is missing.
 
     Args:
-        name: of the field.
-        verified: something outside refuses values that it does not know. Otherwise a client sends another value
-            with each request and is never refused, so another rule has to count the same requests by address.
+        name: name of the header field.
+        verified: whether something in front of the application refuses unknown values. Otherwise a client that
+            sends a new value with each request is never refused, so another rule must count the same requests by
+            address.
 
     Raises:
-        ConfigurationError: no name of a field (RFC 9110, 5.1).
+        ConfigurationError: ``name`` is not a valid field name (RFC 9110, 5.1).
     """
     if (
         not isinstance(name, str)
@@ -65,13 +66,13 @@ def limit_by_header(name: str, *, verified: bool = False) -> LimitKey:
 
 
 def limit_by_all(*keys: LimitKey) -> LimitKey:
-    """Several keys as one: each combination counts for itself, and not at all where one of them says ``None``.
+    """Combine several keys: each combination is counted separately, and not at all if one key is ``None``.
 
     Args:
-        keys: at least two.
+        keys: at least two keys.
 
     Raises:
-        ConfigurationError: fewer, or something that cannot be called.
+        ConfigurationError: fewer than two keys, or one that is not callable.
     """
     if len(keys) < 2:
         raise ConfigurationError("keys must be at least two", parameter="keys")
@@ -82,12 +83,12 @@ def limit_by_all(*keys: LimitKey) -> LimitKey:
 
 
 def counts_by_user(key: LimitKey) -> bool:
-    """Whether ``limit_by_user`` is the key, or a part of it."""
+    """Return whether the key is ``limit_by_user`` or contains it."""
     return any(part is limit_by_user for part in _parts_of(key))
 
 
 def counts_by_header(key: LimitKey) -> bool:
-    """Whether the client can choose the key, or a part of it, by a header that nothing checks."""
+    """Return whether the key is, or contains, a header that nothing verifies."""
     return any(isinstance(part, _Header) and not part.verified for part in _parts_of(key))
 
 
@@ -125,5 +126,5 @@ class _All:
             part = key(environ)
             if part is None:
                 return None
-            parts.append(f"{len(part)}:{part}")  # so that no two combinations read alike
+            parts.append(f"{len(part)}:{part}")  # the length prefix keeps combinations distinct
         return ",".join(parts)

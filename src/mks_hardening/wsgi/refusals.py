@@ -1,4 +1,4 @@
-"""What a wrapper answers in place of the application, and how the application may say it in its own words."""
+"""Refusals of requests by middleware, and the hook with which an application replaces the response."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["OwnAnswer", "Refusal"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A request that a wrapper refuses; the request record says the same.
+    """A request refused by a middleware, as it is also written to the request log.
 
     Attributes:
-        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health`` or ``record``; ``application`` where
-            an adapter answered for a view that met an outage.
-        rule: which of its rules refused, in one word.
-        status: status code of the answer.
-        detail: the same in a sentence for the client.
-        seen: the value that broke the rule, at most 200 printable characters; empty where that is a secret.
-        headers: fields that the answer carries whoever words it, for example ``Retry-After``.
+        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health`` or ``record``; ``application`` if an
+            adapter responded for a view that ran into an outage.
+        rule: name of the rule that refused the request, in one word.
+        status: status code of the response.
+        detail: the reason in one sentence, for the client.
+        seen: the value that broke the rule, at most 200 printable characters; empty if it is a secret.
+        headers: header fields sent with every response to this refusal, also a custom one, for example
+            ``Retry-After``.
     """
 
     wrapper: str
@@ -35,17 +36,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAnswer:
-    """What ``on_refusal`` returns to answer a refused request in the application's words.
+    """A custom response to a refused request, returned by ``on_refusal``.
 
     Attributes:
-        body: the page or document.
-        content_type: its type.
-        status: status code; the refusal's own when left out.
-        headers: further fields, for example ``Content-Language``. ``Cache-Control: no-store`` is added unless there
-            is one.
+        body: body of the response.
+        content_type: value of ``Content-Type``.
+        status: status code; by default that of the refusal.
+        headers: additional header fields, for example ``Content-Language``. ``Cache-Control: no-store`` is added
+            unless they include ``Cache-Control``.
 
     Raises:
-        ConfigurationError: one of them is of another kind.
+        ConfigurationError: an attribute has the wrong type, or ``status`` is not between 200 and 599.
     """
 
     body: str | bytes
@@ -63,4 +64,4 @@ class OwnAnswer:
 
 
 OnRefusal = Callable[[dict[str, Any], Refusal], OwnAnswer | None]
-"""Takes the environ and the refusal; ``None`` leaves the answer as it is."""
+"""Takes the environ and the refusal; returns a custom response, or ``None`` to keep the default one."""

@@ -1,1 +1,1 @@
-"""Requests that another site makes a browser send are refused."""
+"""Protection against cross-site request forgery (CSRF)."""

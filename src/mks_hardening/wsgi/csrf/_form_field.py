@@ -1,4 +1,4 @@
-"""One field of a submitted form, read without taking the body away from the application."""
+"""Reads one field of a submitted form and leaves the body for the application."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _BOUNDARY: Final = re.compile(r'(?i);[ \t]*boundary=(?:"([^"\r\n]{1,70})"|([^\s;
 
 
 def read_form_field(environ: WSGIEnvironment, name: str, *, limit: int) -> str | None:
-    """The value of a field that occurs exactly once in a form of at most ``limit`` bytes, else ``None``.
+    """Return the value of a field that occurs exactly once in a form of at most ``limit`` bytes, else ``None``.
 
-    The body is put back as it was. Bodies that are no forms, or without a declared length, are not touched.
+    The body is made available again for the application. Bodies that are not forms, or have no declared length, are
+    not read.
     """
     content_type = environ.get("CONTENT_TYPE", "")[:1000]
     kind = content_type.partition(";")[0].strip().lower()
@@ -29,12 +30,12 @@ def read_form_field(environ: WSGIEnvironment, name: str, *, limit: int) -> str |
     if body is None:
         return None
     values = _multipart(body, content_type, name) if kind.startswith("multipart") else _urlencoded(body, name)
-    # Twice the same field: the application may read the other one.
+    # If the field occurs twice, the application may use the other one.
     return values[0].decode("latin-1") if len(values) == 1 else None
 
 
 def _buffered(environ: WSGIEnvironment, limit: int) -> bytes | None:
-    # Without a declared length the end of the body cannot be known before it is read (PEP 3333).
+    # Without a declared length the end of the body is unknown before it is read (PEP 3333).
     declared = environ.get("CONTENT_LENGTH") or ""
     if not declared.isascii() or not declared.isdigit() or len(declared) > 12 or int(declared) > limit:
         return None
@@ -45,7 +46,7 @@ def _buffered(environ: WSGIEnvironment, limit: int) -> bytes | None:
         chunks.append(chunk)
         left -= len(chunk)
     body = b"".join(chunks)
-    # The application reads the same body again.
+    # Lets the application read the same body again.
     environ["wsgi.input"] = io.BytesIO(body)
     return body
 
@@ -69,7 +70,7 @@ def _multipart(body: bytes, content_type: str, name: str) -> list[bytes]:
 
 
 def _field_name(head: bytes) -> bytes | None:
-    """The name of the field that a part holds; ``None`` for files and for what cannot be read in one way."""
+    """Return the field name of a part; ``None`` for files and for ambiguous headers."""
     lines = [line.partition(b":") for line in head.split(b"\r\n")]
     dispositions = [value for name, _, value in lines if name.strip().lower() == b"content-disposition"]
     if len(dispositions) != 1:
@@ -82,7 +83,7 @@ def _field_name(head: bytes) -> bytes | None:
 
 
 def _parameters(text: bytes) -> dict[bytes, bytes]:
-    """Parameters by name in lower case; none at all where the text breaks the grammar or names one twice."""
+    """Return the parameters by lower-case name; empty if the text is malformed or repeats a name."""
     found: dict[bytes, bytes] = {}
     position = 0
     while position < len(text):
@@ -95,7 +96,7 @@ def _parameters(text: bytes) -> dict[bytes, bytes]:
 
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# RFC 7578, 4.2 and RFC 2183, 2: blanks around the marks are optional, and quotes where the value is a token.
+# RFC 7578, 4.2 and RFC 2183, 2: blanks around separators are optional, as are quotes if the value is a token.
 _PARAMETER: Final = re.compile(
     rb"[ \t]*;[ \t]*(%b)[ \t]*=[ \t]*(?:(%b)|(\"(?:[^\"\\]|\\.)*\"))[ \t]*(?=;|\Z)" % (_TOKEN, _TOKEN),
     re.DOTALL,

@@ -1,4 +1,4 @@
-"""Tokens for forms: bound to the session, or to a cookie of their own, and new in each page."""
+"""CSRF tokens for forms: bound to the session or to a separate cookie, and masked anew in each page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["CSRFToken"]
 _SECURE_COOKIE: Final = "__Host-csrf"
 _PLAIN_COOKIE: Final = "csrf"
 _SECRET: Final = re.compile(r"[0-9a-f]{64}")
-# 128 bits are out of reach for guessing, and the page carries them twice (mask and masked).
+# 128 bits cannot be guessed, and the page carries them twice (mask and masked value).
 _MAC_BYTES: Final = 16
 
 
 class CSRFToken:
-    """A token for the forms of one request; ``str()`` gives it, in a new disguise each time (against BREACH)."""
+    """A CSRF token for the forms of one request; ``str()`` returns it, masked anew each time (against BREACH)."""
 
     __slots__ = ("_cookie", "_cookies", "_new_secret", "_session", "was_read")
 
     def __init__(self, environ: WSGIEnvironment, *, secure: bool = True) -> None:
-        # Not the environ itself, in which this token stands: all that is in it, the body and the session too, would
-        # stay in memory until the garbage collector breaks the circle.
+        # Does not refer to the environ, which holds this token: the cycle would keep all of it, body and session
+        # included, in memory until the garbage collector runs.
         self._session: object = environ.get(SESSION_KEY)
         self._cookies: str = environ.get("HTTP_COOKIE", "")
         self._cookie = _SECURE_COOKIE if secure else _PLAIN_COOKIE
@@ -42,31 +42,31 @@ class CSRFToken:
         self.was_read = True
         secret = self._secret()
         if not secret:
-            # Double submit with a cookie that no neighbouring host can plant (RFC 6265bis, 4.1.3.2).
+            # Double submit with a cookie that sibling domains cannot set (RFC 6265bis, 4.1.3.2).
             secret = self._new_secret = os.urandom(32).hex()
-        # The same bytes in every compressed page could be guessed one by one (BREACH, CVE-2013-3587).
+        # Equal bytes in every compressed page could be guessed one by one (BREACH, CVE-2013-3587).
         mask = os.urandom(_MAC_BYTES)
         return (mask + _xor(mask, _mac(secret))).hex()
 
     def __html__(self) -> str:
-        """The token as it is; template engines ask this instead of escaping."""
+        """Return the token as it is; template engines call this method instead of escaping."""
         return str(self)
 
     def __call__(self) -> str:
-        """The same, for templates that call what they show."""
+        """Return the same, for template engines that call the values they render."""
         return str(self)
 
     def accepts(self, given: str) -> bool:
-        """Whether ``given`` is a token for this session, or for this browser where there is none."""
+        """Return whether ``given`` is a token of this session, or of this browser's cookie without a session."""
         secret = self._secret()
         if not secret or not _SECRET.fullmatch(given):
             return False
         raw = bytes.fromhex(given)
-        # Equal time for every wrong token.
+        # Constant time for every wrong token.
         return hmac.compare_digest(_xor(raw[:_MAC_BYTES], raw[_MAC_BYTES:]), _mac(secret))
 
     def step(self, status: str, headers: Headers) -> str:
-        """Add to the head what follows from a token that was asked for."""
+        """Add the header fields that a response with a token needs, in place; returns the status."""
         if self.was_read:
             vary_by_cookie(headers)
             keep_private(headers, unsaid="private")
@@ -90,7 +90,7 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 
 def _cookie(header: str, cookie: str) -> str:
-    """The secret in the cookie; empty when there is none, or when two cookies claim the name."""
+    """Return the secret in the cookie; empty if it is missing or two cookies of that name differ."""
     pairs = [part.strip(" \t").partition("=") for part in header.split(";") if cookie in part]
     values = {value for name, _, value in pairs if name == cookie}
     value = values.pop() if len(values) == 1 else ""

@@ -1,4 +1,4 @@
-"""Whether a request was sent by a page that may send it: decided on plain values."""
+"""Same-origin check of requests, on plain values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["OriginError", "RequestSender", "SameOrigin"]
 
-_OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed, bookmarked; no page can cause it
-# No user info (@) and no backslash, which browsers and libraries read in different ways.
+_OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed or bookmarked; no page can cause it
+# No user info (@) and no backslash, which browsers and libraries interpret differently.
 _URL: Final = re.compile(r"(https?)://([^/?#@\\\s]{1,300})(?=[/?#]|\Z)", re.IGNORECASE)
 
 
 class RequestSender(NamedTuple):
-    """What a request says about the page it comes from; absent header fields are ``None``."""
+    """What a request says about the page that sent it; missing header fields are ``None``."""
 
     scheme: str
     host: str
@@ -34,7 +34,7 @@ class RequestSender(NamedTuple):
 class OriginError(NamedTuple):
     """The rule that a request breaks (``origin``, ``fetch_site``, ``referer``), and the value that breaks it.
 
-    ``token`` leaves the decision to the token.
+    The rule ``token`` means that the request needs a valid token.
     """
 
     rule: str
@@ -48,10 +48,10 @@ class _Origin(NamedTuple):
 
 
 class SameOrigin:
-    """Which origins may send: the one that the request itself is addressed to, and those that are listed.
+    """Allowed origins of requests: the origin that the request is addressed to, and those listed.
 
     Raises:
-        ConfigurationError: ``allowed_origins`` is no list of origins.
+        ConfigurationError: ``allowed_origins`` is not a list of origins.
     """
 
     __slots__ = ("_listed", "_read")
@@ -61,17 +61,17 @@ class SameOrigin:
         self._listed = _listed(allowed_origins)
 
     def fault(self, sender: RequestSender) -> OriginError | None:
-        """Why the request may not pass."""
+        """Return why the request may not pass; ``None`` if it may."""
         origin, fetch_site = sender.origin, sender.fetch_site
-        # No browser adds a bearer token by itself, so no other page can make one send it.
+        # Browsers do not add a bearer token by themselves, so another site cannot make them send one.
         if sender.has_bearer and not sender.has_cookies:
             return None
-        # Browsers send "null" from pages with no-referrer; there Sec-Fetch-Site says what it is.
+        # Browsers send "null" from pages with no-referrer; Sec-Fetch-Site is used instead.
         if origin is not None and not (origin == "null" and fetch_site):
             return None if self._may_send(origin, sender) else OriginError("origin", origin)
         if fetch_site is not None:
             return None if fetch_site in _OWN_SITE else OriginError("fetch_site", fetch_site)
-        # Old browsers; the path is of no interest and may hold secrets, so only the origin is kept.
+        # Old browsers; only the origin is kept, because the path is not needed and may contain secrets.
         if sender.referer is not None:
             found = _URL.match(sender.referer)
             page = found[0] if found else ""
@@ -88,13 +88,13 @@ class SameOrigin:
             return True
         if not sender.host or origin.host != sender.host:
             return False
-        # A proxy may hide scheme and port from us; the browser, which has seen both, knows better.
+        # A proxy may hide scheme and port from the application; the browser knows both.
         own = _Origin(sender.scheme, sender.host, _port(sender.scheme, sender.port))
         return origin == own or sender.fetch_site == "same-origin"
 
 
 def _origin(text: str) -> _Origin | None:
-    """An origin in its one spelling."""
+    """Parse an origin into canonical form."""
     found = _URL.fullmatch(text)
     host = parse_host(found[2]) if found else None
     if found is None or host is None:

@@ -1,4 +1,4 @@
-"""Refuses requests that another site makes a browser send."""
+"""Refuses cross-site requests (CSRF)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["CSRFMiddleware"]
 
 
 _HEADER: Final = "HTTP_X_CSRF_TOKEN"
-# RFC 9110, 9.2.1; whatever is not in the list, other spellings included, is checked.
+# RFC 9110, 9.2.1; every other method, including other spellings, is checked.
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FORBIDDEN: Final = RefusalResponse(
     "csrf", 403, "This request seems to come from another site. Reload the page and try again."
@@ -35,30 +35,35 @@ _FORBIDDEN: Final = RefusalResponse(
 class CSRFMiddleware:
     """Refuses unsafe requests (all but GET, HEAD, OPTIONS, TRACE) that come from another site, with 403.
 
-    The first that is there decides: ``Origin`` must be the origin that the request itself is addressed to, or be
-    listed; ``Sec-Fetch-Site`` must be ``same-origin`` or ``none`` (it also speaks for ``Origin: null``, which
-    browsers send from pages with ``no-referrer``); ``Referer`` must be of such an origin. When none of them comes,
-    a request with cookies needs a token: the header ``X-CSRF-Token``, or the field ``csrf_token`` of a form.
-    Requests with a bearer token and no cookie pass.
+    The first field that is present decides:
 
-    The request's own origin is what trusted proxies and the ``Host`` field say, so keep hosts that are not yours
-    out with ``HTTPSRedirectMiddleware``. Where a proxy tells neither scheme nor port, ``Sec-Fetch-Site:
-    same-origin`` speaks for the host's other schemes and ports.
+    - ``Origin`` must be the origin that the request is addressed to, or one of ``allowed_origins``.
+    - ``Sec-Fetch-Site`` must be ``same-origin`` or ``none``; it is also used for ``Origin: null``, which browsers
+      send from pages with ``no-referrer``.
+    - ``Referer`` must have such an origin.
 
-    ``str(environ["mks_hardening.csrf_token"])`` is a token for a form, new each time it is asked for. It is bound
-    to the session when this wrapper stands inside ``SessionTimeoutMiddleware`` and there is one, otherwise to a
-    ``__Host-csrf`` cookie, which is set with the answer; ask for it before the answer starts.
+    Without these fields, a request with cookies needs a token, in the header ``X-CSRF-Token`` or in the form field
+    ``csrf_token``. Requests with a bearer token and without cookies always pass.
+
+    The origin that a request is addressed to comes from trusted proxies and the ``Host`` field, so use
+    ``HTTPSRedirectMiddleware`` to refuse unknown hosts. If a proxy reports neither scheme nor port,
+    ``Sec-Fetch-Site: same-origin`` allows the host's other schemes and ports.
+
+    ``str(environ["mks_hardening.csrf_token"])`` returns a form token, different each time. It is bound to the
+    session if this middleware is inside ``SessionTimeoutMiddleware`` and the request has a session; otherwise to a
+    ``__Host-csrf`` cookie that is set with the response. Read it before the response starts.
 
     Args:
         app: the WSGI application.
-        allowed_origins: origins of further pages that may send requests, for example ``https://www.example.com``.
-        exempt_paths: paths (a trailing slash means the folder) that are not checked, for example webhooks.
-        max_form_bytes: forms above this size must send the token as a header.
-        secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain http, for development only.
+        allowed_origins: additional origins that may send requests, for example ``https://www.example.com``.
+        exempt_paths: paths that are not checked, for example webhooks; a trailing slash includes everything below.
+        max_form_bytes: larger forms must send the token in the header.
+        secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain HTTP; for development only.
         on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: a malformed origin, a path without leading slash, an exemption of everything.
+        ConfigurationError: an origin is malformed, a path does not begin with a slash, or an exemption matches
+            every path.
 
     Source: OWASP CSRF Prevention Cheat Sheet; ASVS 5.0 V3.5.1; CWE-352.
     """
@@ -83,8 +88,8 @@ class CSRFMiddleware:
         self._refuser = Refuser("csrf", on_refusal)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
-        # Made for safe requests too: a page with a form is one.
+        """Handle one request (PEP 3333)."""
+        # Also for safe requests: the page with the form is one.
         token = environ[CSRF_TOKEN_KEY] = CSRFToken(environ, secure=self._secure_cookie)
         if environ["REQUEST_METHOD"] not in _SAFE_METHODS and not self._exempt.match(
             environ.get("PATH_INFO", "")
@@ -102,7 +107,7 @@ class CSRFMiddleware:
         return self._app(environ, with_step(start_response, token.step))
 
     def _has_token(self, environ: WSGIEnvironment, token: CSRFToken) -> bool:
-        # The header first: reading a form takes its body into memory.
+        # Header first: reading a form loads its body into memory.
         given = environ.get(_HEADER)
         if given is None:
             given = read_form_field(environ, FIELD, limit=self._max_form_bytes)
@@ -112,7 +117,7 @@ class CSRFMiddleware:
 def _given(environ: WSGIEnvironment, rule: str) -> str:
     if rule != "token":
         return "an empty field"
-    # What was given is not shown: a token of another session is a secret there.
+    # Do not log the value: it may be the valid token of another session.
     return "wrong header" if _HEADER in environ else "no valid token"
 
 

@@ -1,1 +1,1 @@
-"""Header fields that tell browsers what a page may not do."""
+"""Security header fields of responses."""

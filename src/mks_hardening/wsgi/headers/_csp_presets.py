@@ -14,7 +14,7 @@ _NOWHERE: Final = {
 
 
 def api_csp() -> ContentSecurityPolicy:
-    """For answers that no browser should show."""
+    """Return the policy for responses that no browser should render."""
     return ContentSecurityPolicy({**_NOWHERE, "default-src": "'none'"})
 
 

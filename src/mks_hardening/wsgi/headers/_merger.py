@@ -1,4 +1,4 @@
-"""From a policy and the fields of an answer to the fields that are sent: decided once for each list of names."""
+"""Merges the header fields of a policy into those of a response; caches the result per list of field names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _name = itemgetter(0)
 
 
 def is_remote_name(host: str) -> bool:
-    """Whether a ``Host`` field names a host of the network: no address, and not this machine."""
+    """Return whether a ``Host`` field is a name of another host: neither an address nor this machine."""
     found = parse_host(host)
     if found is None or found.name.startswith("[") or parse_address(found.name) is not None:
         return False
@@ -29,7 +29,7 @@ def is_remote_name(host: str) -> bool:
 
 
 class _Plan(NamedTuple):
-    """What to do with an answer that has certain field names."""
+    """Changes to a response that has certain field names."""
 
     added: tuple[Header, ...]
     dropped: frozenset[str]
@@ -37,12 +37,12 @@ class _Plan(NamedTuple):
 
 
 class HeaderMerger:
-    """Adds prebuilt fields; what a list of names leads to is worked out once.
+    """Adds prebuilt header fields; the changes for a list of field names are computed once.
 
     Args:
-        policy: the fields.
-        secure: whether the request came over https.
-        named: whether it asked for a host of the network, by name.
+        policy: the header policy.
+        secure: whether the request came over HTTPS.
+        named: whether the requested host is a name other than localhost, and not an address.
     """
 
     __slots__ = ("_csp", "_fields", "_plans", "_remove", "_upgrade")
@@ -52,8 +52,8 @@ class HeaderMerger:
         csp = policy.csp
         self._csp = csp if csp is not None and csp.nonce else None
         fixed_csp = csp if csp is not None and not csp.nonce else None
-        self._upgrade = secure or named  # this machine and bare addresses have no https to upgrade to
-        # Built once: a request adds ready tuples.
+        self._upgrade = secure or named  # localhost and bare addresses have no HTTPS to upgrade to
+        # Built once, so that a request only adds finished tuples.
         self._fields = (
             *([("Strict-Transport-Security", hsts.value)] if hsts else ()),
             *([(fixed_csp.header_name, fixed_csp.header_value(upgrade=self._upgrade))] if fixed_csp else ()),
@@ -66,18 +66,18 @@ class HeaderMerger:
         present = {name.lower() for name in names}
         return _Plan(
             added=tuple(field for field in self._fields if field[0].lower() not in present),
-            # In the spelling that came, so that a request compares without lower().
+            # As spelt by the application, so that a request compares without lower().
             dropped=frozenset(name for name in names if name.lower() in self._remove),
             adds_csp=self._csp is not None and self._csp.header_name.lower() not in present,
         )
 
     def step(self, status: str, headers: Headers, nonce: str = "") -> str:
-        """Change the head of one answer."""
+        """Change status and header fields of one response; returns the status."""
         added, dropped, adds_csp = self._plans[tuple(map(_name, headers))]
         if dropped:
             headers[:] = [field for field in headers if field[0] not in dropped]
         headers += added
-        # A 304 renews the fields of the page that the browser has kept, whose scripts carry another nonce.
+        # A 304 updates the headers of the page in the browser's cache, whose scripts carry a different nonce.
         if adds_csp and self._csp is not None and status[:3] != "304":
             headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
         return status

@@ -1,4 +1,4 @@
-"""What the fields of a policy may say: a browser ignores a misspelt one, so it is refused when it is written."""
+"""Checks of header values: browsers ignore misspelt values, so they are rejected at configuration time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIELDS: Final = {
     "cache_control": "Cache-Control",
     "reporting_endpoints": "Reporting-Endpoints",
 }
-"""The field of each parameter, in the order in which they are sent."""
+"""Header field of each parameter, in the order in which they are sent."""
 
 _WORDS: Final = {
     "content_type_options": ("nosniff",),
@@ -44,11 +44,11 @@ _WORDS: Final = {
     ),
     "dns_prefetch_control": ("on", "off"),
 }
-_LISTS: Final = frozenset({"referrer_policy"})  # the last one that a browser knows counts
+_LISTS: Final = frozenset({"referrer_policy"})  # browsers use the last value that they know
 _REPORTING: Final = frozenset({"cross_origin_opener_policy", "cross_origin_embedder_policy"})
 _REPORT_TO: Final = re.compile(r'; *report-to="[!#-\[\]-~]+"\Z')
 
-# W3C Permissions Policy, features.md of July 2026, and what browsers have dropped since.
+# W3C Permissions Policy, features.md of July 2026, and features that browsers have dropped since.
 _FEATURES: Final = frozenset(
     {
         "accelerometer", "all-screens-capture", "ambient-light-sensor", "aria-notify", "attribution-reporting",
@@ -78,10 +78,10 @@ _ALLOWED: Final = re.compile(r'\*|self|src|"https?://[^"\s]+"|"wss?://[^"\s]+"')
 
 
 def check_value(parameter: str, value: str) -> None:
-    """Refuse a value that no browser would heed.
+    """Reject a value that browsers would ignore.
 
     Raises:
-        ConfigurationError: not one of the words of the field, or not a permissions policy.
+        ConfigurationError: the value is not allowed for the field, or is not a permissions policy.
     """
     if parameter == "permissions_policy":
         for part in value.split(","):
@@ -105,7 +105,7 @@ def _check_feature(part: str) -> None:
             parameter="permissions_policy",
         )
     name = found[1]
-    # Browsers add features faster than this list: one that resembles none of them may be new.
+    # Browsers add features faster than this list: a name that resembles none of them may be new.
     close = [] if name in _FEATURES else difflib.get_close_matches(name, sorted(_FEATURES), n=1, cutoff=0.75)
     if close and not name.startswith("ch-"):
         raise ConfigurationError(

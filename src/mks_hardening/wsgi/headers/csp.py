@@ -1,4 +1,4 @@
-"""A Content-Security-Policy that is checked when it is written, not when a browser ignores half of it."""
+"""A Content-Security-Policy that is validated when it is built, because browsers ignore invalid parts silently."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEYWORDS: Final = frozenset(
 )  # fmt: skip
 _QUOTED_TOKENS: Final = frozenset({"'none'", "'script'", "'allow-duplicates'"})
 _WEBRTC: Final = ("'allow'", "'block'")
-# A comma starts another policy and a semicolon another directive (CSP 3, 2.2).
+# A comma begins another policy, a semicolon another directive (CSP 3, 2.2).
 _VALUE: Final = re.compile(r"[!-+\--:<-~]+")  # visible ASCII without comma and semicolon
 _HASH: Final = re.compile(r"'sha(?:256|384|512)-[A-Za-z0-9+/_-]+={0,2}'")
 _NONCE_OR_HASH: Final = re.compile(r"'?(?:nonce|sha256|sha384|sha512)-.*")
@@ -40,20 +40,20 @@ Sources = str | Iterable[str] | bool
 
 
 class ContentSecurityPolicy:
-    """A policy for scripts, styles, frames and the rest of what a page may load.
+    """A Content-Security-Policy: restricts the scripts, styles, frames and other resources of a page.
 
     Args:
-        directives: sources by directive, as a sequence or separated by blanks in one string; keywords in their
-            quotes (``"'self'"``). ``True`` stands for a directive without value, ``False`` leaves one out.
-        nonce: put a fresh nonce into ``script-src`` (and ``script-src-elem``) for each request (found at
-            ``environ["mks_hardening.csp_nonce"]``). Leave it off where pages are cached.
-        report_only: only report what would have been blocked.
+        directives: sources by directive, as a sequence or as one space-separated string; keywords with their quotes
+            (``"'self'"``). ``True`` sends a directive without value, ``False`` omits it.
+        nonce: whether to add a new nonce to ``script-src`` (and ``script-src-elem``) for each request, available at
+            ``environ["mks_hardening.csp_nonce"]``. Do not use it where pages are cached.
+        report_only: whether to report violations without blocking them.
 
     Raises:
-        ConfigurationError: ``default-src`` is missing; a directive is unknown or named twice; a keyword lacks its
-            quotes or is unknown; a value holds ``;``, ``,``, blanks or anything but visible ASCII, or is listed
-            twice; ``'none'`` stands beside others; a nonce is written out; ``'strict-dynamic'`` has neither nonce
-            nor hash.
+        ConfigurationError: ``default-src`` is missing; a directive is unknown or listed twice; a keyword lacks its
+            quotes or is unknown; a value contains ``;``, ``,``, blanks or anything but visible ASCII, or is listed
+            twice; ``'none'`` is combined with other sources; a nonce is given explicitly; ``'strict-dynamic'`` has
+            neither a nonce nor a hash.
 
     Source: W3C CSP Level 3; ASVS 5.0 V3.4.3, V3.4.6, V3.4.7.
     """
@@ -68,7 +68,7 @@ class ContentSecurityPolicy:
         self.directives: dict[str, tuple[str, ...]] = _checked(directives)
         if "default-src" not in self.directives:
             raise _fault("default-src is missing: what is not listed would be allowed from anywhere")
-        # Not in style-src: frameworks write style attributes, which no nonce covers.
+        # Not in style-src: frameworks write style attributes, which a nonce does not cover.
         if nonce:
             self._admit_nonce()
         # script-src falls back to default-src (CSP 3, 6.8.3).
@@ -82,22 +82,22 @@ class ContentSecurityPolicy:
 
     def _admit_nonce(self) -> None:
         self.directives.setdefault("script-src", self.directives["default-src"])
-        for name in ("script-src", "script-src-elem"):  # where the second is there, elements heed it alone
+        for name in ("script-src", "script-src-elem"):  # script elements use only the latter, if set
             if name in self.directives:
                 allowed = (source for source in self.directives[name] if source != "'none'")
                 self.directives[name] = (*allowed, f"'nonce-{_PLACE}'")
 
     @property
     def header_name(self) -> str:
-        """The name of the header field."""
+        """Name of the header field."""
         return "Content-Security-Policy-Report-Only" if self.report_only else "Content-Security-Policy"
 
     def header_value(self, nonce: str = "", *, upgrade: bool = True) -> str:
-        """The value of the header field, with the nonce of one request.
+        """Return the value of the header field, with the nonce of one request.
 
         Args:
-            nonce: of the request.
-            upgrade: ``False`` leaves ``upgrade-insecure-requests`` out, for hosts that have no https.
+            nonce: nonce of the request.
+            upgrade: ``False`` omits ``upgrade-insecure-requests``, for hosts without HTTPS.
         """
         return nonce.join(self._parts if upgrade else self._parts_over_http)
 
@@ -109,7 +109,7 @@ _PLACE: Final = "\0"
 
 
 def _split(directives: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The text of a policy around the places of its nonce."""
+    """Split the text of a policy at the placeholders of its nonce."""
     text = "; ".join(" ".join((name, *values)) for name, values in directives.items())
     return tuple(text.split(_PLACE))
 

@@ -1,4 +1,4 @@
-"""Which header fields tell browsers what a page may not do: one policy, three presets."""
+"""Policy for the security header fields of responses, with three presets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
     class PolicyOptions(TypedDict, total=False):
-        """What every preset lets be overridden."""
+        """Options that every preset accepts as overrides."""
 
         hsts: HSTS | None
         csp: ContentSecurityPolicy | None
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["HeaderPolicy"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9110, 5.5 without obs-text; a line break would start a field or the body of its own.
+# RFC 9110, 5.5 without obs-text; a line break would allow header injection.
 _VALUE: Final = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
 _REPORT_NAME: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
-# "//host" would be a path of this host to the eye and another host to the browser.
+# "//host" looks like a path of this host, but browsers read it as another host.
 _REPORT_URL: Final = re.compile(r"(?:https://|/(?!/))[!#-\[\]-~]*")
-# OWASP Secure Headers of July 2026: what a page need not be able to switch on. Passkeys of the site itself are left
-# to it: with an empty list no browser signs anybody in by one.
+# OWASP Secure Headers of July 2026: features that a page does not need. Passkeys stay allowed for the site itself:
+# with an empty list no browser offers passkey sign-in.
 _NO_FEATURES: Final = (
     "accelerometer=(), autoplay=(), camera=(), cross-origin-isolated=(), display-capture=(), encrypted-media=(), "
     "fullscreen=(), geolocation=(), gyroscope=(), keyboard-map=(), magnetometer=(), microphone=(), midi=(), "
@@ -57,17 +57,17 @@ _NO_FEATURES: Final = (
 
 
 class HeaderPolicy:
-    """Which fields are added to every answer, unless the application has set them, and which are taken away.
+    """Header fields to add to every response, unless the application has set them, and fields to remove.
 
-    ``None`` leaves a field out. The presets follow the OWASP Secure Headers list: ``web`` for pages, ``api`` for
-    machines, ``strict`` for pages that load nothing from elsewhere; each takes the arguments below as overrides.
-    ``X-XSS-Protection`` is never added: browsers have dropped the filter, and it opened holes of its own.
+    ``None`` omits a field. The presets follow the OWASP Secure Headers list: ``web`` for pages, ``api`` for APIs,
+    ``strict`` for pages that load nothing from other origins. Each accepts the arguments below as overrides.
+    ``X-XSS-Protection`` is never added: browsers have removed the filter, and it introduced vulnerabilities itself.
 
     Args:
         hsts: Strict-Transport-Security, sent over HTTPS only.
         csp: Content-Security-Policy.
         content_type_options: X-Content-Type-Options.
-        frame_options: X-Frame-Options, for browsers that do not know ``frame-ancestors``.
+        frame_options: X-Frame-Options, for browsers that do not support ``frame-ancestors``.
         referrer_policy: Referrer-Policy.
         permissions_policy: Permissions-Policy.
         cross_origin_opener_policy: Cross-Origin-Opener-Policy.
@@ -77,13 +77,13 @@ class HeaderPolicy:
         permitted_cross_domain_policies: X-Permitted-Cross-Domain-Policies.
         dns_prefetch_control: X-DNS-Prefetch-Control.
         cache_control: Cache-Control.
-        reporting_endpoints: URLs (https, or a path of this host) by name, which ``report-to`` may use.
-        extra: further fields; none that has a parameter above.
-        remove: fields of the application that are dropped. What the server adds is out of reach.
+        reporting_endpoints: URLs by name (https, or a path of this host) for use in ``report-to``.
+        extra: additional fields, other than those that have a parameter above.
+        remove: fields of the application to remove. Fields added by the server cannot be removed.
 
     Raises:
-        ConfigurationError: a name or value that cannot stand in a header or that no browser knows, a ``report-to``
-            nobody listens at.
+        ConfigurationError: a name or value is not allowed in a header or is unknown to browsers, or ``report-to``
+            refers to an undefined endpoint.
 
     Source: OWASP Secure Headers Project; ASVS 5.0 V3.4, V13.4.6.
     """
@@ -143,11 +143,11 @@ class HeaderPolicy:
 
     @classmethod
     def web(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
-        """For pages: own origin only, no frames, no powerful features."""
+        """Return the preset for pages: resources of their own origin only, no framing, no powerful features."""
         options: PolicyOptions = {
             **_COMMON,
             "csp": web_csp(),
-            # require-corp would block every image of another host that does not expect it.
+            # require-corp would block every image of another host that does not send the CORP header.
             "cross_origin_embedder_policy": "credentialless",
             **overrides,
         }
@@ -155,7 +155,7 @@ class HeaderPolicy:
 
     @classmethod
     def api(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
-        """For answers that no browser should show or keep."""
+        """Return the preset for responses that browsers should neither render nor cache."""
         options: PolicyOptions = {
             **_COMMON,
             "csp": api_csp(),
@@ -167,7 +167,7 @@ class HeaderPolicy:
 
     @classmethod
     def strict(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
-        """For pages whose scripts carry the nonce of the request, and that are not kept by caches."""
+        """Return the preset for pages whose scripts carry the nonce of the request, and that are not cached."""
         options: PolicyOptions = {
             **_COMMON,
             "csp": strict_csp(),
@@ -209,7 +209,7 @@ def _visible(name: str, value: object, parameter: str) -> str:
 
 
 def _further(extra: Mapping[str, str], csp: ContentSecurityPolicy | None) -> Iterable[tuple[str, str]]:
-    """The fields of ``extra``; none of them may say once more, and otherwise, what a parameter says."""
+    """Yield the fields of ``extra``; none of them may duplicate a field that has a parameter."""
     homes = {field.lower(): parameter for parameter, field in FIELDS.items()}
     homes |= {"strict-transport-security": "hsts", "content-security-policy": "csp"}
     if csp is not None:

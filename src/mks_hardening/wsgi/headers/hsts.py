@@ -1,4 +1,4 @@
-"""Strict-Transport-Security."""
+"""Strict-Transport-Security (HSTS)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PRELOAD_MINIMUM: Final = 31536000  # hstspreload.org
 
 
 class HSTS:
-    """Strict-Transport-Security: browsers use HTTPS for this host, and do not offer to ignore a bad certificate.
+    """Value of Strict-Transport-Security: browsers use only HTTPS for the host and reject invalid certificates.
 
     Args:
-        max_age: how long, in seconds or as a ``timedelta``; two years by default. 0 switches it off in browsers
-            that have remembered it.
-        include_subdomains: the same for every host below.
-        preload: consent to the list that browsers ship; hard to take back.
+        max_age: validity in seconds or as a ``timedelta``; two years by default. 0 switches HSTS off in browsers
+            that have stored it.
+        include_subdomains: whether it applies to all subdomains.
+        preload: consent to the preload lists of browsers; difficult to revoke.
 
     Raises:
-        ConfigurationError: a negative duration, or ``preload`` without sub-domains or for less than a year.
+        ConfigurationError: a negative duration, or ``preload`` without subdomains or with less than a year.
 
     Source: RFC 6797; hstspreload.org; ASVS 5.0 V3.4.1, V3.7.4.
     """
@@ -43,7 +43,7 @@ class HSTS:
                 parameter="preload",
             )
         self.value: str = f"max-age={age}"
-        # With 0 the browser forgets the host (RFC 6797, 6.1.1); further words would say the opposite.
+        # With 0 the browser removes the host (RFC 6797, 6.1.1); other directives would contradict that.
         if age:
             self.value += "; includeSubDomains" * include_subdomains + "; preload" * preload
 

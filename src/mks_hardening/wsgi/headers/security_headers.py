@@ -1,4 +1,4 @@
-"""Adds header fields that tell browsers what a page may not do."""
+"""Adds security header fields to responses."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ __all__ = ["SecurityHeadersMiddleware"]
 
 
 class SecurityHeadersMiddleware:
-    """Adds the fields of a policy to every answer; what the application has set is kept.
+    """Adds the header fields of a policy to every response; fields that the application has set are kept.
 
-    Strict-Transport-Security is for names of the network: hosts of this machine and addresses never get it (for
-    addresses RFC 6797, 8.1 forbids to heed it), nor over plain http a policy that upgrades their http links.
+    Strict-Transport-Security is sent only if the requested host is a name: never for localhost or for addresses,
+    which browsers must ignore it for (RFC 6797, 8.1). Over plain HTTP such hosts do not get
+    ``upgrade-insecure-requests`` either.
 
     Args:
         app: the WSGI application.
@@ -46,12 +47,12 @@ class SecurityHeadersMiddleware:
         self._plain: Memo[str, HeaderMerger] = Memo(lambda host: mergers[False, is_remote_name(host)])
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         mergers = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
         merger = mergers[environ.get("HTTP_HOST", "")]
         if not self._nonce:
             return self._app(environ, with_step(start_response, merger.step))
-        # 128 bits, new for each answer (CSP 3, 7.1).
+        # 128 bits, new for each response (CSP 3, 7.1).
         nonce = environ[CSP_NONCE_KEY] = os.urandom(16).hex()
         return self._app(
             environ, with_step(start_response, lambda status, headers: merger.step(status, headers, nonce))

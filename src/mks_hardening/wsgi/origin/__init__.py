@@ -1,1 +1,1 @@
-"""Where a request comes from and where it belongs: trusted proxies, listed hosts, https."""
+"""Origin of a request: trusted proxies, allowed hosts and HTTPS."""

@@ -1,4 +1,4 @@
-"""The list of hosts an application answers for."""
+"""Hosts that an application serves."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ __all__ = ["AllowedHosts", "host_from_settings"]
 
 
 class AllowedHosts:
-    """Hosts as users write them: ``example.com``, ``.example.com`` (it and all below), ``::1``, ``例え.jp``.
+    """Allowed hosts in settings syntax: ``example.com``, ``.example.com`` (with subdomains), ``::1``, ``例え.jp``.
 
-    An entry with a port (``example.com:8443``) is listed for that port alone; others for every port.
+    An entry with a port (``example.com:8443``) matches that port only; others match every port.
 
     Raises:
-        ConfigurationError: no entry, one string, an entry that is malformed or lists everything.
+        ConfigurationError: there is no entry, a single string was given, or an entry is malformed or matches
+            everything.
     """
 
     __slots__ = ("_exact", "_suffixes")
@@ -33,7 +34,7 @@ class AllowedHosts:
             name, port = host_from_settings(entry[1:] if wildcard else entry, parameter=parameter)
             if wildcard and port is not None:
                 raise ConfigurationError(f"{parameter}: a wildcard takes no port", parameter=parameter)
-            # ".example.com" lists example.com too, as Django does.
+            # ".example.com" also matches example.com, as in Django.
             exact.add((name, port))
             if wildcard:
                 suffixes.append("." + name)
@@ -41,22 +42,22 @@ class AllowedHosts:
         self._suffixes = tuple(suffixes)
 
     def lists(self, name: str, port: int) -> bool:
-        """Whether a host in its one spelling is listed."""
+        """Return whether a host, given in canonical form, is allowed."""
         return (name, None) in self._exact or (name, port) in self._exact or name.endswith(self._suffixes)
 
 
 def host_from_settings(text: str, *, parameter: str) -> HostPort:
-    """A host from a setting, in its one spelling; names in other scripts become ``xn--`` names.
+    """Parse a host from a setting into canonical form; internationalized names become ``xn--`` names.
 
     Raises:
-        ConfigurationError: not a host, or a name that browsers encode in another way than the older rules of the
-            standard library do (write such a name in its ``xn--`` form).
+        ConfigurationError: the text is not a host, or is a name that browsers encode differently from the older
+            rules (IDNA 2003) of the standard library; write such a name in its ``xn--`` form.
     """
     if not isinstance(text, str):
         raise ConfigurationError(
             f"{parameter} must hold strings, not {type(text).__name__}", parameter=parameter
         )
-    # A bare IPv6 address in a setting means the host that a Host field writes in brackets.
+    # In a setting, an IPv6 address needs no brackets; a Host field has them.
     written = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     host = parse_host(_to_ascii(written, parameter))
     if host is None:
@@ -74,7 +75,8 @@ def _to_ascii(text: str, parameter: str) -> str:
     name, colon, port = text.partition(":")
     try:
         encoded = name.encode("idna")
-        # IDNA 2003 maps some letters away, browsers (UTS 46) keep them: such a name would list another host.
+        # IDNA 2003 maps some letters to others that browsers (UTS 46) keep: such a name would allow a different
+        # host.
         faithful = encoded.decode("idna") == name.lower()
     except UnicodeError:
         faithful, encoded = False, b""

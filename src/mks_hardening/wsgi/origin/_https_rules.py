@@ -1,4 +1,4 @@
-"""Whether a request may pass, or where it belongs: decided on plain values."""
+"""Rules for HTTPS redirects and allowed hosts, on plain values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["BAD_HOST", "PLAIN", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
 
 BAD_HOST: Final = "host"
-"""The host is not listed."""
+"""The host is not allowed."""
 
 PLAIN: Final = "plain"
-"""An API was asked over plain http."""
+"""An API was requested over plain HTTP."""
 
 
 class RequestedUrl(NamedTuple):
-    """What the decision looks at."""
+    """The parts of a request that the rules use."""
 
     origin: RequestOrigin
     method: str
@@ -38,14 +38,14 @@ class RequestedUrl(NamedTuple):
 
 
 class HTTPSRedirect(NamedTuple):
-    """Where the request belongs."""
+    """Status and target of a redirect."""
 
     status: int
     location: str
 
 
 class HTTPSRules:
-    """The rules of ``HTTPSRedirectMiddleware``; the arguments are its own."""
+    """The rules of ``HTTPSRedirectMiddleware``, with the same arguments."""
 
     __slots__ = (
         "_api",
@@ -82,18 +82,18 @@ class HTTPSRules:
         self._bases: Memo[RequestOrigin, str | None] = Memo(self._base)
 
     def lets_pass(self, origin: RequestOrigin) -> bool:
-        """Whether every request of this origin passes, which most do."""
+        """Return whether every request of this origin passes, which is the common case."""
         return self._bases[origin] is None
 
     def verdict(self, asked: RequestedUrl) -> HTTPSRedirect | str | None:
-        """Where the request belongs, or the rule that refuses it; ``None`` lets it pass."""
+        """Return a redirect, the name of the rule that refuses the request, or ``None`` to let it pass."""
         origin, path = asked.origin, asked.path
         base = self._bases[origin]
         probe = self._probes.match(path)
         if not base:
             well_formed = origin.host or not asked.names_host
             return None if base is None or (probe and well_formed) else BAD_HOST
-        # An exemption is for listed hosts; a probe for any, because it calls a pod by address.
+        # Exempt paths require an allowed host; probe paths do not, because probes address a pod by IP address.
         if probe or self._exempt.match(path):
             return None
         if self._force and origin.scheme == "http" and self._api.covers(path):
@@ -104,14 +104,14 @@ class HTTPSRules:
     def _status(self, method: str) -> int:
         if method in ("GET", "HEAD"):
             return 301 if self._permanent else 302
-        # 301 and 302 turn POST into GET and lose its body (RFC 9110, 15.4.2).
+        # Clients may turn POST into GET and lose its body after 301 and 302 (RFC 9110, 15.4.2 and 15.4.3).
         return 308 if self._permanent else 307
 
     def _base(self, origin: RequestOrigin) -> str | None:
-        """What to put before a new target; ``None`` when none is needed, empty when the host is not listed."""
+        """Return the URL prefix for a redirect; ``None`` if none is needed, empty if the host is not allowed."""
         if not self._hosts.lists(origin.host, origin.port):
             return ""
-        # From the list, never from the field: that would be an open redirect (CWE-601).
+        # From the allowed hosts, never from the Host field: that would be an open redirect (CWE-601).
         host = self._canonical or origin.host
         secure = origin.scheme == "https"
         if host == origin.host and (secure or not self._force):

@@ -1,4 +1,4 @@
-"""Everything over HTTPS, and only for hosts that are listed."""
+"""HTTPS redirects and host validation."""
 
 from __future__ import annotations
 
@@ -31,33 +31,34 @@ _REFUSALS: Final = {BAD_HOST: _BAD_HOST, PLAIN: _PLAIN_API}
 
 
 class HTTPSRedirectMiddleware:
-    """Redirects plain HTTP to HTTPS, and refuses hosts that are not listed with 400, over HTTPS as well.
+    """Redirects plain HTTP to HTTPS, and refuses hosts that are not allowed with 400, also over HTTPS.
 
-    GET and HEAD get 301, other methods 308, which keeps method and body (302 and 307 with ``permanent=False``).
-    The target is built from the list, never from an unchecked ``Host``; the port of the plain connection is not
-    copied into it.
+    GET and HEAD get 301; other methods get 308, which keeps method and body (302 and 307 with ``permanent=False``).
+    The redirect target is built from ``allowed_hosts``, never from an unchecked ``Host``, and does not copy the
+    port of the plain connection.
 
-    Paths in ``exempt_paths``, ``probe_paths`` and ``api_paths`` are compared with the path below the mount point,
-    exactly, or as whole folders where they end in a slash; a path with empty or dot segments or backslashes is
-    never exempt.
+    ``exempt_paths``, ``probe_paths`` and ``api_paths`` are compared with the path below the mount point. An entry
+    matches exactly, or everything below it if it ends in a slash. A path with empty or dot segments or backslashes
+    is never exempt; for ``api_paths`` it is normalized first.
 
     Args:
         app: the WSGI application.
-        allowed_hosts: hosts the application answers for; ``.example.com`` stands for it and everything below.
-        force_https: ``False`` checks the host alone.
-        trust: which proxies may name scheme and host, by default none; not needed inside
+        allowed_hosts: hosts that the application serves; ``.example.com`` matches it and all its subdomains.
+        force_https: ``False`` only validates the host (and redirects to ``canonical_host``).
+        trust: proxies that may report scheme and host, by default none; not needed inside
             ``TrustedProxyMiddleware``.
-        https_port: port of the target.
-        permanent: whether the answer may be remembered.
-        canonical_host: the one listed host that requests for the others are sent to.
-        exempt_paths: answered over plain HTTP.
-        probe_paths: answered over plain HTTP and for any well-formed host, or none: probes call a pod by address.
-        api_paths: refused over plain HTTP with 403, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
+        https_port: port of the redirect target.
+        permanent: whether clients may cache the redirect.
+        canonical_host: one of the allowed hosts, to which requests for the others are redirected.
+        exempt_paths: served over plain HTTP.
+        probe_paths: served over plain HTTP and for any well-formed host, or none: probes address a pod by IP
+            address.
+        api_paths: refused with 403 over plain HTTP, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
         on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: no host or a malformed one, ``canonical_host`` not listed, a port out of range, a path
-            without leading slash, an exemption for everything.
+        ConfigurationError: no host is given or one is malformed; ``canonical_host`` is not an allowed host; a port
+            is out of range; a path does not begin with a slash; an exemption matches every path.
 
     Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
     """
@@ -96,13 +97,13 @@ class HTTPSRedirectMiddleware:
         self._answers = Memo(self._answer, entries=1024, longest=1024)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         origin = environ.get(ORIGIN_KEY) or self._origin(environ)
-        # The way of nearly every request: neither method nor path are looked at.
+        # Fast path for nearly every request: neither method nor path is examined.
         if self._rules.lets_pass(origin):
             return self._app(environ, start_response)
         get = environ.get
-        # One look-up for a question that was asked before; questions come from clients, so they are bounded.
+        # Responses are cached by the request's values; clients choose these, so the cache is bounded.
         answer = self._answers[
             origin,
             environ["REQUEST_METHOD"],
@@ -110,7 +111,7 @@ class HTTPSRedirectMiddleware:
             get("PATH_INFO", ""),
             get("QUERY_STRING", ""),
             "HTTP_HOST" in environ,
-            # gunicorn's name, and that of waitress, uWSGI and mod_wsgi.
+            # RAW_URI is set by gunicorn; REQUEST_URI by waitress, uWSGI and mod_wsgi.
             get("RAW_URI") or get("REQUEST_URI") or "",
         ]
         if answer is None:

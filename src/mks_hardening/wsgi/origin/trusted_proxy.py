@@ -1,4 +1,4 @@
-"""The outermost wrapper: decides who is asking, and leaves nothing untrusted for the others to read."""
+"""The outermost middleware: determines the origin of a request and removes untrusted forwarding headers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ __all__ = ["TrustedProxyMiddleware"]
 
 
 class TrustedProxyMiddleware:
-    """Resolves the origin of each request once and makes the environ say so.
+    """Resolves the origin of each request once and updates the environ accordingly.
 
-    From a trusted peer ``REMOTE_ADDR``, ``wsgi.url_scheme``, ``HTTP_HOST``, ``SERVER_NAME``, ``SERVER_PORT`` and
-    ``SCRIPT_NAME`` become what the client used, and the headers that were read hold that decision alone. From
-    anybody else such headers are removed, and from everybody those that nobody reads (see ``ProxyTrust``). The
-    decision itself is at ``environ["mks_hardening.origin"]``.
+    For requests from a trusted peer, ``REMOTE_ADDR``, ``wsgi.url_scheme``, ``HTTP_HOST``, ``SERVER_NAME``,
+    ``SERVER_PORT`` and ``SCRIPT_NAME`` are set to what the client used, and the forwarding headers that were read
+    are rewritten to match. For requests from other peers these headers are removed. Forwarding headers that are
+    never read are removed from all requests (see ``ProxyTrust``). The decision is stored in
+    ``environ["mks_hardening.origin"]``.
 
     Args:
         app: the WSGI application.
-        trust: which peers are believed.
+        trust: the trusted peers.
 
     Source: ASVS 5.0 V4.1.3, V15.3.4.
     """
@@ -38,7 +39,7 @@ class TrustedProxyMiddleware:
         self._trust = instance(trust, ProxyTrust, parameter="trust")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         if ORIGIN_KEY not in environ:
             self._trust.admit(environ)
         return self._app(environ, start_response)
