@@ -1,1 +1,1 @@
-"""Sessions: one idea per module, from the cookie to the stores."""
+"""Sessions: middleware, cookie, session handle, manager and stores."""

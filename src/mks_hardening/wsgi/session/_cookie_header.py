@@ -1,4 +1,4 @@
-"""Reading and rewriting Cookie headers as far as a session needs it."""
+"""Parsing and rewriting of Cookie headers, as far as sessions need it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MOST_OF_ONE_NAME: Final = 16
 
 
 def is_cookie_name(name: object) -> bool:
-    """Whether it is a token (RFC 6265, 4.1.1)."""
+    """Return whether the name is a token (RFC 6265, 4.1.1)."""
     return isinstance(name, str) and name != "" and _TOKEN.issuperset(name)
 
 
 def find_cookie(header: str, needle: str) -> str | None:
-    """The value of the cookie ``needle`` (name and ``=``) in a Cookie header.
+    """Return the value of the cookie ``needle`` (name and ``=``) in a Cookie header.
 
-    ``None`` when it is absent or empty. Two different values give text that is no id: nobody can tell which
-    one is ours, and picking either would let a planted cookie win.
+    ``None`` if it is missing or empty. If there are two different values, the result is a text that is not a
+    session id: it is unknown which one is valid, and choosing either could accept a planted cookie.
     """
     at = header.find(needle)
     if at < 0:
         return None
-    # Browsers write "a=1; b=2" and each name once.
+    # Browsers send "a=1; b=2", with each name once.
     if (at == 0 or header.startswith("; ", at - 2)) and header.find(needle, at + 1) < 0:
         end = header.find(";", at)
         return header[at + len(needle) : end if end > 0 else None].strip(' \t"') or None
@@ -53,14 +53,14 @@ def _find_among(header: str, needle: str) -> str | None:
 
 
 class CookieFilter:
-    """Takes cookies out of a Cookie header, however a reader of it may spell them.
+    """Removes cookies from a Cookie header, in every spelling that some parser accepts.
 
-    Frameworks do not agree on what a Cookie header says: some strip every blank that Unicode knows around a name,
-    after decoding UTF-8 (werkzeug, Django), some take blanks for separators (``http.cookies``). A part that any of
-    them could take for a hidden cookie goes as a whole.
+    Frameworks parse Cookie headers differently: some decode UTF-8 and strip all Unicode whitespace around a name
+    (werkzeug, Django), some treat blanks as separators (``http.cookies``). A part that any of them could read as a
+    hidden cookie is removed as a whole.
 
     Args:
-        names: names of the cookies.
+        names: names of the cookies to remove.
     """
 
     __slots__ = ("_hides", "_names")
@@ -72,7 +72,7 @@ class CookieFilter:
         self._hides = re.compile(rf"(?:\A|{other})(?:{alternatives}){other}*=").search
 
     def without(self, header: str) -> str:
-        """The header without them."""
+        """Return the header without these cookies."""
         if not any(name in header for name in self._names):
             return header
         kept = [part for part in header.split(";") if self._hides(part) is None]
@@ -80,7 +80,7 @@ class CookieFilter:
 
 
 def sets_cookie(headers: list[tuple[str, str]], name: str) -> bool:
-    """Whether the answer sets the cookie by itself."""
+    """Return whether the response itself sets the cookie."""
     needle = name + "="
     return any(
         field.lower() == "set-cookie" and value.lstrip().startswith(needle) for field, value in headers

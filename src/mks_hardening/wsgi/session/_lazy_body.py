@@ -1,4 +1,4 @@
-"""Bodies of applications that begin their answer only when the first chunk is asked for."""
+"""Response bodies of applications that call ``start_response`` only when the first chunk is requested."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["LazyBody"]
 
 
 class LazyBody:
-    """Body of an application that calls ``start_response`` only when its first chunk is asked for.
+    """Wraps the body of an application that calls ``start_response`` only when its first chunk is requested.
 
     Args:
-        result: what the application returned.
-        handle: the session of the request.
-        without_store: answers in place of the application when the store was away.
+        result: iterable that the application returned.
+        handle: session of the request.
+        without_store: produces the response if the store is unavailable.
     """
 
     __slots__ = ("_close", "_handle", "_result", "_step", "_without_store")
@@ -52,7 +52,7 @@ class LazyBody:
             return self._step()
 
     def close(self) -> None:
-        """Close the application's body, once."""
+        """Close the application's body, at most once."""
         close, self._close = self._close, None
         if close is not None:
             close()

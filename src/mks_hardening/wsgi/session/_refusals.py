@@ -1,4 +1,4 @@
-"""What a client gets instead of the application's answer when its session has ended or cannot be judged."""
+"""Responses sent in place of the application's when a session has ended or cannot be checked."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ REASONS: Final = {
 
 
 def detail_of(reason: str) -> str:
-    """Why the application's own answer is not given, in a sentence."""
+    """Return the reason of a refusal as a sentence for the client."""
     return REASONS.get(reason, REASONS["revoked"])
 
 
 def seen_of(record: SessionRecord | None, now: float) -> str:
-    """What is known of a session that is over, for the request record; nothing that would let anybody in."""
+    """Describe an ended session for the request log, without anything that would give access."""
     if record is None:
         return "unknown id"
     ages = f"begun {now - record.created_at:.0f} s ago, last seen {now - record.seen_at:.0f} s ago"
@@ -38,7 +38,7 @@ def seen_of(record: SessionRecord | None, now: float) -> str:
 
 
 def refusal(reason: str) -> Answer:
-    """401 as a problem document (RFC 9457)."""
+    """Return a 401 response with a problem document (RFC 9457)."""
     problem = {
         "type": "about:blank",
         "title": "Unauthorized",
@@ -46,25 +46,25 @@ def refusal(reason: str) -> Answer:
         "detail": detail_of(reason),
         "reason": reason,
     }
-    # RFC 9110, 11.6.1 wants a challenge with every 401; no browser opens a dialogue for this scheme.
+    # RFC 9110, 11.6.1 requires a challenge with every 401; browsers open no dialogue for this scheme.
     challenge = ("WWW-Authenticate", 'Session realm="application"')
     return _answer("401 Unauthorized", "application/problem+json", json.dumps(problem), challenge)
 
 
 def redirect(location: str) -> Answer:
-    """303 to the sign-in page, so that a posted form is not posted there."""
+    """Return a 303 redirect to the sign-in page; 303 makes browsers follow it with GET after a POST."""
     return _answer(
         "303 See Other", "text/plain; charset=utf-8", "Please sign in again.\n", ("Location", location)
     )
 
 
 def retry_after(error: BackendUnavailableError) -> tuple[str, str]:
-    """The Retry-After field for an outage."""
+    """Return the ``Retry-After`` field for an outage."""
     return "Retry-After", str(max(1, ceil(error.retry_after or _RETRY_AFTER)))
 
 
 def unavailable(error: BackendUnavailableError) -> Answer:
-    """503: whether the session lives cannot be told; the client keeps its cookie and comes back."""
+    """Return a 503 response for a session that cannot be checked; the client keeps its cookie and can retry."""
     problem = {
         "type": "about:blank",
         "title": "Service Unavailable",

@@ -1,4 +1,4 @@
-"""What kind of answer a request is waiting for, so that an ended session is told in the right form."""
+"""Kind of response that a request expects, which decides how the end of a session is reported."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 __all__ = ["is_part_of_a_page", "wants_page"]
 
 _LONGEST_ACCEPT: Final = 2048  # browsers send about 150 characters
-# Fetch, 3.2.7 Sec-Fetch-Dest: what a page loads to be looked at, and what it runs.
+# Fetch, 3.2.7 Sec-Fetch-Dest: resources that a page displays or runs.
 _PARTS: Final = frozenset({
     "audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script", "serviceworker",
     "sharedworker", "style", "track", "video", "worker",
 })  # fmt: skip
-# Browsers say no destination over plain http but to this machine.
+# Over plain HTTP browsers send Sec-Fetch-Dest only to localhost.
 _SUFFIXES: Final = (
     ".avif", ".css", ".eot", ".gif", ".ico", ".jpeg", ".jpg", ".js", ".map", ".mjs", ".mp3", ".mp4", ".ogg",
     ".otf", ".png", ".svg", ".ttf", ".vtt", ".wasm", ".webm", ".webmanifest", ".webp", ".woff", ".woff2",
@@ -20,12 +20,12 @@ _SUFFIXES: Final = (
 
 
 def is_part_of_a_page(method: str, path: str, destination: str) -> bool:
-    """Whether a style sheet, picture or script is asked for, which nobody sees a refusal of.
+    """Return whether a page loads a style sheet, image, script or the like, whose refusal no user would see.
 
     Args:
-        method: of the request.
-        path: of the request.
-        destination: the field ``Sec-Fetch-Dest``, where the client sends it.
+        method: method of the request.
+        path: path of the request.
+        destination: the field ``Sec-Fetch-Dest``, or an empty text.
     """
     if method not in ("GET", "HEAD"):
         return False
@@ -33,7 +33,7 @@ def is_part_of_a_page(method: str, path: str, destination: str) -> bool:
 
 
 def wants_page(accept: str, requested_with: str) -> bool:
-    """Whether the request comes from a page that is being opened, not from a script or another service.
+    """Return whether a browser is opening a page, as opposed to a request from a script or another service.
 
     Args:
         accept: the field ``Accept``.
@@ -61,7 +61,7 @@ def _qualities(accept: str) -> dict[str, float]:
 
 
 def _weight(text: str) -> float:
-    """RFC 9110, 12.4.2; what is not readable counts as 0."""
+    """Parse a weight (RFC 9110, 12.4.2); 0 if it is malformed."""
     whole, _, fraction = text.partition(".")
     if (
         whole not in ("0", "1")

@@ -1,4 +1,4 @@
-"""Header fields of the application's answers that belong to a session."""
+"""Response header fields that belong to a session."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ROUNDING: Final = 0.001
 
 
 class SessionResponseHeaders:
-    """What answers say about a session.
+    """Sets the session-related header fields of responses.
 
     Args:
         cookie: the session cookie.
-        also_cleared: names of the cookies that end with it.
-        warn_before: seconds before the end from which on answers tell how much is left.
-        clear_site_data: value of ``Clear-Site-Data`` at sign-out; none if empty.
+        also_cleared: names of the cookies that are cleared with it.
+        warn_before: seconds before the end of a session from which responses report the time left.
+        clear_site_data: value of ``Clear-Site-Data`` at sign-out; omitted if empty.
     """
 
     __slots__ = ("_clear_site_data", "also_cleared", "cookie", "warn_before")
@@ -43,23 +43,23 @@ class SessionResponseHeaders:
         self._clear_site_data = clear_site_data
 
     def set(self, headers: Headers, session_id: str, *, max_age: int | None = None) -> None:
-        """Hand the cookie to the browser, in an answer that no cache gives to another."""
+        """Set the session cookie, and keep the response out of shared caches."""
         headers.append(self.cookie.setting(session_id, max_age=max_age))
         keep_private(headers, unsaid="no-store")
 
     def clear(self, headers: Headers) -> None:
-        """Take back the session cookie, and the framework's unless the answer sets them itself."""
+        """Clear the session cookie, and those in ``also_cleared`` unless the response sets them itself."""
         taken = [name for name in self.also_cleared if not sets_cookie(headers, name)]
         headers.append(self.cookie.clearing())
         headers += [self.cookie.clearing_of(name) for name in taken]
         keep_private(headers, unsaid="no-store")
 
     def sign_out(self, headers: Headers) -> None:
-        """Have the browser drop what it stored of the site, where that is wanted."""
+        """Add ``Clear-Site-Data``, if configured and not already set."""
         if self._clear_site_data and not any(name.lower() == "clear-site-data" for name, _ in headers):
             headers.append(("Clear-Site-Data", self._clear_site_data))
 
     def warn(self, headers: Headers, left: float) -> None:
-        """Tell how many seconds are left, near the end."""
+        """Report the seconds left, if the session ends soon."""
         if self.warn_before > 0 and left <= self.warn_before:
             headers.append(("X-Session-Expires-In", str(ceil(max(0.0, left - _ROUNDING)))))

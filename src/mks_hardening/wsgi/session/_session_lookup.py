@@ -1,4 +1,4 @@
-"""Looks sessions up, records their activity sparingly, and bridges short outages of the store."""
+"""Session look-up: validates sessions, records activity at intervals and bridges short outages of the store."""
 
 from __future__ import annotations
 
@@ -36,21 +36,24 @@ __all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "end_heir", "tell"]
 _logger: Final = logging.getLogger("mks_hardening.session")
 _MOST_MOVES: Final = 10
 
-# A session as it was found: its record, why it is over (empty while it lives), and the nearer limit. A plain
-# tuple: naming the fields would cost as much as judging the session.
+# Result of a look-up: the record, why the session has ended (empty while it is alive), and the nearer deadline. A
+# plain tuple: named fields would cost as much as validating the session.
 FoundSession = tuple["SessionRecord | None", str, float]
 NOT_FOUND: Final[FoundSession] = (None, REVOKED, 0.0)
 
 
 class SessionLookup:
-    """What all requests share: store, limits, clock, and a bounded memory of sessions seen lately.
+    """State shared by all requests: store, limits, clock, and a bounded cache of recently seen sessions.
 
-    The memory serves three ends. Activity is written to the store once in ``write_interval``; in between it is
-    remembered here, so that this process ends an idle session to the second. While the store is away, a session
-    that it confirmed less than ``outage_grace`` seconds ago is still believed. And a process that has seen a
-    session alive knows that its clock agrees with the one that stamped it.
+    The cache serves three purposes:
 
-    What changes a session is an operation, for ``run`` and ``arun``.
+    - Activity is written to the store once per ``write_interval``. In between it is recorded here, so that this
+      process ends an idle session to the second.
+    - While the store is unavailable, a session that the store confirmed less than ``outage_grace`` seconds ago is
+      still accepted.
+    - A process that has seen a session alive knows that its clock agrees with the clock that stamped the session.
+
+    Methods that change a session are operations, for ``run`` and ``arun``.
     """
 
     def __init__(
@@ -78,16 +81,17 @@ class SessionLookup:
         self._on_expired = on_expired
         self._recent = RecentSessions()
 
-    # --- looking up: every request does it, so there is no generator unless something is to be written ---
+    # --- look-up: on the path of every request, so a generator is created only if something has to be written ---
 
     def find(self, session_id: str, *, active: bool) -> FoundSession:
-        """Judge the session and, when it lives and the request counts, record the activity.
+        """Validate the session and, if it is alive and ``active`` is set, record the activity.
 
         Raises:
-            BackendUnavailableError: the store is away, and was so for longer than the grace.
+            BackendUnavailableError: the store has been unavailable for longer than the grace period.
         """
         key = key_of(session_id)
-        # Before the store is asked: an end that comes between must not be overwritten by what was loaded earlier.
+        # Read before the store: if the session is ended in between, the record loaded earlier must not overwrite
+        # that.
         ends = ENDS.count
         try:
             record = self.store.load(key)
@@ -112,9 +116,9 @@ class SessionLookup:
         key: str,
         record: SessionRecord | None,
         ends: int,
-        active: bool,  # noqa: FBT001 - by position, for the speed of every request
+        active: bool,  # noqa: FBT001 - positional, for the speed of every request
     ) -> FoundSession | Op[FoundSession]:
-        """What was found, or the operation that finds out the rest."""
+        """Return the result, or an operation that completes it."""
         recent = self._recent.get(key)
         if record is None:
             self._recent.forget(key)
@@ -126,7 +130,7 @@ class SessionLookup:
             seen_at = stamped = record.seen_at
         if recent is not None and recent[1] > seen_at:
             seen_at = recent[1]
-        # What ``judge`` says of the living, written out for the speed of every request.
+        # The result of ``judge`` for a session that is alive, inlined for the speed of every request.
         idle, absolute = self.limits
         last = record.created_at + absolute
         if record.ended or now >= last or now >= seen_at + idle:
@@ -145,7 +149,7 @@ class SessionLookup:
         return record, "", deadline
 
     def _believed(self, key: str, error: BackendUnavailableError, *, active: bool) -> FoundSession:
-        """A session that the store confirmed a moment ago, while that is away."""
+        """Return a session that the store confirmed recently, while the store is unavailable."""
         recent = self._recent.get(key)
         if recent is None:
             raise error
@@ -153,7 +157,7 @@ class SessionLookup:
         if monotonic - recent[2] >= self._outage_grace:
             raise error
         record, seen_at, confirmed_at, ends = recent
-        # Signed out here while the store was away, or just before: the memory must not bring it back.
+        # Ended in this process during the outage or just before it: the cache must not revive the session.
         if not ENDS.spare(key, record.user_id, ends):
             raise error
         reason, deadline = judge(record, seen_at, now, self.limits)
@@ -167,14 +171,14 @@ class SessionLookup:
     def _touch(
         self, record: SessionRecord, seen: tuple[float, float, int], deadline: float
     ) -> Op[FoundSession]:
-        """Record activity."""
+        """Write the activity to the store."""
         seen_at, confirmed_at, ends = seen
         try:
             lives = yield from ask(self.store.touch, record.key, seen_at=seen_at, expires_at=deadline)
         except BackendUnavailableError:
-            pass  # the activity is remembered here until the store is back
+            pass  # the activity is recorded in this process until the store is available again
         else:
-            if not lives:  # it was ended since it was loaded
+            if not lives:  # it has ended since it was loaded
                 self._recent.forget(record.key)
                 current = yield from ask(self.store.load, record.key)
                 if current is None or not current.ended:
@@ -186,7 +190,7 @@ class SessionLookup:
         return record, "", deadline
 
     def _over(self, found: FoundSession, *, known: bool) -> Op[FoundSession]:
-        """Make an end by time final, so that no clock revives the session, and tell once."""
+        """Make an expiry final, so that no clock revives the session, and report it once."""
         record, reason, deadline = found
         if record is None:
             return found
@@ -194,8 +198,8 @@ class SessionLookup:
             under_way = self.now() - record.seen_at < ROTATION_GRACE
             if under_way and (yield from self.heir(record)) is not None:
                 return record, ROTATED, deadline
-        # By the clock of a host that is ahead every session has run out. Such a host must not end them for all:
-        # only who has seen this one alive, or shares its clock with all the others, knows better.
+        # A host whose clock is ahead sees every session as expired, and must not end them for all hosts. Only a
+        # process that has seen the session alive, or shares its clock with all others, may end it.
         elif not record.ended and (known or self._one_clock):
             yield from self._expire(record, reason)
         return found
@@ -212,10 +216,10 @@ class SessionLookup:
             except Exception:
                 _logger.exception("on_expired raised")
 
-    # --- changing ---
+    # --- changes ---
 
     def create(self, record: SessionRecord, *, replaces: SessionRecord | None) -> Op[None]:
-        """Record a new session in place of another, under whatever id that goes by now."""
+        """Create a session that replaces another one, under whatever id the other one has by now."""
         old = None
         if replaces is not None:
             old = ((yield from self.heir(replaces)) or replaces).key
@@ -230,7 +234,7 @@ class SessionLookup:
         tell("started", user_id=record.user_id)
 
     def rotate(self, key: str, new_key: str, *, data: str | None) -> Op[SessionRecord | None]:
-        """Move a living session to a new key; ``None`` when it does not live."""
+        """Move a living session to a new key; ``None`` if it has ended."""
         moved = yield from ask(self.store.rotate, key, new_key, now=self.now(), data=data)
         self._forget(key)
         if moved is not None:
@@ -239,7 +243,7 @@ class SessionLookup:
         return moved
 
     def refresh(self, record: SessionRecord) -> Op[SessionRecord | None]:
-        """Record activity now, whatever the write interval; ``None`` when the session does not live."""
+        """Record activity now, regardless of the write interval; ``None`` if the session has ended."""
         now = self.now()
         deadline = self.limits.deadline(record.created_at, now)
         if not (yield from ask(self.store.touch, record.key, seen_at=now, expires_at=deadline)):
@@ -250,14 +254,14 @@ class SessionLookup:
         return record
 
     def update(self, record: SessionRecord, data: str) -> Op[SessionRecord | None]:
-        """Replace the data, or return the record as it stands where another request was faster."""
+        """Replace the data; if another request was faster, return the current record instead."""
         if (yield from ask(self.store.update, record.key, version=record.version, data=data)):
             return record._replace(data=data, version=record.version + 1)
         current = yield from ask(self.store.load, record.key)
         return None if current is None or current.ended else current
 
     def end(self, record: SessionRecord) -> Op[bool]:
-        """End one session, also under the id that another request has just given it."""
+        """End one session, also if another request has just rotated its id."""
         ended = yield from ask(self.store.end, record.key, reason=REVOKED)
         if not ended and (heir := (yield from end_heir(self.store, record, now=self.now()))) is not None:
             ended = True
@@ -268,7 +272,7 @@ class SessionLookup:
         return ended
 
     def end_others(self, record: SessionRecord) -> Op[int]:
-        """End the user's sessions but this one."""
+        """End the user's other sessions."""
         kept = ((yield from self.heir(record)) or record).key
         number = yield from ask(self.store.end_user, record.user_id, now=self.now(), keep=kept)
         ENDS.user(record.user_id, keep=kept)
@@ -276,28 +280,30 @@ class SessionLookup:
             tell("ended", REVOKED, record.user_id)
         return number
 
-    # --- what became of a session ---
+    # --- successors of a session ---
 
     def heir(self, record: SessionRecord) -> Op[SessionRecord | None]:
-        """The living session that this one went on as: rotation keeps the user and the time of the sign-in."""
+        """Return the living session that this one became by rotation, which keeps the user and the sign-in time."""
         now = self.now()
         living = yield from ask(self.store.sessions, record.user_id, now=now)
         chain = [
             other
             for other in living
-            # Rotation keeps it to the microsecond, so it names the sign-in; nothing else joins old id and new.
+            # Rotation keeps created_at to the microsecond, so it identifies the sign-in; nothing else links the
+            # ids.
             if other.created_at == record.created_at and not judge(other, other.seen_at, now, self.limits)[0]
         ]
         return next((other for other in chain if other.key == record.key), chain[0] if chain else None)
 
     def lost(self, record: SessionRecord) -> Op[SessionRecord | None]:
-        """The record of a session that did not live any more when it was to be changed."""
+        """Load the record of a session that had ended before it could be changed."""
         return (yield from ask(self.store.load, record.key))
 
     def left_alone(self, record: SessionRecord | None) -> bool:
-        """Whether the browser's cookie must not be cleared.
+        """Return whether the browser's cookie must not be cleared.
 
-        It has another id by now or will have in a moment; or the session is over by the clock of this host alone.
+        True if the browser already has another id or will get one shortly, or if the session has expired only by
+        the clock of this host.
         """
         if record is None:
             return False
@@ -319,8 +325,8 @@ class SessionLookup:
 
 
 def end_heir(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:
-    """End the living session that this one went on as, however often it moves on meanwhile."""
-    # Each round but the last was lost to another rotation.
+    """End the living session that this one became by rotation, even if it is rotated again in the meantime."""
+    # Each attempt but the last lost the race against another rotation.
     for _ in range(_MOST_MOVES):
         living = yield from ask(store.sessions, record.user_id, now=now)
         heir = next((other for other in living if other.created_at == record.created_at), None)
@@ -330,9 +336,9 @@ def end_heir(store: SessionStore, record: SessionRecord, *, now: float) -> Op[Se
 
 
 def _bounded(record: SessionRecord, recent: Seen | None, now: float) -> SessionRecord:
-    """A record that a host ahead of this one has stamped, as of when this process first saw it.
+    """Limit the times of a record, stamped by a host whose clock is ahead, to when this process first saw it.
 
-    Times that lie ahead would keep a session alive for as long as that host is ahead.
+    Times in the future would keep a session alive for as long as that clock is ahead.
     """
     seen_at, created_at = (now, now) if recent is None else (recent[1], recent[0].created_at)
     return record._replace(
@@ -341,6 +347,6 @@ def _bounded(record: SessionRecord, recent: Seen | None, now: float) -> SessionR
 
 
 def tell(change: str, reason: str = "", user_id: str | None = None) -> None:
-    """Hand an event to the observers, if there are any."""
+    """Emit a session event, if there are observers."""
     if hooks.observers:
         hooks.emit(SessionChanged(change, reason, user_id and owner_known(user_id)))

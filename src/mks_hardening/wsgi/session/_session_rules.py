@@ -1,4 +1,4 @@
-"""Is this session alive? Pure functions over a record, a time and the limits."""
+"""Rules for the end of a session: pure functions of record, time and limits."""
 
 from __future__ import annotations
 
@@ -30,59 +30,59 @@ ABSOLUTE: Final = "absolute"
 REVOKED: Final = "revoked"
 ROTATED: Final = "rotated"
 REPLACED: Final = "replaced"
-# Ended by a request that gave the browser a new id: another of its requests may still carry the old one.
+# Ended by a request that gave the browser a new id: its other requests may still carry the old one.
 SUCCEEDED: Final = frozenset({ROTATED, REPLACED})
 _REASONS: Final = frozenset({IDLE, ABSOLUTE, REVOKED})
 
-# Seconds by which the clocks of two hosts may differ without anybody minding.
+# Seconds by which the clocks of two hosts may differ without consequences.
 CLOCKS_AGREE: Final = 1.0
-# Seconds for which requests that were under way with the old id may read after a rotation.
+# Seconds after a rotation during which requests already in progress with the old id may read.
 ROTATION_GRACE: Final = 10.0
-# Seconds after a rotation or sign-in for which an answer to the old id leaves the browser's cookie alone.
+# Seconds after a rotation or sign-in during which a response to the old id does not change the browser's cookie.
 LATE_ARRIVAL: Final = 60.0
 
 _MAX_DATA: Final = 4096
 
 
 class SessionLimits(NamedTuple):
-    """Seconds a session may be idle, and seconds it may live at all."""
+    """Longest idle time and longest lifetime of a session, in seconds."""
 
     idle: float
     absolute: float
 
     def deadline(self, created_at: float, seen_at: float) -> float:
-        """Wall time of the nearer limit."""
+        """Return the wall time of the nearer limit."""
         return min(seen_at + self.idle, created_at + self.absolute)
 
 
 def judge(record: SessionRecord, seen_at: float, now: float, limits: SessionLimits) -> tuple[str, float]:
-    """Judge a session that the store knows.
+    """Decide whether a session that the store knows is alive.
 
     Args:
-        record: what the store knows.
+        record: record from the store.
         seen_at: wall time of the last activity, at least ``record.seen_at``.
         now: wall time.
         limits: idle and absolute limit (ASVS 7.3.1, 7.3.2).
 
     Returns:
-        Why the session is over, or an empty text while it lives, and the wall time of the nearer limit. The
-        limit that is reached first gives the reason.
+        Why the session has ended, or an empty text while it is alive, and the wall time of the nearer limit. The
+        limit that is reached first determines the reason.
     """
     reason, deadline = IDLE, seen_at + limits.idle
     absolute = record.created_at + limits.absolute
     if absolute <= deadline:
         reason, deadline = ABSOLUTE, absolute
     if record.ended:
-        # The reason becomes a header field, so a store that was tampered with must not choose its text.
+        # The reason becomes a header field, so a store that was tampered with must not determine its text.
         return (record.ended if record.ended in _REASONS else REVOKED), deadline
     return (reason if now >= deadline else ""), deadline
 
 
 def encode_data(data: Mapping[str, Any]) -> str:
-    """The data of a session as JSON text.
+    """Encode the data of a session as JSON.
 
     Raises:
-        TypeError: not a mapping with text keys, or a value JSON has no form for.
+        TypeError: not a mapping with text keys, or a value that JSON cannot represent.
         ValueError: NaN or infinity, or more than 4096 bytes.
     """
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
@@ -96,7 +96,7 @@ def encode_data(data: Mapping[str, Any]) -> str:
 
 
 def decode_data(text: str) -> dict[str, Any]:
-    """The data of a session; empty when the text is not what ``encode_data`` writes."""
+    """Decode the data of a session; empty if the text is not valid."""
     try:
         data: Any = json.loads(text)
     except ValueError:

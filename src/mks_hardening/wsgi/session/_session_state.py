@@ -1,4 +1,4 @@
-"""The state of one request's session, and the operations that change it."""
+"""State of the session of one request, and the operations that change it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionState"]
 
-# Each fails only because another request of the same session succeeded: more would mean a page that floods
-# itself.
+# An attempt fails only if another request of the same session succeeded; more attempts would mean that a page sends
+# a flood of requests.
 _UPDATE_TRIES: Final = 5
 
 
 class SessionState:
-    """What ``SessionHandle`` is made of, and the wrapper's side of it."""
+    """Base of ``SessionHandle``: state, operations, and the interface for the middleware."""
 
-    # Defaults of the class: a request that only reads its session does not set them.
-    _fate = ""  # of the cookie in this answer: "set", "cleared", or nothing to say
+    # Class-level defaults: a request that only reads its session does not set them.
+    _fate = ""  # cookie of this response: "set", "cleared" or unchanged
     _id: str | None = None
     _record: SessionRecord | None = None
     _dropped: SessionRecord | None = None  # the session that this request has ended or lost
     _deadline = inf
-    _late = False  # the id was rotated away while the request was under way: it reads, and never writes
+    _late = False  # the id was rotated during the request, which may now read but not write
     was_read: bool = False
-    _speaks = False  # whether the answer has something to say about the session, but for how near its end is
+    _speaks = False  # whether the response carries session headers, apart from the expiry warning
     _signed_out = False
-    _begun = False  # in this request
+    _begun = False  # started in this request
     was_changed: bool = False
     head_given: bool = False
     failed: BackendUnavailableError | None = None
@@ -143,7 +143,7 @@ class SessionState:
             with self._recorded():
                 ended = yield from self._keeper.end(self._record)
         except BackendUnavailableError:
-            if self._begun:  # the client has not got its id yet, and must not get it now
+            if self._begun:  # the client does not have the id yet, and must not get it
                 self._drop("")
             raise
         self._signed_out = owner_known(self._record.user_id) is not None
@@ -158,14 +158,14 @@ class SessionState:
             return (yield from self._keeper.end_others(self._record))
 
     def _lose(self, record: SessionRecord) -> Op[None]:
-        """The session did not live any more when it was to be changed."""
+        """Update the state when the session had ended before it could be changed."""
         current = yield from self._keeper.lost(record)
         if current is not None and current.ended == ROTATED:
             self._late = True
         else:
             self._drop("" if self._keeper.left_alone(current) else "cleared")
 
-    # --- within ---
+    # --- helpers ---
 
     def _read(self) -> SessionRecord | None:
         self.was_read = self._speaks = True
@@ -189,13 +189,13 @@ class SessionState:
         self._speaks = True
 
     def forget(self, reason: str, *, cleared: bool) -> None:
-        """The cookie was dead on arrival; the answer takes it back unless the browser has another by now."""
+        """Discard the session of an invalid cookie; the response clears the cookie if ``cleared``."""
         self.reason = reason
         self.was_changed = True
         self._drop("cleared" if cleared else "")
 
     def hand_out_again(self) -> None:
-        """Set the cookie with this answer although the id stays, because ``cookie_age`` was changed."""
+        """Send the cookie again with the same id, because ``cookie_age`` has changed."""
         if self._record is not None and not self._late:
             self._require_head()
             self._fate = "set"
@@ -214,12 +214,12 @@ class SessionState:
             self._speaks = True
             raise
 
-    # --- for the shell that gives the answer ---
+    # --- for the code that sends the response ---
 
     def step(self, status: str, headers: Headers) -> str:
-        """Add to the head of the answer, in place, what the session has to say to the client."""
+        """Add the session's header fields to the response, in place; returns the status."""
         self.head_given = True
-        # Most answers have nothing to say about the session, and are not to pay for one that has.
+        # Most responses have no session headers, and should not pay for those that do.
         if self._speaks or self._deadline - self._keeper.wall() <= self._fields.warn_before:
             return self._completed(status, headers)
         return status

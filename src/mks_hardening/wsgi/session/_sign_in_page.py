@@ -1,4 +1,4 @@
-"""Where people are sent whose session is over."""
+"""Redirect to the sign-in page after the end of a session."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LONGEST_WAY_BACK: Final = 1024
 
 
 class SignInPage:
-    """The address of the sign-in page, with places to fill in.
+    """URL of the sign-in page, with placeholders.
 
     Args:
-        url: a path or an https URL; ``{reason}`` in it becomes why the session is over, ``{next}`` the path and
-            query of the page that was asked for.
+        url: a path or an https URL. ``{reason}`` is replaced by why the session has ended, ``{next}`` by path and
+            query of the requested page.
 
     Raises:
-        ConfigurationError: anything else.
+        ConfigurationError: the URL is anything else.
     """
 
     __slots__ = ("_path", "_url")
@@ -39,19 +39,19 @@ class SignInPage:
         self._path = path if path.startswith("/") else None
 
     def is_at(self, script_name: str, path: str) -> bool:
-        """Whether that is its path, in the application or on the host."""
+        """Return whether this is the path of the sign-in page, in the application or on the host."""
         return self._path is not None and self._path in (path, script_name + path)
 
     def location(self, reason: str, asked_for: str) -> str:
-        """The address for one refusal; ``asked_for`` as ``way_back`` gives it."""
+        """Return the URL for one refusal; ``asked_for`` is a result of ``way_back``."""
         return self._url.replace("{reason}", reason).replace("{next}", asked_for)
 
 
 def way_back(method: str, path: str, query: str) -> str:
-    """What to come back to after signing in, as the value of a query parameter.
+    """Return the page to go back to after sign-in, as the value of a query parameter.
 
-    A path of this origin and its query, or ``/`` where the request cannot be made again by following a link, or
-    where a reader could take the path for another host.
+    A path of this origin with its query; or ``/`` if the request cannot be repeated by following a link, or the
+    path could be read as another host.
     """
     if method != "GET" or not path.startswith("/") or not is_plain_path(path):
         return "%2F"

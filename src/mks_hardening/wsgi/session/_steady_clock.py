@@ -1,4 +1,4 @@
-"""Wall time that never steps back within a process."""
+"""A wall clock that never steps back within a process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["SteadyClock", "clock_of", "settle"]
 
-# Rounding of large floats, and a wall clock that is disciplined while it is read, are no steps.
+# Rounding of large floats, and a wall clock that is being adjusted while it is read, are not steps.
 _NOISE: Final = 0.001
 
 
 class SteadyClock:
-    """Follows the wall clock forwards; when that is set back, goes on by the monotonic clock.
+    """Follows the wall clock forwards; if that is set back, continues by the monotonic clock.
 
-    Processes and hosts share the wall clock, so sessions are stamped with it; but a wall clock that is set back
-    would hand every session the time it was set back by.
+    Processes and hosts share the wall clock, so sessions are stamped with it. But a wall clock that is set back
+    would extend every session by the same amount.
     """
 
     __slots__ = ("_monotonic", "_offset", "_wall")
@@ -32,17 +32,17 @@ class SteadyClock:
     def __init__(self, clock: Clock) -> None:
         self._wall = clock.time
         self._monotonic = clock.monotonic
-        # A server's clock is not known before its first answer; this machine's may be ahead of it.
+        # The clock of a server is unknown before its first response; this machine's may be ahead of it.
         known: bool = getattr(clock, "is_set", True)
         self._offset = self._wall() - self._monotonic() if known else -inf
 
     def time(self) -> float:
-        """Seconds since the epoch; never less than before."""
+        """Return the seconds since the epoch, which never decrease."""
         return self.read()[0]
 
     def read(self) -> tuple[float, float]:
-        """Seconds since the epoch, never less than before, and the reading of the monotonic clock."""
-        # In this order: being interrupted in between makes the offset look smaller, never larger.
+        """Return the seconds since the epoch, which never decrease, and the reading of the monotonic clock."""
+        # In this order: an interruption in between makes the offset smaller, never larger.
         wall = self._wall()
         monotonic = self._monotonic()
         offset = wall - monotonic
@@ -54,7 +54,7 @@ class SteadyClock:
 
 
 def clock_of(store: SessionStore, clock: Clock | None) -> Clock:
-    """The clock that was given, else that of the store, which all who use it share, else the system's."""
+    """Return the given clock; by default that of the store, which all its users share, else the system clock."""
     if clock is not None:
         return given_clock(clock)
     own: Clock | None = getattr(store, "clock", None)
@@ -62,7 +62,7 @@ def clock_of(store: SessionStore, clock: Clock | None) -> Clock:
 
 
 def settle(store: SessionStore) -> Op[None]:
-    """Let a store that has a clock of its own read it, before a time is taken from it without a look-up."""
+    """Let a store with its own clock synchronize it, before a time is taken from it without a look-up."""
     own: Callable[[], None] | None = getattr(store, "settle", None)
     if own is not None:
         yield from ask(own)

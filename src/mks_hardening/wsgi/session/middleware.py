@@ -1,4 +1,4 @@
-"""Sessions that end: idle and absolute limits judged before the application runs, under any framework."""
+"""Session timeouts: idle and absolute limits, enforced before the application runs, with any framework."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionTimeoutMiddleware"]
 
-# Seconds: by so much a session may end too early for another process, which knows only what was written.
+# In seconds. A session may end too early by this much in another process, which knows only what was written.
 _LONGEST_WRITE_INTERVAL: Final = 10.0
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# They describe our words, which an application may replace by its own.
+# Fields that describe the built-in body, which the application may replace.
 _OF_THE_BODY: Final = frozenset({"Content-Type", "Content-Length", "Cache-Control"})
 _SITE_DATA: Final = ("cache", "clientHints", "cookies", "executionContexts", "prefetchCache", "storage", "*")
 
@@ -48,11 +48,11 @@ _SITE_DATA: Final = ("cache", "clientHints", "cookies", "executionContexts", "pr
 class SessionTimeoutMiddleware:
     """Ends sessions that were idle too long, lived too long or were revoked, before the application runs.
 
-    The cookie holds a 256-bit id and nothing else; the store is the judge, so a cookie that is replayed after
-    sign-out or expiry is dead, and after a rotation too, but for requests that were under way. A dead cookie gets
-    401 as a problem document, or 303 to ``sign_in_url`` where a page is being opened; the answer says
-    ``X-Session-Timeout-Reason``, takes the cookies back and is not stored. Requests without a cookie pass: who may
-    see what is the application's business.
+    The cookie contains only a 256-bit id, and the store decides. A cookie that is replayed after sign-out or expiry
+    is therefore invalid; after a rotation only requests already in progress may still use it. A request with an
+    invalid cookie gets 401 with a problem document, or 303 to ``sign_in_url`` if a page is being opened. The
+    response has the field ``X-Session-Timeout-Reason``, clears the cookies and is not cached. Requests without a
+    cookie pass: authorization is up to the application.
 
     The application finds a ``SessionHandle`` at ``environ["mks_hardening.session"]``.
 
@@ -60,36 +60,36 @@ class SessionTimeoutMiddleware:
         app: the WSGI application.
         store: ``MemorySessionStore``, ``RedisSessionStore`` or your own.
         idle_timeout: seconds without activity after which a session ends (ASVS 7.3.1).
-        absolute_timeout: seconds after sign-in at which it ends whatever happens (ASVS 7.3.2).
-        warn_before: inside the last so many seconds answers carry ``X-Session-Expires-In``; 0 never.
+        absolute_timeout: seconds after sign-in at which a session ends in any case (ASVS 7.3.2).
+        warn_before: responses carry ``X-Session-Expires-In`` in the last so many seconds; 0 for never.
         cookie: name and attributes of the cookie.
-        public_paths: work with a dead cookie too, as does the path of ``sign_in_url``; the application then sees
-            neither that cookie nor those of ``strip_cookies``. A trailing slash means the folder. What a page
-            loads to be looked at (style sheets, scripts, pictures) needs no place here.
-        passive_paths: judged, but no activity: polling that must not keep a session alive.
-        sign_in_url: path or https URL of the sign-in page; ``{reason}`` in it becomes ``idle``, ``absolute`` or
-            ``revoked``, so that the page can say why one has to sign in again, and ``{next}`` the page that was
-            asked for, as the value of a query parameter: always a path of this origin.
-        max_sessions: living sessions of one user; the oldest ends beyond that.
-        strip_cookies: names of further cookies that live and end with the session, for example that of the
-            framework's own session. The application sees them only beside a living session of ours, so that a
-            stolen copy is worth nothing after sign-out or a time-out.
-        write_interval: seconds between two records of activity in the store; 1 % of ``idle_timeout`` and at most
-            10 s by default. What one process has not recorded yet, another does not know: there the idle limit
-            may strike early by this much. It never strikes late.
-        outage_grace: seconds for which a session confirmed by the store is believed while that is away; after
-            that, and always with 0, the answer is 503 and the cookie is kept.
-        clear_site_data: what the browser is told to drop at sign-out, for example ``["cache", "storage"]``
-            (ASVS 14.3.1); ``"cookies"`` means all of the host, not only ours.
-        on_expired: called once with the record and the reason when a session is found to have run out.
-        clock: source of time; by default the store's. With a clock that is not the store's, another host's may
-            differ: a session that this process has never seen alive is then refused, but not ended for all, and
-            the browser keeps its cookie.
-        on_refusal: takes the environ and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` while that
-            is away) and may return an ``OwnAnswer``.
+        public_paths: paths that are also served with an invalid cookie, like the path of ``sign_in_url``; the
+            application then sees neither that cookie nor those in ``strip_cookies``. A trailing slash includes
+            everything below. Resources that a page loads (style sheets, scripts, images) need not be listed.
+        passive_paths: paths whose requests are checked but do not count as activity, for example polling.
+        sign_in_url: path or https URL of the sign-in page. ``{reason}`` is replaced by ``idle``, ``absolute`` or
+            ``revoked``, so that the page can explain why the user has to sign in again; ``{next}`` by the requested
+            page as the value of a query parameter, always a path of this origin.
+        max_sessions: maximum number of living sessions per user; beyond it the oldest session ends.
+        strip_cookies: names of further cookies that are valid only with the session, for example that of the
+            framework's own session. The application sees them only with a living session, so that a stolen copy
+            is useless after sign-out or a timeout.
+        write_interval: seconds between two writes of activity to the store; by default 1 % of ``idle_timeout``, at
+            most 10 s. Other processes do not know activity that is not written yet, so in them a session may end
+            early by this much, but never late.
+        outage_grace: seconds for which a session that the store has confirmed is accepted while the store is
+            unavailable. After that, and always with 0, the response is 503 and the cookie is kept.
+        clear_site_data: data that browsers delete at sign-out, for example ``["cache", "storage"]`` (ASVS 14.3.1);
+            ``"cookies"`` deletes all cookies of the host.
+        on_expired: called once with the record and the reason when a session is found to have expired.
+        clock: source of time; by default that of the store. Another clock may differ from that of other hosts: an
+            expired session that this process has never seen alive is then refused, but not ended for other
+            hosts, and the browser keeps its cookie.
+        on_refusal: takes the environ and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` during an
+            outage) and may return an ``OwnAnswer``.
 
     Raises:
-        ConfigurationError: an impossible duration, path, URL, number or cookie name.
+        ConfigurationError: a duration, path, URL, number or cookie name is invalid.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class SessionTimeoutMiddleware:
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         header = environ.get("HTTP_COOKIE")
         session_id = find_cookie(header, self._needle) if header else None
         if session_id is None:
@@ -158,11 +158,11 @@ class SessionTimeoutMiddleware:
             record, reason, deadline = self._find(session_id, active=active)
         except BackendUnavailableError as error:
             return self._unsure(environ, start_response, error)
-        # By length first, which tells the two kinds of ids apart without looking into them.
+        # Compare lengths first, which distinguishes the two kinds of ids without parsing them.
         if len(session_id) != ID_LENGTH and is_anonymous_id(session_id):
             return self._anonymous(environ, start_response, session_id, (record, reason, deadline))
         if record is None or reason:
-            # A request that reads may finish under the old id; one that writes must come again with the new one.
+            # A request that reads may finish under the old id; one that writes must be repeated with the new one.
             if record is None or reason != ROTATED or environ["REQUEST_METHOD"] not in _READING:
                 return self._dead(environ, start_response, record, reason)
             late = SessionHandle(self._keeper, self._fields, session_id, record, deadline, late=True)
@@ -177,15 +177,16 @@ class SessionTimeoutMiddleware:
         return self._fields.cookie.name
 
     def open(self, cookies: str | None) -> SessionHandle:
-        """The session of a Cookie header outside a request of this wrapper: for tests and adapters.
+        """Return the session of a Cookie header outside a request to this middleware, for tests and adapters.
 
-        It is judged as in a request, but this is no activity. ``SessionHandle.step`` says what the answer has to.
+        The session is validated as in a request, but this does not count as activity. Apply ``SessionHandle.step``
+        to the response to add its header fields.
 
         Args:
-            cookies: the header, or ``None``.
+            cookies: value of the header, or ``None``.
 
         Raises:
-            BackendUnavailableError: the store is away.
+            BackendUnavailableError: the store is unavailable.
         """
         session_id = find_cookie(cookies, self._needle) if cookies else None
         if session_id is not None:
@@ -202,7 +203,7 @@ class SessionTimeoutMiddleware:
     def _anonymous(
         self, environ: WSGIEnvironment, start_response: StartResponse, session_id: str, found: FoundSession
     ) -> Iterable[bytes]:
-        """A session that is nobody's: when it is over, the visitor goes on without, and nobody is told."""
+        """Handle an anonymous session: if it has ended, the visitor goes on without one and without a notice."""
         record, reason, deadline = found
         lives = record is not None and not reason
         if self._fields.also_cleared or not lives:
@@ -240,10 +241,10 @@ class SessionTimeoutMiddleware:
     def _unsure(
         self, environ: WSGIEnvironment, start_response: StartResponse, error: BackendUnavailableError
     ) -> Iterable[bytes]:
-        """The store is away: closed, but for what is public; the client keeps its cookie."""
+        """Handle an outage of the store: refuse the request unless it is public; the client keeps its cookie."""
         if not (self._is_public(environ) or _is_part_of_a_page(environ)):
             return self._away(environ, start_response, error)
-        # The application must not read an id out of a cookie that nobody has judged.
+        # The application must not read an id from a cookie that was not checked.
         self._hide_cookies(environ)
         return self._run(environ, SessionHandle(self._keeper, self._fields), start_response)
 
@@ -254,14 +255,14 @@ class SessionTimeoutMiddleware:
         record: SessionRecord | None,
         reason: str,
     ) -> Iterable[bytes]:
-        # To the client it is over like any other; why is nobody's business but the record's.
+        # The client gets the same reason as for other revoked sessions; the exact one goes only to the log record.
         reason = REVOKED if reason == ROTATED else reason
         tell("refused", reason, record.user_id if record is not None else None)
         public, part = self._is_public(environ), _is_part_of_a_page(environ)
         cleared = not self._keeper.left_alone(record)
         if public or part:
             handle = SessionHandle(self._keeper, self._fields)
-            # A picture is no place to end a session: the page around it will tell.
+            # A subresource does not end a session; the response to the next page does.
             handle.forget(reason, cleared=cleared and not part)
             self._hide_cookies(environ)
             return self._run(environ, handle, start_response)
@@ -295,7 +296,7 @@ class SessionTimeoutMiddleware:
         seen: str,
         after_error: bool = False,
     ) -> list[bytes]:
-        """Answer in place of the application, in its own words where it has some; a redirect has none."""
+        """Respond in place of the application, with its custom response if there is one, except for redirects."""
         status, headers, _ = answer
         refused = environ[REFUSAL_KEY] = Refusal(
             wrapper="session",
@@ -308,7 +309,7 @@ class SessionTimeoutMiddleware:
         worded = self._refuser.own_words(environ, refused) if refused.status >= 400 else None
         status, headers, body = answer if worded is None else worded.parts(head=False)
         if after_error:
-            # The application may have begun its answer; PEP 3333 lets a server replace it only with exc_info.
+            # The application may have started its response; PEP 3333 allows replacing it only with exc_info.
             start_response(status, headers, sys.exc_info())
         else:
             start_response(status, headers)
@@ -336,7 +337,7 @@ class SessionTimeoutMiddleware:
         if kept:
             environ["HTTP_COOKIE"] = kept
         else:
-            # Not an empty header: CSRFMiddleware wants a token from whoever sends cookies.
+            # Not an empty header: CSRFMiddleware requires a token from clients that send cookies.
             del environ["HTTP_COOKIE"]
 
 
@@ -347,7 +348,7 @@ def _is_part_of_a_page(environ: WSGIEnvironment) -> bool:
 
 def _write_interval(value: float | timedelta | None, idle: float) -> float:
     if value is None:
-        # A hundredth of the idle time: nobody notices that a session ends so much early.
+        # A hundredth of the idle time: too little for users to notice that a session ends early.
         return min(_LONGEST_WRITE_INTERVAL, idle / 100)
     interval = seconds(value, parameter="write_interval")
     if interval > idle / 2:

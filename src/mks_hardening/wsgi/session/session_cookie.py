@@ -1,4 +1,4 @@
-"""The cookie that carries the session id."""
+"""Session cookie: name and attributes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _DEAD: Final = "Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 class SessionCookie:
-    """Name and attributes of the session cookie: always HttpOnly, ``Path=/`` and without Domain.
+    """Name and attributes of the session cookie; it is always HttpOnly, with ``Path=/`` and without Domain.
 
     Args:
         name: ``__Host-mks-session`` by default (``mks-session`` without ``secure``). The prefix makes browsers
-            refuse a cookie that a neighbouring host or a plain-http answer plants (RFC 6265bis, 4.1.3.2).
-        secure: whether it is sent over https only; switch it off for plain-http development only.
+            reject a cookie that a sibling domain or a plain-HTTP response sets (RFC 6265bis, 4.1.3.2).
+        secure: whether it is sent over HTTPS only; switch it off only for development over plain HTTP.
         same_site: ``"Lax"``, ``"Strict"`` or ``"None"``.
 
     Raises:
-        ConfigurationError: a name that is no token, a prefix that needs ``secure``, or an unknown ``same_site``.
+        ConfigurationError: ``name`` is not a token, its prefix or ``same_site="None"`` requires ``secure``, or
+            ``same_site`` is unknown.
     """
 
     __slots__ = ("attributes", "name", "needle")
@@ -52,16 +53,16 @@ class SessionCookie:
         self.attributes = f"HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")
 
     def setting(self, value: str, *, max_age: int | None = None) -> tuple[str, str]:
-        """The header field that hands the cookie to the browser, for so many seconds or until that is closed."""
+        """Return the header field that sets the cookie, for ``max_age`` seconds or until the browser is closed."""
         kept = "" if max_age is None else f" Max-Age={max_age};"
         return "Set-Cookie", f"{self.name}={value}; Path=/;{kept} {self.attributes}"
 
     def clearing(self) -> tuple[str, str]:
-        """The header field that takes the cookie back."""
+        """Return the header field that clears the cookie."""
         return self.clearing_of(self.name)
 
     def clearing_of(self, name: str) -> tuple[str, str]:
-        """The header field that takes back another cookie of this host with ``Path=/``."""
+        """Return the header field that clears another cookie of this host with ``Path=/``."""
         return "Set-Cookie", f"{name}=; {_DEAD}; {self.attributes}"
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What the application gets: the session of the request at hand."""
+"""The session of the current request, as the application sees it."""
 
 from __future__ import annotations
 
@@ -17,46 +17,47 @@ __all__ = ["SessionHandle"]
 
 
 class SessionHandle(SessionState):
-    """The session of one request, at ``environ["mks_hardening.session"]``; made by ``SessionTimeoutMiddleware``.
+    """The session of one request, created by ``SessionTimeoutMiddleware`` as ``environ["mks_hardening.session"]``.
 
-    Methods that change the session ask the store at once. ``start``, ``rotate``, ``end`` and ``end_others`` raise
-    ``BackendUnavailableError`` when that does not confirm the change; if the error leaves the application, the
-    client gets a 503 with Retry-After and keeps its cookie. An answer that a framework has turned into a 500
-    because of it becomes a 503 too. Each has a twin for asyncio, named with an ``a`` in front.
+    Methods that change the session write to the store immediately. ``start``, ``rotate``, ``end`` and
+    ``end_others`` raise ``BackendUnavailableError`` if the store does not confirm the change. If the application
+    does not catch it, the client gets a 503 with ``Retry-After`` and keeps its cookie; a 500 into which a framework
+    turns the error becomes a 503 as well. Each of these methods has an asyncio version, whose name begins with
+    ``a``.
 
     Attributes:
-        reason: why the session of the request's cookie is over (``idle``, ``absolute``, ``revoked``), on pages
-            that are served all the same; else empty.
-        was_read: whether the answer may depend on who the visitor is: something of the session was read.
-        was_changed: whether a change of the session was asked for, or its cookie was dead on arrival.
+        reason: why the session of the request's cookie has ended (``idle``, ``absolute``, ``revoked``), on pages
+            that are served nevertheless; otherwise empty.
+        was_read: whether something of the session was read, so that the response may depend on the visitor.
+        was_changed: whether a change of the session was requested, or its cookie was invalid on arrival.
         failed: the error of a change that the store did not confirm, or ``None``.
-        head_given: whether the application has begun its answer.
-        cookie_age: seconds for which browsers keep a cookie that this answer sets, at most until the absolute
-            limit; ``None``: until they are closed.
+        head_given: whether the application has started its response.
+        cookie_age: seconds for which browsers keep a cookie set by this response, at most until the absolute limit;
+            ``None`` for until the browser is closed.
     """
 
-    # --- what it is ---
+    # --- state ---
 
     @property
     def alive(self) -> bool:
-        """Whether the request belongs to a living session of a user."""
+        """Whether the request has a living session of a user."""
         return self.user_id is not None
 
     @property
     def anonymous(self) -> bool:
-        """Whether it belongs to a living session that is nobody's, see ``start_anonymous``."""
+        """Whether the request has a living anonymous session, see ``start_anonymous``."""
         record = self._read()
         return record is not None and owner_known(record.user_id) is None
 
     @property
     def user_id(self) -> str | None:
-        """Whose session it is; ``None`` without one, and where it is nobody's."""
+        """The user of the session; ``None`` without a session or with an anonymous one."""
         record = self._read()
         return None if record is None else owner_known(record.user_id)
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What the application keeps with the session, read-only; changed by ``update_data``."""
+        """The data that the application stores in the session, read-only; use ``update_data`` to change it."""
         record = self._read()
         return MappingProxyType({} if record is None else decode_data(record.data))
 
@@ -67,20 +68,20 @@ class SessionHandle(SessionState):
 
     @property
     def reference(self) -> str | None:
-        """The key of the session in lists of ``SessionManager``; useless as a cookie."""
+        """Key of the session in the lists of ``SessionManager``; cannot be used as a cookie."""
         record = self._read()
         return None if record is None else record.key
 
     @property
     def session_id(self) -> str | None:
-        """What the cookie holds, a secret; ``None`` without a living session."""
+        """The secret id in the cookie; ``None`` without a living session."""
         return None if self._read() is None else self._id
 
     @property
     def csrf_token(self) -> str | None:
-        """A secret of a user's session for forms; changes with the id, so at sign-in and step-up.
+        """Secret for the forms of a user's session; changes with the session id, at sign-in and step-up.
 
-        A session that is nobody's has none: it may begin and end between a page and its form.
+        ``None`` for an anonymous session: it may begin and end between a page and its form.
         """
         if self.user_id is None or self._id is None:
             return None
@@ -88,38 +89,39 @@ class SessionHandle(SessionState):
 
     @property
     def last_user_id(self) -> str | None:
-        """The user of the session, also of one that this request has ended; for logs.
+        """The user of the session, also if this request has ended it; for logs.
 
-        Reading it makes no response depend on the cookie.
+        Reading it does not mark the response as dependent on the cookie.
         """
         record = self._record or self._dropped
         return None if record is None else owner_known(record.user_id)
 
     @property
     def lives(self) -> bool:
-        """Whether there is a living session, of a user or nobody's; asking makes no answer depend on the cookie."""
+        """Whether there is a living session, also an anonymous one; reading it does not affect ``was_read``."""
         return self._record is not None
 
     @property
     def hands_out_cookie(self) -> bool:
-        """Whether this answer sets the cookie."""
+        """Whether this response sets the cookie."""
         return self._fate == "set"
 
-    # --- what can be done with it ---
+    # --- operations ---
 
     def start(self, user_id: str, *, data: Mapping[str, Any] | None = None) -> None:
-        """Sign a user in: a new session with a new id; the one the request came with ends (ASVS 7.2.4).
+        """Sign a user in: create a session with a new id and end the session of the request (ASVS 7.2.4).
 
         Args:
-            user_id: whose session it is.
-            data: a small mapping of JSON values to keep with it, for example ``{"second_factor": False}`` until
-                that is verified too.
+            user_id: user of the session.
+            data: a small mapping of JSON values to store in it, for example ``{"second_factor": False}`` until the
+                second factor is verified.
 
         Raises:
             BackendUnavailableError: the store did not confirm it; the client gets no new id.
-            RuntimeError: the head of the answer was given already, so no cookie can be set.
-            TypeError: the user id is no text, or the data is no mapping of JSON values.
-            ValueError: more than 4096 bytes of JSON.
+            RuntimeError: the response has started, so no cookie can be set.
+            TypeError: ``user_id`` is not a non-empty text, or ``data`` is not a mapping of JSON values.
+            ValueError: ``user_id`` begins with the control character U+001F, or ``data`` has more than 4096 bytes
+                of JSON or contains NaN or infinity.
         """
         run(self._start(user_id, data))
 
@@ -128,13 +130,13 @@ class SessionHandle(SessionState):
         await arun(self._start(user_id, data))
 
     def start_anonymous(self, *, data: Mapping[str, Any] | None = None) -> None:
-        """Begin a session that is nobody's, for what is kept before sign-in: a basket, a message, the way back.
+        """Start an anonymous session, for data before sign-in such as a basket, a message or the page to return to.
 
-        ``user_id`` stays ``None`` and ``alive`` false. When it ends by time, its visitor goes on without one and is
-        told nothing. ``start`` replaces it.
+        ``user_id`` stays ``None`` and ``alive`` false. When the session expires, the visitor goes on without one
+        and gets no notice. ``start`` replaces it.
 
         Raises:
-            BackendUnavailableError: as ``start``; so are the others.
+            BackendUnavailableError: as in ``start``, like the other exceptions.
         """
         run(self._begin(new_owner(), new_anonymous_id(), data))
 
@@ -143,22 +145,22 @@ class SessionHandle(SessionState):
         await arun(self._begin(new_owner(), new_anonymous_id(), data))
 
     def rotate(self, *, data: Mapping[str, Any] | None = None) -> bool:
-        """Give the session a new id, at step-up or any change of rights.
+        """Give the session a new id, at step-up or any change of privileges.
 
-        The absolute limit goes on from the sign-in. Requests of the same browser that were under way with the old
-        id may still read, with the data from before, for ten seconds while the session lives; they change
-        nothing (but that signing out or in ends the session under its new id too), and their answers leave the
-        new cookie alone.
+        The absolute limit still counts from the sign-in. Requests of the same browser that are in progress with the
+        old id may still read, with the data from before the rotation, for ten seconds while the session is alive.
+        They cannot change the session, except that signing out or in ends it under its new id too, and their
+        responses do not affect the new cookie.
 
         Args:
             data: replaces the data, if given.
 
         Returns:
-            ``False`` when there is no living session any more, or another request has rotated it.
+            ``False`` if the session has ended, or another request has rotated it.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
-            RuntimeError: the head of the answer was given already.
+            RuntimeError: the response has started.
         """
         return run(self._rotate(data))
 
@@ -167,10 +169,10 @@ class SessionHandle(SessionState):
         return await arun(self._rotate(data))
 
     def refresh(self) -> float:
-        """Count this request as activity, also on a passive path; the absolute limit stays.
+        """Count this request as activity, also on a passive path; the absolute limit does not change.
 
         Returns:
-            Seconds left until the nearer limit; 0 when there is no living session any more.
+            Seconds until the nearer limit; 0 if the session has ended.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
@@ -182,10 +184,10 @@ class SessionHandle(SessionState):
         return await arun(self._refresh())
 
     def update_data(self, **changes: Any) -> bool:
-        """Change some of the data; ``None`` removes a name. Changes of other requests are kept.
+        """Change some of the data; the value ``None`` removes a name. Changes of other requests are kept.
 
         Returns:
-            ``False`` when there is no living session any more, or another request has rotated it.
+            ``False`` if the session has ended, or another request has rotated it.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
@@ -198,7 +200,7 @@ class SessionHandle(SessionState):
         return await arun(self._merge_data(*_parted(changes)))
 
     def merge_data(self, changes: Mapping[str, Any], *, removed: Iterable[str] = ()) -> bool:
-        """The same for names of any kind and values that may be ``None``; ``removed`` are the names that go."""
+        """Change data as ``update_data`` does, but with any names and values; ``removed`` lists names to remove."""
         return run(self._merge_data(changes, frozenset(removed)))
 
     async def amerge_data(self, changes: Mapping[str, Any], *, removed: Iterable[str] = ()) -> bool:
@@ -206,10 +208,10 @@ class SessionHandle(SessionState):
         return await arun(self._merge_data(changes, frozenset(removed)))
 
     def end(self) -> bool:
-        """Sign out: the session is dead on the server, and the answer takes the cookies back (ASVS 7.4.1).
+        """Sign out: end the session in the store and clear the cookies in the response (ASVS 7.4.1).
 
         Returns:
-            ``False`` when there was no living session.
+            ``False`` if there was no living session.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
@@ -221,7 +223,7 @@ class SessionHandle(SessionState):
         return await arun(self._end())
 
     def end_others(self) -> int:
-        """End the user's other sessions, for example after a password change (ASVS 7.4.3); tells how many.
+        """End the user's other sessions, for example after a password change (ASVS 7.4.3); returns their number.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
@@ -237,6 +239,6 @@ class SessionHandle(SessionState):
 
 
 def _parted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    """What is changed, and the names that ``None`` removes."""
+    """Split the changes into new values and names that ``None`` removes."""
     removed = frozenset(name for name, value in changes.items() if value is None)
     return {name: value for name, value in changes.items() if name not in removed}, removed

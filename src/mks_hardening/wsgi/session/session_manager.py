@@ -1,4 +1,4 @@
-"""What an operator or a settings page does with sessions."""
+"""Session management for operators and account settings pages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["SessionManager"]
 
 
 class SessionManager:
-    """Lists and ends sessions from outside their requests (ASVS 7.4.2, 7.4.5, 7.5.2).
+    """Lists and ends sessions outside their own requests (ASVS 7.4.2, 7.4.5, 7.5.2).
 
-    Every method raises ``BackendUnavailableError`` when the store cannot answer, and has a twin for asyncio, named
-    with an ``a`` in front.
+    Every method raises ``BackendUnavailableError`` if the store is unavailable, and has an asyncio version, whose
+    name begins with ``a``.
 
     Args:
         store: the store that ``SessionTimeoutMiddleware`` uses.
-        clock: source of time; by default the store's. Give the one that the middleware has, if it has its own.
+        clock: source of time; by default that of the store. If the middleware has its own clock, pass the same one.
     """
 
     __slots__ = ("_now", "_store")
@@ -39,9 +39,9 @@ class SessionManager:
         self._now = SteadyClock(clock_of(store, clock)).time
 
     def sessions(self, user_id: str) -> Sequence[SessionRecord]:
-        """The living sessions of a user, oldest first.
+        """Return the living sessions of a user, oldest first.
 
-        ``record.key`` equals ``SessionHandle.reference`` for the session of the request at hand.
+        ``record.key`` equals ``SessionHandle.reference`` for the session of the current request.
         """
         return run(self._sessions(user_id))
 
@@ -50,9 +50,9 @@ class SessionManager:
         return await arun(self._sessions(user_id))
 
     def end(self, session: SessionRecord | str) -> bool:
-        """End one session, given as a record or by its key; ``False`` when it did not live.
+        """End one session, given as a record or by its key; ``False`` if it was not alive.
 
-        It is ended too where it was given another id since somebody saw it in a list, five minutes ago at most.
+        A session that was rotated after it was listed is ended too, if the rotation was at most five minutes ago.
         """
         return run(self._end(session))
 
@@ -61,7 +61,7 @@ class SessionManager:
         return await arun(self._end(session))
 
     def end_user(self, user_id: str) -> int:
-        """End all sessions of a user, for example when the account is disabled; tells how many."""
+        """End all sessions of a user, for example when the account is disabled; returns their number."""
         return run(self._end_user(user_id))
 
     async def aend_user(self, user_id: str) -> int:
@@ -76,7 +76,7 @@ class SessionManager:
         key = session if isinstance(session, str) else session.key
         ended = yield from ask(self._store.end, key, reason=REVOKED)
         if not ended:
-            # It may have been rotated since somebody saw it in a list.
+            # It may have been rotated since it was listed.
             record = yield from ask(self._store.load, key)
             if record is not None and record.ended == ROTATED:
                 yield from settle(self._store)
@@ -84,7 +84,7 @@ class SessionManager:
                 if heir is not None:
                     ENDS.session(heir.key)
                     ended = True
-        # After the store: in between the other order would let a request load it anew and remember it as living.
+        # After the store: in the other order, a request could load the session in between and cache it as alive.
         ENDS.session(key)
         if ended:
             tell("ended", REVOKED, None if isinstance(session, str) else session.user_id)

@@ -1,4 +1,4 @@
-"""Sessions in the memory of a process, under a server that runs several: only a request tells of the others."""
+"""Warning about in-memory sessions in a server with several processes, which only a request reveals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
 
 def watched(app: WSGIApplication, store: SessionStore) -> WSGIApplication:
-    """The application; one that says what is wrong where the store cannot be shared."""
+    """Return the application; with a store that cannot be shared, wrapped so that it logs a warning."""
     return _OneProcess(app) if isinstance(store, MemorySessionStore) else app
 
 
 class _OneProcess:
-    """Says once that the sessions of the application do not reach the other processes."""
+    """Warns once that other processes do not have the sessions of the application."""
 
     __slots__ = ("_app", "_said")
 
@@ -33,7 +33,7 @@ class _OneProcess:
         self._said = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Hand the request on."""
+        """Handle one request (PEP 3333)."""
         if environ.get("wsgi.multiprocess") and not self._said:
             self._said = True
             _logger.warning(

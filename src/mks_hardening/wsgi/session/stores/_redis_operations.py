@@ -1,4 +1,4 @@
-"""What a session store asks of Redis: each method is one operation, for ``run`` and ``arun``."""
+"""Redis commands of the session store: each method is one operation, for ``run`` and ``arun``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["RedisSessions"]
 
 _FIELDS: Final = "uctxdve"
 _HERE: Final = "mks_hardening.wsgi.session.stores"
-# Harmless when repeated (``update`` by its token), so each may be sent again within the budget.
+# Idempotent (``update`` thanks to its token), so each may be sent again within the budget.
 _SCRIPTS: Final = ("load", "create", "rotate", "touch", "update", "end", "end_user", "sessions")
 
 
@@ -32,9 +32,9 @@ class RedisSessions:
     """The sessions of one namespace.
 
     Args:
-        client: where they are.
-        namespace: begins all keys and is their hash tag.
-        clock: is set by the server's answers.
+        client: Redis client.
+        namespace: prefix of all keys, and their hash tag.
+        clock: clock that the server's responses synchronize.
     """
 
     __slots__ = ("_client", "_clock", "_scripts", "prefix")
@@ -48,7 +48,7 @@ class RedisSessions:
         }
 
     def load(self, key: str) -> Op[SessionRecord | None]:
-        """The session, alive or remembered as ended."""
+        """Return the session, alive or ended but retained."""
         if self._clock.is_due():
             return _record(key, (yield from self._load_and_set_clock(key)))
         command = ("HMGET", self._session(key), *_FIELDS)
@@ -64,7 +64,7 @@ class RedisSessions:
         return record
 
     def settle(self) -> Op[None]:
-        """Set the clock where that is due."""
+        """Synchronize the clock if due."""
         if self._clock.is_due():
             yield from self._load_and_set_clock("")
 
@@ -77,7 +77,7 @@ class RedisSessions:
     def create(
         self, record: SessionRecord, *, now: float, replaces: str | None, max_sessions: int | None
     ) -> Op[list[str]]:
-        """Add a session and end others for it."""
+        """Add a session and end those it replaces."""
         index = _index(record.user_id)
         keys = [self._session(record.key), self._index_key(index)]
         if replaces is not None:
@@ -108,8 +108,8 @@ class RedisSessions:
 
     def update(self, key: str, *, version: int, data: str) -> Op[bool]:
         """Replace the data."""
-        # With a token: by version and data a write that is sent again after a lost answer could not be told from an
-        # equal one of another request, nor known again once another has written.
+        # With a token: by version and data alone, a write that is sent again after a lost response could not be
+        # told from an equal write of another request, nor be recognized once another request has written.
         arguments = (self.prefix, key, version, data)
         token = token_hex(16)
         return bool((yield RunScript(self._scripts["update"], [self._session(key)], arguments, token=token)))
@@ -119,12 +119,12 @@ class RedisSessions:
         return bool((yield self._run("end", [self._session(key)], key, reason)))
 
     def end_user(self, user_id: str, *, now: float, keep: str | None) -> Op[int]:
-        """End a user's sessions."""
+        """End the sessions of a user."""
         index = _index(user_id)
         return int((yield self._run("end_user", [self._index_key(index)], index, repr(now), keep or "")))
 
     def sessions(self, user_id: str, *, now: float) -> Op[list[SessionRecord]]:
-        """A user's living sessions."""
+        """Return the living sessions of a user."""
         index = _index(user_id)
         found = yield self._run("sessions", [self._index_key(index)], index, repr(now))
         records = (_record(key.decode(), fields) for key, fields in found)
@@ -141,7 +141,7 @@ class RedisSessions:
 
 
 def _index(user_id: str) -> str:
-    """Name of a user's index: a hash, so that keys tell no names and may hold any text."""
+    """Return the name of a user's index: a hash, so that keys reveal no names and user ids may contain any text."""
     return sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -150,7 +150,7 @@ def _ttl(seconds: float) -> int:
 
 
 def _record(key: str, fields: Sequence[bytes | None]) -> SessionRecord | None:
-    """The record from its fields; ``None`` when they are missing or are not what this version writes."""
+    """Build a record from its fields; ``None`` if fields are missing or in another format."""
     if len(fields) != len(_FIELDS) or None in fields[:-1]:
         return None
     user, created, seen, expires, data, version = (field or b"" for field in fields[:-1])

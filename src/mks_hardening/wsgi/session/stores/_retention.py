@@ -1,4 +1,4 @@
-"""How long a store remembers a session that has ended."""
+"""Retention of ended sessions in a store."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Final
 
 __all__ = ["RETENTION"]
 
-# Seconds an ended or expired session is remembered, only so that the reason can be named to late requests.
+# Seconds for which an ended or expired session is kept, only to report the reason to later requests.
 RETENTION: Final = 300.0

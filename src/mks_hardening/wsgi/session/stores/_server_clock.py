@@ -1,4 +1,4 @@
-"""The clock of the Redis server, which all web servers share whatever their own clocks say."""
+"""Clock of the Redis server, shared by all web servers regardless of their own clocks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SYNC_EVERY: Final = 60.0
 
 
 class ServerClock:
-    """Wall time of the server, carried on by this machine's monotonic clock between two readings.
+    """Wall time of the Redis server, continued by this machine's monotonic clock between two synchronizations.
 
-    A reading is late by what its answer took to come, so at most by the store budget; the same for all hosts that
-    are equally far away. Until the first one it is this machine's wall clock.
+    It lags by the time the response took, at most the store budget; the lag is the same for all hosts with the same
+    latency. Before the first synchronization it returns this machine's wall time.
 
     Args:
-        machine: this machine's clocks.
+        machine: clock of this machine.
     """
 
     __slots__ = ("_due", "_machine", "_offset")
@@ -34,24 +34,24 @@ class ServerClock:
         self._due = -inf
 
     def time(self) -> float:
-        """Seconds since 1970-01-01 UTC, as the server reads it."""
+        """Return the seconds since 1970-01-01 UTC by the server's clock."""
         return self._machine.time() if self._offset is None else self.monotonic() + self._offset
 
     def monotonic(self) -> float:
-        """Seconds of this machine, which never step back."""
+        """Return the seconds of this machine's monotonic clock."""
         return self._machine.monotonic()
 
     @property
     def is_set(self) -> bool:
-        """Whether the server has ever answered."""
+        """Whether the server has responded at least once."""
         return self._offset is not None
 
     def is_due(self) -> bool:
-        """Whether the server has not been asked for a minute."""
+        """Return whether the last synchronization was more than a minute ago."""
         return self.monotonic() >= self._due
 
     def learn(self, answer: Sequence[bytes]) -> None:
-        """Take what the command TIME has answered: seconds and microseconds."""
+        """Synchronize with a response to the command TIME: seconds and microseconds."""
         now = self.monotonic()
         self._offset = int(answer[0]) + int(answer[1]) / 1e6 - now
         self._due = now + _SYNC_EVERY

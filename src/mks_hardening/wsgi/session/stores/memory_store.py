@@ -1,4 +1,4 @@
-"""Sessions in this process: for development, tests and single-process services."""
+"""Session store in memory, for development, tests and single-process services."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SWEEP_EVERY: Final = 60.0
 
 
 class MemorySessionStore(Closing):
-    """A store in the memory of one process; its sessions end with the process.
+    """A session store in the memory of one process; its sessions end with the process.
 
-    A living session is never evicted: when the store is full of them, new sign-ins fail instead
+    A living session is never evicted: if the store is full of them, new sign-ins fail instead
     (``BackendUnavailableError``, reason ``oom``).
 
     Args:
-        max_entries: sessions kept at most, ended ones that are still remembered included.
-        clock: source of time for those who use the store; the system's by default.
+        max_entries: maximum number of sessions, including ended ones that are retained.
+        clock: source of time for the users of the store; by default that of the system.
 
     Raises:
         ConfigurationError: ``max_entries`` is not a positive whole number.
@@ -50,14 +50,15 @@ class MemorySessionStore(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Have a lock that no thread of the parent holds; called in a forked child.
+        """Reset the lock in a forked child, where a thread of the parent may hold it.
 
-        What a thread was changing at that moment may be half done there, so lists are read with that in mind.
+        A change that such a thread was making may be incomplete in the child; the code that reads the lists allows
+        for that.
         """
         self._lock = threading.RLock()
 
     def load(self, key: str, /) -> SessionRecord | None:
-        """The session, alive or remembered as ended; ``None`` when it is unknown."""
+        """Return the session, alive or ended but retained; ``None`` if it is unknown."""
         return self._records.get(key)
 
     def create(
@@ -70,6 +71,9 @@ class MemorySessionStore(Closing):
         max_sessions: int | None = None,
     ) -> list[str]:
         """Add a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``.
+
+        Returns:
+            The keys of the sessions beyond ``max_sessions``.
 
         Raises:
             BackendUnavailableError: the store is full of living sessions.
@@ -92,10 +96,10 @@ class MemorySessionStore(Closing):
     def rotate(
         self, key: str, new_key: str, /, *, now: float, data: str | None = None
     ) -> SessionRecord | None:
-        """Move a living session to a new key; the old one ends. ``None`` when it does not live."""
+        """Move a living session to a new key and end the old one; ``None`` if it is not alive."""
         with self._lock:
             moved = self._records.get(new_key)
-            if moved is not None and not moved.ended:  # a repetition
+            if moved is not None and not moved.ended:  # the same operation was repeated
                 return moved
             record = self._records.get(key)
             if record is None or record.ended:
@@ -109,7 +113,7 @@ class MemorySessionStore(Closing):
             return moved
 
     def touch(self, key: str, /, *, seen_at: float, expires_at: float) -> bool:
-        """Record activity of a living session; both times only move forward."""
+        """Record activity of a living session; both times only increase."""
         with self._lock:
             record = self._records.get(key)
             if record is None or record.ended:
@@ -120,7 +124,7 @@ class MemorySessionStore(Closing):
             return True
 
     def update(self, key: str, /, *, version: int, data: str) -> bool:
-        """Replace the data if the session lives and still has that version."""
+        """Replace the data if the session is alive and has this version."""
         with self._lock:
             record = self._records.get(key)
             if record is None or record.ended or record.version != version:
@@ -129,12 +133,12 @@ class MemorySessionStore(Closing):
             return True
 
     def end(self, key: str, /, *, reason: str) -> bool:
-        """End a living session; ``False`` when there was none."""
+        """End a living session; ``False`` if there was none."""
         with self._lock:
             return self._end(key, reason)
 
     def end_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
-        """End all living sessions of a user but ``keep``; tells how many."""
+        """End all living sessions of a user except ``keep``; returns their number."""
         with self._lock:
             living = len([old for old in self._living(user_id, now) if old.key != keep])
             for key in self._by_user.get(user_id, set()) - {keep}:
@@ -142,18 +146,18 @@ class MemorySessionStore(Closing):
             return living
 
     def sessions(self, user_id: str, /, *, now: float) -> list[SessionRecord]:
-        """The living sessions of a user whose ``expires_at`` lies ahead, oldest first."""
+        """Return the living sessions of a user with ``expires_at`` in the future, oldest first."""
         with self._lock:
             return self._living(user_id, now)
 
     def ping(self) -> bool:
-        """Memory always answers."""
+        """Return ``True``: memory is always available."""
         return True
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
-    # --- for asyncio: nothing here waits for anything but other threads of this process ---
+    # --- for asyncio: these methods wait only for other threads of this process ---
 
     async def aload(self, key: str, /) -> SessionRecord | None:
         """``load`` for asyncio."""
@@ -204,7 +208,7 @@ class MemorySessionStore(Closing):
     def __repr__(self) -> str:
         return f"MemorySessionStore({len(self._records)} of {self._max_entries})"
 
-    # --- under the lock ---
+    # --- the lock must be held ---
 
     def _add(self, record: SessionRecord) -> None:
         self._records[record.key] = record
@@ -219,7 +223,7 @@ class MemorySessionStore(Closing):
         return True
 
     def _succeed(self, key: str, reason: str, now: float) -> None:
-        """End it because the browser got another; kept for the requests that were under way."""
+        """End a session because the browser got another one; retained for requests that are in progress."""
         record = self._records.get(key)
         if record is not None and not record.ended:
             data = record.data if reason == ROTATED else "{}"

@@ -1,4 +1,4 @@
-"""Sessions in Redis, shared by all processes and hosts."""
+"""Session store in Redis, shared by all processes and hosts."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ T = TypeVar("T")
 
 
 class RedisSessionStore(Closing):
-    """A store in Redis; every operation is one atomic script, and has a twin for asyncio.
+    """A session store in Redis; every operation is one atomic script and has an asyncio version.
 
-    Keys hold hashes of session ids and of user ids only, and share one hash tag, so that a Cluster keeps a
-    namespace in one slot. The server's own clock forgets a session five minutes after its deadline, whatever
-    the clocks of the web servers do. Living sessions must not be evicted: use ``noeviction`` or a ``volatile-``
-    policy with room. A user's list that was damaged or lost is made anew by the sessions that are still used.
+    Keys contain only hashes of session ids and user ids, and share one hash tag, so that Redis Cluster keeps a
+    namespace in one slot. Redis deletes a session five minutes after its deadline by its own clock, whatever the
+    clocks of the web servers show. Living sessions must not be evicted: use ``noeviction``, or a ``volatile-``
+    policy with enough memory. If the index of a user is damaged or lost, sessions that are still used restore it.
 
     Args:
-        url_or_client: a Redis URL, a ``redis.Redis``, or any client with ``execute_command`` that does not decode.
-        namespace: begins all keys: letters, digits and ``_.:-``.
-        store_budget: seconds that one operation may take with all its round trips; inside a request all operations
-            together share the request's budget.
-        allow_plaintext: whether clear text may leave this machine.
-        clock: source of time for those who use the store; by default the server's clock, so that web servers whose
-            clocks differ agree about which sessions live.
+        url_or_client: a Redis URL, a ``redis.Redis``, or any client with ``execute_command`` that does not decode
+            responses.
+        namespace: prefix of all keys: letters, digits and ``_.:-``.
+        store_budget: seconds that one operation may take with all its round trips; within a request, all operations
+            share the request's budget.
+        allow_plaintext: whether unencrypted connections to other machines are allowed.
+        clock: source of time for the users of the store; by default the server's clock, so that web servers whose
+            clocks differ agree on which sessions are alive.
 
     Raises:
-        ConfigurationError: an unusable URL, client or namespace.
+        ConfigurationError: the URL, client or namespace cannot be used.
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
@@ -53,13 +54,13 @@ class RedisSessionStore(Closing):
         allow_plaintext: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        # Here, so that an application without Redis does not load the client.
+        # Imported here, so that an application without Redis does not load the client.
         from mks_hardening._core.backend.redis_client import RedisClient
         from mks_hardening.wsgi.session.stores._redis_operations import RedisSessions
         from mks_hardening.wsgi.session.stores._server_clock import ServerClock
 
         name = namespace_of(namespace)
-        # Whatever an operation takes of round trips: a script that the server has forgotten is sent twice.
+        # Covers all round trips of an operation: a script that the server has forgotten is sent twice.
         self._budget = seconds(store_budget, parameter="store_budget", allow_zero=False)
         flag(allow_plaintext, parameter="allow_plaintext")
         server_clock = ServerClock()
@@ -70,10 +71,10 @@ class RedisSessionStore(Closing):
         self._sessions = RedisSessions(self._redis, namespace=name, clock=server_clock)
 
     def settle(self) -> None:
-        """Read the server's clock where that is due; before a time is taken from it for a new session.
+        """Synchronize with the server's clock if due, before a time is taken from it for a new session.
 
         Raises:
-            BackendUnavailableError: the server did not answer.
+            BackendUnavailableError: the server did not respond.
         """
         self._run(self._sessions.settle())
 
@@ -82,7 +83,7 @@ class RedisSessionStore(Closing):
         await self._arun(self._sessions.settle())
 
     def load(self, key: str, /) -> SessionRecord | None:
-        """The session, alive or remembered as ended; ``None`` when it is unknown."""
+        """Return the session, alive or ended but retained; ``None`` if it is unknown."""
         return self._run(self._sessions.load(key))
 
     async def aload(self, key: str, /) -> SessionRecord | None:
@@ -98,7 +99,11 @@ class RedisSessionStore(Closing):
         replaces: str | None = None,
         max_sessions: int | None = None,
     ) -> list[str]:
-        """Add a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``."""
+        """Add a session, end ``replaces``, and end the user's oldest sessions beyond ``max_sessions``.
+
+        Returns:
+            The keys of the sessions beyond ``max_sessions``.
+        """
         return self._run(self._sessions.create(record, now=now, replaces=replaces, max_sessions=max_sessions))
 
     async def acreate(
@@ -118,7 +123,7 @@ class RedisSessionStore(Closing):
     def rotate(
         self, key: str, new_key: str, /, *, now: float, data: str | None = None
     ) -> SessionRecord | None:
-        """Move a living session to a new key; the old one ends. ``None`` when it does not live."""
+        """Move a living session to a new key and end the old one; ``None`` if it is not alive."""
         return self._run(self._sessions.rotate(key, new_key, now=now, data=data))
 
     async def arotate(
@@ -128,7 +133,7 @@ class RedisSessionStore(Closing):
         return await self._arun(self._sessions.rotate(key, new_key, now=now, data=data))
 
     def touch(self, key: str, /, *, seen_at: float, expires_at: float) -> bool:
-        """Record activity of a living session; both times only move forward."""
+        """Record activity of a living session; both times only increase."""
         return self._run(self._sessions.touch(key, seen_at=seen_at, expires_at=expires_at))
 
     async def atouch(self, key: str, /, *, seen_at: float, expires_at: float) -> bool:
@@ -136,7 +141,7 @@ class RedisSessionStore(Closing):
         return await self._arun(self._sessions.touch(key, seen_at=seen_at, expires_at=expires_at))
 
     def update(self, key: str, /, *, version: int, data: str) -> bool:
-        """Replace the data if the session lives and still has that version."""
+        """Replace the data if the session is alive and has this version."""
         return self._run(self._sessions.update(key, version=version, data=data))
 
     async def aupdate(self, key: str, /, *, version: int, data: str) -> bool:
@@ -144,7 +149,7 @@ class RedisSessionStore(Closing):
         return await self._arun(self._sessions.update(key, version=version, data=data))
 
     def end(self, key: str, /, *, reason: str) -> bool:
-        """End a living session; ``False`` when there was none."""
+        """End a living session; ``False`` if there was none."""
         return self._run(self._sessions.end(key, reason=reason))
 
     async def aend(self, key: str, /, *, reason: str) -> bool:
@@ -152,7 +157,7 @@ class RedisSessionStore(Closing):
         return await self._arun(self._sessions.end(key, reason=reason))
 
     def end_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
-        """End all living sessions of a user but ``keep``; tells how many."""
+        """End all living sessions of a user except ``keep``; returns their number."""
         return self._run(self._sessions.end_user(user_id, now=now, keep=keep))
 
     async def aend_user(self, user_id: str, /, *, now: float, keep: str | None = None) -> int:
@@ -160,7 +165,7 @@ class RedisSessionStore(Closing):
         return await self._arun(self._sessions.end_user(user_id, now=now, keep=keep))
 
     def sessions(self, user_id: str, /, *, now: float) -> list[SessionRecord]:
-        """The living sessions of a user whose ``expires_at`` lies ahead, oldest first."""
+        """Return the living sessions of a user with ``expires_at`` in the future, oldest first."""
         return self._run(self._sessions.sessions(user_id, now=now))
 
     async def asessions(self, user_id: str, /, *, now: float) -> list[SessionRecord]:
@@ -174,7 +179,7 @@ class RedisSessionStore(Closing):
         return await arun(operation, budget=self._budget)
 
     def ping(self) -> bool:
-        """Whether Redis answers within the budget."""
+        """Return whether Redis responds within the budget."""
         return self._redis.ping()
 
     async def aping(self) -> bool:
@@ -186,11 +191,11 @@ class RedisSessionStore(Closing):
         return True
 
     def close(self) -> None:
-        """Give the connections back; harmless when called twice. A client that was handed in stays open."""
+        """Close the connections; may be called twice. A client that was passed in stays open."""
         self._redis.close()
 
     async def aclose(self) -> None:
-        """``close`` for asyncio, with the connections of the running event loop."""
+        """``close`` for asyncio, including the connections of the running event loop."""
         await self._redis.aclose()
 
     def __repr__(self) -> str:
