@@ -1,1 +1,1 @@
-"""One record per request, and the ids that tie its log lines together."""
+"""Request logging: one log record per request, and the request and trace ids."""

@@ -1,9 +1,9 @@
-"""One request on its way through a wrapper: what the application answers, sends and leaves behind.
+"""One request and its response: observes the head, the body and the end.
 
-``Exchange`` watches the head; ``ResponseBody`` stands in for the iterable. Plain classes instead of
-generators, because a generator that is never started never runs its ``finally`` (PEP 3333 servers may skip the
-body of a HEAD request), and because each step runs inside the request's own ``contextvars.Context``, so that
-bodies that are interleaved on one thread do not see each other's fields.
+``Exchange`` observes the head; ``ResponseBody`` wraps the iterable. These are plain classes instead of generators
+for two reasons: a generator that is never started never runs its ``finally`` (PEP 3333 servers may skip the body of
+a HEAD request), and each step runs in the request's own ``contextvars.Context``, so that bodies interleaved on one
+thread do not see each other's fields.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "ResponseBody", "SizedResponseBody"]
 
-# Iterating these runs no code of the application, so a step needs no context.
+# Iterating these types runs no code of the application, so a step needs no context.
 _PLAIN: Final = (list, tuple)
 _NOTHING_LEFT: Final = iter(()).__next__
 
 
 class Exchange(BufferedHead):
-    """State of one request and answer; subclasses decide what is added to the head and what happens at the end.
+    """State of one request and its response; subclasses change the head and report the end.
 
     Attributes:
-        status: status line that was given last; empty until then.
+        status: status line that was set last; empty until then.
         sent: body bytes handed to the server.
-        in_flight: how many of them are of the last chunk, after which the server has not come back yet.
-        broken_off: whether the server closed the body while it handled an error of its own.
+        in_flight: how many of them belong to the last chunk, which the server may still be sending.
+        broken_off: whether the server closed the body while it handled an exception.
         first_byte_at: reading of the monotonic clock at the first body byte, or ``None``.
-        declared: the Content-Length, where ``step`` noted it.
+        declared: the Content-Length, if ``step`` noted it.
         complete: whether the application's body was read to its end.
-        error: what left the application, its body or its ``close()``; ``None`` after the end was reported.
+        error: exception from the application, its body or its ``close()``; ``None`` after the end was reported.
     """
 
-    # Defaults of the class: most requests set few of them.
+    # Class-level defaults: most requests set few of them.
     status = ""
     sent = 0
     in_flight = 0
@@ -58,35 +58,35 @@ class Exchange(BufferedHead):
         self, environ: WSGIEnvironment, start_response: StartResponse, monotonic: Callable[[], float]
     ) -> None:
         self.environ = environ
-        # Of this request alone: bodies are read after the call, and interleaved on one thread.
+        # A context per request: bodies are read after the call, and interleaved on one thread.
         self.run = copy_context().run
         BufferedHead.__init__(self, start_response)
         self._monotonic = monotonic
 
-    # --- what subclasses decide ---
+    # --- hooks for subclasses ---
 
     def begin(self) -> None:
-        """Prepare the request's context; runs inside it, before the application."""
+        """Prepare the request's context; called in it, before the application."""
 
     def step(self, status: str, headers: Headers) -> str:
-        """Change the head of the answer in place and return its status line."""
+        """Change the header fields of the response in place and return its status line."""
         raise NotImplementedError
 
     def failure(self) -> tuple[str, Headers, bytes] | None:
-        """The answer for an error that left the application before the first byte; ``None`` raises it on."""
+        """Return the response to an exception before the first body byte; ``None`` re-raises the exception."""
         raise NotImplementedError
 
     def finished(self) -> None:
-        """Called once, inside the request's context, after the last byte or the abort."""
+        """Report the end; called once, in the request's context, after the last byte or the abort."""
         raise NotImplementedError
 
-    # --- the exchange ---
+    # --- request and response ---
 
     def answer(self, app: WSGIApplication) -> Iterable[bytes]:
         """Call the application and return the iterable for the server."""
         try:
             result, step = self.run(self._call, app)
-        except BaseException as error:  # noqa: BLE001 - reported and raised on, or answered
+        except BaseException as error:  # noqa: BLE001 - reported, and re-raised or turned into a response
             return self._failed_call(error)
         if type(result) not in _PLAIN:
             if self.has_head and is_server_file(result, self.environ) and FileBody(self, result).attach():
@@ -108,19 +108,19 @@ class Exchange(BufferedHead):
             raise
         if type(result) not in _PLAIN:
             return result, partial(self.run, step)
-        # Nothing of the application is left that could fail.
+        # No application code is left that could fail.
         if self.has_head and all(type(chunk) is bytes for chunk in result):
             self.send_head()
         return result, step
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
-        """Take the head, and note what the client will see."""
+        """Store the head and note the status."""
         write = BufferedHead.start_response(self, status, headers, exc_info)
         self.status = status
         return write
 
     def write(self, data: bytes, /) -> object:
-        """The old ``write()`` of PEP 3333, counted."""
+        """Count and send data passed to the legacy ``write()`` of PEP 3333."""
         check_chunk(data)
         self.send_head()
         if data and self.first_byte_at is None:
@@ -130,10 +130,10 @@ class Exchange(BufferedHead):
         return result
 
     def begin_body(self) -> None:
-        """Send the head before the first byte, or before the end of a body without one.
+        """Send the head before the first byte, or before the end of an empty body.
 
         Raises:
-            RuntimeError: there is none.
+            RuntimeError: the application has not called ``start_response``.
         """
         if not self.has_head:
             raise RuntimeError("the application returned a body and never called start_response (PEP 3333)")
@@ -148,10 +148,10 @@ class Exchange(BufferedHead):
         return SizedResponseBody(self, result, iter(result).__next__)
 
     def recover(self, error: BaseException) -> bytes:
-        """Answer an error with the body of ``failure()``, or raise it on when that is no longer possible."""
+        """Respond to an exception with the body of ``failure()``, or re-raise it if that is no longer possible."""
         self.error = error
         answer = None
-        # SystemExit and the like end workers, and belong to the server.
+        # SystemExit and similar exceptions end workers, and must reach the server.
         if isinstance(error, Exception) and self.first_byte_at is None:
             answer = self.failure()
         if answer is None:
@@ -162,8 +162,8 @@ class Exchange(BufferedHead):
         return body
 
     def close(self, close: Callable[[], object] | None) -> None:
-        """Close the application's body, if that can be closed, and report the end."""
-        # Servers close in a finally clause: an error under way is a client that went away while they sent.
+        """Close the application's body, if it has ``close``, and report the end."""
+        # Servers close in a finally clause: a pending exception means that the client disconnected while they sent.
         self.broken_off = not self.complete and sys.exc_info()[0] is not None
         try:
             if close is not None:
@@ -173,12 +173,12 @@ class Exchange(BufferedHead):
             raise
         else:
             if self.error is None and not self.broken_off:
-                self.send_head()  # to a server that reads no body, for example of HEAD
+                self.send_head()  # for a server that does not read the body, for example for HEAD
         finally:
             self.finish()
 
     def taken(self) -> int:
-        """Bytes that the server certainly sent: of a chunk that it broke off in, it does not say how many."""
+        """Return the bytes that the server has certainly sent; an interrupted chunk does not count."""
         return self.sent - self.in_flight if self.broken_off else self.sent
 
     def finish(self) -> None:
@@ -186,21 +186,21 @@ class Exchange(BufferedHead):
         if not self._done:
             self._done = True
             self.run(self.finished)
-            self.error = None  # its traceback holds frames that hold this object
+            self.error = None  # its traceback holds frames that refer to this object
 
 
 def check_chunk(chunk: object) -> None:
-    """Refuse text where a server can only send bytes.
+    """Check that a chunk is bytes, as servers require.
 
     Raises:
-        TypeError: it is no bytes.
+        TypeError: it is not bytes.
     """
     if not isinstance(chunk, (bytes, bytearray, memoryview)):
         raise TypeError(f"a body must yield bytes, not {type(chunk).__name__} (PEP 3333)")
 
 
 class ResponseBody:
-    """Iterator over the application's body that counts, keeps the context, and closes exactly once."""
+    """Iterator over the application's body that counts bytes, keeps the context, and closes exactly once."""
 
     __slots__ = ("_close", "_exchange", "_result", "_step")
 
@@ -217,7 +217,7 @@ class ResponseBody:
         exchange = self._exchange
         try:
             chunk = self._step()
-            # Nothing is sent of an empty one, so an error after it can still be answered.
+            # An empty chunk sends nothing, so an exception after it can still get a proper response.
             while not chunk and not exchange.head_sent:
                 chunk = self._step()
             if type(chunk) is not bytes:
@@ -226,12 +226,12 @@ class ResponseBody:
                 exchange.begin_body()
         except StopIteration:
             return self._end()
-        except BaseException as error:  # noqa: BLE001 - raised on, or answered
+        except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
             self._step = _NOTHING_LEFT
             exchange.in_flight = 0
             chunk = exchange.recover(error)
         if chunk and exchange.first_byte_at is None:
-            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - the two halves of one object
+            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - the two classes work as one
         exchange.in_flight = len(chunk)
         exchange.sent += exchange.in_flight
         return chunk
@@ -241,7 +241,7 @@ class ResponseBody:
         if not exchange.head_sent:
             try:
                 exchange.begin_body()
-            except BaseException as error:  # noqa: BLE001 - raised on, or answered
+            except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
                 self._step = _NOTHING_LEFT
                 return exchange.recover(error)
         exchange.complete = True
@@ -250,13 +250,13 @@ class ResponseBody:
         raise StopIteration
 
     def close(self) -> None:
-        """Close the application's body (once) and report the end."""
+        """Close the application's body, once, and report the end."""
         close, self._close = self._close, None
         self._exchange.close(close)
 
 
 class SizedResponseBody(ResponseBody):
-    """A body with a known number of chunks; servers derive a Content-Length from ``len(body) == 1``."""
+    """A body with a known number of chunks; servers derive a Content-Length if ``len(body) == 1``."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""How a request ended, and how loudly to say so: decided on plain values."""
+"""Outcome of a request and the level of its log record, on plain values."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from typing import Final
 
 __all__ = ["has_body", "level_of", "outcome_of", "status_code"]
 
-# RFC 9110, 6.4.1 and 15.3.5, 15.4.5: these answers have no body whatever the header fields say.
+# RFC 9110, 6.4.1, 15.3.5 and 15.4.5: these responses have no body, whatever their header fields say.
 _BODYLESS: Final = frozenset({204, 304})
 
 
 def status_code(line: str) -> int:
-    """The number in a status line; 0 when there is none."""
+    """Return the number in a status line; 0 if there is none."""
     digits = line[:3]
     return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdecimal() else 0
 
 
 def has_body(method: str, status: int) -> bool:
-    """Whether the server sends a body with such an answer."""
+    """Return whether the server sends a body with such a response."""
     return method != "HEAD" and status not in _BODYLESS and not 100 <= status < 200
 
 
 def outcome_of(
     *, failed: bool, complete: bool, broken_off: bool, expects_body: bool, sent: int, declared: int | None
 ) -> str:
-    """``error``: an exception left the application; ``aborted``: the body was not sent whole; else ``ok``.
+    """Return ``error`` after an exception, ``aborted`` if the body was not sent whole, else ``ok``.
 
-    A server may stop reading the body once it has the declared length (PEP 3333), but not because of an error.
+    A server may stop reading the body once it has the declared length (PEP 3333), unless it stops because of an
+    error.
     """
     if failed:
         return "error"
@@ -37,5 +38,5 @@ def outcome_of(
 
 
 def level_of(status: int, outcome: str) -> int:
-    """ERROR for what the service did wrong, also for no status; what a client did wrong need wake nobody."""
+    """Return ERROR for server errors and for a missing status, else INFO: client errors need no alert."""
     return logging.INFO if 0 < status < 500 and outcome != "error" else logging.ERROR

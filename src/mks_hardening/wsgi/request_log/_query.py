@@ -1,4 +1,4 @@
-"""The query string as it may stand in a record: without secrets, and of bounded length."""
+"""Query strings for log records: redacted and of limited length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["LONGEST_QUERY", "QueryText"]
 
-# Redaction is linear, but 260 kB took 0.6 s; people write queries of some hundred characters.
+# Redaction takes linear time, but 260 kB took 0.6 s; usual queries have a few hundred characters.
 LONGEST_QUERY: Final = 2048
 _CUT: Final = "..."
 _MOST_KNOWN: Final = 1024
@@ -15,9 +15,9 @@ _LONGEST_KNOWN: Final = 128
 
 
 class QueryText:
-    """Redacts query strings; those that needed nothing are remembered, so that the usual ones cost one look-up.
+    """Redacts query strings; caches those without secrets, so that common ones cost one look-up.
 
-    A query with a secret in it is never kept.
+    A query that contains a secret is never cached.
     """
 
     __slots__ = ("_harmless", "_redact")
@@ -27,7 +27,7 @@ class QueryText:
         self._harmless: set[str] = set()
 
     def __call__(self, query: str) -> str:
-        """What the record shows."""
+        """Return the query as logged."""
         if query in self._harmless:
             return query
         if len(query) > LONGEST_QUERY:
@@ -43,11 +43,11 @@ class QueryText:
 
 
 def _as_sent(query: str) -> str:
-    """With the text of bytes that came without percent signs: in Latin-1 (PEP 3333) no name would be known."""
+    """Decode UTF-8 bytes that WSGI passes as Latin-1 (PEP 3333), so that redaction recognizes the names."""
     return query.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
 
 
 def _whole_parameters(query: str) -> str:
-    """The parameters that fit: half a secret might not be taken for one."""
+    """Cut to whole parameters: half a secret might not be recognized as one."""
     kept, mark, _ = query[:LONGEST_QUERY].rpartition("&")
     return kept + mark

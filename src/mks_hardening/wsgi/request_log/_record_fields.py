@@ -1,4 +1,4 @@
-"""What one request record says: pure functions over plain values."""
+"""Fields of a request log record: pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 __all__ = ["readable_path", "record_fields"]
 
-# Servers take 8 kB and more; a line of the log should not.
+# Servers accept 8 kB and more, which is too long for a log line.
 _LONGEST_PATH: Final = 2048
-# Browsers send up to some 250 characters.
+# Browsers send up to about 250 characters.
 _LONGEST_USER_AGENT: Final = 256
 _LONGEST_USER: Final = 256
 _LONGEST_METHOD: Final = 32
 
 
 def readable_path(path: str) -> str:
-    """A path as readable text in one line.
+    """Format a path as printable text in one line.
 
-    WSGI hands the bytes over as Latin-1 (PEP 3333); what is not UTF-8 or not printable is shown escaped.
+    WSGI passes the bytes as Latin-1 (PEP 3333); bytes that are not UTF-8 or not printable are escaped.
     """
     return _readable(path, _LONGEST_PATH)
 
@@ -58,29 +58,29 @@ def record_fields(
     user_id: str | None,
     shown_query: Callable[[str], str],
 ) -> dict[str, Any]:
-    """The attributes of the one record of a request; durations are taken in seconds and told in milliseconds.
+    """Build the attributes of a request log record; durations are given in seconds and logged in milliseconds.
 
     Returns:
-        ``method``: as sent, cut at a bound.
-        ``path``: without the query, cut at a bound.
-        ``query``: with secrets hidden; only where there is one.
-        ``route``: the pattern that the path matched, where the application says so.
-        ``status``: of the answer.
-        ``bytes``: of the body, as far as the server took them.
-        ``duration_ms``: until the last byte.
-        ``ttfb_ms``: until the first byte; null without one.
+        ``method``: as sent, cut to a maximum length.
+        ``path``: without the query, cut to a maximum length.
+        ``query``: with secrets redacted; only if there is one.
+        ``route``: the pattern that the path matched, if the application has set it.
+        ``status``: status code of the response.
+        ``bytes``: size of the body, as far as the server has sent it.
+        ``duration_ms``: time until the last byte.
+        ``ttfb_ms``: time until the first byte; null without a body.
         ``outcome``: ``ok``, ``error`` (an exception) or ``aborted`` (not sent whole).
-        ``exc_type``: the class of the error that ended the request, or null.
-        ``client_ip``: of the client, behind trusted proxies too.
-        ``request_id``: as answered in ``X-Request-ID``.
-        ``trace_id``: of the W3C trace context, or one of its own.
-        ``user_agent``: as sent, cut and printable; only where there is one.
-        ``user_id``: who was signed in when the request ended, or was signed out by it, in the session or by the
-            server (``REMOTE_USER``); only where somebody was.
-        ``refused_by``: the wrapper that answered in place of the application; only on refusals. ``application``
-            where a view met an outage, which ``refused_value`` then names.
-        ``refused_rule``: its rule.
-        ``refused_value``: what it saw, cut and without secrets.
+        ``exc_type``: class of the exception that ended the request, or null.
+        ``client_ip``: address of the client, also behind trusted proxies.
+        ``request_id``: as sent in ``X-Request-ID``.
+        ``trace_id``: from the W3C trace context, or a new one.
+        ``user_agent``: as sent, cut and escaped; only if there is one.
+        ``user_id``: user of the session, also if the request signed the user out, or ``REMOTE_USER``; only if there
+            is one.
+        ``refused_by``: the middleware that responded in place of the application; only for refusals.
+            ``application`` if a view ran into an outage, which ``refused_value`` then describes.
+        ``refused_rule``: the rule that refused the request.
+        ``refused_value``: the value that broke the rule, cut and without secrets.
     """
     fields: dict[str, Any] = {
         "method": readable_path(method[:_LONGEST_METHOD]),

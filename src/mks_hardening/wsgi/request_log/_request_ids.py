@@ -1,4 +1,4 @@
-"""Ids that a request brings along: ``X-Request-ID`` and the trace id of a W3C ``traceparent``."""
+"""Ids in request headers: ``X-Request-ID`` and the trace id of a W3C ``traceparent``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final
 
 __all__ = ["accepted_request_id", "trace_id_of"]
 
-# What proxies and uuid tools make; no blank or quote that could break a line of a log.
+# The characters that proxies and UUID tools use; no blanks or quotes, which could break a log line.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:@/+=-]{1,200}").fullmatch
-# W3C Trace Context 1, 3.2: version ff is invalid; version 00 ends after the flags, later ones may go on after "-".
+# W3C Trace Context 1, 3.2: version ff is invalid; version 00 ends after the flags, later ones may append "-...".
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 ).fullmatch
-# Version 00 has 55 characters; later ones may append (W3C Trace Context, 3.2.4).
+# Version 00 has 55 characters; later versions may append to it (W3C Trace Context, 3.2.4).
 _LONGEST_TRACEPARENT: Final = 512
 
 
 def accepted_request_id(value: str | None) -> str | None:
-    """The id if it is well formed: 1 to 200 of ``A-Za-z0-9._~:@/+=-``."""
+    """Return the id if it is well formed: 1 to 200 characters of ``A-Za-z0-9._~:@/+=-``; else ``None``."""
     return value if value and _REQUEST_ID(value) else None
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace id of a valid ``traceparent`` field, else ``None``."""
+    """Return the trace id of a valid ``traceparent`` field, else ``None``."""
     if not traceparent or len(traceparent) > _LONGEST_TRACEPARENT:
         return None
     match = _TRACEPARENT(traceparent)

@@ -1,4 +1,4 @@
-"""Files that the server sends by itself: nothing is wrapped, and what was sent is read off the file."""
+"""Files that the server sends itself: the body is not wrapped, and the bytes sent are read from the file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["FileBody", "is_server_file"]
 
 
 class FileBody:
-    """A file that the server may send by itself (``sendfile``): not wrapped, only its ``close()`` is heard.
+    """A file that the server may send itself (``sendfile``): not wrapped, only its ``close()`` is intercepted.
 
-    The bytes sent are read off the file's position, which ``read`` and ``socket.sendfile`` move. gunicorn puts it
-    back after it has sent everything; then, and only then, it is where it was although no exception is under way.
+    The number of bytes sent is derived from the file's position, which ``read`` and ``socket.sendfile`` move.
+    gunicorn restores the position after it has sent everything. Only then is the position unchanged without a
+    pending exception.
     """
 
     __slots__ = ("_close", "_exchange", "_file", "_puts_back", "_result", "_start")
@@ -29,23 +30,23 @@ class FileBody:
         self._exchange = exchange
         self._result = result
         self._close: Callable[[], object] | None = getattr(result, "close", None)
-        self._puts_back = hasattr(result, "filelike")  # gunicorn's name, and wsgiref's; waitress says "file"
+        self._puts_back = hasattr(result, "filelike")  # gunicorn and wsgiref; waitress calls it "file"
         self._file: Any = result.filelike if self._puts_back else getattr(result, "file", None)
         self._start = _position(self._file)
 
     def attach(self) -> bool:
-        """Take the place of the wrapper's ``close``; ``False`` when it lets nobody do so."""
+        """Replace ``close`` of the file wrapper; ``False`` if it does not allow that."""
         try:
             self._result.close = self.close
         except AttributeError:
             return False
         exchange = self._exchange
         if exchange.first_byte_at is None:
-            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - as in Body
+            exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - as in ResponseBody
         return True
 
     def close(self) -> None:
-        """Take stock, close the file (once) and report the end."""
+        """Determine what was sent, close the file (once) and report the end."""
         close, self._close = self._close, None
         with contextlib.suppress(OSError):
             self._take_stock()
@@ -73,7 +74,7 @@ def _position(file: Any) -> int | None:
 
 
 def _size(file: Any) -> int | None:
-    """Size of a file that ``sendfile`` can send; ``None`` for others."""
+    """Return the size of a file that ``sendfile`` can send; ``None`` for others."""
     try:
         return os.fstat(file.fileno()).st_size
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One record per request, after its last byte, and the ids that tie all its log lines together."""
+"""Request logging: one log record per request, after its last byte, and request ids for all log records."""
 
 from __future__ import annotations
 
@@ -58,36 +58,36 @@ _PLAIN_ERROR: Final = FixedResponse(
 
 
 class RequestLoggingMiddleware:
-    """Gives every request an id and writes one record about it when it is over.
+    """Gives every request an id and writes one log record when the request has ended.
 
-    The record is made after the last byte or the abort. Its attributes are ``method path status bytes duration_ms
-    ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query``, ``route``, ``user_agent`` and
-    ``user_id`` (of the session, or ``REMOTE_USER``) where there are any. ``outcome`` is ``ok``, ``aborted`` (the
-    body was not sent whole; ``bytes`` then leaves out the chunk that the server broke off in) or ``error`` (an
-    exception left the application, its body or its ``close()``). Level: ERROR for 5xx and ``error``, else INFO. A
-    request that a wrapper inside refused has ``refused_by refused_rule refused_value`` too: which one, for what,
-    and what it saw.
+    The record is written after the last byte or the abort. It has the attributes ``method path status bytes
+    duration_ms ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query``, ``route``, ``user_agent``
+    and ``user_id`` (of the session, or ``REMOTE_USER``) if available. ``outcome`` is ``ok``, ``aborted`` (the body
+    was not sent whole; ``bytes`` then omits the chunk in which the server stopped) or ``error`` (an exception left
+    the application, its body or its ``close()``). The level is ERROR for 5xx and ``error``, else INFO. If an inner
+    middleware refused the request, the record also has ``refused_by``, ``refused_rule`` and ``refused_value``: the
+    middleware, its rule, and the value that broke it.
 
-    An id that comes in is kept if it is well formed and, where proxy trust is configured, comes from a trusted
-    peer; a valid ``traceparent`` is continued under the same rule, and removed otherwise. The id is bound to the
-    request's context (every log line of the request has it, also inside a streaming body), put into
-    ``environ["REQUEST_ID"]``, and sent with every answer. An exception before the first byte becomes a plain
-    500 that carries the id; later ones are raised on to the server.
+    A request id from the client is accepted if it is well formed and, if proxy trust is configured, comes from a
+    trusted peer. A valid ``traceparent`` is continued under the same condition, and removed otherwise. The id is
+    bound to the request's context (all log records of the request have it, also those from a streaming body),
+    stored in ``environ["REQUEST_ID"]``, and sent with every response. An exception before the first byte becomes a
+    plain 500 response with the id; later ones are re-raised to the server.
 
     Args:
         app: the WSGI application.
-        logger: where the record goes; ``mks_hardening.request`` by default. One that raises is ignored.
-        trust: which peers may name the client; not needed inside ``TrustedProxyMiddleware``.
-        request_id_header: header field for the id, in and out.
-        skip_paths: paths (a trailing slash means the folder) about which nothing is recorded.
+        logger: logger for the records; ``mks_hardening.request`` by default. Its exceptions are ignored.
+        trust: peers that may report the client address; not needed inside ``TrustedProxyMiddleware``.
+        request_id_header: header field of the id, in requests and responses.
+        skip_paths: paths that are not logged; a trailing slash includes everything below.
         clock: source of time.
         on_refusal: takes the environ and a ``Refusal`` (``record``, ``error``) and may return an ``OwnAnswer`` in
             place of the plain 500.
-        tracer: makes a span of every request that is recorded; its ids then stand in the record and in all log
-            lines of the request.
+        tracer: starts a span for every request that is logged; its ids then appear in all log records of the
+            request.
 
     Raises:
-        ConfigurationError: a header name that is no token, or a path without leading slash.
+        ConfigurationError: the header name is not a token, or a path does not begin with a slash.
     """
 
     def __init__(
@@ -126,25 +126,25 @@ class RequestLoggingMiddleware:
         self.monotonic: Callable[[], float] = given_clock(clock).monotonic
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         return _Recorded(self, environ, start_response).answer(self._app)
 
     def identify(self, environ: WSGIEnvironment) -> tuple[str | None, str, str]:
-        """Client address, request id and trace id; the environ holds what was accepted, and nothing else."""
+        """Return client address, request id and trace id; leaves only accepted ids in the environ."""
         origin: Any = environ.get(ORIGIN_KEY)
         if origin is None and self._trust is not None:
             origin = self._trust.admit(environ)
         request_id = trace_id = None
-        # An id from anybody could claim to be another request of the log.
+        # An id from an untrusted peer could pretend to be another request in the log.
         if origin is None or origin.peer_trusted:
             request_id = accepted_request_id(environ.get(self.header_key))
             trace_id = self._continued(environ)
         if trace_id is None:
-            # Left in, a library for traces would continue what was not accepted here.
+            # Left in the environ, a tracing library would continue a trace that was not accepted here.
             environ.pop("HTTP_TRACEPARENT", None)
             environ.pop("HTTP_TRACESTATE", None)
         if trace_id is None or request_id is None:
-            made = os.urandom(32).hex()  # for both at once: each call goes to the kernel
+            made = os.urandom(32).hex()  # for both ids at once: each call is a system call
             trace_id, request_id = trace_id or made[:32], request_id or made[32:]
         environ[REQUEST_ID_KEY] = environ[self.header_key] = request_id
         client_ip = environ.get("REMOTE_ADDR") if origin is None else origin.client_ip
@@ -155,11 +155,11 @@ class RequestLoggingMiddleware:
         traceparent: str | None = environ.get("HTTP_TRACEPARENT")
         if traceparent is None:
             return None
-        environ["HTTP_TRACEPARENT"] = traceparent = traceparent.strip(" \t")  # blanks are no part of a value
+        environ["HTTP_TRACEPARENT"] = traceparent = traceparent.strip(" \t")  # blanks are not part of a value
         return trace_id_of(traceparent)
 
     def skips(self, environ: WSGIEnvironment) -> bool:
-        """Whether nothing is to be recorded about this request."""
+        """Return whether the request is not logged."""
         return self._skipped.match(environ.get("PATH_INFO", ""))
 
 
@@ -189,7 +189,7 @@ class _Recorded(Exchange):
                 if span.trace_id:
                     ids["trace_id"] = self._trace_id = span.trace_id
                     ids["span_id"] = span.span_id
-        except Exception:  # noqa: BLE001, S110 - a trace that cannot begin must not break the request
+        except Exception:  # noqa: BLE001, S110 - a span that cannot be started must not break the request
             pass
 
     def step(self, status: str, headers: Headers) -> str:
@@ -215,11 +215,11 @@ class _Recorded(Exchange):
         try:
             if not self._middleware.skips(self.environ):
                 self._report()
-        except Exception:  # noqa: BLE001 - a log that cannot be written must not break the answer
+        except Exception:  # noqa: BLE001 - a log record that cannot be written must not break the response
             self._last_resort()
 
     def _last_resort(self) -> None:
-        """Keep an error that the log did not take from being lost (ASVS 16.5.4)."""
+        """Write an error that could not be logged to ``wsgi.errors``, so that it is not lost (ASVS 16.5.4)."""
         import traceback
 
         with contextlib.suppress(Exception):
@@ -280,14 +280,15 @@ def _log(logger: logging.Logger, level: int, fields: dict[str, Any], error: Base
         return
     message = _MESSAGE
     arguments: tuple[Any, ...] = (fields["method"], fields["path"], fields["status"])
-    if fields["outcome"] != "ok":  # which beside a 500 would say that all is well
+    if fields["outcome"] != "ok":  # "ok" beside a 500 would be misleading
         message += " %s"
         arguments += (fields["outcome"],)
     if "refused_by" in fields:
         message += _REFUSED
         arguments += (fields["refused_by"], fields["refused_rule"], fields["refused_value"])
     exc_info = None if error is None else (type(error), error, error.__traceback__)
-    # Not logger.log(): walking the stack for the caller's line costs more than the rest, and finds this file.
+    # Not logger.log(): finding the caller's line by walking the stack costs more than the rest, and finds this
+    # file.
     record = logger.makeRecord(logger.name, level, __name__, 0, message, arguments, exc_info)
     record.__dict__.update(fields)
     logger.handle(record)
