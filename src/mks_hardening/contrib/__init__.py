@@ -1,1 +1,1 @@
-"""Adapters: one module for each framework or tool, imported only where that is used."""
+"""Integrations: one module per framework or tool, imported only if it is used."""

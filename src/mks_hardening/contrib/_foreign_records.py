@@ -1,4 +1,4 @@
-"""Records of other logging libraries as records of ``logging``, for our formatter and handlers."""
+"""Records of other logging libraries as ``logging`` records, for our formatter and handlers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def record_of(
     line: int = 0,
     function: str | None = None,
 ) -> logging.LogRecord:
-    """A record with these facts; a field with the name of an attribute of records gets ``extra_`` in front."""
+    """Build a record; a field whose name is an attribute of log records is prefixed with ``extra_``."""
     record = logging.LogRecord(logger, level, path, line, message, None, exc_info, function)
     record.levelname = level_name
     data = record.__dict__
     for name, value in fields.items():
-        # logging itself refuses such names with a KeyError, at the call that logs.
+        # logging itself raises a KeyError for such names, at the logging call.
         data[f"extra_{name}" if name in _TAKEN else name] = value
     return record
 
 
 def exc_info_of(given: object) -> ExcInfo:
-    """What ``exc_info=`` may be anywhere: true, an exception, or the three parts."""
+    """Normalize ``exc_info``, which may be true, an exception, or a tuple of three parts."""
     error: object = given
     if isinstance(given, tuple):
         error = next(

@@ -1,7 +1,8 @@
-"""What a framework keeps in its session, kept in ours: one decision for all frameworks, and its execution.
+"""Storing a framework's session in ours: one decision for all frameworks, and its execution.
 
-A framework hands over the names and values of its session as they were loaded and as they are now. Who is signed
-in stands there under a name of the framework; its change is a sign-in or a sign-out, and so a change of the id.
+A framework passes the names and values of its session as they were loaded and as they are now. They include the
+signed-in user, under a name that the framework defines. A change of the user is a sign-in or sign-out, and so
+changes the session id.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ __all__ = [
 ]
 
 _NOTHING: Final[Mapping[str, object]] = {}
-PLAIN: Final = frozenset({str, int, bool, type(None)})  # most values are of these, and need no second look
+PLAIN: Final = frozenset({str, int, bool, type(None)})  # most values; they need no further check
 
 
 class SessionValues(NamedTuple):
-    """A framework's session at one moment.
+    """State of a framework's session at one moment.
 
     Attributes:
-        values: as JSON values.
-        user: who is signed in according to them.
+        values: its values, as JSON values.
+        user: the signed-in user according to them.
     """
 
     values: Mapping[str, object] = _NOTHING
@@ -43,14 +44,14 @@ class SessionValues(NamedTuple):
 
 
 class SessionChange(NamedTuple):
-    """What is to be done with our session.
+    """A change of our session.
 
     Attributes:
-        act: ``start`` for a user, ``begin`` a session that is nobody's, ``end``, ``restart`` (end, then begin),
-            ``merge`` values, or ``nothing``.
-        values: what it holds afterwards; for ``merge`` only what changed.
-        removed: names that go.
-        user: who signs in.
+        act: ``start`` for a user, ``begin`` an anonymous session, ``end``, ``restart`` (end, then begin), ``merge``
+            values, or ``nothing``.
+        values: values of the session after the change; for ``merge`` only those that have changed.
+        removed: names to remove.
+        user: user who signs in.
     """
 
     act: Literal["nothing", "merge", "start", "begin", "end", "restart"]
@@ -69,16 +70,17 @@ def decide(
     moved: bool,
     cleared: bool,
 ) -> SessionChange:
-    """Decide what becomes of our session.
+    """Decide how our session changes.
 
     Args:
-        before: as it was loaded.
-        now: as it is at the end of the request.
-        assigned: names that were assigned since it was loaded or emptied, also where the value is the same.
-        lives: whether a session of ours lives now, of a user or of nobody.
-        owner: whose it is; ``None`` where it is nobody's, or there is none.
-        moved: whether the application itself has started or ended it since it was loaded; then that holds.
-        cleared: whether the framework's session was emptied in between, which ends what was before.
+        before: the framework's session as it was loaded.
+        now: the framework's session at the end of the request.
+        assigned: names assigned since the session was loaded or cleared, also with an unchanged value.
+        lives: whether a session of ours is alive now, also an anonymous one.
+        owner: user of our session; ``None`` if it is anonymous or there is none.
+        moved: whether the application itself has started or ended our session since it was loaded; this takes
+            precedence.
+        cleared: whether the framework's session was cleared in between, which ends the previous session.
     """
     changed = {
         name: value
@@ -86,13 +88,13 @@ def decide(
         if name not in before.values or not _same(before.values[name], value)
     }
     removed = before.values.keys() - now.values.keys()
-    # Where the application has moved our session itself (sign_in, end), the framework's view of it is older.
+    # If the application has changed our session itself (sign_in, end), the framework's view of it is outdated.
     if not moved:
-        # A change of the user is a new id (ASVS 5.0, 7.2.4), whatever the framework does about its own.
+        # A change of the user needs a new id (ASVS 5.0, 7.2.4), whatever the framework does about its own.
         if now.user is not None and (cleared or now.user != before.user):
             if owner == now.user:
                 return SessionChange("start", now.values, user=now.user)
-            # What a visitor has kept before the sign-in is the visitor's own; what another user has kept is not.
+            # Values that an anonymous visitor stored before the sign-in are kept; those of another user are not.
             names = now.values.keys() if owner is None else assigned
             kept = {name: value for name, value in now.values.items() if name in names}
             return SessionChange("start", _without_facts(kept), user=now.user)
@@ -111,11 +113,11 @@ def decide(
 
 
 def keep(handle: SessionHandle, change: SessionChange) -> bool:
-    """Do it.
+    """Apply the change to our session.
 
     Returns:
-        Whether it was done: not when the session has ended in the meantime. What a request says that was under way
-        while another gave the browser a new id is dropped without a word.
+        Whether it was applied; ``False`` if the session has ended in the meantime. Changes of a request that was in
+        progress while another one gave the browser a new id are dropped silently.
 
     Raises:
         BackendUnavailableError: the store did not confirm it.
@@ -134,11 +136,11 @@ def keep(handle: SessionHandle, change: SessionChange) -> bool:
 
 
 def values_after(now: Mapping[str, object], kept: Mapping[str, object]) -> dict[str, object]:
-    """What the framework's session holds once it was kept, so that it can be kept again in the same request.
+    """Return the values of the framework's session after it was stored, so that it can be stored again.
 
     Args:
-        now: its values; the objects stay the same where their value was kept.
-        kept: what our session holds.
+        now: its values; objects whose value was stored stay the same.
+        kept: the values that our session holds.
     """
     return {
         name: now[name] if name in now and _same(now[name], value) else value for name, value in kept.items()
@@ -146,10 +148,10 @@ def values_after(now: Mapping[str, object], kept: Mapping[str, object]) -> dict[
 
 
 def check_value(value: object) -> None:
-    """Refuse what is no JSON value.
+    """Check that a value can be stored as JSON.
 
     Raises:
-        TypeError: a value that JSON has no form for.
+        TypeError: JSON cannot represent the value.
         ValueError: NaN, infinity, or a value that contains itself.
     """
     if type(value) not in PLAIN:
@@ -157,12 +159,12 @@ def check_value(value: object) -> None:
 
 
 def _without_facts(values: Mapping[str, object]) -> dict[str, object]:
-    """The values without those of a sign-in: step-up belongs to the session it happened in (ASVS 5.0, 7.5.3)."""
+    """Omit the facts of a sign-in: a step-up belongs to the session it happened in (ASVS 5.0, 7.5.3)."""
     return {name: value for name, value in values.items() if name != SIGN_IN_FACTS}
 
 
 def _same(before: object, now: object) -> bool:
-    """Whether a value is what it was; true is not one here, and a list may hold either."""
+    """Return whether a value is unchanged; ``True`` and 1 differ, also inside a list."""
     kind = type(now)
     # 1 == True == 1.0 in Python, and not in JSON.
     if kind is not type(before):
@@ -171,5 +173,5 @@ def _same(before: object, now: object) -> bool:
 
 
 def json_text(value: object) -> str:
-    """A JSON value as text, as the store keeps it."""
+    """Encode a JSON value as the store does."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

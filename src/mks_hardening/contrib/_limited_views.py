@@ -1,4 +1,4 @@
-"""For all frameworks: who is counted at a limited view, and what refusals and outages leave for the record."""
+"""Rate limits of views, for all frameworks: keys, counting, and the fields of responses and log records."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ _DECISIONS: Final = "mks_hardening.limit_decisions"
 
 Environ = dict[str, Any]
 Key: TypeAlias = "str | int | float | UUID"
-"""What ``key`` of a limit gives: most often the id of a row."""
+"""Result of the ``key`` function of a limit, usually the id of a row."""
 _GROUPS: Final = "__mks_limits__"
 
 
 def busy_for(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
-    """Seconds for ``Retry-After`` where nobody has asked too much, but too much is under way (RFC 9110, 15.6.4)."""
+    """Return seconds for ``Retry-After`` of a busy server, as opposed to a client's limit (RFC 9110, 15.6.4)."""
     if isinstance(error, PaceTimeoutError):
         return max(1, ceil(error.wait - error.timeout))
     return max(1, ceil(error.retry_after or 1))
 
 
 def away_for(environ: Environ, error: BackendUnavailableError) -> int:
-    """Leave word for the request record of what is away; seconds for ``Retry-After``."""
+    """Note the outage for the request log; returns seconds for ``Retry-After``."""
     environ[REFUSAL_KEY] = Refusal(
         wrapper="application", rule="backend", status=503, detail=AWAY, seen=shown(str(error))
     )
@@ -72,21 +72,21 @@ def away_for(environ: Environ, error: BackendUnavailableError) -> int:
 
 
 def mark(view: Callable[..., object], *groups: str) -> None:
-    """Note at a view by which groups it is limited; ``functools.wraps`` hands that on."""
+    """Note on a view the groups it is limited by; ``functools.wraps`` passes this on."""
     setattr(view, _GROUPS, groups)
 
 
 def groups_of(view: object) -> tuple[str, ...]:
-    """The groups that ``mark`` has noted."""
+    """Return the groups noted by ``mark``."""
     return tuple(getattr(view, _GROUPS, ()))
 
 
 def user_or_client(environ: Environ, *, user: str | None = None) -> str:
-    """Whom a request counts for: the signed-in user, else the client's address (IPv6: its /64 network).
+    """Return the key of a request: the signed-in user, else the client address (IPv6: its /64 network).
 
     Args:
-        environ: the request.
-        user: who is signed in, where the framework knows better than our session.
+        environ: WSGI environ of the request.
+        user: the signed-in user, if the framework knows better than our session.
     """
     if user is None:
         user = getattr(environ.get(SESSION_KEY), "user_id", None)
@@ -94,20 +94,20 @@ def user_or_client(environ: Environ, *, user: str | None = None) -> str:
 
 
 def user_of(user: str) -> str:
-    """The key of a user."""
+    """Return the key of a user."""
     return f"user:{user}"
 
 
 def client_of(address: str) -> str:
-    """The key of a client's address."""
+    """Return the key of a client address."""
     return f"client:{client_key(address)}"
 
 
 def key_text(whom: object) -> str:
-    """What ``key`` gave, as the limiter takes it; 7 counts together with "7".
+    """Convert the result of ``key`` for the limiter; 7 and "7" are the same key.
 
     Raises:
-        ConfigurationError: it is none, which only a request can tell.
+        ConfigurationError: the result has another type, which is known only during a request.
     """
     if not isinstance(whom, str | int | float | UUID):
         raise ConfigurationError(
@@ -123,13 +123,13 @@ def check_limit(
     methods: Iterable[str] | None,
     exempt: Callable[..., bool] | None,
 ) -> frozenset[str] | None:
-    """Refuse what would fail at the first request, or count none.
+    """Validate the arguments of a limit that would otherwise fail at the first request.
 
     Returns:
-        The methods that count, as requests name them; ``None`` for all.
+        The methods that count, in upper case; ``None`` for all.
 
     Raises:
-        ConfigurationError: one of them is none.
+        ConfigurationError: an argument is invalid.
     """
     for name, called in (("key", key), ("exempt", exempt)):
         if called is not None:
@@ -141,16 +141,16 @@ def check_limit(
 
 
 def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
-    """Refuse a view that is limited by a group nobody has defined.
+    """Check that the group of a limited view is defined.
 
     Args:
-        limiter: whose groups count; one that cannot be asked is believed.
+        limiter: the limiter; not checked if it has no ``limit`` method.
         group: name of the group.
-        view: who asks for it.
-        mend: the line that defines it.
+        view: name of the view, for the error message.
+        mend: code that defines the group, for the error message.
 
     Raises:
-        ConfigurationError: it is unknown.
+        ConfigurationError: the group is unknown.
     """
     check = getattr(limiter, "limit", None)
     if check is None:
@@ -162,9 +162,9 @@ def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
 
 
 def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-    """Take a hit and note it for the answer and, when it is refused, for the request record and observers.
+    """Count a hit and note the decision for the response and, on a refusal, for the request log and the observers.
 
-    All limits of one request count together, whatever their order: a refusal gives back what it has taken so far.
+    All limits of one request are counted together, in any order: a refusal gives back the hits counted so far.
     """
     decision = hits_of_request(environ).take(limiter, group, key, cost=cost)
     environ.setdefault(_DECISIONS, []).append(decision)
@@ -183,16 +183,17 @@ def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int
 
 
 def limit_fields(environ: Environ, status: int, present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Header fields of the tightest limit that the request was counted against; none if it was not.
+    """Return the header fields of the tightest limit that the request was counted against; empty if there is none.
 
     Args:
-        environ: the request.
-        status: of the answer. A 429 that none of these limits gave says nothing of them: another limit refused.
-        present: fields that the answer has already, and keeps.
+        environ: WSGI environ of the request.
+        status: status code of the response. If it is 429 and none of these limits refused the request, another
+            limit did, and the result is empty.
+        present: fields that the response already has, which are kept.
     """
     decisions: list[LimitDecision] | None = environ.get(_DECISIONS)
     if not decisions or (status == 429 and all(decision.allowed for decision in decisions)):
         return []
-    # One set of fields, of the limit that the client will meet first (draft-ietf-httpapi-ratelimit-headers).
+    # Only the limit that the client will reach first (draft-ietf-httpapi-ratelimit-headers).
     tightest = min(decisions, key=lambda decision: (decision.allowed, min(decision.remaining, default=0)))
     return unless_set(rate_limit_headers(tightest), present)

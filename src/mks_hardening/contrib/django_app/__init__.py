@@ -1,4 +1,4 @@
-"""Django: everything at the edge, Django's session inside ours, a cache, checks, and limits for single views.
+"""Django: middleware, Django's session stored in ours, a cache, system checks, and rate limits for views.
 
 In ``settings.py``, with ``HardeningMiddleware`` in place of Django's ``SessionMiddleware`` and
 ``SecurityMiddleware``, and in ``wsgi.py``:
@@ -11,7 +11,7 @@ In ``settings.py``, with ``HardeningMiddleware`` in place of Django's ``SessionM
 
     application = hardened(get_wsgi_application())
 
-Nothing here asks for Django's settings before it is called, so that ``settings.py`` may import it.
+Importing this module does not read Django's settings, so ``settings.py`` may import it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a project of Django has of ours: made when it is first asked for, from the setting ``MKS_HARDENING``."""
+"""Components of a hardened Django project: created on first use from the setting ``MKS_HARDENING``."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ __all__ = ["Options", "ProjectComponents", "forget_parts", "parts"]
 Options: TypeAlias = Mapping[str, FromDjango]
 
 SETTING: Final = "MKS_HARDENING"
-_LOGIN_URL: Final = "/accounts/login/"  # of Django by default, where few projects have a page
+_LOGIN_URL: Final = "/accounts/login/"  # Django's default, where few projects have a page
 _lock: Final = ModuleLock()
 _made: list[ProjectComponents] = []
 
 
 class ProjectComponents:
-    """The settings, stores and wrappers of a project.
+    """Settings, stores and middleware of a project.
 
     Args:
-        options: the setting ``MKS_HARDENING``: ``settings``, ``store``, ``limiter`` and ``groups`` as for Flask's
-            ``Hardening``, and all further options of ``compose.harden_wsgi``.
+        options: the setting ``MKS_HARDENING``: ``settings``, ``store``, ``limiter`` and ``groups`` as in Flask's
+            ``Hardening``, and further options of ``compose.harden_wsgi``.
 
     Attributes:
-        settings: of all areas; hosts that they do not name are those of ``ALLOWED_HOSTS``. In development they are
-            relaxed for this machine.
-        store: where sessions are kept.
-        limiter: counts for ``limit``.
+        settings: the settings; the allowed hosts default to ``ALLOWED_HOSTS``. In development they are relaxed for
+            this machine.
+        store: the session store.
+        limiter: limiter for ``limit``.
 
     Raises:
-        ConfigurationError: whatever these refuse.
+        ConfigurationError: an option is invalid.
     """
 
     def __init__(self, options: Options) -> None:
         given = dict(options)
         settings = _with_hosts(given.pop("settings", None) or HardeningSettings.from_env())
-        # Here, and so with one warning, however often the checks try to wrap.
+        # Here, so that only one warning is logged, however often the checks call wrap().
         self.settings: HardeningSettings = (
             compose.for_development(settings) if settings.core.environment == "development" else settings
         )
@@ -70,28 +70,28 @@ class ProjectComponents:
         self._caches: dict[str, RedisCache | MemoryCache] = {}
 
     def wrap(self, app: WSGIApplication) -> WSGIApplication:
-        """The application with everything around it."""
+        """Return the application wrapped with all middleware."""
         given = dict(self._options)
         static = tuple(_folder(getattr(project(), name, None)) for name in ("STATIC_URL", "MEDIA_URL"))
         folders = tuple(folder for folder in static if folder)
         given["public_paths"] = (*folders, *given.get("public_paths", ()))
         given["passive_paths"] = (*folders, *given.get("passive_paths", ()))
         login: object = project().LOGIN_URL
-        # A name of a route needs the URL configuration, which is not loaded when wsgi.py calls this.
+        # Resolving a route name needs the URL configuration, which is not loaded when wsgi.py calls this.
         if isinstance(login, str) and login.startswith("/") and login != _LOGIN_URL:
             given.setdefault("sign_in_url", f"{login}?{REDIRECT_FIELD_NAME}={{next}}")
         return compose.harden_wsgi(app, self.settings, store=self.store, limiter=self.limiter, **given)
 
     @property
     def sessions(self) -> SessionTimeoutMiddleware:
-        """Judges sessions outside the requests of ``hardened``: in tests, in commands."""
+        """Middleware that checks sessions outside the requests of ``hardened``: in tests and commands."""
         if self._sessions is None:
             stack = wrappers_inside(self.wrap(_nothing))
             self._sessions = next(found for found in stack if isinstance(found, SessionTimeoutMiddleware))
         return self._sessions
 
     def cache(self, location: str) -> RedisCache | MemoryCache:
-        """The cache at a Redis URL, or with an empty one that of the settings; one for all threads."""
+        """Return the cache at a Redis URL, or that of the settings if empty; shared by all threads."""
         with _lock:
             if location not in self._caches:
                 settings = self.settings
@@ -102,7 +102,7 @@ class ProjectComponents:
 
 
 def parts() -> ProjectComponents:
-    """Those of this project."""
+    """Return the components of this project."""
     with _lock:
         if not _made:
             _made.append(ProjectComponents(cast("Options", getattr(project(), SETTING, None) or {})))
@@ -110,21 +110,21 @@ def parts() -> ProjectComponents:
 
 
 def forget_parts(*, setting: str = SETTING, **_: object) -> None:
-    """Make them anew when they are next asked for: a test has changed the settings."""
+    """Discard the components, so that they are created anew after a test has changed the settings."""
     if setting in {SETTING, "ALLOWED_HOSTS", "LOGIN_URL"}:
         _made.clear()
 
 
 def _with_hosts(settings: HardeningSettings) -> HardeningSettings:
     hosts: list[str] = list(project().ALLOWED_HOSTS)
-    # "*" is Django's way of trusting the Host field, which is what the list is there to prevent.
+    # "*" makes Django trust the Host field, which is what the list is meant to prevent.
     if settings.wsgi.allowed_hosts or not hosts or "*" in hosts:
         return settings
     return replace(settings, wsgi=replace(settings.wsgi, allowed_hosts=tuple(hosts)))
 
 
 def _folder(url: str | None) -> str | None:
-    """A folder of this host that is not all of it."""
+    """Return the URL if it is a folder of this host other than the root, else ``None``."""
     return url if url and url.startswith("/") and url.endswith("/") and len(url) > 1 else None
 
 

@@ -1,4 +1,4 @@
-"""The door to Django, which ships no types: what is used of it, and as what."""
+"""The parts of Django in use, with types, because Django ships none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 FromDjango: TypeAlias = Any
-"""An object of Django."""
+"""An object from Django."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     def validate_host(host: str, allowed_hosts: Sequence[str]) -> bool: ...
 
     class AppConfig:
-        """Of ``django.apps``."""
+        """From ``django.apps``."""
 
         name: str
         label: str
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         def ready(self) -> None: ...
 
     class BaseCache:
-        """Of ``django.core.cache.backends.base``."""
+        """From ``django.core.cache.backends.base``."""
 
         default_timeout: float | None
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         def make_and_validate_key(self, key: str, version: int | None = None) -> str: ...
 
     class SessionBase:
-        """Of ``django.contrib.sessions.backends.base``."""
+        """From ``django.contrib.sessions.backends.base``."""
 
         modified: bool
         _session_cache: dict[str, object]
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         def _get_session(self, no_load: bool = False) -> dict[str, object]: ...  # noqa: FBT001, FBT002
 
     class SessionMiddleware:
-        """Of ``django.contrib.sessions.middleware``."""
+        """From ``django.contrib.sessions.middleware``."""
 
         SessionStore: type[FromDjango]
 
@@ -88,10 +88,10 @@ if TYPE_CHECKING:
         def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango: ...
 
     class SessionInterrupted(Exception):  # noqa: N818
-        """Of ``django.contrib.sessions.exceptions``."""
+        """From ``django.contrib.sessions.exceptions``."""
 
     class UpdateError(Exception):
-        """Of ``django.contrib.sessions.backends.base``."""
+        """From ``django.contrib.sessions.backends.base``."""
 
 else:
     with optional("django", extra="django"):
@@ -111,7 +111,7 @@ else:
 
 
 def project() -> FromDjango:
-    """The settings of the project; asked for late, because the object itself asks for them when it is looked at."""
+    """Return the settings of the project; late, because inspecting the object already loads the settings."""
     from django.conf import settings
 
     return settings

@@ -1,4 +1,4 @@
-"""The middleware that makes Django speak with the wrappers."""
+"""The Django middleware, which connects Django to the WSGI middleware."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ __all__ = ["HardeningMiddleware", "problem_response"]
 
 
 class HardeningMiddleware(SessionMiddleware):
-    """Stands in place of Django's ``SessionMiddleware``: session, origin, id and route of each request.
+    """Replaces Django's ``SessionMiddleware``: sets session, origin, id and route of each request.
 
-    ``request.session`` is kept inside our session; ``request.origin`` is the ``RequestOrigin`` and
-    ``request.request_id`` the id of a request that came through ``hardened``, or ``None``.
+    ``request.session`` is stored in our session. ``request.origin`` is the ``RequestOrigin`` and
+    ``request.request_id`` the id of a request that came through ``hardened``; otherwise both are ``None``.
 
     Args:
-        get_response: what comes next.
+        get_response: the next middleware or the view.
 
     Raises:
-        ConfigurationError: ``SESSION_ENGINE`` is another.
+        ConfigurationError: ``SESSION_ENGINE`` is a different one.
     """
 
     def __init__(self, get_response: Callable[..., FromDjango]) -> None:
@@ -55,10 +55,10 @@ class HardeningMiddleware(SessionMiddleware):
             )
 
     def process_request(self, request: FromDjango) -> None:
-        """Called by Django before the view is looked for.
+        """Set up the request; called by Django before URL resolution.
 
         Raises:
-            ConfigurationError: ``hardened`` does not stand around the application.
+            ConfigurationError: the application is not wrapped with ``hardened``.
         """
         environ = _environ(request)
         handle = environ.get(SESSION_KEY)
@@ -66,7 +66,7 @@ class HardeningMiddleware(SessionMiddleware):
         request.request_id = environ.get(REQUEST_ID_KEY)
         if handle is not None:
             request.session = self.SessionStore(handle=handle)
-        elif _in_tests():  # Django's test client and its live server know of no wrapper
+        elif _in_tests():  # Django's test client and live server bypass the middleware
             super().process_request(request)
         else:
             raise ConfigurationError(
@@ -76,12 +76,12 @@ class HardeningMiddleware(SessionMiddleware):
             )
 
     def process_view(self, request: FromDjango, *_: object) -> None:
-        """Called by Django once the view is found."""
-        # The pattern and not the path: metrics and records must not have a name for every id.
+        """Note the route; called by Django after URL resolution."""
+        # The pattern, not the path: metrics and log records must not contain a separate name for every id.
         _environ(request)[ROUTE_KEY] = f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
 
     def process_exception(self, request: FromDjango, exception: Exception) -> FromDjango:
-        """Called by Django when a view has raised."""
+        """Respond to outages and limits; called by Django when a view has raised."""
         if isinstance(exception, BackendUnavailableError):
             return _unavailable(request, exception)
         if isinstance(exception, RateLimitExceededError):
@@ -91,10 +91,10 @@ class HardeningMiddleware(SessionMiddleware):
         return None
 
     def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango:
-        """Called by Django with the answer.
+        """Add rate-limit fields and save the session; called by Django with the response.
 
         Raises:
-            SessionInterrupted: the session has ended while the request was under way.
+            SessionInterrupted: the session ended while the request was in progress.
         """
         fields = limit_fields(_environ(request), response.status_code, response.headers.items())
         for name, value in fields:
@@ -102,25 +102,25 @@ class HardeningMiddleware(SessionMiddleware):
         session = getattr(request, "session", None)
         if not isinstance(session, SessionStore) or SESSION_KEY not in _environ(request):
             return super().process_response(request, response)
-        # As Django's own middleware: what a request that failed has put into the session is not kept.
+        # As in Django's own middleware: session changes of a failed request are not saved.
         if response.status_code < 500 and (
             session.modified or session.handle.hands_out_cookie or project().SESSION_SAVE_EVERY_REQUEST
         ):
             try:
                 session.save()
             except UpdateError:
-                # Django turns it into a 400: saving anew would bring back a session that somebody has just ended.
+                # Django turns it into a 400: saving again would revive a session that was just ended.
                 raise SessionInterrupted("The session has ended while this request was under way.") from None
             except BackendUnavailableError as error:
                 instead = _unavailable(request, error)
-                # Closed with the answer that is given; closing it here would end the request twice for Django.
+                # Closed with the new response; closing them here would end the request twice for Django.
                 instead._resource_closers += response._resource_closers  # noqa: SLF001
                 return instead
         return response
 
 
 def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) -> FromDjango:
-    """A problem document (RFC 9457)."""
+    """Build a problem document response (RFC 9457)."""
     headers = {"Cache-Control": "no-store", **dict(fields)}
     return HttpResponse(problem_document(status, detail), PROBLEM_TYPE, status, headers=headers)
 
@@ -130,10 +130,10 @@ def _unavailable(request: FromDjango, error: BackendUnavailableError) -> FromDja
 
 
 def _in_tests() -> bool:
-    """Whether Django's test environment is set up: it puts an outbox in place of mail."""
+    """Return whether Django's test environment is active, which replaces the mail backend with an outbox."""
     return hasattr(mail, "outbox")
 
 
 def _environ(request: FromDjango) -> dict[str, FromDjango]:
-    environ: dict[str, FromDjango] = request.META  # for requests by WSGI the environ itself
+    environ: dict[str, FromDjango] = request.META  # for WSGI requests this is the environ itself
     return environ

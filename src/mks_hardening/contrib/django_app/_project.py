@@ -1,4 +1,4 @@
-"""What a project calls: in ``wsgi.py``, in ``settings.py``, and in its templates."""
+"""Functions that a project calls in ``wsgi.py``, in ``settings.py``, and for its templates."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
 __all__ = ["hardened", "logging_config", "template_context"]
 
-# Django gives them handlers of their own and cuts one off from the root.
+# Django gives these loggers their own handlers and stops one of them from propagating.
 _LOGGERS: Final = ("django", "django.server", "django.request", "django.security", "django.db.backends")
 
 
 def hardened(application: WSGIApplication) -> WSGIApplication:
-    """Put ``compose.harden_wsgi`` around ``get_wsgi_application()``.
+    """Wrap ``get_wsgi_application()`` with ``compose.harden_wsgi``.
 
-    Hosts that ``MKS_ALLOWED_HOSTS`` does not name are those of ``ALLOWED_HOSTS``; the folders of ``STATIC_URL`` and
-    ``MEDIA_URL`` are public and no activity; people whose session has ended are sent to ``LOGIN_URL``, where the
-    project has set it. All options of ``harden_wsgi`` may stand in the setting ``MKS_HARDENING``.
+    The allowed hosts are those of ``MKS_ALLOWED_HOSTS``, or else of ``ALLOWED_HOSTS``. ``STATIC_URL`` and
+    ``MEDIA_URL`` are public and do not count as activity. Users whose session has ended are redirected to
+    ``LOGIN_URL``, if the project has set it to a path. The setting ``MKS_HARDENING`` accepts all options of
+    ``harden_wsgi``.
 
     Raises:
-        ConfigurationError: a system check of ours finds an error, or whatever ``harden_wsgi`` refuses.
+        ConfigurationError: one of our system checks reports an error, or ``harden_wsgi`` rejects an option.
     """
     from mks_hardening.contrib.django_app._system_checks import errors
 
@@ -37,11 +38,11 @@ def hardened(application: WSGIApplication) -> WSGIApplication:
 
 
 def logging_config(app_name: str, **options: FromDjango) -> dict[str, FromDjango]:
-    """``LOGGING`` of the project: everything as our JSON lines, with secrets taken out.
+    """Return a ``LOGGING`` setting that writes all log records as JSON lines, with secrets redacted.
 
     Args:
         app_name: name of the application's logger.
-        options: those of ``mks_hardening.logging.dict_config``.
+        options: options of ``mks_hardening.logging.dict_config``.
     """
     from mks_hardening.logging import dict_config
 
@@ -53,11 +54,11 @@ def logging_config(app_name: str, **options: FromDjango) -> dict[str, FromDjango
 
 
 def template_context(request: FromDjango) -> dict[str, object]:
-    """A context processor: ``csp_nonce``, ``current_csrf_token`` (for ``X-CSRF-Token``) and ``request_id``."""
+    """Context processor with ``csp_nonce``, ``current_csrf_token`` (for ``X-CSRF-Token``) and ``request_id``."""
     environ: dict[str, object] = request.META
     return {
         "csp_nonce": environ.get(CSP_NONCE_KEY, ""),
-        # Made when it is asked for: a token sets a cookie, which pages without forms do not need.
+        # Created on use: a token sets a cookie, which pages without forms do not need.
         "current_csrf_token": lambda: str(environ.get(CSRF_TOKEN_KEY, "")),
         "request_id": environ.get(REQUEST_ID_KEY, ""),
     }

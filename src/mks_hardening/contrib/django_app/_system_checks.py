@@ -1,4 +1,4 @@
-"""The system checks: ids stay the same between versions, and each message names the line that mends it."""
+"""System checks: ids are stable between versions, and each message says how to fix the problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEEDS_SESSION: Final = (
     "django.contrib.messages.middleware.MessageMiddleware",
 )
 _BELIEVERS: Final = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
-# What SecurityMiddleware sends, and the value with which it does not.
+# Settings of SecurityMiddleware for header fields and redirects, with the value that switches each off.
 _DOUBLED: Final[dict[str, object]] = {
     "SECURE_HSTS_SECONDS": 0,
     "SECURE_CONTENT_TYPE_NOSNIFF": False,
@@ -36,9 +36,9 @@ _DOUBLED: Final[dict[str, object]] = {
     "SECURE_CSP": {},
     "SECURE_CSP_REPORT_ONLY": {},
 }
-_OF_DEBUG: Final = (".localhost", "127.0.0.1", "[::1]")  # where ALLOWED_HOSTS is empty
-_OF_TESTS: Final = "testserver"  # added by Django's test environment, which asks for nothing else
-# Of Django's cookie, which is not sent: ours has a name and attributes of its own.
+_OF_DEBUG: Final = (".localhost", "127.0.0.1", "[::1]")  # Django's defaults if ALLOWED_HOSTS is empty
+_OF_TESTS: Final = "testserver"  # added by Django's test environment, which uses no other host
+# Settings of Django's own cookie, which is not sent: our cookie has its own name and attributes.
 _UNUSED: Final = {
     "SESSION_COOKIE_NAME": "sessionid",
     "SESSION_COOKIE_DOMAIN": None,
@@ -48,18 +48,18 @@ _UNUSED: Final = {
 }
 
 
-def check_project(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's
-    """What is found in the settings and the views."""
+def check_project(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's signature
+    """Return the problems in settings and views."""
     return [*_middleware(), *_origin(), *_hardening(), *_hosts(), *_doubled(), *_session()]
 
 
-def check_deployment(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's
-    """What only matters where others can reach the project."""
+def check_deployment(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's signature
+    """Return the problems that matter only in a deployed project."""
     return [*_application(), *_places()]
 
 
 def errors() -> list[str]:
-    """The errors among them."""
+    """Return the messages of ``check_project`` with the level error."""
     return [f"{found.id}: {found.msg}" for found in check_project() if found.level >= checks.ERROR]
 
 
@@ -73,7 +73,7 @@ def _middleware() -> Iterator[FromDjango]:
         yield _error("E002", f"two sessions at once: leave one of {ours} out of MIDDLEWARE")
     if _SESSIONS in names:
         yield _error("E002", f"two sessions at once: leave {_SESSIONS!r} out of MIDDLEWARE")
-    # They read request.session while they wrap the view, and find none before ours has run.
+    # They read request.session when they process the request, and ours has to set it before.
     early = [name for name in _NEEDS_SESSION if name in names and names.index(name) < names.index(ours[0])]
     if early:
         yield _error("E003", f"wrong order of wrapping: put {OURS!r} before {early[0]!r} in MIDDLEWARE")
@@ -105,15 +105,15 @@ def _hardening() -> Iterator[FromDjango]:
 
 
 def _hosts() -> Iterator[FromDjango]:
-    """A host that the wrappers answer and Django does not is refused by Django, and forms are sent from nowhere."""
+    """Find hosts that the middleware accepts but Django refuses, also as the origin of forms."""
     try:
         answered = parts().settings.wsgi.allowed_hosts
     except ConfigurationError:
-        return  # told by E006
+        return  # reported by E006
     known = list(project().ALLOWED_HOSTS) or (_OF_DEBUG if project().DEBUG else [])
     if _OF_TESTS in known:
         return
-    # Of the names of this machine one is enough: nobody sends forms from all of them.
+    # For the names of this machine, one that Django accepts is enough.
     local = [host for host in answered if host in compose.THIS_MACHINE]
     refused = [host for host in answered if host not in local and not _is_known(host, known)]
     if local and not any(_is_known(host, known) for host in local):
@@ -131,7 +131,7 @@ def _is_known(host: str, known: Sequence[str]) -> bool:
 
 
 def _in_django(host: str) -> str:
-    """Django writes IPv6 addresses in brackets."""
+    """Add the brackets with which Django writes IPv6 addresses."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -168,8 +168,8 @@ def _application() -> Iterator[FromDjango]:
     try:
         stack = wrappers_inside(import_string(path)) if path else iter(())
     except ConfigurationError as error:
-        # The same settings fail in both checks; told once they are read.
-        if not errors():  # told already
+        # The same settings fail in both checks; report them once.
+        if not errors():  # already reported
             yield _error("E006", f"WSGI_APPLICATION {path}: {error}")
         return
     if path and not any(isinstance(found, SessionTimeoutMiddleware) for found in stack):
@@ -182,7 +182,7 @@ def _places() -> Iterator[FromDjango]:
     try:
         settings = parts().settings
     except ConfigurationError:
-        return  # told by E006
+        return  # reported by E006
     if settings.core.environment == "development":
         yield _warning("W006", "MKS_ENV=development serves this machine only: MKS_ENV=production")
     if settings.core.redis_url is None:

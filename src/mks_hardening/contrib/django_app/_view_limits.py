@@ -1,4 +1,4 @@
-"""Limits for single views."""
+"""Rate limits for views."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def limit(
     methods: Iterable[str] | None = None,
     exempt: Callable[[FromDjango], bool] | None = None,
 ) -> Callable[[View], View]:
-    """Count requests to a view and answer 429 beyond the limits; ``method_decorator`` puts it on a class.
+    """Limit requests to a view; responds with 429 at the limit. Use ``method_decorator`` for class-based views.
 
-    Answers say where the client stands, unless the view sets such fields itself.
+    Responses carry rate-limit header fields, unless the view sets them itself.
 
     Args:
-        group: of the limiter; the system checks and ``hardened`` refuse an unknown one.
-        key: given the request, tells whom it counts for (a text, a number, a UUID); ``None`` from it: it does not
-            count. By default the signed-in user, else the client's address.
-        cost: hits that one request takes.
-        methods: those that count; all if left out.
-        exempt: given the request, tells that it does not count.
+        group: group of the limiter; the system checks and ``hardened`` reject an unknown one.
+        key: takes the request; returns the key to count by (a text, a number, a UUID), or ``None`` to not count the
+            request. The default is the signed-in user, else the client address.
+        cost: hits that one request counts as.
+        methods: methods that count; all by default.
+        exempt: takes the request; returns whether it is not counted.
 
     Raises:
-        ConfigurationError: ``group`` is no name, or another argument is none of its kind.
+        ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
     if not isinstance(group, str) or not group:
         raise ConfigurationError('group must be the name of a group: @limit("auth_login")', parameter="group")
@@ -68,7 +68,7 @@ def limit(
                         return problem_response(429, TOO_MANY, rate_limit_headers(decision))
             return view(request, *args, **values)
 
-        # The groups of an inner limit stay known: views may be limited twice.
+        # Keeps the groups of an inner limit: views may have several limits.
         mark(limited, group, *groups_of(view))
         return cast("View", limited)
 
@@ -76,7 +76,7 @@ def limit(
 
 
 def unknown_groups() -> Iterator[str]:
-    """What is wrong with the groups that the views of the project ask for."""
+    """Yield an error message for each unknown group that a view of the project uses."""
     for name, view in _views(get_resolver()):
         for group in groups_of(view):
             try:
@@ -87,7 +87,7 @@ def unknown_groups() -> Iterator[str]:
 
 
 def _views(resolver: FromDjango) -> Iterator[tuple[str, object]]:
-    """Every view with the route to it; loads the modules they are in."""
+    """Yield every view with its route; imports the modules of the views."""
     for pattern in resolver.url_patterns:
         if hasattr(pattern, "url_patterns"):
             yield from _views(pattern)

@@ -1,4 +1,4 @@
-"""The application that ``INSTALLED_APPS`` names; Django finds it here."""
+"""The application configuration for ``INSTALLED_APPS``, in the module where Django looks for it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class HardeningConfig(AppConfig):
     verbose_name = "Hardening"
 
     def ready(self) -> None:
-        """Called by Django once all applications are loaded."""
+        """Register the checks; called by Django when all applications are loaded."""
         from mks_hardening.contrib.django_app._system_checks import check_deployment, check_project
 
         checks.register(check_project, "security")
         checks.register(check_deployment, "security", deploy=True)
-        # dispatch_uid: tests load applications again and again, and each would be told as often.
+        # dispatch_uid: tests load applications repeatedly, and each time would add another receiver.
         setting_changed.connect(forget_parts, dispatch_uid=self.name)

@@ -1,4 +1,4 @@
-"""``CACHES``: Django's cache in ours, where an outage is a miss."""
+"""Django cache backend on top of our cache: an outage is a cache miss."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 __all__ = ["HardenedCache"]
 
-# Django's "for ever"; a cache may forget anything at any time.
+# For Django's "never expires"; a cache may drop any entry at any time.
 _FOR_EVER: Final = 366 * 86_400.0
 _MISSING: Final = object()
 _logger: Final = logging.getLogger("mks_hardening.cache")
 
 
 class HardenedCache(BaseCache):
-    """A cache of Django's: ``{"BACKEND": "mks_hardening.contrib.django_app.cache.HardenedCache"}``.
+    """A Django cache backend: ``{"BACKEND": "mks_hardening.contrib.django_app.cache.HardenedCache"}``.
 
-    Values are data: what is no data raises ``EncodeError``; responses (``cache_page``) are not kept. While Redis is
-    away everything is a miss, and an invalidation is kept and sent later. ``incr`` and ``touch`` read and write in
-    two steps.
+    Values must be plain data; others raise ``EncodeError``, and responses (``cache_page``) are not cached. While
+    Redis is unavailable every look-up is a miss, and invalidations are queued and sent later. ``incr`` and
+    ``touch`` are not atomic: they read and then write.
 
     Args:
-        location: a Redis URL; empty for the one of the settings, or memory of the process without one.
-        params: Django's: ``TIMEOUT``, ``KEY_PREFIX``, ``VERSION``, ``KEY_FUNCTION``.
+        location: a Redis URL; if empty, that of the settings, or the memory of the process without one.
+        params: Django's parameters: ``TIMEOUT``, ``KEY_PREFIX``, ``VERSION``, ``KEY_FUNCTION``.
     """
 
-    _has_warned = False  # of the class: Django makes an instance for each thread
+    _has_warned = False  # on the class: Django creates an instance per thread
 
     def __init__(self, location: str, params: Mapping[str, object]) -> None:
         super().__init__(params)
@@ -45,17 +45,17 @@ class HardenedCache(BaseCache):
 
     @property
     def inner(self) -> RedisCache | MemoryCache:
-        """The cache of ours."""
+        """The underlying cache."""
         return parts().cache(self._location)
 
     def get(self, key: str, default: FromDjango = None, version: int | None = None) -> FromDjango:
-        """The value, or ``default``."""
+        """Return the value, or ``default``."""
         return self.inner.get(self.make_and_validate_key(key, version), default)
 
     def set(
         self, key: str, value: FromDjango, timeout: FromDjango = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        """Keep a value."""
+        """Store a value."""
         ttl, name = self._ttl(timeout), self.make_and_validate_key(key, version)
         if isinstance(value, HttpResponseBase):
             self._refuse_page()
@@ -68,7 +68,7 @@ class HardenedCache(BaseCache):
     def add(
         self, key: str, value: FromDjango, timeout: FromDjango = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
-        """Keep a value where there is none: one caller of all processes does."""
+        """Store a value if there is none; of all processes, only one caller succeeds."""
         ttl, name, added = self._ttl(timeout), self.make_and_validate_key(key, version), False
 
         def mine() -> FromDjango:
@@ -81,7 +81,7 @@ class HardenedCache(BaseCache):
         return added
 
     def touch(self, key: str, timeout: FromDjango = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Keep a value for another while."""
+        """Extend the expiry of a value."""
         value = self.get(key, _MISSING, version)
         if value is _MISSING:
             return False
@@ -89,11 +89,11 @@ class HardenedCache(BaseCache):
         return True
 
     def delete(self, key: str, version: int | None = None) -> bool:
-        """Forget a value; whether there was one."""
+        """Delete a value; returns whether there was one."""
         return self.inner.delete(self.make_and_validate_key(key, version)) > 0
 
     def get_many(self, keys: Iterable[str], version: int | None = None) -> dict[str, FromDjango]:
-        """The values of those keys that have one, in one round trip."""
+        """Return the values of those keys that have one, in one round trip."""
         names = {self.make_and_validate_key(key, version): key for key in keys}
         return {names[name]: value for name, value in self.inner.get_many(names).items()}
 
@@ -103,7 +103,7 @@ class HardenedCache(BaseCache):
         timeout: FromDjango = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[str]:
-        """Keep several values in one round trip; the keys for which that could not be done."""
+        """Store several values in one round trip; returns the keys that could not be stored."""
         ttl = self._ttl(timeout)
         named = {self.make_and_validate_key(key, version): value for key, value in data.items()}
         if ttl <= 0:
@@ -112,22 +112,22 @@ class HardenedCache(BaseCache):
         return [] if self.inner.set_many(named, ttl=ttl) else list(data)
 
     def delete_many(self, keys: Iterable[str], version: int | None = None) -> None:
-        """Forget several."""
+        """Delete several values."""
         self.inner.delete(*(self.make_and_validate_key(key, version) for key in keys))
 
     def has_key(self, key: str, version: int | None = None) -> bool:
-        """Whether there is a value."""
+        """Return whether there is a value."""
         return self.inner.exists(self.make_and_validate_key(key, version))
 
     def clear(self) -> None:
-        """Forget everything of this location."""
+        """Delete everything in this location."""
         self.inner.clear()
 
     def close(self, **_: object) -> None:
-        """Called by Django after each request; connections stay."""
+        """Do nothing; Django calls this after each request, and connections stay open."""
 
     def _refuse_page(self) -> None:
-        """Keep no page: what the session and the CSRF token add to it is not in it yet when Django keeps it."""
+        """Refuse to cache a page: the effects of session and CSRF token are not in it yet when Django caches it."""
         self.inner.count_bypass("response")
         if not HardenedCache._has_warned:
             HardenedCache._has_warned = True

@@ -1,4 +1,4 @@
-"""``SESSION_ENGINE``: Django's session inside ours."""
+"""Django session engine (``SESSION_ENGINE``) that stores sessions in ours."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["SessionStore"]
 
 USER: Final = "_auth_user_id"
-"""Under which ``django.contrib.auth`` keeps who is signed in."""
+"""Name under which ``django.contrib.auth`` stores the signed-in user."""
 
 _EXPIRY: Final = "_session_expiry"
 
 
 class SessionStore(SessionBase):
-    """One session of Django's, with our idle and absolute limits, ended on the server, data only.
+    """A Django session with our idle and absolute limits, ended on the server; it stores JSON values only.
 
-    Signing in and out with ``django.contrib.auth`` starts and ends ours, so the id is new at sign-in. Requests at
-    the same time that change different names do not undo each other.
+    Signing in and out with ``django.contrib.auth`` starts and ends our session, so the id changes at sign-in.
+    Concurrent requests that change different names do not overwrite each other.
 
     Args:
-        session_key: what the cookie held.
-        handle: the session of a request that came through ``hardened``.
+        session_key: value of the session cookie.
+        handle: our session of a request that came through ``hardened``.
     """
 
     modified: bool
@@ -44,7 +44,7 @@ class SessionStore(SessionBase):
 
     @property
     def handle(self) -> SessionHandle:
-        """The session of ours."""
+        """Our session."""
         if self._held is None:
             sessions = parts().sessions
             self._held = sessions.open(None if self._key is None else f"{sessions.cookie_name}={self._key}")
@@ -54,10 +54,10 @@ class SessionStore(SessionBase):
         return self.handle.session_id
 
     def _set_session_key(self, value: str | None) -> None:
-        """Django's own idea of the key; ours is up to the session."""
+        """Ignore the key that Django sets; our session determines it."""
 
     session_key: property = property(_get_session_key)
-    # Django's base class sets it in its constructor and when it makes a key of its own.
+    # Django's base class sets it in its constructor and when it creates a key.
     _session_key: property = property(_get_session_key, _set_session_key)
 
     def __setitem__(self, key: str, value: object) -> None:
@@ -70,24 +70,24 @@ class SessionStore(SessionBase):
         self._assigned.update(dict_)
 
     def setdefault(self, key: str, value: object) -> object:
-        """The value of a name, which is assigned where it is missing."""
+        """Return the value of a name, assigning it if missing."""
         if key not in self:
             self[key] = value
         return self[key]
 
     def load(self) -> dict[str, object]:
-        """What is kept."""
+        """Load the stored values."""
         self._remember(dict(self.handle.data))
         return dict(self.handle.data)
 
-    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
-        """Keep what was changed.
+    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - signature of Django
+        """Store the changes.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.
-            TypeError: a value that JSON has no form for.
+            TypeError: JSON cannot represent a value.
             UpdateError: the session has ended in the meantime.
-            ValueError: more than 4096 bytes of JSON.
+            ValueError: more than 4096 bytes of JSON, NaN or infinity.
         """
         values: dict[str, object] = dict(self._get_session(no_load=must_create))
         for name, value in values.items():
@@ -110,13 +110,12 @@ class SessionStore(SessionBase):
             moved=owner != self._owner,
             cleared=False,
         )
-        # Django cycles at sign-in as well, where ours has a new id already: two in one answer would be one too
-        # many.
+        # Django also cycles the key at sign-in, where our session already has a new id.
         if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
             handle.rotate()
         if not keep(handle, change):
             raise UpdateError
-        # set_expiry() changes nothing but the cookie, which would not be sent again otherwise.
+        # set_expiry() changes only the cookie, which would not be sent again otherwise.
         if self._before.values.get(_EXPIRY) != values.get(_EXPIRY):
             handle.hand_out_again()
         self._cycled = False
@@ -125,7 +124,7 @@ class SessionStore(SessionBase):
         self._remember(kept)
 
     def create(self) -> None:
-        """Begin an empty session."""
+        """Start an empty session."""
         self.handle.start_anonymous()
         self._remember({})
         self._session_cache = {}
@@ -138,26 +137,26 @@ class SessionStore(SessionBase):
         self.modified = True
 
     def flush(self) -> None:
-        """End the session; what is put in afterwards begins a new one."""
+        """End the session; values assigned afterwards start a new one."""
         self.clear()
         self._assigned.clear()
         self.handle.end()
         self._remember({})
 
     def delete(self, session_key: str | None = None) -> None:
-        """End this session, or the one with this key."""
+        """End this session, or the one with the given key."""
         if session_key is None or session_key == self.session_key:
             self.handle.end()
         else:
             SessionStore(session_key).handle.end()
 
     def exists(self, session_key: str) -> bool:
-        """Whether a session with this key lives."""
+        """Return whether a session with this key is alive."""
         return SessionStore(session_key).handle.lives
 
     @classmethod
     def clear_expired(cls) -> None:
-        """Nothing to do: stores forget by themselves."""
+        """Do nothing: stores expire sessions themselves."""
 
     def _remember(self, values: dict[str, object]) -> None:
         self._before = SessionValues(values, _user(values))

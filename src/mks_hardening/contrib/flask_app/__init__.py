@@ -1,4 +1,4 @@
-"""Flask: everything at the edge by one line, Flask's ``session`` inside ours, and limits for single views.
+"""Flask: hardening in one line, ``flask.session`` stored in our session, and rate limits for views.
 
 .. code-block:: python
 

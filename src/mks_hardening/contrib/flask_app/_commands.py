@@ -1,4 +1,4 @@
-"""``flask mks``: what an operator asks an application."""
+"""The ``flask mks`` commands for operators."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sessions(user: str, *, end: bool) -> None:
             click.echo("no living session")
         for record in living:
             since, seen = (_time(moment) for moment in (record.created_at, record.seen_at))
-            # A part of the digest: enough to tell sessions apart, and not what stands in the store.
+            # A part of the hash: enough to tell sessions apart, and not the key in the store.
             click.echo(f"{record.key[:16]}  since {since}  seen {seen}")
         if end:
             click.echo(f"{manager.end_user(user)} ended")

@@ -1,4 +1,4 @@
-"""Other extensions that do what ours does: two at once are worse than either."""
+"""Detection of extensions that do the same as ours and must not be combined with it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _OTHERS: Final = {
 
 
 def refuse_others(app: Flask) -> None:
-    """Refuse an application that has such an extension.
+    """Reject an application that uses such an extension.
 
     Raises:
-        ConfigurationError: it has; the message says what to leave out.
+        ConfigurationError: it does; the message says what to remove.
     """
     for module in _modules(app):
         found = _OTHERS.get(module.partition(".")[0])
@@ -39,7 +39,7 @@ def refuse_others(app: Flask) -> None:
 
 
 def _modules(app: Flask) -> Iterator[str]:
-    """Where the session and the functions around requests come from."""
+    """Yield the modules of the session interface and of the functions around requests."""
     yield type(app.session_interface).__module__
     functions: Iterable[object] = chain(*app.before_request_funcs.values(), *app.after_request_funcs.values())
     for function in functions:

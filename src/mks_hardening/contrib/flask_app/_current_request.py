@@ -1,4 +1,4 @@
-"""What the request at hand has from the wrappers, for views and templates."""
+"""Session, CSRF token and CSP nonce of the current request, for views and templates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["csp_nonce", "current_csrf_token", "current_session"]
 
 
 def current_session() -> SessionHandle:
-    """The session of the request at hand, for what Flask's has no word for: ``rotate``, ``end_others``."""
+    """Return the session of the current request, for operations that Flask's lacks: ``rotate``, ``end_others``."""
     return cast("HardenedSession", session).handle
 
 
 def current_csrf_token() -> str:
-    """A token for the field ``csrf_token`` of a form; in templates too. Empty outside a hardened request."""
+    """Return a token for the form field ``csrf_token``; also available in templates. Empty outside a request."""
     return str(request.environ.get(CSRF_TOKEN_KEY, ""))
 
 
 def csp_nonce() -> str:
-    """The nonce for ``<script nonce=...>`` of this answer; in templates too. Empty where the policy has none."""
+    """Return the nonce for ``<script nonce=...>``; also available in templates. Empty if the policy has none."""
     return str(request.environ.get(CSP_NONCE_KEY, ""))

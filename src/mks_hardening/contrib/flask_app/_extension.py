@@ -1,4 +1,4 @@
-"""The extension: one line that puts everything around an application of Flask."""
+"""The Flask extension ``Hardening``."""
 
 from __future__ import annotations
 
@@ -40,28 +40,29 @@ _MOUNTED: Final = "Hardening(app, settings, mounted=True)"
 
 
 class Hardening:
-    """Puts ``compose.harden_wsgi`` around an application, and makes Flask speak with it.
+    """Wraps an application with ``compose.harden_wsgi`` and integrates it with Flask.
 
-    ``flask.session`` is kept inside our session. ``g.request_id`` is set, the request record names the route,
-    errors are problem documents for clients that do not ask for a page, ``current_csrf_token()`` and
-    ``csp_nonce()`` can be used in templates, ``limit`` at views, and ``flask mks`` on the command line.
+    ``flask.session`` is stored in our session. ``g.request_id`` is set, the request log contains the route, and
+    errors are problem documents for clients that do not ask for a page. Templates can use ``current_csrf_token()``
+    and ``csp_nonce()``, views ``limit``, and the command line ``flask mks``.
 
     Args:
-        app: the application; in a factory leave it out and call ``init_app``, for as many as there are.
-        settings: those of all areas; read from the environment if left out.
-        store: where sessions are kept; by the settings if left out.
-        limiter: counts for ``limit`` and for ``rate_limits``; by the settings if left out.
-        groups: limits by group for the limiter that is made here, beside ``DEFAULT_RATE_LIMITS``.
-        sign_in: the application's, so that ``flask mks unlock`` can lift its locks; or a function that makes it
-            from what the application has now (``Installed``), of which it needs ``sessions.end_user``.
-        user_keys: names in ``flask.session`` under which the application keeps who is signed in: setting one signs
-            in, taking it out signs out. Flask-Login and Flask's tutorial are known by default.
-        mounted: the application is mounted in another one that is hardened, and shares its wrappers.
-        options: all others of ``compose.harden_wsgi``; static files are public and no activity in any case.
+        app: the application; omit it in an application factory and call ``init_app`` for each application.
+        settings: the settings; read from the environment by default.
+        store: session store; created from the settings by default.
+        limiter: limiter for ``limit`` and ``rate_limits``; created from the settings by default.
+        groups: limits by group for the default limiter, in addition to ``DEFAULT_RATE_LIMITS``.
+        sign_in: the application's ``SignIn``, whose account locks ``flask mks unlock`` can lift; or a function that
+            creates it from ``Installed``, of which it needs ``sessions.end_user``.
+        user_keys: names in ``flask.session`` that hold the signed-in user: setting one signs in, removing it signs
+            out. The names of Flask-Login and of the Flask tutorial are the default.
+        mounted: whether the application is mounted in another hardened application and shares its middleware.
+        options: further options of ``compose.harden_wsgi``. Static files are always public and never count as
+            activity.
 
     Raises:
-        ConfigurationError: hardened twice, another extension does the same, a view is limited by an unknown group,
-            or whatever ``harden_wsgi`` refuses.
+        ConfigurationError: the application is already hardened, a conflicting extension is installed, a view is
+            limited by an unknown group, or ``harden_wsgi`` rejects an option.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class Hardening:
             self.init_app(app)
 
     def init_app(self, app: Flask, settings: HardeningSettings | None = None, **options: Any) -> Installed:
-        """Harden one application; what is given here wins over the constructor.
+        """Harden one application; arguments given here take precedence over those of the constructor.
 
         Returns:
-            What it has now; also at ``app.extensions["mks_hardening"]``.
+            The components of the application, also available at ``app.extensions["mks_hardening"]``.
         """
         chosen = settings or self._settings or HardeningSettings.from_env()
         return _install(app, chosen, **{**self._options, **options})
@@ -104,7 +105,7 @@ def _install(
         mapping(groups, parameter="groups", of="names to limits")
     if sign_in is not None and (isinstance(sign_in, type) or not callable(sign_in)):
         _sign_in(sign_in)
-    # Two layers would judge one session twice, and the inner one would see the cookie the outer has taken.
+    # Two layers would check the session twice, and the inner one would see the cookie that the outer one removed.
     if NAME in app.extensions:
         raise ConfigurationError(f"{app!r} is hardened twice: call Hardening once for it", parameter="app")
     if limiter is not None and groups is not None:
@@ -132,7 +133,7 @@ def _install(
     )
     app.view_functions = _CheckedViews(app.view_functions, parts.limiter)
     app.extensions[NAME] = parts
-    # First, so that what the application does before a request finds it done.
+    # First, so that the application's own before_request functions run after it.
     app.before_request_funcs.setdefault(None, []).insert(
         0, _Begin(app, interface, None if mounted else stack)
     )
@@ -176,7 +177,7 @@ def _parts(
 
 
 class _Inside:
-    """Between the wrappers and the application: tells clients where they stand with the limits of the view."""
+    """Innermost middleware: adds the rate-limit header fields of the view's limits to responses."""
 
     __slots__ = ("_app",)
 
@@ -192,7 +193,7 @@ class _Inside:
 
 
 class _Entry:
-    """Outside of all wrappers: refuses what has been put around them and undoes them."""
+    """Outermost middleware: rejects wrappers around the hardened application that would defeat it."""
 
     __slots__ = ("_app",)
 
@@ -216,7 +217,7 @@ class _Entry:
 
 
 class _Begin:
-    """Runs before each request: the route for its record, the id for views, and once a look at what came later."""
+    """Runs before each request: sets route and request id, and once checks for later changes to the application."""
 
     def __init__(
         self, app: Flask, interface: HardenedSessionInterface, stack: WSGIApplication | None
@@ -253,18 +254,18 @@ class _Begin:
                 "app.wsgi_app = Wrapper(app.wsgi_app)",
                 parameter="app",
             )
-        # Last: an application that is refused is refused at every request, not at the first alone.
+        # Last, so that a rejected application is rejected at every request, not only at the first.
         self._looked = True
 
 
 def _is_bare(app: Flask, inside: list[object]) -> bool:
-    """Whether the application's own entry can be reached without ours."""
-    # By the bound method, as wrappers that others make hold `app.wsgi_app` and not the application.
+    """Return whether the application's own WSGI entry point is reachable without ours."""
+    # By the bound method, because third-party wrappers hold `app.wsgi_app` and not the application.
     return any(getattr(found, "__self__", None) is app for found in inside)
 
 
 class _CheckedViews(dict[str, Any]):
-    """The views by endpoint; one that is limited by a group nobody has defined is refused when it is registered."""
+    """View functions by endpoint; rejects a view limited by an undefined group when it is registered."""
 
     def __init__(self, views: Mapping[str, Any], limiter: Limiter) -> None:
         for endpoint, view in views.items():

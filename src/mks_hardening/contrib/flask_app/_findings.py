@@ -1,4 +1,4 @@
-"""What ``flask mks check`` looks at."""
+"""Checks of ``flask mks check``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["CheckFinding", "findings"]
 
 
 class CheckFinding(NamedTuple):
-    """Something to mend.
+    """A problem in the configuration.
 
     Attributes:
-        id: stays the same between versions.
-        error: whether the application must not be served like this.
-        text: what is the matter, and the line that mends it.
+        id: identifier, stable between versions.
+        error: whether the application must not be served with it.
+        text: the problem, and how to fix it.
     """
 
     id: str
@@ -29,7 +29,7 @@ class CheckFinding(NamedTuple):
     text: str
 
 
-# Of Flask's own cookie, which is not sent any more; by default of Flask 3.1.
+# Settings of Flask's own cookie, which is no longer sent, with their defaults in Flask 3.1.
 _COOKIE_DEFAULTS: Final = {
     "SESSION_COOKIE_NAME": "session",
     "SESSION_COOKIE_DOMAIN": None,
@@ -41,14 +41,14 @@ _MONTH: Final = 31 * 86_400
 
 
 def findings(app: Flask) -> Iterator[CheckFinding]:
-    """Everything that is found, errors and warnings."""
+    """Yield all problems, errors and warnings."""
     parts = installed(app)
     settings = parts.settings
     if settings.core.environment == "development":
         yield CheckFinding(
             "MKS-FLASK-001", False, "MKS_ENV=development serves this machine only: MKS_ENV=production"
         )
-    # An error with several workers, where a sign-in lasts until the next request goes to another one.
+    # An error with several workers, where a session is lost as soon as another worker handles a request.
     if settings.core.redis_url is None and settings.db.workers > 1:
         yield CheckFinding(
             "MKS-FLASK-002", True, "several workers without MKS_REDIS_URL share no session and no limit"

@@ -1,4 +1,4 @@
-"""What an application of Flask has of ours, at ``app.extensions["mks_hardening"]``."""
+"""Components of a hardened Flask application, at ``app.extensions["mks_hardening"]``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ NAME: Final = "mks_hardening"
 
 @dataclass(slots=True, kw_only=True)
 class Installed(Closing):
-    """What ``Hardening`` gave one application.
+    """Components that ``Hardening`` has set up for an application.
 
     Attributes:
-        settings: those it was given.
-        store: where its sessions are.
-        sessions: lists and ends them.
-        limiter: counts for ``limit``.
-        owned: what it has made itself, and ``close`` gives back.
-        sign_in: its sign-in, whose locks ``flask mks unlock`` lifts.
+        settings: its settings.
+        store: its session store.
+        sessions: lists and ends its sessions.
+        limiter: limiter for ``limit``.
+        owned: components that ``Hardening`` created, and that ``close`` closes.
+        sign_in: its ``SignIn``, whose account locks ``flask mks unlock`` lifts.
     """
 
     settings: HardeningSettings
@@ -42,13 +42,13 @@ class Installed(Closing):
     sign_in: SignIn | None = None
 
     def close(self) -> None:
-        """Release connections; harmless when called twice."""
+        """Close connections; may be called twice."""
         for thing in self.owned:
             thing.close()
 
 
 def installed(app: Flask) -> Installed:
-    """What the application has.
+    """Return the components of the application.
 
     Raises:
         ConfigurationError: ``Hardening`` was not called for it.

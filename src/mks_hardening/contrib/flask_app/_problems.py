@@ -1,4 +1,4 @@
-"""Errors of an application as problem documents (RFC 9457), for clients that do not ask for a page."""
+"""Errors as problem documents (RFC 9457), for clients that do not ask for a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["install"]
 
 
 def install(app: Flask) -> None:
-    """Register the handlers, but for what the application already handles."""
+    """Register the error handlers, except those that the application already has."""
     handlers: dict[type[Exception], Any] = {
         HTTPException: _answer,
         BackendUnavailableError: _outage,
@@ -34,7 +34,7 @@ def install(app: Flask) -> None:
         ConcurrencyExceededError: _busy,
         PaceTimeoutError: _busy,
     }
-    # Read and not asked for by a public way: Flask has none.
+    # Flask has no public API to query the registered handlers.
     taken = app.error_handler_spec[None][None]
     for kind, handler in handlers.items():
         if kind not in taken:
@@ -42,7 +42,7 @@ def install(app: Flask) -> None:
 
 
 def _answer(error: HTTPException) -> ResponseReturnValue:
-    # Flask would ask the nearest class first, and ours is nearer than a handler for everything.
+    # Flask prefers the most specific class, which would make ours win over the application's handler for Exception.
     theirs = current_app.error_handler_spec[None][None].get(Exception)
     if theirs is not None:
         answer: ResponseReturnValue = current_app.ensure_sync(theirs)(error)
@@ -54,7 +54,7 @@ def _as_problem(error: HTTPException) -> HTTPException | Response:
     cause = getattr(error, "original_exception", None)
     if isinstance(error, InternalServerError) and isinstance(cause, BackendUnavailableError):
         return _outage(cause)
-    # An answer of its own (`abort(response)`), a redirect, or a page for a browser: Werkzeug's stays.
+    # Werkzeug's response is kept for a custom response (`abort(response)`), a redirect, or a browser's page.
     if (
         error.response is not None
         or (error.code or 0) < 400
@@ -63,11 +63,11 @@ def _as_problem(error: HTTPException) -> HTTPException | Response:
         return error
     response = error.get_response(request.environ)
     members = {"request_id": request.environ[REQUEST_ID_KEY]} if REQUEST_ID_KEY in request.environ else {}
-    # The fields of the error stay: Allow, Retry-After, WWW-Authenticate.
+    # Keeps the header fields of the error: Allow, Retry-After, WWW-Authenticate.
     response.set_data(problem_document(error.code or 500, error.description or "", **members))
     response.content_type = PROBLEM_TYPE
     response.headers.setdefault("Cache-Control", "no-store")
-    # The same address answers with a page or a document: a cache must tell them apart (RFC 9110, 12.5.5).
+    # The response depends on Accept, which caches must take into account (RFC 9110, 12.5.5).
     response.vary.add("Accept")
     return response
 

@@ -1,4 +1,4 @@
-"""Flask's ``session`` inside ours: one cookie, one store, a new id at sign-in."""
+"""``flask.session`` stored in our session: one cookie, one store, a new id at sign-in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["HardenedSession", "HardenedSessionInterface"]
 
 _TAGS: Final = TaggedJSONSerializer()
 _KINDS: Final = "None, bool, int, float, str, bytes, list, tuple, dict, datetime, UUID, Markup"
-# Fields that speak of the answer that is not given; those for whoever may read it (CORS) stay.
+# Prefixes of fields that describe the replaced response; others, such as those for CORS, are kept.
 _OF_THE_ANSWER: Final = (
     "content-",
     "etag",
@@ -47,17 +47,17 @@ _logger: Final = logging.getLogger("mks_hardening.session")
 
 
 class HardenedSession(SessionMixin):
-    """What ``flask.session`` is: a mapping of text to data, kept with the session of ours.
+    """The object behind ``flask.session``: a mapping from text to data, stored in our session.
 
-    Values are what Flask's own session takes, and nothing else: the line that puts something else in raises. A
-    change inside a value is noticed without ``session.modified``; requests at the same time that change different
-    names do not undo each other.
+    Values may have the types that Flask's own session supports; assigning another one raises immediately. Changes
+    inside a value are detected without ``session.modified``, and concurrent requests that change different names do
+    not overwrite each other.
 
-    ``session.permanent`` lets the cookie outlive the browser; how long the session lives is up to the idle and the
-    absolute limit all the same. ``session.clear()`` ends the session, with whoever is signed in.
+    ``session.permanent`` keeps the cookie after the browser is closed; the lifetime of the session still depends on
+    the idle and absolute limits. ``session.clear()`` ends the session and so signs the user out.
 
     Attributes:
-        saved: whether it was saved; changes after that are lost, as Flask has it, but not without a warning.
+        saved: whether the session was saved; later changes are lost, as in Flask, but logged with a warning.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class HardenedSession(SessionMixin):
 
     @property
     def handle(self) -> SessionHandle:
-        """The session of ours; outside a request of the wrappers it is looked up when it is first asked for."""
+        """Our session; outside a request through the middleware it is looked up on first use."""
         return self._look_up() if self._handle is None else self._handle
 
     @property
@@ -101,7 +101,7 @@ class HardenedSession(SessionMixin):
         self._new = not self._handle.lives
         return self._handle
 
-    # --- the mapping ---
+    # --- mapping ---
 
     def __getitem__(self, name: str) -> Any:
         return self._all()[name]
@@ -109,8 +109,7 @@ class HardenedSession(SessionMixin):
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"names in the session are text, not {type(name).__name__}")
-        # At the line that puts it in: an error when the answer is being sent would name no line of the
-        # application.
+        # Raise at the assignment: an error while the response is sent would not show the responsible line.
         _encoded(name, value)
         self._all()[name] = value
         self._assigned.add(name)
@@ -130,7 +129,7 @@ class HardenedSession(SessionMixin):
         return name in self._all()
 
     def clear(self) -> None:
-        """End the session; what is put in afterwards begins a new one."""
+        """End the session; values assigned afterwards start a new one."""
         self._all().clear()
         self._assigned.clear()
         self._cleared = True
@@ -139,7 +138,7 @@ class HardenedSession(SessionMixin):
     def __repr__(self) -> str:
         return f"<HardenedSession of {sorted(self._all())}>"
 
-    # --- loading and keeping ---
+    # --- loading and saving ---
 
     def _all(self) -> dict[str, Any]:
         if self._values is None:
@@ -147,7 +146,7 @@ class HardenedSession(SessionMixin):
             encoded = dict(self.handle.data)
             self._values = {name: _decoded(value) for name, value in encoded.items()}
             self._before = SessionValues(encoded, self._user())
-            # Only these have to be compared at the end, which costs a JSON text of each.
+            # Only these have to be compared at the end, which requires encoding each as JSON.
             self._can_change_inside = any(isinstance(value, dict | list) for value in encoded.values())
             self._owner = self._owner_now()
             self._was_permanent = self.permanent
@@ -168,16 +167,16 @@ class HardenedSession(SessionMixin):
         return self.handle.user_id, self.handle.lives
 
     def save(self, response: Response) -> None:
-        """Keep what was changed, once, before the answer begins.
+        """Store the changes, once, before the response starts.
 
         Raises:
-            TypeError: a value that is no data was put inside another.
+            TypeError: an unsupported value was put inside another value.
             ValueError: more than 4096 bytes of JSON.
         """
         if self.saved:
             return
         self.saved = True
-        # A session nobody has looked at is not loaded to be saved.
+        # A session that was never accessed is not loaded just to be saved.
         if self._handle is not None and (
             self.modified or self._can_change_inside or self._handle.hands_out_cookie
         ):
@@ -197,7 +196,7 @@ class HardenedSession(SessionMixin):
             try:
                 keep(self.handle, change)
             except BackendUnavailableError as error:
-                if response.status_code < 500:  # else the view has said what is away, and promised nothing
+                if response.status_code < 500:  # otherwise the view has already reported the error
                     _unavailable(response, error)
             except ValueError as error:
                 sizes = sorted(
@@ -207,7 +206,7 @@ class HardenedSession(SessionMixin):
                 raise ValueError(f"{error}{largest}") from None
             if self.permanent is not self._was_permanent:
                 self.handle.hand_out_again()
-        # No wrapper is there to send the cookie: test_request_context() and the like.
+        # Without the middleware, as in test_request_context(), the cookie has to be set here.
         if self._outside and self._handle is not None:
             fields: list[tuple[str, str]] = []
             self.handle.step(response.status, fields)
@@ -218,9 +217,9 @@ class HardenedSessionInterface(SessionInterface):
     """Opens and saves ``flask.session``.
 
     Args:
-        open_handle: takes a Cookie header; for requests that did not come through the wrappers, as in tests.
-        user_keys: names under which the application keeps who is signed in.
-        cookie_name: of our session.
+        open_handle: opens the session of a Cookie header, for requests that bypass the middleware, as in tests.
+        user_keys: names under which the application stores the signed-in user.
+        cookie_name: name of our session cookie.
     """
 
     def __init__(
@@ -234,12 +233,12 @@ class HardenedSessionInterface(SessionInterface):
         self._user_keys = user_keys
         self._cookie_name = cookie_name
 
-    def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002 - Flask hands it over
-        """The name of our session's cookie."""
+    def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002 - signature of Flask
+        """Return the name of our session cookie."""
         return self._cookie_name
 
-    def open_session(self, app: Flask, request: Request) -> HardenedSession:  # noqa: ARG002 - the same
-        """The session of a request; its values are read when they are first asked for."""
+    def open_session(self, app: Flask, request: Request) -> HardenedSession:  # noqa: ARG002 - signature of Flask
+        """Return the session of a request; its values are loaded on first access."""
         handle: SessionHandle | None = request.environ.get(SESSION_KEY)
         cookies = request.environ.get("HTTP_COOKIE")
         return HardenedSession(
@@ -249,7 +248,7 @@ class HardenedSessionInterface(SessionInterface):
         )
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002
-        """Keep what was changed."""
+        """Store the changes."""
         cast("HardenedSession", session).save(response)
 
 
@@ -274,14 +273,14 @@ def _decoded(value: Any) -> Any:
 
 
 def _unavailable(response: Response, error: BackendUnavailableError) -> None:
-    """Turn an answer into a 503: what it says has not been recorded."""
+    """Turn a response into a 503: it may claim something that was not stored."""
     close = getattr(response.response, "close", None)
     if close is not None:
         close()
     for name in set(response.headers.keys()):
         if name.lower().startswith(_OF_THE_ANSWER):
             response.headers.remove(name)
-    # set_data() on a file that is sent as it is would raise.
+    # set_data() would raise for a file that is passed through.
     response.direct_passthrough = False
     response.status_code = 503
     response.content_type = PROBLEM_TYPE

@@ -1,4 +1,4 @@
-"""Limits for single views, blueprints and whole applications."""
+"""Rate limits for views, blueprints and applications."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def limit(
     methods: Iterable[str] | None = None,
     exempt: Callable[[], bool] | None = None,
 ) -> Callable[[View], View]:
-    """Count requests to a view, or to all views of a blueprint or an application, and answer 429 beyond the limits.
+    """Limit requests to a view, or to all views of a blueprint or an application; responds with 429 at the limit.
 
-    Answers say where the client stands, unless the view sets such fields itself. The refusal is a
-    ``werkzeug.exceptions.TooManyRequests``, so ``@app.errorhandler(429)`` may word it.
+    Responses carry rate-limit header fields, unless the view sets them itself. A refusal raises
+    ``werkzeug.exceptions.TooManyRequests``, so ``@app.errorhandler(429)`` can customize the response.
 
     Args:
-        group: of the limiter; an unknown one is refused when the view is registered.
-        key: called in the request, tells whom it counts for (a text, a number, a UUID); ``None`` from it: it does
-            not count. By default the signed-in user, else the client's address.
-        cost: hits that one request takes.
-        methods: those that count; all if left out.
-        exempt: called in the request, tells that it does not count.
+        group: group of the limiter; an unknown one is rejected when the view is registered.
+        key: called during the request; returns the key to count by (a text, a number, a UUID), or ``None`` to not
+            count the request. The default is the signed-in user, else the client address.
+        cost: hits that one request counts as.
+        methods: methods that count; all by default.
+        exempt: called during the request; returns whether it is not counted.
 
     Raises:
-        ConfigurationError: ``group`` is no name, or another argument is none of its kind.
+        ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
     if not isinstance(group, str) or not group:
         raise ConfigurationError('group must be the name of a group: @limit("auth_login")', parameter="group")
@@ -93,7 +93,7 @@ def limit(
         @wraps(view)
         def limited(*args: Any, **values: Any) -> Any:
             check()
-            # Through Flask, as it does with views that are not wrapped: the wrapper is a plain function.
+            # Through Flask, as for unwrapped views: this wrapper is a plain function.
             return (current_app.ensure_sync(view) if is_async else view)(*args, **values)
 
         mark(limited, group, *groups_of(view))
@@ -103,23 +103,23 @@ def limit(
 
 
 def exempt(view: View) -> View:
-    """Keep a view out of the limits of its blueprint and application; those at the view itself stay."""
+    """Exempt a view from the limits of its blueprint and application; limits of the view itself still apply."""
     setattr(view, _EXEMPT, True)
     return view
 
 
 def check_limits(limiter: Limiter, endpoint: str, view: object) -> None:
-    """Refuse a view whose group is unknown.
+    """Check that the groups of a view are defined.
 
     Raises:
-        ConfigurationError: it is.
+        ConfigurationError: a group is unknown.
     """
     for group in groups_of(view):
         check_group(limiter, group, view=f"view {endpoint!r}", mend=_MEND % group)
 
 
 def _is_exempt(endpoint: str | None) -> bool:
-    # A page brings a dozen files; counted, an honest client would be refused by its own style sheets.
+    # A page loads a dozen files; if they counted, an ordinary client would be refused because of its style sheets.
     if endpoint is None or endpoint.rpartition(".")[2] == "static":
         return True
     return getattr(current_app.view_functions.get(endpoint), _EXEMPT, False)
