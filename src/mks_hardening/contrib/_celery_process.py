@@ -1,4 +1,4 @@
-"""What a process of the pool does with a message."""
+"""Message handling in a pool process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["PoolProcess"]
 
 
 class PoolProcess:
-    """Runs the rows that messages name; its worker is made in the process of the pool, after the fork.
+    """Runs the rows named in messages; its worker is created in the pool process, after the fork.
 
     Args:
-        tasks: what may run, and where the rows are.
-        queues: whose schedules and rows are served.
-        lease: seconds of one lease.
+        tasks: the task definitions and their store.
+        queues: queues whose schedules and rows are served.
+        lease: duration of a lease in seconds.
     """
 
     def __init__(self, tasks: Tasks, *, queues: Sequence[str], lease: float) -> None:
@@ -36,19 +36,19 @@ class PoolProcess:
         self._leaving = threading.Event()
 
     def run(self, task_id: str) -> str | None:
-        """Run a task if it is due and nobody else has it."""
+        """Run a task if it is due and no other worker has it."""
         return self._here().run_one(task_id, is_leaving=self._leaving.is_set)
 
     def tick(self) -> None:
-        """Enqueue what is due by schedule; for beat."""
+        """Enqueue scheduled tasks that are due; for beat."""
         self._here().enqueue_scheduled()
 
     def _here(self) -> TaskWorker:
-        # At the first task and not at the fork: the pool sets signal handlers of its own in between.
+        # On first use and not at the fork: the pool sets its own signal handlers in between.
         if self._pid != os.getpid():
             self._pid, self._worker = os.getpid(), None
             self._lock, self._leaving = threading.RLock(), threading.Event()
-            # Signals can be set in the main thread alone, and pools of threads end another way.
+            # Signal handlers can be set in the main thread only, and pools of threads end differently.
             if threading.current_thread() is threading.main_thread():
                 self._notice_the_end()
         with self._lock:
@@ -57,7 +57,7 @@ class PoolProcess:
             return self._worker
 
     def _notice_the_end(self) -> None:
-        """Tell a ``SystemExit`` of the pool, which ends the process, from one that a task raises."""
+        """Distinguish a ``SystemExit`` of the pool, which ends the process, from one raised by a task."""
         before = signal.getsignal(signal.SIGTERM)
         if not callable(before):
             return

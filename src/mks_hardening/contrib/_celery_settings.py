@@ -1,4 +1,4 @@
-"""What Celery is told, as plain values: from the parameters of ``celery_app`` to settings, or a refusal."""
+"""Settings of Celery as plain values, derived from the parameters of ``celery_app`` and validated."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE", "RUN", "TICK", "celery_settings", "check_limits"]
 
 RUN: Final = "mks_hardening.tasks.task_run"
-"""Name of the message that says which row to look at; for routes of an application's own."""
+"""Name of the message that names a row to look at; for task routes of an application."""
 TICK: Final = "mks_hardening.tasks.tick"
-"""Name of the message with which beat lets a worker look at the rows."""
+"""Name of the message with which beat makes a worker check the schedules."""
 
 PATIENCE: Final = 1.0
-"""Seconds for one word with the broker; a broker that is silent must not hold up the bell for longer."""
+"""Seconds for one operation of the broker; a broker that does not respond must not block wake-ups for longer."""
 _LOST_WAIT: Final = 10.0
 """Seconds that Celery waits for the result of a pool process that died (``worker_lost_wait``)."""
 _PLAIN_LIMIT: Final = 300.0
-"""Seconds that further tasks of the application, which are no rows, may run."""
-# For an application's own tasks alone: those of ours leave no result.
+"""Seconds that the application's other tasks, which have no row, may run."""
+# For the application's own tasks only: ours store no result.
 _RESULTS_KEPT: Final = 86_400
 _KINDS: Final = {"redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("sentinel", 26379)}
-"""Schemes that lead to the same servers, and the port where none is given."""
+"""Kind of server by URL scheme, and its default port."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _KEPT: Final = frozenset(
     {
@@ -42,23 +42,23 @@ _KEPT: Final = frozenset(
         "worker_cancel_long_running_tasks_on_connection_loss",
     }
 )
-"""Set here, and what keeps tasks from being lost; never given by hand."""
+"""Settings that protect tasks from being lost; they cannot be overridden."""
 
 
 def celery_settings(
     given: Mapping[str, Any], *, broker_url: str, visible: float, stop_timeout: float, kill_grace: float
 ) -> dict[str, Any]:
-    """All settings but the queues, with what was given on top.
+    """Return all settings except the queues, merged with the given ones.
 
     Args:
         given: settings of the application, by their lower-case names.
-        broker_url: where messages go.
-        visible: seconds after which the broker hands on a message that was not acknowledged.
+        broker_url: URL of the broker.
+        visible: seconds after which the broker redelivers a message that was not acknowledged.
         stop_timeout: seconds that running tasks get at a soft shutdown.
-        kill_grace: seconds between soft and hard limit.
+        kill_grace: seconds between the soft and the hard limit.
 
     Raises:
-        ConfigurationError: a setting that would lose tasks, or results in the broker's database.
+        ConfigurationError: a setting would lose tasks, or store results in the broker's database.
     """
     refused = sorted(given.keys() & _KEPT)
     if refused:
@@ -74,12 +74,12 @@ def celery_settings(
         )
     broker_url, through_sentinels = _broker(broker_url)
     _check_results(given.get("result_backend"), broker_url)
-    # Within the visibility time-out, or the broker hands the message on while it still runs.
+    # Within the visibility timeout; otherwise the broker redelivers the message while the task is running.
     plain_limit = max(1.0, min(_PLAIN_LIMIT, visible - kill_grace - _LOST_WAIT - 1.0))
     return {
         "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a worker waits for its broker for as long as it takes
+        "broker_connection_max_retries": None,  # a worker waits for its broker indefinitely
         "broker_connection_timeout": PATIENCE,
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -87,26 +87,26 @@ def celery_settings(
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
         "result_expires": _RESULTS_KEPT,
-        # Celery's own: twenty tries with growing waits, in the request of whoever enqueues.
+        # Celery's default is twenty retries with growing delays, during the request that enqueues.
         "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "interval_start": 0}},
         "redis_socket_timeout": PATIENCE,
         "redis_socket_connect_timeout": PATIENCE,
         "task_create_missing_queues": True,
-        # The row is claimed by compare-and-set, so a message that comes twice is harmless and one that is
+        # The row is leased by compare-and-set, so a duplicate message is harmless, and a message that is
         # acknowledged late is not lost with its process.
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
         "task_soft_time_limit": plain_limit,
         "task_time_limit": plain_limit + kill_grace,
         "worker_prefetch_multiplier": 1,
-        # True loses running tasks on 5.7 when the broker's connection breaks.
+        # True loses running tasks on 5.7 when the connection to the broker breaks.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_soft_shutdown_timeout": stop_timeout,
         "worker_lost_wait": _LOST_WAIT,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": False,
         "enable_utc": True,
-        "timezone": "Asia/Tokyo",  # of crontab(); messages are in UTC
+        "timezone": "Asia/Tokyo",  # for crontab(); messages use UTC
         "beat_schedule": {"mks-tick": {"task": TICK, "schedule": 10.0, "options": {"expires": 10}}},
         **given,
         "broker_transport_options": {
@@ -125,10 +125,10 @@ def celery_settings(
 def check_limits(
     tasks: Tasks, *, visible: float, kill_grace: float, lost_wait: float, plain_limit: float
 ) -> None:
-    """Refuse a visibility time-out within which a task may still run: the broker would hand it on.
+    """Check that tasks end within the visibility timeout; otherwise the broker would redeliver them while they run.
 
     Raises:
-        ConfigurationError: names the task that runs longest.
+        ConfigurationError: the timeout is too short; the message names the task that runs longest.
     """
     limits = [(task.timeout + kill_grace, task.name) for task in tasks.known.values()]
     longest, name = max([*limits, (plain_limit, "task_time_limit")])
@@ -142,11 +142,11 @@ def check_limits(
 
 
 def _broker(url: str) -> tuple[str, dict[str, object]]:
-    """What kombu calls a broker that sentinels name: addresses with semicolons, the rest as transport options."""
+    """Convert a Sentinel URL for kombu: addresses separated by semicolons, the rest as transport options."""
     if not url.startswith("redis+sentinel://"):
         return url, {}
     try:
-        # As with any other broker, the network is the caller's.
+        # As with any other broker, protecting the network is up to the caller.
         target = parse_redis_url(url, allow_plaintext=True)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error}", parameter="broker_url") from None
@@ -168,7 +168,7 @@ def _broker(url: str) -> tuple[str, dict[str, object]]:
 
 
 def _check_results(backend: object, broker_url: str) -> None:
-    """Results and messages in one database would be lost together, and ``FLUSHDB`` would take both."""
+    """Reject one database for results and messages: they would be lost together, and ``FLUSHDB`` deletes both."""
     if backend is None:
         return
     if not isinstance(backend, str):
@@ -180,18 +180,18 @@ def _check_results(backend: object, broker_url: str) -> None:
 
 
 def _places(url: str) -> set[tuple[str, str, str]]:
-    """What makes addresses one database, whoever signs in there; several of one group are told apart by ``;``."""
+    """Return what identifies the databases of a URL, regardless of credentials; ``;`` separates the addresses."""
     return {_place(one) for one in url.split(";")}
 
 
 def _place(url: str) -> tuple[str, str, str]:
     parts = urlsplit(url)
     kind, usual_port = _KINDS.get(parts.scheme, (parts.scheme, 0))
-    # Without user and password: two accounts of one database lose their data together. What is left out of an
-    # address is the usual: the port, the database 0; kombu and redis-py also read the latter from the query.
+    # Without credentials: two accounts of one database lose their data together. Omitted parts have their defaults:
+    # the port, and database 0; kombu and redis-py also read the database from the query.
     try:
         host, port = (parts.hostname or "").rstrip("."), parts.port or usual_port
-    except ValueError:  # no number: whoever connects will say so
+    except ValueError:  # not a number: connecting will report it
         host, port = parts.netloc.rpartition("@")[2], 0
     asked = parse_qs(parts.query)
     database = (asked.get("db") or asked.get("virtual_host") or [parts.path.strip("/")])[0] or "0"

@@ -1,4 +1,4 @@
-"""The bell: messages for rows that are due, so that idle workers look at once."""
+"""Wake-up messages for due rows, so that idle workers look at them immediately."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ if TYPE_CHECKING:
 __all__ = ["KILL_GRACE", "RING_AGAIN_AFTER", "FromCelery", "TaskBell"]
 
 FromCelery: TypeAlias = Any
-"""An object of Celery, which ships no types."""
+"""An object from Celery, which ships no types."""
 
 RING_AGAIN_AFTER: Final = 30.0
-"""Seconds after which a row that was rung and not taken is rung again, where nothing else is said."""
+"""Default seconds after which a row that was announced and not taken is announced again."""
 KILL_GRACE: Final = 10.0
-"""Seconds between the soft limit of a task and the hard one, where nothing else is said."""
+"""Default seconds between the soft and the hard limit of a task."""
 _FEW: Final = 100
-"""Messages of a queue below which it counts as quiet: its workers, or the loss of its messages, emptied it."""
+"""Number of messages below which a queue counts as quiet: its workers emptied it, or its messages were lost."""
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 class TaskBell(Closing):
-    """Rings the broker's bell for rows that are due: a thread that may run in workers and in web processes alike.
+    """Sends wake-up messages for due rows through the broker, in a thread of a worker or a web process.
 
-    Each worker of ``celery_app`` has one. A row is rung once, and again when it was not taken and its queue is
-    quiet; so a broker that lost everything is told again, and one with a long queue is not filled with repetitions.
+    Each worker of ``celery_app`` has one. A row is announced once, and again if it was not taken and its queue is
+    quiet. A broker that has lost its messages therefore gets them again, and a long queue is not filled with
+    duplicates.
 
     Args:
-        tasks: where the rows are.
-        app: from ``celery_app``.
-        queues: whose rows are rung; those of ``celery_app`` when left out.
-        poll: seconds between two looks into the table.
-        again_after: seconds after which a row that was rung and not taken is rung again.
-        most: rows rung at one look.
-        kill_grace: seconds between the soft limit of a task, which it can answer, and the hard one.
+        tasks: the task definitions and their store.
+        app: application from ``celery_app``.
+        queues: queues whose rows are announced; by default those of ``celery_app``.
+        poll: seconds between two queries of the table.
+        again_after: seconds after which a row that was announced and not taken is announced again.
+        most: maximum number of rows announced per query.
+        kill_grace: seconds between the soft limit of a task, which it can handle, and the hard one.
 
     Raises:
-        ConfigurationError: out of range.
+        ConfigurationError: a parameter is out of range.
     """
 
     def __init__(
@@ -80,21 +81,22 @@ class TaskBell(Closing):
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; harmless when it runs."""
+        """Start the thread; does nothing if it is running."""
         if self._thread is None or not self._thread.is_alive():
             self._ended.clear()
             self._thread = Thread(target=self._work, name="mks-task-bell", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Ring no more; harmless when called twice."""
+        """Stop the thread; may be called twice."""
         self._ended.set()
 
     def ring(self) -> int:
-        """Ring for everything that is due now; how many.
+        """Announce up to ``most`` rows that are due now; returns their number.
 
         Raises:
-            Exception: whatever the broker's client raises; what was not rung is rung at the next look.
+            Exception: any exception of the broker's client; rows that were not announced are retried at the next
+                query.
         """
         rung = 0
         with self._app.producer_pool.acquire(block=True, timeout=PATIENCE) as producer:
@@ -109,7 +111,8 @@ class TaskBell(Closing):
                     self._send(ring, producer)
                     rung += 1
             finally:
-                # What could not be sent was marked as rung already, and would wait for `again_after` otherwise.
+                # Rows that could not be sent are already marked as announced, and would otherwise wait for
+                # `again_after`.
                 self._rings.take_back(rings[rung:])
         return rung
 
@@ -121,10 +124,10 @@ class TaskBell(Closing):
             queue=ring.queue,
             priority=ring.priority,
             producer=producer,
-            # kombu would try again here and now; the row stays, and the next look rings again.
+            # kombu would retry right here; the row is kept, and the next query announces it again.
             retry=False,
             ignore_result=True,
-            # By message, as each task has a limit of its own and Celery knows one task of ours.
+            # Per message, because each task has its own limit and Celery knows only one task of ours.
             soft_time_limit=None if task is None else task.timeout,
             time_limit=None if task is None else task.timeout + self._kill_grace,
         )
@@ -136,7 +139,7 @@ class TaskBell(Closing):
             for look in (self._scheduler.enqueue_scheduled, self._ring_all):
                 try:
                     look()
-                except Exception as error:  # noqa: BLE001 - the broker or the database is away; the rows are not
+                except Exception as error:  # noqa: BLE001 - broker or database unavailable; the rows are kept
                     wait, fault = PATIENCE, cause_of(error)
             if fault and fault != told:
                 _logger.warning("no bell for tasks (%s); they wait in the table", fault)
@@ -150,12 +153,11 @@ class TaskBell(Closing):
 
 
 def _messages(producer: FromCelery, queue: str) -> int:
-    """How many messages wait; none where the queue is gone, as after the loss of everything."""
+    """Return the number of waiting messages; 0 if the queue does not exist, as after a loss of all data."""
     connection: FromCelery = producer.connection
     with connection.channel() as channel:
         try:
-            # A channel of its own: a passive declaration of a queue that is gone closes the channel (AMQP 0-9-1,
-            # 404).
+            # A separate channel: a passive declaration of a missing queue closes the channel (AMQP 0-9-1, 404).
             found: int = channel.queue_declare(queue=queue, passive=True).message_count
         except connection.channel_errors:
             return 0

@@ -1,7 +1,7 @@
-"""Celery as the engine of ``mks_hardening.tasks``: the rows decide, a message only says which row to look at.
+"""Celery as the engine of ``mks_hardening.tasks``: the database decides, a message only names a row to look at.
 
-A message carries an id and nothing else. Whether the row is due, taken, done or dead stands in the database, so a
-message that comes twice, late or never changes nothing: what is rung and not taken is rung again.
+A message contains only an id. Whether the row is due, running, done or dead is stored in the database, so a message
+that arrives twice, late or never does no harm: if a row was announced and not taken, it is announced again.
 """
 
 from __future__ import annotations
@@ -52,37 +52,38 @@ def celery_app(
     setup_logging: Callable[[], object] | None = None,
     **settings: object,
 ) -> Celery:
-    """A Celery application that runs the tasks: ``celery -A module:app worker``, and ``beat`` if you like.
+    """Create a Celery application that runs the tasks: ``celery -A module:app worker``, optionally with ``beat``.
 
-    Each worker also rings the bell for what is due and enqueues what is scheduled, so beat is not needed; two beats
-    or more do no harm. Nothing is kept in a result backend: the row is the status.
+    Each worker also announces due tasks and enqueues scheduled ones, so beat is not required; several beats do no
+    harm. Nothing is stored in a result backend: the row has the status.
 
-    A task gets a soft limit, its ``timeout``: ``SoftTimeLimitExceeded`` is raised in it, and it can clean up. Its
-    process is killed ``kill_grace`` seconds later. On SIGTERM a worker takes nothing more; what still runs after
-    ``stop_timeout`` is interrupted by ``SystemExit``, put back, and run by another worker. Celery can do all this
-    with processes only, ``--pool=prefork``; another pool that is told to stop waits for what runs. kombu may end a
-    worker whose Sentinel connection is lost; nothing is lost with it, but its unit needs ``Restart=always``.
+    The ``timeout`` of a task becomes its soft limit: ``SoftTimeLimitExceeded`` is raised in the task, which can
+    clean up. Its process is killed ``kill_grace`` seconds later. On SIGTERM a worker takes no more tasks; those
+    still running after ``stop_timeout`` are interrupted by ``SystemExit``, put back, and run by another worker.
+    Celery supports this only with processes, ``--pool=prefork``; other pools wait for running tasks when they are
+    stopped. kombu may end a worker whose Sentinel connection is lost; no task is lost, but its systemd unit needs
+    ``Restart=always``.
 
     Args:
-        tasks: what may run, and where the rows are.
-        broker_url: for example ``redis://localhost:6379/1``; a database of its own. For Sentinel,
-            ``redis+sentinel://a:26379,b:26379/service/1`` as everywhere else here, or Celery's own
+        tasks: the task definitions and their store.
+        broker_url: for example ``redis://localhost:6379/1``; use a separate database. For Sentinel,
+            ``redis+sentinel://a:26379,b:26379/service/1`` as elsewhere in this package, or Celery's own
             ``sentinel://a:26379;sentinel://b:26379`` and ``broker_transport_options={"master_name": ...}``.
-        name: of the Celery application, and of the application in its logs.
-        queues: which queues of tasks its workers serve; ``-Q`` chooses among them.
-        lease: seconds after which a worker that says nothing counts as dead.
+        name: name of the Celery application, and of the application in its logs.
+        queues: task queues that its workers serve; ``-Q`` selects among them.
+        lease: seconds after which a worker that does not renew its lease is considered dead.
         ring_again_after: seconds after which a task that was announced and not taken is announced again.
-        visibility_timeout: seconds after which the broker hands on a message that was not acknowledged.
-        kill_grace: seconds between the soft limit and the hard one.
-        stop_timeout: seconds that running tasks get after SIGTERM; below the unit's ``TimeoutStopSec``.
-        setup_logging: called in workers instead of ``mks_hardening.logging.setup_logging(name)``, whose lines are
-            JSON with the ids of the request and of the task, and without secrets.
+        visibility_timeout: seconds after which the broker redelivers a message that was not acknowledged.
+        kill_grace: seconds between the soft and the hard limit.
+        stop_timeout: seconds that running tasks get after SIGTERM; less than the unit's ``TimeoutStopSec``.
+        setup_logging: called in workers instead of ``mks_hardening.logging.setup_logging(name)``, which writes JSON
+            with the ids of the request and of the task, and without secrets.
         settings: further settings of Celery, by their lower-case names.
 
     Raises:
-        ConfigurationError: the longest hard limit of a task does not fit into the visibility time-out, or a setting
-            would turn off what keeps tasks from being lost. A task that is defined later is checked when a worker
-            starts, which then ends.
+        ConfigurationError: the longest hard limit of a task does not fit into the visibility timeout, or a setting
+            would disable the protection against lost tasks. Tasks that are defined later are checked when a worker
+            starts, which then exits.
         MissingDependencyError: Celery is not installed.
     """
     with optional("celery", extra="celery"):
@@ -103,14 +104,14 @@ def celery_app(
             settings, broker_url=broker_url, visible=visible, stop_timeout=patience, kill_grace=grace
         )
     )
-    # Without an exchange of its own, each queue would get the default one, and the messages of all others.
+    # Without its own exchange, each queue would use the default one and get the messages of all others.
     messaging: FromCelery = kombu
     app.conf.task_queues = [
         messaging.Queue(queue, messaging.Exchange(queue), routing_key=queue) for queue in served
     ]
     app.conf.task_default_queue = served[0]
     process = PoolProcess(tasks, queues=served, lease=seconds(lease, parameter="lease", minimum=1.0))
-    # typing: of a bound method Celery would ask for `self`, and refuse each message of beat. shared: other Celery
+    # typing: for a bound method Celery would require `self`, and reject every message of beat. shared: other Celery
     # applications of this process would get these tasks too.
     app.task(name=RUN, ignore_result=True, typing=False, shared=False)(process.run)
     app.task(name=TICK, ignore_result=True, typing=False, shared=False)(process.tick)
@@ -123,10 +124,10 @@ def celery_app(
         stop_timeout=patience,
         setup_logging=setup_logging,
     )
-    # Here and once more in the worker, as tasks may be registered after this call.
+    # Checked again in the worker, because tasks may be registered after this call.
     life.check()
     hooks: FromCelery = signals
-    # weak=False: a bound method that nobody else holds would be gone at once.
+    # weak=False: otherwise the bound methods would be garbage-collected immediately.
     hooks.setup_logging.connect(life.set_up_logging, weak=False)
     hooks.worker_init.connect(life.begin, weak=False)
     hooks.worker_ready.connect(life.ready, weak=False)
@@ -136,7 +137,7 @@ def celery_app(
 
 
 class _WorkerLife:
-    """What happens in the main process of a worker, when Celery says so."""
+    """Signal handlers of the main process of a worker."""
 
     def __init__(
         self,
@@ -159,10 +160,10 @@ class _WorkerLife:
         self._pool: FromCelery = None
 
     def check(self) -> None:
-        """Refuse limits that do not fit.
+        """Check that the limits fit into the visibility timeout.
 
         Raises:
-            ConfigurationError: the visibility time-out is too short.
+            ConfigurationError: the visibility timeout is too short.
         """
         conf = self._app.conf
         check_limits(
@@ -174,7 +175,7 @@ class _WorkerLife:
         )
 
     def set_up_logging(self, *, loglevel: FromCelery = None, logfile: str | None = None, **_: object) -> None:
-        """Celery asks how to log, and leaves the root alone once somebody answers."""
+        """Set up logging; Celery leaves the root logger alone if this signal has a receiver."""
         if self._setup_logging is not None:
             self._setup_logging()
             return
@@ -183,11 +184,11 @@ class _WorkerLife:
         try:
             setup_logging(self._app.main, level=loglevel or "INFO", log_file=logfile)
         except MissingDependencyError:
-            # Celery leaves its own set-up out once somebody has listened for this signal.
+            # Celery skips its own setup if this signal has a receiver.
             logging.basicConfig(level=loglevel or "INFO", filename=logfile, format=_PLAIN_FORMAT)
 
     def begin(self, *, sender: FromCelery, **_: object) -> None:
-        """Before the pool is forked: tasks are known by now, and children must not speak on our connections."""
+        """Prepare the fork of the pool: all tasks are known, and children must not use the parent's connections."""
         if sender.app is not self._app:
             return
         from mks_hardening.db import guard_fork
@@ -195,34 +196,34 @@ class _WorkerLife:
         try:
             self.check()
         except ConfigurationError as error:
-            raise SystemExit(f"{error}") from None  # Celery logs other exceptions of a signal, and goes on
+            raise SystemExit(f"{error}") from None  # Celery logs other exceptions and continues
         guard_fork(self._tasks.store.engine)
 
     def ready(self, *, sender: FromCelery, **_: object) -> None:
-        """Ring the bell from now on."""
+        """Start announcing due tasks."""
         if sender.app is self._app:
             self._pool = sender.pool
             self._bell.start()
 
     def shut_down(self, *, how: str, **_: object) -> None:
-        """Ring no more, and leave what runs so much time."""
+        """Stop announcing, and interrupt running tasks after ``stop_timeout``."""
         if self._pool is None:
             return
         self._bell.close()
-        # In pools of threads and greenlets there is nobody to interrupt, and under gevent this is the event loop,
-        # in which no thread can be started.
+        # Pools of threads and greenlets have no processes to interrupt, and with gevent this is the event loop,
+        # where no thread can be started.
         if how == "Warm" and self._processes():
             timer = Timer(self._stop_timeout, self._interrupt)
             timer.daemon = True
             timer.start()
 
     def _interrupt(self) -> None:
-        """Raise ``SystemExit`` in the tasks that are left; each puts itself back."""
+        """Raise ``SystemExit`` in the remaining tasks; each puts itself back into the queue."""
         for pid in self._processes():
             with suppress(ProcessLookupError):
-                # To the pool's processes, not to the group: the main process has to hear what becomes of them.
+                # To the pool's processes, not to the group: the main process must see how they end.
                 os.kill(pid, signal.SIGTERM)
 
     def _processes(self) -> list[int]:
-        """Those of the pool; ``--pool=solo`` names the worker itself."""
+        """Return the process ids of the pool; ``--pool=solo`` reports the worker itself."""
         return [pid for pid in self._pool.info.get("processes", ()) if pid != os.getpid()]

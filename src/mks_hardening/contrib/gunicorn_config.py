@@ -1,12 +1,12 @@
-"""gunicorn with our logging, nobody trusted, metrics of all workers, and alerts that outlive every worker.
+"""gunicorn with our logging, no trusted proxies, metrics of all workers, and alerts that survive a worker.
 
     # gunicorn.conf.py
     from mks_hardening.contrib.gunicorn_config import gunicorn_config
 
     globals().update(gunicorn_config("knowledge", workers=2, metrics_port=9464))
 
-Engines from ``hardened_engine`` and all Redis clients of this package renew themselves in a forked worker, so
-``preload_app=True`` needs nothing more; an engine made otherwise wants ``guard_fork(engine)``.
+Engines from ``hardened_engine`` and all Redis clients of this package reconnect in a forked worker, so
+``preload_app=True`` needs no further setup; for other engines call ``guard_fork(engine)``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["gunicorn_config"]
 
 FromGunicorn: TypeAlias = Any
-"""An object of gunicorn, which ships no types."""
+"""An object from gunicorn, which ships no types."""
 
 Hook: TypeAlias = Callable[..., object]
 
@@ -49,9 +49,9 @@ _KEPT: Final = {
     "logconfig_json": "logging is set up by gunicorn_config",
     "logconfig_dict": "logging is set up by gunicorn_config",
 }
-_HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - memory; a heartbeat that waits for a disk looks like a dead worker
+_HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - in memory; a slow disk would delay heartbeats, as if workers were dead
 _END: Final = 6
-"""Seconds for alerts and logs at the end of a worker: the five that they take, and one to spare."""
+"""Seconds to flush alerts and logs at the end of a worker: the five that this may take, and one spare."""
 _logger: Final = logging.getLogger("mks_hardening.gunicorn")
 
 
@@ -69,30 +69,30 @@ def gunicorn_config(
     metrics_directory: str | os.PathLike[str] | None = None,
     **settings: object,
 ) -> dict[str, object]:
-    """Settings and hooks of gunicorn: ``globals().update(gunicorn_config(...))`` in ``gunicorn.conf.py``.
+    """Return settings and hooks for gunicorn: ``globals().update(gunicorn_config(...))`` in ``gunicorn.conf.py``.
 
-    The error log of gunicorn becomes JSON like all others; the access log is off, as ``harden_wsgi`` records each
-    request. gunicorn itself believes no forwarding header, on sockets of the file system neither. A worker
-    that ends, however gunicorn ends it, delivers or spools its alerts first, for which it has the last six seconds
-    of ``graceful_timeout``; one that hangs tells where before.
+    The error log of gunicorn is written as JSON like all other logs; the access log is off, because ``harden_wsgi``
+    logs each request. gunicorn itself trusts no forwarding header, not even on Unix sockets. A worker that ends in
+    any way delivers or spools its alerts first, in the last six seconds of ``graceful_timeout``; one that hangs
+    logs its stack before.
 
     Args:
         app_name: name of the application's logger.
-        level: as for ``setup_logging``, like the five below.
-        log_file: see there.
-        rotation: see there.
-        schema: see there.
-        environment: see there.
-        static_fields: see there.
-        metrics_port: where metrics of all workers are shown; ``None`` shows and counts none.
+        level: see ``setup_logging``, as for the following parameters.
+        log_file: see ``setup_logging``.
+        rotation: see ``setup_logging``.
+        schema: see ``setup_logging``.
+        environment: see ``setup_logging``.
+        static_fields: see ``setup_logging``.
+        metrics_port: port that serves the metrics of all workers; ``None`` for no metrics.
         metrics_address: numeric address of that listener.
-        metrics_directory: where workers count; else ``PROMETHEUS_MULTIPROC_DIR``, else a temporary one. Made where
-            it does not exist.
-        settings: further settings of gunicorn, which go before ours; hooks among them are called after ours.
+        metrics_directory: directory in which workers share their metrics; by default ``PROMETHEUS_MULTIPROC_DIR``,
+            else a temporary one. Created if it does not exist.
+        settings: further settings of gunicorn, which override ours; hooks among them are called after ours.
 
     Raises:
-        ConfigurationError: an impossible parameter, or a setting that would undo what this is for.
-        MissingDependencyError: metrics are wanted and prometheus_client is not installed.
+        ConfigurationError: a parameter is invalid, or a setting would undo the hardening.
+        MissingDependencyError: metrics are requested and prometheus_client is not installed.
     """
     from mks_hardening.logging import dict_config
 
@@ -115,19 +115,19 @@ def gunicorn_config(
         "logger_class": _without_access_log,
         "accesslog": None,
         "forwarded_allow_ips": "",
-        # A peer on a socket of the file system has no address and is always believed; so there is nothing to say.
+        # A peer on a Unix socket has no address and is always trusted; so there must be no headers to trust.
         "secure_scheme_headers": {},
         "forwarder_headers": "",
         "worker_class": "gthread",
         "timeout": 30,
         "graceful_timeout": 30,
-        # Longer than a proxy keeps its connections (nginx: 60 s), so that no request is sent into one that closes.
+        # Longer than a proxy keeps its connections (nginx: 60 s), so that no request arrives on a closing one.
         "keepalive": 75,
         "control_socket_disable": True,
     }
     if settings.get("worker_class", "gthread") == "gthread":
-        values["threads"] = 16  # with a class of one thread, gunicorn would quietly take another class
-    if os.path.isdir(_HEARTBEATS):  # noqa: PTH112 - a question, not a path of ours
+        values["threads"] = 16  # with a single-threaded class, gunicorn would silently use a different class
+    if os.path.isdir(_HEARTBEATS):  # noqa: PTH112 - a check only
         values["worker_tmp_dir"] = _HEARTBEATS
     ours: dict[str, Hook] = {
         "on_starting": _refuse_trust,
@@ -146,7 +146,7 @@ def gunicorn_config(
 
 
 def _without_access_log() -> type:
-    """With ``logconfig_dict`` gunicorn writes an access log, whatever ``accesslog`` says."""
+    """Return a logger class that obeys ``accesslog``, which gunicorn ignores with ``logconfig_dict``."""
     from gunicorn.glogging import Logger
 
     theirs: FromGunicorn = Logger
@@ -158,11 +158,11 @@ def _without_access_log() -> type:
     return type("Quiet", (Logger,), {"access": access})
 
 
-# --- the begin and the end of a worker
+# --- start and end of a worker
 
 
 def _refuse_trust(server: FromGunicorn) -> None:
-    """The command line goes before the file: what it undoes is refused at the start."""
+    """Reject trust settings of the command line, which takes precedence over the file."""
     if server.cfg.forwarded_allow_ips:
         raise ConfigurationError(
             "harden_wsgi decides which proxies are trusted; leave --forwarded-allow-ips out",
@@ -172,28 +172,29 @@ def _refuse_trust(server: FromGunicorn) -> None:
 
 def _worker_begins(worker: FromGunicorn) -> None:
     _leave_time_for_the_end(worker)
-    # UvicornWorker hands uvicorn the handlers of gunicorn's loggers and cuts it off from the root, where ours are:
-    # its errors would be printed plain, with the secrets they quote. Cut off, its access log is off as well.
+    # UvicornWorker gives uvicorn's loggers the handlers of gunicorn's and stops propagation to the root, where our
+    # handlers are: errors would be printed unredacted, with secrets in them. Without propagation, its access log is
+    # off.
     logging.getLogger("uvicorn.error").propagate = True
     logging.getLogger("uvicorn.access").propagate = bool(worker.cfg.accesslog)
 
 
 def _leave_time_for_the_end(worker: FromGunicorn) -> None:
-    """Let a worker give up on requests a little before the master, which has the same limit, kills it."""
+    """Let a worker abandon requests a little before the master, which has the same limit, kills it."""
     limit: int = worker.cfg.graceful_timeout
     worker.cfg.set("graceful_timeout", limit - _END if limit >= 2 * _END else limit // 2)
 
 
 def _worker_exit(_server: FromGunicorn, _worker: FromGunicorn) -> None:
-    # Not left to ``atexit``: before that, Python waits for threads, of which one may hang.
+    # Not in ``atexit``: before that, Python waits for threads, one of which may hang.
     run_exit_callbacks()
 
 
 def _worker_abort(worker: FromGunicorn) -> None:
-    # gunicorn kills within two seconds, unless the worker says that it lives.
+    # gunicorn kills the worker within two seconds, unless it sends a heartbeat.
     worker.notify()
     ended = Event()
-    # Each step by itself: where the event loop of gevent was interrupted, whatever might block is refused.
+    # Each step separately: if gevent's event loop was interrupted, anything that might block is refused.
     with suppress(Exception):
         Thread(target=_say_that_it_lives, args=(worker, ended), daemon=True).start()
     with suppress(Exception):
@@ -214,7 +215,7 @@ def _say_that_it_lives(worker: FromGunicorn, ended: Event) -> None:
 
 
 class _Shown(NamedTuple):
-    """The listener of the master process, which its workers inherit, and where they count."""
+    """The listener of the master process, inherited by its workers, and the directory of their metrics."""
 
     port: int
     address: str
@@ -224,7 +225,7 @@ class _Shown(NamedTuple):
 
 
 class _Running:
-    """What the master has opened; a reload of the configuration keeps it."""
+    """Resources of the master process, kept when the configuration is reloaded."""
 
     shown: _Shown | None = None
 
@@ -260,7 +261,7 @@ class _Wanted(NamedTuple):
         shown = _Running.shown
         if shown is not None and (shown.port, shown.address) == (self.port, self.address):
             return
-        # Opened by the master: a port below 1024, or one that is taken, is an error at the start and not in every
+        # Opened by the master: a privileged port, or one that is in use, is an error at the start and not in every
         # worker.
         listening = listening_socket(self.address, self.port, beside_predecessor=upgrade)
         if shown is not None:
@@ -272,16 +273,16 @@ class _Wanted(NamedTuple):
         else:
             directory = self.directory
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not upgrade:  # else the workers of the old master count there still
+            if not upgrade:  # otherwise the workers of the old master still count there
                 remove_free_slots(directory)
         if os.geteuid() == 0:
-            # The master makes it as root, and its workers have given that up when they count.
+            # Created by the master as root, but used by workers that have dropped root privileges.
             os.chown(directory, server.cfg.uid, server.cfg.gid)
         _Running.shown = _Shown(self.port, self.address, listening, directory, self.directory is None)
 
     def _post_worker_init(self, worker: FromGunicorn) -> None:
         _worker_begins(worker)
-        # Here and not before: a worker class that replaces threads has done so by now.
+        # Not earlier: only now has a worker class that replaces threads done so.
         from mks_hardening.contrib._metrics.listener import Listener
         from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app
 
@@ -289,7 +290,7 @@ class _Wanted(NamedTuple):
         if shown is None:
             return
         directories = [getattr(observer, "directory", None) for observer in hooks.observers]
-        if shown.directory not in directories:  # else the application counts there itself
+        if shown.directory not in directories:  # otherwise the application itself already counts there
             hooks.add_observer(PrometheusObserver(directory=shown.directory))
         Listener(metrics_app(shown.directory), shown.listening)
 
@@ -316,7 +317,7 @@ def _directory(given: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _both(ours: Hook, theirs: object) -> Hook:
-    """Both hooks as one with the number of parameters that gunicorn counts."""
+    """Combine two hooks into one with the number of parameters that gunicorn checks."""
     if not callable(theirs):
         return ours
     also: Hook = theirs

@@ -30,26 +30,26 @@ from mks_hardening.contrib._foreign_records import record_of
 __all__ = ["LoguruSink"]
 
 FromLoguru: TypeAlias = Any
-"""A message of loguru: a text with a ``record``, a dictionary."""
+"""A message from loguru: a text with a ``record``, which is a dictionary."""
 
-_FRAMES: Final = 8  # between the sink and the call: the handler of loguru and its sink
-_MARKUP: Final = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")  # of ``opt(colors=True)``
+_FRAMES: Final = 8  # between the sink and the call: loguru's handler and its sink
+_MARKUP: Final = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")  # markup of ``opt(colors=True)``
 _passing_on: Final[ContextVar[bool]] = ContextVar("mks_hardening.loguru", default=False)
 
 
 class LoguruSink:
-    """Hands what loguru logs to ``logging``, where ``setup_logging`` has put JSON, redaction, files and alerts.
+    """A loguru sink that passes records to ``logging``, for the JSON, redaction, files and alerts set up there.
 
-    loguru formats the message itself: arguments that are secret by their name or by the label before them
-    (``logger.info("{password}", password=…)``, ``logger.info("password {}", …)``) are taken out of it. With
-    ``enqueue=True`` loguru hands over the message without its template, and labels are known only as in any other
-    text: of a value with blanks behind ``password={}`` a part may stay. Name such an argument, or queue by
-    ``setup_logging(queue=True)`` instead. The text that loguru makes for sinks is not used, so whatever
-    ``format``, ``diagnose`` and ``backtrace`` say, values of variables appear nowhere. With a handler of
-    ``logging`` that sends everything to loguru, each record is still written once.
+    loguru formats the message itself. Arguments that are secret by their name or by the label before them
+    (``logger.info("{password}", password=…)``, ``logger.info("password {}", …)``) are redacted in it. With
+    ``enqueue=True`` loguru passes the message without its template, and labels are recognized only as in any other
+    text: part of a value with blanks after ``password={}`` may remain. Name such an argument, or use
+    ``setup_logging(queue=True)`` for a queue instead. The text that loguru formats for sinks is not used, so values
+    of variables never appear, regardless of ``format``, ``diagnose`` and ``backtrace``. With a ``logging`` handler
+    that sends everything to loguru, each record is still written once.
 
     Args:
-        handler: hand records to this handler alone, instead of the loggers named after the modules.
+        handler: pass records to this handler only, instead of the loggers named after the modules.
     """
 
     def __init__(self, handler: logging.Handler | None = None) -> None:
@@ -60,12 +60,12 @@ class LoguruSink:
         )
 
     def __call__(self, message: FromLoguru) -> None:
-        """Take one message."""
-        if _passing_on.get():  # it came from here, by a handler that sends everything to loguru
+        """Pass on one message."""
+        if _passing_on.get():  # sent by this sink, through a handler that sends everything to loguru
             return
         told: dict[str, Any] = message.record
         level, exception = told["level"], told["exception"]
-        # A copy: loguru hands the same dictionary to its other sinks.
+        # A copy, because loguru passes the same dictionary to its other sinks.
         fields: dict[str, object] = dict(told["extra"])
         record = record_of(
             without_secret_values(self._message(told["message"]), told["extra"], self._is_secret_key),
@@ -80,7 +80,7 @@ class LoguruSink:
             line=told["line"],
             function=told["function"],
         )
-        # loguru may hand a message on from a queue; it was logged when it says so, by the thread it names.
+        # loguru may deliver a message from a queue; time and thread are those of the logging call.
         record.created = told["time"].timestamp()
         record.process, record.thread = told["process"].id, told["thread"].id
         token = _passing_on.set(True)
@@ -89,14 +89,14 @@ class LoguruSink:
                 self._handler.handle(record)
             else:
                 logger = logging.getLogger(record.name)
-                # handle() does not look at the level of the logger.
+                # handle() ignores the level of the logger.
                 if logger.isEnabledFor(record.levelno):
                     logger.handle(record)
         finally:
             _passing_on.reset(token)
 
     def _message(self, message: str) -> str:
-        """The message without the arguments that its template shows to be secret."""
+        """Return the message without the arguments that its template marks as secret."""
         call = _call_in_progress()
         plan = None if call is None else self._templates[call.template]
         if call is None or plan is None:
@@ -107,9 +107,9 @@ class LoguruSink:
             hidden: dict[object, object] = {
                 name: call.args[int(name)] if name.isdigit() else call.kwargs[name] for name in plan.hidden
             }
-        except Exception:  # noqa: BLE001 - whatever the arguments' own methods raise
+        except Exception:  # noqa: BLE001 - any exception of the arguments' own methods
             return plan.template
-        # Changed by a patcher.
+        # The message was changed by a patcher.
         return without_secret_values(message, hidden, lambda _: True)
 
 
@@ -120,11 +120,11 @@ class _Call(NamedTuple):
 
 
 def _call_in_progress() -> _Call | None:
-    """The call of loguru that hands a message over; ``None`` where that is done from a queue, or without arguments.
+    """Return the loguru call that passes the message; ``None`` from a queue or without arguments.
 
-    loguru keeps the template and its positional arguments nowhere but in the frame of this call.
+    loguru stores the template and its positional arguments only in the frame of this call.
     """
-    frame = sys._getframe(2)  # noqa: SLF001 - documented, and the only way to a frame that creates no traceback
+    frame = sys._getframe(2)  # noqa: SLF001 - documented, and the only way to a frame without a traceback
     for _ in range(_FRAMES):
         caller = frame.f_back
         if caller is None:

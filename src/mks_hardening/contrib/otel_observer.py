@@ -1,4 +1,4 @@
-"""Traces and metrics for OpenTelemetry: spans of requests and statements, events of the cache, all other counts.
+"""Traces and metrics for OpenTelemetry: spans of requests and statements, span events of the cache, and counters.
 
     from mks_hardening.contrib.otel_observer import OpenTelemetryObserver
     from mks_hardening.events import add_observer
@@ -8,8 +8,8 @@
     app = harden_wsgi(app, settings, tracer=telemetry)  # spans of requests
     telemetry.watch_engine(engine)  # spans of statements
 
-What becomes of them is the business of the SDK that the application configures; without one, nothing is recorded.
-Names are those of the semantic conventions: HTTP and database spans and metrics as of 1.33 (stable).
+The SDK that the application configures processes them; without an SDK, nothing is recorded. Names follow the
+semantic conventions: HTTP and database spans and metrics as of 1.33 (stable).
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ __all__ = ["OpenTelemetryObserver", "SpanFilter", "trace_headers"]
 
 _SCOPE: Final = "mks_hardening"
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.33.0"
-# The buckets that the conventions advise for this metric.
+# The buckets that the conventions recommend for this metric.
 _QUERY_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _LOOK_EVERY: Final = 1.0
-"""Seconds between two looks for an SDK, while there is none."""
-# Requests have a metric of the conventions, with these labels and more.
+"""Seconds between two checks for an SDK, as long as there is none."""
+# Requests have a metric of the semantic conventions, with these labels and more.
 _RULES: Final = tuple(rule for rule in RULES if rule.event is not RequestFinished)
 
 
 class OpenTelemetryObserver:
-    """Spans of requests (as ``tracer``) and of statements (``watch_engine``), and metrics of all events.
+    """Records spans of requests (as ``tracer``) and statements (``watch_engine``), and metrics of all events.
 
-    A request that brings a ``traceparent`` from a trusted peer continues that trace. Its ids stand in the request
-    record and in all log lines of the request. No attribute holds a secret: paths and queries are those of the
-    record, statements have their values taken out, and of exceptions the class alone is told.
+    A request with a ``traceparent`` from a trusted peer continues that trace. The ids of the span appear in all log
+    records of the request. Attributes contain no secrets: paths and queries are those of the request log, values
+    are removed from statements, and of exceptions only the class is recorded.
 
     Args:
-        tracer_provider: the application's; if ``None`` the global one, from at most a second after it is set.
+        tracer_provider: the application's; if ``None`` the global one, at most a second after it is set.
         meter_provider: likewise.
         clock: source of time.
 
@@ -130,14 +130,14 @@ class OpenTelemetryObserver:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: count from zero."""
+        """Reset the counters in a forked child."""
         self._sheet = MemoryMetricStorage()
         self._count = MetricCounters(self._sheet, most_label_sets=500, buckets={}, rules=_RULES).count
 
     # --- events
 
     def __call__(self, event: object, /) -> None:
-        """Count one event; what a cache answered is an event of the span at hand, too."""
+        """Count one event; a cache read is also added to the current span as an event."""
         count = self._count.get(type(event))
         if count is not None:
             count(event)
@@ -157,8 +157,8 @@ class OpenTelemetryObserver:
                 )
 
     def _show_counts(self) -> None:
-        """One instrument for each metric of the table, asked when the SDK collects."""
-        # Asked and not pushed: counting stays one addition, and nothing is done while nobody collects.
+        """Create an instrument for each metric of the definitions, read when the SDK collects."""
+        # Observable instruments: counting stays a single addition, and nothing is done while nobody collects.
         for metric in METRICS:
             if metric.kind == "counter":
                 self._meter.create_observable_counter(_name(metric), [self._reader(metric)], "", metric.help)
@@ -177,12 +177,12 @@ class OpenTelemetryObserver:
     # --- requests
 
     def begin(self, environ: Mapping[str, Any], /) -> _RequestSpan | None:
-        """Begin the span of a request; called by the wrapper that records it."""
+        """Start the span of a request; called by the request logging middleware."""
         if self._asleep and not self._awakes():
             return None
         known = self._trace.get_current_span().get_span_context()
         if known.is_valid:
-            # Another instrumentation has begun one: a second span of the same request would count it twice.
+            # Another instrumentation has started a span: a second one would count the request twice.
             return _RequestSpan(None, f"{known.trace_id:032x}", f"{known.span_id:016x}", "", None)
         attributes = at_the_begin(environ)
         traceparent = environ.get("HTTP_TRACEPARENT")
@@ -197,14 +197,14 @@ class OpenTelemetryObserver:
         ids, scheme = span.get_span_context(), str(attributes["url.scheme"])
         if not ids.is_valid:
             return _RequestSpan(None, "", "", scheme, self._requests)
-        # One that the sampler leaves out has ids for the log, and nothing to be told at its end.
+        # A span that the sampler drops has ids for the log, but nothing to record at its end.
         kept = span if span.is_recording() else None
         return _RequestSpan(kept, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", scheme, self._requests)
 
     def _awakes(self) -> bool:
-        """Whether an SDK has been put in place: it may be at any time, and is never taken away."""
+        """Check whether an SDK has been configured, which may happen at any time and is never undone."""
         now = self._clock.monotonic()
-        if now < self._look_again:  # to look costs more than all else
+        if now < self._look_again:  # the check below costs more than everything else
             return False
         self._look_again = now + _LOOK_EVERY
         self._asleep = (
@@ -216,10 +216,10 @@ class OpenTelemetryObserver:
     # --- statements
 
     def watch_engine(self, engine: Engine | AsyncEngine) -> None:
-        """Make a span of every statement of an engine; harmless when called twice.
+        """Record a span for every statement of an engine; calling it twice has no effect.
 
         Raises:
-            ConfigurationError: not an engine.
+            ConfigurationError: the argument is not an engine.
         """
         from mks_hardening.db.watch._instrument import attach
 
@@ -228,7 +228,7 @@ class OpenTelemetryObserver:
             attach(engine, listener, clock=self._clock)
 
     def unwatch_engine(self, engine: Engine | AsyncEngine) -> None:
-        """Leave the engine as it was; harmless when it is not watched."""
+        """Stop recording the statements of an engine; has no effect if it is not watched."""
         from mks_hardening.db.watch._instrument import detach
 
         listener = self._watched.pop(engine, None)
@@ -242,14 +242,14 @@ class OpenTelemetryObserver:
         self._statements.record(seconds, labels_of(attributes))
         parent = self._trace.get_current_span()
         if parent.get_span_context().is_valid and not parent.is_recording():
-            return  # the whole trace is left out
+            return  # the whole trace is dropped by the sampler
         now = self._clock.time()
         span = self._tracer.start_span(
             name,
             kind=self._trace.SpanKind.CLIENT,
             attributes=attributes,
-            # The statement has ended already: its span is made backwards, so that a statement nobody records
-            # costs none.
+            # The span is created after the statement has ended, with its start time, so that a statement that is
+            # not recorded costs no span.
             start_time=int((now - seconds) * 1e9),
         )
         if "error.type" in attributes:
@@ -258,7 +258,7 @@ class OpenTelemetryObserver:
 
 
 class _RequestSpan:
-    """One request: its span, where it is recorded, and what goes into the metric."""
+    """The span of one request, if it is recorded, and the labels of its metric."""
 
     __slots__ = ("_duration", "_scheme", "_span", "span_id", "trace_id")
 
@@ -272,7 +272,7 @@ class _RequestSpan:
         self._duration = duration
 
     def end(self, fields: Mapping[str, Any], /) -> None:
-        """The request is over."""
+        """Record the end of the request."""
         outcome, method = outcome_of(fields), fields["method"]
         if self._duration is not None:
             labels = {"http.request.method": method_of(method), "url.scheme": self._scheme, **outcome}
@@ -283,7 +283,7 @@ class _RequestSpan:
         from opentelemetry.trace import StatusCode
 
         span.set_attributes({**outcome, **at_the_end(fields)})
-        # Only now is the route known, and a name with an id in it would be a name for every request.
+        # The route is known only now, and a name with an id in it would be different for every request.
         span.update_name(span_name(method, fields.get("route")))
         if "error.type" in outcome:
             span.set_status(StatusCode.ERROR)
@@ -291,10 +291,10 @@ class _RequestSpan:
 
 
 class SpanFilter(logging.Filter):
-    """Gives log records the ids of the span at hand, where that is not the span of the request.
+    """Adds the ids of the current span to log records, if it is not the span of the request.
 
-    Put it on handlers: ``for handler in logging.getLogger().handlers: handler.addFilter(SpanFilter())``. Records of
-    a request have its ids without this filter.
+    Add it to handlers: ``for handler in logging.getLogger().handlers: handler.addFilter(SpanFilter())``. Log
+    records of a request have its ids without this filter.
 
     Raises:
         MissingDependencyError: the API of OpenTelemetry is not installed.
@@ -319,9 +319,9 @@ class SpanFilter(logging.Filter):
 
 
 def trace_headers() -> dict[str, str]:
-    """Header fields that continue the trace at hand in a call to another service: ``traceparent``, ``tracestate``.
+    """Return header fields that continue the current trace in another service: ``traceparent``, ``tracestate``.
 
-    Send them to services of your own alone.
+    Send them only to services of your own.
 
     Raises:
         MissingDependencyError: the API of OpenTelemetry is not installed.
@@ -340,7 +340,7 @@ def _parent(traceparent: str, tracestate: str | None) -> Context:
     fields = {"traceparent": traceparent}
     if tracestate:
         fields["tracestate"] = tracestate
-    # Into an empty context: whatever else is at hand belongs to no caller.
+    # Into an empty context: the current context does not belong to the caller.
     return TraceContextTextMapPropagator().extract(fields, Context())
 
 
@@ -355,5 +355,5 @@ def _recording(rule: MetricRule, metric: Metric, histogram: Histogram) -> Callab
 
 
 def _name(metric: Metric) -> str:
-    """``mks_rate_limit_near_total`` is ``mks.rate_limit_near`` here; units are no part of a name."""
+    """Return the OpenTelemetry name, for example ``mks.rate_limit_near``; it contains no suffix for the unit."""
     return metric.name.removesuffix("_total").removesuffix("_seconds").replace("mks_", "mks.", 1)

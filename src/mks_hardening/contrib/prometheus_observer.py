@@ -7,8 +7,9 @@
     add_observer(metrics)
     metrics.serve(9464)  # http://127.0.0.1:9464/metrics
 
-Several worker processes: set ``PROMETHEUS_MULTIPROC_DIR`` (or ``directory=``), as for ``prometheus_client`` itself;
-whoever is asked then answers for all of them, the application's own metrics in the same directory included.
+Several worker processes: set ``PROMETHEUS_MULTIPROC_DIR`` (or ``directory=``), as for ``prometheus_client`` itself.
+A request for the metrics to any of them returns the sums of all, including the application's own metrics in the
+same directory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["PrometheusObserver", "metrics_app"]
 
 FromPrometheus: TypeAlias = Any
-"""A part of prometheus_client that has no types."""
+"""An object of prometheus_client without type annotations."""
 
 _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -50,22 +51,22 @@ _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 class PrometheusObserver:
     """Counts every event; pass it to ``mks_hardening.events.add_observer``.
 
-    Names, labels and buckets stand in ``docs/en/reference/metrics.md``. No value of a label comes from a
-    client: ids, addresses, paths and statements are left out, and what applications and operators name is
-    bounded.
+    Names, labels and buckets are documented in ``docs/en/reference/metrics.md``. No label value comes from a
+    client: ids, addresses, paths and statements are omitted, and the number of values that come from applications
+    and operators is limited.
 
     Args:
-        registry: where the metrics are shown, prometheus_client's own when ``None``; for one process alone.
-        directory: where several processes count together; ``PROMETHEUS_MULTIPROC_DIR`` when ``None``. It must
-            exist, on a local file system, and belong to this application.
-        request_buckets: bounds of ``mks_request_duration_seconds`` in seconds.
-        most_label_sets: sets of label values a metric may have; what is beyond is counted under ``other``.
+        registry: registry for the metrics, by default that of prometheus_client; for a single process only.
+        directory: directory in which several processes share their metrics; ``PROMETHEUS_MULTIPROC_DIR`` by
+            default. It must exist on a local file system and belong to this application.
+        request_buckets: bucket bounds of ``mks_request_duration_seconds`` in seconds.
+        most_label_sets: maximum number of label sets of a metric; further ones are counted under ``other``.
 
     Attributes:
-        directory: where it counts with others; ``None`` when it counts alone.
+        directory: the shared directory; ``None`` for a single process.
 
     Raises:
-        ConfigurationError: an impossible parameter, or a registry that has these metrics already.
+        ConfigurationError: a parameter is invalid, or the registry already has these metrics.
         MissingDependencyError: prometheus_client is not installed.
     """
 
@@ -90,7 +91,7 @@ class PrometheusObserver:
         self.renew()
         if self.directory is None:
             try:
-                # In one process alone: with a directory the registry of each would show the sums of all.
+                # Single process only: with a directory, the registry of each process would show the sums of all.
                 self._registry.register(self)
             except ValueError:
                 raise ConfigurationError(
@@ -99,7 +100,7 @@ class PrometheusObserver:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: count from zero; what the parent counted is the parent's."""
+        """Reset the metrics in a forked child to zero; those of the parent stay with the parent."""
         if isinstance(before := getattr(self, "_sheet", None), SharedMetricStorage):
             before.close()
         self._sheet: MetricStorage = (
@@ -108,32 +109,32 @@ class PrometheusObserver:
         self._count = MetricCounters(self._sheet, most_label_sets=self._most, buckets=self._buckets).count
 
     def __call__(self, event: object, /) -> None:
-        """Count one event; what is no event of this package is passed over."""
+        """Count one event; other objects are ignored."""
         count = self._count.get(type(event))
         if count is not None:
             count(event)
 
     def describe(self) -> Iterable[Metric]:
-        """The families without numbers, for the registry."""
+        """Return the metric families without values, for the registry."""
         return self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """The numbers of this process, or of all that share the directory, as prometheus_client wants them."""
+        """Return the metrics of this process, or of all that share the directory, for prometheus_client."""
         if isinstance(self._sheet, MemoryMetricStorage):
             return _families(self._sheet.rows())
         return _SharedCollector(self.directory or Path()).collect()
 
     def serve(self, port: int = 9464, *, address: str = "127.0.0.1") -> Listener:
-        """Show the metrics on a listener of their own; ``close()`` ends it.
+        """Serve the metrics on a separate listener; ``close()`` stops it.
 
-        Every process that serves needs a port of its own; under gunicorn ``gunicorn_config`` shares one.
+        Each process that serves metrics needs its own port; with gunicorn, ``gunicorn_config`` shares one.
 
         Args:
-            port: 0 for any that is free; the listener's ``port`` tells which.
-            address: numeric; metrics are nobody's business but the operator's, so this machine alone by default.
+            port: port; 0 for any free one, see the ``port`` of the listener.
+            address: numeric address; metrics are for the operator only, so the default is this machine.
 
         Raises:
-            ConfigurationError: the port is taken, or cannot be.
+            ConfigurationError: the port is in use or cannot be bound.
         """
         return Listener(metrics_app(self.directory, registry=self._registry), listening_socket(address, port))
 
@@ -141,11 +142,11 @@ class PrometheusObserver:
 def metrics_app(
     directory: str | os.PathLike[str] | None = None, *, registry: CollectorRegistry | None = None
 ) -> WSGIApplication:
-    """A WSGI application that answers with all metrics, in the form that the scraper asks for.
+    """Create a WSGI application that returns all metrics, in the format that the scraper requests.
 
     Args:
-        directory: answer for all processes that count there.
-        registry: without a directory, what to show; prometheus_client's own when ``None``.
+        directory: return the metrics of all processes that share this directory.
+        registry: registry to use without a directory, by default that of prometheus_client.
 
     Raises:
         MissingDependencyError: prometheus_client is not installed.
@@ -170,17 +171,17 @@ def _registry(given: CollectorRegistry | None) -> CollectorRegistry:
 
 
 def check_installed() -> None:
-    """Say at the start what would else be said in every worker.
+    """Check at startup what would otherwise fail in every worker.
 
     Raises:
         MissingDependencyError: prometheus_client is not installed.
     """
     with optional("prometheus_client", extra="prometheus"):
-        import prometheus_client  # noqa: F401 - asked for, not used
+        import prometheus_client  # noqa: F401 - only checks that it can be imported
 
 
 def worker_ended(directory: Path, pid: int) -> None:
-    """Remove what shows the state of a process that ended: our gauges and prometheus_client's."""
+    """Remove the gauges of a process that has ended: ours and those of prometheus_client."""
     from prometheus_client import multiprocess
 
     forget_dead(directory)
@@ -193,11 +194,11 @@ class _SharedCollector:
         self._directory = directory
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the processes."""
+        """Return nothing: the metrics depend on the processes."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """The numbers of all processes; gauges of the living alone."""
+        """Return the metrics of all processes; gauges only of those that are alive."""
         from prometheus_client import CollectorRegistry, multiprocess
 
         forget_dead(self._directory)
@@ -207,7 +208,7 @@ class _SharedCollector:
 
 
 def _grouped(metric: Metric) -> Metric:
-    """Put the samples of one set of labels side by side: OpenMetrics wants it, older releases do not do it."""
+    """Group the samples by label set: OpenMetrics requires it, and older releases do not do it."""
     groups: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
     for sample in metric.samples:
         labels = tuple(sorted(pair for pair in sample.labels.items() if pair[0] != "le"))
@@ -247,7 +248,7 @@ def _shared_directory(given: str | os.PathLike[str] | None) -> Path | None:
     if named is None:
         return None
     directory = Path(path_text(named, parameter="directory"))
-    # In this order: of a name that is too long, is_dir makes an error of its own.
+    # In this order: is_dir raises an error of its own if the name is too long.
     if not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
         raise ConfigurationError(
             f"directory must be a folder that can be written to; make it, or unset {_VARIABLE}",

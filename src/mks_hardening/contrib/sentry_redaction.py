@@ -1,6 +1,6 @@
-"""What goes to Sentry, without secrets.
+"""Redaction of secrets in what is sent to Sentry.
 
-Use one object for every hook::
+Use the same object for every hook::
 
     import sentry_sdk
     from mks_hardening.contrib.sentry_redaction import SentryRedaction
@@ -51,17 +51,17 @@ _logger: Final = logging.getLogger("mks_hardening.sentry")
 
 
 class SentryRedaction:
-    """Redact secrets in events, transactions, breadcrumbs and logs: values, texts, URLs, and variables of frames.
+    """Redacts secrets in events, transactions, breadcrumbs and logs: values, texts, URLs, and variables of frames.
 
-    Sentry's own scrubber looks at names only, and not into nested structures. Arguments of a log call are judged by
-    their place in the template: of ``logger.error("password=%s", value)`` neither the text nor the parameter is
-    sent. An event that cannot be redacted is replaced by an empty one that says so.
+    Sentry's own scrubber checks only names, and does not descend into nested structures. Arguments of a logging
+    call are judged by their place in the template: for ``logger.error("password=%s", value)`` neither the text nor
+    the parameter is sent. An event that cannot be redacted is replaced by a minimal one that says so.
 
-    Use the same object for every hook; ``before_send_log`` is needed where ``enable_logs`` is set, and
-    ``before_send_metric`` and ``before_send_span`` where you use these.
+    Use the same object for every hook. ``before_send_log`` is required if ``enable_logs`` is set,
+    ``before_send_metric`` and ``before_send_span`` if you use these.
 
     Args:
-        redactor: redacts values and texts; the default redactor when ``None``.
+        redactor: redacts values and texts; the default redactor if ``None``.
     """
 
     def __init__(self, redactor: Redactor | None = None) -> None:
@@ -78,12 +78,12 @@ class SentryRedaction:
         )
 
     def __call__(self, event: SentryEvent, hint: object = None, /) -> SentryEvent:
-        """The event as it may be sent; the given one is not changed."""
+        """Return the redacted event; the given one is not changed."""
         try:
             return self._cleaned(event, cast("SentryEvent", hint) if isinstance(hint, dict) else {})
-        except Exception as error:  # noqa: BLE001 - what cannot be cleaned must not be sent
+        except Exception as error:  # noqa: BLE001 - an event that cannot be redacted must not be sent
             _logger.warning("an event for Sentry could not be cleaned (%s)", type(error).__name__)
-            # What Sentry needs to file it; none of it is text that a client or a frame could have put there.
+            # The fields that Sentry needs to store the event; none of them is text from a client or a frame.
             kept = {name: event[name] for name in _KEPT if isinstance(event.get(name), (str, float, int))}
             notice = f"an event that could not be cleaned ({type(error).__name__})"
             return (
@@ -109,7 +109,7 @@ class SentryRedaction:
             and isinstance(given, dict)
             and isinstance(self._redactor, SecretRedactor)
         ):
-            # These two are known to be what they are, which their text alone does not show.
+            # Query string and URL are identified by their field; their text alone would not show it.
             asked = cast("SentryEvent", given)
             if isinstance(query := asked.get("query_string"), str):
                 request["query_string"] = self._redactor.redact_query(query)
@@ -118,8 +118,8 @@ class SentryRedaction:
         return clean
 
     def _log_entry(self, entry: SentryEvent, record: object, extra: object) -> SentryEvent:
-        """The message of an event, without the arguments that its template marks as secret."""
-        # Sentry cuts long templates; the record still has the whole one.
+        """Redact the message of an event and the arguments that its template marks as secret."""
+        # Sentry cuts long templates; the log record has the whole one.
         template = record.msg if isinstance(record, logging.LogRecord) else entry.get("message")
         params: object = entry.get("params")
         plan = self._templates[template] if params and isinstance(template, str) else None
@@ -133,7 +133,7 @@ class SentryRedaction:
         return shown
 
     def _log(self, body: str, attributes: SentryEvent) -> tuple[str, SentryEvent]:
-        """The body and the attributes of one entry of Sentry's own logs."""
+        """Redact the body and the attributes of an entry of Sentry's own logs."""
         template = attributes.get(_TEMPLATE)
         params: SentryEvent = {
             name.removeprefix(_PARAMETER): value
@@ -155,7 +155,7 @@ class SentryRedaction:
         return self._without_values(body, params), attributes
 
     def _exceptions(self, exception: SentryEvent, hint: SentryEvent) -> SentryEvent:
-        """Exceptions that were raised like log calls, and those of databases, without their values."""
+        """Redact exceptions that were raised with log-style arguments, and the values in database errors."""
         _, error, _ = exc_info_of(hint.get("exc_info")) or (None, None, None)
         if error is None:
             return exception
@@ -177,7 +177,7 @@ class SentryRedaction:
         if not isinstance(fields, dict):
             return text
         given = cast("dict[object, object]", fields)
-        # loguru's own fields are one level deeper.
+        # Fields from loguru are nested one level deeper.
         for level in (given, given.get("extra")):
             if isinstance(level, dict):
                 text = without_secret_values(text, cast("dict[object, object]", level), self._is_secret_key)
@@ -185,7 +185,7 @@ class SentryRedaction:
 
 
 class _Formatted:
-    """A template of ``str.format``, rendered by ``str()``, so that ``safe_text`` bounds its faults."""
+    """A ``str.format`` template that is rendered by ``str()``, so that ``safe_text`` handles its errors."""
 
     def __init__(self, template: str, fields: SentryEvent) -> None:
         self._template = template
@@ -210,7 +210,7 @@ def _rendered(plan: TemplatePlan, params: Any) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception, its causes and contexts, and the members of groups."""
+    """Return the exception, its causes and contexts, and the members of groups."""
     found: dict[int, BaseException] = {}
     waiting: list[BaseException | None] = [error]
     while waiting and len(found) < _MAX_EXCEPTIONS:

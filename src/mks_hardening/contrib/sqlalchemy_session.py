@@ -1,4 +1,4 @@
-"""Invalidations after the COMMIT of a session of SQLAlchemy."""
+"""Cache invalidations after the COMMIT of a SQLAlchemy session."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _LISTENS: Final = "mks_hardening.after_commit_listens"
 
 
 def after_commit(session: Session) -> AfterCommit:
-    """Collect calls that wait for the end of the session's transaction.
+    """Return the collector of calls to run after the session's transaction.
 
-    Call it in the transaction that makes the change::
+    Use it in the transaction that makes the change::
 
         article.title = "New"
         after_commit(session).add(cache.invalidate_tags, "articles")
         session.commit()
 
-    The calls are made when the outermost transaction has ended, by a COMMIT or a ROLLBACK (after which an
-    invalidation is in vain, and harmless). A transaction is begun where none is under way. An ``AsyncSession`` is
-    refused, as its events cannot await: use ``AfterCommit`` around ``session.begin()``.
+    The calls run when the outermost transaction has ended, by COMMIT or by ROLLBACK (after which an invalidation is
+    unnecessary but harmless). A transaction is begun if none is active. An ``AsyncSession`` is rejected, because
+    its events cannot await: use ``AfterCommit`` around ``session.begin()``.
 
     Args:
         session: a ``Session`` or a ``scoped_session``.
 
     Raises:
-        ConfigurationError: it is no session of SQLAlchemy, or one for asyncio.
+        ConfigurationError: it is not a SQLAlchemy session, or it is one for asyncio.
     """
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import event
@@ -59,7 +59,7 @@ def after_commit(session: Session) -> AfterCommit:
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    # That of a SAVEPOINT has a parent, whose COMMIT is still to come.
+    # A SAVEPOINT's transaction has a parent, which is not committed yet.
     if transaction.parent is None:
         waiting: AfterCommit | None = session.info.pop(_WAITING, None)
         if waiting is not None:

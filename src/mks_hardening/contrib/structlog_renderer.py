@@ -1,11 +1,12 @@
-"""The last processor of structlog: our JSON, our names of fields, and no secret.
+"""A structlog renderer for the last processor: our JSON and field names, with secrets redacted.
 
     import structlog
     from mks_hardening.contrib.structlog_renderer import StructlogRenderer
 
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, StructlogRenderer()])
 
-It takes what usual processors leave: ``event``, ``level``, ``logger``, ``exc_info`` or ``exception``, ``stack``.
+It uses the output of the usual processors: ``event``, ``level``, ``logger``, ``exc_info`` or ``exception``,
+``stack``.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ _LEVELS: Final = {"exception": "ERROR", "warn": "WARNING", "fatal": "CRITICAL", 
 
 
 class StructlogRenderer:
-    """Renders one event of structlog as one line of JSON, as ``JsonFormatter`` would; never raises.
+    """Renders a structlog event as one line of JSON, as ``JsonFormatter`` does; never raises.
 
-    ``timestamp`` is made anew and ``level`` is that of the call, so their processors are not needed. Fields bound
-    by ``mks_hardening.logging.bind`` (the request's among them) are added.
+    ``timestamp`` is set anew and ``level`` is that of the call, so their processors are not needed. Fields bound
+    with ``mks_hardening.logging.bind`` (including those of the request) are added.
 
     Args:
-        as_bytes: give bytes, for ``structlog.BytesLogger``.
-        logger: the logger's name where the event has none.
-        schema: as for ``JsonFormatter``, like the five below.
-        static_fields: see there.
-        environment: see there.
-        redactor: see there.
-        encoder: see there.
-        max_record_bytes: see there.
+        as_bytes: return bytes, for ``structlog.BytesLogger``.
+        logger: name of the logger if the event has none.
+        schema: see ``JsonFormatter``, as for the following parameters.
+        static_fields: see ``JsonFormatter``.
+        environment: see ``JsonFormatter``.
+        redactor: see ``JsonFormatter``.
+        encoder: see ``JsonFormatter``.
+        max_record_bytes: see ``JsonFormatter``.
 
     Raises:
-        ConfigurationError: an impossible parameter.
+        ConfigurationError: a parameter is invalid.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class StructlogRenderer:
         )
 
     def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str | bytes:
-        """The line, without a newline."""
+        """Return the line, without a newline."""
         fields = dict(event)
         message = fields.pop("event", "")
         fields.pop("timestamp", None)
@@ -77,8 +78,8 @@ class StructlogRenderer:
         level = _LEVELS.get(method, method.upper())
         names = logging.getLevelNamesMapping()
         if level not in names:
-            level = given.upper() or level  # of a logger with methods of its own
-        # What add_log_level has put there; anything else is the field of an application.
+            level = given.upper() or level  # from a logger with custom methods
+        # Remove what add_log_level has set; any other value is a field of the application.
         if given.upper() in names or given == method:
             fields.pop("level", None)
         exc_info = exc_info_of(fields.pop("exc_info", method == "exception"))
@@ -95,5 +96,5 @@ class StructlogRenderer:
         record.exc_text = exception if isinstance(exception, str) else None
         record.stack_info = stack if isinstance(stack, str) else None
         line = self._formatter.format(record)
-        # backslashreplace: a lone surrogate must not make a log call raise.
+        # backslashreplace: a lone surrogate must not make a logging call raise.
         return line.encode("utf-8", "backslashreplace") if self._as_bytes else line

@@ -1,4 +1,4 @@
-"""uvicorn with our logging and nobody trusted: ``uvicorn.run(app, **uvicorn_config("knowledge"))``."""
+"""uvicorn with our logging and no trusted proxies: ``uvicorn.run(app, **uvicorn_config("knowledge"))``."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def uvicorn_config(
     static_fields: Mapping[str, object] | None = None,
     **options: object,
 ) -> dict[str, object]:
-    """Options of ``uvicorn.run``: its log becomes JSON, its access log is off, and it believes no proxy itself.
+    """Return options for ``uvicorn.run``: JSON logs, no access log, and no proxy trusted by uvicorn itself.
 
     Args:
         app_name: name of the application's logger.
-        level: as for ``setup_logging``, like the five below.
-        log_file: see there.
-        rotation: see there.
-        schema: see there.
-        environment: see there.
-        static_fields: see there.
-        options: further options of ``uvicorn.run``, which go before ours.
+        level: see ``setup_logging``, as for the following parameters.
+        log_file: see ``setup_logging``.
+        rotation: see ``setup_logging``.
+        schema: see ``setup_logging``.
+        environment: see ``setup_logging``.
+        static_fields: see ``setup_logging``.
+        options: further options of ``uvicorn.run``, which override ours.
 
     Raises:
-        ConfigurationError: an impossible parameter, or an option that would undo what this is for.
+        ConfigurationError: a parameter is invalid, or an option would undo the hardening.
     """
     from mks_hardening.logging import dict_config
 
@@ -56,7 +56,7 @@ def uvicorn_config(
         ),
         "access_log": False,
         "proxy_headers": False,
-        # Version and kind of a server are of use to those who look for its known faults (ASVS 5.0, 13.4.6).
+        # The kind and version of a server help attackers to find known vulnerabilities (ASVS 5.0, 13.4.6).
         "server_header": False,
         **options,
     }

@@ -1,4 +1,4 @@
-"""waitress with our logging and nobody trusted: ``waitress.serve(app, **waitress_config("knowledge"))``."""
+"""waitress with our logging and no trusted proxies: ``waitress.serve(app, **waitress_config("knowledge"))``."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def waitress_config(
     static_fields: Mapping[str, object] | None = None,
     **options: object,
 ) -> dict[str, object]:
-    """Options of ``waitress.serve``, which has none for logging: that is set up at once, for the whole process.
+    """Return options for ``waitress.serve``, and set up logging for the process, for which waitress has no option.
 
     Args:
         app_name: name of the application's logger.
-        level: as for ``setup_logging``, like the five below.
-        log_file: see there.
-        rotation: see there.
-        schema: see there.
-        environment: see there.
-        static_fields: see there.
-        options: further options of ``waitress.serve``, which go before ours.
+        level: see ``setup_logging``, as for the following parameters.
+        log_file: see ``setup_logging``.
+        rotation: see ``setup_logging``.
+        schema: see ``setup_logging``.
+        environment: see ``setup_logging``.
+        static_fields: see ``setup_logging``.
+        options: further options of ``waitress.serve``, which override ours.
 
     Raises:
-        ConfigurationError: an impossible parameter, or an option that would undo what this is for.
+        ConfigurationError: a parameter is invalid, or an option would undo the hardening.
     """
     from mks_hardening.logging import setup_logging
 
@@ -56,5 +56,5 @@ def waitress_config(
         environment=environment,
         static_fields=static_fields,
     )
-    # Cleared, the fields would be gone before ``ProxyTrust`` can say whether they are to be believed.
+    # waitress must not clear the headers before ``ProxyTrust`` decides whether to trust them.
     return {"clear_untrusted_proxy_headers": False, "ident": None, **options}

@@ -1,1 +1,1 @@
-"""What events come to in numbers: the table of all metrics, and counters that are quick and shared by processes."""
+"""Metrics from events: definitions of all metrics, and fast counters that several processes can share."""

@@ -1,4 +1,4 @@
-"""From events to numbers, in less than a microsecond: one look-up, one lock, one addition."""
+"""Updates metrics from events, in less than a microsecond: one look-up, one lock, one addition."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ Count: TypeAlias = Callable[[Any], None]
 
 
 class MetricCounters:
-    """Counts events on a sheet.
+    """Counts events in a metric storage.
 
     Args:
-        sheet: hands out the cells.
-        most_label_sets: sets of label values that one metric may have; whatever is beyond is counted under
-            ``other``.
-        buckets: bounds of a histogram in place of those of the table, by its name.
-        rules: how events become numbers.
+        sheet: storage that allocates the cells.
+        most_label_sets: maximum number of label sets of one metric; further ones are counted under ``other``.
+        buckets: bucket bounds by histogram name, in place of those in the definitions.
+        rules: rules that map events to metrics.
     """
 
     def __init__(
@@ -39,20 +38,20 @@ class MetricCounters:
         self._sheet = sheet
         self._most = most_label_sets
         self._buckets = buckets
-        # Reentrant: what asks for cells may be interrupted by a signal whose handler counts as well.
+        # Reentrant: allocating cells may be interrupted by a signal whose handler counts as well.
         self._asking = RLock()
         self._lock = RLock()
         self._known: dict[str, dict[tuple[str, ...], MetricCells]] = {}
         by_event: dict[type, list[Count]] = {}
         for rule in rules:
             by_event.setdefault(rule.event, []).append(self._counting(rule))
-        #: What to call with an event, by its class.
+        #: Function to call with an event, by event class.
         self.count: Mapping[type, Count] = {
             event: counts[0] if len(counts) == 1 else _each(*counts) for event, counts in by_event.items()
         }
 
     def _counting(self, rule: MetricRule) -> Count:
-        """One closure for each shape of rule: branches inside would cost as much as the work."""
+        """Return a specialized closure per kind of rule: branches inside would cost as much as the work."""
         key, lock, amount, seconds = rule.key, self._lock, rule.amount, rule.seconds
         cells: Memo[Hashable, tuple[MetricCells | None, MetricCells | None]] = Memo(
             lambda parts: self._look_up(rule, parts), entries=4 * self._most
@@ -95,7 +94,7 @@ class MetricCounters:
                 if counted is not None:
                     numbers, (place,) = counted
                     with lock:
-                        # Only a gauge goes down: a breaker may have opened before anybody watched.
+                        # Only a gauge can decrease: a breaker may have opened before the observer was added.
                         numbers[place] = max(0.0, numbers[place] + amount(event))
 
             return add

@@ -1,7 +1,7 @@
-"""All metrics, and how each event becomes numbers: the one list that counters, documents and tests read.
+"""All metrics, and the rules that map events to them: the single source for counters, documentation and tests.
 
-Names, labels and buckets are a contract with dashboards and alert rules. No value of a label comes from a client:
-words and statuses are checked, methods are known ones, and the rest is what the application or its operator named.
+Names, labels and buckets are a contract with dashboards and alert rules. No label value comes from a client: words
+and statuses are validated, methods are known ones, and the rest is named by the application or its operator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mks_hardening import events
 __all__ = ["METRICS", "OTHER", "REFUSED_LABELS", "REQUEST_BUCKETS", "RULES", "Metric", "MetricRule", "whole"]
 
 OTHER: Final = "other"
-"""Stands for a value that is too long, no word, or beyond the number of values that are kept apart."""
+"""Label value for texts that are too long, not a word, or beyond the maximum number of values."""
 
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
@@ -27,16 +27,16 @@ _LONGEST: Final = 200
 REQUEST_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Seconds; from an answer out of the cache to the time-out of a usual worker."""
+"""Seconds; from a cached response to the timeout of a typical worker."""
 _QUERY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _TASK_BUCKETS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 
 
 class Metric(NamedTuple):
-    """One family with fixed labels; the unit is part of the name.
+    """One metric family with fixed labels; the unit is part of the name.
 
-    ``kind`` is ``counter``, ``histogram``, ``gauge`` (the sum over living processes) or ``level``: shown as a
-    gauge, and what the process that looked last has seen.
+    ``kind`` is ``counter``, ``histogram``, ``gauge`` (summed over living processes) or ``level``: exposed as a
+    gauge, with the value of the process that measured last.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Metric(NamedTuple):
 
 
 class MetricRule(NamedTuple):
-    """How one kind of event becomes numbers.
+    """Maps one kind of event to metrics.
 
     Attributes:
-        event: the class of the event.
-        key: what the labels depend on, straight from an event.
-        labels: the values of all labels, from the parts of the key.
-        counted: the counter or gauge it moves, or the level it sets.
-        amount: by how much, or to what; one where ``None``.
-        timed: the histogram it enters.
-        seconds: the duration it enters there.
+        event: class of the event.
+        key: function that returns the parts of an event that determine the labels.
+        labels: function that returns the label values for these parts.
+        counted: counter or gauge to change, or level to set.
+        amount: function that returns the change or the level; 1 if ``None``.
+        timed: histogram to update.
+        seconds: function that returns the duration for the histogram.
     """
 
     event: type
@@ -68,7 +68,7 @@ class MetricRule(NamedTuple):
     seconds: Callable[[Any], float] | None = None
 
 
-# --- values of labels
+# --- label values
 
 
 def _word(value: object) -> str:
@@ -77,7 +77,7 @@ def _word(value: object) -> str:
 
 
 def _name(value: str | None) -> str:
-    """What the application or its operator named: any text in one line."""
+    """Return a name from the application or its operator: any short printable text."""
     text = value or ""
     return text if len(text) <= _LONGEST and text.isprintable() else OTHER
 
@@ -97,12 +97,12 @@ def _decision(group: str, allowed: bool, source: str, dry_run: bool) -> dict[str
 
 
 def _factor(change: str, method: str, reason: str, actor: str) -> dict[str, str]:
-    # Whoever acts for somebody else gives a reason in his own words.
+    # An administrator who acts for another user gives a reason in free text.
     return {"change": _word(change), "method": _word(method), "reason": "" if actor else _word(reason)}
 
 
 def _labels(**kinds: Callable[[Any], str]) -> Callable[..., dict[str, str]]:
-    """The values of labels, each made of the part of the key in its place."""
+    """Build label values, each from the part of the key at the same position."""
     return lambda *parts: {name: kind(part) for (name, kind), part in zip(kinds.items(), parts, strict=True)}
 
 
@@ -111,7 +111,7 @@ def _nothing(_event: Hashable) -> Hashable:
 
 
 def whole(event: Hashable) -> Hashable:
-    """The event is its own key: all of it goes into labels."""
+    """Return the event itself as its key: all of it goes into labels."""
     return event
 
 
@@ -123,7 +123,7 @@ def _held_back(event: events.BreakerChanged) -> int:
     return (event.before == "closed") - (event.after == "closed")
 
 
-# --- the metrics
+# --- metrics
 
 
 def _counter(name: str, meaning: str, *labels: str) -> Metric:

@@ -1,4 +1,4 @@
-"""A small HTTP server of its own for what only this machine should read."""
+"""A small HTTP server for metrics that only this machine should read."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "listening_socket"]
 
 _PATIENCE: Final = 10.0
-"""Seconds that a client may keep a thread waiting."""
+"""Seconds for which a client may block a thread."""
 
 
 def listening_socket(address: str, port: int, *, beside_predecessor: bool = False) -> socket.socket:
-    """A socket that listens.
+    """Create a listening socket.
 
     Args:
-        address: numeric, of this machine.
-        port: 0 for any that is free.
-        beside_predecessor: whether another process of the same user, which made its socket here too, may listen on
-            it still.
+        address: numeric address of this machine.
+        port: port; 0 for any free one.
+        beside_predecessor: whether another process of the same user may still be listening on the port, with a
+            socket created by this function.
 
     Raises:
-        ConfigurationError: the port is taken, or cannot be.
+        ConfigurationError: the port is in use or cannot be bound.
     """
     whole_number(port, parameter="port", minimum=0, maximum=65_535)
     try:
         if port and not beside_predecessor:
-            # One that shares its port would share it with strangers as well; so ask first, without.
+            # SO_REUSEPORT would share the port with unrelated processes as well; so first bind without it.
             _bound(address, port, share=False).close()
         made = _bound(address, port, share=True)
     except OSError as error:
@@ -45,7 +45,7 @@ def listening_socket(address: str, port: int, *, beside_predecessor: bool = Fals
             f"the port for metrics cannot be had ({error.strerror}); give another", parameter="port"
         ) from None
     made.listen(16)
-    # Several processes wait at one socket; whoever comes second must not be kept.
+    # Several processes wait on one socket; those that do not get the connection must not block.
     made.setblocking(False)
     return made
 
@@ -64,11 +64,11 @@ def _bound(address: str, port: int, *, share: bool) -> socket.socket:
 
 
 class Listener(Closing):
-    """Answers requests with a WSGI application, on daemon threads.
+    """Serves a WSGI application on daemon threads.
 
     Args:
         app: the application.
-        listening: from ``listening_socket``; closed by ``close``.
+        listening: socket from ``listening_socket``; closed by ``close``.
     """
 
     def __init__(self, app: WSGIApplication, listening: socket.socket) -> None:
@@ -88,12 +88,12 @@ class Listener(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child, where nobody answers: its socket would keep the port when the parent has ended."""
+        """Close the socket in a forked child, which does not serve it and would keep the port in use."""
         self._thread = None
         self._server.server_close()
 
     def close(self) -> None:
-        """Listen no more; harmless when called twice."""
+        """Stop listening; may be called twice."""
         if self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -109,4 +109,4 @@ class _Handler(WSGIRequestHandler):
     timeout = _PATIENCE
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        """Say nothing: a scrape every few seconds is no news."""
+        """Log nothing: regular scrapes are not worth a log record."""

@@ -1,13 +1,13 @@
-"""Numbers that all processes of one application share, in the files of prometheus_client's multiprocess mode.
+"""Metric values shared by all processes of an application, in the files of prometheus_client's multiprocess mode.
 
-Each process owns a *slot*: files for counters, histograms and gauges under one number, held by a lock that the
-kernel lets go when the process ends, however it ends. Whoever starts next takes a free slot and goes on with its
-counts, so that counters never go back, and there are never more files than there were processes at one time.
-Gauges are of the living alone: a slot begins without, and ``forget_dead`` removes those of the dead.
+Each process owns a *slot*: numbered files for counters, histograms and gauges, protected by a file lock that the
+kernel releases when the process ends, in whatever way. A new process takes a free slot and continues its counts.
+Counters therefore never decrease, and there are never more files than the highest number of concurrent processes.
+Gauges belong to living processes: a slot begins without them, and ``forget_dead`` removes those of ended processes.
 
-The form is the one that ``prometheus_client.multiprocess.MultiProcessCollector`` reads: a 32-bit number of bytes in
-use, four bytes of padding, then entries of a 32-bit length, a key in JSON padded to eight bytes, and two doubles
-(value, time). A number is written by one store of eight aligned bytes, so a reader never sees half of it.
+The format is the one that ``prometheus_client.multiprocess.MultiProcessCollector`` reads: a 32-bit number of bytes
+in use, four bytes of padding, then entries of a 32-bit length, a key in JSON padded to eight bytes, and two doubles
+(value, time). A value is written by one store of eight aligned bytes, so a reader never sees half of it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _logger: Final = logging.getLogger("mks_hardening.metrics")
 
 
 class SharedMetricStorage:
-    """Numbers that every process with the same directory shows.
+    """Metric values that every process with the same directory exposes.
 
-    A slot is taken when the first cells are asked for. Where the disk refuses them, the process counts for itself
-    alone, and says so once.
+    A slot is taken when the first cells are allocated. If the disk refuses, the process counts in memory only, and
+    logs one warning.
 
     Args:
-        directory: exists, and belongs to this application alone.
+        directory: an existing directory that belongs to this application only.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -60,7 +60,7 @@ class SharedMetricStorage:
         self._faulty = False
 
     def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
-        """Cells for this set, as the predecessor in this slot left them."""
+        """Return cells for a label set, with the values of the previous process in this slot."""
         try:
             cells = self._file(metric.kind).cells(_keys(metric, labels))
         except OSError as error:
@@ -68,13 +68,13 @@ class SharedMetricStorage:
                 self._faulty = True
                 _logger.warning("metrics of this process are not shown (%s)", type(error).__name__)
             return MemoryMetricStorage().cells(metric, labels)
-        # Behind each value stands its time.
+        # The time follows each value.
         return (
             cells._replace(places=(cells.places[0], cells.places[0] + 1)) if metric.kind == "level" else cells
         )
 
     def close(self) -> None:
-        """Let go of the slot; in a forked child it stays its parent's. Harmless when called twice."""
+        """Release the slot; in a forked child it stays with the parent. May be called twice."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -93,7 +93,7 @@ class SharedMetricStorage:
 
 
 def forget_dead(directory: Path) -> None:
-    """Remove the gauges of processes that ended, however they ended."""
+    """Remove the gauges of processes that have ended, in whatever way."""
     for slot in _slots(directory):
         if any(_path(directory, kind, slot).exists() for kind in _OF_THE_LIVING):
             with _free_slot(directory, slot) as free:
@@ -102,7 +102,7 @@ def forget_dead(directory: Path) -> None:
 
 
 def remove_free_slots(directory: Path) -> None:
-    """Forget all that processes which have ended counted; for the start of an application."""
+    """Remove the counts of ended processes, at the start of an application."""
     for slot in _slots(directory):
         with _free_slot(directory, slot) as free:
             if free:
@@ -132,7 +132,7 @@ def _slots(directory: Path) -> list[int]:
 
 
 def _claim(directory: Path) -> tuple[int, int]:
-    """An open file that holds the lock of a slot, and the number of that slot."""
+    """Return an open file that holds the lock of a slot, and the number of the slot."""
     for slot in range(1, _MOST_SLOTS + 1):
         lock = _try_lock(_lock_path(directory, slot), os.O_RDWR | os.O_CREAT)
         if lock is not None:
@@ -146,7 +146,7 @@ def _try_lock(path: Path, flags: int) -> int | None:
     opened = os.open(path, flags | _SAFE, 0o600)
     with suppress(BlockingIOError):
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Unlinked by ``remove_free_slots`` between the two calls: nobody else would find it.
+        # ``remove_free_slots`` may have unlinked it between the two calls; no other process would find the file.
         if os.fstat(opened).st_nlink:
             return opened
     os.close(opened)
@@ -155,7 +155,7 @@ def _try_lock(path: Path, flags: int) -> int | None:
 
 @contextmanager
 def _free_slot(directory: Path, slot: int) -> Generator[bool]:
-    """Whether nobody has the slot; nobody gets it meanwhile."""
+    """Yield whether the slot is free, and lock it until the end of the block."""
     lock = None
     with suppress(FileNotFoundError):
         lock = _try_lock(_lock_path(directory, slot), os.O_RDWR)
@@ -170,7 +170,7 @@ def _free_slot(directory: Path, slot: int) -> Generator[bool]:
 
 
 def _keys(metric: Metric, labels: tuple[str, ...]) -> list[str]:
-    """The keys of all cells, as ``prometheus_client.mmap_dict.mmap_key`` makes them."""
+    """Return the keys of all cells, in the format of ``prometheus_client.mmap_dict.mmap_key``."""
     values = dict(zip(metric.labels, labels, strict=True))
     if metric.kind != "histogram":
         return [_key(metric, metric.name, values)]
@@ -184,7 +184,7 @@ def _key(metric: Metric, sample: str, values: dict[str, str]) -> str:
 
 
 class _NumberFile:
-    """One file of a slot: named numbers, mapped into memory."""
+    """One file of a slot: named values, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
         self._places: dict[str, int] = {}
@@ -192,7 +192,7 @@ class _NumberFile:
             self._file = _opened(path)
             self._map(os.fstat(self._file).st_size)
             self._places.update(_entries(self._bytes))
-        except (ValueError, struct.error):  # a crash in the middle of a write, or another form
+        except (ValueError, struct.error):  # a crash during a write, or another format
             self.close()
             path.unlink()
             self._places.clear()
@@ -200,13 +200,13 @@ class _NumberFile:
             self._map(os.fstat(self._file).st_size)
 
     def close(self) -> None:
-        """Close the file; cells that were handed out live on."""
+        """Close the file; cells that were handed out stay valid."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def cells(self, keys: list[str]) -> MetricCells:
-        """The cells under these keys; what is new begins at zero."""
+        """Return the cells for these keys; new ones begin at zero."""
         new = [key for key in keys if key not in self._places]
         entries = [_entry(key) for key in new]
         needed = self._used + sum(map(len, entries))
@@ -218,7 +218,7 @@ class _NumberFile:
         for key, entry in zip(new, entries, strict=True):
             end = self._used + len(entry)
             self._bytes[self._used : end] = entry
-            self._used = end  # only now: a reader looks no further than this
+            self._used = end  # only now: readers stop here
             self._places[key] = (end - _NUMBERS.size) // 8
         return MetricCells(
             cast(MutableSequence[float], self._numbers), tuple(self._places[key] for key in keys)
@@ -244,13 +244,13 @@ class _NumberFile:
 
 
 def _allocate(file: int, size: int) -> None:
-    """Let a file have so many bytes, of which none is missing on the disk.
+    """Set the size of a file and allocate all of its blocks.
 
-    A sparse file would end the process (SIGBUS) at a store into the mapping, once the disk is full.
+    In a sparse file, a store into the mapping would end the process (SIGBUS) when the disk is full.
     """
     allocate = getattr(
         os, "posix_fallocate", None
-    )  # macOS has none, some C libraries and file systems refuse it
+    )  # missing on macOS, refused by some C libraries and file systems
     if allocate is not None:
         try:
             allocate(file, 0, size)
@@ -266,7 +266,7 @@ def _allocate(file: int, size: int) -> None:
 
 def _opened(path: Path) -> int:
     if not path.exists():
-        # A reader must never see a file without its head, so it gets its name when it has one.
+        # A reader must never see a file without a header, so the file is renamed once it has one.
         new = path.with_suffix(".new")
         made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE, 0o600)
         try:
@@ -285,10 +285,10 @@ def _entry(key: str) -> bytes:
 
 
 def _entries(data: memoryview) -> Iterator[tuple[str, int]]:
-    """Every key with the place of its number.
+    """Yield every key with the index of its value.
 
     Raises:
-        ValueError: not such a file.
+        ValueError: the file has another format.
     """
     (used,) = _LENGTH.unpack_from(data, 0)
     position = _FIRST

@@ -1,4 +1,4 @@
-"""Where the numbers stand: cells of floating-point numbers, handed out once for each set of label values."""
+"""Storage of metric values: cells of floating-point numbers, allocated once per label set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["MemoryMetricStorage", "MetricCells", "MetricRow", "MetricStorage"]
 
 
 class MetricCells(NamedTuple):
-    """Where the numbers of one set of label values stand.
+    """Location of the values of one label set.
 
     Attributes:
-        numbers: what they stand in.
-        places: one place for a counter or gauge; for a level a second one for the time at which it was seen; for
-            a histogram one a bucket (not cumulated, the last for what lies above all bounds), and one for the sum.
+        numbers: sequence that contains the values.
+        places: indexes into it: one for a counter or gauge; for a level a second one for the time of the
+            measurement; for a histogram one per bucket (not cumulative, the last for values above all bounds) and
+            one for the sum.
     """
 
     numbers: MutableSequence[float]
@@ -24,7 +25,7 @@ class MetricCells(NamedTuple):
 
 
 class MetricRow(NamedTuple):
-    """The numbers of one set of label values, in the order of ``MetricCells.places``."""
+    """The values of one label set, in the order of ``MetricCells.places``."""
 
     metric: Metric
     labels: tuple[str, ...]
@@ -32,34 +33,34 @@ class MetricRow(NamedTuple):
 
 
 class MetricStorage(Protocol):
-    """Hands out cells; asked once for each set of label values, by one thread at a time."""
+    """Allocates cells; called once per label set, by one thread at a time."""
 
     def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
-        """Cells for this set, zero or as a predecessor left them."""
+        """Return cells for a label set, zero or with the values that a previous process left."""
         ...
 
     def close(self) -> None:
-        """Let go of them; harmless when called twice."""
+        """Release the storage; may be called twice."""
         ...
 
 
 class MemoryMetricStorage:
-    """Numbers of this process alone."""
+    """Metric values of this process only."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Metric, tuple[str, ...], list[float]]] = []
 
     def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
-        """Fresh cells."""
+        """Return new cells."""
         size = len(metric.buckets) + 2 if metric.buckets else 1 + (metric.kind == "level")
         numbers = [0.0] * size
         self._rows.append((metric, labels, numbers))
         return MetricCells(numbers, tuple(range(size)))
 
     def rows(self) -> Iterator[MetricRow]:
-        """Everything counted so far."""
+        """Yield all values."""
         for metric, labels, numbers in tuple(self._rows):
             yield MetricRow(metric, labels, tuple(numbers))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""

@@ -1,1 +1,1 @@
-"""What spans say, by the semantic conventions: pure functions, which know nothing of OpenTelemetry's classes."""
+"""Contents of spans by the semantic conventions: pure functions, independent of OpenTelemetry's classes."""

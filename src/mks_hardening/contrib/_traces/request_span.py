@@ -1,4 +1,4 @@
-"""What the span of a request says (HTTP semantic conventions 1.33)."""
+"""Name and attributes of the span of a request (HTTP semantic conventions 1.33)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _LONGEST_METHOD: Final = 32
 
 
 def method_of(method: str) -> str:
-    """A known method, or ``_OTHER``."""
+    """Return the method if it is a known one, else ``_OTHER``."""
     return method if method in _METHODS else "_OTHER"
 
 
 def span_name(method: str, route: str | None) -> str:
-    """The method, and the route where one is known; never the path, of which there are too many."""
+    """Return the method, and the route if it is known; never the path, which has too many values."""
     known = method if method in _METHODS else "HTTP"
     return f"{known} {route}" if route else known
 
 
 def at_the_begin(environ: Mapping[str, Any]) -> Attributes:
-    """What samplers may decide by."""
+    """Return the attributes at the start of a span, which samplers may use."""
     return {
         "http.request.method": method_of(environ.get("REQUEST_METHOD", "")),
         "url.scheme": environ.get("wsgi.url_scheme", "http"),
@@ -36,7 +36,7 @@ def at_the_begin(environ: Mapping[str, Any]) -> Attributes:
 
 
 def outcome_of(fields: Mapping[str, Any]) -> Attributes:
-    """How it ended, from the attributes of its record; these are labels of the metric, too."""
+    """Return the outcome attributes, from the log record; they are also labels of the metric."""
     status, route = fields["status"], fields.get("route")
     attributes: Attributes = {}
     if status:
@@ -51,7 +51,7 @@ def outcome_of(fields: Mapping[str, Any]) -> Attributes:
 
 
 def at_the_end(fields: Mapping[str, Any]) -> Attributes:
-    """What else a span tells, from the attributes of the record, which hold no secret."""
+    """Return the remaining attributes of the span, from the log record, which contains no secret."""
     attributes: Attributes = {
         "url.path": fields["path"],
         "mks.request.id": fields["request_id"],

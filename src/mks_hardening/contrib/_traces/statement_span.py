@@ -1,4 +1,4 @@
-"""What the span of a statement says (database semantic conventions 1.33)."""
+"""Name and attributes of the span of a statement (database semantic conventions 1.33)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["StatementSpans", "labels_of"]
 
 _SYSTEMS: Final = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
-"""Names of database systems that SQLAlchemy calls otherwise."""
+"""Names of database systems that differ from those in SQLAlchemy."""
 _LONGEST_SUMMARY: Final = 255
 _TARGETS: Final = re.compile(r"\b(from|join|into|update|table)\s+([\w.\"`]+)", re.IGNORECASE).findall
 _OF_THE_METRIC: Final = frozenset(
@@ -36,16 +36,16 @@ _OF_THE_METRIC: Final = frozenset(
 
 
 def labels_of(attributes: Attributes) -> Attributes:
-    """Those attributes of a statement that are labels of the metric."""
+    """Return the attributes of a statement that are labels of the metric."""
     return {name: value for name, value in attributes.items() if name in _OF_THE_METRIC}
 
 
 class StatementSpans:
-    """Tells of the statements of an engine.
+    """Reports the statements of an engine.
 
     Args:
-        engine: whose statements.
-        tell: takes the summary, the attributes and the seconds of a statement that has ended.
+        engine: engine to observe.
+        tell: takes the summary, the attributes and the duration in seconds of a statement that has ended.
     """
 
     def __init__(self, engine: Engine | AsyncEngine, tell: Callable[[str, Attributes, float], None]) -> None:
@@ -67,7 +67,7 @@ class StatementSpans:
         self._texts: Memo[str, tuple[str, str]] = Memo(self._text_and_summary, longest=4096)
 
     def finished(self, execution: Execution) -> None:
-        """One statement is over; called by the engine's watch."""
+        """Report a statement that has ended; called by the engine's watch."""
         text, summary = self._texts[execution.statement]
         attributes = {**self._fixed, "db.query.text": text, "db.query.summary": summary}
         if execution.executemany:

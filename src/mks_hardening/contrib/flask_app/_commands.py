@@ -22,7 +22,7 @@ commands: Final = AppGroup("mks", help="Look after what mks_hardening keeps for 
 
 @commands.command("check")
 def check() -> None:
-    """Look for what should be mended; status 1 when one of it is an error."""
+    """Check the configuration for problems; exits with status 1 on errors."""
     found = list(findings(current_app))
     for finding in found:
         click.echo(f"{finding.id} {'error' if finding.error else 'warning'}: {finding.text}")
@@ -72,7 +72,7 @@ def unlock(
     key: str | None,
     end_sessions: bool,
 ) -> None:
-    """Let somebody in again: lift the lock of an account, or forget what a limit has counted."""
+    """Unlock an account, or reset the counters of a limit."""
     whom = [user_of(user)] if user else []
     whom += [client_of(client)] if client else []
     whom += [key] if key else []
@@ -109,7 +109,7 @@ def _forget(group: str, key: str) -> None:
 
 @commands.command("env")
 def env() -> None:
-    """Show every variable of the environment that is read, with its form, its default and what it means."""
+    """List all environment variables with format, default and meaning."""
     for variable in variables():
         default = f" (default {variable.default_text})" if variable.default_text else ""
         click.echo(f"{variable.name}: {variable.form}{default}\n    {variable.help}")
