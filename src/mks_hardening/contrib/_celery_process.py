@@ -18,7 +18,7 @@ __all__ = ["PoolProcess"]
 
 
 class PoolProcess:
-    """Runs the rows named in messages; its worker is created in the pool process, after the fork.
+    """Task runner of a pool process, for the rows named in messages; its worker is created after the fork.
 
     Args:
         tasks: the task definitions and their store.

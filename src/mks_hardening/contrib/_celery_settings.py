@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE", "RUN", "TICK", "celery_settings", "check_limits"]
 
 RUN: Final = "mks_hardening.tasks.task_run"
-"""Name of the message that names a row to look at; for task routes of an application."""
+"""Name of the message that announces a row; for task routes of an application."""
 TICK: Final = "mks_hardening.tasks.tick"
 """Name of the message with which beat makes a worker check the schedules."""
 

@@ -37,7 +37,7 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 class TaskBell(Closing):
-    """Sends wake-up messages for due rows through the broker, in a thread of a worker or a web process.
+    """Thread that sends wake-up messages for due rows through the broker, in a worker or a web process.
 
     Each worker of ``celery_app`` has one. A row is announced once, and again if it was not taken and its queue is
     quiet. A broker that has lost its messages therefore gets them again, and a long queue is not filled with

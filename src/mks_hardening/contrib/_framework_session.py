@@ -1,4 +1,4 @@
-"""Storing a framework's session in ours: one decision for all frameworks, and its execution.
+"""Storage of a framework's session in ours: one decision for all frameworks, and its execution.
 
 A framework passes the names and values of its session as they were loaded and as they are now. They include the
 signed-in user, under a name that the framework defines. A change of the user is a sign-in or sign-out, and so

@@ -64,7 +64,7 @@ def busy_for(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
 
 
 def away_for(environ: Environ, error: BackendUnavailableError) -> int:
-    """Note the outage for the request log; returns seconds for ``Retry-After``."""
+    """Store the outage for the request log; returns seconds for ``Retry-After``."""
     environ[REFUSAL_KEY] = Refusal(
         wrapper="application", rule="backend", status=503, detail=AWAY, seen=shown(str(error))
     )
@@ -72,12 +72,12 @@ def away_for(environ: Environ, error: BackendUnavailableError) -> int:
 
 
 def mark(view: Callable[..., object], *groups: str) -> None:
-    """Note on a view the groups it is limited by; ``functools.wraps`` passes this on."""
+    """Store the groups that limit a view on the view; ``functools.wraps`` copies them to wrappers."""
     setattr(view, _GROUPS, groups)
 
 
 def groups_of(view: object) -> tuple[str, ...]:
-    """Return the groups noted by ``mark``."""
+    """Return the groups that ``mark`` has stored."""
     return tuple(getattr(view, _GROUPS, ()))
 
 

@@ -1,4 +1,4 @@
-"""Celery as the engine of ``mks_hardening.tasks``: the database decides, a message only names a row to look at.
+"""Celery as the engine of ``mks_hardening.tasks``: the database decides, a message only announces a row.
 
 A message contains only an id. Whether the row is due, running, done or dead is stored in the database, so a message
 that arrives twice, late or never does no harm: if a row was announced and not taken, it is announced again.

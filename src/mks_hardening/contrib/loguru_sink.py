@@ -1,4 +1,4 @@
-"""A sink of loguru: what is logged there goes the way of all other records, through our handlers and redaction.
+"""A loguru sink: log records of loguru pass through our handlers and redaction, like all others.
 
 from loguru import logger
 from mks_hardening.contrib.loguru_sink import LoguruSink

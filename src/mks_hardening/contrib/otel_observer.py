@@ -62,7 +62,7 @@ _RULES: Final = tuple(rule for rule in RULES if rule.event is not RequestFinishe
 
 
 class OpenTelemetryObserver:
-    """Records spans of requests (as ``tracer``) and statements (``watch_engine``), and metrics of all events.
+    """Observer for spans of requests (as ``tracer``) and statements (``watch_engine``), and metrics of all events.
 
     A request with a ``traceparent`` from a trusted peer continues that trace. The ids of the span appear in all log
     records of the request. Attributes contain no secrets: paths and queries are those of the request log, values
@@ -158,7 +158,7 @@ class OpenTelemetryObserver:
 
     def _show_counts(self) -> None:
         """Create an instrument for each metric of the definitions, read when the SDK collects."""
-        # Observable instruments: counting stays a single addition, and nothing is done while nobody collects.
+        # Observable instruments: counting stays a single addition, and nothing is done between two collections.
         for metric in METRICS:
             if metric.kind == "counter":
                 self._meter.create_observable_counter(_name(metric), [self._reader(metric)], "", metric.help)
@@ -291,7 +291,7 @@ class _RequestSpan:
 
 
 class SpanFilter(logging.Filter):
-    """Adds the ids of the current span to log records, if it is not the span of the request.
+    """Filter that adds the ids of the current span to log records, if it is not the span of the request.
 
     Add it to handlers: ``for handler in logging.getLogger().handlers: handler.addFilter(SpanFilter())``. Log
     records of a request have its ids without this filter.

@@ -49,7 +49,7 @@ _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class PrometheusObserver:
-    """Counts every event; pass it to ``mks_hardening.events.add_observer``.
+    """Observer that counts every event; pass it to ``mks_hardening.events.add_observer``.
 
     Names, labels and buckets are documented in ``docs/en/reference/metrics.md``. No label value comes from a
     client: ids, addresses, paths and statements are omitted, and the number of values that come from applications

@@ -1,4 +1,4 @@
-"""Redaction of secrets in what is sent to Sentry.
+"""Redaction of secrets in data sent to Sentry.
 
 Use the same object for every hook::
 
@@ -51,11 +51,11 @@ _logger: Final = logging.getLogger("mks_hardening.sentry")
 
 
 class SentryRedaction:
-    """Redacts secrets in events, transactions, breadcrumbs and logs: values, texts, URLs, and variables of frames.
+    """Hook that redacts secrets in events, transactions, breadcrumbs and logs: values, texts, URLs and variables.
 
     Sentry's own scrubber checks only names, and does not descend into nested structures. Arguments of a logging
-    call are judged by their place in the template: for ``logger.error("password=%s", value)`` neither the text nor
-    the parameter is sent. An event that cannot be redacted is replaced by a minimal one that says so.
+    call are classified by their place in the template: for ``logger.error("password=%s", value)`` neither the text
+    nor the parameter is sent. An event that cannot be redacted is replaced by a minimal one that says so.
 
     Use the same object for every hook. ``before_send_log`` is required if ``enable_logs`` is set,
     ``before_send_metric`` and ``before_send_span`` if you use these.

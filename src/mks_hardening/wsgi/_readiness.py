@@ -28,7 +28,7 @@ class ReadinessResult(NamedTuple):
 
 
 class Readiness:
-    """Runs the readiness checks of one process.
+    """The readiness checks of one process.
 
     Raises:
         ConfigurationError: a check is not callable, or is both required and optional.

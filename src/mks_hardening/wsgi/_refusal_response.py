@@ -87,7 +87,7 @@ class RefusalResponse:
 
 
 class Refuser:
-    """Refuses requests on behalf of one middleware.
+    """Refusal of requests on behalf of one middleware.
 
     It stores the refusal for the request log, emits the event and sends the response.
 

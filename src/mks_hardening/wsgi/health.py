@@ -32,7 +32,7 @@ _WRONG_METHOD: Final = RefusalResponse("method", 405, "Ask with GET or HEAD.", (
 
 
 class HealthMiddleware:
-    """Responds to liveness (``livez``) and readiness (``readyz``) probes; passes all other requests on.
+    """Middleware for liveness (``livez``) and readiness (``readyz``) probes; passes all other requests on.
 
     ``livez`` returns 200 as long as the process can handle requests, without running a check. ``readyz`` runs the
     checks concurrently. It returns 200 with status ``ok``, or ``degraded`` if an optional check failed, and 503

@@ -32,7 +32,7 @@ _LONGEST_KEY: Final = 256
 
 
 class RateLimitRule:
-    """Selects the requests that count against a group of limits, and the key they are counted by.
+    """Selection of requests that count against a group of limits, and the key they are counted by.
 
     Args:
         group: name of a group of limits in the limiter.
@@ -97,7 +97,7 @@ class RateLimitRule:
 
 
 class RateLimitMiddleware:
-    """Counts each request against every rule that applies, in order; responds with 429 at the first limit reached.
+    """Middleware that counts requests against all rules that apply, in order, and refuses them with 429 at a limit.
 
     A refused request consumes no quota: the hits of all rules, and of the rate limits of views inside, are given
     back (if the limiter has ``reserve``).

@@ -1,4 +1,4 @@
-"""Updates metrics from events, in less than a microsecond: one look-up, one lock, one addition."""
+"""Metric updates from events, in less than a microsecond: one look-up, one lock, one addition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Count: TypeAlias = Callable[[Any], None]
 
 
 class MetricCounters:
-    """Counts events in a metric storage.
+    """Counters of events in a metric storage.
 
     Args:
         sheet: storage that allocates the cells.

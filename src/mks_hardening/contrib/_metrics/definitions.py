@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 
 
 class MetricRule(NamedTuple):
-    """Maps one kind of event to metrics.
+    """Rule that maps one kind of event to metrics.
 
     Attributes:
         event: class of the event.
@@ -97,7 +97,7 @@ def _decision(group: str, allowed: bool, source: str, dry_run: bool) -> dict[str
 
 
 def _factor(change: str, method: str, reason: str, actor: str) -> dict[str, str]:
-    # An administrator who acts for another user gives a reason in free text.
+    # An actor other than the user gives a reason in free text.
     return {"change": _word(change), "method": _word(method), "reason": "" if actor else _word(reason)}
 
 

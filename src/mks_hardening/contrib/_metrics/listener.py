@@ -64,7 +64,7 @@ def _bound(address: str, port: int, *, share: bool) -> socket.socket:
 
 
 class Listener(Closing):
-    """Serves a WSGI application on daemon threads.
+    """HTTP server for a WSGI application, on daemon threads.
 
     Args:
         app: the application.

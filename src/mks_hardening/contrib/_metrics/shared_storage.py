@@ -1,7 +1,7 @@
 """Metric values shared by all processes of an application, in the files of prometheus_client's multiprocess mode.
 
 Each process owns a *slot*: numbered files for counters, histograms and gauges, protected by a file lock that the
-kernel releases when the process ends, in whatever way. A new process takes a free slot and continues its counts.
+kernel releases when the process ends, even if it crashes. A new process takes a free slot and continues its counts.
 Counters therefore never decrease, and there are never more files than the highest number of concurrent processes.
 Gauges belong to living processes: a slot begins without them, and ``forget_dead`` removes those of ended processes.
 
@@ -93,7 +93,7 @@ class SharedMetricStorage:
 
 
 def forget_dead(directory: Path) -> None:
-    """Remove the gauges of processes that have ended, in whatever way."""
+    """Remove the gauges of processes that have ended, even if they crashed."""
     for slot in _slots(directory):
         if any(_path(directory, kind, slot).exists() for kind in _OF_THE_LIVING):
             with _free_slot(directory, slot) as free:

@@ -33,7 +33,7 @@ class MetricRow(NamedTuple):
 
 
 class MetricStorage(Protocol):
-    """Allocates cells; called once per label set, by one thread at a time."""
+    """Allocation of cells; used once per label set, by one thread at a time."""
 
     def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
         """Return cells for a label set, zero or with the values that a previous process left."""

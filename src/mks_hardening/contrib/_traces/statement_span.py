@@ -41,7 +41,7 @@ def labels_of(attributes: Attributes) -> Attributes:
 
 
 class StatementSpans:
-    """Reports the statements of an engine.
+    """Reporter of the statements of an engine, for spans and metrics.
 
     Args:
         engine: engine to observe.

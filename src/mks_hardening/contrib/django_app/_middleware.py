@@ -33,7 +33,7 @@ __all__ = ["HardeningMiddleware", "problem_response"]
 
 
 class HardeningMiddleware(SessionMiddleware):
-    """Replaces Django's ``SessionMiddleware``: sets session, origin, id and route of each request.
+    """Replacement of Django's ``SessionMiddleware``: sets session, origin, id and route of each request.
 
     ``request.session`` is stored in our session. ``request.origin`` is the ``RequestOrigin`` and
     ``request.request_id`` the id of a request that came through ``hardened``; otherwise both are ``None``.
@@ -76,7 +76,7 @@ class HardeningMiddleware(SessionMiddleware):
             )
 
     def process_view(self, request: FromDjango, *_: object) -> None:
-        """Note the route; called by Django after URL resolution."""
+        """Store the route for the request log; called by Django after URL resolution."""
         # The pattern, not the path: metrics and log records must not contain a separate name for every id.
         _environ(request)[ROUTE_KEY] = f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
 

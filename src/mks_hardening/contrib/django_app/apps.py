@@ -9,7 +9,7 @@ __all__ = ["HardeningConfig"]
 
 
 class HardeningConfig(AppConfig):
-    """Registers the system checks."""
+    """Application configuration that registers the system checks."""
 
     name = "mks_hardening.contrib.django_app"
     label = "mks_hardening"

@@ -21,7 +21,7 @@ def current_session() -> SessionHandle:
 
 
 def current_csrf_token() -> str:
-    """Return a token for the form field ``csrf_token``; also available in templates. Empty outside a request."""
+    """Return a token for the form field ``csrf_token``, also for templates; empty outside a hardened request."""
     return str(request.environ.get(CSRF_TOKEN_KEY, ""))
 
 

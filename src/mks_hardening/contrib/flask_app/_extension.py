@@ -1,4 +1,4 @@
-"""The Flask extension ``Hardening``."""
+"""The Flask extension."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MOUNTED: Final = "Hardening(app, settings, mounted=True)"
 
 
 class Hardening:
-    """Wraps an application with ``compose.harden_wsgi`` and integrates it with Flask.
+    """Flask extension that wraps an application with ``compose.harden_wsgi`` and integrates it with Flask.
 
     ``flask.session`` is stored in our session. ``g.request_id`` is set, the request log contains the route, and
     errors are problem documents for clients that do not ask for a page. Templates can use ``current_csrf_token()``
@@ -217,7 +217,7 @@ class _Entry:
 
 
 class _Begin:
-    """Runs before each request: sets route and request id, and once checks for later changes to the application."""
+    """Function before each request: sets route and request id, and once checks for later changes to the app."""
 
     def __init__(
         self, app: Flask, interface: HardenedSessionInterface, stack: WSGIApplication | None

@@ -214,7 +214,7 @@ class HardenedSession(SessionMixin):
 
 
 class HardenedSessionInterface(SessionInterface):
-    """Opens and saves ``flask.session``.
+    """Session interface that opens and saves ``flask.session``.
 
     Args:
         open_handle: opens the session of a Cookie header, for requests that bypass the middleware, as in tests.

@@ -1,4 +1,4 @@
-"""Refuses cross-site requests (CSRF)."""
+"""Middleware against cross-site request forgery (CSRF)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORBIDDEN: Final = RefusalResponse(
 
 
 class CSRFMiddleware:
-    """Refuses unsafe requests (all but GET, HEAD, OPTIONS, TRACE) that come from another site, with 403.
+    """Middleware that refuses cross-site requests with 403, except safe ones (GET, HEAD, OPTIONS, TRACE).
 
     The first field that is present decides:
 

@@ -37,7 +37,7 @@ class _Plan(NamedTuple):
 
 
 class HeaderMerger:
-    """Adds prebuilt header fields; the changes for a list of field names are computed once.
+    """Merger of prebuilt header fields into responses; the changes for a list of field names are computed once.
 
     Args:
         policy: the header policy.

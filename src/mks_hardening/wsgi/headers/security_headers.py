@@ -1,4 +1,4 @@
-"""Adds security header fields to responses."""
+"""Middleware for security header fields."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["SecurityHeadersMiddleware"]
 
 
 class SecurityHeadersMiddleware:
-    """Adds the header fields of a policy to every response; fields that the application has set are kept.
+    """Middleware that adds the header fields of a policy to every response, unless the application has set them.
 
-    Strict-Transport-Security is sent only if the requested host is a name: never for localhost or for addresses,
-    which browsers must ignore it for (RFC 6797, 8.1). Over plain HTTP such hosts do not get
+    Strict-Transport-Security is sent over HTTPS only, and only if the requested host is a name: never for localhost
+    or addresses (browsers must ignore it for addresses, RFC 6797, 8.1). Over plain HTTP such hosts do not get
     ``upgrade-insecure-requests`` either.
 
     Args:

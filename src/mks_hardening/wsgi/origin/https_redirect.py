@@ -31,11 +31,11 @@ _REFUSALS: Final = {BAD_HOST: _BAD_HOST, PLAIN: _PLAIN_API}
 
 
 class HTTPSRedirectMiddleware:
-    """Redirects plain HTTP to HTTPS, and refuses hosts that are not allowed with 400, also over HTTPS.
+    """Middleware that redirects plain HTTP to HTTPS, and refuses hosts that are not allowed with 400.
 
-    GET and HEAD get 301; other methods get 308, which keeps method and body (302 and 307 with ``permanent=False``).
-    The redirect target is built from ``allowed_hosts``, never from an unchecked ``Host``, and does not copy the
-    port of the plain connection.
+    Hosts are checked over HTTPS as well. GET and HEAD get 301; other methods get 308, which keeps method and body
+    (302 and 307 with ``permanent=False``). The redirect target is built from ``allowed_hosts``, never from an
+    unchecked ``Host``, and does not copy the port of the plain connection.
 
     ``exempt_paths``, ``probe_paths`` and ``api_paths`` are compared with the path below the mount point. An entry
     matches exactly, or everything below it if it ends in a slash. A path with empty or dot segments or backslashes

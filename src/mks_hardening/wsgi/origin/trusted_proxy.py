@@ -17,7 +17,7 @@ __all__ = ["TrustedProxyMiddleware"]
 
 
 class TrustedProxyMiddleware:
-    """Resolves the origin of each request once and updates the environ accordingly.
+    """Middleware that resolves the origin of each request once and updates the environ accordingly.
 
     For requests from a trusted peer, ``REMOTE_ADDR``, ``wsgi.url_scheme``, ``HTTP_HOST``, ``SERVER_NAME``,
     ``SERVER_PORT`` and ``SCRIPT_NAME`` are set to what the client used, and the forwarding headers that were read

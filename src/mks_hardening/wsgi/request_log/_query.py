@@ -15,7 +15,7 @@ _LONGEST_KNOWN: Final = 128
 
 
 class QueryText:
-    """Redacts query strings; caches those without secrets, so that common ones cost one look-up.
+    """Redaction of query strings, with a cache of those without secrets, so that common ones cost one look-up.
 
     A query that contains a secret is never cached.
     """

@@ -58,7 +58,7 @@ _PLAIN_ERROR: Final = FixedResponse(
 
 
 class RequestLoggingMiddleware:
-    """Gives every request an id and writes one log record when the request has ended.
+    """Middleware that gives every request an id and writes one log record when the request has ended.
 
     The record is written after the last byte or the abort. It has the attributes ``method path status bytes
     duration_ms ttfb_ms outcome exc_type client_ip request_id trace_id``, and ``query``, ``route``, ``user_agent``

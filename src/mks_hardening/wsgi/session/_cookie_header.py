@@ -53,7 +53,7 @@ def _find_among(header: str, needle: str) -> str | None:
 
 
 class CookieFilter:
-    """Removes cookies from a Cookie header, in every spelling that some parser accepts.
+    """Filter that removes cookies from a Cookie header, in every spelling that some parser accepts.
 
     Frameworks parse Cookie headers differently: some decode UTF-8 and strip all Unicode whitespace around a name
     (werkzeug, Django), some treat blanks as separators (``http.cookies``). A part that any of them could read as a

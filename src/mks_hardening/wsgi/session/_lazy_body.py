@@ -15,7 +15,7 @@ __all__ = ["LazyBody"]
 
 
 class LazyBody:
-    """Wraps the body of an application that calls ``start_response`` only when its first chunk is requested.
+    """Body of an application that calls ``start_response`` only when its first chunk is requested.
 
     Args:
         result: iterable that the application returned.

@@ -36,13 +36,13 @@ class _Ends:
         self._users: dict[str, tuple[int, str | None, int]] = {}
 
     def session(self, key: str) -> None:
-        """Note that the store has confirmed the end of this session."""
+        """Record that the store has confirmed the end of this session."""
         self.count += 1
         self._keys[key] = self.count
         self._forget_oldest()
 
     def user(self, user_id: str, *, keep: str | None = None) -> None:
-        """Note that the store has confirmed the end of all sessions of a user except ``keep``."""
+        """Record that the store has confirmed the end of all sessions of a user except ``keep``."""
         before = self._users.get(user_id, (0, None, 0))[0]
         self.count += 1
         self._users[user_id] = self.count, keep, before
@@ -53,7 +53,7 @@ class _Ends:
         return key in self._keys
 
     def spare(self, key: str, user_id: str, number: int) -> bool:
-        """Return whether no end is known since the look-up with this number."""
+        """Return whether no end of the session is known since the look-up with this number."""
         last, kept, before = self._users.get(user_id, (0, None, 0))
         return number >= max(self._oldest, self._keys.get(key, 0), before if key == kept else last)
 

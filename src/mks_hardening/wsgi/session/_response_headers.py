@@ -18,7 +18,7 @@ _ROUNDING: Final = 0.001
 
 
 class SessionResponseHeaders:
-    """Sets the session-related header fields of responses.
+    """Session-related header fields of responses.
 
     Args:
         cookie: the session cookie.

@@ -87,7 +87,8 @@ class SessionLookup:
         """Validate the session and, if it is alive and ``active`` is set, record the activity.
 
         Raises:
-            BackendUnavailableError: the store has been unavailable for longer than the grace period.
+            BackendUnavailableError: the store is unavailable, and this session was not confirmed within the grace
+                period.
         """
         key = key_of(session_id)
         # Read before the store: if the session is ended in between, the record loaded earlier must not overwrite

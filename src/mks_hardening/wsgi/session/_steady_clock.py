@@ -21,7 +21,7 @@ _NOISE: Final = 0.001
 
 
 class SteadyClock:
-    """Follows the wall clock forwards; if that is set back, continues by the monotonic clock.
+    """Clock that follows the wall clock forwards; if that is set back, it continues by the monotonic clock.
 
     Processes and hosts share the wall clock, so sessions are stamped with it. But a wall clock that is set back
     would extend every session by the same amount.

@@ -46,13 +46,14 @@ _SITE_DATA: Final = ("cache", "clientHints", "cookies", "executionContexts", "pr
 
 
 class SessionTimeoutMiddleware:
-    """Ends sessions that were idle too long, lived too long or were revoked, before the application runs.
+    """Middleware for sessions with an idle and an absolute limit; rejects the cookies of ended sessions.
 
-    The cookie contains only a 256-bit id, and the store decides. A cookie that is replayed after sign-out or expiry
-    is therefore invalid; after a rotation only requests already in progress may still use it. A request with an
-    invalid cookie gets 401 with a problem document, or 303 to ``sign_in_url`` if a page is being opened. The
-    response has the field ``X-Session-Timeout-Reason``, clears the cookies and is not cached. Requests without a
-    cookie pass: authorization is up to the application.
+    Sessions are checked before the application runs. The cookie contains only a 256-bit id, and the store decides.
+    A cookie that is replayed after sign-out or expiry is therefore invalid; after a rotation the old one is
+    accepted for ten seconds, for GET, HEAD and OPTIONS only. A request with an invalid cookie gets 401 with a
+    problem document, or 303 to ``sign_in_url`` if a page is being opened. The response has the field
+    ``X-Session-Timeout-Reason``, clears the cookies and is not cached. Requests without a cookie pass:
+    authorization is up to the application.
 
     The application finds a ``SessionHandle`` at ``environ["mks_hardening.session"]``.
 
@@ -262,7 +263,7 @@ class SessionTimeoutMiddleware:
         cleared = not self._keeper.left_alone(record)
         if public or part:
             handle = SessionHandle(self._keeper, self._fields)
-            # A subresource does not end a session; the response to the next page does.
+            # The response for a subresource does not clear the cookie; that for the next page does.
             handle.forget(reason, cleared=cleared and not part)
             self._hide_cookies(environ)
             return self._run(environ, handle, start_response)

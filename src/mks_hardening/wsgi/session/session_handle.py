@@ -19,11 +19,10 @@ __all__ = ["SessionHandle"]
 class SessionHandle(SessionState):
     """The session of one request, created by ``SessionTimeoutMiddleware`` as ``environ["mks_hardening.session"]``.
 
-    Methods that change the session write to the store immediately. ``start``, ``rotate``, ``end`` and
-    ``end_others`` raise ``BackendUnavailableError`` if the store does not confirm the change. If the application
-    does not catch it, the client gets a 503 with ``Retry-After`` and keeps its cookie; a 500 into which a framework
-    turns the error becomes a 503 as well. Each of these methods has an asyncio version, whose name begins with
-    ``a``.
+    Methods that change the session write to the store immediately, and raise ``BackendUnavailableError`` if it does
+    not confirm the change. If the application does not catch it, the client gets a 503 with ``Retry-After`` and
+    keeps its cookie; a 500 into which a framework turns the error becomes a 503 as well. Each of these methods has
+    an asyncio version, whose name begins with ``a``.
 
     Attributes:
         reason: why the session of the request's cookie has ended (``idle``, ``absolute``, ``revoked``), on pages

@@ -22,7 +22,7 @@ __all__ = ["SessionManager"]
 
 
 class SessionManager:
-    """Lists and ends sessions outside their own requests (ASVS 7.4.2, 7.4.5, 7.5.2).
+    """List and end sessions outside their own requests (ASVS 7.4.2, 7.4.5, 7.5.2).
 
     Every method raises ``BackendUnavailableError`` if the store is unavailable, and has an asyncio version, whose
     name begins with ``a``.

@@ -24,7 +24,7 @@ def watched(app: WSGIApplication, store: SessionStore) -> WSGIApplication:
 
 
 class _OneProcess:
-    """Warns once that other processes do not have the sessions of the application."""
+    """Wrapper that warns once that other processes do not have the sessions of the application."""
 
     __slots__ = ("_app", "_said")
 

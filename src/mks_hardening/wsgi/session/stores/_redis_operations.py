@@ -109,7 +109,7 @@ class RedisSessions:
     def update(self, key: str, *, version: int, data: str) -> Op[bool]:
         """Replace the data."""
         # With a token: by version and data alone, a write that is sent again after a lost response could not be
-        # told from an equal write of another request, nor be recognized once another request has written.
+        # distinguished from an equal write of another request, nor recognized after a later write of another one.
         arguments = (self.prefix, key, version, data)
         token = token_hex(16)
         return bool((yield RunScript(self._scripts["update"], [self._session(key)], arguments, token=token)))
