@@ -1,4 +1,4 @@
-"""SQL that stays within its limits: engine, slow queries, fingerprints, paging, Japanese search, retry."""
+"""SQL with limits: engines, slow queries, fingerprints, keyset paging, Japanese search and transaction retries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Cursors: the order columns of one row as the database holds them, opaque to clients and checked on the way back.
+"""Paging cursors: the order columns of one row, opaque to clients and validated when they come back.
 
-The value that a column's type returns is not always the value that the database compares. SQLite stores a time with
-or without a fraction, and a number with more digits than its ``Numeric`` declares; the Python ``float`` of a
-``real`` column is not the number in it. So a cursor holds the value of the driver, unconverted, and binds it again.
+A cursor holds the driver's raw value and binds it again, because the Python value that a column type returns may
+differ from the value that the database compares: SQLite stores times with or without a fraction and numbers with
+more digits than their ``Numeric`` declares, and the Python ``float`` of a ``real`` column is not the stored number.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ AnyColumn: TypeAlias = "ColumnElement[Any]"
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
-_LARGEST_EXPONENT: Final = 16_000  # of PostgreSQL's numeric
-_LARGEST_FLOAT_EXPONENT: Final = 300  # of a numeric that is compared with a double
-_LARGEST_OFFSET: Final = timedelta(hours=16)  # of a time zone in PostgreSQL
+_LARGEST_EXPONENT: Final = 16_000  # limit of PostgreSQL's numeric
+_LARGEST_FLOAT_EXPONENT: Final = 300  # limit for a numeric that is compared with a double
+_LARGEST_OFFSET: Final = timedelta(hours=16)  # limit of a time zone offset in PostgreSQL
 
-# SQLite's storage classes: it compares any two of them, so that a forged one does no harm.
+# SQLite's storage classes: SQLite compares any two of them, so a forged value does no harm.
 _STORAGE_CLASSES: Final = frozenset({int, float, str, bytes})
-# What a driver may give for a column that is declared with a Python type, and PostgreSQL compares with the column.
+# Python type of a column -> types that the driver may return for it and that PostgreSQL compares with the column.
 _GIVEN_FOR: Final[dict[type, frozenset[type]]] = {
     bool: frozenset({bool}),
     int: frozenset({int, float, Decimal}),
@@ -65,17 +65,17 @@ _ALL: Final = frozenset[type]().union(*_GIVEN_FOR.values())
 
 
 class InvalidCursorError(MksHardeningError, ValueError):
-    """A cursor was damaged, forged, or made for another order; a web application answers 400."""
+    """A cursor is damaged, forged or belongs to another order; a web application responds with 400."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CursorKey:
-    """One column of the order.
+    """One column of the sort order.
 
     Attributes:
-        column: plain, or an expression.
-        descending: from the largest to the smallest.
-        may_be_null: rows without a value come last.
+        column: column or expression to sort by.
+        descending: whether to sort from the largest to the smallest value.
+        may_be_null: whether the column can be NULL; such rows come last.
     """
 
     column: AnyColumn
@@ -85,11 +85,11 @@ class CursorKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CursorPosition:
-    """What a cursor says.
+    """Decoded content of a cursor.
 
     Attributes:
-        values: of the order columns, as the driver gave them.
-        of_sqlite: whether the driver was SQLite's, whose values have another form.
+        values: values of the order columns, as the driver returned them.
+        of_sqlite: whether they came from SQLite, whose values have another form.
     """
 
     values: Sequence[object]
@@ -97,10 +97,10 @@ class CursorPosition:
 
 
 def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool = False) -> str:
-    """The cursor of a row.
+    """Encode the cursor of a row.
 
     Raises:
-        ConfigurationError: an order column is NULL, so that no comparison finds the rows after it, or holds what
+        ConfigurationError: an order column is NULL, so no comparison finds the rows after it, or holds a value that
             cannot be compared again.
     """
     if any(value is None and not key.may_be_null for key, value in zip(keys, values, strict=False)):
@@ -118,17 +118,17 @@ def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqli
 
 
 def encode_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool) -> str:
-    """A cursor of whatever values.
+    """Encode a cursor without validating the values.
 
     Raises:
-        EncodeError: one that is no data.
+        EncodeError: a value cannot be serialized.
     """
     data = _codec().encode([_order_digest(keys, of_sqlite=of_sqlite), *values])
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def _plain(value: object) -> object:
-    """The value in a type of Python's own: asyncpg has its own UUID, and psycopg2 returns a memoryview."""
+    """Convert driver types to standard types: asyncpg has its own UUID class, psycopg2 returns a memoryview."""
     if isinstance(value, UUID):
         return UUID(int=value.int)
     return cast("memoryview[int]", value).tobytes() if isinstance(value, memoryview) else value
@@ -137,7 +137,7 @@ def _plain(value: object) -> object:
 def _unfit(column: AnyColumn, value: object) -> str:
     if isinstance(
         value, timedelta
-    ):  # psycopg and asyncpg: 365 days for a year, where PostgreSQL compares 360
+    ):  # psycopg and asyncpg read a year as 365 days; PostgreSQL compares it as 360
         return (
             f"order_by column {column}: an interval has no exact form in Python; order by extract('epoch', …)"
         )
@@ -148,10 +148,10 @@ def _unfit(column: AnyColumn, value: object) -> str:
 
 
 def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
-    """What a cursor says.
+    """Decode and validate a cursor.
 
     Raises:
-        InvalidCursorError: it is no cursor, or one of another order.
+        InvalidCursorError: the cursor is unreadable or belongs to another order.
     """
     try:
         if len(cursor) > _LONGEST_CURSOR:
@@ -160,7 +160,7 @@ def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
         digest, *values = cast("list[object]", _codec().decode(data))
     except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
         raise InvalidCursorError("the cursor cannot be read") from None
-    # A cursor is not signed: a forged one is a place in the list, which anyone could have paged to.
+    # Cursors need no signature: a forged one only names a position in the list, which anyone could page to.
     of_sqlite = digest == _order_digest(keys, of_sqlite=True)
     if not (of_sqlite or digest == _order_digest(keys, of_sqlite=False)) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
@@ -173,7 +173,7 @@ def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
 
 
 def _bounded(value: object) -> object:
-    """A moment in UTC: PostgreSQL refuses offsets that Python has."""
+    """Convert an aware datetime to UTC: PostgreSQL rejects some UTC offsets that Python allows."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         try:
             return value.astimezone(UTC)
@@ -183,9 +183,9 @@ def _bounded(value: object) -> object:
 
 
 def _fits(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool:
-    """Whether the database compares the value with the column, without an error and as it compares the row's."""
+    """Whether the database accepts the value and compares it with the column as it compares stored values."""
     kind = type(value)
-    # What no column could hold, and a driver would refuse with an error of its own.
+    # No column can hold these, and a driver would reject them with its own error.
     if (kind is int and not -(2**63) <= cast(int, value) < 2**63) or _has_surrogates(value):
         return False
     if of_sqlite:
@@ -200,7 +200,7 @@ def _fits(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool:
 
 
 def _python_type(column: AnyColumn) -> type:
-    """What the column's type says; ``object`` where it says nothing, or may keep something else."""
+    """Python type of the column, or ``object`` if its type is unknown or may store another type."""
     from sqlalchemy import Enum, TypeDecorator
 
     if isinstance(column.type, Enum):
@@ -224,7 +224,7 @@ def _is_text_of(value: str, column: AnyColumn) -> bool:
 
     if isinstance(column.type, Enum):
         return value in column.type.enums
-    if _python_type(column) is UUID:  # as psycopg2 gives it
+    if _python_type(column) is UUID:  # psycopg2 returns UUIDs as text
         try:
             UUID(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What a decorator has to know of a function: whether its body runs in the call, in an ``await``, or later."""
+"""Kind of a decorated function: plain, coroutine function or generator."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["is_async", "refuse_generators"]
 
 
 def is_async(function: Callable[..., object]) -> bool:
-    """Whether calling it gives a coroutine; objects with an ``async def __call__`` too."""
+    """Whether calling the function returns a coroutine; includes objects with an ``async def __call__``."""
     return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - the method itself
 
 
 def refuse_generators(function: Callable[..., object]) -> None:
-    """Generators run after the call is over.
+    """Reject generator functions, whose body runs only after the call has returned.
 
     Raises:
-        ConfigurationError: it is one.
+        ConfigurationError: the function is a generator function.
     """
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Which columns of an order can be NULL, so that a comparison alone would lose their rows."""
+"""Detection of order columns that can be NULL, whose rows a plain comparison would skip."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["may_be_null", "optional_tables"]
 
 Construct: TypeAlias = Any
-"""Of SQLAlchemy: what its type arguments are nobody knows here."""
+"""An SQLAlchemy construct whose type arguments are unknown here."""
 
-# NULL only where an argument is.
+# Functions that return NULL only if an argument is NULL.
 _FUNCTIONS: Final = frozenset({"abs", "char_length", "length", "lower", "trim", "upper"})
 _OPERATORS: Final = frozenset(
     {
@@ -31,7 +31,7 @@ _OPERATORS: Final = frozenset(
 
 
 def optional_tables(select: Select[Construct]) -> frozenset[Construct]:
-    """Tables that have no row for some rows of the select: the far side of outer joins."""
+    """Tables that have no row for some rows of the select: the nullable side of outer joins."""
     found: set[Construct] = set()
     waiting: list[tuple[Construct, bool]] = [(one, False) for one in _froms(select)]
     while waiting:
@@ -47,7 +47,7 @@ def optional_tables(select: Select[Construct]) -> frozenset[Construct]:
 
 
 def _froms(select: Construct) -> list[Construct]:
-    # Joins that the select itself was told are put together when it is compiled, which takes a millisecond.
+    # SQLAlchemy assembles joins added with .join() at compile time, which takes about a millisecond.
     joins = select._setup_joins  # noqa: SLF001 - has no public name
     if any(how["isouter"] or how["full"] for *_, how in joins):
         return list(select.get_final_froms())
@@ -55,17 +55,17 @@ def _froms(select: Construct) -> list[Construct]:
 
 
 def may_be_null(expression: Construct, optional: frozenset[Construct]) -> bool:
-    """Whether this column, or what is made from columns, may be NULL; unknown means yes.
+    """Whether a column or expression may be NULL; true if unknown.
 
     Args:
-        expression: from an order.
-        optional: what ``optional_tables`` found.
+        expression: element of the sort order.
+        optional: result of ``optional_tables``.
     """
     from sqlalchemy import BinaryExpression, BindParameter, Column, Label
     from sqlalchemy.sql.elements import Grouping
     from sqlalchemy.sql.functions import FunctionElement
 
-    given: Construct = expression  # without the type arguments that nobody knows
+    given: Construct = expression  # drops the unknown type arguments
     if isinstance(expression, Column):
         return bool(given.nullable) or given.table in optional or not _of_a_table(given)
     if isinstance(expression, BindParameter):
@@ -84,7 +84,7 @@ def may_be_null(expression: Construct, optional: frozenset[Construct]) -> bool:
 
 
 def _of_a_table(column: Construct) -> bool:
-    """Not of a subquery, whose columns say nothing of the joins inside."""
+    """Whether the column belongs to a table; columns of a subquery do not show the joins inside it."""
     from sqlalchemy import Alias, Table
 
     table: Construct = column.table

@@ -1,4 +1,4 @@
-"""Selects that a bound would change: what they say of a row depends on rows that are on other pages."""
+"""Checks for selects that cannot be paged because a row's values depend on rows of other pages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["check_whole"]
 
 Construct: TypeAlias = Any
-"""Of SQLAlchemy: what its type arguments are nobody knows here."""
+"""An SQLAlchemy construct whose type arguments are unknown here."""
 
 
 def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) -> None:
-    """Refuse a select whose rows would be others once those of earlier pages are left out.
+    """Reject a select whose rows would change if the rows of earlier pages are filtered out.
 
     Raises:
-        ConfigurationError: it has a window function, DISTINCT ON, or DISTINCT and an order by something else.
+        ConfigurationError: it uses a window function or DISTINCT ON, or DISTINCT with an order column that is not
+            selected.
     """
     raw: list[Construct] = select._raw_columns  # noqa: SLF001 - has no public name
     if any(_has_window(one) for one in (*raw, *order)):
@@ -28,7 +29,7 @@ def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) 
             "a window function sees only the rows of its page: select it in a subquery", parameter="select"
         )
     given: Construct = select
-    # The second since SQLAlchemy 2.1, as an extension before the columns.
+    # Since SQLAlchemy 2.1, DISTINCT ON is an extension before the columns (_pre_columns_clause).
     distinct_on = given._distinct_on or getattr(given, "_pre_columns_clause", None) is not None  # noqa: SLF001 - as above
     if distinct_on:
         raise ConfigurationError(
@@ -36,7 +37,7 @@ def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) 
         )
     if given._distinct:  # noqa: SLF001 - as above
         selected = [_bare(one) for one in select.selected_columns]
-        # The order columns are selected too, and would tell rows apart that were the same.
+        # The order columns are selected too and would make equal rows distinct.
         if not all(any(_bare(one).compare(two) for two in selected) for one in order):
             raise ConfigurationError(
                 "order_by: with DISTINCT, only columns that are selected", parameter="order_by"
@@ -46,7 +47,7 @@ def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) 
 def _has_window(element: Construct) -> bool:
     from sqlalchemy import FromClause, Over, SelectBase
 
-    # A table, which has no expressions, or a subquery, which is not cut.
+    # Tables contain no expressions, and subqueries are not limited to a page.
     if isinstance(element, (FromClause, SelectBase)):
         return False
     return isinstance(element, Over) or any(_has_window(part) for part in element.get_children())
@@ -55,5 +56,5 @@ def _has_window(element: Construct) -> bool:
 def _bare(column: Construct) -> Construct:
     from sqlalchemy import Label
 
-    given: Construct = column  # without the type arguments that nobody knows
+    given: Construct = column  # drops the unknown type arguments
     return given.element if isinstance(column, Label) else given

@@ -1,1 +1,1 @@
-"""Engines that stay within their limits: connections, waiting, dead servers, forks."""
+"""Hardened engines: pool size, timeouts, detection of unresponsive servers, fork safety."""

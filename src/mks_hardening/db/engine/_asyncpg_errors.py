@@ -1,7 +1,8 @@
-"""A lost connection of asyncpg as the ``OperationalError`` that it is with every other driver.
+"""Conversion of asyncpg's connection errors to ``OperationalError``, as every other driver raises it.
 
-Through SQLAlchemy asyncpg raises a plain ``DBAPIError`` or an ``InterfaceError`` when the server hangs up, and an
-``OSError`` without any wrapper when none can be reached: a handler of ``OperationalError`` would see neither.
+With SQLAlchemy, asyncpg raises a plain ``DBAPIError`` or an ``InterfaceError`` when the server closes the
+connection, and an unwrapped ``OSError`` when the server is unreachable. A handler of ``OperationalError`` would
+catch neither.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ __all__ = ["name_lost_connections"]
 
 
 def name_lost_connections(engine: Engine) -> None:
-    """Raise ``OperationalError`` for connections of ``engine`` that are lost or cannot be made."""
+    """Raise ``OperationalError`` when a connection of ``engine`` is lost or cannot be opened."""
     from sqlalchemy import event
 
-    # Both are events of the dialect, which cost the statements nothing.
+    # Both are dialect events, which add no cost to statements.
     event.listen(engine, "do_connect", _connecting)
     event.listen(engine, "handle_error", _failed)
 
@@ -33,7 +34,7 @@ def _connecting(dialect: Dialect, _record: object, _args: object, options: dict[
     async def connect_or_say(*args: object, **given: object) -> object:
         try:
             return await connect(*args, **given)
-        except OSError as error:  # a TimeoutError too
+        except OSError as error:  # includes TimeoutError
             said = NO_ANSWER if isinstance(error, TimeoutError) else str(error)
             raise dbapi.OperationalError(said) from error
 

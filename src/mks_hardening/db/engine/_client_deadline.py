@@ -1,13 +1,13 @@
-"""An open connection whose server has stopped answering ends within the deadline, whatever the driver waits for.
+"""Client-side deadline for database connections, whatever the driver is waiting for.
 
-No option of libpq does this: a stopped process, a full disk or a proxy without a backend still has its packets
-acknowledged, and only the server can tell a long statement from a lost one. So while an operation lasts, a thread
-asks the server's address from half the deadline on whether anybody answers (``_server_probe``). When nobody does,
-it shuts the socket down under the driver, which fails as if the server had hung up. A statement of a server that
-answers may last as long as it likes.
+No option of libpq does this: if the server process is stopped, its disk is full, or a proxy has lost its backend,
+the kernel still acknowledges packets, and only the server can tell a long statement from a lost one. While an
+operation runs, a supervisor thread therefore probes the server's address from half the deadline on
+(``_server_probe``). If the server does not respond, the thread shuts down the driver's socket, and the driver fails
+as if the server had closed the connection. A statement may run as long as it needs while the server responds.
 
-The same thread goes on asking a server that it has given up, so that a new connection need not wait for one that is
-still silent. Nobody else asks: in the thread of an event loop that would stop all its tasks.
+The same thread keeps probing a server that it has given up, so that new connections fail fast while the server
+stays silent. Only this thread probes: a probe in the thread of an event loop would block all its tasks.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 __all__ = ["NO_ANSWER", "ClientDeadline", "DriverWait"]
 
 NO_ANSWER: Final = "no answer from the database within client_deadline"
-_ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is asked
-_ANSWER: Final = 0.35  # share within which it has to answer
-_AGAIN: Final = 0.1  # share left for another try to connect, which the pool makes after a failed pre-ping
-_ENDS: Final = 0.05  # share of the deadline over which the ends of many operations are spread
-_BETWEEN_ENDS: Final = 0.003  # seconds; several times what SQLAlchemy needs to handle one
-_IDLE_ROUNDS: Final = 4  # the thread ends after so many looks at nothing; the next operation starts another
+_ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is probed
+_ANSWER: Final = 0.35  # share of the deadline within which the server has to respond
+_AGAIN: Final = 0.1  # share left for another connection attempt, which the pool makes after a failed pre-ping
+_ENDS: Final = 0.05  # share of the deadline over which the shutdowns of many operations are spread
+_BETWEEN_ENDS: Final = 0.003  # seconds; several times what SQLAlchemy needs to handle one failure
+_IDLE_ROUNDS: Final = 4  # idle rounds after which the thread ends; the next operation starts another
 
 
 class DriverWait:
-    """One connection, and since when its driver has been waiting for the server."""
+    """Wait state of one connection: since when its driver has been waiting for the server."""
 
     __slots__ = ("_deadline", "_descriptor", "_family", "_inode", "address", "answered", "broken", "since")
 
@@ -57,30 +57,30 @@ class DriverWait:
         self.broken = False
 
     def begin(self) -> None:
-        """An operation starts."""
+        """Start of an operation."""
         self.since = self._deadline.clock.monotonic()
         self._deadline.watch(self)
 
     def end(self) -> None:
-        """The operation is over."""
+        """End of an operation."""
         self._deadline.forget(self)
         self.since = None
 
     def explain(self, error: BaseException) -> None:
-        """Say what happened, where the driver can only say that the server hung up."""
+        """Add the cause to the driver's error, which only reports a closed connection."""
         if self.broken:
             self.broken = False
             error.add_note(NO_ANSWER)
 
     def answers(self, *, within: float) -> bool:
-        """Whether anybody answers at the server's address."""
+        """Whether the server's address responds within ``within`` seconds."""
         return answers(self._family, self.address, within=within)
 
     def hang_up(self) -> None:
-        """Shut the socket down under the driver.
+        """Shut down the driver's socket.
 
-        The driver may have closed it by now, and another thread may have been given the same number; a duplicate
-        with the same inode can be neither.
+        The driver may have closed the socket, and the descriptor number may belong to another socket by now.
+        Checking the inode of a duplicated descriptor rules out both.
         """
         with suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as twin:
             if os.fstat(twin.fileno()).st_ino == self._inode:
@@ -91,23 +91,23 @@ class DriverWait:
 def _start(supervise: Callable[[], None]) -> None:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
-        # A driver in C (psycopg2) blocks all greenlets of its thread, so that none of them could supervise it.
+        # A C driver (psycopg2) blocks all greenlets of its thread, so the supervisor needs a real thread.
         monkey.get_original("_thread", "start_new_thread")(supervise, ())
         return
     threading.Thread(target=supervise, name="mks-database-deadline", daemon=True).start()
 
 
 class ClientDeadline:
-    """Supervises the connections of one engine, from a thread that lives while there are operations.
+    """Supervisor for the connections of one engine; its thread runs only while there are operations.
 
     Args:
-        patience: seconds within which a server answers, or is given up.
+        patience: seconds within which a server must respond before it is given up.
         clock: source of time.
 
     Attributes:
         patience: as above.
         clock: as above.
-        between: seconds after which it is worth looking again at a server that was given up.
+        between: seconds between two probes of a server that was given up.
     """
 
     def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -122,17 +122,17 @@ class ClientDeadline:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """Begin with nothing in a forked child: the thread and the operations are the parent's."""
-        # Re-entrant, because a signal handler may use the database in the middle of a start.
+        """Reset the state in a forked child: the thread and the operations belong to the parent."""
+        # Reentrant, because a signal handler may use the database while the thread is being started.
         self._lock = threading.RLock()
         self._waiting = set()
         self._supervised = False
         self._lost = None
 
     def is_lost(self) -> bool:
-        """Whether a new connection would wait in vain: the server was given up and is still silent.
+        """Whether the server was given up and is still silent, so that a new connection would only wait.
 
-        Now and then one caller may try all the same: another server may have taken over at another address.
+        Once per ``patience`` one caller may try anyway: another server may have taken over at another address.
         """
         with self._lock:
             if self._lost is None:
@@ -145,11 +145,11 @@ class ClientDeadline:
             return False
 
     def mark_reachable(self) -> None:
-        """A new connection was made: the server is there."""
+        """Record that a new connection was opened, so the server is reachable."""
         self._lost = None
 
     def watch(self, wait: DriverWait) -> None:
-        """An operation starts; on the way of every statement."""
+        """Register an operation and start the thread if needed; runs for every statement."""
         self._waiting.add(wait)
         if not self._supervised and self._claim():
             try:
@@ -158,7 +158,7 @@ class ClientDeadline:
                 self._supervised = False
 
     def forget(self, wait: DriverWait) -> None:
-        """An operation is over."""
+        """Unregister an operation."""
         self._waiting.discard(wait)
 
     def _claim(self) -> bool:
@@ -170,7 +170,7 @@ class ClientDeadline:
     def _supervise(self) -> None:
         try:
             self._look_round()
-        except BaseException:  # out of descriptors, an abort: the next operation starts another thread
+        except BaseException:  # out of descriptors, or an abort: the next operation starts another thread
             self._supervised = False
             raise
 
@@ -201,12 +201,12 @@ class ClientDeadline:
             self._lost = None
 
     def _resume(self) -> bool:
-        """End, unless an operation began in this moment and still took the thread for alive."""
+        """Stop the thread, unless an operation registered just now and assumed that it still runs."""
         self._supervised = False
         return bool(self._waiting) and self._claim()
 
     def _time_for(self, wait: DriverWait, since: float) -> float:
-        """How long a server may think; less where another one has been asked before, and was silent."""
+        """Seconds for the server to respond; fewer if probing another server used up part of the deadline."""
         heard = max(since, wait.answered)
         left = heard + self.patience * (1 - _AGAIN) - self.clock.monotonic()
         return min(self.patience * _ANSWER, max(self.patience * _AGAIN, left))
@@ -224,7 +224,7 @@ class ClientDeadline:
         self._hang_up(silent)
 
     def _hang_up(self, silent: list[tuple[DriverWait, float]]) -> None:
-        """End the operations one after the other: an event loop handles all that fail at once in one step."""
+        """Shut down one socket after another: an event loop would handle simultaneous failures in one step."""
         began = self.clock.monotonic()
         step = min(_BETWEEN_ENDS, self.patience * _ENDS / max(1, len(silent)))
         for number, (wait, since) in enumerate(silent):

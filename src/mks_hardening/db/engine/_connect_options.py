@@ -1,4 +1,4 @@
-"""The limits of a connection in the words of each driver."""
+"""Connection limits as options of each driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ConnectionLimits", "asyncpg_options", "libpq_options", "sqlite_pragm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Time limits of a connection in milliseconds; 0 means none."""
+    """Time limits of a connection in milliseconds; 0 means no limit."""
 
     statement: int
     lock: int
@@ -24,7 +24,7 @@ class ConnectionLimits:
 
     @property
     def of_server(self) -> dict[str, str]:
-        """Settings of a PostgreSQL session."""
+        """Session settings of PostgreSQL."""
         return {
             "statement_timeout": str(self.statement),
             "lock_timeout": str(self.lock),
@@ -35,16 +35,16 @@ class ConnectionLimits:
 def libpq_options(
     url: URL, limits: ConnectionLimits, application_name: str, given: dict[str, object]
 ) -> dict[str, object]:
-    """Connection options in libpq's own words; what the caller or the URL says comes last and so wins."""
-    # In the start packet, so that no round trip is spent on them and a reset does not lose them.
+    """Connection options for libpq; options of the caller or the URL override the defaults."""
+    # In the startup packet: this needs no round trip, and a session reset does not lose them.
     server = " ".join(f"-c {name}={value}" for name, value in limits.of_server.items())
     from_url = url.query.get("options", "")
     theirs = given.pop("options", from_url if isinstance(from_url, str) else " ".join(from_url))
     defaults: dict[str, object] = {"application_name": application_name}
     if limits.client:
         defaults |= {
-            "connect_timeout": max(2, ceil(limits.client / 1000)),  # libpq takes 1 for 2
-            # A dead network is noticed by the kernel; a stopped server is not (``_client_deadline``).
+            "connect_timeout": max(2, ceil(limits.client / 1000)),  # libpq raises 1 to 2
+            # The kernel detects a dead network, but not a stopped server (see ``_client_deadline``).
             "tcp_user_timeout": limits.client,
             "keepalives": 1,
             "keepalives_idle": max(1, limits.client // 1000),
@@ -58,7 +58,7 @@ def libpq_options(
 def asyncpg_options(
     limits: ConnectionLimits, application_name: str, given: dict[str, object]
 ) -> dict[str, object]:
-    """Connection options of asyncpg; what the caller says wins."""
+    """Connection options for asyncpg; options of the caller override the defaults."""
     settings = {
         **limits.of_server,
         "application_name": application_name,
@@ -69,9 +69,9 @@ def asyncpg_options(
 
 
 def sqlite_pragmas(connection: DBAPIConnection, busy_timeout: int) -> None:
-    """Set what SQLite forgets with every connection."""
+    """Set the pragmas that SQLite does not persist; needed for each new connection."""
     cursor = connection.cursor()
-    # The time-out comes first: switching to WAL takes a lock itself.
+    # The timeout comes first: switching to WAL takes a lock.
     cursor.execute(f"PRAGMA busy_timeout = {busy_timeout}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")

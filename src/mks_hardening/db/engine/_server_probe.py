@@ -1,8 +1,8 @@
-"""Whether anybody answers at the address of a PostgreSQL server, asked without an account.
+"""Probe of a PostgreSQL server that needs no credentials.
 
-A server that is stopped, or a network that swallows packets, still lets connections be made: the kernel answers in
-the server's place. So one question is sent that every server and pooler answers with one byte before anything else,
-"may we speak TLS?" (protocol 3.0, SSLRequest).
+Connecting proves nothing: if the server process is stopped or a network drops packets, the kernel still accepts
+connections. The probe therefore sends an SSLRequest (protocol 3.0), to which every server and pooler responds with
+one byte before anything else.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 
 __all__ = ["Address", "answers"]
 
-# What ``getpeername`` gives: a path for a UNIX socket, otherwise host, port and more.
+# Return value of ``getpeername``: a path for a UNIX socket, otherwise a tuple of host, port and more.
 Address: TypeAlias = "str | bytes | tuple[str | int, ...]"
 
 _SSL_REQUEST: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-_LEAST: Final = 0.001  # 0 would mean: do not wait at all
+_LEAST: Final = 0.001  # 0 would make the socket non-blocking
 _YES: Final = b"S"
 
 
 def answers(family: int, address: Address, *, within: float) -> bool:
-    """Whether the server says anything within so many seconds; only silence is a no.
+    """Whether the server responds within ``within`` seconds; only silence counts as no.
 
-    Refused and broken connections are answers: the system that sends them also ends the connections that are open.
+    Refused and broken connections count as responses: the host that sends them also closes the open connections.
     """
     until = SYSTEM_CLOCK.monotonic() + within
     with socket.socket(family, socket.SOCK_STREAM) as connection:
@@ -38,7 +38,7 @@ def answers(family: int, address: Address, *, within: float) -> bool:
             answer = connection.recv(1)
         except TimeoutError:
             return False
-        except BlockingIOError:  # a full queue at a UNIX socket: nobody accepts
+        except BlockingIOError:  # the backlog of a UNIX socket is full: the server accepts nothing
             return False
         except OSError:
             return True
@@ -48,13 +48,13 @@ def answers(family: int, address: Address, *, within: float) -> bool:
 
 
 def _shake_hands(connection: socket.socket) -> None:
-    """Do what was asked for: a server that is left here writes a line to its log, once for every probe."""
-    import ssl  # heavy, and most servers of a private network say no
+    """Complete the TLS handshake: a server whose client disconnects here logs one line for every probe."""
+    import ssl  # expensive import, and most servers in private networks decline TLS
 
-    # Nothing is said on it and nothing believed, so there is nothing to verify.
+    # No data is sent or trusted on this connection, so there is nothing to verify.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with suppress(OSError, ValueError), context.wrap_socket(connection) as secured:
-        # With its good-bye, and having read what the server says: a reset would be a line in its log as well.
+        # Close with close_notify after reading the server's data: a reset would also be logged by the server.
         secured.unwrap()

@@ -1,8 +1,8 @@
-"""Where each driver waits for the server: the methods that are put under a ``ClientDeadline``.
+"""Driver methods that wait for the server, wrapped so that a ``ClientDeadline`` supervises them.
 
-psycopg has one place for everything it does (``Connection.wait``, in both its worlds). psycopg2 is C and has none,
-so each method that speaks to the server is wrapped. asyncpg speaks through a protocol object. ``wait``,
-``_try_cancel`` and ``_protocol`` are not promised by the drivers; a test holds them.
+psycopg waits in a single method (``Connection.wait``, sync and async). psycopg2 is written in C and has no such
+method, so each method that talks to the server is wrapped. asyncpg talks through a protocol object. ``wait``,
+``_try_cancel`` and ``_protocol`` are not public API of the drivers; a test checks that they exist.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _OF_PROTOCOL: Final = (
     "query",
 )
 _CURSOR: Final = "cursor"
-_TRY_CANCEL: Final = "_try_cancel"  # of psycopg, for a caller that is cancelled or interrupted
+_TRY_CANCEL: Final = "_try_cancel"  # psycopg calls it when the caller is cancelled or interrupted
 _OF_STREAM: Final = ("fetchall", "fetchmany", "fetchone", "scroll")
 
 
 class _Connection(Protocol):
-    """A connection of either driver, with the note that is made on it."""
+    """A connection of any driver, with the wait state attached to it."""
 
     mks_wait: DriverWait
 
@@ -66,22 +66,22 @@ class _Extensions(Protocol):
 
 
 class _Asyncpg(Protocol):
-    """What this module replaces in a connection of asyncpg."""
+    """The attributes of an asyncpg connection that this module uses."""
 
     _protocol: object
     _transport: BaseTransport
 
 
 def supervise(engine: Engine, deadline: ClientDeadline) -> None:
-    """Put every connection that ``engine`` opens from now on under the deadline."""
+    """Supervise every connection that ``engine`` opens from now on."""
     from sqlalchemy import event
 
     classes: dict[type, type] = {}
 
     def connecting(dialect: Dialect, *_: object) -> None:
-        # It only ever refuses; to return a connection would silence the listeners after it, which add passwords.
+        # It only rejects: returning a connection would skip later listeners, such as those that add passwords.
         if deadline.is_lost():
-            # Not at once: a caller that tries again without a pause would keep a processor or an event loop busy.
+            # Delayed: a caller that retries without a pause would keep a CPU or an event loop busy.
             _sleep(dialect, deadline.between)
             if deadline.is_lost():
                 raise dialect.loaded_dbapi.OperationalError(NO_ANSWER)
@@ -93,13 +93,13 @@ def supervise(engine: Engine, deadline: ClientDeadline) -> None:
         if callable(getattr(plain, "wait", None)):
             if plain not in classes:
                 classes[plain] = _supervised_psycopg(plain, deadline)
-            # psycopg has no factory for connections; its classes are Python and have no slots.
+            # psycopg has no connection factory; its connection classes are Python classes without slots.
             connection.__class__ = classes[plain]
         elif hasattr(plain, "_protocol"):
             _supervise_asyncpg(connection, deadline)
 
     event.listen(engine, "do_connect", connecting)
-    # First, because other listeners already speak to the server.
+    # Inserted first, because other listeners already talk to the server.
     event.listen(engine.pool, "connect", connected, insert=True)
 
 
@@ -121,13 +121,13 @@ def _supervise_asyncpg(connection: _Asyncpg, deadline: ClientDeadline) -> None:
 
 
 class _AsyncpgProtocol:
-    """Stands in for the protocol of one connection."""
+    """Proxy for the protocol of one connection."""
 
     def __init__(self, protocol: object, wait: DriverWait) -> None:
         self._protocol = protocol
         self.mks_wait = wait
         for name in _OF_PROTOCOL:
-            if hasattr(protocol, name):  # not every version has all
+            if hasattr(protocol, name):  # not all versions have every method
                 method = _supervised(getattr(type(protocol), name), lambda _: wait)
                 setattr(self, name, partial(method, protocol))
 
@@ -136,12 +136,12 @@ class _AsyncpgProtocol:
 
 
 def psycopg2_connection(extensions: _Extensions, given: object, deadline: ClientDeadline) -> object:
-    """A ``connection_factory`` of psycopg2 whose connections and cursors are supervised.
+    """Return a ``connection_factory`` for psycopg2 whose connections and cursors are supervised.
 
     Args:
         extensions: ``psycopg2.extensions``.
-        given: the caller's factory, or None; a class is extended, any other left as it is.
-        deadline: of the engine.
+        given: the caller's factory, or None; a class is subclassed, any other callable is returned unchanged.
+        deadline: supervisor of the engine.
     """
     plain = given or extensions.connection
     if not isinstance(plain, type):
@@ -155,7 +155,7 @@ def psycopg2_connection(extensions: _Extensions, given: object, deadline: Client
         return _wait_of(cursor.connection, deadline)
 
     cursor = _subclass(extensions.cursor, _OF_CURSOR, of_cursor)
-    # Only cursors with a name fetch from the server; the others have everything already.
+    # Only named cursors fetch from the server; the others hold all rows on the client.
     stream = _subclass(cursor, _OF_STREAM, of_cursor)
     supervised = _subclass(plain, _OF_CONNECTION, of_connection)
 
@@ -172,8 +172,8 @@ def _supervised_psycopg(plain: type, deadline: ClientDeadline) -> type:
 
     supervised = _subclass(plain, ("wait",), of_connection)
     try_cancel: Method | None = getattr(plain, _TRY_CANCEL, None)
-    if try_cancel is not None:  # not in every version
-        # It asks the server over a connection of its own, which the socket that is shut down does not end.
+    if try_cancel is not None:  # not all versions have it
+        # It cancels over a separate connection, which shutting down this socket does not end.
         setattr(supervised, _TRY_CANCEL, _cancelling(try_cancel, of_connection, deadline.patience))
     return supervised
 
@@ -205,14 +205,14 @@ def _cancelling(
 
 
 def _cancels_in_time() -> bool:
-    """Whether libpq is 17 or later: an older one waits for a silent server for ever, holding up all threads."""
+    """Whether libpq is 17 or later: older versions wait forever for a silent server and block all threads."""
     capabilities: object = getattr(sys.modules.get("psycopg._capabilities"), "capabilities", None)
-    ask: object = getattr(capabilities, "has_cancel_safe", None)  # not in every version
+    ask: object = getattr(capabilities, "has_cancel_safe", None)  # not all versions have it
     return callable(ask) and bool(ask())
 
 
 def _wait_of(connection: _Connection, deadline: ClientDeadline) -> DriverWait | None:
-    """The note on the connection, made at its first operation; none on a closed one, which the driver will say."""
+    """Wait state of the connection, created at its first operation; None if closed (the driver reports that)."""
     try:
         return connection.mks_wait
     except AttributeError:

@@ -1,4 +1,4 @@
-"""Database URLs: read without ever quoting them, since they hold a password."""
+"""Parsing of database URLs; error messages never quote them, since they contain a password."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ if TYPE_CHECKING:
 __all__ = ["parse_url"]
 
 _DRIVERS: Final = {
-    # of PostgreSQL: the others cannot be given the limits; of SQLite: whatever SQLAlchemy knows
+    # PostgreSQL only: the limits cannot be set through other drivers. SQLite allows every driver of SQLAlchemy.
     False: frozenset({"psycopg", "psycopg2"}),
     True: frozenset({"psycopg", "asyncpg"}),
 }
 
 
 def parse_url(url: str | URL, *, asynchronous: bool) -> URL:
-    """The URL of a database and driver that can be given limits.
+    """Parse a URL and check that its database and driver support the limits.
 
     Raises:
-        ConfigurationError: it is no URL, or names another driver, or one of the other world.
+        ConfigurationError: the URL is invalid, or names an unsupported driver or one of the wrong kind (sync or
+            async).
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
     try:
         parsed = make_url(url)
-        # psycopg serves both worlds under one name; SQLAlchemy's create_async_engine asks the dialect the same way.
+        # psycopg is sync and async under one name; create_async_engine of SQLAlchemy asks the dialect the same way.
         dialect = parsed.get_dialect()
         if asynchronous:
             dialect = dialect.get_async_dialect_cls(parsed)
@@ -43,7 +44,7 @@ def parse_url(url: str | URL, *, asynchronous: bool) -> URL:
         raise ConfigurationError(
             f"url names a database or driver that is not installed: {error}", parameter="url"
         ) from None
-    # A driver that is not known would run without a limit and nobody would notice.
+    # An unknown driver would silently run without limits.
     driver = parsed.get_driver_name()
     if parsed.get_backend_name() == "postgresql" and driver not in _DRIVERS[asynchronous]:
         raise ConfigurationError(
@@ -58,7 +59,7 @@ def parse_url(url: str | URL, *, asynchronous: bool) -> URL:
 
 
 def _password_in_its_place(url: URL) -> URL:
-    """PostgreSQL also takes the password as a query parameter, where SQLAlchemy would show it in every repr."""
+    """Move a ``password`` query parameter into the password field; SQLAlchemy would show it in every repr."""
     password = url.query.get("password")
     if not isinstance(password, str):
         return url

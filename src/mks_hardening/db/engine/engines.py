@@ -1,4 +1,4 @@
-"""An SQLAlchemy engine with every limit set: connections, waiting, statements, locks, dead peers."""
+"""SQLAlchemy engines with every limit set: pool, waits, statements, locks, unresponsive servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hardened_async_engine", "hardened_engine"]
 
-_DEFAULT_MAX_CONNECTIONS: Final = 100  # what PostgreSQL ships with
+_DEFAULT_MAX_CONNECTIONS: Final = 100  # default of PostgreSQL
 _QUEUE_OPTIONS: Final = frozenset({"pool_size", "max_overflow", "pool_timeout", "pool_use_lifo"})
 
 
@@ -48,39 +48,43 @@ def hardened_engine(
     application_name: str = "mks_hardening",
     **engine_options: Any,
 ) -> Engine:
-    """Create an engine for SQLite or PostgreSQL that neither exhausts its server nor waits for ever.
+    """Create an engine for SQLite or PostgreSQL that neither exhausts the server nor waits forever.
 
-    The pool is sized from processes and threads (``plan_pool``), asks at each checkout whether the connection lives
-    (one round trip; ``pool_pre_ping=False`` spares it), prefers the one used last, and starts empty in forked
-    children. Error texts carry no parameters; what a driver quotes in its message reaches no log and no alert.
+    The pool is sized from the number of processes and threads (``plan_pool``), checks each connection at checkout
+    (one round trip; ``pool_pre_ping=False`` saves it), prefers the most recently used connection, and is empty in
+    forked children. Error messages contain no parameters; values that a driver quotes in its message reach no log
+    and no alert.
 
-    On SQLite each transaction begins with BEGIN, so that it holds what was read, DDL and savepoints as well. A
-    transaction that reads before it writes declares it with the execution option
-    ``sqlite_transaction_mode="IMMEDIATE"`` and waits for its turn (``lock_timeout``). Without it, SQLite refuses
-    the write ("database is locked") when another writer was faster; ``retry_on_serialization_failure`` then runs
-    the transaction again. ``isolation_level="AUTOCOMMIT"`` begins nothing; VACUUM needs it.
+    On SQLite each transaction starts with BEGIN, so it also covers reads, DDL and savepoints. A transaction that
+    reads before it writes should set the execution option ``sqlite_transaction_mode="IMMEDIATE"``; it then waits
+    for its turn (``lock_timeout``). Without it, SQLite rejects the write ("database is locked") if another writer
+    was faster; ``retry_on_serialization_failure`` then runs the transaction again. ``isolation_level="AUTOCOMMIT"``
+    sends no BEGIN; VACUUM needs it.
 
     Args:
         url: SQLAlchemy URL, for PostgreSQL with psycopg or psycopg2; a password in it appears in no repr and no
             error.
-        workers: processes that make such an engine.
-        threads: threads in each that use the database at the same time.
-        max_connections: the server's limit or this application's share of it; left out: PostgreSQL's default, 100.
-        generations: 2 where a release starts the new workers before the old ones have ended; see ``plan_pool``.
-        statement_timeout: seconds after which PostgreSQL cancels a statement; 0 means never.
-        lock_timeout: seconds a statement waits for a lock (PostgreSQL), or for another writer (SQLite).
-        idle_in_transaction_timeout: seconds after which PostgreSQL ends a session that forgot its transaction.
-        client_deadline: seconds within which a PostgreSQL server must be heard: while an operation on an open
-            connection lasts, its address is asked whether anybody answers, and the operation fails when nobody
-            does. A statement of a server that answers may last longer. Opening a connection takes at most so long
-            for each address of the host (libpq rounds up, to at least 2). 0 means never. A pooler that answers in
-            the place of a stopped server is taken for it.
-            PgBouncer refuses the limits above unless ``ignore_startup_parameters`` names ``options``.
-        application_name: how the connections are called in ``pg_stat_activity``.
-        **engine_options: handed to ``sqlalchemy.create_engine``; explicit ``pool_*`` options win over the plan.
+        workers: number of processes that create such an engine.
+        threads: threads per process that use the database at the same time.
+        max_connections: the server's limit, or this application's share of it; None means PostgreSQL's default,
+            100.
+        generations: 2 if a release starts the new workers before the old ones have ended; see ``plan_pool``.
+        statement_timeout: seconds after which PostgreSQL cancels a statement; 0 disables the limit.
+        lock_timeout: seconds a statement waits for a lock (PostgreSQL) or for another writer (SQLite).
+        idle_in_transaction_timeout: seconds after which PostgreSQL ends a session that is idle in a transaction.
+        client_deadline: seconds within which a PostgreSQL server must respond: while an operation on an open
+            connection runs, the server's address is probed, and the operation fails if there is no response. A
+            statement may take longer while the server responds. Opening a connection takes at most this long for
+            each address of the host (libpq rounds up, to at least 2). 0 disables the limit. A pooler that responds
+            on behalf of a stopped server counts as the server.
+            PgBouncer rejects the limits above unless ``ignore_startup_parameters`` includes ``options``.
+        application_name: name of the connections in ``pg_stat_activity``.
+        **engine_options: passed to ``sqlalchemy.create_engine``; explicit ``pool_*`` options override the computed
+            pool size.
 
     Raises:
-        ConfigurationError: a parameter is impossible, the URL cannot be read, or the processes do not fit.
+        ConfigurationError: a parameter is invalid, the URL cannot be parsed, or there are too many processes for
+            the connections.
         MissingDependencyError: SQLAlchemy is not installed.
     """
     with optional("sqlalchemy", extra="db"):
@@ -119,13 +123,13 @@ def hardened_async_engine(
 ) -> AsyncEngine:
     """``hardened_engine`` for asyncio: PostgreSQL with psycopg or asyncpg, SQLite with aiosqlite.
 
-    A stopped server does not hold up the event loop: another thread asks its address. A lost connection is an
-    ``OperationalError`` with asyncpg too.
+    A stopped server does not block the event loop: a separate thread probes its address. With asyncpg, too, a lost
+    connection raises ``OperationalError``.
 
     Args:
         url: SQLAlchemy URL.
-        workers: processes that make such an engine.
-        threads: tasks in each that use the database at the same time.
+        workers: number of processes that create such an engine.
+        threads: tasks per process that use the database at the same time.
         max_connections: as for ``hardened_engine``.
         generations: as for ``hardened_engine``.
         statement_timeout: as for ``hardened_engine``.
@@ -133,10 +137,11 @@ def hardened_async_engine(
         idle_in_transaction_timeout: as for ``hardened_engine``.
         client_deadline: as for ``hardened_engine``.
         application_name: as for ``hardened_engine``.
-        **engine_options: handed to ``sqlalchemy.ext.asyncio.create_async_engine``.
+        **engine_options: passed to ``sqlalchemy.ext.asyncio.create_async_engine``.
 
     Raises:
-        ConfigurationError: a parameter is impossible, the URL cannot be read, or the processes do not fit.
+        ConfigurationError: a parameter is invalid, the URL cannot be parsed, or there are too many processes for
+            the connections.
         MissingDependencyError: SQLAlchemy or greenlet is not installed.
     """
     with optional("greenlet", extra="db"):
@@ -188,20 +193,20 @@ def _plan(workers: int, threads: int, max_connections: int | None, generations: 
 
 
 def _options(url: URL, given: dict[str, Any], plan: PoolPlan) -> dict[str, Any]:
-    """What ``create_engine`` is given: the plan, and over it what the caller says."""
+    """Options for ``create_engine``: the defaults, overridden by those of the caller."""
     options: dict[str, Any] = {
-        # Otherwise every error text carries the values: "[parameters: (...)]".
+        # Otherwise every error message contains the values: "[parameters: (...)]".
         "hide_parameters": True,
-        # A round trip each time, 34 microseconds on loopback (benchmarks/db.py). To ask only what was idle would
-        # save it under load, and there a restart of the server would then fail a request of each process.
+        # One round trip per checkout, 34 microseconds on loopback (benchmarks/db.py). Pinging only idle connections
+        # would save it under load, but then a server restart would fail one request in each process.
         "pool_pre_ping": True,
-        # Below the idle time-outs of common firewalls and load balancers.
+        # Below the idle timeouts of common firewalls and load balancers.
         "pool_recycle": 1800,
         "pool_size": plan.pool_size,
         "max_overflow": plan.max_overflow,
-        # SQLAlchemy waits 30 s for a connection, by when whoever asked has gone.
+        # SQLAlchemy's default is 30 s; by then the client has given up.
         "pool_timeout": 5.0,
-        # The last one used is warm, and those beyond the load fall idle and are recycled.
+        # The most recently used connection is warm; surplus connections become idle and are recycled.
         "pool_use_lifo": True,
         **given,
     }
@@ -211,18 +216,18 @@ def _options(url: URL, given: dict[str, Any], plan: PoolPlan) -> dict[str, Any]:
 
 
 def _has_queue(url: URL, given: dict[str, Any]) -> bool:
-    """Whether the pool is a ``QueuePool``, the only kind that understands sizes."""
+    """Whether the pool is a ``QueuePool``, the only kind that accepts size options."""
     from sqlalchemy.pool import QueuePool
 
     if "pool" in given:
         return False
-    dialect: Any = url.get_dialect()  # its type does not know get_pool_class
+    dialect: Any = url.get_dialect()  # its type stub lacks get_pool_class
     kind: type = given.get("poolclass") or dialect.get_pool_class(url)
     return issubclass(kind, QueuePool)
 
 
 def _keep(engine: Engine, limits: ConnectionLimits, deadline: ClientDeadline | None) -> None:
-    """Attach to the engine what must be done for each connection."""
+    """Attach the listeners that configure and supervise each connection of the engine."""
     from sqlalchemy import event
 
     if engine.dialect.name == "sqlite":

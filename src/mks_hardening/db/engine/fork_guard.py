@@ -1,8 +1,8 @@
-"""Engines that survive ``fork``: the child starts with an empty pool and cannot speak on its parent's sockets.
+"""Fork-safe engines: a child starts with an empty pool and cannot use its parent's sockets.
 
-A pooled connection that two processes share mixes their answers, and closing it in the child says goodbye to the
-server in the parent's name. So every socket the child inherited is replaced by ``/dev/null`` before the pool is
-exchanged, and the inherited connection objects are kept, not closed.
+If two processes share a pooled connection, they mix up each other's results, and closing it in the child terminates
+the parent's session on the server. Therefore every inherited socket is replaced by ``/dev/null`` before the pool is
+replaced, and the inherited connection objects are kept open.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class _HasSocket(Protocol):
 
 
 class _Guard:
-    """All guarded engines, with the connection records of their pools."""
+    """All guarded engines with the connection records of their pools."""
 
     def __init__(self) -> None:
         self.engines: WeakKeyDictionary[Engine, WeakSet[ConnectionPoolEntry]] = WeakKeyDictionary()
-        self._inherited: list[object] = []  # to drop them would close them
+        self._inherited: list[object] = []  # keeps references: garbage collection would close them
 
     def renew(self) -> None:
-        """Cut the child off from its parent's connections."""
+        """Disconnect the child from its parent's connections."""
         nowhere = os.open(os.devnull, os.O_RDWR)
         for engine, records in list(self.engines.items()):
             for record in list(records):
                 self._disconnect(record.driver_connection, nowhere)
             records.clear()
-            # close=True would say goodbye to the server on the parent's sockets.
+            # close=True would terminate the parent's sessions on the server.
             engine.dispose(close=False)
         os.close(nowhere)
 
@@ -49,7 +49,7 @@ class _Guard:
         if connection is None:
             return
         self._inherited.append(connection)
-        # Drivers without a socket of their own (SQLite) have no fileno; a closed connection refuses to give it.
+        # Drivers without a socket (SQLite) have no fileno; a closed connection raises.
         with suppress(Exception):
             os.dup2(nowhere, _socket_of(connection).fileno())
 
@@ -58,12 +58,12 @@ _guard: Final = _Guard()
 
 
 def guard_fork(engine: Engine | AsyncEngine) -> None:
-    """Make ``engine`` usable in every child forked from now on, without disturbing this process.
+    """Make ``engine`` safe to use in children forked from now on, without affecting this process.
 
-    Calling it twice changes nothing. ``hardened_engine`` has done it already.
+    Idempotent. ``hardened_engine`` already calls it.
 
     Raises:
-        ConfigurationError: this is no engine.
+        ConfigurationError: ``engine`` is not an engine.
     """
     from sqlalchemy import event
 
@@ -86,16 +86,16 @@ def guard_fork(engine: Engine | AsyncEngine) -> None:
 
 
 def guarded_engines() -> tuple[Engine, ...]:
-    """The engines that are guarded and still in use."""
+    """Guarded engines that are still referenced."""
     return tuple(_guard.engines)
 
 
 def _idle_records(engine: Engine) -> list[ConnectionPoolEntry]:
-    """Connections opened before the guard; the queue is private, and absent in pools that keep none."""
+    """Connections opened before the guard; the queue is private, and missing in pools that hold no connections."""
     return list(getattr(getattr(engine.pool, "_pool", None), "queue", ()))
 
 
 def _socket_of(connection: object) -> _HasSocket:
-    """Asyncpg keeps its socket in a transport, the others are their own."""
+    """Object that holds the socket: the transport for asyncpg, the connection itself for other drivers."""
     transport = getattr(connection, "_transport", None)
     return cast(_HasSocket, transport.get_extra_info("socket") if transport else connection)

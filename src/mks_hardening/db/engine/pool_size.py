@@ -1,4 +1,4 @@
-"""How many connections each process may keep, so that all processes together fit into the server."""
+"""Pool size per process, so that all processes together stay within the server's connection limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["PoolPlan", "plan_pool"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPlan:
-    """Connections one process may open.
+    """Number of connections that one process may open.
 
     Attributes:
-        pool_size: connections that are kept open.
-        max_overflow: further connections for a moment, closed when they come back.
+        pool_size: connections that stay open.
+        max_overflow: additional short-lived connections, closed when they are returned.
     """
 
     pool_size: int
@@ -26,21 +26,21 @@ class PoolPlan:
 def plan_pool(
     *, workers: int, threads: int, max_connections: int, reserved: int = 3, generations: int = 1
 ) -> PoolPlan:
-    """Share the server's connections out to the processes of an application.
+    """Divide the server's connections among the processes of an application.
 
-    A thread needs one connection, now and then a second; when they do not all fit, threads wait for each other in
-    the pool instead of being refused by the server.
+    A thread needs one connection, and occasionally a second. If there are not enough, threads wait in the pool
+    instead of being rejected by the server.
 
     Args:
-        workers: processes that open a pool of their own, background workers included.
-        threads: threads in each process that use the database at the same time.
-        max_connections: the server's ``max_connections``, or the share this application may take.
-        reserved: connections left to administrators and migrations (PostgreSQL itself reserves three).
-        generations: sets of workers that run at the same time. 2 where a release starts the new workers before the
+        workers: number of processes with their own pool, including background workers.
+        threads: threads per process that use the database at the same time.
+        max_connections: the server's ``max_connections``, or this application's share of it.
+        reserved: connections left for administrators and migrations (PostgreSQL itself reserves three).
+        generations: sets of workers that run at the same time: 2 if a release starts the new workers before the
             old ones have ended (rolling or blue-green deployment, USR2 of gunicorn).
 
     Raises:
-        ConfigurationError: there is not one connection for every process.
+        ConfigurationError: there are fewer connections than processes.
     """
     whole_number(workers, parameter="workers", minimum=1)
     whole_number(threads, parameter="threads", minimum=1)
@@ -55,6 +55,6 @@ def plan_pool(
             f"each needs at least one connection",
             parameter="max_connections",
         )
-    # A thread that holds two (a request and its audit record) may overflow for a moment, as far as there is room.
+    # A thread that holds two (a request and its audit record) may overflow briefly, as far as the share allows.
     pool_size = min(threads, share)
     return PoolPlan(pool_size=pool_size, max_overflow=min(threads, share - pool_size))
