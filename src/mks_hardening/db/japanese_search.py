@@ -1,10 +1,9 @@
-"""Full-text search that finds Japanese words of one and two characters, on SQLite and PostgreSQL alike.
+"""Full-text search for Japanese that finds words of one or two characters, on SQLite and PostgreSQL.
 
-Trigram indexes cannot see a two-character word, and most Japanese technical words have two. So the
-application makes the grams itself, from text normalised by NFKC and case folding: every pair of neighbouring
-characters of a run of letters or digits, and the last character alone. SQLite keeps them in an FTS5 table,
-PostgreSQL in an array with a GIN index. What a user types only ever becomes grams and bound parameters, never an
-operator.
+Trigram indexes cannot match two-character words, and most Japanese technical words have two characters. The
+application therefore generates the grams itself, from text normalized with NFKC and case folding: every pair of
+adjacent characters in a run of letters or digits, and the last character alone. SQLite stores them in an FTS5
+table, PostgreSQL in an array with a GIN index. User input only becomes grams and bound parameters, never operators.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ __all__ = ["JapaneseSearch", "SearchHit"]
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _RUN: Final = re.compile(r"[^\W_]+")
-# What a person types; each term is another condition.
+# Limits of user input; each term adds a condition.
 _LONGEST_QUERY: Final = 200
 _MOST_TERMS: Final = 10
 _MOST_SYNONYMS: Final = 32
 _LONGEST_GRAM: Final = 2
 _Term: TypeAlias = tuple[tuple[str, ...], ...]
-"""A word of a query in all its spellings; each consists of runs that a document must hold."""
+"""A query word in all its spellings; a document must contain every run of one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
-    """One document found; ``score`` is 1 when every word of the query stands in its title, otherwise 0."""
+    """One search result; ``score`` is 1 if the title contains every word of the query, otherwise 0."""
 
     document_id: int
     score: int
 
 
 def normalize_text(text: str | None) -> str:
-    """Runs of letters and digits, separated by single blanks, in one spelling (NFKC, case folded)."""
-    # Folding can undo the normal form (Unicode 3.13, D147), so it is made again.
+    """Runs of letters and digits, normalized (NFKC, case folded) and separated by single spaces."""
+    # Case folding can undo the normal form (Unicode 3.13, D147), so the text is normalized again.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text or "").casefold())
     return " ".join(_RUN.findall(folded))
 
@@ -56,27 +55,26 @@ def _grams(run: str) -> list[str]:
 
 
 def _terms(query: str) -> list[str]:
-    """The runs of a query, each once; a document must hold all of them."""
+    """Distinct runs of a query; a document must contain all of them."""
     return list(dict.fromkeys(normalize_text(query[:_LONGEST_QUERY]).split()))[:_MOST_TERMS]
 
 
 class JapaneseSearch:
-    """An index beside the application's own table, kept by the application in its own transaction.
+    """Search index next to the application's table, updated by the application in its own transactions.
 
     Args:
         name: name of the index table: lower-case ASCII letters, digits and underscores, at most 40.
-        synonyms: returns other spellings of one word of a query, which is already normalised. A document matches
-            with any of them as with the word itself, and the first 32 count. It is called for each search: a change
-            of the synonyms needs no new index.
+        synonyms: function that returns alternative spellings of a query word, which is already normalized. A
+            document that contains one of them matches like one that contains the word itself; the first 32 are
+            used. It is called for each search, so changing the synonyms does not require reindexing.
 
     Raises:
-        ConfigurationError: the name is not such a name, or ``synonyms`` cannot be called.
-        MissingDependencyError: SQLAlchemy is not installed.
+        ConfigurationError: the name is invalid, or ``synonyms`` is not callable.
     """
 
     def __init__(self, name: str, *, synonyms: Callable[[str], Iterable[str]] | None = None) -> None:
         with optional("sqlalchemy", extra="db"):
-            import sqlalchemy  # noqa: F401 - only to fail early
+            import sqlalchemy  # noqa: F401 - fail early if it is missing
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
                 "name must be at most 40 lower-case ASCII letters, digits and underscores", parameter="name"
@@ -89,7 +87,7 @@ class JapaneseSearch:
         self._synonyms = synonyms
 
     def create(self, bind: Session | Connection) -> None:
-        """Create table and index unless they exist, in the caller's transaction."""
+        """Create the table and its index unless they exist, in the caller's transaction."""
         from sqlalchemy import text
 
         for statement in self._form(bind).ddl():
@@ -104,7 +102,7 @@ class JapaneseSearch:
     def index(
         self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
     ) -> None:
-        """Put a document into the index, or replace what it holds of it, in the caller's transaction."""
+        """Add a document to the index, or replace its entry, in the caller's transaction."""
         from sqlalchemy import text
 
         form = self._form(bind)
@@ -117,16 +115,16 @@ class JapaneseSearch:
         bind.execute(text(insert), {"id": document_id, **row})
 
     def remove(self, bind: Session | Connection, document_id: int) -> None:
-        """Take a document out of the index; harmless when it is not in it."""
+        """Remove a document from the index; does nothing if it is not indexed."""
         from sqlalchemy import text
 
         delete = f"DELETE FROM {self._name} WHERE {self._form(bind).key} = :id"  # noqa: S608 - our own names
         bind.execute(text(delete), {"id": document_id})
 
     def search(self, bind: Session | Connection, query: str, *, limit: int = 50) -> list[SearchHit]:
-        """The best documents that hold every word of ``query``: all words in the title first, then newest id.
+        """Return the best documents that contain every word of ``query``: title matches first, then the newest id.
 
-        A query without a letter or digit finds nothing.
+        A query without letters or digits returns no documents.
         """
         from sqlalchemy import desc
 
@@ -134,7 +132,7 @@ class JapaneseSearch:
         return [SearchHit(document_id=row.document_id, score=row.score) for row in bind.execute(ordered)]
 
     def matching(self, bind: Session | Connection, query: str) -> Select[tuple[int, int]]:
-        """A select of ``document_id`` and ``score``, to be joined to the caller's own select."""
+        """Return a select of ``document_id`` and ``score`` to join with the caller's own select."""
         from sqlalchemy import Integer, case, column, false, select, table
 
         form = self._form(bind)
@@ -161,7 +159,7 @@ class JapaneseSearch:
 
 
 class _Fts5:
-    """SQLite: an FTS5 table of grams, in which a word is a phrase."""
+    """SQLite: an FTS5 table of grams, in which a word is matched as a phrase."""
 
     key = "rowid"
     replacing = ""
@@ -170,7 +168,8 @@ class _Fts5:
         self._name = name
 
     def ddl(self) -> list[str]:
-        # The ascii tokenizer takes every other character as a letter, whatever SQLite knows of Unicode.
+        # The ascii tokenizer treats every non-ASCII character as a letter, whatever Unicode version SQLite
+        # supports.
         columns = "title, whole, tokenize = 'ascii', columnsize = 0"
         return [f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._name} USING fts5({columns})"]
 
@@ -186,7 +185,7 @@ class _Fts5:
     def in_title(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
         from sqlalchemy import Integer, column, select, table
 
-        # A second look into the index is quicker than reading the title of each document found.
+        # A second index lookup is faster than reading the title of each matching document.
         key: ColumnElement[int] = column(self.key, Integer)
         rows = select(key).select_from(table(self._name)).where(self._match("title", terms))
         return key.in_(rows.scalar_subquery())
@@ -205,15 +204,15 @@ def _fts5_term(term: _Term) -> str:
 
 
 def _fts5_phrase(run: str) -> str:
-    """A run as a phrase of its pairs; one character is the beginning of a pair."""
+    """A run as a phrase of its pairs; a single character becomes a prefix query."""
     return f'"{run}" *' if len(run) == 1 else f'"{" ".join(_pairs(run))}"'
 
 
 class _BigramArray:
-    """PostgreSQL: an array of grams with a GIN index finds candidates, of longer words the text itself decides."""
+    """PostgreSQL: a GIN index on an array of grams finds candidates; longer words are verified in the text."""
 
     key = "document_id"
-    # In one statement: between a DELETE and an INSERT another transaction could insert the same document.
+    # One statement: between a DELETE and an INSERT another transaction could insert the same document.
     replacing = "ON CONFLICT (document_id) DO UPDATE SET " + ", ".join(
         f"{name} = excluded.{name}" for name in ("title", "whole", "grams")
     )
@@ -227,18 +226,18 @@ class _BigramArray:
             f"SELECT pg_advisory_xact_lock(hashtext('{self._name}'))",  # IF NOT EXISTS alone fails in a race
             f"CREATE TABLE IF NOT EXISTS {self._name} (document_id bigint PRIMARY KEY, {columns})",
             f"CREATE INDEX IF NOT EXISTS {self._name}_grams ON {self._name} USING gin (grams)",
-            # The planner does not see that a scan has to unpack every array, and took workers for one: a word that
-            # a tenth of 10,000 documents hold was found in 455 ms instead of 36.
+            # The planner ignores that a scan has to detoast every array and chose a parallel scan: a word that
+            # occurs in a tenth of 10,000 documents took 455 ms instead of 36.
             f"ALTER TABLE {self._name} SET (parallel_workers = 0)",
-            # For the same reason it has to take every word for a rare one: from statistics it knew that a word
-            # stands in a third of the documents, and read all arrays in 350 to 700 ms instead of the index in 4
-            # to 20.
+            # For the same reason the planner must assume that every word is rare: with statistics that a word
+            # occurs in a third of the documents, it read all arrays in 350 to 700 ms instead of using the index in
+            # 4 to 20.
             f"ALTER TABLE {self._name} ALTER COLUMN grams SET STATISTICS 0",
             self._forget_statistics(),
         ]
 
     def _forget_statistics(self) -> str:
-        """What ANALYZE learned before; a type that stays as it is rewrites nothing and drops them."""
+        """Discard statistics of an earlier ANALYZE: an ALTER to the same type rewrites nothing, but drops them."""
         learned = f"tablename = '{self._name}' AND attname = 'grams' AND schemaname = current_schema()"
         drop = f"ALTER TABLE {self._name} ALTER COLUMN grams TYPE text[]"
         return f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_stats WHERE {learned}) THEN {drop}; END IF; END $$"
@@ -259,10 +258,10 @@ class _BigramArray:
         return key.in_(intersect(*several) if len(several) > 1 else several[0])
 
     def _any(self, term: _Term, plain: list[str]) -> Select[Any]:
-        """A look into the index for each spelling, together with the words that have one only.
+        """Select one index lookup per spelling, each combined with the words that have a single spelling.
 
-        Joined by OR, each condition would unpack the array of every document that another one has found: a word
-        with ten spellings took 1,300 ms among 5,000 documents.
+        With OR, each condition would detoast the array of every document that another condition found: a word with
+        ten spellings took 1,300 ms among 5,000 documents.
         """
         from sqlalchemy import Integer, column, select, table, union_all
 
@@ -277,7 +276,7 @@ class _BigramArray:
 
         grams = sorted({gram for run in runs for gram in (_pairs(run) or [run])})
         candidates = column("grams", ARRAY(Text)).contains(bindparam(None, grams, type_=ARRAY(Text)))
-        # A gram is found exactly; to look for it in the text again would unpack every text that holds it.
+        # The index matches grams exactly; checking them in the text again would detoast every matching text.
         return and_(candidates, self._hold("whole", [run for run in runs if len(run) > _LONGEST_GRAM]))
 
     def in_title(self, terms: Sequence[_Term]) -> ColumnElement[bool]:
@@ -296,5 +295,5 @@ def _pairs(run: str) -> list[str]:
 
 
 def _typed(select: object) -> Select[tuple[int, int]]:
-    """SQLAlchemy 2.0 and 2.1 write this type differently."""
+    """Cast a select whose type SQLAlchemy 2.0 and 2.1 write differently."""
     return cast("Select[tuple[int, int]]", select)

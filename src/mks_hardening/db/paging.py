@@ -1,7 +1,7 @@
-"""Pages that cost the same at any depth: where the last page ended is compared, not counted.
+"""Keyset paging: pages cost the same at any depth, because they start after a compared key instead of an offset.
 
-``(updated_at, id) < (:a, :b)`` is one index range; the expanded OR form most libraries emit is a scan on SQLite and
-half of one on PostgreSQL, and OFFSET reads what it skips.
+``(updated_at, id) < (:a, :b)`` is a single index range. The expanded OR form that most libraries emit is a full
+scan on SQLite and half of one on PostgreSQL, and OFFSET reads all rows that it skips.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 
-# Rows of any shape: the select is the caller's. (To SQLAlchemy 2.1 a bare Any is one column.)
+# Rows of any shape: the select is the caller's. (SQLAlchemy 2.1 reads a bare Any as one column.)
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 AnyColumn: TypeAlias = "ColumnElement[Any]"
 AnyOrder: TypeAlias = "ColumnElement[Any] | QueryableAttribute[Any]"
@@ -39,18 +39,18 @@ Condition: TypeAlias = "ColumnElement[bool]"
 
 _LARGEST_PAGE: Final = 1000
 _KEY: Final = "mks_key_"
-_REAL: Final = 700  # type of PostgreSQL with four bytes: 0.1 in them is not 0.1
+_REAL: Final = 700  # OID of PostgreSQL's four-byte float, in which 0.1 is not 0.1
 _NUMERIC: Final = 1700
 _FOUR_BYTES: Final = Struct(">f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageResult:
-    """Rows of one page.
+    """One page of rows.
 
     Attributes:
-        items: entities (or values) where the select has one column, rows of its columns otherwise.
-        next_cursor: give it as ``after`` for the next page; ``None`` on the last one.
+        items: entities or values if the select has one column, otherwise rows of its columns.
+        next_cursor: value of ``after`` for the next page; ``None`` on the last page.
     """
 
     items: list[Any]
@@ -58,10 +58,10 @@ class PageResult:
 
 
 class Page:
-    """A select cut to one page; run ``fetch``.
+    """A select limited to one page; ``fetch`` executes it.
 
     Attributes:
-        statement: the select with order, bounds and limit, the key columns appended, and one row more.
+        statement: the select with order, bounds, appended key columns, and a limit of one extra row.
     """
 
     __slots__ = ("_after", "_keys", "_limit", "_width", "statement")
@@ -85,16 +85,16 @@ class Page:
         """Execute the select.
 
         Raises:
-            ConfigurationError: the page after this one would be wrong, because two rows were equal in all order
-                columns, or the driver gives a value that cannot be compared again.
-            InvalidCursorError: the cursor was made on another kind of database.
+            ConfigurationError: the next page would be wrong, because two rows are equal in all order columns, or
+                the driver returns a value that cannot be compared again.
+            InvalidCursorError: the cursor was created on another kind of database.
         """
         dialect = _dialect_of(bind, self.statement)
         of_sqlite = dialect == "sqlite"
         if self._after is not None and self._after.of_sqlite is not of_sqlite:
             raise InvalidCursorError("the cursor was made on another kind of database")
-        # A loop over all pages sends the same statement from one place, as it should; a first page for each of many
-        # parents is N+1.
+        # A loop over all pages legitimately repeats the same statement from one call site; a first page for each of
+        # many parents is N+1.
         with nullcontext() if self._after is None else allow_n_plus_one():
             result = bind.execute(self.statement)
             codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
@@ -125,7 +125,7 @@ def _dialect_of(bind: Session | Connection, statement: AnySelect) -> str:
 
 
 def _type_codes(result: Result[Any], keys: int) -> list[object]:
-    """PostgreSQL's types of the order columns, wherever eager loading has put them."""
+    """PostgreSQL type OIDs of the order columns, wherever eager loading has placed them."""
     cursor_result: Any = getattr(result, "raw", result)  # of the ORM, and of Core
     described = {str(name): code for name, code, *_ in cursor_result.cursor.description}
     return [
@@ -135,10 +135,10 @@ def _type_codes(result: Result[Any], keys: int) -> list[object]:
 
 
 def _exact(value: object, code: object) -> object:
-    """The number in the database, where the driver gives the shortest text that stands for it.
+    """Exact stored number of a ``real``, for which the driver returns the shortest text that identifies it.
 
     Raises:
-        ConfigurationError: the driver was told to round.
+        ConfigurationError: the driver is configured to round numeric to float.
     """
     if code == _NUMERIC and isinstance(value, float):
         raise ConfigurationError(
@@ -149,7 +149,7 @@ def _exact(value: object, code: object) -> object:
 
 
 def _each_once(result: Result[Any]) -> Result[Any]:
-    """With a collection loaded by a join an entity comes once for each member: SQLAlchemy asks for ``unique``."""
+    """Apply ``unique``, which SQLAlchemy requires if a joined collection repeats an entity for each member."""
     collections = getattr(result, "_unique_filter_state", None) is not None
     return result.unique() if collections else result
 
@@ -157,28 +157,28 @@ def _each_once(result: Result[Any]) -> Result[Any]:
 def keyset_page(
     select: AnySelect, *, order_by: Sequence[AnyOrder], after: str | None = None, limit: int = 50
 ) -> Page:
-    """One page of ``select``, beginning after the row a cursor names.
+    """Limit ``select`` to one page, starting after the row that a cursor identifies.
 
-    The cursor is opaque but not secret; it only ever becomes bound parameters of comparisons with ``order_by``.
-    Rows inserted or deleted between two pages neither repeat nor hide others. What is compared is what the database
-    holds, not what the column's type makes of it: times with and without a fraction, numbers with more digits than
-    their scale, and ``real`` columns declared as ``Float`` are paged like any other.
+    The cursor is opaque but not secret; it is only used as bound parameters of comparisons with ``order_by``. Rows
+    that are inserted or deleted between two pages cause neither duplicates nor gaps. The comparison uses the values
+    stored in the database, not their Python conversions: times with and without a fraction, numbers with more
+    digits than their scale, and ``real`` columns declared as ``Float`` are paged correctly.
 
     Args:
         select: a select without its own order or limit. It may be grouped; collections may be loaded by
-            ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut). What depends
-            on rows of other pages, a window function or DISTINCT ON, belongs into a subquery; with DISTINCT the
-            order may only name columns that are selected.
-        order_by: columns that are not NULL, each plain, ``.asc()`` or ``.desc()``; of a grouped select also
-            aggregates. A PostgreSQL interval is refused by ``fetch``: order by ``extract("epoch", column)``.
-            What is NULL all the same, behind an outer join or as the sum of nothing, comes last.
+            ``joinedload`` or ``selectinload`` (not ``contains_eager``, whose rows a limit would cut). Expressions
+            that depend on rows of other pages (window functions, DISTINCT ON) belong in a subquery; with DISTINCT,
+            the order may only use selected columns.
+        order_by: columns that are not nullable, each plain, ``.asc()`` or ``.desc()``; for a grouped select also
+            aggregates. ``fetch`` rejects a PostgreSQL interval: order by ``extract("epoch", column)``. Values that
+            are NULL anyway, because of an outer join or as the sum of no rows, come last.
             Together they must be unique, so the last one is usually the primary key.
-        after: ``next_cursor`` of the page before.
-        limit: rows in a page, 1 to 1000.
+        after: ``next_cursor`` of the previous page.
+        limit: rows per page, 1 to 1000.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
-        InvalidCursorError: ``after`` is damaged, forged, or belongs to another order.
+        ConfigurationError: a parameter is invalid.
+        InvalidCursorError: ``after`` is damaged, forged or belongs to another order.
     """
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import Select
@@ -202,7 +202,7 @@ def keyset_page(
     position = None if after is None else read_cursor(after, keys)
     if position is not None:
         beyond = _beyond(keys, position.values)
-        # WHERE comes before grouping and knows no aggregates.
+        # WHERE is evaluated before grouping and cannot contain aggregates.
         grouped = bool(select._group_by_clauses)  # noqa: SLF001 - has no public name
         statement = statement.having(beyond) if grouped else statement.where(beyond)
     return Page(statement.limit(limit + 1), keys=keys, after=position, limit=limit, width=width)
@@ -223,7 +223,7 @@ def _key(element: object, far: frozenset[Any]) -> CursorKey:
     from sqlalchemy import ColumnElement
     from sqlalchemy.sql import operators
 
-    # An attribute of a mapped class stands for the column behind it.
+    # Unwrap the column of a mapped class attribute.
     clause = getattr(element, "__clause_element__", None)
     plain = cast(AnyColumn, clause() if callable(clause) else element)
     modifier = getattr(plain, "modifier", None)
@@ -242,7 +242,7 @@ def _key(element: object, far: frozenset[Any]) -> CursorKey:
 
 
 def _held(key: CursorKey) -> AnyColumn:
-    """The column as the driver gives it, and as the database compares it: without the type it is declared with."""
+    """The column without its declared type: as the driver returns it and as the database compares it."""
     from sqlalchemy import Label, type_coerce
     from sqlalchemy.types import NULLTYPE
 
@@ -253,10 +253,10 @@ def _held(key: CursorKey) -> AnyColumn:
 def _bound(value: object) -> AnyColumn:
     import sqlalchemy as sa
 
-    # Text without a type: PostgreSQL then takes it for one of the column's (citext, an enumeration).
+    # Text is bound without a type, so PostgreSQL infers the column's own (citext, an enumeration).
     types: dict[type, TypeEngine[Any]] = {
         bool: sa.Boolean(),
-        int: sa.BigInteger(),  # it may be too large for the column, which is no error
+        int: sa.BigInteger(),  # the value may exceed the column's range, which is not an error
         float: sa.Double(),
         Decimal: sa.Numeric(),
         bytes: sa.LargeBinary(),
@@ -280,7 +280,7 @@ def _beyond(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
     steps: list[Condition] = []
     equal: list[Condition] = []
     for key, column, value, known in zip(keys, columns, bound, values, strict=True):
-        # NULL is last, so nothing of this column comes after it.
+        # NULLs come last, so no value of this column follows them.
         if known is not None:
             further = column < value if key.descending else column > value
             steps.append(and_(*equal, or_(further, column.is_(None)) if key.may_be_null else further))
@@ -288,4 +288,4 @@ def _beyond(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
     if keys[0].may_be_null:
         return or_(false(), *steps)
     first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
-    return and_(first, or_(*steps))  # the first bound alone lets an index find the place
+    return and_(first, or_(*steps))  # an index can only seek by the first bound

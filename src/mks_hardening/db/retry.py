@@ -1,4 +1,4 @@
-"""Runs a transaction again when the database says that it lost against another one."""
+"""Retry of transactions that fail because of a conflict with another transaction."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["retry_on_serialization_failure"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MOST_RELATED: Final = 100  # errors that are looked at: each may have a cause, a context, and members
+_MOST_RELATED: Final = 100  # examined errors: each may have a cause, a context and group members
 
-_random: Final = SystemRandom()  # a seeded one would wait the same in every forked worker
+_random: Final = SystemRandom()  # a seeded generator would produce the same delays in every forked worker
 
 
 def is_serialization_failure(error: BaseException, *, handled: BaseException | None = None) -> bool:
-    """Whether running the same transaction again can succeed: serialization failure, deadlock, SQLite busy.
+    """Whether retrying the transaction can succeed: serialization failure, deadlock, SQLite busy.
 
-    The error of the driver may stand behind one of the application, or in a group.
+    The driver's error may be the cause or context of an application error, or a member of an exception group.
 
     Args:
-        error: what the transaction raised.
-        handled: what the caller was handling before, and which is a context of every error since.
+        error: exception raised by the transaction.
+        handled: exception that the caller was already handling, and that is the context of every later error.
     """
     seen = {id(handled)}
     waiting: list[BaseException | None] = [error]
@@ -61,18 +61,20 @@ def retry_on_serialization_failure(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function or coroutine function that opens, runs and commits a whole transaction.
 
-    It is called again after a random wait of up to ``backoff`` doubled each time; the last error leaves as it came.
-    The function must have no effects outside its transaction. The failure may be the cause or the context of
-    another error, or a member of an exception group. ``watch_queries`` and ``query_budget`` count the last call.
+    After a serialization failure or deadlock the function is called again, after a random delay whose upper bound
+    starts at ``backoff`` and doubles each time; the last error is raised unchanged. The function must have no side
+    effects outside its transaction. The failure may also be the cause or context of another error, or a member of
+    an exception group. ``watch_queries`` and ``query_budget`` count only the last call.
 
     Args:
-        attempts: calls at most.
-        backoff: upper bound of the first wait in seconds.
-        backoff_max: upper bound of every wait in seconds.
-        sleep: how to wait; for a coroutine function it may give something to await.
+        attempts: maximum number of calls.
+        backoff: upper bound of the first delay in seconds.
+        backoff_max: upper bound of every delay in seconds.
+        sleep: function that waits; for a coroutine function it may return an awaitable.
 
     Raises:
-        ConfigurationError: a parameter is impossible, or a generator function, whose body runs after the call.
+        ConfigurationError: a parameter is invalid, or the function is a generator function, whose body runs only
+            after the call.
     """
     whole_number(attempts, parameter="attempts", minimum=1)
     first = seconds(backoff, parameter="backoff")
@@ -81,7 +83,7 @@ def retry_on_serialization_failure(
         check_function(sleep, parameter="sleep")
 
     def wait_before(attempt: int) -> float:
-        # From 0 on ("full jitter"): those that met each other must not meet again.
+        # Starts at 0 ("full jitter"), so that transactions that collided do not collide again.
         return _random.uniform(0, min(longest, first * 2**attempt))
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -98,7 +100,7 @@ def retry_on_serialization_failure(
                             raise
                         this.is_repeated = True
                     else:
-                        # Of a plain function around a coroutine function: nothing has run yet.
+                        # A plain function that wraps a coroutine function: nothing has run yet.
                         return (
                             cast(R, awaited(function, args, kwargs, result))
                             if iscoroutine(result)

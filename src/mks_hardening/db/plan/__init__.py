@@ -1,1 +1,1 @@
-"""The plan of a statement: asked for without changing anything, and read."""
+"""Query plans: read-only EXPLAIN and its parsed result."""

@@ -1,4 +1,4 @@
-"""What PostgreSQL and SQLite answer to EXPLAIN, read into one form."""
+"""Parsing of EXPLAIN output from PostgreSQL and SQLite into one form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, cast
 
 __all__ = ["Plan", "Tree", "nodes_of", "postgresql_plan", "sqlite_plan"]
 
-# JSON as PostgreSQL gives it.
+# JSON plan as PostgreSQL returns it.
 Tree: TypeAlias = "Mapping[str, object]"
 
 _INDEX: Final = re.compile(r"USING (?:COVERING )?INDEX (\S+)")
@@ -18,15 +18,15 @@ _CONDITIONS: Final = ("Index Cond", "Filter", "Recheck Cond")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the database would execute, or did execute, a statement.
+    """Plan by which the database would execute, or has executed, a statement.
 
     Attributes:
-        text: the plan for people, one step a line; filters in it hold the statement's values.
-        full_scans: tables that are read from beginning to end.
-        indexes: indexes that are used.
+        text: human-readable plan, one step per line; its filters contain the statement's values.
+        full_scans: tables that are read completely.
+        indexes: indexes in use.
         cost: the planner's estimate in its own unit; None on SQLite.
-        execution_ms: time it took, with ``analyze``.
-        tree: PostgreSQL's plan as it came; empty on SQLite.
+        execution_ms: execution time in milliseconds, with ``analyze``.
+        tree: PostgreSQL's original JSON plan; empty on SQLite.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Plan:
 
 
 def postgresql_plan(answer: Sequence[dict[str, object]]) -> Plan:
-    """The one plan in an answer with ``FORMAT JSON``."""
+    """Convert the result of an EXPLAIN with ``FORMAT JSON``, which must contain one plan."""
     (whole,) = answer
     nodes = list(nodes_of(cast(Tree, whole["Plan"]), 0))
     scans = (str(node["Relation Name"]) for node, _ in nodes if node["Node Type"] == "Seq Scan")
@@ -57,7 +57,7 @@ def postgresql_plan(answer: Sequence[dict[str, object]]) -> Plan:
 
 
 def nodes_of(node: Tree, depth: int) -> Iterator[tuple[Tree, int]]:
-    """A node and all below it, with their depth."""
+    """A node and all its descendants with their depth."""
     yield node, depth
     for child in cast("Iterable[Tree]", node.get("Plans", ())):
         yield from nodes_of(child, depth + 1)
@@ -76,7 +76,7 @@ def _described(node: Tree) -> str:
 
 
 def sqlite_plan(details: list[str]) -> Plan:
-    """The lines of ``EXPLAIN QUERY PLAN``."""
+    """Convert the lines of ``EXPLAIN QUERY PLAN``."""
     scans = (
         detail.split()[1] for detail in details if detail.startswith("SCAN ") and " INDEX " not in detail
     )

@@ -1,4 +1,4 @@
-"""Room in a caller's transaction in which nothing can be changed, and what would reach beyond a transaction."""
+"""Read-only sections of a caller's transaction, and detection of effects that a rollback cannot undo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["functions_in", "query_only", "reaching_beyond", "read_only_savepoint", "texts_behind"]
 
-# Volatile functions of PostgreSQL that change nothing, or that a read-only transaction refuses by itself.
+# Volatile functions of PostgreSQL without side effects, or that a read-only transaction rejects anyway.
 _HARMLESS: Final = (
     "clock_timestamp",
     "currval",
@@ -40,8 +40,8 @@ _VOLATILE: Final = """
     AND NOT (pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND proname IN :harmless)
     ORDER BY proname
 """
-# Of an application's own objects: views as they are defined, functions with the defaults of their arguments, and
-# what aggregates call. The catalogue calls every aggregate IMMUTABLE.
+# For an application's own objects: definitions of views, default arguments of functions, and functions called by
+# aggregates. The catalogue marks every aggregate IMMUTABLE.
 _BEHIND: Final = """
     SELECT pg_catalog.pg_get_viewdef(oid) FROM pg_catalog.pg_class
     WHERE relkind = 'v' AND relname IN :names AND relnamespace NOT IN :catalogues
@@ -61,8 +61,8 @@ _CATALOGUES: Final = """
 
 @contextmanager
 def read_only_savepoint(connection: Connection) -> Generator[None]:
-    """PostgreSQL: a savepoint that is read-only and rolled back; afterwards the caller can write as before."""
-    # Autocommit has no transaction for a savepoint to be in.
+    """PostgreSQL: a read-only savepoint that is rolled back; afterwards the caller can write as before."""
+    # In autocommit mode there is no transaction that could contain a savepoint.
     autocommit = bool(getattr(connection.connection.driver_connection, "autocommit", False))
     began_here = not connection.in_transaction()
     begin, end = (
@@ -72,7 +72,7 @@ def read_only_savepoint(connection: Connection) -> Generator[None]:
     )
     connection.exec_driver_sql(begin)
     try:
-        # SET TRANSACTION READ ONLY could not be undone within the transaction; this is, with the savepoint.
+        # SET TRANSACTION READ ONLY could not be reverted within the transaction; SET LOCAL ends with the savepoint.
         connection.exec_driver_sql("SET LOCAL transaction_read_only = on")
         yield
     finally:
@@ -85,7 +85,7 @@ def read_only_savepoint(connection: Connection) -> Generator[None]:
 
 @contextmanager
 def query_only(connection: Connection) -> Generator[None]:
-    """SQLite: a connection that refuses to write."""
+    """SQLite: make a connection read-only for the duration of the block."""
     began_here = not connection.in_transaction()
     before = connection.exec_driver_sql("PRAGMA query_only").scalar()
     connection.exec_driver_sql("PRAGMA query_only = 1")
@@ -98,7 +98,7 @@ def query_only(connection: Connection) -> Generator[None]:
 
 
 def functions_in(texts: Iterable[str]) -> set[str]:
-    """Names that are called in SQL texts, without their schema; keywords before a bracket among them."""
+    """Names called in SQL texts, without their schema; includes keywords before a parenthesis."""
     called: set[str] = set()
     for text in texts:
         before = ""
@@ -110,7 +110,7 @@ def functions_in(texts: Iterable[str]) -> set[str]:
 
 
 def texts_behind(connection: Connection, texts: Sequence[str]) -> list[str]:
-    """These SQL texts and those of what they name: a plan leaves out rows of VALUES, and LIMIT, of a view."""
+    """These SQL texts and those of the objects they name: a plan omits a view's VALUES rows and LIMIT."""
     from sqlalchemy import bindparam, text
 
     catalogues = list(connection.execute(text(_CATALOGUES)).scalars())
@@ -139,10 +139,10 @@ def _bare(name: str) -> str:
 
 
 def reaching_beyond(connection: Connection, names: set[str]) -> list[str]:
-    """Those of the functions that may do what no rollback undoes: take session locks, end backends, write files.
+    """Functions whose effects may survive a rollback: session locks, terminated backends, written files.
 
-    The catalogue knows: a function that does more than read is VOLATILE. What it calls itself cannot be seen, so
-    every volatile function counts that is not known to be harmless.
+    The catalogue marks every function that does more than read as VOLATILE. The functions that it calls itself are
+    unknown, so every volatile function counts unless it is known to be harmless.
     """
     from sqlalchemy import bindparam, text
 

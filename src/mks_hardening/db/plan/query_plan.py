@@ -1,9 +1,9 @@
-"""The plan of a statement, obtained so that asking can change nothing.
+"""Query plans, obtained without side effects.
 
-``EXPLAIN ANALYZE`` runs the statement, a data-modifying CTE included, and even plain ``EXPLAIN`` evaluates
-functions that are labelled IMMUTABLE. So on PostgreSQL everything happens inside a savepoint that is made
-read-only and rolled back. One statement of a known kind is accepted, no more; and what a rollback does not undo,
-such as a session lock, is looked for in the statement and in its plan before it is run.
+``EXPLAIN ANALYZE`` executes the statement, including data-modifying CTEs, and even plain ``EXPLAIN`` evaluates
+functions labelled IMMUTABLE. On PostgreSQL everything therefore runs in a savepoint that is read-only and rolled
+back. Only a single statement of a known kind is accepted; before it is executed, the statement and its plan are
+searched for effects that a rollback does not undo, such as session locks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KINDS: Final = _READS | {"insert", "update", "delete", "merge", "replace"}
 
 
 class _Statement(Protocol):
-    """Any construct of SQLAlchemy, ours included."""
+    """Any SQLAlchemy construct, including our own."""
 
     def compile(self, *, dialect: Dialect) -> object: ...
 
@@ -49,19 +49,20 @@ class _Statement(Protocol):
 def explain(
     bind: Engine | Connection | Session, statement: Executable | str, *, analyze: bool = False
 ) -> Plan:
-    """The plan of one statement, without changing anything.
+    """Return the plan of one statement without changing any data.
 
     Args:
-        bind: where to ask; the transaction of a connection or session stays as it is.
-        statement: a construct with its values, or SQL text (then as for ``sqlalchemy.text``).
-        analyze: run it, read-only, and measure (PostgreSQL only). A statement that writes fails, and one that
-            calls a VOLATILE function is refused unless it is a built-in one known to be harmless. Functions
-            labelled STABLE or IMMUTABLE are believed, as are operators and casts.
+        bind: where to run EXPLAIN; the transaction of a connection or session is left as it is.
+        statement: a construct with its values, or SQL text (as for ``sqlalchemy.text``).
+        analyze: execute the statement, read-only, and measure it (PostgreSQL only). A statement that writes fails,
+            and one that calls a VOLATILE function is rejected unless it is a built-in function known to be
+            harmless. The labels STABLE and IMMUTABLE are trusted, as are operators and casts.
 
     Raises:
-        ConfigurationError: another database, more than one statement, also where a rule makes several or none of
-            one, one that has no plan, or with ``analyze`` one whose effects no rollback would undo.
-        sqlalchemy.exc.DBAPIError: the statement is wrong, or wrote something with ``analyze``.
+        ConfigurationError: the database is not supported; ``statement`` is not exactly one statement, also if a
+            rule rewrites it to several or none; it has no plan; or, with ``analyze``, a rollback could not undo its
+            effects.
+        sqlalchemy.exc.DBAPIError: the statement is invalid, or it writes and ``analyze`` is set.
     """
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import Connection, Engine, text
@@ -95,14 +96,14 @@ def explain(
 
 
 def _checked(construct: object, dialect: Dialect) -> list[str]:
-    """The words of a statement that has a plan and is one."""
+    """Tokens of the statement, after checking that it is a single statement that has a plan."""
     if not hasattr(construct, "compile"):
         raise ConfigurationError(
             f"statement must be a statement or SQL text, not {type(construct).__name__}",
             parameter="statement",
         )
     sql = str(cast(_Statement, construct).compile(dialect=dialect))
-    # Without parameters psycopg sends a text as one simple query, and "SELECT 1; DELETE ..." deletes.
+    # Without parameters psycopg sends the text as one simple query, and "SELECT 1; DELETE ..." would delete rows.
     words = tokens_of(sql, known_dialect(dialect.name))
     first = next((word for word in words if word != "("), "")
     allowed = _READS if words[:1] == ["("] else _KINDS
@@ -136,7 +137,7 @@ def _check_effects(on: Connection, construct: Executable, words: list[str]) -> N
             'statement must write names plainly, without U&"", to be run', parameter="statement"
         )
     answer = _answer(on, construct, "FORMAT JSON, VERBOSE")
-    # The plan shows what defaults of columns call; the statement and its views what a plan leaves out.
+    # The plan shows calls in column defaults; the statement and its views show what the plan omits.
     texts = texts_behind(on, [" ".join(words)])
     called = functions_in([*texts, *_texts_in(answer[0])])
     found = reaching_beyond(on, called) if called else []
@@ -165,13 +166,13 @@ def _explaining(statement: Executable, prefix: str) -> Executable:
 
 @cache
 def _construct() -> type[Any]:
-    """A statement around a statement, so that SQLAlchemy binds the inner one's values as always."""
+    """Construct that wraps a statement, so that SQLAlchemy binds the values of the inner statement as usual."""
     from sqlalchemy.ext.compiler import compiles
     from sqlalchemy.sql.elements import ClauseElement
     from sqlalchemy.sql.expression import Executable
 
     class Explain(Executable, ClauseElement):
-        inherit_cache = False  # the compiled text of one statement must never serve another
+        inherit_cache = False  # the compiled text of one statement must never be reused for another
 
         def __init__(self, statement: ClauseElement, prefix: str) -> None:
             self.statement = statement
@@ -180,7 +181,7 @@ def _construct() -> type[Any]:
     @compiles(Explain)
     def render(element: Explain, compiler: SQLCompiler, **options: Any) -> str:
         inner = compiler.process(element.statement, **options)
-        # It returns rows whatever is inside.
+        # EXPLAIN returns rows whatever the inner statement is.
         compiler.isinsert = compiler.isupdate = compiler.isdelete = False
         return f"{element.prefix} {inner}"
 

@@ -1,1 +1,1 @@
-"""One statement by itself: its name whatever the values are, and error texts without values."""
+"""Single statements: fingerprints independent of the values, and error fields without values."""

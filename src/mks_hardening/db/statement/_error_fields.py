@@ -1,4 +1,4 @@
-"""A database error as fields of a slow query's record."""
+"""Database errors as fields of a slow-query log record."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LONGEST_MESSAGE: Final = 500
 
 
 def describe_error(error: BaseException, *, show_values: bool = False) -> dict[str, str]:
-    """Class and code of an error, and what else cannot hold a value.
+    """Return class and code of an error, and other fields that cannot contain values.
 
-    ``message`` is there when the message has one of the forms its code is known for, with ``?`` in place of what
-    varies. A violated constraint is named in ``constraint``, ``table`` and ``column``, as far as PostgreSQL says so
-    apart from the message.
+    ``message`` is included if the message has one of the known forms of its code, with ``?`` in place of variable
+    parts. For a violated constraint, ``constraint``, ``table`` and ``column`` are included as far as PostgreSQL
+    reports them separately from the message.
 
     Args:
-        error: what the driver or SQLAlchemy raised.
-        show_values: give the driver's full message instead, redacted.
+        error: exception raised by the driver or SQLAlchemy.
+        show_values: include the driver's full message instead, redacted.
     """
     found = database_error(error)
     described = {"type": type(found.origin).__name__}

@@ -1,7 +1,7 @@
-"""Statements as tokens, in one pass with one regular expression for each dialect.
+"""SQL lexer: one pass with one regular expression per dialect.
 
-The dialects differ in what a double quote, a backslash, a ``#``, a ``[`` and a ``?`` mean. Unterminated strings,
-names and comments reach to the end, so that hostile text hides more, never less.
+The dialects differ in the meaning of a double quote, a backslash, ``#``, ``[`` and ``?``. Unterminated strings,
+names and comments extend to the end of the text, so that hostile input hides more, never less.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["LEXERS", "VALUE", "pieces_of", "tokens_of"]
 
 VALUE: Final = "?"
-_NEVER: Final = r"(?!)"  # for what a dialect does not have
+_NEVER: Final = r"(?!)"  # for features that a dialect lacks
 
 _PLAIN_STRING: Final = r"'(?:[^']|'')*(?:'|\Z)"
 _ESCAPED_STRING: Final = r"'(?:[^'\\]|''|\\.)*(?:'|\\?\Z)"
@@ -44,7 +44,7 @@ def _lexer(
         "value": f"{value}|{marks}",
         "number": rf"(?<![\w$])(?:{_NUMBER})",
         "name": name,
-        # A name without an end may be anything, so it is taken for a value.
+        # An unterminated name may be anything, so it is treated as a value.
         "unended": rf"(?:{unended}).*",
         "word": r"[^\W\d][\w$]*",
         "operator": rf"(?:(?!{comment}|{nested}|{marks})[+\-*/<>=~!@#%^&|?:])+",
@@ -79,10 +79,10 @@ LEXERS: Final[dict[str, re.Pattern[str]]] = {
 }
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
-# After these a sign, NULL or "?" belongs to a value and is not an operator.
+# After these, a sign, NULL or "?" belongs to a value and is not an operator.
 _COMPARISONS: Final = frozenset({"=", "<", ">", "<=", ">=", "<>", "!="})
 _BEFORE_VALUE: Final = _COMPARISONS | frozenset(
-    "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "  # noqa: SIM905 - a list of words reads best as one
+    "( , [ + - * / % || select where and or not in like ilike between then else when case return returning "  # noqa: SIM905 - a word list is easier to read as one string
     "limit offset values by on having".split()
 )
 _SPECIAL: Final = frozenset("~!@#%^&|?")
@@ -98,21 +98,21 @@ _SAVEPOINT: Final = frozenset(
 )
 
 
-# After these SQLite may take text in double quotes for a value: it does where no column has that name.
+# After these, SQLite may read double-quoted text as a value: it does if no column has that name.
 _BEFORE_QUOTED_VALUE: Final = _BEFORE_VALUE - {"by", "returning", "select", "["} | {
     "is",
     "glob",
     "match",
     "regexp",
 }
-# After these stands a name, whatever characters it has: an alias, a table, a column of a table.
+# After these, only a name can follow, whatever characters it contains: an alias, a table, a column of a table.
 _BEFORE_NAME: Final = frozenset({"as", ".", "from", "join", "into", "update", "set"})
 _PLAIN_NAME: Final = re.compile(r'"[\w$]*"')
 _DEFINITIONS: Final = frozenset({"create", "alter"})
 
 
 def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a statement as they stand there, with their kind; comments and blanks left out."""
+    """Raw tokens of a statement with their kind, without comments and whitespace."""
     lexer = LEXERS[dialect]
     position = 0
     while found := lexer.match(sql, position):
@@ -129,7 +129,7 @@ def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
 
 
 def tokens_of(sql: str, dialect: str) -> list[str]:
-    """The words of a statement with every value as ``VALUE``, without comments and blanks."""
+    """Normalized tokens of a statement, with every value as ``VALUE``, without comments and whitespace."""
     tokens: list[str] = []
     quoted = _QuotedValues(tokens) if dialect == "sqlite" else None
     for kind, text in pieces_of(sql, dialect):
@@ -149,23 +149,23 @@ def tokens_of(sql: str, dialect: str) -> list[str]:
 
 
 class _QuotedValues:
-    """Text in double quotes that SQLite may take for a value; only the schema knows whether it is one or a name.
+    """Double-quoted text that SQLite may read as a value; only the schema decides between value and name.
 
-    It is taken for one where a value is expected, and anywhere else when it has characters that names rarely have:
-    no letter, digit, ``_`` or ``$``. What is followed by a dot, follows one, or stands where only a name can is a
-    name, as are the columns of an INSERT and everything in a definition. So a word in the list of a SELECT, a
-    RETURNING, an ORDER BY or a GROUP BY (``select "secret"``) stays: nearly always it is a column.
+    It is treated as a value where a value is expected, and elsewhere if it contains characters that are rare in
+    names (anything but letters, digits, ``_`` and ``$``). It is treated as a name before or after a dot, where only
+    a name is possible, in the column list of an INSERT, and everywhere in a definition. A plain word in the list of
+    a SELECT, RETURNING, ORDER BY or GROUP BY (``select "secret"``) is therefore kept: it is nearly always a column.
     """
 
     __slots__ = ("_columns", "_last", "_tokens")
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
-        self._columns: list[bool] = []  # of each open bracket
-        self._last = ""  # what was taken just now
+        self._columns: list[bool] = []  # one entry per open parenthesis: whether it lists columns
+        self._last = ""  # text of the token that was just treated as a value
 
     def takes(self, kind: str, text: str) -> bool:
-        """Whether the next piece is taken for a value."""
+        """Whether the next token is treated as a value."""
         tokens, last, self._last = self._tokens, self._last, ""
         if last and text == ".":
             tokens[-1] = last
@@ -192,12 +192,12 @@ class _QuotedValues:
         tokens = self._tokens
         if not tokens or tokens[0] in _DEFINITIONS or tokens[-1] not in _BEFORE_QUOTED_VALUE:
             return False
-        if tokens[-1] in {"(", ","}:  # outside of brackets a comma separates columns that are selected or set
+        if tokens[-1] in {"(", ","}:  # outside of parentheses a comma separates selected or assigned columns
             return bool(self._columns) and not self._columns[-1]
         return True
 
     def _lists_columns(self) -> bool:
-        """Whether a bracket that opens now lists columns: ``INSERT INTO t (``, ``ON CONFLICT (``."""
+        """Whether a parenthesis opened here lists columns: ``INSERT INTO t (``, ``ON CONFLICT (``."""
         before = self._tokens[-4:]
         if len(before) > 3 and before[-2] == ".":  # main.t (
             before = before[:-2]
@@ -228,13 +228,13 @@ def _add_word(tokens: list[str], word: str) -> None:
     ):
         _add_value(tokens)
     elif len(tokens) <= 4 and word != "savepoint" and tuple(tokens) in _SAVEPOINT:
-        tokens.append(VALUE)  # every savepoint has a name of its own
+        tokens.append(VALUE)  # the name of a savepoint is treated as a value: it is often unique
     else:
         tokens.append(word)
 
 
 def _add_operator(tokens: list[str], run: str) -> None:
-    """Split a run as PostgreSQL does: a trailing sign belongs to what follows unless the operator is special."""
+    """Split operators as PostgreSQL does: a trailing sign belongs to the operand unless the operator is special."""
     operator = run.rstrip("+-") or run[0]
     if set(operator) & _SPECIAL:
         operator = run

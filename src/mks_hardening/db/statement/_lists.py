@@ -1,7 +1,7 @@
-"""Lists and groups that repeat what stands before them are dropped: the length of a list is a value.
+"""Removal of repeated list items and groups, so that the length of a list does not affect the fingerprint.
 
-Equal groups have the same number, so that comparing two costs the same however deep they are, and every token is
-looked at a bounded number of times.
+Equal groups share a number, so that a comparison costs the same at any nesting depth and every token is examined a
+bounded number of times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 __all__ = ["shorten"]
 
-# A token, or the number of a group.
+# A token or the number of a group.
 Element: TypeAlias = "str | int"
 
 _OPENING: Final = frozenset({"(", "["})
@@ -18,7 +18,7 @@ _CLOSING: Final = frozenset({")", "]"})
 
 
 class _Frame:
-    """A group that is being read, or the statement itself."""
+    """A group that is being read, or the whole statement."""
 
     __slots__ = ("elements", "is_list", "item")
 
@@ -28,7 +28,7 @@ class _Frame:
         self.item = len(elements)
 
     def end_item(self) -> None:
-        """Drop the item just read, and the comma before it, when it repeats the end of what stands before that."""
+        """Drop the last item and the comma before it if the elements before the comma end with the same item."""
         if self.is_list:
             self._drop_repeated(self.item)
             self.item = len(self.elements) + 1
@@ -47,7 +47,7 @@ class _Frame:
 
 
 def shorten(tokens: list[str]) -> list[str]:
-    """The tokens without repeated items of lists (``IN (…)``, arrays) and without repeated groups."""
+    """Remove repeated items of lists (``IN (…)``, arrays) and repeated groups from the tokens."""
     numbers: dict[tuple[Element, ...], int] = {}
     groups: list[tuple[Element, ...]] = []
     frames = [_Frame([], is_list=False)]

@@ -1,4 +1,4 @@
-"""One statement, one name: SQL with its values taken out, and a short digest of that."""
+"""Normalization and fingerprints of SQL statements, independent of their values."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ __all__ = ["fingerprint", "normalize_sql"]
 
 Dialect = Literal["postgresql", "sqlite", "mysql"]
 
-_LONGEST_KEPT: Final = 2048  # longer texts are remembered by digest, so that what is kept stays small
+_LONGEST_KEPT: Final = 2048  # longer texts are cached by digest, to limit the memory of the cache
 _MOST_KEPT: Final = 2048
 
 
 def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
-    """The statement with values as ``?``, comments removed, lists shortened, case and blanks unified.
+    """Replace values by ``?``, remove comments, shorten lists, and unify case and whitespace.
 
-    Two statements that differ only in their values give the same text, and no literal is left in it. SQLite takes a
-    word in double quotes for text where no column has that name, which only the schema knows. Of these, words of
-    letters, digits, ``_`` and ``$`` stay in the list of a SELECT, a RETURNING, a GROUP BY or an ORDER BY, and all
-    stay where only a name can stand and in CREATE and ALTER. Write text in single quotes, or bind it.
+    Statements that differ only in their values yield the same text, and the result contains no literals. Exception:
+    SQLite reads double-quoted text as a string if no column has that name, which only the schema can tell. Such
+    text is kept if it consists of letters, digits, ``_`` and ``$`` and appears in the list of a SELECT, RETURNING,
+    GROUP BY or ORDER BY; where only a name is possible and in CREATE and ALTER, it is always kept. Write text in
+    single quotes, or bind it.
 
     Args:
         sql: the statement, with literals or with placeholders of any DB-API style.
-        dialect: ``postgresql``, ``sqlite`` or ``mysql``, as SQLAlchemy's ``dialect.name`` says.
+        dialect: ``postgresql``, ``sqlite`` or ``mysql``, as in SQLAlchemy's ``dialect.name``.
 
     Raises:
         ConfigurationError: the dialect is unknown.
@@ -39,11 +40,11 @@ def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
 
 
 def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
-    """Sixteen hexadecimal digits that name a statement whatever its values are; see ``normalize_sql``."""
+    """Return 16 hexadecimal digits that identify a statement regardless of its values; see ``normalize_sql``."""
     try:
         if len(sql) <= _LONGEST_KEPT:
             return _kept_digest(sql, dialect)
-    except TypeError:  # not asked for every statement
+    except TypeError:  # validated only after a failure, not for every statement
         text_of(sql, parameter="sql")
         choice(dialect, sorted(LEXERS), parameter="dialect")
         raise
@@ -51,7 +52,7 @@ def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
     found = _long_digests.get(key)
     if found is None:
         found = _digest(sql, dialect)
-        # Emptied, not trimmed: an order of use would have to be kept on every hit.
+        # Cleared, not trimmed: LRU order would have to be updated on every hit.
         if len(_long_digests) >= _MOST_KEPT:
             _long_digests.clear()
         _long_digests[key] = found
@@ -59,14 +60,14 @@ def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
 
 
 def text_key(sql: str) -> str | bytes:
-    """What to remember a statement by: itself, or the digest of a long one."""
+    """Cache key of a statement: its text, or a digest if the text is long."""
     if len(sql) <= _LONGEST_KEPT:
         return sql
     return blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def known_dialect(name: str) -> Dialect:
-    """The dialect to read statements in, for a name of SQLAlchemy's; unknown ones are read as PostgreSQL."""
+    """Map SQLAlchemy's dialect name to a lexer dialect; unknown names map to PostgreSQL."""
     if name == "mariadb":
         return "mysql"
     return cast("Dialect", name) if name in LEXERS else "postgresql"

@@ -1,1 +1,1 @@
-"""Watching an engine at work: slow statements, statistics, N+1 patterns, budgets, and who holds the pool."""
+"""Engine monitoring: slow statements, statistics, N+1 patterns, query budgets, connection pool usage."""

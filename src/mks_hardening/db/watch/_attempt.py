@@ -1,4 +1,4 @@
-"""Attempts at a transaction: what one sends that is run again is not what the code asks of the database."""
+"""Attempts of retried transactions; statements of repeated attempts are not counted by query watchers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TransactionAttempt:
     """One call of a retried function.
 
     Attributes:
-        is_repeated: whether the function was called again after it.
+        is_repeated: whether the function was called again after this call.
     """
 
     __slots__ = ("_outer", "is_repeated")
@@ -25,7 +25,7 @@ class TransactionAttempt:
 
     @property
     def counts(self) -> bool:
-        """Whether neither this attempt nor one around it was repeated."""
+        """Whether neither this attempt nor an enclosing one was repeated."""
         return not self.is_repeated and (self._outer is None or self._outer.counts)
 
 
@@ -33,17 +33,17 @@ _current: Final[ContextVar[TransactionAttempt | None]] = ContextVar("mks_hardeni
 
 
 def current_attempt() -> TransactionAttempt | None:
-    """The attempt that this code runs in."""
+    """Attempt in which the current code runs."""
     return _current.get()
 
 
 @contextmanager
 def attempt() -> Generator[TransactionAttempt]:
-    """Run one attempt."""
+    """Run the block as one attempt."""
     made = TransactionAttempt(_current.get())
     token = _current.set(made)
     try:
         yield made
     finally:
-        with suppress(ValueError):  # a coroutine that is dropped is closed in another context
+        with suppress(ValueError):  # an abandoned coroutine is closed in another context
             _current.reset(token)

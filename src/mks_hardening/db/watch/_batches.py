@@ -1,7 +1,8 @@
-"""By which values two executions of one statement differ: batches differ in a list, N+1 in anything else.
+"""Bound values of a statement, to distinguish batches from N+1: batches differ only in lists.
 
-A batch has a list of several values (``IN (…)``, an array, rows of VALUES), and the next batch another list.
-``WHERE parent = :id AND status IN ('open', 'new')`` has a list as well, but what differs is the parent.
+A batch contains a list of several values (``IN (…)``, an array, rows of VALUES), and the next batch contains
+another list. ``WHERE parent = :id AND status IN ('open', 'new')`` also contains a list, but its executions differ
+in the parent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mks_hardening.db.statement._lexer import pieces_of
 
 __all__ = ["BoundValues", "values_of"]
 
-# What the driver was given, by position or by name.
+# Parameters as the driver receives them, by position or by name.
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
 
 _PLACEHOLDER: Final = re.compile(
@@ -24,19 +25,20 @@ _PLACEHOLDER: Final = re.compile(
 )
 _VALUES: Final = frozenset({"value", "number", "unended"})
 _QUERIES: Final = frozenset({"select", "with", "table"})
-# What is between these two is no condition: SET updated_at = :now, or a column of a result, differs in batches too.
+# Values from the first to the second are not conditions: SET updated_at = :now and selected columns vary in
+# batches.
 _NO_CONDITION: Final = frozenset({"select", "set"})
 _CONDITIONS: Final = frozenset({"from", "where", "returning"})
-# PostgreSQL takes an array as text there: '{1,2,3}'.
+# PostgreSQL accepts an array as text here: '{1,2,3}'.
 _ARRAYS: Final = frozenset({"any", "all", "some", "unnest"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundValues:
-    """The values of one execution, as numbers that only say whether two are the same.
+    """Values of one execution, hashed so that they can only be compared for equality.
 
     Attributes:
-        single: without those in lists, those that a SET gives, and those of the columns of a SELECT.
+        single: hash of the values, except those in lists, in SET, and in the columns of a SELECT.
         has_list: whether there is a list of several values.
     """
 
@@ -46,7 +48,7 @@ class BoundValues:
 
 @dataclass(slots=True)
 class _Bracket:
-    """What stands between two brackets, or the whole statement."""
+    """Content of a pair of brackets, or of the whole statement."""
 
     kind: str = ""  # "list", "row" of VALUES, "array", or anything else
     values: list[object] = field(default_factory=list[object])
@@ -65,7 +67,7 @@ class _Bracket:
         return _Bracket(kind, values=self.values, left_out=self.left_out)
 
     def closed(self, inner: _Bracket) -> bool:
-        """Take over what a bracket held; whether that was a list of several values."""
+        """Merge a closed bracket; return whether it was a list of several values."""
         several = inner.end_rows()
         if inner.kind == "row":
             self.rows.append(inner.values)
@@ -76,7 +78,7 @@ class _Bracket:
         return several
 
     def end_rows(self) -> bool:
-        """The rows of VALUES are read; whether there were several."""
+        """End the rows of VALUES; return whether there were several."""
         rows, self.rows, self.in_rows = self.rows, [], False
         if len(rows) == 1:
             self.values += rows[0]
@@ -84,7 +86,7 @@ class _Bracket:
 
 
 def values_of(sql: str, parameters: Parameters, dialect: str) -> BoundValues:
-    """Read the values of one execution out of its text and its parameters."""
+    """Extract the values of one execution from its text and parameters."""
     brackets = [_Bracket()]
     has_list = False
     for text, value in _valued(sql, parameters, dialect):
@@ -113,7 +115,7 @@ def values_of(sql: str, parameters: Parameters, dialect: str) -> BoundValues:
 
 
 def _valued(sql: str, parameters: Parameters, dialect: str) -> Iterator[tuple[str, object]]:
-    """Each piece in lower case, with its value where it is one."""
+    """Each token in lower case, with its value if it is one."""
     by_name = cast("Mapping[str, object]", parameters if isinstance(parameters, Mapping) else {})
     by_position = () if isinstance(parameters, Mapping) else parameters
     following = iter(by_position)
@@ -135,13 +137,13 @@ def _is_several(value: object) -> bool:
 
 
 def _is_array_text(value: object) -> bool:
-    """``{1,2}``, as a value of its own or as it stands in the statement."""
+    """Whether the value is an array as text (``{1,2}``), bound or quoted in the statement."""
     text = value.strip("'") if isinstance(value, str) else ""
     return text.startswith("{") and text.endswith("}") and "," in text
 
 
 def _mark(value: object) -> object:
-    """Something to tell two values apart by, whatever they are."""
+    """Hashable substitute by which two values can be compared."""
     with suppress(Exception):
         return type(value), hash(value)
     return type(value)
