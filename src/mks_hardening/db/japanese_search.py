@@ -70,6 +70,7 @@ class JapaneseSearch:
 
     Raises:
         ConfigurationError: the name is invalid, or ``synonyms`` is not callable.
+        MissingDependencyError: SQLAlchemy is not installed.
     """
 
     def __init__(self, name: str, *, synonyms: Callable[[str], Iterable[str]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Where in the application a statement comes from: frames that are neither SQLAlchemy's nor ours."""
+"""Call sites: application frames that send a statement, without those of SQLAlchemy and this package."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Final, TypeAlias
 __all__ = ["Path", "call_path", "call_site"]
 
 Path: TypeAlias = tuple[tuple[CodeType, int], ...]
-"""Code and line of one frame after another, the nearest first."""
+"""Code object and line number of consecutive frames, innermost first."""
 
 _FOREIGN: Final = frozenset({"sqlalchemy", "asyncio", "contextlib", "contextvars", "greenlet", "threading"})
-_LONGEST_PATH: Final = 50  # recursion deeper than this is told apart no more
+_LONGEST_PATH: Final = 50  # deeper recursion is no longer distinguished
 
 
 def call_site() -> str:
-    """``file:line`` of the nearest application frame, or an empty text."""
+    """Return ``file:line`` of the innermost application frame, or an empty string."""
     for frame in _application_frames(sys._getframe(1)):  # noqa: SLF001 - inspect.stack reads source files
         return f"{'/'.join(PurePath(frame.f_code.co_filename).parts[-3:])}:{frame.f_lineno}"
     return ""
 
 
 def call_path() -> Path:
-    """The nearest application frames; equal for two statements that come from the same place by the same way."""
+    """Return the innermost application frames; equal for statements sent by the same line via the same calls."""
     path: list[tuple[CodeType, int]] = []
     for frame in _application_frames(sys._getframe(1)):  # noqa: SLF001 - as above
         path.append((frame.f_code, frame.f_lineno))
@@ -35,7 +35,8 @@ def call_path() -> Path:
 
 
 def _application_frames(frame: FrameType | None) -> Iterator[FrameType]:
-    # Code objects and line numbers only: source lines would be read from disk (django-zeal halved its cost so).
+    # Only code objects and line numbers: source lines would be read from disk (avoiding that halved django-zeal's
+    # cost).
     for start in (frame, _awaiting_frame()):
         current = start
         while current is not None:
@@ -46,7 +47,7 @@ def _application_frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _awaiting_frame() -> FrameType | None:
-    """SQLAlchemy's asyncio runs the driver in a greenlet; who awaits it stands in the parent."""
+    """Innermost frame of the awaiting code; SQLAlchemy's asyncio extension runs the driver in a child greenlet."""
     greenlet = sys.modules.get("greenlet")
     if greenlet is None:
         return None

@@ -1,10 +1,10 @@
-"""Watches the executions of one engine without SQLAlchemy events.
+"""Instrumentation of the executions of one engine without SQLAlchemy events.
 
-Any listener on an engine makes every execution run the whole event bookkeeping (three times the cost of this),
-and ``after_cursor_execute`` sees neither failures nor the time rows take to arrive. So the dialect of the engine
-at hand gets a subclass of its execution context: it stamps the start, wraps the fetch strategy of the result, and
-is told of errors. The names it overrides are private to SQLAlchemy; a canary test holds them on every supported
-version.
+Any listener on an engine enables SQLAlchemy's event bookkeeping for every execution (three times the cost of this
+module), and ``after_cursor_execute`` sees neither failures nor the time that fetching takes. Therefore the engine's
+dialect gets a subclass of its execution context, which records the start time, wraps the fetch strategy of the
+result, and is notified of errors. The overridden names are private to SQLAlchemy; a canary test checks them with
+every supported version.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
 
 
 class _Strategy(Protocol):
-    """How a result gets its rows: SQLAlchemy's ``ResultFetchStrategy``, or what stands in for it."""
+    """Source of a result's rows: SQLAlchemy's ``ResultFetchStrategy``, or its replacement."""
 
     @property
     def alternate_cursor_description(self) -> object: ...
@@ -45,7 +45,7 @@ class _Strategy(Protocol):
 
 
 class _Result(Protocol):
-    """A ``CursorResult``, whose strategy is exchanged."""
+    """A ``CursorResult``, whose strategy is replaced."""
 
     cursor_strategy: _Strategy
 
@@ -54,13 +54,13 @@ _lock: Final = ModuleLock()
 
 
 class Execution:
-    """One statement from the moment it is sent until its last row has arrived, or until it failed.
+    """One statement, from sending it to receiving its last row or failing.
 
     Attributes:
         context: SQLAlchemy's execution context (statement, parameters, dialect).
-        duration: seconds spent in the driver: executing and fetching, not the application's pauses between.
-        rows: rows fetched, or changed; for ``executemany`` the number of parameter sets.
-        error: what the driver raised, or what ended the wait for it (a cancelled task, Ctrl-C).
+        duration: seconds spent in the driver, executing and fetching, without the application's time in between.
+        rows: number of rows fetched or changed; for ``executemany`` the number of parameter sets.
+        error: exception of the driver, or the one that interrupted it (a cancelled task, Ctrl-C).
     """
 
     __slots__ = ("__weakref__", "_listeners", "context", "duration", "error", "rows")
@@ -76,32 +76,32 @@ class Execution:
 
     @property
     def statement(self) -> str:
-        """The text sent to the driver."""
+        """Text sent to the driver."""
         return self.context.statement or ""
 
     @property
     def executemany(self) -> bool:
-        """Whether it was sent with many sets of parameters."""
+        """Whether the statement was sent with several sets of parameters."""
         return bool(self.context.executemany)
 
     @property
     def sent_parameters(self) -> Parameters:
-        """One set of parameters as the driver was given it."""
+        """One set of parameters as passed to the driver."""
         return cast(Parameters, self.context.parameters[0] if self.context.parameters else ())
 
     @property
     def parameters(self) -> object:
-        """The parameters: one set, or a list of them for ``executemany``; by name where they have names."""
+        """Parameters: one set, or a list of sets for ``executemany``; by name if they have names."""
         named = self.context.compiled_parameters if self.context.compiled else self.context.parameters
         return named if self.context.executemany else named[0] if named else ()
 
     def finish(self) -> None:
-        """Tell the listeners, once; one that fails must not break the statement it watches."""
+        """Call the listeners once; a failing listener must not break the statement."""
         listeners, self._listeners = self._listeners, ()
         for listener in listeners:
             try:
                 listener(self)
-            except Exception:  # noqa: BLE001, S112 - as the first line says
+            except Exception:  # noqa: BLE001, S112 - see the docstring
                 continue
 
 
@@ -109,9 +109,9 @@ Listener: TypeAlias = Callable[[Execution], None]
 
 
 class _TimedFetch(Execution):
-    """Stands in for the fetch strategy of one result and adds up the time and rows of its fetches.
+    """Proxy for the fetch strategy of one result; adds up the duration and rows of its fetches.
 
-    The methods repeat each other because a statement passes through here once for each row or result.
+    The methods duplicate code because they run for every row or result of a statement.
     """
 
     __slots__ = ("_monotonic", "_strategy")
@@ -127,7 +127,7 @@ class _TimedFetch(Execution):
             raise
         self.duration += self._monotonic() - started
         self.rows += row is not None
-        if result.cursor_strategy is not self:  # the last row arrived and the result closed itself
+        if result.cursor_strategy is not self:  # the last row has arrived and the result has closed itself
             self.finish()
         return row
 
@@ -182,12 +182,12 @@ class _TimedFetch(Execution):
         return self._strategy.alternate_cursor_description
 
     def __del__(self) -> None:
-        # A result that was closed or dropped before its last row.
+        # The result was closed or garbage-collected before its last row.
         self.finish()
 
 
 def _timed_context(base: Any, clock: Clock) -> Any:
-    """The dialect's execution context with a stopwatch."""
+    """Create a subclass of the dialect's execution context that measures durations."""
     monotonic = clock.monotonic
     base_pre_exec = base.pre_exec
     base_setup = base._setup_result_proxy  # noqa: SLF001 - as the module says
@@ -200,14 +200,14 @@ def _timed_context(base: Any, clock: Clock) -> Any:
     def _setup_result_proxy(self: Any) -> Any:
         result = base_setup(self)
         duration = monotonic() - self.mks_started
-        self.mks_started = None  # from here on fetches look after themselves
+        self.mks_started = None  # from here on _TimedFetch measures the fetches
         if result._soft_closed:  # noqa: SLF001 - as the module says
             execution = Execution(self, duration, self.mks_listeners)
             execution.rows = _rows_changed(self)
             execution.finish()
         else:
             timed = _TimedFetch(self, duration, self.mks_listeners)
-            timed._monotonic = monotonic  # noqa: SLF001 - spares a constructor on the way of every statement
+            timed._monotonic = monotonic  # noqa: SLF001 - saves a constructor call for every statement
             timed._strategy = result.cursor_strategy  # noqa: SLF001 - as above
             result.cursor_strategy = timed
             for opened in self.mks_opened:
@@ -239,14 +239,14 @@ def _failed(context: Any, error: BaseException, monotonic: Callable[[], float]) 
 
 
 def _ended_otherwise(failure: ExceptionContext) -> None:
-    """A cancelled task or Ctrl-C: no error of the driver's, so SQLAlchemy does not tell the execution context."""
+    """Handle a cancelled task or Ctrl-C, which SQLAlchemy does not report to the execution context."""
     context: Any = failure.execution_context
     if context is not None and failure.sqlalchemy_exception is None and hasattr(context, "mks_started"):
         _failed(context, failure.original_exception, context.mks_monotonic)
 
 
 def _rows_changed(context: DefaultExecutionContext) -> int:
-    """What the driver counted; drivers that do not add up an ``executemany`` are helped out."""
+    """Row count of the driver; for ``executemany`` the number of sets, which some drivers do not add up."""
     if context.executemany:
         return len(context.parameters)
     return max(0, context._rowcount or 0)  # noqa: SLF001 - as the module says
@@ -258,13 +258,13 @@ def attach(
     """Call ``listener`` for each execution of ``engine``.
 
     Args:
-        engine: the engine.
-        listener: told of an execution at its end.
-        clock: measures the time in the driver.
-        opened: told of an execution whose rows are yet to be fetched, and which ends later, or never.
+        engine: engine to instrument.
+        listener: called with each execution when it has ended.
+        clock: source of time for durations in the driver.
+        opened: called with each execution whose rows are still to be fetched, and that ends later or never.
 
     Raises:
-        ConfigurationError: not an engine.
+        ConfigurationError: ``engine`` is not an engine.
     """
     from sqlalchemy import event
 
@@ -275,7 +275,7 @@ def attach(
             timed = _timed_context(dialect.execution_ctx_cls, clock)
             timed.mks_had_own = "execution_ctx_cls" in vars(dialect)
             dialect.execution_ctx_cls = timed
-            # An event of the dialect, which leaves the engine's flag alone.
+            # A dialect event, which does not enable the engine's execution events.
             if not event.contains(engine_of(engine), "handle_error", _ended_otherwise):
                 event.listen(engine_of(engine), "handle_error", _ended_otherwise, insert=True)
         timed.mks_listeners = (*timed.mks_listeners, listener)
@@ -284,7 +284,7 @@ def attach(
 
 
 def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener | None = None) -> None:
-    """Undo ``attach``; with the last listener the dialect is as it was. Unknown listeners are ignored."""
+    """Undo ``attach``; removing the last listener restores the dialect. Unknown listeners are ignored."""
     from sqlalchemy import event
 
     dialect = dialect_of(engine)
@@ -294,7 +294,7 @@ def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener
             return
         timed.mks_listeners = tuple(one for one in timed.mks_listeners if one != listener)
         timed.mks_opened = tuple(one for one in timed.mks_opened if one != opened)
-        # Where another tool has put its class over ours since, ours stays below it and tells nobody.
+        # If another tool has subclassed our class since, ours stays in its bases without listeners.
         on_top: bool = dialect.execution_ctx_cls is timed
         if timed.mks_listeners or not on_top:
             return
@@ -306,16 +306,16 @@ def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener
 
 
 def _our_class(dialect: Dialect) -> Any:
-    """The class that ``attach`` made, wherever it stands in the class that is used now."""
+    """The class created by ``attach``, anywhere in the MRO of the current execution context class."""
     lineage: tuple[Any, ...] = dialect.execution_ctx_cls.__mro__
     return next((one for one in lineage if "mks_listeners" in vars(one)), None)
 
 
 def engine_of(engine: Engine | AsyncEngine) -> Engine:
-    """The ``Engine`` itself or the one inside an ``AsyncEngine``.
+    """Return the engine, or the sync engine of an ``AsyncEngine``.
 
     Raises:
-        ConfigurationError: not an engine.
+        ConfigurationError: ``engine`` is not an engine.
     """
     found = getattr(engine, "sync_engine", engine)
     if not hasattr(found, "dialect"):
@@ -327,9 +327,9 @@ def engine_of(engine: Engine | AsyncEngine) -> Engine:
 
 
 def dialect_of(engine: Engine | AsyncEngine) -> Dialect:
-    """The dialect of an engine.
+    """Return the dialect of an engine.
 
     Raises:
-        ConfigurationError: not an engine.
+        ConfigurationError: ``engine`` is not an engine.
     """
     return engine_of(engine).dialect

@@ -1,4 +1,4 @@
-"""Durations per statement in bounded memory: counts, rows, errors and percentiles from logarithmic buckets."""
+"""Statement statistics in bounded memory: counts, rows, errors, and percentiles from logarithmic buckets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _StatementRow:
         self.rows += rows
         self.total += duration
         self.longest = max(self.longest, duration)
-        # Constant memory for each statement; lists of durations would grow (flask-sqlalchemy #181).
+        # Constant memory per statement; lists of durations would grow without limit (flask-sqlalchemy #181).
         bucket = int(log2(duration / _FASTEST) * _PER_DOUBLING) if duration > _FASTEST else 0
         self.buckets[min(bucket, _BUCKETS - 1)] += 1
 
@@ -64,7 +64,7 @@ class _StatementRow:
 
 
 class StatsTable:
-    """A table of at most ``capacity`` fingerprints; the rest is added up in one row called ``other``."""
+    """Statistics of at most ``capacity`` fingerprints; further statements are summed in one row, ``other``."""
 
     __slots__ = ("__weakref__", "_by_text", "_capacity", "_fingerprint", "_lock", "_rows")
 
@@ -74,15 +74,15 @@ class StatsTable:
         self.renew()
         renew_in_child(self)
         self._rows: dict[str, _StatementRow] = {}
-        self._by_text: dict[str | bytes, _StatementRow] = {}  # spares the lexer on statements seen before
+        self._by_text: dict[str | bytes, _StatementRow] = {}  # saves the lexer for statements seen before
 
     def renew(self) -> None:
-        """In a forked child: a lock that no thread of the parent holds."""
-        # Re-entrant: a result that is dropped is counted when it is collected, which may be in the middle of this.
+        """Replace the lock in a forked child, because a thread of the parent may hold it."""
+        # Reentrant: the garbage collector may finish an abandoned result while this thread holds the lock.
         self._lock = RLock()
 
     def add(self, text: str, duration: float, rows: int, *, failed: bool) -> None:
-        """Count one execution of the statement."""
+        """Count one execution of a statement."""
         key = text_key(text)
         row = self._by_text.get(key)
         fingerprint = "" if row else self._fingerprint(text)
@@ -99,13 +99,13 @@ class StatsTable:
         return row
 
     def snapshot(self) -> list[StatementStats]:
-        """All rows, those that took most time in total first."""
+        """Return all rows, sorted by total time in descending order."""
         with self._lock:
             rows = [row.frozen(fingerprint) for fingerprint, row in self._rows.items()]
         return sorted(rows, key=lambda row: -row.total_ms)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Delete all statistics."""
         with self._lock:
             self._rows.clear()
             self._by_text.clear()

@@ -1,4 +1,4 @@
-"""A stretch of code that is watched: a ``with`` block, or every call of a function, asynchronous ones too."""
+"""Watched sections of code: a ``with`` block, or every call of a function or coroutine function."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ T = TypeVar("T")
 
 
 class WatchWindow(Generic[T]):
-    """Use it once in a ``with`` statement, or as a decorator, which opens a new one for each call.
+    """Context manager for a single use, and decorator that opens a new window for each call.
 
-    ``contextlib``'s decorators end before the first ``await`` of a coroutine function; this one does not.
+    Unlike the decorators of ``contextlib``, it covers a coroutine function until its end, not until its first
+    ``await``.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
         self._make = make
-        # A stack, because a window may be entered inside itself.
+        # A stack, because a window may be entered recursively.
         self._opened: list[AbstractContextManager[T]] = []
 
     def __enter__(self) -> T:
@@ -44,7 +45,7 @@ class WatchWindow(Generic[T]):
         """Decorate a function or a coroutine function.
 
         Raises:
-            ConfigurationError: a generator function, whose body runs after the call.
+            ConfigurationError: the function is a generator function, whose body runs only after the call.
         """
         refuse_generators(function)
         body: Callable[P, Any] = function
@@ -60,7 +61,7 @@ class WatchWindow(Generic[T]):
         def now(*args: P.args, **kwargs: P.kwargs) -> object:
             with self._make():
                 result = body(*args, **kwargs)
-            # Of a plain function around a coroutine function: nothing has run yet.
+            # A plain function that wraps a coroutine function: nothing has run yet.
             return awaited(result) if iscoroutine(result) else result
 
         return cast("Callable[P, R]", wraps(function)(later if is_async(function) else now))

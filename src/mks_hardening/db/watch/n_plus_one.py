@@ -1,7 +1,7 @@
-"""N+1: one statement sent again and again from the same place by the same way.
+"""Detection of N+1 patterns: one statement sent repeatedly from the same call path.
 
-Same fingerprint and same call path. That catches lazy loads, Core and driver SQL, reads and writes alike, and
-leaves batches alone, which differ in a list of several values only (``_batches``).
+Executions are grouped by fingerprint and call path. This finds lazy loads, Core and driver SQL, reads and writes,
+but not batches, which differ only in a list of several values (``_batches``).
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ _allowed: Final[ContextVar[tuple[str, ...]]] = ContextVar("mks_hardening.db.allo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NPlusOneFinding:
-    """One statement sent several times from one place.
+    """One statement that was sent several times from one call site.
 
     Attributes:
-        times: how often.
-        hint: what usually helps.
+        fingerprint: fingerprint of the statement.
+        statement: the statement without its values.
+        times: number of executions.
+        caller: ``file:line`` of the application.
+        hint: usual remedy.
     """
 
     fingerprint: str
@@ -44,10 +47,10 @@ class NPlusOneFinding:
 
 
 class NPlusOneError(MksHardeningError):
-    """Statements were sent one by one where one would do.
+    """Statements were sent one by one where a single statement would do.
 
     Attributes:
-        findings: which, from where, how often.
+        findings: statements with their call site and number of executions.
     """
 
     def __init__(self, findings: tuple[NPlusOneFinding, ...]) -> None:
@@ -57,13 +60,13 @@ class NPlusOneError(MksHardeningError):
 
 
 def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
-    """Do not count statements in this ``with`` block or decorated function as N+1.
+    """Exclude statements in a ``with`` block or decorated function from N+1 detection.
 
     Args:
-        patterns: shell patterns of ``file:line``, fingerprint or statement; everything when left out.
+        patterns: shell patterns of ``file:line``, fingerprint or statement; without patterns, all statements.
 
     Raises:
-        ConfigurationError: one that is no text.
+        ConfigurationError: a pattern is not a string.
     """
     texts(patterns, parameter="patterns", of="patterns")
 
@@ -79,7 +82,7 @@ def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
 
 
 class StatementGroup:
-    """Executions of one statement from one place."""
+    """Executions of one statement from one call path."""
 
     __slots__ = ("_alone", "_batches", "_singles", "hint", "statement")
 
@@ -95,16 +98,16 @@ class StatementGroup:
             self._alone += 1
         else:
             self._batches += 1
-            if len(self._singles) < 2:  # more than one is all that is asked
+            if len(self._singles) < 2:  # two are enough to know that they differ
                 self._singles.add(values.single)
 
     @property
     def count(self) -> int:
-        """How many asked for one thing; those with a list do when they differ in something else."""
+        """Executions that count as N+1; those with a list count only if they also differ in other values."""
         return self._alone + (self._batches if len(self._singles) > 1 else 0)
 
     def finding(self) -> NPlusOneFinding:
-        """What is handed out."""
+        """Convert the group to a finding."""
         return NPlusOneFinding(
             fingerprint=self.statement.fingerprint,
             statement=self.statement.statement,
@@ -115,19 +118,19 @@ class StatementGroup:
 
 
 def names_a_table(text: str) -> bool:
-    """Whether there is a table that could have been asked once: ``SELECT 1`` has none."""
+    """Whether the statement reads or writes a table; ``SELECT 1`` does not."""
     return not text.startswith("select") or " from " in text
 
 
 def is_allowed(statement: WatchedStatement) -> bool:
-    """Whether ``allow_n_plus_one`` lets the statement pass."""
+    """Whether ``allow_n_plus_one`` excludes the statement."""
     names = (statement.caller, statement.fingerprint, statement.statement)
     return any(fnmatchcase(name, pattern) for pattern in _allowed.get() for name in names)
 
 
 def hint_for(execution: Execution) -> str:
-    """What usually helps against a statement like this."""
-    # The ORM says which object a lazy load came from; relationship loads by selectinload do not carry it.
+    """Usual remedy for a repeated statement of this kind."""
+    # The ORM records which object a lazy load came from; loads by selectinload do not carry it.
     options = execution.context.execution_options.get("_sa_orm_load_options")
     owner = getattr(options, "_lazy_loaded_from", None)
     if owner is not None:

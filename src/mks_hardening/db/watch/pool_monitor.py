@@ -1,4 +1,4 @@
-"""Who holds the connections: counts of one pool, and an alert that names the holders when it is exhausted."""
+"""Connection pool monitoring: statistics, and a log record that names the holders if the pool is exhausted."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolHolder", "PoolMonitor", "PoolStats"]
 
-_MOST_HOLDERS: Final = 20  # of a log record; ``stats`` has all
+_MOST_HOLDERS: Final = 20  # limit per log record; ``stats`` returns all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolHolder:
-    """One connection that is checked out: by whom, in which thread, for how long."""
+    """One connection that is checked out.
+
+    Attributes:
+        caller: ``file:line`` of the application that checked it out.
+        thread: name of the thread.
+        seconds: how long it has been checked out, in seconds.
+    """
 
     caller: str
     thread: str
@@ -44,14 +50,14 @@ class PoolHolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """The pool at this moment.
+    """Snapshot of a connection pool.
 
     Attributes:
-        size: connections it may keep.
-        checked_out: connections in use.
-        checkouts: how often one was taken since the monitor was installed.
-        timeouts: how often none could be had in time.
-        holders: who holds connections, the longest first.
+        size: maximum number of connections, including overflow; 0 unless the pool is a ``QueuePool``.
+        checked_out: number of connections in use.
+        checkouts: number of checkouts since the monitor was installed.
+        timeouts: number of checkouts that timed out.
+        holders: connections in use, longest first.
     """
 
     size: int
@@ -69,19 +75,19 @@ class _Hold:
 
 
 class PoolMonitor:
-    """Watches the pool of one engine; nothing happens before ``install``.
+    """Monitor for the connection pool of one engine; inactive until ``install``.
 
-    When no connection can be had in time, one record on ``mks_hardening.db`` and one ``PoolEvent`` say so; the
-    record names who holds the connections. The application gets SQLAlchemy's error as before.
+    If a checkout times out, the monitor emits one ``PoolEvent`` and logs one record on ``mks_hardening.db`` that
+    names the holders of the connections. The application receives SQLAlchemy's error as before.
 
     Args:
         engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``.
-        log_every: seconds between two records, as many callers fail at the same time.
-        logger: where to log instead.
+        log_every: minimum interval between two log records in seconds, as many callers fail at the same time.
+        logger: logger to use instead of ``mks_hardening.db``.
         clock: source of time.
 
     Raises:
-        ConfigurationError: not an engine, or an impossible parameter.
+        ConfigurationError: ``engine`` is not an engine, or a parameter is invalid.
     """
 
     def __init__(
@@ -109,37 +115,37 @@ class PoolMonitor:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: what it inherits is held by its parent."""
+        """Reset the state in a forked child: inherited connections are held by the parent."""
         self._holds = WeakKeyDictionary()
 
     def install(self) -> Self:
-        """Begin to watch; harmless when called twice."""
+        """Start monitoring; idempotent."""
         from sqlalchemy import event
 
         if not self._installed:
             self._installed = True
-            # Pool events, which leave the engine's flag for execution events alone.
+            # Pool events, which do not enable the engine's execution events.
             event.listen(self._engine, "checkout", self._checked_out)
             event.listen(self._engine, "checkin", self._checked_in)
-            # There is no event for "none could be had"; every way to a connection goes through this method.
+            # SQLAlchemy has no event for a checkout timeout; every checkout goes through this method.
             self._before = self._engine.raw_connection
             _set_raw_connection(self._engine, self._over)
         return self
 
     def uninstall(self) -> None:
-        """Stop watching and leave the engine as it was; harmless when called twice."""
+        """Stop monitoring and restore the engine; idempotent."""
         from sqlalchemy import event
 
         if self._installed:
             self._installed = False
             event.remove(self._engine, "checkout", self._checked_out)
             event.remove(self._engine, "checkin", self._checked_in)
-            # Where another tool has wrapped ours since, ours stays and only passes on.
+            # If another tool has wrapped our method since, ours stays and only delegates.
             if vars(self._engine).get("raw_connection") is self._over:
                 _set_raw_connection(self._engine, self._before)
 
     def stats(self) -> PoolStats:
-        """The pool at this moment."""
+        """Return a snapshot of the pool."""
         now = self._clock.monotonic()
         holders = [
             PoolHolder(caller=hold.caller, thread=hold.thread, seconds=now - hold.since)

@@ -1,4 +1,4 @@
-"""What a piece of code asks of the database: its statements, and budgets for tests."""
+"""Query logs and query budgets for a section of code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 
 Action = Literal["collect", "log", "raise"]
 
-# Transaction control and settings: SQLAlchemy sends them, not the code that is watched.
+# Transaction control and settings are sent by SQLAlchemy, not by the watched code.
 _NOT_QUERIES: Final = frozenset(
     {
         "begin",
@@ -65,15 +65,15 @@ _logger: Final = logging.getLogger("mks_hardening.db")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedStatement:
-    """One statement that was executed.
+    """One executed statement.
 
     Attributes:
-        fingerprint: names the statement whatever its values are.
+        fingerprint: identifies the statement regardless of its values.
         statement: the statement without its values.
-        duration_ms: time the driver took.
-        rows: rows fetched or changed.
+        duration_ms: time spent in the driver in milliseconds.
+        rows: number of rows fetched or changed.
         caller: ``file:line`` of the application.
-        failed: whether the database refused it.
+        failed: whether the statement raised an error.
     """
 
     fingerprint: str
@@ -85,11 +85,11 @@ class WatchedStatement:
 
 
 class QueryBudgetError(MksHardeningError, AssertionError):
-    """A block sent more statements than it was given.
+    """A block sent more statements than its budget allows.
 
     Attributes:
-        limit: the budget.
-        statements: what was sent.
+        limit: number of statements allowed.
+        statements: statements that were sent.
     """
 
     def __init__(self, limit: int, statements: tuple[WatchedStatement, ...]) -> None:
@@ -101,7 +101,7 @@ class QueryBudgetError(MksHardeningError, AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A statement, the attempt that sent it, and, where it may be one of many, what it is grouped by."""
+    """A statement with the attempt that sent it and, if it can be part of an N+1 pattern, its group key."""
 
     statement: WatchedStatement
     attempt: TransactionAttempt | None
@@ -115,31 +115,31 @@ class _Noted:
 
 
 class QueryLog:
-    """What was executed while it was open.
+    """Statements executed while the log was open.
 
-    Statements of a transaction that ``retry_on_serialization_failure`` has run again are left out.
+    Statements of transaction attempts that ``retry_on_serialization_failure`` repeated are excluded.
 
     Attributes:
-        threshold: executions from one place that make a finding.
+        threshold: minimum number of executions from one call path that make a finding.
     """
 
     def __init__(self, *, threshold: int) -> None:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
         self._noted: list[_Noted] = []
-        # Not held: a result that nobody refers to any more ends by itself, and gives its cursor back.
+        # Weak references: an abandoned result is finished by the garbage collector, which frees its cursor.
         self._open: WeakKeyDictionary[
             Execution, tuple[str, Path, TransactionAttempt | None, Dialect, Context]
         ] = WeakKeyDictionary()
 
     @property
     def statements(self) -> tuple[WatchedStatement, ...]:
-        """All statements in order, transaction control left out; those whose result is still open come last."""
+        """All statements in order, without transaction control; those whose result is still open come last."""
         return tuple(noted.statement for noted in self._noted if noted.counts)
 
     @property
     def n_plus_one(self) -> tuple[NPlusOneFinding, ...]:
-        """The findings, most frequent first."""
-        # By statement and by the way the code came to it: the same line called from two places is two groups.
+        """N+1 findings, most frequent first."""
+        # Grouped by statement and call path: the same line reached from two places forms two groups.
         groups: dict[tuple[str, Path], StatementGroup] = {}
         for noted in self._noted:
             if noted.counts and noted.key is not None and noted.values is not None:
@@ -148,17 +148,17 @@ class QueryLog:
         return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
 
     def open(self, execution: Execution, dialect: Dialect) -> None:
-        """Remember an execution whose rows are yet to be fetched, and what is allowed where it began."""
+        """Register an execution whose rows are still to be fetched, with its call site and context."""
         self._open[execution] = (call_site(), call_path(), current_attempt(), dialect, copy_context())
 
     def close(self) -> None:
-        """Note what has not been read to its end: it was sent all the same."""
+        """Add executions whose rows were not read to the end: they were sent nevertheless."""
         for execution, (caller, path, attempt, dialect, context) in list(self._open.items()):
             context.run(self._note, execution, caller, path, attempt, dialect)
         self._open.clear()
 
     def add(self, execution: Execution, dialect: Dialect) -> None:
-        """Note an execution that has ended."""
+        """Add an execution that has ended."""
         began = self._open.pop(execution, None)
         caller, path, attempt = began[:3] if began else (call_site(), call_path(), current_attempt())
         self._note(execution, caller, path, attempt, dialect)
@@ -193,16 +193,16 @@ class QueryLog:
 def watch_queries(
     *engines: Engine | AsyncEngine, action: Action = "collect", threshold: int = 3
 ) -> WatchWindow[QueryLog]:
-    """Watch what this thread or task asks of the engines, in a ``with`` block or a decorated function.
+    """Record the statements that this thread or task sends, in a ``with`` block or a decorated function.
 
     Args:
-        engines: SQLAlchemy engines; all that ``hardened_engine`` made when left out.
-        action: what to do with N+1 patterns at the end: only keep them in ``n_plus_one``, ``log``, or ``raise``.
-        threshold: executions of one statement from one place that make a pattern.
+        engines: SQLAlchemy engines; without arguments, all engines created by ``hardened_engine``.
+        action: what to do with N+1 patterns at the end: ``collect`` them in ``n_plus_one``, ``log``, or ``raise``.
+        threshold: minimum number of executions of one statement from one call path that make a pattern.
 
     Raises:
-        ConfigurationError: no engine, or an impossible parameter.
-        NPlusOneError: at the end, with ``action="raise"``.
+        ConfigurationError: there is no engine, or a parameter is invalid.
+        NPlusOneError: at the end of the block, with ``action="raise"``.
     """
     choice(action, ("collect", "log", "raise"), parameter="action")
     whole_number(threshold, parameter="threshold", minimum=2)
@@ -225,17 +225,17 @@ def watch_queries(
 
 
 def query_budget(limit: int, *engines: Engine | AsyncEngine) -> WatchWindow[QueryLog]:
-    """Fail when a ``with`` block or a decorated function sends more than ``limit`` statements.
+    """Fail if a ``with`` block or a decorated function sends more than ``limit`` statements.
 
     Transaction control is not counted.
 
     Args:
-        limit: statements allowed.
+        limit: number of statements allowed.
         engines: as for ``watch_queries``.
 
     Raises:
-        ConfigurationError: no engine, or an impossible limit.
-        QueryBudgetError: at the end, when there were more; an ``AssertionError``.
+        ConfigurationError: there is no engine, or the limit is invalid.
+        QueryBudgetError: at the end of the block, if it sent more; an ``AssertionError``.
     """
     whole_number(limit, parameter="limit", minimum=0)
 
@@ -256,7 +256,7 @@ def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Gener
     if not watched:
         raise ConfigurationError("there is no engine to watch", parameter="engines")
     listeners = [(engine, *_listeners(engine, log)) for engine in watched]
-    # A context variable, so that other threads and tasks that share the engine are not counted.
+    # A context variable, so that statements of other threads and tasks on the same engine are not counted.
     token = _logs.set((*_logs.get(), log))
     try:
         for engine, ended, opened in listeners:
@@ -273,7 +273,7 @@ def _listeners(engine: Engine | AsyncEngine, log: QueryLog) -> tuple[Listener, L
     dialect = known_dialect(dialect_of(engine).name)
 
     def ended(execution: Execution) -> None:
-        if log in _logs.get():  # this thread or task opened it
+        if log in _logs.get():  # sent by this thread or task
             log.add(execution, dialect)
 
     def opened(execution: Execution) -> None:

@@ -1,4 +1,4 @@
-"""Slow statements as structured log records, and statistics of all statements."""
+"""Structured log records for slow statements, and statistics of all statements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SlowQueryMonitor", "slow_query_record"]
 
-# A record must stay a line that log collectors take (many cut at 16 kB).
+# Keeps the record short enough for log collectors (many truncate at 16 kB).
 _LONGEST_STATEMENT: Final = 4096
 _LONGEST_VALUE: Final = 200
 _MOST_VALUES: Final = 50
@@ -46,17 +46,17 @@ def slow_query_record(
     show_values: bool = False,
     dialect: Dialect = "postgresql",
 ) -> dict[str, Any]:
-    """What may be told about a statement: its shape, never its values unless asked for.
+    """Describe a statement for a log record, without its values unless requested.
 
     Args:
         statement: SQL text; literals in it are always replaced.
         parameters: one set of parameters or, for ``executemany``, a sequence of sets.
-        error: what the driver or SQLAlchemy raised.
-        show_values: add the parameters, redacted by name and pattern, and the driver's full message.
-        dialect: how to read the statement.
+        error: exception raised by the driver or SQLAlchemy.
+        show_values: include the parameters, redacted by name and pattern, and the driver's full message.
+        dialect: SQL dialect of the statement.
 
     Returns:
-        ``fingerprint`` and ``statement``; ``parameter_count`` or ``parameters``; ``error`` when there was one.
+        ``fingerprint`` and ``statement``; ``parameter_count`` or ``parameters``; ``error`` if there was one.
     """
     flag(show_values, parameter="show_values")
     if error is not None:
@@ -83,7 +83,7 @@ def _shown(value: object, depth: int) -> object:
             return {safe_text(name): _shown(one, depth - 1) for name, one in items}
         if depth > 0 and isinstance(value, (list, tuple)):
             return [_shown(one, depth - 1) for one in islice(cast("Iterable[object]", value), _MOST_VALUES)]
-    except Exception as error:  # noqa: BLE001 - a parameter is foreign code, and a log record must come out
+    except Exception as error:  # noqa: BLE001 - a parameter is foreign code, and the log record must be written
         return f"<{kind} that raises {type(error).__name__}>"
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -93,22 +93,22 @@ def _shown(value: object, depth: int) -> object:
 
 
 class SlowQueryMonitor:
-    """Times every statement of one engine and logs those above a threshold on ``mks_hardening.db``.
+    """Measure every statement of one engine and log slow ones on ``mks_hardening.db``.
 
-    The time counted is what the driver takes, fetching included. Results whose rows are read one by one cost about
-    0.2 microseconds a row more. Nothing happens before ``install``.
+    The duration is the time spent in the driver, including fetching. Results whose rows are read one by one cost
+    about 0.2 microseconds more per row. The monitor is inactive until ``install``.
 
     Args:
         engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``.
-        threshold: seconds from which a statement is slow.
-        show_values: log parameters (redacted) too; for development.
-        log_rate: most records a second; the next one tells how many were left out.
-        max_fingerprints: statements kept apart in the statistics.
-        logger: where to log instead.
+        threshold: duration in seconds from which a statement is slow.
+        show_values: also log parameters (redacted); for development.
+        log_rate: maximum number of records per second; the next record contains the number of omitted ones.
+        max_fingerprints: maximum number of statements with separate statistics.
+        logger: logger to use instead of ``mks_hardening.db``.
         clock: source of time.
 
     Raises:
-        ConfigurationError: a parameter is impossible.
+        ConfigurationError: a parameter is invalid.
     """
 
     def __init__(
@@ -138,24 +138,24 @@ class SlowQueryMonitor:
         self._installed = False
 
     def install(self) -> SlowQueryMonitor:
-        """Begin to watch; harmless when called twice."""
+        """Start monitoring; idempotent."""
         if not self._installed:
             attach(self._engine, self._finished, clock=self._clock)
             self._installed = True
         return self
 
     def uninstall(self) -> None:
-        """Stop watching and leave the engine as it was; harmless when called twice."""
+        """Stop monitoring and restore the engine; idempotent."""
         if self._installed:
             detach(self._engine, self._finished)
             self._installed = False
 
     def stats(self) -> list[StatementStats]:
-        """Statistics per fingerprint, those that took most time in total first."""
+        """Return the statistics per fingerprint, sorted by total time in descending order."""
         return self._stats.snapshot()
 
     def reset(self) -> None:
-        """Forget the statistics."""
+        """Delete the statistics."""
         self._stats.reset()
 
     def __enter__(self) -> Self:
@@ -180,10 +180,10 @@ class SlowQueryMonitor:
     def _report(self, execution: Execution) -> None:
         outcome = "error" if execution.error else "ok"
         duration_ms = round(execution.duration * 1000, 3)
-        # Every one, also those that the valve keeps out of the log.
+        # Emitted for every slow statement, including those omitted from the log.
         if hooks.observers:
             hooks.emit(SlowQuery(self._fingerprint(execution.statement), duration_ms, outcome))
-        # A database that is slow is slow for everyone: the log must not make it worse.
+        # A slow database slows down all statements at once: logging must not make it worse.
         left_out = self._valve.open()
         if left_out is None:
             return
@@ -198,7 +198,7 @@ class SlowQueryMonitor:
             "duration_ms": duration_ms,
             "rows": execution.rows,
             "outcome": outcome,
-            # Only here, above the threshold: walking the stack costs more than the rest of the hook.
+            # Only above the threshold: walking the stack costs more than the rest of the hook.
             "caller": call_site(),
         }
         if left_out:
@@ -207,7 +207,7 @@ class SlowQueryMonitor:
 
 
 class _Valve:
-    """Lets so many a second through, and counts the others."""
+    """Rate limit (token bucket) that counts what it rejects."""
 
     __slots__ = ("_clock", "_left_out", "_rate", "_refilled", "_tokens")
 
@@ -219,7 +219,7 @@ class _Valve:
         self._left_out = 0
 
     def open(self) -> int | None:
-        """How many were left out since the last one that passed; ``None`` when this one must not pass."""
+        """Number of records omitted since the last one that passed; ``None`` if this one must not pass."""
         now = self._clock.monotonic()
         self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._refilled) * self._rate)
         self._refilled = now

@@ -1,4 +1,4 @@
-"""What is handed out about one statement."""
+"""Statistics record of one statement."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["StatementStats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementStats:
-    """What is known of one statement since the last reset; durations are milliseconds.
+    """Statistics of one statement since the last reset; durations are in milliseconds.
 
     Percentiles are upper bounds that are at most 19 % too high. ``fingerprint`` is ``other`` for the sum of all
-    statements that came after the table was full.
+    statements first seen after the table was full.
     """
 
     fingerprint: str
