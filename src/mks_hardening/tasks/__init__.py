@@ -1,4 +1,4 @@
-"""Work outside the request, one database row per task: accepted with the transaction, and never lost."""
+"""Background tasks: one database row per task, enqueued within the application's transaction and never lost."""
 
 from __future__ import annotations
 

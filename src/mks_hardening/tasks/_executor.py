@@ -1,4 +1,4 @@
-"""One taken task from its lease to its end: what each way of returning or failing means for the row."""
+"""Execution of one leased task, and recording its outcome in the row."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ Outcome = Literal["done", "retried", "dead", "cancelled", "lost", "interrupted",
 
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 _UNKNOWN_DELAYS: Final = (1.0, 15.0)
-"""Seconds until another worker may look at a task that this one cannot run: a quarter of what it has waited."""
+"""Seconds until another worker may lease a task that this one cannot run: a quarter of the time it has waited."""
 _LONGEST_DEPLOY: Final = 600.0
-"""Seconds for which a task may be unknown while new code is rolled out; after that somebody is told."""
+"""Seconds for which a task may be unknown during a rollout of new code; after that an error is logged."""
 _LONGEST_ERROR: Final = 500
 _SNOOZES: Final = "snoozes"
-"""Kept beside what was bound at the enqueuing: how many of the attempts were asked for and had not failed."""
+"""Context key that counts the attempts that the task requested itself (``TaskRetryError``) without failing."""
 _WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between the tries to write what came of a run: longer than a database takes to restart."""
+"""Seconds between attempts to record the outcome of a run: in total longer than a database restart."""
 
 
 class Executor:
-    """Runs tasks that were taken.
+    """Executor of leased tasks.
 
     Args:
-        tasks: the functions and the store.
+        tasks: the registered functions and the store.
         clock: monotonic clock for durations.
     """
 
@@ -61,12 +61,12 @@ class Executor:
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
     ) -> Outcome:
-        """Run one task and record what came of it; nothing but the end of the process leaves from here.
+        """Run one task and record its outcome; only KeyboardInterrupt and database errors can propagate.
 
         Args:
             run: the task and its lease.
-            is_leaving: whether this process was told to end, so that what a task raises is no failure of its own.
-            on_error: told what the task raised, if that was not meant.
+            is_leaving: whether this process is shutting down, so that an exception is not a failure of the task.
+            on_error: called with an unexpected exception of the task.
         """
         task = self._tasks.known.get(run.taken.name)
         carried = cast("dict[str, object]", load(run.taken.context))
@@ -90,33 +90,31 @@ class Executor:
         is_leaving: Callable[[], bool],
         on_error: Callable[[BaseException], object],
     ) -> Outcome:
-        # Before any code of the task: one that takes its process with it (memory, a crash in C) never raises
-        # anything.
+        # Before any code of the task runs: a task that kills its process (out of memory, a crash in C) never raises
+        # an exception.
         if run.delivery > task.max_deliveries:
             return self._dead(run, f"{run.delivery - 1} workers died over it")
         if run.taken.cancel_requested:
             return self._cancelled(run)
         start = self._clock.monotonic()
         args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.taken.arguments))
-        # They fitted the code that has accepted them: during a release that may be newer than this worker's, and
-        # after it older.
+        # The code that enqueued the task accepted its arguments, but may be newer than this worker's code during a
+        # release, or older after it.
         if not takes(task.signature, args, kwargs):
             return self._unknown(run, "its arguments")
         try:
             result = task.work(run, *args, **kwargs)
-        # Of the person at a terminal, who wants the process to end; what a task raises as SystemExit is caught
-        # below.
+        # Ctrl-C at a terminal ends the process; a SystemExit raised by the task is caught below.
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is recorded, a worker goes on
+        except BaseException as error:  # noqa: BLE001 - every exception of a task is recorded, and the worker continues
             if is_leaving() and not run.finished:
                 return self._interrupted(task, run, self._clock.monotonic() - start)
             return self._raised(task, run, error, on_error)
         return "done" if run.finished else self._done(run, result)
 
     def _done(self, run: TaskRun, result: object) -> Outcome:
-        # A result that is no JSON will be none the next time either: the work is not done over and over because
-        # of it.
+        # A result that is not JSON will not be JSON the next time either: do not repeat the work because of it.
         try:
             text = dump(result, what="result")
         except TaskRefusedError as error:
@@ -130,7 +128,7 @@ class Executor:
         error: BaseException,
         on_error: Callable[[BaseException], object],
     ) -> Outcome:
-        if run.finished:  # the effects are committed, and so is the end
+        if run.finished:  # the effects and the outcome are already committed
             _logger.error("the task %s failed after its end was recorded", run.taken.name, exc_info=error)
             return "done"
         if isinstance(error, TaskLostError):
@@ -139,7 +137,7 @@ class Executor:
             return self._cancelled(run)
         if isinstance(error, TaskRetryError):
             return self._again(task, run, "asked to be run again", _asked(run, error))
-        # After the three signals, which are no failures and would only make noise in an error tracker.
+        # After the three signals, which are not failures and would only be noise in an error tracker.
         on_error(error)
         if _can_get_better(task, error):
             return self._again(task, run, _said(error), None)
@@ -169,7 +167,7 @@ class Executor:
     def _dead(self, run: TaskRun, said: str) -> Outcome:
         kept = storable(said, most=_LONGEST_ERROR)
         outcome = self._ended(run, "dead", lambda: self._tasks.store.give_up(run.taken, error=kept))
-        # Told only when this run has written it: of two workers that give up one task, one alarms.
+        # Logged only if this run has written the row: if two workers give up one task, one of them alerts.
         if outcome == "dead":
             _logger.error("the task %s is dead and waits for somebody: %s", run.taken.name, said)
         return outcome
@@ -178,7 +176,7 @@ class Executor:
         return self._ended(run, "cancelled", lambda: self._tasks.store.stop(run.taken))
 
     def _interrupted(self, task: Task[..., object], run: TaskRun, seconds: float) -> Outcome:
-        if seconds >= task.timeout:  # the hard limit, not the end of a worker
+        if seconds >= task.timeout:  # the hard limit, not the shutdown of a worker
             return self._dead(run, f"it ran longer than {task.timeout:g} s and was ended")
         _logger.warning(
             "the task %s was interrupted by the end of its worker; it is run anew", run.taken.name
@@ -189,7 +187,7 @@ class Executor:
         )
 
     def _lost(self, run: TaskRun) -> Outcome:
-        # Whatever the task still does in threads of its own can see it.
+        # Notify threads of the task that may still be running.
         run.lost.set()
         _logger.warning("the lease on the task %s ran out; its result is not recorded", run.taken.name)
         return "lost"
@@ -224,21 +222,21 @@ class Executor:
         return outcome
 
     def _ended(self, run: TaskRun, outcome: Outcome, step: Callable[[], bool]) -> Outcome:
-        """Write what came of a run, also when the database is away for a moment.
+        """Record the outcome of a run, with retries while the database is unavailable.
 
-        The work is done, and would be done again if this were given up. Every step is a compare-and-set, so one
-        that is sent twice is harmless: the second finds that the row is not this run's any more.
+        The work is done, and would be repeated if this failed. Every step is a compare-and-set, so sending it twice
+        is
+        harmless: the second time the row no longer belongs to this run.
         """
         for wait in _WAITS:
             try:
                 return outcome if step() else self._lost(run)
-            except Exception as error:  # noqa: BLE001 - whatever the database raises, it is asked again
+            except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 kind = type(error).__name__
                 _logger.warning("what came of the task %s cannot be written (%s)", run.taken.name, kind)
-                # Not time.sleep: a lease that is lost meanwhile ends the waiting, as there is nothing left to
-                # write.
+                # Not time.sleep: losing the lease ends the wait, as there is nothing left to record.
                 run.lost.wait(wait)
-        # The last try may raise: the lease runs out, and another worker does the work again.
+        # The last attempt may raise: the lease expires, and another worker repeats the work.
         return outcome if step() else self._lost(run)
 
 
@@ -251,18 +249,18 @@ def _can_get_better(task: Task[..., object], error: BaseException) -> bool:
 
 
 def _asked(run: TaskRun, error: TaskRetryError) -> float | None:
-    """When the task wants to be run again; as after a failure where it says nothing, or what is no duration."""
+    """Requested delay until the next run; None, as after a failure, if there is none or it is invalid."""
     try:
         return None if error.after is None else asked_delay(error.after)
     except ConfigurationError as wrong:
-        _logger.error("the task %s asks to be run again, but %s", run.taken.name, wrong)  # noqa: TRY400 - no fault of ours to be traced
+        _logger.error("the task %s asks to be run again, but %s", run.taken.name, wrong)  # noqa: TRY400 - the traceback would not help
         return None
 
 
 def _said(error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - an exception whose text fails is known by its class
+    except Exception:  # noqa: BLE001 - an exception whose text cannot be built is described by its class
         text = type(error).__name__
-    # Exceptions of drivers quote values and URLs, and this text is shown to operators and kept for weeks.
+    # Driver exceptions quote values and URLs, and this text is shown to operators and stored for weeks.
     return storable(default_redactor().redact_text(text), most=_LONGEST_ERROR)

@@ -1,4 +1,4 @@
-"""Holding the leases of everything a worker runs, on one thread."""
+"""Renewal of the leases of all tasks that a worker runs, on one thread."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["LEASE", "LeaseHolder"]
 
 LEASE: Final = 30.0
-"""Seconds after which the tasks of a worker that says nothing are taken by another, where nothing else is said."""
+"""Default lease in seconds, after which another worker takes over the tasks of a worker that stopped renewing."""
 
 _BEATS: Final = 5
-"""Renewals in the time of one lease: four may fail before it runs out."""
+"""Renewals per lease: four may fail before the lease expires."""
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
@@ -31,19 +31,19 @@ class _TaskLease:
 
 
 class LeaseHolder:
-    """Renews the leases of the runs that were given to it, and reports those that take too long.
+    """Renew the leases of running tasks, and report tasks that exceed their timeout.
 
     Args:
-        store: where the rows are.
-        lease: seconds of one lease.
-        clock: for durations.
+        store: store of the task rows.
+        lease: duration of a lease in seconds.
+        clock: monotonic clock for durations.
     """
 
     def __init__(self, store: TaskStore, *, lease: float, clock: Clock) -> None:
         self._store = store
         self._lease = lease
         self._clock = clock
-        # By owner: two threads may run one task, when a lease ran out between.
+        # By owner: two threads may run the same task if a lease expired in between.
         self._held = dict[str, _TaskLease]()
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -51,11 +51,11 @@ class LeaseHolder:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """From now on a thread beats while something is held: who runs a task now and then leaves none behind."""
+        """Enable the renewal thread; it runs only while a lease is held, so occasional runs leave none behind."""
         self._beats = True
 
     def hold(self, run: TaskRun, *, timeout: float) -> None:
-        """Renew its lease from now on, and report it once it has taken ``timeout`` seconds."""
+        """Renew the lease of a run from now on, and report the run after ``timeout`` seconds."""
         with self._lock:
             if self._beats and self._thread is None:
                 thread = threading.Thread(target=self._beat, name="mks-task-leases", daemon=True)
@@ -64,12 +64,12 @@ class LeaseHolder:
             self._held[run.taken.owner] = _TaskLease(run, self._clock.monotonic() + timeout)
 
     def let_go(self, run: TaskRun) -> None:
-        """Renew its lease no more."""
+        """Stop renewing the lease of a run."""
         with self._lock:
             self._held.pop(run.taken.owner, None)
 
     def close(self, timeout: float | None = None) -> None:
-        """Renew nothing more; wait so many seconds at most for a database that does not answer."""
+        """Stop renewing all leases; wait at most ``timeout`` seconds for a database that does not respond."""
         with self._lock:
             self._beats, thread = False, self._thread
         self._ended.set()
@@ -77,15 +77,15 @@ class LeaseHolder:
             thread.join(timeout)
 
     def beat(self) -> None:
-        """Renew all leases once; what is not ours any more is told so."""
+        """Renew all leases once and mark the runs whose lease was lost."""
         with self._lock:
             held = list(self._held.values())
         if not held:
             return
-        # One statement for all of them, outside of the lock: a slow database must not keep a task from ending.
+        # One statement for all leases, outside of the lock: a slow database must not delay the end of a task.
         ours = self._store.renew([one.run.taken for one in held], lease=self._lease)
         for one in held:
-            # A run that has ended between the copy and the answer is not in `ours` either, and lost nothing.
+            # A run that ended between the copy and the response is not in `ours` either, but has lost nothing.
             if one.run.taken.owner not in ours and not one.run.finished:
                 one.run.lost.set()
             self._report(one)

@@ -1,4 +1,4 @@
-"""Names of tasks, queues and keys."""
+"""Validation of the names of tasks and queues, and of keys and ids."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from mks_hardening.tasks._payload import storable
 __all__ = ["SLOT", "check_key", "check_name", "check_queue", "check_user_id", "id_text"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}", re.ASCII)
-# Queues become names at a broker, in metrics and in command lines; this much all of them take as it is.
+# Queue names are used in brokers, metrics and command lines, all of which accept these characters unescaped.
 _QUEUE: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
 SLOT: Final = "slot:"
-"""What the keys of scheduled runs begin with."""
+"""Prefix of the keys of scheduled runs."""
 _LONGEST_KEY: Final = 200
 _LONGEST_USER_ID: Final = 255
 
 
 def check_name(name: object) -> str:
-    """The name of a task; it is kept in rows and must not change while some wait.
+    """Validate the name of a task; it is stored in rows and must not change while tasks are waiting.
 
     Raises:
-        ConfigurationError: not 1 to 200 letters, digits, underscores and dots.
+        ConfigurationError: it is not 1 to 200 letters, digits, underscores and dots, or it starts with a digit or
+            dot.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(
@@ -34,10 +35,11 @@ def check_name(name: object) -> str:
 
 
 def check_queue(queue: object) -> str:
-    """The name of a queue.
+    """Validate the name of a queue.
 
     Raises:
-        ConfigurationError: not 1 to 40 lower-case letters, digits, underscores and hyphens.
+        ConfigurationError: it is not 1 to 40 lower-case letters, digits, underscores and hyphens, starting with a
+            letter.
     """
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise ConfigurationError(
@@ -47,10 +49,10 @@ def check_queue(queue: object) -> str:
 
 
 def check_key(key: str | None) -> str | None:
-    """An idempotency key.
+    """Validate an idempotency key.
 
     Raises:
-        TaskRefusedError: not text of 1 to 200 characters that a database takes.
+        TaskRefusedError: it is not text of 1 to 200 characters that a database can store.
     """
     if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or not _kept(key)):
         raise TaskRefusedError(f"key must be text of 1 to {_LONGEST_KEY} characters, without NUL")
@@ -58,10 +60,10 @@ def check_key(key: str | None) -> str | None:
 
 
 def check_user_id(user_id: object) -> str:
-    """Whose a task is.
+    """Validate the id of the user who owns a task.
 
     Raises:
-        ConfigurationError: not text of at most 255 characters that a database takes.
+        ConfigurationError: it is not text of at most 255 characters that a database can store.
     """
     if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID or not _kept(user_id):
         raise ConfigurationError(
@@ -71,13 +73,13 @@ def check_user_id(user_id: object) -> str:
 
 
 def id_text(task_id: object) -> str:
-    """An id as the database may be asked for it; of anything that was never one, of which URLs are full, empty.
+    """Return a task id that is safe to query; empty for text that cannot be an id, which is common in URLs.
 
     Raises:
-        ConfigurationError: no text.
+        ConfigurationError: it is not a string.
     """
     text = text_of(task_id, parameter="task_id")
-    # Empty finds no row. A NUL or a lone surrogate from a URL would make the driver raise instead.
+    # Empty text matches no row. A NUL or a lone surrogate from a URL would make the driver raise instead.
     return text if text.isascii() and text.isalnum() else ""
 
 

@@ -1,4 +1,4 @@
-"""One record when the table of tasks cannot be used, and one when it can again, whoever finds out."""
+"""Outage log of the task table: one record when it becomes unusable and one when it recovers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 class OutageLog:
-    """Shared by the threads of one worker."""
+    """Outage state shared by the threads of one worker."""
 
     def __init__(self) -> None:
         self._wait = 0.0
@@ -25,11 +25,11 @@ class OutageLog:
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child, because a thread of the parent may hold it."""
         self._lock = RLock()
 
     def began(self, error: Exception) -> float:
-        """Report the first failure; seconds until the database should be asked again, longer each time."""
+        """Record a failure and log the first one; return the seconds until the next attempt, growing each time."""
         with self._lock:
             first, self._wait = not self._wait, min(_LONGEST, max(_FIRST, 2 * self._wait))
             wait = self._wait
@@ -38,8 +38,8 @@ class OutageLog:
         return wait
 
     def over(self) -> None:
-        """Report the first success after a failure."""
-        # Without the lock, as this is asked after every task. A stale answer delays the record by one task.
+        """Record a success and log the first one after a failure."""
+        # Without the lock, as this runs after every task. A stale read delays the record by one task.
         if not self._wait:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""What may be kept in a row: JSON that comes back as it was, within 64 kB."""
+"""JSON payloads of task rows: they round-trip unchanged and are limited to 64 kB."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ LONGEST: Final = 65_536
 
 
 def dump(value: object, *, what: str) -> str:
-    """The JSON text of a value.
+    """Serialize a value to JSON.
 
     Raises:
-        TaskRefusedError: it is not JSON, would come back as something else (a tuple, a key that is not text,
-            NaN), or is longer than 64 kB.
+        TaskRefusedError: it is not JSON, would not round-trip unchanged (a tuple, a key that is not text, NaN), or
+            is longer than 64 kB.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # A lone surrogate passes json.dumps and fails in the driver, when the caller's transaction is half
-        # written.
+        # json.dumps accepts a lone surrogate, but the driver fails on it in the middle of the caller's transaction.
         text.encode()
-        # json turns tuples into lists and numbers as keys into text without a word; the task would get something
-        # else than the caller gave.
+        # json silently turns tuples into lists and numeric keys into text; the task would receive something else
+        # than the caller passed.
         same = json.loads(text) == value
     except Exception as error:  # noqa: BLE001 - the value's own code runs here (items, ==), and may raise anything
         raise TaskRefusedError(f"{what} must be JSON ({type(error).__name__})") from None
@@ -39,11 +38,11 @@ def dump(value: object, *, what: str) -> str:
 
 
 def storable(text: str, *, most: int) -> str:
-    """A text that any database takes: no NUL, no lone surrogate, and not too long."""
+    """Return text that any database can store: no NUL, no lone surrogates, at most ``most`` characters."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:most]
 
 
 def load(text: str) -> object:
-    """The value of a text that ``dump`` made."""
+    """Deserialize text written by ``dump``."""
     value: object = json.loads(text)
     return value

@@ -1,4 +1,4 @@
-"""Enqueuing what is due by schedule; any number of schedulers enqueue each slot once."""
+"""Scheduler: enqueues due slots; any number of schedulers enqueue each slot once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """Looks at the schedules of all tasks.
+    """Scheduler of all tasks that have a schedule.
 
     Args:
-        tasks: what may run, and where the rows are.
+        tasks: the registered tasks and their store.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -26,7 +26,7 @@ class Scheduler:
         self._seen = dict[str, float]()
 
     def enqueue_due(self) -> list[str]:
-        """Enqueue each slot that has begun and was not seen yet; the ids."""
+        """Enqueue each slot that has begun and was not enqueued yet; return the task ids."""
         now = self._tasks.store.clock.read()
         scheduled = [task for task in tuple(self._tasks.known.values()) if task.schedule is not None]
         return [task_id for task in scheduled if (task_id := self._enqueue(task, now)) is not None]
@@ -35,22 +35,22 @@ class Scheduler:
         rule = task.schedule
         if rule is None:
             return None
-        # By the clock of the rows, which all hosts share: one that is ahead would enqueue a slot early.
+        # By the clock of the rows, which all hosts share: a host whose clock is ahead would enqueue a slot early.
         begin = rule.slot(now)
-        # A clock that was ahead and is set right must not hold slots back until then.
+        # If the clock was ahead and is corrected, slots must not be delayed until that time.
         since = self._since[task.name] = min(self._since.get(task.name, now), now)
-        # Only spares a query: what keeps two schedulers apart is the unique key.
+        # Only saves a query: the unique key is what prevents two schedulers from enqueuing the same slot.
         if self._seen.get(task.name) == begin or (rule.missed == "skip" and begin < since):
             return None
         store = self._tasks.store
-        # Nobody missed a slot that began before the schedule existed. It is kept as cancelled, so that the next
-        # scheduler knows the schedule.
+        # A slot that began before the schedule existed was not missed. It is stored as cancelled, so that the next
+        # scheduler knows that the schedule exists.
         is_older = begin < since and not store.has_slot(task.name)
         with self._tasks.begin() as connection:
             task_id = task.using(key=_slot_name(begin)).enqueue(connection)
             if is_older:
                 store.cancel(task_id, connection=connection)
-        # After the commit: a slot whose transaction failed is tried at the next look.
+        # After the commit: a slot whose transaction failed is retried in the next round.
         self._seen[task.name] = begin
         return None if is_older else task_id
 

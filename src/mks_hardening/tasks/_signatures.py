@@ -1,4 +1,4 @@
-"""Which calls a task's function can take, found out where it is registered and where it is enqueued."""
+"""Signature checks of task functions at registration, at enqueuing and before execution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["check_call", "signature_of", "takes"]
 
 
 def signature_of(name: str, work: Callable[..., object], *, scheduled: bool) -> Signature:
-    """The parameters of a function.
+    """Return the signature of a task function.
 
     Raises:
-        ConfigurationError: it could never be run.
+        ConfigurationError: the function could never be run as a task.
     """
     try:
         found = signature(work)
@@ -39,10 +39,10 @@ def signature_of(name: str, work: Callable[..., object], *, scheduled: bool) -> 
 
 
 def check_call(name: str, known: Signature, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-    """Refuse at the call what the function could not take.
+    """Reject arguments that the function does not accept, when a task is enqueued.
 
     Raises:
-        TaskRefusedError: it could not.
+        TaskRefusedError: the arguments do not match the signature.
     """
     try:
         known.bind(None, *args, **kwargs)
@@ -51,7 +51,7 @@ def check_call(name: str, known: Signature, args: tuple[object, ...], kwargs: Ma
 
 
 def takes(known: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
-    """Whether the function can take a call that another release of the code has accepted."""
+    """Whether the function accepts arguments that another release of the code enqueued."""
     try:
         known.bind(None, *args, **kwargs)
     except TypeError:

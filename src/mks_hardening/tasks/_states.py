@@ -1,8 +1,8 @@
-"""The life of a task as a table: which step is possible in which state, and where it leads.
+"""State machine of a task: which step is allowed in which state, and the state it leads to.
 
-``waiting`` for its time or a worker, ``running`` under a lease, and three ends: ``done``, ``dead`` (kept to be
-looked at) and ``cancelled``. A step that the table does not list changes nothing; that is how a worker that lost
-its lease cannot finish a task that another one has taken.
+``waiting`` for its time or a worker, ``running`` under a lease, and three final states: ``done``, ``dead`` (kept
+for inspection) and ``cancelled``. A step that the table does not list changes nothing; this prevents a worker that
+lost its lease from finishing a task that another worker has leased.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Step = Literal[
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
     ("waiting", "claim"): "running",
     ("waiting", "cancel"): "cancelled",
-    # A lease that ran out: the worker is dead or stalled, and another one takes over.
+    # The lease expired: the worker is dead or stalled, and another worker takes over.
     ("running", "claim"): "running",
     ("running", "renew"): "running",
     ("running", "finish"): "done",
     ("running", "retry"): "waiting",
-    # The worker does not know the name, which is new code's business: nothing was tried, nothing is counted.
+    # The worker does not know the task, which newer code will: nothing was attempted, nothing is counted.
     ("running", "put_back"): "waiting",
     ("running", "give_up"): "dead",
-    # A request to stop, which the task sees at its next progress report.
+    # A request to cancel, which the task sees at its next progress report.
     ("running", "cancel"): "running",
     ("running", "stop"): "cancelled",
     ("dead", "replay"): "waiting",
-    # The key of a task that was never done: the work is wanted once more.
+    # Enqueued again with the key of a task that was never done: the work is wanted once more.
     ("dead", "enqueue"): "waiting",
     ("cancelled", "replay"): "waiting",
 }
@@ -41,10 +41,10 @@ ENDS: Final[frozenset[State]] = frozenset({"done", "dead", "cancelled"})
 
 
 def after(state: State, step: Step) -> State | None:
-    """The state that a step leads to, or ``None`` where it is not possible."""
+    """Return the state that a step leads to, or ``None`` if it is not allowed."""
     return TRANSITIONS.get((state, step))
 
 
 def sources(step: Step) -> tuple[State, ...]:
-    """The states in which a step is possible, for the condition of a statement."""
+    """Return the states in which a step is allowed, for the condition of a statement."""
     return tuple(state for state, known in TRANSITIONS if known == step)

@@ -1,7 +1,7 @@
-"""When a task runs by itself: pure rules from a time to the slot it lies in.
+"""Schedules of tasks: pure functions from a time to its slot.
 
-A slot is named by its begin in UTC. Two schedulers that see the same slot enqueue the same key, and the database
-keeps one row, so it runs once.
+A slot is identified by its start in UTC. Two schedulers that see the same slot enqueue the same key, and the
+database stores one row, so the slot runs once.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _MISSED: Final = ("once", "skip")
 
 @runtime_checkable
 class ScheduleRule(Protocol):
-    """Says which slot is the newest one that has begun."""
+    """Schedule rule: returns the latest slot that has begun."""
 
     @property
     def missed(self) -> str:
-        """``once`` or ``skip``: what becomes of a slot that began while no scheduler was there."""
+        """``once`` or ``skip``: how to handle a slot that began while no scheduler was running."""
         ...
 
     def slot(self, now: float) -> float:
-        """Begin of the slot that ``now`` lies in, in seconds since the epoch."""
+        """Return the start of the slot that contains ``now``, in seconds since the epoch."""
         ...
 
     def next_slot(self, now: float) -> float:
-        """Begin of the slot after it."""
+        """Return the start of the slot after the one that contains ``now``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Once in each interval, counted from the epoch.
+    """Schedule with one slot per interval, counted from the epoch.
 
     Args:
         interval: seconds, or a ``timedelta``; at least one second.
-        missed: after a time without a scheduler, run the slot at hand ``once``, or ``skip`` what began before. A
-            slot that began before the first scheduler of the task is not run.
+        missed: after a time without a scheduler, run the current slot ``once``, or ``skip`` slots that began
+            before. A slot that began before the first scheduler of the task is not run.
 
     Raises:
-        ConfigurationError: an interval below a second, or an unknown rule.
+        ConfigurationError: the interval is below one second, or ``missed`` is unknown.
     """
 
     interval: float | dt.timedelta
@@ -60,31 +60,32 @@ class Every:
         choice(self.missed, _MISSED, parameter="missed")
 
     def slot(self, now: float) -> float:
-        """Begin of the slot that ``now`` lies in."""
+        """Return the start of the slot that contains ``now``."""
         interval = seconds(self.interval, parameter="interval")
         return now - now % interval
 
     def next_slot(self, now: float) -> float:
-        """Begin of the slot after it."""
+        """Return the start of the next slot."""
         return self.slot(now) + seconds(self.interval, parameter="interval")
 
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """Once a day at a time of day, on all days, one day of the week or one day of the month.
+    """Schedule with one slot a day at a fixed time, on every day, one weekday or one day of the month.
 
-    A time that the clocks leave out in spring runs when they have moved on; one that comes twice runs once.
+    A time that does not exist because clocks move forward runs after the change; a time that occurs twice runs
+    once.
 
     Args:
         hour: 0 to 23, in ``zone``.
         minute: 0 to 59.
-        weekday: 0 for Monday to 6 for Sunday; every day when left out.
-        day: day of the month, 1 to 28; every day when left out.
-        zone: an IANA time zone.
+        weekday: 0 for Monday to 6 for Sunday; every day if None.
+        day: day of the month, 1 to 28; every day if None.
+        zone: IANA time zone.
         missed: as for ``Every``.
 
     Raises:
-        ConfigurationError: out of range, both weekday and day, or an unknown zone.
+        ConfigurationError: a value is out of range, both weekday and day are given, or the zone is unknown.
     """
 
     hour: int
@@ -111,9 +112,9 @@ class Daily:
             raise ConfigurationError("zone must be a known IANA time zone", parameter="zone") from None
 
     def slot(self, now: float) -> float:
-        """Begin of the newest slot that is not after ``now``."""
+        """Return the start of the latest slot that is not after ``now``."""
         date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
-        # A month has at most 31 days, and one more for either side of midnight in another zone.
+        # A month has at most 31 days, plus one on either side because of midnight in another time zone.
         for back in range(33):
             begin = self._begin(date - dt.timedelta(days=back))
             if begin is not None and begin <= now:
@@ -121,7 +122,7 @@ class Daily:
         raise AssertionError("a month has every day up to the 28th")
 
     def next_slot(self, now: float) -> float:
-        """Begin of the slot after it."""
+        """Return the start of the next slot."""
         date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
         for on in range(34):
             begin = self._begin(date + dt.timedelta(days=on))
@@ -135,6 +136,6 @@ class Daily:
             return None
         if self.day is not None and day.day != self.day:
             return None
-        # timestamp() reads a time that the clocks leave out by the offset before the change, so it lies after it;
-        # of one that comes twice it takes the first (PEP 495, fold=0).
+        # timestamp() converts a nonexistent time with the offset before the change, so it lies after the change;
+        # for a time that occurs twice it uses the first (PEP 495, fold=0).
         return day.replace(hour=self.hour, minute=self.minute).timestamp()

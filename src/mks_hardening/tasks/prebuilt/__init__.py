@@ -1,1 +1,1 @@
-"""Tasks that most applications need: mail, and folders that are kept small."""
+"""Ready-made tasks: sending mail and cleaning folders."""

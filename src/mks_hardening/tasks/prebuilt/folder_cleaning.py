@@ -1,8 +1,8 @@
-"""Removing old files from a folder, whatever else happens in it meanwhile.
+"""Removal of old files from a folder that other processes may be changing.
 
-Names are looked up in the opened folder, never by path, so the folder cannot be exchanged on the way. A file is
-moved to a name that nobody knows before it is removed: what took its name between the look and the removal (a
-rotation, somebody hostile) is found there and put back.
+Names are resolved relative to the open folder, never by path, so the folder cannot be replaced on the way. A file
+is renamed to an unpredictable name before it is removed: if another file has taken its name between the check and
+the removal (a rotation, an attacker), this is detected and the file is put back.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanedFolder:
-    """What became of the old files of a folder.
+    """Result of cleaning a folder.
 
     Attributes:
-        removed: names, in their order.
-        size: bytes of these files.
-        kept: names of old files that stayed, each with the reason: ``in use``, ``changed`` or ``not allowed``.
+        removed: names of the removed files, sorted.
+        size: total size of these files in bytes.
+        kept: names of old files that were kept, each with the reason: ``in use``, ``changed`` or ``not allowed``.
     """
 
     removed: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class CleanedFolder:
 
     @property
     def result(self) -> dict[str, object]:
-        """The same as the result of a task: numbers, and at most 100 names."""
+        """The same as a task result: numbers, and at most 100 names."""
         return {
             "removed": len(self.removed),
             "bytes": self.size,
@@ -66,21 +66,21 @@ def clean_folder(
     keep: Iterable[str] = (),
     clock: Clock = SYSTEM_CLOCK,
 ) -> CleanedFolder:
-    """Remove regular files directly in a folder that nobody has written to for long, and say which.
+    """Remove old regular files directly in a folder, and return which.
 
-    Links, folders and everything else that is no file stay, and nothing outside of the folder is looked at. Files
-    that somebody has open for writing stay as well, under whatever name (on Linux, where file systems lend leases,
-    fcntl(2)); so do those named in ``keep`` and other names of the same file.
+    Links, subfolders and other special files are kept, and nothing outside of the folder is touched. Files that are
+    open for writing are kept as well, under any name (on Linux, with file systems that support leases, fcntl(2));
+    so are the files named in ``keep`` and other hard links to them.
 
     Args:
-        folder: where; a folder that is not there has no old files.
-        older_than: seconds since the last change of a file.
-        pattern: only names like this, for example ``app.log.*``; as a shell reads it, case counts.
-        keep: names in the folder that stay: that of the live log, or of attachments that rows still refer to.
-        clock: wall time.
+        folder: folder to clean; a missing folder has no old files.
+        older_than: seconds since the last modification of a file.
+        pattern: shell pattern of names, for example ``app.log.*``; case-sensitive.
+        keep: names in the folder to keep: of the active log, or of attachments that rows still reference.
+        clock: wall clock.
 
     Raises:
-        ConfigurationError: the folder is a link or no folder, or a name in ``keep`` is a path.
+        ConfigurationError: the folder is a link or not a folder, or a name in ``keep`` is a path.
         OSError: the folder cannot be read.
     """
     folder = path_text(folder, parameter="folder")
@@ -90,11 +90,11 @@ def clean_folder(
         raise ConfigurationError("keep must hold names, not paths", parameter="keep")
     limit = given_clock(clock).time() - seconds(older_than, parameter="older_than")
     try:
-        # O_NOFOLLOW: a link that somebody puts in the place of the folder leads nowhere.
+        # O_NOFOLLOW: do not follow a link that has replaced the folder.
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return CleanedFolder(kept={})
-    except NotADirectoryError:  # a link as well
+    except NotADirectoryError:  # also raised for a link
         raise ConfigurationError(
             "folder must be a folder, not a link or a file", parameter="folder"
         ) from None
@@ -107,10 +107,10 @@ def clean_folder(
 def _cleaned(folder: _Folder, pattern: str) -> CleanedFolder:
     removed, kept, size = list[str](), dict[str, str](), 0
     with os.scandir(folder.handle) as entries:
-        # All names first: what is read of a directory that changes meanwhile is not specified (readdir(3)).
+        # Read all names first: reading a directory while it changes is unspecified (readdir(3)).
         names = sorted(entry.name for entry in entries)
     for name in names:
-        # What a process left that died between the two steps of a removal is looked at again, whatever its name.
+        # Includes files left by a process that died between the two steps of a removal, whatever the pattern.
         if not (fnmatchcase(name, pattern) or name.startswith(_PRIVATE)):
             continue
         old = folder.old(name)
@@ -130,19 +130,19 @@ def _cleaned(folder: _Folder, pattern: str) -> CleanedFolder:
 
 
 class _Folder:
-    """An open folder and what is old in it."""
+    """An open folder and the checks for its old files."""
 
     def __init__(self, handle: int, limit: float, keep: frozenset[str]) -> None:
         self.handle = handle
         self._limit = limit
         self._keep = keep
-        # By device and inode: a hard link to a kept file under an older name is the same bytes.
+        # By device and inode: a hard link to a kept file under another name is the same file.
         self._kept_files = {
             (found.st_dev, found.st_ino) for name in keep if (found := self._look(name)) is not None
         }
 
     def old(self, name: str) -> os.stat_result | None:
-        """What is known of an old file that may go; ``None`` for everything else."""
+        """Return the status of an old file that may be removed; ``None`` for everything else."""
         found = self._look(name)
         if found is None or not S_ISREG(found.st_mode) or found.st_mtime > self._limit:
             return None
@@ -150,10 +150,10 @@ class _Folder:
         return None if kept else found
 
     def remove(self, name: str, old: os.stat_result) -> str | None:
-        """Remove a file if it still is what was seen; the reason if it stays."""
+        """Remove a file if it is unchanged; return the reason if it is kept."""
         try:
             file = os.open(
-                # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
+                # O_NONBLOCK: opening a FIFO would block until there is a writer.
                 name,
                 os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
                 dir_fd=self.handle,
@@ -166,7 +166,7 @@ class _Folder:
             return self._removed(name, old, file)
         except PermissionError:
             return "not allowed"
-        except FileNotFoundError:  # somebody else removed or rotated it
+        except FileNotFoundError:  # another process has removed or rotated it
             return "changed"
         finally:
             os.close(file)
@@ -179,7 +179,7 @@ class _Folder:
         private = f"{_PRIVATE}{secrets.token_hex(8)}"
         os.rename(name, private, src_dir_fd=self.handle, dst_dir_fd=self.handle)
         moved = self._look(private)
-        # From here on nobody can open it by a name that is known.
+        # From here on no other process can open it by a known name.
         reason = (
             "changed" if moved is None or not _same(moved, old) else "in use" if _is_written(file) else None
         )
@@ -190,9 +190,9 @@ class _Folder:
         return reason
 
     def _put_back(self, private: str, name: str) -> None:
-        """Give it its name again, or one beside it if that has been taken: nothing is written over."""
+        """Restore the file's name, or a name derived from it if it is taken: no file is overwritten."""
         try:
-            # link(2) fails where the name is taken; rename(2) would write over whoever took it.
+            # link(2) fails if the name is taken; rename(2) would overwrite the file that has taken it.
             os.link(private, name, src_dir_fd=self.handle, dst_dir_fd=self.handle, follow_symlinks=False)
         except FileExistsError:
             beside = f"{name}.{private.removeprefix(_PRIVATE)}"
@@ -217,15 +217,16 @@ def _same(now: os.stat_result, then: os.stat_result) -> bool:
 
 
 def _is_written(file: int) -> bool:
-    """Whether somebody has the file open for writing: a read lease is granted only when nobody has (fcntl(2)).
+    """Whether the file is open for writing: a read lease is granted only if it is not (fcntl(2)).
 
-    Where leases are not to be had the answer is no; age and names must do.
+    Returns false where leases are not supported; then only age and names decide.
     """
     set_lease = getattr(fcntl, "F_SETLEASE", None)
     if set_lease is None:  # not Linux
         return False
     try:
-        # Who opens it for writing this moment makes the kernel send a signal; the usual one would end the process.
+        # Opening the file for writing while the lease is held sends a signal; the default, SIGIO, would end the
+        # process.
         fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(file, set_lease, fcntl.F_RDLCK)
     except OSError as error:

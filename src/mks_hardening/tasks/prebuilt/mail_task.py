@@ -1,4 +1,4 @@
-"""Mail that is sent by a task: it leaves when the transaction that asked for it is committed, and not before."""
+"""Mail sent by a background task, after the transaction that enqueued it has been committed."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ if TYPE_CHECKING:
 __all__ = ["MailTask"]
 
 _DEFERRED_DELAY: Final = 60.0
-"""Seconds until those recipients are tried again who were deferred while others got the mail (RFC 5321, 4.5.4.1
-asks for 30 minutes between two tries of one host that failed; this host answered)."""
+"""Seconds until recipients that were deferred are retried if others were accepted (RFC 5321, 4.5.4.1 asks for 30
+minutes between two attempts at a host that failed; this host responded)."""
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 class MailTask:
-    """A task that sends mail over SMTP: ``mail.enqueue(connection, to="a@example.com", subject=..., text=...)``.
+    """Task that sends mail over SMTP: ``mail.enqueue(connection, to="a@example.com", subject=..., text=...)``.
 
-    A mail is never lost, and each kill or stall of a worker between the server's reply and its record costs at most
-    one duplicate, with the same ``Message-ID``: SMTP has no way to ask. The lease is checked when nothing but the
-    message is left to be said. Connections and 4xx replies are tried again with growing pauses, 5xx replies put the
-    task on the list of the dead (RFC 5321, 4.2.1). Of several recipients those that were deferred are tried again
-    by themselves, so that the others get one copy.
+    A mail is never lost. If a worker is killed or stalls between the server's reply and recording it, at most one
+    duplicate is sent each time, with the same ``Message-ID``: SMTP offers no way to check. The lease is checked
+    right before the message itself is transmitted. Connection errors and 4xx replies are retried with increasing
+    delays; 5xx replies move the task to the dead tasks (RFC 5321, 4.2.1). If only some recipients are deferred,
+    they are retried separately, so that the others get one copy.
 
-    Until it ended and was cleaned away, text and recipients stand in the table of tasks.
+    Text and recipients are stored in the task table until the task has ended and is deleted by the cleanup.
 
     Args:
-        tasks: where it is registered.
-        smtp_host: name of the server, which its certificate must carry.
+        tasks: ``Tasks`` in which the task is registered.
+        smtp_host: host name of the server, as in its certificate.
         from_addr: sender, ``system@example.com`` or ``System <system@example.com>``.
-        smtp_port: 587 for ``starttls``, 465 as a rule for ``tls``.
-        username: log in as; without it there is no log-in.
+        smtp_port: 587 for ``starttls``, usually 465 for ``tls``.
+        username: user name for authentication; None means no authentication.
         password: password of that user.
-        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (a server on this machine only).
-        ssl_context: what to trust, instead of the system's certificates.
-        ca_file: certificates to trust, instead of the system's.
+        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (only for a server on this machine).
+        ssl_context: TLS context, instead of one with the system's certificates.
+        ca_file: trusted certificates, instead of the system's.
         timeout: seconds for one delivery, from connecting to the last reply; keep it below the workers' lease.
-        allow_plaintext: whether ``plain`` may leave this machine.
-        name: of the task.
-        queue: workers may serve some queues only.
-        max_attempts: tries in all; the default ones take about two hours.
-        clock: wall time for ``Date``.
+        allow_plaintext: whether ``plain`` may be used with another machine.
+        name: name of the task.
+        queue: queue of the task; workers can serve selected queues.
+        max_attempts: maximum number of attempts; the default takes about two hours.
+        clock: wall clock for ``Date``.
 
     Raises:
-        ConfigurationError: a malformed address, clear text to another machine, a user without a password, or
-            another unusable value.
+        ConfigurationError: a malformed address, plaintext to another machine, a user without a password, or
+            another invalid value.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class MailTask:
         max_attempts: int = 30,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Not needed by those who only import the area: e-mail, TLS and SMTP are a hundred modules.
+        # Imported lazily: e-mail, TLS and SMTP load about a hundred modules.
         from mks_hardening._core.mail.email_addresses import addresses
         from mks_hardening._core.mail.smtp_server import smtp_session
 
@@ -111,12 +111,12 @@ class MailTask:
 
     @classmethod
     def from_settings(cls, tasks: Tasks, settings: HardeningSettings, **options: Any) -> MailTask | None:
-        """The same over the server that alerts go through; ``None`` where the settings name none.
+        """Create the task with the SMTP server of the alerts; ``None`` if the settings name no server.
 
         Args:
-            tasks: where it is registered.
-            settings: the server, and ``notify.alert_from`` as the sender.
-            options: parameters of ``MailTask``; they win over the settings.
+            tasks: ``Tasks`` in which the task is registered.
+            settings: the SMTP server, and ``notify.alert_from`` as the sender.
+            options: parameters of ``MailTask``; they override the settings.
         """
         told = settings.notify
         if told.smtp_host is None:
@@ -149,19 +149,20 @@ class MailTask:
 
         Args:
             connection: a connection or ORM session with the transaction.
-            to: recipients; all of them are named in the mail.
-            subject: one line.
-            text: the plain text.
-            html: the same for readers that show HTML.
-            reply_to: where answers go, if not to the sender.
-            key: of several mails with one key the first alone is sent.
-            user_id: who may ask for its status.
+            to: recipients; all of them appear in the mail.
+            subject: subject, one line.
+            text: plain-text body.
+            html: HTML alternative of the body.
+            reply_to: address for replies, if not the sender.
+            key: idempotency key; of several mails with the same key only the first is sent.
+            user_id: user who may query the status.
 
         Returns:
             The id of the task.
 
         Raises:
-            TaskRefusedError: no recipient, a malformed address, a line break in the subject, or more than 64 kB.
+            TaskRefusedError: there is no recipient, an address is malformed, the subject contains a line break, or
+                the mail is larger than 64 kB.
         """
         from mks_hardening._core.mail.email_addresses import addresses
 
@@ -171,25 +172,25 @@ class MailTask:
                 "Subject": instance(subject, str, parameter="subject"),
                 "To": ", ".join(recipients),
                 **({} if reply_to is None else {"Reply-To": _one(reply_to)}),
-                # Fixed here, so that a second delivery is byte for byte the first one and mail servers recognise
-                # it.
+                # Set here, so that a second delivery is identical byte for byte and mail servers recognise the
+                # duplicate.
                 "Date": _date(self._clock.time()),
                 "text": instance(text, str, parameter="text"),
                 **({} if html is None else {"html": instance(html, str, parameter="html")}),
             }
-            # Built once for nothing: a header that cannot be encoded fails in the request, not in the worker.
+            # Built and discarded: a header that cannot be encoded fails in the request, not in the worker.
             self._message(fields, "refused-here-rather-than-later")
-        except ValueError as error:  # ConfigurationError is one
+        except ValueError as error:  # includes ConfigurationError
             raise TaskRefusedError(f"the mail cannot be sent: {error}") from None
         envelope = [address.addr_spec for address in addresses(to, parameter="to")]
         return self._task.using(key=key, user_id=user_id).enqueue(connection, envelope, fields)
 
     def _run(self, run: TaskRun, envelope: list[str], fields: dict[str, str]) -> dict[str, int]:
-        # Of the first run for those deferred too: `fields` that come with one keep theirs.
+        # Retries for deferred recipients pass `fields` with the Message-ID of the first run, which is kept.
         fields = {"Message-ID": f"<{run.id}@{self._sender.domain}>", **fields}
         body = self._message(fields, run.id)
-        # `before` is called when nothing but the message is left to be said: the window for a duplicate is as
-        # small as SMTP allows.
+        # `before` is called right before the message is transmitted: the window for a duplicate is as small as SMTP
+        # allows.
         refused = self._session.deliver(self._sender.addr_spec, envelope, body, before=run.check)
         deferred = [address for address, code in refused.items() if code < 500]
         lost = len(refused) - len(deferred)
@@ -202,13 +203,14 @@ class MailTask:
         result = {"accepted": accepted, "refused": lost, "deferred": len(deferred)}
         if deferred:
             again = self._task.using(key=f"deferred {run.id}", delay=_DEFERRED_DELAY, user_id=run.user_id)
-            # Together with the end of this task: a crash in between would mail the others again or forget these.
+            # In the transaction that ends this task: a crash in between would send duplicates or forget these
+            # recipients.
             with run.commit(result) as connection:
                 again.enqueue(connection, deferred, fields)
         return result
 
     def _message(self, fields: dict[str, str], boundary: str) -> bytes:
-        """The mail; the same bytes at every try."""
+        """Build the mail; every attempt yields the same bytes."""
         from email.message import EmailMessage
         from email.policy import SMTP
 
@@ -217,8 +219,8 @@ class MailTask:
         for name, value in fields.items():
             if name not in {"text", "html"}:
                 mail[name] = value
-        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps vacation answers away
-        # base64, as servers may break or re-encode 8-bit lines, and DKIM signatures with them.
+        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents vacation replies
+        # base64, as servers may wrap or re-encode 8-bit lines, which breaks DKIM signatures.
         mail.set_content(fields["text"], cte="base64")
         if "html" in fields:
             mail.add_alternative(fields["html"], subtype="html", cte="base64")

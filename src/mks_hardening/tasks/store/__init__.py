@@ -1,1 +1,1 @@
-"""The rows: their table, and every statement that changes one."""
+"""Task store: the table, and every statement that changes a row."""

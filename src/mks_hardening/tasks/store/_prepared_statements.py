@@ -1,4 +1,4 @@
-"""The statements that every task costs: built once for a table, since building one takes longer than running it."""
+"""Statements that run for every task; each is built once per table, since building takes longer than running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PRIORITIES", "PreparedStatements", "locked", "written"]
 
 PRIORITIES: Final = (0, 1, 2)
-"""High, normal, low: each is looked at by its own index range, so none hides behind another."""
+"""High, normal, low: each is queried by its own index range, so none blocks another."""
 
 _TAKEN: Final = (
     "id",
@@ -38,12 +38,12 @@ _TAKEN: Final = (
 
 
 class PreparedStatements:
-    """Looking, taking and finishing.
+    """Statements for finding, leasing and finishing tasks.
 
     Args:
-        engine: where the table is.
-        table: made by ``task_table``.
-        clock: whose now counts.
+        engine: engine of the table.
+        table: created by ``task_table``.
+        clock: clock of the rows.
     """
 
     def __init__(self, engine: Engine, table: Table, clock: RowClock) -> None:
@@ -51,26 +51,27 @@ class PreparedStatements:
         self._table = table
         self._clock = clock
         self._one_writer = engine.dialect.name == "sqlite"
-        # One statement is its own transaction; BEGIN and COMMIT would cost PostgreSQL two more round trips.
+        # A single statement is its own transaction; BEGIN and COMMIT would cost two more round trips on PostgreSQL.
         self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._looks: dict[tuple[str, ...], Executable] = {}
         self.renew()
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child, because a thread of the parent may hold it."""
         self._lock = RLock()
 
     def writing(self) -> AbstractContextManager[object]:
-        """Threads of one process wait in line for SQLite's one writer, instead of sleeping until it is free."""
+        """Lock for SQLite's single writer: threads of one process queue for it instead of polling."""
         return self._lock if self._one_writer else nullcontext()
 
     @contextmanager
     def lightly(self) -> Generator[Connection]:
-        """A transaction that may be lost with the machine of PostgreSQL, and does not wait for its disk.
+        """Open a transaction that does not wait for PostgreSQL's disk (asynchronous commit).
 
-        For what means less than the work: a claim that is lost is a task that nobody has taken, a renewal the loss
-        of a lease. What a task did is never written so.
+        A crash of the database host may lose it, so it is only for changes that matter less than the work: after a
+        lost claim nobody has leased the task, after a lost renewal the lease expires. Results are never written
+        this way.
         """
         with self.writing(), self._engine.begin() as connection:
             if not self._one_writer:
@@ -78,10 +79,11 @@ class PreparedStatements:
             yield connection
 
     def due_places(self, queues: Sequence[str]) -> list[tuple[int, str]]:
-        """Priorities and queues in which something is due: the urgent first, then the one due for longest.
+        """Return the priorities and queues with due tasks, sorted by priority, then by the longest due time.
 
-        A read, so that idle workers do not queue for the one writer. Each place is a range of the index of its
-        own: one question for several queues would sort everything that is due in them.
+        This is a read, so idle workers do not queue for SQLite's single writer. Each priority and queue has its own
+        index
+        range: a single query for several queues would sort all due tasks in them.
         """
         wanted = tuple(dict.fromkeys(queues))
         with self._single.connect() as connection:
@@ -92,17 +94,17 @@ class PreparedStatements:
         return [(priority, queue) for priority, _, queue in oldest]
 
     def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
-        """Take what is due in a priority of a queue."""
+        """Lease the due tasks of one priority in one queue."""
         given = {"queue_is": queue, "priority_is": priority, "most": most}
         return self._taken(self._takes, {**given, "owner_is": owner, "lease": lease})
 
     def take_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
-        """Take this task, if it is due and nobody has it."""
+        """Lease this task if it is due and not leased."""
         found = self._taken(self._takes_one, {"task_id": task_id, "owner_is": owner, "lease": lease})
         return found[0] if found else None
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
-        """Record a result, in the given transaction or in one of its own; whether the task was still ours."""
+        """Record a result, in the given transaction or in its own; return whether the lease was still held."""
         values = {
             "task_id": task.id,
             "owner_is": task.owner,
@@ -117,7 +119,7 @@ class PreparedStatements:
     def _taken(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
         with self.writing(), self._single.begin() as connection:
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
-        # RETURNING promises no order.
+        # RETURNING guarantees no order.
         return [_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
 
     def _is(self, step: Step) -> ColumnElement[bool]:
@@ -150,7 +152,7 @@ class PreparedStatements:
         from sqlalchemy import Integer, String, bindparam, select
 
         columns = self._table.c
-        # As by ``written``, with a value that comes at each execution.
+        # Literals, as in ``written``, with values that are passed at each execution.
         priority = bindparam("priority_is", type_=Integer, literal_execute=True)
         most = bindparam("most", type_=Integer, literal_execute=True)
         due = (
@@ -197,7 +199,7 @@ class PreparedStatements:
                 due_at=now + bindparam("lease", type_=Float(53)),
                 started_at=now,
                 deliveries=columns.deliveries + 1,
-                rung_at=None,  # this bell was heard
+                rung_at=None,  # the wake-up for this task has been handled
             )
             .returning(
                 *(columns[name] for name in _TAKEN), (now - columns.unknown_since).label("unknown_for")
@@ -214,7 +216,8 @@ class PreparedStatements:
             update(self._table)
             .where(
                 columns.id == bindparam("task_id"),
-                # Who lost the lease changes nothing, however late it comes: the owner is new with every taking.
+                # A worker that lost its lease changes nothing, however late it is: each lease has a new owner
+                # value.
                 columns.owner == bindparam("owner_is"),
                 self._is("finish"),
             )
@@ -231,10 +234,10 @@ class PreparedStatements:
 
 
 def written(number: int) -> ColumnElement[int]:
-    """A number that stands in the statement itself, and is not bound.
+    """Render a number as a literal in the statement instead of a bound parameter.
 
-    psycopg prepares a statement after five executions, and PostgreSQL then makes one plan for any value. For any
-    limit it expects a tenth of the rows, for any priority a third, and reads the whole table.
+    psycopg prepares a statement after five executions, and PostgreSQL then uses one plan for all values. For an
+    unknown limit it expects a tenth of the rows, for an unknown priority a third, and reads the whole table.
     """
     from sqlalchemy import Integer, literal
 
@@ -242,11 +245,11 @@ def written(number: int) -> ColumnElement[int]:
 
 
 def locked(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
-    """The ids, locked where rows can be, and evaluated once: a planner may run a plain subquery again."""
+    """Select the ids, with row locks if supported; evaluated once: a planner may run a plain subquery again."""
     from sqlalchemy import select
 
     if engine.dialect.name == "postgresql":
-        # SKIP LOCKED: workers take different rows instead of waiting for one another's.
+        # SKIP LOCKED: workers lease different rows instead of waiting for each other.
         due = due.with_for_update(skip_locked=True)
     return select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)
 

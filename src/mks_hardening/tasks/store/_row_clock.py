@@ -1,4 +1,4 @@
-"""The one clock that the times of all rows are compared with."""
+"""Common clock for the times of all rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["RowClock"]
 
 
 class RowClock:
-    """Now as an expression or number: by the database on PostgreSQL, by this host on SQLite, or by what is given.
+    """Current time of the rows: from the database (PostgreSQL), from this host (SQLite), or from ``clock``.
 
     Args:
-        engine: where the rows are.
-        clock: instead of the two.
+        engine: engine of the table.
+        clock: clock to use instead of the database or host.
     """
 
     def __init__(self, engine: Engine, clock: Clock | None) -> None:
@@ -27,23 +27,23 @@ class RowClock:
         self._engine = engine
 
     def replace(self, clock: Clock | None) -> Clock | None:
-        """Go by another clock from now on; the one before."""
+        """Replace the clock; return the previous one."""
         before, self._clock = self._clock, clock
         return before
 
     def moment(self) -> ColumnElement[float] | float:
-        """Now, to be compared with columns."""
+        """Return the current time, for comparison with columns."""
         if self._clock is not None:
             return self._clock.time()
         if self._engine.dialect.name != "postgresql":
             return SYSTEM_CLOCK.time()
         from sqlalchemy import Float, cast, extract, func
 
-        # Stable within a statement, unlike clock_timestamp(), and so fit for a range of an index.
+        # Stable within a statement, unlike clock_timestamp(), and therefore usable for an index range.
         return cast(extract("epoch", func.statement_timestamp()), Float(53))
 
     def parameter(self) -> ColumnElement[float]:
-        """Now, in a statement that is built once: its value comes from ``values`` at each execution."""
+        """Return the current time for a prepared statement; ``values`` returns its value at each execution."""
         moment = self.moment()
         if not isinstance(moment, (int, float)):
             return moment
@@ -52,12 +52,12 @@ class RowClock:
         return bindparam("now", type_=Float(53))
 
     def values(self) -> dict[str, float]:
-        """The values for ``parameter``."""
+        """Return the values for ``parameter``."""
         moment = self.moment()
         return {"now": moment} if isinstance(moment, (int, float)) else {}
 
     def read(self) -> float:
-        """Now, as a number."""
+        """Return the current time as a number."""
         moment = self.moment()
         if isinstance(moment, (int, float)):
             return float(moment)
