@@ -1,4 +1,4 @@
-"""What a running task can do: report, be asked to stop, and end together with its effects in the database."""
+"""API of a running task: progress reports, cancellation, and commit together with its effects."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["TaskRun"]
 
 _BETWEEN_REPORTS: Final = 0.1
-"""Seconds: more reports than ten a second would keep SQLite's one writer from everybody else."""
+"""Seconds; more than ten reports per second would block SQLite's single writer."""
 _ENDED: Final = "the task has ended with its commit; report and have effects elsewhere before it"
 
 
 class TaskRun:
-    """One run of a task; handed to its function as the first argument.
+    """One run of a task; passed to its function as the first argument.
 
     Attributes:
-        id: of the task.
-        key: the idempotency key it was enqueued with.
-        user_id: whose it is.
-        attempt: 1 at the first run, one more after each retry.
-        delivery: 1 at the first run, one more after each worker that died over it.
+        id: id of the task.
+        key: idempotency key it was enqueued with.
+        user_id: user who owns the task.
+        attempt: 1 for the first run, incremented by each retry.
+        delivery: 1 for the first run, incremented by each worker that died while running the task.
         taken: the row and its lease, for the worker.
         finished: whether ``commit`` has recorded the end.
-        lost: set when another worker may have the task.
+        lost: set when the lease is lost and another worker may run the task.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class TaskRun:
         self.taken: LeasedTask = task
         self._clock = clock
         self._has_writer = False
-        # The first report is always written.
+        # The first report is always stored.
         self._reported_at = float("-inf")
         self.id: str = task.id
         self.key: str | None = task.unique_key
@@ -70,35 +70,35 @@ class TaskRun:
 
     @property
     def message_id(self) -> str:
-        """A ``Message-ID`` that is the same in every run, for mail that must be recognised (RFC 5322, 3.6.4)."""
+        """``Message-ID`` that is the same in every run, so that duplicates can be recognised (RFC 5322, 3.6.4)."""
         return f"<{self.id}@tasks.mks-hardening.invalid>"
 
     def check(self) -> None:
-        """Ask the database whether the task is still this run's; call it right before an effect elsewhere.
+        """Check in the database that this run still holds the lease; call it right before an external effect.
 
         Raises:
-            TaskLostError: another worker may have it; have no effect.
-            TaskCancelledError: it was asked to stop.
+            TaskLostError: the lease is lost and another worker may run the task; do not cause the effect.
+            TaskCancelledError: the task was cancelled.
         """
-        # Asked of the database and not of the lease thread: that one may have been stopped together with this
-        # process (SIGSTOP, a laptop's lid, a live migration).
+        # The database is checked instead of the lease thread, which may have been paused together with this process
+        # (SIGSTOP, a closed laptop, a live migration).
         self._heed(None if self.lost.is_set() else self._store.holds(self.taken))
 
     def progress(self, done: float, stage: str = "") -> None:
-        """Say how far it is; written at most ten times a second, and always at the end.
+        """Report progress; stored at most ten times per second, and always at the end.
 
-        Within ``commit`` nothing is written on SQLite, whose one writer is that transaction.
+        Within ``commit`` nothing is stored on SQLite, because that transaction holds its single writer.
 
         Args:
-            done: share that is done, 0 to 1.
-            stage: what is being done, at most 200 characters.
+            done: completed share, 0 to 1.
+            stage: description of the current stage, at most 200 characters.
 
         Raises:
-            TaskLostError: another worker may have it.
-            TaskCancelledError: it was asked to stop.
+            TaskLostError: the lease is lost and another worker may run the task.
+            TaskCancelledError: the task was cancelled.
         """
         now = self._clock.monotonic()
-        # The last one always, or a task would stay at 97 % for ever.
+        # The last report is always stored, or a task would stay at 97 % forever.
         if now - self._reported_at < _BETWEEN_REPORTS and done < 1.0:
             return
         self._reported_at = now
@@ -110,13 +110,13 @@ class TaskRun:
 
     @contextmanager
     def commit(self, result: object = None) -> Generator[Connection]:
-        """A transaction that ends the task: what is written in it and ``done`` are committed together, or neither.
+        """Open a transaction that also ends the task: its changes and the state ``done`` are committed together.
 
         Args:
-            result: what the task gives; JSON of at most 64 kB.
+            result: result of the task; JSON of at most 64 kB.
 
         Raises:
-            TaskLostError: another worker has it; everything in the block is rolled back.
+            TaskLostError: another worker has leased the task; all changes of the block are rolled back.
             TaskRefusedError: the result is not JSON, or too long.
         """
         text = dump(result, what="result")
@@ -126,14 +126,14 @@ class TaskRun:
                 yield connection
             finally:
                 self._has_writer = False
-            # At the end of the transaction and not at its begin: the row stays locked for as short as it can.
+            # At the end of the transaction: the row stays locked as briefly as possible.
             if not self._store.finish(self.taken, result=text, connection=connection):
                 self.lost.set()
-                # Raised inside of the `with`, so the effects are rolled back.
+                # Raised inside of the `with`, so the changes are rolled back.
                 raise self._gone("another worker has taken the task; nothing was written")
         self.finished = True
 
-    def _heed(self, asked: bool | None) -> None:  # noqa: FBT001 - the answer of the store, in one place
+    def _heed(self, asked: bool | None) -> None:  # noqa: FBT001 - handles the store's result in one place
         if asked is None:
             self.lost.set()
             raise self._gone("the lease ran out; another worker may have the task")

@@ -1,4 +1,4 @@
-"""What can be said of a task to the person whose it is."""
+"""Status of a task as shown to its owner."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ __all__ = ["TaskStatus"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """A task as it stands; holds no error text, which may hold what is not the reader's.
+    """Status of a task; contains no error text, which could reveal information that is not the owner's.
 
     Attributes:
-        id: of the task, known before the commit.
-        name: of the function.
+        id: id of the task, known before the commit.
+        name: name of the task.
         state: ``waiting``, ``running``, ``done``, ``dead`` or ``cancelled``.
-        progress: share that is done, 0 to 1.
-        stage: what is being done, in the task's words.
-        result: what the task returned; ``None`` until it is done.
-        created_at: wall time of the enqueuing, seconds since the epoch.
-        started_at: wall time at which a worker took it last, if one has.
-        finished_at: wall time of the end, if it has ended.
-        due_at: wall time from which it may run, or until which its lease lasts.
-        deliveries: how often it was taken by a worker since its last orderly return.
-        attempts: how often it asked to be run again.
-        user_id: whose it is.
-        cancel_requested: whether it has been asked to stop.
+        progress: completed share, 0 to 1.
+        stage: current stage as described by the task.
+        result: return value of the task; ``None`` until it is done.
+        created_at: wall time of enqueuing, seconds since the epoch.
+        started_at: wall time at which a worker last leased it, or ``None``.
+        finished_at: wall time at which it ended, or ``None``.
+        due_at: wall time from which it may run, or at which its lease expires.
+        deliveries: number of times a worker leased it since the last regular return.
+        attempts: number of retries so far.
+        user_id: user who owns the task.
+        cancel_requested: whether cancellation was requested.
     """
 
     id: str
@@ -45,5 +45,5 @@ class TaskStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to it any more by itself."""
+        """Whether the task is in a final state, which only an explicit replay changes."""
         return self.state in {"done", "dead", "cancelled"}

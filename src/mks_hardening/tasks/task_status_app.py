@@ -1,4 +1,4 @@
-"""The status of tasks over HTTP: polling with ``Retry-After``, or server-sent events."""
+"""Status of tasks over HTTP: polling with ``Retry-After``, or server-sent events."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ __all__ = ["TaskStatusApp"]
 _STREAM: Final = (
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-store"),
-    ("X-Accel-Buffering", "no"),  # nginx would keep events until its buffer is full
+    ("X-Accel-Buffering", "no"),  # nginx would hold events back until its buffer is full
 )
 _ID: Final = re.compile(r"/([0-9a-f]{32})", re.ASCII)
 
 
 class TaskStatusApp:
-    """A WSGI application that answers ``GET /<id>``; mount it where ``status_url`` points.
+    """WSGI application that serves ``GET /<id>``; mount it at the path of ``status_url``.
 
-    A task that has not ended is answered with 202 and ``Retry-After``, one that has with 200, one that is unknown
-    or somebody else's with the same 404. A client that accepts ``text/event-stream`` (WHATWG HTML, 9.2) gets one
-    event for each change until the task has ended. No error text is told. ``accepted`` is the answer to the request
-    that enqueued the task.
+    The response is 202 with ``Retry-After`` while the task has not ended, 200 when it has, and the same 404 for an
+    unknown task and for one of another user. A client that accepts ``text/event-stream`` (WHATWG HTML, 9.2)
+    receives one event per change until the task has ended. Error texts are not included. ``accepted`` builds the
+    response to the request that enqueues a task.
 
     Args:
-        tasks: whose.
-        user_of: the user that a request comes from; ``None`` for nobody, who sees nothing.
-        poll: seconds between two looks while events are sent, and the ``Retry-After`` of polling.
-        longest: seconds after which a stream of events ends; browsers connect anew by themselves.
-        streams: streams that may last at a time, since each keeps a thread of the server busy; one on top gets one
-            event and connects anew after ``poll``, which is polling.
-        clock: for durations.
+        tasks: ``Tasks`` whose status is served.
+        user_of: returns the user who sends a request; ``None`` if not authenticated, who sees no task.
+        poll: seconds between two reads while events are sent, and the ``Retry-After`` of polling.
+        longest: seconds after which an event stream ends; browsers reconnect automatically.
+        streams: maximum number of concurrent streams, since each occupies a thread of the server; a further client
+            receives one event and reconnects after ``poll``, which amounts to polling.
+        clock: monotonic clock for durations.
+        sleep: function that waits between two reads, in seconds.
 
     Raises:
-        ConfigurationError: out of range.
+        ConfigurationError: a parameter is out of range.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class TaskStatusApp:
         self._sleep = function(sleep, parameter="sleep")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Respond to a request (PEP 3333)."""
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
             return _answer(
                 start_response, "405 Method Not Allowed", {"title": "Method Not Allowed"}, Allow="GET, HEAD"
@@ -90,11 +91,11 @@ class TaskStatusApp:
         return _answer(start_response, "202 Accepted", _shown(status), **{"Retry-After": self._retry_after})
 
     def accepted(self, task_id: str, *, status_url: str) -> tuple[dict[str, str], dict[str, str]]:
-        """What the request that enqueued a task is answered with: 202 with these header fields and this JSON body.
+        """Build the response to the request that enqueued a task: 202 with these header fields and this JSON body.
 
         Args:
-            task_id: from ``enqueue``.
-            status_url: where this application answers for it.
+            task_id: returned by ``enqueue``.
+            status_url: URL at which this application serves the task.
 
         Returns:
             Header fields (``Location`` and ``Retry-After``; RFC 9110, 15.3.3), and the members of the body.
@@ -113,9 +114,9 @@ class TaskStatusApp:
         return self._tasks.status(wanted[1], user_id=user_id)
 
     def _stream(self, status: TaskStatus) -> Iterator[bytes]:
-        yield f"retry: {self._poll * 1000:.0f}\n\n".encode()  # how long a browser waits before it connects anew
-        # Each stream holds a thread of the server. Beyond their number a client gets one event and comes back, as
-        # if it polled.
+        yield f"retry: {self._poll * 1000:.0f}\n\n".encode()  # delay before a browser reconnects
+        # Each stream occupies a thread of the server. Beyond the limit a client receives one event and reconnects,
+        # which amounts to polling.
         if not self._streams.acquire(blocking=False):
             yield from self._events(status, longest=0.0)
             return
@@ -125,7 +126,7 @@ class TaskStatusApp:
             self._streams.release()
 
     def _events(self, status: TaskStatus, *, longest: float) -> Iterator[bytes]:
-        """One event for each change, and a comment that keeps proxies from closing a quiet stream."""
+        """One event per change, and comments that keep proxies from closing an idle stream."""
         end = self._clock.monotonic() + longest
         seen = ""
         current: TaskStatus | None = status
@@ -136,7 +137,7 @@ class TaskStatusApp:
             if current.ended or self._clock.monotonic() >= end:
                 return
             self._sleep(self._poll)
-            # Asked with the user again, as the task may have been taken away from its reader meanwhile.
+            # Queried with the user again, as the task may have been deleted or changed its owner.
             current = self._tasks.status(status.id, user_id=status.user_id)
 
 

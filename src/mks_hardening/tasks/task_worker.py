@@ -1,4 +1,4 @@
-"""The embedded worker: threads that take what is due from the table, in any number of processes."""
+"""Embedded worker: threads that run due tasks from the table, in any number of processes."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ __all__ = ["TaskWorker"]
 
 
 class TaskWorker(Closing):
-    """Runs tasks on threads of this process.
+    """Worker that runs tasks on threads of this process.
 
-    Several workers, in one process or in many, share the work: each task is taken by one of them. One that dies is
-    missed after ``lease`` seconds, and another runs its tasks. A forked child has no worker; start its own.
-    ``with TaskWorker(tasks):`` starts it, and stops it at the end.
+    Several workers, in one or many processes, share the tasks: each task is leased by one of them. If a worker
+    dies, another one runs its tasks after ``lease`` seconds. A forked child has no worker; start one in the child.
+    ``with TaskWorker(tasks):`` starts the worker, and stops it at the end.
 
     Args:
-        tasks: what may run, and where the rows are.
-        queues: which queues are served.
-        concurrency: threads, 1 to 64; each needs a connection of the engine while it asks, and so do two more that
-            hold leases and look at schedules: ``hardened_engine(url, threads=concurrency + 2)``.
-        lease: seconds after which a worker that says nothing counts as dead, at least 1.
-        poll: seconds between two looks into the table when there is nothing to do.
-        schedule: whether tasks with a schedule are enqueued by this worker too; any number of them may.
-        clock: for durations.
+        tasks: the registered tasks and their store.
+        queues: queues to serve.
+        concurrency: number of threads, 1 to 64; each needs a connection of the engine during its queries, as do two
+            more threads that renew leases and check schedules: ``hardened_engine(url, threads=concurrency + 2)``.
+        lease: seconds after which a worker that does not renew its leases counts as dead, at least 1.
+        poll: seconds between two queries of the table while there is nothing to do.
+        schedule: whether this worker also enqueues scheduled tasks; any number of workers may.
+        clock: monotonic clock for durations.
 
     Raises:
-        ConfigurationError: out of range.
+        ConfigurationError: a parameter is out of range.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TaskWorker(Closing):
         renew_in_child(self)
 
     def renew(self) -> None:
-        """In a forked child: no threads yet, and locks that nobody holds."""
+        """Reset the state in a forked child: no threads, and new locks."""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads = list[threading.Thread]()
@@ -84,10 +84,10 @@ class TaskWorker(Closing):
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Start the threads; harmless when they run.
+        """Start the threads; does nothing if they are running.
 
         Raises:
-            ConfigurationError: the database is in the memory of one connection, which threads cannot share.
+            ConfigurationError: the database is in memory and belongs to one connection, which threads cannot share.
         """
         if self._tasks.store.in_memory:
             raise ConfigurationError(
@@ -97,7 +97,7 @@ class TaskWorker(Closing):
             )
         if self._threads and not self._stopping.is_set():
             return
-        # A new event, as threads that the last stop did not wait for still go by theirs and end.
+        # A new event, because threads that the last stop did not wait for still end by the old one.
         self._stopping = stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(stopping,), name=f"mks-task-{number}", daemon=True)
@@ -117,15 +117,16 @@ class TaskWorker(Closing):
         return self
 
     def stop(self, timeout: float | timedelta = 30.0) -> bool:
-        """Take nothing more and wait for what runs; whether all of it ended in time.
+        """Stop leasing tasks and wait for running ones; return whether all of them ended in time.
 
-        What did not end goes on on its thread; when the process ends, another worker takes it after the lease.
+        A task that did not end continues on its thread; if the process ends, another worker runs it after the
+        lease.
         """
         end = SYSTEM_CLOCK.monotonic() + seconds(timeout, parameter="timeout")
         self._stopping.set()
         self._wake.set()
         for thread in self._threads:
-            # One patience for all of them together, not for each.
+            # One timeout for all threads together, not for each.
             thread.join(max(0.0, end - SYSTEM_CLOCK.monotonic()))
         ended = not any(thread.is_alive() for thread in self._threads)
         if ended:
@@ -137,18 +138,18 @@ class TaskWorker(Closing):
         return ended
 
     def close(self) -> None:
-        """``stop`` with its default patience."""
+        """Call ``stop`` with its default timeout."""
         self.stop()
 
     def wake(self) -> None:
-        """Look into the table now, for what was just committed."""
+        """Query the table now, for tasks that were just committed."""
         self._wake.set()
 
     def run_pending(self, *, most: int = 1000) -> list[Outcome]:
-        """Run what is due here and now on the calling thread, until nothing is: for tests and for cron.
+        """Run due tasks on the calling thread until there are none: for tests and cron.
 
         Returns:
-            What became of each, in the words of ``mks_hardening.events.TaskChanged``.
+            The outcome of each task, as in ``mks_hardening.events.TaskChanged``.
         """
         whole_number(most, parameter="most", minimum=1)
         outcomes = list[Outcome]()
@@ -164,13 +165,14 @@ class TaskWorker(Closing):
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
     ) -> Outcome | None:
-        """Run one task here and now, holding its lease; ``None`` when it is not due or somebody else has it.
+        """Run one task now under its lease; return ``None`` if it is not due or another worker has leased it.
 
         Args:
-            task_id: which; its queue does not matter.
-            is_leaving: whether this process was told to end: what the task raises then is no failure of its own,
-                and another worker runs it.
-            on_error: told what the task raised, if that was neither a request nor the end of its lease.
+            task_id: id of the task; its queue does not matter.
+            is_leaving: whether this process is shutting down: then an exception is not a failure of the task, and
+                another worker runs it.
+            on_error: called with an unexpected exception of the task, but not with a retry, a cancellation or a
+                lost lease.
         """
         owner = secrets.token_hex(16)
         for parameter, called in (("is_leaving", is_leaving), ("on_error", on_error)):
@@ -179,13 +181,13 @@ class TaskWorker(Closing):
         return None if taken is None else self._held(taken, is_leaving=is_leaving, on_error=on_error)
 
     def enqueue_scheduled(self) -> bool:
-        """Enqueue what is due by schedule; whether anything was."""
+        """Enqueue due scheduled tasks; return whether there were any."""
         return self._scheduler is not None and bool(self._scheduler.enqueue_due())
 
     def _take(self) -> LeasedTask | None:
         found = self._tasks.store.claim(
-            # A new owner for each run, not for each worker: a lease that ran out and was taken again by this very
-            # process counts as lost for the first run.
+            # A new owner for each run, not for each worker: if the lease expires and this very process leases the
+            # task again, the first run has lost it.
             owner=secrets.token_hex(16),
             lease=self._lease,
             queues=self._queues,
@@ -222,14 +224,14 @@ class TaskWorker(Closing):
             try:
                 worked = self._one()
                 self._outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever the database raises, it is asked again
+            except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 worked = False
-                # Waits on the event of the end, so that stop() does not wait for a database that is away.
+                # Waits for the stop event, so that stop() does not wait for an unavailable database.
                 stopping.wait(self._outage.began(error))
             if not worked:
                 self._wake.wait(self._poll)
-                # After the wait: a wake-up while this thread worked makes it look once for nothing, which costs
-                # less than one that is missed.
+                # After the wait: a wake-up while this thread was working causes one unnecessary query, which is
+                # cheaper than a missed one.
                 self._wake.clear()
 
     def _one(self) -> bool:
@@ -241,7 +243,7 @@ class TaskWorker(Closing):
     def _schedule(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._poll):
             try:
-                if self.enqueue_scheduled():  # nothing due may mean that nobody asked the database
+                if self.enqueue_scheduled():  # if nothing was due, the database may not have been queried
                     self._wake.set()
                     self._outage.over()
             except Exception as error:  # noqa: BLE001 - as in _work

@@ -1,4 +1,4 @@
-"""The functions that may run as tasks, and how one is accepted."""
+"""Registration of task functions, and enqueuing."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ R = TypeVar("R")
 
 _PRIORITY: Final = {"high": 0, "normal": 1, "low": 2}
 _LATEST: Final = 100_000_000_000.0
-"""Wall time, in the year 5138: what is later counts milliseconds."""
+"""Wall time, in the year 5138: larger values are milliseconds by mistake."""
 _RULE: Final[type] = ScheduleRule
-# These alone: whatever else is bound may be personal, and rows live for weeks.
+# Only these: other context fields may be personal data, and rows are stored for weeks.
 _CARRIED: Final = ("request_id", "trace_id")
-"""Bound fields of the request that appear in the records of the task."""
+"""Context fields of the request that are added to the log records of the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +62,15 @@ class _Options:
 
 
 class Task(Generic[P, R]):
-    """A function that can be enqueued; calling it runs it here and now, as any function.
+    """A function that can be enqueued; calling it runs it directly, like any function.
 
     Attributes:
-        name: what rows call it.
-        signature: of its function, the run included.
-        max_deliveries: workers that may die over it before it is put on the list of the dead.
-        max_attempts: runs it gets in all when it fails in a way that can get better.
-        timeout: seconds after which a run counts as stuck; a Celery worker ends it, an embedded one reports it.
-        schedule: when it runs by itself.
+        name: name of the task in its rows.
+        signature: signature of its function, including the run.
+        max_deliveries: number of workers that may die while running the task before it is dead.
+        max_attempts: maximum number of runs if it fails with transient errors.
+        timeout: seconds after which a run counts as stuck; a Celery worker ends it, an embedded worker logs it.
+        schedule: schedule on which it runs automatically.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class Task(Generic[P, R]):
         self.schedule: ScheduleRule | None = schedule
 
     def __call__(self, run: TaskRun, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it here and now."""
+        """Run the function directly."""
         return self.work(run, *args, **kwargs)
 
     def enqueue(self, connection: Connection | Session, /, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Accept one run with the caller's transaction: it exists exactly when the transaction is committed.
+        """Enqueue one run in the caller's transaction: it exists if and only if the transaction is committed.
 
         Args:
-            connection: a connection or ORM session of the database that holds the tasks, with the transaction.
+            connection: a connection or ORM session of the task database, with the transaction.
             args: arguments of the function, JSON.
             kwargs: arguments of the function, JSON.
 
         Returns:
-            The id, known before the commit; of the first run, where one with the same key was accepted before.
+            The id, known before the commit; the id of the earlier run, if one with the same key exists.
 
         Raises:
-            TaskRefusedError: the arguments are not JSON, are longer than 64 kB, or do not fit the function.
+            TaskRefusedError: the arguments are not JSON, are longer than 64 kB, or do not match the function.
         """
         return self._tasks.accept(self, connection, self._options, args, kwargs)
 
@@ -126,21 +126,21 @@ class Task(Generic[P, R]):
         priority: str | None = None,
         user_id: str | None = None,
     ) -> Task[P, R]:
-        """The same task with other options for its enqueuing: ``task.using(key="report-7").enqueue(...)``.
+        """Return the task with other options for enqueuing: ``task.using(key="report-7").enqueue(...)``.
 
-        What is left out stays as it was.
+        Omitted options keep their values.
 
         Args:
-            key: of several runs with one key the first alone exists, also when it has ended. If it is dead, it runs
-                anew with the arguments of this call.
+            key: idempotency key; of several runs with the same key only the first exists, even after it has ended.
+                If it is dead, it is run again with the arguments of this call.
             delay: seconds until it may run.
             due_at: wall time from which it may run, seconds since the epoch, instead of ``delay``.
             priority: ``high``, ``normal`` or ``low``.
-            user_id: whose it is; others are told that there is no such task.
+            user_id: user who owns the task; for other users the task does not exist.
 
         Raises:
-            ConfigurationError: an unknown priority or an impossible delay.
-            TaskRefusedError: an impossible key.
+            ConfigurationError: the priority is unknown or the delay is invalid.
+            TaskRefusedError: the key is invalid.
         """
         was = self._options
         options = replace(
@@ -153,7 +153,7 @@ class Task(Generic[P, R]):
             priority=was.priority if priority is None else _priority(priority),
             user_id=was.user_id if user_id is None else check_user_id(user_id),
         )
-        # Past __init__, which has checked all of it once already; this runs in requests.
+        # Skips __init__, which has already validated the options; this runs in requests.
         bound: Task[P, R] = object.__new__(type(self))
         bound.__dict__.update({**self.__dict__, "_options": options})
         return bound
@@ -163,15 +163,15 @@ class Task(Generic[P, R]):
 
 
 class Tasks:
-    """Functions that run outside the request, and the table in which their runs are kept.
+    """Registry of background tasks, and the table that stores their runs.
 
     Args:
-        engine: the database of the application; SQLite or PostgreSQL.
-        table: made by ``task_table`` in the application's metadata, or the name of a plain one.
-        clock: instead of the database's (PostgreSQL) or this host's.
+        engine: engine of the application's database; SQLite or PostgreSQL.
+        table: created by ``task_table`` in the application's metadata, or the name of a table.
+        clock: clock to use instead of the database's (PostgreSQL) or this host's.
 
     Raises:
-        ConfigurationError: another database.
+        ConfigurationError: the database is neither SQLite nor PostgreSQL.
         MissingDependencyError: SQLAlchemy is not installed.
     """
 
@@ -183,8 +183,8 @@ class Tasks:
         if getattr(getattr(engine, "dialect", None), "name", None) not in {"postgresql", "sqlite"}:
             raise ConfigurationError("engine must be of PostgreSQL or SQLite", parameter="engine")
         self._known: dict[str, Task[..., object]] = {}
-        # With a MetaData of its own, so that create_all() of an application does not make a table it was not
-        # asked for.
+        # With its own MetaData, so that create_all() of an application does not create a table that it did not
+        # define.
         made = task_table(MetaData(), name=table) if isinstance(table, str) else table
         self.store: TaskStore = TaskStore(engine, made, clock=clock)
         self._overview = TaskQueries(self.store)
@@ -201,20 +201,21 @@ class Tasks:
         retry_on: Callable[[BaseException], bool] = is_transient,
         schedule: ScheduleRule | None = None,
     ) -> Callable[[Callable[Concatenate[TaskRun, P], R]], Task[P, R]]:
-        """Make a function a task: its first parameter is the ``TaskRun``, the others are JSON.
+        """Decorate a function as a task: its first parameter is the ``TaskRun``, the others are JSON.
 
         Args:
-            name: what rows call it; must not change while some wait.
-            queue: workers may serve some queues only.
+            name: name of the task in its rows; must not change while runs are waiting.
+            queue: queue of the task; workers can serve selected queues.
             priority: ``high``, ``normal`` or ``low``.
-            max_deliveries: workers that may die over one run before it is dead.
-            max_attempts: runs in all when it fails in a way that can get better.
+            max_deliveries: number of workers that may die while running the task before it is dead.
+            max_attempts: maximum number of runs if it fails with transient errors.
             timeout: seconds after which a run counts as stuck.
-            retry_on: whether a failure can get better.
-            schedule: when it runs by itself, without arguments.
+            retry_on: returns whether an exception is transient, so that the task is retried.
+            schedule: schedule on which it runs automatically, without arguments.
 
         Raises:
-            ConfigurationError: a name that is taken, an impossible option, or a function that cannot take a run.
+            ConfigurationError: the name is already registered, an option is invalid, or the function does not
+                accept a run.
         """
         options = _Options(queue=check_queue(queue), priority=_priority(priority))
         deliveries = whole_number(max_deliveries, parameter="max_deliveries", minimum=1, maximum=100)
@@ -226,7 +227,8 @@ class Tasks:
             raise ConfigurationError(f"there is a task named {name} already", parameter="name")
 
         def register(work: Callable[Concatenate[TaskRun, P], R]) -> Task[P, R]:
-            # Calling it would give a coroutine that nobody awaits, and the task would be done without having run.
+            # Calling it would return a coroutine that is never awaited, and the task would be done without having
+            # run.
             if iscoroutinefunction(work):
                 raise ConfigurationError("a task is a plain function, not async def", parameter="work")
             made = Task(
@@ -247,12 +249,12 @@ class Tasks:
 
     @property
     def known(self) -> Mapping[str, Task[..., object]]:
-        """The tasks by name."""
+        """Registered tasks by name."""
         return self._known
 
     @contextmanager
     def begin(self) -> Generator[Connection]:
-        """A transaction of its own, for those who have none to enqueue in."""
+        """Open a transaction to enqueue in, for callers without one."""
         with self.store.engine.begin() as connection:
             yield connection
 
@@ -264,15 +266,14 @@ class Tasks:
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
     ) -> str:
-        """Write the row of one run; see ``Task.enqueue``."""
-        # Both checks at the call, in the request that asked: nobody reads a traceback of the worker in time.
+        """Insert the row of one run; see ``Task.enqueue``."""
+        # Both checks run in the request that enqueues: errors in the worker would be noticed too late.
         arguments = dump([list(args), dict(kwargs)], what="arguments")
         check_call(task.name, task.signature, args, kwargs)
         bound = current()
         carried = {name: storable(str(bound[name]), most=200) for name in _CARRIED if bound.get(name)}
         new = NewTask(
-            # Random, as it stands in URLs: the number of tasks is nobody's business, nor is the id of the next
-            # one.
+            # Random, as it appears in URLs: it must reveal neither the number of tasks nor the next id.
             id=secrets.token_hex(16),
             name=task.name,
             arguments=arguments,
@@ -287,7 +288,7 @@ class Tasks:
         return self.store.add(_connection_of(connection), new)
 
     def create_table(self) -> None:
-        """Create the table if it is missing, for applications without migrations; any number may at once."""
+        """Create the table if it is missing, for applications without migrations; safe for concurrent processes."""
         from sqlalchemy import inspect
         from sqlalchemy.exc import DBAPIError
 
@@ -295,34 +296,34 @@ class Tasks:
         if inspect(engine).has_table(table.name, schema=table.schema):
             return
         try:
-            # Without another look: in SQLite, whoever has read must not wait for another writer.
+            # No second check: in SQLite, a transaction that has read must not wait for another writer.
             table.create(engine, checkfirst=False)
         except DBAPIError:
-            # Another process has created it between the look and the creation.
+            # Another process has created it since the check.
             if not inspect(engine).has_table(table.name, schema=table.schema):
                 raise
 
     def counts(self) -> dict[str, int]:
-        """How many tasks are in each state."""
+        """Return the number of tasks in each state."""
         return self._overview.counts()
 
     def stats(self, *, window: float | timedelta = 86_400.0) -> TaskStats:
-        """How the queue stands now: length, age of the oldest, dead ones, and what ended lately.
+        """Return statistics of the queues: length, age of the oldest task, dead tasks, and recently ended tasks.
 
         Args:
-            window: seconds that count as lately.
+            window: period in seconds that counts as recent.
         """
         return self._overview.stats(window=seconds(window, parameter="window"))
 
     def status(self, task_id: str, *, user_id: str | None = None) -> TaskStatus | None:
-        """A task as it stands; ``None`` when there is none, or when it is not this user's.
+        """Return the status of a task; ``None`` if it does not exist or belongs to another user.
 
         Args:
-            task_id: from ``enqueue``.
-            user_id: who asks; everybody's tasks are seen without it.
+            task_id: returned by ``enqueue``.
+            user_id: user who asks; without it, tasks of all users are visible.
         """
         found = self._overview.status(id_text(task_id))
-        # One answer for "none" and "not yours" (ASVS 5.0, 8.2.2), so that ids cannot be probed.
+        # The same response for "does not exist" and "not yours" (ASVS 5.0, 8.2.2), so that ids cannot be probed.
         mine = user_id is None or check_user_id(user_id) == (None if found is None else found.user_id)
         return found if mine else None
 
@@ -334,35 +335,35 @@ class Tasks:
         user_id: str | None = None,
         most: int = 100,
     ) -> list[tuple[TaskStatus, str]]:
-        """The newest tasks, each with class and redacted text of its last error: for operators, not for users."""
+        """Return the newest tasks with class and redacted text of the last error: for operators, not for users."""
         return self._overview.listed(state=state, name=name, user_id=user_id, most=most)
 
     def cancel(self, task_id: str) -> bool:
-        """Cancel a task that waits, ask one that runs to stop; whether there was anything to do."""
+        """Cancel a waiting task, or request a running one to stop; return whether there was anything to do."""
         return self.store.cancel(id_text(task_id))
 
     def replay(self, task_id: str) -> bool:
-        """Run a dead or cancelled task once more; whether there was one."""
+        """Run a dead or cancelled task again; return whether there was one."""
         return self.store.replay(id_text(task_id))
 
     def discard(self, task_id: str) -> bool:
-        """Remove a task that has ended; whether there was one."""
+        """Delete a task that has ended; return whether there was one."""
         return self.store.discard(id_text(task_id))
 
     def clean(
         self, *, older_than: float | timedelta = 7 * 86_400.0, keyed: float | timedelta = 90 * 86_400.0
     ) -> int:
-        """Remove tasks that were done or cancelled long ago; the dead stay until somebody has looked.
+        """Delete tasks that were done or cancelled long ago; dead tasks are kept until an operator deals with them.
 
         Args:
             older_than: seconds since their end.
-            keyed: the same for tasks with a key, scheduled ones included: once the row is gone, the key is new.
+            keyed: the same for tasks with a key, including scheduled ones; after the deletion the key can be used
+                again.
 
         Returns:
-            How many.
+            The number of deleted tasks.
         """
-        # Keyed ones stay for longer: while the row is there its key keeps the same work from being accepted
-        # twice.
+        # Keyed tasks are kept longer: as long as the row exists, its key prevents a duplicate.
         ages = {False: seconds(older_than, parameter="older_than"), True: seconds(keyed, parameter="keyed")}
         return sum(
             self.store.clean(state=state, older_than=age, keyed=has_key)
@@ -382,7 +383,7 @@ def _connection_of(connection: Connection | Session) -> Connection:
     from sqlalchemy import Connection
 
     found = connection if isinstance(connection, Connection) else _connection_of_session(connection)
-    # The promise is "exists exactly when the transaction is committed", which such a connection cannot keep.
+    # Such a connection cannot guarantee that the task exists if and only if the transaction is committed.
     if found.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         raise ConfigurationError(
             "connection must have a transaction; this one commits by itself", parameter="connection"

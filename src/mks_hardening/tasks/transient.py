@@ -1,4 +1,4 @@
-"""Which failures can get better by waiting."""
+"""Classification of errors as transient, so that a retry can succeed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
 
-# Of PostgreSQL: waited too long for a lock, the server ends, starts or has ended.
-# Not 57014: a statement that took too long takes as long again.
+# PostgreSQL: lock timeout, server shutting down, starting or stopped.
+# Not 57014: a statement that exceeded its timeout would exceed it again.
 _CODES: Final = LOST | {"55P03", "57P01", "57P02", "57P03", "SQLITE_LOCKED", "2003", "2006", "2013"}
-_CLASSES: Final = ("08", "53")  # the connection; too many connections, no memory, a full disk
+_CLASSES: Final = ("08", "53")  # connection errors; too many connections, out of memory, disk full
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an exception says that the other side may be back soon.
+    """Whether an exception indicates a temporary failure, so that a retry can succeed.
 
-    Connections and time-outs, ``BackendUnavailableError``, temporary ``DeliveryError``, SMTP 4xx (RFC 5321, 4.2.1),
-    HTTP 429 and 5xx of requests and httpx; databases that are away, full or starting, locks that were not given in
-    time, and transactions that lost against others. What is wrong with the work itself stays wrong.
+    Transient are connection errors and timeouts, ``BackendUnavailableError``, temporary ``DeliveryError``, SMTP 4xx
+    (RFC 5321, 4.2.1), HTTP 429 and 5xx of requests and httpx, databases that are unavailable, full or starting,
+    lock timeouts, and transactions that lost a conflict with others. Errors of the work itself are not transient.
     """
     if isinstance(error, DeliveryError):
         return error.temporary
     if isinstance(error, (ConnectionError, TimeoutError, BackendUnavailableError)):
         return True
-    # By their attributes and not by their classes, which would have to be imported to be known.
+    # By attributes instead of classes, which would have to be imported.
     status: object = getattr(error, "smtp_code", None)
     if isinstance(status, int):
         return 400 <= status < 500
@@ -42,10 +42,10 @@ def is_transient(error: BaseException) -> bool:
 
 def _of_database(error: BaseException) -> bool:
     kind = type(error)
-    # The pool of SQLAlchemy, which has a TimeoutError of its own.
+    # SQLAlchemy's connection pool has its own TimeoutError.
     if kind.__module__ == "sqlalchemy.exc" and kind.__name__ == "TimeoutError":
         return True
-    # SQLAlchemy says by it that the connection is gone; an IntegrityError stays wrong however often it is tried.
+    # SQLAlchemy sets it if the connection is lost; an IntegrityError would recur in every attempt.
     if getattr(error, "connection_invalidated", False) is True:
         return True
     if not is_of_database(error):
@@ -53,6 +53,6 @@ def _of_database(error: BaseException) -> bool:
     code = code_of(error)
     if code:
         return code in _CODES or code.startswith(_CLASSES)
-    # No server has said anything: there was none, or it hung up.
+    # Without an error code no server has responded: it was unreachable, or it closed the connection.
     origin: object = getattr(error, "orig", None) or error
     return type(origin).__name__ == "OperationalError"

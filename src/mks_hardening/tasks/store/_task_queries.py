@@ -1,4 +1,4 @@
-"""Looking at tasks: for those whose they are, for operators, and for metrics. Changes nothing."""
+"""Read-only queries of tasks: status for their owners, lists for operators, statistics for metrics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOST_LISTED: Final = 1_000_000
 
 
 class TaskQueries:
-    """Questions to the rows of a store.
+    """Read-only queries of a task store.
 
     Args:
-        store: whose rows.
+        store: the task store.
     """
 
     def __init__(self, store: TaskStore) -> None:
@@ -34,7 +34,7 @@ class TaskQueries:
         self._clock = store.clock
 
     def status(self, task_id: str) -> TaskStatus | None:
-        """A task as it stands."""
+        """Return the status of a task, or ``None`` if it does not exist."""
         from sqlalchemy import select
 
         with self._engine.connect() as connection:
@@ -48,7 +48,7 @@ class TaskQueries:
     def listed(
         self, *, state: State | None, name: str | None, user_id: str | None, most: int
     ) -> list[tuple[TaskStatus, str]]:
-        """The newest tasks, each with what an operator may read of its error."""
+        """Return the newest tasks, each with its redacted error text for operators."""
         from sqlalchemy import select
 
         if state is not None:
@@ -67,7 +67,7 @@ class TaskQueries:
             return [(_status(row), row["error"] or "") for row in connection.execute(question).mappings()]
 
     def counts(self) -> dict[str, int]:
-        """How many tasks are in each state."""
+        """Return the number of tasks in each state."""
         from sqlalchemy import func, select
 
         columns = self._table.c
@@ -76,11 +76,11 @@ class TaskQueries:
             return {row[0]: row[1] for row in rows}
 
     def stats(self, *, window: float) -> TaskStats:
-        """How the queue stands; every question is answered by an index or reads few rows."""
+        """Return statistics of the queues; every query uses an index or reads few rows."""
         from sqlalchemy import and_, case, func, or_, select
 
         columns, now = self._table.c, self._clock.moment()
-        # A running row whose lease has run out is due too: its worker is dead, and it waits for another.
+        # A running row whose lease has expired is due too: its worker is dead, and the task waits for another one.
         is_due = columns.due_at <= now
         waits = columns.state == "waiting"
         free = and_(is_due, columns.state.in_(sources("claim")))
@@ -96,7 +96,7 @@ class TaskQueries:
                 func.sum(case((homeless, 1), else_=0)),
                 func.max(case((homeless, now - columns.created_at))),
             )
-            # Rows that have ended have none, so this reads what is alive, whatever the size of the table.
+            # Rows of ended tasks have no due_at, so this reads only active ones, whatever the size of the table.
             .where(columns.due_at.is_not(None))
             .group_by(columns.queue)
         )
@@ -113,8 +113,8 @@ class TaskQueries:
                 func.max(seconds),
             )
             .where(
-                # One range of the index (state, finished_at) for each end; `finished_at` alone would read the
-                # whole table.
+                # One range of the index (state, finished_at) for each final state; `finished_at` alone would read
+                # the whole table.
                 or_(*(and_(columns.state == state, columns.finished_at >= now - window) for state in ENDS))
             )
             .group_by(columns.name)

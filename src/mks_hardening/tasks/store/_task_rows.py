@@ -1,4 +1,4 @@
-"""Rows as plain values: what is written when a task is accepted, and what a worker gets."""
+"""Plain values of task rows: a new task, and a leased task for a worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["LeasedTask", "NewTask"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """What is written when a task is accepted."""
+    """Values of a new row."""
 
     id: str
     name: str
@@ -25,7 +25,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedTask:
-    """A task that a worker has taken, with the lease that it holds."""
+    """A task leased by a worker, with its lease."""
 
     id: str
     name: str
@@ -38,4 +38,4 @@ class LeasedTask:
     user_id: str | None
     cancel_requested: bool
     unknown_for: float | None
-    """Seconds since a worker that does not know its name has put it back first."""
+    """Seconds since a worker that does not know the task first put it back."""

@@ -1,7 +1,6 @@
-"""Every statement that changes a task: compare-and-set by state and owner, each in one short transaction.
+"""Statements that change tasks: compare-and-set by state and owner, each in one short transaction.
 
-The condition of a statement is the left side of the transition table, so a step that is not possible changes no
-row.
+The condition of a statement is the left side of the transition table, so a step that is not allowed changes no row.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ __all__ = ["TaskStore"]
 
 
 class TaskStore:
-    """The rows of one table.
+    """Store of the task rows in one table.
 
     Args:
-        engine: where the table is.
-        table: made by ``task_table``.
-        clock: instead of the database's or the host's.
+        engine: engine of the table.
+        table: created by ``task_table``.
+        clock: clock to use instead of the database's or the host's.
     """
 
     def __init__(self, engine: Engine, table: Table, *, clock: Clock | None = None) -> None:
@@ -46,9 +45,9 @@ class TaskStore:
     # --- accepting -----------------------------------------------------------------------------
 
     def add(self, connection: Connection, new: NewTask) -> str:
-        """Accept a task in the caller's transaction; the id of the one that has the same key, if there is one.
+        """Insert a task in the caller's transaction; return its id, or that of the task with the same key.
 
-        If that one is dead, it runs anew with what is given now.
+        If that task is dead, it is run again with the new values.
         """
         from sqlalchemy import select
 
@@ -73,7 +72,7 @@ class TaskStore:
         accepted: str | None = connection.execute(self._insert_unless_there(values)).scalar_one_or_none()
         if accepted is not None:
             return accepted
-        # Read in the caller's transaction: on PostgreSQL the insert has waited for the other one to commit.
+        # Read in the caller's transaction: on PostgreSQL the insert has waited for the other transaction to commit.
         same = (columns.name == new.name) & (columns.unique_key == new.unique_key)
         found: str = connection.execute(select(columns.id).where(same)).scalar_one()
         return found
@@ -84,7 +83,7 @@ class TaskStore:
 
         columns = self.table.c
         insert = (postgresql.insert if self._postgresql else sqlite.insert)(self.table).values(values)
-        # Every scheduler that starts enqueues the slot at hand, so a dead one must stay dead.
+        # Every scheduler that starts enqueues the current slot, so a dead task of that slot must stay dead.
         is_slot = str(values["unique_key"]).startswith(SLOT)
         anew = {
             **{name: value for name, value in values.items() if name not in {"id", "name", "unique_key"}},
@@ -99,13 +98,13 @@ class TaskStore:
     # --- taking --------------------------------------------------------------------------------
 
     def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[LeasedTask]:
-        """Take what is due; the delivery counts from now on, before any code of the task runs.
+        """Lease due tasks; the delivery is counted now, before any code of the task runs.
 
         Args:
-            owner: a fresh id, which nobody has used before.
-            lease: seconds until somebody else may take them, unless it is renewed.
-            queues: where to look.
-            most: how many at most.
+            owner: a fresh id that was never used before.
+            lease: seconds until another worker may lease the tasks, unless the lease is renewed.
+            queues: queues to search.
+            most: maximum number of tasks.
         """
         taken = list[LeasedTask]()
         for priority, queue in self.hot.due_places(queues):
@@ -115,18 +114,18 @@ class TaskStore:
         return taken
 
     def claim_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
-        """Take this task if it is due and nobody has it, whatever its queue."""
+        """Lease this task, whatever its queue, if it is due and not leased."""
         return self.hot.take_one(task_id, owner=owner, lease=lease)
 
     def is_due(self) -> ColumnElement[bool]:
-        """It may be taken now: its time has come, or its lease has run out."""
+        """Condition that a task may be leased: its time has come, or its lease has expired."""
         columns = self.table.c
         return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("claim"))
 
     # --- holding and ending --------------------------------------------------------------------
 
     def renew(self, tasks: Sequence[LeasedTask], *, lease: float) -> set[str]:
-        """Hold tasks for so many seconds more; the owners of those that were still held."""
+        """Extend leases by ``lease`` seconds; return the owners of those that were still held."""
         from sqlalchemy import tuple_, update
 
         columns = self.table.c
@@ -141,7 +140,7 @@ class TaskStore:
             return set(connection.execute(change).scalars())
 
     def report(self, task: LeasedTask, *, progress: float, stage: str) -> bool | None:
-        """Write how far it is; whether it should stop, or ``None`` when it is not ours any more."""
+        """Store the progress; return whether the task should stop, or ``None`` if the lease is no longer held."""
         from sqlalchemy import update
 
         columns = self.table.c
@@ -156,7 +155,7 @@ class TaskStore:
         return None if found is None else bool(found)
 
     def holds(self, task: LeasedTask) -> bool | None:
-        """Whether it should stop, or ``None`` when the lease is not ours or has run out."""
+        """Return whether the task should stop, or ``None`` if the lease is no longer held or has expired."""
         from sqlalchemy import select
 
         columns = self.table.c
@@ -171,11 +170,11 @@ class TaskStore:
         return None if found is None else bool(found)
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None = None) -> bool:
-        """Record the result, in the given transaction or in one of its own; whether it was still ours."""
+        """Record a result, in the given transaction or in its own; return whether the lease was still held."""
         return self.hot.finish(task, result=result, connection=connection)
 
     def retry(self, task: LeasedTask, *, delay: float, error: str, context: str | None = None) -> bool:
-        """Let it wait and be tried again, with another context if one is given; crashes are counted anew."""
+        """Return the task to the queue for a retry, with a new context if given; resets the delivery count."""
         values = {
             "context": task.context if context is None else context,
             "state": "waiting",
@@ -188,15 +187,22 @@ class TaskStore:
         return self._step(task, "retry", values)
 
     def put_back(self, task: LeasedTask, *, delay: float, error: str, unknown: bool = False) -> bool:
-        """Leave it to another worker, or to one that knows the name where it is unknown; nothing is counted."""
+        """Return the task to the queue for another worker, without counting an attempt or delivery.
+
+        Args:
+            task: the leased task.
+            delay: seconds until it is due again.
+            error: error text for operators.
+            unknown: whether this worker does not know the task or does not accept its arguments.
+        """
         from sqlalchemy import func
 
         values = {
             "state": "waiting",
             "due_at": self.clock.moment() + delay,
-            # The taking counted it; a worker that could not begin is no crash of the task.
+            # Leasing has counted it; a worker that could not run the task is not a crash of the task.
             "deliveries": max(0, task.deliveries - 1),
-            # The first time stays: how long a name has been unknown is what tells a deploy from a mistake.
+            # The first time is kept: how long a task has been unknown distinguishes a deployment from a mistake.
             "unknown_since": func.coalesce(self.table.c.unknown_since, self.clock.moment())
             if unknown
             else None,
@@ -205,11 +211,11 @@ class TaskStore:
         return self._step(task, "put_back", values)
 
     def give_up(self, task: LeasedTask, *, error: str) -> bool:
-        """Put it on the list of dead tasks."""
+        """Mark the task as dead."""
         return self._step(task, "give_up", {"state": "dead", "error": error, **self._ended()})
 
     def stop(self, task: LeasedTask) -> bool:
-        """End it, as was asked."""
+        """End the task as cancelled, as requested."""
         return self._step(task, "stop", {"state": "cancelled", **self._ended()})
 
     def _step(self, task: LeasedTask, step: Step, values: dict[str, object]) -> bool:
@@ -224,7 +230,7 @@ class TaskStore:
         return self._changed(change) == 1
 
     def _ended(self) -> dict[str, object]:
-        # due_at goes with the end, and takes the row out of the index that workers look into.
+        # Clearing due_at removes the row from the index that workers search.
         return {"due_at": None, "owner": None, "finished_at": self.clock.moment(), "rung_at": None}
 
     def _renewed(self) -> dict[str, object]:
@@ -243,11 +249,11 @@ class TaskStore:
     # --- for tests -----------------------------------------------------------------------------
 
     def accepted(self) -> list[NewTask]:
-        """Every task that there is, oldest first, as it was accepted."""
+        """Return all tasks, oldest first, with the values that they were enqueued with."""
         from sqlalchemy import literal_column, select
 
         columns = self.table.c
-        # Clocks of tests stand still, so times alone do not tell.
+        # Test clocks may stand still, so times alone do not define an order.
         order: ColumnElement[str] = columns.id if self._postgresql else literal_column("rowid")
         with self.engine.connect() as connection:
             rows = connection.execute(select(self.table).order_by(columns.created_at, order)).all()
@@ -268,7 +274,7 @@ class TaskStore:
         ]
 
     def next_due(self) -> str | None:
-        """The task that any worker would take next, in whatever queue."""
+        """Return the id of the task that a worker would lease next, in any queue."""
         from sqlalchemy import select
 
         columns = self.table.c
@@ -278,7 +284,7 @@ class TaskStore:
 
     @contextmanager
     def on_clock(self, clock: Clock) -> Generator[None]:
-        """Go by this clock meanwhile."""
+        """Use another clock within the block."""
         before = self.clock.replace(clock)
         self.hot = PreparedStatements(self.engine, self.table, self.clock)
         try:
@@ -290,9 +296,9 @@ class TaskStore:
     # --- from outside --------------------------------------------------------------------------
 
     def cancel(self, task_id: str, *, connection: Connection | None = None) -> bool:
-        """Cancel what waits, ask what runs to stop; whether there was anything to do.
+        """Cancel a waiting task, or request a running one to stop; return whether there was anything to do.
 
-        In the given transaction, or in one of its own.
+        In the given transaction, or in its own.
         """
         from sqlalchemy import case, update
 
@@ -302,7 +308,7 @@ class TaskStore:
             update(self.table)
             .where(columns.id == task_id, columns.state.in_(sources("cancel")))
             .values(
-                # One statement for both: between a look and a change a worker may take it.
+                # One statement for both: between a read and an update a worker may lease the task.
                 state=case((waits, "cancelled"), else_=columns.state),
                 due_at=case((waits, None), else_=columns.due_at),
                 finished_at=case((waits, self.clock.moment()), else_=columns.finished_at),
@@ -314,7 +320,7 @@ class TaskStore:
         return self._changed(change) == 1
 
     def has_slot(self, name: str) -> bool:
-        """Whether a run of this task was ever scheduled."""
+        """Return whether a scheduled run of this task exists."""
         from sqlalchemy import exists, select
 
         with self.engine.connect() as connection:
@@ -324,7 +330,7 @@ class TaskStore:
             return bool(connection.execute(select(found)).scalar_one())
 
     def replay(self, task_id: str) -> bool:
-        """Run a dead or cancelled task once more, as if it were new; whether there was one."""
+        """Run a dead or cancelled task again, as if it were new; return whether there was one."""
         from sqlalchemy import update
 
         columns = self.table.c
@@ -340,16 +346,16 @@ class TaskStore:
         return self._changed(change) == 1
 
     def discard(self, task_id: str) -> bool:
-        """Remove a task that has ended; whether there was one."""
+        """Delete a task that has ended; return whether there was one."""
         from sqlalchemy import delete
 
         columns = self.table.c
         return self._changed(delete(self.table).where(columns.id == task_id, columns.state.in_(ENDS))) == 1
 
     def clean(self, *, state: State, older_than: float, keyed: bool) -> int:
-        """Remove tasks that ended so many seconds ago, either those with a key or those without; how many.
+        """Delete tasks that ended more than ``older_than`` seconds ago, with or without a key; return their number.
 
-        The newest slot of a schedule stays: it tells a scheduler that the schedule is not new.
+        The newest slot of a schedule is kept: it tells a scheduler that the schedule is not new.
         """
         from sqlalchemy import delete, exists
 
@@ -374,7 +380,7 @@ class TaskStore:
 
 
 def _in_memory(url: URL) -> bool:
-    """Whether each connection of SQLite has a database of its own, or all of them one that threads cannot share."""
+    """Whether SQLite gives each connection its own database, or shares one that threads cannot use."""
     name = url.database or ""
-    # Each connection of ":memory:" has a database of its own; a thread would see no table.
+    # Each connection to ":memory:" has its own database; another thread would not see the table.
     return name in {"", ":memory:"} or name.startswith("file::memory:") or url.query.get("mode") == "memory"

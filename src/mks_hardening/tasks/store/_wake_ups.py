@@ -1,4 +1,4 @@
-"""Which rows a broker's bell is to be rung for."""
+"""Selection of the tasks that a broker sends wake-up messages for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WakeUp", "WakeUps"]
 
 
 class WakeUp(NamedTuple):
-    """A row whose bell is to be rung."""
+    """A task that needs a wake-up message."""
 
     task_id: str
     name: str
@@ -26,10 +26,10 @@ class WakeUp(NamedTuple):
 
 
 class WakeUps:
-    """Marks rows as rung; each ring is given to one caller alone.
+    """Marks tasks whose wake-up message is sent; each wake-up is returned to one caller only.
 
     Args:
-        store: whose rows.
+        store: the task store.
     """
 
     def __init__(self, store: TaskStore) -> None:
@@ -43,17 +43,17 @@ class WakeUps:
         most: int,
         is_quiet: Callable[[str], bool] = lambda _: True,
     ) -> list[WakeUp]:
-        """Rows to ring for now, urgent ones first.
+        """Return the tasks that need a wake-up message now, urgent ones first, and mark them.
 
-        Each row is rung once. One that was rung and not taken for ``again_after`` seconds is rung again when its
-        queue is quiet: a broker that lost its messages is quiet, one that has many waits for its workers, and more
-        of the same would only fill it.
+        Each task gets one message. If it is not leased within ``again_after`` seconds, another message is sent if
+        its queue is quiet: a broker that lost its messages is quiet, while one with many messages is waiting for
+        its workers, and more messages would only fill it.
 
         Args:
-            queues: where to look.
-            again_after: seconds.
-            most: how many at most.
-            is_quiet: whether the broker holds few messages for a queue; asked only where it matters.
+            queues: queues to search.
+            again_after: seconds until a message is repeated.
+            most: maximum number of tasks.
+            is_quiet: whether the broker holds few messages for a queue; called only if needed.
         """
         columns = self._store.table.c
         fresh = [
@@ -66,8 +66,8 @@ class WakeUps:
         ]
         long_ago = columns.rung_at < self._store.clock.moment() - again_after
         stale = {queue: (columns.queue == queue) & long_ago & self._store.is_due() for queue in queues}
-        # Asked in one read first: on most looks nothing is due, and an UPDATE that changes nothing still takes
-        # SQLite's one writer.
+        # Checked with one read first: usually nothing is due, and an UPDATE that changes no row still locks
+        # SQLite's single writer.
         found = self._fulfilled([*fresh, *stale.values()])
         rings = list[WakeUp]()
         for condition in found:
@@ -77,12 +77,12 @@ class WakeUps:
         return rings
 
     def _fulfilled(self, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
-        """Those conditions that some row fulfils, asked in one statement that changes nothing."""
+        """Return the conditions that some row matches, using one read-only statement."""
         from sqlalchemy import select
 
         columns = self._store.table.c
-        # In the order of the index, and not EXISTS: for that one PostgreSQL may read the table from its begin,
-        # in the hope of an early row, and finds none as soon as all of them have been rung.
+        # Ordered by the index instead of EXISTS: for EXISTS PostgreSQL may scan the table from the start, expecting
+        # an early match, and finds none once all rows have been marked.
         first = (
             select(columns.id)
             .where(condition)
@@ -114,7 +114,7 @@ class WakeUps:
         return [WakeUp(*row) for row in rows]
 
     def take_back(self, rings: Sequence[WakeUp]) -> None:
-        """No broker heard these; they are due anew unless somebody has taken them."""
+        """Unmark tasks whose message did not reach a broker; they are due again unless they have been leased."""
         from sqlalchemy import update
 
         if not rings:
@@ -122,7 +122,7 @@ class WakeUps:
         columns = self._store.table.c
         change = (
             update(self._store.table)
-            # A row that was taken meanwhile needs no bell; marking it would ring for a task that runs.
+            # Only waiting tasks and expired leases: a task that runs by now needs no message.
             .where(columns.id.in_([ring.task_id for ring in rings]), columns.state.in_(sources("claim")))
             .values(rung_at=None)
         )

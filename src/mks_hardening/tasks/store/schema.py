@@ -1,4 +1,4 @@
-"""The table of tasks, in an application's metadata, so that its migrations know it."""
+"""Table of tasks in an application's metadata, for its migrations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["task_table"]
 
 
 def task_table(metadata: MetaData, *, name: str = "mks_task", schema: str | None = None) -> Table:
-    """The table of tasks, one row each.
+    """Define the table of tasks, one row per task.
 
-    ``due_at`` is the one time that counts: from when a waiting task may run, until when a running one is leased;
-    ``NULL`` once it has ended. So one index finds what is to be done, however many rows have ended.
+    ``due_at`` is the only time that matters for scheduling: the time from which a waiting task may run, or the
+    expiry of a running task's lease; ``NULL`` once the task has ended. One index therefore finds all due tasks,
+    however many rows have ended.
 
     Raises:
-        ConfigurationError: an argument of another kind, or an empty name.
+        ConfigurationError: an argument has the wrong type, or a name is empty.
         MissingDependencyError: SQLAlchemy is not installed.
     """
     with optional("sqlalchemy", extra="db"):
@@ -51,8 +52,8 @@ def task_table(metadata: MetaData, *, name: str = "mks_task", schema: str | None
         Column("state", String(9), nullable=False),
         Column("queue", String(40), nullable=False),
         Column("priority", SmallInteger, nullable=False),
-        # Seconds as a double and no timestamp: SQLite has no such type, and comparing texts in time zones is a
-        # trap. A double holds microseconds until the year 2242.
+        # Seconds as a double instead of a timestamp: SQLite has no such type, and comparing texts with time zones
+        # is error-prone. A double holds microseconds until the year 2242.
         Column("due_at", Float(53)),
         Column("created_at", Float(53), nullable=False),
         Column("started_at", Float(53)),
@@ -69,7 +70,7 @@ def task_table(metadata: MetaData, *, name: str = "mks_task", schema: str | None
         Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
         Column("rung_at", Float(53)),
         Column("unknown_since", Float(53)),
-        # In this order: equality on queue and priority, then a range, which is how a claim asks.
+        # In this order: equality on queue and priority, then a range, as in the claim statement.
         Index(f"ix_{name}_due", "queue", "priority", "due_at"),
         Index(f"ix_{name}_rung", "queue", "rung_at", "priority", "due_at"),
         Index(f"ix_{name}_ended", "state", "finished_at"),

@@ -1,1 +1,1 @@
-"""How the queue stands, and an alert when nobody works it."""
+"""Queue monitoring: statistics, and an alert if no worker runs the due tasks."""

@@ -1,4 +1,4 @@
-"""An alert when nobody works the queue, and one line when somebody does again."""
+"""Alert if no worker runs the due tasks, and a log record when tasks are run again."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
 class TaskQueueWatch(Closing):
-    """Looks at the queue from time to time, where no worker runs: in a web process, or beside it.
+    """Periodic check of the queue, for processes without a worker: in a web process, or on its own.
 
-    One record of level ERROR, and so one alert, when a due task has waited for too long or when no worker has known
-    a task's name for longer than a deploy takes; one of level WARNING when that is over. Each look is told to
-    observers as ``mks_hardening.events.TaskQueueSeen``. ``with TaskQueueWatch(tasks):`` starts it.
+    It logs one record at level ERROR, and so causes one alert, if a due task has waited for too long, or if no
+    worker has known a task's name for longer than a deployment takes; and one at level WARNING when this has ended.
+    Each check emits ``mks_hardening.events.TaskQueueSeen``. ``with TaskQueueWatch(tasks):`` starts the thread.
 
     Args:
-        tasks: where the rows are.
+        tasks: ``Tasks`` to monitor.
         longest: seconds that a due task may wait.
         deploy: seconds that a task may wait for a worker that knows its name, from its enqueuing.
-        every: seconds between two looks.
+        every: seconds between two checks.
 
     Raises:
-        ConfigurationError: out of range.
+        ConfigurationError: a parameter is out of range.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TaskQueueWatch(Closing):
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; harmless when it runs."""
+        """Start the thread; does nothing if it is running."""
         if self._thread is None or not self._thread.is_alive():
             self._ended.clear()
             self._thread = Thread(target=self._watch, name="mks-task-watch", daemon=True)
@@ -69,14 +69,14 @@ class TaskQueueWatch(Closing):
         return self
 
     def close(self) -> None:
-        """Look no more; harmless when called twice."""
+        """Stop checking; idempotent."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
 
     def look(self) -> TaskStats:
-        """Look once, tell what began or ended since the last look, and give what was seen."""
-        # No window, as only what stands in the queue matters here and recent ends cost a scan.
+        """Check once, log what began or ended since the last check, and return the statistics."""
+        # Without a window, as only tasks that have not ended matter here, and recent ones would cost a scan.
         seen = self._tasks.stats(window=0)
         waited, homeless = seen.oldest_due or 0.0, seen.oldest_unknown or 0.0
         stalled = waited > self._longest
@@ -110,6 +110,6 @@ class TaskQueueWatch(Closing):
             try:
                 self.look()
                 self._outage.over()
-            except Exception as error:  # noqa: BLE001 - whatever the database raises, it is asked again
-                # Soon again, as the first look after an outage ends the alert.
+            except Exception as error:  # noqa: BLE001 - retry after any error of the database
+                # Soon, as the first check after an outage ends the alert.
                 wait = self._outage.began(error)

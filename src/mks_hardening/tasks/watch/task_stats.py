@@ -1,4 +1,4 @@
-"""How the queue of tasks stands at one moment, for exporters and administration pages."""
+"""Snapshot of the task queues, for exporters and administration pages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["RecentRuns", "TaskStats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecentRuns:
-    """What became of the tasks of one name that ended lately.
+    """Outcome of the recently ended tasks of one name.
 
     Attributes:
-        done: how many were done.
-        dead: how many are on the list of the dead.
-        retries: how often they were tried again.
-        mean_seconds: mean duration of their last runs; ``None`` when none was started.
-        longest_seconds: the longest of them.
+        done: number of tasks that are done.
+        dead: number of dead tasks.
+        retries: number of retries.
+        mean_seconds: mean duration of their last runs in seconds; ``None`` if none was started.
+        longest_seconds: longest duration of these runs in seconds.
     """
 
     done: int
@@ -29,21 +29,21 @@ class RecentRuns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStats:
-    """How the queue of tasks stands at one moment.
+    """Snapshot of the task queues.
 
     Attributes:
-        due: its length: tasks that may run and that nobody works at.
+        due: queue length: tasks that may run and are not leased.
         oldest_due: seconds for which the oldest of them has been due.
-        delayed: tasks that wait for their time.
-        running: tasks under a lease.
-        unknown: tasks that were put back because no worker knows their name or takes their arguments.
+        delayed: number of tasks that wait for their time.
+        running: number of tasks under a lease.
+        unknown: number of tasks that were put back because no worker knows their name or accepts their arguments.
         oldest_unknown: seconds since the oldest of them was enqueued.
-        done: tasks that were done and are still kept.
-        dead: tasks on the list of the dead.
-        cancelled: tasks that were cancelled and are still kept.
+        done: number of done tasks whose rows still exist.
+        dead: number of dead tasks.
+        cancelled: number of cancelled tasks whose rows still exist.
         queues: ``due`` by queue.
-        dead_by_name: ``dead`` by name of the task.
-        recent: what ended lately, by name of the task.
+        dead_by_name: ``dead`` by task name.
+        recent: recently ended tasks, by task name.
     """
 
     due: int = 0
