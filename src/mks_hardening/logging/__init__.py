@@ -1,4 +1,4 @@
-"""Structured logs that never leak or break: formatter, set-up, context, handlers."""
+"""Structured logging: JSON formatter, setup, context fields, filters and handlers, without leaking secrets."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Filters for handlers: by level, for the context of the request, for secrets."""
+"""Filters for handlers: by level, for context fields, for secrets."""

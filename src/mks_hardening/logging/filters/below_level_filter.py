@@ -1,4 +1,4 @@
-"""Which records a handler leaves to another one because they are too grave for it."""
+"""Filter for records below a level, for handlers of less severe records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["BelowLevelFilter"]
 
 
 class BelowLevelFilter(logging.Filter):
-    """Lets records below a level through, so that errors go to stderr alone."""
+    """Pass only records below a level, for example so that errors go to stderr only."""
 
     def __init__(self, level: int = logging.ERROR) -> None:
         super().__init__()
         self._level = level_number(level)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is below the level."""
+        """Return whether the record is below the level."""
         return record.levelno < self._level

@@ -1,4 +1,4 @@
-"""The context of the request as attributes of a record, for formatters that do not know it."""
+"""Filter that adds context fields to records, for formatters without support for them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["ContextFilter"]
 
 
 class ContextFilter(logging.Filter):
-    """Puts the bound fields of the request (``request_id``, ``user_id`` ...) on the record as attributes.
+    """Add the context fields of the request (``request_id``, ``user_id`` ...) to records as attributes.
 
-    For formatters other than ``JsonFormatter``, which shows them anyway. Attributes that the record has stay.
+    For formatters other than ``JsonFormatter``, which includes them anyway. Existing attributes are kept.
 
     Args:
-        names: fields that every record shall have; ``"-"`` stands in for what is not bound.
+        names: fields that every record must have; ``"-"`` is the value of unbound fields.
     """
 
     def __init__(self, *, names: tuple[str, ...] = ("request_id", "trace_id", "user_id")) -> None:
@@ -26,6 +26,6 @@ class ContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; every record passes."""
         for name, value in {**self._blank, **fields_var.get()}.items():
-            # The call's own value wins: who logs for another user says so.
+            # An explicit value wins: a caller may log on behalf of another user.
             record.__dict__.setdefault(name, value)
         return True

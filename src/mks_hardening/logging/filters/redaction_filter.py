@@ -1,4 +1,4 @@
-"""Secrets taken out of the record itself, for handlers whose formatter does not redact."""
+"""Filter that redacts secrets in the record itself, for handlers whose formatter does not redact."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KEPT: Final = frozenset((CONTEXT_ATTRIBUTE, EXCEPTION_ATTRIBUTE))
 
 
 class RedactionFilter(logging.Filter):
-    """Takes the secrets out of a record, for handlers whose formatter does not do it.
+    """Redact secrets in a record, for handlers whose formatter does not.
 
-    Message, arguments, extra fields, exception and stack are covered. The record itself is changed (a filter cannot
-    hand on another one before Python 3.12), so handlers that come later see the clean one as well. The exception is
-    kept aside for ``JsonFormatter``, which still shows its structure.
+    Message, arguments, extra fields, exception and stack are covered. The record itself is changed (before Python
+    3.12 a filter cannot replace it), so later handlers receive the redacted record too. The exception is stored
+    separately for ``JsonFormatter``, which still logs its structure.
 
     Args:
-        redactor: takes the secrets out; the package's own when ``None``.
+        redactor: redactor of secrets; the package's own if ``None``.
     """
 
     def __init__(self, *, redactor: Redactor | None = None) -> None:
@@ -40,18 +40,18 @@ class RedactionFilter(logging.Filter):
         self._reader = RecordText(redactor or default_redactor(), bounds=Bounds(), longest=LONGEST_TEXT)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Clean the record; every record passes."""
+        """Redact the record; every record passes."""
         reader, data = self._reader.of_one_record(), record.__dict__
-        # Rendered first: a secret may stand half in the template and half in an argument.
+        # Render first: a secret may be split between the template and an argument.
         record.msg = reader.clean_text(reader.message(record))
         record.args = None
-        # What another formatter has left there, with the secret in it.
+        # May contain the secret if another formatter has set it.
         data.pop("message", None)
         extra = {name: data.pop(name) for name in data.keys() - STANDARD_NAMES - _KEPT}
         data.update(reader.clean_fields(extra))
         error = exception_of(record)
         if error is not None:
-            # Formatters print exc_text when it is there instead of rendering the exception anew.
+            # Formatters print exc_text if it is set instead of rendering the exception again.
             data[EXCEPTION_ATTRIBUTE] = error
             record.exc_info, record.exc_text = None, reader.clean_exception(error).text.rstrip("\n")
         elif record.exc_text:

@@ -1,1 +1,1 @@
-"""How a record becomes a line."""
+"""Formatting of log records as JSON lines."""

@@ -1,4 +1,4 @@
-"""What the fields of a line are called: worked out once for each attribute and kept."""
+"""Names of the fields in a log line, computed once per attribute and cached."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _LONGEST_NAME: Final = 64
 
 
 class FieldNames(Memo[str, tuple[str, bool]]):
-    """For each record attribute its name in the line (empty: it is not shown) and whether its value is hidden.
+    """Map each record attribute to its field name (empty if hidden) and whether its value is secret.
 
-    A name that belongs to a canonical or static field gets a prefix, so that nothing can pose as such a field and
-    nothing is lost. Names that look prefixed already get one more: two attributes never share a name.
+    An attribute with the name of a canonical or static field gets a prefix, so that it cannot impersonate that
+    field and is not lost. Names that already have the prefix get another one: two attributes never share a name.
 
     Args:
         schema: names of the canonical fields.
-        rename: other names, as the user wants them.
+        rename: field names chosen by the user.
         static: names of the static fields.
-        hidden: attributes that are never shown.
-        redactor: keeps secrets out of the names themselves.
-        is_secret_key: tells whether values under a name are secret.
+        hidden: attributes that are never logged.
+        redactor: redacts secrets in the names themselves.
+        is_secret_key: returns whether values with a name are secret.
     """
 
     __slots__ = ("_hidden", "_is_secret_key", "_redactor", "_rename", "_schema", "look_for_del", "taken")
@@ -50,11 +50,11 @@ class FieldNames(Memo[str, tuple[str, bool]]):
         self._redactor = redactor
         self._is_secret_key = is_secret_key
         self.taken: frozenset[str] = frozenset(map(self.renamed, (*schema.canonical(), *static)))
-        #: Set by the first name with DEL in it: the one unsafe ASCII character that the fast encoder lets through.
+        #: Set by the first name with DEL, the only unsafe ASCII character that the fast encoder does not escape.
         self.look_for_del: bool = False
 
     def renamed(self, name: str) -> str:
-        """The name the user wants for a field."""
+        """Return the name that the user has chosen for a field."""
         return self._rename.get(name, name)
 
     def _name_of(self, attribute: str) -> tuple[str, bool]:

@@ -1,6 +1,6 @@
-"""The careful way from a record to a line: for containers, objects, faulty arguments and overridden hooks.
+"""General formatting path: for containers, objects, invalid arguments and overridden hooks.
 
-It builds the fields as data, bounds and redacts them, and encodes them with an encoder that refuses nothing.
+It builds the fields as data, limits and redacts them, and encodes them with an encoder that accepts everything.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ with optional("pythonjsonlogger", extra="logging"):
 __all__ = ["MILLISECONDS", "MOST_FIELDS", "GeneralFormatter", "same"]
 
 MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
-#: Fields of a record that are looked at, those of the record itself among them.
+#: Maximum number of fields per record, including the standard attributes.
 MOST_FIELDS: Final = 128
 _FRAMES: Final = 40
-# Fewer would tell nothing of a container; then its fields go instead.
+# With fewer members a container would be meaningless; then other fields are dropped instead.
 _FEWEST_MEMBERS: Final = 4
 
 
 class GeneralFormatter(BaseJsonFormatter):
-    """Formats every record the careful way; parameters are told by ``JsonFormatter``."""
+    """Format every record on the general path; see ``JsonFormatter`` for the parameters."""
 
     def __init__(
         self,
@@ -167,16 +167,16 @@ class GeneralFormatter(BaseJsonFormatter):
         self._get_ready()
 
     def _get_ready(self) -> None:
-        """All parameters are known."""
+        """Hook that runs when all parameters are set."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON, without the newline. Never raises."""
+        """Return the record as one line of JSON, without a newline. Never raises."""
         return self._safely(record)
 
     def _safely(self, record: logging.LogRecord) -> str:
         try:
             return self._carefully(record)
-        except Exception as error:  # noqa: BLE001 - a foreign hook or redactor
+        except Exception as error:  # noqa: BLE001 - an error of a custom hook or redactor
             return self._last_resort(record, error)
 
     def _carefully(self, record: logging.LogRecord) -> str:
@@ -194,9 +194,9 @@ class GeneralFormatter(BaseJsonFormatter):
         return self.serialize_log_record(fields)
 
     def add_fields(self, log_data: Fields, record: logging.LogRecord, message_dict: Fields) -> None:
-        """Fill ``log_data`` with the fields of the record; to be extended by subclasses.
+        """Fill ``log_data`` with the fields of the record; extension point for subclasses.
 
-        What a subclass adds is bounded and redacted like everything else.
+        Fields that a subclass adds are limited and redacted like all others.
         """
         if self._theirs is not None:
             super().add_fields(log_data, record, message_dict)
@@ -217,7 +217,7 @@ class GeneralFormatter(BaseJsonFormatter):
                 log_data[CUT] = f"{left} more"
 
     def _prepared(self, record: logging.LogRecord, message_dict: Fields) -> logging.LogRecord:
-        """What that library's base class expects to find before it collects the fields."""
+        """Prepare what the base class of python-json-logger expects before it collects the fields."""
         context = record.__dict__.get(CONTEXT_ATTRIBUTE)
         for name, value in (fields_var.get() if context is None else context).items():
             message_dict.setdefault(name, value)
@@ -241,11 +241,11 @@ class GeneralFormatter(BaseJsonFormatter):
         if error is not None:
             return self._reader.of_one_record().clean_exception(error).text
         if record.exc_info and is_a(record.exc_info, tuple) and all(part is None for part in record.exc_info):
-            return "NoneType: None"  # ``exc_info=True`` where nothing was raised
+            return "NoneType: None"  # ``exc_info=True`` without an exception
         return self._reader.clean_text(record.exc_text or "")
 
     def _shown_fields(self, record: logging.LogRecord) -> Fields:
-        """What ``fmt`` asks for besides the canonical fields."""
+        """Return the standard attributes that ``fmt`` selects in addition to the canonical fields."""
         if "asctime" in self._shown:
             record.asctime = self.formatTime(record, self.datefmt)
         return {self._names.renamed(name): record.__dict__.get(name) for name in self._shown}
@@ -256,7 +256,8 @@ class GeneralFormatter(BaseJsonFormatter):
         if not name:
             return
         if name in log_data and name not in self.defaults:
-            # A context field repeated as an extra says nothing new; a different one must not be lost.
+            # A context field repeated as an extra with the same value is redundant; a different value must not be
+            # lost.
             if log_data[name] is value or same(log_data[name], value):
                 return
             name = names.free(f"extra_{name}", log_data)
@@ -264,13 +265,13 @@ class GeneralFormatter(BaseJsonFormatter):
 
     def _careful_timestamp(self, created: object) -> str:
         try:
-            moment = datetime.fromtimestamp(float(created), UTC)  # type: ignore[arg-type]  # a foreign record may hold anything
-        except Exception:  # noqa: BLE001 - out of range or no number: now is the best guess
+            moment = datetime.fromtimestamp(float(created), UTC)  # type: ignore[arg-type]  # a record may contain anything
+        except Exception:  # noqa: BLE001 - out of range or not a number: the current time is the best approximation
             moment = SYSTEM_CLOCK.now()
         return f"{moment:%Y-%m-%dT%H:%M:%S}{MILLISECONDS[moment.microsecond // 1000]}"
 
     def jsonify_log_record(self, log_data: Fields) -> str:
-        """The fields as JSON text: bounded, redacted, strict."""
+        """Return the fields as JSON text: limited, redacted, strict."""
         theirs = self._theirs
         encode = encode_plain if theirs is None else theirs.encode
         default = None if theirs is None else theirs.default
@@ -278,11 +279,11 @@ class GeneralFormatter(BaseJsonFormatter):
         bounds = self._bounds
         while bounds.members > _FEWEST_MEMBERS:
             text = encode(to_plain(clean, bounds))
-            # A character takes four bytes at most, so mostly nothing needs to be encoded to be measured.
+            # A character has at most four bytes, so usually the text need not be encoded to measure it.
             if len(text) * 4 <= self._max_bytes or len(text.encode()) <= self._max_bytes:
                 return text
             bounds = bounds.tighter()
-        # It does not fit in any other way: the canonical fields alone.
+        # It does not fit otherwise: keep only the canonical fields.
         fields = cast("Fields", clean) if isinstance(clean, dict) else {}
         essential = {name: fields[name] for name in fields if name in self._names.taken}
         return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
@@ -297,7 +298,7 @@ class GeneralFormatter(BaseJsonFormatter):
         return self.prefix + encode_plain(fields)
 
     def _exception_fields(self, record: logging.LogRecord) -> Fields:
-        """The exception and the stack of the record, redacted."""
+        """Return the exception and the stack of the record, redacted."""
         fields: Fields = {}
         error, reader = exception_of(record), self._reader.of_one_record()
         if error is not None:
@@ -324,11 +325,11 @@ class GeneralFormatter(BaseJsonFormatter):
 
 
 def same(known: object, value: object) -> bool:
-    """Whether two fields of one name say the same."""
-    # By type first: True == 1, and comparing foreign objects runs foreign code.
+    """Whether two fields with the same name have the same value."""
+    # Compare types first: True == 1, and comparing custom objects runs their code.
     return type(known) is type(value) and isinstance(value, (str, int)) and known == value
 
 
 def _looked_up(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    # By key: the dictionaries of ``dictConfig`` resolve ``ext://`` and ``cfg://`` only there.
+    # By key: the dictionaries of ``dictConfig`` resolve ``ext://`` and ``cfg://`` only on item access.
     return {} if given is None else {key: given[key] for key in given}

@@ -1,4 +1,4 @@
-"""JSON on one line: strict, and free of characters that break lines, terminals or reading order."""
+"""JSON on one line: strict, without characters that affect lines, terminals or the reading order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNSAFE: Final = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2
 
 _NOT_ASCII: Final = re.compile("[^\x00-\x7f]+")
 
-# First bytes of those characters in UTF-8; nearly every text has none of them.
+# First bytes of these characters in UTF-8; nearly every text contains none of them.
 _SUSPECTS: Final = b"\x7f\xc2\xd8\xe2\xef"
 _ALL_BUT_SUSPECTS: Final = bytes(byte for byte in range(256) if byte not in _SUSPECTS)
 
@@ -27,34 +27,34 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separator
 
 
 def is_safe(encoded: bytes) -> bool:
-    """Whether the UTF-8 text certainly has no unsafe characters."""
-    # One pass in C: a regular expression over every line would cost as much as encoding it.
+    """Return whether the UTF-8 text certainly contains no unsafe characters."""
+    # One pass in C: a regular expression would cost as much per line as encoding it.
     return not encoded.translate(None, _ALL_BUT_SUSPECTS)
 
 
 def escape(text: str) -> str:
-    """The JSON text with unsafe characters written as hexadecimal escapes."""
-    # A text may consist of them, so a run of them is one call.
+    """Return the JSON text with unsafe characters as hexadecimal escapes."""
+    # Escape whole runs with one call, as a text may consist of unsafe characters.
     text = text.replace("\x7f", r"\u007f")
     return _UNSAFE.sub(lambda match: encode_basestring_ascii(match[0])[1:-1], text)
 
 
 def to_ascii(text: str) -> str:
-    """The JSON text for an output that takes ASCII alone."""
+    """Return the JSON text in ASCII only."""
     return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def encode_plain(value: Any) -> str:
-    """The JSON text of plain data (see ``plain.to_plain``): slow, but refuses nothing plain."""
+    """Return the JSON text of plain data (see ``plain_data.to_plain``): slow, but accepts all plain data."""
     return escape(_encode(value))
 
 
 def fast_encoder(encoder: str) -> Callable[[Any], bytes]:
-    """The encoder for the common case; it may raise ``TypeError`` for what only ``encode_plain`` can say.
+    """Return the encoder for common values; it may raise ``TypeError`` for values that need ``encode_plain``.
 
     Raises:
-        ConfigurationError: not ``auto``, ``orjson`` or ``json``.
-        MissingDependencyError: ``orjson`` was asked for and is not installed.
+        ConfigurationError: ``encoder`` is not ``auto``, ``orjson`` or ``json``.
+        MissingDependencyError: ``encoder`` is ``orjson``, which is not installed.
     """
     choice(encoder, ("auto", "orjson", "json"), parameter="encoder")
     dumps = None if encoder == "json" else orjson_dumps()

@@ -1,6 +1,6 @@
-"""What the formatter does in the shape of python-json-logger: how it turns values into JSON.
+"""Conversion of values to JSON as in python-json-logger.
 
-Which fields a line has is decided by that library's own base class. What differs on purpose stands in
+The fields of a line are selected by that library's own base class. Intended differences are listed in
 ``docs/en/how-to/migrate/python-json-logger.md``.
 """
 
@@ -20,22 +20,22 @@ from mks_hardening.protocols import Redactor
 
 __all__ = ["NAME", "PythonJsonLoggerEncoder", "lines_or_text"]
 
-#: The name of the schema.
+#: Name of the schema.
 NAME: Final = "python-json-logger"
-#: What that library writes for an object that cannot be turned into text.
+#: Output of that library for an object that cannot be converted to text.
 _COULD_NOT_ENCODE: Final = "__could_not_encode__"
 
 
 class PythonJsonLoggerEncoder:
-    """Values and JSON text as that library's ``JsonFormatter`` makes them.
+    """Encoder of values as in python-json-logger's ``JsonFormatter``.
 
     Args:
-        redactor: looks into bytes before they become Base64.
-        default: the user's function for what JSON cannot say.
+        redactor: redacts bytes before they are encoded as Base64.
+        default: the user's function for values that JSON cannot represent.
         encoder: the user's subclass of ``json.JSONEncoder``; its ``default`` is used.
-        serializer: the user's replacement of ``json.dumps``.
-        indent: spaces or text by which a line is broken up.
-        ensure_ascii: whether everything beyond ASCII is escaped.
+        serializer: the user's replacement for ``json.dumps``.
+        indent: number of spaces, or text, to indent by.
+        ensure_ascii: whether all non-ASCII characters are escaped.
     """
 
     __slots__ = ("_defaults", "_dumps", "_ensure_ascii", "_indent", "_redactor")
@@ -59,11 +59,11 @@ class PythonJsonLoggerEncoder:
         self._ensure_ascii = ensure_ascii
 
     def default(self, value: Any) -> Any:
-        """What stands for a value that JSON cannot say; ``UNKNOWN`` leaves it to us."""
+        """Return a replacement for a value that JSON cannot represent; ``UNKNOWN`` means the default conversion."""
         for ask in self._defaults:
             try:
                 answer = ask(value)
-            except Exception:  # noqa: BLE001, S112 - the user's function; most raise TypeError for what they do not know
+            except Exception:  # noqa: BLE001, S112 - the user's function; most raise TypeError for unsupported values
                 continue
             if answer is not value:
                 return answer
@@ -80,7 +80,7 @@ class PythonJsonLoggerEncoder:
         return UNKNOWN if _has_text(value) else _COULD_NOT_ENCODE
 
     def encode(self, plain: Any) -> str:
-        """The JSON text of plain data."""
+        """Return the JSON text of plain data."""
         text = self._dumps(
             plain, default=None, cls=None, indent=self._indent, ensure_ascii=self._ensure_ascii
         )
@@ -92,7 +92,7 @@ class PythonJsonLoggerEncoder:
 
 
 def lines_or_text(text: str, *, as_array: bool) -> str | list[str]:
-    """The text without its last newline, or its lines."""
+    """Return the text without its trailing newlines, or its lines."""
     text = text.rstrip("\n")
     return text.splitlines() if as_array else text
 

@@ -1,4 +1,4 @@
-"""Texts without their secrets, worked out once and kept."""
+"""Cache of texts after redaction."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mks_hardening.protocols import Redactor
 
 __all__ = ["RedactedTexts"]
 
-# What takes half a millisecond at most when it is full of secrets.
+# A text of this length that is full of secrets takes at most half a millisecond.
 _LONGEST: Final = 2_048
 
 
 class RedactedTexts(dict[str, str]):
-    """Texts without their secrets, each worked out once: messages and most values come again and again.
+    """Cache of redacted texts: messages and most values occur repeatedly.
 
-    A text that held a secret is not kept, nor one that is long.
+    Texts that contained a secret and long texts are not cached.
     """
 
     __slots__ = ("_redactor", "dirty")
@@ -23,17 +23,17 @@ class RedactedTexts(dict[str, str]):
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
         self._redactor = redactor
-        #: Characters of the texts of one record that held a secret; set to 0 before each.
+        #: Number of characters in texts of one record that contained a secret; reset to 0 before each record.
         self.dirty: int = 0
 
     def __missing__(self, text: str) -> str:
-        """The clean text.
+        """Redact a text and cache it.
 
         Raises:
-            ValueError: the text has to be cut, or escaped in a way the fast encoder does not know, or so much
-                in the record holds secrets that all of it together has to be bounded.
+            ValueError: the text must be truncated, or escaped in a way that the fast encoder does not support, or
+                so much of the record contains secrets that the whole record must be limited.
         """
-        # Handed to the careful way: DEL passes the fast encoder, and a long text is not cut here.
+        # Leave it to the general path: the fast encoder does not escape DEL, and long texts are not truncated here.
         if "\x7f" in text or len(text) > _LONGEST:
             raise ValueError(len(text))
         clean = self._redactor.redact_text(text)
@@ -41,7 +41,7 @@ class RedactedTexts(dict[str, str]):
             self.dirty += len(text)
             if self.dirty > _LONGEST:
                 raise ValueError(self.dirty)
-        # Only what held no secret: a cache of secrets would be one more place to leak from.
+        # Cache only texts without secrets: a cache of secrets could leak them.
         if clean is text and len(text) <= 256:
             if len(self) >= 4096:
                 self.clear()

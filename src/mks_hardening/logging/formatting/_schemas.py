@@ -1,4 +1,4 @@
-"""How a record's fields are called: our own names, those of Elastic (ECS) and those of Google Cloud."""
+"""Field names of the schemas: our own, Elastic (ECS) and Google Cloud."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["SCHEMAS", "Schema", "schema_named"]
 
 
 class Schema(NamedTuple):
-    """Names of the canonical fields and how levels and exceptions are written.
+    """Names of the canonical fields, and the format of levels and exceptions.
 
-    ``renames`` maps context and extra fields that have a canonical place in the schema.
+    ``renames`` maps context and extra fields that have a canonical name in the schema.
     """
 
     timestamp: str
@@ -30,13 +30,13 @@ class Schema(NamedTuple):
     constants: Mapping[str, object]
 
     def canonical(self) -> frozenset[str]:
-        """The names that no extra field may take."""
+        """Return the names that no extra field may use."""
         exception = self.exception_fields({}, "")
         return frozenset((*self[:7], *exception, *self.constants, *self.renames.values()))
 
 
 def _severity(level: str) -> str:
-    """Cloud Logging knows these words only; the number decides for levels of one's own."""
+    """Map a level to a severity of Cloud Logging; custom levels are mapped by their number."""
     number = logging.getLevelNamesMapping().get(level)
     if number is None:
         digits = level.removeprefix("Level ")
@@ -86,14 +86,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         },
         {"ecs.version": "8.11.0"},
     ),
-    # Cloud Logging: special fields of structured payloads.
+    # Special fields of structured payloads in Cloud Logging.
     "gcp": Schema(
         "time", "severity", "logger", "message", "environment", "exception", "stack",
         _severity, _gcp_error,
         {"trace_id": "logging.googleapis.com/trace", "span_id": "logging.googleapis.com/spanId"},
         {},
     ),
-    # Names for what cannot be formatted otherwise; the line is made by that library's own rules.
+    # Names for records that cannot be formatted otherwise; the line follows that library's own rules.
     "python-json-logger": Schema(
         "timestamp", "levelname", "name", "message", "environment", "exc_info", "stack_info",
         str, _nested, {}, {},
@@ -102,9 +102,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
 
 
 def schema_named(name: str) -> Schema:
-    """The schema of that name.
+    """Return the schema with a name.
 
     Raises:
-        ConfigurationError: no such schema.
+        ConfigurationError: the schema is unknown.
     """
     return SCHEMAS[choice(name, SCHEMAS, parameter="schema")]

@@ -1,9 +1,9 @@
-"""The JSON formatter: one line a record, whatever is thrown at it, and no secret in it.
+"""JSON formatter: one line per record, for any record, without secrets.
 
-Two ways lead to the line. The quick one serves records made of plain values: prepared pieces, one call of the fast
-encoder, and one cheap question whether the result can hold a secret. Everything else (containers, objects, faulty
-arguments, oversized values, overridden hooks) takes the careful one, which builds the same fields as data, bounds
-and redacts them, and encodes them with an encoder that refuses nothing.
+There are two paths. The fast path handles records with plain values: prepared parts, one call of the fast encoder,
+and a cheap check whether the result can contain a secret. All other records (containers, objects, invalid
+arguments, oversized values, overridden hooks) take the general path, which builds the same fields as data, limits
+and redacts them, and encodes them with an encoder that accepts everything.
 """
 
 from __future__ import annotations
@@ -34,43 +34,44 @@ __all__ = ["JsonFormatter"]
 _LAST: Final = STANDARD_ATTRIBUTES[-1]
 _COUNT: Final = len(STANDARD_ATTRIBUTES)
 _HOOKS: Final = ("add_fields", "process_log_record", "serialize_log_record", "jsonify_log_record")
-# Whole numbers with fewer digits than a payment card.
+# Integers with fewer digits than a payment card number.
 _LONG: Final = 10**12
 
 
 class JsonFormatter(GeneralFormatter):
-    """Formats a record as one line of strict JSON, with secrets replaced and sizes bounded.
+    """Format a record as one line of strict JSON, with secrets redacted and sizes limited.
 
     Args:
-        fmt: record attributes to show besides the canonical fields, written as a format string
-            (``"%(process)d %(lineno)d"``) or as a sequence of names.
-        datefmt: format of ``asctime`` where ``fmt`` names it; ``timestamp`` is always ISO 8601 in UTC.
+        fmt: record attributes to include besides the canonical fields, as a format string
+            (``"%(process)d %(lineno)d"``) or a sequence of names.
+        datefmt: format of ``asctime`` if ``fmt`` includes it; ``timestamp`` is always ISO 8601 in UTC.
         style: style of ``fmt``: ``%``, ``{``, ``$`` or ``,``.
-        validate: whether ``fmt`` must suit ``style``.
-        schema: names of the canonical fields: ``default``, ``ecs`` or ``gcp``; or ``python-json-logger``, which
-            gives the lines of that library's ``JsonFormatter`` with our safety and redaction.
+        validate: whether ``fmt`` must match ``style``.
+        schema: names of the canonical fields: ``default``, ``ecs`` or ``gcp``; or ``python-json-logger`` for the
+            format of that library's ``JsonFormatter`` with the safety and redaction of this package.
         static_fields: fields with fixed values for every record, for example the service.
-        environment: name of the deployment, for example ``production``; left out when ``None``.
-        redactor: takes the secrets out; the package's own when ``None``.
-        encoder: ``auto`` (orjson where it is installed), ``orjson`` or ``json``.
-        max_record_bytes: largest line in bytes; what is cut is marked with ``…``.
+        environment: name of the deployment, for example ``production``; omitted if ``None``.
+        redactor: redactor of secrets; the package's own if ``None``.
+        encoder: ``auto`` (orjson if it is installed), ``orjson`` or ``json``.
+        max_record_bytes: maximum size of a line in bytes; truncated values are marked with ``…``.
         rename_fields: other names for fields.
-        rename_fields_keep_missing: for ``python-json-logger`` only, as what follows below ``prefix``: show renamed
-            fields that a record lacks as ``null``.
-        defaults: fields that a record may replace.
-        reserved_attrs: further record attributes never to be shown; for ``python-json-logger`` all of them.
-        prefix: text in front of every line.
-        timestamp: show the time of the record, as ``timestamp`` or under this name.
-        exc_info_as_array: show the exception as a list of lines.
-        stack_info_as_array: show the stack as a list of lines.
-        json_default: gives what stands for a value that JSON cannot say.
+        rename_fields_keep_missing: include renamed fields that a record lacks as ``null``. This parameter and those
+            after ``prefix`` require ``schema="python-json-logger"``.
+        defaults: default fields, which a record may override.
+        reserved_attrs: additional record attributes that are never included; for ``python-json-logger`` the
+            complete list.
+        prefix: text before every line.
+        timestamp: include the time of the record, as ``timestamp`` or under this name.
+        exc_info_as_array: include the exception as a list of lines.
+        stack_info_as_array: include the stack as a list of lines.
+        json_default: returns a replacement for a value that JSON cannot represent.
         json_encoder: a ``json.JSONEncoder`` whose ``default`` does the same.
         json_serializer: called instead of ``json.dumps``.
-        json_indent: break the line up by this many spaces.
-        json_ensure_ascii: escape all beyond ASCII.
+        json_indent: write each record on several lines, indented by this many spaces.
+        json_ensure_ascii: escape all non-ASCII characters.
 
     Raises:
-        ConfigurationError: an impossible parameter.
+        ConfigurationError: a parameter is invalid.
         MissingDependencyError: ``encoder="orjson"`` without orjson.
     """
 
@@ -86,8 +87,8 @@ class JsonFormatter(GeneralFormatter):
         self._quick = not (hooked or self.defaults or self._theirs)
 
     def format(self, record: logging.LogRecord) -> str:  # noqa: PLR0915 - see the comment
-        """The record as one line of JSON, without the newline. Never raises."""
-        # One long function without helpers: each call would cost as much as a step of it.
+        """Return the record as one line of JSON, without a newline. Never raises."""
+        # One long function without helpers: each call would cost as much as one of its steps.
         if not self._quick:
             return self._safely(record)
         try:
@@ -99,7 +100,7 @@ class JsonFormatter(GeneralFormatter):
                 if type(args) is not tuple or self._templates[message] is not None:
                     return self._safely(record)
                 for one in args:
-                    if isinstance(one, BaseException):  # those of databases hold values
+                    if isinstance(one, BaseException):  # database exceptions contain values
                         return self._safely(record)
                 message = message % args
             clean = self._clean
@@ -113,7 +114,8 @@ class JsonFormatter(GeneralFormatter):
                 if len(data) > MOST_FIELDS:
                     return self._safely(record)
                 items = islice(data.items(), _COUNT - 1, None)
-                # The attributes of logging come first, in their order; a record of another make is not relied on.
+                # The attributes of logging come first, in their order; a record created differently takes the
+                # general path.
                 if next(items)[0] != _LAST:
                     return self._safely(record)
                 for key, value in items:
@@ -128,7 +130,7 @@ class JsonFormatter(GeneralFormatter):
                     if kind is str:
                         fields[name] = clean[value]
                     elif (
-                        # A longer number may be that of a card, which only the redactor can tell.
+                        # A longer number may be that of a payment card, which only the redactor can detect.
                         (kind is int and -_LONG < value < _LONG)
                         or (kind is float and value - value == 0.0)  # neither NaN nor infinite
                         or value is None
@@ -153,7 +155,7 @@ class JsonFormatter(GeneralFormatter):
                 around += self._piece(self._exception_fields(record))
             created = record.created
             second = int(created)
-            # One tuple, read and written at once: two threads in two seconds must not mix halves.
+            # One tuple, read and written at once: two threads in different seconds must not mix the parts.
             stamped, stamp = self._second
             if second != stamped:
                 stamp = self._new_second(second)
@@ -163,7 +165,7 @@ class JsonFormatter(GeneralFormatter):
             )
             if len(line) <= self._surely_fits or self._fits(line, body):
                 return line
-        except Exception:  # noqa: BLE001, S110 - whatever it was, the careful way copes with it or reports it
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the general path handles or reports it
             pass
         return self._safely(record)
 
@@ -181,7 +183,7 @@ class JsonFormatter(GeneralFormatter):
         return Memo(lambda level: f'",{self._members(self._head_fields(level, logger))}', entries=64)
 
     def _members(self, fields: Mapping[str, object]) -> str:
-        """The fields as the inside of an object, with a comma behind: a piece of a line."""
+        """Return the fields as the members of a JSON object, with a trailing comma: a part of a line."""
         clean = self._reader.clean(fields)
         piece = self._piece(clean)
         if len(piece) > self._bounds.characters:
@@ -193,14 +195,14 @@ class JsonFormatter(GeneralFormatter):
             return ""
         try:
             encoded = self._dumps(plain)
-        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder refuses
+        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder rejects
             return f"{encode_plain(plain)[1:-1]},"
         text = encoded.decode()[1:-1]
         return f"{text if is_safe(encoded) else escape(text)},"
 
     def _context(self, context: Mapping[str, object]) -> tuple[Fields, str]:
-        # By identity, as a bound context is never changed; `known[0]` keeps it alive, so that its id stays its
-        # own.
+        # Cached by identity, as a bound context never changes; `known[0]` keeps it alive, so that its id stays
+        # unique.
         known = self._contexts.get(id(context))
         if known is None or known[0] is not context:
             values = {

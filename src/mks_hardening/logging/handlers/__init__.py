@@ -1,1 +1,1 @@
-"""Where lines go: standard streams, files that others rotate, files rotated here, and a queue before them."""
+"""Log handlers: standard streams, externally rotated files, rotating files, and a queue in front of them."""

@@ -1,4 +1,4 @@
-"""Faults of the log itself: counted, told once on stderr, and never raised into the application."""
+"""Errors of the log handlers: counted, reported once on stderr, and never raised in the application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["HandlerErrorReport", "to_stderr"]
 
 
 def to_stderr(text: str) -> None:
-    """One line on stderr; a stderr that is closed or cannot say it is ignored."""
+    """Write one line to stderr; errors are ignored, for example if stderr is closed."""
     try:
         sys.stderr.write(f"mks_hardening.logging: {text}\n")
         sys.stderr.flush()
@@ -21,11 +21,11 @@ def to_stderr(text: str) -> None:
 
 
 class HandlerErrorReport:
-    """Says once that something is broken, counts what is lost meanwhile, and says once that it works again.
+    """Report an error once, count the records lost, and report once when it is resolved.
 
     Args:
-        name: what is broken, for the sentences and the events.
-        say: takes the sentences.
+        name: name of the handler, for the messages and events.
+        say: writes the messages.
     """
 
     __slots__ = ("_broken", "_name", "_say", "lost")
@@ -37,7 +37,7 @@ class HandlerErrorReport:
         self.lost: int = 0
 
     def failed(self, reason: str, *, lost: int = 1) -> None:
-        """Note a fault; a new reason is told, a known one only counted."""
+        """Record an error; a new reason is reported, a known one only counted."""
         self.lost += lost
         if hooks.observers and lost:
             hooks.emit(LogsDropped(self._name, lost, reason))
@@ -46,7 +46,7 @@ class HandlerErrorReport:
             self._say(f"{self._name}: {reason}; records are lost until this is mended")
 
     def works(self) -> None:
-        """Note that it works; told only after a fault."""
+        """Record a success; reported only after an error."""
         if self._broken:
             self._broken = ""
             self._say(f"{self._name}: works again; {self.lost} records were lost so far")

@@ -1,4 +1,4 @@
-"""What the file handlers share: a fault costs no request and is said once, and free space is watched."""
+"""Base class of the file handlers: errors do not fail a request and are reported once; free space is monitored."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["MIN_FREE_BYTES", "FileHandler"]
 
 MIN_FREE_BYTES: Final = 104_857_600
 
-# A full disk must not cost every record a system call that fails.
+# With a full disk, not every record must cost a failing system call.
 _RETRY_SECONDS: Final = 1.0
-# statvfs on a network file system may take long.
+# statvfs on a network file system may be slow.
 _SPACE_SECONDS: Final = 30.0
 
 
 class FileHandler(logging.Handler):
-    """What both file handlers share: faults that cost no request, and a look at the free space.
+    """Base class of both file handlers: handles write errors without failing the caller, and monitors free space.
 
     Args:
-        filename: the file; a bare name is taken from the current folder, missing folders are made.
-        level: lowest level written.
-        min_free_bytes: free space below which a warning is given on stderr; 0 to look at nothing.
-        clock: for retries after a fault and for the interval between looks at the free space.
+        filename: path of the file, relative to the current directory; missing directories are created.
+        level: minimum level of records.
+        min_free_bytes: free space below which a warning is written to stderr; 0 disables the check.
+        clock: clock for retries after an error and for the interval between checks of the free space.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FileHandler(logging.Handler):
         super().__init__(level_number(level))
         self.baseFilename: str = str(
             Path(path_text(filename, parameter="filename")).absolute()
-        )  # the name that logging.FileHandler gives it
+        )  # the attribute name of logging.FileHandler
         self._clock = clock = given_clock(clock)
         self._min_free = whole_number(min_free_bytes, parameter="min_free_bytes", minimum=0)
         self._report = HandlerErrorReport(f"log file {self.baseFilename}")
@@ -52,7 +52,7 @@ class FileHandler(logging.Handler):
         self._look_at = 0.0
         self._warned = False
         try:
-            # An empty write opens the file and changes nothing: a fault is told now, not at the first record.
+            # An empty write opens the file and changes nothing: an error is reported now, not at the first record.
             self._append(b"", clock.monotonic())
         except OSError as error:
             self._failed(error, lost=0)
@@ -61,7 +61,7 @@ class FileHandler(logging.Handler):
         """Append one line, or count it as lost."""
         try:
             data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception as error:  # noqa: BLE001 - a foreign formatter
+        except Exception as error:  # noqa: BLE001 - a custom formatter
             self._report.failed(type(error).__name__)
             return
         now = self._clock.monotonic()

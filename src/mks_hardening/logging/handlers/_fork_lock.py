@@ -1,7 +1,7 @@
-"""Keep threads out of a handler while the process forks.
+"""Locks that keep threads out of a handler while the process forks.
 
-A buffered stream has a lock of its own. A child forked while another thread writes would inherit it held, and could
-never write again. So a fork waits until nobody is inside the handler; what the child gets is a stream at rest.
+A buffered stream has its own lock. If a child is forked while another thread is writing, it inherits the lock in
+the held state and can never write again. A fork therefore waits until no thread is inside the handler.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 __all__ = ["hold_at_fork"]
 
-_PATIENCE: Final = 1.0  # seconds; a stream that hangs longer must not keep the process from forking
+_PATIENCE: Final = 1.0  # seconds; a stream that blocks for longer must not prevent the fork
 
 _handlers: Final[WeakSet[logging.Handler]] = WeakSet()
 _held: Final[list[Any]] = []
@@ -22,16 +22,16 @@ _armed: Final[list[bool]] = []
 
 
 def hold_at_fork(handler: logging.Handler) -> None:
-    """From now on, let no fork happen while a thread is inside the handler."""
+    """Prevent forks from now on while a thread is inside the handler."""
     _handlers.add(handler)
     if not _armed:
         _armed.append(True)
-        # The child has nothing to let go: logging makes its locks anew there.
+        # The child has nothing to release: logging recreates its locks there.
         os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_held.clear)
 
 
 def _hold() -> None:
-    # logging's own lock comes first, as everywhere in logging: whoever holds it may be waiting for a handler.
+    # The module lock of logging first, as in logging itself: its holder may be waiting for a handler.
     module_lock: Any = getattr(logging, "_lock", None) or RLock()
     for lock in (module_lock, *(handler.lock for handler in list(_handlers))):
         if lock is not None and lock.acquire(timeout=_PATIENCE):

@@ -1,7 +1,7 @@
-"""A file that lines are appended to, by many processes at once.
+"""File to which several processes append lines.
 
-Each line is one ``write`` on a descriptor opened with ``O_APPEND``: the kernel puts it at the end as a whole, so
-lines of several processes are neither torn nor lost.
+Each line is one ``write`` to a descriptor opened with ``O_APPEND``: the kernel appends it atomically, so lines of
+several processes are neither torn nor lost.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MODE: Final = 0o640
 
 
 class LineFile:
-    """Appends lines to whatever file the path leads to at that moment.
+    """Append lines to the file that the path currently refers to.
 
     Args:
-        path: the file; missing folders are made, a new file gets mode 0640.
+        path: path of the file; missing directories are created, a new file gets mode 0640.
     """
 
     __slots__ = ("_torn", "descriptor", "identity", "path")
@@ -35,7 +35,7 @@ class LineFile:
         self._torn = False
 
     def follow(self) -> None:
-        """Open the file at the path unless it is the one held open: it may have been renamed or removed.
+        """Open the file at the path unless it is already open: it may have been renamed or removed.
 
         Raises:
             OSError: it cannot be opened.
@@ -50,9 +50,9 @@ class LineFile:
         """Write one line to the open file.
 
         Raises:
-            OSError: it cannot be written. A line written in part is closed by the next one.
+            OSError: it cannot be written. The next write terminates a partially written line.
         """
-        # The disk was full in the middle of a line: what follows begins on a line of its own.
+        # The disk was full in the middle of a line: start the next line on its own.
         if self._torn:
             line = b"\n" + line
         written = os.write(self.descriptor, line)
@@ -69,7 +69,7 @@ class LineFile:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)  # noqa: PTH116 - once for every line, and a Path costs as much as the call
+        status = os.stat(path)  # noqa: PTH116 - runs for every line, and a Path costs as much as the call
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_dev
@@ -77,12 +77,12 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 def _opened(path: str) -> int:
     try:
-        # O_EXCL tells whether it was made here: the mode of a file that somebody else made is theirs.
+        # O_EXCL shows whether the file was created here: the mode of an existing file is left unchanged.
         descriptor = os.open(path, _FLAGS | os.O_EXCL, _MODE)
     except FileExistsError:
         return os.open(path, _FLAGS, _MODE)
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, _FLAGS, _MODE)
-    os.fchmod(descriptor, _MODE)  # whatever the umask is
+    os.fchmod(descriptor, _MODE)  # independent of the umask
     return descriptor

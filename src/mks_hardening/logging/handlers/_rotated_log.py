@@ -1,13 +1,13 @@
-"""A log that many processes write and rotate together, without losing, tearing or doubling a line.
+"""Log that several processes write and rotate together, without losing, tearing or duplicating a line.
 
-Rotation is a rename, done by whoever gets the lock file first. A counter in that file, mapped into the memory of
-all writers, tells them to open the new file: looking at it costs no system call. A line on its way goes into the
-file under its new name, so nothing is lost.
+Rotation is a rename by the first process that acquires the lock file. A counter in the lock file, mapped into the
+memory of all writers, tells them to open the new file; checking it costs no system call. A line that is being
+written goes to the renamed file, so nothing is lost.
 
-Compressing needs more: no line may come after the file has been read. Writers therefore hold a shared lock on the
-log while they look at the counter and write. The compressor waits for whoever is rotating, so that the counter is
-new, then takes an exclusive lock on the log and gives it back at once: when it was granted, the last line on its
-way has been written, and whoever comes later sees the new counter.
+Compression needs more: no line may be added after the file has been read. Writers therefore hold a shared lock on
+the log while they check the counter and write. The compressor waits until any rotation is complete, so that the
+counter is updated, then acquires an exclusive lock on the log and releases it at once: when it is granted, the last
+pending line has been written, and later writers see the new counter.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _LOOK_SECONDS: Final = 1.0
 
 
 class RotatedLog:
-    """The log at ``path`` and its old files ``path.1`` (newest), ``path.2`` or ``path.2.gz`` and so on.
+    """Log at ``path`` with its rotated files ``path.1`` (newest), ``path.2`` or ``path.2.gz`` and so on.
 
     Args:
-        path: the log; the lock lies beside it as ``.NAME.lock``.
-        max_bytes: size that a line does not make the log exceed.
-        backups: old files kept.
-        compress: whether old files will be compressed.
+        path: path of the log; the lock file is ``.NAME.lock`` in the same directory.
+        max_bytes: maximum size of the log.
+        backups: number of rotated files to keep.
+        compress: whether rotated files will be compressed.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, backups: int, compress: bool) -> None:
@@ -56,11 +56,11 @@ class RotatedLog:
         self._room = 0
 
     def append(self, line: bytes, now: float) -> bool:
-        """Write one line; whether the log was rotated before it.
+        """Write one line; return whether the log was rotated before it.
 
         Args:
             line: the line with its newline.
-            now: monotonic time; once a second the path is looked at, in case someone has removed the files.
+            now: monotonic time; once per second the files are reopened, in case they have been removed.
 
         Raises:
             OSError: the log cannot be opened or written.
@@ -75,12 +75,12 @@ class RotatedLog:
         return rotated
 
     def close(self) -> None:
-        """Close the log; the next line opens it again."""
+        """Close the log; the next line reopens it."""
         self._file.close()
         self._counter, self._seen, self._look_at = b"", b"", 0.0
 
     def compress(self, _item: object = None) -> None:
-        """Compress every old file that is not; what another process is compressing is left to it."""
+        """Compress all uncompressed rotated files; files that another process is compressing are skipped."""
         for number in range(1, self._keep + 1):
             with suppress(FileNotFoundError), self._numbered(number).open("rb") as raw:
                 self._compress_one(raw)
@@ -88,7 +88,7 @@ class RotatedLog:
     # --- writing -----------------------------------------------------------------------------
 
     def _written(self, line: bytes) -> bool:
-        """Write unless the log was rotated by another process this very moment; whether it was written."""
+        """Write the line unless another process has rotated the log; return whether it was written."""
         if self._count() != self._seen:
             self._follow()
         if not self._guarded:
@@ -107,18 +107,18 @@ class RotatedLog:
     def _follow(self) -> None:
         count = self._count()
         self._file.follow()
-        # Only now: when the log is rotated between the two, the next look sees yet another count.
+        # Only now: if the log is rotated in between, the next check sees a different count.
         self._seen = count
 
     def _count(self) -> bytes:
         return self._counter[:_WIDTH]
 
     def _make_room(self, length: int) -> bool:
-        """Look how large the log is, and rotate it when the line does not fit; whether it was rotated."""
+        """Check the size of the log and rotate it if the line does not fit; return whether it was rotated."""
         if self._count() != self._seen:
             self._follow()
         free = self._max_bytes - os.lseek(self._file.descriptor, 0, os.SEEK_END)
-        # Others write too: after an eighth of what is free look again.
+        # Other processes write too: check again after an eighth of the free space.
         self._room = (free - length) // 8
         return free < min(length, self._max_bytes) and self._rotate(length)
 
@@ -134,13 +134,13 @@ class RotatedLog:
     # --- rotating ----------------------------------------------------------------------------
 
     def _rotate(self, room: int) -> bool:
-        """Rename the log unless another process has just done so or is at it; whether it was done."""
+        """Rename the log unless another process is rotating or has rotated it; return whether it was renamed."""
         with self._locked(wait=False) as descriptor:
-            # Looked at again under the lock: whoever had it before may have rotated.
+            # Checked again under the lock: its previous holder may have rotated the log.
             if descriptor < 0 or _size(self._path) + room <= self._max_bytes:
                 return False
             self._remove_beyond()
-            # From the oldest: the other way would write over what has not been moved.
+            # Oldest first: the reverse order would overwrite files that have not been moved yet.
             for number in range(self._keep, 0, -1):
                 self._shift(number, "")
                 self._shift(number, ".gz")
@@ -150,11 +150,11 @@ class RotatedLog:
             return True
 
     def _remove_beyond(self) -> None:
-        """Remove what is older than is kept: files from the time when more of them were."""
+        """Remove files beyond ``backups``, left from a larger setting."""
         for number in count(self._keep + 1):
             old = [self._numbered(number, suffix) for suffix in ("", ".gz")]
             found = [path for path in old if path.exists()]
-            if not found:  # names with a date, of others, are no numbers that follow
+            if not found:  # dated names of other tools are not consecutive numbers
                 return
             for path in found:
                 path.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ class RotatedLog:
 
     @contextmanager
     def _locked(self, *, wait: bool) -> Generator[int]:
-        """The descriptor of the lock file, locked; -1 when another process has it and we do not wait."""
+        """Lock the lock file and return its descriptor; -1 if another process holds it and ``wait`` is false."""
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -183,7 +183,7 @@ class RotatedLog:
         try:
             yield descriptor
         finally:
-            # Not left to close: the mapping holds a second descriptor of the same open file.
+            # Unlock explicitly: the mapping holds a second descriptor of the same open file.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
@@ -199,13 +199,13 @@ class RotatedLog:
             except BlockingIOError:
                 return
             if os.fstat(raw.fileno()).st_nlink == 0:
-                # Compressed by another process since we opened it; what we claimed may be its finished file.
+                # Another process has compressed it since we opened it; the claimed file may be its result.
                 return
-            # Renamed is not yet counted: until then others go on writing here.
+            # Renamed but not yet counted: until then other processes keep writing to this file.
             with self._locked(wait=True):
                 pass
-            # Granted when the last line on its way was written; nobody writes here any more, so it is given back
-            # at once.
+            # Granted when the last pending line has been written; nobody writes to this file any more, so release
+            # it at once.
             fcntl.flock(raw, fcntl.LOCK_EX)
             fcntl.flock(raw, fcntl.LOCK_UN)
             target.truncate(0)
@@ -213,19 +213,19 @@ class RotatedLog:
             with gzip.GzipFile("", "wb", 6, target) as stream:
                 shutil.copyfileobj(raw, stream, 1 << 20)
             target.flush()
-            os.fsync(target.fileno())  # the raw file is removed next: a power cut must not leave neither
+            os.fsync(target.fileno())  # the raw file is removed next: a power failure must not lose both
             self._put_in_place(inode, packed)
 
     def _put_in_place(self, inode: int, packed: Path) -> None:
         with self._locked(wait=True):
             for number in range(1, self._keep + 1):
                 raw = self._numbered(number)
-                # By inode, as its number has grown if others rotated while it was packed.
+                # By inode, as its number has changed if other processes have rotated the log during compression.
                 if _inode(raw) == inode:
                     packed.rename(self._numbered(number, ".gz"))
                     raw.unlink()
                     return
-            packed.unlink()  # pushed out by newer files meanwhile
+            packed.unlink()  # removed by rotation in the meantime
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""A bounded queue in front of slow handlers: the thread that logs only enqueues."""
+"""Bounded queue in front of slow handlers: the logging thread only enqueues."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _UNCHANGING: Final = frozenset((str, int, float, bool, type(None)))
 
 
 class BoundedQueueHandler(logging.Handler):
-    """Hands records to other handlers on a thread of its own.
+    """Pass records to other handlers on a background thread.
 
-    May be used in a signal handler and never blocks. A record that finds the queue full is dropped (or pushes out
-    the oldest) and counted. The exception stays an exception, so that the handlers behind still see its structure;
-    what may change after the call (arguments, containers) is rendered on the thread that logs. ``close`` and
+    Safe to use in signal handlers, and never blocks. If the queue is full, the new record (or the oldest one) is
+    dropped and counted. The exception object is kept, so that the handlers can still log its structure; values that
+    may change after the call (arguments, containers) are rendered on the logging thread. ``close`` and
     ``logging.shutdown`` drain the queue.
 
     Args:
-        handlers: where the records go; each keeps its own level and filters.
-        level: lowest level taken.
-        max_queue: records that may wait.
+        handlers: handlers that receive the records; each keeps its own level and filters.
+        level: minimum level of records.
+        max_queue: maximum number of queued records.
         overflow: ``drop_new`` or ``drop_oldest``.
         timeout: seconds that ``close`` waits for the queue to drain.
 
     Raises:
-        ConfigurationError: no handlers, or an impossible queue.
+        ConfigurationError: there are no handlers, or a queue parameter is invalid.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class BoundedQueueHandler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """Records that found the queue full."""
+        """Number of records dropped because the queue was full."""
         return self._worker.dropped
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Filter and enqueue; no lock is taken, so a signal handler may log."""
+        """Filter and enqueue without acquiring a lock, so that a signal handler may log."""
         passed: Any = self.filter(record)
         if isinstance(passed, logging.LogRecord):
             record = passed
@@ -86,17 +86,17 @@ class BoundedQueueHandler(logging.Handler):
         try:
             snapshot = self.prepare(record)
             if not self._worker.put(snapshot):
-                # Refused although nothing waits: the worker was drained at exit, before logging.shutdown.
+                # Rejected although nothing is queued: the worker was drained at exit, before logging.shutdown.
                 if self._worker.pending == 0:
                     self._deliver(snapshot)
                 else:
                     self._report.failed("queue is full")
-        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
+        except Exception as error:  # noqa: BLE001 - logging must not break the application
             self._report.failed(type(error).__name__)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """A copy that does not change any more."""
-        # Other handlers go on with the record, on this thread.
+        """Return a copy of the record that no longer changes."""
+        # Other handlers continue to use the record on this thread.
         snapshot = copy(record)
         data = snapshot.__dict__
         args = record.args
@@ -114,19 +114,19 @@ class BoundedQueueHandler(logging.Handler):
                     data[name] = to_plain(data[name], Bounds())
         context = fields_var.get()
         if context:
-            # The context belongs to this thread; the worker has another one.
+            # The context belongs to this thread; the background thread has another one.
             data.setdefault(CONTEXT_ATTRIBUTE, context)
         return snapshot
 
     def flush(self) -> None:
-        """Wait until everything logged so far is handled, at most for ``timeout`` seconds."""
+        """Wait until all queued records are handled, for at most ``timeout`` seconds."""
         if not self._worker.is_current_thread:
             self._worker.flush(self._timeout)
         for handler in self.handlers:
             handler.flush()
 
     def close(self) -> None:
-        """Drain the queue; records that could not be handled in time are counted as lost."""
+        """Drain the queue; records that are not handled in time are counted as lost."""
         self._worker.close(self._timeout)
         super().close()
 

@@ -1,4 +1,4 @@
-"""Lines to a file that logrotate renames."""
+"""File handler for files that logrotate renames."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ __all__ = ["ReopeningFileHandler"]
 
 
 class ReopeningFileHandler(FileHandler):
-    """Appends to a file that logrotate (or whoever) may rename or remove: the next record goes into a new one.
+    """Append to a file that logrotate or another program may rename or remove; the next record opens a new file.
 
-    With ``copytruncate`` logrotate copies the file and then empties it. What is written between the two is lost, by
-    any writer whatever, so use ``create`` (the default of logrotate) instead.
+    With ``copytruncate``, logrotate copies the file and then truncates it. Lines written in between are lost,
+    whatever the writer, so use ``create`` (the default of logrotate) instead.
+
+    Args:
+        filename: path of the file, relative to the current directory; missing directories are created.
+        level: minimum level of records.
+        min_free_bytes: free space below which a warning is written to stderr; 0 disables the check.
+        clock: clock for retries after an error and for the interval between checks of the free space.
     """
 
     def __init__(
