@@ -1,4 +1,4 @@
-"""The handler that rotates its own file, safely over processes; how it does that stands in ``rotated_log``."""
+"""Handler that rotates its own file, safe for several processes; see ``_rotated_log`` for the algorithm."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["ProcessSafeRotatingFileHandler", "Rotation"]
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When to rotate and what to keep.
+    """Rotation settings of a log file.
 
     Attributes:
-        max_bytes: size of a file beyond which the next line goes into a new one.
-        backups: old files kept, named ``.1`` (newest) upwards.
-        compress: whether old files are compressed with gzip.
+        max_bytes: size in bytes beyond which the next line goes to a new file.
+        backups: number of rotated files to keep, named ``.1`` (newest) upwards.
+        compress: whether rotated files are compressed with gzip.
 
     Raises:
-        ConfigurationError: less than 1,024 bytes, or no backups.
+        ConfigurationError: ``max_bytes`` is below 1,024 or ``backups`` is below 1.
     """
 
     max_bytes: int = 10_485_760
@@ -40,19 +40,19 @@ class Rotation:
 
 
 class ProcessSafeRotatingFileHandler(FileHandler):
-    """Appends to a file and rotates it by size, safely over processes.
+    """Append to a file and rotate it by size, safe for several processes.
 
     Args:
-        filename: the file; the lock lies beside it as ``.NAME.lock``.
+        filename: path of the file; the lock file is ``.NAME.lock`` in the same directory.
         max_bytes: see ``Rotation``.
         backups: see ``Rotation``.
         compress: see ``Rotation``.
-        level: lowest level written.
-        min_free_bytes: see ``FileHandler``.
-        clock: see ``FileHandler``.
+        level: minimum level of records.
+        min_free_bytes: see ``ReopeningFileHandler``.
+        clock: see ``ReopeningFileHandler``.
 
     Raises:
-        ConfigurationError: ``max_bytes`` below 1024 or ``backups`` below 1.
+        ConfigurationError: ``max_bytes`` is below 1024 or ``backups`` is below 1.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ProcessSafeRotatingFileHandler(FileHandler):
         min_free_bytes: int = MIN_FREE_BYTES,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        Rotation(max_bytes=max_bytes, backups=backups, compress=compress)  # refuses what is impossible
+        Rotation(max_bytes=max_bytes, backups=backups, compress=compress)  # rejects invalid values
         self._log = RotatedLog(filename, max_bytes=max_bytes, backups=backups, compress=compress)
         self._compressor = (
             BackgroundWorker(self._log.compress, name="mks-log-gzip", max_queue=1, clock=given_clock(clock))
@@ -90,6 +90,6 @@ class ProcessSafeRotatingFileHandler(FileHandler):
         self._log.close()
 
     def renew(self) -> None:
-        """In a forked child: open the file anew."""
-        # A lock belongs to the open file, which parent and child would share.
+        """Reopen the file in a forked child."""
+        # A lock belongs to the open file description, which parent and child would share.
         self._log.close()

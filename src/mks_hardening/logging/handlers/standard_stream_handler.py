@@ -1,4 +1,4 @@
-"""Lines to stdout and stderr."""
+"""Handler for stdout and stderr."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ __all__ = ["StandardStreamHandler"]
 
 
 class StandardStreamHandler(logging.Handler):
-    """Writes to ``sys.stdout`` or ``sys.stderr`` as they are at that moment.
+    """Write to the current ``sys.stdout`` or ``sys.stderr``.
 
-    A stream that is closed or full loses the record, not the request; that is counted.
+    If the stream is closed or full, the record is lost and counted, but the request does not fail.
+
+    Args:
+        stream: ``stdout`` or ``stderr``.
+        level: minimum level of records.
     """
 
     def __init__(self, stream: Literal["stdout", "stderr"] = "stderr", *, level: int | str = 0) -> None:
@@ -33,14 +37,14 @@ class StandardStreamHandler(logging.Handler):
             line = self.format(record) + "\n"
             stream = getattr(sys, self._stream)
             if type(stream).__name__ == "LoggingProxy":
-                # Celery turns what is printed into records: ours would come back here, and be lost.
+                # Celery turns printed text into records: our records would come back here and be lost.
                 stream = getattr(sys, f"__{self._stream}__")
             try:
                 stream.write(line)
             except UnicodeEncodeError:
                 stream.write(to_ascii(line))
             stream.flush()
-        except Exception as error:  # noqa: BLE001 - logging must not break what it logs
+        except Exception as error:  # noqa: BLE001 - logging must not break the application
             self._report.failed(type(error).__name__)
         else:
             self._report.works()

@@ -1,1 +1,1 @@
-"""Logging of the whole process, put in place by one call or as a dictionary."""
+"""Logging setup of a process, by one call or as a dictionary."""

@@ -1,4 +1,4 @@
-"""Handlers that servers and frameworks have put on their own loggers: plain lines beside ours."""
+"""Handlers that servers and frameworks attach to their own loggers, which would print plain lines next to ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 __all__ = ["SERVER_LOGGERS", "leave_servers", "take_over_consoles", "watch_servers"]
 
-#: Loggers to which servers give handlers of their own and which they cut off from the root.
+#: Loggers to which servers attach their own handlers and for which they disable propagation.
 SERVER_LOGGERS: Final = (
     "gunicorn.error",
     "gunicorn.access",
@@ -27,22 +27,22 @@ _CELERY_SIGNAL: Final = "mks_hardening.logging"
 
 
 def take_over_consoles(loggers: list[logging.Logger]) -> None:
-    """Let what these loggers print on the console go to the root instead."""
+    """Remove the console handlers of these loggers and let their records propagate to the root."""
     for logger in loggers:
         consoles = [handler for handler in logger.handlers if _is_console(handler)]
         for handler in consoles:
             logger.removeHandler(handler)
-        # Without handlers and cut off from the root their records would go nowhere.
+        # Without handlers and propagation their records would be lost.
         if consoles or (logger.name in SERVER_LOGGERS and not logger.handlers):
             logger.propagate = True
 
 
 def watch_servers(on_celery: Callable[..., object], *, in_place: Callable[[], bool]) -> None:
-    """Take over as well what a server sets up later: ``uvicorn.run`` after us, gunicorn at a reload.
+    """Also remove handlers that a server installs later: ``uvicorn.run`` after the setup, gunicorn at a reload.
 
     Args:
-        on_celery: called when a Celery worker would set up logging, which it then leaves alone.
-        in_place: whether our handlers are still there to take the records.
+        on_celery: called when a Celery worker would set up logging, which it then skips.
+        in_place: returns whether our handlers are still installed.
     """
     leave_servers()
     for name in SERVER_LOGGERS:
@@ -65,18 +65,18 @@ def leave_servers() -> None:
 
 
 class _AtEachRecord(logging.Filter):
-    """On the logger of a server: ``dictConfig`` replaces its handlers, but leaves its filters."""
+    """Filter on the logger of a server: ``dictConfig`` replaces the logger's handlers, but keeps its filters."""
 
     def __init__(self, logger: logging.Logger, in_place: Callable[[], bool]) -> None:
         super().__init__()
         self._logger = logger
         self._in_place = in_place
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - looks at the logger and not at the record
-        """Every record passes, on to the root."""
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - depends on the logger, not on the record
+        """Pass every record on to the root."""
         logger = self._logger
         while logger.parent is not None:
-            # Whoever has set up the root anew since then wants his own handlers.
+            # If the application has reconfigured the root since, it wants its own handlers.
             if logger.handlers and self._in_place():
                 take_over_consoles([logger])
             logger = logger.parent
@@ -84,16 +84,16 @@ class _AtEachRecord(logging.Filter):
 
 
 def _celery_signals() -> Any:
-    # Where Celery is not imported there is nothing to tell it.
+    # If Celery is not imported, there is no signal to connect.
     return sys.modules.get("celery.signals")
 
 
 def _is_console(handler: logging.Handler) -> bool:
     stream: object = getattr(handler, "stream", None)
     kind = type(handler)
-    # Subclasses are somebody's own, but for the one of werkzeug, which is there for colours on Windows.
+    # Subclasses are custom handlers, except for that of werkzeug, which adds colours on Windows.
     if kind is not logging.StreamHandler and kind.__module__ != "werkzeug._internal":
         return False
     console = stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    # Flask's default handler finds the stream of the request behind a proxy.
+    # Flask's default handler resolves the stream of the request through a proxy.
     return console or type(stream).__name__ == "LocalProxy"

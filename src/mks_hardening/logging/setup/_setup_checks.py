@@ -1,4 +1,4 @@
-"""What both ways of setting up accept and refuse."""
+"""Parameter checks shared by both setup functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_file", "check_one_rotation", "check_open", "environment_name",
 
 
 def targets_of(names: Iterable[str] | None) -> list[logging.Logger]:
-    """The loggers to configure: those named, or the root."""
+    """Return the loggers to configure: the named ones, or the root."""
     if names is None:
         return [logging.getLogger()]
     listed = [names] if isinstance(names, str) else list(texts(names, parameter="loggers", of="loggers"))
@@ -28,9 +28,9 @@ def targets_of(names: Iterable[str] | None) -> list[logging.Logger]:
 def check_file(
     log_file: str | os.PathLike[str] | None,
     rotation: Rotation | None,
-    reopen: bool | None,  # noqa: FBT001 - inner
+    reopen: bool | None,  # noqa: FBT001 - internal
 ) -> None:
-    """Refuse a rotation without a file, and one that others do as well."""
+    """Reject a rotation without a file, and rotation by both the handler and another program."""
     if log_file is not None:
         path_text(log_file, parameter="log_file")
     if reopen is not None:
@@ -49,7 +49,7 @@ def check_file(
 def check_one_rotation(
     given: tuple[logging.Handler, ...], log_file: str | os.PathLike[str] | None, rotation: Rotation | None
 ) -> None:
-    """Two handlers on one file would write every line twice, and rotate it against each other."""
+    """Reject two handlers on one file, which would write each line twice and rotate it independently."""
     paths = [os.path.abspath(log_file)] if log_file is not None else []  # noqa: PTH100 - as logging.FileHandler does
     paths += [os.path.abspath(path) for path in (getattr(h, "baseFilename", None) for h in given) if path]  # noqa: PTH100
     if len(set(paths)) != len(paths):
@@ -59,9 +59,9 @@ def check_one_rotation(
 
 
 def check_open(given: tuple[logging.Handler, ...]) -> None:
-    """Refuse handlers that were closed, by ``remove_logging`` for example: they would drop every record.
+    """Reject closed handlers, for example closed by ``remove_logging``: they would drop every record.
 
-    Those of ``logging`` itself go on when they are closed.
+    The handlers of ``logging`` itself still work after they are closed.
     """
     for handler in given:
         if getattr(handler, "_closed", False) and not type(handler).__module__.startswith("logging"):
@@ -72,7 +72,7 @@ def check_open(given: tuple[logging.Handler, ...]) -> None:
 
 
 def environment_name(given: str | None) -> str | None:
-    """Name of the deployment: what was given, or ``MKS_ENV``."""
+    """Return the name of the deployment: the given one, or that in ``MKS_ENV``."""
     if given is None:
         return Environment().read("MKS_ENV", parse_text)
     return text_of(given, parameter="environment")

@@ -1,4 +1,4 @@
-"""The set-up as a dictionary for ``logging.config.dictConfig``."""
+"""Logging setup as a dictionary for ``logging.config.dictConfig``."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def dict_config(
     static_fields: Mapping[str, object] | None = None,
     max_record_bytes: int = 65_536,
 ) -> dict[str, Any]:
-    """The same set-up as a dictionary for ``logging.config.dictConfig`` (Django's ``LOGGING``, gunicorn, Celery).
+    """Return the setup as a dictionary for ``logging.config.dictConfig`` (Django's ``LOGGING``, gunicorn, Celery).
 
     Args:
         app_name: name of the application's logger; its level is set.
-        level: as for ``setup_logging``, like all others.
-        log_file: see there.
-        rotation: see there.
-        reopen: see there.
-        loggers: see there.
-        schema: see there.
-        environment: see there.
-        static_fields: see there.
-        max_record_bytes: see there.
+        level: as for ``setup_logging``.
+        log_file: as for ``setup_logging``.
+        rotation: as for ``setup_logging``.
+        reopen: as for ``setup_logging``.
+        loggers: as for ``setup_logging``.
+        schema: as for ``setup_logging``.
+        environment: as for ``setup_logging``.
+        static_fields: as for ``setup_logging``.
+        max_record_bytes: as for ``setup_logging``.
 
     Raises:
-        ConfigurationError: an impossible parameter.
+        ConfigurationError: a parameter is invalid.
     """
     text_of(app_name, parameter="app_name", empty=False)
     number = level_number(level)
@@ -86,7 +86,7 @@ def dict_config(
         )
     if loggers is None:
         config["root"] = {"level": number, "handlers": names}
-        # Named without handlers, they lose their own and pass their records on.
+        # Loggers listed without handlers lose their own handlers and propagate their records.
         config["loggers"] = {
             **{name: {"propagate": True} for name in SERVER_LOGGERS},
             app_name: {"level": number},

@@ -1,4 +1,4 @@
-"""Set-up of the whole process's logging in one call, and its removal."""
+"""Logging setup of the whole process, and its removal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["remove_logging", "setup_logging"]
 
 
 class _Installed:
-    """What the last set-up has put in place, so that the next one can take it away."""
+    """State of the last setup, so that the next one can remove it."""
 
     handlers: tuple[logging.Handler, ...] = ()
     uncaught: UncaughtExceptions | None = None
@@ -55,36 +55,36 @@ def setup_logging(
     max_record_bytes: int = 65_536,
     uncaught: bool = True,
 ) -> logging.Logger:
-    """Send the records of the process, in one form and without secrets, to where operators look for them.
+    """Set up logging for the process: JSON records without secrets on stdout, stderr and in a file.
 
     Records below ERROR go to stdout, the others to stderr, all of them to ``log_file``. The root logger is
-    configured, so that libraries' records come out in the same form. What was configured before is replaced and
-    closed, but for the handlers of pytest; calling it again is harmless. A file that cannot be opened is reported
-    once, and the rest goes on. Loggers of servers and frameworks that print on the console themselves (gunicorn,
-    uvicorn, a ``flask.Flask.logger`` that was used before) hand their records to the root from now on, also where
-    the server is set up later. Loggers that an earlier ``fileConfig`` or ``dictConfig`` has disabled (Alembic's
-    ``env.py`` does so by default) are enabled again. A Celery worker leaves logging alone where Celery was
-    imported before this call; its ``--logfile`` is written to as well.
+    configured, so records of libraries have the same format. The previous configuration is replaced and closed,
+    except for the handlers of pytest; the function may be called again. If the file cannot be opened, this is
+    reported once, and the other outputs still work. Loggers of servers and frameworks that print to the console
+    themselves (gunicorn, uvicorn, a ``flask.Flask.logger`` that was used before) propagate their records to the
+    root, even if the server is set up later. Loggers that an earlier ``fileConfig`` or ``dictConfig`` has disabled
+    (Alembic's ``env.py`` does so by default) are enabled again. A Celery worker keeps this setup if Celery was
+    imported before this call; its ``--logfile`` is written in addition.
 
     Args:
         app_name: name of the application's logger, which is returned.
-        level: lowest level of records, as name or number.
-        log_file: also write to this file.
-        rotation: let the processes rotate the file themselves; ``None`` leaves that to logrotate.
-        reopen: open the file anew when it was renamed; the default where ``rotation`` is ``None``.
-        handlers: further handlers; those without a formatter get ours.
-        loggers: configure these loggers alone and leave the root as it is.
+        level: minimum level of records, as name or number.
+        log_file: path of a file that also receives all records.
+        rotation: rotation of the file by the processes themselves; ``None`` leaves it to logrotate.
+        reopen: reopen the file after it was renamed; the default if ``rotation`` is ``None``.
+        handlers: additional handlers; those without a formatter receive the JSON formatter.
+        loggers: configure only these loggers and leave the root unchanged.
         schema: ``default``, ``ecs``, ``gcp`` or ``python-json-logger``.
         queue: put a bounded queue in front of all handlers, so that a request never waits for a disk.
-        environment: name of the deployment; ``MKS_ENV`` is read once when ``None``.
+        environment: name of the deployment; ``None`` reads ``MKS_ENV`` once.
         static_fields: fields for every record.
-        redactor: takes the secrets out; the package's own when ``None``.
+        redactor: redactor of secrets; the package's own if ``None``.
         encoder: ``auto``, ``orjson`` or ``json``.
-        max_record_bytes: largest line in bytes.
-        uncaught: also log exceptions that nobody catches, in the process and in threads.
+        max_record_bytes: maximum size of a line in bytes.
+        uncaught: also log uncaught exceptions, of the process and of threads.
 
     Raises:
-        ConfigurationError: an impossible parameter, two ways of rotation for one file, or a closed handler.
+        ConfigurationError: a parameter is invalid, a file would be rotated in two ways, or a handler is closed.
     """
     text_of(app_name, parameter="app_name", empty=False)
     for name, switch in (("queue", queue), ("uncaught", uncaught)):
@@ -107,7 +107,7 @@ def setup_logging(
     for handler in outputs:
         if handler.formatter is None:
             handler.setFormatter(formatter)
-    # One queue before all of them, so that lines of one record leave in one order.
+    # One queue in front of all handlers, so that the lines of a record are written in a fixed order.
     chain: list[logging.Handler] = [BoundedQueueHandler(outputs)] if queue else outputs
     _install(targets, chain, number, keep=tuple(outputs))
     if loggers is None:
@@ -124,7 +124,7 @@ def setup_logging(
 
 
 def remove_logging() -> None:
-    """Take away and close what the last ``setup_logging`` has put in place."""
+    """Remove and close the handlers of the last ``setup_logging``."""
     if _Installed.uncaught is not None:
         _Installed.uncaught.remove()
         _Installed.uncaught = None
@@ -172,7 +172,7 @@ def _install(
         _Installed.uncaught.remove()
         _Installed.uncaught = None
     for target in targets:
-        # The new handlers go in before the old ones go out, so that no record of another thread is lost.
+        # Add the new handlers before removing the old ones, so that no record of another thread is lost.
         old = [handler for handler in target.handlers if not _watches_tests(handler)]
         for handler in chain:
             target.addHandler(handler)
@@ -189,7 +189,7 @@ def _install(
 
 
 def _enable(targets: list[logging.Logger]) -> None:
-    """Undo ``disable_existing_loggers``, which is the default of ``fileConfig`` and ``dictConfig``."""
+    """Undo ``disable_existing_loggers``, the default of ``fileConfig`` and ``dictConfig``."""
     roots = [f"{target.name}." for target in targets if target is not logging.getLogger()]
     for logger in (*targets, *_known_loggers()):
         if logger in targets or not roots or logger.name.startswith(tuple(roots)):
@@ -201,10 +201,10 @@ def _in_place() -> bool:
 
 
 def _keep_in_celery(*, logfile: str | None = None, **_options: object) -> None:
-    """A Celery worker begins: it leaves logging alone because this listens to its signal."""
+    """Handle the start of a Celery worker, which skips its own logging setup because this listens to its signal."""
     root = logging.getLogger()
     written = [getattr(handler, "baseFilename", None) for handler in _Installed.handlers]
-    if not logfile or os.path.abspath(logfile) in written:  # noqa: PTH100 - as text, like theirs
+    if not logfile or os.path.abspath(logfile) in written:  # noqa: PTH100 - as text, like the paths of the handlers
         return
     handler = ReopeningFileHandler(logfile)
     handler.setFormatter(next(known.formatter for known in _Installed.handlers if known.formatter))
@@ -213,7 +213,7 @@ def _keep_in_celery(*, logfile: str | None = None, **_options: object) -> None:
 
 
 def _watches_tests(handler: logging.Handler) -> bool:
-    """``caplog`` and the live log of pytest: without them a test of the application would see nothing any more."""
+    """Whether the handler is ``caplog`` or the live log of pytest, without which tests would see no records."""
     return type(handler).__module__.partition(".")[0] == "_pytest"
 
 

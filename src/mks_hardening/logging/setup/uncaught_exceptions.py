@@ -1,4 +1,4 @@
-"""Exceptions nobody caught, of the process and of its threads, as ordinary records."""
+"""Logging of uncaught exceptions, of the process and of its threads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["UncaughtExceptions"]
 
 
 class UncaughtExceptions:
-    """Logs what would otherwise be printed on stderr, unredacted and in another form.
+    """Log uncaught exceptions, which would otherwise be printed on stderr, unredacted and in another format.
 
-    Hooks that others have installed are called afterwards; the interpreter's own, which would only print, are not.
-    Interrupts and ``SystemExit`` are left to the interpreter.
+    Other hooks that are installed are called afterwards; the interpreter's default hooks, which would only print,
+    are not. KeyboardInterrupt and ``SystemExit`` are left to the interpreter.
 
     Args:
-        logger: where the records go.
+        logger: logger of the records.
     """
 
     __slots__ = ("_logger", "_process_hook", "_thread_hook")
@@ -32,7 +32,7 @@ class UncaughtExceptions:
         threading.excepthook = self._in_thread
 
     def remove(self) -> None:
-        """Put the former hooks back, unless others have been installed since."""
+        """Restore the former hooks, unless others have been installed since."""
         if sys.excepthook == self._in_process:
             sys.excepthook = self._process_hook
         if threading.excepthook == self._in_thread:
@@ -45,7 +45,7 @@ class UncaughtExceptions:
             self._process_hook(kind, error, trace)
             return
         self._log("uncaught exception", (kind, error, trace))
-        # The interpreter's own would print the exception a second time, secrets included.
+        # The interpreter's default hook would print the exception a second time, including secrets.
         if self._process_hook is not sys.__excepthook__:
             self._process_hook(kind, error, trace)
 
