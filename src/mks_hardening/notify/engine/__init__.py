@@ -1,1 +1,1 @@
-"""What lies between a log call and a delivery: deduplication, queue, retries, spool and sums."""
+"""Alert engine between log call and delivery: deduplication, queue, retries, spool and counts."""

@@ -1,4 +1,4 @@
-"""What is taken from a log record on the caller's thread, and the alert that the worker makes of it."""
+"""Snapshot of a log record taken on the caller's thread, and the alert that the worker creates from it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Alert", "AlertOrigin", "AlertSnapshot", "alert_from", "moment_of", "reader_for", "snapshot_of"]
 
-# datetime ends with the year 9999, and a time zone may add half a day to it.
-_LATEST: Final = 253_370_764_800.0  # the year 9999 begins
-# An alert is read on a telephone; whoever wants all of it goes to the log.
+# datetime ends in the year 9999, and a time zone may add half a day.
+_LATEST: Final = 253_370_764_800.0  # start of the year 9999
+# Alerts are read on phones; the log contains the full text.
 _MAX_MESSAGE: Final = 8192
 _MAX_FIELD: Final = 1000
 _MAX_FIELDS: Final = 40
@@ -29,7 +29,7 @@ _BOUNDS: Final = Bounds(characters=_MAX_FIELD, members=_MAX_FIELDS, volume=2048 
 
 
 class AlertSnapshot(NamedTuple):
-    """What must be read before the log call returns; the rest of the work is left to the worker."""
+    """Data that must be read before the log call returns; the worker does the rest."""
 
     kind: Fingerprint
     record: RecordSnapshot
@@ -41,29 +41,29 @@ class AlertSnapshot(NamedTuple):
 
 
 class AlertOrigin(NamedTuple):
-    """Where the alerts of this process come from."""
+    """Origin of the alerts of this process."""
 
     host: str
     environment: str
 
 
 class Alert(NamedTuple):
-    """One thing worth reporting, free of secrets and of anything that is not text or number.
+    """One alert, without secrets and with text and numbers only.
 
     Attributes:
-        id: unique, fixed for all tries and copies.
-        fingerprint: equal for repetitions of the same trouble.
+        id: unique id, the same for all attempts and copies.
+        fingerprint: equal for repetitions of the same problem.
         created: wall time of the record, or of the last repetition.
         level: level name.
         logger: name of the logger.
         message: formatted message.
         place: file, line and function.
         exception: exceptions with causes and stack, or empty.
-        request_id: of the request at hand, or empty.
-        fields: context and ``extra``.
-        host: name of the machine.
+        request_id: id of the current request, or empty.
+        fields: context and ``extra`` fields.
+        host: host name.
         environment: for example ``production``, or empty.
-        repeats: repetitions reported with this alert.
+        repeats: number of repetitions reported with this alert.
         since: wall time of the first repetition.
         digest: whether the alert only reports repetitions.
     """
@@ -86,14 +86,14 @@ class Alert(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Records this alert stands for in the sums; repetitions are counted as suppressed already."""
+        """Number of log records that this alert counts for; repetitions are already counted as suppressed."""
         return 0 if self.digest else 1
 
 
 def snapshot_of(
     record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, repeats: int
 ) -> AlertSnapshot:
-    """What the worker needs besides the text of the record."""
+    """Collect the data that the worker needs besides the text of the record."""
     return AlertSnapshot(
         kind,
         taken,
@@ -106,14 +106,14 @@ def snapshot_of(
 
 
 def alert_from(taken: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: RecordText) -> Alert:  # noqa: A002
-    """Turn what was taken into an alert without secrets."""
+    """Convert a snapshot to an alert without secrets."""
     record, reader = taken.record, reader.of_one_record()
     message = _plain(reader.clean_text(record.message), _MAX_MESSAGE)
     texts = _texts(reader.clean_fields(record.context, record.fields))
     return Alert(
         id=id,
         fingerprint=taken.kind.digest(),
-        # When it was logged and not now: the queue, or a night in the spool, lies in between.
+        # Time of the log call, not the current time: the alert may have been queued, or spooled for hours.
         created=moment_of(taken.created),
         level=_plain(taken.level, 40),
         logger=_plain(reader.clean_text(taken.logger), 200),
@@ -129,12 +129,12 @@ def alert_from(taken: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: Re
 
 
 def reader_for(redactor: Redactor) -> RecordText:
-    """Reads records within what an alert can show."""
+    """Return a reader that limits records to what an alert can show."""
     return RecordText(redactor, bounds=_BOUNDS, longest=_MAX_EXCEPTION)
 
 
 def moment_of(created: float) -> float:
-    """A time that every calendar can show; a record may claim any."""
+    """Return a time that every calendar can represent; a record may contain any number."""
     return created if 0.0 <= created <= _LATEST else 0.0
 
 
@@ -153,8 +153,8 @@ def _texts(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def _plain(text: str, limit: int) -> str:
-    """Text that can be encoded and shows what it holds: no lone surrogates, no control or direction characters."""
-    # Cut before as well: what comes after only makes it longer.
+    """Return text that can be encoded and displayed: without lone surrogates, control and direction characters."""
+    # Truncate first as well: the following steps only make the text longer.
     kept = _cut(text.replace("\r\n", "\n"), limit).encode("utf-8", "backslashreplace").decode()
     return _cut(kept.translate(_INVISIBLE), limit)
 

@@ -1,4 +1,4 @@
-"""The sums of one handler: every record that was logged is in exactly one place."""
+"""Counts of one handler: every log record is counted in exactly one state."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ State: TypeAlias = Literal["delivered", "suppressed", "spooled", "dropped"]
 
 
 class AlertCounts:
-    """Counts records from the log call to their end.
+    """Count log records from the log call to their final state.
 
     Attributes:
         lock: held by callers; reentrant, because a signal handler may log while it is held.
-        pending: records on their way.
-        deliveries: messages accepted by the destination.
-        replayed: alerts delivered from the spool.
-        faults: errors of the notifier itself.
+        pending: number of records without a final state.
+        deliveries: number of messages accepted by the destination.
+        replayed: number of alerts delivered from the spool.
+        faults: number of errors of the notifier itself.
     """
 
     __slots__ = ("_announced", "_ended", "_logged", "deliveries", "faults", "lock", "pending", "replayed")
 
     def __init__(self) -> None:
-        # Re-entrant, as a signal handler that logs may interrupt whoever holds it.
+        # Reentrant, as a signal handler that logs may interrupt its holder.
         self.lock: threading.RLock = threading.RLock()
         self._logged = 0
         self._ended: defaultdict[tuple[State, str], int] = defaultdict(int)
@@ -39,20 +39,20 @@ class AlertCounts:
         self.replayed: int = 0
         self.faults: int = 0
 
-    # The steps on the thread that logs are single additions: a signal handler that logs cannot come between.
+    # The steps on the logging thread are single additions, which a signal handler that logs cannot interrupt.
 
     def begin(self) -> None:
-        """A record is on its way."""
+        """Count a new record."""
         self._logged += 1
         self.pending += 1
 
     def end(self, state: State, reason: str = "", *, number: int = 1) -> None:
-        """Records have come to their end."""
+        """Count records that reached a final state."""
         self.pending -= number
         self._ended[state, reason] += number
 
     def stats(self) -> AlertStats:
-        """The sums at this moment."""
+        """Return the current counts."""
         sums = {"delivered": 0, "suppressed": 0, "spooled": 0, "dropped": 0}
         for (state, _), number in self._ended.items():
             sums[state] += number
@@ -66,7 +66,7 @@ class AlertCounts:
         )
 
     def news(self, channel: str) -> list[AlertsCounted]:
-        """What came to its end since the last call, for observers; nothing while there are none."""
+        """Return the changes since the last call as events for observers; empty while there are no observers."""
         if not hooks.observers:
             return []
         events: list[AlertsCounted] = []

@@ -1,7 +1,7 @@
-"""The dedup windows: which alert is the first of its kind, which repeat it, and when repetitions are reported.
+"""Deduplication windows: which alert is the first of its kind, which is a repetition, and when they are reported.
 
-A small state machine over a clock. It is asked on the thread that logs, so every step is a few dictionary
-operations; whoever uses it guards it with a lock.
+A small state machine over a clock. It runs on the logging thread, so every step takes a few dictionary operations;
+the caller protects it with a lock.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DedupWindow", "DedupWindows", "RepeatedAlert"]
 
-# Kinds come from messages, and so from whoever can cause one: the bound is on memory.
+# Kinds depend on messages, which clients can influence: the limit bounds the memory.
 _MAX_WINDOWS: Final = 2000
 
 
 class RepeatedAlert(NamedTuple):
-    """Repetitions to report: of which alert, how many, and when they were (wall time).
+    """Repetitions to report: of which alert, how many, and their first and last wall time.
 
     Attributes:
-        handed_over: whether the shared store has them already.
+        alert: the alert that was repeated.
+        number: number of repetitions.
+        first: wall time of the first repetition.
+        last: wall time of the last repetition.
+        handed_over: whether the shared store already has them.
     """
 
     alert: Alert
@@ -33,7 +37,7 @@ class RepeatedAlert(NamedTuple):
 
 
 class DedupWindow:
-    """One kind of alert, and its repetitions since the last report."""
+    """Window of one kind of alert, and its repetitions since the last report."""
 
     __slots__ = ("alert", "first", "last", "opened", "repeats")
 
@@ -52,18 +56,18 @@ class DedupWindow:
         self.repeats += number
 
     def take(self) -> int:
-        """The number of repetitions, which starts anew."""
+        """Return the number of repetitions and reset it."""
         number, self.repeats = self.repeats, 0
         return number
 
 
 class DedupWindows:
-    """The windows of one handler, oldest first.
+    """Deduplication windows of one handler, oldest first.
 
     Args:
-        length: seconds in which repetitions are counted; 0 calls every alert a first one.
+        length: length of a window in seconds; 0 treats every alert as a first one.
         digest: whether repetitions are reported when their window ends.
-        shared: other processes count as well, so that windows without repetitions are to be looked at too.
+        shared: whether other processes count too, so that windows without repetitions must be checked as well.
     """
 
     def __init__(self, length: float, *, digest: bool, shared: bool) -> None:
@@ -74,10 +78,10 @@ class DedupWindows:
         self._pushed_out: list[RepeatedAlert] = []
 
     def admit(self, kind: Fingerprint, *, now: float, at: float) -> bool:
-        """Whether an alert is the first of its window; otherwise it is counted as a repetition.
+        """Return whether an alert is the first of its window; otherwise it is counted as a repetition.
 
         Args:
-            kind: what the alert is about.
+            kind: fingerprint of the record.
             now: monotonic time.
             at: wall time of the record.
         """
@@ -88,8 +92,7 @@ class DedupWindows:
             self._make_room()
             self._open[kind] = DedupWindow(now)
             return True
-        # With repetitions still to report the window stays open: the digest would otherwise tell of the new alert
-        # too.
+        # A window with unreported repetitions stays open: otherwise the digest would include the new alert.
         if self._ended(window, now) and not (self._digest and window.repeats):
             self._reopen(kind, window, now)
             return True
@@ -97,16 +100,16 @@ class DedupWindows:
         return False
 
     def remember(self, kind: Fingerprint, alert: Alert) -> None:
-        """Keep the alert whose repetitions will be reported."""
+        """Store the alert whose repetitions will be reported."""
         window = self._open.get(kind)
         if window is not None:
             window.alert = alert
 
     def count(self, kind: Fingerprint, alert: Alert, *, now: float) -> None:
-        """Count an alert as a repetition after all: another process has sent it.
+        """Count an alert as a repetition after the fact, because another process has sent it.
 
-        Its window may have ended meanwhile, while a destination that hung held up whoever asks the other processes.
-        Then another begins, whose end tells of it: without one nobody would.
+        Its window may have ended while a blocked destination delayed the query of the other processes. Then a new
+        window is opened, whose end reports the repetition; otherwise nobody would.
         """
         window = self._open.get(kind)
         if window is None:
@@ -116,16 +119,16 @@ class DedupWindows:
         window.count(1, at=alert.created)
 
     def take_repeats(self, kind: Fingerprint) -> int:
-        """Repetitions that no digest has reported, for the alert that comes now."""
+        """Return the repetitions that no digest has reported, to be reported with the current alert."""
         window = self._open.get(kind)
         return window.take() if window is not None else 0
 
     def forget(self, kind: Fingerprint) -> None:
-        """Let the next one be a first one, because this one was not taken after all."""
+        """Treat the next alert of this kind as a first one, because this one was not accepted after all."""
         self._open.pop(kind, None)
 
     def due(self, *, now: float, everything: bool = False) -> list[RepeatedAlert]:
-        """Take the repetitions to report now, and close windows in which nothing came.
+        """Return the repetitions to report now, and close windows without repetitions.
 
         Args:
             now: monotonic time.
@@ -145,12 +148,12 @@ class DedupWindows:
         return found
 
     def clear(self) -> None:
-        """Forget all windows; their repetitions have been taken."""
+        """Remove all windows; their repetitions have been returned by ``due``."""
         self._open.clear()
 
     def next_end(self, *, now: float) -> float | None:
-        """Seconds until the next window ends, or ``None`` when none is open."""
-        # The first is the one that ends first, as all are of one length and a reopened one goes to the end.
+        """Return the seconds until the next window ends, or ``None`` if no window is open."""
+        # The first window ends first, as all have the same length and a reopened one moves to the end.
         for window in self._open.values():
             return max(0.0, window.opened + self._length - now)
         return None
@@ -167,7 +170,7 @@ class DedupWindows:
         return ended
 
     def _reopen(self, kind: Fingerprint, window: DedupWindow, now: float) -> None:
-        # Taken out and put in again: a dictionary keeps the place of a key that is written over.
+        # Removed and added again: assigning to an existing key of a dictionary keeps its position.
         del self._open[kind]
         window.opened = now
         self._open[kind] = window

@@ -1,8 +1,8 @@
-"""Carries out what the outbox says: send, settle, put aside, fetch back.
+"""Delivery of the messages of an outbox: send, record results, spool and replay.
 
-The worker and ``close()`` may meet here. Each alert is settled once, by whoever comes first: every step but the
-sending itself happens under one lock, which is also held while the spool is written. Whether a failure is tried
-again is decided in ``_retries``.
+The worker and ``close()`` may run concurrently here. The result of each alert is recorded once, by the first of
+them: every step except sending runs under one lock, which is also held while the spool is written. ``_retries``
+decides whether a failed message is retried.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "new_id"]
 
-# As many as a summary holds, so that a long outage comes back as a few messages and not as hundreds.
-_FLUSH_PATIENCE: Final = 0.5  # seconds at the end of a process; gunicorn leaves one for all after the sending
+_FLUSH_PATIENCE: Final = 0.5  # seconds at the end of a process; gunicorn leaves one for all after sending
+# As many as a summary holds, so that a few messages follow a long outage instead of hundreds.
 _REPLAY_AT_ONCE: Final = 40
 
 
 def new_id() -> str:
-    """An id that nobody else makes."""
+    """Return a unique id."""
     return uuid4().hex
 
 
 class Delivery:
-    """The way of alerts to one destination.
+    """Delivery of alerts to one destination.
 
     Args:
-        policy: when and how often.
-        render: turns a parcel into a message.
+        policy: limits, retries and rate.
+        render: converts an outgoing message to an alert message.
         transport: delivers a message.
-        spool: keeps what cannot be delivered, or ``None``.
-        ledger: keeps the sums.
-        reporter: reports troubles.
-        clock: monotonic time.
+        spool: stores undeliverable alerts, or ``None``.
+        ledger: counts of the handler.
+        reporter: reports problems of the delivery.
+        clock: monotonic clock.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class Delivery:
         self._clock = clock
         self.outbox: Outbox = Outbox(policy, spooling=spool is not None, random=random.random, new_id=new_id)
         self.sealed: bool = False
-        # Reentrant: a signal handler may end the process while we hold it.
+        # Reentrant: a signal handler may end the process while this thread holds the lock.
         self.lock: threading.RLock = threading.RLock()
         self._replaying = False
-        # Whether something was put aside because of the destination, so that it may be taken by now.
+        # Whether alerts were spooled because of the destination, so that it may accept them by now.
         self._owing = False
 
     @property
     def gave_up(self) -> bool:
-        """Whether nothing waits here because the destination does not take anything."""
+        """Whether nothing is queued because the destination does not accept messages."""
         return self.outbox.failing and self.outbox.idle
 
     def look_into_spool(self) -> None:
-        """Replay what an earlier process left behind, and report what it left for somebody else."""
+        """Replay alerts of an earlier process, and report those for other destinations."""
         if self._spool is None:
             return
         if strangers := self._spool.strangers():
@@ -93,19 +93,19 @@ class Delivery:
             self.start_replaying()
 
     def start_replaying(self) -> None:
-        """Look at the spool when nothing else waits, until it is empty or the destination refuses."""
+        """Replay spooled alerts when nothing else is queued, until none is left or the destination refuses."""
         self._replaying = True
 
     def enqueue(self, alerts: Sequence[Alert]) -> None:
-        """Put alerts in line; after the end somebody must put them aside."""
+        """Queue alerts; after the end of the handler the caller must spool them."""
         with self.lock:
             self.outbox.add(alerts)
 
     def send_due(self, *, replay: bool = True) -> float | None:
-        """Send until the destination wants a pause; its length, or ``None`` when nothing is left to send.
+        """Send until the destination needs a pause; return its length, or ``None`` if nothing is left to send.
 
         Args:
-            replay: whether to look into the spool, too.
+            replay: whether to replay spooled alerts too.
         """
         while True:
             now = self._clock.monotonic()
@@ -122,16 +122,16 @@ class Delivery:
                 self._fetch_from_spool()
 
     def put_rest_aside(self) -> None:
-        """Put aside everything that waits or is under way; a result that comes later is ignored."""
+        """Spool all queued messages and the one being sent, whose later result is ignored."""
         with self.lock:
             self.outbox.give_up()
-            # The process is about to be killed: each alert gets out of it first, and is flushed to the disk then.
+            # The process may be killed soon: first write all alerts, then flush them to the disk.
             self._put_aside_given_up("closed", flush=False)
             if self._spool is not None:
                 self._spool.flush(_FLUSH_PATIENCE)
 
     def count_fault(self, error: Exception) -> None:
-        """Count and report an error that must not leave the notifier."""
+        """Count and report an error that must not propagate from the notifier."""
         with self._ledger.lock:
             self._ledger.faults += 1
         self._reporter.fault(error)
@@ -142,10 +142,10 @@ class Delivery:
                 self._transport.send(self._render(parcel))
             except DeliveryError as error:
                 self._settle(parcel, error)
-            # What sockets raise, whatever transport is used: it may be better in a moment.
+            # Raised by sockets with any transport: a retry may succeed.
             except OSError as error:
                 self._settle(parcel, DeliveryError(type(error).__name__, temporary=True))
-            except Exception as error:  # noqa: BLE001 - ours, or a foreign transport's; the alert is kept
+            except Exception as error:  # noqa: BLE001 - our error, or one of a custom transport; the alert is kept
                 self.count_fault(error)
                 self._settle(parcel, DeliveryError("fault", temporary=False))
             else:
@@ -153,11 +153,12 @@ class Delivery:
 
     def _settle(self, parcel: OutgoingMessage, error: DeliveryError | None) -> None:
         with self.lock:
-            # close() has put it aside while it was being sent; a second settling would count it twice.
+            # close() has spooled it while it was being sent; recording its result would count it twice.
             if not self.outbox.is_under_way(parcel):
                 return
             was_down = self.outbox.down
-            # Those who have it would get it again with each replay, for as long as one of the others is deferred.
+            # Otherwise the recipients that accepted it would receive it again with each replay, while another is
+            # deferred.
             partial = (
                 error is not None
                 and error.partial
@@ -189,7 +190,7 @@ class Delivery:
         if self._spool is not None:
             for claim in parcel.claims:
                 self._spool.done(claim)
-            # Not after every delivery: looking into a folder costs more than a message.
+            # Not after every delivery: listing a folder costs more than a message.
             if was_failing or self._owing:
                 self._owing = False
                 self.start_replaying()
@@ -199,8 +200,8 @@ class Delivery:
             self.outbox.failed(now=self._clock.monotonic(), retry_after=error.retry_after)
         else:
             self.outbox.refused()
-        # What may pass is tried again when the pause is over; what is wrong with the destination, after the next
-        # delivery; what was refused itself waits for the next start.
+        # After a temporary failure the replay continues after the pause; after a problem of the destination, after
+        # the next delivery; a message that was itself refused waits for the next start.
         self._replaying = error.temporary and bool(self.outbox.given_up)
         self._owing = self._owing or error.reason in LASTING
         self._put_aside_given_up(error.reason)
@@ -208,12 +209,13 @@ class Delivery:
     def _put_aside_given_up(self, reason: str, *, flush: bool = True) -> None:
         given_up = self.outbox.given_up
         while given_up:
-            # On disk first and out of the line then: a signal in between doubles an alert, but loses none.
+            # Write to disk first, then remove from the queue: a signal in between duplicates an alert, but loses
+            # none.
             self._put_aside(given_up[0], reason, flush=flush)
             given_up.popleft()
 
     def _put_aside(self, parcel: OutgoingMessage, reason: str, *, flush: bool) -> None:
-        """Spool what was given up; without a spool, or with a full one, it is lost and counted."""
+        """Spool a message that was given up; without a spool, or with a full one, it is counted as dropped."""
         if parcel.claims and self._spool is not None:
             for claim in parcel.claims:
                 self._spool.release(claim)

@@ -1,12 +1,11 @@
-"""What stands between a log call and a delivery: windows on the caller's thread, a worker behind a queue.
+"""Dispatcher between log call and delivery: deduplication on the caller's thread, and a worker behind a queue.
 
-``take`` runs on the thread that logs: it counts, decides whether the record is the first of its kind, and puts what
-must be read at once into the outbox, which owns it from there on. The worker turns it into an alert without secrets
-and sends.
+``take`` runs on the logging thread: it counts the record, decides whether it is the first of its kind, and adds a
+snapshot to the outbox, which owns it from then on. The worker converts it to an alert without secrets and sends it.
 
-The end: from ``_begin_end`` on nothing is taken, and the worker sends what it can in the time given. Then whoever
-waits for that (``close``, the exit of the process, a signal in the middle of either) puts the rest aside. Every
-step of it may be repeated.
+Shutdown: from ``_begin_end`` on no record is accepted, and the worker sends what it can within the timeout. Then
+the waiting caller (``close``, the exit of the process, or a signal during either) spools the rest. Every step may
+be repeated.
 """
 
 from __future__ import annotations
@@ -49,31 +48,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-# Seconds for delivering what waits when the handler is closed or the process ends.
+# Seconds to deliver queued alerts when the handler is closed or the process ends.
 _PATIENCE: Final = 5.0
-# A quiet handler must not tell exporters of its counts a whole window late.
+# Limits the delay of counts for exporters: a quiet handler would report them only at the end of a window.
 _NEWS_EVERY: Final = 10.0
-# How long the worker, which sends what it can before the end, overlooks that it was given up.
+# Maximum seconds for which the worker, sending before shutdown, does not notice that it was given up.
 _GLANCE: Final = 0.05
-# After the end of a window, seconds for other processes, whose windows end at the same time, to hand over as well.
+# Seconds after the end of a window for other processes, whose windows end at the same time, to report as well.
 _FOR_OTHERS: Final = 2.0
-# What a shared store says of an alert that another process has sent.
+# Result of a shared store for an alert that another process has sent.
 _SENT_ELSEWHERE: Final = -1
 
 
 class Dispatcher:
-    """Takes records and has alerts delivered.
+    """Accept records and deliver them as alerts.
 
     Args:
-        channel: kind of destination, for events and threads.
-        policy: when and how often.
-        render: turns a parcel into a message.
+        channel: kind of destination, for events and thread names.
+        policy: limits, retries and rate.
+        render: converts an outgoing message to an alert message.
         transport: delivers a message.
-        spool: keeps what cannot be delivered, or ``None``.
-        shared: agrees with other processes, or ``None``.
+        spool: stores undeliverable alerts, or ``None``.
+        shared: coordinates several processes, or ``None``.
         origin: host and environment.
-        redactor: takes secrets out.
-        clock: wall and monotonic time.
+        redactor: redacts secrets.
+        clock: wall and monotonic clock.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Dispatcher:
         self._worker: BackgroundWorker[Callable[[], object]] = BackgroundWorker(
             self._do,
             name=f"mks-alerts-{channel}",
-            max_queue=policy.max_queue + 100,  # alerts are bounded in take(); some room for requests of ours
+            max_queue=policy.max_queue + 100,  # alerts are limited in take(); room for internal requests
             tick=self._tick,
             at_exit=False,
             clock=clock,
@@ -115,7 +114,7 @@ class Dispatcher:
             self._worker.put(self._delivery.look_into_spool)
 
     def renew(self) -> None:
-        """Begin anew, in a forked child too: what waits in the parent is the parent's to deliver and to count."""
+        """Reset the state, also in a forked child: the parent delivers and counts its own alerts."""
         policy = self._policy
         if self._spool is not None:
             self._spool.renew()
@@ -136,11 +135,11 @@ class Dispatcher:
         self._handed_over: list[tuple[float, RepeatedAlert]] = []
 
     def drain(self) -> None:
-        """Before ``renew`` in a process that goes on: what was not sent yet is spooled."""
+        """Spool all undelivered alerts, before ``renew`` in a process that continues."""
         self._worker.drain()
         self._delivery.put_rest_aside()
 
-    # --- the thread that logs ----------------------------------------------------------------
+    # --- logging thread ----------------------------------------------------------------------
 
     def take(self, record: LogRecord) -> None:
         """Count a record and queue it if it is the first of its kind. Never blocks."""
@@ -155,40 +154,40 @@ class Dispatcher:
             if not windows.admit(kind, now=now, at=record.created):
                 return ledger.end("suppressed")
             if ledger.pending > self._policy.max_queue:
-                # The next of its kind may find room; it must not count as a repetition of one that nobody got.
+                # The next of its kind may find space; it must not count as a repetition of an alert that was
+                # dropped.
                 windows.forget(kind)
                 return ledger.end("dropped", "queue_full")
             repeats = windows.take_repeats(kind)
         try:
             taken = snapshot_of(record, self._reader.snapshot(record, message), kind=kind, repeats=repeats)
-        except Exception:  # noqa: BLE001 - an odd record; a log call must not fail because of its alert
+        except Exception:  # noqa: BLE001 - a malformed record; a log call must not fail because of its alert
             with ledger.lock:
                 windows.forget(kind)
                 ledger.faults += 1
                 return ledger.end("dropped", "fault")
         self._delivery.outbox.arrived.append(taken)
-        # The job carries nothing: what arrived stays in the outbox, so a full queue or a lost thread loses no
-        # alert.
+        # The job contains no data: snapshots stay in the outbox, so a full queue or a lost thread loses no alert.
         self._worker.put(self._accept_next)
-        if self._delivery.sealed:  # the end came in between
+        if self._delivery.sealed:  # the handler was closed in between
             self._put_rest_aside()
         return None
 
     def fault(self) -> None:
-        """Count a record that could not be looked at."""
+        """Count a record that could not be processed."""
         with self._ledger.lock:
             self._ledger.faults += 1
             self._ledger.begin()
             self._ledger.end("dropped", "fault")
 
     def stats(self) -> AlertStats:
-        """The sums at this moment."""
+        """Return the current counts."""
         with self._ledger.lock:
             return self._ledger.stats()
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits, and report all repetitions; whether that was done within ``timeout`` seconds."""
-        # A handler's own worker that waits for itself would wait for ever.
+        """Send queued alerts and report all repetitions; return whether it took at most ``timeout`` seconds."""
+        # The worker thread cannot wait for itself.
         if self._worker.is_current_thread:
             return self.stats().pending == 0
         flush = _Flush(self._clock.monotonic() + timeout)
@@ -198,20 +197,20 @@ class Dispatcher:
             return self.stats().pending == 0
         return flush.done.wait(timeout) and flush.complete
 
-    # --- the end -----------------------------------------------------------------------------
+    # --- shutdown ----------------------------------------------------------------------------
 
     def close(self, timeout: float = _PATIENCE) -> None:
-        """Deliver what can be delivered in ``timeout`` seconds, spool the rest. Harmless when called again."""
+        """Deliver what is possible within ``timeout`` seconds and spool the rest. Idempotent."""
         self._begin_end(timeout)
         self._finish_end()
 
     def abandon(self) -> None:
-        """Close without waiting: nobody logs here any more."""
+        """Close without waiting, when no thread logs here any more."""
         self._begin_end(_PATIENCE)
         self._worker.put(self._finish_end)
 
     def _at_exit(self) -> None:
-        """Close, in one and the same time with all others: two dead destinations must not take twice as long."""
+        """Close together with all other dispatchers: two dead destinations must not take twice as long."""
         for dispatcher in list(_dispatchers):
             dispatcher._begin_end(_PATIENCE)  # noqa: SLF001 - same class
         self._finish_end()
@@ -220,25 +219,25 @@ class Dispatcher:
         ending = _Ending(self._clock.monotonic() + timeout, margin=0.1 * timeout)
         with self._ledger.lock:
             begun = self._ending is not None
-            # The nearest end counts: a signal in the middle of a patient close() must not wait for it.
+            # The earliest deadline counts: a signal during a close() with a long timeout must not wait for it.
             self._ending = min(ending, self._ending or ending)
         if not begun:
             self._worker.put(self._drain)
 
     def _drain(self) -> None:
-        """Send what can be sent; a little earlier than the worker is given up, so that it can come back itself."""
+        """Send until shortly before the deadline, so that the worker returns before it is given up."""
         self._add_digests("close")
         while (delay := self._delivery.send_due(replay=False)) is not None and self._ending is not None:
             if self._clock.monotonic() + delay > self._ending.until - self._ending.margin:
                 return
-            sleep(min(delay, _GLANCE))  # when it is given up meanwhile, nothing is left to send
+            sleep(min(delay, _GLANCE))  # if it is given up in the meantime, nothing is left to send
 
     def _finish_end(self) -> None:
         if self._ending is None:
             return
         until = self._ending.until
         self._worker.close(max(0.0, until - self._clock.monotonic()))
-        if self._clock.monotonic() < until:  # too late for threads, perhaps, and nobody has sent anything yet
+        if self._clock.monotonic() < until:  # perhaps too late for threads, with nothing sent yet
             self._accept_all()
             self._delivery.send_due(replay=False)
         self._put_rest_aside()
@@ -252,7 +251,7 @@ class Dispatcher:
     def _put_rest_aside(self) -> None:
         with self._delivery.lock:
             complete = self._delivery.outbox.idle and not self._delivery.outbox.arrived
-            self._delivery.sealed = True  # first, so that whoever takes a record from now on comes here too
+            self._delivery.sealed = True  # first, so that a thread that takes a record later comes here too
             self._accept_all()
             self._delivery.put_rest_aside()
         self._answer_flushes(complete=complete)
@@ -266,11 +265,11 @@ class Dispatcher:
 
     def _do(self, job: Callable[[], object]) -> None:
         job()
-        if self._delivery.sealed:  # it was given up while it was busy with this
+        if self._delivery.sealed:  # it was given up while it ran this job
             self._delivery.put_rest_aside()
 
     def _tick(self) -> float | None:
-        """Do what is due; seconds until there is more to do."""
+        """Do what is due; return the seconds until the next step."""
         if self._ending is not None:
             return None
         self._add_digests("window")
@@ -283,7 +282,7 @@ class Dispatcher:
         return self._until_next(delay)
 
     def _accept_next(self) -> None:
-        """Put the oldest that arrived into words and in line."""
+        """Convert the oldest snapshot to an alert and queue it."""
         arrived = self._delivery.outbox.arrived
         with self._delivery.lock:
             if arrived:
@@ -304,7 +303,7 @@ class Dispatcher:
     def _alert(self, taken: AlertSnapshot) -> Alert:
         try:
             return alert_from(taken, id=new_id(), origin=self._origin, reader=self._reader)
-        except Exception as error:  # noqa: BLE001 - foreign objects are turned into text here
+        except Exception as error:  # noqa: BLE001 - foreign objects are converted to text here
             self._delivery.count_fault(error)
             what = f"(this alert could not be put into words: {type(error).__name__})"
             return Alert(new_id(), taken.kind.digest(), 0.0, "ERROR", "?", what)
@@ -321,7 +320,7 @@ class Dispatcher:
         self._delivery.enqueue([_digest(repeats, number) for repeats, number in unreported if number])
 
     def _unreported(self, repeats: RepeatedAlert, moment: Moment) -> int:
-        """The repetitions that are ours to report now, perhaps those of other processes among them."""
+        """Return the repetitions that this process must report now, possibly including those of other processes."""
         if self._shared is None:
             return repeats.number
         if moment == "window" and not repeats.handed_over:
@@ -333,7 +332,7 @@ class Dispatcher:
         return repeats.number if number is None else number
 
     def _told_by_others(self, moment: Moment) -> list[RepeatedAlert]:
-        """What was handed over so long ago that the other processes have done so too."""
+        """Return repetitions that were handed over long enough ago for the other processes to have done so too."""
         now = self._clock.monotonic()
         ready = [repeats for at, repeats in self._handed_over if at <= now or moment != "window"]
         if ready:
@@ -345,7 +344,7 @@ class Dispatcher:
         flush.begun = True
 
     def _answer_flushes(self, *, complete: bool, not_before: float | None = None) -> None:
-        """Let go of callers whose wish is fulfilled, or cannot be before they stop waiting."""
+        """Release the callers of ``flush`` that are done, or whose timeout ends before the next attempt."""
         for flush in list(self._flushes):
             if self._delivery.sealed or (flush.begun and (not_before is None or not_before > flush.until)):
                 self._flushes.remove(flush)
@@ -369,7 +368,7 @@ class Dispatcher:
 
 
 class _Flush:
-    """Asks the worker to report all repetitions, and learns when nothing waits any more."""
+    """Request to the worker to report all repetitions, completed when nothing is queued any more."""
 
     def __init__(self, until: float) -> None:
         self.until = until
@@ -379,7 +378,7 @@ class _Flush:
 
 
 class _Ending(NamedTuple):
-    """When the end is over, and how much earlier the worker stops sending."""
+    """Deadline of a shutdown, and how much earlier the worker stops sending."""
 
     until: float
     margin: float

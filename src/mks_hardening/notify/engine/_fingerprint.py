@@ -1,4 +1,4 @@
-"""Which records are about the same trouble: logger, kind of error, place, and words without their numbers."""
+"""Fingerprint of records about the same problem: logger, error class, location, and words without numbers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "fingerprint_of", "words_of"]
 
-# Enough to tell messages apart, little enough to be cheap on the caller's thread.
+# Long enough to distinguish messages, short enough to be cheap on the caller's thread.
 _MAX_WORDS: Final = 300
 _MAX_FRAMES: Final = 200
-# UUIDs, addresses of objects, other long hexadecimal ids, and decimal digits of any script.
+# UUIDs, memory addresses, other long hexadecimal ids, and decimal digits of any script.
 _HEX: Final = "[0-9a-fA-F]"
 _NUMBERS: Final = re.compile(
     rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}|0x{_HEX}+|(?=[a-fA-F]*[0-9]){_HEX}{{8,}}|\d+"
 )
-# Where neither this nor 0x occurs, only the digits are left of it, in half the time; and the caller waits.
+# Without a match of this and without "0x", only digits need replacing, in half the time while the caller waits.
 _LONG_HEX: Final = re.compile(rf"{_HEX}{{8}}")
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -35,26 +35,26 @@ class Fingerprint(NamedTuple):
     words: str
 
     def digest(self) -> str:
-        """The same in every process: 32 hexadecimal digits."""
+        """Return 32 hexadecimal digits, the same in every process."""
         text = "\0".join(map(str, self))
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def fingerprint_of(record: LogRecord, message: str) -> Fingerprint:
-    """The fingerprint of a record whose arguments are already part of ``message``.
+    """Return the fingerprint of a record whose arguments are already part of ``message``.
 
-    The place is where the exception was raised, else where the record was logged.
+    The place is where the exception was raised, otherwise where the record was logged.
     """
     exc_info = record.exc_info
     if exc_info is None or exc_info[0] is None:
         return Fingerprint(record.name, "", record.pathname, record.lineno, words_of(message))
-    # Where it was raised: one `logger.exception` in a middleware reports every error of an application.
+    # The raising code: a single `logger.exception` in a middleware may report every error of an application.
     place, line = _raised_at(exc_info[2]) or (record.pathname, record.lineno)
     return Fingerprint(record.name, exc_info[0].__qualname__, place, line, words_of(message))
 
 
 def words_of(message: str) -> str:
-    """The beginning of a message with its numbers taken out."""
+    """Return the beginning of a message with its numbers replaced."""
     start = message[:_MAX_WORDS]
     pattern = _NUMBERS if "0x" in start or _LONG_HEX.search(start) else _DIGITS
     return pattern.sub("#", start)
@@ -63,7 +63,7 @@ def words_of(message: str) -> str:
 def _raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
     if trace is None:
         return None
-    # A RecursionError has a thousand frames, and this runs on the thread that logs.
+    # A RecursionError has a thousand frames, and this runs on the logging thread.
     for _ in range(_MAX_FRAMES):
         if trace.tb_next is None:
             break

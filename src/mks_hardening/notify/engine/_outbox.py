@@ -1,11 +1,12 @@
-"""The one owner of what is not delivered yet, from the log call until it was delivered or put aside.
+"""Outbox: owner of all undelivered alerts, from the log call until they are delivered or spooled.
 
-A state machine over a clock that sends nothing itself. Its owner asks ``take``, sends, and reports ``succeeded``,
-``refused`` or ``failed``; one parcel is under way at a time. Pauses and giving up are decided in ``_retries``, the
-pace in ``_token_bucket``.
+A state machine over a clock that sends nothing itself. Its owner calls ``take``, sends, and reports ``succeeded``,
+``refused`` or ``failed``; only one message is being sent at a time. ``_retries`` decides about pauses and giving
+up, ``_token_bucket`` about the rate.
 
-Nothing leaves before it is safe at the next place: what arrived stays until its alert is in line, and what is given
-up stays until it is on disk. So a signal that ends the process in the middle of a step loses nothing.
+Nothing is removed before it is safe in the next place: a snapshot stays until its alert is queued, and a message
+that is given up stays until it is on disk. A signal that ends the process in the middle of a step therefore loses
+nothing.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox"]
 
-# Up to this many alerts that wait go out one by one; more become summaries of at most this size.
+# Up to this many queued alerts are sent one by one; more are combined to summaries of at most _SUMMARY.
 _SINGLE: Final = 5
 _SUMMARY: Final = 40
 
 
 class Outbox:
-    """Alerts waiting for one destination.
+    """Queue of alerts for one destination.
 
     Args:
         policy: retries, pauses, rate.
         spooling: whether there is a spool, so that nothing needs to wait for a destination that is down.
-        random: numbers in [0, 1) for the jitter.
-        new_id: makes the ids of summaries.
+        random: returns numbers in [0, 1) for the jitter.
+        new_id: creates the ids of summaries.
 
     Attributes:
-        arrived: taken from log calls, not yet put into words; added to by any thread.
-        given_up: to be put aside.
+        arrived: snapshots of log calls, not yet converted to alerts; any thread may append.
+        given_up: messages to be spooled.
     """
 
     def __init__(
@@ -58,25 +59,25 @@ class Outbox:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is under way."""
+        """Whether nothing is queued and nothing is being sent."""
         return not self._waiting and self._under_way is None
 
     @property
     def failing(self) -> bool:
-        """Whether the last try failed."""
+        """Whether the last attempt failed."""
         return self._retries.failing
 
     @property
     def down(self) -> bool:
-        """Whether the destination failed more often in a row than one alert is tried."""
+        """Whether the destination has failed more times in a row than one message is attempted."""
         return self._retries.down
 
     def add(self, alerts: Iterable[Alert]) -> None:
-        """Put alerts at the end of the line, each a parcel of its own."""
+        """Append alerts to the queue, each as its own message."""
         self._waiting.extend(OutgoingMessage(alert.id, (alert,)) for alert in alerts)
 
     def add_replay(self, alerts: Iterable[Alert], claims: Iterable[SpoolClaim]) -> None:
-        """Put alerts from the spool at the end of the line, together in one parcel."""
+        """Append alerts from the spool to the queue, combined in one message."""
         several = tuple(alerts)
         self._waiting.append(
             OutgoingMessage(
@@ -85,12 +86,12 @@ class Outbox:
         )
 
     def wait(self, *, now: float) -> float:
-        """Seconds until the destination may be tried: pauses after failures, and the rate."""
+        """Return the seconds until the next attempt is allowed, by the pause after failures and the rate."""
         return max(self._retries.wait(now=now), self._rate.wait(now=now))
 
     def take(self, *, now: float) -> OutgoingMessage | None:
-        """The parcel to send now, or ``None`` when nothing waits or the destination may not be tried yet."""
-        # One at a time: two tries at a dead destination take twice as long and say nothing more.
+        """Return the message to send now, or ``None`` if there is none or no attempt is allowed yet."""
+        # One at a time: two attempts at a dead destination take twice as long without more information.
         if self._under_way is not None or not self._waiting or self.wait(now=now) > 0:
             return None
         self._rate.take()
@@ -98,18 +99,19 @@ class Outbox:
         return self._under_way
 
     def is_last_try(self, parcel: OutgoingMessage) -> bool:
-        """Whether it is given up if this try fails."""
+        """Whether the message is given up if this attempt fails."""
         return bool(parcel.claims) or self._retries.exhausted(parcel.tries + 1)
 
     def succeeded(self) -> None:
-        """The parcel under way was accepted."""
+        """Record that the message being sent was accepted."""
         self._under_way = None
         self._retries.answered()
 
     def refused(self) -> None:
-        """The parcel under way was refused for good; that says nothing about the next one.
+        """Record that the message being sent was permanently refused, which says nothing about the next one.
 
-        Several alerts from the spool go out one by one then: it may be one of them that is not taken.
+        A message with several alerts from the spool is then sent one alert at a time: only one of them may be
+        refused.
         """
         self._retries.answered()
         parcel = self._under_way
@@ -123,17 +125,17 @@ class Outbox:
         self._under_way = None
 
     def failed(self, *, now: float, retry_after: float | None = None) -> None:
-        """The parcel under way failed for now; it is tried again, or given up, perhaps with all that wait."""
+        """Record a temporary failure of the message being sent; retry it or give it up, maybe with all others."""
         parcel = self._under_way
         if parcel is None:
             return
         self._retries.failed(now=now, retry_after=retry_after)
         self._under_way = parcel = parcel._replace(tries=parcel.tries + 1)
-        # On disk they are safe from the end of the process, and wait for nothing: so all of them go, not only
-        # this one.
+        # On disk they survive the end of the process and need not wait in memory: all are given up, not only this
+        # one.
         if self.down and self._spooling:
             self.give_up()
-        # One from the spool goes back at once; it is there already.
+        # A message from the spool returns there at once, because its alerts are still on disk.
         elif parcel.claims or self._retries.exhausted(parcel.tries):
             self._give_up_under_way()
         else:
@@ -141,7 +143,7 @@ class Outbox:
             self._under_way = None
 
     def give_up(self) -> None:
-        """Give up everything that is in line or under way; a result that comes later is ignored."""
+        """Give up all queued messages and the one being sent, whose later result is ignored."""
         self._give_up_under_way()
         while self._waiting:
             self.given_up.append(self._waiting[0])
@@ -153,12 +155,12 @@ class Outbox:
             self._under_way = None
 
     def is_under_way(self, parcel: OutgoingMessage) -> bool:
-        """Whether a result of this parcel is still wanted."""
+        """Whether this message is still being sent, so that its result counts."""
         return self._under_way is parcel
 
     def _next_parcel(self) -> OutgoingMessage:
         head = self._waiting.popleft()
-        # Never put together with others once it was tried: receivers know a repetition by its id.
+        # A message that was attempted is never combined with others: receivers detect duplicates by its id.
         if head.tries or head.claims or len(self._waiting) < _SINGLE:
             return head
         together = [head]

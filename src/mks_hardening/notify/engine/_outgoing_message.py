@@ -1,4 +1,4 @@
-"""What goes out as one message, and the form in which a layout gives it to a transport."""
+"""Outgoing message of one or more alerts, and its rendered form for a transport."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["AlertMessage", "OutgoingMessage", "Render"]
 
 
 class OutgoingMessage(NamedTuple):
-    """Alerts that go out as one message, and how often that was tried.
+    """Alerts that are sent as one message, and the number of failed attempts.
 
     Attributes:
-        id: fixed before the first try, so that a second copy can be recognised.
-        alerts: at least one.
-        tries: failed tries so far.
-        claims: what the spool wants back when the alerts came from there.
+        id: set before the first attempt, so that duplicates can be detected.
+        alerts: at least one alert.
+        tries: number of failed attempts.
+        claims: claims on the spool, if the alerts come from it.
     """
 
     id: str
@@ -30,19 +30,19 @@ class OutgoingMessage(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Records in the sums that this parcel stands for; those from the spool were counted before."""
+        """Number of log records in the counts that this message stands for; spooled alerts were counted before."""
         return 0 if self.claims else sum(alert.weight for alert in self.alerts)
 
 
 class AlertMessage(NamedTuple):
-    """What a transport is given.
+    """Rendered message for a transport.
 
     Attributes:
-        id: the same for every try.
+        id: the same for every attempt.
         subject: one line.
-        text: all of it as plain text.
-        headers: header fields of the e-mail or of the HTTP request.
-        body: the bytes that are sent: a whole e-mail, or a JSON document.
+        text: complete message as plain text.
+        headers: header fields of the e-mail or the HTTP request.
+        body: bytes to send: a complete e-mail or a JSON document.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Reports of the notifier about its own troubles: each once until the next delivery, and never to itself."""
+"""Reports about problems of the notifier itself: each once until the next delivery, and never as an alert."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["OWN_LOGGER", "SelfReporter", "is_sending", "sending"]
 
 OWN_LOGGER: Final = "mks_hardening.notify"
-# By thread and not by logger: urllib3 and ssl log about the delivery too, under names of their own.
+# By thread instead of logger: urllib3 and ssl also log about the delivery, with their own loggers.
 _thread = threading.local()
 
 
 def is_sending() -> bool:
-    """Whether this thread is delivering an alert, so that what it logs must not become another one."""
+    """Return whether this thread is delivering an alert, so that its log records must not cause another alert."""
     return getattr(_thread, "sending", False)
 
 
 @contextmanager
 def sending() -> Generator[None]:
-    """Mark this thread as delivering."""
+    """Mark this thread as delivering within the block."""
     _thread.sending = True
     try:
         yield
@@ -36,7 +36,7 @@ def sending() -> Generator[None]:
 
 
 class SelfReporter:
-    """Reports to the other handlers of an application, and to its observers, that alerts do not get through.
+    """Report delivery problems to the application's other handlers and its observers.
 
     Args:
         channel: kind of destination.
@@ -47,44 +47,44 @@ class SelfReporter:
         self._reported: set[str] = set()
 
     def refused(self, reason: str) -> None:
-        """An alert was refused for good."""
+        """Report an alert that was permanently refused."""
         self._report(f"an alert was refused ({reason})")
 
     def partly_delivered(self, reason: str) -> None:
-        """An alert was delivered, but not to everyone."""
+        """Report an alert that some recipients did not receive."""
         self._report(f"an alert did not reach everyone ({reason})")
 
     def fault(self, error: Exception) -> None:
-        """Something in the notifier itself, or in a transport, went wrong; what it said may hold secrets."""
+        """Report an error of the notifier itself or a transport, without its message, which may contain secrets."""
         self._report(f"a fault in the notifier itself ({type(error).__name__})")
 
     def lost(self, reason: str) -> None:
-        """An alert was given up, and there is no folder for it."""
+        """Report an alert that was given up without a spool."""
         self._report(f"alerts are lost ({reason}): give them a folder to wait in, spool= or MKS_ALERT_SPOOL")
 
     def spool_failed(self, error: OSError) -> None:
-        """The spool took no alert."""
+        """Report that the spool did not accept an alert."""
         self._report(f"the spool takes no more alerts ({type(error).__name__})")
 
     def strangers(self, number: int) -> None:
-        """There are entries in the spool that are not for this destination."""
+        """Report spooled alerts for another destination."""
         self._report(
             f"alerts for another destination stay in the spool ({number}): build a handler with their address to"
             " send them, and give handlers a spool_name= so that the next change of address strands none"
         )
 
     def down(self, reason: str) -> None:
-        """The destination does not take alerts for now."""
+        """Report that the destination does not accept alerts at the moment."""
         self._change("closed", "open", reason)
         self._report(f"alerts cannot be delivered ({reason})")
 
     def up(self) -> None:
-        """The destination takes alerts again."""
+        """Report that the destination accepts alerts again."""
         self._change("open", "closed", "")
         self._report("alerts are delivered again")
 
     def delivered(self) -> None:
-        """From here on trouble is news again."""
+        """Record a delivery, after which problems are reported again."""
         self._reported.clear()
 
     def _change(self, before: str, after: str, reason: str) -> None:

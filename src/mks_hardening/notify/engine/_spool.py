@@ -1,9 +1,9 @@
-"""Alerts on disk: what could not be delivered waits in a folder until a handler for its destination is built.
+"""Spool: undeliverable alerts are stored in a folder until a handler for their destination is created.
 
-Files are written under a name of their own and renamed, readable by the owner only, and bounded in number. Several
-processes and destinations may share a folder: an entry is touched only for the destination that it was meant for,
-and a file belongs to whoever renames it. Each process holds a lock while it lives, and its claims carry the name of
-the lock: what a killed process has claimed is taken up at once.
+Files are written under a temporary name and renamed, are readable by the owner only, and their number is limited.
+Several processes and destinations may share a folder: an entry is used only for the destination that it was written
+for, and is claimed by renaming it. Each process holds a lock file while it has claims, and its claims contain the
+name of the lock: claims of a killed process are taken over at once.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ __all__ = ["Spool", "SpoolClaim"]
 _MAX_FILES: Final = 1000
 _COUNT_EVERY: Final = 50
 _LOCK: Final = ".owner"
-# Longer than any try can take. For claims whose owner cannot be asked: on a file system without locks, for example.
+# Longer than any attempt. For claims whose owner cannot be checked, for example on a file system without locks.
 _STALE_CLAIM: Final = 120.0
 
 
 class SpoolClaim(NamedTuple):
-    """A file taken out of the folder's line."""
+    """A file that this process has claimed."""
 
     path: Path
     name: str
 
 
 class Spool:
-    """The undelivered alerts of one destination in a folder.
+    """Spool of the undelivered alerts of one destination.
 
     Args:
-        folder: created with mode 0700 when missing.
-        kind: of the destination, part of the file names.
-        destinations: by what it is known (see ``EntryNames``); only keyed digests get into the file names.
+        folder: folder; created with mode 0700 if missing.
+        kind: kind of the destination, part of the file names.
+        destinations: identifiers of the destination (see ``EntryNames``); file names contain only keyed digests of
+            them.
         clock: wall clock for names and claims.
-        max_files: alerts kept; further ones are refused.
+        max_files: maximum number of alerts; further ones are rejected.
 
     Raises:
         ConfigurationError: the folder cannot be created or written.
@@ -73,25 +74,26 @@ class Spool:
         self._owner = _SpoolOwner(self._folder)
 
     def renew(self) -> None:
-        """In a forked child: the claims of the parent stay the parent's."""
+        """Reset the owner in a forked child: the parent keeps its claims."""
         self._owner.leave()
         self._owner = _SpoolOwner(self._folder)
 
     def close(self) -> None:
-        """Nothing is claimed any more."""
+        """Release the owner lock; there must be no more claims."""
         self._owner.remove()
 
     def put(self, alert: Alert, *, flush: bool = True) -> None:
         """Write one alert.
 
         Args:
-            alert: what to write.
-            flush: whether it survives a power cut when this returns (some milliseconds); else ``flush`` sees to it.
+            alert: alert to write.
+            flush: whether the alert survives a power failure when this returns (takes some milliseconds); otherwise
+                call the method ``flush`` later.
 
         Raises:
-            OSError: the disk or the folder is full, or the folder is gone.
+            OSError: the disk or the spool is full, or the folder has been removed.
         """
-        if self._room <= 0:  # other processes write here too, so that it is counted now and then
+        if self._room <= 0:  # other processes write here too, so count the files now and then
             self._room = min(_COUNT_EVERY, self._max_files - len(self._names()))
         if self._room <= 0:
             raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
@@ -99,7 +101,7 @@ class Spool:
         self._write(self._entries.of(alert), encoded(alert), flush=flush)
 
     def flush(self, timeout: float) -> None:
-        """Make what was put without flushing survive a power cut, as far as ``timeout`` seconds reach."""
+        """Make alerts that were written without flushing survive a power failure, within ``timeout`` seconds."""
         until = self._clock.monotonic() + timeout
         written, self._unflushed = self._unflushed, []
         for path in written:
@@ -110,17 +112,17 @@ class Spool:
             _flush(self._folder)
 
     def strangers(self) -> int:
-        """Entries of this kind for other destinations, or by other hands; they are left where they are."""
+        """Return the number of entries of this kind that are not for this destination; they are left alone."""
         return sum(
             self._entries.is_of_kind(name) and not self._entries.belongs(name) for name in self._all_names()
         )
 
     def empty(self) -> bool:
-        """Whether no alert waits for anybody."""
+        """Return whether no alert of this destination is waiting."""
         return not any(name.endswith(".json") for name in self._names()) and not self._left_behind()
 
     def claim(self, most: int) -> list[tuple[SpoolClaim, Alert]]:
-        """Take up to ``most`` alerts, oldest first; no other process gets them until they are released."""
+        """Claim up to ``most`` alerts, oldest first; no other process can claim them until they are released."""
         for name in self._left_behind():
             self._rename(name, name.partition(".json")[0] + ".json")
         self._remove_owners()
@@ -135,12 +137,12 @@ class Spool:
         return taken
 
     def release(self, claim: SpoolClaim) -> None:
-        """Put an alert back into the line."""
+        """Return an alert to the spool."""
         self._rename(claim.path.name, claim.name)
         self._owner.let_go()
 
     def done(self, claim: SpoolClaim) -> None:
-        """Remove an alert that was delivered."""
+        """Delete an alert that was delivered."""
         with suppress(OSError):
             claim.path.unlink()
         self._owner.let_go()
@@ -161,7 +163,7 @@ class Spool:
         return [name for name in taken if _owner_of(name) in gone or self._age(name) > _STALE_CLAIM]
 
     def _remove_owners(self) -> None:
-        """Remove the locks of processes that are gone and have left nothing behind, for anybody."""
+        """Remove the locks of processes that have ended without leaving claims of any destination."""
         names = self._all_names()
         needed = {_owner_of(name) for name in names if name.endswith(".taken")}
         for owner in {name[1:].removesuffix(_LOCK) for name in names if name.endswith(_LOCK)} - needed:
@@ -171,7 +173,7 @@ class Spool:
 
     def _age(self, name: str) -> float:
         try:
-            # abs: a clock that was set back must not make a claim immortal.
+            # abs: after the clock was set back, a claim must still expire.
             return abs(self._clock.time() - (self._folder / name).stat().st_mtime)
         except OSError:
             return 0.0
@@ -180,10 +182,10 @@ class Spool:
         claim = SpoolClaim(self._folder / f"{name}.{self._owner.hold()}.taken", name)
         now = self._clock.time()
         try:
-            # Before the rename: with an old time the claim would look left behind in the same moment.
+            # Before the rename: with an old time the claim would immediately look abandoned.
             os.utime(self._folder / name, (now, now))
             (self._folder / name).rename(claim.path)
-        except OSError:  # another process was quicker
+        except OSError:  # another process was faster
             self._owner.let_go()
             return None
         return claim
@@ -193,7 +195,8 @@ class Spool:
             with claim.path.open("rb") as file:
                 return self._entries.checked(claim.name, decoded(file.read(MAX_BYTES)))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            # Half a file cannot be: it was renamed whole. Somebody else wrote this; out of the way with it.
+            # Not a partial file, as files are complete when renamed. It was written by another program; set it
+            # aside.
             self._rename(claim.path.name, f"{claim.name}.unreadable")
             self._owner.let_go()
             return None
@@ -203,8 +206,8 @@ class Spool:
             (self._folder / old).rename(self._folder / new)
 
     def _write(self, name: str, content: bytes, *, flush: bool) -> None:
-        # Hidden until it is whole: readers go by names, and a rename is all or nothing. Flushed to the disk before
-        # the rename, since ext4 and others may store the name first: a power cut would leave an empty file.
+        # Hidden until it is complete: readers select by name, and a rename is atomic. Flushed to the disk before
+        # the rename, since ext4 and others may store the name first: a power failure would leave an empty file.
         draft = self._folder / f".{name}.{uuid4().hex}.draft"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
@@ -225,8 +228,8 @@ class Spool:
 
 
 def _flush(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk where the file system can."""
-    # The alert is there already, and another process may have taken it; some network file systems refuse folders.
+    """Flush a file, or the entries of a folder, to the disk if the file system supports it."""
+    # Errors are ignored: another process may have claimed the alert, and some network file systems reject folders.
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
         try:
@@ -240,7 +243,7 @@ def _owner_of(claimed: str) -> str:
 
 
 class _SpoolOwner:
-    """A file that this process holds locked while it has claims, and until it ends, however it does so."""
+    """Lock file that this process holds while it has claims; the kernel releases the lock when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -250,7 +253,7 @@ class _SpoolOwner:
         self._claims = 0
 
     def hold(self) -> str:
-        """Another claim: the name of the lock, which the first one makes."""
+        """Register another claim and return the name of the lock, which the first claim creates."""
         with self._lock:
             self._claims += 1
             if not self._name:
@@ -260,14 +263,14 @@ class _SpoolOwner:
             return self._name
 
     def let_go(self) -> None:
-        """A claim is done; with the last one goes the lock."""
+        """Unregister a claim; the last one removes the lock."""
         with self._lock:
             self._claims = max(0, self._claims - 1)
             if not self._claims:
                 self.remove()
 
     def is_gone(self, owner: str) -> bool:
-        """Whether another owner does not live any more; also ``False`` when nobody knows."""
+        """Whether another owner has ended; ``False`` if this cannot be determined."""
         if owner == self._name:
             return False
         try:
@@ -283,7 +286,7 @@ class _SpoolOwner:
         return True
 
     def leave(self) -> None:
-        """Let go of the file without unlocking it: in a child the lock is the parent's."""
+        """Close the file without unlocking it: in a child the lock belongs to the parent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -301,7 +304,7 @@ class _SpoolOwner:
         return self._folder / f".{owner}{_LOCK}"
 
     def _make(self) -> None:
-        # Locked before it has its name: unlocked it would be that of a process that is gone.
+        # Locked before it gets its name: an unlocked file would look like that of a process that has ended.
         draft = self._folder / f".{self._name}.draft"
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -316,7 +319,7 @@ class _SpoolOwner:
 
 
 def _make_private(folder: Path) -> None:
-    """Create the folder, or close it to others; alerts tell of the inside of an application."""
+    """Create the folder, or restrict its mode: alerts contain internals of an application."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = folder.stat()
@@ -326,7 +329,7 @@ def _make_private(folder: Path) -> None:
         raise ConfigurationError(
             f"spool must be a folder that can be created ({error.strerror})", parameter="spool"
         ) from error
-    # Whoever can write there could put alerts of their own under our name.
+    # Anyone who can write to the folder could add alerts in our name.
     foreign = known.st_uid != os.geteuid() and known.st_mode & stat.S_IWOTH
     if foreign or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""An alert as a file: what the name says, to which destination it belongs, and the content."""
+"""Spool entries: file name, destination and content of an alert."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from mks_hardening.notify.engine._alert import Alert
 
 __all__ = ["MAX_BYTES", "EntryNames", "decoded", "encoded"]
 
-# The largest alert has some 85,000 characters.
+# The largest alert has about 85,000 characters.
 MAX_BYTES: Final = 1_048_576
 _VERSION: Final = 1
 
 
 class EntryNames:
-    """Names of the files that belong to one destination: kind, time, id, and a digest of kind and address.
+    """Names of the files of one destination: kind, time, id, and a digest of kind and address.
 
-    The digest is keyed with the id of the alert. So a name tells nobody the address, which may be a secret, and not
-    even which entries have the same one; but whoever knows the address recognises each entry by its name alone.
+    The digest is keyed with the id of the alert. A name therefore reveals neither the address, which may be a
+    secret, nor which entries have the same address; but with the address, each entry can be recognised by its name
+    alone.
 
     Args:
-        kind: of the destination, for example ``slack``.
-        destinations: by what it is known; new entries get the first, and entries of the others belong to it, too.
+        kind: kind of the destination, for example ``slack``.
+        destinations: identifiers of the destination; new entries use the first, and entries of the others belong to
+            it too.
     """
 
     __slots__ = ("_addresses", "_kind")
@@ -36,26 +38,26 @@ class EntryNames:
         self._addresses = [f"{kind}\0{one}".encode("utf-8", "surrogatepass") for one in destinations]
 
     def of(self, alert: Alert) -> str:
-        """Where an alert goes."""
+        """Return the file name of an alert."""
         return f"{self._beginning(alert)}-{_digest(self._addresses[0], alert.id)}.json"
 
     def belongs(self, name: str) -> bool:
-        """Whether an entry, perhaps one that is being sent, is for this destination."""
+        """Return whether an entry, including a claimed one, is for this destination."""
         parts = _NAME.fullmatch(name)
         return parts is not None and parts["digest"] in self._digests(parts["id"])
 
     def checked(self, name: str, alert: Alert) -> Alert:
-        """The alert, if it is the one that the entry was named for.
+        """Return the alert if it matches the name of its entry.
 
         Raises:
-            ValueError: an entry of another destination was renamed or copied over one of this.
+            ValueError: an entry of another destination was renamed or copied to a name of this one.
         """
         if name not in {f"{self._beginning(alert)}-{digest}.json" for digest in self._digests(alert.id)}:
             raise ValueError("the name of the entry is that of another alert")
         return alert
 
     def is_of_kind(self, name: str) -> bool:
-        """Whether an entry is for any destination of this kind."""
+        """Return whether an entry is for any destination of this kind."""
         return name.startswith(f"{self._kind}-")
 
     def _beginning(self, alert: Alert) -> str:
@@ -73,15 +75,16 @@ _NAME: Final = re.compile(r".+-\d{15,}-(?P<id>[^-]+)-(?P<digest>[0-9a-f]{16})\.j
 
 
 def encoded(alert: Alert) -> bytes:
-    """The content of an entry."""
+    """Serialize an alert."""
     return json_dumps({"version": _VERSION, **alert._asdict()})
 
 
 def decoded(content: bytes) -> Alert:
-    """The alert in an entry.
+    """Deserialize an alert.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError, RecursionError: it is none, or of another version.
+        ValueError, TypeError, KeyError, AttributeError, RecursionError: the content is not an alert, or has another
+            version.
     """
     data: Any = json.loads(content)
     if data["version"] != _VERSION:
