@@ -1,4 +1,4 @@
-"""Alerts by e-mail, Slack and webhook that are never lost and never flood: handlers, policy, spool."""
+"""Alerts by e-mail, Slack and webhook, without losses or floods: handlers, policy, spool."""
 
 from __future__ import annotations
 

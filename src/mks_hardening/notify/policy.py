@@ -1,4 +1,4 @@
-"""When alerts go out, how often they are tried, and how much may wait: what the user may set."""
+"""Alert policy: deduplication, retries, rate and queue size."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class _Fields(NamedTuple):
 
 
 class AlertPolicy(_Fields):
-    """When alerts go out, how often they are tried, and how much may wait.
+    """Policy of alerts: deduplication, retries, rate and queue size.
 
     Args:
         dedup_window: seconds in which repetitions of an alert are counted instead of sent; 0 sends each one.
-        digest: report the number of repetitions when their window ends; otherwise only the next alert names it.
-        max_queue: alerts that may wait; more are dropped and counted.
-        retries: tries after the first one, for faults that may pass.
+        digest: report the number of repetitions when their window ends; otherwise only the next alert includes it.
+        max_queue: maximum number of queued alerts; more are dropped and counted.
+        retries: attempts after the first one, for temporary errors.
         backoff: seconds before the first retry; doubled each time, up to ``backoff_max``, with jitter.
-        backoff_max: longest pause between two tries, in seconds.
-        rate: messages a second to the destination, after a burst of three.
-        shared_store: Redis (URL or client) in which the processes of an application agree on what was sent.
+        backoff_max: maximum pause between two attempts in seconds.
+        rate: messages per second to the destination, after a burst of three.
+        shared_store: Redis (URL or client) through which the processes of an application coordinate what was sent.
 
     Raises:
-        ConfigurationError: a value out of its range.
+        ConfigurationError: a value is out of range.
     """
 
     __slots__ = ()
@@ -57,7 +57,7 @@ class AlertPolicy(_Fields):
         rate: float = 1.0,
         shared_store: str | RedisLike | RedisClient | None = None,
     ) -> Self:
-        """Check and convert the values."""
+        """Validate and convert the values."""
         return super().__new__(
             cls,
             dedup_window=seconds(dedup_window, parameter="dedup_window"),
@@ -74,7 +74,7 @@ class AlertPolicy(_Fields):
         return (), self._asdict()
 
     def __repr__(self) -> str:
-        # Without the shared store, whose URL may hold a password.
+        # Without the shared store, whose URL may contain a password.
         shown = ", ".join(
             f"{name}={value!r}" for name, value in zip(self._fields[:-1], self[:-1], strict=True)
         )
@@ -82,7 +82,7 @@ class AlertPolicy(_Fields):
 
 
 def _server(given: str | RedisLike | RedisClient | None) -> str | RedisLike | RedisClient | None:
-    """What a shared store may be; a URL is read when the handler is built."""
+    """Validate a shared store; a URL is parsed when the handler is created."""
     if given is None or isinstance(given, str):
         return given
     from mks_hardening._core.backend.redis_client import RedisClient

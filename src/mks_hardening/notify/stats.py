@@ -1,4 +1,4 @@
-"""What became of the records that a handler took."""
+"""Counts of the log records that a handler received."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["AlertStats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertStats:
-    """What became of the records a handler took: ``logged`` is the sum of the five that follow.
+    """Counts of the log records that a handler received; ``logged`` is the sum of the five fields after it.
 
     Attributes:
-        logged: records taken from log calls.
-        delivered: records the destination accepted as an alert of their own, alone or in a summary.
+        logged: records received from log calls.
+        delivered: records that the destination accepted as alerts, single or in a summary.
         suppressed: repetitions, reported as a number in a digest.
         spooled: records written to the spool.
         dropped: records lost, because the queue or the spool was full or delivery failed without a spool.
-        pending: records still on their way.
-        deliveries: messages the destination accepted, with digests and replays.
-        replayed: alerts delivered from the spool; whoever spooled them has counted them.
+        pending: records without a result so far.
+        deliveries: messages that the destination accepted, including digests and replays.
+        replayed: alerts delivered from the spool; they were counted by the process that spooled them.
         faults: errors of the notifier itself.
     """
 

@@ -1,1 +1,1 @@
-"""The logging handlers, one for each kind of destination, and their base."""
+"""Logging handlers, one per kind of destination, and their base class."""

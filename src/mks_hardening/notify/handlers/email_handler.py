@@ -1,4 +1,4 @@
-"""Alerts by e-mail."""
+"""Logging handler that sends alerts by e-mail."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ __all__ = ["EmailNotificationHandler"]
 
 
 class EmailNotificationHandler(NotificationHandler):
-    """Sends alerts over SMTP.
+    """Send alerts over SMTP.
 
     Args:
-        smtp_host: name of the server, which its certificate must carry.
-        smtp_port: 587 for ``starttls``, 465 as a rule for ``tls``.
+        smtp_host: host name of the server, as in its certificate.
+        smtp_port: 587 for ``starttls``, usually 465 for ``tls``.
         from_addr: sender, ``ops@example.com`` or ``Operations <ops@example.com>``.
-        to_addrs: recipients; one text may hold several, separated by commas.
-        username: log in as; without it there is no log-in.
+        to_addrs: recipients; one string may contain several, separated by commas.
+        username: user name for authentication; None means no authentication.
         password: password of that user.
-        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (a server on this machine only).
-        ssl_context: what to trust, instead of the system's certificates.
-        ca_file: certificates to trust, instead of the system's.
+        security: ``starttls``, ``tls`` (from the first byte) or ``plain`` (only for a server on this machine).
+        ssl_context: TLS context, instead of one with the system's certificates.
+        ca_file: trusted certificates, instead of the system's.
         timeout: seconds for one delivery, from connecting to the last reply.
-        subject_prefix: beginning of each subject; the environment follows it.
-        level: least level of records that become alerts.
-        policy: when, how often, how much.
-        spool: folder for what cannot be delivered.
-        spool_name: name of this destination in the spool: alerts that wait under it go to the address that the
-            handler has now. Without a name they wait for the address that they were meant for.
-        allow_plaintext: whether ``plain`` may leave this machine.
+        subject_prefix: prefix of each subject, followed by the environment.
+        level: minimum level of records that become alerts.
+        policy: deduplication, retries, rate and queue size.
+        spool: folder for undeliverable alerts.
+        spool_name: name of this destination in the spool: alerts spooled under it are sent to the current address
+            of the handler. Without a name, alerts are only sent to the address that they were meant for.
+        allow_plaintext: whether ``plain`` may be used with another machine.
         lang: ``en`` or ``ja``.
-        environment: shown in each alert and its subject, for example ``production``; ``MKS_ENV`` when ``None``.
-        redactor: takes secrets out; the default one when ``None``.
-        transport: delivers instead of SMTP, for tests.
-        clock: wall and monotonic time.
+        environment: included in each alert and its subject, for example ``production``; ``None`` reads ``MKS_ENV``.
+        redactor: redactor of secrets; the default one if ``None``.
+        transport: used instead of SMTP, for tests.
+        clock: wall and monotonic clock.
 
     Raises:
-        ConfigurationError: no recipients, a malformed address, clear text to another machine, a user without a
-            password, or another unusable value.
+        ConfigurationError: there are no recipients, an address is malformed, plaintext to another machine, a user
+            without a password, or another invalid value.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class EmailNotificationHandler(NotificationHandler):
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        # Not needed by those who only import the area: e-mail, TLS and SMTP are a hundred modules.
+        # Imported lazily: e-mail, TLS and SMTP load about a hundred modules.
         from mks_hardening._core.mail.email_addresses import addresses
         from mks_hardening._core.mail.smtp_server import smtp_session
         from mks_hardening.notify.layouts._email_layout import EmailLayout
@@ -117,7 +117,7 @@ class EmailNotificationHandler(NotificationHandler):
             policy=policy,
             spool=spool,
             spool_name=spool_name,
-            # By recipients in any order, not by server: the same people get it after the mail server has moved.
+            # By recipients in any order, not by server: spooled alerts remain valid when the mail server changes.
             destination=",".join(sorted(address.addr_spec for address in recipients)),
             environment=environment,
             redactor=redactor,

@@ -1,4 +1,4 @@
-"""The logging handler behind all destinations; a thin shell around the dispatcher."""
+"""Base class of the notification handlers; a thin wrapper around the dispatcher."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ __all__ = ["NotificationHandler"]
 
 
 class NotificationHandler(logging.Handler, Closing):
-    """Base of the handlers that alert people.
+    """Base class of the logging handlers that send alerts.
 
-    ``emit`` only looks and queues; one worker thread sends. A handler is a context manager, and is drained at exit
-    and on SIGTERM.
+    ``emit`` only inspects and queues a record; a worker thread sends. A handler is a context manager, and is
+    drained at exit and on SIGTERM.
 
     Args:
-        channel: kind of destination: ``email``, ``slack``, ``webhook`` or one of your own.
-        render: turns alerts into the message that the transport gets.
-        transport: delivers.
-        level: least level of records that become alerts.
-        policy: when, how often, how much.
-        spool: folder for what cannot be delivered, or ``None``.
-        destination: tells destinations of one kind apart in a shared store and in a spool; only hashed.
-        spool_name: name of the destination in the spool: alerts that wait under it go to the address that the
-            handler has now. Without a name they wait for the address that they were meant for.
-        environment: for example ``production``; ``MKS_ENV`` when ``None``.
-        redactor: takes secrets out; the default one when ``None``.
-        clock: wall and monotonic time.
+        channel: kind of destination: ``email``, ``slack``, ``webhook`` or a custom one.
+        render: converts alerts to the message for the transport.
+        transport: delivers messages.
+        level: minimum level of records that become alerts.
+        policy: deduplication, retries, rate and queue size.
+        spool: folder for undeliverable alerts, or ``None``.
+        destination: distinguishes destinations of one kind in a shared store and in a spool; stored only as a hash.
+        spool_name: name of the destination in the spool: alerts spooled under it are sent to the current address of
+            the handler. Without a name, alerts are only sent to the address that they were meant for.
+        environment: for example ``production``; ``None`` reads ``MKS_ENV``.
+        redactor: redactor of secrets; the default one if ``None``.
+        clock: wall and monotonic clock.
 
     Raises:
-        ConfigurationError: an unknown level or an unusable spool.
+        ConfigurationError: the level is unknown, the spool is unusable, or another parameter is invalid.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class NotificationHandler(logging.Handler, Closing):
             path_text(spool, parameter="spool")
         if spool_name is not None:
             text_of(spool_name, parameter="spool_name", empty=False)
-        # What waits for the address itself is sent as well: it was put there before there was a name.
+        # Alerts spooled for the address itself are sent too: they were written before the spool had a name.
         destinations = [destination] if spool_name is None else [f"\0{spool_name}", destination]
         self._dispatcher = Dispatcher(
             channel,
@@ -92,23 +92,23 @@ class NotificationHandler(logging.Handler, Closing):
             redactor=redactor or default_redactor(),
             clock=clock,
         )
-        # A handler that is dropped without being closed leaves no thread behind, and loses nothing.
+        # A handler that is garbage-collected without being closed leaves no thread behind, and loses no alert.
         finalize(self, self._dispatcher.abandon).atexit = False
-        # Last: from here on logging.shutdown knows the handler and will flush it.
+        # Last: from here on logging.shutdown knows the handler and flushes it.
         super().__init__(number)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Take a record, unless it is about a delivery: the notifier is not its own customer.
+        """Process a record, unless it is about a delivery: the notifier must not send alerts about itself.
 
-        The lock of ``logging.Handler`` is not taken. ``logging.shutdown`` holds it while it waits for the worker,
-        and the worker may log.
+        The lock of ``logging.Handler`` is not acquired: ``logging.shutdown`` holds it while it waits for the
+        worker, and the worker may log.
         """
         if is_sending() or record.name == OWN_LOGGER:
             return False
         passed: object = self.filter(record)
         if not passed:
             return False
-        # From Python 3.12 on a filter may put another record in its place.
+        # Since Python 3.12 a filter may replace the record.
         self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return True
 
@@ -120,15 +120,15 @@ class NotificationHandler(logging.Handler, Closing):
             self._dispatcher.fault()
 
     def stats(self) -> AlertStats:
-        """What became of the records so far."""
+        """Return the counts of the records so far."""
         return self._dispatcher.stats()
 
-    def flush(self, timeout: float = 5.0) -> bool:  # type: ignore[override]  # logging ignores the answer
-        """Send what waits, with the digests of open windows; whether all was settled within ``timeout`` seconds."""
+    def flush(self, timeout: float = 5.0) -> bool:  # type: ignore[override]  # logging ignores the return value
+        """Send queued alerts and the digests of open windows; return whether it took at most ``timeout`` s."""
         return self._dispatcher.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver or spool what waits, within ``timeout`` seconds. Harmless when called again."""
+        """Deliver or spool queued alerts within ``timeout`` seconds. Idempotent."""
         self._dispatcher.close(timeout)
         super().close()
 

@@ -1,4 +1,4 @@
-"""Alerts in a Slack channel."""
+"""Logging handler that sends alerts to a Slack channel."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ __all__ = ["SlackNotificationHandler"]
 
 
 class SlackNotificationHandler(NotificationHandler):
-    """Posts alerts to a Slack incoming webhook.
+    """Post alerts to a Slack incoming webhook.
 
-    Only an answer whose body is ``ok``, as Slack gives it, counts as delivered. For services that imitate Slack and
-    answer otherwise there is ``WebhookNotificationHandler``.
+    Only a response with the body ``ok``, as Slack sends it, counts as delivered. For services that imitate Slack
+    but respond differently, use ``WebhookNotificationHandler``.
 
     Args:
-        webhook_url: address of the webhook; a secret, never shown.
-        channel: named in the payload; only legacy webhooks heed it.
+        webhook_url: URL of the webhook; a secret, never shown.
+        channel: channel in the payload; only legacy webhooks support it.
         timeout: seconds for one delivery.
-        level: least level of records that become alerts.
-        policy: when, how often, how much.
-        spool: folder for what cannot be delivered.
-        spool_name: name of this destination in the spool: alerts that wait under it go to the address that the
-            handler has now. Without a name they wait for the address that they were meant for.
-        ca_file: certificates to trust instead of the system's.
-        ssl_context: a ready context instead.
-        allow_plaintext: whether ``http`` may leave this machine.
+        level: minimum level of records that become alerts.
+        policy: deduplication, retries, rate and queue size.
+        spool: folder for undeliverable alerts.
+        spool_name: name of this destination in the spool: alerts spooled under it are sent to the current address
+            of the handler. Without a name, alerts are only sent to the address that they were meant for.
+        ca_file: trusted certificates, instead of the system's.
+        ssl_context: TLS context, instead of one with the system's certificates.
+        allow_plaintext: whether ``http`` may be used with another machine.
         lang: ``en`` or ``ja``.
-        environment: shown in each alert, for example ``production``; ``MKS_ENV`` when ``None``.
-        redactor: takes secrets out; the default one when ``None``.
-        transport: delivers instead of HTTP, for tests.
-        clock: wall and monotonic time.
+        environment: included in each alert, for example ``production``; ``None`` reads ``MKS_ENV``.
+        redactor: redactor of secrets; the default one if ``None``.
+        transport: used instead of HTTP, for tests.
+        clock: wall and monotonic clock.
 
     Raises:
-        ConfigurationError: a URL that is neither https nor on this machine, or another unusable value.
+        ConfigurationError: the URL is neither https nor on this machine, or another value is invalid.
         MissingDependencyError: requests is not installed.
     """
 
@@ -84,7 +84,7 @@ class SlackNotificationHandler(NotificationHandler):
                 ca_file=ca_file,
                 ssl_context=ssl_context,
                 allow_plaintext=allow_plaintext,
-                # Proxies and login pages answer 200 as well.
+                # Proxies and login pages respond with 200 as well.
                 confirmation=b"ok",
                 clock=clock,
             ),

@@ -1,4 +1,4 @@
-"""Alerts for a receiver of one's own, signed."""
+"""Logging handler that sends signed alerts to a webhook of your own."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ _MIN_SECRET = 16
 
 
 class WebhookNotificationHandler(NotificationHandler):
-    """Posts alerts as JSON: ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
+    """Post alerts as JSON: ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
 
-    ``Idempotency-Key`` is the same for every try. With a ``secret`` each request carries ``X-MKS-Timestamp``,
-    seconds since the epoch, and ``X-MKS-Signature``: ``v1=`` and the hexadecimal HMAC-SHA256 of ``v1:``, the time
-    stamp, ``:`` and the raw body. Receivers compute the same, compare in constant time, and refuse old time stamps.
+    ``Idempotency-Key`` is the same for every attempt. With a ``secret``, each request contains ``X-MKS-Timestamp``,
+    seconds since the epoch, and ``X-MKS-Signature``: ``v1=`` and the hexadecimal HMAC-SHA256 of ``v1:``, the
+    timestamp, ``:`` and the raw body. Receivers compute the same value, compare in constant time, and reject old
+    timestamps.
 
     Args:
-        url: address of the receiver; treated as a secret, never shown.
-        secret: key of the signature, at least 16 bytes; without one requests are not signed.
+        url: URL of the receiver; treated as a secret, never shown.
+        secret: key of the signature, at least 16 bytes; without a key requests are not signed.
         timeout: seconds for one delivery.
-        level: least level of records that become alerts.
-        policy: when, how often, how much.
-        spool: folder for what cannot be delivered.
-        spool_name: name of this destination in the spool: alerts that wait under it go to the address that the
-            handler has now. Without a name they wait for the address that they were meant for.
-        ca_file: certificates to trust instead of the system's.
-        ssl_context: a ready context instead.
-        allow_plaintext: whether ``http`` may leave this machine.
+        level: minimum level of records that become alerts.
+        policy: deduplication, retries, rate and queue size.
+        spool: folder for undeliverable alerts.
+        spool_name: name of this destination in the spool: alerts spooled under it are sent to the current address
+            of the handler. Without a name, alerts are only sent to the address that they were meant for.
+        ca_file: trusted certificates, instead of the system's.
+        ssl_context: TLS context, instead of one with the system's certificates.
+        allow_plaintext: whether ``http`` may be used with another machine.
         lang: language of the summary line, ``en`` or ``ja``.
-        environment: part of each alert, for example ``production``; ``MKS_ENV`` when ``None``.
-        redactor: takes secrets out; the default one when ``None``.
-        transport: delivers instead of HTTP, for tests.
-        clock: wall and monotonic time.
+        environment: included in each alert, for example ``production``; ``None`` reads ``MKS_ENV``.
+        redactor: redactor of secrets; the default one if ``None``.
+        transport: used instead of HTTP, for tests.
+        clock: wall and monotonic clock.
 
     Raises:
-        ConfigurationError: a URL that is neither https nor on this machine, a short secret, or another unusable
-            value.
+        ConfigurationError: the URL is neither https nor on this machine, the secret is too short, or another value
+            is invalid.
         MissingDependencyError: requests is not installed.
     """
 
@@ -103,8 +104,8 @@ class WebhookNotificationHandler(NotificationHandler):
 
 
 def _key(secret: str | bytes | None) -> bytes | None:
-    # surrogatepass, so that a key read from odd bytes of the environment is refused by its length, not by a
-    # codec.
+    # surrogatepass, so that a key from undecodable bytes of the environment is rejected by its length, not by a
+    # codec error.
     key = secret.encode(errors="surrogatepass") if isinstance(secret, str) else secret
     if key is not None and (not isinstance(key, bytes) or len(key) < _MIN_SECRET):
         raise ConfigurationError(f"secret must have at least {_MIN_SECRET} bytes", parameter="secret")

@@ -1,1 +1,1 @@
-"""What an alert looks like: words in two languages, and one layout for each kind of destination."""
+"""Layouts of alerts: texts in two languages, and one layout per kind of destination."""

@@ -1,4 +1,4 @@
-"""Alerts as e-mail: text and HTML part, a subject of at most 200 characters, nothing that could become a header."""
+"""E-mail layout: text and HTML parts, a subject of at most 200 characters, no header injection."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _CODE: Final = 'style="background:#f4f4f4;padding:8px;white-space:pre-wrap;word-
 
 
 class EmailLayout:
-    """Renders parcels as e-mails.
+    """Render outgoing messages as e-mails.
 
     Args:
-        layout: the words.
+        layout: texts in the language of the alerts.
         sender: address of the sender.
         recipients: addresses of the recipients.
-        subject_prefix: beginning of each subject.
+        subject_prefix: prefix of each subject.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EmailLayout:
         self._prefix = subject_prefix
 
     def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
-        """The e-mail for a parcel; the same one however often it is rendered."""
+        """Render a message as e-mail; every call returns the same bytes."""
         first = parcel.alerts[0]
         text = self._layout.text(parcel.alerts)
         mail = EmailMessage(SMTP)
@@ -50,7 +50,7 @@ class EmailLayout:
         mail["To"] = self._recipients
         mail["Date"] = formatdate(max(alert.created for alert in parcel.alerts), localtime=True)
         mail["Message-ID"] = f"<{parcel.id}@{self._sender.domain}>"
-        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps vacation answers away
+        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents vacation replies
         mail["X-Alert-Fingerprint"] = first.fingerprint
         mail.set_content(text, cte="base64")
         mail.add_alternative(self._html(parcel.alerts), subtype="html", cte="base64")

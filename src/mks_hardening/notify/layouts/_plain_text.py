@@ -1,4 +1,4 @@
-"""What an alert says as plain text, before any destination gives it a form."""
+"""Plain text of alerts, shared by all layouts."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _HEADLINE: Final = 300
 
 
 class Layout:
-    """Puts alerts into words.
+    """Texts of alerts in one language.
 
     Args:
         language: ``en`` or ``ja``.
 
     Raises:
-        ConfigurationError: another language.
+        ConfigurationError: the language is not supported.
     """
 
     def __init__(self, language: Language) -> None:
         self.words: Translations = WORDS[choice(language, WORDS, parameter="lang")]
 
     def headline(self, alerts: Sequence[Alert]) -> str:
-        """One line about it."""
+        """Return a one-line summary."""
         first = alerts[0]
         line = f"{first.level}: {one_line(first.message, _HEADLINE)}"
         if len(alerts) > 1:
@@ -37,7 +37,7 @@ class Layout:
         return f"{line} (x{first.repeats})" if first.digest else line
 
     def facts(self, alert: Alert) -> list[tuple[str, str]]:
-        """Label and value of everything short; what is not known is left out."""
+        """Return label and value of all short facts; unknown facts are omitted."""
         words = self.words
         rows = [
             (words.level, alert.level),
@@ -52,14 +52,14 @@ class Layout:
         return [(label, value) for label, value in rows if value]
 
     def repeats(self, alert: Alert) -> str:
-        """The sentence about suppressed repetitions, or an empty string."""
+        """Return the sentence about suppressed repetitions, or an empty string."""
         if not alert.repeats:
             return ""
         sentence = self.words.repeated if alert.digest else self.words.repeated_before
         return sentence.format(number=alert.repeats, first=when(alert.since), last=when(alert.created))
 
     def text(self, alerts: Sequence[Alert]) -> str:
-        """All of it as plain text."""
+        """Return the complete plain text."""
         return "\n\n----------\n\n".join(self._text(alert, brief=len(alerts) > 1) for alert in alerts)
 
     def _text(self, alert: Alert, *, brief: bool) -> str:
@@ -71,15 +71,15 @@ class Layout:
 
 
 def one_line(text: str, limit: int) -> str:
-    """The text without line breaks, cut to ``limit`` characters."""
+    """Return the text without line breaks, truncated to ``limit`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def when(moment: float) -> str:
-    """Wall time as people on this machine read it, with the offset."""
+    """Return a wall time in the time zone of this machine, with the UTC offset."""
     try:
-        # With the offset: the reader and the server may live in two zones.
+        # With the offset: reader and server may be in different time zones.
         local = datetime.fromtimestamp(moment, UTC).astimezone()
     except (ValueError, OverflowError, OSError):
         return str(moment)

@@ -1,4 +1,4 @@
-"""Alerts as Slack messages: within the limits of Block Kit after escaping, and nothing that Slack would act on."""
+"""Slack layout: within the limits of Block Kit after escaping, without text that Slack would interpret."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _MAX_HEADER: Final = 150
 _MAX_FIELD: Final = 2000
 _MAX_FIELDS: Final = 10
 _MAX_BLOCKS: Final = 50
-# Slack refuses messages whose blocks hold more than about 13,200 characters together.
+# Slack rejects messages whose blocks contain more than about 13,200 characters in total.
 _MAX_TOTAL: Final = 12_000
 _FENCE: Final = "```"
 
 
 class SlackLayout:
-    """Renders parcels as webhook payloads.
+    """Render outgoing messages as webhook payloads.
 
     Args:
-        layout: the words.
-        channel: put into the payload when given; only legacy webhooks heed it.
+        layout: texts in the language of the alerts.
+        channel: channel in the payload, if given; only legacy webhooks support it.
     """
 
     def __init__(self, layout: Layout, *, channel: str | None) -> None:
@@ -38,7 +38,7 @@ class SlackLayout:
         self._channel = None if channel is None else text_of(channel, parameter="channel")
 
     def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
-        """The payload for a parcel."""
+        """Render a message as payload."""
         headline = self._layout.headline(parcel.alerts)
         blocks = [_header(self._title(parcel.alerts))]
         several = len(parcel.alerts) > 1
@@ -76,9 +76,9 @@ class SlackLayout:
 
 
 def escaped(text: str, limit: int) -> str:
-    """Text in which Slack finds no mention, link, entity or fence, at most ``limit`` characters after escaping.
+    """Return text without mentions, links, entities or code fences, at most ``limit`` characters after escaping.
 
-    Slack asks for exactly three characters to be replaced; none of the entities is cut in half.
+    Slack requires exactly three characters to be replaced; no entity is cut in half.
     """
     whole = text.replace(_FENCE, "'''").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if len(whole) <= limit:
@@ -91,12 +91,12 @@ def escaped(text: str, limit: int) -> str:
 
 
 def _code(text: str) -> str:
-    """A code block that the text cannot leave."""
+    """Return a code block that the text cannot end."""
     return f"{_FENCE}{escaped(text, _MAX_SECTION - 2 * len(_FENCE))}{_FENCE}"
 
 
 def _ends(text: str) -> str:
-    """Beginning and end of a traceback; the end says what was raised."""
+    """Return start and end of a traceback; the end names the exception."""
     half = _MAX_SECTION // 2 - 200
     return text if len(text) <= 2 * half else f"{text[:half]}\n…\n{text[-half:]}"
 
@@ -115,7 +115,7 @@ def _fields(rows: Sequence[tuple[str, str]]) -> Block:
 
 
 def _bounded(blocks: list[Block]) -> list[Block]:
-    """As many blocks from the front as Slack takes."""
+    """Return as many blocks from the start as Slack accepts."""
     kept: list[Block] = []
     total = 0
     for block in blocks[:_MAX_BLOCKS]:

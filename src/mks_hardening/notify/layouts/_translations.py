@@ -1,4 +1,4 @@
-"""The words around an alert, in Japanese and English."""
+"""Texts of alerts in Japanese and English."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Language = Literal["en", "ja"]
 
 
 class Translations(NamedTuple):
-    """Labels of facts, and sentences with places for numbers and times."""
+    """Labels of facts, and sentences with placeholders for numbers and times."""
 
     level: str
     time: str

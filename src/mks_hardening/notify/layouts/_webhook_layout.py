@@ -1,4 +1,4 @@
-"""Alerts as one JSON document for receivers of one's own."""
+"""Webhook layout: alerts as one JSON document for receivers of your own."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["WebhookLayout"]
 
 
 class WebhookLayout:
-    """Renders parcels as ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
+    """Render outgoing messages as ``{"version": 1, "id": ..., "summary": ..., "alerts": [...]}``.
 
     Args:
-        layout: the words of the summary line.
+        layout: texts of the summary line.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
     def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
-        """The document for a parcel."""
+        """Render a message as JSON document."""
         headline = self._layout.headline(parcel.alerts)
         document = {
             "version": 1,

@@ -1,1 +1,1 @@
-"""How a finished message leaves the process: SMTP and HTTP, and what their answers mean."""
+"""Transports for rendered messages: SMTP and HTTP, and the classification of their responses."""

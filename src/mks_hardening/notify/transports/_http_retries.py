@@ -1,4 +1,4 @@
-"""Which answers of a webhook are worth another try, and the pause that they ask for (RFC 9110, 10.2.3)."""
+"""Retries of webhook requests: which responses allow a retry, and the requested pause (RFC 9110, 10.2.3)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Final
 
 __all__ = ["RETRY_AFTER_CAP", "may_pass_later", "retry_after_seconds"]
 
-# Besides 5xx: the same request may pass later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
+# Besides 5xx: the same request may succeed later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
 
-# A destination may ask for a pause, but not for silence.
+# A destination may request a pause, but not an unlimited one.
 RETRY_AFTER_CAP: Final = 300.0
 
 
 def may_pass_later(status: int) -> bool:
-    """Whether a refusal with this status is no refusal for good."""
+    """Return whether a response with this status is only temporary."""
     return status >= 500 or status in _TRY_AGAIN
 
 
 def retry_after_seconds(value: str | None, *, now: float) -> float | None:
-    """The pause a ``Retry-After`` field asks for, at most 300 s; ``None`` when unreadable.
+    """Return the pause that a ``Retry-After`` field requests, at most 300 s; ``None`` if it is invalid.
 
     Args:
         value: delay in seconds or an HTTP date.
@@ -28,7 +28,7 @@ def retry_after_seconds(value: str | None, *, now: float) -> float | None:
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
-        # Nine digits are 31 years; int() of a field of a million digits would take minutes.
+        # Nine digits are 31 years; int() of a field with a million digits would take minutes.
         return min(float(text[:9]), RETRY_AFTER_CAP)
     moment = _http_date(text)
     return None if moment is None else min(max(0.0, moment - now), RETRY_AFTER_CAP)

@@ -1,4 +1,4 @@
-"""The way to a webhook: one POST, and what its answer means."""
+"""HTTP transport: one POST per message, and the meaning of its response."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["HttpTransport", "signature"]
 
 
 class HttpTransport:
-    """Posts alerts to one URL, which is treated as a secret.
+    """Post alerts to one URL, which is treated as a secret.
 
     Args:
         url: https, or http to this machine.
-        parameter: what errors call the URL.
-        timeout: seconds.
+        parameter: name of the URL's parameter in error messages.
+        timeout: seconds for one delivery.
         secret: key for signing; see ``signature``.
-        ca_file: certificates to trust instead of the system's.
-        ssl_context: a ready context instead.
-        allow_plaintext: whether ``http`` may leave this machine.
-        confirmation: body without which a 2xx answer does not count, or ``None`` when the status suffices.
+        ca_file: trusted certificates, instead of the system's.
+        ssl_context: TLS context, instead of one with the system's certificates.
+        allow_plaintext: whether ``http`` may be used with another machine.
+        confirmation: body that a 2xx response must have, or ``None`` if the status suffices.
         clock: wall clock for signatures and for dates in ``Retry-After``.
 
     Raises:
-        ConfigurationError: a URL that may not be spoken to.
+        ConfigurationError: the URL is not allowed.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class HttpTransport:
         """Post the message.
 
         Raises:
-            DeliveryError: no answer, an answer other than 2xx, or one without the confirmation.
+            DeliveryError: there is no response, a response other than 2xx, or one without the confirmation.
         """
         try:
             answer = self._session.post(
@@ -84,17 +84,17 @@ class HttpTransport:
         if not 200 <= answer.status < 300:
             raise self._refusal(answer.status, answer.headers)
         if self._confirmation is not None and answer.body.strip() != self._confirmation:
-            # Somebody on the way answered, a sign-in page perhaps. Not tried again: it may have been passed on.
+            # An intermediary responded, such as a login page. Not retried, as the message may have been forwarded.
             raise DeliveryError("not-confirmed", temporary=False)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._session.close()
 
     def _headers(self, message: OutgoingAlert) -> Mapping[str, str]:
         if self._secret is None:
             return message.headers
-        # Signed anew for each try: a receiver may refuse old time stamps.
+        # Signed for each attempt: a receiver may reject old timestamps.
         stamp = str(int(self._clock.time()))
         signed = signature(self._secret, stamp, message.body)
         return {**message.headers, "X-MKS-Timestamp": stamp, "X-MKS-Signature": signed}
@@ -105,9 +105,9 @@ class HttpTransport:
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:
-    """``v1=`` and the HMAC-SHA256, in hexadecimal, of ``v1:<stamp>:<body>``.
+    """Return ``v1=`` and the HMAC-SHA256, in hexadecimal, of ``v1:<stamp>:<body>``.
 
-    Receivers compute the same from ``X-MKS-Timestamp`` and the raw body, compare in constant time, and refuse time
-    stamps (seconds since the epoch) that are more than a few minutes old.
+    Receivers compute the same value from ``X-MKS-Timestamp`` and the raw body, compare in constant time, and reject
+    timestamps (seconds since the epoch) that are more than a few minutes old.
     """
     return "v1=" + hmac.digest(secret, b"v1:" + stamp.encode() + b":" + body, "sha256").hex()

@@ -1,4 +1,4 @@
-"""Alerts over SMTP: who still waits for one is remembered from try to try."""
+"""SMTP transport: tracks the recipients that have not received a message yet."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["SmtpTransport"]
 
 
 class SmtpTransport:
-    """Delivers e-mails to the same recipients.
+    """Deliver e-mails to a fixed list of recipients.
 
     Args:
-        session: the server.
+        session: SMTP session of the server.
         sender: envelope sender.
         recipients: envelope recipients.
     """
@@ -33,19 +33,19 @@ class SmtpTransport:
         """Deliver the message.
 
         Raises:
-            DeliveryError: not delivered, or not to all recipients.
+            DeliveryError: the message was not delivered, or not to all recipients.
         """
-        # The id stays from try to try, and with it who has the mail already.
+        # The id is the same for every attempt, and identifies the recipients that already have the mail.
         if self._progress.message != message.id:
             self._progress = _Progress(message.id, self._recipients)
         self._progress.settle(self._session.deliver(self._sender, self._progress.left, message.body))
 
     def close(self) -> None:
-        """Nothing stays open between deliveries."""
+        """Do nothing: no connection stays open between deliveries."""
 
 
 class _Progress:
-    """Who still waits for a message; the others have it, and the next try must not give them a second copy."""
+    """Recipients that have not received a message yet; a retry must not send duplicates to the others."""
 
     def __init__(self, message: str, recipients: tuple[str, ...]) -> None:
         self.message = message
@@ -54,10 +54,10 @@ class _Progress:
         self._refused: list[int] = []
 
     def settle(self, refused: Mapping[str, int]) -> None:
-        """Take the codes of those who did not get it in a try.
+        """Record the reply codes of the recipients that did not receive the message in an attempt.
 
         Raises:
-            DeliveryError: somebody did not get it yet, or will not.
+            DeliveryError: some recipients have not received it yet, or never will.
         """
         self._accepted += len(self.left) - len(refused)
         self.left = tuple(address for address, code in refused.items() if code < 500)
