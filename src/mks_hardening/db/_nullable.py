@@ -48,7 +48,7 @@ def optional_tables(select: Select[Construct]) -> frozenset[Construct]:
 
 def _froms(select: Construct) -> list[Construct]:
     # SQLAlchemy assembles joins added with .join() at compile time, which takes about a millisecond.
-    joins = select._setup_joins  # noqa: SLF001 - has no public name
+    joins = select._setup_joins  # noqa: SLF001 - no public API
     if any(how["isouter"] or how["full"] for *_, how in joins):
         return list(select.get_final_froms())
     return [*select._from_obj, *select.columns_clause_froms]  # noqa: SLF001 - as above

@@ -23,7 +23,7 @@ def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) 
         ConfigurationError: it uses a window function or DISTINCT ON, or DISTINCT with an order column that is not
             selected.
     """
-    raw: list[Construct] = select._raw_columns  # noqa: SLF001 - has no public name
+    raw: list[Construct] = select._raw_columns  # noqa: SLF001 - no public API
     if any(_has_window(one) for one in (*raw, *order)):
         raise ConfigurationError(
             "a window function sees only the rows of its page: select it in a subquery", parameter="select"

@@ -126,7 +126,7 @@ def _dialect_of(bind: Session | Connection, statement: AnySelect) -> str:
 
 def _type_codes(result: Result[Any], keys: int) -> list[object]:
     """PostgreSQL type OIDs of the order columns, wherever eager loading has placed them."""
-    cursor_result: Any = getattr(result, "raw", result)  # of the ORM, and of Core
+    cursor_result: Any = getattr(result, "raw", result)  # the ORM wraps the result of Core
     described = {str(name): code for name, code, *_ in cursor_result.cursor.description}
     return [
         next((code for name, code in described.items() if name.endswith(f"{_KEY}{n}")), None)
@@ -203,7 +203,7 @@ def keyset_page(
     if position is not None:
         beyond = _beyond(keys, position.values)
         # WHERE is evaluated before grouping and cannot contain aggregates.
-        grouped = bool(select._group_by_clauses)  # noqa: SLF001 - has no public name
+        grouped = bool(select._group_by_clauses)  # noqa: SLF001 - no public API
         statement = statement.having(beyond) if grouped else statement.where(beyond)
     return Page(statement.limit(limit + 1), keys=keys, after=position, limit=limit, width=width)
 

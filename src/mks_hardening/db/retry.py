@@ -61,10 +61,11 @@ def retry_on_serialization_failure(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function or coroutine function that opens, runs and commits a whole transaction.
 
-    After a serialization failure or deadlock the function is called again, after a random delay whose upper bound
-    starts at ``backoff`` and doubles each time; the last error is raised unchanged. The function must have no side
-    effects outside its transaction. The failure may also be the cause or context of another error, or a member of
-    an exception group. ``watch_queries`` and ``query_budget`` count only the last call.
+    After a serialization failure, a deadlock or SQLite's "database is locked" the function is called again, after a
+    random delay whose upper bound starts at ``backoff`` and doubles each time; the last error is raised unchanged.
+    The function must have no side effects outside its transaction. The failure may also be the cause or context of
+    another error, or a member of an exception group. ``watch_queries`` and ``query_budget`` count only the last
+    call.
 
     Args:
         attempts: maximum number of calls.

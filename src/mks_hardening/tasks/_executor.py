@@ -225,8 +225,7 @@ class Executor:
         """Record the outcome of a run, with retries while the database is unavailable.
 
         The work is done, and would be repeated if this failed. Every step is a compare-and-set, so sending it twice
-        is
-        harmless: the second time the row no longer belongs to this run.
+        is harmless: the second time the row no longer belongs to this run.
         """
         for wait in _WAITS:
             try:

@@ -115,9 +115,9 @@ def _sleep(dialect: Dialect, seconds: float) -> None:
 
 
 def _supervise_asyncpg(connection: _Asyncpg, deadline: ClientDeadline) -> None:
-    transport, protocol = connection._transport, connection._protocol  # noqa: SLF001 - as the module says
+    transport, protocol = connection._transport, connection._protocol  # noqa: SLF001 - see the module docstring
     wait = DriverWait(deadline, transport.get_extra_info("socket").fileno())
-    connection._protocol = _AsyncpgProtocol(protocol, wait)  # noqa: SLF001 - as the module says
+    connection._protocol = _AsyncpgProtocol(protocol, wait)  # noqa: SLF001 - see the module docstring
 
 
 class _AsyncpgProtocol:

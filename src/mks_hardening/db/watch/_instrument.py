@@ -190,7 +190,7 @@ def _timed_context(base: Any, clock: Clock) -> Any:
     """Create a subclass of the dialect's execution context that measures durations."""
     monotonic = clock.monotonic
     base_pre_exec = base.pre_exec
-    base_setup = base._setup_result_proxy  # noqa: SLF001 - as the module says
+    base_setup = base._setup_result_proxy  # noqa: SLF001 - see the module docstring
     base_handle = base.handle_dbapi_exception
 
     def pre_exec(self: Any) -> None:
@@ -201,7 +201,7 @@ def _timed_context(base: Any, clock: Clock) -> Any:
         result = base_setup(self)
         duration = monotonic() - self.mks_started
         self.mks_started = None  # from here on _TimedFetch measures the fetches
-        if result._soft_closed:  # noqa: SLF001 - as the module says
+        if result._soft_closed:  # noqa: SLF001 - see the module docstring
             execution = Execution(self, duration, self.mks_listeners)
             execution.rows = _rows_changed(self)
             execution.finish()
@@ -249,7 +249,7 @@ def _rows_changed(context: DefaultExecutionContext) -> int:
     """Row count of the driver; for ``executemany`` the number of sets, which some drivers do not add up."""
     if context.executemany:
         return len(context.parameters)
-    return max(0, context._rowcount or 0)  # noqa: SLF001 - as the module says
+    return max(0, context._rowcount or 0)  # noqa: SLF001 - see the module docstring
 
 
 def attach(

@@ -53,7 +53,7 @@ class PoolStats:
     """Snapshot of a connection pool.
 
     Attributes:
-        size: maximum number of connections, including overflow; 0 unless the pool is a ``QueuePool``.
+        size: maximum number of connections, including a limited overflow; 0 unless the pool is a ``QueuePool``.
         checked_out: number of connections in use.
         checkouts: number of checkouts since the monitor was installed.
         timeouts: number of checkouts that timed out.
@@ -162,7 +162,7 @@ class PoolMonitor:
 
     def _size(self) -> int:
         pool: Any = self._engine.pool
-        return pool.size() + max(0, pool._max_overflow) if hasattr(pool, "_max_overflow") else 0  # noqa: SLF001 - has no public name
+        return pool.size() + max(0, pool._max_overflow) if hasattr(pool, "_max_overflow") else 0  # noqa: SLF001 - no public API
 
     def __enter__(self) -> Self:
         return self.install()

@@ -37,7 +37,7 @@ class RotatedLog:
 
     Args:
         path: path of the log; the lock file is ``.NAME.lock`` in the same directory.
-        max_bytes: maximum size of the log.
+        max_bytes: maximum size of the log in bytes, unless a single line is longer.
         backups: number of rotated files to keep.
         compress: whether rotated files will be compressed.
     """
@@ -204,8 +204,8 @@ class RotatedLog:
             # Renamed but not yet counted: until then other processes keep writing to this file.
             with self._locked(wait=True):
                 pass
-            # Granted when the last pending line has been written; nobody writes to this file any more, so release
-            # it at once.
+            # Granted when the last pending line has been written; no process writes to this file any more, so
+            # release it at once.
             fcntl.flock(raw, fcntl.LOCK_EX)
             fcntl.flock(raw, fcntl.LOCK_UN)
             target.truncate(0)

@@ -109,7 +109,7 @@ class DedupWindows:
         """Count an alert as a repetition after the fact, because another process has sent it.
 
         Its window may have ended while a blocked destination delayed the query of the other processes. Then a new
-        window is opened, whose end reports the repetition; otherwise nobody would.
+        window is opened, whose end reports the repetition; otherwise no process would.
         """
         window = self._open.get(kind)
         if window is None:

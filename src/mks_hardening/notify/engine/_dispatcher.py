@@ -186,7 +186,7 @@ class Dispatcher:
             return self._ledger.stats()
 
     def flush(self, timeout: float) -> bool:
-        """Send queued alerts and report all repetitions; return whether it took at most ``timeout`` seconds."""
+        """Send queued alerts and report all repetitions; return whether none is left within ``timeout`` seconds."""
         # The worker thread cannot wait for itself.
         if self._worker.is_current_thread:
             return self.stats().pending == 0
@@ -261,7 +261,7 @@ class Dispatcher:
             self._accept_next()
         self._add_digests("close")
 
-    # --- the worker --------------------------------------------------------------------------
+    # --- worker thread -----------------------------------------------------------------------
 
     def _do(self, job: Callable[[], object]) -> None:
         job()

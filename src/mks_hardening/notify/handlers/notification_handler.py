@@ -124,7 +124,7 @@ class NotificationHandler(logging.Handler, Closing):
         return self._dispatcher.stats()
 
     def flush(self, timeout: float = 5.0) -> bool:  # type: ignore[override]  # logging ignores the return value
-        """Send queued alerts and the digests of open windows; return whether it took at most ``timeout`` s."""
+        """Send queued alerts and open digests; return whether none is left after at most ``timeout`` seconds."""
         return self._dispatcher.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:

@@ -82,8 +82,7 @@ class PreparedStatements:
         """Return the priorities and queues with due tasks, sorted by priority, then by the longest due time.
 
         This is a read, so idle workers do not queue for SQLite's single writer. Each priority and queue has its own
-        index
-        range: a single query for several queues would sort all due tasks in them.
+        index range: a single query for several queues would sort all due tasks in them.
         """
         wanted = tuple(dict.fromkeys(queues))
         with self._single.connect() as connection:

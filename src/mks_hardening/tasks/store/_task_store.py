@@ -42,7 +42,7 @@ class TaskStore:
         self.hot: PreparedStatements = PreparedStatements(engine, table, self.clock)
         self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
 
-    # --- accepting -----------------------------------------------------------------------------
+    # --- enqueuing -----------------------------------------------------------------------------
 
     def add(self, connection: Connection, new: NewTask) -> str:
         """Insert a task in the caller's transaction; return its id, or that of the task with the same key.
@@ -95,7 +95,7 @@ class TaskStore:
             where=false() if is_slot else columns.state.in_(sources("enqueue")),
         ).returning(columns.id)
 
-    # --- taking --------------------------------------------------------------------------------
+    # --- leasing -------------------------------------------------------------------------------
 
     def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[LeasedTask]:
         """Lease due tasks; the delivery is counted now, before any code of the task runs.
@@ -122,7 +122,7 @@ class TaskStore:
         columns = self.table.c
         return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("claim"))
 
-    # --- holding and ending --------------------------------------------------------------------
+    # --- renewing and ending -------------------------------------------------------------------
 
     def renew(self, tasks: Sequence[LeasedTask], *, lease: float) -> set[str]:
         """Extend leases by ``lease`` seconds; return the owners of those that were still held."""
@@ -293,7 +293,7 @@ class TaskStore:
             self.clock.replace(before)
             self.hot = PreparedStatements(self.engine, self.table, self.clock)
 
-    # --- from outside --------------------------------------------------------------------------
+    # --- administration ------------------------------------------------------------------------
 
     def cancel(self, task_id: str, *, connection: Connection | None = None) -> bool:
         """Cancel a waiting task, or request a running one to stop; return whether there was anything to do.
