@@ -66,7 +66,7 @@ class Executor:
         Args:
             run: the task and its lease.
             is_leaving: whether this process is shutting down, so that an exception is not a failure of the task.
-            on_error: called with an unexpected exception of the task.
+            on_error: called with an exception of the task that is not a retry, a cancellation or a lost lease.
         """
         task = self._tasks.known.get(run.taken.name)
         carried = cast("dict[str, object]", load(run.taken.context))

@@ -171,8 +171,7 @@ class TaskWorker(Closing):
             task_id: id of the task; its queue does not matter.
             is_leaving: whether this process is shutting down: then an exception is not a failure of the task, and
                 another worker runs it.
-            on_error: called with an unexpected exception of the task, but not with a retry, a cancellation or a
-                lost lease.
+            on_error: called with an exception of the task that is not a retry, a cancellation or a lost lease.
         """
         owner = secrets.token_hex(16)
         for parameter, called in (("is_leaving", is_leaving), ("on_error", on_error)):

@@ -1,8 +1,8 @@
 """Probe of a PostgreSQL server that needs no credentials.
 
 Connecting proves nothing: if the server process is stopped or a network drops packets, the kernel still accepts
-connections. The probe therefore sends an SSLRequest (protocol 3.0), to which every server and pooler responds with
-one byte before anything else.
+connections. The probe therefore sends an SSLRequest (protocol 3.0: "may we use TLS?"), to which every server and
+pooler responds with one byte before anything else.
 """
 
 from __future__ import annotations
