@@ -1,1 +1,1 @@
-"""建設土木ナレッジシステム: the reference application that composes all six areas of ``mks_hardening``."""
+"""建設土木ナレッジシステム, the reference application that uses all six areas of ``mks_hardening``."""

@@ -1,4 +1,4 @@
-"""``python -m knowledge_system``."""
+"""Entry point of ``python -m knowledge_system``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole system put together: the one place that knows both the application and the library."""
+"""Application factory: the only module that wires the application to the library."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ if TYPE_CHECKING:
 __all__ = ["PURGE_SECONDS", "create_app", "from_env", "open_database", "session_factory", "sign_in_from_env"]
 
 PURGE_SECONDS = 8
-"""Within which an administrator hears what was purged: a request waits for it, and holds a thread meanwhile."""
+"""Deadline of a CDN purge in seconds. The administrator's request, and its thread, wait for the purge."""
 _TASK_THREADS = 5
-"""Beside those of requests: two that work, one each for schedule, leases and the watch."""
+"""Threads per process that use the database besides request threads: 2 workers, schedule, leases, queue watch."""
 _BOOT_ERROR = 3
-"""The status by which gunicorn knows that trying again is of no use."""
+"""Exit status that tells gunicorn not to restart the worker."""
 _BLUEPRINTS = (
     articles.pages,
     attachments.pages,
@@ -89,17 +89,17 @@ _BLUEPRINTS = (
 
 
 def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clock | None = None) -> Flask:
-    """The application with every area that the settings name; it runs without any of them.
+    """Create the application with every area that the settings enable; each area is optional.
 
-    ``app.extensions["knowledge"].close()`` gives back what was opened; when it cannot be made, nothing stays open.
+    ``app.extensions["knowledge"].close()`` releases what was opened. If creation fails, everything is released.
 
     Args:
-        settings: what to use and where it is.
-        clock: for everything but sessions.
-        session_clock: for sessions, where they live by another one.
+        settings: settings of the application and of the library.
+        clock: clock for everything except sessions.
+        session_clock: clock for sessions; ``clock`` by default.
     """
     app = Flask(__name__)
-    # Werkzeug limits what it decodes of a form apart from the body (500,000 bytes by default).
+    # Werkzeug limits the decoded fields of a form separately from the body (500,000 bytes by default).
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_LIMIT,
         MAX_FORM_MEMORY_SIZE=BODY_LIMIT,
@@ -123,7 +123,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
         else:
             app.secret_key = secrets.token_bytes(32)
         watchdog = opened.enter_context(closing(RequestWatchdog(app.wsgi_app)))
-        app.wsgi_app = watchdog  # type: ignore[method-assign]  # as Flask documents
+        app.wsgi_app = watchdog  # type: ignore[method-assign]  # documented by Flask
     except BaseException:
         opened.close()
         raise
@@ -131,10 +131,10 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
 
 
 def from_env() -> Flask:
-    """The application as the environment says, for gunicorn.
+    """Create the application from environment variables, for gunicorn.
 
     Raises:
-        SystemExit: the settings are wrong; all their faults are told in one message.
+        SystemExit: the settings are invalid; one message on stderr lists all errors.
     """
     try:
         app = create_app(AppSettings.from_env())
@@ -147,7 +147,7 @@ def from_env() -> Flask:
 
 @contextmanager
 def sign_in_from_env() -> Iterator[SignIn]:
-    """The sign-in alone, for ``mks-hardening sign-in --target knowledge_system.app:sign_in_from_env``."""
+    """Provide ``SignIn`` for ``mks-hardening sign-in --target knowledge_system.app:sign_in_from_env``."""
     parts = create_app(AppSettings.from_env()).extensions["knowledge"]
     try:
         yield parts.sign_in
@@ -157,7 +157,7 @@ def sign_in_from_env() -> Iterator[SignIn]:
 
 @contextmanager
 def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]:
-    """Engine and search index of the configured database; its connections are given back at the end."""
+    """Open the engine and the search index of the configured database; dispose of the engine on exit."""
     db = settings.hardening.db
     if "db" not in settings.areas:
         engine = create_engine(db.url or "")
@@ -183,9 +183,10 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
 
 
 def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Session]:
-    """Sessions whose objects stay readable after the commit; those for reading have none.
+    """Create a session factory whose objects remain readable after a commit.
 
-    The two ends of a transaction are round trips of their own, which a page that only reads can do without.
+    With ``reading``, sessions run in autocommit mode: a page that only reads saves the round trips that begin and
+    end a transaction.
     """
     if reading:
         return sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
@@ -193,7 +194,7 @@ def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Se
 
 
 def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
-    """The content delivery network in front, where the settings name one."""
+    """Return the client of the CDN, if the settings name one."""
     zone, token = settings.hardening.cache.cdn_zone_id, settings.hardening.cache.cdn_api_token
     if "cache" not in settings.areas or zone is None or token is None:
         return None
@@ -201,9 +202,9 @@ def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
 
 
 def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_clock: Clock) -> Parts:
-    """One paragraph for each area; what is switched off is ``None``, or does nothing."""
+    """Build the services, one paragraph per area; a disabled area is ``None`` or a null object."""
     hard, areas = settings.hardening, settings.areas
-    if "logging" in areas:  # with "notify", errors go out as alerts
+    if "logging" in areas:  # with "notify", errors also go out as alerts
         compose.setup_logging_with_notifications(hard)
 
     engine, search = opened.enter_context(open_database(settings))
@@ -212,7 +213,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     cache = opened.enter_context(closing(compose.cache_backend(hard) if "cache" in areas else NullCache()))
     limiter = open_limiter(settings, opened, clock)
 
-    # The rest of the area is in web/edge.py.
+    # The rest of the area "wsgi" is in web/edge.py.
     store = opened.enter_context(closing(compose.session_store(hard))) if "wsgi" in areas else None
     manager = None if store is None else SessionManager(store, clock=session_clock)
 

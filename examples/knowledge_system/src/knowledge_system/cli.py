@@ -1,4 +1,4 @@
-"""The command line: ``knowledge-system demo | walkthrough | seed | upgrade | create-admin | check | totp``."""
+"""Command line: ``knowledge-system demo | walkthrough | seed | upgrade | create-admin | check | totp``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -189,7 +189,7 @@ def _create_admin(options: argparse.Namespace) -> int:
 
 
 def _typed_password() -> str:
-    """Typed by a person, or the first line of what a program hands over; never an argument, which all can see."""
+    """Read a password from the terminal or the first line of stdin; arguments would be visible to every user."""
     if sys.stdin.isatty():
         return getpass("パスワード(12 文字以上): ")
     return sys.stdin.readline().rstrip("\n")
@@ -223,7 +223,7 @@ def _names_database() -> bool:
 
 
 def _settings(options: argparse.Namespace) -> AppSettings:
-    """Those of the environment; those of the demonstration where that is asked for, or no database is named."""
+    """Read the environment; use the demo settings with ``--demo``, or if no database is configured."""
     from knowledge_system.demo.environment import demo_environment
     from knowledge_system.settings import AppSettings
 

@@ -1,4 +1,4 @@
-"""``flask --app "knowledge_system.app:from_env()" knowledge ...``: what operators do to a configured system."""
+"""Operator commands: ``flask --app "knowledge_system.app:from_env()" knowledge ...``."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None
 
 @contextmanager
 def _outages_told() -> Iterator[None]:
-    """A server that does not answer in time is a sentence, not a traceback; every step here may be taken twice."""
+    """Report a backend outage as a message instead of a traceback; every operation here is safe to repeat."""
     try:
         yield
     except BackendUnavailableError as error:

@@ -1,4 +1,4 @@
-"""The services one application is made of, built once and shared by its views."""
+"""Services of one application, built once and shared by its views."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Parts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What views need; ``None`` stands for an area that is switched off."""
+    """Services that views use; ``None`` means that the area is disabled."""
 
     settings: AppSettings
     clock: Clock
@@ -58,22 +58,22 @@ class Parts:
 
     @property
     def reads(self) -> sessionmaker[Session]:
-        """Makes sessions that only read, each statement by itself."""
+        """Return the factory of read-only sessions, which run each statement in autocommit mode."""
         return self.catalogue.sessions
 
     def end_sessions(self, user_id: str) -> None:
-        """Sign somebody out everywhere, programs too, as far as sessions are known here."""
+        """End every browser session and every token of a user; without a session manager, only the tokens."""
         self.tokens.end_user(user_id)
         if self.session_manager is not None:
             self.session_manager.end_user(user_id)
 
     def serve(self) -> None:
-        """Run background tasks until this process ends, which then gives everything back."""
+        """Start the background threads, and close everything when the process exits."""
         self.opened.enter_context(self.samples.writing())
         if self.background is not None:
             self.opened.enter_context(self.background.serving())
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Give back the connections and take off the hooks; harmless when called twice."""
+        """Close connections and remove hooks; may be called more than once."""
         self.opened.close()

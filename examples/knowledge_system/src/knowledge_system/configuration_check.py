@@ -1,4 +1,4 @@
-"""``knowledge-system check``: what should be mended before people work with it."""
+"""Checks of ``knowledge-system check``: problems to fix before users work with the system."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ __all__ = ["Finding", "findings"]
 
 
 class Finding(NamedTuple):
-    """Something to mend; an ``error`` is in the way of using the system."""
+    """One problem; an ``error`` prevents the system from working."""
 
     error: bool
     text: str
 
 
 def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
-    """Everything that is found. Faults of the settings themselves are told when these are read.
+    """Yield every problem found; errors in the settings themselves are reported when the settings are read.
 
     Args:
-        settings: of the system.
-        clock: says how old a backup is.
+        settings: settings to check.
+        clock: clock for the age of a backup.
     """
     yield from _of_database(settings, clock)
     if "wsgi" in settings.areas:
@@ -79,7 +79,7 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
 
 
 def _of_connections(settings: AppSettings, engine: Engine) -> Iterator[Finding]:
-    """Whether the pools of all workers fit into the server, during a reload too."""
+    """Check that the pools of all workers fit into the server's ``max_connections``, also during a reload."""
     db = settings.hardening.db
     with engine.connect() as connection:
         allowed = int(connection.exec_driver_sql("SHOW max_connections").scalar_one())
@@ -118,7 +118,7 @@ def _of_uploads(settings: AppSettings) -> Iterator[Finding]:
 
 
 def _known_to_all(session: Session) -> Iterator[str]:
-    """People of the demonstration who still have its password."""
+    """Yield the demo users that still have the demo password."""
     names = [person["username"] for person in content.people()]
     for user in session.scalars(select(User).where(User.username.in_(names), User.active)):
         if user.password_hash and verify_password(DEMO_PASSWORD, user.password_hash):
@@ -126,7 +126,7 @@ def _known_to_all(session: Session) -> Iterator[str]:
 
 
 def _of_edge(settings: AppSettings) -> Iterator[Finding]:
-    """What the library's own check finds: settings of the framework, Redis, the order of wrappers."""
+    """Run the library's own check: framework settings, Redis, order of the wrappers."""
     app = application.create_app(replace(settings, areas=settings.areas - {"logging"}))
     try:
         result = app.test_cli_runner().invoke(args=["mks", "check"])

@@ -1,4 +1,4 @@
-"""The terminal: plain lines, and a counter for what takes longer."""
+"""Terminal output: plain lines and a progress counter."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["complain", "progress", "say"]
 
 
 def say(text: str = "") -> None:
-    """One line for the person at the terminal."""
+    """Write one line to stdout."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def complain(text: str) -> None:
-    """What went wrong, on the error stream."""
+    """Write an error message to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def progress(label: str) -> Callable[[int, int], None]:
-    """A function that shows ``label: done / total``: in place on a terminal, otherwise every two seconds."""
+    """Return a function that shows ``label: done / total``, in place on a terminal, otherwise every two seconds."""
     shown_at = [time.monotonic()]
 
     def show(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Tables brought up to date, and first contents."""
+"""Schema migrations and initial content."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["check_backup", "fill", "upgrade"]
 Progress = Callable[[str], Callable[[int, int], None]]
 
 _GENERATED_AT_ONCE = 500
-"""Articles in one transaction."""
+"""Articles per transaction."""
 
 
 def upgrade(
     engine: Engine, settings: AppSettings, *, clock: Clock, without_backup: str | None = None
 ) -> list[str]:
-    """Bring the tables to the newest revision; the revisions that were applied.
+    """Apply all pending revisions and return their names.
 
     Args:
-        engine: of the database.
-        settings: whether this is production, and where its backups are.
-        clock: says how old a backup is.
-        without_backup: why it is done without one.
+        engine: engine of the database.
+        settings: settings that say whether this is production, and where the backups are.
+        clock: clock for the age of a backup.
+        without_backup: reason for an upgrade without a fresh backup; skips the check.
 
     Raises:
-        MigrationFault: there is something to lose in production and no fresh backup of it, or it cannot be done.
+        MigrationFault: production has data but no fresh backup, or a revision cannot be applied.
     """
     migrations = Migrations(engine)
     if settings.production and not without_backup and migrations.pending() and not migrations.is_empty():
@@ -47,10 +47,10 @@ def upgrade(
 
 
 def check_backup(settings: AppSettings, *, now: float) -> None:
-    """Ask for a backup that is fresh.
+    """Check that a fresh backup exists.
 
     Raises:
-        MigrationFault: there is none.
+        MigrationFault: no fresh backup exists.
     """
     if settings.backups is None:
         raise MigrationFault("MKS_BACKUPS must name the folder of the backups")
@@ -70,10 +70,10 @@ def fill(
     number: int = 0,
     progress: Progress = lambda _label: lambda _done, _total: None,
 ) -> tuple[int, int]:
-    """Load people and articles that are missing, generate more up to ``number``; returns how many were added.
+    """Load missing users and articles, and generate articles up to ``number``; return the numbers of both added.
 
-    Generated articles are committed in parts: other writers are not kept waiting until the last one, and a run that
-    was interrupted goes on where it stopped.
+    Generated articles are committed in batches: other writers do not wait for the last article, and an interrupted
+    run continues where it stopped.
     """
     with sessions.begin() as session:
         people = content.load_people(

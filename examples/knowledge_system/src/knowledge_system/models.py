@@ -1,4 +1,4 @@
-"""Tables: people, articles with tags and comments, and who saved which revision when."""
+"""SQLAlchemy models: users, articles with tags, comments and revisions, and all other tables."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ __all__ = [
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware datetimes in UTC, also on SQLite, which keeps no zone."""
+    """Timezone-aware datetimes in UTC, also on SQLite, which does not store a time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     @property
     def python_type(self) -> type[datetime]:
-        """What it takes, so that a forged page position of another type is refused."""
+        """The accepted Python type, so that a forged pagination cursor with a value of another type is rejected."""
         return datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive values: their instant is a guess."""
+        """Reject naive values, which do not define an instant."""
         del dialect
         if value is None:
             return None
@@ -71,7 +71,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Restore the time zone."""
         del dialect
         if value is None:
             return None
@@ -80,7 +80,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """All tables, with constraint names that do not depend on the database."""
+    """Base of all models, with constraint names that do not depend on the database."""
 
     metadata = MetaData(
         naming_convention={
@@ -93,7 +93,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A member of staff who may sign in, once the invitation was answered with a password and while ``active``."""
+    """A member of staff, who can sign in while ``active`` and after setting a password through the invitation."""
 
     __tablename__ = "users"
 
@@ -110,11 +110,12 @@ class User(Base):
 
 
 class Article(Base):
-    """One piece of knowledge, as readers see it.
+    """An article as readers see it.
 
-    ``revision`` rises by one with every saved edit and every step of the workflow; ``shown_revision`` is the one
-    whose text stands here. While the next version of a published or retired article is written, ``next_revision``
-    says which revision holds it, ``next_since`` with which it began, and ``next_status`` where it stands.
+    ``revision`` increases by one with every saved edit and every workflow step; ``shown_revision`` is the revision
+    whose text this row holds. While the next version of a published or retired article is being written,
+    ``next_revision`` is the revision that holds its text, ``next_since`` the revision with which it began, and
+    ``next_status`` its status.
     """
 
     __tablename__ = "articles"
@@ -122,7 +123,7 @@ class Article(Base):
         Index(None, "status", "updated_at", "id"),
         Index(None, "category", "status", "updated_at", "id"),
         Index(None, "status", "category", "site"),
-        # What a search has found is sorted without reading the articles, and so is what a site has.
+        # Covering indexes: search results, and the articles of a site, are sorted without reading the table.
         Index(None, "id", "status", "updated_at"),
         Index(None, "site", "status", "updated_at", "id"),
     )
@@ -158,7 +159,7 @@ class Article(Base):
 
 
 class ArticleTag(Base):
-    """A tag of an article, in the order the author gave."""
+    """A tag of an article, in the order the author entered."""
 
     __tablename__ = "article_tags"
 
@@ -168,7 +169,7 @@ class ArticleTag(Base):
 
 
 class Tag(Base):
-    """The spelling of a tag that was there first, for everything that is the same to a reader (``tags.key_of``)."""
+    """The canonical spelling of a tag: the first one used for a key (``tags.key_of``)."""
 
     __tablename__ = "tags"
 
@@ -177,7 +178,7 @@ class Tag(Base):
 
 
 class Favourite(Base):
-    """An article that somebody wants to find again."""
+    """An article that a user has bookmarked."""
 
     __tablename__ = "favourites"
 
@@ -189,7 +190,7 @@ class Favourite(Base):
 
 
 class Watch(Base):
-    """Somebody wants to hear of an article, of a tag or of a site; ``subject`` is its number or its name."""
+    """A subscription of a user to an article, a tag or a site; ``subject`` is the article's id or the name."""
 
     __tablename__ = "watches"
     __table_args__ = (Index(None, "kind", "subject"),)
@@ -201,7 +202,7 @@ class Watch(Base):
 
 
 class Comment(Base):
-    """A remark below an article."""
+    """A comment on an article."""
 
     __tablename__ = "comments"
 
@@ -215,9 +216,9 @@ class Comment(Base):
 
 
 class Revision(Base):
-    """Who saved which revision of an article, when, its status, and its whole text.
+    """A revision of an article: editor, time, status and full text.
 
-    Texts are missing from before they were kept.
+    Revisions that were saved before texts were stored have none.
     """
 
     __tablename__ = "revisions"
@@ -238,7 +239,7 @@ class Revision(Base):
 
 
 class Review(Base):
-    """A step of the workflow: who took it, when, on which revision, and what was said."""
+    """A workflow step: actor, time, revision and comment."""
 
     __tablename__ = "reviews"
 
@@ -254,7 +255,7 @@ class Review(Base):
 
 
 class Notice(Base):
-    """Something a member of staff should know about an article."""
+    """A notification to a user about an article."""
 
     __tablename__ = "notices"
     __table_args__ = (Index(None, "user_id", "read_at"),)
@@ -273,9 +274,9 @@ class Notice(Base):
 
 
 class Attachment(Base):
-    """A file of an article: what it is called and what it is; its content lies in the store under ``digest``.
+    """A file of an article: its name and metadata; the content is in the file store under ``digest``.
 
-    ``shown`` is false while it belongs to a version that readers do not see yet.
+    ``shown`` is false while the file belongs to a version that readers do not see yet.
     """
 
     __tablename__ = "attachments"
@@ -297,7 +298,7 @@ class Attachment(Base):
 
 
 class AuditEntry(Base):
-    """Somebody did something; ``hash`` covers the row and the hash of the one before. Kept for good, as it is."""
+    """An audit log entry, never changed or deleted; ``hash`` covers the row and the hash of the previous entry."""
 
     __tablename__ = "audit_entries"
 
@@ -313,7 +314,7 @@ class AuditEntry(Base):
 
 
 class Report(Base):
-    """A file that a task has written, for one person and for some days; its id is that of the task."""
+    """A file written by a background task for one user, until it expires; the id is that of the task."""
 
     __tablename__ = "reports"
 
@@ -327,7 +328,7 @@ class Report(Base):
 
 
 class Sample(Base):
-    """What one process counted in one minute; kept for a day."""
+    """Counters of one process for one minute; kept for a day."""
 
     __tablename__ = "samples"
 
@@ -337,7 +338,7 @@ class Sample(Base):
 
 
 class TokenFamily(Base):
-    """One sign-in of a program: the tokens that follow from each other, until one of them is used twice."""
+    """The tokens of one API sign-in, each replacing the one before; reusing a refresh token ends the family."""
 
     __tablename__ = "api_token_families"
 
@@ -351,7 +352,7 @@ class TokenFamily(Base):
 
 
 class RefreshToken(Base):
-    """A refresh token, by its digest: who reads the table can use none."""
+    """A refresh token, stored as its digest, so that a leaked table contains no usable token."""
 
     __tablename__ = "api_refresh_tokens"
 
@@ -364,7 +365,7 @@ class RefreshToken(Base):
 
 
 class RepeatableCall(Base):
-    """A call that was made with an ``Idempotency-Key``, and what was answered."""
+    """A request with an ``Idempotency-Key`` and its stored response."""
 
     __tablename__ = "api_repeatable_calls"
 
@@ -378,8 +379,9 @@ class RepeatableCall(Base):
     answer: Mapped[str | None] = mapped_column(Text)
 
 
-# The library keeps second factors here; it is in our metadata so that it is created with the other tables.
+# The library stores second factors in this table; it is in our metadata so that it is created with the
+# others.
 second_factors = two_factor_table(Base.metadata)
 passkeys = passkey_tables(Base.metadata)
-# One row is one background task.
+# One row per background task.
 tasks = task_table(Base.metadata)

@@ -1,4 +1,4 @@
-"""Settings of the application around those of the library; every fault is reported at once."""
+"""Settings of the application and of the library; all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -45,20 +45,22 @@ _MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
 _REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 
 
-# The people who run it read Japanese.
+# Operators of this system read Japanese.
 _DEFAULTS: Final = {"MKS_ALERT_LANGUAGE": "ja"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSettings:
-    """Files that people hand in.
+    """Settings of uploaded files.
 
     Attributes:
-        folder: where they are kept; outside of what any server serves. By default below the data folder.
-        limit: bytes of one file.
-        redirect: path of nginx's internal location that serves the folder; without it the application does.
-        scan_command: a program that reads a file and ends with 1 when it is infected.
-        scan_socket: where clamd listens: a path, or ``host:port``.
+        folder: directory of the files, outside any directory that a server serves; below the data directory by
+            default.
+        limit: maximum size of one file in bytes.
+        redirect: path of nginx's internal location that serves the directory; empty if the application serves the
+            files.
+        scan_command: program that reads a file and exits with 1 if it is infected.
+        scan_socket: address of clamd: a path, or ``host:port``.
     """
 
     folder: Path | None = None
@@ -70,21 +72,22 @@ class UploadSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppSettings:
-    """What ``create_app`` needs.
+    """Settings of ``create_app``.
 
     Attributes:
-        hardening: settings of all areas.
-        demo: whether this is the demonstration on one machine; adds pages that make trouble on purpose.
-        data_dir: folder of the demonstration's files: database, log, sink.
-        areas: areas that are used; the application runs without any of them.
-        broker_url: Celery's broker; without it the web processes run the background tasks themselves.
-        mail_domain: who has no address of their own gets mail as ``username@mail_domain``; without it, none.
-        four_eyes: whether nobody may approve what he or she wrote; off only where one reviewer is all there is.
-        audit_heads: file to which the end of the audit log is copied each night, best not on the database's host.
-        backups: folder of the backups, without a fresh one of which the tables of production are not changed.
-        backup_max_age: seconds for which a backup is fresh.
-        second_factor_roles: roles that get no further than their account without a second factor.
-        uploads: files that people hand in.
+        hardening: library settings of all areas.
+        demo: whether this is the demonstration on one machine; adds pages that provoke errors on purpose.
+        data_dir: directory of the demonstration's files: database, log, mail sink.
+        areas: enabled areas; the application runs without any of them.
+        broker_url: URL of Celery's broker; without it, the web processes run the background tasks themselves.
+        mail_domain: users without an address get mail at ``username@mail_domain``; if empty, they get none.
+        four_eyes: whether authors may not approve their own articles; disable only if there is a single reviewer.
+        audit_heads: file to which the end of the audit log is copied each night, preferably not on the database's
+            host.
+        backups: directory of the backups; in production, the schema is not migrated without a fresh backup.
+        backup_max_age: maximum age of a fresh backup in seconds.
+        second_factor_roles: roles that need a second factor to use anything except their account pages.
+        uploads: settings of uploaded files.
     """
 
     hardening: HardeningSettings = field(default_factory=HardeningSettings)
@@ -103,32 +106,32 @@ class AppSettings:
 
     @property
     def upload_folder(self) -> Path:
-        """Where files are kept that people hand in."""
+        """The directory of uploaded files."""
         return self.uploads.folder or self.data_dir / "uploads"
 
     @property
     def production(self) -> bool:
-        """Whether there is something to lose."""
+        """Whether this is the production environment and not a demonstration."""
         return self.hardening.core.environment == "production" and not self.demo
 
     @property
     def site_url(self) -> str:
-        """How people reach the site, for links in mails."""
+        """Public URL of the site, for links in mails."""
         edge = self.hardening.wsgi
         host = edge.canonical_host or next((name.lstrip(".") for name in edge.allowed_hosts), "localhost")
         return f"https://{host}" if edge.https_port == 443 else f"https://{host}:{edge.https_port}"
 
     @property
     def warn_before(self) -> float:
-        """Seconds before the end of a session from which people are warned."""
+        """Seconds before the end of a session at which users are warned."""
         return self.hardening.wsgi.session_warn_before
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read all settings.
+        """Read all settings from environment variables.
 
         Raises:
-            SettingsError: with every fault of the library's and of our own variables.
+            SettingsError: lists every error in the variables of the library and of the application.
         """
         source = os.environ if environ is None else environ
         register_variables(*_OWN_VARIABLES)
@@ -190,12 +193,12 @@ class AppSettings:
         )
 
 
-# Known to everybody, and therefore only for the demonstration on loopback.
+# Publicly known, and therefore only for the demonstration on loopback.
 DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 
 
 def _broker_url(source: Mapping[str, str]) -> str | None:
-    """The URL, which may hold a password, and so may stand in a file; empty when that cannot be read."""
+    """Read the URL, or the file that holds it, as it may contain a password; empty if the file cannot be read."""
     if file := source.get("MKS_CELERY_BROKER_URL_FILE"):
         try:
             return Path(file).read_text(encoding="utf-8").strip()
@@ -225,12 +228,12 @@ def _uploads(source: Mapping[str, str]) -> UploadSettings:
 
 
 def _factor_roles(source: Mapping[str, str], *, in_production: bool) -> frozenset[str]:
-    """In production administrators need a second factor unless the variable says otherwise, and be it nothing."""
+    """Return the roles that need a second factor; ``admin`` in production if the variable is not set at all."""
     named = source.get("MKS_SECOND_FACTOR_ROLES", "admin" if in_production else "")
     return frozenset(role.strip() for role in named.split(",") if role.strip())
 
 
-# What stands in examples and what people type to get on with it.
+# Placeholders from examples and passwords that people type to get started.
 _KNOWN_WORDS = re.compile(
     r"(?i)(change.?me|change.?this|example|default|secret|password|passwort|postgres|admin|root|test|demo|knowledge.*)[0-9!]*"
 )
@@ -238,7 +241,7 @@ _SHORTEST_PASSWORD = 12
 
 
 def _weak(source: Mapping[str, str]) -> Iterator[str]:
-    """Passwords that others know or can guess; none is shown. Keys are looked at by the library."""
+    """Yield errors for short or well-known passwords, without showing them. The library checks keys itself."""
     for name in ("DATABASE_URL", "MKS_REDIS_URL", "MKS_CELERY_BROKER_URL"):
         password = _password_in(_given(source, name))
         if password is not None and (len(password) < _SHORTEST_PASSWORD or _KNOWN_WORDS.fullmatch(password)):
@@ -246,7 +249,7 @@ def _weak(source: Mapping[str, str]) -> Iterator[str]:
 
 
 def _given(source: Mapping[str, str], name: str) -> str:
-    """The value of a variable, or what the file says that its twin names; what cannot be read is told elsewhere."""
+    """Return a variable, or the content of its ``_FILE``; empty if unreadable, which is reported elsewhere."""
     if file := source.get(f"{name}_FILE"):
         try:
             return Path(file).read_text(encoding="utf-8").strip()
@@ -264,7 +267,7 @@ def _password_in(url: str) -> str | None:
 
 
 def _missing(source: Mapping[str, str], areas: frozenset[str]) -> Iterator[str]:
-    """What the library may do without, but this application not."""
+    """Yield variables that are optional for the library but required by this application."""
     if not (source.get("DATABASE_URL") or source.get("DATABASE_URL_FILE")):
         yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
     if "wsgi" in areas and not source.get("MKS_ALLOWED_HOSTS"):
@@ -284,6 +287,6 @@ def _key_faults(source: Mapping[str, str]) -> Iterator[str]:
     try:
         SecretBox(HardeningSettings.from_env(environ=given).security.secret_keys)
     except SettingsError:
-        return  # told already, with the other variables
+        return  # already reported with the other variables
     except ConfigurationError as error:
         yield f"MKS_SECRET_KEYS: {error}"

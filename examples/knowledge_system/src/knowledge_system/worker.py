@@ -1,4 +1,4 @@
-"""The background tasks on Celery: ``celery -A knowledge_system.worker:app worker``, and ``beat`` if you like."""
+"""Celery application: ``celery -A knowledge_system.worker:app worker``, optionally with ``beat``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _opened = ExitStack()
-"""What lives as long as the process."""
+"""Resources that stay open as long as the process."""
 
 
 def _from_env() -> Celery:
