@@ -1,1 +1,1 @@
-"""The same services as JSON, with problem documents (RFC 9457) for errors."""
+"""JSON API over the same services as the pages, with problem documents (RFC 9457) for errors."""

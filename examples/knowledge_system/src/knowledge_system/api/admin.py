@@ -1,4 +1,4 @@
-"""``/api/admin``: what administrators throw out of caches, and what came of it."""
+"""``/api/admin``: cache invalidation and CDN purges for administrators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ROUTES"]
 def invalidate(asked: Asked) -> Reply:
     """Throw every article and every list out of the cache; `done` is false when the cache was away.
 
-    It forgets them then as soon as it is back.
+    During an outage of the cache, the invalidation takes effect as soon as the cache is available again.
     """
     del asked
     return Reply({"done": current_request.parts().catalogue.forget_all()})
@@ -30,7 +30,8 @@ def invalidate(asked: Asked) -> Reply:
 def purge(asked: Asked) -> Reply:
     """Purge addresses, tags or everything from the CDN; 200 only when all of it was done.
 
-    A CDN that is away or busy is 503 with ``Retry-After``, one that refuses 409; both say what was done.
+    503 with ``Retry-After`` if the CDN is unavailable or busy, 409 if it rejects the request; both list what was
+    purged.
     """
     cdn, values = current_request.parts().cdn, asked.values
     if cdn is None:
@@ -54,7 +55,7 @@ def purge(asked: Asked) -> Reply:
 
 
 def _not_purged(result: PurgeResult) -> Problem:
-    """Never 502, which a proxy says of this application, and then nothing is known of what was done."""
+    """Build the problem; never 502, which a proxy sends on its own and which would not say what was purged."""
     told = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
     if result.retry_after is None:
         return Problem("purge-refused", extra=told)

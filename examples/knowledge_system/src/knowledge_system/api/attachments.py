@@ -1,4 +1,4 @@
-"""``/api/knowledge/{article_id}/attachments``: the files of an article."""
+"""``/api/knowledge/{article_id}/attachments``: the attachments of an article."""
 
 from __future__ import annotations
 

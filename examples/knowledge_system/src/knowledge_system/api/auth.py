@@ -1,4 +1,4 @@
-"""``/api/auth``: signing in and out, who am I, the session, passwords, the second factor."""
+"""``/api/auth``: sign-in and sign-out, the current user, session, passwords, second factor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOKENS: Final = {
 def login(asked: Asked) -> Reply:
     """Name and password, for a session of a browser, or with `tokens` for a program.
 
-    ``second_factor_required`` tells whether a code has to follow; a program sends ``challenge`` along with it.
+    ``second_factor_required`` says whether a code must follow; a program sends ``challenge`` along with the code.
     """
     values = asked.values
     if values["tokens"]:

@@ -1,4 +1,4 @@
-"""Who asks with a bearer token (RFC 6750), and the sign-in of a program as a session of the sign-in machine."""
+"""Bearer token authentication (RFC 6750), and API sign-ins through the session interface of ``SignIn``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LONGEST: Final = 4096
 
 
 class TokenSession:
-    """What ``SignIn`` and the pages use of a session, over one family of tokens.
+    """The session interface that ``SignIn`` and the pages use, backed by one token family.
 
     Args:
-        tokens: issues them.
-        bearer: the token of the request; ``None`` before a sign-in.
+        tokens: token service.
+        bearer: token of the request; ``None`` before a sign-in.
     """
 
     def __init__(self, tokens: Tokens, bearer: Bearer | None = None) -> None:
@@ -34,27 +34,27 @@ class TokenSession:
 
     @property
     def alive(self) -> bool:
-        """Whether there is one."""
+        """Whether the request has a valid token."""
         return self._bearer is not None
 
     @property
     def user_id(self) -> str | None:
-        """Whose it is."""
+        """The id of the user, as a string."""
         return str(self._bearer.actor.id) if self._bearer else None
 
     @property
     def reference(self) -> str | None:
-        """A name for it that opens nothing."""
+        """An identifier of the family that cannot be used as a token."""
         return self._bearer.family if self._bearer else None
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """How the owner was authenticated."""
+        """How the user was authenticated."""
         return self._data
 
     @property
     def expires_in(self) -> float:
-        """Seconds that the access token is good for."""
+        """Seconds until the access token expires."""
         return (
             max(0.0, self._bearer.expires_at - current_request.parts().clock.time()) if self._bearer else 0.0
         )
@@ -64,19 +64,19 @@ class TokenSession:
         self.issued = self._tokens.begin(user_id, data)
 
     def rotate(self) -> bool:
-        """Nothing to change: an access token cannot be planted on anybody, and a refresh token works once."""
+        """Do nothing: access tokens are not subject to session fixation, and refresh tokens work only once."""
         return self.alive
 
     def update_data(self, **changes: Any) -> bool:
-        """Keep how the owner has proved again who it is; whether the family lives."""
+        """Store how the user was re-authenticated; return whether the family is still valid."""
         self._data.update(changes)
         return self._bearer is not None and self._tokens.prove(self._bearer.family, self._data)
 
     def refresh(self) -> None:
-        """Nothing: a refresh token prolongs."""
+        """Do nothing: the session is extended with a refresh token."""
 
     def end(self) -> None:
-        """Sign this program out; tokens that were issued in this request are not handed out."""
+        """End this family; tokens issued during this request are not returned to the client."""
         if self.issued:
             self._tokens.end(self.issued.family)
             self.issued = None
@@ -84,7 +84,7 @@ class TokenSession:
             self._tokens.end(self._bearer.family)
 
     def end_others(self) -> int:
-        """Sign the owner out everywhere else; how many sessions of browsers that were."""
+        """End all other families and all browser sessions of the user; return the number of browser sessions."""
         if self._bearer is None:
             return 0
         owner = str(self._bearer.actor.id)
@@ -94,7 +94,7 @@ class TokenSession:
 
 
 def authenticate() -> None:
-    """Let the bearer token of this request, if there is one, say who asks; a cookie is not looked at then.
+    """Authenticate the request by its bearer token, if it has one; its session cookie is then ignored.
 
     Raises:
         Problem: ``token-refused``.
@@ -102,7 +102,7 @@ def authenticate() -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if not scheme:
         return
-    g.actor = None  # a header that cannot be read must not fall back on a cookie
+    g.actor = None  # a malformed header must not fall back on the cookie
     if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST or not token.isascii():
         raise Problem("token-refused")
     tokens = current_request.parts().tokens

@@ -1,4 +1,4 @@
-"""JSON in and out: strict bodies, personal answers that no cache keeps."""
+"""Strict parsing of JSON bodies, and JSON responses that no shared cache may store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINES = re.compile(r"[\n\r\t\u2028\u2029]")
 
 
 def read(body: bytes, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The checked fields of the body; an empty body counts as an empty object.
+    """Read and validate the fields of the body; an empty body counts as an empty object.
 
     Raises:
         Problem: ``unsupported-media-type``, ``bad-json``, ``invalid``.
@@ -32,9 +32,9 @@ def read(body: bytes, fields: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def exactly(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The checked fields, measured as they were sent.
+    """Validate the fields, applying limits to the values as sent.
 
-    People's forms are trimmed before they are measured; a program can be told its schema.
+    Values of HTML forms are trimmed before their length is checked; API clients must comply with the schema.
 
     Raises:
         Problem: ``invalid``.
@@ -47,7 +47,7 @@ def exactly(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, 
 
 
 def response_of(reply: Reply) -> Response:
-    """The answer for this person only; one that has not changed is told in 304."""
+    """Build a private response; 304 if the client's version is current."""
     content = encoded(reply.values)
     response = Response(content, reply.status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
@@ -64,7 +64,7 @@ def response_of(reply: Reply) -> Response:
 
 
 def encoded(values: Mapping[str, Any]) -> bytes:
-    """A representation in its one form, which an entity tag is made of."""
+    """Serialize a representation in canonical form, so that equal values have equal entity tags."""
     return json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
 
 

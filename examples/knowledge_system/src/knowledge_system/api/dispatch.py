@@ -1,4 +1,4 @@
-"""From a row of the table to a view of Flask: who asks, what is asked, once or again, and the answer."""
+"""Turns a route into a Flask view: authorization, validation, idempotency and the response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 def view_of(route: Route) -> Callable[..., Response]:
-    """What Flask calls for this row."""
+    """Return the Flask view of a route."""
 
     def view(**parameters: str) -> Response:
         if route.who != "anybody":
@@ -53,15 +53,15 @@ def view_of(route: Route) -> Callable[..., Response]:
 
 
 def _whole_body() -> bytes:
-    """The body, or 413; one without a length ends at the limit without a word, as if the rest had not been sent."""
+    """Read the body, or raise 413: Werkzeug silently truncates a body without a length at the limit."""
     body = request.get_data(cache=False)
     if request.content_length is None and len(body) == request.max_content_length:
-        request.stream.read(1)  # raises
+        request.stream.read(1)  # raises if there is more
     return body
 
 
 def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The parameters in the path; what cannot be one leads nowhere, and there is one spelling of each."""
+    """Validate the path parameters; 404 if one is invalid or not in its canonical spelling."""
     taken: dict[str, Any] = {}
     for name, field in fields.items():
         taken[name], fault, _ = field.read(parameters[name])
@@ -71,7 +71,7 @@ def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[st
 
 
 def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
-    """Carry the call out, or answer what was answered when it was."""
+    """Run the operation once per key; return the stored response if it has already run."""
     if not _KEY.fullmatch(key):
         raise Problem("invalid", faults=[FieldFault(KEY_FIELD, "pattern")])
     named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
@@ -79,7 +79,7 @@ def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
     fingerprint = hashlib.sha256(named + b"\0" + content).hexdigest()
 
     def work() -> str:
-        answer = cast("Reply", route.view(asked))  # a repeatable view answers with values, which can be kept
+        answer = cast("Reply", route.view(asked))  # a repeatable view returns values, which can be stored
         return json.dumps([answer.status, dict(answer.headers), dict(answer.values), answer.versioned])
 
     kept, again = article_changes.once(key, fingerprint, work)

@@ -1,4 +1,4 @@
-"""What people follow, and the names that go on from what was typed: favourites, watches, tags, sites."""
+"""Favourites, subscriptions, and suggestions of tags and sites."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ _ARTICLE: Final = {
 }
 _PIECES: Final = schemas.items(schemas.thing({"text": schemas.STRING, "found": schemas.FLAG}))
 _NOT_SEARCHED: Final[dict[str, list[Any]]] = {"title_pieces": [], "summary_pieces": [], "excerpt_pieces": []}
-"""Where the words of a search stand; without one there are none."""
+"""Highlighted matches; empty lists if there is no search."""
 _LISTED: Final = {
     **_SUMMARY,
     "comment_count": schemas.NUMBER,
@@ -136,22 +136,22 @@ def commenting(asked: Asked) -> Reply:
 
 
 class _precondition:  # noqa: N801 - used like a function
-    """A conflict with what ``If-Match`` says is a failed precondition; with the body, a conflict."""
+    """Turn a conflict into a failed precondition if the revision was given in ``If-Match`` instead of the body."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
 
     def __enter__(self) -> None:
-        """Nothing yet."""
+        """Do nothing."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Call it what it is."""
+        """Raise ``precondition-failed`` for a ``conflict``."""
         if isinstance(error, Problem) and error.code == "conflict" and self._asked.if_match is not None:
             raise Problem("precondition-failed", extra=error.extra) from error
 
 
 def _matched(article_id: int, if_match: str, revision: int) -> int:
-    """The revision that the field names."""
+    """Return the current revision if ``If-Match`` and the body (0: not given) name it; otherwise raise 412."""
     current = _article(article_id)
     if not named(if_match, entity_tag(encoded(current))) or revision not in {0, current["revision"]}:
         raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
@@ -160,7 +160,7 @@ def _matched(article_id: int, if_match: str, revision: int) -> int:
 
 
 def _refuse_named(asked: Asked) -> None:
-    """``If-None-Match`` of a change: not when it is this version, or with ``*`` not when there is one (13.1.2)."""
+    """Raise 412 if ``If-None-Match`` names the current version, or is ``*`` (RFC 9110, 13.1.2)."""
     if asked.if_none_match is None:
         return
     current = _article(asked.path["article_id"])
@@ -174,7 +174,7 @@ def _article(article_id: int) -> dict[str, Any]:
 
 
 def _told(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
-    """What the document promises, whatever else pages show."""
+    """Select the documented members, whatever else the pages use."""
     return {name: values[name] for name in members}
 
 
@@ -196,7 +196,7 @@ _WHY: Final[schemas.Schema] = {
         },
     ]
 }
-"""Whoever sends a version back or retires an article says why."""
+"""Returning a version for changes and retiring an article need a comment."""
 
 ROUTES = (
     Route("GET", "/api/knowledge", listing, {200: _LIST_ANSWER}, query=fields.LIST),

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of routes."""
+"""The OpenAPI 3.1 document, generated from the route table."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ ROUTE: Final = Route(
 
 
 def document(routes: Iterable[Route], *, saved_as: Sequence[str]) -> dict[str, Any]:
-    """What the API takes and answers.
+    """Generate the document.
 
     Args:
-        routes: the table.
-        saved_as: statuses in which a version may be saved here; all others are reached by steps alone.
+        routes: the route table.
+        saved_as: statuses in which an article may be saved; all others are reached through workflow steps only.
     """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -137,7 +137,7 @@ def _told_fields(route: Route) -> tuple[str, ...]:
 
 
 def _refusals(route: Route) -> list[int]:
-    """What may be refused, from what the row says; none of them is left to a ``default``."""
+    """Return the possible error statuses, derived from the route; none is left to ``default``."""
     found = {400, 401, 422, 429, 503, *route.refusals}
     if route.method in _NEEDS_BODY | {"DELETE"} or route.who == "administrators":
         found |= {403}

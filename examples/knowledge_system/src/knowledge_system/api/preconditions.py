@@ -1,4 +1,4 @@
-"""Entity tags: which version an answer is, and which one a change was made on (RFC 9110, 8.8.3 and 13.1)."""
+"""Entity tags and conditional requests (RFC 9110, 8.8.3 and 13.1)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ __all__ = ["ANY", "entity_tag", "named"]
 
 ANY = "*"
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-# Empty elements are passed over (RFC 9110, 5.6.1.2).
+# Empty list elements are ignored (RFC 9110, 5.6.1.2).
 _LIST = re.compile(rf"[\s,]*{_TAG.pattern}(?:\s*,[\s,]*{_TAG.pattern})*[\s,]*")
 
 
 def entity_tag(content: bytes) -> str:
-    """The strong tag of a representation."""
+    """Return the strong entity tag of a representation."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 def named(field: str, tag: str, *, weak: bool = False) -> bool:
-    """Whether the field names the tag; weak tags count only if ``weak`` (``If-None-Match``).
+    """Whether a header field contains the tag; weak tags match only if ``weak`` (``If-None-Match``).
 
-    What is no list of tags names none: a change is then refused, never made by mistake.
+    A malformed list matches nothing: the change is then refused rather than made by mistake.
     """
     if field.strip() == ANY:
         return True

@@ -1,4 +1,4 @@
-"""``/api/reports`` and ``/api/tasks``: asking for a report with 202, following and cancelling it."""
+"""``/api/reports`` and ``/api/tasks``: request a report (202), follow its status, cancel it."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def cancelling(asked: Asked) -> Reply:
 
 
 def _status_app() -> TaskStatusApp:
-    """One for each application, since it counts its streams."""
+    """Return the task status application, one per application, because it counts its streams."""
     kept: dict[str, Any] = current_app.extensions
     if "task_status" not in kept:
-        # Each stream holds one of gunicorn's threads; few may, and not for long.
+        # Each stream occupies a gunicorn thread: allow only a few, for a short time.
         kept["task_status"] = TaskStatusApp(
             current_request.background().tasks,
             user_of=lambda _: str(current_request.actor().id),

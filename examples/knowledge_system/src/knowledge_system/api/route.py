@@ -1,4 +1,4 @@
-"""What a route is: one row for Flask, for the reading of requests and for the OpenAPI document."""
+"""Route definitions, shared by Flask, request validation and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Asked", "Reply", "Route", "View"]
 
 
 class Asked(NamedTuple):
-    """A request as a view gets it: read, checked and in its types.
+    """A validated request, as passed to a view.
 
     Attributes:
-        path: the parameters in the path.
-        query: those behind the question mark.
-        values: the fields of the body.
-        if_match: what ``If-Match`` says; ``None`` where it is absent.
-        if_none_match: the same for ``If-None-Match``.
+        path: path parameters.
+        query: query parameters.
+        values: fields of the body.
+        if_match: value of ``If-Match``; ``None`` if absent.
+        if_none_match: value of ``If-None-Match``; ``None`` if absent.
     """
 
     path: Mapping[str, Any]
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a view answers; ``versioned`` answers carry an ETag and may be kept by the one who asked."""
+    """Response of a view; a ``versioned`` response carries an ETag and may be stored by the client."""
 
     values: Mapping[str, Any]
     status: int = 200
@@ -45,24 +45,25 @@ View = Callable[[Asked], Reply | Response]
 
 
 class Route(NamedTuple):
-    """One row of the table.
+    """One row of the route table.
 
     Attributes:
-        method: of HTTP.
-        path: with parameters in braces, each a key of ``parameters``.
-        view: answers.
-        answers: the schema for each status of success; ``None`` where there is no body.
-        who: may ask.
-        limit: group of rate limits that one request takes a hit of.
-        parameters: those in the path.
-        query: those behind the question mark; any other is refused.
-        body: fields of the body; ``None`` where there is none.
-        more: what its schema says about fields that depend on each other.
-        refusals: statuses of refusals beside those that follow from the rest of the row.
-        conditional: whether ``If-Match`` is needed.
-        repeatable: whether ``Idempotency-Key`` is taken; never where the answer holds a secret, for it is kept.
+        method: HTTP method.
+        path: path with parameters in braces, each a key of ``parameters``.
+        view: function that handles the request.
+        answers: schema of the response for each success status; ``None`` if it has no body.
+        who: users who may send the request.
+        limit: group of rate limits that each request counts against.
+        parameters: path parameters.
+        query: query parameters; unknown ones are rejected.
+        body: fields of the body; ``None`` if there is no body.
+        more: additional schema of the body, for fields that depend on each other.
+        refusals: error statuses besides those that follow from the rest of the route.
+        conditional: whether ``If-Match`` is required.
+        repeatable: whether ``Idempotency-Key`` is accepted; never if the response contains a secret, as it is
+            stored.
         takes_file: whether the body is a form with a file, which the view reads.
-        gives_file: whether the answer is one.
+        gives_file: whether the response is a file.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -83,15 +84,15 @@ class Route(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Unique in the table."""
+        """Name of the route, unique in the table."""
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
 
     @property
     def rule(self) -> str:
-        """The path as Flask writes it."""
+        """The path in Flask's syntax."""
         return self.path.replace("{", "<").replace("}", ">")
 
     @property
     def summary(self) -> str:
-        """The first sentence of the view's docstring."""
+        """The first line of the view's docstring."""
         return (self.view.__doc__ or "").strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The table of the API: every route once, for Flask and for the OpenAPI document."""
+"""The route table of the API, shared by Flask and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROUTES: Final = (
 
 
 def install(app: Flask) -> None:
-    """Give the application the rules of the table, and each request under ``/api/`` its hit and its fields."""
+    """Register the routes, and authenticate and rate-limit every request below ``/api/``."""
     for route in ROUTES:
         app.add_url_rule(
             route.rule, f"api.{route.name}", view_of(route), methods=[route.method], strict_slashes=True
@@ -54,7 +54,7 @@ def install(app: Flask) -> None:
         if request.path.startswith(HERE):
             try:
                 authenticate()
-            finally:  # a token that is refused takes a hit of its address
+            finally:  # a request with a rejected token counts against its address
                 current_request.check_limit(groups.get(request.endpoint or "", OPEN_GROUP))
 
     @app.after_request

@@ -1,4 +1,4 @@
-"""JSON Schemas: of the fields that are read, and of the answers."""
+"""JSON Schemas of request fields and responses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FLAG: Schema = {"type": "boolean"}
 FILE: Schema = {"type": "string", "format": "binary"}
 MOMENT: Schema = {"type": "string", "format": "date-time"}
 
-# What ``validation.Text`` refuses, as a class of ECMA-262.
+# Characters that ``validation.Text`` rejects, as an ECMA-262 character class.
 _REFUSED = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
 _LINES = r"\n\r\t\u2028\u2029"
 _SPACES = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 
 
 def thing(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> Schema:
-    """An object with just these members."""
+    """Build the schema of an object with exactly these members."""
     return {
         "type": "object",
         "properties": {**properties, **(optional or {})},
@@ -47,17 +47,17 @@ def thing(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | 
 
 
 def items(schema: Schema) -> Schema:
-    """A list."""
+    """Build the schema of a list."""
     return {"type": "array", "items": schema}
 
 
 def nullable(schema: Schema) -> Schema:
-    """The same, or null."""
+    """Allow null in addition to the schema's type."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def body(fields: Mapping[str, Field]) -> Schema:
-    """What a body with these fields has to be."""
+    """Build the schema of a body with these fields."""
     return {
         "type": "object",
         "properties": {name: field(read) for name, read in fields.items()},
@@ -67,7 +67,7 @@ def body(fields: Mapping[str, Field]) -> Schema:
 
 
 def field(read: Field) -> Schema:
-    """What one field takes."""
+    """Build the schema of one field."""
     schema: Schema = {}
     match read:
         case Flag():

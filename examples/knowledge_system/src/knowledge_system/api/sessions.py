@@ -1,4 +1,4 @@
-"""``/api/auth/sessions``: where one is signed in, browsers and programs alike, and signing one of them out."""
+"""``/api/auth/sessions``: list the sessions of the current user, browsers and programs, and end one."""
 
 from __future__ import annotations
 
