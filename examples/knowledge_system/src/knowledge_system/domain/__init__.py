@@ -1,1 +1,1 @@
-"""What the application knows without a database and without a web: rules, states, texts, fields."""
+"""Domain logic without database and web: permissions, workflow, texts, field validation."""

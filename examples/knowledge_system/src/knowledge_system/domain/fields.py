@@ -1,4 +1,4 @@
-"""The allow lists: which fields each form and each JSON endpoint takes."""
+"""Allow lists of the fields that each form and each JSON endpoint accepts."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ REFRESH: dict[str, Field] = {"refresh_token": Text(128, pattern=_TOKEN)}
 RESET: dict[str, Field] = {"username": Text(64)}
 NEW_PASSWORD: dict[str, Field] = {"token": Text(512, pattern=_TOKEN), "new_password": Text(256, trim=False)}
 _ANSWER = Text(16_384, trim=False)
-"""What a browser answers for a passkey, as JSON."""
+"""The browser's WebAuthn response for a passkey, as JSON."""
 CODE_FORM: dict[str, Field] = {
     "code": Text(64, min_length=0, default=""),
     "answer": _ANSWER._replace(min_length=0, default=""),
@@ -124,15 +124,15 @@ SESSION: dict[str, Field] = {"session": _SESSION}
 SESSION_ID: dict[str, Field] = {"session_id": _SESSION}
 DEVICE: dict[str, Field] = {"device": Text(32, pattern=re.compile(r"[0-9a-f]+"))}
 ANY_SESSION: dict[str, Field] = {"session": _SESSION._replace(min_length=0, default="")}
-"""Without one it is about all of them."""
+"""An empty value means all sessions."""
 LANGUAGE: dict[str, Field] = {"language": Text(2, choices=tuple(LANGUAGES))}
 CLOCK_FORM: dict[str, Field] = {"advance": Integer(1, 86_400, from_text=True)}
 
 BODY_LIMIT: Final = 1_048_576
-"""Bytes of a request without files.
+"""Maximum size in bytes of a request without files.
 
-The longest article fits: 50,000 characters of a body are 600,000 bytes where each is a supplementary ideograph
-(12 bytes in an encoded form, 12 as an escaped JSON text).
+The longest article fits: a body of 50,000 characters is 600,000 bytes if each is a supplementary ideograph (12
+bytes when URL-encoded, 12 as escaped JSON).
 """
 ARTICLE: dict[str, Field] = {
     "title": Text(200),
@@ -143,7 +143,7 @@ ARTICLE: dict[str, Field] = {
     "site": Text(100, min_length=0, default=""),
     "status": Text(16, choices=tuple(STATUSES), default="draft"),
 }
-# The version may stand in If-Match instead; 0 is none.
+# The revision may be given in If-Match instead; 0 means that the body has none.
 ARTICLE_REPLACED: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT, default=0)}
 ARTICLE_ID: dict[str, Field] = {"article_id": Integer(1, 2**31 - 1, from_text=True)}
 ATTACHMENT_ID: dict[str, Field] = {
@@ -171,7 +171,7 @@ STEP: dict[str, Field] = {
     "step": Text(16, choices=tuple(STEPS)),
     "revision": Integer(1, _REVISION_LIMIT),
     "comment": Text(2000, min_length=0, multiline=True, default=""),
-    # The attachments that were seen with it, by their ids; 0 for none, empty for who does not say.
+    # Ids of the attachments that the reviewer saw; 0 if there were none, empty if the client does not say.
     "files": Text(600, min_length=0, pattern=re.compile(r"0|[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
 }
 STEP_FORM: dict[str, Field] = {**STEP, "revision": Integer(1, _REVISION_LIMIT, from_text=True)}
@@ -179,7 +179,7 @@ RESTORE: dict[str, Field] = {"revision": Integer(1, _REVISION_LIMIT, from_text=T
 
 _DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 MOST_PAGES = 500
-"""Pages that have a number; whoever wants more narrows the list."""
+"""Pages that can be reached by number; users who want more narrow the list."""
 LIST: dict[str, Field] = {
     "category": Text(32, min_length=0, choices=("", *CATEGORIES), default=""),
     "tag": Text(40, min_length=0, default=""),
@@ -196,14 +196,14 @@ LIST: dict[str, Field] = {
 _ON = Text(2, min_length=0, choices=("", "on"), default="")
 LIST_PAGE: dict[str, Field] = {**LIST, "page": Integer(1, MOST_PAGES, from_text=True, default=1)}
 MOST_PICKED = 300
-"""Articles that are picked one by one: their ids stand in an address."""
+"""Maximum number of individually selected articles: their ids are part of a URL."""
 EXPORT: dict[str, Field] = {
     **LIST_PAGE,
     "picked": _ON,
     "ids": Text(
         MOST_PICKED * 11,
         min_length=0,
-        # Full stops come through a form as they are, a comma as three letters.
+        # A full stop is not escaped in an encoded form; a comma becomes three characters.
         pattern=re.compile(r"[1-9][0-9]{0,9}([,.][1-9][0-9]{0,9})*"),
         default="",
     ),
@@ -219,7 +219,7 @@ TAG_BEGUN: dict[str, Field] = {"q": Text(40, min_length=0, default="")}
 
 AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, trim=False, default="")}
 
-# What forms of HTML take as an address, with a domain of at least two labels.
+# The addresses that HTML forms accept, with a domain of at least two labels.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _EMAIL = Text(254, min_length=0, pattern=_ADDRESS, default="")
 ACCOUNT: dict[str, Field] = {
@@ -271,5 +271,5 @@ _PICK = re.compile(r"id-[1-9][0-9]{0,9}")
 
 
 def export(names: Iterable[str]) -> dict[str, Field]:
-    """The fields of an export, with a box for each article that was on the page."""
+    """Return the fields of an export form, with a checkbox for each article that was on the page."""
     return {**EXPORT, **{name: _ON for name in names if _PICK.fullmatch(name)}}

@@ -1,8 +1,7 @@
-"""Markdown as HTML that is safe whatever a writer types.
+"""Markdown rendered to HTML that is safe for any input.
 
-CommonMark with tables, strike-through, bare links and check lists, through markdown-it-py; what comes out is then
-reduced by nh3 to a list of known tags and attributes. HTML that somebody types is shown as text. Pictures come from
-this site only.
+markdown-it-py parses CommonMark with tables, strikethrough, hard line breaks and check lists; nh3 then reduces the
+result to known tags and attributes. HTML in the source is shown as text. Pictures are loaded from this site only.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _ATTRIBUTES: Final = {
     "td": {"class"},
     "th": {"class"},
 }
-# No part begins with a dot: a browser would walk up from there to any page.
+# No path segment begins with a dot: browsers would resolve ``..`` to any page.
 _OWN_PICTURE: Final = re.compile(r"/(?:files|static)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+").fullmatch
 _OWN_LINK: Final = re.compile(r"(?:/(?![/\\])|#)[^\\]*|https?://[^\s\\]+|mailto:[^\s\\]+").fullmatch
 _BOX: Final = re.compile(r"\[([ xX])\] +")
@@ -66,34 +65,34 @@ _WIDE: Final = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffe
 _MOST_BRACKETS: Final = 1000
 _DOTS: Final = re.compile(r"^・ *", re.MULTILINE)
 _TABLE: Final = {"class": "table", "tabindex": "0", "role": "region"}
-# Heading levels of the page: its title is the first.
+# Heading levels within the page, whose title is the first level.
 _LEVELS: Final = {"h1": "h2", "h5": "h4", "h6": "h4"}
 
 
 class Rendered(NamedTuple):
-    """A text as readers see it, and the headings of its table of contents."""
+    """Rendered HTML, and the headings for the table of contents."""
 
     html: Markup
     headings: list[tuple[str, str]]
 
 
 def render(text: str, *, language: str = "ja") -> Markup:
-    """HTML of a text, with the anchors that ``headings`` tells.
+    """Render a text to HTML, with the anchors that ``headings`` returns.
 
     Args:
-        text: Markdown.
-        language: of what is said to those who hear the page.
+        text: Markdown source.
+        language: language of the labels for screen readers.
     """
     return rendered(text, language=language).html
 
 
 def headings(text: str) -> list[tuple[str, str]]:
-    """Anchor and text of the headings of the second level, in order, for a table of contents."""
+    """Return anchors and texts of the second-level headings, in order, for a table of contents."""
     return _headings(_parser(text).parse(_dashed(text)))
 
 
 def rendered(text: str, *, language: str = "ja") -> Rendered:
-    """What ``render`` and ``headings`` give, of one look at the text: to read it is most of the work."""
+    """Return the results of ``render`` and ``headings`` from a single parse, which is the most expensive part."""
     parser, env = _parser(text), {"language": language}
     tokens = parser.parse(_dashed(text), env)
     html = nh3.clean(
@@ -113,12 +112,12 @@ def _headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
 
 
 def _dashed(text: str) -> str:
-    """Lines that begin with the Japanese bullet are lists too."""
+    """Turn lines that begin with the Japanese bullet into list items."""
     return _DOTS.sub("- ", text)
 
 
 def _parser(text: str) -> MarkdownIt:
-    """Looking for the end of a label costs the square of the brackets; with too many, none begins a label."""
+    """Parsing link labels is quadratic in the number of brackets; beyond a limit, links are disabled."""
     return _made(links=text.count("[") <= _MOST_BRACKETS)
 
 
@@ -133,8 +132,8 @@ def _made(*, links: bool) -> MarkdownIt:
     return parser
 
 
-def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as rules of markdown-it are called
-    """Asterisks around Japanese: ``**養生(保温)**は`` is bold; CommonMark wants a blank behind it."""
+def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - signature of markdown-it rules
+    """Accept emphasis next to Japanese: ``**養生(保温)**は`` is bold; CommonMark requires a space after it."""
     marker = state.src[state.pos]
     if silent or marker not in "*_":
         return False
@@ -160,7 +159,7 @@ def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as ru
 
 
 def _adapt(state: StateCore) -> None:
-    """Levels and anchors of headings, a frame that scrolls around each table, boxes of check lists."""
+    """Adjust heading levels and anchors, wrap tables in scrollable frames, render the boxes of check lists."""
     section = 0
     language = str(state.env.get("language", "ja"))
     frame = _attributes({**_TABLE, "aria-label": say("表", language)})
@@ -204,7 +203,7 @@ def _attributes(values: dict[str, str]) -> str:
 
 
 def _kept(tag: str, name: str, value: str) -> str | None:
-    """An attribute as it may stand, or ``None``: pictures of this site, links that cannot run anything."""
+    """Filter attribute values: pictures of this site only, and links that cannot run a script."""
     if (tag, name) == ("img", "src"):
         return value if _OWN_PICTURE(value) else None
     if (tag, name) == ("a", "href"):

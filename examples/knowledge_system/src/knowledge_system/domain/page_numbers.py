@@ -1,4 +1,4 @@
-"""Which numbers stand below a list: pure."""
+"""Page numbers below a list."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _AROUND = 2
 
 
 def pages(total: int, number: int, *, size: int, most: int) -> list[int]:
-    """The first page, the last one and those around this one; 0 stands for those left out. None for one page.
+    """Return the first, the last and the neighbouring pages, 0 for each gap; empty if there is only one page.
 
     Args:
-        total: rows of the list.
-        number: of the page that is shown.
-        size: rows of a page.
-        most: pages that have a number.
+        total: rows in the list.
+        number: current page.
+        size: rows per page.
+        most: highest page number.
     """
     last = min(most, -(-total // size))
     if last < 2:

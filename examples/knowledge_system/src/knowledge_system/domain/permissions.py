@@ -1,4 +1,4 @@
-"""Who may see and change what: pure rules over roles and statuses."""
+"""Permissions: rules over roles and statuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JST = timezone(timedelta(hours=9), "JST")
 ROLES = {"viewer": "閲覧", "writer": "執筆", "reviewer": "承認", "admin": "管理"}
 STATUSES = {"draft": "下書き", "review": "レビュー中", "published": "公開", "retired": "廃止"}
 UNFINISHED = frozenset({"draft", "review"})
-"""Statuses in which an article is there for its author and for reviewers."""
+"""Statuses in which only the author and reviewers see an article."""
 TASK_STATES = {
     "waiting": "待ち",
     "running": "実行中",
@@ -56,14 +56,14 @@ _OPEN_STATUSES = frozenset({"published", "retired"})
 
 
 class Actor(NamedTuple):
-    """The signed-in person, as far as the rules need to know."""
+    """The signed-in user, as far as the rules need it."""
 
     id: int
     username: str
     display_name: str
     role: str
     language: str = ""
-    """The language that the person chose; empty: none, so the browser tells."""
+    """The language chosen by the user; empty to use ``Accept-Language``."""
 
 
 def may_write(actor: Actor) -> bool:
@@ -72,34 +72,34 @@ def may_write(actor: Actor) -> bool:
 
 
 def sees_all(actor: Actor) -> bool:
-    """Whether the actor may see other people's drafts."""
+    """Whether the actor may see other users' drafts."""
     return actor.role in {"reviewer", "admin"}
 
 
 def may_see(actor: Actor, *, author_id: int, status: str) -> bool:
-    """Published and retired articles are for everybody; drafts for their author and for reviewers."""
+    """Whether the actor may see an article: published and retired for all, others for the author and reviewers."""
     return status in _OPEN_STATUSES or author_id == actor.id or sees_all(actor)
 
 
 def may_edit(actor: Actor, *, author_id: int, status: str) -> bool:
-    """Writers edit their own articles until these are retired; reviewers edit all."""
+    """Whether the actor may edit an article: reviewers all, writers their own until it is retired."""
     if sees_all(actor):
         return True
     return may_write(actor) and author_id == actor.id and status != "retired"
 
 
 def may_delete(actor: Actor, *, author_id: int, status: str) -> bool:
-    """Writers remove their own drafts, on which nobody relies yet; what others may have read, administrators."""
+    """Whether the actor may delete an article: writers their own drafts only, which no reader relies on yet."""
     if may_administer(actor):
         return True
     return may_write(actor) and author_id == actor.id and status == "draft"
 
 
 def may_detach(actor: Actor, *, status: str, shown: bool) -> bool:
-    """Of those who may edit: writers take away a file that readers do not rely on yet, reviewers any."""
+    """Whether an editor may remove a file: writers only one that readers do not see yet, reviewers any."""
     return sees_all(actor) or not shown or status in UNFINISHED
 
 
 def may_administer(actor: Actor) -> bool:
-    """Whether the actor may manage accounts and look at the demonstration's inside."""
+    """Whether the actor may manage accounts and use the diagnostic pages."""
     return actor.role == "admin"

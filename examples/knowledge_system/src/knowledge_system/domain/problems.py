@@ -1,6 +1,6 @@
-"""Refusals as small documents (RFC 9457) in Japanese or English.
+"""Problem documents (RFC 9457) in Japanese and English.
 
-A ``Problem`` is raised anywhere in the application; the web layer turns it into JSON or a page.
+Any code may raise ``Problem``; the web layer turns it into JSON or a page.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ __all__ = ["FieldFault", "Problem", "code_for_status", "describe", "fault_text"]
 
 
 class FieldFault(NamedTuple):
-    """One fault of one field: ``code`` is a key of the catalogue, ``limit`` the number in its sentence."""
+    """An error in one field; ``code`` is a key of the message catalogue, ``limit`` the number in the message."""
 
     field: str
     code: str
     limit: object = ""
 
 
-class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives the thing
-    """A refusal with an HTTP status.
+class Problem(Exception):  # noqa: N818 - the term of RFC 9457
+    """An error response with an HTTP status.
 
     Attributes:
-        code: key of the catalogue in ``content/messages.json``; also the end of the document's ``type``.
-        faults: what is wrong with which field.
-        extra: further members of the document.
-        headers: header fields that go with the answer, for example ``Retry-After``.
+        code: key of the catalogue in ``content/messages.json``; also the last part of the document's ``type``.
+        faults: errors of single fields.
+        extra: additional members of the document.
+        headers: response headers, for example ``Retry-After``.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives the thing
 
     @property
     def wait(self) -> int:
-        """Seconds to wait before trying again; 0 where nobody has said."""
+        """Seconds to wait before a retry, from ``Retry-After``; 0 if unknown."""
         told = self.headers.get("Retry-After", "")
         return int(told) if told.isdecimal() else 0
 
@@ -84,18 +84,18 @@ _GENERAL = {
 
 
 def code_for_status(status: int) -> str:
-    """The general code of a status, for refusals that come from the framework."""
+    """Return the general problem code of a status, for errors raised by the framework."""
     return _GENERAL.get(status, "bad-request" if 400 <= status < 500 else "internal")
 
 
 def fault_text(fault: FieldFault, *, language: str) -> str:
-    """The sentence for one fault."""
+    """Return the message of a field error."""
     sentence: str = _catalogue()["faults"][fault.code][language]
     return sentence.format(limit=fault.limit)
 
 
 def describe(problem: Problem, *, language: str) -> dict[str, Any]:
-    """The members of the problem document, without those that belong to the request."""
+    """Return the members of the problem document that do not depend on the request."""
     entry = _catalogue()["problems"][problem.code]
     detail: str = entry[language]["detail"]
     if "limit_bytes" in problem.extra:

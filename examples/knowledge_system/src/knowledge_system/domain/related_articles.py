@@ -1,4 +1,4 @@
-"""Which articles belong to another one: shared tags, the same site and category, words of their titles. Pure."""
+"""Related articles, scored by shared tags, site, category and words of the titles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Candidate", "nearest"]
 _OTHER = re.compile(r"[\W_]+")
 _TAG, _SITE, _CATEGORY, _WORDS = 3.0, 2.0, 1.0, 6.0
 _LEAST = 1.5
-"""Below this, the same category and a few letters are all that two articles share."""
+"""Minimum score: below it, articles share only the category and a few characters."""
 
 
 class Candidate(NamedTuple):
-    """An article as far as it matters for this; ``text`` is its title and summary."""
+    """An article with the data used for scoring; ``text`` is its title and summary."""
 
     id: int
     title: str
@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
 
 
 def nearest(subject: Candidate, candidates: Iterable[Candidate], *, most: int) -> Sequence[Candidate]:
-    """The candidates that have most in common with the subject, nearest first; of equal ones the newest."""
+    """Return the most similar candidates, best first; among equal scores, the newest first."""
     grams = _pairs(subject.text)
     weighed = [(_worth(subject, grams, one), one) for one in candidates if one.id != subject.id]
     ordered = sorted(weighed, key=lambda pair: (-pair[0], -pair[1].id))
@@ -44,8 +44,8 @@ def _worth(subject: Candidate, grams: frozenset[str], one: Candidate) -> float:
     return shared + _WORDS * both / (len(grams) + len(others) - both or 1)
 
 
-@lru_cache(maxsize=512)  # the newest of a site are weighed for each of its articles
+@lru_cache(maxsize=512)  # the newest of a site are compared with each of its articles
 def _pairs(text: str) -> frozenset[str]:
-    """Neighbouring letters, as the search sees them: Japanese has no blanks between words."""
+    """Return the character bigrams, as in the search index: Japanese has no spaces between words."""
     plain = _OTHER.sub("", unicodedata.normalize("NFKC", text).casefold())
     return frozenset([plain[i : i + 2] for i in range(len(plain) - 1)])

@@ -1,8 +1,8 @@
-"""What somebody may mean who searches: other spellings of a word, and words that were typed without a blank.
+"""Query expansion: spelling variants of a word, and words typed without a space.
 
-Three things are alike to a reader: hiragana and katakana (こんくりーと, コンクリート), old and new forms of a kanji
-(髙橋, 高橋), and the words of ``content/spellings.toml``. Width and case are normalised in the index (NFKC). The
-alternatives come from the query, so the index stays as it is and two releases can share it.
+Three kinds of variants are equivalent: hiragana and katakana (こんくりーと, コンクリート), old and new forms of a
+kanji (髙橋, 高橋), and the words of ``content/spellings.toml``. The index normalises width and case (NFKC).
+Variants are added to the query, so that the index does not change and two releases can share it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["apart", "equal_letters", "folded", "spelt"]
 _MOST: Final = 8
 _LONGEST: Final = 200
 _KATAKANA: Final = r"\u30a1-\u30fa\u30fc"
-# The letters of one script that the other has too; a long vowel is written alike in both.
+# Letters that exist in both scripts; the long vowel mark is the same in both.
 _HIRAGANA_LETTERS: Final = "".join(map(chr, (*range(0x3041, 0x3097), 0x309D, 0x309E)))
 _KATAKANA_LETTERS: Final = "".join(chr(ord(letter) + 0x60) for letter in _HIRAGANA_LETTERS)
 _TO_KATAKANA: Final = str.maketrans(_HIRAGANA_LETTERS, _KATAKANA_LETTERS)
 _TO_HIRAGANA: Final = str.maketrans(_KATAKANA_LETTERS, _HIRAGANA_LETTERS)
-# A single kana is an ending (締め) or a particle, which nobody writes in the other script.
+# A single kana is an ending (締め) or a particle, which is not written in the other script.
 _KANA_RUN: Final = (
     rf"[{_HIRAGANA_LETTERS}][{_HIRAGANA_LETTERS}\u30fc]+|[{_KATAKANA_LETTERS}][{_KATAKANA_LETTERS}\u30fc]+"
 )
@@ -41,7 +41,7 @@ _SHORTEST: Final = 2
 
 @lru_cache(maxsize=1024)
 def spelt(word: str) -> tuple[str, ...]:
-    """The word, and the same in other spellings, those with the fewest changes first; at most 9."""
+    """Return the word followed by its variants, those with the fewest changes first; at most 9 in total."""
     choices = [choice for part, same in _by_words(word) for choice in ([same] if same else _letters(part))]
     if all(len(choice) == 1 for choice in choices):
         return (word,)
@@ -50,24 +50,24 @@ def spelt(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def apart(query: str) -> tuple[str, ...]:
-    """The words of the query where its script changes, in other words too: 鉄筋かぶり may be 鉄筋 and かぶり."""
+    """Split a query where the script changes, with variants: 鉄筋かぶり may mean 鉄筋 and かぶり."""
     choices = [same or (part,) for part, same in _by_words(query)]
     spellings = islice(map("".join, product(*choices)), _MOST)
     return tuple(dict.fromkeys(filter(None, map(_apart, spellings))))
 
 
 def equal_letters(letter: str) -> frozenset[str]:
-    """All letters that mean the same as this one, itself included."""
+    """Return all characters equivalent to this one, including itself."""
     return _equal().get(letter, frozenset((letter,)))
 
 
 def folded(text: str) -> str:
-    """The text with one letter for all that are equal, position by position."""
+    """Replace each character by the representative of its equivalents, position by position."""
     return text.translate(_folds())
 
 
 def _by_words(query: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The parts of a query, each with its spellings if it is a word of the list."""
+    """Yield the parts of a query, each with its variants if it is in the word list."""
     typed = unicodedata.normalize("NFKC", query[:_LONGEST])
     end = 0
     for word in _words().finditer(typed):
@@ -78,7 +78,7 @@ def _by_words(query: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _letters(part: str) -> Iterator[tuple[str, ...]]:
-    """A choice for each run of kana and each kanji of a part without words of the list."""
+    """Yield the alternatives of each kana run and each kanji in a part without listed words."""
     end = 0
     for found in _kana_and_variants().finditer(part):
         yield (part[end : found.start()],)
@@ -99,7 +99,7 @@ def _kana(word: str) -> Iterator[str]:
 
 
 def _changed(choices: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """What was typed, then everything with one change, then with two, and so on."""
+    """Yield the original, then all combinations with one change, then with two, and so on."""
     open_ = [place for place, choice in enumerate(choices) if len(choice) > 1]
     for number in range(len(open_) + 1):
         for places in combinations(open_, number):
@@ -126,7 +126,7 @@ def _same_words(typed: str) -> tuple[str, ...]:
 
 @cache
 def _words() -> re.Pattern[str]:
-    # A kana word may stand within a longer one, an abbreviation only alone.
+    # A kana word also matches within a longer word; an abbreviation matches only as a whole word.
     return re.compile(
         "|".join(
             rf"(?<![a-z0-9]){word}(?![a-z0-9])"

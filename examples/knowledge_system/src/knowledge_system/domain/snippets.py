@@ -1,8 +1,8 @@
-"""Where a text holds what was searched for: marked words and short excerpts, pure.
+"""Highlighted search terms and short excerpts.
 
-The search sees one spelling (NFKC, case folded); here the text stays as it was written, and each character of the
-query stands for all its spellings: ``ｺﾝｸﾘｰﾄ`` and ``こんくりーと`` are marked for ``コンクリート``, and ``髙``
-for ``高``.
+The search index is normalised (NFKC, case-folded); here the text stays unchanged, and each character of the query
+matches all its variants: ``ｺﾝｸﾘｰﾄ`` and ``こんくりーと`` are highlighted for ``コンクリート``, and ``髙`` for
+``高``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_QUERY = 200
 _MOST_WORDS = 10
 _RUN = re.compile(r"[^\W_]+")
 _BEFORE, _LENGTH = 40, 140
-# Marks of Markdown that say nothing in an excerpt.
+# Markdown syntax, which is removed from excerpts.
 _MARKS = re.compile(
     r"\[[ xX]\] |!?\[([^\]\n]*)\]\([^)\n]*\)|^[#>|\-+*・ ]+|\*\*|~~|`|\|[-:| ]+\|", re.MULTILINE
 )
@@ -32,7 +32,7 @@ _KANA = frozenset(map(chr, range(0x3041, 0x30FF)))
 
 
 class Piece(NamedTuple):
-    """A part of a text, and whether it was searched for."""
+    """A part of a text, and whether it matches the search."""
 
     text: str
     found: bool
@@ -40,11 +40,11 @@ class Piece(NamedTuple):
 
 @lru_cache(maxsize=256)
 def pattern_of(query: str) -> re.Pattern[str] | None:
-    """Finds the words of a query in all spellings, longer ones first; ``None`` where there is none."""
+    """Compile a query to a pattern of all variants, longest first; ``None`` if there is nothing to match."""
     typed = [word for text in (query, *apart(query)) for word in text[:_LONGEST_QUERY].split()[:_MOST_WORDS]]
     words = [_plain(other) for word in typed for other in spelt(word)]
     runs = [run for word in words for run in _RUN.findall(word)]
-    # Each letter finds its equal ones, so that spellings which differ in such letters alone are one.
+    # Each character matches its equivalents, so variants that differ only in those are merged.
     wanted = {folded(word): word for word in (*words, *runs) if word}
     if not wanted:
         return None
@@ -52,7 +52,7 @@ def pattern_of(query: str) -> re.Pattern[str] | None:
 
 
 def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[Piece, ...]:
-    """The whole text in pieces."""
+    """Split the whole text into matching and other pieces."""
     if pattern is None:
         return (Piece(text, found=False),)
     pieces, end = [], 0
@@ -64,7 +64,7 @@ def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[Piece, ...]:
 
 
 def excerpt(text: str, pattern: re.Pattern[str] | None) -> str:
-    """Some of a Markdown text around the first place that was searched for; empty where there is none."""
+    """Return an excerpt of a Markdown text around the first match; empty if there is none."""
     match = pattern.search(text) if pattern else None
     if match is None:
         return ""
@@ -83,7 +83,7 @@ def _any_spelling(word: str) -> str:
 
 
 def _any_form(letter: str, *, single: bool) -> str:
-    # A single kana is a word of its own in one script only, as in the search.
+    # A single kana matches in its own script only, as in the search.
     equal = {letter} if single and letter in _KANA else equal_letters(letter)
     forms = {form for one in equal for form in (one, one.upper(), *_spellings().get(one, ()))}
     return "(?:" + "|".join(map(re.escape, sorted(forms, key=lambda form: (-len(form), form)))) + ")"
@@ -91,7 +91,7 @@ def _any_form(letter: str, *, single: bool) -> str:
 
 @cache
 def _spellings() -> Mapping[str, set[str]]:
-    """For each character, other ways to write it: full-width letters and signs, half-width kana."""
+    """Map each character to its other forms: full-width letters and symbols, half-width kana."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     kana = [chr(code) for code in _HALF_WIDTH]
     voiced = [letter + mark for letter in kana for mark in _VOICED]

@@ -1,4 +1,4 @@
-"""Small plots over time as SVG, drawn here: no script, no style attribute, text for those who do not see them."""
+"""Small time series plots as SVG, without scripts and style attributes, with a text for screen readers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 8, 16
 
 
 class Plot(NamedTuple):
-    """One plot: values in equal steps of time, ``None`` where there was nothing to measure.
+    """A plot of values in equal time steps; ``None`` where there is no value.
 
     Attributes:
-        name: unique on its page, of ASCII letters.
-        title: what it shows.
-        told: the same in words, with the newest and the largest value.
-        values: oldest first.
-        begin: what stands below the left end.
-        end: below the right end.
-        most: the top of the scale, at least.
-        bars: whether they are bars, as for sums; otherwise a line, as for measures.
+        name: unique on the page; ASCII letters.
+        title: title of the plot.
+        told: description in words, with the newest and the largest value.
+        values: values, oldest first.
+        begin: label below the left end.
+        end: label below the right end.
+        most: minimum for the top of the scale.
+        bars: whether to draw bars, for sums; otherwise a line, for measurements.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Plot(NamedTuple):
 
 
 def drawn(plot: Plot) -> str:
-    """The SVG."""
+    """Return the SVG."""
     top = _round_up(max([plot.most, *(value for value in plot.values if value is not None)]))
     marks = _bars(plot.values, top) if plot.bars else _lines(plot.values, top)
     base, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
@@ -58,7 +58,7 @@ def drawn(plot: Plot) -> str:
 
 
 def _round_up(value: float) -> float:
-    """To one of 1, 2 and 5 with zeros."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     size = 10 ** (ceil(log10(value)) - 1) if value > 0 else 1
     return next(size * step for step in (1, 2, 5, 10) if size * step >= value)
 
@@ -80,7 +80,7 @@ def _lines(values: Sequence[float | None], top: float) -> str:
         for place, value in enumerate(values)
     ]
     runs = [list(run) for there, run in groupby(points, key=lambda point: point is not None) if there]
-    # A line of one point is drawn as a dot, by its round end.
+    # A line of one point appears as a dot, because of its round cap.
     drawn = "".join(f"M{run[0]}" + "".join(f"L{point}" for point in run[1:] or run) for run in runs)
     return f'<path class="line" d="{drawn}"/>'
 

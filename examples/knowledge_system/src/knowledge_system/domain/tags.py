@@ -1,4 +1,4 @@
-"""Which spellings of a tag are the same tag: pure."""
+"""Normalisation of tags."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["key_of"]
 
 
 def key_of(name: str) -> str:
-    """The same for ``ＲＣ``, ``RC`` and ``rc``: in one form (NFKC), without the case.
+    """Return the key of a tag, equal for ``ＲＣ``, ``RC`` and ``rc``: NFKC, case-folded.
 
-    Folding can undo the form (Unicode 3.13, D147), so it is made again.
+    Case folding can undo the normalisation (Unicode 3.13, D147), so it is applied again.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -1,4 +1,4 @@
-"""What differs between two texts, line by line and within a line, for people to read."""
+"""Readable differences between two texts, by line and within a line."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ __all__ = ["Line", "Piece", "difference"]
 
 Kind = Literal["same", "added", "removed", "changed", "gap"]
 
-# Comparing letter by letter costs the product of both lengths.
+# Comparing by character takes time proportional to the product of both lengths.
 _LONGEST_COMPARED = 600
 
 
 class Piece(NamedTuple):
-    """A run of letters inside a line: ``same``, ``added`` or ``removed``."""
+    """A run of characters within a line: ``same``, ``added`` or ``removed``."""
 
     kind: Kind
     text: str
 
 
 class Line(NamedTuple):
-    """One line; a ``changed`` one holds pieces of both texts, a ``gap`` stands for equal lines left out."""
+    """One line; ``changed`` has pieces of both texts, ``gap`` replaces omitted equal lines."""
 
     kind: Kind
     pieces: tuple[Piece, ...] = ()
 
 
 def difference(before: str, after: str, *, context: int = 1) -> tuple[Line, ...]:
-    """Lines of both texts in reading order; nothing when they are equal.
+    """Return the lines of both texts in reading order; empty if they are equal.
 
     Args:
         before: the older text.
         after: the newer text.
-        context: equal lines shown before and after each difference.
+        context: number of equal lines shown before and after each difference.
     """
     old, new = before.splitlines(), after.splitlines()
     if old == new:
@@ -57,7 +57,7 @@ def _whole(kind: Kind, texts: Sequence[str]) -> Iterator[Line]:
 
 
 def _compared(old: str, new: str) -> tuple[Line, ...]:
-    """One line with both inside when they have most in common, else one after the other."""
+    """Return one combined line if both are similar enough, otherwise a removed and an added line."""
     apart = (Line("removed", (Piece("removed", old),)), Line("added", (Piece("added", new),)))
     if max(len(old), len(new)) > _LONGEST_COMPARED:
         return apart

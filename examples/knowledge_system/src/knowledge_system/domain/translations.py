@@ -1,8 +1,8 @@
-"""What the system says to people, in Japanese or English.
+"""Texts for users, in Japanese and English.
 
-Japanese stands in the source, where a reader of a page or a mail looks for it; ``content/english`` says the same in
-English, one file for each room. Plain TOML needs no step that compiles it, and two people who add sentences to two
-rooms do not meet. Problems and faults have codes, and their sentences stand in ``content/messages.json``.
+The source code holds the Japanese text, next to where it is used; ``content/english`` maps it to English, in one
+file per part of the application, so that changes to different parts do not conflict. TOML needs no compilation.
+Problems and field errors have codes, whose texts are in ``content/messages.json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LANGUAGES", "english", "is_japanese", "say", "written"]
 
 LANGUAGES: Final = {"ja": "日本語", "en": "English"}
-"""By code, each by its own name."""
+"""Supported languages by code, each with its own name."""
 
 _JAPANESE: Final = re.compile("[\u3041-\u30ff\u4e00-\u9fff]")
 _FORMS: Final = {
@@ -32,7 +32,7 @@ _FORMS: Final = {
 
 @cache
 def english() -> dict[str, str | list[str]]:
-    """The catalogue: a sentence, or the one for a ``count`` of one and that for all others."""
+    """Load the catalogue: Japanese text to English text, or to a pair of singular and plural for ``count``."""
     found: dict[str, str | list[str]] = {}
     rooms = files("knowledge_system").joinpath("content", "english").iterdir()
     for room in sorted(rooms, key=lambda file: file.name):
@@ -41,12 +41,12 @@ def english() -> dict[str, str | list[str]]:
 
 
 def say(text: str, language: str, /, **values: object) -> str:
-    """A sentence in a language, with its values; one that is not in the catalogue, like a name, stays as it is.
+    """Return a text in a language with its values; a text that is not in the catalogue, like a name, is unchanged.
 
     Args:
-        text: the sentence in Japanese, with places like ``%(title)s``; a percent sign stands twice.
+        text: Japanese text with placeholders like ``%(title)s``; percent signs are doubled.
         language: ``ja`` or ``en``.
-        **values: what stands at the places; an English sentence may depend on ``count``.
+        **values: values of the placeholders; ``count`` selects the English singular or plural.
     """
     sentence = english().get(text)
     if sentence is None:
@@ -59,10 +59,10 @@ def say(text: str, language: str, /, **values: object) -> str:
 
 
 def written(moment: date, form: Literal["day", "month", "minute", "second"], language: str) -> str:
-    """A moment as it is written in a language, as exact as asked for."""
+    """Format a date or time for a language, with the given precision."""
     return moment.strftime(_FORMS[form][language])
 
 
 def is_japanese(text: str) -> bool:
-    """Whether a text that people wrote is to be read aloud in Japanese."""
+    """Whether a text written by a user should be marked as Japanese, for screen readers."""
     return _JAPANESE.search(text) is not None

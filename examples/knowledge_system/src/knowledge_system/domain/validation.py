@@ -1,6 +1,6 @@
-"""What may come in: fields by allow list, each with its type and bounds; everything else is refused.
+"""Input validation by allow list: typed fields with limits; everything else is rejected.
 
-The same field lists serve JSON bodies and HTML forms. Pure functions over plain values.
+The same field lists serve JSON bodies and HTML forms.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ __all__ = [
 MAX_DEPTH = 8
 MAX_FIELDS = 50
 
-# C0 and C1 controls apart from tab and line ends, lone surrogates, bidirectional overrides: none has a place in an
-# article, a name or a password, and NUL cannot be stored in PostgreSQL.
+# C0 and C1 controls except tab and line breaks, lone surrogates, bidirectional overrides: not needed in
+# articles, names or passwords; PostgreSQL cannot store NUL.
 _REFUSED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
-# Letters by their category that draw nothing: Hangul fillers, the blank Braille pattern, the Mongolian separator.
+# Invisible characters in a letter or symbol category: Hangul fillers, blank Braille pattern, Mongolian vowel
+# separator.
 _BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0")
 
 
 def is_visible(text: str) -> bool:
-    """Whether at least one character of it draws something by itself."""
+    """Whether at least one character of the text is visible by itself."""
     return any(c not in _BLANK and unicodedata.category(c)[0] not in "CMZ" for c in text)
 
 
 class Text(NamedTuple):
-    """A text; trimmed unless ``trim`` is false. ``multiline`` allows line ends and tabs."""
+    """A text, trimmed unless ``trim`` is false; ``multiline`` allows line breaks and tabs."""
 
     max_length: int
     min_length: int = 1
@@ -54,16 +55,16 @@ class Text(NamedTuple):
     default: str | None = None
 
     def read(self, value: Any) -> tuple[Any, str, object]:
-        """The value, or the code of the fault and its limit."""
+        """Return the value, error code and limit; the code is empty if the value is valid."""
         if not isinstance(value, str):
             return None, "type", ""
         text = value.replace("\r\n", "\n") if self.multiline else value
         text = text.strip() if self.trim else text
-        # Before it is trimmed: four of the controls count as white space.
+        # Checked on the untrimmed value: ``strip`` also removes four of the control characters.
         if _REFUSED.search(value) or (not self.multiline and any(c in text for c in "\n\r\t\u2028\u2029")):
             return None, "characters", ""
         if self.trim and not is_visible(text):
-            text = ""  # what nobody can see is not there
+            text = ""  # invisible text counts as empty
         if len(text) < self.min_length:
             return None, "too-short" if text else "missing", self.min_length
         if len(text) > self.max_length:
@@ -76,7 +77,7 @@ class Text(NamedTuple):
 
 
 class Integer(NamedTuple):
-    """A whole number in a range; decimal digits are accepted as text, as forms send them, if ``from_text``."""
+    """An integer in a range; ``from_text`` also accepts decimal digits, as forms send them."""
 
     minimum: int
     maximum: int
@@ -84,11 +85,11 @@ class Integer(NamedTuple):
     default: int | None = None
 
     def read(self, value: Any) -> tuple[Any, str, object]:
-        """The value, or the code of the fault and its limit."""
+        """Return the value, error code and limit; the code is empty if the value is valid."""
         if self.from_text and isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
             value = int(value)
         if isinstance(value, float) and value.is_integer():
-            value = int(value)  # 1.0 is an integer in JSON Schema, as JSON knows one kind of number
+            value = int(value)  # JSON Schema: 1.0 is an integer, as JSON has one number type
         if not isinstance(value, int) or isinstance(value, bool):
             return None, "type", ""
         if not self.minimum <= value <= self.maximum:
@@ -97,7 +98,7 @@ class Integer(NamedTuple):
 
 
 class Tags(NamedTuple):
-    """A list of short texts without repetition; one text with separators is accepted, as forms send it."""
+    """A list of short, distinct texts; ``from_text`` also accepts one text with separators, as forms send it."""
 
     max_items: int = 10
     max_length: int = 40
@@ -105,7 +106,7 @@ class Tags(NamedTuple):
     default: tuple[str, ...] | None = ()
 
     def read(self, value: Any) -> tuple[Any, str, object]:
-        """The value, or the code of the fault and its limit."""
+        """Return the value, error code and limit; the code is empty if the value is valid."""
         if self.from_text and isinstance(value, str):
             value = [part for part in re.split(r"[,、,\s]+", value) if part]
         if not isinstance(value, list):
@@ -123,12 +124,12 @@ class Tags(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """True or false, in JSON."""
+    """A JSON boolean."""
 
     default: bool | None = None
 
     def read(self, value: Any) -> tuple[Any, str, object]:
-        """The value, or the code of the fault and its limit."""
+        """Return the value, error code and limit; the code is empty if the value is valid."""
         return (value, "", "") if isinstance(value, bool) else (None, "type", "")
 
 
@@ -136,10 +137,10 @@ Field = Text | Integer | Tags | Flag
 
 
 def take(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The allowed fields of ``values``, read and checked.
+    """Validate ``values`` and return the allowed fields.
 
     Raises:
-        Problem: ``invalid`` with every fault: missing, unknown, of a wrong type or out of bounds.
+        Problem: ``invalid`` with all errors: missing, unknown, wrong type or out of range.
     """
     taken: dict[str, Any] = {}
     faults = [FieldFault(name[:40], "unknown") for name in sorted(values.keys() - fields.keys())[:20]]
@@ -159,10 +160,10 @@ def take(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, An
 
 
 def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]:
-    """The fields of a form or of an address, each at most once, in strict UTF-8.
+    """Parse form data or a query string in strict UTF-8; each field may occur only once.
 
     Raises:
-        Problem: ``bad-request`` for other bytes than UTF-8 or too many fields, ``invalid`` for a repeated one.
+        Problem: ``bad-request`` for invalid UTF-8 or too many fields, ``invalid`` for a repeated field.
     """
     try:
         pairs = parse_qsl(
@@ -179,7 +180,7 @@ def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``: strict UTF-8, no NaN, no repeated names, bounded depth.
+    """Parse ``body`` as a JSON object: strict UTF-8, no NaN, no repeated names, limited depth.
 
     Raises:
         Problem: ``bad-json``.

@@ -1,7 +1,7 @@
-"""From draft to publication and retirement: one table of steps, and who may take them.
+"""Workflow from draft to publication and retirement: a table of steps and their permissions.
 
-A version is written, reviewed and approved. While the next version of a published or retired article is written and
-reviewed, readers go on seeing the article as it was.
+While the next version of a published or retired article is written and reviewed, readers continue to see the
+current one.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["STEPS", "Step", "Subject", "refusal", "saved_as", "statuses_to_save"
 
 
 class Step(NamedTuple):
-    """One step: from which status to which, as whom, and what it needs.
+    """A workflow step.
 
     Attributes:
-        label: on its button.
-        before: the status in which it can be taken.
-        after: the status that follows.
-        as_reviewer: whether it takes a reviewer; else whoever may edit the article.
-        comment: whether a reason must be given.
-        four_eyes: whether somebody who wrote the version may not take it.
+        label: label of its button.
+        before: status in which it is available.
+        after: status it leads to.
+        as_reviewer: whether it requires a reviewer; otherwise authors may take it for their own articles too.
+        comment: whether a reason is required.
+        four_eyes: whether users who wrote the version may not take it.
     """
 
     label: str
@@ -46,7 +46,7 @@ STEPS: Final = {
 
 
 class Subject(NamedTuple):
-    """What a step is about: a version with its status, its author and who wrote it."""
+    """The version a step applies to: status, author, and the users who wrote it."""
 
     status: str
     author_id: int
@@ -54,13 +54,13 @@ class Subject(NamedTuple):
 
 
 def refusal(step: str, actor: Actor, subject: Subject, *, four_eyes: bool = True) -> str:
-    """Why the step cannot be taken, as the code of a problem; empty when it can.
+    """Return the problem code that prevents the step; empty if it is allowed.
 
     Args:
-        step: a key of ``STEPS``.
-        actor: who wants to take it.
-        subject: about what.
-        four_eyes: whether nobody may approve what he or she wrote.
+        step: key of ``STEPS``.
+        actor: user who wants to take the step.
+        subject: version the step applies to.
+        four_eyes: whether users may not approve a version they wrote.
     """
     wanted = STEPS[step]
     as_reviewer = permissions.sees_all(actor)
@@ -75,19 +75,19 @@ def refusal(step: str, actor: Actor, subject: Subject, *, four_eyes: bool = True
 
 
 def steps_for(actor: Actor, subject: Subject, *, four_eyes: bool = True) -> dict[str, Step]:
-    """The steps the actor can take now."""
+    """Return the steps that the actor can take now."""
     return {
         name: step for name, step in STEPS.items() if not refusal(name, actor, subject, four_eyes=four_eyes)
     }
 
 
 def statuses_to_save(actor: Actor, *, four_eyes: bool = True) -> tuple[str, ...]:
-    """The statuses in which the actor may save a version; published only where one may approve one's own."""
+    """Return the statuses in which the actor may save; published only if users may approve their own version."""
     if not permissions.may_write(actor):
         return ()
     return saved_as(four_eyes=four_eyes or not permissions.sees_all(actor))
 
 
 def saved_as(*, four_eyes: bool) -> tuple[str, ...]:
-    """The statuses in which anybody may save a version; all others are reached by steps alone."""
+    """Return the statuses in which a version may be saved; all others are reached through steps only."""
     return ("draft", "review") if four_eyes else ("draft", "review", "published")

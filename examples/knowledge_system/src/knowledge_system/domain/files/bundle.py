@@ -1,4 +1,4 @@
-"""Zip files of articles, read as if an enemy had packed them: nothing is unpacked that was not measured before."""
+"""Zip files of articles, read as untrusted input: no entry is unpacked before its size is checked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED: Final = 0x1
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,200}")
 _ADDED: Final = re.compile(r"(?:^|/)(?:__MACOSX/|\._|(?:\.DS_Store|Thumbs\.db|desktop\.ini)$)", re.IGNORECASE)
-"""By desktops, which nobody sees there."""
+"""Hidden files that desktop systems add."""
 _CHUNK: Final = 65_536
 _LISTED: Final = b"PK\x01\x02"
-"""Begins each line of the directory (APPNOTE 4.3.12), of which there is one for each folder too."""
+"""Signature of a central directory header (APPNOTE 4.3.12), of which each folder has one too."""
 
 
 class Limits(NamedTuple):
-    """How much a bundle may hold, unpacked."""
+    """Maximum size of a bundle: number of entries, unpacked bytes of one and of all, compression ratio."""
 
     entries: int = 2000
     one: int = 16 * 1024 * 1024
@@ -34,11 +34,11 @@ class Limits(NamedTuple):
 
 
 class BundleError(ValueError):
-    """A bundle that is not unpacked.
+    """The bundle is rejected.
 
     Attributes:
         code: ``bundle-damaged``, ``bundle-name``, ``bundle-kind`` or ``bundle-too-large``.
-        entry: which entry is at fault; empty for the whole.
+        entry: name of the rejected entry; empty if the whole bundle is rejected.
     """
 
     def __init__(self, code: str, entry: str = "") -> None:
@@ -48,9 +48,9 @@ class BundleError(ValueError):
 
 
 def packed(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """A bundle piece by piece, as large as its largest entry in memory; equal entries give equal bytes.
+    """Yield a zip file in chunks, holding one entry in memory at a time; equal entries give equal bytes.
 
-    What is compressed already is stored as it is.
+    Files that are already compressed are stored without compression.
     """
     window = _Window()
     with zipfile.ZipFile(cast("IO[bytes]", window), "w") as bundle:
@@ -64,9 +64,9 @@ def packed(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
 
 
 class _Window:
-    """A file of which only what was written since it was last taken is there.
+    """A file that holds only what was written since the last ``taken``.
 
-    The head of an entry is written anew when its length is known, and before that no further.
+    ``zipfile`` seeks back to the header of the current entry when its size is known, and never further.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class _Window:
         return self._gone + self._kept.seek(offset - self._gone)
 
     def flush(self) -> None:
-        """Nothing waits anywhere."""
+        """Do nothing: there is no buffer."""
 
     def taken(self) -> bytes:
         content = self._kept.getvalue()
@@ -93,14 +93,14 @@ class _Window:
 
 
 def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
-    """The files of a bundle by their names.
+    """Return the files of a bundle by name.
 
-    Sizes are taken from the directory first, and counted again while unpacking, where the directory may have lied.
+    Sizes are checked against the directory first, and again while unpacking, as the directory may be forged.
 
     Raises:
-        BundleError: a name that leads elsewhere or comes twice, a link, a password, too large, damaged.
+        BundleError: a path traversal or duplicate name, a link, an encrypted entry, too large, damaged.
     """
-    if content.count(_LISTED) > 2 * limits.entries:  # before each of a million folders is made an object
+    if content.count(_LISTED) > 2 * limits.entries:  # before objects are made for a million folders
         raise BundleError("bundle-too-large")
     try:
         with _opened(content) as bundle:
@@ -124,7 +124,7 @@ def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
 
 
 def _opened(content: bytes) -> zipfile.ZipFile:
-    """Names that do not say in which letters they are: UTF-8 of macOS, else those of a Japanese Windows."""
+    """Open a bundle; names without an encoding flag are UTF-8 (macOS) or CP932 (Japanese Windows)."""
     try:
         return zipfile.ZipFile(BytesIO(content), metadata_encoding="utf-8")
     except UnicodeDecodeError:
@@ -137,7 +137,7 @@ def _check(files: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
     names: set[str] = set()
     total = 0
     for info in files:
-        name = info.orig_filename  # as it stands there; ``filename`` ends at a NUL
+        name = info.orig_filename  # as stored; ``filename`` is cut off at a NUL
         shown = name[:100]
         parts = name.split("/")
         if any(part in {".", ".."} or part != part.strip() or not _PART.fullmatch(part) for part in parts):

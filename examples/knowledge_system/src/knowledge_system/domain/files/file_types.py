@@ -1,4 +1,4 @@
-"""What a file is, by what stands in it; neither its name nor the word of the browser is asked."""
+"""File type detection by content; file name and ``Content-Type`` are ignored."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["KINDS", "Kind", "recognise"]
 
 
 class Kind(NamedTuple):
-    """A form of files that is taken.
+    """An accepted file type.
 
     Attributes:
-        name: as Pillow calls it, where it is a picture.
-        type: media type it is served as.
-        endings: of its file names; the first is the usual one.
-        picture: whether pages show it; everything else is downloaded.
+        name: Pillow's name of the format, for pictures.
+        type: media type with which the file is served.
+        endings: file name extensions; the first is the usual one.
+        picture: whether pages display it; all other files are downloads.
     """
 
     name: str
@@ -33,17 +33,17 @@ _PDF: Final = Kind("PDF", "application/pdf", (".pdf",))
 _DXF: Final = Kind("DXF", "image/vnd.dxf", (".dxf",))
 _DWG: Final = Kind("DWG", "image/vnd.dwg", (".dwg",))
 
-# ISO 32000-2, 7.5.2 and 7.5.5; readers look for the end in the last 1024 bytes.
+# ISO 32000-2, 7.5.2 and 7.5.5; readers look for the end marker in the last 1024 bytes.
 _PDF_HEAD: Final = re.compile(rb"%PDF-[12]\.[0-9]")
 _PDF_END: Final = re.compile(rb"startxref\s+[0-9]+\s+%%EOF")
 _TAIL: Final = 1024
-# Pairs of a group code and a value, a line each; comments (999) may stand before the first section.
+# Pairs of group code and value, one per line; comments (999) may precede the first section.
 _DXF_HEAD: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:[ \t]*999\r?\n[^\r\n]*\r?\n){0,100}[ \t]*0\r?\n[ \t]*SECTION\r?\n"
 )
 _DXF_END: Final = re.compile(rb"\n[ \t]*0\r?\n[ \t]*EOF\s*\Z")
 _BINARY_DXF: Final = b"AutoCAD Binary DXF\r\n\x1a\x00"
-# Release 13 (AC1012) and later: a version, and five bytes of zero.
+# Release 13 (AC1012) and later: a version followed by five zero bytes.
 _DWG_HEAD: Final = re.compile(rb"AC10(?:1[2-9]|2[0-9]|3[0-9])\x00{5}")
 _SHORTEST_DWG: Final = 128
 
@@ -72,9 +72,9 @@ _TESTS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
     (_DWG, _is_dwg),
 )
 KINDS: Final = {kind.type: kind for kind, _ in _TESTS}
-"""By media type. SVG is not among them: it is a program that looks like a drawing."""
+"""Accepted types by media type. SVG is not accepted, because it can contain scripts."""
 
 
 def recognise(content: bytes) -> Kind | None:
-    """The kind of a file; ``None`` for what is not taken. Whether a picture is whole is found by reading it."""
+    """Return the type of a file, or ``None`` if it is not accepted. Damaged pictures are detected when decoded."""
     return next((kind for kind, fits in _TESTS if fits(content)), None)

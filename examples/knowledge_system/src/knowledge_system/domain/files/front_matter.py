@@ -1,7 +1,7 @@
-"""Articles as text files: facts between two lines of ``---``, then the body.
+"""Articles as text files with front matter: metadata between two lines of ``---``, then the body.
 
-Each fact is a line ``name: value`` with the value in JSON, which every reader of YAML takes too; a value that is
-not JSON counts as the text it is, for those who write such files by hand.
+Each line is ``name: value`` with the value in JSON, which is also valid YAML. A value that is not valid JSON is
+read as plain text, for files written by hand.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _MOST_LINES: Final = 50
 
 
 class FrontMatterError(ValueError):
-    """The text does not begin with facts as they have to be; the message says in which line."""
+    """The text does not begin with valid front matter; the message names the line."""
 
 
 def dumped(facts: Mapping[str, Any], body: str) -> str:
-    """The text of facts and body."""
+    """Serialize metadata and body."""
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in facts.items()]
     return "\n".join([_FENCE, *lines, _FENCE, "", body])
 
 
 def loaded(text: str) -> tuple[dict[str, Any], str]:
-    """Facts and body of a text; line ends may be those of Windows, and a byte order mark may stand before it.
+    """Parse metadata and body; accepts CRLF line endings and a byte order mark.
 
     Raises:
-        FrontMatterError: no fence, a line that is no fact, a fact told twice.
+        FrontMatterError: no opening or closing line, an invalid line, a duplicate name.
     """
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() != _FENCE:

@@ -1,6 +1,6 @@
-"""What a picture says beside its pixels is taken out without touching them: position, camera, comments, tails.
+"""Removal of picture metadata without re-encoding: position, camera, comments, trailing data.
 
-Kept is what a viewer needs to show the pixels as they were meant: colours, transparency, resolution, animation.
+Everything that affects the display is kept: colours, transparency, resolution, animation.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ __all__ = ["DamagedError", "stripped"]
 
 
 class DamagedError(ValueError):
-    """The file does not hold to its own form."""
+    """The file violates its format."""
 
 
 def stripped(content: bytes, kind: str) -> bytes:
-    """The picture with its pixels alone; what stands behind its end is left out too.
+    """Return the picture without metadata and without data after its end.
 
     Args:
-        content: the file.
+        content: content of the file.
         kind: ``JPEG``, ``PNG``, ``GIF`` or ``WEBP``.
 
     Raises:
-        DamagedError: it ends too early, or has a part that cannot be there.
+        DamagedError: the file is truncated or has an invalid part.
     """
     try:
         return b"".join(_PARTS[kind](content))
@@ -46,7 +46,7 @@ def _jpeg(content: bytes) -> Iterator[bytes]:
         if content[position] != 0xFF:
             raise DamagedError("JPEG")
         marker = content[position + 1]
-        if marker == 0xFF:  # fill bytes may stand before a marker
+        if marker == 0xFF:  # a marker may be preceded by fill bytes
             position += 1
             continue
         if marker == _END:
@@ -66,7 +66,7 @@ def _jpeg(content: bytes) -> Iterator[bytes]:
 
 
 def _belongs(marker: int, data: bytes) -> bool:
-    """Of the application's segments: JFIF, the colour profile and Adobe's colour transform; no comments."""
+    """Whether to keep a segment: among APPn, only JFIF, ICC profile and Adobe's colour transform; no comments."""
     if 0xE0 <= marker <= 0xEF:
         wanted = {0xE0: b"JFIF\0", 0xE2: _ICC, 0xEE: b"Adobe"}.get(marker)
         return wanted is not None and data.startswith(wanted)
@@ -74,7 +74,7 @@ def _belongs(marker: int, data: bytes) -> bool:
 
 
 def _scan_end(content: bytes, position: int) -> int:
-    """Where the next marker stands that is no restart and no stuffed byte."""
+    """Return the position of the next marker that is neither a restart marker nor a stuffed byte."""
     while (position := content.find(b"\xff", position)) >= 0 and position + 1 < len(content):
         follower = content[position + 1]
         if follower and not 0xD0 <= follower <= 0xD7 and follower != 0xFF:
@@ -159,7 +159,7 @@ def _animates(extension: bytes) -> bool:
 
 
 def _colours(flags: int) -> int:
-    """The length of a table of colours."""
+    """Return the length of a colour table in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 

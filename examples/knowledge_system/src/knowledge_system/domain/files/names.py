@@ -1,4 +1,4 @@
-"""Names of files: as people gave them, without what a name can do to a folder, a header field or a reader."""
+"""Safe file names, close to those that users chose, and the ``Content-Disposition`` header."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from urllib.parse import quote
 __all__ = ["content_disposition", "plain_name"]
 
 _LONGEST: Final = 80
-"""Characters before the ending: 240 bytes in Japanese, and file systems take 255."""
+"""Characters before the extension: 240 bytes in Japanese; file systems allow 255 bytes."""
 _PATH: Final = re.compile(r"[/\\]")
 _REFUSED: Final = re.compile(r'[<>:"|?*%;]')
-# Devices of Windows, whatever the ending.
+# Reserved device names of Windows, with any extension.
 _DEVICE: Final = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 
 
 def plain_name(given: str, endings: tuple[str, ...]) -> str:
-    r"""A name without path, controls, invisible or turning characters, and with the ending of what the file is.
+    r"""Return a name without path, control, invisible or bidi characters, with an extension that fits the type.
 
     Args:
-        given: as it came; ``C:\fakepath\x.jpg`` and ``../../x`` are taken by their last part.
-        endings: of its kind; the first is added where the name has none of them.
+        given: name from the client; only the last part of ``C:\fakepath\x.jpg`` or ``../../x`` is used.
+        endings: extensions of the type; the first is appended if the name has none of them.
     """
     last = unicodedata.normalize("NFC", _PATH.split(given)[-1])
-    # Categories C (controls, format, surrogates, unassigned) and line and paragraph separators.
+    # Categories C (controls, format, surrogates, unassigned), line and paragraph separators.
     seen = "".join(c for c in last if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
     seen = _REFUSED.sub("_", " ".join(seen.split())).rstrip(". ")
     ending = next((each for each in endings if seen.lower().endswith(each)), None)
@@ -36,7 +36,7 @@ def plain_name(given: str, endings: tuple[str, ...]) -> str:
 
 
 def content_disposition(name: str, *, inline: bool) -> str:
-    """The header field (RFC 6266, with the name as RFC 8187 writes it, and in ASCII for who reads only that)."""
+    """Build the header value (RFC 6266), with a name in RFC 8187 encoding and an ASCII fallback."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^ !#$&+.0-9A-Za-z^_`|~()\-]", "_", plain).strip()
     if plain.startswith("."):

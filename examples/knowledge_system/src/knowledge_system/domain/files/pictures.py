@@ -1,4 +1,4 @@
-"""Pictures that are whole, upright, of a bearable size, and say nothing beside their pixels."""
+"""Picture processing: complete decoding, orientation, size limits, removal of metadata, thumbnails."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from knowledge_system.domain.files.metadata import DamagedError, stripped
 __all__ = ["MOST_PIXELS", "DamagedError", "Picture", "TooManyPixelsError", "prepare"]
 
 MOST_PIXELS: Final = 50_000_000
-"""Of all frames together; decoded, each is four bytes of memory. Cameras of telephones make up to 50 million."""
+"""Maximum pixels of all frames, at four bytes of memory each. Phone cameras produce up to 50 million."""
 _MOST_FRAMES: Final = 200
 _THUMBNAIL: Final = (480, 480)
 _ORIENTATION: Final = 0x0112
 
 
 class TooManyPixelsError(ValueError):
-    """Decoding it would take more memory than it is worth, whatever its file is in size."""
+    """Decoding the picture would need too much memory, whatever the size of its file."""
 
 
 class Picture(NamedTuple):
-    """A picture to keep, and a small one of it (WebP); ``pixels`` are those of all frames."""
+    """A picture to store, with its thumbnail (WebP); ``pixels`` is the sum over all frames."""
 
     content: bytes
     width: int
@@ -35,11 +35,12 @@ class Picture(NamedTuple):
 
 
 def prepare(content: bytes, kind: Kind) -> Picture:
-    """Decode the picture once, turn it as its camera was held, take out what is not pixels.
+    """Decode the picture once, apply its orientation, and remove its metadata.
 
     Raises:
-        TooManyPixelsError: its head promises more than ``MOST_PIXELS``; nothing was decoded.
-        DamagedError: it cannot be decoded to its end.
+        TooManyPixelsError: more than ``MOST_PIXELS`` (nothing is decoded if the header says so), or too many
+            frames.
+        DamagedError: the picture cannot be decoded completely.
     """
     plain = stripped(content, kind.name)
     try:
@@ -48,7 +49,7 @@ def prepare(content: bytes, kind: Kind) -> Picture:
             orientation = image.getexif().get(_ORIENTATION, 1)
             frames = _decode(image)
             turned = ImageOps.exif_transpose(image)
-            if orientation in range(2, 9) and frames == 1:  # the field that turned it is gone
+            if orientation in range(2, 9) and frames == 1:  # the orientation tag is removed
                 plain = stripped(_written(turned, kind), kind.name)
             pixels = frames * turned.width * turned.height
             return Picture(plain, turned.width, turned.height, _small(turned), pixels)
@@ -56,7 +57,7 @@ def prepare(content: bytes, kind: Kind) -> Picture:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError from error
-    except Exception as error:  # decoders raise nearly anything over a hostile file
+    except Exception as error:  # decoders raise almost any exception on malicious files
         raise DamagedError(kind.name) from error
 
 
@@ -66,7 +67,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _decode(image: Image.Image) -> int:
-    """Every frame; counted on the way, for asking how many there are reads them all."""
+    """Decode and count all frames; ``n_frames`` would read them all before the limit is checked."""
     frame = 0
     while frame < _MOST_FRAMES:
         try:
@@ -77,7 +78,7 @@ def _decode(image: Image.Image) -> int:
         frame += 1
         if frame * image.width * image.height > MOST_PIXELS:
             raise TooManyPixelsError
-        if image.format in {"JPEG", "MPO"}:  # further pictures behind the first are left out
+        if image.format in {"JPEG", "MPO"}:  # ignore further pictures after the first
             break
     else:
         raise TooManyPixelsError
