@@ -1,1 +1,1 @@
-"""What runs outside the request: reports, mail, and cleaning up by schedule."""
+"""Background tasks: reports, mail, reminders, scheduled cleanup."""

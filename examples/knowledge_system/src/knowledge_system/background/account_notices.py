@@ -1,4 +1,4 @@
-"""What sign-in and second factors want the owner of an account to know, put into the queue as mail."""
+"""Notices of ``SignIn`` and ``TwoFactorManager`` to account owners, enqueued as mail."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _log = logging.getLogger(__name__)
 def notifier(
     background: Background | None, sessions: sessionmaker[Session], *, site_url: str
 ) -> Callable[[SignInNotice], None]:
-    """What ``SignIn`` takes as ``on_notice``.
+    """Create the ``on_notice`` callback of ``SignIn``.
 
     Args:
-        background: sends the mail; without it, or without a mail server, the log alone tells of a notice.
-        sessions: makes database sessions.
-        site_url: how the site is reached; what a request says of its host is not trusted with a token.
+        background: task queue that sends the mail; without it, or without a mail server, notices are only logged.
+        sessions: factory of database sessions.
+        site_url: configured URL of the site; the ``Host`` header is not trusted for links with tokens.
     """
 
     def notify(notice: SignInNotice) -> None:
@@ -57,7 +57,7 @@ def notifier(
 def factor_notifier(
     background: Background | None, sessions: sessionmaker[Session], accounts: Directory
 ) -> Callable[[TwoFactorNotice], None]:
-    """What ``TwoFactorManager`` takes as ``on_notice``; parameters as those of ``notifier``."""
+    """Create the ``on_notice`` callback of ``TwoFactorManager``; parameters as for ``notifier``."""
 
     def notify(notice: TwoFactorNotice) -> None:
         _log.warning("notice to user %s: %s", notice.user_id, notice.kind)
@@ -80,5 +80,5 @@ def _mail(
     try:
         with sessions.begin() as session:
             background.mail(session, to, letter, user_id=int(account.user_id))
-    except ConfigurationError:  # what was entered as the address is none; what was done stays done
+    except ConfigurationError:  # the address is invalid; the operation itself stands
         _log.warning("the address of user %s takes no mail", account.user_id)

@@ -1,4 +1,4 @@
-"""The end of the audit log, copied each night to where its database is not."""
+"""Nightly copy of the audit log's head to a file outside the database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
 
     @tasks.task("auditing.head", schedule=Daily(2, 50))
     def keep_head(run: TaskRun) -> dict[str, object]:
-        """Verify the chain and the copies of its end; where it is whole, make another copy."""
+        """Verify the hash chain and the stored heads; if both are intact, store the current head."""
         del run
         file, now = settings.audit_heads, datetime.fromtimestamp(clock.time(), UTC)
         with sessions() as session:

@@ -1,4 +1,4 @@
-"""What is removed by schedule, at night in Japan; each task tells in its result what it removed."""
+"""Cleanup tasks, scheduled at night in Japan; the result of each says what was removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["register"]
 _OLD_LOGS = timedelta(days=30)
 _STALE_ALERTS = timedelta(days=30)
 _UPLOADS_UNUSED = timedelta(days=1)
-"""Longer than any request takes from its file to its row."""
+"""Longer than any request takes between storing the file and inserting its row."""
 _UPLOADS_ASIDE = timedelta(days=7)
 _LOOKED_UP_AT_ONCE = 500
 
@@ -33,13 +33,13 @@ _LOOKED_UP_AT_ONCE = 500
 def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSettings, clock: Clock) -> None:
     """Register the tasks.
 
-    Sessions need none: the memory store forgets them by itself, and Redis by their time to live.
+    Sessions need no task: the memory store drops expired ones itself, and Redis uses a time to live.
     """
     log_file, spool = settings.hardening.logging.file, settings.hardening.notify.alert_spool
 
     @tasks.task("cleaning.logs", schedule=Daily(3, 10))
     def logs(run: TaskRun) -> dict[str, object]:
-        """Remove what logrotate has put aside long ago; the live file stays."""
+        """Remove old log files rotated by logrotate; the current file stays."""
         del run
         if log_file is None:
             return {}
@@ -47,7 +47,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         return clean_folder(
             live.parent,
             older_than=_OLD_LOGS,
-            # Numbered, or dated as the kit's logrotate does: app.log.2.gz, app.log-20261128-1796000000.gz
+            # Numbered, or dated as by the deployment's logrotate: app.log.2.gz,
+            # app.log-20261128-1796000000.gz
             pattern=f"{escape(live.name)}[.-]*",
             keep=[live.name],
             clock=clock,
@@ -69,7 +70,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
 
     @tasks.task("cleaning.results", schedule=Daily(3, 30))
     def results(run: TaskRun) -> dict[str, object]:
-        """Remove what is kept for some time only: reports, sign-ins of programs, answers, ended tasks."""
+        """Remove expired rows: reports, API sign-ins, stored responses, finished tasks."""
         del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
@@ -84,7 +85,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
 
     @tasks.task("cleaning.uploads", schedule=Daily(3, 40))
     def uploads(run: TaskRun) -> dict[str, object]:
-        """Put files aside that belong to no article any more, and remove those that were a week ago."""
+        """Quarantine files that no article uses, and delete those quarantined a week ago."""
         del run
         now = clock.time()
         kept = sorted(store.digests())

@@ -1,4 +1,4 @@
-"""What the mails say: pure texts, in the language of who gets them."""
+"""Texts of the mails, in the language of the recipient."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Written(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A mail before it is known who reads it.
+    """A mail before its language is known.
 
     Attributes:
-        subject: a sentence of the catalogue.
-        text: sentences of the catalogue.
-        values: what stands in them.
-        attached: what follows, in the words of its own author.
+        subject: text of the catalogue.
+        text: text of the catalogue.
+        values: values of the placeholders.
+        attached: text that follows untranslated, in its author's words.
     """
 
     subject: str
@@ -42,13 +42,13 @@ class Letter(NamedTuple):
     attached: str = ""
 
     def written(self, language: str) -> Written:
-        """The letter in ``ja`` or ``en``."""
+        """Return the mail in ``ja`` or ``en``."""
         subject, text = (say(sentence, language, **self.values) for sentence in (self.subject, self.text))
         return Written(subject, text + self.attached)
 
 
 def report_ready(title: str, *, link: str, days: int) -> Letter:
-    """The report that was asked for is there."""
+    """Mail: the requested report is ready."""
     return Letter(
         "レポートができました: %(title)s",
         (
@@ -60,7 +60,7 @@ def report_ready(title: str, *, link: str, days: int) -> Letter:
 
 
 def commented(title: str, *, by: str, body: str, link: str) -> Letter:
-    """Somebody has commented on an article of the reader."""
+    """Mail: a comment on an article of the recipient."""
     return Letter(
         "コメントがつきました: %(title)s",
         "%(by)s さんが「%(title)s」にコメントしました。",
@@ -70,7 +70,7 @@ def commented(title: str, *, by: str, body: str, link: str) -> Letter:
 
 
 def overdue(titles: Sequence[str], *, link: str) -> Letter:
-    """Articles of the reader that nobody has confirmed for a year."""
+    """Mail: articles of the recipient that nobody has confirmed for a year."""
     return Letter(
         "内容の確認をお願いします(%(count)s 件)",
         (
@@ -91,7 +91,7 @@ _OTHER_STEP = ("状態が変わりました: %(title)s", "%(by)s さんが状態
 
 
 def step_taken(step: str, title: str, *, by: str, said: str, link: str) -> Letter:
-    """A step of the workflow that the reader is concerned with."""
+    """Mail: a workflow step that concerns the recipient."""
     subject, text = _STEPS.get(step, _OTHER_STEP)
     return Letter(subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n")
 
@@ -104,7 +104,7 @@ _WATCHED = {
 
 
 def watched(event: str, title: str, *, by: str, said: str, link: str) -> Letter:
-    """Something happened that the reader watches."""
+    """Mail: an event on something the recipient watches."""
     subject, text = _WATCHED[event]
     return Letter(subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n")
 
@@ -222,16 +222,16 @@ def about_account(
     passkey: str = "",
     client: str = "",
 ) -> Letter:
-    """What the owner of an account is to know.
+    """Mail: a security notice to the owner of an account.
 
     Args:
-        kind: as the sign-in or the second factor calls it, or ``invited``.
+        kind: kind of ``SignInNotice`` or ``TwoFactorNotice``, or ``invited``.
         name: user name.
-        link: leads on, where a token was issued.
-        actor: the administrator who did it.
-        reason: why.
-        passkey: what its owner calls a passkey.
-        client: the address of a new device.
+        link: URL with the token, if one was issued.
+        actor: administrator who performed the operation.
+        reason: reason given by the administrator.
+        passkey: name of the passkey.
+        client: IP address of a new device.
     """
     subject, text = _ACCOUNT[kind]
     values = {

@@ -1,4 +1,4 @@
-"""The tasks of this application, and who runs them: threads of the web processes, or Celery."""
+"""The application's task queue, run by threads of the web processes or by Celery."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["Background"]
 
 _STOP_SECONDS = 4
-"""Below gunicorn's graceful time-out; what is cut off runs again when its lease is over."""
+"""Below gunicorn's graceful timeout; a task that is cut off runs again after its lease expires."""
 
 
 class Background:
-    """The queue, with everything that may be enqueued.
+    """The task queue with all tasks of the application.
 
     Args:
-        engine: the application's database, which holds the rows.
-        sessions: makes database sessions for the tasks.
-        settings: mail server, broker, folders.
-        clock: the application's; the rows live by the database's or this host's unless another one is given.
+        engine: engine of the application's database, which holds the task rows.
+        sessions: factory of database sessions for the tasks.
+        settings: mail server, broker, directories.
+        clock: clock of the application; the queue uses its own default clock unless another one is given.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Background:
 
     @property
     def sends_mail(self) -> bool:
-        """Whether people hear by mail."""
+        """Whether users are notified by mail."""
         return self._mail is not None
 
     def request_report(
@@ -76,35 +76,25 @@ class Background:
         language: str,
         key: str,
     ) -> str:
-        """Enqueue a report with the caller's transaction; the id of the task and, later, of the report.
-
-        Args:
-            session: with the transaction.
-            actor: who asks, and who alone may read it.
-            kind: ``monthly`` or ``site``.
-            subject: the month or the site.
-            file_format: ``xlsx`` or ``pdf``.
-            link: where the page of reports is, for the mail.
-            language: what it is written in.
-            key: the same for a form that is sent twice.
-        """
-        # With what is asked for: another report under a key that is used again must not be given the first one.
+        """Enqueue a report in the caller's transaction; return the id of the task, which the report will share."""
+        # The key covers the parameters: a reused key with different parameters must not return the first
+        # report.
         asked = hashlib.sha256(f"{kind}\n{subject}\n{file_format}".encode()).hexdigest()[:16]
         task = self._write_report.using(user_id=str(actor.id), key=f"{actor.id} {key} {asked}")
         return task.enqueue(session, kind, subject, file_format, link, language)
 
     def reports_of(self, actor: Actor) -> list[TaskStatus]:
-        """The newest reports that somebody asked for."""
+        """Return the newest reports that the user requested."""
         listed = self.tasks.listed(name=reporting.NAME, user_id=str(actor.id), most=20)
         return [status for status, _ in listed]
 
     def report_of(self, actor: Actor, report_id: str) -> TaskStatus | None:
-        """A report that this person asked for."""
+        """Return a report if this user requested it."""
         found = self.tasks.status(report_id, user_id=str(actor.id))
         return found if found is not None and found.name == reporting.NAME else None
 
     def tell(self, connection: Session | Connection, user_id: int, letter: Letter) -> None:
-        """Send a mail to a member of staff with the caller's transaction; nothing where mail is switched off."""
+        """Send a mail to a user in the caller's transaction; do nothing if mail is disabled."""
         user = models.User
         found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
         for name, email in found:
@@ -113,14 +103,14 @@ class Background:
                 self.mail(connection, to, letter, user_id=user_id)
 
     def mail(self, connection: Session | Connection, to: str, letter: Letter, *, user_id: int) -> None:
-        """Send a mail to an address with the caller's transaction; nothing where mail is switched off."""
+        """Send a mail to an address in the caller's transaction; do nothing if mail is disabled."""
         if self._mail is not None:
             reads = select(models.User.language).where(models.User.id == user_id)
             subject, text = letter.written(connection.execute(reads).scalar() or "ja")
             self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id))
 
     def tell_author(self, session: Session, article_id: int, *, by: Actor, body: str, link: str) -> None:
-        """Tell the author of an article about a comment, unless it is the author's own."""
+        """Notify the author of an article of a comment, unless the author wrote it."""
         article = session.get_one(models.Article, article_id)
         if article.author_id != by.id:
             letter = mail_texts.commented(article.title, by=by.display_name, body=body, link=link)
@@ -128,7 +118,7 @@ class Background:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Run tasks on threads of this process unless Celery does, and watch that somebody does."""
+        """Run tasks on threads of this process, unless Celery runs them, and monitor the queue."""
         with ExitStack() as stack:
             if self._settings.broker_url is None:
                 worker = TaskWorker(self.tasks)

@@ -1,4 +1,4 @@
-"""What people are reminded of by schedule, in the morning in Japan."""
+"""Scheduled reminders, sent in the morning in Japan."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def register(
 
     @tasks.task("reminding.overdue", schedule=Daily(7, 30))
     def remind_of_overdue(run: TaskRun) -> dict[str, object]:
-        """Remind authors of articles that nobody has confirmed for a year, by notice and mail, all or nothing."""
+        """Remind authors of articles not confirmed for a year, by notice and mail in one transaction."""
         del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
@@ -45,7 +45,7 @@ def register(
 
 
 def _address(settings: AppSettings) -> str:
-    """Where people find the application; a task has no request that would tell."""
+    """Return the URL of the site from the settings; a task has no request."""
     edge = settings.hardening.wsgi
     host = edge.canonical_host or next(iter(edge.allowed_hosts), "localhost")
     return f"https://{host.lstrip('.')}{'' if edge.https_port == 443 else f':{edge.https_port}'}"

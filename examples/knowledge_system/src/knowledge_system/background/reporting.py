@@ -1,4 +1,4 @@
-"""The task that writes a report: figures, file, and both the file and the end of the task in one transaction."""
+"""The task that writes a report, and stores it in the transaction that completes the task."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def register(
     """Register the task.
 
     Args:
-        tasks: where.
-        sessions: makes database sessions for reading.
-        tell: sends a mail with a transaction.
-        clock: for the time that stands on the report.
+        tasks: queue to register it in.
+        sessions: factory of database sessions for reading.
+        tell: sends a mail in a transaction.
+        clock: clock for the time printed on the report.
     """
 
     @tasks.task(NAME, priority="low", timeout=120, max_attempts=3)
-    def write(  # noqa: PLR0917 - what a task takes stands in a row, as it is kept
+    def write(  # noqa: PLR0917 - task arguments are positional, as they are stored
         run: TaskRun, kind: str, subject: str, file_format: str, link: str, language: str = "ja"
     ) -> None:
-        # The default is for tasks that the release before has enqueued.
+        # The default is for tasks enqueued by the previous release.
         owner, now = int(run.user_id or 0), datetime.fromtimestamp(clock.time(), UTC)
         _, content_type, written = FORMATS[file_format]
         run.progress(0.05, "記事とコメントを集計しています")

@@ -1,4 +1,4 @@
-"""The application as the demonstration runs it: with pages that make trouble and a clock that can be moved."""
+"""The demo application: diagnostic pages that provoke errors, and a clock that can be advanced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["create_demo_app", "from_env"]
 
 
 def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
-    """The application, the demonstration's own pages, and sessions that live by a clock of their own."""
+    """Create the application with the demo pages and a separate clock for sessions."""
     moved = MovableClock(clock, file=clock_file(settings.data_dir))
     app = create_app(settings, clock=clock, session_clock=moved)
     app.register_blueprint(pages)
@@ -27,7 +27,7 @@ def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
 
 
 def from_env() -> Flask:
-    """The demonstration as the environment says, for gunicorn."""
+    """Create the demo application from environment variables, for gunicorn."""
     app = create_demo_app(AppSettings.from_env())
     app.extensions["knowledge"].serve()
     return app

@@ -1,4 +1,4 @@
-"""A certificate authority of this machine alone, made at the first start, and its certificate for localhost."""
+"""A local certificate authority, created at the first start, and its certificate for localhost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from knowledge_system.demo.files import write_whole
 
 __all__ = ["Certificates", "ensure_certificates"]
 
-# Apple's and Chromium's limit for a server certificate is 825 and 398 days; the authority outlives some of them.
+# Apple limits server certificates to 825 days, Chromium to 398; the authority is valid for several of them.
 _SERVER_DAYS, _AUTHORITY_DAYS, _RENEW_DAYS = 397, 1825, 30
 
 
@@ -29,7 +29,7 @@ class Certificates(NamedTuple):
 
 
 def ensure_certificates(folder: Path, *, now: datetime) -> Certificates:
-    """The certificates in ``folder``; made, or made again when they end within 30 days."""
+    """Return the certificates in ``folder``; create them if missing, renew them if they expire within 30 days."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = Certificates(folder / "ca.pem", folder / "localhost.pem", folder / "localhost.key")
     authority_key_file = folder / "ca.key"

@@ -1,4 +1,4 @@
-"""A clock for sessions that the demonstration can let run ahead, shared by all its processes."""
+"""A session clock that can be advanced, shared by all processes of the demonstration."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _FORM = struct.Struct("<d")
 
 
 class MovableClock:
-    """The given clock plus an offset that only grows, kept in a small file that every process maps.
+    """A clock with an offset that only increases, stored in a small file that every process maps into memory.
 
     Args:
-        clock: what it runs ahead of.
-        file: made when it does not exist.
+        clock: underlying clock.
+        file: file of the offset; created if it does not exist.
     """
 
     def __init__(self, clock: Clock, *, file: Path) -> None:
@@ -38,17 +38,17 @@ class MovableClock:
 
     @property
     def offset(self) -> float:
-        """Seconds this clock is ahead."""
+        """Seconds by which this clock is ahead."""
         value: float = _FORM.unpack(self._offset[: _FORM.size])[0]
         return value
 
     def advance(self, seconds: float) -> None:
-        """Run ahead by so many seconds more."""
+        """Increase the offset by a number of seconds."""
         if seconds < 0:
             raise ValueError("time passes forwards")
         self._offset[: _FORM.size] = _FORM.pack(self.offset + seconds)
 
 
 def clock_file(folder: Path) -> Path:
-    """The file of the demonstration whose data lie in this folder."""
+    """Return the clock file for a demo data directory."""
     return folder / "session-clock"

@@ -1,4 +1,4 @@
-"""The environment of the demonstration: whatever is not set gets a value that works on one machine."""
+"""Environment of the demonstration: defaults that work on one machine for variables that are not set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ALERT_ADDRESSES", "Ports", "demo_environment", "worker_numbers"]
 
 
 class Ports(NamedTuple):
-    """Where the demonstration listens on loopback."""
+    """Loopback ports of the demonstration."""
 
     https: int
     http: int
@@ -23,13 +23,13 @@ ALERT_ADDRESSES: Final = {
     "MKS_ALERT_FROM": "alerts@knowledge.example",
     "MKS_ALERT_TO": "operators@knowledge.example",
 }
-"""Belong to a mail server: one that was named, or the sink."""
+"""Needed for any mail server: a configured one, or the sink."""
 
 
 def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports) -> dict[str, str]:
-    """The given variables, completed; what the caller has set stays.
+    """Return the given variables with defaults added; variables set by the caller take precedence.
 
-    Makes the data folder and, at the first start, a key in it that encrypts second factors.
+    Creates the data directory and, at the first start, a key in it that encrypts second factors.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     defaults = {
@@ -38,7 +38,7 @@ def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports
         "MKS_TOTP_ISSUER": "建設土木ナレッジ",
         "MKS_ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "MKS_HTTPS_PORT": str(ports.https),
-        # HSTS on localhost would stick to every other project there.
+        # HSTS on localhost would affect every other project on that host name.
         "MKS_HSTS": "0",
         "MKS_LOG_FILE": str(data_dir / "app.log"),
         "MKS_AUDIT_HEADS": str(data_dir / "audit-heads"),
@@ -55,7 +55,7 @@ def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports
 
 
 def worker_numbers(environ: Mapping[str, str]) -> dict[str, str]:
-    """One worker with threads while sessions and limits live in its memory; two when Redis holds them."""
+    """Default to one worker with threads, as sessions and limits are in its memory; to two if Redis stores them."""
     workers = environ.get("MKS_GUNICORN_WORKERS") or ("2" if environ.get("MKS_REDIS_URL") else "1")
     return {"MKS_GUNICORN_WORKERS": workers, "MKS_GUNICORN_THREADS": environ.get("MKS_GUNICORN_THREADS", "8")}
 

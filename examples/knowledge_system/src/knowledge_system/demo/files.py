@@ -1,4 +1,4 @@
-"""Files of the demonstration that are there whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["write_whole"]
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace the contents of a file; a reader or a full disk leaves the old ones or the new ones."""
+    """Replace the content of a file atomically, even if the disk is full or the file is being read."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""A second demonstration for a short time, on embedded defaults and free ports, with a session clock of its own."""
+"""A temporary second demonstration with default settings, free ports and its own session clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN_VARIABLES = ("MKS_", "DATABASE_URL")
 
 
 class IsolatedDemo(NamedTuple):
-    """Where it listens, and whom its certificate comes from."""
+    """URL of the demonstration, and the CA of its certificate."""
 
     url: str
     ca_file: Path
@@ -34,10 +34,10 @@ class IsolatedDemo(NamedTuple):
 
 @contextmanager
 def isolated_demo() -> Iterator[IsolatedDemo]:
-    """Start a demonstration in a folder of its own; it ends, and the folder is removed, with the block.
+    """Run a demonstration in a temporary directory, which is removed on exit.
 
     Raises:
-        Broken: it does not answer within a minute.
+        Broken: the server does not respond within a minute.
     """
     with TemporaryDirectory(prefix="knowledge-walk-") as name:
         https, http = _free_ports()
@@ -55,7 +55,7 @@ def isolated_demo() -> Iterator[IsolatedDemo]:
             _wait_until_ready(process, demo)
             yield demo
         finally:
-            # The launcher ends its own children in order.
+            # The launcher stops its child processes in order.
             process.terminate()
             try:
                 process.wait(_STOP_SECONDS)

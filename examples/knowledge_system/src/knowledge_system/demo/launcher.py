@@ -1,4 +1,4 @@
-"""``knowledge-system demo``: two gunicorn masters, the sink, and everything they need, ended by one Ctrl-C."""
+"""``knowledge-system demo``: two gunicorn servers, the sink and Celery if configured, stopped by one Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _STOP_SECONDS = 10
 
 
 class _Stop(Exception):  # noqa: N818 - a request, not an error
-    """SIGINT, SIGTERM or SIGHUP came."""
+    """SIGINT, SIGTERM or SIGHUP was received."""
 
 
 def run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock = time) -> int:
-    """Run the demonstration until a signal ends it; returns the exit code.
+    """Run the demonstration until a signal stops it; return the exit code.
 
     Raises:
-        SettingsError: the configuration is wrong.
-        sqlalchemy.exc.OperationalError: the database cannot be used.
+        SettingsError: the configuration is invalid.
+        sqlalchemy.exc.OperationalError: the database is unavailable.
     """
     previous = {
         number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -79,7 +79,7 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
         variables = _with_sink(variables, environ, sink)
         settings = AppSettings.from_env(variables)
         if settings.hardening.core.redis_url is None:
-            # No session outlives the processes, so none carries a time of the clock that was moved.
+            # Sessions in memory do not survive a restart, so none has a timestamp of the advanced clock.
             clock_file(data_dir).unlink(missing_ok=True)
         _prepare(settings, clock)
         console = stack.enter_context((data_dir / "console.log").open("ab"))
@@ -117,7 +117,7 @@ def _busy(ports: list[int]) -> str:
 
 
 def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: Sink) -> dict[str, str]:
-    """Mail and chat go to the sink unless real servers were named."""
+    """Send mail and chat messages to the sink unless real servers are configured."""
     mail = {
         **ALERT_ADDRESSES,
         **{name: value for name, value in environ.items() if name in ALERT_ADDRESSES and value},
@@ -161,7 +161,7 @@ def _http_command(ports: Ports) -> list[str]:
 
 
 def _celery_commands(settings: AppSettings, data_dir: Path) -> list[list[str]]:
-    """A worker and beat where a broker is named; without one the web process runs the tasks itself."""
+    """Run a Celery worker and beat if a broker is configured; otherwise the web processes run the tasks."""
     if settings.broker_url is None or "tasks" not in settings.areas:
         return []
     celery = [sys.executable, "-m", "celery", "--app=knowledge_system.worker:app"]
@@ -175,7 +175,7 @@ def _gunicorn(port: int) -> list[str]:
     command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--log-level=warning"]
     if socket.has_ipv6 and _has_ipv6_loopback():
         command.append(f"--bind=[::1]:{port}")
-    # Two masters of one user would share the default control socket.
+    # Two gunicorn servers of one user would share the default control socket.
     if any(setting.name == "control_socket_disable" for setting in KNOWN_SETTINGS):
         command.append("--no-control-socket")
     return [*command, "--keep-alive=20", "--graceful-timeout=5"]
@@ -192,7 +192,7 @@ def _has_ipv6_loopback() -> bool:
 def _child(
     command: list[str], variables: Mapping[str, str], console: BinaryIO
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A gunicorn master in a session of its own: Ctrl-C reaches the launcher alone, which ends all in order."""
+    """Run a child process in its own session: Ctrl-C reaches only the launcher, which stops the others in order."""
     child = subprocess.Popen(  # noqa: S603 - our own interpreter
         command,
         env=dict(variables),
@@ -254,7 +254,7 @@ def _tail(file: Path, lines: int = 15) -> str:
 
 
 def _command() -> str:
-    """How this program is called from here: the environment made by ``make`` is not on the path."""
+    """Return how to call this program here: the virtual environment made by ``make`` is not on the path."""
     program = Path(sys.argv[0])
     if program.name != "knowledge-system":
         return f"{os.path.relpath(sys.executable)} -m knowledge_system"

@@ -1,4 +1,4 @@
-"""Pages that exist in the demonstration only, for administrators: trouble on purpose, its traces, the sink."""
+"""Demo pages for administrators: provoked errors, the log records they leave, the sink."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _administrators_only() -> None:
 
 @pages.get("/diagnostics")
 def overview() -> str:
-    """What can be tried, and the newest log records."""
+    """Show the available experiments and the newest log records."""
     wanted = request.args.get("request_id", "")[:200]
     return render_template(
         "diagnostics.html",
@@ -53,20 +53,20 @@ def overview() -> str:
 
 @pages.get("/diagnostics/records")
 def records() -> Response:
-    """The newest log records as JSON, of one request if ``request_id`` is given."""
+    """Return the newest log records as JSON, filtered by ``request_id`` if given."""
     return response_of(Reply({"records": _records(request.args.get("request_id", ""), limit=200)}))
 
 
 @pages.post("/diagnostics/error")
 def error() -> str:
-    """Fail in a way nobody foresaw."""
+    """Raise an unexpected exception."""
     forms.read({})
     raise RuntimeError("診断: わざと起こした例外です")
 
 
 @pages.post("/diagnostics/slow-query")
 def slow_query() -> AnyResponse:
-    """Run a statement that takes longer than the threshold."""
+    """Run a statement that takes longer than the slow-query threshold."""
     forms.read({})
     with current_request.parts().engine.connect() as connection:
         connection.execute(text(_SLOW_SQL), {"rows": _SLOW_ROWS}).scalar_one()
@@ -75,7 +75,7 @@ def slow_query() -> AnyResponse:
 
 @pages.post("/diagnostics/clock")
 def clock() -> AnyResponse:
-    """Let time pass for sessions."""
+    """Advance the session clock."""
     seconds = forms.read(fields.CLOCK_FORM)["advance"]
     current_request.parts().session_clock.advance(seconds)
     return redirect("/diagnostics?done=clock-moved", 303)
@@ -83,13 +83,13 @@ def clock() -> AnyResponse:
 
 @pages.get("/sink")
 def sink() -> str:
-    """The alerts that went out."""
+    """Show the mails and chat messages that were sent."""
     return render_template("sink.html", section="sink", messages=read_messages(_folder() / "sink"))
 
 
 @pages.get("/sink.json")
 def sink_json() -> Response:
-    """The alerts that went out, as JSON."""
+    """Return the mails and chat messages that were sent, as JSON."""
     return response_of(Reply({"messages": read_messages(_folder() / "sink")}))
 
 
@@ -98,7 +98,7 @@ def _folder() -> Path:
 
 
 def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
-    """The end of the log file, newest first."""
+    """Return the last records of the log file, newest first."""
     file = _folder() / "app.log"
     if not file.exists():
         return []

@@ -1,4 +1,4 @@
-"""What listens on plain http in the demonstration: only a redirect to https."""
+"""The plain-HTTP server of the demonstration: redirects to HTTPS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["from_env"]
 
 
 def from_env() -> WSGIApplication:
-    """The redirecting application, for gunicorn."""
+    """Create the redirecting WSGI application, for gunicorn."""
     wsgi = AppSettings.from_env().hardening.wsgi
     return HTTPSRedirectMiddleware(
         _nothing_here, allowed_hosts=wsgi.allowed_hosts, https_port=wsgi.https_port, permanent=True

@@ -1,7 +1,7 @@
-"""Where mail and chat messages of the demonstration end up: two small real servers that write files.
+"""Mail and chat sink of the demonstration: an SMTP and an HTTP server that write messages to files.
 
-Mail really travels over SMTP and chat messages over HTTP, both on loopback; each accepted message becomes one JSON
-file, which the page ``/sink`` shows.
+Mail is sent by SMTP and chat messages by HTTP, both on loopback; each accepted message is stored as one JSON file,
+which the page ``/sink`` shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Deliver = Callable[[str, dict[str, Any]], None]
 
 
 class Outbox:
-    """Writes messages into a folder, oldest removed beyond a bound."""
+    """Stores messages in a directory; the oldest are removed beyond a limit."""
 
     def __init__(self, folder: Path, *, clock: Clock) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -39,7 +39,7 @@ class Outbox:
         self._last = 0
 
     def deliver(self, channel: str, message: dict[str, Any]) -> None:
-        """Keep one message of the channel ``mail`` or ``slack``."""
+        """Store a message of the channel ``mail`` or ``slack``."""
         with self._lock:
             now = self._clock.time()
             self._last = max(self._last + 1, int(now * 1_000_000))
@@ -51,13 +51,13 @@ class Outbox:
 
 
 def read_messages(folder: Path, *, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest messages in the folder, newest first."""
+    """Return the newest messages in the directory, newest first."""
     files = sorted(folder.glob("*.json"), reverse=True)[:limit] if folder.is_dir() else []
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 class Sink:
-    """An SMTP server and an HTTP server on free loopback ports, running while the context is open."""
+    """An SMTP server and an HTTP server on free loopback ports, as a context manager."""
 
     def __init__(self, folder: Path, *, clock: Clock) -> None:
         deliver = Outbox(folder, clock=clock).deliver
@@ -71,7 +71,7 @@ class Sink:
 
     @property
     def webhook_url(self) -> str:
-        """Address that takes chat messages as Slack's incoming webhooks do."""
+        """URL that accepts chat messages like Slack's incoming webhooks."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/services/demo"
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class _Smtp(socketserver.ThreadingTCPServer):
 
 
 class _SmtpConversation(socketserver.StreamRequestHandler):
-    """As much of RFC 5321 as a sender of alerts needs: EHLO, MAIL, RCPT, DATA, RSET, NOOP, QUIT."""
+    """The part of RFC 5321 that the sender of alerts needs: EHLO, MAIL, RCPT, DATA, RSET, NOOP, QUIT."""
 
     timeout = 30
 
@@ -170,7 +170,7 @@ class _Webhook(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_POST(self) -> None:
-        """Keep one message."""
+        """Store one message."""
         length = int(self.headers.get("Content-Length") or 0)
         if not 0 < length <= MAX_MESSAGE:
             self.send_error(413)
@@ -188,11 +188,11 @@ class _Webhook(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of http.server
-        """Stay quiet: the terminal belongs to the launcher."""
+        """Do not log: the terminal belongs to the launcher."""
 
 
 def _texts(value: Any) -> list[str]:
-    """Every text of a Block Kit message, in order."""
+    """Return all texts of a Block Kit message, in order."""
     if isinstance(value, dict):
         own = [value["text"]] if isinstance(value.get("text"), str) else []
         return own + [text for child in value.values() for text in _texts(child)]

@@ -1,4 +1,4 @@
-"""A plain HTTP client that goes through the pages as a person would, and the means to insist on an answer."""
+"""An HTTP client that uses the pages like a browser, and assertions on responses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import requests
 __all__ = ["Broken", "Visitor", "expect", "status"]
 
 
-class Broken(Exception):  # noqa: N818 - a broken promise
-    """The demonstration did not do what it promises."""
+class Broken(Exception):  # noqa: N818 - named for what it says about the demonstration
+    """The demonstration did not behave as expected."""
 
 
 class Visitor:
-    """A person with a browser that keeps cookies, runs no JavaScript and says nothing about origins."""
+    """A browser session: keeps cookies, runs no JavaScript, sends no ``Origin`` header."""
 
     def __init__(self, url: str, ca_file: Path, agent: str = "walkthrough") -> None:
         self.url = url
@@ -27,25 +27,25 @@ class Visitor:
         self._token = ""
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """Open a page; redirects are shown, not followed."""
+        """Request a page without following redirects."""
         answer = self.http.get(self.url + path, timeout=30, allow_redirects=False, **options)
         self._remember_token(answer)
         return answer
 
     def submit(self, page: str, fields: dict[str, str], *, action: str = "") -> requests.Response:
-        """Open a page and send its form, with the token the page holds."""
+        """Request a page and submit its form with the CSRF token of the page."""
         self.get(page)
         return self.post(action or page, fields)
 
     def post(self, path: str, fields: dict[str, str]) -> requests.Response:
-        """Send a form with the token of the page seen last."""
+        """Submit a form with the CSRF token of the last page."""
         data = {"csrf_token": self._token, **fields}
         answer = self.http.post(self.url + path, data=data, timeout=30, allow_redirects=False)
         self._remember_token(answer)
         return answer
 
     def api(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
-        """Call a JSON endpoint; ``bytes`` are sent as they are."""
+        """Send a request to a JSON endpoint; ``bytes`` are sent unchanged."""
         sent = {"json": body} if not isinstance(body, bytes) else {"data": body}
         kind = {"Content-Type": "application/json"} if body is not None else {}
         answer = self.http.request(
@@ -61,7 +61,7 @@ class Visitor:
         return answer
 
     def sign_in(self, username: str, password: str) -> requests.Response:
-        """Fill in the sign-in page."""
+        """Submit the sign-in form."""
         answer = self.submit("/sign-in", {"username": username, "password": password, "next": "/articles"})
         if answer.status_code == 303:
             self.get(answer.headers["Location"])
@@ -73,13 +73,13 @@ class Visitor:
 
 
 def expect(condition: object, what: str) -> None:
-    """Raise unless the promise was kept."""
+    """Raise ``Broken`` unless the condition holds."""
     if not condition:
         raise Broken(what)
 
 
 def status(answer: requests.Response, wanted: int) -> requests.Response:
-    """The answer, if it has the wanted status."""
+    """Return the response, or raise ``Broken`` if it has another status."""
     request = answer.request
     seen = (
         f"{request.method} {request.path_url} -> {answer.status_code}, expected {wanted}: {answer.text[:300]}"

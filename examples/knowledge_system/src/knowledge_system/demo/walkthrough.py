@@ -1,8 +1,8 @@
-"""``knowledge-system walkthrough``: a plain HTTP client goes through everything a running demonstration promises.
+"""``knowledge-system walkthrough``: an HTTP client checks the features of a running demonstration.
 
-Each step prints what was done and what came back; the first promise that is not kept ends it with exit code 1. The
-last steps move the clock of sessions, which cannot be set back under the sessions begun since: they run in a
-demonstration of their own that ends with the walk.
+Each step prints what it did and the result; the first failure ends the run with exit code 1. The last steps advance
+the session clock, which cannot be set back while sessions exist; they therefore run in a separate, temporary
+demonstration.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STEP = 30
 
 
 def run(url: str, *, http_url: str, ca_file: Path) -> int:
-    """Walk through the demonstration at ``url``; returns the exit code."""
+    """Check the demonstration at ``url``; return the exit code."""
     walk = Walk(url, http_url, ca_file)
     number = 0
     try:
@@ -57,7 +57,7 @@ Step = Callable[[], tuple[str, str]]
 
 
 class Walk:
-    """The steps, in order; later ones use what earlier ones made."""
+    """The steps, in order; later steps use the results of earlier ones."""
 
     def __init__(self, url: str, http_url: str, ca_file: Path) -> None:
         self.url, self.http_url, self.ca_file = url.rstrip("/"), http_url.rstrip("/"), ca_file
@@ -76,17 +76,17 @@ class Walk:
         self._opened = ExitStack()
 
     def visitor(self, agent: str = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0") -> Visitor:
-        """Somebody new."""
+        """Create a client with its own cookies."""
         return Visitor(self.url, self.ca_file, agent)
 
     def close(self) -> None:
-        """Close all connections, and end the demonstration whose clock was moved."""
+        """Close all connections, and stop the temporary demonstration."""
         for visitor in (self.admin, self.me, self.other, self.reviewer):
             visitor.http.close()
         self._opened.close()
 
     def steps(self) -> Iterator[Step]:
-        """Every step in its order."""
+        """Yield every step in order."""
         yield self.redirected_to_https
         yield self.healthy
         yield self.headers
@@ -119,10 +119,10 @@ class Walk:
         yield self.ended_when_idle
         yield self.ended_at_the_absolute_limit
 
-    # --- the edge
+    # --- HTTP edge
 
     def redirected_to_https(self) -> tuple[str, str]:
-        """Plain http only redirects."""
+        """Plain HTTP only redirects."""
         answer = requests.get(
             f"{self.http_url}/articles?q=%E9%A4%8A%E7%94%9F", timeout=10, allow_redirects=False
         )
@@ -133,12 +133,12 @@ class Walk:
         return "http は https へ転送されるだけ", f"GET 301, POST 308 -> {target}"
 
     def healthy(self) -> tuple[str, str]:
-        """Both health pages answer."""
+        """Both health endpoints respond with 200."""
         live, ready = status(self.me.get("/livez"), 200), status(self.me.get("/readyz"), 200)
         return "/livez と /readyz が答える", f"{live.text.strip()[:60]} {ready.text.strip()[:120]}"
 
     def headers(self) -> tuple[str, str]:
-        """Security headers, without HSTS, which would stick to localhost."""
+        """Security headers are set, except HSTS, which browsers would remember for localhost."""
         answer = status(self.me.get("/sign-in"), 200)
         policy = answer.headers.get("Content-Security-Policy", "")
         nonce = re.search(r"'nonce-([^']+)'", policy)
@@ -148,10 +148,10 @@ class Walk:
         expect(answer.headers.get("X-Request-ID"), "no request id")
         return "応答ヘッダー(CSP と nonce、nosniff、リクエスト番号)", policy[:100]
 
-    # --- signing in
+    # --- sign-in
 
     def failures_look_alike(self) -> tuple[str, str]:
-        """An unknown user and a wrong password get the same answer."""
+        """An unknown user and a wrong password get the same response."""
         answers = [
             status(
                 self.visitor().api("POST", "/api/auth/login", {"username": name, "password": "wrong"}), 401
@@ -163,7 +163,7 @@ class Walk:
         return "知らない利用者と誤ったパスワードの区別がつかない", f"401 {bodies[0]['detail']}"
 
     def sign_in_is_limited(self) -> tuple[str, str]:
-        """The sixth failure within a minute is refused without looking."""
+        """The sixth failed attempt within a minute is rejected without checking the password."""
         name = f"nobody-{secrets.token_hex(4)}"
         visitor = self.visitor()
         seen = [visitor.sign_in(name, "wrong") for _ in range(6)]
@@ -176,7 +176,7 @@ class Walk:
         )
 
     def foreign_pages_are_refused(self) -> tuple[str, str]:
-        """A form sent by another site is refused, and so is one without token."""
+        """A cross-site form is rejected, and so is a form without a CSRF token."""
         visitor = self.visitor()
         visitor.get("/sign-in")
         fields = {"username": "tanaka", "password": DEMO_PASSWORD}
@@ -188,7 +188,7 @@ class Walk:
         return "ほかのサイトから送られたフォームを受け付けない", "403 (Origin が違う), 403 (トークンがない)"
 
     def account_made(self) -> tuple[str, str]:
-        """The administrator adds a writer for this walk, who signs in."""
+        """The administrator adds a writer for this run, who signs in."""
         status(self.admin.sign_in("ito", DEMO_PASSWORD), 303)
         account = {
             "username": self.name,
@@ -204,7 +204,7 @@ class Walk:
         return "利用者を追加し、サインインする", f"{self.name} (執筆), Cache-Control: no-store"
 
     def second_factor_enrolled(self) -> tuple[str, str]:
-        """QR code and typed secret, a first code, recovery codes shown once."""
+        """Enrolment shows a QR code and the secret, asks for a first code, and shows recovery codes once."""
         self._wait_for_quiet_moment()
         status(self.me.submit("/account/second-factor", {}, action="/account/second-factor/begin"), 303)
         page = status(self.me.get("/account/second-factor"), 200)
@@ -223,7 +223,7 @@ class Walk:
         )
 
     def signed_out(self) -> tuple[str, str]:
-        """After signing out the old cookie is dead."""
+        """After signing out, the old cookie is invalid."""
         kept = self.me.http.cookies.copy()
         status(self.me.post("/sign-out", {}), 303)
         self.me.http.cookies.update(kept)
@@ -235,7 +235,7 @@ class Walk:
         )
 
     def signed_in_with_code(self) -> tuple[str, str]:
-        """The password alone opens nothing; the code does."""
+        """The password alone gives no access; the code does."""
         answer = status(self.me.sign_in(self.name, self.password), 303)
         expect("/sign-in/code" in answer.headers["Location"], answer.headers["Location"])
         status(self.me.api("GET", "/api/knowledge"), 401)
@@ -249,14 +249,14 @@ class Walk:
         )
 
     def code_works_once(self) -> tuple[str, str]:
-        """The same code is refused a second time."""
+        """A code is rejected when it is used again."""
         status(self.other.sign_in(self.name, self.password), 303)
         self.other.get("/sign-in/code")
         status(self.other.post("/sign-in/code", {"code": self._code(0)}), 401)
         return "一度使った認証コードは使えない", "401"
 
     def recovery_code_works_once(self) -> tuple[str, str]:
-        """A recovery code opens one session."""
+        """A recovery code works once."""
         answer = status(self.other.api("POST", "/api/auth/2fa/verify", {"code": self.codes[0]}), 200)
         left = answer.json()["recovery_codes_left"]
         expect(left == len(self.codes) - 1, answer.text)
@@ -266,7 +266,7 @@ class Walk:
         return "リカバリーコードは一度だけ使える", f"残り {left} 個、二度目は 401"
 
     def other_devices_ended(self) -> tuple[str, str]:
-        """My sessions are listed; the others can be ended."""
+        """The user's sessions are listed; the other ones can be ended."""
         page = status(self.me.get("/account"), 200).text
         expect("Safari / iPhone" in page and "この端末" in page, "the other device is not listed")
         status(self.me.post("/account/sessions/end-others", {}), 303)
@@ -278,7 +278,7 @@ class Walk:
     # --- articles
 
     def article_created(self) -> tuple[str, str]:
-        """A writer writes a draft; markup stays text."""
+        """A writer creates a draft; HTML in it is shown as text."""
         fields = self._fields(
             title="場所打ち杭の養生と杭頭処理", body="## 養生\n\n- 杭頭の**余盛り**\n\n<script>x</script>"
         )
@@ -289,7 +289,7 @@ class Walk:
         return "記事を作成する", f"記事 {self.article}(下書き)、HTML は文字として表示"
 
     def bad_input_refused(self) -> tuple[str, str]:
-        """A form with faults changes nothing and names the fields."""
+        """Invalid input changes nothing, and the response names the fields."""
         fields = self._fields(title="", category="宇宙", body="x")
         page = status(self.me.submit("/articles/new", fields, action="/articles"), 422)
         expect("入力してください" in page.text and "選択肢にない値です" in page.text, "faults are not named")
@@ -301,7 +301,7 @@ class Walk:
         return "誤った入力は受け付けず、何も変えない", f"422 {answer.json()['errors']}"
 
     def published_by_reviewer(self) -> tuple[str, str]:
-        """Publishing takes a second pair of eyes."""
+        """Only another user, a reviewer, can publish."""
         mine = status(
             self.me.api("PUT", f"/api/knowledge/{self.article}", self._json(1, status="published")), 422
         )
@@ -318,7 +318,7 @@ class Walk:
         return self.reviewer.api("POST", f"/api/knowledge/{self.article}/steps", body)
 
     def cached_and_invalidated(self) -> tuple[str, str]:
-        """The list comes from the cache until an edit throws it out."""
+        """The list is served from the cache until an approved edit invalidates it."""
         seen = [self.me.get("/articles").headers["X-Cache"] for _ in range(3)]
         expect(seen[1:] == ["hit", "hit"], f"{seen}")
         title = f"場所打ち杭の養生と杭頭処理 改 {self.name}"
@@ -331,7 +331,7 @@ class Walk:
         return "一覧はキャッシュから出て、編集で無効になる", f"X-Cache: {' '.join(seen)} -> 編集 -> miss"
 
     def searched(self) -> tuple[str, str]:
-        """Two-character words and half-width kana are found."""
+        """Search finds two-character words and half-width kana."""
         hits = {}
         for word in ("養生", "足場", "ｺﾝｸﾘｰﾄ", "コンクリート"):
             answer = status(self.me.api("GET", f"/api/knowledge?q={quote(word)}"), 200)
@@ -344,7 +344,7 @@ class Walk:
         )
 
     def commented(self) -> tuple[str, str]:
-        """A remark below the article."""
+        """A comment appears below the article."""
         status(
             self.me.submit(
                 f"/articles/{self.article}",
@@ -358,14 +358,14 @@ class Walk:
         return "コメントを書く", "表示された"
 
     def second_edit_refused(self) -> tuple[str, str]:
-        """Two edits of the same revision: the second keeps what was typed and saves nothing."""
+        """Of two edits of the same revision, the second is not saved and its input is kept."""
         stale = self._fields(title="古い版への編集", revision="2")
         page = self.reviewer.submit(f"/articles/{self.article}/edit", stale)
         expect("古い版への編集" in status(page, 409).text, "what was typed is lost")
         return "同じ版への二つ目の編集は保存されない", "409、入力は残る"
 
     def article_retired(self) -> tuple[str, str]:
-        """What is out of date leaves the list and stays readable, with a warning."""
+        """A retired article leaves the list and remains readable, with a warning."""
         body = {"step": "retire", "revision": 3, "comment": "新しい手順に置き換えた"}
         status(self.reviewer.api("POST", f"/api/knowledge/{self.article}/steps", body), 200)
         page = status(self.me.get(f"/articles/{self.article}"), 200).text
@@ -374,7 +374,7 @@ class Walk:
         return "記事を廃止する", "一覧から外れ、開くと注意が出る"
 
     def report_written(self) -> tuple[str, str]:
-        """A report is asked for, written in the background, told of by mail and downloaded."""
+        """A report is requested, written in the background, announced by mail and downloaded."""
         body = {"kind": "monthly", "subject": "2025-11", "format": "pdf", "key": secrets.token_hex(8)}
         asked = status(self.me.api("POST", "/api/reports", body), 202).json()
         self.report = asked["id"]
@@ -398,7 +398,7 @@ class Walk:
         )
 
     def report_is_mine_alone(self) -> tuple[str, str]:
-        """Neither others nor a changed link open it."""
+        """Other users cannot open the report, and a modified link does not work."""
         for path in (f"/reports/{self.report}", self.file, f"/api/tasks/{self.report}"):
             status(self.reviewer.get(path), 404)
         changed = self.file.replace("until=1", "until=2")
@@ -409,7 +409,7 @@ class Walk:
         )
 
     def roles_hold(self) -> tuple[str, str]:
-        """A reader may not write, a writer may not see the diagnostics."""
+        """A viewer cannot write, and a writer cannot see the diagnostics."""
         viewer = self.visitor()
         status(viewer.sign_in("kobayashi", DEMO_PASSWORD), 303)
         status(viewer.api("POST", "/api/knowledge", self._json()), 403)
@@ -419,7 +419,7 @@ class Walk:
         return "役割を越えた操作はできない", "403 403 403"
 
     def json_is_strict(self) -> tuple[str, str]:
-        """Broken bodies get a problem document in the language asked for."""
+        """Malformed bodies get an error status, and errors use the requested language."""
         cases = {
             b'{"title": NaN}': 400,
             b'{"title": "\xff"}': 400,
@@ -435,10 +435,10 @@ class Walk:
         expect("見つかりません" in japanese.text, "no Japanese page")
         return "壊れた JSON、大きすぎる本文、知らない番号", "400 400 400 422 413 404(英語) 404(日本語)"
 
-    # --- trouble
+    # --- errors
 
     def error_recorded_and_told(self) -> tuple[str, str]:
-        """One record with the request's number, one alert on each way, no stack trace for the user."""
+        """An error leaves one log record with the request id and one alert per channel; users see no traceback."""
         before = self._alerts("")
         self.admin.get("/diagnostics")
         answer = status(self.admin.post("/diagnostics/error", {}), 500)
@@ -453,7 +453,7 @@ class Walk:
         return "想定外のエラー: 記録 1 件、通知はメール 1 通と Slack 1 件", f"リクエスト番号 {number}"
 
     def slow_query_logged(self) -> tuple[str, str]:
-        """The slow statement is in the log with its fingerprint, without values."""
+        """A slow statement is logged with its fingerprint, without values."""
         self.admin.get("/diagnostics")
         answer = status(self.admin.post("/diagnostics/slow-query", {}), 303)
         number = answer.headers["X-Request-ID"]
@@ -463,15 +463,15 @@ class Walk:
         return "遅い SQL が指紋つきで記録される", f"{slow[0]['fingerprint']} {slow[0].get('duration_ms')} ms"
 
     def second_factor_disabled(self) -> tuple[str, str]:
-        """Turning it off takes a code."""
+        """Disabling the second factor requires a code."""
         status(self.me.api("POST", "/api/auth/2fa/disable", {"code": "000000"}), 403)
         status(self.me.api("POST", "/api/auth/2fa/disable", {"code": self.codes[1]}), 200)
         return "二段階認証を無効にするには本人確認がいる", "誤ったコード 403、リカバリーコード 200"
 
-    # --- the session
+    # --- session timeouts
 
     def warned_before_the_end(self) -> tuple[str, str]:
-        """Near the end answers and pages say so; extending works without JavaScript."""
+        """Shortly before expiry, responses and pages warn; the session can be extended without JavaScript."""
         self._move_to_isolated_demo()
         self.me.get("/articles")
         idle = int(self.me.api("GET", "/api/auth/session").json()["expires_in"])
@@ -487,7 +487,7 @@ class Walk:
         return "終了前に警告し、延長できる", f"残り {left} 秒 -> 延長 -> {extended} 秒"
 
     def ended_when_idle(self) -> tuple[str, str]:
-        """Without activity the session ends; the sign-in page says why."""
+        """An idle session ends, and the sign-in page gives the reason."""
         idle = int(self.me.api("GET", "/api/auth/session").json()["expires_in"])
         self._advance(idle + 1)
         page = status(self.me.get("/articles"), 303)
@@ -497,11 +497,11 @@ class Walk:
         return "操作がないとサインアウトし、理由を示す", "303 -> サインイン画面(idle)"
 
     def ended_at_the_absolute_limit(self) -> tuple[str, str]:
-        """However busy, the session ends at the absolute limit."""
+        """An active session ends at the absolute limit."""
         status(self.me.sign_in("tanaka", DEMO_PASSWORD), 303)
         passed = 0
         while (asked := self.me.api("POST", "/api/auth/session/refresh")).status_code == 200:
-            # What is left is for the next request: on a busy machine it may take seconds to be answered.
+            # Leave a margin for the next request, which may take seconds on a busy machine.
             step = max(1, int(asked.json()["expires_in"]) * 9 // 10)
             self._advance(step)
             passed += step
@@ -513,18 +513,18 @@ class Walk:
     # --- helpers
 
     def _code(self, step: int) -> str:
-        """A code of the step the enrolment began in, or of a neighbour: each step's code works once."""
+        """Return the code of the enrolment's time step or a neighbouring one: each code works only once."""
         return pyotp.TOTP(self.secret).at(int(self.moment) + step * _STEP)
 
     def _wait_for_quiet_moment(self) -> None:
-        """Wait until the current step lasts long enough for three sign-ins."""
+        """Wait until the current time step lasts long enough for three sign-ins."""
         if (left := _STEP - time.time() % _STEP) < 12:
             say(f"      認証コードの切り替わりを {left:.0f} 秒待ちます …")
             time.sleep(left + 0.2)
         self.moment = time.time()
 
     def _move_to_isolated_demo(self) -> None:
-        """Go on where the clock may be moved; the demonstration that is walked through keeps the real time."""
+        """Continue in a temporary demonstration whose clock may be advanced; this one keeps the real time."""
         say("      セッションの時計を進める確認のため、別のデモを一時的に起動します …")
         demo = self._opened.enter_context(isolated_demo())
         for visitor in (self.admin, self.me):
@@ -534,7 +534,7 @@ class Walk:
         status(self.me.sign_in("tanaka", DEMO_PASSWORD), 303)
 
     def _advance(self, seconds: int) -> None:
-        """Let the session clock run ahead; the administrator signs in again when that ended the own session."""
+        """Advance the session clock; sign the administrator in again if that ended the administrator's session."""
         done = self.admin.submit("/diagnostics", {"advance": str(seconds)}, action="/diagnostics/clock")
         if done.status_code != 303 or "clock-moved" not in done.headers["Location"]:
             self.admin.http.cookies.clear()

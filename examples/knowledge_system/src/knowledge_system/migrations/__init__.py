@@ -1,1 +1,1 @@
-"""How the tables came to be, revision by revision, on SQLite and PostgreSQL."""
+"""Schema migrations for SQLite and PostgreSQL."""

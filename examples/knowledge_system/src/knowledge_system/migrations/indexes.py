@@ -1,4 +1,4 @@
-"""Indexes on tables that are in use: built without locking out writers, and repaired where a build was cut off."""
+"""Indexes on tables in use: built without blocking writers, and rebuilt after an interrupted build."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 __all__ = ["create_index", "drop_index"]
 
-# A build that fails leaves its index behind, INVALID: it costs every write and helps no query, and
-# CREATE INDEX IF NOT EXISTS would take it for a good one.
+# A failed build leaves an INVALID index behind, which slows down every write and serves no query. CREATE
+# INDEX IF NOT EXISTS would accept it.
 _VALID = text(
     "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(quote_ident(current_schema()) || '.' || "
     "quote_ident(:name))"
@@ -19,15 +19,15 @@ _VALID = text(
 
 
 def create_index(name: str, table: str, columns: Sequence[str], **options: Any) -> None:
-    """Create an index, on PostgreSQL ``CONCURRENTLY`` and outside the transaction; harmless where it is.
+    """Create an index unless it exists; on PostgreSQL ``CONCURRENTLY``, outside the transaction.
 
-    What the revision has done before is committed by that, so it stands alone in its revision.
+    This commits everything the revision has done before, so it must be the only operation of its revision.
 
     Args:
-        name: of the index.
-        table: that it is on.
-        columns: of the table.
-        options: of ``alembic.op.create_index``, for example ``unique``.
+        name: name of the index.
+        table: table of the index.
+        columns: columns of the table.
+        options: options of ``alembic.op.create_index``, for example ``unique``.
     """
     context = op.get_context()
     if context.dialect.name != "postgresql":
@@ -42,7 +42,7 @@ def create_index(name: str, table: str, columns: Sequence[str], **options: Any) 
 
 
 def drop_index(name: str, table: str) -> None:
-    """Drop an index, on PostgreSQL ``CONCURRENTLY``; harmless where it is not."""
+    """Drop an index if it exists; on PostgreSQL ``CONCURRENTLY``."""
     context = op.get_context()
     if context.dialect.name != "postgresql":
         op.drop_index(name, table_name=table, if_exists=True)

@@ -1,7 +1,8 @@
-"""Bringing a database from one revision to another, whole steps only.
+"""Migration runner based on Alembic.
 
-Each revision is one transaction, on SQLite too. One process changes a database at a time. A lock that somebody else
-holds is waited for briefly, because all who come later wait behind us; then the step is undone and tried again.
+Each revision runs in one transaction, on SQLite too. Only one process migrates a database at a time. A revision
+waits only briefly for a table lock, because all later queries queue behind it; after a timeout it is rolled back
+and retried.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["BASELINE", "MigrationFault", "Migrations", "is_ours"]
 BASELINE: Final = "0001"
 _FOLDER: Final = Path(__file__).parent
 _KEY: Final = 0x6D6B735F6B6E6F77
-"""Of PostgreSQL's advisory lock: whoever holds it changes the tables."""
+"""Key of the PostgreSQL advisory lock that a migration holds."""
 _LOCK_TIMEOUT: Final = "2s"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _BASELINE_TABLES: Final = {
@@ -39,17 +40,17 @@ _BASELINE_TABLES: Final = {
 }
 
 
-class MigrationFault(RuntimeError):  # noqa: N818 - it says what is wrong with a database
-    """A database cannot be brought to another revision; it is as it was before the step that failed."""
+class MigrationFault(RuntimeError):  # noqa: N818 - describes the state of a database
+    """A migration cannot be completed; the revision that failed was rolled back."""
 
 
 class Migrations:
     """The revisions of one database.
 
     Args:
-        engine: of the database, SQLite or PostgreSQL.
-        attempts: how often a step is tried that meets a lock, or another process that changes the tables.
-        pause: waits so many seconds between two of them.
+        engine: engine of the database, SQLite or PostgreSQL.
+        attempts: number of attempts to run a revision, or to get the migration lock.
+        pause: function that sleeps for a number of seconds between two attempts.
     """
 
     def __init__(
@@ -62,35 +63,35 @@ class Migrations:
 
     @property
     def newest(self) -> str:
-        """The revision that the models are made for."""
+        """The revision that the models match."""
         return str(self._scripts.get_current_head())
 
     @property
     def revisions(self) -> list[str]:
-        """All of them, oldest first."""
+        """All revisions, oldest first."""
         return [script.revision for script in self._scripts.walk_revisions()][::-1]
 
     def current(self) -> str | None:
-        """The revision of the database; ``None`` for an empty one, or one from before there were revisions."""
+        """Return the revision of the database; ``None`` if it is empty, or older than the first revision."""
         with self._engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
     def is_empty(self) -> bool:
-        """Whether there are no tables of ours, so that nothing can be lost."""
+        """Whether the database has none of our tables, so that no data can be lost."""
         return not _BASELINE_TABLES & set(inspect(self._engine).get_table_names())
 
     def pending(self) -> list[str]:
-        """The revisions that are to come, oldest first; none for a database that is newer than this program."""
+        """Return the revisions to apply, oldest first; empty if the database is newer than this release."""
         current, all_of_them = self.current(), self.revisions
         if current is None:
             return all_of_them
         return all_of_them[all_of_them.index(current) + 1 :] if current in all_of_them else []
 
     def upgrade(self, target: str = "head") -> list[str]:
-        """Bring the database forward; the revisions that were applied.
+        """Apply all pending revisions; return those that were applied.
 
         Raises:
-            MigrationFault: its tables are not those of any revision, or a lock was never free.
+            MigrationFault: the tables match no revision, or a lock could not be acquired.
         """
         before = self.pending()
         if not before:
@@ -103,10 +104,10 @@ class Migrations:
         return [revision for revision in before if revision not in after]
 
     def downgrade(self, target: str) -> None:
-        """Take the database back to a revision, or to ``base``; what later revisions brought is lost.
+        """Revert to a revision, or to ``base``; data of later revisions is lost.
 
         Raises:
-            MigrationFault: a lock was never free.
+            MigrationFault: a lock could not be acquired.
         """
         with self._alone() as connection:
             self._step(connection, lambda revision: self._scripts._downgrade_revs(target, revision))  # noqa: SLF001 - as above
@@ -141,7 +142,7 @@ class Migrations:
                 environment.run_migrations()
 
     def _adopt(self, connection: Connection) -> None:
-        """Take over a database from before there were revisions: its tables are those of the first one."""
+        """Adopt a database from before the first revision, whose tables match that revision."""
         context = MigrationContext.configure(connection)
         found = _BASELINE_TABLES & set(inspect(connection).get_table_names())
         known = context.get_current_revision()
@@ -166,7 +167,7 @@ class Migrations:
 
     @contextmanager
     def _locked(self, connection: Connection) -> Iterator[None]:
-        """Alone with PostgreSQL; asks again and again, since one who waits stands in the way of CONCURRENTLY."""
+        """Hold the advisory lock; polls, because a waiting transaction would block CREATE INDEX CONCURRENTLY."""
         for _ in range(self._attempts):
             got = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY})
             connection.commit()
@@ -189,25 +190,25 @@ class Migrations:
 
 
 def _sqlstate(error: OperationalError) -> str | None:
-    """As psycopg or psycopg2 calls it."""
+    """Return the SQLSTATE, as psycopg or psycopg2 names it."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
 def is_ours(name: str | None, kind: str) -> bool:
-    """Whether a model answers for a table, for comparisons: the search index is the library's and has none."""
+    """Whether a table has a model, for comparisons; the library's search index has none."""
     return not (kind == "table" and (name or "").startswith("article_search"))
 
 
 def _analyze(connection: Connection) -> None:
-    """Give PostgreSQL statistics of new columns and of indexes on expressions, which it may not use without."""
+    """Collect PostgreSQL statistics of new columns and expression indexes, which may be unused without them."""
     if connection.dialect.name == "postgresql":
-        # A table that somebody else is at work on is left to autovacuum.
+        # Tables locked by others are left to autovacuum.
         connection.execute(text("ANALYZE (SKIP_LOCKED)"))
         connection.commit()
 
 
 def _check_references(ctx: MigrationContext, *_: object, **__: object) -> None:
-    """Undo a step on SQLite that leaves rows behind whose other end is gone; PostgreSQL looks by itself."""
+    """On SQLite, roll back a revision that leaves dangling foreign keys; PostgreSQL checks them itself."""
     connection = ctx.connection
     if connection is None or connection.dialect.name != "sqlite":
         return
@@ -217,9 +218,9 @@ def _check_references(ctx: MigrationContext, *_: object, **__: object) -> None:
 
 @contextmanager
 def _real_transactions(connection: Connection) -> Iterator[None]:
-    """Transactions that hold DDL too, which Python's driver begins only for changes of rows.
+    """Use transactions that include DDL, which Python's driver does not begin by itself.
 
-    Foreign keys are looked at after each step instead: batch mode drops tables to which others refer.
+    Foreign keys are checked after each revision instead: batch mode drops tables that others refer to.
     """
     driver: Any = connection.connection.dbapi_connection
     usual = driver.isolation_level

@@ -1,1 +1,1 @@
-"""Knowledge reports as files: figures in, XLSX or PDF out."""
+"""Reports as XLSX and PDF files."""

@@ -1,4 +1,4 @@
-"""A report as PDF on A4, with its Japanese font inside, so that it looks the same on every machine."""
+"""A report as PDF (A4), with its Japanese font embedded so that it looks the same on every machine."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Told = Callable[[float, str], None]
 
 _FONT = "BIZUDPGothic"
 _MISSING = "〓"
-"""Printed for a character that the font lacks, as printers in Japan have always done."""
+"""Replacement for a character that the font lacks (geta mark, the convention of Japanese typesetting)."""
 _BRAND, _ACCENT, _SOFT, _LINE, _GROUND = "#12303B", "#0E6577", "#55656B", "#DCE2E0", "#F3F5F3"
 _MARGIN = 48
 
 
 def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None) -> bytes:
-    """The document.
+    """Return the PDF.
 
     Args:
-        figures: what it says.
-        told: called with the share that is done and what is being done.
+        figures: content of the report.
+        told: progress callback with the completed share (0 to 1) and the current stage.
     """
     from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped]  # ships no types
     from reportlab.platypus import SimpleDocTemplate, Spacer  # type: ignore[import-untyped]
@@ -68,7 +68,7 @@ def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None
 
 
 class _Page:
-    """Paragraphs and tables in one hand."""
+    """Paragraphs and tables in one style."""
 
     def __init__(self, figures: Figures, known: frozenset[int]) -> None:
         self._figures = figures
@@ -86,7 +86,7 @@ class _Page:
             leading=size * 1.45,
             textColor=HexColor(color),
             alignment=2 if right else 0,
-            # Its rule for Japanese breaks a line at any letter, and so within English words.
+            # The CJK rule breaks lines at any character, even within English words.
             wordWrap="CJK" if is_japanese(said) else None,
         )
         printable = "".join(char if ord(char) in self._known else _MISSING for char in said)
@@ -170,7 +170,7 @@ def _table(
 
 
 def _bar(share: float) -> Any:
-    """A bar of a chart; drawn by hand, since reportlab's drawings bring a font that is not embedded."""
+    """Return a bar of a chart; not a reportlab drawing, which would use a font that is not embedded."""
     from reportlab.lib.colors import HexColor
     from reportlab.platypus import Flowable
 
@@ -188,7 +188,7 @@ def _bar(share: float) -> Any:
 
 
 def _numbered(figures: Figures) -> Any:
-    """A canvas that knows at the end how many pages there are."""
+    """Return a canvas class that prints the total number of pages on each page."""
     from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     class Numbered(Canvas):  # type: ignore[misc]  # as above
@@ -217,7 +217,7 @@ def _numbered(figures: Figures) -> Any:
 
 @cache
 def _font() -> frozenset[int]:
-    """Register the font once; the characters it has."""
+    """Register the font once; return the characters it contains."""
     from reportlab.pdfbase.pdfmetrics import registerFont  # type: ignore[import-untyped]
     from reportlab.pdfbase.ttfonts import TTFont  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""What a report says, as plain values."""
+"""The data of a report, as plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CategoryRow", "Figures", "ListedArticle"]
 
 
 class CategoryRow(NamedTuple):
-    """One category: how much there is, and what happened to it."""
+    """One category: number of articles, and activity in the period."""
 
     category: str
     published: int
@@ -35,12 +35,12 @@ class Figures(NamedTuple):
     """A whole report.
 
     Attributes:
-        title: what it is about, for example ``月次ナレッジレポート 2025年11月``.
-        scope: the month or the site in words.
-        made_at: when the figures were read, in Japan's time.
-        rows: one for each category that has anything.
-        articles: the articles it is about, newest first.
-        language: what the file around them is written in.
+        title: title, for example ``月次ナレッジレポート 2025年11月``.
+        scope: month or site in words.
+        made_at: when the figures were read, in Japanese time.
+        rows: one row per category that is not empty.
+        articles: articles covered, newest first.
+        language: language of the report.
     """
 
     title: str
@@ -51,16 +51,16 @@ class Figures(NamedTuple):
     language: str = "ja"
 
     def say(self, text: str, **values: object) -> str:
-        """A sentence of the catalogue, or a name, in the language of the report."""
+        """Return a text of the catalogue, or a name, in the language of the report."""
         return translations.say(text, self.language, **values)
 
     def day(self, moment: datetime) -> str:
-        """A day as the language writes it."""
+        """Format a date in the language of the report."""
         return translations.written(moment, "day", self.language)
 
     @property
     def origin(self) -> str:
-        """What it covers and when it was made, in one line."""
+        """Scope and creation time, in one line."""
         moment = translations.written(self.made_at, "minute", self.language)
         return f"{self.scope}  {self.say('作成 %(moment)s (日本時間)', moment=moment)}"
 

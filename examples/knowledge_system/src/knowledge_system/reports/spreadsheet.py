@@ -1,4 +1,4 @@
-"""A report as XLSX: one sheet of figures with a chart, one of articles; ready to be printed."""
+"""A report as XLSX, ready to print: a sheet of figures with a chart, and a sheet of articles."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BRAND = "#12303B"
 
 
 def write_sheet(figures: Figures, *, told: Told = lambda _share, _stage: None) -> bytes:
-    """The workbook.
+    """Return the workbook.
 
     Args:
-        figures: what it says.
-        told: called with the share that is done and what is being done.
+        figures: content of the report.
+        told: progress callback with the completed share (0 to 1) and the current stage.
     """
     from xlsxwriter import Workbook  # type: ignore[import-untyped]  # ships no types
 
     file = BytesIO()
-    # A title that begins with = stays text, and an address in it does not become a link.
+    # A title that begins with = is not a formula, and a URL in it not a link.
     options = {
         "in_memory": True,
         "strings_to_formulas": False,
